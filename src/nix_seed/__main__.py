@@ -1,0 +1,5 @@
+"""``python -m nix_seed``."""
+
+from nix_seed.cli.main import main
+
+main()
