@@ -65,7 +65,7 @@ class DiffID(Digest):
 
 @dataclass(frozen=True, slots=True, order=True)
 class NarHash(_Sha256):
-    """The SHA-256 of a NAR. Written as SRI, ``sha256-<base64>``; read in each of Nix's spellings."""
+    """The SHA-256 of a NAR; written as SRI ``sha256-<base64>``, read in each of Nix's spellings."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -106,7 +106,7 @@ def encode_nix32(raw: bytes) -> str:
 
 
 def decode_nix32(text: str, size: int) -> bytes:
-    """Read *size* bytes from Nix's base 32; ``ValueError`` where *text* is not their one spelling."""
+    """Read *size* bytes from Nix's base 32; ``ValueError`` for any but their one spelling."""
     number = 0
     for character in text:
         number = number << 5 | _NIX32.index(character)
