@@ -1,0 +1,148 @@
+"""NAR, Nix's archive of one file system object (Nix manual, "Nix Archive (NAR) format").
+
+A string is its length (8 bytes, little endian), its bytes, and zeros up to a multiple of eight. A
+node is ``( type regular [executable ""] contents DATA )``, ``( type symlink target TARGET )`` or
+``( type directory { entry ( name NAME node NODE ) } )``, entries sorted by the bytes of their name.
+
+The constants and small functions serve whoever writes a NAR while it walks a tree of any size;
+``dump`` and ``nar_hash`` do it for a tree held in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from nix_seed.ground.digests import NarHash
+from nix_seed.ground.errors import InputError
+
+__all__ = [
+    "CLOSE",
+    "DIRECTORY",
+    "MAGIC",
+    "Directory",
+    "File",
+    "Symlink",
+    "Tree",
+    "dump",
+    "entry_head",
+    "file_head",
+    "nar_hash",
+    "nar_hash_of_file",
+    "padding",
+    "strip_case_hack",
+    "symlink_head",
+]
+
+_CASE_HACK = b"~nix~case~hack~"
+
+
+def _string(text: bytes) -> bytes:
+    return len(text).to_bytes(8, "little") + text + padding(len(text))
+
+
+def padding(size: int) -> bytes:
+    """The zeros that follow *size* bytes."""
+    return b"\0" * (-size % 8)
+
+
+MAGIC = _string(b"nix-archive-1")
+CLOSE = _string(b")")
+_OPEN = _string(b"(") + _string(b"type")
+DIRECTORY = _OPEN + _string(b"directory")
+_FILE = _OPEN + _string(b"regular") + _string(b"contents")
+_PROGRAM = (
+    _OPEN + _string(b"regular") + _string(b"executable") + _string(b"") + _string(b"contents")
+)
+_SYMLINK = _OPEN + _string(b"symlink") + _string(b"target")
+_ENTRY = _string(b"entry") + _string(b"(") + _string(b"name")
+_NODE = _string(b"node")
+
+
+def file_head(size: int, executable: bool) -> bytes:
+    """A regular file's node up to its *size* bytes; after them ``padding`` and ``CLOSE``."""
+    return (_PROGRAM if executable else _FILE) + size.to_bytes(8, "little")
+
+
+def symlink_head(target: bytes) -> bytes:
+    """All of a symlink's node but ``CLOSE``."""
+    return _SYMLINK + _string(target)
+
+
+def entry_head(name: bytes) -> bytes:
+    """What precedes the node of a directory's entry; one more ``CLOSE`` follows that node."""
+    return _ENTRY + _string(name) + _NODE
+
+
+def strip_case_hack(name: bytes) -> bytes:
+    """The name Nix archives for a file that macOS made it call ``name~nix~case~hack~1``."""
+    return name.partition(_CASE_HACK)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A regular file."""
+
+    data: bytes
+    executable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Symlink:
+    """A symbolic link; its target is any bytes."""
+
+    target: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A directory; names are bytes, not necessarily UTF-8."""
+
+    entries: Mapping[bytes, Tree]
+
+
+Tree = File | Symlink | Directory
+
+
+def dump(tree: Tree) -> Iterator[bytes]:
+    """Yield the NAR of *tree* in pieces. ``InputError`` for a name no directory can hold."""
+    yield MAGIC
+    yield from _node(tree)
+
+
+def _node(tree: Tree) -> Iterator[bytes]:
+    match tree:
+        case File(data, executable):
+            yield file_head(len(data), executable)
+            yield data
+            yield padding(len(data))
+        case Symlink(target):
+            yield symlink_head(target)
+        case Directory(entries):
+            yield DIRECTORY
+            for name in sorted(entries):
+                yield entry_head(_checked(name))
+                yield from _node(entries[name])
+                yield CLOSE
+    yield CLOSE
+
+
+def _checked(name: bytes) -> bytes:
+    if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+        raise InputError(f"{name!r} is not a file name")
+    return name
+
+
+def nar_hash(tree: Tree) -> tuple[NarHash, int]:
+    """Return the NAR hash of *tree* and the NAR's size in bytes."""
+    sha256, size = hashlib.sha256(), 0
+    for piece in dump(tree):
+        sha256.update(piece)
+        size += len(piece)
+    return NarHash(sha256.hexdigest()), size
+
+
+def nar_hash_of_file(data: bytes) -> NarHash:
+    """The NAR hash of a regular, not executable file that holds *data*."""
+    return nar_hash(File(data))[0]
