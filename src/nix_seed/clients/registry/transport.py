@@ -1,0 +1,254 @@
+"""One HTTP request: TLS, time limits, proxies and what plain HTTP is allowed for. No retries here.
+
+Every error of the HTTP library becomes ``Unreachable`` at this boundary, inside the iterator of a
+streamed body as well.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import SplitResult, urlsplit
+
+import urllib3
+from urllib3.util import Timeout
+
+from nix_seed import __version__
+from nix_seed.clients.registry.failures import Unreachable
+from nix_seed.clients.registry.patience import Patience
+from nix_seed.ground.errors import CouldNotCheck, InputError
+
+__all__ = ["Answer", "NotTLS", "Transport", "is_loopback", "origin"]
+
+_CHUNK = 1 << 18
+_CONNECTIONS = 16
+_ERROR_BODY = 1 << 16
+
+
+class NotTLS(Unreachable):
+    """The server speaks, but not TLS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response whose body is still on the wire. ``url`` is where it came from."""
+
+    status: int
+    headers: Mapping[str, str]
+    url: str
+    raw: urllib3.BaseHTTPResponse
+
+    def chunks(self, size: int = _CHUNK) -> Iterator[bytes]:
+        """Yield the body as it was sent, in pieces of at most *size* bytes."""
+        try:
+            with _mapped(self.url):
+                yield from self.raw.stream(size, decode_content=False)
+        finally:
+            self.close()
+
+    def read(self, limit: int) -> bytes | None:
+        """Return the whole body, or None once it proves longer than *limit* bytes."""
+        length = self.headers.get("Content-Length", "")
+        if length.isdigit() and int(length) > limit:
+            self.close()
+            return None
+        parts, total = [], 0
+        for chunk in self.chunks(min(_CHUNK, limit + 1)):
+            total += len(chunk)
+            if total > limit:
+                return None
+            parts.append(chunk)
+        return b"".join(parts)
+
+    def read_error(self) -> bytes:
+        """Return what can be had of an error's body; never raises."""
+        try:
+            return self.read(_ERROR_BODY) or b""
+        except CouldNotCheck:
+            return b""
+
+    def close(self) -> None:
+        """Give the connection back if the body was read to its end, else drop it."""
+        if self.raw.length_remaining == 0:
+            self.raw.release_conn()
+        else:
+            self.raw.close()
+
+
+class Transport:
+    """Sends requests over HTTPS; over plain HTTP only to loopback and to *plain* (``host:port``).
+
+    Thread-safe. *environ* gives the proxy variables and the CA file (``SSL_CERT_FILE``,
+    ``NIX_SSL_CERT_FILE``).
+    """
+
+    def __init__(
+        self,
+        patience: Patience,
+        environ: Mapping[str, str],
+        *,
+        plain: frozenset[str] = frozenset(),
+        ca_file: str | None = None,
+    ) -> None:
+        self._patience = patience
+        self._plain = plain
+        self._proxies = _proxies(environ)
+        self._context = _tls(ca_file or environ.get("SSL_CERT_FILE"), environ)
+        self._lock = threading.Lock()
+        self._pools: dict[str | None, urllib3.PoolManager] = {}
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Iterable[bytes] | None = None,
+        *,
+        settle: bool = False,
+    ) -> Answer:
+        """Send one request and return once the answer's headers are here.
+
+        Follows no redirect. *settle* waits for the longer of the two answer limits.
+        """
+        parts = urlsplit(url)
+        self.check_allowed(url)
+        limit = self._patience.settle if settle else self._patience.stall
+        sent = {"User-Agent": f"nix-seed/{__version__}", "Accept-Encoding": "identity"}
+        with _mapped(url):
+            raw = self._pool(parts).request(
+                method,
+                url,
+                headers=sent | dict(headers),
+                body=body,
+                timeout=Timeout(connect=self._patience.connect, read=limit),
+                retries=False,
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
+            )
+        return Answer(raw.status, raw.headers, url, raw)
+
+    def check_allowed(self, url: str) -> None:
+        """Raise unless *url* is HTTPS, or plain HTTP to where that is allowed."""
+        parts = urlsplit(url)
+        if parts.scheme == "https" and parts.hostname:
+            return
+        if parts.scheme != "http" or not parts.hostname:
+            raise CouldNotCheck(f"{_shown(parts)} is no address that can be followed")
+        if not is_loopback(parts.hostname) and parts.netloc not in self._plain:
+            raise CouldNotCheck(
+                f"refused to speak to {parts.netloc} over plain HTTP",
+                hint="plain HTTP is used for loopback addresses only, or with --plain-http",
+            )
+
+    def _pool(self, parts: SplitResult) -> urllib3.PoolManager:
+        proxy = self._proxy(parts)
+        with self._lock:
+            if proxy not in self._pools:
+                self._pools[proxy] = self._open_pool(proxy)
+            return self._pools[proxy]
+
+    def _open_pool(self, proxy: str | None) -> urllib3.PoolManager:
+        if proxy is None:
+            return urllib3.PoolManager(maxsize=_CONNECTIONS, ssl_context=self._context)
+        return urllib3.ProxyManager(proxy, maxsize=_CONNECTIONS, ssl_context=self._context)
+
+    def _proxy(self, parts: SplitResult) -> str | None:
+        host = parts.hostname or ""
+        if is_loopback(host) or _is_exempt(host, self._proxies.get("no", "")):
+            return None
+        return self._proxies.get(parts.scheme)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host* (no port) can only be this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """Return (scheme, host, port): what credentials are bound to."""
+    parts = urlsplit(url)
+    return (
+        parts.scheme,
+        parts.hostname or "",
+        parts.port or (443 if parts.scheme == "https" else 80),
+    )
+
+
+def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
+    """Read ``https_proxy``, ``http_proxy`` and ``no_proxy``, in capitals too."""
+    found = {
+        scheme: environ.get(f"{scheme}_proxy") or environ.get(f"{scheme.upper()}_PROXY")
+        for scheme in ("https", "http", "no")
+    }
+    return {scheme: value for scheme, value in found.items() if value}
+
+
+def _is_exempt(host: str, no_proxy: str) -> bool:
+    names = [name.strip().lstrip(".").lower() for name in no_proxy.split(",") if name.strip()]
+    return any(name in {"*", host} or host.endswith(f".{name}") for name in names)
+
+
+def _tls(ca_file: str | None, environ: Mapping[str, str]) -> ssl.SSLContext:
+    file = ca_file or environ.get("NIX_SSL_CERT_FILE")
+    try:
+        return ssl.create_default_context(cafile=file or None)
+    except (OSError, ssl.SSLError) as error:
+        raise InputError(
+            f"the CA file {file} cannot be read: {error}",
+            hint="mend or unset SSL_CERT_FILE / NIX_SSL_CERT_FILE, or name another CA file",
+        ) from error
+
+
+@contextmanager
+def _mapped(url: str) -> Iterator[None]:
+    where = _shown(urlsplit(url))
+    try:
+        yield
+    except urllib3.exceptions.HTTPError as error:
+        raise _unreachable(where, error) from error
+    except (OSError, UnicodeError) as error:
+        raise Unreachable(f"{where}: the connection failed: {error}") from error
+
+
+def _unreachable(where: str, error: urllib3.exceptions.HTTPError) -> Unreachable:
+    text = str(error)
+    if isinstance(error, urllib3.exceptions.SSLError):
+        return _tls_failed(where, text)
+    for kind, words, not_done in _FAILURES:
+        if isinstance(error, kind):
+            return Unreachable(f"{where}: {words}", hint=_LATER, not_done=not_done)
+    return Unreachable(f"{where}: the connection failed: {text}", hint=_LATER)
+
+
+def _tls_failed(where: str, text: str) -> Unreachable:
+    if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
+        return NotTLS(f"{where} does not speak TLS", not_done=True)
+    return Unreachable(
+        f"{where}: its certificate was not accepted: {text}",
+        hint="if it is signed by your own CA, name that CA's file in SSL_CERT_FILE",
+        not_done=True,
+    )
+
+
+_FAILURES = (
+    (urllib3.exceptions.NewConnectionError, "no connection could be made", True),
+    (urllib3.exceptions.ConnectTimeoutError, "no connection within the time limit", True),
+    (urllib3.exceptions.ReadTimeoutError, "nothing arrived within the time limit", False),
+    (urllib3.exceptions.IncompleteRead, "the connection was cut in the middle of a body", False),
+)
+_LATER = "check the name and the network, and try again"
+
+
+def _shown(parts: SplitResult) -> str:
+    # Queries carry upload states and signed storage links: nothing of them is ever shown.
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -1,0 +1,225 @@
+"""Blobs out (distribution specification 1.1, "Pushing blobs").
+
+A blob of known size goes as POST and one PUT. A stream goes as POST, one chunked PATCH of all of it
+(several would have to be at most 4 MiB each at GHCR) and a PUT that names the digest learnt on the
+way. What fails midway is begun anew, from a fresh stream.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from urllib.parse import quote, urljoin, urlsplit
+
+from nix_seed.clients.registry.auth import Scope
+from nix_seed.clients.registry.failures import Denied, Unreachable
+from nix_seed.clients.registry.session import Reply, Request, Session
+from nix_seed.formats.oci.descriptor import Descriptor
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck
+
+__all__ = ["Source", "mount_blob", "push_blob", "push_stream"]
+
+Source = Callable[[], Iterable[bytes]]
+
+
+def push_blob(session: Session, repository: str, blob: Descriptor, source: Source) -> None:
+    """Send *blob*, whose bytes each call of *source* yields anew.
+
+    Raises ``CheckedFalse`` when the source yields other bytes than the descriptor names.
+    """
+    doing = f"pushing blob {blob.digest} to {session.registry}/{repository}"
+
+    def once() -> None:
+        meter = _Meter(source, blob.size)
+        location = _begin(session, repository, doing)
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(blob.size),
+        }
+        try:
+            reply = _put(session, repository, location, blob.digest, doing, headers, meter)
+        except (Unreachable, CouldNotCheck):
+            meter.check(blob, doing)
+            raise
+        meter.check(blob, doing)
+        _check_hint(reply, blob.digest, doing)
+
+    session.retry(once, safe=True)
+
+
+def push_stream(session: Session, repository: str, source: Source, media_type: str) -> Descriptor:
+    """Send a stream of unknown length and return what it proved to be.
+
+    *source* is called once a try, so a stream that can be had only once must raise on its second
+    call.
+    """
+    doing = f"streaming a blob to {session.registry}/{repository}"
+
+    def once() -> Descriptor:
+        meter = _Meter(source)
+        location = _begin(session, repository, doing)
+        reply = session.call(
+            Request(
+                "PATCH",
+                location,
+                doing=doing,
+                scopes=_push(repository),
+                expect=frozenset({202}),
+                headers={"Content-Type": "application/octet-stream"},
+                body=meter.start,
+                safe=False,
+                settle=True,
+            )
+        )
+        _check_received(reply, meter.size, doing)
+        digest = meter.digest()
+        done = _put(session, repository, _location(reply, doing), digest, doing)
+        _check_hint(done, digest, doing)
+        return Descriptor(media_type, digest, meter.size)
+
+    # A repeated attempt is an upload of its own: what the first left behind has no name.
+    return session.retry(once, safe=True)
+
+
+def mount_blob(session: Session, repository: str, digest: Digest, source: str) -> bool:
+    """Have the registry link a blob from repository *source*; False where it will not.
+
+    The upload session that a registry opens instead (202) is cancelled.
+    """
+    doing = f"mounting blob {digest} from {source} in {session.registry}/{repository}"
+    request = Request(
+        "POST",
+        f"{repository}/blobs/uploads/?mount={quote(str(digest))}&from={quote(source, safe='')}",
+        doing=doing,
+        scopes=(*_push(repository), Scope(source)),
+        expect=frozenset({201, 202, 400, 404, 405}),
+        headers={"Content-Length": "0"},
+    )
+    try:
+        reply = session.call(request)
+    except Denied:
+        return False  # no right to read the source: then it is simply sent
+    if reply.status == 202:
+        _cancel(session, repository, _location(reply, doing), doing)
+    return reply.status == 201
+
+
+class _Meter:
+    """Hashes and counts what one try sends; ``start`` begins anew (a 401 asks for that)."""
+
+    def __init__(self, source: Source, size: int | None = None) -> None:
+        self._source = source
+        self._size = size
+        self._state = hashlib.sha256()
+        self.size = 0
+        self.ended = False
+
+    def start(self) -> Iterator[bytes]:
+        self._state, self.size, self.ended = hashlib.sha256(), 0, False
+        return self._run()
+
+    def _run(self) -> Iterator[bytes]:
+        # The HTTP library takes an OSError for the network's, so the source's own is renamed here.
+        try:
+            for chunk in self._source():
+                self._state.update(chunk)
+                self.size += len(chunk)
+                if self._size is not None and self.size > self._size:
+                    self.ended = True
+                    raise CouldNotCheck("more bytes than were announced")
+                yield chunk
+        except OSError as error:
+            raise CouldNotCheck(f"the data to be pushed cannot be read: {error}") from error
+        if self._size is not None and self.size < self._size:
+            self.ended = True
+            raise CouldNotCheck("fewer bytes than were announced")
+        self.ended = True
+
+    def digest(self) -> Digest:
+        return Digest(self._state.hexdigest())
+
+    def check(self, blob: Descriptor, doing: str) -> None:
+        """Raise if the source was read and is not what its descriptor says."""
+        if self.ended and (self.size != blob.size or self.digest() != blob.digest):
+            raise CheckedFalse(
+                f"{doing}: the local data has other bytes than its digest names: {self.digest()}",
+                hint="the image on disk is damaged; build or pull it again",
+            )
+
+
+def _push(repository: str) -> tuple[Scope, ...]:
+    return (Scope(repository, ("pull", "push")),)
+
+
+def _begin(session: Session, repository: str, doing: str) -> str:
+    reply = session.call(
+        Request(
+            "POST",
+            f"{repository}/blobs/uploads/",
+            doing=doing,
+            scopes=_push(repository),
+            expect=frozenset({202}),
+            headers={"Content-Length": "0"},
+        )
+    )
+    return _location(reply, doing)
+
+
+def _put(
+    session: Session,
+    repository: str,
+    location: str,
+    digest: Digest,
+    doing: str,
+    headers: dict[str, str] | None = None,
+    meter: _Meter | None = None,
+) -> Reply:
+    joint = "&" if urlsplit(location).query else "?"
+    return session.call(
+        Request(
+            "PUT",
+            f"{location}{joint}digest={quote(str(digest))}",
+            doing=doing,
+            scopes=_push(repository),
+            expect=frozenset({201}),
+            headers=headers or {"Content-Length": "0"},
+            body=None if meter is None else meter.start,
+            safe=False,
+            settle=True,
+        )
+    )
+
+
+def _cancel(session: Session, repository: str, location: str, doing: str) -> None:
+    request = Request(
+        "DELETE",
+        location,
+        doing=doing,
+        scopes=_push(repository),
+        expect=frozenset({200, 202, 204, 404, 405}),
+    )
+    try:
+        session.call(request)
+    except CouldNotCheck:
+        return  # only tidiness was lost: registries expire abandoned uploads
+
+
+def _location(reply: Reply, doing: str) -> str:
+    location = reply.headers.get("Location")
+    if not location:
+        raise CouldNotCheck(f"{doing}: the registry opened an upload, but did not say where")
+    return urljoin(reply.url, location)
+
+
+def _check_received(reply: Reply, size: int, doing: str) -> None:
+    text = reply.headers.get("Range", "")
+    last = text.rpartition("-")[2]
+    if size and last.isdigit() and int(last) + 1 != size:
+        raise Unreachable(f"{doing}: {size} bytes were sent and {int(last) + 1} arrived")
+
+
+def _check_hint(reply: Reply, digest: Digest, doing: str) -> None:
+    hint = reply.headers.get("Docker-Content-Digest", "")
+    if hint.startswith("sha256:") and hint != str(digest):
+        raise CheckedFalse(f"{doing}: the registry says it stored {hint}, but {digest} was sent")
