@@ -1,0 +1,108 @@
+"""The command ``nix-seed``: a table of commands, each loaded only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+__all__ = ["main"]
+
+# name -> (module:attribute, one line of help), in the order of a user's day.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "build": ("nix_seed.cli.build:command", "Turn a flake into an image to build in, or to ship."),
+    "plan": ("nix_seed.cli.plan:command", "Show the layers, and who caused what changed."),
+    "run": ("nix_seed.cli.run:command", "Run a command inside a seed, with no network."),
+    "prove": ("nix_seed.cli.prove:command", "Show that a seed holds all that its flake needs."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported one at a time: ``--help`` needs none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands, in the table's order."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command *cmd_name*."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table without importing what it names."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name the nearest commands when there is none of that name."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(name, COMMANDS)
+            also = f" Did you mean {' or '.join(near)}?" if near else ""
+            ctx.fail(f"There is no command {name!r}.{also}")
+        return super().resolve_command(ctx, args)
+
+
+_EPILOG = """\b
+Exit codes: 0 done · 1 checked and false · 2 wrong input · 3 could not check · 4 Nix failed
+Completion: eval "$(nix-seed completion bash)"   (or zsh, fish)"""
+
+
+@click.group(
+    cls=LazyGroup,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="nix-seed", prog_name="nix-seed")
+def cli() -> None:
+    """Turn a Nix flake into layered, offline OCI build images that anyone can check."""
+
+
+def main() -> None:
+    """Run the command line; map every error of the tree to its message and exit code."""
+    try:
+        code = cli.main(standalone_mode=False, prog_name="nix-seed")
+    except click.exceptions.Abort:
+        _quit("interrupted; finished layers are kept, and the next run goes on from there", 130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except BrokenPipeError:
+        # The reader (head, say) has what it wanted.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        _fail(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(error: Exception) -> Any:
+    from nix_seed.cli.report import error_lines
+    from nix_seed.ground.errors import NixSeedError
+
+    if isinstance(error, NixSeedError):
+        _quit("\n".join(error_lines(error)), error.exit_code)
+    if os.environ.get("NIX_SEED_DEBUG"):
+        raise error
+    # Whatever was being checked, it was not: never let a bug look like an answer.
+    _quit(
+        f"error: an unexpected {type(error).__name__}: {error}\n"
+        "this is a fault of nix-seed; set NIX_SEED_DEBUG=1 for the details to report",
+        3,
+    )
+
+
+def _quit(text: str, code: int) -> None:
+    click.echo(text, err=True)
+    sys.exit(code)

@@ -1,0 +1,246 @@
+"""The only place that runs Nix: CppNix, Lix or Determinate, from 2.8 on.
+
+Where versions differ in what they print, the older tools' stable formats are used: closures come
+from ``nix-store --dump-db``, whose lines have not changed in a decade, rather than from the JSON
+of ``nix path-info``, which has changed more than once.
+"""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nix_seed.formats.nix.derivation import Derivation
+from nix_seed.formats.nix.registration import parse_registration
+from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from nix_seed.ground.errors import CouldNotCheck, InputError, NixFailed
+
+__all__ = ["FlakeMetadata", "Nix"]
+
+# Far below what Linux and macOS accept as arguments.
+_BATCH = 500
+
+_INSTALL = """install it:
+  on Debian and Ubuntu     apt-get install nix-bin
+  elsewhere, macOS too     the installer described at https://nixos.org/download"""
+
+
+@dataclass(frozen=True, slots=True)
+class FlakeMetadata:
+    """A flake that Nix has found: where its source lies, and how to name it purely."""
+
+    url: str
+    source: StorePath
+    revision: str | None
+    last_modified: int | None
+    description: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Nix:
+    """A Nix and the store it works on.
+
+    *store* is the root of a store of its own (``nix --store``), or ``None`` for the machine's.
+    *settings* are Nix settings that are put before the user's own.
+    """
+
+    store: Path | None = None
+    bin_dir: Path | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def root(self) -> Path:
+        """Where the logical ``/nix/store`` is found on this machine's disk."""
+        return self.store or Path("/")
+
+    def version(self) -> str:
+        """Return what Nix says of itself: ``nix (Nix) 2.8.0``."""
+        return self._run("nix", ["--version"], "asking Nix for its version").strip()
+
+    def metadata(self, flake: str) -> FlakeMetadata:
+        """Resolve and fetch *flake*; its lock file is neither written nor brought up to date."""
+        doing = f"reading the flake {flake}"
+        arguments = ["flake", "metadata", "--json", "--no-write-lock-file", "--", flake]
+        value = _json(self._run("nix", arguments, doing), doing)
+        locked = value.get("locked") or {}
+        return FlakeMetadata(
+            url=_pure_url(value, locked),
+            source=StorePath.containing(value["path"]),
+            revision=locked.get("rev"),
+            last_modified=value.get("lastModified", locked.get("lastModified")),
+            description=value.get("description"),
+        )
+
+    def evaluate(self, expression: str, doing: str) -> Any:
+        """Evaluate *expression*, purely, to JSON."""
+        return _json(self._run("nix", ["eval", "--json", "--expr", expression], doing), doing)
+
+    def hash_path(self, path: Path) -> str:
+        """Return the SRI NAR hash of a file or directory."""
+        return self._run("nix", ["hash", "path", str(path)], f"hashing {path}").strip()
+
+    def read_derivation(self, path: StorePath) -> Derivation:
+        """Parse a ``.drv`` of this store."""
+        try:
+            text = (self.root / str(path).lstrip("/")).read_text("utf-8", "surrogateescape")
+        except OSError as error:
+            raise CouldNotCheck(
+                f"cannot read the derivation {path}: {error.strerror}",
+                hint="a garbage collection may have removed it: run the command again",
+            ) from error
+        return Derivation.parse(text, str(path))
+
+    def realise(
+        self, outputs: Mapping[StorePath, Iterable[str]], paths: Iterable[StorePath]
+    ) -> None:
+        """Build or substitute the *outputs* of derivations, and see that *paths* are there.
+
+        Nix's own progress goes to the terminal.
+        """
+        wanted = [f"{path}!{','.join(sorted(names))}" for path, names in outputs.items()]
+        wanted += [str(path) for path in paths]
+        for batch in _batches(wanted):
+            self._run(
+                "nix-store",
+                ["--realise", "--quiet", *batch],
+                "building what the image is to hold",
+                show=True,
+            )
+
+    def closure(self, paths: Iterable[StorePath]) -> dict[StorePath, PathInfo]:
+        """Return what Nix knows of *paths* and of all they refer to, sorted by path."""
+        found: set[str] = set()
+        for batch in _batches(sorted(map(str, paths))):
+            doing = "listing the closure"
+            found |= set(self._run("nix-store", ["--query", "--requisites", *batch], doing).split())
+        return {info.path: info for info in self.path_infos(map(StorePath.parse, found))}
+
+    def path_infos(self, paths: Iterable[StorePath]) -> list[PathInfo]:
+        """Return what Nix knows of each of *paths*, sorted."""
+        infos: list[PathInfo] = []
+        for batch in _batches(sorted(map(str, paths))):
+            text = self._run("nix-store", ["--dump-db", *batch], "reading Nix's database")
+            infos += parse_registration(text)
+        return sorted(infos, key=lambda info: info.path)
+
+    def add_root(self, link: Path, path: StorePath) -> None:
+        """Keep *path* from the garbage collector for as long as *link* exists."""
+        arguments = ["--realise", str(path), "--add-root", str(link), "--indirect"]
+        self._run("nix-store", arguments, f"keeping {path}")
+
+    def run(self, program: str, arguments: Sequence[str], doing: str) -> str:
+        """Run one of Nix's programs and return what it prints."""
+        return self._run(program, arguments, doing)
+
+    def _run(
+        self, program: str, arguments: Sequence[str], doing: str, *, show: bool = False
+    ) -> str:
+        command = [self._find(program), *self._flags(program), *arguments]
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=None if show else subprocess.PIPE,
+                env=_environment(),
+                check=False,
+            )
+        except OSError as error:
+            raise CouldNotCheck(f"{doing}: cannot start {command[0]}: {error.strerror}") from error
+        if done.returncode != 0:
+            detail = (done.stderr or b"").decode("utf-8", "replace").strip()
+            raise NixFailed(f"{doing}: {program} failed", detail=detail or None, hint=_hint(detail))
+        return done.stdout.decode("utf-8", "surrogateescape")
+
+    def _find(self, program: str) -> str:
+        if self.bin_dir is not None:
+            return str(self.bin_dir / program)
+        found = shutil.which(program)
+        if found is None:
+            raise InputError(f"{program} is not installed, or not on PATH", hint=_INSTALL)
+        return found
+
+    def _flags(self, program: str) -> Iterator[str]:
+        if self.store is not None:
+            yield from ("--store", str(self.store))
+        for name, value in (_own_settings() | dict(self.settings)).items():
+            yield from ("--option", name, value)
+        if program == "nix":
+            yield from ("--extra-experimental-features", "nix-command flakes")
+
+
+def _own_settings() -> dict[str, str]:
+    """Return what a root user without Nix's build group needs, as in most containers."""
+    if os.geteuid() != 0:
+        return {}
+    try:
+        grp.getgrnam("nixbld")
+    except KeyError:
+        return {"build-users-group": ""}
+    return {}
+
+
+def _environment() -> dict[str, str]:
+    # Messages are matched and shown: they must not depend on the user's language.
+    return os.environ | {"LC_ALL": "C.UTF-8", "NIX_PAGER": "cat"}
+
+
+def _pure_url(value: dict[str, Any], locked: dict[str, Any]) -> str:
+    """Name the very tree that was fetched, so that evaluation can be pure.
+
+    A clean checkout or a remote flake is locked by its URL; a dirty or plain directory only by the
+    NAR hash of its copy in the store.
+    """
+    url = value.get("url") or value.get("lockedUrl") or ""
+    if locked.get("rev") is not None and url:
+        return str(url)
+    query = f"narHash={locked['narHash'].replace('+', '%2B').replace('=', '%3D')}"
+    if "lastModified" in locked:
+        query += f"&lastModified={locked['lastModified']}"
+    if locked.get("dir"):
+        query += f"&dir={locked['dir']}"
+    source = StorePath.containing(value["path"])
+    return f"path:{source}?{query}"
+
+
+def _batches(items: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(items), _BATCH):
+        yield items[start : start + _BATCH]
+
+
+def _json(text: str, doing: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise NixFailed(f"{doing}: Nix printed something that is not JSON") from error
+
+
+def _hint(detail: str) -> str | None:
+    """Say what to do about the failures that people meet most."""
+    for words, hint in _HINTS.items():
+        if words in detail:
+            return hint
+    return None
+
+
+_HINTS = {
+    "does not contain a 'flake.nix'": (
+        "name a directory that holds a flake.nix, or a flake such as github:owner/repo;"
+        " `nix flake init` makes one"
+    ),
+    "could not find a flake.nix": (
+        "name a directory that holds a flake.nix, or a flake such as github:owner/repo;"
+        " `nix flake init` makes one"
+    ),
+    "cannot be evaluated in pure": "lock the flake's inputs first: nix flake lock",
+    "unlocked": "lock the flake's inputs first: nix flake lock",
+    "requires lock file changes": "lock the flake's inputs first: nix flake lock",
+    "Permission denied": "Nix's store is not writable for this user; is its daemon running?",
+}

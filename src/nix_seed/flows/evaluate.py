@@ -1,0 +1,127 @@
+"""flake -> recipe: evaluation alone, nothing is built."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from nix_seed.clients.nix import FlakeMetadata, Nix
+from nix_seed.clients.own_source import OwnSource
+from nix_seed.ground.errors import InputError
+from nix_seed.rules.outline import Outline
+from nix_seed.rules.recipe import Recipe, build_recipe
+
+__all__ = ["DEFAULT_ATTR", "Evaluation", "Kind", "current_system", "evaluate_flake"]
+
+Kind = Literal["seed", "run"]
+DEFAULT_ATTR: Mapping[str, str] = {"seed": "seed", "run": "run"}
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A flake, as found, and the recipe of its image."""
+
+    flake: FlakeMetadata
+    recipe: Recipe
+
+
+def current_system() -> str:
+    """Return the machine's system as Nix spells it: ``x86_64-linux``, ``aarch64-darwin``."""
+    machine = {"arm64": "aarch64", "amd64": "x86_64"}.get(platform.machine(), platform.machine())
+    return f"{machine}-{platform.system().lower()}"
+
+
+def evaluate_flake(
+    nix: Nix, flake: str, *, kind: Kind = "seed", attr: str | None = None, system: str | None = None
+) -> Evaluation:
+    """Evaluate *flake* to the recipe of its *kind* of image for *system* (default: this machine's).
+
+    The flake's own attribute *attr* wins where it exists (and must exist if given); without one
+    the recipe is made from the flake's outputs. Raises ``InputError`` with what there is instead,
+    ``NixFailed`` with Nix's own words.
+    """
+    system = system or current_system()
+    metadata = nix.metadata(flake)
+    with _nix_code() as code:
+        expression = _expression(nix, code, metadata.url, kind, attr, system)
+        answer = nix.evaluate(expression, f"evaluating {flake} for {system}")
+    if "problem" in answer:
+        raise _problem(answer, flake, kind, attr or DEFAULT_ATTR[kind], system)
+    outline = Outline.from_json(answer["outline"])
+    own = OwnSource(metadata.source, nix.root)
+    return Evaluation(metadata, build_recipe(outline, cache(nix.read_derivation), own))
+
+
+@contextmanager
+def _nix_code() -> Iterator[Path]:
+    with importlib.resources.as_file(importlib.resources.files("nix_seed") / "nix") as path:
+        yield path
+
+
+def _expression(nix: Nix, code: Path, url: str, kind: str, attr: str | None, system: str) -> str:
+    """Compose a pure expression: both trees in it are named with their hashes."""
+    arguments = {
+        "system": system,
+        "kind": kind,
+        "attr": attr or DEFAULT_ATTR[kind],
+        "required": attr is not None,
+    }
+    tree = {"type": "path", "path": str(code), "narHash": nix.hash_path(code)}
+    return (
+        f"let code = builtins.fetchTree (builtins.fromJSON {_nix_string(json.dumps(tree))});"
+        f" in (import code.outPath).outline"
+        f" (builtins.fromJSON {_nix_string(json.dumps(arguments))}"
+        f" // {{ flake = builtins.getFlake {_nix_string(url)}; }})"
+    )
+
+
+def _nix_string(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
+    return f'"{escaped}"'
+
+
+def _problem(
+    answer: Mapping[str, Any], flake: str, kind: str, attr: str, system: str
+) -> InputError:
+    """Put into words what the Nix half found wrong with the request."""
+    match answer["problem"]:
+        case "attribute":
+            names = ", ".join(answer["available"]) or "none"
+            return InputError(
+                f"{flake} has no attribute {attr} for {system}",
+                hint=f"packages of {system} there: {names};"
+                " without --attr an image is made from all outputs",
+            )
+        case "system":
+            systems = ", ".join(answer["systems"]) or "none"
+            return InputError(
+                f"{flake} has no outputs for {system}",
+                hint=f"systems it has outputs for: {systems}; choose one with --system",
+            )
+        case "package":
+            names = ", ".join(answer["available"]) or "none"
+            return InputError(
+                f"{flake} has no package `default` for {system} to make a run image of",
+                hint=f"packages of {system} there: {names}; name one with mkRun {{ package = …; }}",
+            )
+        case "packages":
+            return InputError(
+                f"{flake} has no input with packages for {system} to take a shell and Nix from",
+                hint="add nixpkgs to its inputs, or use mkSeed with pkgs = …",
+            )
+        case "kind":
+            return InputError(
+                f"{attr} of {flake} is a {answer['kind']} image, not a {kind} image",
+                hint=f"ask for it with --kind {answer['kind']}",
+            )
+    return InputError(
+        f"{attr} of {flake} was not made by mkSeed or mkRun",
+        hint="name another with --attr, or leave --attr out to use the flake's outputs",
+    )

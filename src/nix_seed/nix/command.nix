@@ -1,0 +1,38 @@
+# What `nix-seed` evaluates. The answer is data: { outline = …; } or { problem = …; … }, so that the
+# command can tell a wrong argument from a flake that fails.
+{ mkSeed, mkRun }:
+{ flake       # the flake, as builtins.getFlake gives it
+, system
+, kind        # "seed" | "run"
+, attr        # where the flake may have its own
+, required    # true: the user asked for this attribute by name
+}:
+let
+  util = import ./util.nix;
+  path = util.splitOn "\\." attr;
+  missing = { nixSeedMissing = true; };
+  found = util.filter (value: !(value ? nixSeedMissing)) (util.map
+    (prefix: util.attrPath (prefix ++ path) missing flake)
+    [ [ "packages" system ] [ "legacyPackages" system ] [ ] ]);
+
+  kinds = [ "packages" "apps" "checks" "devShells" ];
+  systems = util.unique (util.concatMap (name: util.attrNames (flake.${name} or { })) kinds);
+  isEmpty = util.filter (name: (flake.${name} or { }) ? ${system}) kinds == [ ]
+    && !(flake ? defaultPackage) && !(flake ? devShell);
+
+  make = if kind == "run" then mkRun else mkSeed;
+  seed = if found != [ ] then builtins.head found else make { self = flake; inherit system; };
+in
+if found == [ ] && required then {
+  problem = "attribute";
+  available = util.attrNames (util.attrPath [ "packages" system ] { } flake);
+}
+else if found == [ ] && isEmpty then { problem = "system"; inherit systems; }
+else if found == [ ] && import ./packages.nix { self = flake; inherit system; } == null then { problem = "packages"; }
+else if found == [ ] && kind == "run" && !(util.attrPath [ "packages" system ] { } flake ? default) then {
+  problem = "package";
+  available = util.attrNames (util.attrPath [ "packages" system ] { } flake);
+}
+else if !(util.isAttrs seed && seed ? nixSeed) then { problem = "foreign"; }
+else if seed.nixSeed.kind != kind then { problem = "kind"; kind = seed.nixSeed.kind; }
+else { outline = seed.nixSeed; }

@@ -1,0 +1,12 @@
+# The Nix half of Nix Seed. One code base serves a flake's own `mkSeed` / `mkRun` and the command on
+# a flake that has neither. Plain builtins only, so that it needs no nixpkgs and runs on Nix 2.8.
+rec {
+  # mkSeed { self, system, ... } -> derivation: the image to build in.
+  mkSeed = import ./seed.nix;
+
+  # mkRun { self, system, ... } -> derivation: the image to ship.
+  mkRun = import ./run.nix;
+
+  # What the command evaluates: a flake in, an outline (or a named problem) out.
+  outline = import ./command.nix { inherit mkSeed mkRun; };
+}

@@ -1,0 +1,34 @@
+# mkRun: the outline of the image to ship: one package and what it needs at run time.
+{ self
+, system
+, pkgs ? import ./packages.nix { inherit self system; }
+, package ? self.packages.${system}.default
+, name ? package.pname or (builtins.parseDrvName package.name).name
+  # The program in the package's bin/ that the container starts.
+, program ? package.meta.mainProgram or package.pname or (builtins.parseDrvName package.name).name
+, contents ? { }
+, config ? { }
+}:
+let
+  util = import ./util.nix;
+  tools = import ./tools.nix { inherit pkgs system; };
+  tier = tierName: roots: { name = tierName; roots = util.contextOf (roots ++ contents.${tierName} or [ ]); };
+in
+import ./outline.nix {
+  inherit name system pkgs;
+  outline = {
+    inherit name system;
+    kind = "run";
+    source = builtins.unsafeDiscardStringContext "${self}";
+    inputs = { };
+    project = import ./project.nix { inherit self system pkgs; };
+    tiers = [
+      (tier "base" tools.base)
+      (tier "lib" [ ])
+      (tier "app" [ package ])
+    ];
+    compilers = { };
+    config = { entrypoint = [ "${package}/bin/${program}" ]; } // config;
+    container = import ./container.nix { inherit pkgs system tools; kind = "run"; };
+  };
+}

@@ -1,0 +1,57 @@
+# mkSeed: the outline of a seed, as a derivation that any flake can have among its packages.
+{ self
+, system
+, pkgs ? import ./packages.nix { inherit self system; }
+, name ? "seed"
+  # Kinds ("checks") or single outputs ("packages.docs") whose needs the seed holds; null: all.
+, include ? null
+, exclude ? [ ]
+  # Paths of inputs ("utils/systems") whose source evaluation does not need.
+, excludeInputs ? [ ]
+  # Derivations that are the project's own though no output names them.
+, extraProject ? [ ]
+  # More for a tier: { toolchain = [ pkgs.gdb ]; packages = [ … ]; }
+, contents ? { }
+  # The Nix to ship, and lines to add to its configuration.
+, nix ? pkgs.nix
+, nixConf ? ""
+  # Image configuration: { env, entrypoint, cmd, workingDir, user, labels }.
+, config ? { }
+}:
+let
+  util = import ./util.nix;
+  tools = import ./tools.nix { inherit pkgs system; };
+  project = import ./project.nix { inherit self system pkgs include exclude; };
+  extra = tier: contents.${tier} or [ ];
+  unknown = util.filter (tier: !(util.elem tier tierNames)) (util.attrNames contents);
+  tierNames = [ "base" "toolchain" "inputs" "packages" "apps" "checks" "devShells" ];
+
+  tier = name: roots: { inherit name; roots = util.contextOf (roots ++ extra name); };
+in
+if unknown != [ ]
+then throw "mkSeed: contents names no tier of a seed: ${toString unknown}; tiers are ${toString tierNames}"
+else
+  import ./outline.nix {
+    inherit name system pkgs;
+    outline = {
+      inherit name system config;
+      kind = "seed";
+      source = builtins.unsafeDiscardStringContext "${self}";
+      inputs = import ./inputs.nix { inherit self; exclude = excludeInputs; };
+      project = project // {
+        extra = util.map (drv: { output = drv.name; context = util.contextOf drv; }) extraProject;
+      };
+      tiers = [
+        (tier "base" tools.base)
+        (tier "toolchain" (tools.toolchain ++ [ nix ]))
+        (tier "inputs" [ ])
+        (tier "packages" [ ])
+        (tier "apps" [ ])
+        (tier "checks" [ ])
+        (tier "devShells" [ ])
+      ];
+      # Baked into `toolchain` rather than a later tier, if the project is built from them.
+      compilers = util.contextOf tools.compilers;
+      container = import ./container.nix { inherit pkgs system tools nix nixConf; kind = "seed"; };
+    };
+  }

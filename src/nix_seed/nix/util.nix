@@ -1,0 +1,28 @@
+# Small helpers that nixpkgs' lib would give, had we it.
+rec {
+  inherit (builtins) attrNames concatLists concatMap elem filter isAttrs listToAttrs map;
+
+  optional = condition: value: if condition then [ value ] else [ ];
+  optionalAttrs = condition: value: if condition then value else { };
+
+  attrPath = path: default: set:
+    if path == [ ] then set
+    else if isAttrs set && set ? ${builtins.head path}
+    then attrPath (builtins.tail path) default set.${builtins.head path}
+    else default;
+
+  isDerivation = value: isAttrs value && (value.type or null) == "derivation";
+
+  # Every derivation output and source path that a value, written as JSON, speaks of:
+  # { "/nix/store/…-x.drv" = { outputs = [ "out" ]; }; "/nix/store/…-source" = { path = true; }; }
+  # Exact and pure, whatever the value is made of.
+  contextOf = value: builtins.getContext (builtins.toJSON value);
+
+  endsWith = suffix: text:
+    let n = builtins.stringLength text; m = builtins.stringLength suffix; in
+    n >= m && builtins.substring (n - m) m text == suffix;
+
+  splitOn = separator: text: filter builtins.isString (builtins.split separator text);
+
+  unique = builtins.foldl' (seen: x: if elem x seen then seen else seen ++ [ x ]) [ ];
+}
