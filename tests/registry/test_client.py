@@ -1,0 +1,217 @@
+"""The registry client against Debian's docker-registry, over real HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nix_seed.clients.registry.client import MANIFEST_LIMIT, Registry, Repository
+from nix_seed.clients.registry.credentials import Credential, Keyring
+from nix_seed.clients.registry.failures import Denied, Unreachable
+from nix_seed.clients.registry.patience import Patience
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.descriptor import Descriptor, Manifest
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
+from support.registries import PASSWORD, USER, Running, certificate, docker_registry
+
+US = Keyring(given=Credential("the test", USER, PASSWORD))
+QUICK = Patience(attempts=3, base=0.01, stall=5, connect=5)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with docker_registry(tmp_path_factory.mktemp("registry")) as registry:
+        yield registry
+
+
+@pytest.fixture
+def repository(running: Running, request: pytest.FixtureRequest) -> Repository:
+    name = "test/" + hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]
+    return Registry(running.host, keyring=US, patience=QUICK).repository(name)
+
+
+def blob(data: bytes, media_type: str = media_types.LAYER) -> Descriptor:
+    return Descriptor(media_type, Digest.of(data), len(data))
+
+
+def push_image(repository: Repository, *layers: bytes, config: bytes = b"{}") -> bytes:
+    """Push an image of *layers*; return the manifest's bytes, not yet pushed."""
+    for data in (config, *layers):
+        repository.push_blob(blob(data), lambda data=data: [data])  # type: ignore[misc]
+    return Manifest(blob(config, media_types.CONFIG), tuple(blob(layer) for layer in layers)).dump()
+
+
+def test_a_blob_comes_back_as_it_went(repository: Repository) -> None:
+    data = bytes(range(256)) * 5000
+    wanted = blob(data)
+    assert not repository.has_blob(wanted.digest)
+    repository.push_blob(wanted, lambda: [data[:7], data[7:70_000], b"", data[70_000:]])
+    assert repository.has_blob(wanted.digest)
+    assert b"".join(repository.open_blob(wanted)) == data
+
+
+def test_a_stream_of_unknown_length_is_named_by_what_it_proved_to_be(
+    repository: Repository,
+) -> None:
+    data = [b"x" * 100_000, b"y" * 200_000, b"z"]
+    stored = repository.push_stream(lambda: iter(data), media_types.LAYER_ZSTD)
+    assert stored == blob(b"".join(data), media_types.LAYER_ZSTD)
+    assert b"".join(repository.open_blob(stored)) == b"".join(data)
+
+
+def test_an_empty_blob(repository: Repository) -> None:
+    stored = repository.push_stream(lambda: [], media_types.LAYER)
+    assert stored == blob(b"")
+    repository.push_blob(stored, lambda: [])
+    assert list(repository.open_blob(stored)) == []
+
+
+def test_ranges(repository: Repository) -> None:
+    data = bytes(range(256)) * 10
+    repository.push_blob(blob(data), lambda: [data])
+    assert repository.read_range_unverified(blob(data), 100, 300) == data[100:400]
+    assert repository.read_range_unverified(blob(data), len(data) - 1, 1) == data[-1:]
+    assert repository.read_range_unverified(blob(data), 5, 0) == b""
+    with pytest.raises(InputError, match="has no bytes 2559 to 2561: it is 2560 long"):
+        repository.read_range_unverified(blob(data), len(data) - 1, 2)
+
+
+def test_a_source_with_other_bytes_is_checked_and_false(repository: Repository) -> None:
+    wanted = blob(b"right")
+    with pytest.raises(CheckedFalse, match="local data has other bytes than its digest names"):
+        repository.push_blob(wanted, lambda: [b"wrong"])
+    for short_or_long in (b"righ", b"rightt"):
+        with pytest.raises(CheckedFalse, match="local data has other bytes"):
+            repository.push_blob(wanted, lambda short_or_long=short_or_long: [short_or_long])  # type: ignore[misc]
+    assert not repository.has_blob(wanted.digest)
+
+
+def test_an_unreadable_source_is_not_taken_for_a_bad_network(repository: Repository) -> None:
+    calls = []
+
+    def source() -> Iterator[bytes]:
+        calls.append(1)
+        yield b"some"
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(CouldNotCheck, match=r"the data to be pushed cannot be read: .*Input/out"):
+        repository.push_stream(source, media_types.LAYER)
+    assert len(calls) == 1
+
+
+def test_manifests_by_tag_and_digest(repository: Repository) -> None:
+    body = push_image(repository, b"layer")
+    assert repository.get_manifest("v1") is None
+    assert repository.head_manifest("v1") is None
+    stored = repository.put_manifest(body, media_types.MANIFEST, "v1")
+    assert stored == Descriptor(media_types.MANIFEST, Digest.of(body), len(body))
+    for name in ("v1", stored.digest):
+        fetched = repository.get_manifest(name)
+        assert fetched is not None
+        assert (fetched.descriptor, fetched.body) == (stored, body)
+        assert repository.head_manifest(name) == stored
+    repository.put_manifest(body, media_types.MANIFEST, stored.digest)
+    with pytest.raises(InputError, match="this manifest is sha256:"):
+        repository.put_manifest(body, media_types.MANIFEST, Digest.of(b"other"))
+
+
+def test_a_manifest_whose_blobs_are_missing_is_refused_by_the_registry(
+    repository: Repository,
+) -> None:
+    body = Manifest(blob(b"{}", media_types.CONFIG), (blob(b"never pushed"),)).dump()
+    with pytest.raises(CouldNotCheck, match="400: MANIFEST_BLOB_UNKNOWN"):
+        repository.put_manifest(body, media_types.MANIFEST, "v1")
+    assert repository.list_tags() == ()
+
+
+def test_a_missing_blob_is_checked_and_false(repository: Repository) -> None:
+    with pytest.raises(CheckedFalse, match="is missing in the registry, although a manifest"):
+        list(repository.open_blob(blob(b"absent")))
+
+
+def test_mounting(repository: Repository, running: Running) -> None:
+    data = b"shared layer"
+    repository.push_blob(blob(data), lambda: [data])
+    other = Registry(running.host, keyring=US, patience=QUICK).repository("test/mounted")
+    assert other.mount_blob(blob(data).digest, repository.path)
+    assert b"".join(other.open_blob(blob(data))) == data
+    assert not other.mount_blob(blob(b"nowhere").digest, repository.path)
+
+
+def test_tags_over_several_pages(repository: Repository) -> None:
+    assert repository.list_tags() == ()
+    body = push_image(repository, b"layer")
+    wanted = [f"t{number:03}" for number in range(120)]
+    for tag in wanted:
+        repository.put_manifest(body, media_types.MANIFEST, tag)
+    assert repository.list_tags() == tuple(wanted)
+
+
+def test_referrers_without_the_api(repository: Repository) -> None:
+    body = push_image(repository, b"layer")
+    subject = repository.put_manifest(body, media_types.MANIFEST, "v1")
+    assert repository.referrers(subject.digest) == ()
+    entries = []
+    for number in range(3):
+        payload = b"attestation %d" % number
+        kind = "application/vnd.test.a" if number else "application/vnd.test.b"
+        for data in (b"{}", payload):
+            repository.push_blob(blob(data), lambda data=data: [data])  # type: ignore[misc]
+        artifact = Manifest(
+            blob(b"{}", media_types.EMPTY), (blob(payload),), {"n": str(number)}, kind, subject
+        )
+        entries.append(repository.attach(artifact.dump()))
+        repository.attach(artifact.dump())  # the same again adds nothing
+    expected = tuple(sorted(entries, key=lambda entry: entry.digest))
+    assert repository.referrers(subject.digest) == expected
+    assert repository.referrers(subject.digest, "application/vnd.test.b") == (entries[0],)
+    assert repository.list_tags() == (f"sha256-{subject.digest.hex}", "v1")
+
+
+def test_wrong_password_is_denied_with_what_it_needs(running: Running) -> None:
+    wrong = Keyring(given=Credential("the test", USER, "hunter2"))
+    repository = Registry(running.host, keyring=wrong, patience=QUICK).repository("o/r")
+    with pytest.raises(Denied) as caught:
+        repository.push_stream(lambda: [b"x"], media_types.LAYER)
+    assert "it needs pull and push on o/r, as seeder (from the test)" in caught.value.message
+    assert "hunter2" not in f"{caught.value!r} {wrong!r} {caught.value.hint}"
+
+
+def test_no_credentials_are_denied_with_how_to_log_in(running: Running) -> None:
+    repository = Registry(running.host, keyring=Keyring(), patience=QUICK).repository("o/r")
+    with pytest.raises(Denied, match="it needs pull on o/r, as anonymous") as caught:
+        repository.get_manifest("v1")
+    assert "docker login" in (caught.value.hint or "")
+
+
+def test_nobody_listens() -> None:
+    silent = Registry("127.0.0.1:1", keyring=US, patience=QUICK).repository("o/r")
+    with pytest.raises(Unreachable, match=r"https://127.0.0.1:1/v2/: no connection could be made"):
+        silent.get_manifest("v1")
+
+
+def test_tls_is_used_and_checked(tmp_path: Path) -> None:
+    made = certificate(tmp_path / "ca")
+    with docker_registry(tmp_path / "registry", tls=made) as running:
+        trusting = Keyring({"SSL_CERT_FILE": str(made.ca)}, given=US.given)
+        repository = Registry(running.host, keyring=trusting, patience=QUICK).repository("o/r")
+        stored = repository.push_stream(lambda: [b"over TLS"], media_types.LAYER)
+        assert b"".join(repository.open_blob(stored)) == b"over TLS"
+        # Loopback falls back to plain HTTP for who does not speak TLS, never for a bad certificate.
+        doubting = Registry(running.host, keyring=US, patience=QUICK).repository("o/r")
+        with pytest.raises(Unreachable, match="its certificate was not accepted") as caught:
+            doubting.has_blob(stored.digest)
+        assert "SSL_CERT_FILE" in (caught.value.hint or "")
+
+
+def test_a_ca_file_that_cannot_be_read() -> None:
+    with pytest.raises(InputError, match="the CA file /nonexistent cannot be read"):
+        Registry("127.0.0.1:1", keyring=Keyring({"SSL_CERT_FILE": "/nonexistent"}))
+
+
+def test_the_limit_of_manifests_is_that_of_the_specification() -> None:
+    assert MANIFEST_LIMIT == 4 * 1024 * 1024
