@@ -1,0 +1,1 @@
+"$busybox/bin/busybox" cp "$textPath" "$out"

@@ -1,0 +1,12 @@
+"""Run the installed program and look at what it says."""
+
+import subprocess
+
+
+def greet(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(["greet", *arguments], capture_output=True, text=True)
+
+
+assert greet("Hello", "Nix").stdout == "Hello, Nix!\n"
+assert greet("Hello").returncode == 2
+assert greet("Hello", "x" * 100).returncode == 2
