@@ -87,7 +87,7 @@ def assemble_layers(
     *,
     threads: int | None = None,
     reuse: bool = True,
-    on_event: Callable[[Event], None] = lambda event: None,
+    on_event: Callable[[Event], None] | None = None,
 ) -> tuple[AssembledLayer, ...]:
     """Write every layer to *target* and return them in the order given.
 
@@ -96,7 +96,7 @@ def assemble_layers(
     raised; layers that were finished stay in the target, so that the next run goes on from there.
     """
     compressor.check_at_hand()
-    work = _Work(compressor, store, target, reuse, on_event)
+    work = _Work(compressor, store, target, reuse, on_event or _ignore)
     count = threads or os.cpu_count() or 1
     order = sorted(range(len(layers)), key=lambda position: -_nar_size(layers[position]))
     frames = FrameThreads(count)
@@ -112,6 +112,10 @@ def assemble_layers(
         frames.stop()
         readers.shutdown(cancel_futures=True)
         frames.close()
+
+
+def _ignore(_event: Event) -> None:
+    pass
 
 
 def _wait(futures: list[Future[AssembledLayer]]) -> None:

@@ -1,0 +1,255 @@
+"""An OCI image layout on disk (image-spec, image-layout.md): several images, named by tags.
+
+Blobs come first and ``index.json`` last, by rename, so that a reader sees an image whole or not at
+all. A lock on ``oci-layout`` keeps writers apart. Whatever is read is checked against its digest.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Self
+
+from nix_seed.clients.files import explained, place, write_atomically
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.descriptor import Descriptor, Index, Manifest, Platform
+from nix_seed.ground import canonical_json
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
+
+__all__ = ["LAYOUT_FILE", "REF_NAME", "ImageFiles", "Layout"]
+
+REF_NAME: Final = "org.opencontainers.image.ref.name"
+"""The annotation that gives an image of a layout its tag."""
+
+LAYOUT_FILE: Final = canonical_json.dumps({"imageLayoutVersion": "1.0.0"})
+"""What the file ``oci-layout`` holds."""
+
+_LARGEST_DOCUMENT: Final = 16 << 20
+_CHUNK: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFiles:
+    """An image ready to be stored: its documents, and where its layers' blobs lie."""
+
+    manifest: Manifest
+    config: bytes
+    blobs: Mapping[Digest, Path]
+    platform: Platform | None = None
+
+    def descriptor(self, name: str | None = None) -> Descriptor:
+        """Describe the manifest, for an index, under the tag *name*."""
+        text = self.manifest.dump()
+        return Descriptor(
+            media_types.MANIFEST,
+            Digest.of(text),
+            len(text),
+            annotations={} if name is None else {REF_NAME: name},
+            platform=self.platform,
+        )
+
+    def layers(self) -> Iterator[tuple[Descriptor, Path]]:
+        """Yield each distinct layer with its blob's path, lowest first."""
+        seen: set[Digest] = set()
+        for layer in self.manifest.layers:
+            if layer.digest not in seen:
+                seen.add(layer.digest)
+                yield layer, self.blobs[layer.digest]
+
+
+class Layout:
+    """The layout in *directory*."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Open a layout that is there; ``InputError`` if it is none."""
+        layout = cls(directory)
+        layout._check_version()
+        return layout
+
+    @classmethod
+    def create(cls, directory: Path) -> Self:
+        """Open the layout in *directory*, or make one if that is absent or empty.
+
+        ``InputError`` for a file, or a directory that holds something else.
+        """
+        if directory.exists() and not directory.is_dir():
+            raise InputError(f"{directory} is a file; an image layout is a directory")
+        if (directory / "oci-layout").exists():
+            return cls.open(directory)
+        with explained(f"making the image layout {directory}"):
+            if directory.is_dir() and any(not _ours(path) for path in directory.iterdir()):
+                raise InputError(
+                    f"{directory} is not empty and not an OCI image layout",
+                    hint="name another directory, or empty this one",
+                )
+            directory.mkdir(parents=True, exist_ok=True)
+        write_atomically(directory / "oci-layout", LAYOUT_FILE)
+        return cls(directory)
+
+    def blob_path(self, digest: Digest) -> Path:
+        """Where the layout keeps the blob *digest*."""
+        return self.directory / "blobs" / "sha256" / digest.hex
+
+    def index(self) -> Index:
+        """Read ``index.json``: empty, if no image was added yet."""
+        path = self.directory / "index.json"
+        if not path.exists():
+            return Index(())
+        return Index.parse(_read(path, f"reading {path}"), str(path))
+
+    def find(self, name: str) -> Descriptor:
+        """Return the image or index whose tag or ``sha256:…`` digest is *name*."""
+        manifests = self.index().manifests
+        for found in manifests:
+            if name in (found.annotations.get(REF_NAME), str(found.digest)):
+                return found
+        there = ", ".join(sorted(_label(found) for found in manifests)) or "no image yet"
+        raise InputError(f"{self.directory} has no image {name!r}", hint=f"it has: {there}")
+
+    def add(self, image: ImageFiles, name: str | None = None) -> Descriptor:
+        """Store *image*, under the tag *name* if given, which then names no other image.
+
+        Blobs are linked where possible. Nothing shows until all is there.
+        """
+        described = image.descriptor(name)
+        with self._locked():
+            self._sweep()
+            for layer, source in image.layers():
+                self._place(layer, source)
+            self._put(image.manifest.config, image.config)
+            self._put(described, image.manifest.dump())
+            self._list(described)
+        return described
+
+    def read_blob(self, descriptor: Descriptor) -> bytes:
+        """Return a document's bytes, checked; ``CheckedFalse`` if they are not its digest's."""
+        path = self.blob_path(descriptor.digest)
+        if descriptor.size > _LARGEST_DOCUMENT:
+            raise InputError(f"{path} is said to have {descriptor.size} bytes: no document has")
+        text = _read(path, f"reading {path}")
+        if len(text) != descriptor.size or Digest.of(text) != descriptor.digest:
+            raise _damaged(path)
+        return text
+
+    def check_blob(self, descriptor: Descriptor) -> None:
+        """Read a blob of any size; ``CheckedFalse`` if it is not *descriptor*'s."""
+        path = self.blob_path(descriptor.digest)
+        with explained(f"reading {path}"):
+            if not _matches(path, descriptor):
+                raise _damaged(path)
+
+    def check_image(self, descriptor: Descriptor) -> Manifest:
+        """Check manifest, config and every layer of an image; return its manifest."""
+        text = self.read_blob(descriptor)
+        manifest = Manifest.parse(text, str(self.blob_path(descriptor.digest)))
+        for blob in (manifest.config, *manifest.layers):
+            self.check_blob(blob)
+        return manifest
+
+    def image_files(self, descriptor: Descriptor) -> ImageFiles:
+        """Return a stored image as something that can be stored elsewhere."""
+        text = self.read_blob(descriptor)
+        manifest = Manifest.parse(text, str(self.blob_path(descriptor.digest)))
+        return ImageFiles(
+            manifest=manifest,
+            config=self.read_blob(manifest.config),
+            blobs={layer.digest: self.blob_path(layer.digest) for layer in manifest.layers},
+            platform=descriptor.platform,
+        )
+
+    def _check_version(self) -> None:
+        path = self.directory / "oci-layout"
+        if not path.is_file():
+            raise InputError(
+                f"{self.directory} is not an OCI image layout: it has no file oci-layout"
+            )
+        value = canonical_json.loads(_read(path, f"reading {path}"), what=str(path))
+        version = value.get("imageLayoutVersion") if isinstance(value, dict) else None
+        if version != "1.0.0":
+            raise InputError(f"{path}: imageLayoutVersion is {version!r}, and only 1.0.0 is known")
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (
+            explained(f"writing to the image layout {self.directory}"),
+            open(self.directory / "oci-layout", "rb") as file,
+        ):
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _sweep(self) -> None:
+        """Remove what a writer that was killed left behind; we hold the lock, so none is alive."""
+        for directory in (self.directory, self.directory / "blobs" / "sha256"):
+            for path in directory.glob(".*.tmp"):
+                with suppress(FileNotFoundError):
+                    path.unlink()
+
+    def _place(self, descriptor: Descriptor, source: Path) -> None:
+        target = self.blob_path(descriptor.digest)
+        if target.exists():
+            if target.samefile(source) or _matches(target, descriptor):
+                return
+            target.unlink()
+        place(source, target)
+
+    def _put(self, descriptor: Descriptor, text: bytes) -> None:
+        if Digest.of(text) != descriptor.digest or len(text) != descriptor.size:
+            raise InputError(f"the document for {descriptor.digest} has another digest or size")
+        write_atomically(self.blob_path(descriptor.digest), text)
+
+    def _list(self, described: Descriptor) -> None:
+        index = self.index()
+        name = described.annotations.get(REF_NAME)
+        others = tuple(
+            found
+            for found in index.manifests
+            if found != described and (name is None or found.annotations.get(REF_NAME) != name)
+        )
+        listed = tuple(
+            sorted((*others, described), key=lambda found: (_label(found), found.digest))
+        )
+        text = replace(index, manifests=listed).dump()
+        write_atomically(self.directory / "index.json", text)
+
+
+def _ours(path: Path) -> bool:
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
+def _label(found: Descriptor) -> str:
+    return found.annotations.get(REF_NAME) or str(found.digest)
+
+
+def _damaged(path: Path) -> CheckedFalse:
+    return CheckedFalse(
+        f"{path} does not have the digest or the size it is listed with",
+        hint="the layout is damaged: write the image anew",
+    )
+
+
+def _read(path: Path, doing: str) -> bytes:
+    with explained(doing):
+        if path.stat().st_size > _LARGEST_DOCUMENT:
+            raise CouldNotCheck(f"{path} is larger than any document of an image")
+        return path.read_bytes()
+
+
+def _matches(path: Path, descriptor: Descriptor) -> bool:
+    sha256, size = hashlib.sha256(), 0
+    with open(path, "rb", buffering=0) as file:
+        if os.fstat(file.fileno()).st_size != descriptor.size:
+            return False
+        while chunk := file.read(_CHUNK):
+            sha256.update(chunk)
+            size += len(chunk)
+    return size == descriptor.size and sha256.hexdigest() == descriptor.digest.hex

@@ -1,0 +1,151 @@
+"""Nix's database of valid paths, ``/nix/var/nix/db/db.sqlite``, as a pure function of its rows.
+
+Schema 10, which Nix has used from 2.0 to this day (newer versions add tables of their own when they
+open it). Beside it lies a file ``schema`` that holds the number.
+
+The same rows written by any SQLite give the same bytes: ids follow the sorted paths, times are 1,
+the page size is fixed, ``secure_delete`` zeroes what the final ``VACUUM`` leaves unused, and the
+header's counters and writer's version (SQLite file format, 1.3) are set to constants.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from nix_seed.ground.errors import InputError
+
+__all__ = ["SCHEMA_VERSION", "DerivationOutput", "build_database"]
+
+SCHEMA_VERSION: Final = b"10"
+"""What the file ``schema`` beside the database holds."""
+
+_PAGE_SIZE: Final = 4096
+_REGISTRATION_TIME: Final = 1
+_TABLES: Final = """
+CREATE TABLE ValidPaths (
+    id               integer primary key autoincrement not null,
+    path             text unique not null,
+    hash             text not null,
+    registrationTime integer not null,
+    deriver          text,
+    narSize          integer,
+    ultimate         integer,
+    sigs             text,
+    ca               text
+);
+CREATE TABLE Refs (
+    referrer  integer not null,
+    reference integer not null,
+    primary key (referrer, reference),
+    foreign key (referrer) references ValidPaths(id) on delete cascade,
+    foreign key (reference) references ValidPaths(id) on delete restrict
+);
+CREATE INDEX IndexReferrer ON Refs(referrer);
+CREATE INDEX IndexReference ON Refs(reference);
+CREATE TRIGGER DeleteSelfRefs BEFORE DELETE ON ValidPaths
+  BEGIN
+    DELETE FROM Refs WHERE referrer = old.id AND reference = old.id;
+  END;
+CREATE TABLE DerivationOutputs (
+    drv  integer not null,
+    id   text not null,
+    path text not null,
+    primary key (drv, id),
+    foreign key (drv) references ValidPaths(id) on delete cascade
+);
+CREATE INDEX IndexDerivationOutputs ON DerivationOutputs(path);
+"""
+_CHANGE_COUNTER: Final = slice(24, 28)
+_VERSION_VALID_FOR: Final = slice(92, 96)
+_WRITER: Final = slice(96, 100)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class DerivationOutput:
+    """A valid derivation has an output *name*, which is or would be at *path*."""
+
+    derivation: StorePath
+    name: str
+    path: StorePath
+
+
+def build_database(infos: Iterable[PathInfo], outputs: Iterable[DerivationOutput] = ()) -> bytes:
+    """Return the database in which exactly *infos* are valid, in any order given.
+
+    Raises ``InputError`` for a path given twice, and for a reference or derivation that is not
+    among them: a store must be closed.
+    """
+    ordered = sorted(infos, key=lambda info: info.path)
+    ids = {info.path: number for number, info in enumerate(ordered, 1)}
+    if len(ids) != len(ordered):
+        raise InputError("a store path is given twice for one database")
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        _write(connection, ordered, ids, sorted(outputs))
+        return _normalised(connection.serialize())
+    finally:
+        connection.close()
+
+
+def _write(
+    connection: sqlite3.Connection,
+    infos: Sequence[PathInfo],
+    ids: dict[StorePath, int],
+    outputs: Sequence[DerivationOutput],
+) -> None:
+    connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
+    connection.execute("PRAGMA encoding = 'UTF-8'")
+    connection.execute("PRAGMA auto_vacuum = NONE")
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.executescript(f"BEGIN; {_TABLES}")
+    connection.executemany(
+        "INSERT INTO ValidPaths (id, path, hash, registrationTime, narSize) VALUES (?, ?, ?, ?, ?)",
+        (
+            (
+                ids[info.path],
+                str(info.path),
+                f"sha256:{info.nar_hash.hex}",
+                _REGISTRATION_TIME,
+                info.nar_size,
+            )
+            for info in infos
+        ),
+    )
+    connection.executemany("INSERT INTO Refs VALUES (?, ?)", _references(infos, ids))
+    connection.executemany(
+        "INSERT INTO DerivationOutputs VALUES (?, ?, ?)",
+        ((_id(output.derivation, ids), output.name, str(output.path)) for output in outputs),
+    )
+    connection.execute("COMMIT")
+    connection.execute("VACUUM")
+
+
+def _references(infos: Sequence[PathInfo], ids: dict[StorePath, int]) -> Iterable[tuple[int, int]]:
+    for info in infos:
+        # A set, as Nix keeps it; sorted, so that rows do not depend on how they were listed.
+        for reference in sorted(set(info.references)):
+            if reference not in ids:
+                raise InputError(
+                    f"{info.path} refers to {reference}, which is not among the paths of the"
+                    " database: a store must hold the whole closure"
+                )
+            yield ids[info.path], ids[reference]
+
+
+def _id(path: StorePath, ids: dict[StorePath, int]) -> int:
+    if path not in ids:
+        raise InputError(f"{path} has outputs but is not among the paths of the database")
+    return ids[path]
+
+
+def _normalised(database: bytes) -> bytes:
+    header = bytearray(database)
+    # Equal, or SQLite distrusts the page count in the header.
+    header[_CHANGE_COUNTER] = header[_VERSION_VALID_FOR] = (1).to_bytes(4, "big")
+    # The library that wrote the file; purely informative, and 3.40 is the oldest we have met.
+    header[_WRITER] = (3_040_000).to_bytes(4, "big")
+    return bytes(header)
