@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.registration import parse_registration
@@ -135,18 +135,29 @@ class Nix:
         arguments = ["--realise", str(path), "--add-root", str(link), "--indirect"]
         self._run("nix-store", arguments, f"keeping {path}")
 
+    def import_paths(self, export: BinaryIO) -> list[StorePath]:
+        """Make the paths of an open ``nix-store --export`` file valid here; return them."""
+        text = self._run("nix-store", ["--import"], "importing store paths", stdin=export)
+        return [StorePath.parse(line) for line in text.split()]
+
     def run(self, program: str, arguments: Sequence[str], doing: str) -> str:
         """Run one of Nix's programs and return what it prints."""
         return self._run(program, arguments, doing)
 
     def _run(
-        self, program: str, arguments: Sequence[str], doing: str, *, show: bool = False
+        self,
+        program: str,
+        arguments: Sequence[str],
+        doing: str,
+        *,
+        show: bool = False,
+        stdin: int | BinaryIO = subprocess.DEVNULL,
     ) -> str:
         command = [self._find(program), *self._flags(program), *arguments]
         try:
             done = subprocess.run(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=None if show else subprocess.PIPE,
                 env=_environment(),
