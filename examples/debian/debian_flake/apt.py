@@ -136,9 +136,7 @@ def make_apt_root(directory: Path, suite: str) -> None:
         "$(IDENTIFIER)\t$(ORIGIN)\t$(RELEASE)\t$(CODENAME)\t$(REPO_URI)\t$(COMPONENT)",
     )  # fmt: skip
     rows = [line.split("\t") for line in targets.splitlines()]
-    base = next(
-        (r for r in rows if r[0] == "Packages" and r[1] == "Debian" and r[2] == r[3]), None
-    )
+    base = next((r for r in rows if r[0] == "Packages" and r[1] == "Debian" and r[2] == r[3]), None)
     if base is None:
         raise Failure("apt knows no Debian suite on this machine", "run `apt-get update` first")
     keyring = Path("/usr/share/keyrings/debian-archive-keyring.gpg")

@@ -24,9 +24,7 @@ def make_project(name: str, directory: Path, distribution: Path, store: Store) -
     if name not in projects():
         raise Failure(f"no example project {name!r}", f"there are: {', '.join(projects())}")
     if not (distribution / "packages.json").exists():
-        raise Failure(
-            f"{distribution} is no distribution", "make one: ./make distribution DIR"
-        )
+        raise Failure(f"{distribution} is no distribution", "make one: ./make distribution DIR")
     if directory.exists():
         raise Failure(f"{directory} exists already", "name a directory that does not exist yet")
     shutil.copytree(EXAMPLES / name, directory)
