@@ -27,6 +27,7 @@ __all__ = ["Answer", "NotTLS", "Transport", "is_loopback", "origin"]
 _CHUNK = 1 << 18
 _CONNECTIONS = 16
 _ERROR_BODY = 1 << 16
+_WORTH_READING = 1 << 14  # bytes; less than a new TLS connection costs
 
 
 class NotTLS(Unreachable):
@@ -45,8 +46,10 @@ class Answer:
     def chunks(self, size: int = _CHUNK) -> Iterator[bytes]:
         """Yield the body as it was sent, in pieces of at most *size* bytes."""
         try:
+            # Whatever has arrived is given out at once: what a stall follows is not lost.
             with _mapped(self.url):
-                yield from self.raw.stream(size, decode_content=False)
+                while data := self.raw.read1(size, decode_content=False):
+                    yield data
         finally:
             self.close()
 
@@ -72,8 +75,10 @@ class Answer:
             return b""
 
     def close(self) -> None:
-        """Give the connection back if the body was read to its end, else drop it."""
-        if self.raw.length_remaining == 0:
+        """Give the connection back if (nearly) all of the body was read, else drop it."""
+        left = self.raw.length_remaining
+        if left is not None and left <= _WORTH_READING:
+            self.raw.drain_conn()
             self.raw.release_conn()
         else:
             self.raw.close()

@@ -1,0 +1,373 @@
+"""What goes wrong between us and a registry, done for real by a proxy in front of a real one."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+
+from nix_seed.clients.registry.client import Registry, Repository
+from nix_seed.clients.registry.credentials import Credential, Keyring
+from nix_seed.clients.registry.download import Held
+from nix_seed.clients.registry.failures import Unreachable
+from nix_seed.clients.registry.patience import Patience
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.descriptor import Descriptor, Manifest
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck
+from support.faults import Fault, Proxy, fault_proxy
+from support.registries import PASSWORD, USER, Running, docker_registry
+
+US = Keyring(given=Credential("the test", USER, PASSWORD))
+DATA = bytes(range(256)) * 8000
+BLOBS = r"/blobs/sha256:"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with docker_registry(tmp_path_factory.mktemp("registry")) as registry:
+        yield registry
+
+
+@pytest.fixture
+def proxy(running: Running) -> Iterator[Proxy]:
+    with fault_proxy(running.host) as made:
+        yield made
+
+
+@pytest.fixture
+def slept() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def repository(proxy: Proxy, slept: list[float], request: pytest.FixtureRequest) -> Repository:
+    patience = Patience(
+        attempts=4, base=1.0, stall=0.5, connect=2, sleep=slept.append, chance=lambda: 0.5
+    )
+    name = "test/" + hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]
+    return Registry(proxy.host, keyring=US, patience=patience).repository(name)
+
+
+@pytest.fixture
+def stored(repository: Repository, proxy: Proxy) -> Descriptor:
+    descriptor = repository.push_stream(lambda: [DATA], media_types.LAYER)
+    proxy.seen.clear()
+    return descriptor
+
+
+def ranges(proxy: Proxy) -> list[str | None]:
+    return [
+        seen.headers.get("range")
+        for seen in proxy.seen
+        if seen.method == "GET" and "/blobs/" in seen.path
+    ]
+
+
+def last(stored: Descriptor) -> int:
+    return stored.size - 1
+
+
+def test_a_download_that_is_cut_goes_on_where_it_was(
+    repository: Repository, proxy: Proxy, stored: Descriptor, slept: list[float]
+) -> None:
+    proxy.faults += [Fault("GET", BLOBS, times=3, cut=300_000)]
+    assert b"".join(repository.open_blob(stored)) == DATA
+    assert ranges(proxy) == [None] + [
+        f"bytes={done * 300_000}-{last(stored)}" for done in (1, 2, 3)
+    ]
+    assert slept == [0.5] * 3, "every byte won starts the waiting anew"
+
+
+def test_a_stalled_socket_is_given_up_and_resumed(
+    repository: Repository, proxy: Proxy, stored: Descriptor
+) -> None:
+    proxy.faults += [Fault("GET", BLOBS, stall=100_000)]
+    started = time.monotonic()
+    assert b"".join(repository.open_blob(stored)) == DATA
+    assert 0.4 < time.monotonic() - started < 5
+    assert ranges(proxy) == [None, f"bytes=100000-{last(stored)}"]
+
+
+def test_a_registry_that_answers_a_range_with_the_whole(
+    repository: Repository, proxy: Proxy, stored: Descriptor
+) -> None:
+    proxy.faults += [Fault("GET", BLOBS, times=None, ignore_range=True)]
+    held = Held(300_000, hashlib.sha256(DATA[:300_000]))
+    assert b"".join(repository.open_blob(stored, held)) == DATA[300_000:]
+    assert repository.read_range_unverified(stored, 1000, 256) == DATA[1000:1256]
+
+
+def test_what_is_held_is_not_fetched_again(
+    repository: Repository, proxy: Proxy, stored: Descriptor
+) -> None:
+    held = Held(1_000_000, hashlib.sha256(DATA[:1_000_000]))
+    assert b"".join(repository.open_blob(stored, held)) == DATA[1_000_000:]
+    assert ranges(proxy) == [f"bytes=1000000-{last(stored)}"]
+    wrong = Held(1_000_000, hashlib.sha256(b"\0" * 1_000_000))
+    with pytest.raises(CheckedFalse, match="other bytes than its digest names"):
+        list(repository.open_blob(stored, wrong))
+
+
+@pytest.mark.parametrize("position", [0, 1_000_000, len(DATA) - 1])
+def test_a_flipped_bit_is_checked_and_false(
+    repository: Repository, proxy: Proxy, stored: Descriptor, position: int, slept: list[float]
+) -> None:
+    proxy.faults += [Fault("GET", BLOBS, flip=position)]
+    with pytest.raises(CheckedFalse, match="has other bytes than its digest names: sha256:"):
+        list(repository.open_blob(stored))
+    assert slept == [], "a lie is not asked for again"
+
+
+def test_a_truncated_blob_is_checked_and_false(
+    repository: Repository, proxy: Proxy, stored: Descriptor
+) -> None:
+    proxy.faults += [Fault("GET", BLOBS, truncate=1000)]
+    with pytest.raises(CheckedFalse, match=f"is 1000 bytes, not {len(DATA)}"):
+        list(repository.open_blob(stored))
+
+
+def test_a_blob_without_end_is_left_at_its_size(
+    repository: Repository, proxy: Proxy, stored: Descriptor
+) -> None:
+    short = Descriptor(stored.media_type, Digest.of(DATA[:10]), 10)
+
+    proxy.faults += [Fault("GET", BLOBS, status=200, body=DATA)]
+    with pytest.raises(CheckedFalse, match="is 2048000 bytes, not 10"):
+        list(repository.open_blob(short))
+    endless = (("Transfer-Encoding", "chunked"),)
+    body = b"fff\r\n" + b"x" * 0xFFF + b"\r\n"
+    proxy.set(Fault("GET", BLOBS, headers=endless, status=200, body=body))
+    with pytest.raises(CheckedFalse, match="is longer than the 10 bytes it has"):
+        list(repository.open_blob(short))
+
+
+def test_429_waits_as_long_as_it_says(
+    repository: Repository, proxy: Proxy, stored: Descriptor, slept: list[float]
+) -> None:
+    date = formatdate(time.time() + 30, usegmt=True)
+    proxy.faults += [
+        Fault("GET", BLOBS, status=429, headers=(("Retry-After", "7"),)),
+        Fault("HEAD", BLOBS, status=429, headers=(("Retry-After", date),)),
+    ]
+    assert b"".join(repository.open_blob(stored)) == DATA
+    assert slept == [7.5]
+    assert repository.has_blob(stored.digest)
+    assert 28 < slept[1] <= 30.5
+
+
+def test_a_server_that_wants_an_hour_is_reported_not_slept_for(
+    repository: Repository, proxy: Proxy, stored: Descriptor, slept: list[float]
+) -> None:
+    body = b'{"errors": [{"code": "TOOMANYREQUESTS", "message": "slow\\u001b[31m down"}]}'
+    proxy.faults += [
+        Fault("HEAD", BLOBS, None, status=429, headers=(("Retry-After", "3600"),)),
+        Fault(
+            "GET", "/manifests/", None, status=429, headers=(("Retry-After", "3600"),), body=body
+        ),
+    ]
+    with pytest.raises(Unreachable, match="the registry answered 429"):
+        repository.has_blob(stored.digest)
+    with pytest.raises(Unreachable, match=r"429: TOOMANYREQUESTS slow \[31m down"):
+        repository.get_manifest("v1")
+    assert slept == []
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_5xx_is_tried_again_and_then_reported(
+    repository: Repository, proxy: Proxy, stored: Descriptor, slept: list[float], status: int
+) -> None:
+    proxy.faults += [Fault("HEAD", BLOBS, times=3, status=status)]
+    assert repository.has_blob(stored.digest)
+    assert slept == [0.5, 1.0, 2.0], "doubled each time"
+    proxy.set(Fault("HEAD", BLOBS, times=None, status=status))
+    with pytest.raises(Unreachable, match=f"looking for blob .*: the registry answered {status}"):
+        repository.has_blob(stored.digest)
+    assert len(proxy.paths("HEAD")) == 8
+
+
+def test_404_is_an_answer_and_418_is_not(repository: Repository, proxy: Proxy) -> None:
+    assert repository.get_manifest("absent") is None
+    proxy.faults += [Fault("GET", "/manifests/", status=418)]
+    with pytest.raises(CouldNotCheck, match="the registry answered 418"):
+        repository.get_manifest("absent")
+
+
+def push_manifest(repository: Repository, stored: Descriptor) -> tuple[bytes, Descriptor]:
+    config = repository.push_stream(lambda: [b"{}"], media_types.CONFIG)
+    body = Manifest(config, (stored,)).dump()
+    return body, repository.put_manifest(body, media_types.MANIFEST, "v1")
+
+
+def test_a_wrong_docker_content_digest_is_checked_and_false(
+    repository: Repository, proxy: Proxy, stored: Descriptor
+) -> None:
+    _, manifest = push_manifest(repository, stored)
+    other = str(Digest.of(b"other"))
+
+    def lie(headers: dict[str, str]) -> None:
+        headers["Docker-Content-Digest"] = other
+
+    proxy.faults += [Fault(method, "/manifests/", None, edit=lie) for method in ("GET", "HEAD")]
+    with pytest.raises(CheckedFalse, match=f"but the registry says {other}"):
+        repository.get_manifest("v1")
+    with pytest.raises(CheckedFalse, match=f"asked for manifest {manifest.digest}, answered"):
+        repository.head_manifest(manifest.digest)
+
+
+def test_without_the_header_the_digest_is_computed(
+    repository: Repository, proxy: Proxy, stored: Descriptor
+) -> None:
+    body, manifest = push_manifest(repository, stored)
+
+    def silent(headers: dict[str, str]) -> None:
+        headers.pop("Docker-Content-Digest", None)
+
+    proxy.faults += [Fault(method, "/manifests/", None, edit=silent) for method in ("GET", "HEAD")]
+    fetched = repository.get_manifest("v1")
+    assert fetched is not None
+    assert (fetched.descriptor, fetched.body) == (manifest, body)
+    assert repository.head_manifest("v1") == manifest
+
+
+def test_a_flipped_manifest_is_checked_and_false(
+    repository: Repository, proxy: Proxy, stored: Descriptor
+) -> None:
+    _, manifest = push_manifest(repository, stored)
+    proxy.faults += [Fault("GET", "/manifests/", None, flip=20)]
+    with pytest.raises(CheckedFalse, match="has other bytes than its digest names"):
+        repository.get_manifest(manifest.digest)
+    with pytest.raises(CheckedFalse, match=r"has digest sha256:.*, but the registry says"):
+        repository.get_manifest("v1")
+
+
+def test_a_manifest_of_100_mb_is_refused_unread(repository: Repository, proxy: Proxy) -> None:
+    announced = (("Content-Length", "100000000"),)
+    proxy.faults += [Fault("GET", "/manifests/", status=200, headers=announced, body=b"{")]
+    with pytest.raises(CheckedFalse, match="is larger than 4 MiB, which no manifest may be"):
+        repository.get_manifest("v1")
+    body = b"5000000\r\n" + b" " * 0x5000000 + b"\r\n0\r\n\r\n"
+    chunked = (("Transfer-Encoding", "chunked"),)
+    proxy.set(Fault("GET", "/manifests/", status=200, headers=chunked, body=body))
+    with pytest.raises(CheckedFalse, match="is larger than 4 MiB"):
+        repository.get_manifest("v1")
+
+
+def test_credentials_do_not_follow_a_redirect(
+    repository: Repository, proxy: Proxy, stored: Descriptor, running: Running
+) -> None:
+    with fault_proxy(running.host) as elsewhere:
+        # The other host wants a password too, and is not told one, even when it asks.
+        target = f"http://{elsewhere.host}/v2/{repository.path}/blobs/{stored.digest}"
+        elsewhere.faults += [Fault("GET", "blobs", status=200, body=DATA)]
+        proxy.faults += [Fault("GET", BLOBS, status=307, headers=(("Location", target),))]
+        assert b"".join(repository.open_blob(stored)) == DATA
+        assert ["authorization" in seen.headers for seen in elsewhere.seen] == [False]
+        proxy.faults += [Fault("GET", BLOBS, None, status=307, headers=(("Location", target),))]
+        challenge = (("WWW-Authenticate", 'Basic realm="tell me"'),)
+        elsewhere.faults += [Fault("GET", "blobs", None, status=401, headers=challenge)]
+        with pytest.raises(CouldNotCheck, match="denied \\(401\\)"):
+            list(repository.open_blob(stored))
+        assert all("authorization" not in seen.headers for seen in elsewhere.seen)
+    assert all("authorization" in seen.headers for seen in proxy.seen)
+
+
+def test_uploads_to_another_host_carry_no_credentials(
+    repository: Repository, proxy: Proxy, running: Running
+) -> None:
+    with fault_proxy(running.host) as storage:
+        storage.faults += [Fault("PUT", "bucket", status=201)]
+
+        def elsewhere(headers: dict[str, str]) -> None:
+            headers["Location"] = f"http://{storage.host}/bucket?signature=abc"
+
+        proxy.faults += [Fault("POST", "/blobs/uploads/", None, edit=elsewhere)]
+        blob = Descriptor(media_types.LAYER, Digest.of(DATA), len(DATA))
+        repository.push_blob(blob, lambda: [DATA])
+        assert storage.paths("PUT") == [f"/bucket?signature=abc&digest=sha256%3A{blob.digest.hex}"]
+        assert "authorization" not in storage.seen[0].headers
+        assert storage.seen[0].received == len(DATA)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("http://192.0.2.1/blob", "refused to speak to 192.0.2.1 over plain HTTP"),
+        ("file:///etc/passwd", "is no address that can be followed"),
+    ],
+)
+def test_redirects_that_are_not_followed(
+    repository: Repository, proxy: Proxy, stored: Descriptor, target: str, message: str
+) -> None:
+    proxy.faults += [Fault("GET", BLOBS, None, status=302, headers=(("Location", target),))]
+    with pytest.raises(CouldNotCheck, match=message):
+        list(repository.open_blob(stored))
+
+
+def test_redirects_in_a_circle_end(
+    repository: Repository, proxy: Proxy, stored: Descriptor
+) -> None:
+    location = (("Location", f"/v2/{repository.path}/blobs/{stored.digest}"),)
+    proxy.faults += [Fault("GET", BLOBS, None, status=302, headers=location)]
+    with pytest.raises(CouldNotCheck, match="more than 5 redirects"):
+        list(repository.open_blob(stored))
+
+
+def test_an_upload_that_is_cut_is_begun_anew(
+    repository: Repository, proxy: Proxy, slept: list[float]
+) -> None:
+    proxy.faults += [
+        Fault("PATCH", "/uploads/", cut_request=500_000),
+        Fault("PUT", "/uploads/", skip=1, cut_request=500_000),
+    ]
+    calls = []
+
+    def source() -> Iterator[bytes]:
+        calls.append(1)
+        for start in range(0, len(DATA), 100_000):
+            yield DATA[start : start + 100_000]
+
+    stored = repository.push_stream(source, media_types.LAYER)
+    assert stored.digest == Digest.of(DATA)
+    assert len(calls) == 2
+    data = DATA + b"more"
+    repository.push_blob(Descriptor("x", Digest.of(data), len(data)), lambda: [data])
+    assert len(slept) == 2
+    assert b"".join(repository.open_blob(stored)) == DATA
+
+
+def test_a_stream_goes_as_one_patch(repository: Repository, proxy: Proxy) -> None:
+    repository.push_stream(lambda: [DATA, DATA, DATA], media_types.LAYER)
+    patches = [seen for seen in proxy.seen if seen.method == "PATCH"]
+    assert [seen.received for seen in patches] == [3 * len(DATA)]
+    assert patches[0].headers["transfer-encoding"] == "chunked"
+    assert "content-range" not in patches[0].headers
+
+
+def test_a_put_whose_answer_is_lost_is_safe(repository: Repository, proxy: Proxy) -> None:
+    proxy.faults += [Fault("PUT", "/", times=2, cut=0)]
+    stored = repository.push_stream(lambda: [DATA], media_types.LAYER)
+    _, manifest = push_manifest(repository, stored)
+    assert repository.head_manifest("v1") == manifest
+
+
+def test_plain_http_needs_its_flag(tmp_path: Path) -> None:
+    # 192.0.2.0/24 is for documentation: the refusal comes before any connection.
+    patience = Patience(attempts=1, connect=0.2)
+    with pytest.raises(CouldNotCheck) as caught:
+        Registry("192.0.2.1:5000", keyring=US, patience=patience).repository("o/r").list_tags()
+    assert caught.value.message.startswith("https://192.0.2.1:5000/")
+
+
+def test_plain_http_by_flag_through_a_proxy(running: Running) -> None:
+    # The name exists for the proxy only; with the flag, and by http_proxy, it is reached.
+    with fault_proxy(running.host) as proxy:
+        environ = {"http_proxy": f"http://{proxy.host}", "no_proxy": "other.test"}
+        keyring = Keyring(environ, given=US.given)
+        registry = Registry("registry.test:5000", keyring=keyring, plain_http=True)
+        proxy.faults += [Fault("GET", "^http://registry.test:5000/v2/o/r/tags/list$", status=404)]
+        assert registry.repository("o/r").list_tags() == ()
