@@ -46,7 +46,7 @@ def nix_env(**settings: str) -> dict[str, str]:
     return {**os.environ, "NIX_CONFIG": config, "NIX_USER_CONF_FILES": "/dev/null"}
 
 
-def nix(*arguments: str | Path, cwd: Path | None = None, **settings: str) -> str:
+def nix(*arguments: str | Path, cwd: str | Path | None = None, **settings: str) -> str:
     """Run `nix` and return what it printed; a failure fails the test with Nix's own message."""
     command = ["nix", *map(str, arguments)]
     done = subprocess.run(

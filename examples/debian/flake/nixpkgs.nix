@@ -52,11 +52,11 @@ in
   gnumake = d.make;
   patchelf = d.patchelf;
   binutils = d.binutils;
-  gdb = d.gdb;
   glibc = d.libc6;
   inherit (wrapped)
     busybox
     cacert
+    gdb
     git
     gitMinimal
     nix

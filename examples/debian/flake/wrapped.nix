@@ -8,9 +8,9 @@
   wrap,
 }:
 let
+  inherit (bootstrap) runBusybox;
   d = debianPackages;
   dependsOf = name: map (other: d.${other}) lock.packages.${name}.depends;
-  inherit (bootstrap) runBusybox;
 
   git = wrap {
     pname = "git";
@@ -21,6 +21,33 @@ let
       GIT_TEMPLATE_DIR = "@out@/share/git-core/templates";
     };
   };
+
+  # Debian spreads Python over five packages; the interpreter finds its library beside itself.
+  python3 =
+    let
+      minor = builtins.head (
+        builtins.filter (name: builtins.match "python3\\.[0-9]+" name != null) lock.packages.python3.depends
+      );
+      parts = [
+        "python3"
+        minor
+        "${minor}-minimal"
+        "lib${minor}-minimal"
+        "lib${minor}-stdlib"
+      ];
+    in
+    runBusybox "python3-${d.${minor}.version}" ./python.sh {
+      pname = "python3";
+      inherit (d.${minor}) version;
+      paths = map (name: d.${name}) parts;
+      only = [ ];
+      unfolded = [ "bin" ];
+      join = ./join.sh;
+      program = minor;
+    }
+    // {
+      inherit (d.${minor}) meta;
+    };
 in
 {
   inherit git;
@@ -61,32 +88,15 @@ in
     };
   };
 
-  # Debian spreads Python over five packages; the interpreter finds its library beside itself.
-  python3 =
-    let
-      minor = builtins.head (
-        builtins.filter (name: builtins.match "python3\\.[0-9]+" name != null) lock.packages.python3.depends
-      );
-      parts = [
-        "python3"
-        minor
-        "${minor}-minimal"
-        "lib${minor}-minimal"
-        "lib${minor}-stdlib"
-      ];
-    in
-    runBusybox "python3-${d.${minor}.version}" ./python.sh {
-      pname = "python3";
-      inherit (d.${minor}) version;
-      paths = map (name: d.${name}) parts;
-      only = [ ];
-      unfolded = [ "bin" ];
-      join = ./join.sh;
-      program = minor;
-    }
-    // {
-      inherit (d.${minor}) meta;
-    };
+  inherit python3;
+
+  # gdb holds a Python of its own, which looks for its library in /usr.
+  gdb = wrap {
+    pname = "gdb";
+    package = d.gdb;
+    programs = [ "gdb" ];
+    set.PYTHONHOME = python3.outPath;
+  };
 
   busybox =
     runBusybox "busybox-${d.busybox-static.version}" ./busybox.sh {
