@@ -13,14 +13,27 @@ from dataclasses import dataclass
 
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.ground.errors import InputError
-from nix_seed.rules.partition_index import ClosureIndex, assign_tiers, build_index, by_name
-from nix_seed.rules.partition_merge import Atom, merge
+from nix_seed.rules.partition_assign import Atom, Layer, plan_layers
+from nix_seed.rules.partition_chain import contract, line_up
+from nix_seed.rules.partition_index import (
+    ClosureIndex,
+    Name,
+    assign_tiers,
+    build_index,
+    by_name,
+)
+from nix_seed.rules.sticky import keep_layers
 
 __all__ = ["DEFAULT_BUDGET", "MAX_BUDGET", "Group", "partition"]
 
 DEFAULT_BUDGET = 64
 # Docker refuses more than 127 layers; the container's own and a user's few come on top of these.
 MAX_BUDGET = 120
+# The first tier's part of the budget is one in this many.
+FIRST_TIER_SHARE = 8
+# Above so many paths, neighbours are united first, to about so many atoms.
+ONE_BY_ONE = 8192
+CONTRACTED = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +49,7 @@ def partition(
     tiers: Sequence[tuple[str, Sequence[StorePath]]],
     *,
     budget: int = DEFAULT_BUDGET,
-    base: Sequence[Group] | None = None,  # noqa: ARG001
+    base: Sequence[Group] | None = None,
     absent: frozenset[StorePath] = frozenset(),
 ) -> tuple[Group, ...]:
     """Divide *closure* into at most *budget* groups, one a layer, in the order of *tiers*.
@@ -53,9 +66,51 @@ def partition(
     index = build_index(closure, absent)
     assigned = assign_tiers(index, tiers)
     _check_budget(budget, assigned)
-    atoms = [_atom(index, t, i) for t, (_, own) in enumerate(assigned) for i in own]
-    groups = merge(atoms, budget, 0)
-    return tuple(_group(index, assigned, atom) for atom in sorted(groups, key=lambda a: a.tier))
+    groups: list[Group] = []
+    for numbers, share in _shares(len(assigned), budget):
+        atoms = [(index.paths[i], _atom(index, t, i)) for t in numbers for i in assigned[t][1]]
+        # The first tier is a closure of its own; the others' unions reach down into it.
+        paths = len(atoms) if 0 in numbers else len(index.paths)
+        if base is None:
+            kept: list[Layer] = []
+            new = _plan(index, [atom for _, atom in atoms], share, paths)
+        else:
+            tier_of = {assigned[t][0]: t for t in numbers}
+            old = [(tier_of[group.tier], group.paths) for group in base if group.tier in tier_of]
+            kept, new = keep_layers(atoms, old, share, paths)
+        layers = sorted([*kept, *sorted(new, key=_stability)], key=lambda layer: layer.tier)
+        groups += [_group(index, assigned[layer.tier][0], layer) for layer in layers]
+    return tuple(groups)
+
+
+def _shares(tiers: int, budget: int) -> list[tuple[range, int]]:
+    """Plan the first tier alone, in an eighth of the budget, and the others together.
+
+    A seed and a run image share their first tier layer for layer only if what else is in them has
+    no say in it.
+    """
+    if tiers == 1:
+        return [(range(1), budget)]
+    first = min(max(1, budget // FIRST_TIER_SHARE), budget - tiers + 1)
+    return [(range(1), first), (range(1, tiers), budget - first)] if tiers else []
+
+
+def _plan(index: ClosureIndex, atoms: list[Atom], budget: int, paths: int) -> list[Layer]:
+    if len(atoms) <= ONE_BY_ONE:
+        return plan_layers(atoms, budget, paths)
+    by_number = {atom.members[0]: atom for atom in atoms}
+    tiers = sorted({atom.tier for atom in atoms})
+    line = [
+        by_number[i]
+        for tier in tiers
+        for i in line_up(index, (atom.members[0] for atom in atoms if atom.tier == tier))
+    ]
+    return plan_layers(contract(line, CONTRACTED), budget, paths)
+
+
+def _stability(layer: Layer) -> tuple[int, Name]:
+    """Least volatile first: engines unpack in order, and redo all that lies above a change."""
+    return layer.atoms[0].count, layer.atoms[0].name
 
 
 def _check_budget(budget: int, assigned: Sequence[tuple[str, object]]) -> None:
@@ -74,8 +129,11 @@ def _check_budget(budget: int, assigned: Sequence[tuple[str, object]]) -> None:
 
 
 def _atom(index: ClosureIndex, tier: int, i: int) -> Atom:
-    return Atom(tier, (i,), index.sizes[i], index.closures[i], by_name(index.paths[i]))
+    closure = index.closures[i]
+    name = by_name(index.paths[i])
+    return Atom(tier, (i,), index.sizes[i], closure, closure.bit_count(), name)
 
 
-def _group(index: ClosureIndex, assigned: Sequence[tuple[str, object]], atom: Atom) -> Group:
-    return Group(assigned[atom.tier][0], tuple(sorted(index.paths[i] for i in atom.members)))
+def _group(index: ClosureIndex, tier: str, layer: Layer) -> Group:
+    numbers = (i for atom in layer.atoms for i in atom.members)
+    return Group(tier, tuple(sorted(index.paths[i] for i in numbers)))

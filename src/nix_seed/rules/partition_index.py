@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.ground.errors import InputError
 
-__all__ = ["ClosureIndex", "assign_tiers", "build_index", "by_name", "members"]
+__all__ = ["ClosureIndex", "Name", "assign_tiers", "build_index", "by_name", "members"]
+
+Name = tuple[str, str, str]
 
 
-def by_name(path: StorePath) -> tuple[str, str, str]:
+def by_name(path: StorePath) -> Name:
     """Return the order in which ties are broken: names first, so that a new hash moves nothing."""
     return path.package, path.name, path.base_name
 
@@ -34,12 +36,13 @@ def members(bits: int) -> list[int]:
 class ClosureIndex:
     """``closures[i]`` is the bit set of everything ``paths[i]`` reaches, itself included.
 
-    ``sizes`` are NAR sizes in bytes.
+    ``sizes`` are NAR sizes in bytes; ``references`` leave out self references.
     """
 
     paths: tuple[StorePath, ...]
     sizes: tuple[int, ...]
     closures: tuple[int, ...]
+    references: tuple[tuple[int, ...], ...]
     number: Mapping[StorePath, int]
 
 
@@ -61,7 +64,8 @@ def build_index(
             bits |= closures[number[reference]]
         closures.append(bits)
     sizes = tuple(closure[path].nar_size for path in order)
-    return ClosureIndex(tuple(order), sizes, tuple(closures), number)
+    inside = tuple(tuple(number[r] for r in references[path]) for path in order)
+    return ClosureIndex(tuple(order), sizes, tuple(closures), inside, number)
 
 
 def _references(
