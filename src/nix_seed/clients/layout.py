@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -36,12 +36,16 @@ _CHUNK: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ImageFiles:
-    """An image ready to be stored: its documents, and where its layers' blobs lie."""
+    """An image ready to be stored: its documents, and where its layers' blobs lie.
+
+    ``annotations`` go on the descriptor that names the image, not into it.
+    """
 
     manifest: Manifest
     config: bytes
     blobs: Mapping[Digest, Path]
     platform: Platform | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     def descriptor(self, name: str | None = None) -> Descriptor:
         """Describe the manifest, for an index, under the tag *name*."""
@@ -50,7 +54,7 @@ class ImageFiles:
             media_types.MANIFEST,
             Digest.of(text),
             len(text),
-            annotations={} if name is None else {REF_NAME: name},
+            annotations=dict(self.annotations) | ({} if name is None else {REF_NAME: name}),
             platform=self.platform,
         )
 

@@ -109,7 +109,7 @@ class Nix:
         for batch in _batches(wanted):
             self._run(
                 "nix-store",
-                ["--realise", "--quiet", *batch],
+                ["--realise", "--quiet", "--no-gc-warning", *batch],
                 "building what the image is to hold",
                 show=True,
             )

@@ -6,6 +6,7 @@ itself.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 from nix_seed.formats.nix.database import SCHEMA_VERSION, build_database
@@ -13,7 +14,7 @@ from nix_seed.formats.oci import tar
 from nix_seed.rules.outline import File
 from nix_seed.rules.spec import SPEC_PATH, Spec
 
-__all__ = ["container_entries"]
+__all__ = ["container_entries", "container_key"]
 
 _STATE = ("gcroots", "profiles", "temproots", "userpool")
 
@@ -24,6 +25,11 @@ def container_entries(spec: Spec) -> tuple[tar.Entry, ...]:
     entries.append(tar.Entry(SPEC_PATH.encode(), tar.FILE, 0o444, spec.dump()))
     entries += _database(spec)
     return tuple(entries)
+
+
+def container_key(spec: Spec) -> str:
+    """Return what the last layer is cached under; the spec's narHash decides its bytes."""
+    return hashlib.sha256(f"nix-seed/container/v1\0{spec.nar_hash}".encode()).hexdigest()
 
 
 def _entry(file: File) -> tar.Entry:

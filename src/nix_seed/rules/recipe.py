@@ -63,8 +63,6 @@ def build_recipe(
     outline: Outline, read: Graph, is_own_source: Callable[[StorePath], bool]
 ) -> Recipe:
     """Find the frontier of each kind of output and lay it into the tiers of *outline*."""
-    if outline.kind == "run":
-        return Recipe(outline, tuple(_roots(tier.name, tier.roots) for tier in outline.tiers))
     kinds: dict[str, tuple[ProjectOutput, ...]] = {
         "packages": outline.project.packages + outline.project.extra,
         "apps": outline.project.apps,
@@ -77,6 +75,10 @@ def build_recipe(
     frontiers = {
         kind: evaluate_frontier(roots[kind], read, is_own_source, known=known) for kind in roots
     }
+    project = frozenset().union(*(found.project for found in frontiers.values()))
+    if outline.kind == "run":
+        run = tuple(_roots(tier.name, tier.roots) for tier in outline.tiers)
+        return Recipe(outline, run, project)
     tiers = []
     for tier in outline.tiers:
         parts = [_roots(tier.name, tier.roots)]
@@ -91,7 +93,6 @@ def build_recipe(
             parts += [_roots(tier.name, context) for context in foreign]
             parts.append(TierRoots(tier.name, frontiers[tier.name].derivations))
         tiers.append(_merge(tier.name, parts))
-    project = frozenset().union(*(found.project for found in frontiers.values()))
     return Recipe(outline, tuple(tiers), project)
 
 

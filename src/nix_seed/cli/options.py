@@ -1,0 +1,111 @@
+"""Options that several commands share, and what they mean."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from nix_seed.clients.nix import Nix
+    from nix_seed.flows.plan import Base, Request
+
+__all__ = ["cache_directory", "image_options", "json_option", "read_base_option", "request_of"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def image_options(command: Command) -> Command:
+    """Add what says which image is meant: the flake, its attribute, kind, system, layers, base."""
+    for decorate in reversed(_IMAGE):
+        command = decorate(command)
+    return command
+
+
+_IMAGE: list[Callable[[Any], Any]] = [
+    click.argument("flake", default=".", metavar="[FLAKE]"),
+    click.option("--attr", metavar="NAME", help="Attribute made by mkSeed or mkRun [seed, run]."),
+    click.option(
+        "--kind",
+        type=click.Choice(["seed", "run"]),
+        default="seed",
+        show_default=True,
+        help="An image to build in, or to ship.",
+    ),
+    click.option("--system", metavar="SYSTEM", help="Nix system [this machine's]."),
+    click.option("--base", metavar="REF", help="A previous image, whose layers are kept."),
+    click.option(
+        "--layers",
+        type=int,
+        default=64,
+        show_default=True,
+        help="Layers at most, the last, small one not counted.",
+    ),
+    click.option(
+        "--compressor",
+        type=click.Choice(["zstd", "gzip"]),
+        default="zstd",
+        show_default=True,
+        help="gzip serves Docker before 23 and other old engines.",
+    ),
+    click.option(
+        "--level", type=int, metavar="N", help="Compression level [3 for zstd, 6 for gzip]."
+    ),
+    click.option(
+        "--store",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar="NIX_SEED_STORE",
+        metavar="ROOT",
+        help="A Nix store of its own, rooted there [the machine's].",
+    ),
+]
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+def cache_directory() -> Path:
+    """Return where layers and unpacked images are kept between runs."""
+    given = os.environ.get("NIX_SEED_CACHE")
+    if given:
+        return Path(given)
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "nix-seed"
+
+
+def request_of(options: dict[str, Any]) -> tuple[Nix, Request]:
+    """Make of *options*, as ``image_options`` names them, a Nix and a request to it."""
+    from nix_seed.clients.nix import Nix
+    from nix_seed.flows.plan import Request
+    from nix_seed.rules.compress import Compressor
+
+    store = options["store"]
+    request = Request(
+        flake=options["flake"],
+        kind=options["kind"],
+        compressor=Compressor.at_hand(options["compressor"], options["level"]),
+        budget=options["layers"],
+        attr=options["attr"],
+        system=options["system"],
+    )
+    return Nix(store=store.absolute() if store else None), request
+
+
+def read_base_option(reference: str | None) -> Base | None:
+    """Open the image that ``--base`` names."""
+    if reference is None:
+        return None
+    from nix_seed.clients.image_layout import open_image
+    from nix_seed.flows.plan import read_base
+    from nix_seed.formats.oci.reference import LayoutReference, parse_reference
+    from nix_seed.ground.errors import InputError
+
+    parsed = parse_reference(reference)
+    if not isinstance(parsed, LayoutReference):
+        raise InputError(
+            f"--base {reference}: a base has to be on this machine",
+            hint="pull it into an image layout first, and name it as oci:DIR",
+        )
+    return read_base(open_image(parsed))

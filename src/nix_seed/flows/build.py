@@ -1,0 +1,158 @@
+"""plan -> image: every layer written or taken from the cache, the documents, one finished image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from nix_seed.clients.archive import write_docker_archive, write_oci_archive
+from nix_seed.clients.layer_cache import LayerCache
+from nix_seed.clients.layout import ImageFiles, Layout
+from nix_seed.clients.nix import Nix
+from nix_seed.clients.store_files import StoreFiles
+from nix_seed.flows.assemble import AssembledLayer, assemble_layers
+from nix_seed.flows.events import OnEvent, Stage, ignore
+from nix_seed.flows.plan import Plan
+from nix_seed.formats.oci.descriptor import Manifest
+from nix_seed.formats.oci.reference import LayoutReference
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import InputError
+from nix_seed.rules.container import container_entries, container_key
+from nix_seed.rules.image import (
+    ANNOTATION_INPUT_KEY,
+    CONTAINER_TIER,
+    ImageDocuments,
+    build_image,
+)
+from nix_seed.rules.layer import FinishedLayer, write_entries_layer
+from nix_seed.rules.spec import Spec
+
+__all__ = [
+    "Built",
+    "BuiltLayer",
+    "Destination",
+    "Format",
+    "assemble_image",
+    "check_destination",
+    "store_image",
+]
+
+Format = Literal["oci", "oci-archive", "docker-archive"]
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltLayer:
+    """A finished layer, its tier, how many store paths it holds, and whether it was at hand."""
+
+    layer: FinishedLayer
+    tier: str
+    paths: tuple[str, ...]
+    reused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """An image whose blobs all lie in the layer cache."""
+
+    plan: Plan
+    documents: ImageDocuments
+    layers: tuple[BuiltLayer, ...]
+
+    @property
+    def digest(self) -> Digest:
+        """The image's digest."""
+        return self.documents.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where an image goes: a layout's directory or an archive's file, and its name there."""
+
+    format: Format
+    path: Path
+    tag: str
+
+
+def assemble_image(
+    nix: Nix,
+    plan: Plan,
+    cache: LayerCache,
+    *,
+    threads: int | None = None,
+    reuse: bool = True,
+    on_event: OnEvent = ignore,
+) -> Built:
+    """Write the layers that *cache* lacks, and compose the documents.
+
+    ``reuse=False`` writes all of them anew. Raises ``CheckedFalse`` where the store does not hold
+    what Nix says it holds.
+    """
+    spec = plan.spec
+    on_event(Stage("assemble", f"writing {len(spec.layers) + 1} layers", len(spec.layers)))
+    assembled = assemble_layers(
+        [[spec.paths[path] for path in group.paths] for group in spec.layers],
+        spec.compressor,
+        StoreFiles(nix.root),
+        cache,
+        threads=threads,
+        reuse=reuse,
+        on_event=on_event,
+    )
+    last = _container_layer(spec, cache, reuse)
+    layers = (*_built(spec, assembled), last)
+    documents = build_image(
+        spec, [(built.layer.descriptor, built.layer.diff_id) for built in layers]
+    )
+    return Built(plan, documents, layers)
+
+
+def _container_layer(spec: Spec, cache: LayerCache, reuse: bool) -> BuiltLayer:
+    key = container_key(spec)
+    found = cache.find(key) if reuse else None
+    layer = found or cache.write(
+        key, lambda sink: write_entries_layer(container_entries(spec), spec.compressor, sink)
+    )
+    return BuiltLayer(layer, CONTAINER_TIER, (), found is not None)
+
+
+def _built(spec: Spec, assembled: Sequence[AssembledLayer]) -> list[BuiltLayer]:
+    return [
+        BuiltLayer(done.layer, group.tier, tuple(map(str, group.paths)), done.reused)
+        for done, group in zip(assembled, spec.layers, strict=True)
+    ]
+
+
+def store_image(
+    built: Built, cache: LayerCache, destination: Destination, on_event: OnEvent = ignore
+) -> str:
+    """Put the image at *destination*, whole or not at all; return a reference to it."""
+    on_event(Stage("store", f"storing the image in {destination.path}"))
+    layers = [built_layer.layer.descriptor for built_layer in built.layers]
+    image = ImageFiles(
+        manifest=Manifest.parse(built.documents.manifest, "the manifest"),
+        config=built.documents.config,
+        blobs={layer.digest: cache.blob_path(layer.digest) for layer in layers},
+        platform=built.documents.platform,
+        annotations={ANNOTATION_INPUT_KEY: built.plan.input_key},
+    )
+    if destination.format == "oci":
+        Layout.create(destination.path).add(image, destination.tag)
+        return str(LayoutReference(str(destination.path), tag=destination.tag))
+    if destination.format == "oci-archive":
+        write_oci_archive(image, destination.path, destination.tag)
+    else:
+        write_docker_archive(image, destination.path, (f"{destination.tag}:latest",))
+    return f"{destination.format}:{destination.path}"
+
+
+def check_destination(destination: Destination) -> None:
+    """Refuse, before any work, a place that cannot take the image."""
+    if destination.format == "oci":
+        Layout.create(destination.path)
+    elif destination.path.is_dir():
+        raise InputError(
+            f"{destination.path} is a directory; a {destination.format} is a file",
+            hint=f"name a file, such as -o {destination.path}/{destination.tag}.tar",
+        )

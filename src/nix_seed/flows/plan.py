@@ -1,0 +1,195 @@
+"""flake -> plan: what an image will hold, layer by layer; everything but its bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from nix_seed.clients.image_layout import Image
+from nix_seed.clients.image_spec import read_spec
+from nix_seed.clients.nix import Nix
+from nix_seed.flows.evaluate import Evaluation, Kind, evaluate_flake
+from nix_seed.flows.events import OnEvent, Stage, ignore
+from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from nix_seed.ground.errors import InputError, NixFailed
+from nix_seed.rules.compare import PlanDiff, evaluate_plan
+from nix_seed.rules.compress import Compressor
+from nix_seed.rules.layers import divide
+from nix_seed.rules.outline import ImageConfig, Outline
+from nix_seed.rules.partition import Group
+from nix_seed.rules.recipe import Recipe, TierRoots, input_key
+from nix_seed.rules.spec import Spec
+
+__all__ = ["Base", "Plan", "Request", "evaluate_request", "plan_image", "read_base"]
+
+
+# Each tier's name and its roots, in order.
+Tiers = Sequence[tuple[str, Sequence[StorePath]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A previous image, whose layers the new one keeps where it can."""
+
+    name: str
+    spec: Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to make: of which flake, of which kind, for which system, in how many layers."""
+
+    flake: str
+    kind: Kind
+    compressor: Compressor
+    budget: int
+    attr: str | None = None
+    system: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What evaluation alone tells: the recipe, and the key by which its image is found."""
+
+    evaluation: Evaluation
+    input_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An image, but for its bytes. ``diff`` compares it with ``base``, where one was given."""
+
+    evaluated: Evaluated
+    spec: Spec
+    base: Base | None
+    diff: PlanDiff | None
+
+    @property
+    def input_key(self) -> str:
+        """The key by which the image is found after evaluation alone."""
+        return self.evaluated.input_key
+
+
+def read_base(image: Image) -> Base:
+    """Read what the plan of a new image needs of a previous one."""
+    return Base(image.name, read_spec(image))
+
+
+def evaluate_request(nix: Nix, request: Request, on_event: OnEvent = ignore) -> Evaluated:
+    """Evaluate; nothing is built."""
+    on_event(Stage("evaluate", f"evaluating {request.flake}"))
+    evaluation = evaluate_flake(
+        nix, request.flake, kind=request.kind, attr=request.attr, system=request.system
+    )
+    key = input_key(evaluation.recipe, request.compressor.to_json(), request.budget)
+    return Evaluated(evaluation, key)
+
+
+def plan_image(
+    nix: Nix,
+    request: Request,
+    base: Base | None = None,
+    on_event: OnEvent = ignore,
+    evaluated: Evaluated | None = None,
+) -> Plan:
+    """Evaluate (unless *evaluated* is given), build what the image is to hold, and lay it out."""
+    evaluated = evaluated or evaluate_request(nix, request, on_event)
+    recipe = evaluated.evaluation.recipe
+    _check_base(base, recipe.outline)
+    on_event(Stage("realise", "building what the image is to hold"))
+    nix.realise(recipe.wanted, _plain_paths(recipe))
+    tiers: Tiers = [(tier.name, _output_paths(nix, tier)) for tier in recipe.tiers]
+    closure = nix.closure(path for _, roots in tiers for path in roots)
+    if recipe.outline.kind == "run":
+        tiers = _split_run(nix, recipe, tiers, closure)
+    on_event(Stage("partition", f"laying {len(closure)} store paths into layers"))
+    groups = divide(closure, tiers, request.budget, base.spec.layers if base else None)
+    spec = _spec(recipe.outline, request.compressor, closure, groups)
+    return Plan(evaluated, spec, base, _compare(spec, base))
+
+
+def _check_base(base: Base | None, outline: Outline) -> None:
+    if base is not None and base.spec.system != outline.system:
+        raise InputError(
+            f"the base {base.name} is for {base.spec.system}, the image for {outline.system}",
+            hint="name a base of the same system",
+        )
+
+
+def _plain_paths(recipe: Recipe) -> list[StorePath]:
+    return sorted({path for tier in recipe.tiers for path in tier.paths})
+
+
+def _output_paths(nix: Nix, tier: TierRoots) -> list[StorePath]:
+    found = set(tier.paths)
+    for path, names in tier.outputs.items():
+        outputs = nix.read_derivation(path).outputs
+        for name in names:
+            output = outputs.get(name)
+            if output is None or output.path is None:
+                raise NixFailed(
+                    f"{path} has no output {name} whose path is known before it is built",
+                    hint="content-addressed derivations cannot be part of a seed yet",
+                )
+            found.add(output.path)
+    return sorted(found)
+
+
+def _split_run(
+    nix: Nix,
+    recipe: Recipe,
+    tiers: Tiers,
+    closure: Mapping[StorePath, PathInfo],
+) -> Tiers:
+    """Put below ``app`` what it needs at run time and the project's source does not change."""
+    own = {
+        output.path
+        for path in recipe.project
+        for output in nix.read_derivation(path).outputs.values()
+    }
+    libraries = [path for path in closure if path not in own]
+    return [(name, [*roots, *libraries] if name == "lib" else roots) for name, roots in tiers]
+
+
+def _spec(
+    outline: Outline,
+    compressor: Compressor,
+    closure: Mapping[StorePath, PathInfo],
+    groups: Sequence[Group],
+) -> Spec:
+    return Spec(
+        kind=outline.kind,
+        name=outline.name,
+        system=outline.system,
+        config=_config(outline),
+        files=tuple(sorted(outline.container.files, key=lambda file: file.path)),
+        inputs=outline.inputs,
+        tiers=tuple(tier.name for tier in outline.tiers),
+        paths=closure,
+        layers=tuple(groups),
+        compressor=compressor,
+    )
+
+
+def _config(outline: Outline) -> ImageConfig:
+    """Lay the user's configuration over the container's own."""
+    given = outline.config
+    return ImageConfig(
+        env=outline.container.env | given.env,
+        entrypoint=given.entrypoint,
+        cmd=given.cmd or (() if given.entrypoint else ("/bin/sh",)),
+        working_dir=given.working_dir,
+        user=given.user,
+        labels=given.labels,
+    )
+
+
+def _compare(spec: Spec, base: Base | None) -> PlanDiff | None:
+    if base is None:
+        return None
+    old = base.spec
+    causes = {name: [StorePath.containing(path)] for name, path in spec.inputs.items()}
+    changed = [name for name, path in spec.inputs.items() if old.inputs.get(name) != path]
+    return evaluate_plan(
+        spec.layers, old.layers, spec.paths, old.paths, causes, changed_causes=changed
+    )
