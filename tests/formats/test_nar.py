@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nix_seed.formats.nix.nar import (
+    Directory,
+    File,
+    Symlink,
+    Tree,
+    dump,
+    nar_hash,
+    nar_hash_of_file,
+    strip_case_hack,
+)
+from nix_seed.ground.digests import NarHash
+from nix_seed.ground.errors import InputError
+from support.programs import need, run
+from support.trees import AWKWARD, make
+
+names = st.binary(min_size=1, max_size=40).filter(
+    lambda name: name not in (b".", b"..") and not set(name) & {0, 0x2F}
+)
+leaves = st.builds(File, st.binary(max_size=50), st.booleans()) | st.builds(
+    Symlink, st.binary(min_size=1, max_size=50).filter(lambda target: 0 not in target)
+)
+trees: st.SearchStrategy[Tree] = st.recursive(
+    leaves, lambda inner: st.builds(Directory, st.dictionaries(names, inner, max_size=4))
+)
+
+
+def real_dump(tree: Tree) -> bytes:
+    with TemporaryDirectory() as directory:
+        path = os.fsencode(directory) + b"/tree"
+        make(tree, path)
+        return run(need("nix-store"), "--dump", path)
+
+
+def test_awkward_tree_dumps_as_nix_dumps_it() -> None:
+    assert b"".join(dump(AWKWARD)) == real_dump(AWKWARD)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [File(b""), File(b"x" * 8), File(b"x", executable=True), Symlink(b"/a"), Directory({})],
+)
+def test_a_root_of_any_kind(tree: Tree) -> None:
+    assert b"".join(dump(tree)) == real_dump(tree)
+
+
+@given(trees)
+@settings(max_examples=25, deadline=None)
+def test_any_tree_dumps_as_nix_dumps_it(tree: Tree) -> None:
+    nar = b"".join(dump(tree))
+    assert nar == real_dump(tree)
+    assert nar_hash(tree) == (NarHash(hashlib.sha256(nar).hexdigest()), len(nar))
+
+
+def test_hash_of_one_file_is_what_nix_says(tmp_path: Path) -> None:
+    path = tmp_path / "seed.json"
+    path.write_bytes(b'{"format":1}')
+    nix = (need("nix"), "--extra-experimental-features", "nix-command")
+    said = run(*nix, "hash", "path", path).decode().strip()
+    assert str(nar_hash_of_file(b'{"format":1}')) == said
+
+
+@pytest.mark.parametrize("name", [b"", b".", b"..", b"a/b", b"a\0b"])
+def test_a_name_no_directory_holds_is_refused(name: bytes) -> None:
+    with pytest.raises(InputError, match="is not a file name"):
+        b"".join(dump(Directory({name: File(b"")})))
+
+
+def test_case_hack() -> None:
+    assert strip_case_hack(b"xt_CONNMARK.h~nix~case~hack~1") == b"xt_CONNMARK.h"
+    assert strip_case_hack(b"xt_connmark.h") == b"xt_connmark.h"

@@ -1,0 +1,37 @@
+"""Programs of the system that tests compare with."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PACKAGES = {
+    "nix-store": "nix-bin",
+    "nix-instantiate": "nix-bin",
+    "nix": "nix-bin",
+    "skopeo": "skopeo",
+    "umoci": "umoci",
+    "zstd": "zstd",
+    "tar": "tar",
+    "gzip": "gzip",
+}
+
+
+def need(program: str) -> str:
+    """Return the program's path, or skip the test by name."""
+    found = shutil.which(program)
+    if found is None:
+        pytest.skip(f"needs {program}: apt-get install {PACKAGES[program]}")
+    return found
+
+
+def run(
+    *command: str | bytes | Path, stdin: bytes = b"", env: dict[str, str] | None = None
+) -> bytes:
+    """Run *command*, which must succeed, and return what it printed."""
+    done = subprocess.run(command, input=stdin, capture_output=True, env=env, check=False)
+    assert done.returncode == 0, (command, done.stderr.decode(errors="replace"))
+    return done.stdout
