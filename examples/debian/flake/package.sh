@@ -179,9 +179,9 @@ patch_elf() {
   # A tab is white space to `read`, so an empty middle field would vanish.
   sed -i 's/\t\t/\t-\t/' "$work/patches"
   while IFS=$(printf '\t') read -r file interpreter rpath; do
-    set -- --set-rpath "$rpath"
-    [ "$interpreter" = - ] || set -- "$@" --set-interpreter "$libc/lib/${interpreter##*/}"
-    patchelf "$@" "$file"
+    # In this order and in two calls: otherwise patchelf 0.18 breaks programs at fixed addresses.
+    patchelf --set-rpath "$rpath" "$file"
+    [ "$interpreter" = - ] || patchelf --set-interpreter "$libc/lib/${interpreter##*/}" "$file"
   done < "$work/patches"
 }
 
