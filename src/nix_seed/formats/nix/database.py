@@ -4,8 +4,8 @@ Schema 10, which Nix has used from 2.0 to this day (newer versions add tables of
 open it). Beside it lies a file ``schema`` that holds the number.
 
 The same rows written by any SQLite give the same bytes: ids follow the sorted paths, times are 1,
-the page size is fixed, ``secure_delete`` zeroes what the final ``VACUUM`` leaves unused, and the
-header's counters and writer's version (SQLite file format, 1.3) are set to constants.
+the page size is fixed, ``secure_delete`` and a last pass zero what the final ``VACUUM`` leaves unused,
+and the header's counters and writer's version (SQLite file format, 1.3) are set to constants.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ CREATE TABLE DerivationOutputs (
 CREATE INDEX IndexDerivationOutputs ON DerivationOutputs(path);
 """
 _CHANGE_COUNTER: Final = slice(24, 28)
+_SCHEMA_COOKIE: Final = slice(40, 44)
 _VERSION_VALID_FOR: Final = slice(92, 96)
 _WRITER: Final = slice(96, 100)
 
@@ -143,9 +144,26 @@ def _id(path: StorePath, ids: dict[StorePath, int]) -> int:
 
 
 def _normalised(database: bytes) -> bytes:
-    header = bytearray(database)
+    pages = bytearray(database)
     # Equal, or SQLite distrusts the page count in the header.
-    header[_CHANGE_COUNTER] = header[_VERSION_VALID_FOR] = (1).to_bytes(4, "big")
+    pages[_CHANGE_COUNTER] = pages[_VERSION_VALID_FOR] = (1).to_bytes(4, "big")
+    pages[_SCHEMA_COOKIE] = (1).to_bytes(4, "big")
     # The library that wrote the file; purely informative, and 3.40 is the oldest we have met.
-    header[_WRITER] = (3_040_000).to_bytes(4, "big")
-    return bytes(header)
+    pages[_WRITER] = (3_040_000).to_bytes(4, "big")
+    for page in range(0, len(pages), _PAGE_SIZE):
+        _clear_gap(pages, page, page + (100 if page == 0 else 0))
+    return bytes(pages)
+
+
+def _clear_gap(pages: bytearray, page: int, header: int) -> None:
+    """Zero what a b-tree page leaves between its cell pointers and its cells (1.6).
+
+    Rows that were moved to another page leave pointers there, ``secure_delete`` or not, and which
+    rows were moved differs between versions. Rows are short and a vacuum leaves no free pages, so
+    that every page is of a b-tree.
+    """
+    interior = pages[header] in (2, 5)
+    cells = int.from_bytes(pages[header + 3 : header + 5], "big")
+    start = header + (12 if interior else 8) + 2 * cells
+    end = page + (int.from_bytes(pages[header + 5 : header + 7], "big") or 65536)
+    pages[start:end] = bytes(end - start)
