@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from nix_seed.clients.blobs import Held
 from nix_seed.clients.registry.client import Registry, Repository
 from nix_seed.clients.registry.credentials import Credential, Keyring
-from nix_seed.clients.registry.download import Held
 from nix_seed.clients.registry.failures import Unreachable
 from nix_seed.clients.registry.patience import Patience
 from nix_seed.formats.oci import media_types

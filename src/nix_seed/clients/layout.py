@@ -135,6 +135,11 @@ class Layout:
             self._list(described)
         return described
 
+    def list_image(self, described: Descriptor) -> None:
+        """List an image whose blobs are all there; its tag then names no other."""
+        with self._locked():
+            self._list(described)
+
     def read_blob(self, descriptor: Descriptor) -> bytes:
         """Return a document's bytes, checked; ``CheckedFalse`` if they are not its digest's."""
         path = self.blob_path(descriptor.digest)

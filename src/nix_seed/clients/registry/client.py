@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urljoin
 
+from nix_seed.clients.blobs import BlobSource, Fetched, Held
 from nix_seed.clients.registry import download, upload
 from nix_seed.clients.registry.auth import Scope
 from nix_seed.clients.registry.credentials import Keyring
-from nix_seed.clients.registry.download import Held
 from nix_seed.clients.registry.patience import Patience
 from nix_seed.clients.registry.referrers import add_to_fallback, list_referrers
 from nix_seed.clients.registry.session import Request, Session
@@ -25,7 +24,7 @@ from nix_seed.ground import canonical_json
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
 
-__all__ = ["MANIFEST_LIMIT", "Fetched", "Registry", "Repository"]
+__all__ = ["MANIFEST_LIMIT", "Registry", "Repository"]
 
 MANIFEST_LIMIT = 4 << 20  # bytes; the specification asks registries to take that much, and no more
 _READABLE = (
@@ -36,14 +35,6 @@ _READABLE = (
 )
 _MOST_PAGES = 1000
 _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?')
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """A manifest's or index's exact bytes, and the descriptor they were found to have."""
-
-    descriptor: Descriptor
-    body: bytes
 
 
 class Registry:
@@ -67,16 +58,22 @@ class Registry:
             ca_file=ca_file,
         )
 
-    def repository(self, path: str) -> Repository:
-        """Return the repository at *path* (``owner/name``)."""
-        return Repository(self._session, Reference(self.host, path))
+    def repository(self, path: str, mount_from: tuple[str, ...] = ()) -> Repository:
+        """Return the repository at *path* (``owner/name``).
+
+        Blobs it lacks are linked from those at *mount_from*, where the registry has them there.
+        """
+        return Repository(self._session, Reference(self.host, path), mount_from)
 
 
 class Repository:
     """One repository of a registry; its blobs, manifests, tags and referrers."""
 
-    def __init__(self, session: Session, reference: Reference) -> None:
+    def __init__(
+        self, session: Session, reference: Reference, mount_from: tuple[str, ...] = ()
+    ) -> None:
         self._session = session
+        self._mount_from = tuple(path for path in mount_from if path != reference.repository)
         self.registry = reference.registry
         self.path = reference.repository
 
@@ -177,6 +174,13 @@ class Repository:
     def push_blob(self, blob: Descriptor, source: Source) -> None:
         """Send a blob of known digest and size; *source* yields its bytes, anew at each call."""
         upload.push_blob(self._session, self.path, blob, source)
+
+    def take_blob(self, blob: Descriptor, source: BlobSource) -> bool:
+        """Store a blob from another store, by a link (False) where the registry makes one."""
+        if any(self.mount_blob(blob.digest, path) for path in self._mount_from):
+            return False
+        self.push_blob(blob, lambda: source(Held()))
+        return True
 
     def push_stream(self, source: Source, media_type: str) -> Descriptor:
         """Send a stream of unknown length and return what it proved to be."""

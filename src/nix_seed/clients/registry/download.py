@@ -6,12 +6,10 @@ be right when the iterator ends, and not before.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from nix_seed.clients.blobs import Held
 from nix_seed.clients.registry.auth import Scope
 from nix_seed.clients.registry.failures import Unreachable
 from nix_seed.clients.registry.session import Request, Session
@@ -19,20 +17,9 @@ from nix_seed.clients.registry.transport import Answer
 from nix_seed.formats.oci.descriptor import Descriptor
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
 
-if TYPE_CHECKING:
-    from hashlib import _Hash
-
-__all__ = ["Held", "open_blob", "read_range"]
+__all__ = ["open_blob", "read_range"]
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """The first *size* bytes of a blob, already here; *state* has hashed them."""
-
-    size: int = 0
-    state: _Hash = field(default_factory=hashlib.sha256)
 
 
 def open_blob(

@@ -1,0 +1,137 @@
+"""An image layout on disk as a store: interrupted, damaged, shared."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nix_seed.clients.blobs import Held, ImageStore
+from nix_seed.clients.layout import Layout
+from nix_seed.clients.layout_store import LayoutStore
+from nix_seed.clients.registry.client import Repository
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.descriptor import Descriptor, Index, Manifest
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
+
+DATA = bytes(range(256)) * 4000
+BLOB = Descriptor(media_types.LAYER, Digest.of(DATA), len(DATA))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LayoutStore:
+    return LayoutStore(Layout.create(tmp_path / "layout"))
+
+
+def files(tmp_path: Path) -> set[str]:
+    return {path.name for path in (tmp_path / "layout/blobs/sha256").iterdir()}
+
+
+def rest(held: Held, data: bytes = DATA, cut: int | None = None) -> Iterator[bytes]:
+    """What a registry would give after *held*: verified at its end."""
+    yield data[held.size : cut]
+    if cut is not None:
+        raise CouldNotCheck("cut")
+    state = held.state.copy()
+    state.update(data[held.size :])
+    if state.hexdigest() != BLOB.digest.hex:
+        raise CheckedFalse("other bytes")
+
+
+def test_both_stores_are_one_kind() -> None:
+    stores: list[type[ImageStore]] = [LayoutStore, Repository]
+    assert len(stores) == 2  # mypy holds the statement above
+
+
+def test_a_blob_shows_only_when_it_is_whole(store: LayoutStore, tmp_path: Path) -> None:
+    with pytest.raises(CouldNotCheck, match="cut"):
+        store.take_blob(BLOB, lambda held: rest(held, cut=1000))
+    assert not store.has_blob(BLOB.digest)
+    assert files(tmp_path) == {f".{BLOB.digest.hex}.partial"}
+    asked = []
+
+    def going_on(held: Held) -> Iterator[bytes]:
+        asked.append(held.size)
+        return rest(held)
+
+    assert store.take_blob(BLOB, going_on)
+    assert asked == [1000]
+    assert files(tmp_path) == {BLOB.digest.hex}
+    assert b"".join(store.open_blob(BLOB)) == DATA
+    assert not store.take_blob(BLOB, going_on)
+    assert files(tmp_path) == {BLOB.digest.hex}
+
+
+@pytest.mark.parametrize("left", [b"rubbish", DATA + b"too long"])
+def test_what_an_earlier_try_left_may_be_wrong(
+    store: LayoutStore, tmp_path: Path, left: bytes
+) -> None:
+    directory = tmp_path / "layout/blobs/sha256"
+    directory.mkdir(parents=True)
+    (directory / f".{BLOB.digest.hex}.partial").write_bytes(left)
+    assert store.take_blob(BLOB, rest)
+    assert (directory / BLOB.digest.hex).read_bytes() == DATA
+
+
+def test_nothing_is_kept_of_what_proved_wrong(store: LayoutStore, tmp_path: Path) -> None:
+    with pytest.raises(CheckedFalse, match="other bytes"):
+        store.take_blob(BLOB, lambda held: rest(held, b"wrong"))
+    assert files(tmp_path) == set()
+
+
+def test_two_writers_of_one_blob_take_turns(store: LayoutStore, tmp_path: Path) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(held: Held) -> Iterator[bytes]:
+        begun.set()
+        go_on.wait(5)
+        return rest(held)
+
+    first = threading.Thread(target=store.take_blob, args=(BLOB, slow))
+    first.start()
+    begun.wait(5)
+    moved: list[bool] = []
+    second = threading.Thread(target=lambda: moved.append(store.take_blob(BLOB, rest)))
+    second.start()
+    go_on.set()
+    first.join()
+    second.join()
+    assert moved == [False]
+    assert files(tmp_path) == {BLOB.digest.hex}
+
+
+def test_a_damaged_blob_is_checked_and_false(store: LayoutStore, tmp_path: Path) -> None:
+    store.take_blob(BLOB, rest)
+    path = tmp_path / "layout/blobs/sha256" / BLOB.digest.hex
+    path.write_bytes(DATA[:-1] + b"!")
+    with pytest.raises(CheckedFalse, match="does not have the digest or the size"):
+        list(store.open_blob(BLOB))
+
+
+def test_manifests_and_tags(store: LayoutStore) -> None:
+    config = Descriptor(media_types.CONFIG, Digest.of(b"{}"), 2)
+    body = Manifest(config, (BLOB,)).dump()
+    with pytest.raises(InputError, match="holds no images; say which"):
+        store.only_image()
+    child = store.put_manifest(body, media_types.MANIFEST)
+    assert store.get_manifest("v1") is None
+    fetched = store.get_manifest(child.digest)
+    assert fetched is not None
+    assert (fetched.descriptor, fetched.body) == (child, body)
+    index = Index((child,)).dump()
+    stored = store.put_manifest(index, media_types.INDEX, "v1")
+    assert store.only_image().digest == stored.digest
+    store.put_manifest(body, media_types.MANIFEST, "v1")
+    again = store.get_manifest("v1")
+    assert again is not None
+    assert again.descriptor.digest == child.digest, "the tag moved"
+    store.put_manifest(index, media_types.INDEX, "v2")
+    assert store.list_tags() == ("v1", "v2")
+    with pytest.raises(InputError, match="holds 2 images; say which") as caught:
+        store.only_image()
+    assert "it has v1, v2" in (caught.value.hint or "")
+    with pytest.raises(InputError, match="this manifest is sha256:"):
+        store.put_manifest(body, media_types.MANIFEST, stored.digest)
