@@ -8,9 +8,9 @@ one buffer.
 from __future__ import annotations
 
 import enum
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from nix_seed.ground.errors import CheckedFalse
 
@@ -51,7 +51,7 @@ class Entry:
     target: bytes
 
 
-def read_entries(stream: io.BufferedReader, what: str) -> Iterator[Entry]:
+def read_entries(stream: BinaryIO, what: str) -> Iterator[Entry]:
     """Yield the entries of *stream*; *what* names the layer in errors.
 
     After a file is yielded, exactly ``size`` bytes of content may be read from *stream*; what the
@@ -66,7 +66,7 @@ def read_entries(stream: io.BufferedReader, what: str) -> Iterator[Entry]:
 class _Reader:
     """The position in one tar, and the extended headers that wait for their entry."""
 
-    def __init__(self, stream: io.BufferedReader, what: str) -> None:
+    def __init__(self, stream: BinaryIO, what: str) -> None:
         self._stream = stream
         self._what = what
         self._offset = 0

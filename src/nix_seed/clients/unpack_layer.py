@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from nix_seed.clients.safe_root import DirectoryWriter, open_directory, walk
 from nix_seed.clients.tar_reader import Entry, Kind, read_entries
@@ -36,7 +36,7 @@ class Unpacked:
     explicit_root: bool
 
 
-def unpack_layer(stream: io.BufferedReader, directory: Path, what: str, limit: int) -> Unpacked:
+def unpack_layer(stream: BinaryIO, directory: Path, what: str, limit: int) -> Unpacked:
     """Write the tar *stream* into the empty *directory*; at most *limit* entries.
 
     Ownership is that of the caller: layers of the project know only uid 0, and a build image needs
@@ -50,7 +50,7 @@ def unpack_layer(stream: io.BufferedReader, directory: Path, what: str, limit: i
 
 
 class _Layer:
-    def __init__(self, root: int, stream: io.BufferedReader, what: str) -> None:
+    def __init__(self, root: int, stream: BinaryIO, what: str) -> None:
         self._root = root
         self._stream = stream
         self._what = what

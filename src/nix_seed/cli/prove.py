@@ -1,0 +1,61 @@
+"""``nix-seed prove``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nix_seed.cli.options import cache_directory, json_option
+
+__all__ = ["command"]
+
+
+@click.command("prove", short_help="Show that a seed holds all that its flake needs.")
+@click.option(
+    "--engine",
+    type=click.Choice(["bwrap", "podman", "docker"]),
+    envvar="NIX_SEED_ENGINE",
+    help="What runs the image [the first that works].",
+)
+@click.option(
+    "--image", default="oci:seed", show_default=True, metavar="REF", help="The seed: oci:DIR[:TAG]."
+)
+@click.option(
+    "--src",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=".",
+    show_default=True,
+    metavar="DIR",
+    help="The project.",
+)
+@click.option("--system", metavar="SYSTEM", help="Nix system [this machine's].")
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """Plan every output of the project's flake inside the seed, with no network.
+
+    What would still have to be fetched is named, with the way to add it (exit code 1).
+    """
+    from nix_seed.cli.progress import progress
+    from nix_seed.cli.report import plural
+    from nix_seed.clients.engines import choose_engine
+    from nix_seed.clients.image_layout import open_image
+    from nix_seed.flows.evaluate import current_system
+    from nix_seed.flows.prove import check_proof, prove
+    from nix_seed.formats.oci.reference import LayoutReference
+
+    with progress(quiet=as_json) as show:
+        proof = prove(
+            engine=choose_engine(options["engine"], cache_directory()),
+            image=open_image(LayoutReference.parse(options["image"])),
+            source=options["src"],
+            system=options["system"] or current_system(),
+            on_event=show,
+        )
+    if as_json:
+        click.echo(json.dumps(proof.to_json(), indent=2))
+        click.get_current_context().exit(0 if proof.complete else 1)
+    check_proof(proof)
+    click.echo(f"complete: all {plural(len(proof.outputs), 'output')} can be built offline")

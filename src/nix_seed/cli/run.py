@@ -1,0 +1,91 @@
+"""``nix-seed run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nix_seed.cli.options import cache_directory, json_option
+
+__all__ = ["command"]
+
+
+@click.command(
+    "run",
+    short_help="Run a command inside a seed, with no network.",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["bwrap", "podman", "docker"]),
+    envvar="NIX_SEED_ENGINE",
+    help="What runs the image [the first that works].",
+)
+@click.option(
+    "--image", default="oci:seed", show_default=True, metavar="REF", help="The seed: oci:DIR[:TAG]."
+)
+@click.option(
+    "--src",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=".",
+    show_default=True,
+    metavar="DIR",
+    help="The project; seen as /src inside, and never written to but for result links.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Put results below DIR instead of into the host's store.",
+)
+@click.option("--env", "-e", multiple=True, metavar="NAME[=VALUE]", help="Set a variable inside.")
+@click.option("--network", is_flag=True, help="Give the command the network.")
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="NIX_SEED_STORE",
+    metavar="ROOT",
+    help="A Nix store of its own for the results, rooted there [the machine's].",
+)
+@json_option
+@click.argument("argv", nargs=-1, required=True, metavar="-- COMMAND…")
+def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:
+    """Run COMMAND inside a seed, in the project's directory, with no network.
+
+    New store paths and `result` links come back. The exit code is the command's own.
+
+        nix-seed run --image oci:seed -- nix build
+    """
+    from nix_seed.cli.progress import progress
+    from nix_seed.cli.run_report import print_run, run_json
+    from nix_seed.clients.engines import choose_engine
+    from nix_seed.clients.image_layout import open_image
+    from nix_seed.clients.nix import Nix
+    from nix_seed.flows.run import run
+    from nix_seed.formats.oci.reference import LayoutReference
+
+    image = open_image(LayoutReference.parse(options["image"]))
+    with progress(quiet=True) as show:
+        result = run(
+            argv,
+            engine=choose_engine(options["engine"], cache_directory()),
+            image=image,
+            source=options["src"],
+            nix=Nix(store=options["store"]),
+            out=options["out"],
+            env=_environment(options["env"]),
+            network=options["network"],
+            on_event=show,
+        )
+    (run_json if as_json else print_run)(result)
+    click.get_current_context().exit(result.exit_code)
+
+
+def _environment(settings: tuple[str, ...]) -> dict[str, str]:
+    """Read ``NAME=VALUE``; a bare ``NAME`` is passed on from the caller's own environment."""
+    import os
+
+    pairs = (setting.partition("=") for setting in settings)
+    return {name: value if equals else os.environ.get(name, "") for name, equals, value in pairs}

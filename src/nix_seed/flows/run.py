@@ -1,0 +1,93 @@
+"""Run a command inside a seed, with no network, and bring its results out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nix_seed.clients.engines import Engine
+from nix_seed.clients.image_layout import Image
+from nix_seed.clients.nix import Nix
+from nix_seed.flows.bring_out import SCRIPT, Brought, bring_out, offer_host_paths, store_problem
+from nix_seed.flows.events import OnEvent, Stage, ignore
+from nix_seed.flows.sandboxed import Inside, find_tree, inside
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CouldNotCheck
+
+__all__ = ["RunResult", "Seconds", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """Where the time went: having the image ready, starting it, the command, the results."""
+
+    unpack: float
+    start: float
+    command: float
+    results: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """The command's *exit_code*, and what it *brought* out (nothing where it failed)."""
+
+    exit_code: int
+    image: Digest
+    engine: str
+    seconds: Seconds
+    brought: Brought = field(default_factory=lambda: Brought((), (), "store"))
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    engine: Engine,
+    image: Image,
+    source: Path,
+    nix: Nix,
+    out: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    network: bool = False,
+    on_event: OnEvent = ignore,
+) -> RunResult:
+    """Run *argv* in *source*, seen as ``/src`` inside *image*, and bring its results out.
+
+    New store paths go into the store of *nix*, or below *out*; links such as ``result`` are made in
+    *source*, which is not changed otherwise. A failing command is a result, not an error. Raises
+    ``CouldNotCheck`` where the command was not started, or results have no place to go.
+    """
+    problem = store_problem(nix) if out is None else None
+    if problem is not None:
+        raise CouldNotCheck(
+            f"results cannot come back into the host's store: {problem}",
+            hint="name a directory for them with --out DIR",
+        )
+    tree = find_tree(source)
+    on_event(Stage("unpack", f"making {image.name} ready for {engine.name}"))
+    with inside(engine, image, env=env, network=network) as work:
+        if out is None:
+            offer_host_paths(nix, work)
+        on_event(Stage("command", "running the command inside" if network else "going offline"))
+        start = time.time()
+        code = work.run(("/bin/sh", "-c", SCRIPT, "nix-seed", *argv), tree)
+        begin, end = _time(work, "begin", start), _time(work, "end", time.time())
+        if work.read("code") not in ("", str(code)):
+            raise CouldNotCheck(
+                "the command succeeded, but its results could not be exported from the container",
+                hint="its own message is above; is there room in the temporary directory?",
+            )
+        brought = Brought((), (), "store" if out is None else str(out))
+        if code == 0:
+            on_event(Stage("results", "bringing results out"))
+            brought = bring_out(work, nix, tree.root, out)
+        done = time.time()
+        seconds = Seconds(work.seconds, begin - start, end - begin, done - end)
+    return RunResult(code, image.digest, engine.name, seconds, brought)
+
+
+def _time(work: Inside, name: str, otherwise: float) -> float:
+    # Inside and outside share one kernel, thus one clock.
+    text = work.read(name).strip()
+    return float(text) if text else otherwise
