@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("nix_seed.cli.plan:command", "Show the layers, and who caused what changed."),
     "run": ("nix_seed.cli.run:command", "Run a command inside a seed, with no network."),
     "prove": ("nix_seed.cli.prove:command", "Show that a seed holds all that its flake needs."),
+    "completion": ("nix_seed.cli.completion:command", "Print a shell's completion script."),
 }
 
 

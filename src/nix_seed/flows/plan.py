@@ -16,6 +16,7 @@ from nix_seed.rules.compare import PlanDiff, evaluate_plan
 from nix_seed.rules.compress import Compressor
 from nix_seed.rules.layers import divide
 from nix_seed.rules.outline import ImageConfig, Outline
+from nix_seed.rules.package_changes import match_packages
 from nix_seed.rules.partition import Group
 from nix_seed.rules.recipe import Recipe, TierRoots, input_key
 from nix_seed.rules.spec import Spec
@@ -188,8 +189,13 @@ def _compare(spec: Spec, base: Base | None) -> PlanDiff | None:
     if base is None:
         return None
     old = base.spec
-    causes = {name: [StorePath.containing(path)] for name, path in spec.inputs.items()}
     changed = [name for name, path in spec.inputs.items() if old.inputs.get(name) != path]
+    causes = {name: [StorePath.containing(path)] for name, path in spec.inputs.items()}
+    if len(changed) == 1:
+        # Packages do not say which input they came from. With one input changed, what it replaced
+        # is its doing; what is new may be the project's own wish.
+        changes = match_packages(spec.paths, old.paths)
+        causes[changed[0]] += [item.new for item in changes if item.old and item.new]
     return evaluate_plan(
         spec.layers, old.layers, spec.paths, old.paths, causes, changed_causes=changed
     )

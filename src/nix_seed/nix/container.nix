@@ -8,9 +8,7 @@ let
   link = path: target: { inherit path; link = target; };
   file = path: text: { inherit path text; mode = "0644"; };
   directory = path: mode: { inherit path mode; };
-  binaries = package: names: util.concatMap
-    (name: util.map (place: link "${place}/${name}" "${package}/bin/${name}") [ "bin" "usr/bin" ])
-    names;
+  binaries = package: util.map (name: link "usr/bin/${name}" "${package}/bin/${name}");
 
   hasCa = pkgs ? cacert;
   bundle = "${pkgs.cacert}/etc/ssl/certs/ca-bundle.crt";
@@ -55,7 +53,8 @@ let
   loader = util.map (path: link path "${tools.loader}/lib")
     (if tools.loader.directory == "/lib64/" then [ "lib" "lib64" ] else [ "lib" ]);
 
-  shell = binaries pkgs.bash [ "sh" "bash" ];
+  shell = [ (link "bin" "usr/bin") (link "usr/bin/sh" "${pkgs.bash}/bin/bash") ]
+    ++ binaries pkgs.bash [ "bash" ];
   commands =
     binaries pkgs.coreutils [ "env" "cat" "tail" "ls" "mkdir" "rm" "cp" "mv" "ln" "chmod" "id" "uname" "sleep" "true" "false" ]
     ++ (if pkgs ? gnugrep then binaries pkgs.gnugrep [ "grep" ] else [ ])

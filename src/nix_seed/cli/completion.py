@@ -1,0 +1,26 @@
+"""``nix-seed completion``."""
+
+from __future__ import annotations
+
+import click
+
+from nix_seed.ground.errors import InputError
+
+__all__ = ["command"]
+
+
+@click.command("completion", short_help="Print a shell's completion script.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def command(shell: str) -> None:
+    """Print the script that completes nix-seed's commands and options in SHELL.
+
+    For bash: eval "$(nix-seed completion bash)" in ~/.bashrc.
+    """
+    from click.shell_completion import get_completion_class
+
+    from nix_seed.cli.main import cli
+
+    completer = get_completion_class(shell)
+    if completer is None:
+        raise InputError(f"there is no completion for {shell}")
+    click.echo(completer(cli, {}, "nix-seed", "_NIX_SEED_COMPLETE").source())
