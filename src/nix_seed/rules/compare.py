@@ -80,8 +80,30 @@ def evaluate_plan(
         roots_by_cause=roots_by_cause or {},
         changed_causes=frozenset(changed_causes),
     )
+    everyone = tuple(sorted([*culprits, *_removals(layers)], key=lambda c: -c.pull_bytes))
     total = sum(layer.size for layer in layers)
-    return PlanDiff(layers, changes, culprits, sum(pulled.values()), total)
+    return PlanDiff(layers, changes, everyone, sum(pulled.values()), total)
+
+
+def _removals(layers: Sequence[LayerChange]) -> list[Culprit]:
+    """What went away is the culprit of a layer in which nothing came or changed."""
+    layers_of: defaultdict[PackageChange, list[int]] = defaultdict(list)
+    for n, layer in enumerate(layers):
+        if not layer.reused and all(change.new is None for change in layer.changes):
+            for change in layer.changes:
+                layers_of[change].append(n)
+    return [
+        Culprit(
+            cause=None,
+            cause_changed=False,
+            roots=(change,),
+            dependents=(),
+            path_bytes=0,
+            layers=tuple(numbers),
+            pull_bytes=sum(layers[n].size for n in numbers),
+        )
+        for change, numbers in layers_of.items()
+    ]
 
 
 def _compare_layers(

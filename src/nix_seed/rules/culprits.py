@@ -24,6 +24,9 @@ class Culprit:
     nothing they refer to did; ``dependents`` changed and reach a root. ``path_bytes`` are the NAR
     sizes of both. ``layers`` are the numbers of the new plan's layers to pull that hold any of
     them and ``pull_bytes`` those layers' sizes: a layer with two culprits counts under each.
+
+    A package that went away (its root has ``new`` None) is named where nothing else accounts for a
+    layer; a layer that only exchanged unchanged paths has no culprit (see ``LayerChange.moved``).
     """
 
     cause: str | None

@@ -12,8 +12,8 @@ a layer. So a small path can never move a large one, and layers form around what
 
 Costs are reckoned against a *snapshot* of the layer: the path that opened it, not what has joined
 since. So a path that joins changes nobody else's choice, and adding one to a closure changes one
-layer. Only where crowds of equals gather is that too coarse; there the snapshot is taken anew,
-between size classes, when the layer's weight has grown eightfold.
+layer. Only where crowds of equals gather is that too coarse; there the snapshot is taken anew
+whenever the layer's weight has grown fourfold.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["Atom", "Layer", "assign", "bars", "in_order", "plan_layers"]
 # What a layer must save to be worth having: bytes of expected pull after one random update.
 LAYER_COST = 16 * 1024
 # Snapshots are taken anew when a layer's weight has grown by this factor.
-CROWDED = 8
+CROWDED = 4
 # Fixed snapshots are kept where they cost at most one part in this many of the weight ...
 TOLERANCE = 32
 # ... which is tried for closures up to this many paths; larger ones are always crowded.
@@ -103,12 +103,8 @@ def assign(
     by_tier: dict[int, list[Layer]] = {}
     for layer in layers:
         by_tier.setdefault(layer.tier, []).append(layer)
-    size_class, left = -1, most
+    left = most
     for atom in atoms:
-        if atom.size.bit_length() != size_class:
-            size_class = atom.size.bit_length()
-            if not fixed:
-                _refresh_crowded(layers)
         best, chosen = bar + 1, None
         for layer in by_tier.get(atom.tier, ()):
             cost = layer.cost(atom, best - 1)
@@ -116,6 +112,8 @@ def assign(
                 best, chosen = cost, layer
         if chosen is not None:
             chosen.add(atom)
+            if not fixed and chosen.weight > CROWDED * chosen.size * chosen.count:
+                chosen.refresh()
             continue
         if left == 0:
             return None
@@ -125,12 +123,6 @@ def assign(
     return layers
 
 
-def _refresh_crowded(layers: Iterable[Layer]) -> None:
-    for layer in layers:
-        if layer.weight > CROWDED * layer.size * layer.count:
-            layer.refresh()
-
-
 def bars(paths: int, highest: int) -> list[int]:
     """Bars from above *highest* down to what a layer is worth among *paths* paths.
 
@@ -138,7 +130,7 @@ def bars(paths: int, highest: int) -> list[int]:
     ever changes the bar, and with it every layer.
     """
     lowest = LAYER_COST << (paths - 1).bit_length()
-    exponents = range(lowest.bit_length(), max(lowest, highest).bit_length() + 1)
+    exponents = range(lowest.bit_length(), highest.bit_length() + 1)
     grid = [lowest] + [bar for e in exponents for bar in (3 << (e - 2), 1 << e) if bar > lowest]
     return grid[::-1]
 
