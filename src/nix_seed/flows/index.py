@@ -1,0 +1,138 @@
+"""Makes one index of several systems' images, complete or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nix_seed.clients.blobs import Fetched, ImageStore
+from nix_seed.flows.events import OnEvent, Stage, ignore
+from nix_seed.flows.inspect import read_config
+from nix_seed.flows.stores import AnyReference, Stores, fetch
+from nix_seed.flows.transfer import JOBS, TagMoved, transfer
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.descriptor import Descriptor, Index, Manifest, Platform
+from nix_seed.formats.oci.reference import Reference, check_tag
+from nix_seed.ground.errors import CheckedFalse, InputError
+from nix_seed.rules.image import ANNOTATION_NAR_HASH, ANNOTATION_SYSTEM, platform_of
+
+__all__ = ["Indexed", "Member", "build_index"]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An image of the index: its system and where it came from."""
+
+    system: str
+    source: str
+    descriptor: Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """The index that was published, its members sorted by system, and the tags that name it."""
+
+    descriptor: Descriptor
+    members: tuple[Member, ...]
+    tags: tuple[str, ...]
+
+
+def build_index(
+    stores: Stores,
+    target: AnyReference,
+    images: Sequence[AnyReference],
+    *,
+    systems: Sequence[str] = (),
+    tags: Sequence[str] = (),
+    jobs: int = JOBS,
+    on_event: OnEvent = ignore,
+) -> Indexed:
+    """Publish at *target* an index of *images*, and then move the further *tags* to it.
+
+    Raises ``InputError``, before anything is published, where one of *systems* lacks, an image is
+    for none of them, or two are for one system. Images that lie elsewhere are copied first.
+    """
+    wanted = list(dict.fromkeys([*([target.tag] if target.tag else []), *tags]))
+    if not wanted:
+        raise InputError(f"{target} names no tag for the index", hint=f"add one: {target}:latest")
+    for tag in wanted:
+        check_tag(tag, str(target))
+    found = [(reference, *_read(stores, reference)) for reference in images]
+    members = tuple(sorted((_member(*each) for each in found), key=lambda member: member.system))
+    _check_complete(members, systems)
+    store = stores.open(target, create=True, mount_from=_neighbours(target, images))
+    for reference, origin, root in found:
+        on_event(Stage("image", f"making sure that {target} has {reference}"))
+        transfer(origin, root, store, jobs=jobs, on_event=on_event)
+    on_event(Stage("index", f"publishing the index at {target}"))
+    return _publish(store, members, wanted, on_event)
+
+
+def _publish(
+    store: ImageStore, members: tuple[Member, ...], tags: list[str], on_event: OnEvent
+) -> Indexed:
+    body = Index(tuple(member.descriptor for member in members)).dump()
+    stored = store.put_manifest(body, media_types.INDEX)
+    for tag in tags:
+        store.put_manifest(body, media_types.INDEX, tag)
+        on_event(TagMoved(tag, stored.digest))
+    return Indexed(stored, members, tuple(tags))
+
+
+def _read(stores: Stores, reference: AnyReference) -> tuple[ImageStore, Fetched]:
+    store = stores.open(reference)
+    return store, fetch(store, reference)
+
+
+def _member(reference: AnyReference, store: ImageStore, root: Fetched) -> Member:
+    what = str(reference)
+    if root.descriptor.media_type != media_types.MANIFEST:
+        raise InputError(f"{what} is {root.descriptor.media_type}, not one system's image")
+    manifest = Manifest.parse(root.body, what)
+    system = manifest.annotations.get(ANNOTATION_SYSTEM)
+    if system is None:
+        raise InputError(f"{what} does not say for which system it is: it is no seed of ours")
+    config = read_config(store, manifest, what)
+    platform = platform_of(system)
+    said = Platform.from_json(config, f"{what}, config")
+    if said != platform:
+        raise CheckedFalse(f"{what} is for {system}, but its configuration says {said}")
+    kept = {
+        key: manifest.annotations[key]
+        for key in (ANNOTATION_SYSTEM, ANNOTATION_NAR_HASH)
+        if key in manifest.annotations
+    }
+    found = root.descriptor
+    descriptor = Descriptor(found.media_type, found.digest, found.size, kept, platform)
+    return Member(system, what, descriptor)
+
+
+def _check_complete(members: Sequence[Member], systems: Sequence[str]) -> None:
+    have = [member.system for member in members]
+    twice = sorted({system for system in have if have.count(system) > 1})
+    if twice:
+        sources = ", ".join(member.source for member in members if member.system == twice[0])
+        raise InputError(f"two images are for {twice[0]}: {sources}")
+    if not have:
+        raise InputError("an index of no images is refused", hint="name one image a system")
+    missing = sorted(set(systems) - set(have))
+    if missing:
+        raise InputError(
+            f"the index lacks {', '.join(missing)}; it has {', '.join(have)}",
+            hint="build and push the images that lack, then make the index; nothing was published",
+        )
+    extra = sorted(set(have) - set(systems)) if systems else []
+    if extra:
+        raise InputError(f"no image for {', '.join(extra)} is declared in the recipe's systems")
+
+
+def _neighbours(target: AnyReference, images: Sequence[AnyReference]) -> tuple[str, ...]:
+    if not isinstance(target, Reference):
+        return ()
+    return tuple(
+        dict.fromkeys(
+            image.repository
+            for image in images
+            if isinstance(image, Reference) and image.registry == target.registry
+        )
+    )
