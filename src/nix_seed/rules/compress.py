@@ -55,7 +55,9 @@ class Compressor:
     def from_json(cls, value: Any, where: str) -> Self:
         """Read ``{"name", "version", "level"}``; *where* names it in errors."""
         match value:
-            case {"name": str(name), "version": str(version), "level": int(level)}:
+            case {"name": str(name), "version": str(version), "level": int(level)} if (
+                level is not True and level is not False
+            ):
                 return cls(name, version, level)
         raise InputError(f"{where}: a compressor needs a name, a version and a level")
 
