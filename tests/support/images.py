@@ -1,69 +1,44 @@
-"""Small images that look like seeds, put into layouts; their layers are real, compressed tars."""
+"""Small images of the assembler's own layers, ready to be stored."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import random
-import tarfile
-from collections.abc import Sequence
 from pathlib import Path
 
-import zstandard
-
-from nix_seed.clients.layout import Layout
-from nix_seed.clients.layout_store import LayoutStore
+from nix_seed.clients.layer_cache import LayerCache
+from nix_seed.clients.layout import ImageFiles
+from nix_seed.clients.store_files import StoreFiles
+from nix_seed.flows.assemble import assemble_layers
+from nix_seed.formats.nix.nar import Tree
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor, Manifest
+from nix_seed.formats.oci.descriptor import Descriptor, Manifest, Platform
+from nix_seed.ground import canonical_json
 from nix_seed.ground.digests import Digest
-from nix_seed.rules.image import platform_of
+from nix_seed.rules.compress import Compressor
+from support.trees import put
 
 
-def layer(name: str, size: int = 1000, seed: int = 0) -> tuple[bytes, str]:
-    """Return a layer of one incompressible file of *size* bytes, and its diffID."""
-    data = random.Random(f"{name}{seed}").randbytes(size)
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        info = tarfile.TarInfo(name)
-        info.size, info.mtime, info.mode = len(data), 1, 0o444
-        tar.addfile(info, io.BytesIO(data))
-    raw = buffer.getvalue()
-    return zstandard.ZstdCompressor(3).compress(raw), f"sha256:{hashlib.sha256(raw).hexdigest()}"
-
-
-def seed_image(
-    directory: Path,
-    tag: str,
-    *,
-    system: str = "x86_64-linux",
-    layers: Sequence[tuple[str, bytes, str]] | None = None,
-) -> Descriptor:
-    """Put a seed-like image into the layout *directory*; *layers* are (tier, blob, diffID)."""
-    if layers is None:
-        layers = [(tier, *layer(tier)) for tier in ("base", "toolchain", "container")]
-    store = LayoutStore(Layout.create(directory))
-    config = json.dumps(
-        platform_of(system).to_json()
-        | {"config": {}, "rootfs": {"type": "layers", "diff_ids": [item[2] for item in layers]}}
-    ).encode()
-    described = []
-    for tier, blob, _ in layers:
-        item = Descriptor(
-            media_types.LAYER_ZSTD, Digest.of(blob), len(blob), {"io.nix-seed.tier": tier}
-        )
-        store.take_blob(item, lambda held, blob=blob: iter([blob[held.size :]]))  # type: ignore[misc]
-        described.append(item)
-    about = Descriptor(media_types.CONFIG, Digest.of(config), len(config))
-    store.take_blob(about, lambda held: iter([config[held.size :]]))
-    manifest = Manifest(
-        about,
-        tuple(described),
+def image(directory: Path, trees: dict[str, Tree], compressor: Compressor) -> ImageFiles:
+    """An image of one layer a tree, its blobs in a cache below *directory*."""
+    infos = [put(directory / "root", name, tree) for name, tree in trees.items()]
+    cache = LayerCache(directory / "cache")
+    store = StoreFiles(directory / "root")
+    layers = [one.layer for one in assemble_layers([[i] for i in infos], compressor, store, cache)]
+    config = canonical_json.dumps(
         {
-            "io.nix-seed.system": system,
-            "io.nix-seed.kind": "seed",
-            "io.nix-seed.name": "demo",
-            "io.nix-seed.nar-hash": "sha256-" + "A" * 43 + "=",
-        },
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Env": ["PATH=/bin"]},
+            "rootfs": {"type": "layers", "diff_ids": [str(layer.diff_id) for layer in layers]},
+        }
     )
-    return store.put_manifest(manifest.dump(), media_types.MANIFEST, tag)
+    return ImageFiles(
+        manifest=Manifest(
+            config=Descriptor(media_types.CONFIG, Digest.of(config), len(config)),
+            layers=tuple(layer.descriptor for layer in layers),
+        ),
+        config=config,
+        blobs={
+            layer.descriptor.digest: cache.blob_path(layer.descriptor.digest) for layer in layers
+        },
+        platform=Platform("linux", "amd64"),
+    )

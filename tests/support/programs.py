@@ -14,6 +14,7 @@ PACKAGES = {
     "nix": "nix-bin",
     "skopeo": "skopeo",
     "umoci": "umoci",
+    "docker": "docker.io",
     "zstd": "zstd",
     "tar": "tar",
     "gzip": "gzip",

@@ -103,17 +103,26 @@ def _put(out: Unnamed, member: str, data: bytes) -> None:
 
 def _copy(out: Unnamed, member: str, layer: Descriptor, source: Path) -> None:
     out.write(tar.header(member.encode(), tar.FILE, 0o644, layer.size))
-    sha256 = hashlib.sha256()
-    with open(source, "rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK):
-            sha256.update(chunk)
-            out.write(chunk)
-    if sha256.hexdigest() != layer.digest.hex:
-        raise CheckedFalse(f"{source} does not have the digest {layer.digest}")
+    for chunk in _checked(layer, source):
+        out.write(chunk)
     out.write(tar.padding(layer.size))
 
 
+def _checked(layer: Descriptor, source: Path) -> Iterator[bytes]:
+    """Yield a blob's bytes; ``CheckedFalse`` at their end, if they were not the layer's."""
+    sha256, size = hashlib.sha256(), 0
+    with open(source, "rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK):
+            sha256.update(chunk)
+            size += len(chunk)
+            yield chunk
+    if (sha256.hexdigest(), size) != (layer.digest.hex, layer.size):
+        raise CheckedFalse(f"{source} does not have the digest {layer.digest}")
+
+
 def _unpack(out: Unnamed, member: str, layer: Descriptor, source: Path, diff_id: DiffID) -> None:
+    for _ in _checked(layer, source):
+        pass
     # A tar says sizes first, so the blob is decompressed twice: that costs less than keeping it.
     size = sum(len(chunk) for chunk in _decompressed(layer, source))
     out.write(tar.header(member.encode(), tar.FILE, 0o644, size))

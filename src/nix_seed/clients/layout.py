@@ -1,7 +1,7 @@
 """An OCI image layout on disk (image-spec, image-layout.md): several images, named by tags.
 
 Blobs come first and ``index.json`` last, by rename, so that a reader sees an image whole or not at
-all. A lock on ``oci-layout`` keeps writers apart. Whatever is read is checked against its digest.
+all. A lock on the directory keeps writers apart. Whatever is read is checked against its digest.
 """
 
 from __future__ import annotations
@@ -88,17 +88,19 @@ class Layout:
         """
         if directory.exists() and not directory.is_dir():
             raise InputError(f"{directory} is a file; an image layout is a directory")
-        if (directory / "oci-layout").exists():
-            return cls.open(directory)
+        layout = cls(directory)
         with explained(f"making the image layout {directory}"):
-            if directory.is_dir() and any(not _ours(path) for path in directory.iterdir()):
-                raise InputError(
-                    f"{directory} is not empty and not an OCI image layout",
-                    hint="name another directory, or empty this one",
-                )
             directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(directory / "oci-layout", LAYOUT_FILE)
-        return cls(directory)
+        with layout._locked():
+            if not (directory / "oci-layout").exists():
+                if any(not _ours(path) for path in directory.iterdir()):
+                    raise InputError(
+                        f"{directory} is not empty and not an OCI image layout",
+                        hint="name another directory, or empty this one",
+                    )
+                write_atomically(directory / "oci-layout", LAYOUT_FILE)
+            layout._check_version()
+        return layout
 
     def blob_path(self, digest: Digest) -> Path:
         """Where the layout keeps the blob *digest*."""
@@ -189,12 +191,14 @@ class Layout:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with (
-            explained(f"writing to the image layout {self.directory}"),
-            open(self.directory / "oci-layout", "rb") as file,
-        ):
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        # The directory itself, for a file in it could be replaced while another waits for its lock.
+        with explained(f"writing to the image layout {self.directory}"):
+            handle = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(handle)
 
     def _sweep(self) -> None:
         """Remove what a writer that was killed left behind; we hold the lock, so none is alive."""
