@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.rules.partition import Group
-from nix_seed.rules.partition_index import build_index
+from nix_seed.rules.partition_index import build_index, members
 
 Closure = Mapping[StorePath, PathInfo]
 
@@ -16,8 +16,8 @@ def by_popularity(closure: Closure, layers: int) -> tuple[Group, ...]:
     index = build_index(closure)
     reached_by = [0] * len(index.paths)
     for bits in index.closures:
-        for i, digit in enumerate(reversed(bin(bits)[2:])):
-            reached_by[i] += digit == "1"
+        for i in members(bits):
+            reached_by[i] += 1
     ranked = sorted(range(len(reached_by)), key=lambda i: (-reached_by[i], index.paths[i]))
     return _singles([index.paths[i] for i in ranked], layers)
 

@@ -168,6 +168,50 @@ def test_with_a_base_unchanged_layers_stay_whatever_comes_and_goes(seed: int, co
         assert len(old) <= 1
 
 
+def test_a_base_without_anything_in_common_is_no_base() -> None:
+    closure, roots = plan_input(synthetic(120))
+    foreign = [Group(roots[0][0], (store_path("foreign"),)), Group("gone", tuple(closure))]
+    assert partition(closure, roots, base=foreign) == partition(closure, roots)
+    assert partition(closure, roots, base=[]) == partition(closure, roots)
+
+
+def test_vanished_packages_drop_out_of_their_layer() -> None:
+    both = closure_of([info("a", size=10), info("b", size=10)])
+    tiers = [("t", [store_path("a"), store_path("b")])]
+    (base,) = partition(both, tiers)
+    assert base.paths == (store_path("a"), store_path("b"))
+    (left,) = partition(closure_of([info("a", size=10)]), [("t", [store_path("a")])], base=[base])
+    assert left.paths == (store_path("a"),)
+
+
+def test_what_is_new_prefers_a_layer_that_changes_anyway() -> None:
+    base = [Group("t", (store_path("a-1"),)), Group("t", (store_path("b-1"),))]
+    closure = closure_of([info("a-1", size=10), info("b-2", size=10), info("c-1", size=10)])
+    groups = partition(closure, [("t", list(closure))], base=base)
+    assert [[path.name for path in group.paths] for group in groups] == [["a-1"], ["b-2", "c-1"]]
+
+
+def test_several_paths_of_one_package_each_keep_their_layer() -> None:
+    base = [
+        Group("t", (store_path("gcc-12"),)),
+        Group("t", (store_path("gcc-13"),)),
+        Group("t", (store_path("gcc-13-lib"),)),
+    ]
+    names = ("gcc-12", "gcc-14", "gcc-14-lib")
+    closure = closure_of([info(name, size=10) for name in names])
+    groups = partition(closure, [("t", list(closure))], base=base)
+    assert [group.paths[0].name for group in groups] == list(names)
+
+
+def test_a_smaller_budget_unites_kept_layers_inside_their_tier() -> None:
+    closure, roots = plan_input(synthetic(200), tiers=2)
+    base = partition(closure, roots, budget=40)
+    groups = partition(closure, roots, budget=20, base=base)
+    assert len(groups) <= 20
+    for group in base:
+        assert any(set(group.paths) <= set(other.paths) for other in groups)
+
+
 class TestLocality:
     """Without a base: how many layers move that need not."""
 

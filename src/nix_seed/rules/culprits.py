@@ -87,17 +87,20 @@ def _roots_of(came: Iterable[StorePath], closure: Closure) -> dict[StorePath, fr
     """For each changed path the changed paths at the bottom of what it reaches."""
     changed = frozenset(came)
     done: dict[StorePath, frozenset[StorePath]] = {}
+    seen: set[StorePath] = set()
     for start in changed:
         walk = [start]
         while walk:
             path = walk[-1]
             below = [r for r in closure[path].references if r in changed and r != path]
             missing = [r for r in below if r not in done]
-            if missing and path not in done:
+            if missing and path not in seen:
+                seen.add(path)
                 walk += missing
                 continue
             walk.pop()
-            done[path] = frozenset().union(*(done[r] for r in below)) or frozenset({path})
+            found = (done[r] for r in below if r in done)
+            done[path] = frozenset().union(*found) or frozenset({path})
     return done
 
 

@@ -71,13 +71,11 @@ def partition(
         atoms = [(index.paths[i], _atom(index, t, i)) for t in numbers for i in assigned[t][1]]
         # The first tier is a closure of its own; the others' unions reach down into it.
         paths = len(atoms) if 0 in numbers else len(index.paths)
-        if base is None:
-            kept: list[Layer] = []
+        tier_of = {assigned[t][0]: t for t in numbers}
+        old = [(tier_of[group.tier], group.paths) for group in base or () if group.tier in tier_of]
+        kept, new = keep_layers(atoms, old, share, paths)
+        if not kept:
             new = _plan(index, [atom for _, atom in atoms], share, paths)
-        else:
-            tier_of = {assigned[t][0]: t for t in numbers}
-            old = [(tier_of[group.tier], group.paths) for group in base if group.tier in tier_of]
-            kept, new = keep_layers(atoms, old, share, paths)
         layers = sorted([*kept, *sorted(new, key=_stability)], key=lambda layer: layer.tier)
         groups += [_group(index, assigned[layer.tier][0], layer) for layer in layers]
     return tuple(groups)

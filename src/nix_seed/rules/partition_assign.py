@@ -60,6 +60,14 @@ class Layer:
             self.add(atom)
         self.refresh()
 
+    def copy(self) -> Layer:
+        """Return a layer with the same contents and snapshot, to be filled on its own."""
+        other = Layer(self.tier, ())
+        other.atoms = list(self.atoms)
+        other.all_size, other.all_union = self.all_size, self.all_union
+        other.size, other.union, other.count = self.size, self.union, self.count
+        return other
+
     def add(self, atom: Atom) -> None:
         """Take *atom* in; the snapshot stays as it was."""
         self.atoms.append(atom)

@@ -24,9 +24,12 @@ def keep_layers(
 ) -> tuple[list[Layer], list[Layer]]:
     """Place *atoms*, one path each, on *base*: pairs of tier number and that layer's old paths.
 
-    Returns the kept layers in base order, and the new ones; together at most *budget*.
+    Returns the kept layers in base order, and the new ones; together at most *budget*. Both are
+    empty where nothing of the base is left: a fresh plan is then as good.
     """
     slots = _match([path for path, _ in atoms], {path: a.tier for path, a in atoms}, base)
+    if not slots:
+        return [], []
     kept: dict[int, list[Atom]] = {n: [] for n in range(len(base))}
     same: dict[int, set[StorePath]] = {n: set() for n in range(len(base))}
     fresh = []
@@ -110,7 +113,7 @@ def _place(
     grid = bars(paths, highest * paths)
     for only_changed in (True, False):
         for bar in reversed(grid):
-            copies = [Layer(layer.tier, layer.atoms) for layer in everything]
+            copies = [layer.copy() for layer in everything]
             open_to = [
                 copy
                 for copy, (_, changed) in zip(copies, layers, strict=True)
