@@ -7,6 +7,7 @@ The mirror and its key are those this machine's own apt is configured with. Pack
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -26,7 +27,8 @@ def packages(suite: str, *names: str) -> Path:
 
     The test is skipped where there is no apt, no Debian mirror, or no network.
     """
-    root = CACHE / f"{suite}-{'+'.join(names)}"
+    key = hashlib.sha256(" ".join(sorted(names)).encode()).hexdigest()[:12]
+    root = CACHE / f"{suite}-{names[0]}-{key}"
     with _locked(suite):
         if not root.is_dir():
             partial = root.with_name(f".partial-{root.name}")

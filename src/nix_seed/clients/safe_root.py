@@ -50,7 +50,7 @@ def remove(name: bytes | str, at: int) -> None:
     except FileNotFoundError:
         return
     except (IsADirectoryError, PermissionError):
-        fd = open_directory(name, at)
+        fd = _open_locked(name, at)
         try:
             if not as_root():
                 os.fchmod(fd, 0o700)
@@ -59,6 +59,20 @@ def remove(name: bytes | str, at: int) -> None:
         finally:
             os.close(fd)
         os.rmdir(name, dir_fd=at)
+
+
+def _open_locked(name: bytes | str, at: int) -> int:
+    try:
+        return open_directory(name, at)
+    except PermissionError:
+        # Overlayfs leaves a directory that not even its owner may read. It is opened as a mere path
+        # first, so that no symlink put in its place meanwhile is followed.
+        place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY, dir_fd=at)
+        try:
+            os.chmod(f"/proc/self/fd/{place}", 0o700)
+        finally:
+            os.close(place)
+        return open_directory(name, at)
 
 
 def apply(fd: int, mode: int, mtime: int) -> None:

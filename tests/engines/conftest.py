@@ -1,0 +1,109 @@
+"""One image and one of each engine for all tests of this directory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from nix_seed.clients.engines import Engine, choose_engine
+from nix_seed.clients.image_layout import Image, open_image
+from nix_seed.formats.oci.reference import LayoutReference
+from support import engines
+from support.host_image import host_image
+
+ENGINES = ("bwrap", "podman", "docker")
+
+
+@pytest.fixture(scope="session")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The layout of the image under test.
+
+    ``NIX_SEED_TEST_IMAGE`` names another one, such as a seed that was built before.
+    """
+    given = os.environ.get("NIX_SEED_TEST_IMAGE")
+    if given:
+        return Path(given.removeprefix("oci:"))
+    return host_image(tmp_path_factory.mktemp("image") / "layout")
+
+
+@pytest.fixture(scope="session")
+def image(layout: Path) -> Image:
+    return open_image(LayoutReference(str(layout)))
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def started(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Each engine in turn, started where it needs a daemon, with the environment it needs."""
+    if request.param == "bwrap":
+        engines.need("bwrap", "bubblewrap")
+        yield "bwrap", {}
+        return
+    start = {"podman": engines.podman, "docker": engines.docker}[request.param]
+    with start(tmp_path_factory.mktemp(request.param)) as running:
+        yield request.param, running.env
+
+
+@pytest.fixture
+def engine(
+    started: tuple[str, dict[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
+    name, environment = started
+    cache = tmp_path_factory.getbasetemp() / "cache"
+    with _environment(environment):
+        yield choose_engine(name, cache)
+
+
+@pytest.fixture
+def flake(tmp_path: Path) -> Path:
+    """A flake in a git repository: two packages, one from the other, that need only /bin/sh."""
+    source = tmp_path / "project with spaces, and: more"
+    source.mkdir()
+    (source / "flake.nix").write_text(FLAKE)
+    (source / "words").write_text("first words\n")
+    for command in (["init", "-q"], ["add", "."]):
+        subprocess.run(["git", *command], cwd=source, check=True)
+    return source
+
+
+FLAKE = """
+{
+  outputs = { self }:
+    let
+      make = name: script: derivation {
+        inherit name;
+        system = "x86_64-linux";
+        builder = "/bin/sh";
+        PATH = "/usr/bin:/bin";
+        args = [ "-e" "-c" script ];
+      };
+      library = make "library" "mkdir $out; cat ${./words} > $out/words";
+      program = make "program" "mkdir $out; ln -s ${library}/words $out/linked; id -u > $out/uid";
+    in
+    {
+      packages.x86_64-linux = { inherit library; default = program; };
+      apps.x86_64-linux.default = { type = "app"; program = "${program}/linked"; };
+      checks.x86_64-linux.words = make "words-check" "cat ${library}/words > $out";
+    };
+}
+"""

