@@ -126,7 +126,7 @@ def _split(text: str, separator: str) -> list[str]:
 
 def _bare(name: str) -> str:
     """Return the package name without version relation and architecture qualifier."""
-    return name.split("(")[0].split(":")[0].strip()
+    return name.split("(", maxsplit=1)[0].split(":", maxsplit=1)[0].strip()
 
 
 def make_apt_root(directory: Path, suite: str) -> None:

@@ -21,11 +21,41 @@ from debian_flake.store import Store, fixed_path
 
 FLAKE = Path(__file__).resolve().parent.parent / "flake"
 # What the flake's nixpkgs-like names are made of; their dependencies come by themselves.
-CORE = (
-    "bash dash coreutils grep sed gawk findutils diffutils patch tar gzip bzip2 xz-utils zstd "
-    "git ca-certificates nix-bin curl openssl libssl-dev zlib1g-dev pkg-config make gcc g++ "
-    "binutils patchelf libc6 libc6-dev libc-bin python3 gdb busybox-static"
-).split()
+CORE = [
+    "bash",
+    "dash",
+    "coreutils",
+    "grep",
+    "sed",
+    "gawk",
+    "findutils",
+    "diffutils",
+    "patch",
+    "tar",
+    "gzip",
+    "bzip2",
+    "xz-utils",
+    "zstd",
+    "git",
+    "ca-certificates",
+    "nix-bin",
+    "curl",
+    "openssl",
+    "libssl-dev",
+    "zlib1g-dev",
+    "pkg-config",
+    "make",
+    "gcc",
+    "g++",
+    "binutils",
+    "patchelf",
+    "libc6",
+    "libc6-dev",
+    "libc-bin",
+    "python3",
+    "gdb",
+    "busybox-static",
+]
 Say = Callable[[str], None]
 
 

@@ -11,9 +11,28 @@ Graph = dict[str, tuple[str, ...]]
 
 # Needed only by maintainer scripts (postinst and the like), which nothing runs here.
 MAINTAINER_ONLY = frozenset(
-    "adduser base-files base-passwd cdebconf debconf debconf-2.0 debianutils default-logind dpkg "
-    "init-system-helpers install-info libpam-systemd logind lsb-base passwd sensible-utils "
-    "sysvinit-utils tzdata-legacy ucf update-inetd".split()
+    [
+        "adduser",
+        "base-files",
+        "base-passwd",
+        "cdebconf",
+        "debconf",
+        "debconf-2.0",
+        "debianutils",
+        "default-logind",
+        "dpkg",
+        "init-system-helpers",
+        "install-info",
+        "libpam-systemd",
+        "logind",
+        "lsb-base",
+        "passwd",
+        "sensible-utils",
+        "sysvinit-utils",
+        "tzdata-legacy",
+        "ucf",
+        "update-inetd",
+    ]
 )
 # Dependencies of single packages that the use they have here does not need.
 LEFT_OUT = {
@@ -88,32 +107,59 @@ def _options(
 
 
 def cut_cycles(graph: Mapping[str, tuple[str, ...]]) -> Graph:
-    """Drop every edge that closes a cycle in a depth-first walk, the same ones every time.
+    """Return the graph without cycles, the same edges cut every time.
 
-    Programs are walked before libraries, so what is cut is a library's edge back to a program.
+    A library's edge back to a program goes first (it is there for maintenance, not for linking);
+    then whatever closes a cycle in a walk by name.
     """
-    done: dict[str, tuple[str, ...]] = {}
-    on_path: set[str] = set()
+    kept = {
+        name: tuple(
+            other
+            for other in edges
+            if not (_is_library(name) and not _is_library(other) and _reaches(graph, other, name))
+        )
+        for name, edges in graph.items()
+    }
+    return _drop_back_edges(kept)
 
-    def visit(start: str) -> None:
-        stack = [(start, iter(graph[start]), list[str]())]
-        on_path.add(start)
-        while stack:
-            name, edges, kept = stack[-1]
-            for other in edges:
-                if other in on_path:
-                    continue
-                kept.append(other)
-                if other not in done:
-                    on_path.add(other)
-                    stack.append((other, iter(graph[other]), []))
-                    break
-            else:
-                done[name] = tuple(kept)
-                on_path.discard(name)
-                stack.pop()
 
-    for name in sorted(graph, key=lambda name: (name.startswith("lib"), name)):
-        if name not in done:
-            visit(name)
+def _is_library(name: str) -> bool:
+    return name.startswith("lib")
+
+
+def _reaches(graph: Mapping[str, tuple[str, ...]], start: str, goal: str) -> bool:
+    seen, todo = {start}, [start]
+    while todo:
+        name = todo.pop()
+        if name == goal:
+            return True
+        new = set(graph[name]) - seen
+        seen |= new
+        todo += new
+    return False
+
+
+def _drop_back_edges(graph: Mapping[str, tuple[str, ...]]) -> Graph:
+    done: Graph = {}
+    for start in sorted(graph):
+        if start not in done:
+            _walk(start, graph, done)
     return {name: done[name] for name in sorted(done)}
+
+
+def _walk(start: str, graph: Mapping[str, tuple[str, ...]], done: Graph) -> None:
+    """Walk depth first from one package; an edge to a package on the way down is dropped."""
+    on_path = {start}
+    stack = [(start, iter(graph[start]), list[str]())]
+    while stack:
+        name, edges, kept = stack[-1]
+        other = next((edge for edge in edges if edge not in on_path), None)
+        if other is None:
+            done[name] = tuple(kept)
+            on_path.discard(name)
+            stack.pop()
+            continue
+        kept.append(other)
+        if other not in done:
+            on_path.add(other)
+            stack.append((other, iter(graph[other]), []))

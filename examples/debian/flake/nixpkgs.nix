@@ -22,8 +22,8 @@ let
   d = debianPackages;
   dependsOf = name: map (other: d.${other}) lock.packages.${name}.depends;
   # Debian keeps libraries, headers and programs apart; nixpkgs' users find them together.
-  library = pname: names: tools.join {
-    inherit pname;
+  library = name: names: tools.join {
+    pname = "${name}-joined";
     paths = map (name: d.${name}) names ++ builtins.concatMap dependsOf names;
     inherit (d.${builtins.head names}) version meta;
     exclude = [ d.libc6 ];

@@ -200,6 +200,13 @@ let
 in
 setup
 // {
+  meta = {
+    description = "What every build starts with: a compiler, a shell and the usual tools";
+    license = {
+      spdxId = "MIT";
+      free = true;
+    };
+  };
   inherit cc mkDerivation mkShell;
   shell = "${d.bash}/bin/bash";
   buildPlatform = platform;

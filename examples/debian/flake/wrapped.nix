@@ -7,13 +7,15 @@
   join,
   wrap,
 }:
+# They are named otherwise than the Debian packages they are made of: in a closure that holds both,
+# one can tell them apart.
 let
   inherit (bootstrap) runBusybox;
   d = debianPackages;
   dependsOf = name: map (other: d.${other}) lock.packages.${name}.depends;
 
   git = wrap {
-    pname = "git";
+    pname = "git-wrapped";
     package = d.git;
     programs = [ "git" ];
     set = {
@@ -36,8 +38,8 @@ let
         "lib${minor}-stdlib"
       ];
     in
-    runBusybox "python3-${d.${minor}.version}" ./python.sh {
-      pname = "python3";
+    runBusybox "python3-joined-${d.${minor}.version}" ./python.sh {
+      pname = "python3-joined";
       inherit (d.${minor}) version;
       paths = map (name: d.${name}) parts;
       only = [ ];
@@ -92,7 +94,7 @@ in
 
   # gdb holds a Python of its own, which looks for its library in /usr.
   gdb = wrap {
-    pname = "gdb";
+    pname = "gdb-wrapped";
     package = d.gdb;
     programs = [ "gdb" ];
     set.PYTHONHOME = python3.outPath;
@@ -109,7 +111,7 @@ in
 
   # pkgconf by the name that build systems call.
   pkg-config = join {
-    pname = "pkg-config";
+    pname = "pkg-config-joined";
     inherit (d.pkg-config) version meta;
     paths = [ d.pkg-config ] ++ dependsOf "pkg-config";
     exclude = [ d.libc6 ];
