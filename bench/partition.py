@@ -103,11 +103,14 @@ def moved_layers(packages: Packages, trials: int, seed: int = 2) -> list[int]:
 
 
 def peak_memory(count: int) -> int:
-    """Peak resident bytes of a process that only plans a synthetic closure of *count* paths."""
+    """Peak resident bytes of a process that only plans a synthetic closure of *count* paths.
+
+    Not ``getrusage``, whose figure a child inherits from a large parent.
+    """
     program = (
-        "import resource; from bench.partition import _input, synthetic, partition;"
+        "from pathlib import Path; from bench.partition import _input, synthetic, partition;"
         f"partition(*_input(synthetic({count})));"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
     run = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

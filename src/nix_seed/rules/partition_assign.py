@@ -156,11 +156,15 @@ def plan_layers(atoms: Iterable[Atom], budget: int, paths: int) -> list[Layer]:
 
 
 def _lowest_bar(ordered: Sequence[Atom], budget: int, paths: int, *, fixed: bool) -> list[Layer]:
-    highest = sum(atom.size for atom in ordered) * paths
-    result: list[Layer] = []
-    for bar in bars(paths, highest):
-        layers = assign(ordered, bar, budget, fixed=fixed)
+    """Bisect the grid; its first bar always fits, since a tier's atoms then all join one layer."""
+    grid = bars(paths, sum(atom.size for atom in ordered) * paths)
+    fits, fails = 0, len(grid)
+    result = assign(ordered, grid[0], budget, fixed=fixed) or []
+    while fails - fits > 1:
+        middle = (fits + fails) // 2
+        layers = assign(ordered, grid[middle], budget, fixed=fixed)
         if layers is None:
-            break
-        result = layers
+            fails = middle
+        else:
+            fits, result = middle, layers
     return result
