@@ -27,8 +27,8 @@ from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
 from support.faults import Fault, Proxy, fault_proxy
-from support.images import layer, seed_image
 from support.registries import PASSWORD, USER, Running, docker_registry, needs
+from support.seed_images import layer, seed_image
 
 US = Keyring(given=Credential("the test", USER, PASSWORD))
 QUICK = Patience(attempts=3, base=0.01, stall=2, connect=2)

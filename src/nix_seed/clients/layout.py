@@ -137,10 +137,15 @@ class Layout:
             self._list(described)
         return described
 
-    def list_image(self, described: Descriptor) -> None:
-        """List an image whose blobs are all there; its tag then names no other."""
+    def add_document(self, described: Descriptor, text: bytes) -> None:
+        """Store a manifest or index whose blobs are all there; list it if it has a tag.
+
+        Its tag then names no other.
+        """
         with self._locked():
-            self._list(described)
+            self._put(described, text)
+            if REF_NAME in described.annotations:
+                self._list(described)
 
     def read_blob(self, descriptor: Descriptor) -> bytes:
         """Return a document's bytes, checked; ``CheckedFalse`` if they are not its digest's."""

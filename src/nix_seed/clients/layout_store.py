@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nix_seed.clients.blobs import BlobSource, Fetched, Held
-from nix_seed.clients.files import explained, write_atomically
+from nix_seed.clients.files import explained
 from nix_seed.clients.layout import REF_NAME, Layout
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor
@@ -77,9 +77,8 @@ class LayoutStore:
         stored = Descriptor(media_type, Digest.of(body), len(body))
         if isinstance(name, Digest) and name != stored.digest:
             raise InputError(f"{self}: this manifest is {stored.digest}, not {name}")
-        write_atomically(self._layout.blob_path(stored.digest), body)
-        if isinstance(name, str):
-            self._layout.list_image(replace(stored, annotations={REF_NAME: name}))
+        annotations = {REF_NAME: name} if isinstance(name, str) else {}
+        self._layout.add_document(replace(stored, annotations=annotations), body)
         return stored
 
     def has_blob(self, digest: Digest) -> bool:

@@ -1,0 +1,93 @@
+"""Progress of blobs on their way: bars on a terminal, a line per blob in CI."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+from nix_seed.cli.report import human_size
+from nix_seed.flows.events import OnEvent, Stage, ignore
+from nix_seed.flows.transfer import BlobDone, BlobProgress, TagMoved
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from nix_seed.ground.digests import Digest
+
+__all__ = ["Lines", "transfer_progress"]
+
+_WORDS = {"moved": "done", "linked": "linked", "present": "already there"}
+
+
+@contextmanager
+def transfer_progress(*, quiet: bool) -> Iterator[OnEvent]:
+    """Yield what the flow reports to; everything goes to standard error."""
+    if quiet:
+        yield ignore
+    elif sys.stderr.isatty() and not os.environ.get("CI"):
+        yield from _terminal()
+    else:
+        yield Lines(sys.stderr)
+
+
+class Lines:
+    """Writes one line a finished blob, stage and tag to *stream*."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __call__(self, event: Any) -> None:
+        """Write *event*'s line, if it has one."""
+        if isinstance(event, Stage):
+            self._line(event.text)
+        elif isinstance(event, BlobDone):
+            tier = event.blob.annotations.get("io.nix-seed.tier", "config")
+            size = human_size(event.blob.size)
+            self._line(f"{event.blob.digest.hex[:12]}  {tier}  {size}  {_WORDS[event.how]}")
+        elif isinstance(event, TagMoved):
+            self._line(f"{event.tag} is {event.digest}")
+
+    def _line(self, text: str) -> None:
+        print(f"nix-seed: {text}", file=self._stream, flush=True)
+
+
+def _terminal() -> Iterator[OnEvent]:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bars:
+        yield _Bars(bars)
+
+
+class _Bars:
+    """A bar for each blob on its way, gone once it is there."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[Digest, TaskID] = {}
+
+    def __call__(self, event: Any) -> None:
+        """Show *event*, if it is one that people want to see."""
+        if isinstance(event, Stage):
+            self._bars.console.print(event.text)
+        elif isinstance(event, BlobProgress):
+            digest = event.blob.digest
+            if digest not in self._tasks:
+                tier = event.blob.annotations.get("io.nix-seed.tier", "config")
+                self._tasks[digest] = self._bars.add_task(
+                    f"{tier} {digest.hex[:12]}", total=event.blob.size
+                )
+            self._bars.update(self._tasks[digest], completed=event.done)
+        elif isinstance(event, BlobDone) and event.blob.digest in self._tasks:
+            self._bars.remove_task(self._tasks.pop(event.blob.digest))
