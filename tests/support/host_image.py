@@ -45,6 +45,11 @@ def base_layer(*, nix: bool = True) -> bytes:
         path = Path(shutil.which(program) or "")
         files[f"usr/bin/{program}"] = path
         files |= {_place(library): library for library in _libraries(path)}
+    # What Node asks for, beyond what the programs above do.
+    for place in {library.parent for library in _libraries(Path(shutil.which("bash") or ""))}:
+        for name in ("libdl.so.2", "libpthread.so.0"):
+            if (place / name).exists():
+                files[_place(place / name)] = place / name
     if nix and _HOOK.exists():
         files[str(_HOOK).lstrip("/")] = _HOOK
     members: Members = [symlink(name, f"usr/{name}") for name in _MERGED]

@@ -189,7 +189,7 @@ def contract_script(checks: Sequence[Check]) -> str:
     """Return one shell script that makes every check and writes a transcript on its output."""
     lines = []
     for number, check in enumerate(checks):
-        lines += [f"( {check.shell}\n) </dev/null 2>&1", f"echo; echo '::{number}::'$?"]
+        lines += [f"( {check.shell}\n) </dev/null 2>&1", f"printf '\\n::{number}::%s\\n' $?"]
     return "\n".join(lines) + "\n"
 
 

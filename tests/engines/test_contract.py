@@ -1,0 +1,165 @@
+"""The image contract, replayed by every engine and by tools that only read images."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from nix_seed.clients.engines import Engine, Job, choose_engine
+from nix_seed.clients.image_layout import Image, open_image
+from nix_seed.clients.unpack import unpacked
+from nix_seed.formats.oci.reference import LayoutReference
+from nix_seed.rules.contract import Finding, checks_for, contract_script, read_findings
+from support import engines
+from support.host_image import host_image
+from support.layouts import directory, file, symlink, tar
+
+# The hand-made image has an empty store; a seed that is named for the test has not.
+EXPECTED_TO_FAIL = set() if os.environ.get("NIX_SEED_TEST_IMAGE") else {"Nix's store"}
+
+
+def examine(engine: Engine, image: Image, tmp_path: Path) -> tuple[Finding, ...]:
+    checks = checks_for("seed", image.architecture)
+    exchange = tmp_path / "exchange"
+    exchange.mkdir()
+    script = "exec > /.nix-seed/exchange/transcript 2>&1\n" + contract_script(checks)
+    engine.run(engine.prepare(image), image, Job(("/bin/sh", "-c", script), exchange))
+    transcript = (exchange / "transcript").read_text("utf-8", "replace")
+    return read_findings(checks, transcript)
+
+
+def test_the_image_keeps_the_contract(engine: Engine, image: Image, tmp_path: Path) -> None:
+    findings = examine(engine, image, tmp_path)
+    assert len(findings) > 25
+    failed = {finding.check.name: finding.said for finding in findings if not finding.passed}
+    assert set(failed) == EXPECTED_TO_FAIL, failed
+
+
+def test_each_broken_clause_is_found_with_its_fix(tmp_path: Path) -> None:
+    engines.need("bwrap", "bubblewrap")
+    broken = tar(
+        [
+            file(".wh.tmp"),
+            directory("tmp", 0o755),
+            file("etc/.wh.passwd"),
+            symlink("etc/passwd", "/usr/passwd"),
+            file("usr/passwd", b"root:x:0:0::/root:/bin/sh\n"),
+            file("etc/os-release", b"ID=alpine\n", 0o644),
+            file("usr/bin/.wh.zstd"),
+            file("etc/gitconfig", b"", 0o644),
+        ]
+    )
+    image = open_image(LayoutReference(str(host_image(tmp_path / "image", broken))))
+    findings = examine(choose_engine("bwrap", tmp_path / "cache"), image, tmp_path)
+    failed = {finding.check.name: finding for finding in findings if not finding.passed}
+    assert set(failed) == {
+        "/tmp",
+        "/etc/passwd",
+        "/etc/os-release",
+        "zstd",
+        "safe.directory",
+        "Nix's store",
+    }
+    assert failed["/tmp"].said == "mode 755"
+    assert failed["/tmp"].check.fix == "give the image a directory /tmp of mode 1777"
+    assert failed["/etc/passwd"].said == "a symlink"
+    assert failed["/etc/os-release"].said == "no line ^ID=nixos in it"
+    assert failed["zstd"].said == "not on PATH=/usr/bin"
+
+
+def test_a_foreign_node_runs_from_e(image: Image, tmp_path: Path) -> None:
+    """What GitHub's runner does: its own Node, mounted read-only, no LD_LIBRARY_PATH."""
+    engines.need("bwrap", "bubblewrap")
+    node = engines.node_package()
+    root = unpacked(image, tmp_path / "roots")
+    program = "const os = require('os'); console.log(process.version, os.EOL.length)"
+    command = ["bwrap", "--bind", str(root), "/", "--dev", "/dev", "--proc", "/proc"]
+    command += ["--ro-bind", str(node), "/__e/node20", "--unshare-all"]
+    command += ["--clearenv", "--setenv", "PATH", image.environment["PATH"]]
+    done = subprocess.run(
+        [*command, "/__e/node20/bin/node", "-e", program],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("v20.")
+
+
+def test_skopeo_reads_and_copies_it(image: Image, layout: Path, tmp_path: Path) -> None:
+    engines.need("skopeo")
+    inspected = subprocess.check_output(["skopeo", "inspect", "--raw", f"oci:{layout}"])
+    assert json.loads(inspected) == json.loads(image.blob_path(image.digest).read_bytes())
+    copy = tmp_path / "copy"
+    command = ["skopeo", "--insecure-policy", "copy", "--quiet", f"oci:{layout}", f"oci:{copy}:x"]
+    subprocess.run(command, check=True)
+    assert open_image(LayoutReference(str(copy), "x")).digest == image.digest
+
+
+def test_buildah_mounts_it(image: Image, layout: Path, tmp_path: Path) -> None:
+    engines.need_root()
+    engines.need("buildah")
+    store = ["--root", str(tmp_path / "b"), "--runroot", str(tmp_path / "br")]
+    name = subprocess.check_output(
+        ["buildah", *store, "from", "--quiet", f"oci:{layout}"], text=True
+    ).strip()
+    try:
+        place = subprocess.check_output(["buildah", *store, "mount", name], text=True).strip()
+        assert b"ID=nixos" in (Path(place) / "etc/os-release").read_bytes()
+    finally:
+        subprocess.run(["buildah", *store, "umount", name], capture_output=True, check=False)
+        subprocess.run(["buildah", *store, "rm", name], capture_output=True, check=False)
+
+
+def test_umoci_unpacks_the_gzip_kind(tmp_path: Path) -> None:
+    engines.need_root()
+    engines.need("umoci")
+    layout = host_image(tmp_path / "gzip", nix=False, compression="gzip")
+    tagged = tmp_path / "tagged"
+    copy = ["skopeo", "--insecure-policy", "copy", "--quiet", f"oci:{layout}", f"oci:{tagged}:x"]
+    engines.need("skopeo")
+    subprocess.run(copy, check=True)
+    bundle = tmp_path / "bundle"
+    command = ["umoci", "unpack", "--image", f"{tagged}:x", str(bundle)]
+    subprocess.run(command, check=True, capture_output=True)
+    mine = unpacked(open_image(LayoutReference(str(layout))), tmp_path / "roots")
+    assert _listing(bundle / "rootfs") == _listing(mine)
+
+
+def test_containerd_imports_and_runs_it(image: Image, layout: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "image.tar"
+    members = ["oci-layout", "index.json", "blobs"]
+    subprocess.run(["tar", "-chf", archive, "-C", layout, *members], check=True)
+    with engines.containerd(tmp_path) as started:
+        env = os.environ | started.env
+
+        def ctr(*arguments: str) -> str:
+            command = [started.program, *arguments]
+            done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        ctr("image", "import", "--base-name", "seed", "--digests", str(archive))
+        names = ctr("image", "list", "--quiet").split()
+        assert names == [f"seed@{image.digest}"]
+        target = tmp_path / "mounted"
+        target.mkdir()
+        ctr("image", "mount", names[0], str(target))
+        try:
+            mine = unpacked(image, tmp_path / "roots")
+            assert _listing(target) == _listing(mine)
+        finally:
+            ctr("image", "unmount", str(target))
+
+
+def _listing(root: Path) -> dict[str, tuple[str, int, int]]:
+    """Every path with its target or nothing, its mode and its size: what must agree."""
+    found = {}
+    for path in root.rglob("*"):
+        status = path.lstat()
+        target = os.readlink(path) if path.is_symlink() else ""
+        size = status.st_size if path.is_file() and not target else 0
+        found[str(path.relative_to(root))] = (target, status.st_mode, size)
+    return found
