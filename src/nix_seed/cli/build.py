@@ -84,7 +84,7 @@ def command(as_json: bool, **options: Any) -> None:
     if as_json:
         build_json(built, reference, proof)
     else:
-        print_build(built, reference, proof)
+        print_build(built, reference, proof, cached=options["output"] is None)
     if proof is not None and not proof.complete:
         click.get_current_context().exit(1)
 

@@ -47,8 +47,11 @@ def _layer_json(layer: BuiltLayer) -> dict[str, Any]:
     }
 
 
-def print_build(built: Built, reference: str, proof: Proof | None) -> None:
-    """Print the image: a table of tiers, what names it, and what to do with it."""
+def print_build(built: Built, reference: str, proof: Proof | None, *, cached: bool) -> None:
+    """Print the image: a table of tiers, what names it, and what to do with it.
+
+    *cached*: it lies in the cache, where ``nix-seed run`` looks for it by itself.
+    """
     from rich.console import Console
     from rich.table import Table
 

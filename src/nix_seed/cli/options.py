@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from nix_seed.clients.image_layout import Image
     from nix_seed.clients.nix import Nix
     from nix_seed.flows.plan import Base, Request
 
-__all__ = ["cache_directory", "image_options", "json_option", "read_base_option", "request_of"]
+__all__ = [
+    "cache_directory",
+    "image_options",
+    "json_option",
+    "open_seed",
+    "read_base_option",
+    "request_of",
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -109,3 +117,28 @@ def read_base_option(reference: str | None) -> Base | None:
             hint="pull it into an image layout first, and name it as oci:DIR",
         )
     return read_base(open_image(parsed))
+
+
+def open_seed(reference: str | None, source: Path, nix: Nix) -> Image:
+    """Open the seed that ``--image`` names or, unnamed, the one built for the flake in *source*."""
+    from nix_seed.clients.image_layout import open_image
+    from nix_seed.flows.plan import Request, evaluate_request
+    from nix_seed.formats.oci.reference import LayoutReference
+    from nix_seed.ground.errors import InputError
+    from nix_seed.rules.compress import Compressor
+    from nix_seed.rules.partition import DEFAULT_BUDGET
+
+    if reference is not None:
+        return open_image(LayoutReference.parse(reference))
+    flake = str(source.absolute())
+    request = Request(flake, "seed", Compressor.at_hand(), DEFAULT_BUDGET)
+    found = LayoutReference(
+        str(cache_directory() / "images"), tag=evaluate_request(nix, request).input_key
+    )
+    try:
+        return open_image(found)
+    except InputError as error:
+        raise InputError(
+            f"no seed of {source} has been built here",
+            hint=f"build it first: nix-seed build {source}; or name one with --image",
+        ) from error

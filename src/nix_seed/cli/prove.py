@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.options import cache_directory, json_option
+from nix_seed.cli.options import cache_directory, json_option, open_seed
 
 __all__ = ["command"]
 
@@ -21,7 +21,7 @@ __all__ = ["command"]
     help="What runs the image [the first that works].",
 )
 @click.option(
-    "--image", default="oci:seed", show_default=True, metavar="REF", help="The seed: oci:DIR[:TAG]."
+    "--image", metavar="REF", help="The seed: oci:DIR[:TAG] [the one built for the project]."
 )
 @click.option(
     "--src",
@@ -41,15 +41,14 @@ def command(as_json: bool, **options: Any) -> None:
     from nix_seed.cli.progress import progress
     from nix_seed.cli.report import plural
     from nix_seed.clients.engines import choose_engine
-    from nix_seed.clients.image_layout import open_image
+    from nix_seed.clients.nix import Nix
     from nix_seed.flows.evaluate import current_system
     from nix_seed.flows.prove import check_proof, prove
-    from nix_seed.formats.oci.reference import LayoutReference
 
     with progress(quiet=as_json) as show:
         proof = prove(
             engine=choose_engine(options["engine"], cache_directory()),
-            image=open_image(LayoutReference.parse(options["image"])),
+            image=open_seed(options["image"], options["src"], Nix()),
             source=options["src"],
             system=options["system"] or current_system(),
             on_event=show,

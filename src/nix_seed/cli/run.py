@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.options import cache_directory, json_option
+from nix_seed.cli.options import cache_directory, json_option, open_seed
 
 __all__ = ["command"]
 
@@ -24,7 +24,7 @@ __all__ = ["command"]
     help="What runs the image [the first that works].",
 )
 @click.option(
-    "--image", default="oci:seed", show_default=True, metavar="REF", help="The seed: oci:DIR[:TAG]."
+    "--image", metavar="REF", help="The seed: oci:DIR[:TAG] [the one built for the project]."
 )
 @click.option(
     "--src",
@@ -61,19 +61,18 @@ def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:
     from nix_seed.cli.progress import progress
     from nix_seed.cli.run_report import print_run, run_json
     from nix_seed.clients.engines import choose_engine
-    from nix_seed.clients.image_layout import open_image
     from nix_seed.clients.nix import Nix
     from nix_seed.flows.run import run
-    from nix_seed.formats.oci.reference import LayoutReference
 
-    image = open_image(LayoutReference.parse(options["image"]))
+    nix = Nix(store=options["store"])
+    image = open_seed(options["image"], options["src"], nix)
     with progress(quiet=True) as show:
         result = run(
             argv,
             engine=choose_engine(options["engine"], cache_directory()),
             image=image,
             source=options["src"],
-            nix=Nix(store=options["store"]),
+            nix=nix,
             out=options["out"],
             env=_environment(options["env"]),
             network=options["network"],
