@@ -73,8 +73,10 @@ class Nowhere:
     def find(self, key: str) -> FinishedLayer | None:  # noqa: ARG002
         return None
 
-    def write(  # noqa: ARG002
-        self, key: str, produce: Callable[[Sink], FinishedLayer]
+    def write(
+        self,
+        key: str,  # noqa: ARG002
+        produce: Callable[[Sink], FinishedLayer],
     ) -> FinishedLayer:
         with open(os.devnull, "wb", buffering=0) as sink:
             return produce(sink)
