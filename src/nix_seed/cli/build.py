@@ -42,7 +42,12 @@ __all__ = ["command"]
     help="A directory, or one file for other tools.",
 )
 @click.option("--tag", metavar="TAG", help="The image's name at its destination [its own].")
-@click.option("--threads", type=int, metavar="N", help="Layers written at once [processors].")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Layers written at once [processors].",
+)
 @click.option("--no-reuse", is_flag=True, help="Write every layer anew, whatever the cache holds.")
 @click.option(
     "--prove/--no-prove",

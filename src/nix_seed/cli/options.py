@@ -88,17 +88,36 @@ def request_of(options: dict[str, Any]) -> tuple[Nix, Request]:
     from nix_seed.clients.nix import Nix
     from nix_seed.flows.plan import Request
     from nix_seed.rules.compress import Compressor
+    from nix_seed.rules.layers import check_budget
 
     store = options["store"]
+    flake, attr = _flake_and_attr(options["flake"], options["attr"])
+    check_budget(options["layers"])
     request = Request(
-        flake=options["flake"],
+        flake=flake,
         kind=options["kind"],
         compressor=Compressor.at_hand(options["compressor"], options["level"]),
         budget=options["layers"],
-        attr=options["attr"],
+        attr=attr,
         system=options["system"],
     )
     return Nix(store=store.absolute() if store else None), request
+
+
+def _flake_and_attr(flake: str, attr: str | None) -> tuple[str, str | None]:
+    """Read ``FLAKE#NAME`` as Nix's own commands do, and a bare name as the directory it names."""
+    from nix_seed.ground.errors import InputError
+
+    reference, _, fragment = flake.partition("#")
+    if fragment and attr is not None:
+        raise InputError(
+            f"{flake} names the attribute {fragment}, and --attr {attr}",
+            hint="name it once",
+        )
+    # Nix takes a name without a slash for an entry of its registry, never for a directory.
+    if ":" not in reference and "/" not in reference and Path(reference, "flake.nix").is_file():
+        reference = f"./{reference}"
+    return reference or ".", attr or fragment or None
 
 
 def read_base_option(reference: str | None) -> Base | None:

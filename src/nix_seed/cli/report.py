@@ -15,9 +15,14 @@ def error_lines(error: NixSeedError) -> Iterator[str]:
     """Yield one line of error, foreign words where there are any, and what to do next."""
     yield f"error: {error.message}"
     if error.detail:
-        yield from (f"  | {line}" for line in error.detail.splitlines())
+        yield from (f"  | {_harmless(line)}" for line in error.detail.splitlines())
     if error.hint:
         yield f"hint: {error.hint}"
+
+
+def _harmless(line: str) -> str:
+    """Keep what foreign words quote (a flake's own text) from steering the terminal."""
+    return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in line)
 
 
 def human_size(size: float) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from nix_seed.clients.archive import write_docker_archive, write_oci_archive
+from nix_seed.clients.files import explained
 from nix_seed.clients.layer_cache import LayerCache
 from nix_seed.clients.layout import ImageFiles, Layout
 from nix_seed.clients.nix import Nix
@@ -16,7 +17,7 @@ from nix_seed.flows.assemble import AssembledLayer, assemble_layers
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.plan import Plan
 from nix_seed.formats.oci.descriptor import Manifest
-from nix_seed.formats.oci.reference import LayoutReference
+from nix_seed.formats.oci.reference import LayoutReference, Reference, check_tag
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import InputError
 from nix_seed.rules.container import container_entries, container_key
@@ -143,12 +144,13 @@ def store_image(
     if destination.format == "oci-archive":
         write_oci_archive(image, destination.path, destination.tag)
     else:
-        write_docker_archive(image, destination.path, (f"{destination.tag}:latest",))
+        write_docker_archive(image, destination.path, (_docker_name(destination.tag),))
     return f"{destination.format}:{destination.path}"
 
 
 def check_destination(destination: Destination) -> None:
     """Refuse, before any work, a place that cannot take the image."""
+    _check_name(destination)
     if destination.format == "oci":
         Layout.create(destination.path)
     elif destination.path.is_dir():
@@ -156,3 +158,30 @@ def check_destination(destination: Destination) -> None:
             f"{destination.path} is a directory; a {destination.format} is a file",
             hint=f"name a file, such as -o {destination.path}/{destination.tag}.tar",
         )
+    elif destination.path.exists() and not _is_tar(destination.path):
+        raise InputError(
+            f"{destination.path} exists and is no archive, so it is not replaced",
+            hint="name a file that does not exist yet, or remove this one",
+        )
+
+
+def _check_name(destination: Destination) -> None:
+    """Refuse what no reference could name afterwards."""
+    if destination.format == "oci":
+        LayoutReference(str(destination.path), tag=destination.tag)
+    elif destination.format == "oci-archive":
+        check_tag(destination.tag, str(destination.path))
+    else:
+        # Docker's archives name images in full, but for the registry.
+        Reference.parse(f"localhost/{_docker_name(destination.tag)}")
+
+
+def _docker_name(tag: str) -> str:
+    return tag if ":" in tag else f"{tag}:latest"
+
+
+def _is_tar(path: Path) -> bool:
+    """Tell an earlier archive, or an empty file that was made for one, from anything else."""
+    with explained(f"reading {path}"), path.open("rb") as file:
+        head = file.read(512)
+    return not head or head[257:262] == b"ustar"

@@ -13,7 +13,7 @@ from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.ground.errors import InputError
 from nix_seed.rules.partition import MAX_BUDGET, Group, partition
 
-__all__ = ["MIN_BUDGET", "divide"]
+__all__ = ["MIN_BUDGET", "check_budget", "divide"]
 
 Roots = Sequence[tuple[str, Sequence[StorePath]]]
 Closure = Mapping[StorePath, PathInfo]
@@ -26,28 +26,35 @@ _WHOLE = 64
 MIN_BUDGET = 8
 
 
+def check_budget(budget: int) -> None:
+    """Raise ``InputError`` unless *budget* is from ``MIN_BUDGET`` to ``MAX_BUDGET`` layers."""
+    if not MIN_BUDGET <= budget <= MAX_BUDGET:
+        raise InputError(
+            f"{budget} layers cannot be asked for",
+            hint=f"choose from {MIN_BUDGET} to {MAX_BUDGET} (--layers); 40 to 70 suit most images",
+        )
+
+
 def divide(
     closure: Closure, tiers: Roots, budget: int, base: Sequence[Group] | None = None
 ) -> tuple[Group, ...]:
     """Partition *closure* into at most *budget* groups, in the order of *tiers*.
 
     *base* are the groups of a previous image. Raises ``InputError`` for a budget below
-    ``MIN_BUDGET`` or above ``MAX_BUDGET``.
+    ``MIN_BUDGET`` or above ``MAX_BUDGET``, and for a closure that is not exactly the tiers'.
     """
-    if not MIN_BUDGET <= budget <= MAX_BUDGET:
-        raise InputError(
-            f"{budget} layers cannot be asked for",
-            hint=f"choose from {MIN_BUDGET} to {MAX_BUDGET} (--layers); 40 to 70 suit most images",
-        )
+    check_budget(budget)
     below: frozenset[StorePath] = frozenset()
     groups: list[Group] = []
     for part, share in _shares(tiers, budget):
         own = _reach(closure, [root for _, roots in part for root in roots]) - below
         remaining = {path: closure[path] for path in own}
-        roots = [(name, [path for path in paths if path in own]) for name, paths in part]
+        roots = [(name, [path for path in paths if path not in below]) for name, paths in part]
         # A root that lies in a lower tier is at hand already; what it leads to is as well.
         groups += partition(remaining, roots, budget=share, base=_of(base, part), absent=below)
         below |= own
+    if len(below) != len(closure):
+        raise InputError(f"no tier reaches {min(closure.keys() - below)}, a path of the closure")
     return tuple(groups)
 
 
@@ -69,11 +76,12 @@ def _of(base: Sequence[Group] | None, part: Roots) -> list[Group] | None:
 
 
 def _reach(closure: Closure, roots: Sequence[StorePath]) -> frozenset[StorePath]:
+    # A path out of the closure is for ``partition`` to refuse.
     seen: set[StorePath] = set()
     stack = list(roots)
     while stack:
         path = stack.pop()
-        if path not in seen:
+        if path in closure and path not in seen:
             seen.add(path)
             stack.extend(closure[path].references)
     return frozenset(seen)
