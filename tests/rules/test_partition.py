@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.ground.digests import NarHash
 from nix_seed.ground.errors import InputError
+from nix_seed.rules.layers import divide
 from nix_seed.rules.partition import MAX_BUDGET, Group, partition
 from nix_seed.rules.partition_assign import Atom, bars
 from nix_seed.rules.partition_chain import contract
@@ -280,8 +281,8 @@ def test_the_first_tier_does_not_depend_on_the_others() -> None:
     infos = realise(graph)
     first = sorted(graph)[:3]
     rest = [infos[root].path for root in roots_of(graph)]
-    both = partition(
-        closure_of(infos.values()), [("base", [infos[n].path for n in first]), ("b", rest)]
+    both = divide(
+        closure_of(infos.values()), [("base", [infos[n].path for n in first]), ("b", rest)], 64
     )
     base = [g for g in both if g.tier == "base"]
     other = infos[sorted(graph)[100]].path
@@ -290,7 +291,7 @@ def test_the_first_tier_does_not_depend_on_the_others() -> None:
     for name in first:
         reached |= index.closures[index.number[infos[name].path]]
     small = {index.paths[i]: closure_of(infos.values())[index.paths[i]] for i in members(reached)}
-    run = partition(small, [("base", [infos[n].path for n in first]), ("app", [other])])
+    run = divide(small, [("base", [infos[n].path for n in first]), ("app", [other])], 64)
     assert [g for g in run if g.tier == "base"] == base
 
 

@@ -29,8 +29,6 @@ __all__ = ["DEFAULT_BUDGET", "MAX_BUDGET", "Group", "partition"]
 DEFAULT_BUDGET = 64
 # Docker refuses more than 127 layers; the container's own and a user's few come on top of these.
 MAX_BUDGET = 120
-# The first tier's part of the budget is one in this many.
-FIRST_TIER_SHARE = 8
 # Above so many paths, neighbours are united first, to about so many atoms.
 ONE_BY_ONE = 8192
 CONTRACTED = 2048
@@ -66,31 +64,18 @@ def partition(
     index = build_index(closure, absent)
     assigned = assign_tiers(index, tiers)
     _check_budget(budget, assigned)
-    groups: list[Group] = []
-    for numbers, share in _shares(len(assigned), budget):
-        atoms = [(index.paths[i], _atom(index, t, i)) for t in numbers for i in assigned[t][1]]
-        # The first tier is a closure of its own; the others' unions reach down into it.
-        paths = len(atoms) if 0 in numbers else len(index.paths)
-        tier_of = {assigned[t][0]: t for t in numbers}
-        old = [(tier_of[group.tier], group.paths) for group in base or () if group.tier in tier_of]
-        kept, new = keep_layers(atoms, old, share, paths)
-        if not kept:
-            new = _plan(index, [atom for _, atom in atoms], share, paths)
-        layers = sorted([*kept, *sorted(new, key=_stability)], key=lambda layer: layer.tier)
-        groups += [_group(index, assigned[layer.tier][0], layer) for layer in layers]
-    return tuple(groups)
-
-
-def _shares(tiers: int, budget: int) -> list[tuple[range, int]]:
-    """Plan the first tier alone, in an eighth of the budget, and the others together.
-
-    A seed and a run image share their first tier layer for layer only if what else is in them has
-    no say in it.
-    """
-    if tiers == 1:
-        return [(range(1), budget)]
-    first = min(max(1, budget // FIRST_TIER_SHARE), budget - tiers + 1)
-    return [(range(1), first), (range(1, tiers), budget - first)] if tiers else []
+    tier_of = {name: number for number, (name, _) in enumerate(assigned)}
+    atoms = [
+        (index.paths[i], _atom(index, number, i))
+        for number, (_, members) in enumerate(assigned)
+        for i in members
+    ]
+    old = [(tier_of[group.tier], group.paths) for group in base or () if group.tier in tier_of]
+    kept, new = keep_layers(atoms, old, budget, len(atoms))
+    if not kept:
+        new = _plan(index, [atom for _, atom in atoms], budget, len(atoms))
+    layers = sorted([*kept, *sorted(new, key=_stability)], key=lambda layer: layer.tier)
+    return tuple(_group(index, assigned[layer.tier][0], layer) for layer in layers)
 
 
 def _plan(index: ClosureIndex, atoms: list[Atom], budget: int, paths: int) -> list[Layer]:
