@@ -63,7 +63,9 @@ class LayerCache:
             _remove(record)
             _remove(self.blob_path(layer.descriptor.digest))
             return None
-        self._touch(record, layer)
+        # The time of last use. A cache that may only be read is still a cache.
+        with suppress(OSError):
+            os.utime(record)
         return layer
 
     def write(self, key: str, produce: Callable[[Sink], FinishedLayer]) -> FinishedLayer:
@@ -97,12 +99,6 @@ class LayerCache:
 
     def _record_path(self, key: str) -> Path:
         return self._layers / f"{key}.json"
-
-    def _touch(self, record: Path, layer: FinishedLayer) -> None:
-        # The time of last use. A cache that may only be read is still a cache.
-        with suppress(OSError):
-            os.utime(record)
-            os.utime(self.blob_path(layer.descriptor.digest))
 
     def _by_last_use(self) -> Iterator[tuple[Path, Path]]:
         """Yield (record, blob), the last used first."""

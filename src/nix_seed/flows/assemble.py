@@ -106,7 +106,7 @@ def assemble_layers(
             position: readers.submit(work.do, position, layers[position], frames)
             for position in order
         }
-        _wait(list(futures.values()))
+        _wait([futures[position] for position in range(len(layers))])
         return tuple(futures[position].result() for position in range(len(layers)))
     finally:
         frames.stop()
@@ -118,10 +118,11 @@ def _ignore(_event: Event) -> None:
     pass
 
 
-def _wait(futures: list[Future[AssembledLayer]]) -> None:
+def _wait(futures: Sequence[Future[AssembledLayer]]) -> None:
     done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-    for future in done:
-        error = future.exception()
+    for future in futures:
+        # In the order given, so that of several errors the same one is told each time.
+        error = future.exception() if future in done else None
         if error is not None:
             raise error
 
