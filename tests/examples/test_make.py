@@ -165,3 +165,17 @@ def test_unknown_project_lists_the_known_ones(tmp_path: Path) -> None:
 def test_project_needs_a_distribution(tmp_path: Path) -> None:
     message = failed("project", "hello", tmp_path / "x", "--distribution", tmp_path)
     assert f"error: {tmp_path} is no distribution" in message
+
+
+def test_apt_root_offers_another_releases_packages(tmp_path: Path) -> None:
+    require_nix()
+    apt = room("apt")
+    here = apt.Apt().packages()["libc6"].version
+    try:
+        apt.make_apt_root(tmp_path / "lists", "sid")
+    except room("errors").Failure as failure:
+        pytest.skip(f"needs a mirror with sid: {failure}")
+    assert apt.Apt(tmp_path / "lists").packages()["libc6"].version != here
+    sources = (tmp_path / "lists/etc/apt/sources.list").read_text()
+    assert sources.count("\n") == 1
+    assert " sid main" in sources

@@ -136,9 +136,9 @@ read_elf() {
   done
 }
 
-# Where each soname lies: in this package first, then in the dependencies, in their order.
+# Where the sonames in these packages lie, the first package's first.
 libraries() {
-  for holder in "$out" $depends $libc; do
+  for holder in "$@"; do
     [ ! -d "$holder/lib" ] || find "$holder/lib" -name '*.so*' ! -type d | sort
   done
 }
@@ -159,7 +159,7 @@ NR == FNR {
   count = split($4, needed, " ")
   for (i = 1; i <= count; i++) {
     directory = where[needed[i]]
-    if (directory == "") print "note: " $1 " needs " needed[i] ", which no dependency holds" > "/dev/stderr"
+    if (directory == "") print "note: " $1 " needs " needed[i] ", which no dependency holds" > missing
     else if (!(directory in seen)) { seen[directory]; rpath = rpath ":" directory }
   }
   # Debian's own paths are gone; those relative to the file are still true.
@@ -169,13 +169,25 @@ NR == FNR {
 }
 AWK
 
+find_rpaths() {
+  : > "$work/missing"
+  awk -v missing="$work/missing" -f "$work/rpath.awk" "$work/libraries" "$work/elf" > "$work/patches"
+}
+
 patch_elf() {
   # libc finds its own parts by itself, and its loader must not be touched.
   [ -n "$libc" ] || return 0
   read_elf > "$work/elf"
   [ -s "$work/elf" ] || return 0
-  libraries > "$work/libraries"
-  awk -f "$work/rpath.awk" "$work/libraries" "$work/elf" > "$work/patches"
+  libraries "$out" $depends $libc > "$work/libraries"
+  find_rpaths
+  if [ -s "$work/missing" ]; then
+    # Some packages use what their dependencies' dependencies hold (rustc does).
+    libraries $(for path in $depends; do cat "$path/nix-support/depends"; done | sort -u) \
+      >> "$work/libraries"
+    find_rpaths
+    cat "$work/missing"
+  fi
   # A tab is white space to `read`, so an empty middle field would vanish.
   sed -i 's/\t\t/\t-\t/' "$work/patches"
   while IFS=$(printf '\t') read -r file interpreter rpath; do
