@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import click
 
@@ -21,8 +24,30 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+class ReaderGone(Exception):
+    """A pipe broke. Click would exit with 1 for that, which here means "checked and false"."""
+
+
+@contextmanager
+def _notice_broken_pipe() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise ReaderGone from error
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported one at a time: ``--help`` needs none of them."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the arguments, and print the help where it is asked for."""
+        with _notice_broken_pipe():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _notice_broken_pipe():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands, in the table's order."""
@@ -74,28 +99,37 @@ def main() -> None:
     """Run the command line; map every error of the tree to its message and exit code."""
     try:
         code = cli.main(standalone_mode=False, prog_name="nix-seed")
+        sys.stdout.flush()
     except click.exceptions.Abort:
         _quit("interrupted; finished layers are kept, and the next run goes on from there", 130)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
-    except BrokenPipeError:
-        # The reader (head, say) has what it wanted.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except (ReaderGone, BrokenPipeError):
+        _quit_pipe()
     except Exception as error:
         _fail(error)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(error: Exception) -> Any:
+def _quit_pipe() -> NoReturn:
+    """End as SIGPIPE would: the reader (``head``, say) has gone, and not everything was done."""
+    # Python flushes once more at its end, and would complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(128 + signal.SIGPIPE)
+
+
+def _fail(error: Exception) -> NoReturn:
     from nix_seed.cli.report import error_lines
     from nix_seed.ground.errors import NixSeedError
 
     if isinstance(error, NixSeedError):
         _quit("\n".join(error_lines(error)), error.exit_code)
     if os.environ.get("NIX_SEED_DEBUG"):
-        raise error
+        # Not raised: Python would exit with 1, which means "checked and false".
+        import traceback
+
+        _quit("".join(traceback.format_exception(error)).rstrip(), 3)
     # Whatever was being checked, it was not: never let a bug look like an answer.
     _quit(
         f"error: an unexpected {type(error).__name__}: {error}\n"
@@ -104,6 +138,6 @@ def _fail(error: Exception) -> Any:
     )
 
 
-def _quit(text: str, code: int) -> None:
+def _quit(text: str, code: int) -> NoReturn:
     click.echo(text, err=True)
     sys.exit(code)

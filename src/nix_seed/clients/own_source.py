@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.ground.errors import CouldNotCheck
 
 __all__ = ["OwnSource"]
 
@@ -34,6 +35,15 @@ class OwnSource:
         return self._answers[path]
 
     def _is_copy(self, path: StorePath) -> bool:
+        try:
+            return self._holds_own_files_only(path)
+        except OSError as error:
+            raise CouldNotCheck(
+                f"cannot read the source {path}: {error.strerror}",
+                hint="a garbage collection may have removed it: run the command again",
+            ) from error
+
+    def _holds_own_files_only(self, path: StorePath) -> bool:
         found = False
         for name, size in _files(str(self._root) + str(path)):
             if size == 0:

@@ -1,12 +1,14 @@
 """RFC 8785 canonical JSON out, strict JSON in.
 
-Reading refuses what makes one text mean two things: a key given twice, ``NaN`` and the infinities,
-and bytes that are not UTF-8.
+Reading refuses what makes one text mean two things: a key given twice, ``NaN`` and the infinities
+(a number too large for a double as well), half a surrogate pair, and bytes that are not UTF-8.
 """
 
 from __future__ import annotations
 
 import json
+import math
+from itertools import pairwise
 from typing import Any, NoReturn
 
 import rfc8785
@@ -20,31 +22,54 @@ def dumps(value: Any) -> bytes:
     """Return the one canonical spelling of *value* (RFC 8785), without a final newline.
 
     Raises ``InputError`` for what JSON cannot hold exactly: an integer beyond 2^53, a lone
-    surrogate, a non-string key.
+    surrogate, a non-string key, a value nested beyond Python's stack.
     """
     try:
         return rfc8785.dumps(value)
-    except rfc8785.CanonicalizationError as error:
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
         raise InputError(f"this value has no canonical JSON: {error}") from error
+    except RecursionError as error:
+        raise InputError("this value has no canonical JSON: it is nested too deep") from error
 
 
 def loads(text: bytes, *, what: str) -> Any:
     """Parse *text*; *what* names it in the error (``"seed.json of oci:seed"``)."""
     try:
-        return json.loads(
-            text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
+        value = json.loads(
+            text.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_float=_finite,
         )
+        if b"\\u" in text:
+            _check_surrogates(value)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{what} is not valid JSON: {error}") from error
+    return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        keys = sorted(key for key, _ in pairs)
+        twice = next(key for key, following in pairwise(keys) if key == following)
         raise ValueError(f"key {twice!r} is given twice")
     return result
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is too large a number")
+    return number
+
+
+def _check_surrogates(value: Any) -> None:
+    """Refuse what no UTF-8 can hold, which only an escape can have brought in."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("a string holds half a surrogate pair") from error
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -69,7 +69,7 @@ class NarHash(_Sha256):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read SRI, ``sha256:<hex>`` or ``sha256:<nix32>``."""
+        """Read SRI, or ``sha256:`` and hex, base 32 or base 64."""
         try:
             if text.startswith("sha256-"):
                 return cls(_exact_base64(text[7:]).hex())
@@ -78,6 +78,8 @@ class NarHash(_Sha256):
                 return cls(body)
             if body != text and len(body) == 52:
                 return cls(decode_nix32(body, 32).hex())
+            if body != text:
+                return cls(_exact_base64(body).hex())
         except (ValueError, binascii.Error):
             pass
         raise InputError(f"{text!r} is not a SHA-256 NAR hash")

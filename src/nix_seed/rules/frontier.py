@@ -65,7 +65,8 @@ class _Volatile:
     ) -> None:
         self._read = read
         self._is_own_source = is_own_source
-        self._answers: dict[StorePath, bool] = dict.fromkeys(known, True)
+        self._known = known
+        self._answers: dict[StorePath, bool] = {}
 
     def __call__(self, root: StorePath) -> bool:
         # Depth first without recursion: chains of derivations are deeper than Python's stack.
@@ -78,6 +79,9 @@ class _Volatile:
             derivation = self._read(path)
             if derivation.is_fixed_output:
                 self._answers[path] = False
+                continue
+            if path in self._known:
+                self._answers[path] = True
                 continue
             open_inputs = [item for item in derivation.input_drvs if item not in self._answers]
             if open_inputs:

@@ -15,6 +15,7 @@ from nix_seed.rules.format import FORMAT
 from nix_seed.rules.spec import Spec
 
 __all__ = [
+    "ANNOTATION_FORMAT",
     "ANNOTATION_INPUT_KEY",
     "ANNOTATION_KIND",
     "ANNOTATION_NAME",

@@ -6,6 +6,7 @@ It comes out of a flake's own code, so everything in it is checked before it is 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
@@ -13,7 +14,22 @@ import msgspec
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.ground.errors import InputError
 
-__all__ = ["Context", "ContextElement", "File", "ImageConfig", "Outline", "Project", "TierOutline"]
+__all__ = [
+    "SPEC_PATH",
+    "Container",
+    "Context",
+    "ContextElement",
+    "File",
+    "ImageConfig",
+    "Outline",
+    "Project",
+    "ProjectOutput",
+    "TierOutline",
+    "check_files",
+]
+
+# Where the image holds its own spec (design section 4).
+SPEC_PATH = "etc/nix-seed/seed.json"
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?\Z")
 _MODE = re.compile(r"[01][0-7]{3}\Z")
@@ -123,10 +139,42 @@ def _check(outline: Outline) -> None:
             f"{outline.name!r} cannot be the name of an image",
             hint="use lower-case letters, digits, '.', '_' and '-' (mkSeed's argument name)",
         )
-    for file in outline.container.files:
-        _check_file(file)
+    check_files(outline.container.files)
+    for env in (outline.config.env, outline.container.env):
+        _check_env(env)
     for path in outline.inputs.values():
         StorePath.containing(path)
+
+
+def check_files(files: Iterable[File]) -> None:
+    """Raise ``InputError`` where *files* cannot lie beside one another, and a spec, in an image."""
+    known: dict[str, File] = {}
+    for file in files:
+        _check_file(file)
+        if file.path in known or file.path == SPEC_PATH:
+            raise InputError(f"{file.path} is given twice among the files of the image")
+        known[file.path] = file
+    for path in [*known, SPEC_PATH]:
+        _check_parents(path, known)
+
+
+def _check_parents(path: str, files: dict[str, File]) -> None:
+    """See that what *path* lies in is a directory, given as one or not given at all."""
+    parts = path.split("/")
+    for depth in range(1, len(parts)):
+        parent = files.get("/".join(parts[:depth]))
+        if parent is not None and (parent.text is not None or parent.link is not None):
+            kind = "a link" if parent.link is not None else "a file"
+            raise InputError(
+                f"{path} cannot be in the image: {parent.path} is {kind}, not a directory",
+                hint=f"leave out {parent.path}, or put {path} where it leads",
+            )
+
+
+def _check_env(env: dict[str, str]) -> None:
+    for name, value in env.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise InputError(f"the environment variable {name!r} cannot be set in an image")
 
 
 def _check_file(file: File) -> None:

@@ -19,12 +19,10 @@ from nix_seed.ground.digests import NarHash
 from nix_seed.ground.errors import InputError
 from nix_seed.rules.compress import Compressor
 from nix_seed.rules.format import FORMAT
-from nix_seed.rules.outline import File, ImageConfig
+from nix_seed.rules.outline import SPEC_PATH, File, ImageConfig, check_files
 from nix_seed.rules.partition import Group
 
 __all__ = ["SPEC_PATH", "Spec", "Withheld"]
-
-SPEC_PATH = "etc/nix-seed/seed.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +109,7 @@ class Spec:
             Group(entry.tier, tuple(map(StorePath.parse, entry.paths))) for entry in document.layers
         )
         _check_partition(paths, layers, document.tiers, what)
+        check_files(document.files)
         return cls(
             kind=document.kind,
             name=document.name,

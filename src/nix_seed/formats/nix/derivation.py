@@ -9,17 +9,53 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.ground.errors import InputError
 
 __all__ = ["Derivation", "Output"]
 
-_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_STRING = r'"([^"\\]*+(?:\\.[^"\\]*+)*+)"'
+_QUIET_STRING = r'"(?:[^"\\]*+(?:\\.[^"\\]*+)*+)"'
+_PAIR = rf"\({_STRING},{_STRING}\)"
+_OUTPUT = rf"\({_STRING},{_STRING},{_STRING},{_STRING}\)"
+
+
+def _list(item: str) -> str:
+    """Match a list of *item*; possessive, so that a malformed text costs no more than another."""
+    return rf"\[(?:{item}(?:,{item})*+)?+\]"
+
+
+def _quiet(pattern: str) -> str:
+    """Let the strings of *pattern* capture nothing."""
+    return pattern.replace(_STRING, _QUIET_STRING)
+
+
+_NAMES = _list(_STRING)
+_DERIVATION = re.compile(
+    r"Derive\(({}),({}),({}),({}),({}),({}),({})\)".format(
+        *map(
+            _quiet,
+            (
+                _list(_OUTPUT),
+                _list(rf"\({_STRING},{_NAMES}\)"),
+                _NAMES,
+                _STRING,
+                _STRING,
+                _NAMES,
+                _list(_PAIR),
+            ),
+        )
+    ),
+    re.DOTALL,
+)
+_OUTPUTS = re.compile(_OUTPUT, re.DOTALL)
+_INPUTS = re.compile(rf"\({_STRING},({_quiet(_NAMES)})\)", re.DOTALL)
+_STRINGS = re.compile(_STRING, re.DOTALL)
+_PAIRS = re.compile(_PAIR, re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _NAMED = {"n": "\n", "r": "\r", "t": "\t"}
-_DEPTH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,28 +82,29 @@ class Derivation:
     @property
     def is_fixed_output(self) -> bool:
         """Whether the content is agreed on beforehand (a download, as a rule)."""
-        return any(output.hash for output in self.outputs.values())
+        # An impure derivation (Nix 2.8's experimental feature) writes that word in place of a hash.
+        return any(output.hash not in ("", "impure") for output in self.outputs.values())
 
     @classmethod
     def parse(cls, text: str, what: str) -> Self:
         """Read the text of a ``.drv`` file; *what* names it in errors."""
-        if not text.startswith("Derive("):
+        match = _DERIVATION.fullmatch(text)
+        if match is None:
             raise InputError(f"{what} is not a store derivation")
+        outputs, drvs, srcs, system, builder, args, env = match.groups()
         try:
-            value, end = _value(text, len("Derive"), 0)
-            if end != len(text):
-                raise ValueError("text after the end")
-            outputs, drvs, srcs, system, builder, args, env = value
             return cls(
-                outputs={name: _output(*rest) for name, *rest in outputs},
-                input_drvs={StorePath.parse(path): tuple(names) for path, names in drvs},
-                input_srcs=tuple(StorePath.parse(path) for path in srcs),
-                system=system,
-                builder=builder,
-                args=tuple(args),
-                env=dict(env),
+                outputs={_unescape(name): _output(*o) for name, *o in _OUTPUTS.findall(outputs)},
+                input_drvs={
+                    StorePath.parse(path): _strings(names) for path, names in _INPUTS.findall(drvs)
+                },
+                input_srcs=tuple(map(StorePath.parse, _strings(srcs))),
+                system=_unescape(system[1:-1]),
+                builder=_unescape(builder[1:-1]),
+                args=_strings(args),
+                env={_unescape(name): _unescape(value) for name, value in _PAIRS.findall(env)},
             )
-        except (ValueError, TypeError, IndexError) as error:
+        except InputError as error:
             raise InputError(f"{what} is not a store derivation: {error}") from error
 
 
@@ -75,27 +112,8 @@ def _output(path: str, algorithm: str, hash_: str) -> Output:
     return Output(StorePath.parse(path) if path else None, algorithm, hash_)
 
 
-def _value(text: str, at: int, depth: int) -> tuple[Any, int]:
-    """Read one term at *at*; return it and where it ends."""
-    opening = text[at]
-    if opening == '"':
-        match = _STRING.match(text, at)
-        if match is None:
-            raise ValueError("a string does not end")
-        return _unescape(match[1]), match.end()
-    closing = {"(": ")", "[": "]"}.get(opening)
-    if closing is None or depth == _DEPTH:
-        raise ValueError(f"unexpected {opening!r} at character {at}")
-    items: list[Any] = []
-    at += 1
-    while text[at] != closing:
-        if items:
-            if text[at] != ",":
-                raise ValueError(f"unexpected {text[at]!r} at character {at}")
-            at += 1
-        item, at = _value(text, at, depth + 1)
-        items.append(item)
-    return items, at + 1
+def _strings(text: str) -> tuple[str, ...]:
+    return tuple(map(_unescape, _STRINGS.findall(text)))
 
 
 def _unescape(text: str) -> str:

@@ -19,17 +19,30 @@ def parse_registration(text: str) -> tuple[PathInfo, ...]:
     """Read all records of *text*; ``InputError`` where it is not of this form."""
     try:
         return tuple(_records(iter(text.splitlines())))
-    except (ValueError, StopIteration) as error:
+    except (InputError, ValueError) as error:
         raise InputError(f"this is not what nix-store --dump-db prints: {error}") from error
 
 
 def _records(lines: Iterator[str]) -> Iterator[PathInfo]:
     for path in lines:
-        nar_hash = NarHash.parse(f"sha256:{next(lines).removeprefix('sha256:')}")
-        size = int(next(lines))
-        next(lines)
-        references = [StorePath.parse(next(lines)) for _ in range(int(next(lines)))]
+        nar_hash = NarHash.parse(f"sha256:{_next(lines).removeprefix('sha256:')}")
+        size = _number(_next(lines))
+        _next(lines)
+        references = [StorePath.parse(_next(lines)) for _ in range(_number(_next(lines)))]
         yield PathInfo(StorePath.parse(path), nar_hash, size, tuple(sorted(references)))
+
+
+def _next(lines: Iterator[str]) -> str:
+    line = next(lines, None)
+    if line is None:
+        raise ValueError("a record is cut short")
+    return line
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{text!r} is not a number")
+    return int(text)
 
 
 def format_registration(infos: Iterable[PathInfo]) -> str:
