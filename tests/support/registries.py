@@ -94,6 +94,16 @@ def docker_registry(
 
 
 @contextmanager
+def referrers_registry(root: Path) -> Iterator[Running]:
+    """Run a registry that has the referrers API: go-containerregistry's, built on first use."""
+    from support.goprograms import go_registry
+
+    program, port = go_registry(), free_port()
+    with _serving([program, f"127.0.0.1:{port}"], port, root / "registry.log") as running:
+        yield running
+
+
+@contextmanager
 def _serving(command: list[str], port: int, log: Path) -> Iterator[Running]:
     with log.open("ab") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL)

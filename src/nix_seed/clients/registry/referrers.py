@@ -7,13 +7,14 @@ may be mirrored to one without the API.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from nix_seed.clients.registry.auth import Scope
 from nix_seed.clients.registry.session import Request
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor, Index
+from nix_seed.formats.oci.descriptor import Descriptor, Index, Manifest
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CouldNotCheck
 
@@ -35,16 +36,30 @@ def list_referrers(
 ) -> tuple[Descriptor, ...]:
     """Return the descriptors of what has *subject* as its subject, sorted by digest.
 
-    *artifact_type* keeps those of one type; an artifact type missing in a list keeps the entry,
-    because fallback lists written by others often lack it: the manifest decides.
+    With *artifact_type*, those of that type only, which their manifests decide: lists often give
+    another one (the config's media type, say) or none.
     """
-    found = {item.digest: item for item in _from_tag(repository, subject)}
-    found |= {item.digest: item for item in _from_api(repository, subject)}
-    return tuple(
-        found[digest]
-        for digest in sorted(found)
-        if artifact_type is None or found[digest].artifact_type in (None, artifact_type)
-    )
+    found = {item.digest: item for item in _from_api(repository, subject)}
+    found |= {item.digest: item for item in _from_tag(repository, subject)}
+    listed = [found[digest] for digest in sorted(found)]
+    if artifact_type is None:
+        return tuple(listed)
+    typed = (_typed(repository, item, artifact_type) for item in listed)
+    return tuple(item for item in typed if item is not None)
+
+
+def _typed(repository: Repository, item: Descriptor, artifact_type: str) -> Descriptor | None:
+    """Return *item* with its true artifact type if that is the one asked for, else None."""
+    if item.artifact_type == artifact_type:
+        return item
+    if item.media_type != media_types.MANIFEST:
+        return None
+    fetched = repository.get_manifest(item.digest)
+    if fetched is None:
+        return None  # deleted since it was listed
+    manifest = Manifest.parse(fetched.body, f"{repository}@{item.digest}")
+    true = manifest.artifact_type or manifest.config.media_type
+    return replace(item, artifact_type=true) if true == artifact_type else None
 
 
 def add_to_fallback(repository: Repository, subject: Digest, referrer: Descriptor) -> None:

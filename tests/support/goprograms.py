@@ -1,0 +1,68 @@
+"""Programs built from Go modules, once a machine, for the tests marked ``interop``."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+_HERE = Path(__file__).parent
+MODULES = {
+    "crane": "github.com/google/go-containerregistry/cmd/crane@v0.22.1",
+    "oras": "oras.land/oras/cmd/oras@v1.3.6",
+}
+_SECONDS = 900
+
+
+def installed(program: str) -> str:
+    """Build one of ``MODULES`` unless it is there already; return its path."""
+    module = MODULES[program]
+    return _cached(program, module, ["go", "install", module], Path.cwd())
+
+
+def go_registry() -> str:
+    """Build the registry with the referrers API; return its path."""
+    source = _HERE / "goregistry"
+    content = b"".join(path.read_bytes() for path in sorted(source.iterdir()))
+    program = "goregistry"
+    target = _bin(hashlib.sha256(content).hexdigest())
+    return _cached(program, target.name, ["go", "build", "-o", str(target / program), "."], source)
+
+
+def _bin(key: str) -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "nix-seed-tests" / "bin" / key
+
+
+def _cached(program: str, key: str, command: list[str], where: Path) -> str:
+    if key in MODULES.values():
+        key = hashlib.sha256(key.encode()).hexdigest()
+    target = _bin(key)
+    with _alone(target):
+        if not (target / program).exists():
+            if shutil.which("go") is None:
+                pytest.skip(f"needs {program}, built by Go 1.25 or later: install go")
+            environ = os.environ | {"GOBIN": str(target), "GOFLAGS": "-mod=mod -p=1"}
+            nice = ["nice", "-n", "19", *command]
+            done = subprocess.run(
+                nice, cwd=where, env=environ, capture_output=True, text=True, timeout=_SECONDS,
+                check=False,
+            )  # fmt: skip
+            if done.returncode != 0:
+                pytest.skip(f"needs {program}, which could not be built: {done.stderr[-300:]}")
+    return str(target / program)
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    target.mkdir(parents=True, exist_ok=True)
+    with open(target / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
