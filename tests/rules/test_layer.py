@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from nix_seed.clients.store_files import StoreFiles
 from nix_seed.flows.assemble import assemble_layers
 from nix_seed.formats.nix import nar
 from nix_seed.formats.nix.nar import Directory, File, Tree, nar_hash
-from nix_seed.formats.nix.store_path import PathInfo
+from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.formats.oci import tar
 from nix_seed.formats.seekable import SeekTable
 from nix_seed.ground.digests import NarHash
@@ -102,15 +103,31 @@ def test_each_path_s_frames_stand_alone(tmp_path: Path, infos: list[PathInfo]) -
     """The frames of a path are those of a layer that holds only it: fetched, they are that path."""
     layer, blob = write(tmp_path, infos)
     offsets = SeekTable(layer.frames).offsets()
-    size = SeekTable.size_from_footer(blob[-9:], "blob")
-    assert SeekTable.parse(blob[-size:], "blob").frames == layer.frames
-    ends = [number for _, number in layer.starts[1:]] + [len(layer.frames) - 1]
+    table = SeekTable.size_from_footer(blob[-9:], "blob")
+    assert SeekTable.parse(blob[-table:], "blob").frames == layer.frames
     by_path = {info.path: info for info in infos}
-    for (path, start), end in zip(layer.starts, ends, strict=True):
-        part = blob[offsets[start] : offsets[end]]
+    spans = [layer.span(path) for path, _ in layer.starts]
+    for (path, start), (offset, size) in zip(layer.starts, spans, strict=True):
+        assert offset == offsets[start]
         alone, alone_blob = write(tmp_path, [by_path[path]])
-        alone_offsets = SeekTable(alone.frames).offsets()
-        assert part == alone_blob[alone_offsets[1] : alone_offsets[-2]]
+        begin, length = alone.span(path)
+        assert blob[offset : offset + size] == alone_blob[begin : begin + length]
+    for one, other in pairwise(spans):
+        assert one[0] + one[1] == other[0], "nothing lies between"
+    with pytest.raises(InputError, match="does not lie in the layer sha256:"):
+        layer.span(StorePath("0" * 32 + "-other"))
+
+
+def test_the_frames_of_a_span_are_that_path_s_tar_entries(
+    tmp_path: Path, infos: list[PathInfo]
+) -> None:
+    layer, blob = write(tmp_path, infos)
+    for path, _ in layer.starts:
+        offset, size = layer.span(path)
+        part = blob[offset : offset + size]
+        names = [member.name for member in members(decompress(layer, part) + tar.END)]
+        assert names[0] == f"nix/store/{path.base_name}"
+        assert all(name.startswith(names[0]) for name in names)
 
 
 @pytest.mark.parametrize("name", ["zstd", "tar"])
@@ -356,7 +373,7 @@ def test_a_hundred_thousand_files_in_one_path(tmp_path: Path) -> None:
     tree: Tree = Directory({b"%d" % number: File(b"") for number in range(100_000)})
     digest, size = nar_hash(tree)
     info = replace(put(tmp_path / "other", "many", File(b"")), nar_hash=digest, nar_size=size)
-    info = replace(info, path=type(info.path)(path.name))
+    info = replace(info, path=StorePath(path.name))
     layer, blob = write(tmp_path, [info])
     assert len(members(decompress(layer, blob))) == 100_003
 

@@ -18,7 +18,7 @@ from itertools import pairwise
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.formats.oci import tar
 from nix_seed.formats.oci.descriptor import Descriptor
-from nix_seed.formats.seekable import Frame
+from nix_seed.formats.seekable import Frame, SeekTable
 from nix_seed.ground import canonical_json
 from nix_seed.ground.digests import DiffID
 from nix_seed.ground.errors import InputError
@@ -46,6 +46,20 @@ class FinishedLayer:
     tar_size: int
     frames: tuple[Frame, ...]
     starts: tuple[tuple[StorePath, int], ...] = ()
+
+    def span(self, path: StorePath) -> tuple[int, int]:
+        """Return offset and size in bytes of the part of the blob that holds just *path*.
+
+        Raises ``InputError`` if the layer does not hold it.
+        """
+        numbers = [number for held, number in self.starts if held == path]
+        if not numbers:
+            raise InputError(f"{path} does not lie in the layer {self.descriptor.digest}")
+        later = [number for _, number in self.starts if number > numbers[0]]
+        # After the last path there is one more frame, the end of the tar.
+        end = min(later, default=len(self.frames) - 1)
+        offsets = SeekTable(self.frames).offsets()
+        return offsets[numbers[0]], offsets[end] - offsets[numbers[0]]
 
 
 def layer_key(paths: Sequence[PathInfo], compressor: Compressor) -> str:
