@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import time
 from collections.abc import Iterator
 from email.utils import formatdate
@@ -338,6 +339,20 @@ def test_an_upload_that_is_cut_is_begun_anew(
     repository.push_blob(Descriptor("x", Digest.of(data), len(data)), lambda: [data])
     assert len(slept) == 2
     assert b"".join(repository.open_blob(stored)) == DATA
+
+
+def test_a_server_that_takes_no_more_is_given_up(proxy: Proxy) -> None:
+    # It opens uploads, and never reads what is sent to them.
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        location = f"http://127.0.0.1:{deaf.getsockname()[1]}/upload"
+        headers = (("Location", location),)
+        proxy.faults += [Fault("POST", "/uploads/", None, status=202, headers=headers)]
+        patience = Patience(attempts=2, base=0.01, stall=0.3, connect=0.3)
+        repository = Registry(proxy.host, keyring=US, patience=patience).repository("o/r")
+        started = time.monotonic()
+        with pytest.raises(Unreachable, match=r"the connection failed|within the time limit"):
+            repository.push_stream(lambda: [b"x" * (64 << 20)], media_types.LAYER)
+        assert time.monotonic() - started < 10
 
 
 def test_a_stream_goes_as_one_patch(repository: Repository, proxy: Proxy) -> None:

@@ -168,6 +168,31 @@ def test_a_pull_that_is_lied_to_keeps_nothing_of_it(
     assert blobs(tmp_path / "b") == blobs(tmp_path / "a")
 
 
+def test_a_pull_mends_what_is_damaged(tmp_path: Path, stores: Stores, target: Reference) -> None:
+    seed_image(tmp_path / "a", "demo")
+    push(stores, LayoutReference(str(tmp_path / "a")), target)
+    into = LayoutReference(str(tmp_path / "b"))
+    pull(stores, target, into)
+    name, data = max(blobs(tmp_path / "b").items(), key=lambda item: len(item[1]))
+    (tmp_path / "b/blobs/sha256" / name).unlink()
+    (tmp_path / "b/blobs/sha256" / name).write_bytes(data[:-1] + b"?")
+    again = pull(stores, target, into)
+    assert [str(blob.digest) for blob, how in again.blobs if how == "moved"] == [f"sha256:{name}"]
+    assert blobs(tmp_path / "b") == blobs(tmp_path / "a")
+
+
+def test_a_registry_that_lost_an_image_of_an_index(
+    tmp_path: Path, stores: Stores, target: Reference, proxy: Proxy
+) -> None:
+    pushed = push_systems(tmp_path, stores, target)
+    made = build_index(stores, target, list(pushed.values()))
+    lost = made.members[1].descriptor.digest
+    proxy.faults += [Fault("GET", f"/manifests/sha256(:|%3A){lost.hex}", None, status=404)]
+    with pytest.raises(CheckedFalse, match=f"names the image {lost}, which .* does not have"):
+        pull(stores, through(proxy, target), LayoutReference(str(tmp_path / "b")))
+    assert not (tmp_path / "b/index.json").exists()
+
+
 def test_a_pull_goes_on_where_it_was_cut(
     tmp_path: Path, stores: Stores, target: Reference, proxy: Proxy
 ) -> None:

@@ -82,8 +82,15 @@ class LayoutStore:
         return stored
 
     def has_blob(self, digest: Digest) -> bool:
-        """Whether the blob is there: it got its name only when it was whole."""
-        return self._layout.blob_path(digest).is_file()
+        """Whether the blob is there and whole; a damaged one is removed, so that it comes anew."""
+        path = self._layout.blob_path(digest)
+        if not path.is_file():
+            return False
+        with explained(f"reading {path}"), open(path, "rb", buffering=0) as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() == digest.hex:
+                return True
+            path.unlink(missing_ok=True)
+        return False
 
     def open_blob(self, blob: Descriptor, held: Held | None = None) -> Iterator[bytes]:
         """Yield the blob after what is *held*; ``CheckedFalse`` at its end for other bytes."""
@@ -101,6 +108,15 @@ class LayoutStore:
                 f"{path} does not have the digest or the size it is listed with",
                 hint="the layout is damaged: build or pull the image again",
             )
+
+    def read_range_unverified(self, blob: Descriptor, start: int, length: int) -> bytes:
+        """Return part of a blob; the caller must have a proof of its own."""
+        path = self._layout.blob_path(blob.digest)
+        with explained(f"reading {path}"), open(path, "rb", buffering=0) as file:
+            data = os.pread(file.fileno(), length, start)
+        if len(data) != length:
+            raise CheckedFalse(f"{path} is shorter than the {blob.size} bytes it is listed with")
+        return data
 
     def take_blob(self, blob: Descriptor, source: BlobSource) -> bool:
         """Store a blob from elsewhere, going on where an earlier try was interrupted.

@@ -21,8 +21,8 @@ class Patience:
     server that wants longer is reported at once rather than slept for.
     """
 
-    attempts: int = 6
-    base: float = 0.5
+    attempts: int = 5
+    base: float = 0.4
     longest: float = 20.0
     longest_asked: float = 120.0
     connect: float = 15.0

@@ -20,6 +20,8 @@ from nix_seed.ground.errors import CheckedFalse, CouldNotCheck
 
 __all__ = ["Source", "mount_blob", "push_blob", "push_stream"]
 
+_PIECE = 1 << 18  # bytes
+
 Source = Callable[[], Iterable[bytes]]
 
 
@@ -128,7 +130,7 @@ class _Meter:
                 if self._size is not None and self.size > self._size:
                     self.ended = True
                     raise CouldNotCheck("more bytes than were announced")
-                yield chunk
+                yield from _pieces(chunk)
         except OSError as error:
             raise CouldNotCheck(f"the data to be pushed cannot be read: {error}") from error
         if self._size is not None and self.size < self._size:
@@ -146,6 +148,16 @@ class _Meter:
                 f"{doing}: the local data has other bytes than its digest names: {self.digest()}",
                 hint="the image on disk is damaged; build or pull it again",
             )
+
+
+def _pieces(chunk: bytes) -> Iterator[bytes]:
+    # A socket's time limit is for one call of send: a large chunk on a slow line would exceed it.
+    if len(chunk) <= _PIECE:
+        yield chunk
+        return
+    view = memoryview(chunk)
+    for start in range(0, len(chunk), _PIECE):
+        yield bytes(view[start : start + _PIECE])
 
 
 def _push(repository: str) -> tuple[Scope, ...]:
