@@ -4,8 +4,8 @@ Schema 10, which Nix has used from 2.0 to this day (newer versions add tables of
 open it). Beside it lies a file ``schema`` that holds the number.
 
 The same rows written by any SQLite give the same bytes: ids follow the sorted paths, times are 1,
-the page size is fixed, ``secure_delete`` and a last pass zero what the final ``VACUUM`` leaves unused,
-and the header's counters and writer's version (SQLite file format, 1.3) are set to constants.
+the page size is fixed, ``secure_delete`` and a last pass zero what the final ``VACUUM`` leaves
+unused, and the header's counters and writer's version (SQLite file format, 1.3) are constants.
 """
 
 from __future__ import annotations
