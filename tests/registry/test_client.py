@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -215,3 +217,23 @@ def test_a_ca_file_that_cannot_be_read() -> None:
 
 def test_the_limit_of_manifests_is_that_of_the_specification() -> None:
     assert MANIFEST_LIMIT == 4 * 1024 * 1024
+
+
+def test_memory_stays_bounded(running: Running) -> None:
+    # In a process of its own, because memory once used by others counts too.
+    program = f"""
+import resource
+from nix_seed.clients.registry.client import Registry
+from nix_seed.clients.registry.credentials import Credential, Keyring
+keyring = Keyring(given=Credential("the test", {USER!r}, {PASSWORD!r}))
+repository = Registry({running.host!r}, keyring=keyring).repository("test/memory")
+repository.push_stream(lambda: [b"warm"], "x")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+stored = repository.push_stream(lambda: (b"%d" % n * 500_000 for n in range(100, 250)), "x")
+assert sum(map(len, repository.open_blob(stored))) == stored.size == 225_000_000
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    scale = 1024 if sys.platform == "darwin" else 1
+    assert int(done.stdout) / scale < 24_000, "kilobytes for 225 MB out and in"

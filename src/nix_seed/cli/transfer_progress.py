@@ -80,7 +80,7 @@ class _Bars:
     def __call__(self, event: Any) -> None:
         """Show *event*, if it is one that people want to see."""
         if isinstance(event, Stage):
-            self._bars.console.print(event.text)
+            self._bars.console.print(event.text, markup=False, highlight=False)
         elif isinstance(event, BlobProgress):
             digest = event.blob.digest
             if digest not in self._tasks:
