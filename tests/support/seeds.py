@@ -1,0 +1,168 @@
+"""The command, run for tests as users run it, and stores of their own to run it on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from support.distribution import commit, nix, nix_env
+
+COMMAND = (sys.executable, "-m", "nix_seed")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run of the command left: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def environment(cache: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment of a run with a cache of its own, outside CI."""
+    env = nix_env() | {"NIX_SEED_CACHE": str(cache)} | dict(more or {})
+    env.pop("CI", None)
+    return env
+
+
+def nix_seed(
+    *arguments: str | Path,
+    cache: Path,
+    env: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
+    cwd: Path | None = None,
+) -> Ran:
+    """Run the command; *prefix* is a program that starts it (``setpriv``, ``sh -c``)."""
+    done = subprocess.run(
+        [*prefix, *COMMAND, *map(str, arguments)],
+        env=environment(cache, env),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def build(project: Path | str, *arguments: str | Path, cache: Path, **how: Any) -> dict[str, Any]:
+    """Build an image of *project*, which must succeed, and return what ``--json`` says of it."""
+    ran = nix_seed("build", project, "--json", *arguments, cache=cache, **how)
+    assert ran.code == 0, ran.err
+    value: dict[str, Any] = json.loads(ran.out)
+    return value
+
+
+def plan(project: Path | str, *arguments: str | Path, cache: Path) -> dict[str, Any]:
+    """Plan an image of *project*, which must succeed, and return what ``--json`` says of it."""
+    ran = nix_seed("plan", project, "--json", *arguments, cache=cache)
+    assert ran.code == 0, ran.err
+    value: dict[str, Any] = json.loads(ran.out)
+    return value
+
+
+def store_paths(image: Mapping[str, Any]) -> list[str]:
+    """Return every store path of an image or plan, sorted."""
+    return sorted(path for layer in image["layers"] for path in layer["paths"])
+
+
+def names(image: Mapping[str, Any]) -> set[str]:
+    """Return the names of an image's store paths, without their hashes."""
+    return {Path(path).name[33:] for path in store_paths(image)}
+
+
+def copied_store(root: Path, paths: Iterable[str]) -> Path:
+    """Put *paths*, a closure of the machine's store, into a store of its own below *root*."""
+    store = root / "nix" / "store"
+    store.mkdir(parents=True, exist_ok=True)
+    absent = [path for path in paths if not (store / Path(path).name).exists()]
+    subprocess.run(["cp", "-a", "--reflink=auto", *absent, str(store)], check=True)
+    dump = subprocess.run(
+        ["nix-store", "--dump-db", *absent], check=True, capture_output=True, env=nix_env()
+    ).stdout
+    subprocess.run(
+        ["nix-store", "--store", str(root), "--load-db"],
+        input=dump,
+        check=True,
+        capture_output=True,
+        env=nix_env(),
+    )
+    return root
+
+
+def remove_tree(root: Path) -> None:
+    """Remove a store, whose directories nobody may write to."""
+    subprocess.run(["chmod", "-R", "u+w", str(root)], check=False, capture_output=True)
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def write_project(directory: Path, base: Path, outputs: str, **files: str) -> Path:
+    """Write, lock and commit a flake on the package set *base*.
+
+    *outputs* is the body of its outputs, in the scope of ``self``, ``pkgs`` and ``system``; *files*
+    are further ones, ``__`` for ``.`` in their names.
+    """
+    directory.mkdir(parents=True)
+    for name, text in files.items():
+        (directory / name.replace("__", ".")).write_text(text)
+    (directory / "flake.nix").write_text(flake_text(base, outputs))
+    subprocess.run(["git", "init", "-q", "-b", "main", str(directory)], check=True)
+    subprocess.run(["git", "-C", str(directory), "add", "-A"], check=True)
+    nix("flake", "lock", cwd=directory)
+    commit(directory, "Start")
+    return directory
+
+
+def flake_text(base: Path, outputs: str) -> str:
+    """Return a flake of one system whose outputs are *outputs*."""
+    return f"""{{
+  inputs.nixpkgs.url = "path:{base}";
+  outputs = {{ self, nixpkgs }}:
+    let
+      system = "x86_64-linux";
+      pkgs = nixpkgs.legacyPackages.${{system}};
+      inherit (import {SOURCE}) mkSeed mkRun;
+    in
+    {{
+{outputs}
+    }};
+}}
+"""
+
+
+SOURCE = "./nix-seed"
+
+
+def rewrite(project: Path, old: str, new: str) -> None:
+    """Replace text that stands exactly once in the project's flake."""
+    flake = project / "flake.nix"
+    text = flake.read_text()
+    assert text.count(old) == 1, (old, text)
+    flake.write_text(text.replace(old, new))
+
+
+def with_recipes(project: Path) -> Path:
+    """Give a project the Nix half of the product, as the input ``nix-seed`` would."""
+    shutil.copytree(Path(__file__).resolve().parents[2] / "src/nix_seed/nix", project / "nix-seed")
+    subprocess.run(["git", "-C", str(project), "add", "-A"], check=True)
+    return project
+
+
+def snapshot(directory: Path) -> dict[str, bytes | None]:
+    """Return every name below *directory* with a file's bytes, to show that nothing changed."""
+    return {
+        str(path.relative_to(directory)): path.read_bytes() if path.is_file() else None
+        for path in sorted(directory.rglob("*"))
+    }
+
+
+def path_with(directory: Path) -> dict[str, str]:
+    """Return an environment in which the programs of *directory* come first."""
+    return {"PATH": f"{directory}{os.pathsep}{os.environ['PATH']}"}
