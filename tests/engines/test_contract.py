@@ -102,8 +102,10 @@ def test_buildah_mounts_it(image: Image, layout: Path, tmp_path: Path) -> None:
     engines.need_root()
     engines.need("buildah")
     store = ["--root", str(tmp_path / "b"), "--runroot", str(tmp_path / "br")]
+    # It names an image by its path, in which a directory such as .demo is refused.
+    (tmp_path / "layout").symlink_to(layout)
     name = subprocess.check_output(
-        ["buildah", *store, "from", "--quiet", f"oci:{layout}"], text=True
+        ["buildah", *store, "from", "--quiet", f"oci:{tmp_path}/layout"], text=True
     ).strip()
     try:
         place = subprocess.check_output(["buildah", *store, "mount", name], text=True).strip()
@@ -143,10 +145,10 @@ def test_containerd_imports_and_runs_it(image: Image, layout: Path, tmp_path: Pa
 
         ctr("image", "import", "--base-name", "seed", "--digests", str(archive))
         names = ctr("image", "list", "--quiet").split()
-        assert names == [f"seed@{image.digest}"]
+        assert f"seed@{image.digest}" in names
         target = tmp_path / "mounted"
         target.mkdir()
-        ctr("image", "mount", names[0], str(target))
+        ctr("image", "mount", f"seed@{image.digest}", str(target))
         try:
             mine = unpacked(image, tmp_path / "roots")
             assert _listing(target) == _listing(mine)

@@ -22,7 +22,8 @@ from nix_seed.flows.prove import check_proof, prove
 from nix_seed.flows.run import RunResult, run
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
-from support.layouts import tar, write_layout
+from support.host_image import host_image
+from support.layouts import file, tar, write_layout
 
 
 def execute(engine: Engine, image: Image, tmp_path: Path, script: str, **more: object) -> str:
@@ -84,6 +85,16 @@ def test_environment(engine: Engine, image: Image, tmp_path: Path) -> None:
     assert "MINE=a b\nc=d\n" in said
     assert f"PATH={image.environment['PATH']}\n" in said
     assert "secret" not in said
+
+
+def test_an_awkward_temporary_directory(
+    engine: Engine, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    awkward = tmp_path / ".Not_an__image-name_"
+    awkward.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(awkward))
+    other = host_image(awkward / "layout", tar([file("new", os.urandom(9))]))
+    assert engine.prepare(open_image(LayoutReference(str(other))))
 
 
 def test_preparing_again_is_quick(engine: Engine, image: Image) -> None:

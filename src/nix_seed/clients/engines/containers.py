@@ -28,9 +28,9 @@ def extra(program: str, *, run: bool = False) -> list[str]:
     )
 
 
-def ask(command: Sequence[str], doing: str) -> str:
+def ask(command: Sequence[str], doing: str, cwd: Path | None = None) -> str:
     """Return what *command* prints; ``CouldNotCheck``, with its own words, where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise CouldNotCheck(
             f"{command[0]} could not {doing}",

@@ -11,6 +11,7 @@ from pathlib import Path
 from nix_seed.clients.engines.base import Job
 from nix_seed.clients.engines.containers import ask, extra, run_container
 from nix_seed.clients.image_layout import Image
+from nix_seed.clients.layout import LAYOUT_FILE
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor, Index
 
@@ -39,9 +40,14 @@ class Podman:
         wanted = image.manifest.config.digest.hex
         known = subprocess.run([*command, "image", "exists", wanted], check=False)
         if known.returncode != 0:
+            doing = f"load {image.name}"
             with tempfile.TemporaryDirectory() as directory:
-                view = _alone(image, Path(directory))
-                ask([*command, "pull", "--quiet", f"oci:{view}"], f"load {image.name}")
+                view = Path(directory) / "nix-seed" / image.digest.hex
+                _write_view(image, view)
+                # Podman names the image by this path, so it must read like an image's name: hence
+                # a relative one. The user's own directories may have capitals, dots and blanks.
+                relative = str(view.relative_to(directory))
+                ask([*command, "pull", "--quiet", f"oci:{relative}"], doing, cwd=Path(directory))
         return wanted
 
     def run(self, prepared: str, image: Image, job: Job) -> int:  # noqa: ARG002 - of the interface
@@ -49,11 +55,11 @@ class Podman:
         return run_container("podman", prepared, job, ["--security-opt", "label=disable"])
 
 
-def _alone(image: Image, directory: Path) -> Path:
-    """Make a layout that holds only *image*, its blobs borrowed: no tag is needed to name it."""
+def _write_view(image: Image, directory: Path) -> None:
+    """Make *directory* a layout that holds only *image*, its blobs borrowed."""
+    directory.mkdir(parents=True)
     size = image.blob_path(image.digest).stat().st_size
     index = Index((Descriptor(media_types.MANIFEST, image.digest, size),))
     (directory / "index.json").write_bytes(index.dump())
-    (directory / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    (directory / "oci-layout").write_bytes(LAYOUT_FILE)
     (directory / "blobs").symlink_to((image.directory / "blobs").resolve())
-    return directory
