@@ -15,6 +15,7 @@ from nix_seed.clients.registry.credentials import Credential, Keyring
 from nix_seed.clients.registry.failures import Denied
 from nix_seed.clients.registry.patience import Patience
 from nix_seed.formats.oci import media_types
+from support.faults import fault_proxy
 from support.registries import PASSWORD, USER, Running, docker_registry
 from support.tokens import REFRESH_TOKEN, TokenServer, token_server
 
@@ -97,6 +98,19 @@ def test_a_token_is_not_used_past_the_time_it_was_given(
     time.sleep(1)
     assert ours.has_blob(stored.digest)
     assert len(tokens.asked) == 2
+
+
+def test_a_stream_is_not_sent_in_vain_with_an_expired_token(
+    place: tuple[Running, TokenServer], tokens: TokenServer
+) -> None:
+    tokens.told = 1
+    with fault_proxy(place[0].host) as proxy:
+        ours = Registry(proxy.host, keyring=US, patience=QUICK).repository("o/r")
+        ours.push_stream(lambda: [b"one"], media_types.LAYER)
+        time.sleep(1)
+        proxy.seen.clear()
+        ours.push_stream(lambda: [b"two"], media_types.LAYER)
+        assert [seen.method for seen in proxy.seen] == ["POST", "PATCH", "PUT"]
 
 
 def test_mounting_asks_for_both_repositories(

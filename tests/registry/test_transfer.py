@@ -19,7 +19,7 @@ from nix_seed.flows.index import build_index
 from nix_seed.flows.inspect import InspectedImage, InspectedIndex, inspect
 from nix_seed.flows.pull import pull
 from nix_seed.flows.push import push
-from nix_seed.flows.stores import Stores
+from nix_seed.flows.stores import Stores, find
 from nix_seed.flows.transfer import BlobDone, BlobProgress, TagMoved
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor, Index
@@ -311,6 +311,21 @@ def test_an_index_whose_children_are_missing(
     for work in (lambda: push(stores, broken, target), lambda: inspect(stores, broken)):
         with pytest.raises(CheckedFalse, match=f"names the image {missing.digest}, which "):
             work()
+
+
+def test_is_it_there(tmp_path: Path, stores: Stores, target: Reference, proxy: Proxy) -> None:
+    root = seed_image(tmp_path / "a", "demo")
+    on_disk = LayoutReference(str(tmp_path / "a"), "demo")
+    assert find(stores, through(proxy, target)) is None
+    assert find(stores, LayoutReference(str(tmp_path / "nowhere"), "demo")) is None
+    assert find(stores, on_disk.at("other")) is None
+    push(stores, on_disk, target)
+    proxy.seen.clear()
+    for reference in (through(proxy, target), on_disk):
+        found = find(stores, reference)
+        assert found is not None
+        assert found.digest == root.digest
+    assert [seen.method for seen in proxy.seen] == ["HEAD"]
 
 
 def test_inspect(tmp_path: Path, stores: Stores, target: Reference) -> None:

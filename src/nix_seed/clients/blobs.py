@@ -42,6 +42,10 @@ BlobSource = Callable[[Held], Iterator[bytes]]
 class ImageStore(Protocol):
     """Holds manifests, blobs and tags; ``str`` of it is its name for people."""
 
+    def head_manifest(self, name: str | Digest) -> Descriptor | None:
+        """Return what the store says *name* is, unverified; None if there is no such manifest."""
+        ...
+
     def get_manifest(self, name: str | Digest) -> Fetched | None:
         """Return the manifest with this tag or digest, verified; None if there is none."""
         ...
@@ -58,6 +62,10 @@ class ImageStore(Protocol):
 
     def open_blob(self, blob: Descriptor, held: Held | None = None) -> Iterator[bytes]:
         """Yield the blob after what is *held*; right if, and only if, the iterator ends."""
+        ...
+
+    def read_range_unverified(self, blob: Descriptor, start: int, length: int) -> bytes:
+        """Return part of a blob; the caller must have a proof of its own."""
         ...
 
     def take_blob(self, blob: Descriptor, source: BlobSource) -> bool:

@@ -50,6 +50,11 @@ class LayoutStore:
             hint=f"write {self}:TAG or {self}@sha256:…; it has {tags}",
         )
 
+    def head_manifest(self, name: str | Digest) -> Descriptor | None:
+        """Return the descriptor of the manifest with this tag or digest, None if there is none."""
+        fetched = self.get_manifest(name)
+        return None if fetched is None else fetched.descriptor
+
     def get_manifest(self, name: str | Digest) -> Fetched | None:
         """Return the manifest with this tag or digest, verified; None if there is none.
 

@@ -11,11 +11,12 @@ from nix_seed.clients.layout_store import LayoutStore
 from nix_seed.clients.registry.client import Registry
 from nix_seed.clients.registry.credentials import Keyring
 from nix_seed.clients.registry.patience import Patience
+from nix_seed.formats.oci.descriptor import Descriptor
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import InputError
 
-__all__ = ["AnyReference", "Stores", "fetch", "name_in"]
+__all__ = ["AnyReference", "Stores", "fetch", "find", "name_in"]
 
 AnyReference = Reference | LayoutReference
 
@@ -62,6 +63,17 @@ def name_in(store: ImageStore, reference: AnyReference) -> str | Digest:
     if isinstance(store, LayoutStore):
         return store.only_image().digest
     raise InputError(f"{reference} names no image", hint=f"add a tag: {reference}:latest")
+
+
+def find(stores: Stores, reference: AnyReference) -> Descriptor | None:
+    """Return what *reference* names if it exists: one HEAD request, nothing fetched or verified.
+
+    A layout that is not there holds nothing.
+    """
+    if isinstance(reference, LayoutReference) and not Path(reference.directory).exists():
+        return None
+    store = stores.open(reference)
+    return store.head_manifest(name_in(store, reference))
 
 
 def fetch(store: ImageStore, reference: AnyReference) -> Fetched:

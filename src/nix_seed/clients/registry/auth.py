@@ -55,6 +55,7 @@ class Challenge:
 class _Token:
     header: str = field(repr=False)
     until: float  # on the monotonic clock
+    challenge: Challenge
 
 
 class Authority:
@@ -83,13 +84,21 @@ class Authority:
         return "anonymous" if self._credential is None else str(self._credential)
 
     def header(self, scopes: tuple[Scope, ...]) -> str | None:
-        """Return the ``Authorization`` to send now; None before the first challenge."""
+        """Return the ``Authorization`` to send now; None before the first challenge.
+
+        A token whose time is over is replaced here: a stream sent with none would be sent in vain.
+        """
+        current, token = self._current(scopes), self._tokens.get(scopes)
+        if current is None and token is not None:
+            return self.answer([token.challenge], scopes, token.header)
+        return current
+
+    def _current(self, scopes: tuple[Scope, ...]) -> str | None:
         if self._basic is not None:
             return self._basic
         token = self._tokens.get(scopes)
-        if token is None or self._patience.monotonic() >= token.until:
-            return None
-        return token.header
+        alive = token is not None and self._patience.monotonic() < token.until
+        return token.header if token is not None and alive else None
 
     def answer(
         self, challenges: Iterable[Challenge], scopes: tuple[Scope, ...], refused: str | None
@@ -100,7 +109,7 @@ class Authority:
         threads that are challenged at once, one fetches the token and the others wait for it.
         """
         with self._lock:
-            current = self.header(scopes)
+            current = self._current(scopes)
             if current is not None and current != refused:
                 return current
             credential = self._load()
@@ -128,7 +137,7 @@ class Authority:
         self, challenge: Challenge, scopes: tuple[Scope, ...], credential: Credential | None
     ) -> _Token:
         if credential is not None and credential.bearer is not None:
-            return _Token(f"Bearer {credential.bearer}", float("inf"))
+            return _Token(f"Bearer {credential.bearer}", float("inf"), challenge)
         realm = challenge.parameters.get("realm", "")
         if urlsplit(realm).scheme not in {"http", "https"}:
             raise CouldNotCheck(f"{self._registry} asks for a token, but not from where")
@@ -140,7 +149,7 @@ class Authority:
             raise failure(doing, answer.status, answer.headers, body, needs, self.who)
         text, life = _read_token(answer.read(_TOKEN_LIMIT), self._registry)
         # A token that dies within the request is refreshed by its 401; this spares most of those.
-        return _Token(f"Bearer {text}", asked + life * 0.9)
+        return _Token(f"Bearer {text}", asked + life * 0.9, challenge)
 
     def _ask(
         self,

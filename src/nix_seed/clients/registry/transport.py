@@ -25,7 +25,7 @@ from nix_seed.ground.errors import CouldNotCheck, InputError
 __all__ = ["Answer", "NotTLS", "Transport", "is_loopback", "origin"]
 
 _CHUNK = 1 << 18
-_CONNECTIONS = 16
+_CONNECTIONS = 64
 _ERROR_BODY = 1 << 16
 _WORTH_READING = 1 << 14  # bytes; less than a new TLS connection costs
 
