@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.ground.errors import InputError
+
+HASH = "0123456789abcdfghijklmnpqrsvwxyz"
+NAMES = st.text(string.ascii_letters + string.digits + "+-._?=", min_size=1, max_size=211)
+
+
+@given(NAMES.filter(lambda name: name not in (".", "..")))
+def test_a_path_has_one_spelling(name: str) -> None:
+    text = f"/nix/store/{HASH}-{name}"
+    path = StorePath.parse(text)
+    assert str(path) == text
+    assert (path.hash_part, path.name) == (HASH, name)
+    assert path.package
+    assert StorePath.containing(text) == StorePath.containing(f"{text}/bin/x") == path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "/",
+        "/nix/store",
+        "/nix/store/",
+        f"/nix/store/{HASH}",
+        f"/nix/store/{HASH}-",
+        f"/nix/store/{HASH}-.",
+        f"/nix/store/{HASH}-..",
+        f"/nix/store/{HASH}-a/",
+        f"/nix/store/{HASH}-a/b",
+        f"/nix/store/{HASH}-a\n",
+        f"/nix/store/{HASH}-a b",
+        f"/nix/store/{HASH}-é",
+        f"/nix/store/{HASH}-{'a' * 212}",
+        f"/nix/store/{HASH[1:]}e-a",
+        f"/nix/store/{HASH.upper()}-a",
+        f"/nix/store/{HASH}0-a",
+        f"nix/store/{HASH}-a",
+        f"//nix/store/{HASH}-a",
+        f"/nix/store//{HASH}-a",
+        f"/nix/store/../store/{HASH}-a",
+        f"/gnu/store/{HASH}-a",
+        f" /nix/store/{HASH}-a",
+    ],
+)
+def test_nothing_else_is_a_path(text: str) -> None:
+    with pytest.raises(InputError, match="is not a path in /nix/store"):
+        StorePath.parse(text)
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused(text: str) -> None:
+    for read in (StorePath.parse, StorePath.containing):
+        try:
+            path = read(text)
+        except InputError:
+            continue
+        assert text.startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("openssl-3.0.13-dev", "openssl-dev"),
+        ("gcc-12.2.0-lib", "gcc-lib"),
+        ("gcc-wrapper-12.2.0", "gcc-wrapper"),
+        ("python3.11-requests-2.31.0", "python3.11-requests"),
+        ("perl5.36.0-URI-5.05", "perl5.36.0-URI"),
+        ("source", "source"),
+        ("nss-cacert-3.98", "nss-cacert"),
+        ("tzdata-2024a", "tzdata"),
+        ("linux-headers-6.1", "linux-headers"),
+        ("unzip-6.0.drv", "unzip"),
+        ("libstdc++6-12.2.0", "libstdc++6"),
+        ("2.39-master.patch", "2.39-master.patch"),
+        ("-1.0", "-1.0"),
+    ],
+)
+def test_a_package_is_its_name_without_the_version(name: str, package: str) -> None:
+    assert StorePath(f"{HASH}-{name}").package == package
