@@ -254,7 +254,7 @@ def test_an_image_without_a_shell_could_not_be_started(engine: Engine, tmp_path:
 def test_an_unknown_engine_lists_the_known(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'lxc' is not an engine") as caught:
         choose_engine("lxc", tmp_path)
-    assert caught.value.hint == "the engines: bwrap, podman, docker"
+    assert caught.value.hint == "The engines are bwrap, podman, docker."
 
 
 def test_an_engine_that_is_not_there_says_how_to_get_it(
