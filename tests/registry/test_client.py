@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from nix_seed.clients.registry.credentials import Credential, Keyring
 from nix_seed.clients.registry.failures import Denied, Unreachable
 from nix_seed.clients.registry.patience import Patience
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor, Manifest
+from nix_seed.formats.oci.descriptor import Descriptor, Index, Manifest
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
 from support.registries import PASSWORD, USER, Running, certificate, docker_registry
@@ -172,6 +173,47 @@ def test_referrers_without_the_api(repository: Repository) -> None:
     assert repository.referrers(subject.digest) == expected
     assert repository.referrers(subject.digest, "application/vnd.test.b") == (entries[0],)
     assert repository.list_tags() == (f"sha256-{subject.digest.hex}", "v1")
+
+
+def artifact(repository: Repository, subject: Descriptor, text: str) -> bytes:
+    for data in (b"{}", text.encode()):
+        repository.push_blob(blob(data), lambda data=data: [data])  # type: ignore[misc]
+    config = blob(b"{}", media_types.EMPTY)
+    return Manifest(config, (blob(text.encode()),), {}, "application/vnd.test", subject).dump()
+
+
+def test_referrers_attached_at_once_are_all_listed(repository: Repository) -> None:
+    body = push_image(repository, b"layer")
+    subject = repository.put_manifest(body, media_types.MANIFEST, "v1")
+    bodies = [artifact(repository, subject, f"number {number}") for number in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        entries = list(pool.map(repository.attach, bodies))
+    assert {item.digest for item in repository.referrers(subject.digest)} == {
+        entry.digest for entry in entries
+    }
+
+
+def test_a_list_of_referrers_that_others_overwrite_is_written_again(
+    running: Running, repository: Repository
+) -> None:
+    body = push_image(repository, b"layer")
+    subject = repository.put_manifest(body, media_types.MANIFEST, "v1")
+    empty, tag = Index(()).dump(), f"sha256-{subject.digest.hex}"
+    spoiled: list[Descriptor] = []
+
+    def overwrite(seconds: float) -> None:
+        # Another writer, that had read before us, writes while we wait.
+        if len(spoiled) < times:
+            spoiled.append(repository.put_manifest(empty, media_types.INDEX, tag))
+
+    patience = Patience(attempts=9, base=0.01, sleep=overwrite)
+    ours = Registry(running.host, keyring=US, patience=patience).repository(repository.path)
+    times = 2
+    entry = ours.attach(artifact(repository, subject, "first"))
+    assert [item.digest for item in repository.referrers(subject.digest)] == [entry.digest]
+    times = 100
+    with pytest.raises(CouldNotCheck, match="is being rewritten by others; the referrer sha256:"):
+        ours.attach(artifact(repository, subject, "second"))
 
 
 def test_wrong_password_is_denied_with_what_it_needs(running: Running) -> None:

@@ -255,8 +255,8 @@ class Repository:
         raise CouldNotCheck(f"{request.doing}: more than {_MOST_PAGES} pages")
 
     def wait(self, attempt: int) -> None:
-        """Let other writers finish; nothing before the second round."""
-        delay = self._session.patience.delay(attempt) if attempt else None
+        """Let other writers finish: what they had read before our write, they write by now."""
+        delay = self._session.patience.delay(attempt)
         if delay is not None:
             self._session.patience.sleep(delay)
 

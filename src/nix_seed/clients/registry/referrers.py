@@ -7,6 +7,7 @@ may be mirrored to one without the API.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["add_to_fallback", "fallback_tag", "list_referrers"]
 
 _ROUNDS = 5
+_ONE_WRITER = threading.Lock()
 
 
 def fallback_tag(subject: Digest) -> str:
@@ -65,23 +67,25 @@ def _typed(repository: Repository, item: Descriptor, artifact_type: str) -> Desc
 def add_to_fallback(repository: Repository, subject: Digest, referrer: Descriptor) -> None:
     """Put *referrer* on the list at the subject's fallback tag: read, merge, write, read again.
 
-    The protocol knows no compare-and-swap: another writer may overwrite what was just written,
-    which the last read shows, and it is written again.
+    The protocol knows no compare-and-swap: a writer elsewhere may overwrite what was just written,
+    which the last read shows, and it is written again. Writers in this process take turns.
     """
     tag = fallback_tag(subject)
-    for attempt in range(_ROUNDS):
-        present = _from_tag(repository, subject)
-        if any(item.digest == referrer.digest for item in present):
+    with _ONE_WRITER:
+        for attempt in range(_ROUNDS):
+            present = _from_tag(repository, subject)
+            if any(item.digest == referrer.digest for item in present):
+                return
+            merged = sorted((*present, referrer), key=lambda item: item.digest)
+            repository.put_manifest(Index(tuple(merged)).dump(), media_types.INDEX, tag)
+            repository.wait(attempt)
+        if any(item.digest == referrer.digest for item in _from_tag(repository, subject)):
             return
-        merged = sorted((*present, referrer), key=lambda item: item.digest)
-        repository.put_manifest(Index(tuple(merged)).dump(), media_types.INDEX, tag)
-        repository.wait(attempt)
-    if not any(item.digest == referrer.digest for item in _from_tag(repository, subject)):
-        raise CouldNotCheck(
-            f"{repository}:{tag} is being rewritten by others; the referrer "
-            f"{referrer.digest} is pushed, but not on that list",
-            hint="run the same command again",
-        )
+    raise CouldNotCheck(
+        f"{repository}:{tag} is being rewritten by others; the referrer {referrer.digest} is "
+        "pushed, but not on that list",
+        hint="run the same command again",
+    )
 
 
 def _from_tag(repository: Repository, subject: Digest) -> tuple[Descriptor, ...]:
