@@ -143,6 +143,7 @@ class Layout:
         Its tag then names no other.
         """
         with self._locked():
+            self._sweep()
             self._put(described, text)
             if REF_NAME in described.annotations:
                 self._list(described)
