@@ -12,13 +12,14 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from nix_seed.formats.nix.derivation import Derivation
-from nix_seed.formats.nix.registration import parse_registration
+from nix_seed.formats.nix.registration import format_registration, parse_registration
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.ground.errors import CouldNotCheck, InputError, NixFailed
 
@@ -59,6 +60,12 @@ class Nix:
     def root(self) -> Path:
         """Where the logical ``/nix/store`` is found on this machine's disk."""
         return self.store or Path("/")
+
+    def is_at_hand(self) -> bool:
+        """Whether there is a Nix to run."""
+        if self.bin_dir is not None:
+            return (self.bin_dir / "nix-store").exists()
+        return shutil.which("nix-store") is not None
 
     def version(self) -> str:
         """Return what Nix says of itself: ``nix (Nix) 2.8.0``."""
@@ -139,6 +146,13 @@ class Nix:
         """Make the paths of an open ``nix-store --export`` file valid here; return them."""
         text = self._run("nix-store", ["--import"], "importing store paths", stdin=export)
         return [StorePath.parse(line) for line in text.split()]
+
+    def register(self, infos: Iterable[PathInfo]) -> None:
+        """Call *infos* valid, which lie in the store with the NAR hashes they state."""
+        with tempfile.TemporaryFile() as records:
+            records.write(format_registration(infos).encode())
+            records.seek(0)
+            self._run("nix-store", ["--load-db"], "registering store paths", stdin=records)
 
     def run(self, program: str, arguments: Sequence[str], doing: str) -> str:
         """Run one of Nix's programs and return what it prints."""

@@ -13,7 +13,7 @@ from nix_seed.ground.errors import CheckedFalse
 from nix_seed.rules.frames import FrameWriter
 from nix_seed.rules.store_reader import DIRECTORY, FILE, Node, StoreReader
 
-__all__ = ["write_path"]
+__all__ = ["NarHasher", "write_path"]
 
 # Files up to this size are hashed together with their neighbours, to save calls.
 _SMALL: Final = 32 << 10
@@ -23,7 +23,7 @@ _CLOSE_ENTRY: Final = nar.CLOSE + nar.CLOSE
 _STORE: Final = STORE_DIR.removeprefix("/").encode() + b"/"
 
 
-class _NarHash:
+class NarHasher:
     """SHA-256 and size of a NAR that arrives in many small pieces and a few large ones."""
 
     def __init__(self) -> None:
@@ -33,6 +33,7 @@ class _NarHash:
         self.size = 0
 
     def add(self, piece: bytes) -> None:
+        """Append *piece*, to be hashed with its neighbours."""
         self._pieces.append(piece)
         self._waiting += len(piece)
         if self._waiting >= _BATCH:
@@ -45,6 +46,7 @@ class _NarHash:
         self.size += len(view)
 
     def hexdigest(self) -> str:
+        """Return the SHA-256 of all that was added, in hex."""
         self._flush()
         return self._sha256.hexdigest()
 
@@ -71,7 +73,7 @@ class _PathWriter:
         self._root = _STORE + path.base_name.encode()
         self._store = store
         self._out = out
-        self.nar = _NarHash()
+        self.nar = NarHasher()
 
     def write(self) -> None:
         add = self.nar.add
@@ -133,7 +135,7 @@ class _PathWriter:
             left -= count
 
 
-def _check(info: PathInfo, nar_hash: _NarHash) -> None:
+def _check(info: PathInfo, nar_hash: NarHasher) -> None:
     found = nar_hash.hexdigest()
     if nar_hash.size != info.nar_size:
         raise _changed(

@@ -1,0 +1,78 @@
+"""A seed in any store of images: its manifest, and its spec out of the last layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nix_seed.clients.blobs import Fetched
+from nix_seed.clients.hydrate_layer import BlobReader
+from nix_seed.clients.tar_pieces import TarPieces
+from nix_seed.clients.tar_reader import Kind, read_entries
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.descriptor import Manifest
+from nix_seed.ground.errors import CheckedFalse, InputError
+from nix_seed.rules.image import ANNOTATION_NAR_HASH
+from nix_seed.rules.spec import SPEC_PATH, Spec
+
+__all__ = ["RemoteSeed", "read_seed"]
+
+# 100,000 store paths make a spec of some 50 MB; the database beside it is of the same order.
+_LARGEST = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSeed:
+    """A verified manifest and the spec whose narHash it states. *fetched* is in bytes."""
+
+    name: str
+    manifest: Manifest
+    spec: Spec
+    fetched: int
+
+
+def read_seed(name: str, root: Fetched, source: BlobReader) -> RemoteSeed:
+    """Fetch the last layer of the image *root* and read its spec.
+
+    Raises ``InputError`` for an image that is not a seed, ``CheckedFalse`` for a spec that does
+    not have the narHash stated, or not one layer for each of the manifest's.
+    """
+    if root.descriptor.media_type != media_types.MANIFEST:
+        raise InputError(f"{name} is a {root.descriptor.media_type}, not an image")
+    manifest = Manifest.parse(root.body, name)
+    if not manifest.layers:
+        raise _not_a_seed(name)
+    layer, what = manifest.layers[-1], f"{name}, last layer"
+    text = None
+    with TarPieces(source.open_blob(layer), layer.media_type, _LARGEST, what, 1) as pieces:
+        for entry in read_entries(pieces, what):  # type: ignore[arg-type]
+            if entry.name == SPEC_PATH.encode() and entry.kind is Kind.FILE:
+                text = pieces.read(entry.size)
+        pieces.drain()
+        fetched = pieces.spent.fetched
+    if text is None:
+        raise _not_a_seed(name)
+    spec = Spec.parse(text, f"{SPEC_PATH} of {name}")
+    _check(spec, manifest, name)
+    return RemoteSeed(name, manifest, spec, fetched)
+
+
+def _check(spec: Spec, manifest: Manifest, name: str) -> None:
+    stated = manifest.annotations.get(ANNOTATION_NAR_HASH)
+    if stated != str(spec.nar_hash):
+        raise CheckedFalse(
+            f"{name}: the manifest states narHash {stated}, its spec has {spec.nar_hash}",
+            hint="the image is damaged or was altered: get it again",
+        )
+    if len(spec.layers) + 1 != len(manifest.layers):
+        raise CheckedFalse(
+            f"{name}: its spec lists {len(spec.layers) + 1} layers, its manifest"
+            f" {len(manifest.layers)}",
+            hint="the image is damaged or was altered: get it again",
+        )
+
+
+def _not_a_seed(name: str) -> InputError:
+    return InputError(
+        f"{name} is not a seed: its last layer holds no {SPEC_PATH}",
+        hint="name an image that nix-seed made",
+    )

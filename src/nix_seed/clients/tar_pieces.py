@@ -1,0 +1,282 @@
+"""A layer on its way: fetched by one thread, its frames decoded by others, in bounded memory.
+
+``TarPieces`` is the stream that ``read_entries`` reads. Whole layers are hashed as they arrive;
+their digest is proved when the stream ends, and not before.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import IO, Self, cast
+
+import zstandard
+
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.zstd_frame import FrameCutter
+from nix_seed.ground.errors import CheckedFalse, InputError
+
+__all__ = ["Spent", "TarPieces"]
+
+_LARGEST_FRAME = 64 << 20
+_PIECE = 4 << 20
+_WINDOW = 1 << 27
+_AHEAD = 4  # frames, beyond those being decoded
+
+
+@dataclass(slots=True)
+class Spent:
+    """Bytes fetched; seconds spent fetching, decoding and, by the reader, on what it read."""
+
+    fetched: int = 0
+    fetch: float = 0.0
+    decode: float = 0.0
+    unpack: float = 0.0
+
+
+class TarPieces:
+    """A context manager and binary stream; leaving it early stops its threads.
+
+    *chunks* is the compressed blob, or any of its frames; *limit* bounds the tar in bytes. Errors
+    of either thread are raised where the stream is read.
+    """
+
+    def __init__(
+        self, chunks: Iterator[bytes], media_type: str, limit: int, what: str, threads: int
+    ) -> None:
+        self.spent = Spent()
+        self._chunks = chunks
+        self._media_type = media_type
+        self._limit = limit
+        self._what = what
+        self._waiting: queue.Queue[Future[bytes] | None] = queue.Queue(threads + _AHEAD)
+        self._stopped = threading.Event()
+        self._pool = ThreadPoolExecutor(threads, "decode")
+        self._fetcher = threading.Thread(target=self._fetch, name="fetch", daemon=True)
+        self._piece = b""
+        self._at = self._before = 0
+        self._ended = False
+        self._waited = 0.0
+        self._begun = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        self._fetcher.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stopped.set()
+        while self._fetcher.is_alive():
+            try:
+                self._waiting.get(timeout=0.05)
+            except queue.Empty:
+                continue
+        self._pool.shutdown(cancel_futures=True)
+
+    def tell(self) -> int:
+        """The position in the tar."""
+        return self._before + self._at
+
+    def read(self, size: int) -> bytes:
+        """Return *size* bytes, fewer only at the end."""
+        end = self._at + size
+        if end <= len(self._piece):
+            data = self._piece[self._at : end]
+            self._at = end
+            return data
+        parts = []
+        while size and (view := self.take(size)):
+            parts.append(bytes(view))
+            size -= len(view)
+        return b"".join(parts)
+
+    def take(self, size: int) -> memoryview:
+        """Return what is at hand, up to *size* bytes without copying; empty only at the end."""
+        if self._at == len(self._piece) and not self._advance():
+            return memoryview(b"")
+        view = memoryview(self._piece)[self._at : self._at + size]
+        self._at += len(view)
+        return view
+
+    def drain(self) -> None:
+        """Read to the end of the blob, where its digest is checked."""
+        while not self._ended:
+            self._advance()
+
+    def _advance(self) -> bool:
+        while not self._ended:
+            self._before += len(self._piece)
+            self._piece, self._at = b"", 0
+            start = time.perf_counter()
+            future = self._waiting.get()
+            if future is None:
+                self._ended = True
+                self.spent.unpack = time.perf_counter() - self._begun - self._waited
+                return False
+            self._piece = future.result()
+            self._waited += time.perf_counter() - start
+            if self._before + len(self._piece) > self._limit:
+                raise CheckedFalse(
+                    f"{self._what} decompresses to more than {self._limit} bytes,"
+                    " more than its store paths can need",
+                    hint="the image was altered; nothing unverified was kept",
+                )
+            if self._piece:
+                return True
+        return False
+
+    def _fetch(self) -> None:
+        last: Future[bytes] | None = None
+        try:
+            for future in self._decoding(self._timed()):
+                self._put(future)
+                if self._stopped.is_set():
+                    return
+        except BaseException as error:
+            last = Future()
+            last.set_exception(error)
+            self._put(last)
+        finally:
+            self._put(None)
+
+    def _put(self, future: Future[bytes] | None) -> None:
+        while not self._stopped.is_set():
+            try:
+                return self._waiting.put(future, timeout=0.2)
+            except queue.Full:
+                continue
+        return None
+
+    def _timed(self) -> Iterator[bytes]:
+        spent, start = self.spent, time.perf_counter()
+        for chunk in self._chunks:
+            spent.fetch += time.perf_counter() - start
+            spent.fetched += len(chunk)
+            yield chunk
+            start = time.perf_counter()
+
+    def _decoding(self, chunks: Iterator[bytes]) -> Iterator[Future[bytes]]:
+        if self._media_type == media_types.LAYER_ZSTD:
+            yield from self._frames(chunks)
+            return
+        if self._media_type == media_types.LAYER_GZIP:
+            pieces = _inflated(chunks, self._what)
+        elif self._media_type == media_types.LAYER:
+            pieces = chunks
+        else:
+            raise InputError(
+                f"{self._what} has the media type {self._media_type!r}, which is not a layer",
+                hint="layers are tar, tar+gzip or tar+zstd (OCI image specification 1.1)",
+            )
+        yield from self._ready(pieces)
+
+    def _frames(self, chunks: Iterator[bytes]) -> Iterator[Future[bytes]]:
+        """Cut independent frames and have them decoded; decode others' endless ones as they come.
+
+        The first bytes of a frame say how large it is; where they do not, it is no frame of ours.
+        """
+        cutter = FrameCutter(_LARGEST_FRAME, self._what)
+        head = b""
+        for chunk in chunks:
+            head += chunk
+            if len(head) >= 18:
+                break
+        if not 0 <= _content_size(head) <= _LARGEST_FRAME:
+            yield from self._ready(_unframed(head, chunks, self._what))
+            return
+        for chunk in _after(head, chunks):
+            for frame in cutter.feed(chunk):
+                yield self._pool.submit(self._decode, frame)
+        cutter.finish()
+
+    def _ready(self, pieces: Iterator[bytes]) -> Iterator[Future[bytes]]:
+        start, blocked = time.perf_counter(), self.spent.fetch
+        for piece in pieces:
+            fetched = self.spent.fetch
+            self.spent.decode += time.perf_counter() - start - (fetched - blocked)
+            future: Future[bytes] = Future()
+            future.set_result(piece)
+            yield future
+            start, blocked = time.perf_counter(), fetched
+
+    def _decode(self, frame: bytes) -> bytes:
+        start = time.perf_counter()
+        if not 0 <= _content_size(frame) <= _LARGEST_FRAME:
+            raise CheckedFalse(f"{self._what} has a frame of unknown or excessive size")
+        try:
+            data = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompress(frame)
+        except zstandard.ZstdError as error:
+            raise CheckedFalse(f"{self._what} is not intact zstd: {error}") from error
+        self.spent.decode += time.perf_counter() - start
+        return data
+
+
+def _content_size(frame: bytes) -> int:
+    try:
+        return int(zstandard.frame_content_size(frame))
+    except zstandard.ZstdError:
+        return -1
+
+
+def _after(head: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    yield head
+    yield from chunks
+
+
+def _unframed(head: bytes, chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
+    """Decode zstd in pieces; no piece is larger than ``_PIECE``, whatever the stream claims."""
+    source = _Readable(_after(head, chunks))
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
+    try:
+        with decompressor.stream_reader(cast(IO[bytes], source), read_across_frames=True) as reader:
+            while piece := reader.read(_PIECE):
+                yield piece
+    except zstandard.ZstdError as error:
+        raise CheckedFalse(f"{what} is not intact zstd: {error}") from error
+    source.drain()
+
+
+class _Readable:
+    """Chunks as the file that ``stream_reader`` wants."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+
+    def read(self, size: int) -> bytes:
+        data = self._rest or next(self._chunks, b"")
+        self._rest = data[size:]
+        return data[:size]
+
+    def drain(self) -> None:
+        for _ in self._chunks:
+            pass
+
+
+def _inflated(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
+    inflate = zlib.decompressobj(wbits=31)
+    try:
+        for chunk in chunks:
+            data = chunk
+            while data:
+                if inflate.eof:
+                    inflate = zlib.decompressobj(wbits=31)
+                if piece := inflate.decompress(data, _PIECE):
+                    yield piece
+                data = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
+        while not inflate.eof and (piece := inflate.decompress(b"", _PIECE)):
+            yield piece
+    except zlib.error as error:
+        raise CheckedFalse(f"{what} is not intact gzip: {error}") from error
+    if not inflate.eof:
+        raise CheckedFalse(f"{what} is not intact gzip: it ends early")

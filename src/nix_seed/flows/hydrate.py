@@ -1,0 +1,303 @@
+"""From an image straight into a Nix store: fetched, decoded, verified and unpacked side by side.
+
+Nothing is registered before all of it is in place and proved, so at any moment the database tells
+the truth; what a killed run left in place is found right by its NAR hash, and not fetched again.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from nix_seed.clients.blobs import ImageStore
+from nix_seed.clients.files import explained
+from nix_seed.clients.hydrate_layer import LayerTask, Target
+from nix_seed.clients.hydrate_workers import Workers, cores, workers
+from nix_seed.clients.image_source import RemoteSeed, read_seed
+from nix_seed.clients.nix import Nix
+from nix_seed.clients.own_source import OwnSource
+from nix_seed.clients.safe_root import open_directory, remove
+from nix_seed.clients.store_database import locked_store, register_paths, valid_paths
+from nix_seed.clients.store_path_writer import PARTIAL
+from nix_seed.flows.evaluate import current_system, evaluate_flake
+from nix_seed.flows.events import OnEvent, Stage, ignore
+from nix_seed.flows.pull import choose_system
+from nix_seed.flows.stores import AnyReference, Stores, fetch
+from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CheckedFalse
+from nix_seed.rules.subset import (
+    FIRST_TIERS,
+    Selection,
+    closure_in,
+    needed_outputs,
+    paths_of_tiers,
+)
+
+__all__ = ["Hydrated", "LayerHydrated", "Seconds", "hydrate"]
+
+_LEAST_WORKERS = 4  # enough streams at once for a distant registry, however few the cores
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """*fetch*, *decode* and *unpack* (writing, hashing) summed over workers; the rest by clock."""
+
+    fetch: float = 0.0
+    decode: float = 0.0
+    unpack: float = 0.0
+    register: float = 0.0
+    total: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LayerHydrated:
+    """An event: of *layer*, so many *paths* are in place; *fetched* bytes, all or parts of it."""
+
+    layer: Digest
+    tier: str
+    paths: int
+    fetched: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hydrated:
+    """What the store gained: *added* paths; *skipped* ones were valid before.
+
+    *reused* of the added lay there already, left by an interrupted run. *nix* is a directory of
+    Nix's programs in the store, where the seed has one.
+    """
+
+    image: Digest
+    nar_hash: str
+    root: Path
+    added: tuple[StorePath, ...]
+    skipped: tuple[StorePath, ...]
+    reused: int
+    fetched: int
+    seconds: Seconds
+    nix: Path | None
+
+
+def hydrate(
+    stores: Stores,
+    reference: AnyReference,
+    root: Path = Path("/"),
+    *,
+    nix: Nix | None = None,
+    outputs: Sequence[str] = (),
+    system: str | None = None,
+    jobs: int | None = None,
+    case_hack: bool | None = None,
+    on_event: OnEvent = ignore,
+) -> Hydrated:
+    """Make the paths of the seed at *reference* valid in the store below *root*.
+
+    *outputs* (``.#checks``, ``.#packages.default``) take only what these need to be built. *jobs*
+    layers are worked on at once. *nix* registers where there is a database already, and evaluates;
+    the default is what is on PATH. Raises ``CheckedFalse`` where the image is not what its digests
+    and spec say; nothing is registered then.
+    """
+    start = time.perf_counter()
+    source = stores.open(reference)
+    chosen = choose_system(source, fetch(source, reference), system or current_system())
+    on_event(Stage("spec", f"reading what {reference} holds"))
+    seed = read_seed(str(reference), chosen, source)
+    run = _Run(stores, reference, seed, root, nix or _nix_for(root), jobs, case_hack, on_event)
+    with locked_store(root), explained(f"writing to {root / 'nix/store'}"):
+        if outputs:
+            run.add(paths_of_tiers(seed.spec, FIRST_TIERS))
+            run.add(_needed(seed, run.nix_at_hand(), outputs))
+        else:
+            run.add(frozenset(seed.spec.paths))
+    seconds = replace(run.seconds, total=time.perf_counter() - start)
+    return Hydrated(
+        image=chosen.descriptor.digest,
+        nar_hash=str(seed.spec.nar_hash),
+        root=root,
+        added=tuple(sorted(run.added)),
+        skipped=tuple(sorted(run.skipped)),
+        reused=run.reused,
+        fetched=run.fetched + seed.fetched,
+        seconds=seconds,
+        nix=run.seeds_nix(),
+    )
+
+
+def _nix_for(root: Path) -> Nix:
+    return Nix() if root == Path("/") else Nix(store=root.absolute())
+
+
+def _needed(seed: RemoteSeed, nix: Nix, outputs: Sequence[str]) -> frozenset[StorePath]:
+    """Return what of the seed the *outputs*, as ``FLAKE#OUTPUT``, are built from."""
+    spec = seed.spec
+    roots: set[StorePath] = set()
+    flakes: dict[str, list[Selection]] = {}
+    for text in outputs:
+        flake, _, name = text.partition("#")
+        flakes.setdefault(flake or ".", []).append(Selection.parse(name, spec.system))
+    for flake, selections in flakes.items():
+        evaluation = evaluate_flake(nix, flake, system=spec.system)
+        read = cache(nix.read_derivation)
+        own = OwnSource(evaluation.flake.source, nix.root)
+        wanted, plain = needed_outputs(evaluation.recipe.outline, selections, read, own)
+        roots |= plain
+        for path, names in wanted.items():
+            made = read(path).outputs
+            roots |= {made[name].path or path for name in names}
+    missing = sorted(path for path in roots if path not in spec.paths)
+    if missing:
+        shown = "\n".join(str(path) for path in missing[:20])
+        raise CheckedFalse(
+            f"{seed.name} lacks {len(missing)} of the things needed for {', '.join(outputs)}",
+            detail=shown,
+            hint="the seed is another commit's: build or name the one for this flake.lock",
+        )
+    return closure_in(spec.paths, roots)
+
+
+class _Run:
+    """One hydration: what it adds, and what that cost."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        reference: AnyReference,
+        seed: RemoteSeed,
+        root: Path,
+        nix: Nix,
+        jobs: int | None,
+        case_hack: bool | None,
+        on_event: OnEvent,
+    ) -> None:
+        self._open = _opener(stores, reference)
+        self._seed = seed
+        self._root = root
+        self._nix = nix
+        self._jobs = jobs or max(cores(), _LEAST_WORKERS)
+        self._case_hack = case_hack
+        self._on_event = on_event
+        self.seconds = Seconds()
+        self.fetched = self.reused = 0
+        self.added: set[StorePath] = set()
+        self.skipped: set[StorePath] = set()
+
+    def add(self, paths: Collection[StorePath]) -> None:
+        """Have *paths*, of the spec and closed, valid in the store."""
+        wanted = closure_in(self._seed.spec.paths, paths)
+        valid = valid_paths(self._root)
+        self.skipped |= (wanted & valid) - self.added
+        missing = wanted - valid
+        if missing:
+            self._unpack(missing)
+            self._register(missing)
+        self.added |= missing
+
+    def _unpack(self, missing: frozenset[StorePath]) -> None:
+        infos = self._seed.spec.paths
+        with _store(self._root) as (store, left):
+            hack = _case_hack(store) if self._case_hack is None else self._case_hack
+            target = Target(store, hack, threads=min(4, cores()))
+            with workers(self._open, target, self._jobs) as pool:
+                there = [infos[path] for path in sorted(missing) if path.base_name in left]
+                intact = pool.intact(there) if there else frozenset()
+                self.reused += len(intact)
+                tasks = _tasks(self._seed, missing - intact)
+                text = f"fetching {len(missing - intact)} store paths in {len(tasks)} layers"
+                self._on_event(Stage("layers", text, len(tasks)))
+                self._layers(pool, tasks)
+
+    def _layers(self, pool: Workers, tasks: Sequence[LayerTask]) -> None:
+        for task, spent in pool.layers(tasks):
+            self.fetched += spent.fetched
+            self.seconds = replace(
+                self.seconds,
+                fetch=self.seconds.fetch + spent.fetch,
+                decode=self.seconds.decode + spent.decode,
+                unpack=self.seconds.unpack + spent.unpack,
+            )
+            tier = task.layer.annotations.get("io.nix-seed.tier", "")
+            done = LayerHydrated(task.layer.digest, tier, len(task.wanted), spent.fetched)
+            self._on_event(done)
+
+    def _register(self, missing: Collection[StorePath]) -> None:
+        self._on_event(Stage("register", f"registering {len(missing)} store paths"))
+        start = time.perf_counter()
+        infos = [self._seed.spec.paths[path] for path in sorted(missing)]
+        register_paths(self._root, infos, self.nix_at_hand)
+        spent = time.perf_counter() - start
+        self.seconds = replace(self.seconds, register=self.seconds.register + spent)
+
+    def nix_at_hand(self) -> Nix:
+        """Return the Nix on PATH, or where there is none, the seed's own, if it can run here."""
+        if self._nix.is_at_hand():
+            return self._nix
+        own = self.seeds_nix()
+        if own is not None and self._root == Path("/"):
+            return replace(self._nix, bin_dir=own)
+        return self._nix
+
+    def seeds_nix(self) -> Path | None:
+        """Return the directory of Nix's programs, if the seed has them and they are in place."""
+        for path in sorted(self._seed.spec.paths):
+            programs = self._root / str(path).lstrip("/") / "bin"
+            if os.path.lexists(programs / "nix-store"):
+                return programs
+        return None
+
+
+def _opener(stores: Stores, reference: AnyReference) -> Callable[[], ImageStore]:
+    """Return what opens the image's store anew: connections are not shared between processes."""
+    return lambda: replace(stores, _registries={}).open(reference)
+
+
+@contextmanager
+def _store(root: Path) -> Iterator[tuple[int, frozenset[str]]]:
+    """Open the store directory, without what a killed run left unfinished; list what it holds."""
+    path = root / "nix/store"
+    fd = open_directory(path)
+    try:
+        _clean(fd)
+        yield fd, frozenset(os.listdir(fd))
+    finally:
+        _clean(fd)
+        os.close(fd)
+
+
+def _clean(store: int) -> None:
+    for name in os.listdir(store):
+        if os.fsencode(name).startswith(PARTIAL):
+            remove(name, store)
+
+
+def _case_hack(store: int) -> bool:
+    """Whether names that differ only in case need Nix's suffix: on macOS, and where they clash."""
+    if sys.platform == "darwin":
+        return True
+    probe, other = PARTIAL.decode() + "case", PARTIAL.decode() + "CASE"
+    os.mkdir(probe, dir_fd=store)
+    try:
+        os.stat(other, dir_fd=store)
+    except FileNotFoundError:
+        return False
+    finally:
+        os.rmdir(probe, dir_fd=store)
+    return True
+
+
+def _tasks(seed: RemoteSeed, wanted: frozenset[StorePath]) -> list[LayerTask]:
+    tasks = []
+    count = len(seed.manifest.layers)
+    for number, group in enumerate(seed.spec.layers):
+        here = wanted.intersection(group.paths)
+        if here:
+            paths = {path: seed.spec.paths[path] for path in group.paths}
+            what = f"{seed.name}, layer {number + 1} of {count}"
+            tasks.append(LayerTask(seed.manifest.layers[number], paths, here, what))
+    return tasks
