@@ -21,7 +21,7 @@ from nix_seed.formats.oci.descriptor import Descriptor, Manifest
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck
 from support.faults import Fault, Proxy, fault_proxy
-from support.registries import PASSWORD, USER, Running, docker_registry
+from support.registries import PASSWORD, USER, Running, certificate, docker_registry
 
 US = Keyring(given=Credential("the test", USER, PASSWORD))
 DATA = bytes(range(256)) * 8000
@@ -307,6 +307,21 @@ def test_redirects_that_are_not_followed(
     proxy.faults += [Fault("GET", BLOBS, None, status=302, headers=(("Location", target),))]
     with pytest.raises(CouldNotCheck, match=message):
         list(repository.open_blob(stored))
+
+
+def test_a_redirect_from_https_to_http_is_refused(running: Running, tmp_path: Path) -> None:
+    made = certificate(tmp_path)
+    with fault_proxy(running.host, tls=made) as proxy:
+        registry = Registry(proxy.host, keyring=US, ca_file=str(made.ca))
+        stored = registry.repository("test/tls").push_stream(lambda: [DATA], media_types.LAYER)
+        location = (("Location", f"http://{running.host}/v2/test/tls/blobs/{stored.digest}"),)
+        proxy.faults += [Fault("GET", BLOBS, None, status=307, headers=location)]
+        with pytest.raises(CouldNotCheck, match="leads from HTTPS to http, which is refused"):
+            list(registry.repository("test/tls").open_blob(stored))
+        proxy.forwarded_proto = False
+        with pytest.raises(CouldNotCheck, match="leads from HTTPS to http") as caught:
+            registry.repository("test/tls").push_stream(lambda: [DATA], media_types.LAYER)
+        assert "X-Forwarded-Proto" in (caught.value.hint or "")
 
 
 def test_redirects_in_a_circle_end(

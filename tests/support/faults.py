@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,8 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from support.registries import Certificate
 
 _HOP = {"connection", "transfer-encoding", "keep-alive"}
 
@@ -58,6 +61,7 @@ class Proxy:
     upstream: str
     faults: list[Fault] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
+    forwarded_proto: bool = True
     released: threading.Event = field(default_factory=threading.Event)
     _used: dict[int, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -84,9 +88,13 @@ class Proxy:
 
 
 @contextmanager
-def fault_proxy(upstream: str) -> Iterator[Proxy]:
+def fault_proxy(upstream: str, tls: Certificate | None = None) -> Iterator[Proxy]:
     """Run a proxy to *upstream* (``host:port``, plain HTTP) on a port of its own."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    if tls is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls.certificate, tls.key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     server.daemon_threads = True
     host: Any = server.server_address
     proxy = Proxy(f"127.0.0.1:{host[1]}", upstream)
@@ -121,7 +129,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle(self) -> None:
         # A TLS greeting is no HTTP request: end it as a plain server does.
-        if self.connection.recv(1, socket.MSG_PEEK) == b"\x16":
+        plain = not isinstance(self.connection, ssl.SSLSocket)
+        if plain and self.connection.recv(1, socket.MSG_PEEK) == b"\x16":
             self.connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
             return
         super().handle()
@@ -145,6 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
             headers.pop("range", None)
         for name in _HOP:
             headers.pop(name, None)
+        if isinstance(self.connection, ssl.SSLSocket) and proxy.forwarded_proto:
+            headers["x-forwarded-proto"] = "https"
         if body:
             headers["content-length"] = str(len(body))
         upstream = HTTPConnection(proxy.upstream, timeout=30)

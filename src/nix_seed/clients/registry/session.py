@@ -166,6 +166,7 @@ class Session:
         """Send to *url* and follow redirects; only the registry's own origin sees credentials."""
         home = origin(self.base())
         for _ in range(_MOST_REDIRECTS):
+            self._check_downgrade(url, request)
             headers = dict(request.headers)
             if authorization is not None and origin(url) == home:
                 headers["Authorization"] = authorization
@@ -175,17 +176,17 @@ class Session:
             if answer.status not in _REDIRECTS or target is None:
                 return answer
             answer.close()
-            url = self._next(url, target, request)
+            url = urljoin(url, target)
         raise CouldNotCheck(f"{request.doing}: more than {_MOST_REDIRECTS} redirects")
 
-    def _next(self, url: str, target: str, request: Request) -> str:
-        following = urljoin(url, target)
-        if urlsplit(url).scheme == "https" and urlsplit(following).scheme != "https":
+    def _check_downgrade(self, url: str, request: Request) -> None:
+        scheme = urlsplit(url).scheme
+        if scheme != "https" and self.base().startswith("https:"):
             raise CouldNotCheck(
-                f"{request.doing}: the registry redirects from HTTPS to "
-                f"{urlsplit(following).scheme or 'nowhere'}, which is refused"
+                f"{request.doing}: the registry leads from HTTPS to {scheme}, which is refused",
+                hint="behind a proxy, a registry must be told that it is reached by HTTPS "
+                "(X-Forwarded-Proto)",
             )
-        return following
 
     def _authority(self, request: Request) -> Authority:
         """Return who speaks for the request's first repository: credentials may differ by it."""
