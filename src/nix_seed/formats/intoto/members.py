@@ -1,0 +1,66 @@
+"""Members of foreign JSON objects, read strictly: types exact, one spelling for each value.
+
+Unknown members are passed over, as in-toto and DSSE ask of readers. A member that is a known one
+in another spelling (``payload_type``, ``PayloadType``) is refused, because lenient readers take it
+for the known one, and two readers must never see two documents in the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+from nix_seed.ground.errors import InputError
+
+__all__ = ["base64_member", "member", "object_of", "optional_member"]
+
+_NAMES = {
+    str: "a string",
+    int: "an integer",
+    bool: "true or false",
+    dict: "an object",
+    list: "an array",
+}
+
+
+def object_of(value: Any, where: str, *known: str) -> Mapping[str, Any]:
+    """Return *value* if it is an object that spells the members it has of *known* exactly so."""
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: an object is wanted, not {type(value).__name__}")
+    folded = {_fold(name): name for name in known}
+    for name in value:
+        right = folded.get(_fold(name))
+        if right is not None and right != name:
+            raise InputError(f"{where}: member {name!r} must be spelled {right!r}")
+    return value
+
+
+def member(value: Mapping[str, Any], name: str, kind: type, where: str) -> Any:
+    """Return a member that must be there, of exactly the type *kind*."""
+    found = value.get(name)
+    if type(found) is not kind:
+        raise InputError(f"{where}: {name} must be {_NAMES[kind]}")
+    return found
+
+
+def optional_member(value: Mapping[str, Any], name: str, kind: type, where: str) -> Any:
+    """Return a member of type *kind*, or None where it is absent or null."""
+    return None if value.get(name) is None else member(value, name, kind, where)
+
+
+def base64_member(value: Mapping[str, Any], name: str, where: str) -> bytes:
+    """Return the bytes of a member in standard base64: padded, with no stray bits."""
+    text: str = member(value, name, str, where)
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (ValueError, binascii.Error):
+        raw = b""
+    if base64.b64encode(raw).decode() != text:
+        raise InputError(f"{where}: {name} is not standard base64")
+    return raw
+
+
+def _fold(name: str) -> str:
+    return name.replace("_", "").replace("-", "").casefold()
