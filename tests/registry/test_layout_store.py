@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,6 +110,14 @@ def test_a_damaged_blob_is_checked_and_false(store: LayoutStore, tmp_path: Path)
     path.write_bytes(DATA[:-1] + b"!")
     with pytest.raises(CheckedFalse, match="does not have the digest or the size"):
         list(store.open_blob(BLOB))
+
+
+def test_ranges(store: LayoutStore, tmp_path: Path) -> None:
+    store.take_blob(BLOB, rest)
+    assert store.read_range_unverified(BLOB, 1000, 256) == DATA[1000:1256]
+    os.truncate(tmp_path / "layout/blobs/sha256" / BLOB.digest.hex, 100)
+    with pytest.raises(CheckedFalse, match=f"is shorter than the {len(DATA)} bytes"):
+        store.read_range_unverified(BLOB, 50, 100)
 
 
 def test_manifests_and_tags(store: LayoutStore) -> None:
