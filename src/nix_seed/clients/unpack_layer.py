@@ -11,7 +11,7 @@ from nix_seed.clients.safe_root import DirectoryWriter, open_directory, walk
 from nix_seed.clients.tar_reader import Entry, Kind, read_entries
 from nix_seed.ground.errors import CheckedFalse
 
-__all__ = ["Unpacked", "unpack_layer"]
+__all__ = ["Unpacked", "link", "unpack_layer"]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _WHITEOUT = b".wh."

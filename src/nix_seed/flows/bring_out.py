@@ -23,7 +23,7 @@ from nix_seed.flows.sandboxed import Inside
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.ground.errors import CheckedFalse, InputError
 
-__all__ = ["SCRIPT", "Brought", "Link", "bring_out", "store_problem"]
+__all__ = ["SCRIPT", "Brought", "Link", "bring_out", "offer_host_paths", "store_problem"]
 
 # $@ is the command. Before and after, the store's directory is listed: no Nix is needed for that.
 SCRIPT = rf"""

@@ -21,7 +21,7 @@ from nix_seed.rules.partition import Group
 from nix_seed.rules.recipe import Recipe, TierRoots, input_key
 from nix_seed.rules.spec import Spec
 
-__all__ = ["Base", "Plan", "Request", "evaluate_request", "plan_image", "read_base"]
+__all__ = ["Base", "Evaluated", "Plan", "Request", "evaluate_request", "plan_image", "read_base"]
 
 
 # Each tier's name and its roots, in order.

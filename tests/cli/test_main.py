@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import click
+import pytest
+
+from nix_seed.cli import main as module
+from nix_seed.cli.main import COMMANDS, cli, main
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
+from support.programs import need
+
+SLOW = {"rich", "urllib3", "zstandard", "deflate", "msgspec", "sqlite3", "rfc8785"}
+
+
+def nix_seed(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "nix_seed", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | env
+    )
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], int]:
+    """Give what runs a command of this body, in a table of its own, and returns the exit code."""
+
+    def run(body: Callable[[], Any]) -> int:
+        fake = ModuleType("fake_command")
+        fake.command = click.command("fake")(body)  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "fake_command", fake)
+        monkeypatch.setitem(COMMANDS, "fake", ("fake_command:command", "x"))
+        monkeypatch.setattr(sys, "argv", ["nix-seed", "fake"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        assert isinstance(code, int)
+        return code
+
+    return run
+
+
+def fails(error: BaseException) -> Callable[[], Any]:
+    def body() -> None:
+        raise error
+
+    return body
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CheckedFalse("m", hint="h"), 1),
+        (InputError("m", hint="h"), 2),
+        (CouldNotCheck("m", hint="h"), 3),
+        (NixFailed("m", hint="h", detail="d"), 4),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_error_has_its_code_and_its_words(
+    run: Any, capsys: pytest.CaptureFixture[str], error: Exception, code: int
+) -> None:
+    assert run(fails(error)) == code
+    said = capsys.readouterr()
+    detail = "  | d\n" if code == 4 else ""
+    assert (said.out, said.err) == ("", f"error: m\n{detail}hint: h\n")
+
+
+def test_a_fault_of_the_program_is_never_an_answer(
+    run: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NIX_SEED_DEBUG", raising=False)
+    assert run(fails(KeyError("spam"))) == 3
+    said = capsys.readouterr().err
+    assert said == (
+        "error: an unexpected KeyError: 'spam'\n"
+        "this is a fault of nix-seed; set NIX_SEED_DEBUG=1 for the details to report\n"
+    )
+    monkeypatch.setenv("NIX_SEED_DEBUG", "1")
+    assert run(fails(KeyError("spam"))) == 3
+    said = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in said
+    assert "raise error" in said
+    assert said.endswith("KeyError: 'spam'\n")
+
+
+def test_an_interrupted_run_says_what_is_kept(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(fails(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err.strip().startswith("interrupted; finished layers are kept")
+
+
+def test_a_command_ends_with_0_or_with_its_own_code(run: Any) -> None:
+    assert run(lambda: None) == 0
+    assert run(lambda: click.get_current_context().exit(77)) == 77
+    assert run(lambda: "text") == 0
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_gone_is_no_answer(unbuffered: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "nix_seed", "--help"]
+    done = subprocess.run(
+        command,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        check=False,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_pipe_broken_inside_a_command_is_no_answer() -> None:
+    code = (
+        "import sys, click, types\n"
+        "from nix_seed.cli import main as m\n"
+        "fake = types.ModuleType('fake')\n"
+        "@click.command()\n"
+        "def command(): raise BrokenPipeError(32, 'gone')\n"
+        "fake.command = command\n"
+        "sys.modules['fake'] = fake\n"
+        "m.COMMANDS['fake'] = ('fake:command', '')\n"
+        "sys.argv = ['nix-seed', 'fake']\n"
+        "m.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["bild"], "There is no command 'bild'. Did you mean build?"),
+        (["xyzzy"], "There is no command 'xyzzy'."),
+        (["--nonsense"], "No such option"),
+        (["build", "--kind", "both"], "'both' is not one of 'seed', 'run'"),
+        (["run"], "Missing argument"),
+    ],
+)
+def test_wrong_arguments_are_wrong_input(arguments: list[str], words: str) -> None:
+    done = nix_seed(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+
+
+def test_help_lists_every_command_and_the_exit_codes() -> None:
+    done = nix_seed("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for name, (_, line) in COMMANDS.items():
+        assert f"  {name} " in done.stdout
+        assert line in done.stdout
+    assert "1 checked and false" in done.stdout
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_command_of_the_table_is_there(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert command.name == name
+    assert COMMANDS[name][1] == command.get_short_help_str(200)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=" ".join
+)
+def test_help_imports_nothing_slow(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        f"sys.argv = ['nix-seed', *{arguments!r}]\n"
+        "from nix_seed.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as e: assert e.code == 0\n"
+        "print('LOADED', *{name.partition('.')[0] for name in sys.modules})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split()[1:])
+    assert "click" in loaded
+    assert not loaded & SLOW
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands(shell: str) -> None:
+    if shell == "bash":
+        need("bash")
+    done = nix_seed("completion", shell)
+    assert done.returncode == 0, done.stderr
+    assert "_NIX_SEED_COMPLETE" in done.stdout
+
+
+def test_bash_is_told_the_commands() -> None:
+    asked = {"_NIX_SEED_COMPLETE": "bash_complete", "COMP_WORDS": "nix-seed pl", "COMP_CWORD": "1"}
+    done = nix_seed(**asked)
+    assert done.stdout.strip() == "plain,plan"
+    assert nix_seed(**asked | {"COMP_WORDS": "nix-seed plan --ki", "COMP_CWORD": "2"}).stdout == (
+        "plain,--kind\n"
+    )
+
+
+def test_the_module_is_the_command() -> None:
+    assert nix_seed("--version").stdout.startswith("nix-seed, version ")
+    assert module.__all__ == ["main"]
