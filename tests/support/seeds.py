@@ -103,16 +103,35 @@ def remove_tree(root: Path) -> None:
     shutil.rmtree(root, ignore_errors=True)
 
 
-def write_project(directory: Path, base: Path, outputs: str, **files: str) -> Path:
+def product_flake(directory: Path) -> Path:
+    """Copy what of the product a flake takes as an input: its flake and the Nix half."""
+    root = Path(__file__).resolve().parents[2]
+    code = directory / "src" / "nix_seed" / "nix"
+    shutil.copytree(root / "src" / "nix_seed" / "nix", code)
+    for name in ("flake.nix", "pyproject.toml"):
+        shutil.copy(root / name, directory / name)
+    return directory
+
+
+def write_project(
+    directory: Path,
+    base: Path,
+    outputs: str,
+    files: Mapping[str, str] | None = None,
+    *,
+    product: Path | None = None,
+) -> Path:
     """Write, lock and commit a flake on the package set *base*.
 
-    *outputs* is the body of its outputs, in the scope of ``self``, ``pkgs`` and ``system``; *files*
-    are further ones, ``__`` for ``.`` in their names.
+    *outputs* is the body of its outputs, in the scope of ``self``, ``pkgs``, ``system`` and, with
+    the *product* as an input, ``seeds``, its ``lib``.
     """
-    directory.mkdir(parents=True)
-    for name, text in files.items():
-        (directory / name.replace("__", ".")).write_text(text)
-    (directory / "flake.nix").write_text(flake_text(base, outputs))
+    for name, text in (
+        {"flake.nix": _flake_text(base, outputs, product)} | dict(files or {})
+    ).items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     subprocess.run(["git", "init", "-q", "-b", "main", str(directory)], check=True)
     subprocess.run(["git", "-C", str(directory), "add", "-A"], check=True)
     nix("flake", "lock", cwd=directory)
@@ -120,15 +139,17 @@ def write_project(directory: Path, base: Path, outputs: str, **files: str) -> Pa
     return directory
 
 
-def flake_text(base: Path, outputs: str) -> str:
+def _flake_text(base: Path, outputs: str, product: Path | None) -> str:
     """Return a flake of one system whose outputs are *outputs*."""
+    seeds = f"""
+  inputs.nix-seed = {{ url = "path:{product}"; inputs.nixpkgs.follows = "nixpkgs"; }};"""
     return f"""{{
-  inputs.nixpkgs.url = "path:{base}";
-  outputs = {{ self, nixpkgs }}:
+  inputs.nixpkgs.url = "path:{base}";{seeds if product else ""}
+  outputs = {{ self, nixpkgs, ... }}@inputs:
     let
       system = "x86_64-linux";
       pkgs = nixpkgs.legacyPackages.${{system}};
-      inherit (import {SOURCE}) mkSeed mkRun;
+      seeds = inputs.nix-seed.lib;
     in
     {{
 {outputs}
@@ -137,21 +158,13 @@ def flake_text(base: Path, outputs: str) -> str:
 """
 
 
-SOURCE = "./nix-seed"
-
-
-def rewrite(project: Path, old: str, new: str) -> None:
-    """Replace text that stands exactly once in the project's flake."""
-    flake = project / "flake.nix"
-    text = flake.read_text()
+def edit(project: Path, file: str, old: str, new: str) -> Path:
+    """Replace text that stands exactly once in a file of the project, and commit that."""
+    path = project / file
+    text = path.read_text()
     assert text.count(old) == 1, (old, text)
-    flake.write_text(text.replace(old, new))
-
-
-def with_recipes(project: Path) -> Path:
-    """Give a project the Nix half of the product, as the input ``nix-seed`` would."""
-    shutil.copytree(Path(__file__).resolve().parents[2] / "src/nix_seed/nix", project / "nix-seed")
-    subprocess.run(["git", "-C", str(project), "add", "-A"], check=True)
+    path.write_text(text.replace(old, new))
+    commit(project, f"Change {file}")
     return project
 
 

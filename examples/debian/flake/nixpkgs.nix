@@ -52,7 +52,22 @@ in
   gnumake = d.make;
   patchelf = d.patchelf;
   binutils = d.binutils;
-  glibc = d.libc6;
+  # The other systems' files are x86_64's: the loader is there under that name alone.
+  glibc =
+    if system != "aarch64-linux" then
+      d.libc6
+    else
+      tools.join {
+        pname = "libc6-aarch64";
+        inherit (d.libc6) version meta;
+        paths = [
+          d.libc6
+          (tools.runCommand "loader" { } ''
+            mkdir -p $out/lib
+            cp ${d.libc6}/lib/ld-linux-x86-64.so.2 $out/lib/ld-linux-aarch64.so.1
+          '')
+        ];
+      };
   inherit (wrapped)
     busybox
     cacert

@@ -13,7 +13,6 @@ __all__ = ["STORE_DIR", "PathInfo", "StorePath"]
 
 STORE_DIR = "/nix/store"
 _BASE_NAME = re.compile(r"([0-9abcdfghijklmnpqrsvwxyz]{32})-([0-9a-zA-Z+\-._?=]{1,211})\Z")
-_VERSION = re.compile(r"-[0-9][^-]*")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -51,8 +50,15 @@ class StorePath:
 
     @property
     def package(self) -> str:
-        """The name without its version, the same over updates: ``gcc-lib``."""
-        return _VERSION.sub("", self.name, count=1) or self.name
+        """The name without its version, the same over updates: ``gcc-lib``.
+
+        From the first part on that begins with a digit, what holds a digit is of the version:
+        ``glibc-2.39-52-bin`` is ``glibc-bin``, ``zstd-1.5.0-rc1`` is ``zstd``.
+        """
+        parts = self.name.split("-")
+        first = next((n for n, part in enumerate(parts) if n and part[:1].isdigit()), len(parts))
+        rest = [part for part in parts[first:] if not any(map(str.isdigit, part))]
+        return "-".join([*parts[:first], *rest]) or self.name
 
 
 @dataclass(frozen=True, slots=True)
