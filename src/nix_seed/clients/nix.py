@@ -255,15 +255,16 @@ def _hint(detail: str) -> str | None:
     return None
 
 
+_NO_FLAKE = (
+    "name a directory that holds a flake.nix, or a flake such as github:owner/repo;"
+    " `nix flake init` makes one"
+)
+
 _HINTS = {
-    "does not contain a 'flake.nix'": (
-        "name a directory that holds a flake.nix, or a flake such as github:owner/repo;"
-        " `nix flake init` makes one"
-    ),
-    "could not find a flake.nix": (
-        "name a directory that holds a flake.nix, or a flake such as github:owner/repo;"
-        " `nix flake init` makes one"
-    ),
+    "does not contain a 'flake.nix'": _NO_FLAKE,
+    "could not find a flake.nix": _NO_FLAKE,
+    "/flake.nix': No such file": _NO_FLAKE,
+    "/flake.nix' does not exist": _NO_FLAKE,
     "cannot be evaluated in pure": "lock the flake's inputs first: nix flake lock",
     "unlocked": "lock the flake's inputs first: nix flake lock",
     "requires lock file changes": "lock the flake's inputs first: nix flake lock",

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nix_seed.clients.nix import Nix
+from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.ground.digests import NarHash
+from nix_seed.ground.errors import CouldNotCheck, InputError, NixFailed
+from support.distribution import nix_env
+from support.programs import need, run
+from support.specs import store_path
+
+FLAKE = '{ outputs = { self }: { answer = 42; broken = throw "spam and eggs"; }; }'
+
+
+@pytest.fixture
+def nix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nix:
+    """A Nix with a store of its own."""
+    for program in ("nix", "nix-store"):
+        need(program)
+    for name in ("NIX_CONFIG", "NIX_USER_CONF_FILES"):
+        monkeypatch.setenv(name, nix_env()[name])
+    return Nix(store=tmp_path / "root")
+
+
+@pytest.fixture
+def flake(tmp_path: Path) -> str:
+    directory = tmp_path / "flake"
+    directory.mkdir()
+    (directory / "flake.nix").write_text(FLAKE)
+    return f"path:{directory}"
+
+
+def add(nix: Nix, file: Path) -> StorePath:
+    return StorePath.parse(nix.run("nix-store", ["--add", str(file)], "adding").strip())
+
+
+def test_nix_says_who_it_is(nix: Nix) -> None:
+    assert nix.version().startswith("nix (")
+
+
+def test_a_flake_is_named_purely(nix: Nix, flake: str) -> None:
+    metadata = nix.metadata(flake)
+    assert metadata.source.name == "source"
+    assert metadata.revision is None
+    assert (nix.root / str(metadata.source).lstrip("/") / "flake.nix").read_text() == FLAKE
+    assert metadata.url.startswith(f"path:{metadata.source}?narHash=sha256-")
+    assert nix.evaluate(f'(builtins.getFlake "{metadata.url}").answer', "asking") == 42
+
+
+def test_nix_fails_in_its_own_words(nix: Nix, flake: str) -> None:
+    url = nix.metadata(flake).url
+    with pytest.raises(NixFailed, match="asking: nix failed") as caught:
+        nix.evaluate(f'(builtins.getFlake "{url}").broken', "asking")
+    assert "spam and eggs" in (caught.value.detail or "")
+    assert caught.value.exit_code == 4
+
+
+def test_no_flake_is_told_with_what_to_do(nix: Nix, tmp_path: Path) -> None:
+    with pytest.raises(NixFailed, match="reading the flake path:") as caught:
+        nix.metadata(f"path:{tmp_path}")
+    assert "flake.nix" in (caught.value.detail or "")
+    assert "name a directory that holds a flake.nix" in (caught.value.hint or "")
+
+
+def test_a_flake_named_like_an_option_is_no_option(nix: Nix) -> None:
+    with pytest.raises(NixFailed):
+        nix.metadata("--help")
+
+
+def test_a_closure_is_listed_with_hashes(nix: Nix, tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("one")
+    expression = 'builtins.toFile "two" "to ${builtins.toFile "one" "one"}"'
+    top = StorePath.parse(nix.evaluate(expression, "adding"))
+    closure = nix.closure([top])
+    (one,) = closure[top].references
+    assert one.name == "one"
+    assert list(closure) == sorted([one, top])
+    assert closure[one].nar_hash == NarHash.parse(nix.hash_path(tmp_path / "one"))
+    assert nix.path_infos([one]) == [closure[one]]
+    assert nix.closure([]) == {}
+
+
+def test_a_path_that_is_not_valid_is_nixs_to_refuse(nix: Nix) -> None:
+    with pytest.raises(NixFailed, match="listing the closure: nix-store failed") as caught:
+        nix.closure([store_path("gone")])
+    assert "is not valid" in (caught.value.detail or "")
+
+
+def test_derivations_are_read_from_this_store(nix: Nix) -> None:
+    expression = (
+        '(derivation { name = "x"; system = "x86_64-linux"; builder = "/bin/sh"; }).drvPath'
+    )
+    path = StorePath.parse(nix.evaluate(expression, "making a derivation"))
+    derivation = nix.read_derivation(path)
+    assert (derivation.builder, derivation.env["name"]) == ("/bin/sh", "x")
+    assert not Path(str(path)).exists()  # it is not in the machine's store
+    with pytest.raises(
+        CouldNotCheck, match=r"cannot read the derivation .*: No such file"
+    ) as caught:
+        nix.read_derivation(store_path("gone.drv"))
+    assert "run the command again" in (caught.value.hint or "")
+
+
+def test_a_root_keeps_a_path(nix: Nix, tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("kept")
+    path = add(nix, tmp_path / "kept")
+    nix.realise({}, [path])
+    nix.add_root(tmp_path / "link", path)
+    assert (tmp_path / "link").readlink().name == path.base_name
+
+
+def test_exported_paths_are_imported(nix: Nix, tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("one")
+    path = add(nix, tmp_path / "one")
+    at = ("--store", str(nix.store))
+    (tmp_path / "export").write_bytes(run("nix-store", *at, "--export", str(path), env=nix_env()))
+    other = Nix(store=tmp_path / "other")
+    with (tmp_path / "export").open("rb") as export:
+        assert other.import_paths(export) == [path]
+    assert other.path_infos([path]) == nix.path_infos([path])
+
+
+def test_a_missing_nix_is_told_with_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="nix is not installed, or not on PATH") as caught:
+        Nix().version()
+    assert "apt-get install nix-bin" in (caught.value.hint or "")
+    with pytest.raises(CouldNotCheck, match=r"cannot start .*/nix: No such file"):
+        Nix(bin_dir=tmp_path).version()
+
+
+def test_what_is_not_json_is_nixs_failure(tmp_path: Path) -> None:
+    program = tmp_path / "nix"
+    program.write_text("#!/bin/sh\necho '{'\n")
+    program.chmod(0o755)
+    with pytest.raises(NixFailed, match="asking: Nix printed something that is not JSON"):
+        Nix(bin_dir=tmp_path).evaluate("1", "asking")
+
+
+def test_settings_and_language_reach_nix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "nix"
+    program.write_text('#!/bin/sh\nprintf \'["%s","%s"]\' "$LC_ALL" "$*"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    nix = Nix(store=tmp_path / "r", bin_dir=tmp_path, settings={"sandbox": "false"})
+    language, arguments = json.loads(json.dumps(nix.evaluate("1", "asking")))
+    assert language == "C.UTF-8"
+    assert f"--store {tmp_path / 'r'}" in arguments
+    assert "--option sandbox false" in arguments
+    assert "--extra-experimental-features nix-command flakes" in arguments
