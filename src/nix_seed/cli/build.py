@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.options import (
-    cache_directory,
-    image_options,
-    json_option,
-    read_base_option,
-    request_of,
-)
+from nix_seed.cli.build_steps import assemble, base_of, prove, push
+from nix_seed.cli.options import cache_directory, image_options, json_option, request_of
+from nix_seed.cli.registry_options import registry_options
 
 if TYPE_CHECKING:
-    from nix_seed.clients.nix import Nix
-    from nix_seed.flows.build import Built, Destination
-    from nix_seed.flows.prove import Proof
+    from nix_seed.flows.build import Destination
 
 __all__ = ["command"]
 
 
-@click.command("build", short_help="Turn a flake into an image.")
+@click.command("build", short_help="Turn a flake into an image to build in, or to ship.")
 @image_options
 @click.option(
     "-o",
@@ -54,6 +47,9 @@ __all__ = ["command"]
     default=None,
     help="Plan every output inside the seed, with no network [on in CI].",
 )
+@click.option("--push", metavar="REF", help="Write the image straight into a registry.")
+@click.option("--no-lock", is_flag=True, help="Do not take the flake's seed.lock for the base.")
+@registry_options
 @json_option
 def command(as_json: bool, **options: Any) -> None:
     """Turn a flake into an image: a seed to build in, or a run image to ship.
@@ -64,28 +60,24 @@ def command(as_json: bool, **options: Any) -> None:
     from nix_seed.cli.build_report import build_json, print_build
     from nix_seed.cli.progress import progress
     from nix_seed.clients.layer_cache import LayerCache
-    from nix_seed.flows.build import assemble_image, check_destination, store_image
+    from nix_seed.flows.build import check_destination, store_image
     from nix_seed.flows.plan import evaluate_request, plan_image
 
+    if options["push"] is not None:
+        push(as_json, options)
+        return
     nix, request = request_of(options)
-    base = read_base_option(options["base"])
     cache = LayerCache(cache_directory())
     with progress(quiet=as_json) as show:
         evaluated = evaluate_request(nix, request, show)
-        outline = evaluated.evaluation.recipe.outline
-        destination = _destination(options, outline.name, evaluated.input_key)
+        name = evaluated.evaluation.recipe.outline.name
+        destination = _destination(options, name, evaluated.input_key)
         check_destination(destination)
+        base = base_of(options, nix, evaluated)
         plan = plan_image(nix, request, base, show, evaluated)
-        built = assemble_image(
-            nix,
-            plan,
-            cache,
-            threads=options["threads"],
-            reuse=not options["no_reuse"],
-            on_event=show,
-        )
+        built = assemble(nix, plan, cache, options, show)
         reference = store_image(built, cache, destination, show)
-        proof = _prove(nix, built, destination, options["prove"], show)
+        proof = prove(nix, built, destination, options["prove"], show)
     if as_json:
         build_json(built, reference, proof)
     else:
@@ -104,15 +96,3 @@ def _destination(options: dict[str, Any], name: str, key: str) -> Destination:
         suffix = options["format_"].removesuffix("-archive")
         return Destination(options["format_"], Path(f"{name}.{suffix}.tar"), options["tag"] or name)
     return Destination("oci", cache_directory() / "images", options["tag"] or key)
-
-
-def _prove(
-    nix: Nix, built: Built, destination: Destination, wanted: bool | None, show: Any
-) -> Proof | None:
-    """Prove a seed complete if asked to, or, unasked, in CI."""
-    in_ci = os.environ.get("CI", "") not in ("", "0", "false")
-    if not (in_ci if wanted is None else wanted) or built.plan.spec.kind != "seed":
-        return None
-    from nix_seed.flows.prove import prove_built
-
-    return prove_built(nix, built, destination, cache_directory(), show)

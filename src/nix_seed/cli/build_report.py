@@ -12,15 +12,22 @@ import click
 from nix_seed.cli.report import human_size, plural
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from nix_seed.clients.blobs import Fetched
     from nix_seed.flows.build import Built, BuiltLayer
+    from nix_seed.flows.plan import Evaluated
     from nix_seed.flows.prove import Proof
+    from nix_seed.flows.publish_image import Pushed
+    from nix_seed.formats.oci.reference import Reference
 
-__all__ = ["build_json", "print_build"]
+__all__ = ["build_json", "print_build", "print_pushed", "print_there", "pushed_json"]
 
 
-def build_json(built: Built, reference: str, proof: Proof | None) -> None:
-    """Print the image as one JSON object (sizes in bytes)."""
+def build_json(built: Built, reference: str, proof: Proof | None, **more: Any) -> None:
+    """Print the image as one JSON object (sizes in bytes), with *more* members."""
     value: dict[str, Any] = {
+        "built": True,
         "digest": str(built.digest),
         "narHash": str(built.plan.spec.nar_hash),
         "inputKey": built.plan.input_key,
@@ -33,7 +40,7 @@ def build_json(built: Built, reference: str, proof: Proof | None) -> None:
     }
     if proof is not None:
         value["proof"] = proof.to_json()
-    click.echo(json.dumps(value, indent=2))
+    click.echo(json.dumps(value | more, indent=2))
 
 
 def _layer_json(layer: BuiltLayer) -> dict[str, Any]:
@@ -53,6 +60,21 @@ def print_build(built: Built, reference: str, proof: Proof | None, *, cached: bo
     *cached*: it lies in the cache, where ``nix-seed run`` looks for it by itself.
     """
     from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(_table(built))
+    spec = built.plan.spec
+    console.print("\n" + "\n".join(_names(built, reference)), markup=False)
+    for line in _proof_lines(proof):
+        console.print(line, markup=False)
+    if spec.kind == "seed" and reference.startswith("oci:"):
+        named = "" if cached else f"--image {reference} "
+        console.print(f"\nbuild in it:  nix-seed run {named}-- nix build", markup=False)
+    elif reference.startswith("oci:"):
+        console.print(f"\nstart it:  podman run --rm {reference}", markup=False)
+
+
+def _table(built: Built) -> Table:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -63,21 +85,16 @@ def print_build(built: Built, reference: str, proof: Proof | None, *, cached: bo
         table.add_row(tier, *_cells(list(layers)))
     table.add_section()
     table.add_row("together", *_cells(built.layers), style="bold")
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(table)
-    spec = built.plan.spec
-    console.print(f"\nimage      {reference}", markup=False)
-    console.print(f"digest     {built.digest}", markup=False)
-    console.print(f"narHash    {spec.nar_hash}", markup=False)
-    console.print(f"input key  {built.plan.input_key}", markup=False)
-    for line in _proof_lines(proof):
-        console.print(line, markup=False)
-    if spec.kind == "seed" and reference.startswith("oci:"):
-        console.print(
-            f"\nbuild in it:  nix-seed run --image {reference} -- nix build", markup=False
-        )
-    elif reference.startswith("oci:"):
-        console.print(f"\nstart it:  podman run --rm {reference}", markup=False)
+    return table
+
+
+def _names(built: Built, reference: str) -> list[str]:
+    return [
+        f"image      {reference}",
+        f"digest     {built.digest}",
+        f"narHash    {built.plan.spec.nar_hash}",
+        f"input key  {built.plan.input_key}",
+    ]
 
 
 def _cells(layers: Iterable[BuiltLayer]) -> list[str]:
@@ -101,3 +118,59 @@ def _proof_lines(proof: Proof | None) -> Iterable[str]:
     yield "proved     INCOMPLETE: these would have to be fetched:"
     yield from (f"  {missing}" for missing in proof.missing)
     yield "add them with mkSeed { contents.packages = [ … ]; }"
+
+
+def pushed_json(pushed: Pushed, proof: Proof | None) -> None:
+    """Print an image in a registry as one JSON object."""
+    build_json(pushed.built, pushed.reference, proof, tags=list(pushed.tags), sent=pushed.sent)
+
+
+def print_pushed(pushed: Pushed, proof: Proof | None) -> None:
+    """Print an image in a registry: its tiers, names and tags, and what had to be sent."""
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(_table(pushed.built))
+    lines = [
+        "",
+        *_names(pushed.built, pushed.reference),
+        *(f"tag        {tag}" for tag in pushed.tags),
+        f"sent       {human_size(pushed.sent)}",
+        *_proof_lines(proof),
+    ]
+    console.print("\n".join(lines), markup=False)
+
+
+def print_there(
+    fetched: Fetched, evaluated: Evaluated, target: Reference, *, as_json: bool
+) -> None:
+    """Say that the registry has the image of this recipe already: nothing was built."""
+    from nix_seed.formats.oci.descriptor import Manifest
+    from nix_seed.rules.image import ANNOTATION_NAR_HASH, ANNOTATION_TIER
+
+    digest = fetched.descriptor.digest
+    reference = str(target.at(digest))
+    if not as_json:
+        click.echo(f"nothing to build: the image of this recipe is there\n\nimage      {reference}")
+        click.echo(f"digest     {digest}\ninput key  {evaluated.input_key}")
+        return
+    manifest = Manifest.parse(fetched.body, reference)
+    value = {
+        "built": False,
+        "digest": str(digest),
+        "narHash": manifest.annotations.get(ANNOTATION_NAR_HASH),
+        "inputKey": evaluated.input_key,
+        "reference": reference,
+        "system": evaluated.evaluation.recipe.outline.system,
+        "sent": 0,
+        "layers": [
+            {
+                "digest": str(layer.digest),
+                "size": layer.size,
+                "tier": layer.annotations.get(ANNOTATION_TIER),
+                "reused": True,
+            }
+            for layer in manifest.layers
+        ],
+    }
+    click.echo(json.dumps(value, indent=2))

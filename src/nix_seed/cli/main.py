@@ -20,6 +20,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("nix_seed.cli.plan:command", "Show the layers, and who caused what changed."),
     "run": ("nix_seed.cli.run:command", "Run a command inside a seed, with no network."),
     "prove": ("nix_seed.cli.prove:command", "Show that a seed holds all that its flake needs."),
+    "push": ("nix_seed.cli.push:command", "Copy an image to a registry."),
+    "pull": ("nix_seed.cli.pull:command", "Copy an image from a registry, verified."),
+    "index": ("nix_seed.cli.index:command", "Publish one index over the images of all systems."),
+    "inspect": ("nix_seed.cli.inspect:command", "Show what an image is, without its layers."),
+    "exists": ("nix_seed.cli.exists:command", "Ask whether a registry has the image already."),
+    "lock": ("nix_seed.cli.lock:command", "Pin each system's seed in seed.lock."),
     "completion": ("nix_seed.cli.completion:command", "Print a shell's completion script."),
 }
 

@@ -12,14 +12,13 @@ import click
 if TYPE_CHECKING:
     from nix_seed.clients.image_layout import Image
     from nix_seed.clients.nix import Nix
-    from nix_seed.flows.plan import Base, Request
+    from nix_seed.flows.plan import Request
 
 __all__ = [
     "cache_directory",
     "image_options",
     "json_option",
     "open_seed",
-    "read_base_option",
     "request_of",
 ]
 
@@ -118,24 +117,6 @@ def _flake_and_attr(flake: str, attr: str | None) -> tuple[str, str | None]:
     if ":" not in reference and "/" not in reference and Path(reference, "flake.nix").is_file():
         reference = f"./{reference}"
     return reference or ".", attr or fragment or None
-
-
-def read_base_option(reference: str | None) -> Base | None:
-    """Open the image that ``--base`` names."""
-    if reference is None:
-        return None
-    from nix_seed.clients.image_layout import open_image
-    from nix_seed.flows.plan import read_base
-    from nix_seed.formats.oci.reference import LayoutReference, parse_reference
-    from nix_seed.ground.errors import InputError
-
-    parsed = parse_reference(reference)
-    if not isinstance(parsed, LayoutReference):
-        raise InputError(
-            f"--base {reference}: a base has to be on this machine",
-            hint="pull it into an image layout first, and name it as oci:DIR",
-        )
-    return read_base(open_image(parsed))
 
 
 def open_seed(reference: str | None, source: Path, nix: Nix) -> Image:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.options import image_options, json_option, read_base_option, request_of
+from nix_seed.cli.build_steps import base_of
+from nix_seed.cli.options import image_options, json_option, request_of
+from nix_seed.cli.registry_options import registry_options
 from nix_seed.cli.report import human_size, plural
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ __all__ = ["command"]
 
 @click.command("plan", short_help="Show the layers, and who caused what changed.")
 @image_options
+@click.option("--no-lock", is_flag=True, help="Do not take the flake's seed.lock for the base.")
+@registry_options
 @json_option
 def command(as_json: bool, **options: Any) -> None:
     """Show how FLAKE's image would be laid into layers, without writing it.
@@ -30,12 +34,13 @@ def command(as_json: bool, **options: Any) -> None:
     package caused it. Sizes are of unpacked store paths.
     """
     from nix_seed.cli.progress import progress
-    from nix_seed.flows.plan import plan_image
+    from nix_seed.flows.plan import evaluate_request, plan_image
 
     nix, request = request_of(options)
-    base = read_base_option(options["base"])
     with progress(quiet=as_json) as show:
-        plan = plan_image(nix, request, base, show)
+        evaluated = evaluate_request(nix, request, show)
+        base = base_of(options, nix, evaluated)
+        plan = plan_image(nix, request, base, show, evaluated)
     if as_json:
         click.echo(json.dumps(_json(plan), indent=2))
     else:

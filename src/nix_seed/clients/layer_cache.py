@@ -19,14 +19,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from nix_seed.clients.files import explained, unnamed, write_atomically
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.clients.layer_records import dump_record, parse_record
 from nix_seed.formats.oci.descriptor import Descriptor
-from nix_seed.formats.seekable import Frame
-from nix_seed.ground import canonical_json
-from nix_seed.ground.digests import DiffID, Digest
+from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import InputError
 from nix_seed.rules.frames import Sink
 from nix_seed.rules.layer import FinishedLayer
@@ -53,7 +51,7 @@ class LayerCache:
         """Return the layer of *key* if record and blob are there and whole; else ``None``."""
         record = self._record_path(key)
         try:
-            layer = _parse(record.read_bytes(), str(record))
+            layer = parse_record(record.read_bytes(), str(record))
         except OSError:
             return None
         except InputError:
@@ -74,7 +72,7 @@ class LayerCache:
             layer = produce(file)
             # Read-only, for image layouts may link it.
             file.keep(self.blob_path(layer.descriptor.digest), 0o444)
-        write_atomically(self._record_path(key), _dump(layer))
+        write_atomically(self._record_path(key), dump_record(layer))
         return layer
 
     def prune(self, max_bytes: int) -> int:
@@ -105,7 +103,7 @@ class LayerCache:
         records = sorted(self._layers.glob("*.json"), key=_last_use, reverse=True)
         for record in records:
             try:
-                layer = _parse(record.read_bytes(), str(record))
+                layer = parse_record(record.read_bytes(), str(record))
             except (OSError, InputError):
                 _remove(record)
                 continue
@@ -131,32 +129,6 @@ def _holds(blob: Path, descriptor: Descriptor) -> bool:
     except OSError:
         return False
     return size == descriptor.size and sha256.hexdigest() == descriptor.digest.hex
-
-
-def _dump(layer: FinishedLayer) -> bytes:
-    return canonical_json.dumps(
-        {
-            "descriptor": layer.descriptor.to_json(),
-            "diffId": str(layer.diff_id),
-            "tarSize": layer.tar_size,
-            "frames": [[frame.compressed, frame.size] for frame in layer.frames],
-            "starts": [[str(path), number] for path, number in layer.starts],
-        }
-    )
-
-
-def _parse(text: bytes, what: str) -> FinishedLayer:
-    value: Any = canonical_json.loads(text, what=what)
-    try:
-        return FinishedLayer(
-            descriptor=Descriptor.from_json(value["descriptor"], what),
-            diff_id=DiffID.parse(value["diffId"]),
-            tar_size=int(value["tarSize"]),
-            frames=tuple(Frame(int(one), int(other)) for one, other in value["frames"]),
-            starts=tuple((StorePath.parse(path), int(number)) for path, number in value["starts"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{what} is not a record of this cache") from error
 
 
 def _size(path: Path) -> int:

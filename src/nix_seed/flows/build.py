@@ -13,7 +13,7 @@ from nix_seed.clients.layer_cache import LayerCache
 from nix_seed.clients.layout import ImageFiles, Layout
 from nix_seed.clients.nix import Nix
 from nix_seed.clients.store_files import StoreFiles
-from nix_seed.flows.assemble import AssembledLayer, assemble_layers
+from nix_seed.flows.assemble import AssembledLayer, LayerTarget, assemble_layers
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.plan import Plan
 from nix_seed.formats.oci.descriptor import Manifest
@@ -55,7 +55,7 @@ class BuiltLayer:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """An image whose blobs all lie in the layer cache."""
+    """An image whose blobs all lie in the target they were written to."""
 
     plan: Plan
     documents: ImageDocuments
@@ -79,13 +79,13 @@ class Destination:
 def assemble_image(
     nix: Nix,
     plan: Plan,
-    cache: LayerCache,
+    target: LayerTarget,
     *,
     threads: int | None = None,
     reuse: bool = True,
     on_event: OnEvent = ignore,
 ) -> Built:
-    """Write the layers that *cache* lacks, and compose the documents.
+    """Write the layers that *target*, a cache or a registry, lacks, and compose the documents.
 
     ``reuse=False`` writes all of them anew. Raises ``CheckedFalse`` where the store does not hold
     what Nix says it holds.
@@ -96,12 +96,12 @@ def assemble_image(
         [[spec.paths[path] for path in group.paths] for group in spec.layers],
         spec.compressor,
         StoreFiles(nix.root),
-        cache,
+        target,
         threads=threads,
         reuse=reuse,
         on_event=on_event,
     )
-    last = _container_layer(spec, cache, reuse)
+    last = _container_layer(spec, target, reuse)
     layers = (*_built(spec, assembled), last)
     documents = build_image(
         spec, [(built.layer.descriptor, built.layer.diff_id) for built in layers]
@@ -109,10 +109,10 @@ def assemble_image(
     return Built(plan, documents, layers)
 
 
-def _container_layer(spec: Spec, cache: LayerCache, reuse: bool) -> BuiltLayer:
+def _container_layer(spec: Spec, target: LayerTarget, reuse: bool) -> BuiltLayer:
     key = container_key(spec)
-    found = cache.find(key) if reuse else None
-    layer = found or cache.write(
+    found = target.find(key) if reuse else None
+    layer = found or target.write(
         key, lambda sink: write_entries_layer(container_entries(spec), spec.compressor, sink)
     )
     return BuiltLayer(layer, CONTAINER_TIER, (), found is not None)

@@ -1,0 +1,42 @@
+"""``nix-seed exists``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from nix_seed.cli.build_steps import repository_of
+from nix_seed.cli.options import image_options, json_option, request_of
+from nix_seed.cli.registry_options import registry_options
+
+__all__ = ["command"]
+
+
+@click.command("exists", short_help="Ask whether a registry has the image of a flake already.")
+@image_options
+@click.argument("reference", metavar="REF")
+@registry_options
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """Ask whether the repository REF has the image that FLAKE evaluates to.
+
+    Evaluation, then one HEAD request; nothing is built. Exit code 0 if it is there, 1 if it is not.
+    """
+    from nix_seed.flows.plan import evaluate_request
+    from nix_seed.flows.publish_image import find_by_key, tags_of
+
+    nix, request = request_of(options)
+    repository, target = repository_of(options, options["reference"])
+    evaluated = evaluate_request(nix, request)
+    found = find_by_key(repository, evaluated)
+    tag = tags_of(evaluated)[0]
+    if as_json:
+        value = {"exists": found is not None, "inputKey": evaluated.input_key, "tag": tag}
+        click.echo(json.dumps(value | {"digest": str(found.digest) if found else None}))
+    elif found is not None:
+        click.echo(str(target.at(found.digest)))
+    else:
+        click.echo(f"{target.at(tag)} is not there; nix-seed build --push makes it", err=True)
+    click.get_current_context().exit(0 if found else 1)

@@ -1,0 +1,45 @@
+"""``nix-seed lock``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nix_seed.cli.options import json_option
+from nix_seed.cli.registry_options import registry_options, stores_of
+
+__all__ = ["command"]
+
+
+@click.command("lock", short_help="Pin each system's seed in seed.lock.")
+@click.argument("reference", metavar="REF")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="seed.lock",
+    show_default=True,
+    metavar="FILE",
+    help="Where to write it.",
+)
+@registry_options
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """Write which image REF, an index or one system's seed, is now, by digest.
+
+    Commit the file: builds take what it names for their base, and consumers use it.
+    """
+    from nix_seed.clients.files import write_atomically
+    from nix_seed.flows.lock import make_lock
+    from nix_seed.formats.oci.reference import parse_reference
+
+    lock = make_lock(stores_of(options), parse_reference(options["reference"]))
+    write_atomically(options["output"], lock.dump())
+    if as_json:
+        click.echo(lock.dump().decode(), nl=False)
+        return
+    for system, image in sorted(lock.systems.items()):
+        click.echo(f"{system:16}{image.digest}")
+    click.echo(f"\nwritten to {options['output']}: commit it")
