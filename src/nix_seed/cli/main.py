@@ -18,6 +18,7 @@ __all__ = ["main"]
 COMMANDS: dict[str, tuple[str, str]] = {
     "build": ("nix_seed.cli.build:command", "Turn a flake into an image to build in, or to ship."),
     "plan": ("nix_seed.cli.plan:command", "Show the layers, and who caused what changed."),
+    "hydrate": ("nix_seed.cli.hydrate:command", "Fill this machine's Nix store from a seed."),
     "run": ("nix_seed.cli.run:command", "Run a command inside a seed, with no network."),
     "prove": ("nix_seed.cli.prove:command", "Show that a seed holds all that its flake needs."),
     "push": ("nix_seed.cli.push:command", "Copy an image to a registry."),

@@ -7,6 +7,7 @@ however that ends, so that a killed run never writes on behind the next one's ba
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import threading
@@ -23,6 +24,9 @@ from nix_seed.formats.nix.store_path import PathInfo, StorePath
 __all__ = ["Workers", "cores", "workers"]
 
 _BATCH = 64
+# From glibc's malloc.h; elsewhere they are not known, and do nothing.
+_ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1
+_KEEP = 256 << 20
 
 
 def cores() -> int:
@@ -55,6 +59,7 @@ def _begin(worker: _Worker, parent: tuple[int, int]) -> None:
     global _worker  # noqa: PLW0603 - a worker process has one job, which fork hands it unpickled
     _worker = worker
     os.umask(0)
+    _keep_memory()
     reads, writes = parent
     os.close(writes)
 
@@ -63,6 +68,21 @@ def _begin(worker: _Worker, parent: tuple[int, int]) -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _keep_memory() -> None:
+    """Let glibc use the memory of a written frame for the next one.
+
+    It would give each back to the kernel, and zeroing fresh pages costs as much as decoding.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in (
+            (_ARENA_MAX, 1),
+            (_MMAP_THRESHOLD, 32 << 20),
+            (_TRIM_THRESHOLD, _KEEP),
+        ):
+            mallopt(option, value)
 
 
 def _layer(task: LayerTask) -> Spent:

@@ -27,6 +27,7 @@ __all__ = ["Spent", "TarPieces"]
 _LARGEST_FRAME = 64 << 20
 _PIECE = 4 << 20
 _WINDOW = 1 << 27
+_of_thread = threading.local()
 _AHEAD = 4  # frames, beyond those being decoded
 
 
@@ -214,11 +215,19 @@ class TarPieces:
         if not 0 <= _content_size(frame) <= _LARGEST_FRAME:
             raise CheckedFalse(f"{self._what} has a frame of unknown or excessive size")
         try:
-            data = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompress(frame)
+            data = _decompressor().decompress(frame)
         except zstandard.ZstdError as error:
             raise CheckedFalse(f"{self._what} is not intact zstd: {error}") from error
         self.spent.decode += time.perf_counter() - start
         return data
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    """Return this thread's own: making one costs as much as decoding a small frame."""
+    if not hasattr(_of_thread, "decompressor"):
+        _of_thread.decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
+    decompressor: zstandard.ZstdDecompressor = _of_thread.decompressor
+    return decompressor
 
 
 def _content_size(frame: bytes) -> int:

@@ -1,0 +1,66 @@
+"""``nix-seed hydrate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nix_seed.cli.options import json_option
+from nix_seed.cli.registry_options import registry_options, stores_of
+
+__all__ = ["command"]
+
+
+@click.command("hydrate", short_help="Fill this machine's Nix store from a seed.")
+@click.argument("source", metavar="REF")
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="/",
+    show_default=True,
+    metavar="DIR",
+    help="Where the store's /nix lies; for use with `nix --store DIR`.",
+)
+@click.option(
+    "--for",
+    "outputs",
+    multiple=True,
+    metavar="FLAKE#OUTPUT",
+    help="Take only what these need to be built: .#checks, .#packages.default [everything].",
+)
+@click.option(
+    "--system", metavar="SYSTEM", help="Of an index, this system's image [this machine's]."
+)
+@click.option(
+    "--jobs", type=click.IntRange(1, 64), metavar="N", help="Layers worked on at once [by cores]."
+)
+@registry_options
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """Fetch, verify and unpack the seed REF into a Nix store, and register its paths with Nix.
+
+    REF is in a registry or an oci:DIR. Paths that are valid already are not fetched, and what an
+    interrupted run left is used. Then builds need no network:
+
+        nix-seed run --engine host -- nix build
+    """
+    import json
+
+    from nix_seed.cli.hydrate_report import hydrate_progress, hydrated_json, hydrated_text
+    from nix_seed.clients.macos_store import ensure_store
+    from nix_seed.flows.hydrate import hydrate
+    from nix_seed.formats.oci.reference import parse_reference
+
+    ensure_store(options["root"])
+    done = hydrate(
+        stores_of(options),
+        parse_reference(options["source"]),
+        options["root"],
+        outputs=options["outputs"],
+        system=options["system"],
+        jobs=options["jobs"],
+        on_event=hydrate_progress(quiet=as_json),
+    )
+    click.echo(json.dumps(hydrated_json(done)) if as_json else hydrated_text(done))
