@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from nix_seed.formats.intoto.bundle import Bundle, Certificate, PublicKeyHint
 from nix_seed.formats.intoto.envelope import Envelope
-from nix_seed.rules.public_key import PublicKey
+from nix_seed.rules.verifying_key import PublicKey
 
 __all__ = ["Signed", "Signer"]
 

@@ -15,7 +15,7 @@ from nix_seed.clients.signers.base import Signed
 from nix_seed.formats.intoto.bundle import PublicKeyHint
 from nix_seed.formats.intoto.envelope import Envelope, Signature, pae
 from nix_seed.ground.errors import InputError
-from nix_seed.rules.public_key import PublicKey
+from nix_seed.rules.verifying_key import PublicKey
 
 __all__ = ["KeyKind", "KeySigner", "write_key_pair"]
 
