@@ -86,6 +86,10 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         ("libstdc++6-12.2.0", "libstdc++6"),
         ("2.39-master.patch", "2.39-master.patch"),
         ("-1.0", "-1.0"),
+        ("glibc-2.39-52-bin", "glibc-bin"),
+        ("bash-5.2-p15", "bash"),
+        ("g++-12-12.2.0-14", "g++"),
+        ("libfoo-0-unstable-2024-01-01", "libfoo-unstable"),
     ],
 )
 def test_a_package_is_its_name_without_the_version(name: str, package: str) -> None:
