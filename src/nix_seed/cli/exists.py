@@ -14,7 +14,7 @@ from nix_seed.cli.registry_options import registry_options
 __all__ = ["command"]
 
 
-@click.command("exists", short_help="Ask whether a registry has the image of a flake already.")
+@click.command("exists", short_help="Ask whether a registry has the image already.")
 @image_options
 @click.argument("reference", metavar="REF")
 @registry_options

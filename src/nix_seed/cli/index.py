@@ -13,7 +13,7 @@ from nix_seed.cli.registry_options import jobs_option, registry_options, stores_
 __all__ = ["command"]
 
 
-@click.command("index", short_help="Publish one name for several systems' images.")
+@click.command("index", short_help="Publish one index over the images of all systems.")
 @click.argument("target", metavar="REF")
 @click.argument("more", nargs=-1, metavar="[IMAGE]...")
 @click.option(

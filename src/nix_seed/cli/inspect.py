@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("inspect", short_help="Show what an image is, without fetching its layers.")
+@click.command("inspect", short_help="Show what an image is, without its layers.")
 @click.argument("reference", metavar="IMAGE")
 @registry_options
 @json_option

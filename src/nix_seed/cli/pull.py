@@ -13,7 +13,7 @@ from nix_seed.cli.registry_options import jobs_option, registry_options, stores_
 __all__ = ["command"]
 
 
-@click.command("pull", short_help="Copy an image to this machine, verified.")
+@click.command("pull", short_help="Copy an image from a registry, verified.")
 @click.argument("source", metavar="REF")
 @click.argument("target", metavar="oci:DIR[:TAG]")
 @click.option("--system", metavar="SYSTEM", help="Of an index, this system's image only [all].")
