@@ -1,0 +1,138 @@
+"""Whom to believe, and how many of them: ``trust.toml`` as values (design section 9)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from nix_seed.ground.digests import Digest
+from nix_seed.rules.verifying_key import PublicKey
+
+__all__ = [
+    "Attribute",
+    "Builder",
+    "BuiltDemands",
+    "Identity",
+    "Log",
+    "LogKind",
+    "Policy",
+    "Promoter",
+    "Quorum",
+    "Signer",
+    "Witness",
+]
+
+Attribute = Literal["operator", "provider", "jurisdiction"]
+LogKind = Literal["tiles", "rekor-v2", "rekor-v1"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A keyless signer: both members are compared exactly, with no pattern."""
+
+    issuer: str
+    subject: str
+
+    def __str__(self) -> str:
+        return f"{self.subject} of {self.issuer}"
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Who signs: an identity, or a key; exactly one is set."""
+
+    identity: Identity | None = None
+    key: PublicKey | None = None
+
+    def __str__(self) -> str:
+        return str(self.identity) if self.key is None else f"key {self.key.fingerprint}"
+
+
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """A builder whose word counts for *systems*, from *not_before* until *revoked_at*."""
+
+    id: str
+    signer: Signer
+    systems: frozenset[str]
+    operator: str | None
+    provider: str | None
+    jurisdiction: str | None
+    not_before: datetime | None
+    revoked_at: datetime | None
+
+    def attribute(self, name: Attribute) -> str | None:
+        """Return the value of the attribute *name*."""
+        value: str | None = getattr(self, name)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A transparency log: *key* as it is written, a note verifier key or a public key."""
+
+    id: str
+    kind: LogKind
+    origin: str
+    key: str
+    url: str | None
+    operator: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """A witness of logs: *key* is a note verifier key."""
+
+    id: str
+    key: str
+    operator: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Promoter:
+    """Who may promote a release, or sign the next policy."""
+
+    id: str
+    signer: Signer
+
+
+@dataclass(frozen=True, slots=True)
+class Quorum:
+    """How many builders must agree, *distinct* in what; in how many logs; under how many witnesses.
+
+    *promoters* is how many promoters must sign a promotion or the next policy.
+    """
+
+    threshold: int
+    distinct: tuple[Attribute, ...]
+    logs: int
+    witnesses: int
+    promoters: int
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltDemands:
+    """What a claim must say of how it was built, to count."""
+
+    here: bool
+    sandbox: bool
+    no_reused_layers: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A whole policy; *digest* is of the exact bytes of its file."""
+
+    epoch: int
+    expires: datetime
+    source: str | None
+    systems: tuple[str, ...]
+    quorum: Quorum
+    built: BuiltDemands
+    builders: tuple[Builder, ...]
+    logs: tuple[Log, ...]
+    witnesses: tuple[Witness, ...]
+    promoters: tuple[Promoter, ...]
+    trusted_root: str | None
+    digest: Digest

@@ -1,0 +1,193 @@
+"""Reads ``trust.toml``.
+
+The file is read whole and strictly: an unknown key, a key of another type, a demand that nothing
+can meet or that everything meets is refused, with its line. docs/verify.md lists every key.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final, get_args
+
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import InputError
+from nix_seed.rules.policy import (
+    Attribute,
+    Builder,
+    BuiltDemands,
+    Identity,
+    Log,
+    LogKind,
+    Policy,
+    Promoter,
+    Quorum,
+    Signer,
+    Witness,
+)
+from nix_seed.rules.policy_checks import check_policy
+from nix_seed.rules.policy_reader import Section, read_sections
+from nix_seed.rules.verifying_key import PublicKey
+
+__all__ = ["parse_policy"]
+
+VERSION: Final = 1
+_MOST: Final = 256  # builders, logs, witnesses and promoters, each
+
+
+def parse_policy(text: bytes, what: str, now: datetime) -> Policy:
+    """Read *text*, the bytes of ``trust.toml``; *what* names it in errors.
+
+    Raises ``InputError`` for a policy that is malformed, has expired by *now*, can never be
+    satisfied, or always is.
+    """
+    root = read_sections(text, what)
+    if root.required("version", int) != VERSION:
+        raise root.error(f"version must be {VERSION}, the one this release reads", "version")
+    policy = _policy(root, Digest.of(text))
+    root.done()
+    check_policy(policy, root, now)
+    return policy
+
+
+def _policy(root: Section, digest: Digest) -> Policy:
+    expires = root.time("expires")
+    if expires is None:
+        raise root.error(
+            "the policy needs expires, a time",
+            hint="such as expires = 2027-01-31T00:00:00Z: nobody may trust it forever unawares",
+        )
+    systems = root.strings("systems")
+    sigstore = root.table("sigstore")
+    return Policy(
+        epoch=root.required("epoch", int),
+        expires=expires,
+        source=root.optional("source", str),
+        systems=systems,
+        quorum=_quorum(root.table("quorum")),
+        built=_built(root.table("built")),
+        builders=tuple(_builder(each, systems) for each in _some(root, "builders")),
+        logs=tuple(_log(each) for each in _some(root, "logs")),
+        witnesses=tuple(_witness(each) for each in _some(root, "witnesses")),
+        promoters=tuple(_promoter(each) for each in _some(root, "promoters")),
+        trusted_root=_only(sigstore, "trustedRoot"),
+        digest=digest,
+    )
+
+
+def _some(root: Section, key: str) -> list[Section]:
+    found = list(root.tables(key))
+    if len(found) > _MOST:
+        raise root.error(f"{len(found)} {key}; at most {_MOST} are read", key)
+    return found
+
+
+def _only(section: Section, key: str) -> str | None:
+    value: str | None = section.optional(key, str)
+    section.done()
+    return value
+
+
+def _quorum(section: Section) -> Quorum:
+    distinct = section.strings("distinct")
+    for name in distinct:
+        if name not in get_args(Attribute):
+            raise section.error(
+                f"distinct: {name!r} is no attribute of builders",
+                "distinct",
+                f"known: {', '.join(get_args(Attribute))}",
+            )
+    quorum = Quorum(
+        threshold=section.required("threshold", int),
+        distinct=distinct,  # type: ignore[arg-type]
+        logs=_count(section, "logs"),
+        witnesses=_count(section, "witnesses"),
+        promoters=_count(section, "promoters"),
+    )
+    section.done()
+    return quorum
+
+
+def _count(section: Section, key: str) -> int:
+    value: int = section.optional(key, int) or 0
+    if value < 0:
+        raise section.error(f"{key} is negative", key)
+    return value
+
+
+def _built(section: Section) -> BuiltDemands:
+    demands = BuiltDemands(
+        here=section.flag("requireBuiltHere"),
+        sandbox=section.flag("requireSandbox"),
+        no_reused_layers=section.flag("refuseReusedLayers"),
+    )
+    section.done()
+    return demands
+
+
+def _builder(section: Section, systems: tuple[str, ...]) -> Builder:
+    given = section.strings("systems")
+    for system in given:
+        if system not in systems:
+            raise section.error(f"the policy's own systems do not name {system}", "systems")
+    builder = Builder(
+        id=section.required("id", str),
+        signer=_signer(section),
+        systems=frozenset(given or systems),
+        operator=section.optional("operator", str),
+        provider=section.optional("provider", str),
+        jurisdiction=section.optional("jurisdiction", str),
+        not_before=section.time("notBefore"),
+        revoked_at=section.time("revokedAt"),
+    )
+    section.done()
+    return builder
+
+
+def _signer(section: Section) -> Signer:
+    issuer, subject = section.optional("issuer", str), section.optional("subject", str)
+    key = section.optional("key", str)
+    if (issuer is None) != (subject is None) or (issuer is None) == (key is None):
+        raise section.error("say either issuer and subject, or key")
+    if key is None:
+        return Signer(Identity(issuer, subject))
+    return Signer(key=_key(section, key))
+
+
+def _key(section: Section, text: str) -> PublicKey:
+    try:
+        return PublicKey.from_pem(text.strip().encode() + b"\n", "key")
+    except InputError as error:
+        raise section.error(error.message, "key", error.hint) from error
+
+
+def _log(section: Section) -> Log:
+    kind = section.required("kind", str)
+    if kind not in get_args(LogKind):
+        known = ", ".join(get_args(LogKind))
+        raise section.error(f"{kind!r} is no kind of log", "kind", f"known: {known}")
+    log = Log(
+        id=section.required("id", str),
+        kind=kind,
+        origin=section.required("origin", str),
+        key=section.required("key", str),
+        url=section.optional("url", str),
+        operator=section.optional("operator", str),
+    )
+    section.done()
+    return log
+
+
+def _witness(section: Section) -> Witness:
+    witness = Witness(
+        id=section.required("id", str),
+        key=section.required("key", str),
+        operator=section.optional("operator", str),
+    )
+    section.done()
+    return witness
+
+
+def _promoter(section: Section) -> Promoter:
+    promoter = Promoter(id=section.required("id", str), signer=_signer(section))
+    section.done()
+    return promoter

@@ -1,0 +1,127 @@
+"""Reads the tables of ``trust.toml``: types exact, no key unknown, every error with its line."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, Self
+
+from nix_seed.ground.errors import InputError
+from nix_seed.rules.toml_lines import Place, find_lines
+
+__all__ = ["Section", "read_sections"]
+
+_KINDS: Final[Mapping[type, str]] = {
+    str: "a string",
+    int: "a whole number",
+    bool: "true or false",
+    list: "an array",
+    dict: "a table",
+    datetime: "a time with its zone, such as 2027-01-31T00:00:00Z",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One table: its values, where it stands, and what was asked for so far."""
+
+    values: Mapping[str, Any]
+    place: Place
+    lines: Mapping[Place, int]
+    what: str
+    _asked: set[str] = field(default_factory=set)
+
+    def error(self, problem: str, key: str | None = None, hint: str | None = None) -> InputError:
+        """Return the error *problem*, at the line of *key* or else of the table itself."""
+        place = self.place if key is None else (*self.place, key)
+        while place not in self.lines:
+            place = place[:-1]
+        return InputError(f"{self.what}, line {self.lines[place]}: {problem}", hint=hint)
+
+    def optional(self, key: str, kind: type) -> Any:
+        """Return the value of *key*, of exactly the type *kind*, or None where it is absent."""
+        self._asked.add(key)
+        value = self.values.get(key)
+        if value is None:
+            return None
+        # `bool` is an `int` to Python, and `true` no number to a reader.
+        if type(value) is not kind:
+            raise self.error(f"{key} must be {_KINDS[kind]}", key)
+        if isinstance(value, str) and not value.strip():
+            raise self.error(f"{key} is empty", key)
+        return value
+
+    def required(self, key: str, kind: type) -> Any:
+        """Return the value of *key*, which must be there."""
+        value = self.optional(key, kind)
+        if value is None:
+            raise self.error(f"{self._name()} needs {key}, {_KINDS[kind]}")
+        return value
+
+    def time(self, key: str) -> datetime | None:
+        """Return a moment in UTC, or None."""
+        value: datetime | None = self.optional(key, datetime)
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise self.error(f"{key} must be {_KINDS[datetime]}", key)
+        return value.astimezone(UTC)
+
+    def strings(self, key: str) -> tuple[str, ...]:
+        """Return an array of strings without repetition, empty where it is absent."""
+        found = self.optional(key, list) or []
+        if not all(isinstance(item, str) and item.strip() for item in found):
+            raise self.error(f"{key} must be an array of strings", key)
+        if len(set(found)) != len(found):
+            raise self.error(f"{key} names something twice", key)
+        return tuple(found)
+
+    def flag(self, key: str) -> bool:
+        """Return true or false, false where it is absent."""
+        return bool(self.optional(key, bool))
+
+    def table(self, key: str) -> Section:
+        """Return the table *key*, an empty one where it is absent."""
+        found = self.optional(key, dict) or {}
+        return Section(found, (*self.place, key), self.lines, self.what)
+
+    def tables(self, key: str) -> Iterator[Section]:
+        """Yield the tables of the array *key*, none where it is absent."""
+        for number, item in enumerate(self.optional(key, list) or []):
+            if not isinstance(item, dict):
+                raise self.error(f"{key} must be tables, each under [[{key}]]", key)
+            yield Section(item, (*self.place, key, number), self.lines, self.what)
+
+    def done(self) -> Self:
+        """Refuse keys that nobody asked for: a mistyped demand must not be a demand dropped."""
+        for key in self.values:
+            if key not in self._asked:
+                near = difflib.get_close_matches(key, self._asked, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"known: {self._known()}"
+                raise self.error(f"{self._name()} has no key {key!r}", key, hint)
+        return self
+
+    def _known(self) -> str:
+        return ", ".join(sorted(self._asked))
+
+    def _name(self) -> str:
+        tables = [part for part in self.place if isinstance(part, str)]
+        if not tables:
+            return "the policy"
+        array = isinstance(self.place[-1], int)
+        return f"[[{'.'.join(tables)}]]" if array else f"[{'.'.join(tables)}]"
+
+
+def read_sections(text: bytes, what: str) -> Section:
+    """Parse *text* as TOML and return its root; ``InputError`` names *what* and the line."""
+    try:
+        decoded = text.decode("utf-8")
+        values = tomllib.loads(decoded)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{what} is not UTF-8") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"{what} is not valid TOML: {error}") from error
+    return Section(values, (), find_lines(decoded.replace("\r\n", "\n")), what)
