@@ -1,0 +1,290 @@
+"""Is this bundle what it seems? The one way by which every attestation is judged.
+
+A verdict has a fate (verified; checked and false; could not be checked) and a reason, and only a
+verified one carries a statement. What needs more than arithmetic, Sigstore's certificates and the
+logs' proofs, is given in as two checks. Whatever goes wrong in any of it, nothing is verified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from nix_seed.formats.intoto.bundle import Bundle, Certificate
+from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE, Envelope
+from nix_seed.formats.intoto.predicate import PREDICATE_TYPE, BuildPredicate, check_statement
+from nix_seed.formats.intoto.statement import STATEMENT_V1, Statement
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.rules.certificate import CertificateIdentity, read_identity
+from nix_seed.rules.verifying_key import PublicKey
+
+__all__ = [
+    "LARGEST_BUNDLE",
+    "BundleCheck",
+    "Expected",
+    "Fate",
+    "Reason",
+    "Refused",
+    "SignedBy",
+    "Trust",
+    "Verdict",
+    "check_bundle",
+    "evaluate_bundle",
+    "find_signer",
+]
+
+LARGEST_BUNDLE = 4 << 20  # bytes
+
+SignedBy = PublicKey | CertificateIdentity
+
+
+class Fate(StrEnum):
+    """The three ends of a check."""
+
+    VERIFIED = "verified"
+    FALSE = "checked and false"
+    UNCHECKED = "could not check"
+
+
+class Reason(StrEnum):
+    """Why, by the first thing that failed, in the order in which things are checked."""
+
+    VERIFIED = "verified"
+    TOO_LARGE = "too large"
+    MALFORMED = "malformed"
+    NO_ENVELOPE = "no envelope"
+    PAYLOAD_TYPE = "payload type"
+    UNTRUSTED = "untrusted signer"
+    SIGNATURE = "signature"
+    CERTIFICATE = "certificate"
+    TIME = "time"
+    LOG = "log"
+    STATEMENT = "statement"
+    PREDICATE_TYPE = "predicate type"
+    PREDICATE = "predicate"
+    SUBJECT = "subject"
+    UNAVAILABLE = "unavailable"
+    INTERNAL = "internal error"
+
+
+_UNCHECKED = frozenset({Reason.UNAVAILABLE, Reason.INTERNAL})
+
+
+class Refused(Exception):
+    """Raised by a check that says no, or that cannot say; the verdict is made of it.
+
+    Never seen outside ``evaluate_bundle``, and so no part of the tree of errors.
+    """
+
+    def __init__(self, reason: Reason, words: str) -> None:
+        super().__init__(words)
+        self.reason = reason
+        self.words = words
+
+
+class BundleCheck(Protocol):
+    """A further check of a bundle whose signature is good."""
+
+    def check(self, bundle: Bundle) -> None:
+        """Return if all is well; raise ``Refused`` if not, or if it cannot be told."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Who may sign, and what more is checked.
+
+    *certificates* judges a certificate's chain, time and log entry, as of Sigstore; without it no
+    bundle with a certificate is verified. *logs* judges the log entries of every bundle; None
+    asks for no log.
+    """
+
+    keys: tuple[PublicKey, ...] = ()
+    identities: tuple[CertificateIdentity, ...] = ()
+    certificates: BundleCheck | None = None
+    logs: BundleCheck | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the statement must be, and *subject* which image it must be about."""
+
+    subject: Digest | None
+    predicate_types: Collection[str] = (PREDICATE_TYPE,)
+    statement_types: Collection[str] = (STATEMENT_V1,)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The end of a check. *words* say what was wrong with what, in one line.
+
+    *signer* is known once the signature proved good, *statement* only when all did, *predicate*
+    only for a statement of ours.
+    """
+
+    fate: Fate
+    reason: Reason
+    words: str
+    signer: SignedBy | None = None
+    statement: Statement | None = None
+    predicate: BuildPredicate | None = None
+    bundle: Bundle | None = None
+
+    def __post_init__(self) -> None:
+        if (self.fate is Fate.VERIFIED) is (self.statement is None):
+            raise ValueError("a verdict has a statement if, and only if, it is verified")
+
+    @property
+    def verified(self) -> bool:
+        """Whether everything asked for was checked and holds."""
+        return self.fate is Fate.VERIFIED
+
+
+def evaluate_bundle(text: bytes, trust: Trust, expected: Expected, what: str) -> Verdict:
+    """Judge the bytes of a bundle; *what* names it in the verdict's words. Never raises."""
+    signer: SignedBy | None = None
+    bundle: Bundle | None = None
+    try:
+        bundle = _parse(text, what)
+        envelope = _envelope(bundle, what)
+        signer = find_signer(bundle, envelope.pae, envelope.signatures[0].sig, trust, what)
+        _run(trust.logs, bundle)
+        statement, predicate = _statement(envelope, expected, what)
+    except Refused as refused:
+        fate = Fate.UNCHECKED if refused.reason in _UNCHECKED else Fate.FALSE
+        return Verdict(fate, refused.reason, refused.words, signer, bundle=bundle)
+    except Exception as error:
+        words = f"{what}: an unexpected {type(error).__name__}: {error}"
+        return Verdict(Fate.UNCHECKED, Reason.INTERNAL, words, signer, bundle=bundle)
+    words = f"{what} is signed by {_name(signer)}"
+    return Verdict(Fate.VERIFIED, Reason.VERIFIED, words, signer, statement, predicate, bundle)
+
+
+def check_bundle(text: bytes, trust: Trust, expected: Expected, what: str) -> Verdict:
+    """Return the verdict if it is good; raise ``CheckedFalse`` or ``CouldNotCheck`` if not."""
+    verdict = evaluate_bundle(text, trust, expected, what)
+    if verdict.fate is Fate.FALSE:
+        raise CheckedFalse(verdict.words)
+    if verdict.fate is Fate.UNCHECKED:
+        raise CouldNotCheck(verdict.words)
+    return verdict
+
+
+def find_signer(
+    bundle: Bundle, signed: bytes, signature: bytes, trust: Trust, what: str
+) -> SignedBy:
+    """Return who of *trust* made *signature* over *signed*; ``Refused`` if none did."""
+    if isinstance(bundle.material, Certificate):
+        return _certified(bundle, bundle.material, signed, signature, trust, what)
+    hint = bundle.material.hint
+    for key in trust.keys:
+        if key.verifies(signature, signed):
+            return key
+    if any(key.hint == hint for key in trust.keys):
+        raise Refused(Reason.SIGNATURE, f"{what}: the signature is not that of the key it names")
+    raise Refused(
+        Reason.UNTRUSTED, f"{what} is signed by none of the trusted keys (it names {hint!r})"
+    )
+
+
+def _certified(
+    bundle: Bundle,
+    certificate: Certificate,
+    signed: bytes,
+    signature: bytes,
+    trust: Trust,
+    what: str,
+) -> CertificateIdentity:
+    """Check signature, identity and at last, by *trust*, the certificate itself."""
+    try:
+        key = PublicKey.of_certificate(certificate.der, f"{what}, certificate")
+        identity = read_identity(certificate.der, f"{what}, certificate")
+    except InputError as error:
+        raise Refused(Reason.CERTIFICATE, error.message)
+    if not key.verifies(signature, signed):
+        raise Refused(
+            Reason.SIGNATURE, f"{what}: the signature is not that of its certificate's key"
+        )
+    if identity not in trust.identities:
+        raise Refused(Reason.UNTRUSTED, f"{what} is signed by {identity}, who is not trusted")
+    if trust.certificates is None:
+        raise Refused(
+            Reason.UNAVAILABLE,
+            f"{what} is signed keyless, and no Sigstore root to judge it by was given",
+        )
+    _run(trust.certificates, bundle)
+    return identity
+
+
+def _run(check: BundleCheck | None, bundle: Bundle) -> None:
+    if check is not None:
+        check.check(bundle)
+
+
+def _parse(text: bytes, what: str) -> Bundle:
+    if len(text) > LARGEST_BUNDLE:
+        raise Refused(
+            Reason.TOO_LARGE, f"{what} has {len(text)} bytes; {LARGEST_BUNDLE} are the most"
+        )
+    try:
+        return Bundle.parse(text, what)
+    except InputError as error:
+        raise Refused(Reason.MALFORMED, error.message)
+
+
+def _envelope(bundle: Bundle, what: str) -> Envelope:
+    if not isinstance(bundle.content, Envelope):
+        raise Refused(Reason.NO_ENVELOPE, f"{what} signs an artifact and states nothing about it")
+    envelope = bundle.content
+    if len(envelope.signatures) != 1:
+        raise Refused(
+            Reason.MALFORMED, f"{what} has {len(envelope.signatures)} signatures, not one"
+        )
+    if envelope.payload_type != PAYLOAD_TYPE:
+        raise Refused(
+            Reason.PAYLOAD_TYPE,
+            f"{what}: its payload is of type {envelope.payload_type!r}, not {PAYLOAD_TYPE}",
+        )
+    return envelope
+
+
+def _statement(
+    envelope: Envelope, expected: Expected, what: str
+) -> tuple[Statement, BuildPredicate | None]:
+    try:
+        statement = Statement.parse(envelope.payload, what, expected.statement_types)
+    except InputError as error:
+        raise Refused(Reason.STATEMENT, error.message)
+    if statement.predicate_type not in expected.predicate_types:
+        raise Refused(
+            Reason.PREDICATE_TYPE,
+            f"{what}: predicateType is {statement.predicate_type!r}, "
+            f"not {' or '.join(sorted(expected.predicate_types))}",
+        )
+    if statement.predicate_type != PREDICATE_TYPE:
+        if expected.subject is not None and not statement.names(expected.subject):
+            raise Refused(Reason.SUBJECT, f"{what} is not about {expected.subject}")
+        return statement, None
+    return statement, _ours(statement, expected, what)
+
+
+def _ours(statement: Statement, expected: Expected, what: str) -> BuildPredicate:
+    """Read a build statement. Only its image is the subject; narHash and commit are for finding."""
+    if statement.statement_type != STATEMENT_V1:
+        raise Refused(Reason.STATEMENT, f"{what}: {PREDICATE_TYPE} needs _type {STATEMENT_V1}")
+    try:
+        predicate = check_statement(statement, what)
+    except InputError as error:
+        raise Refused(Reason.PREDICATE, error.message)
+    if expected.subject is not None and predicate.image_digest != expected.subject:
+        raise Refused(
+            Reason.SUBJECT, f"{what} is about {predicate.image_digest}, not {expected.subject}"
+        )
+    return predicate
+
+
+def _name(signer: SignedBy) -> str:
+    return signer.fingerprint if isinstance(signer, PublicKey) else str(signer)

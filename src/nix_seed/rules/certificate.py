@@ -1,0 +1,94 @@
+"""Who a Fulcio certificate says its holder is (sigstore/fulcio, docs/oid-info.md).
+
+Reading only: that a trusted authority issued it, and when, is for others to judge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography import x509
+
+from nix_seed.ground.errors import InputError
+
+__all__ = ["CertificateIdentity", "read_identity"]
+
+_ISSUER_V2: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
+_ISSUER_V1: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
+_OTHER_NAME: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7")
+_UTF8_STRING = 0x0C
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class CertificateIdentity:
+    """The OIDC issuer, and the subject: a workflow's URI, an e-mail address or a user name."""
+
+    issuer: str
+    subject: str
+
+    def __str__(self) -> str:
+        return f"{self.subject} of {self.issuer}"
+
+
+def read_identity(der: bytes, what: str) -> CertificateIdentity:
+    """Return the one identity of the certificate.
+
+    ``InputError`` unless it has exactly one subject alternative name and an issuer: where there
+    are two names, "the signer is X" would depend on which one a reader looks at.
+    """
+    try:
+        extensions = x509.load_der_x509_certificate(der).extensions
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        subjects = [_subject(name) for name in names]
+        issuer = _issuer(extensions)
+    except (ValueError, x509.ExtensionNotFound) as error:
+        raise InputError(f"{what} is no certificate of a Sigstore identity: {error}") from error
+    if len(subjects) != 1:
+        raise InputError(f"{what} names {len(subjects)} identities, and must name one")
+    return CertificateIdentity(issuer, subjects[0])
+
+
+def _subject(name: x509.GeneralName) -> str:
+    if isinstance(name, x509.UniformResourceIdentifier | x509.RFC822Name):
+        return name.value
+    if isinstance(name, x509.OtherName) and name.type_id == _OTHER_NAME:
+        return _utf8_string(name.value)
+    raise ValueError(f"a subject alternative name of type {type(name).__name__}")
+
+
+def _issuer(extensions: x509.Extensions) -> str:
+    """Prefer the extension that is proper DER; the older one is bare text."""
+    values = {
+        found.oid: found.value.value
+        for found in extensions
+        if isinstance(found.value, x509.UnrecognizedExtension)
+    }
+    new, old = values.get(_ISSUER_V2), values.get(_ISSUER_V1)
+    if new is None and old is None:
+        raise ValueError("no OIDC issuer")
+    spelled = {_utf8_string(new)} if new is not None else set()
+    spelled |= {old.decode()} if old is not None else set()
+    if len(spelled) != 1:
+        raise ValueError("two different OIDC issuers")
+    return spelled.pop()
+
+
+def _utf8_string(der: bytes) -> str:
+    """Read a DER UTF8String, whole."""
+    if len(der) < 2 or der[0] != _UTF8_STRING:
+        raise ValueError("not a UTF8String")
+    head, length = 2, der[1]
+    if length == 0x81:
+        head, length = 3, der[2]
+        if length < 0x80:
+            raise ValueError("a length that is not DER")
+    elif length == 0x82:
+        head, length = 4, int.from_bytes(der[2:4], "big")
+        if length < 0x100:
+            raise ValueError("a length that is not DER")
+    elif length > 0x82:
+        raise ValueError("a string that is too long")
+    if len(der) != head + length:
+        raise ValueError("a UTF8String of another length than it says")
+    return der[head:].decode()
