@@ -32,6 +32,7 @@ def leaves(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 MEMBERS = leaves(VALUE)[1:]
+GCC = next(path for path in VALUE["paths"] if "gcc" in path)
 
 
 def changed(at: tuple[Any, ...], new: Any) -> bytes:
@@ -148,6 +149,15 @@ def test_another_format_is_named(number: Any) -> None:
         (changed(("paths",), {}), "each of its paths exactly once"),
         (changed(("layers", 1, "tier"), "apps"), "of a tier that is not listed"),
         (changed(("tiers",), []), "of a tier that is not listed"),
+        (
+            changed(("layers", 0, "paths"), VALUE["layers"][0]["paths"][::-1]),
+            "paths of a layer are not in order",
+        ),
+        (changed(("paths", GCC, "narSize"), -1), "has a negative size"),
+        (
+            changed(("paths", GCC, "references"), [GCC.replace("gcc", "absent")]),
+            "which is not in it",
+        ),
         (changed(("compressor",), {}), "a compressor needs a name, a version and a level"),
         (changed(("compressor", "level"), 99), "zstd level 99 is not from 1 to 19"),
         (changed(("files", 1, "path"), "bin/x"), "bin/x cannot be in the image: bin is a link"),

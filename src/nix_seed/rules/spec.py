@@ -109,6 +109,8 @@ class Spec:
             Group(entry.tier, tuple(map(StorePath.parse, entry.paths))) for entry in document.layers
         )
         _check_partition(paths, layers, document.tiers, what)
+        withheld = frozenset(StorePath.parse(item.path) for item in document.withheld)
+        _check_references(paths, withheld, what)
         check_files(document.files)
         return cls(
             kind=document.kind,
@@ -140,6 +142,20 @@ def _check_partition(
         raise InputError(f"{what}: its layers do not hold each of its paths exactly once")
     if not {group.tier for group in layers} <= set(tiers):
         raise InputError(f"{what}: a layer is of a tier that is not listed")
+    if any(list(group.paths) != sorted(group.paths) for group in layers):
+        raise InputError(f"{what}: the paths of a layer are not in order")
+
+
+def _check_references(
+    paths: Mapping[StorePath, PathInfo], withheld: frozenset[StorePath], what: str
+) -> None:
+    """See that the image is closed, but for what was withheld."""
+    for info in paths.values():
+        if info.nar_size < 0:
+            raise InputError(f"{what}: {info.path} has a negative size")
+        absent = set(info.references) - paths.keys() - withheld
+        if absent:
+            raise InputError(f"{what}: {info.path} refers to {min(absent)}, which is not in it")
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
