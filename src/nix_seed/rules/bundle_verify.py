@@ -203,7 +203,7 @@ def _certified(
         key = PublicKey.of_certificate(certificate.der, f"{what}, certificate")
         identity = read_identity(certificate.der, f"{what}, certificate")
     except InputError as error:
-        raise Refused(Reason.CERTIFICATE, error.message)
+        raise Refused(Reason.CERTIFICATE, error.message) from error
     if not key.verifies(signature, signed):
         raise Refused(
             Reason.SIGNATURE, f"{what}: the signature is not that of its certificate's key"
@@ -232,7 +232,7 @@ def _parse(text: bytes, what: str) -> Bundle:
     try:
         return Bundle.parse(text, what)
     except InputError as error:
-        raise Refused(Reason.MALFORMED, error.message)
+        raise Refused(Reason.MALFORMED, error.message) from error
 
 
 def _envelope(bundle: Bundle, what: str) -> Envelope:
@@ -257,7 +257,7 @@ def _statement(
     try:
         statement = Statement.parse(envelope.payload, what, expected.statement_types)
     except InputError as error:
-        raise Refused(Reason.STATEMENT, error.message)
+        raise Refused(Reason.STATEMENT, error.message) from error
     if statement.predicate_type not in expected.predicate_types:
         raise Refused(
             Reason.PREDICATE_TYPE,
@@ -278,7 +278,7 @@ def _ours(statement: Statement, expected: Expected, what: str) -> BuildPredicate
     try:
         predicate = check_statement(statement, what)
     except InputError as error:
-        raise Refused(Reason.PREDICATE, error.message)
+        raise Refused(Reason.PREDICATE, error.message) from error
     if expected.subject is not None and predicate.image_digest != expected.subject:
         raise Refused(
             Reason.SUBJECT, f"{what} is about {predicate.image_digest}, not {expected.subject}"
