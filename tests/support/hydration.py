@@ -1,0 +1,121 @@
+"""Seeds of small store paths, whole or spoilt, in a layout; and what Nix says of a store."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from nix_seed.clients.layout import Layout
+from nix_seed.clients.layout_store import LayoutStore
+from nix_seed.clients.store_files import StoreFiles
+from nix_seed.formats.nix.nar import Tree
+from nix_seed.formats.nix.store_path import PathInfo
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.descriptor import Descriptor
+from nix_seed.ground.digests import DiffID, Digest
+from nix_seed.rules.compress import Compressor, Name
+from nix_seed.rules.container import container_entries
+from nix_seed.rules.image import build_image
+from nix_seed.rules.layer import write_entries_layer, write_layer
+from nix_seed.rules.outline import ImageConfig
+from nix_seed.rules.partition import Group
+from nix_seed.rules.spec import Spec
+from support.distribution import nix_env
+from support.trees import put
+
+Blob = tuple[str, bytes]
+"""A layer's media type and its bytes."""
+
+
+def spec_of(groups: Sequence[Sequence[PathInfo]], compressor: Compressor) -> Spec:
+    """A seed of one layer a group, all in the tier ``packages``."""
+    return Spec(
+        kind="seed",
+        name="tiny",
+        system="x86_64-linux",
+        config=ImageConfig(),
+        files=(),
+        inputs={},
+        tiers=("base", "toolchain", "packages"),
+        paths={info.path: info for group in groups for info in group},
+        layers=tuple(
+            Group("packages", tuple(sorted(info.path for info in group))) for group in groups
+        ),
+        compressor=compressor,
+    )
+
+
+def layers_of(spec: Spec, root: Path) -> list[Blob]:
+    """The product's own layers of *spec*, its paths lying in the store below *root*."""
+    blobs = []
+    for group in spec.layers:
+        sink = io.BytesIO()
+        infos = [spec.paths[path] for path in group.paths]
+        write_layer(infos, spec.compressor, StoreFiles(root), sink)
+        blobs.append((spec.compressor.media_type, sink.getvalue()))
+    return blobs
+
+
+def put_seed(directory: Path, spec: Spec, blobs: Sequence[Blob], tag: str = "seed") -> str:
+    """Put the image of *spec* with these layers, right or not, into a layout; return ``oci:…``."""
+    last = io.BytesIO()
+    write_entries_layer(container_entries(spec), spec.compressor, last)
+    store = LayoutStore(Layout.create(directory))
+    pairs = []
+    for media_type, blob in [*blobs, (spec.compressor.media_type, last.getvalue())]:
+        layer = Descriptor(media_type, Digest.of(blob), len(blob))
+        _take(store, layer, blob)
+        pairs.append((layer, DiffID.of(blob)))  # hydrate has no use for diffIDs
+    documents = build_image(spec, pairs)
+    config = documents.config
+    _take(store, Descriptor(media_types.CONFIG, Digest.of(config), len(config)), config)
+    store.put_manifest(documents.manifest, media_types.MANIFEST, tag)
+    return f"oci:{directory}:{tag}"
+
+
+def _take(store: LayoutStore, blob: Descriptor, data: bytes) -> None:
+    store.take_blob(blob, lambda held: iter([data[held.size :]]))
+
+
+def make_seed(
+    directory: Path, groups: Sequence[Mapping[str, Tree]], name: Name = "zstd"
+) -> tuple[str, Spec]:
+    """Make trees store paths, chained by references, and a seed of them, one layer a group."""
+    infos: list[list[PathInfo]] = []
+    below: tuple[PathInfo, ...] = ()
+    for group in groups:
+        infos.append([])
+        for tree in group:
+            info = put(directory / "root", tree, group[tree])
+            info = replace(info, references=tuple(each.path for each in below))
+            infos[-1].append(info)
+            below = (info,)
+    spec = spec_of(infos, Compressor.at_hand(name))
+    return put_seed(directory / "image", spec, layers_of(spec, directory / "root")), spec
+
+
+def verify(root: Path, **settings: str) -> None:
+    """Have Nix verify the store below *root*, contents and all; nothing may be wrong."""
+    command = ["nix-store", "--store", str(root), "--verify", "--check-contents"]
+    for name, value in settings.items():
+        command += ["--option", name.replace("_", "-"), value]
+    done = subprocess.run(command, env=nix_env(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    wrong = [line for line in done.stderr.splitlines() if not line.endswith("...")]
+    assert wrong == [], done.stderr
+
+
+def query(root: Path, *arguments: str) -> list[str]:
+    """Ask ``nix-store --query`` about the store below *root*."""
+    command = ["nix-store", "--store", str(root), "--query", *arguments]
+    done = subprocess.run(command, env=nix_env(), capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def names_in(root: Path) -> set[str]:
+    """Everything that lies directly in the store, Nix's own links directory left out."""
+    return {name for name in os.listdir(root / "nix/store") if name != ".links"}
