@@ -7,13 +7,13 @@ from datetime import datetime
 from typing import Literal
 
 from nix_seed.ground.digests import Digest
+from nix_seed.rules.certificate import CertificateIdentity
 from nix_seed.rules.verifying_key import PublicKey
 
 __all__ = [
     "Attribute",
     "Builder",
     "BuiltDemands",
-    "Identity",
     "Log",
     "LogKind",
     "Policy",
@@ -21,32 +21,20 @@ __all__ = [
     "Quorum",
     "Signer",
     "Witness",
+    "signer_name",
 ]
 
 Attribute = Literal["operator", "provider", "jurisdiction"]
 LogKind = Literal["tiles", "rekor-v2", "rekor-v1"]
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """A keyless signer: both members are compared exactly, with no pattern."""
-
-    issuer: str
-    subject: str
-
-    def __str__(self) -> str:
-        return f"{self.subject} of {self.issuer}"
+Signer = PublicKey | CertificateIdentity
+"""Who signs: the holder of a key, or whom an OIDC issuer vouches for; both compared exactly."""
 
 
-@dataclass(frozen=True, slots=True)
-class Signer:
-    """Who signs: an identity, or a key; exactly one is set."""
-
-    identity: Identity | None = None
-    key: PublicKey | None = None
-
-    def __str__(self) -> str:
-        return str(self.identity) if self.key is None else f"key {self.key.fingerprint}"
+def signer_name(signer: Signer) -> str:
+    """Return how people are shown *signer*."""
+    return f"key {signer.fingerprint}" if isinstance(signer, PublicKey) else str(signer)
 
 
 @dataclass(frozen=True, slots=True)

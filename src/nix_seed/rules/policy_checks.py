@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import TypeVar
 
 from nix_seed.rules.distinct import independent_builders
-from nix_seed.rules.policy import Builder, Policy, Signer
+from nix_seed.rules.policy import Builder, Policy, Signer, signer_name
 from nix_seed.rules.policy_reader import Section
+from nix_seed.rules.verifying_key import PublicKey
 
 __all__ = ["check_policy", "policy_warnings"]
 
@@ -74,14 +75,15 @@ def _check_signers(root: Section, key: str, signers: Sequence[Signer]) -> None:
         signers,
         f"two {key} have one signer, {{}}: they would be one voice under two names",
         _same_signer,
+        signer_name,
     )
 
 
 def _same_signer(signer: Signer) -> Hashable:
     """Fold what may be one signer written twice: verification itself compares exactly."""
-    if signer.identity is None:
-        return signer.key
-    return signer.identity.issuer.rstrip("/").casefold(), signer.identity.subject.casefold()
+    if isinstance(signer, PublicKey):
+        return signer
+    return signer.issuer.rstrip("/").casefold(), signer.subject.casefold()
 
 
 def _check_unique(
@@ -90,11 +92,12 @@ def _check_unique(
     items: Iterable[_Item],
     message: str,
     fold: Callable[[_Item], Hashable],
+    show: Callable[[_Item], str] = str,
 ) -> None:
     seen: set[Hashable] = set()
     for number, item in enumerate(items):
         if fold(item) in seen:
-            raise _at(root, key, number).error(message.format(item))
+            raise _at(root, key, number).error(message.format(show(item)))
         seen.add(fold(item))
 
 

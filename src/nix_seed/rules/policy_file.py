@@ -11,11 +11,11 @@ from typing import Final, get_args
 
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import InputError
+from nix_seed.rules.certificate import CertificateIdentity
 from nix_seed.rules.policy import (
     Attribute,
     Builder,
     BuiltDemands,
-    Identity,
     Log,
     LogKind,
     Policy,
@@ -149,8 +149,8 @@ def _signer(section: Section) -> Signer:
     if (issuer is None) != (subject is None) or (issuer is None) == (key is None):
         raise section.error("say either issuer and subject, or key")
     if key is None:
-        return Signer(Identity(issuer, subject))
-    return Signer(key=_key(section, key))
+        return CertificateIdentity(issuer, subject)
+    return _key(section, key)
 
 
 def _key(section: Section, text: str) -> PublicKey:

@@ -1,0 +1,132 @@
+"""Do enough independent builders say the same, and does none of them say otherwise?
+
+What is counted are builders *of the policy*, each once, whatever it signed and how often. The bar
+is the policy's number: who stays silent, or is kept silent, never lowers it. One builder's valid
+dissent blocks, and the result says in what it differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from nix_seed.formats.intoto.predicate import Agreement
+from nix_seed.rules.claims import Claim, JudgedClaim, Standing, judge_claim
+from nix_seed.rules.difference import Difference, compare_agreements
+from nix_seed.rules.distinct import independent_builders
+from nix_seed.rules.policy import Builder, Policy
+
+__all__ = ["Dissent", "Missing", "Outcome", "QuorumResult", "evaluate_quorum"]
+
+
+class Outcome(StrEnum):
+    """The three answers; only ``MET`` is a yes."""
+
+    MET = "quorum met"
+    DISSENT = "builders disagree"
+    SHORT = "too few builders agree"
+
+
+@dataclass(frozen=True, slots=True)
+class Dissent:
+    """A builder that says another thing of the same commit and system."""
+
+    builder: Builder
+    claim: Claim
+    difference: Difference
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A builder that could have been heard and was not; *words* say why, if anything was found."""
+
+    builder: Builder
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuorumResult:
+    """The answer on *asked*.
+
+    *agreeing* are all builders that agree, *counted* those of them that are independent of one
+    another; *shadowed* agree, but share an attribute with one that is counted.
+    """
+
+    asked: Agreement
+    outcome: Outcome
+    threshold: int
+    agreeing: tuple[Builder, ...]
+    counted: tuple[Builder, ...]
+    dissents: tuple[Dissent, ...]
+    missing: tuple[Missing, ...]
+    claims: tuple[JudgedClaim, ...]
+
+    @property
+    def met(self) -> bool:
+        """Whether the image has the policy's quorum."""
+        return self.outcome is Outcome.MET
+
+    @property
+    def shadowed(self) -> tuple[Builder, ...]:
+        """Return who agrees and yet adds nothing."""
+        return tuple(builder for builder in self.agreeing if builder not in self.counted)
+
+    @property
+    def words(self) -> str:
+        """The answer in one line."""
+        if self.outcome is Outcome.DISSENT:
+            names = ", ".join(dict.fromkeys(dissent.builder.id for dissent in self.dissents))
+            return f"{names} built something else from this commit"
+        number = f"{len(self.counted)} of the {self.threshold} builders wanted agree"
+        return number if self.outcome is Outcome.SHORT else _met_words(self)
+
+
+def evaluate_quorum(
+    policy: Policy, asked: Agreement, claims: Iterable[Claim], now: datetime
+) -> QuorumResult:
+    """Count *claims* on *asked*: the image as it was found, said to be of its commit and system."""
+    signers = {builder.signer: builder for builder in policy.builders}
+    judged = tuple(judge_claim(claim, policy, signers, asked, now) for claim in claims)
+    dissents = tuple(
+        Dissent(each.builder, each.claim, compare_agreements(asked, each.claim.predicate.agreement))
+        for each in judged
+        if each.standing is Standing.DISSENTS and each.builder is not None
+    )
+    against = {dissent.builder.id for dissent in dissents}
+    said = {each.builder.id for each in judged if each.standing is Standing.AGREES and each.builder}
+    # Who says both cannot be believed in either.
+    agreeing = tuple(each for each in policy.builders if each.id in said - against)
+    counted = independent_builders(agreeing, policy.quorum.distinct)
+    return QuorumResult(
+        asked=asked,
+        outcome=_outcome(dissents, counted, policy.quorum.threshold),
+        threshold=policy.quorum.threshold,
+        agreeing=agreeing,
+        counted=counted,
+        dissents=dissents,
+        missing=tuple(_missing(policy, asked.system, judged, said | against)),
+        claims=judged,
+    )
+
+
+def _outcome(dissents: Sequence[Dissent], counted: Sequence[Builder], threshold: int) -> Outcome:
+    if dissents:
+        return Outcome.DISSENT
+    return Outcome.MET if len(counted) >= threshold else Outcome.SHORT
+
+
+def _missing(
+    policy: Policy, system: str, judged: Sequence[JudgedClaim], heard: set[str]
+) -> Iterable[Missing]:
+    for builder in policy.builders:
+        if builder.id in heard or system not in builder.systems:
+            continue
+        words = [each.words for each in judged if each.builder == builder]
+        yield Missing(builder, "; ".join(dict.fromkeys(words)) or "nothing of it was found")
+
+
+def _met_words(result: QuorumResult) -> str:
+    names = ", ".join(builder.id for builder in result.counted)
+    return f"{len(result.counted)} builders agree ({names}), {result.threshold} are wanted"
