@@ -13,7 +13,6 @@ import pytest
 
 from nix_seed.clients.registry.client import Registry, Repository
 from nix_seed.clients.registry.credentials import Credential, Keyring
-from nix_seed.clients.registry.referrers import fallback_tag
 from nix_seed.flows.index import build_index
 from nix_seed.flows.inspect import inspect
 from nix_seed.flows.pull import pull
@@ -22,6 +21,7 @@ from nix_seed.flows.stores import Stores
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor, Index, Manifest
 from nix_seed.formats.oci.reference import LayoutReference, Reference
+from nix_seed.formats.oci.referrers import fallback_tag
 from nix_seed.ground.digests import Digest
 from support.faults import fault_proxy
 from support.goprograms import installed

@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from nix_seed.formats.oci.descriptor import Descriptor
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.descriptor import Descriptor, Manifest
 from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import InputError
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-__all__ = ["BlobSource", "Fetched", "Held", "ImageStore"]
+__all__ = ["BlobSource", "Fetched", "Held", "ImageStore", "referrer_entry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +80,28 @@ class ImageStore(Protocol):
     def list_tags(self) -> tuple[str, ...]:
         """Return every tag, sorted."""
         ...
+
+    def attach(self, body: bytes) -> Descriptor:
+        """Store a manifest that has a ``subject``, and list it among the subject's referrers."""
+        ...
+
+    def referrers(
+        self, subject: Digest, artifact_type: str | None = None
+    ) -> tuple[Descriptor, ...]:
+        """Return what points at *subject*, sorted by digest; with a type, what is of that type."""
+        ...
+
+
+def referrer_entry(body: bytes) -> tuple[Descriptor, Digest]:
+    """Return how the manifest *body* is listed as a referrer, and the digest of its subject."""
+    manifest = Manifest.parse(body, "the referrer to be stored")
+    if manifest.subject is None:
+        raise InputError("the manifest to be attached names no subject")
+    entry = Descriptor(
+        media_types.MANIFEST,
+        Digest.of(body),
+        len(body),
+        annotations=manifest.annotations,
+        artifact_type=manifest.artifact_type or manifest.config.media_type,
+    )
+    return entry, manifest.subject.digest

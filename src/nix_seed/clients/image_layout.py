@@ -14,6 +14,7 @@ from typing import Any
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor, Index, Manifest
 from nix_seed.formats.oci.reference import LayoutReference
+from nix_seed.formats.oci.referrers import lists_referrers
 from nix_seed.ground import canonical_json
 from nix_seed.ground.digests import DiffID, Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
@@ -89,7 +90,10 @@ def _read_index(directory: Path) -> Index:
 
 
 def _choose(index: Index, reference: LayoutReference) -> Descriptor:
-    found = list(index.manifests)
+    images = [
+        each for each in index.manifests if not lists_referrers(each.annotations.get(_REF_NAME))
+    ]
+    found = images
     if reference.digest is not None:
         found = [each for each in found if each.digest == reference.digest]
         if not found and _blob_path(Path(reference.directory), reference.digest).is_file():
@@ -99,7 +103,7 @@ def _choose(index: Index, reference: LayoutReference) -> Descriptor:
         found = [each for each in found if each.annotations.get(_REF_NAME) == reference.tag]
     if len(found) == 1:
         return found[0]
-    names = ", ".join(each.annotations.get(_REF_NAME, str(each.digest)) for each in index.manifests)
+    names = ", ".join(each.annotations.get(_REF_NAME, str(each.digest)) for each in images)
     raise InputError(
         f"{reference} names {len(found) or 'no'} images",
         hint=f"The layout holds: {names or 'nothing'}. Write oci:DIR:TAG or oci:DIR@sha256:….",

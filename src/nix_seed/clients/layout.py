@@ -18,6 +18,7 @@ from typing import Final, Self
 from nix_seed.clients.files import explained, place, write_atomically
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor, Index, Manifest, Platform
+from nix_seed.formats.oci.referrers import fallback_tag
 from nix_seed.ground import canonical_json
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
@@ -148,6 +149,27 @@ class Layout:
             if REF_NAME in described.annotations:
                 self._list(described)
 
+    def add_referrer(self, described: Descriptor, text: bytes, subject: Digest) -> None:
+        """Store a manifest that points at *subject*; list it at the subject's fallback tag."""
+        with self._locked():
+            self._sweep()
+            self._put(described, text)
+            others = (item for item in self.referrers(subject) if item.digest != described.digest)
+            merged = sorted((*others, described), key=lambda item: item.digest)
+            body = Index(tuple(merged)).dump()
+            tag = {REF_NAME: fallback_tag(subject)}
+            listed = Descriptor(media_types.INDEX, Digest.of(body), len(body), annotations=tag)
+            self._put(listed, body)
+            self._list(listed)
+
+    def referrers(self, subject: Digest) -> tuple[Descriptor, ...]:
+        """Return what the subject's fallback tag lists, unjudged."""
+        tag = fallback_tag(subject)
+        for found in self.index().manifests:
+            if found.annotations.get(REF_NAME) == tag:
+                return Index.parse(self.read_blob(found), f"{self.directory}:{tag}").manifests
+        return ()
+
     def read_blob(self, descriptor: Descriptor) -> bytes:
         """Return a document's bytes, checked; ``CheckedFalse`` if they are not its digest's."""
         path = self.blob_path(descriptor.digest)
@@ -188,7 +210,8 @@ class Layout:
         path = self.directory / "oci-layout"
         if not path.is_file():
             raise InputError(
-                f"{self.directory} is not an OCI image layout: it has no file oci-layout"
+                f"{self.directory} is not an OCI image layout: it has no file oci-layout",
+                hint="name a directory that `nix-seed build -o DIR` made",
             )
         value = canonical_json.loads(_read(path, f"reading {path}"), what=str(path))
         version = value.get("imageLayoutVersion") if isinstance(value, dict) else None

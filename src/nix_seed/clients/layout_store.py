@@ -15,11 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from nix_seed.clients.blobs import BlobSource, Fetched, Held
+from nix_seed.clients.blobs import BlobSource, Fetched, Held, referrer_entry
 from nix_seed.clients.files import explained
 from nix_seed.clients.layout import REF_NAME, Layout
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor
+from nix_seed.formats.oci.descriptor import Descriptor, Manifest
+from nix_seed.formats.oci.referrers import lists_referrers
 from nix_seed.ground import canonical_json
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, InputError
@@ -41,10 +42,15 @@ class LayoutStore:
 
     def only_image(self) -> Descriptor:
         """Return the one image the layout holds; ``InputError`` for none or several."""
-        found = {item.digest: item for item in self._layout.index().manifests}
+        found = {
+            item.digest: item
+            for item in self._layout.index().manifests
+            if not lists_referrers(item.annotations.get(REF_NAME))
+        }
         if len(found) == 1:
             return next(iter(found.values()))
-        tags = ", ".join(self.list_tags()) or "no tags"
+        shown = [tag for tag in self.list_tags() if not lists_referrers(tag)]
+        tags = ", ".join(shown) or "no tags"
         raise InputError(
             f"{self} holds {len(found) or 'no'} images; say which",
             hint=f"write {self}:TAG or {self}@sha256:…; it has {tags}",
@@ -146,6 +152,43 @@ class LayoutStore:
         """Return every tag, sorted."""
         tags = (item.annotations.get(REF_NAME) for item in self._layout.index().manifests)
         return tuple(sorted(tag for tag in tags if tag is not None))
+
+    def attach(self, body: bytes) -> Descriptor:
+        """Store a manifest that has a ``subject``, and list it among the subject's referrers."""
+        entry, subject = referrer_entry(body)
+        self._layout.add_referrer(entry, body, subject)
+        return entry
+
+    def referrers(
+        self, subject: Digest, artifact_type: str | None = None
+    ) -> tuple[Descriptor, ...]:
+        """Return what points at *subject*, sorted by digest.
+
+        By its fallback tag, and, as other tools write it, from the layout's own index.
+        """
+        found = {item.digest: item for item in self._untagged(subject)}
+        found |= {item.digest: item for item in self._layout.referrers(subject)}
+        listed = [found[digest] for digest in sorted(found)]
+        if artifact_type is None:
+            return tuple(listed)
+        return tuple(item for item in listed if self._type(item) == artifact_type)
+
+    def _untagged(self, subject: Digest) -> Iterator[Descriptor]:
+        for item in self._layout.index().manifests:
+            if item.media_type == media_types.MANIFEST and REF_NAME not in item.annotations:
+                manifest = self._manifest(item)
+                if manifest.subject is not None and manifest.subject.digest == subject:
+                    yield replace(item, artifact_type=manifest.artifact_type)
+
+    def _type(self, item: Descriptor) -> str | None:
+        """Return what the manifest itself says: lists are often wrong."""
+        if item.media_type != media_types.MANIFEST:
+            return None
+        manifest = self._manifest(item)
+        return manifest.artifact_type or manifest.config.media_type
+
+    def _manifest(self, item: Descriptor) -> Manifest:
+        return Manifest.parse(self._layout.read_blob(item), f"{self}@{item.digest}")
 
     def _listed(self, name: str | Digest) -> Descriptor | None:
         for item in self._layout.index().manifests:

@@ -19,7 +19,7 @@ from nix_seed.rules.bundle_verify import Reason, Refused
 if TYPE_CHECKING:
     from sigstore.verify import Verifier
 
-__all__ = ["SigstoreCheck", "needs_sigstore"]
+__all__ = ["SigstoreCheck", "load_verifier", "needs_sigstore"]
 
 _TIME = re.compile(r"time|timestamp|expired", re.IGNORECASE)
 _LOG = re.compile(r"log entry|inclusion|checkpoint|SET|hashedrekord|DSSE log", re.IGNORECASE)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, urljoin
 
-from nix_seed.clients.blobs import BlobSource, Fetched, Held
+from nix_seed.clients.blobs import BlobSource, Fetched, Held, referrer_entry
 from nix_seed.clients.registry import download, upload
 from nix_seed.clients.registry.auth import Scope
 from nix_seed.clients.registry.credentials import Keyring
@@ -18,7 +18,7 @@ from nix_seed.clients.registry.session import Request, Session
 from nix_seed.clients.registry.transport import origin
 from nix_seed.clients.registry.upload import Source
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor, Manifest
+from nix_seed.formats.oci.descriptor import Descriptor
 from nix_seed.formats.oci.reference import Reference, check_tag
 from nix_seed.ground import canonical_json
 from nix_seed.ground.digests import Digest
@@ -196,18 +196,9 @@ class Repository:
 
     def attach(self, body: bytes) -> Descriptor:
         """Push a manifest that has a ``subject``, and put it on the subject's fallback list."""
-        manifest = Manifest.parse(body, "the referrer to be pushed")
-        if manifest.subject is None:
-            raise InputError("the manifest to be attached names no subject")
-        stored = self.put_manifest(body, media_types.MANIFEST)
-        entry = Descriptor(
-            stored.media_type,
-            stored.digest,
-            stored.size,
-            annotations=manifest.annotations,
-            artifact_type=manifest.artifact_type or manifest.config.media_type,
-        )
-        add_to_fallback(self, manifest.subject.digest, entry)
+        entry, subject = referrer_entry(body)
+        self.put_manifest(body, entry.media_type)
+        add_to_fallback(self, subject, entry)
         return entry
 
     def referrers(

@@ -16,21 +16,17 @@ from nix_seed.clients.registry.auth import Scope
 from nix_seed.clients.registry.session import Request
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor, Index, Manifest
+from nix_seed.formats.oci.referrers import fallback_tag
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CouldNotCheck
 
 if TYPE_CHECKING:
     from nix_seed.clients.registry.client import Repository
 
-__all__ = ["add_to_fallback", "fallback_tag", "list_referrers"]
+__all__ = ["add_to_fallback", "list_referrers"]
 
 _ROUNDS = 5
 _ONE_WRITER = threading.Lock()
-
-
-def fallback_tag(subject: Digest) -> str:
-    """Return ``sha256-<hex>``, the tag of the subject's list of referrers."""
-    return f"sha256-{subject.hex}"
 
 
 def list_referrers(
