@@ -1,0 +1,148 @@
+"""Attestations beside an image: put there as cosign 3 does, and found wherever they may lie.
+
+Whoever lists them is not believed: what is found is only bytes, with the place they came from, and
+what cannot be read is told as well, so that nothing is dropped in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from nix_seed.clients.blobs import Fetched, Held, ImageStore
+from nix_seed.formats.intoto.bundle import BUNDLE_V03
+from nix_seed.formats.intoto.cosign import ENVELOPE_LAYER, attestation_tag, bundle_of_layer
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.descriptor import Descriptor, Manifest
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
+from nix_seed.rules.bundle_verify import LARGEST_BUNDLE
+
+__all__ = ["Attestation", "Discovered", "attach_bundle", "discover"]
+
+CONTENT: Final = "dev.sigstore.bundle.content"
+PREDICATE: Final = "dev.sigstore.bundle.predicateType"
+_BUNDLES = "application/vnd.dev.sigstore.bundle"
+_EMPTY = b"{}"
+_MOST_LAYERS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Attestation:
+    """The bytes of a bundle, unverified, and *place*, where they were found, for people.
+
+    *manifest* is the digest of what holds them.
+    """
+
+    place: str
+    manifest: Digest
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """All that lies beside an image; *troubles* are the things listed that could not be read."""
+
+    attestations: tuple[Attestation, ...]
+    troubles: tuple[NixSeedError, ...]
+
+
+def attach_bundle(
+    store: ImageStore, subject: Descriptor, bundle: bytes, predicate_type: str
+) -> Descriptor:
+    """Store *bundle* as a referrer of *subject*, by API and fallback tag; return its manifest.
+
+    The manifest is a function of the arguments: attaching again changes nothing.
+    """
+    if store.head_manifest(subject.digest) is None:
+        raise InputError(
+            f"{store} has no image {subject.digest} to attach an attestation to",
+            hint="push the image first",
+        )
+    layer = _put(store, bundle, BUNDLE_V03)
+    manifest = Manifest(
+        config=_put(store, _EMPTY, media_types.EMPTY),
+        layers=(layer,),
+        annotations={CONTENT: "dsse-envelope", PREDICATE: predicate_type},
+        artifact_type=BUNDLE_V03,
+        subject=Descriptor(subject.media_type, subject.digest, subject.size),
+    )
+    return store.attach(manifest.dump())
+
+
+def discover(store: ImageStore, subject: Digest) -> Discovered:
+    """Find every attestation of *subject*: the API's, the fallback tag's, and cosign 2's.
+
+    Raises only where the lists themselves cannot be had: what they name is judged one by one.
+    """
+    found: dict[bytes, Attestation] = {}
+    troubles: list[NixSeedError] = []
+    for item in store.referrers(subject):
+        if item.media_type == media_types.MANIFEST:
+            _gather(_of_referrer(store, item, subject), found, troubles)
+    _gather(_of_cosign_tag(store, subject), found, troubles)
+    return Discovered(tuple(found.values()), tuple(troubles))
+
+
+def _gather(
+    source: Iterator[Attestation], found: dict[bytes, Attestation], troubles: list[NixSeedError]
+) -> None:
+    try:
+        for attestation in source:
+            found.setdefault(attestation.text, attestation)
+    except NixSeedError as error:
+        troubles.append(error)
+
+
+def _of_referrer(store: ImageStore, item: Descriptor, subject: Digest) -> Iterator[Attestation]:
+    """Yield the bundle of a referrer; its manifest, not the list, says that it is one."""
+    place = f"{store}@{item.digest}"
+    fetched = store.get_manifest(item.digest)
+    if fetched is None:
+        raise CouldNotCheck(f"{place} is listed as a referrer of {subject}, but is not there")
+    manifest = Manifest.parse(fetched.body, place)
+    if not (manifest.artifact_type or manifest.config.media_type).startswith(_BUNDLES):
+        return
+    if manifest.subject is None or manifest.subject.digest != subject:
+        named = "nothing" if manifest.subject is None else str(manifest.subject.digest)
+        raise CheckedFalse(f"{place} is listed as a referrer of {subject}, but points at {named}")
+    if len(manifest.layers) != 1:
+        raise CheckedFalse(f"{place} has {len(manifest.layers)} layers; a bundle is one")
+    yield Attestation(place, item.digest, _read(store, manifest.layers[0], place))
+
+
+def _of_cosign_tag(store: ImageStore, subject: Digest) -> Iterator[Attestation]:
+    tag = attestation_tag(subject)
+    fetched = store.get_manifest(tag)
+    if fetched is None:
+        return
+    for layer in _envelope_layers(fetched, f"{store}:{tag}"):
+        place = f"{store}:{tag}, layer {layer.digest}"
+        text = _read(store, layer, place)
+        bundle = bundle_of_layer(text, layer.annotations, place)
+        yield Attestation(place, fetched.descriptor.digest, bundle.dump())
+
+
+def _envelope_layers(fetched: Fetched, place: str) -> Iterator[Descriptor]:
+    layers = Manifest.parse(fetched.body, place).layers
+    if len(layers) > _MOST_LAYERS:
+        raise CheckedFalse(f"{place} has {len(layers)} layers; {_MOST_LAYERS} are the most read")
+    yield from (layer for layer in layers if layer.media_type == ENVELOPE_LAYER)
+
+
+def _read(store: ImageStore, blob: Descriptor, place: str) -> bytes:
+    if blob.size > LARGEST_BUNDLE:
+        raise CheckedFalse(f"{place} has {blob.size} bytes; {LARGEST_BUNDLE} are the most read")
+    return b"".join(store.open_blob(blob))
+
+
+def _put(store: ImageStore, text: bytes, media_type: str) -> Descriptor:
+    blob = Descriptor(media_type, Digest.of(text), len(text))
+    if not store.has_blob(blob.digest):
+        store.take_blob(blob, lambda held: _rest(text, held))
+    return blob
+
+
+def _rest(text: bytes, held: Held) -> Iterator[bytes]:
+    yield text[held.size :]
