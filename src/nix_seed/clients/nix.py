@@ -10,6 +10,7 @@ from __future__ import annotations
 import grp
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -24,6 +25,9 @@ from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.ground.errors import CouldNotCheck, InputError, NixFailed
 
 __all__ = ["FlakeMetadata", "Nix"]
+
+# What project.nix adds to the trace of an output that cannot be evaluated.
+_CONTEXT = re.compile(r"while looking at .*\(leave it out .*\)")
 
 # Far below what Linux and macOS accept as arguments.
 _BATCH = 500
@@ -87,7 +91,21 @@ class Nix:
 
     def evaluate(self, expression: str, doing: str) -> Any:
         """Evaluate *expression*, purely, to JSON."""
-        return _json(self._run("nix", ["eval", "--json", "--expr", expression], doing), doing)
+        arguments = ["eval", "--json", "--expr", expression]
+        try:
+            return _json(self._run("nix", arguments, doing), doing)
+        except NixFailed as error:
+            hint = self._traced_hint(arguments, doing)
+            raise NixFailed(error.message, detail=error.detail, hint=hint or error.hint) from error
+
+    def _traced_hint(self, arguments: Sequence[str], doing: str) -> str | None:
+        """Find in the trace, which is too long to show, where our own code says what to do."""
+        try:
+            self._run("nix", [*arguments, "--show-trace"], doing)
+        except NixFailed as error:
+            found = _CONTEXT.search(error.detail or "")
+            return found and found[0]
+        return None
 
     def hash_path(self, path: Path) -> str:
         """Return the SRI NAR hash of a file or directory."""
@@ -266,6 +284,7 @@ _HINTS = {
     "/flake.nix': No such file": _NO_FLAKE,
     "/flake.nix' does not exist": _NO_FLAKE,
     "cannot be evaluated in pure": "lock the flake's inputs first: nix flake lock",
+    "in pure mode": "lock the flake's inputs first: nix flake lock",
     "unlocked": "lock the flake's inputs first: nix flake lock",
     "requires lock file changes": "lock the flake's inputs first: nix flake lock",
     "Permission denied": "Nix's store is not writable for this user; is its daemon running?",

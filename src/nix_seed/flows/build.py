@@ -152,7 +152,9 @@ def check_destination(destination: Destination) -> None:
     """Refuse, before any work, a place that cannot take the image."""
     _check_name(destination)
     if destination.format == "oci":
-        Layout.create(destination.path)
+        # An absent or empty directory takes any image, and is not touched before there is one.
+        if destination.path.is_file() or (destination.path.is_dir() and _holds_any(destination)):
+            Layout.create(destination.path)
     elif destination.path.is_dir():
         raise InputError(
             f"{destination.path} is a directory; a {destination.format} is a file",
@@ -163,6 +165,11 @@ def check_destination(destination: Destination) -> None:
             f"{destination.path} exists and is no archive, so it is not replaced",
             hint="name a file that does not exist yet, or remove this one",
         )
+
+
+def _holds_any(destination: Destination) -> bool:
+    with explained(f"reading {destination.path}"):
+        return any(destination.path.iterdir())
 
 
 def _check_name(destination: Destination) -> None:

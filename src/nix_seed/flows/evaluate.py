@@ -55,6 +55,11 @@ def evaluate_flake(
     if "problem" in answer:
         raise _problem(answer, flake, kind, attr or DEFAULT_ATTR[kind], system)
     outline = Outline.from_json(answer["outline"])
+    if outline.system != system:
+        raise InputError(
+            f"{attr or DEFAULT_ATTR[kind]} of {flake} is for {outline.system}, not for {system}",
+            hint=f"ask for it with --system {outline.system}",
+        )
     own = OwnSource(metadata.source, nix.root)
     return Evaluation(metadata, build_recipe(outline, cache(nix.read_derivation), own))
 

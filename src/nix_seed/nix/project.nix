@@ -21,7 +21,7 @@ let
         context = hinting kind name (toContext set.${name});
         foreign = hinting kind name (isForeign name set.${name});
       })
-      (util.filter (name: wanted kind name && !(isSeed set.${name})) (util.attrNames set));
+      (util.filter (name: wanted kind name && !(hinting kind name (isSeed set.${name}))) (util.attrNames set));
 
   hinting = kind: name: builtins.addErrorContext
     "while looking at ${kind}.${system}.${name} (leave it out of the seed with exclude = [ \"${kind}.${name}\" ])";
