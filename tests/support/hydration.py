@@ -63,13 +63,14 @@ def layers_of(spec: Spec, root: Path) -> list[Blob]:
 def put_seed(directory: Path, spec: Spec, blobs: Sequence[Blob], tag: str = "seed") -> str:
     """Put the image of *spec* with these layers, right or not, into a layout; return ``oci:…``."""
     last = io.BytesIO()
-    write_entries_layer(container_entries(spec), spec.compressor, last)
+    finished = write_entries_layer(container_entries(spec), spec.compressor, last)
     store = LayoutStore(Layout.create(directory))
     pairs = []
     for media_type, blob in [*blobs, (spec.compressor.media_type, last.getvalue())]:
         layer = Descriptor(media_type, Digest.of(blob), len(blob))
         _take(store, layer, blob)
         pairs.append((layer, DiffID.of(blob)))  # hydrate has no use for diffIDs
+    pairs[-1] = finished.descriptor, finished.diff_id
     documents = build_image(spec, pairs)
     config = documents.config
     _take(store, Descriptor(media_types.CONFIG, Digest.of(config), len(config)), config)

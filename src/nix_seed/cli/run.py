@@ -19,9 +19,9 @@ __all__ = ["command"]
 )
 @click.option(
     "--engine",
-    type=click.Choice(["bwrap", "podman", "docker"]),
+    type=click.Choice(["bwrap", "podman", "docker", "host"]),
     envvar="NIX_SEED_ENGINE",
-    help="What runs the image [the first that works].",
+    help="What runs the image [the first that works]; host: the hydrated store itself.",
 )
 @click.option(
     "--image", metavar="REF", help="The seed: oci:DIR[:TAG] [the one built for the project]."
@@ -64,6 +64,9 @@ def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:
     from nix_seed.clients.nix import Nix
     from nix_seed.flows.run import run
 
+    if options["engine"] == "host":
+        _run_on_host(argv, options, as_json)
+        return
     nix = Nix(store=options["store"])
     image = open_seed(options["image"], options["src"], nix)
     with progress(quiet=True) as show:
@@ -80,6 +83,37 @@ def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:
         )
     (run_json if as_json else print_run)(result)
     click.get_current_context().exit(result.exit_code)
+
+
+def _run_on_host(argv: tuple[str, ...], options: dict[str, Any], as_json: bool) -> None:
+    """Run in the project itself, on the machine's own store; ``--image`` is then only checked."""
+    import json
+
+    from nix_seed.clients.nix import Nix
+    from nix_seed.flows.run_host import run_on_host
+    from nix_seed.ground.errors import InputError
+
+    for name in ("out", "store"):
+        if options[name] is not None:
+            raise InputError(
+                f"--{name} has no meaning with --engine host",
+                hint="the command works on the machine's own store, and puts results there",
+            )
+    image = open_seed(options["image"], options["src"], Nix()) if options["image"] else None
+    done = run_on_host(
+        argv,
+        source=options["src"],
+        image=image,
+        env=_environment(options["env"]),
+        network=options["network"],
+    )
+    if as_json:
+        click.echo(json.dumps(done.to_json(), indent=2))
+    else:
+        off = {"namespace": "no network", "settings": "Nix offline by its settings"}
+        about = off.get(done.network, "with the network")
+        click.echo(f"host: {about}, command {done.seconds:.2f} s", err=True)
+    click.get_current_context().exit(done.exit_code)
 
 
 def _environment(settings: tuple[str, ...]) -> dict[str, str]:
