@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inspect": ("nix_seed.cli.inspect:command", "Show what an image is, without its layers."),
     "exists": ("nix_seed.cli.exists:command", "Ask whether a registry has the image already."),
     "lock": ("nix_seed.cli.lock:command", "Pin each system's seed in seed.lock."),
+    "key": ("nix_seed.cli.key:command", "Make and show keys that sign attestations."),
     "completion": ("nix_seed.cli.completion:command", "Print a shell's completion script."),
 }
 

@@ -7,10 +7,11 @@ what cannot be read is told as well, so that nothing is dropped in silence.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from nix_seed.clients.blobs import Fetched, Held, ImageStore
+from nix_seed.clients.blobs import Held, ImageStore
 from nix_seed.formats.intoto.bundle import BUNDLE_V03
 from nix_seed.formats.intoto.cosign import ENVELOPE_LAYER, attestation_tag, bundle_of_layer
 from nix_seed.formats.oci import media_types
@@ -30,13 +31,9 @@ _MOST_LAYERS = 256
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
-    """The bytes of a bundle, unverified, and *place*, where they were found, for people.
-
-    *manifest* is the digest of what holds them.
-    """
+    """The bytes of a bundle, unverified, and *place*, where they were found, for people."""
 
     place: str
-    manifest: Digest
     text: bytes
 
 
@@ -74,61 +71,71 @@ def attach_bundle(
 def discover(store: ImageStore, subject: Digest) -> Discovered:
     """Find every attestation of *subject*: the API's, the fallback tag's, and cosign 2's.
 
-    Raises only where the lists themselves cannot be had: what they name is judged one by one.
+    Raises only where the list of referrers itself cannot be had: each thing it names is read by
+    itself, so that a bad one hides no other.
     """
     found: dict[bytes, Attestation] = {}
     troubles: list[NixSeedError] = []
     for item in store.referrers(subject):
         if item.media_type == media_types.MANIFEST:
-            _gather(_of_referrer(store, item, subject), found, troubles)
-    _gather(_of_cosign_tag(store, subject), found, troubles)
+            with _noted(troubles):
+                _keep(_of_referrer(store, item, subject), found)
+    with _noted(troubles):
+        for layer in _cosign_layers(store, subject):
+            with _noted(troubles):
+                _keep(_of_layer(store, attestation_tag(subject), layer), found)
     return Discovered(tuple(found.values()), tuple(troubles))
 
 
-def _gather(
-    source: Iterator[Attestation], found: dict[bytes, Attestation], troubles: list[NixSeedError]
-) -> None:
+@contextmanager
+def _noted(troubles: list[NixSeedError]) -> Iterator[None]:
+    """Keep what went wrong inside. What is found there is not the user's input, even if unread."""
     try:
-        for attestation in source:
-            found.setdefault(attestation.text, attestation)
+        yield
+    except InputError as error:
+        troubles.append(CheckedFalse(error.message, hint=error.hint))
     except NixSeedError as error:
         troubles.append(error)
 
 
-def _of_referrer(store: ImageStore, item: Descriptor, subject: Digest) -> Iterator[Attestation]:
-    """Yield the bundle of a referrer; its manifest, not the list, says that it is one."""
+def _keep(attestation: Attestation | None, found: dict[bytes, Attestation]) -> None:
+    if attestation is not None:
+        found.setdefault(attestation.text, attestation)
+
+
+def _of_referrer(store: ImageStore, item: Descriptor, subject: Digest) -> Attestation | None:
+    """Return the bundle of a referrer; its manifest, not the list, says that it is one."""
     place = f"{store}@{item.digest}"
     fetched = store.get_manifest(item.digest)
     if fetched is None:
         raise CouldNotCheck(f"{place} is listed as a referrer of {subject}, but is not there")
     manifest = Manifest.parse(fetched.body, place)
     if not (manifest.artifact_type or manifest.config.media_type).startswith(_BUNDLES):
-        return
+        return None
     if manifest.subject is None or manifest.subject.digest != subject:
         named = "nothing" if manifest.subject is None else str(manifest.subject.digest)
         raise CheckedFalse(f"{place} is listed as a referrer of {subject}, but points at {named}")
     if len(manifest.layers) != 1:
         raise CheckedFalse(f"{place} has {len(manifest.layers)} layers; a bundle is one")
-    yield Attestation(place, item.digest, _read(store, manifest.layers[0], place))
+    return Attestation(place, _read(store, manifest.layers[0], place))
 
 
-def _of_cosign_tag(store: ImageStore, subject: Digest) -> Iterator[Attestation]:
+def _cosign_layers(store: ImageStore, subject: Digest) -> tuple[Descriptor, ...]:
+    """Return the envelopes at cosign 2's tag, none where there is no such tag."""
     tag = attestation_tag(subject)
     fetched = store.get_manifest(tag)
     if fetched is None:
-        return
-    for layer in _envelope_layers(fetched, f"{store}:{tag}"):
-        place = f"{store}:{tag}, layer {layer.digest}"
-        text = _read(store, layer, place)
-        bundle = bundle_of_layer(text, layer.annotations, place)
-        yield Attestation(place, fetched.descriptor.digest, bundle.dump())
-
-
-def _envelope_layers(fetched: Fetched, place: str) -> Iterator[Descriptor]:
-    layers = Manifest.parse(fetched.body, place).layers
+        return ()
+    layers = Manifest.parse(fetched.body, f"{store}:{tag}").layers
     if len(layers) > _MOST_LAYERS:
-        raise CheckedFalse(f"{place} has {len(layers)} layers; {_MOST_LAYERS} are the most read")
-    yield from (layer for layer in layers if layer.media_type == ENVELOPE_LAYER)
+        raise CheckedFalse(f"{store}:{tag} has {len(layers)} layers; {_MOST_LAYERS} are the most")
+    return tuple(layer for layer in layers if layer.media_type == ENVELOPE_LAYER)
+
+
+def _of_layer(store: ImageStore, tag: str, layer: Descriptor) -> Attestation:
+    place = f"{store}:{tag}, layer {layer.digest}"
+    bundle = bundle_of_layer(_read(store, layer, place), layer.annotations, place)
+    return Attestation(place, bundle.dump())
 
 
 def _read(store: ImageStore, blob: Descriptor, place: str) -> bytes:

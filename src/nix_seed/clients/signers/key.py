@@ -17,7 +17,7 @@ from nix_seed.formats.intoto.envelope import Envelope, Signature, pae
 from nix_seed.ground.errors import InputError
 from nix_seed.rules.verifying_key import PublicKey
 
-__all__ = ["KeyKind", "KeySigner", "write_key_pair"]
+__all__ = ["KeyKind", "KeySigner", "read_key_file", "write_key_pair"]
 
 KeyKind = Literal["ecdsa-p256", "ed25519"]
 _PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
@@ -45,9 +45,7 @@ class KeySigner:
     @classmethod
     def open(cls, path: Path, passphrase: str | None = None) -> Self:
         """Read a key file; ``InputError`` for a wrong passphrase or another kind of file."""
-        with explained(f"reading the key {path}"), path.open("rb") as file:
-            text = file.read(_LARGEST_FILE)
-        return cls.from_pem(text, str(path), passphrase)
+        return cls.from_pem(read_key_file(path), str(path), passphrase)
 
     @classmethod
     def from_pem(cls, text: bytes, what: str, passphrase: str | None = None) -> Self:
@@ -99,6 +97,19 @@ class KeySigner:
         return self._key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection
         )
+
+
+def read_key_file(path: Path) -> bytes:
+    """Return the bytes of a key file; ``InputError`` if there is none, or far too large."""
+    if not path.exists():
+        raise InputError(
+            f"there is no key {path}", hint="make one with 'nix-seed key generate FILE'"
+        )
+    with explained(f"reading the key {path}"), path.open("rb") as file:
+        text = file.read(_LARGEST_FILE + 1)
+    if len(text) > _LARGEST_FILE:
+        raise InputError(f"{path} is too large to be a key")
+    return text
 
 
 def write_key_pair(signer: KeySigner, path: Path, passphrase: str | None = None) -> Path:
