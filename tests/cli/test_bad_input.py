@@ -87,6 +87,26 @@ def check_layout(directory: Path) -> None:
     assert not list(directory.rglob("*.tmp"))
 
 
+def start(project: Path, *arguments: str, cache: Path) -> subprocess.Popen[str]:
+    """Start a build in the background."""
+    return subprocess.Popen(
+        [*COMMAND, "build", str(project), *arguments],
+        env=environment(cache),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_a_layer(process: subprocess.Popen[str], cache: Path) -> None:
+    """Wait until the first layer is finished, and the run is not."""
+    deadline = time.monotonic() + 60
+    while not list(cache.glob("layers/*.json")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 # Flakes
 
 
@@ -254,6 +274,22 @@ def test_a_store_path_that_vanished(
     check_layout(output)
 
 
+def test_a_store_path_that_changes_while_another_is_read(
+    project: Path, image: dict[str, Any], store: Path, cache: Path, output: Path
+) -> None:
+    # The largest layer is read first, so this one is untouched when the first is finished.
+    last = min(image["layers"][:-1], key=lambda layer: layer["size"])["paths"][0]
+    real = store / last.removeprefix("/")
+    file = next(f for f in [real, *real.rglob("*")] if f.is_file() and not f.is_symlink())
+    arguments = ["--kind", "run", "--store", str(store), "--level", "15", "--threads", "1"]
+    process = start(project, *arguments, "-o", str(output), cache=cache)
+    wait_for_a_layer(process, cache)
+    flip(file)
+    out, err = process.communicate(timeout=120)
+    refused(Ran(process.returncode, out, err), 1, f"error: {last}", "hint: ", output=output)
+    assert not list(cache.rglob("*.tmp"))
+
+
 # The disk
 
 
@@ -316,18 +352,8 @@ def slow_digest(project: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_an_interrupted_run_leaves_no_half_image_and_the_next_goes_on(
     number: signal.Signals, project: Path, slow_digest: str, cache: Path, output: Path
 ) -> None:
-    process = subprocess.Popen(
-        [*COMMAND, "build", str(project), *SLOW, "-o", str(output)],
-        env=environment(cache),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 60
-    while not list(cache.glob("layers/*.json")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    process = start(project, *SLOW, "-o", str(output), cache=cache)
+    wait_for_a_layer(process, cache)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert out == ""

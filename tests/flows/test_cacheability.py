@@ -303,7 +303,8 @@ OPTIONS = """
             sed "1s|.*|#!${pkgs.bash}/bin/bash|" $src > $out/bin/tool
             chmod 555 $out/bin/tool
           '';
-          helper = pkgs.runCommand "helper" { text = "not of a source"; } "echo $text > $out";
+          helper = pkgs.runCommand "helper" { text = builtins.readFile ./note; }
+            "echo $text > $out";
         in
         {
           default = pkgs.runCommand "app" { inherit helper tool; } "cp -r $tool $out";
@@ -337,7 +338,9 @@ TOOL = 'first line, to be replaced\necho "shipped: $*, $0"\n'
 @pytest.fixture(scope="module")
 def options(distribution: Path, product: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("options") / "project"
-    return write_project(where, distribution, OPTIONS, {"tool": TOOL}, product=product)
+    return write_project(
+        where, distribution, OPTIONS, {"tool": TOOL, "note": "one\n"}, product=product
+    )
 
 
 @pytest.fixture(scope="module")
@@ -364,9 +367,21 @@ def test_what_the_seed_holds_is_chosen(
     assert tier_of["make"] == "toolchain"
     assert tier_of["patchelf"] == "packages"
     assert not {"helper", "tool", "app", "gdb"} & tier_of.keys()
-    # Neither option: what no output names and no source changes is a dependency.
+    # Neither option: what no output names, and has no source of the project's, is a dependency.
     assert "helper" in names(plan(options, "--attr", "plain", cache=cache))
     assert any(name.startswith("gdb-") for name in names(plan(options, cache=cache)))
+
+
+def test_what_is_named_as_the_projects_may_change(
+    options: Path, everything: tuple[dict[str, Any], Image], cache: Path, tmp_path: Path
+) -> None:
+    """Text that was read into a derivation does not show where it came from: it can be said."""
+    project = shutil.copytree(options, tmp_path / "checkout", symlinks=True)
+    edit(project, "note", "one\n", "two\n")
+    after = plan(project, "--attr", "everything", cache=cache)
+    assert {key: after[key] for key in ("inputKey", "narHash")} == {
+        key: everything[0][key] for key in ("inputKey", "narHash")
+    }
 
 
 def test_what_the_image_says_is_chosen(everything: tuple[dict[str, Any], Image]) -> None:
