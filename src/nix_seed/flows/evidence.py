@@ -1,0 +1,119 @@
+"""Gather what there is about an image: its facts, the attestations beside it, dissenters' images.
+
+Nothing here is believed. What the store says wrongly becomes *checked and false*, what it does not
+say becomes *could not check*: a store's mistakes are never the user's input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from nix_seed.clients.blobs import ImageStore
+from nix_seed.clients.image_source import RemoteSeed, read_seed
+from nix_seed.flows.attach import Attestation, Discovered, discover
+from nix_seed.flows.inspect import InspectedImage
+from nix_seed.formats.intoto.predicate import Agreement, Commit, LayerDigests
+from nix_seed.ground.digests import DiffID, Digest, NarHash
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
+from nix_seed.rules.bundle_verify import Fate
+from nix_seed.rules.difference import compare_specs
+from nix_seed.rules.quorum import Dissent, QuorumResult
+from nix_seed.rules.verification import DissentDetail, Trouble
+
+__all__ = ["agreement_of", "detail_dissents", "gather", "of_store", "troubles_of"]
+
+
+@contextmanager
+def of_store() -> Iterator[None]:
+    """Turn an error about malformed input, which a store gave, into *checked and false*."""
+    try:
+        yield
+    except InputError as error:
+        raise CheckedFalse(error.message, hint=error.hint, detail=error.detail) from error
+
+
+def agreement_of(image: InspectedImage, commit: Commit) -> Agreement:
+    """Return what builders of *commit* must have said for *image* to be theirs.
+
+    ``CheckedFalse`` for an image that states no system and narHash, which none of ours lacks.
+    """
+    if image.system is None or image.nar_hash is None:
+        raise CheckedFalse(f"{image.reference} is no image of nix-seed: it states no narHash")
+    with of_store():
+        return Agreement(
+            commit,
+            image.system,
+            NarHash.parse(image.nar_hash),
+            tuple(
+                LayerDigests(layer.descriptor.digest, DiffID.parse(layer.diff_id or ""))
+                for layer in image.layers
+            ),
+            image.digest,
+        )
+
+
+def gather(stores: Sequence[ImageStore], subjects: Iterable[Digest]) -> Discovered:
+    """Find every attestation of *subjects* in all *stores*, each once."""
+    found: dict[bytes, Attestation] = {}
+    troubles: list[NixSeedError] = []
+    for subject in subjects:
+        for store in stores:
+            with of_store():
+                here = discover(store, subject)
+            for attestation in here.attestations:
+                found.setdefault(attestation.text, attestation)
+            troubles += here.troubles
+    return Discovered(tuple(found.values()), tuple(troubles))
+
+
+def troubles_of(discovered: Discovered) -> tuple[Trouble, ...]:
+    """Return the troubles of a search as parts of the answer."""
+    return tuple(
+        Trouble(Fate.UNCHECKED if isinstance(each, CouldNotCheck) else Fate.FALSE, each.message)
+        for each in discovered.troubles
+    )
+
+
+def detail_dissents(
+    stores: Sequence[ImageStore], image: InspectedImage, quorums: Iterable[QuorumResult]
+) -> tuple[DissentDetail, ...]:
+    """Compare the specs of *image* and of each dissenter's image, where these are at hand."""
+    dissents = {
+        (each.builder.id, each.claim.predicate.image_digest): each
+        for quorum in quorums
+        for each in quorum.dissents
+    }
+    if not dissents:
+        return ()
+    ours = _seed(stores, image.digest)
+    return tuple(_detail(stores, ours, each) for each in dissents.values())
+
+
+def _detail(
+    stores: Sequence[ImageStore], ours: RemoteSeed | str, dissent: Dissent
+) -> DissentDetail:
+    said = dissent.claim.predicate
+    theirs = _seed(stores, said.image_digest)
+    for seed in (ours, theirs):
+        if isinstance(seed, str):
+            return DissentDetail(dissent.builder.id, said.image_digest, None, seed)
+    assert isinstance(ours, RemoteSeed)
+    assert isinstance(theirs, RemoteSeed)
+    if theirs.spec.nar_hash != said.nar_hash:
+        words = f"its image has narHash {theirs.spec.nar_hash}, and it said {said.nar_hash}"
+        return DissentDetail(dissent.builder.id, said.image_digest, None, words)
+    difference = compare_specs(ours.spec, theirs.spec)
+    return DissentDetail(dissent.builder.id, said.image_digest, difference)
+
+
+def _seed(stores: Sequence[ImageStore], digest: Digest) -> RemoteSeed | str:
+    """Return the seed *digest*, or why it cannot be compared."""
+    for store in stores:
+        try:
+            fetched = store.get_manifest(digest)
+            if fetched is not None:
+                return read_seed(str(digest), fetched, store)
+        except NixSeedError as error:
+            return error.message
+    return f"the image {digest} is not at hand, so its store paths cannot be compared"

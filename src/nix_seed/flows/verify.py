@@ -1,0 +1,179 @@
+"""Is this image what independent builders got from the commit? One answer, from all evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from nix_seed.clients.blobs import ImageStore
+from nix_seed.clients.deep_check import deep_check
+from nix_seed.flows.events import OnEvent, Stage, ignore
+from nix_seed.flows.evidence import (
+    agreement_of,
+    detail_dissents,
+    gather,
+    of_store,
+    troubles_of,
+)
+from nix_seed.flows.inspect import InspectedImage, InspectedIndex, inspect
+from nix_seed.flows.stores import AnyReference, Stores, fetch
+from nix_seed.formats.intoto.predicate import Commit
+from nix_seed.ground.errors import CheckedFalse, InputError
+from nix_seed.rules.bundle_verify import BundleCheck
+from nix_seed.rules.evidence import Finding, LogJudge, claims_of, examine, trust_of
+from nix_seed.rules.policy import Policy
+from nix_seed.rules.quorum import evaluate_quorum
+from nix_seed.rules.verification import (
+    Depth,
+    ImageVerification,
+    Verification,
+    evaluate_image,
+    evaluate_images,
+)
+
+__all__ = ["Asked", "Judges", "verify_image"]
+
+_MOST_COMMITS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The question: of which *commit* (None: of any that builders name), for which *system*.
+
+    *deep* also recomputes all that the image claims from its layers.
+    """
+
+    commit: Commit | None = None
+    system: str | None = None
+    deep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Judges:
+    """What judges the parts that need more than the policy: log entries, and certificates."""
+
+    logs: LogJudge
+    certificates: BundleCheck | None = None
+
+
+def verify_image(
+    stores: Stores,
+    reference: AnyReference,
+    policy: Policy,
+    asked: Asked,
+    judges: Judges,
+    now: datetime,
+    *,
+    evidence: Sequence[AnyReference] = (),
+    on_event: OnEvent = ignore,
+) -> Verification:
+    """Verify what *reference* names, an image or an index of images, by *policy* at time *now*.
+
+    *evidence* names further repositories whose attestations are taken into account. Raises
+    ``InputError`` where *reference* names nothing, ``CouldNotCheck`` where its store is out of
+    reach and ``CheckedFalse`` where that store contradicts itself; every other end is an answer.
+    """
+    store = stores.open(reference)
+    root = fetch(store, reference)
+    with of_store():
+        found = inspect(stores, reference.at(root.descriptor.digest))
+        images = _chosen(found, asked)
+    places = [store, *(stores.open(each) for each in evidence)]
+    answers = tuple(
+        _verify_one(places, image, policy, asked, judges, now, on_event) for image in images
+    )
+    complete = isinstance(found, InspectedIndex) and asked.system is None
+    there = {image.system for image in images}
+    missing = [system for system in policy.systems if complete and system not in there]
+    fate, words = evaluate_images(answers, missing)
+    return Verification(str(reference), policy.digest, policy.epoch, answers, fate, words)
+
+
+def _chosen(found: InspectedImage | InspectedIndex, asked: Asked) -> tuple[InspectedImage, ...]:
+    """Return the images asked about; one system has one image."""
+    images = found.images if isinstance(found, InspectedIndex) else (found,)
+    systems = [image.system for image in images]
+    if len(set(systems)) != len(systems):
+        raise CheckedFalse(f"{found.reference} has several images for one system")
+    if asked.system is None:
+        return images
+    chosen = tuple(image for image in images if image.system == asked.system)
+    if not chosen:
+        there = ", ".join(str(system) for system in systems)
+        raise CheckedFalse(f"{found.reference} has no image for {asked.system}, but for {there}")
+    return chosen
+
+
+def _verify_one(
+    places: Sequence[ImageStore],
+    image: InspectedImage,
+    policy: Policy,
+    asked: Asked,
+    judges: Judges,
+    now: datetime,
+    on_event: OnEvent,
+) -> ImageVerification:
+    on_event(Stage("verify", f"verifying {image.reference}"))
+    trust = trust_of(policy, judges.certificates)
+    beside = gather(places, [image.digest])
+    findings = {
+        each.text: examine(each.place, each.text, trust, judges.logs)
+        for each in beside.attestations
+    }
+    commits = _commits(image, asked, findings.values())
+    # What builders say of the commit lies beside their own images, which may be other ones: those
+    # are the dissents.
+    elsewhere = gather(places, [commit.key for commit in commits])
+    for each in elsewhere.attestations:
+        if each.text not in findings:
+            findings[each.text] = examine(each.place, each.text, trust, judges.logs)
+    claims = claims_of(findings.values())
+    quorums = tuple(
+        evaluate_quorum(policy, agreement_of(image, commit), claims, now) for commit in commits
+    )
+    troubles = (*troubles_of(beside), *troubles_of(elsewhere))
+    depth = _depth(places[0], image, on_event) if asked.deep else None
+    fate, words = evaluate_image(quorums, findings.values(), troubles, depth)
+    return ImageVerification(
+        reference=image.reference,
+        digest=image.digest,
+        system=image.system or "",
+        nar_hash=image.nar_hash or "",
+        findings=tuple(findings.values()),
+        troubles=troubles,
+        quorums=quorums,
+        dissents=detail_dissents(places, image, quorums),
+        depth=depth,
+        fate=fate,
+        words=words,
+    )
+
+
+def _commits(
+    image: InspectedImage, asked: Asked, findings: Iterable[Finding]
+) -> tuple[Commit, ...]:
+    """Return the commits to ask about: the given one, or those that claims on *image* name."""
+    if asked.commit is not None:
+        return (asked.commit,)
+    named = {
+        finding.verdict.predicate.source.commit: None
+        for finding in findings
+        if finding.verdict.predicate is not None
+        and finding.verdict.predicate.image_digest == image.digest
+    }
+    if len(named) > _MOST_COMMITS:
+        raise InputError(
+            f"{image.reference} is attested for {len(named)} commits",
+            hint="say which one is meant: --commit COMMIT",
+        )
+    return tuple(named)
+
+
+def _depth(store: ImageStore, image: InspectedImage, on_event: OnEvent) -> Depth:
+    fetched = store.get_manifest(image.digest)
+    if fetched is None:
+        raise CheckedFalse(f"{image.reference} was there a moment ago, and is gone")
+    on_event(Stage("deep", f"reading every layer of {image.reference}", len(image.layers)))
+    found = deep_check(store, fetched, image.reference)
+    return Depth(found.layers, found.paths, found.size, found.problems)

@@ -1,0 +1,140 @@
+"""The answer of ``verify``: what was found, what each of it is worth, and one verdict.
+
+Three verdicts, never confused: *verified*, *checked and false*, *could not check*. The last is
+never a yes: something that could not be read or judged may have been a dissent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from nix_seed.ground.digests import Digest
+from nix_seed.rules.bundle_verify import Fate
+from nix_seed.rules.difference import SpecDifference
+from nix_seed.rules.evidence import Finding
+from nix_seed.rules.quorum import Outcome, QuorumResult
+
+__all__ = [
+    "Depth",
+    "DissentDetail",
+    "ImageVerification",
+    "Trouble",
+    "Verification",
+    "evaluate_image",
+    "evaluate_images",
+]
+
+_EXIT_CODES: Final = {Fate.VERIFIED: 0, Fate.FALSE: 1, Fate.UNCHECKED: 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something listed beside the image that gave no attestation, and why."""
+
+    fate: Fate
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class DissentDetail:
+    """In which store paths a dissenter's image differs.
+
+    *difference* is None where its image is not at hand or is not what the dissenter said; *words*
+    then say so.
+    """
+
+    builder: str
+    image: Digest
+    difference: SpecDifference | None
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What was recomputed from the layers: how many, of how many bytes, and what was wrong."""
+
+    layers: int
+    paths: int
+    size: int
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageVerification:
+    """One image's answer. *quorums* has one result for each commit that was asked about."""
+
+    reference: str
+    digest: Digest
+    system: str
+    nar_hash: str
+    findings: tuple[Finding, ...]
+    troubles: tuple[Trouble, ...]
+    quorums: tuple[QuorumResult, ...]
+    dissents: tuple[DissentDetail, ...]
+    depth: Depth | None
+    fate: Fate
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The whole answer, over all images of an index or the one image that was named.
+
+    ``if result:`` is true for *verified* alone.
+    """
+
+    reference: str
+    policy: Digest
+    epoch: int
+    images: tuple[ImageVerification, ...]
+    fate: Fate
+    words: str
+
+    def __bool__(self) -> bool:
+        return self.fate is Fate.VERIFIED
+
+    @property
+    def exit_code(self) -> int:
+        """0 verified, 1 checked and false, 3 could not check."""
+        return _EXIT_CODES[self.fate]
+
+
+def evaluate_image(
+    quorums: Sequence[QuorumResult],
+    findings: Iterable[Finding],
+    troubles: Iterable[Trouble],
+    depth: Depth | None,
+) -> tuple[Fate, str]:
+    """Return the verdict on one image, and why, in one line."""
+    if depth is not None and depth.problems:
+        return Fate.FALSE, f"the image is not what it claims to be: {depth.problems[0]}"
+    met = next((each for each in quorums if each.met), None)
+    dissent = next((each for each in quorums if each.outcome is Outcome.DISSENT), None)
+    if met is None and dissent is not None:
+        return Fate.FALSE, dissent.words
+    unchecked = [each.verdict.words for each in findings if each.verdict.fate is Fate.UNCHECKED]
+    unchecked += [each.words for each in troubles if each.fate is Fate.UNCHECKED]
+    if unchecked:
+        return Fate.UNCHECKED, f"not everything could be checked: {unchecked[0]}"
+    if met is not None:
+        return Fate.VERIFIED, met.words
+    if not quorums:
+        return Fate.FALSE, "no builder of the policy says of any commit that this is its image"
+    return Fate.FALSE, quorums[0].words
+
+
+def evaluate_images(
+    images: Sequence[ImageVerification], missing: Sequence[str]
+) -> tuple[Fate, str]:
+    """Return the verdict on all *images* together; *missing* are systems that have none."""
+    worst = [fate for fate in (Fate.FALSE, Fate.UNCHECKED) if any(i.fate is fate for i in images)]
+    if missing:
+        return Fate.FALSE, f"there is no image for {', '.join(missing)}"
+    if not images:
+        return Fate.FALSE, "there is no image"
+    if not worst:
+        return Fate.VERIFIED, images[0].words if len(images) == 1 else "every image has its quorum"
+    first = next(each for each in images if each.fate is worst[0])
+    return worst[0], first.words if len(images) == 1 else f"{first.system}: {first.words}"
