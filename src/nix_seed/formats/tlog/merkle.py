@@ -1,0 +1,252 @@
+"""Merkle trees as RFC 6962, section 2.1, hashes them: roots, inclusion and consistency proofs.
+
+Free functions over small values, with no storage of their own. A ``HashReader`` gives the hashes of
+*perfect* subtrees: ``Node(level, number)`` covers the leaves from ``number << level`` on, ``1 <<
+level`` of them. Every hash of every proof is a fold of such nodes, so a reader over a list of
+leaves, over tiles on disk or over tiles on the network is all that making proofs takes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from nix_seed.ground.errors import CheckedFalse, InputError
+
+__all__ = [
+    "EMPTY_ROOT",
+    "HashReader",
+    "Node",
+    "Proof",
+    "TreeHead",
+    "build_consistency_proof",
+    "build_inclusion_proof",
+    "build_root",
+    "check_consistency",
+    "check_inclusion",
+    "leaf_hash",
+    "node_hash",
+    "read_from_leaves",
+]
+
+HASH_SIZE: Final = 32
+EMPTY_ROOT: Final = hashlib.sha256().digest()
+_MOST_LEAVES = 1 << 63
+
+Proof = tuple[bytes, ...]
+"""The hashes of a proof, in RFC 6962's order, 32 bytes each."""
+
+
+class Node(NamedTuple):
+    """A perfect subtree: the *number*-th run of ``2 ** level`` leaves."""
+
+    level: int
+    number: int
+
+
+HashReader = Callable[[Sequence[Node]], Sequence[bytes]]
+"""Returns the hash of each node asked for; they are asked for together, to be fetched at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class TreeHead:
+    """The *root* (32 bytes) of a tree of *size* leaves."""
+
+    size: int
+    root: bytes
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.size < _MOST_LEAVES:
+            raise InputError(f"{self.size} is no size of a tree")
+        if len(self.root) != HASH_SIZE:
+            raise InputError(f"a root hash has {HASH_SIZE} bytes, not {len(self.root)}")
+
+    def __str__(self) -> str:
+        return f"{self.root.hex()[:16]}… at size {self.size}"
+
+
+def leaf_hash(data: bytes) -> bytes:
+    """Return the hash of the leaf that holds *data*."""
+    return hashlib.sha256(b"\0" + data).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """Return the hash of the node over two subtrees."""
+    return hashlib.sha256(b"\1" + left + right).digest()
+
+
+def read_from_leaves(leaves: Sequence[bytes]) -> HashReader:
+    """Return a reader over the leaf hashes *leaves*; each perfect subtree is hashed once."""
+    known: dict[Node, bytes] = {}
+
+    def read_one(node: Node) -> bytes:
+        if node.level == 0:
+            return leaves[node.number]
+        if node not in known:
+            below = node.level - 1, 2 * node.number
+            left, right = read_one(Node(*below)), read_one(Node(below[0], below[1] + 1))
+            known[node] = node_hash(left, right)
+        return known[node]
+
+    return lambda nodes: [read_one(node) for node in nodes]
+
+
+def build_root(size: int, read: HashReader) -> TreeHead:
+    """Return the head of the tree of the first *size* leaves."""
+    if size == 0:
+        return TreeHead(0, EMPTY_ROOT)
+    return TreeHead(size, _range_hashes([(0, size)], read)[0])
+
+
+def build_inclusion_proof(index: int, size: int, read: HashReader) -> Proof:
+    """Return the proof that leaf *index* is in the tree of *size* leaves (``PATH`` of 2.1.1)."""
+    if not 0 <= index < size:
+        raise InputError(f"a tree of {size} leaves has no leaf {index}")
+    ranges = []
+    low, high = 0, size
+    while high - low > 1:
+        middle = low + _split(high - low)
+        if index < middle:
+            ranges.append((middle, high))
+            high = middle
+        else:
+            ranges.append((low, middle))
+            low = middle
+    return _range_hashes(ranges[::-1], read)
+
+
+def build_consistency_proof(old: int, new: int, read: HashReader) -> Proof:
+    """Return the proof that the tree of *old* leaves begins that of *new* (``PROOF`` of 2.1.2).
+
+    It is empty where there is nothing to prove: equal sizes, or *old* 0.
+    """
+    if not 0 <= old <= new:
+        raise InputError(f"no tree of {old} leaves begins one of {new}")
+    ranges = []
+    low, high = 0, new
+    while 0 < old < high:
+        middle = low + _split(high - low)
+        if old <= middle:
+            ranges.append((middle, high))
+            high = middle
+        else:
+            ranges.append((low, middle))
+            low = middle
+    if low > 0:
+        ranges.append((low, high))
+    return _range_hashes(ranges[::-1], read)
+
+
+def check_inclusion(proof: Proof, index: int, leaf: bytes, head: TreeHead) -> None:
+    """Raise ``CheckedFalse`` unless *proof* shows the leaf hash *leaf* at *index* under *head*.
+
+    The steps are those of RFC 9162, 2.1.3.2.
+    """
+    if not 0 <= index < head.size:
+        raise CheckedFalse(f"leaf {index} cannot be in a tree of {head.size} leaves")
+    _check_hashes((leaf, *proof))
+    fn, sn, root = index, head.size - 1, leaf
+    for sibling in proof:
+        if sn == 0:
+            raise CheckedFalse(f"the inclusion proof of leaf {index} has hashes too many")
+        if fn & 1 or fn == sn:
+            root = node_hash(sibling, root)
+            while not fn & 1 and fn:
+                fn, sn = fn >> 1, sn >> 1
+        else:
+            root = node_hash(root, sibling)
+        fn, sn = fn >> 1, sn >> 1
+    if sn:
+        raise CheckedFalse(f"the inclusion proof of leaf {index} has hashes too few")
+    if root != head.root:
+        raise CheckedFalse(f"the inclusion proof of leaf {index} does not lead to the root {head}")
+
+
+def check_consistency(proof: Proof, old: TreeHead, new: TreeHead) -> None:
+    """Raise ``CheckedFalse`` unless *proof* shows that the tree *old* begins the tree *new*.
+
+    The steps are those of RFC 9162, 2.1.4.2.
+    """
+    if old.size > new.size:
+        raise CheckedFalse(f"the tree of size {old.size} cannot begin a smaller one of {new.size}")
+    if old.size in (0, new.size):
+        _check_trivial(proof, old, new)
+        return
+    _check_hashes(proof)
+    # A perfect old tree is a node of the new one; its hash is then known and left out.
+    hashes = proof if old.size & (old.size - 1) else (old.root, *proof)
+    if not hashes:
+        raise _inconsistent(old, new, "has hashes too few")
+    fn, sn = old.size - 1, new.size - 1
+    while fn & 1:
+        fn, sn = fn >> 1, sn >> 1
+    fr = sr = hashes[0]
+    for sibling in hashes[1:]:
+        if sn == 0:
+            raise _inconsistent(old, new, "has hashes too many")
+        if fn & 1 or fn == sn:
+            fr, sr = node_hash(sibling, fr), node_hash(sibling, sr)
+            while not fn & 1 and fn:
+                fn, sn = fn >> 1, sn >> 1
+        else:
+            sr = node_hash(sr, sibling)
+        fn, sn = fn >> 1, sn >> 1
+    if sn:
+        raise _inconsistent(old, new, "has hashes too few")
+    if fr != old.root:
+        raise _inconsistent(old, new, "does not lead to the older root")
+    if sr != new.root:
+        raise _inconsistent(old, new, "does not lead to the newer root")
+
+
+def _check_trivial(proof: Proof, old: TreeHead, new: TreeHead) -> None:
+    if proof:
+        raise _inconsistent(old, new, "has hashes too many")
+    if old.size == 0 and old.root != EMPTY_ROOT:
+        raise CheckedFalse("the root of an empty tree is not the hash of nothing")
+    if old.size == new.size and old.root != new.root:
+        raise CheckedFalse(f"two trees of size {old.size} have different roots: {old}, {new}")
+
+
+def _inconsistent(old: TreeHead, new: TreeHead, why: str) -> CheckedFalse:
+    return CheckedFalse(f"the consistency proof from size {old.size} to {new.size} {why}")
+
+
+def _check_hashes(hashes: Sequence[bytes]) -> None:
+    for value in hashes:
+        if len(value) != HASH_SIZE:
+            raise CheckedFalse(f"a hash of the proof has {len(value)} bytes, not {HASH_SIZE}")
+
+
+def _split(size: int) -> int:
+    """Return the largest power of two below *size*."""
+    return 1 << ((size - 1).bit_length() - 1)
+
+
+def _perfect(low: int, high: int) -> list[Node]:
+    """Return the perfect subtrees of the leaves from *low* to *high*, the larger ones first.
+
+    *low* is a multiple of a power of two that is no less than the range, as in every proof.
+    """
+    nodes = []
+    while low < high:
+        level = (high - low).bit_length() - 1
+        nodes.append(Node(level, low >> level))
+        low += 1 << level
+    return nodes
+
+
+def _range_hashes(ranges: Sequence[tuple[int, int]], read: HashReader) -> Proof:
+    """Return the hash of each range, reading the nodes of all of them at once."""
+    nodes = [_perfect(low, high) for low, high in ranges]
+    hashes = iter(read([node for group in nodes for node in group]))
+    return tuple(_fold([next(hashes) for _ in group]) for group in nodes)
+
+
+def _fold(hashes: Sequence[bytes]) -> bytes:
+    *rest, root = hashes
+    for left in reversed(rest):
+        root = node_hash(left, root)
+    return root

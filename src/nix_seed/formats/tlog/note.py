@@ -1,0 +1,274 @@
+"""Signed notes (C2SP signed-note): a text, signatures under it, and the keys that verify them.
+
+Kinds of signature: ``ed25519`` (type 1), ``ecdsa`` on P-256 with SHA-256 (type 2, as Rekor signs)
+and ``cosignature`` (type 4, C2SP tlog-cosignature: Ed25519 with a time, as witnesses sign).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal, Self
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+
+from nix_seed.ground.errors import CheckedFalse, InputError
+
+__all__ = [
+    "KeyKind",
+    "Note",
+    "NoteKey",
+    "NoteSignature",
+    "cosigned_message",
+    "decode_base64",
+    "encode_base64",
+]
+
+KeyKind = Literal["ed25519", "ecdsa", "cosignature"]
+
+_TYPES: Final[dict[KeyKind, int]] = {"ed25519": 1, "ecdsa": 2, "cosignature": 4}
+_MOST_SIGNATURES = 64
+_LARGEST = 1 << 16
+_LINE = re.compile("— ([^ \n]+) ([A-Za-z0-9+/]+={0,2})")
+_ED25519_SPKI = bytes.fromhex("302a300506032b6570032100")
+_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class NoteSignature:
+    """One signature line: whose it says it is, and *body*, what follows the key id."""
+
+    name: str
+    key_id: bytes
+    body: bytes
+
+    def __str__(self) -> str:
+        return f"— {self.name} {encode_base64(self.key_id + self.body)}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A *text* that ends in a newline, and at least one signature over its exact bytes."""
+
+    text: str
+    signatures: tuple[NoteSignature, ...]
+
+    @classmethod
+    def parse(cls, data: bytes, what: str) -> Self:
+        """Read a note; any but its one spelling is refused, with *what* in the error."""
+        try:
+            if len(data) > _LARGEST:
+                raise ValueError(f"it is longer than {_LARGEST} bytes")
+            note = cls._read(data.decode("utf-8"))
+            if note.dump() != data:
+                raise ValueError("it is not spelled as notes are")
+        except ValueError as error:
+            raise InputError(f"{what} is not a signed note: {error}") from error
+        return note
+
+    @classmethod
+    def _read(cls, text: str) -> Self:
+        if any(character < " " and character != "\n" for character in text):
+            raise ValueError("it holds control characters")
+        body, blank, lines = text.rpartition("\n\n")
+        if not blank or not body or not lines.endswith("\n"):
+            raise ValueError("no signatures follow an empty line")
+        signatures = tuple(_signature(line) for line in lines[:-1].split("\n"))
+        if len(signatures) > _MOST_SIGNATURES:
+            raise ValueError(f"it has {len(signatures)} signatures; {_MOST_SIGNATURES} are read")
+        return cls(body + "\n", signatures)
+
+    def dump(self) -> bytes:
+        """Return the note's bytes."""
+        return f"{self.text}\n{''.join(map(str, self.signatures))}".encode()
+
+    def signed_also(self, more: Iterable[NoteSignature]) -> Self:
+        """Return the note with *more* signatures after its own, none of them twice."""
+        added = (signature for signature in more if signature not in self.signatures)
+        return type(self)(self.text, (*self.signatures, *dict.fromkeys(added)))
+
+    def signatures_of(self, key: NoteKey) -> tuple[NoteSignature, ...]:
+        """Return what says it was made by *key*."""
+        said = (key.name, key.key_id)
+        return tuple(each for each in self.signatures if (each.name, each.key_id) == said)
+
+
+@dataclass(frozen=True, slots=True)
+class NoteKey:
+    """A key that verifies notes: *public* is 32 bytes of Ed25519, or a P-256 SPKI in DER."""
+
+    name: str
+    kind: KeyKind
+    public: bytes
+
+    def __post_init__(self) -> None:
+        if not self.name or "+" in self.name or any(map(_splits, self.name)):
+            raise InputError(f"{self.name!r} cannot name a key: no spaces, no + and not empty")
+        if self.kind != "ecdsa" and len(self.public) != 32:
+            raise InputError(f"the key of {self.name} must have 32 bytes, as Ed25519 keys do")
+        _load(self)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a verifier key, ``<name>+<key id in hex>+<base64>``."""
+        name, _, rest = text.partition("+")
+        key_id, _, encoded = rest.partition("+")
+        try:
+            raw = decode_base64(encoded)
+            kinds = [kind for kind, number in _TYPES.items() if raw[:1] == bytes([number])]
+            key = cls(name, kinds[0], raw[1:])
+        except (ValueError, IndexError, InputError) as error:
+            raise _no_key(text, str(error) if isinstance(error, InputError) else None) from error
+        if str(key) != text:
+            raise _no_key(text, f"its key id would be {key.key_id.hex()}, not {key_id}")
+        return key
+
+    @classmethod
+    def from_der(cls, name: str, der: bytes) -> Self:
+        """Make the key *name* of a SubjectPublicKeyInfo: Ed25519, or ECDSA on P-256."""
+        if der.startswith(_ED25519_SPKI) and len(der) == len(_ED25519_SPKI) + 32:
+            return cls(name, "ed25519", der[len(_ED25519_SPKI) :])
+        return cls(name, "ecdsa", der)
+
+    @classmethod
+    def read(cls, text: str, name: str) -> Self:
+        """Read a log's key as policies hold it: a verifier key, or a public key for *name*.
+
+        A public key is PEM, or the bare base64 of its DER. A verifier key brings its own name.
+        """
+        if text.count("+") >= 2 and re.search(r"\+[0-9a-f]{8}\+", text):
+            return cls.parse(text)
+        pem = _PEM.fullmatch(text.strip())
+        try:
+            return cls.from_der(name, decode_base64("".join((pem[1] if pem else text).split())))
+        except ValueError as error:
+            raise _no_key(text, None) from error
+
+    @property
+    def key_id(self) -> bytes:
+        """The four bytes that name the key in signature lines."""
+        return self.log_id[:4]
+
+    @property
+    def log_id(self) -> bytes:
+        """The 32 bytes that ``key_id`` begins: ``logId.keyId`` of Rekor's entries."""
+        if self.kind == "ecdsa":
+            return hashlib.sha256(self.public).digest()
+        prefix = f"{self.name}\n".encode() + bytes([_TYPES[self.kind]])
+        return hashlib.sha256(prefix + self.public).digest()
+
+    @property
+    def der(self) -> bytes:
+        """The key's SubjectPublicKeyInfo."""
+        return self.public if self.kind == "ecdsa" else _ED25519_SPKI + self.public
+
+    def __str__(self) -> str:
+        encoded = encode_base64(bytes([_TYPES[self.kind]]) + self.public)
+        return f"{self.name}+{self.key_id.hex()}+{encoded}"
+
+    def verifies(self, signature: bytes, message: bytes) -> bool:
+        """Whether *signature* is this key's over exactly *message*."""
+        loaded = _load(self)
+        try:
+            if isinstance(loaded, ed25519.Ed25519PublicKey):
+                loaded.verify(signature, message)
+            else:
+                loaded.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+        except InvalidSignature:
+            return False
+        return True
+
+    def check(self, note: Note) -> tuple[int, ...]:
+        """Raise ``CheckedFalse`` unless this key signed *note*; return the times it gives.
+
+        Times are seconds since 1970, and only cosignatures have one. A signature that bears the
+        key's name and id and does not verify condemns the note, even beside one that does.
+        """
+        found = note.signatures_of(self)
+        if not found:
+            raise CheckedFalse(f"the note is not signed by {self.name} ({self.key_id.hex()})")
+        times = []
+        for signature in found:
+            time, raw, message = _signed(self, signature, note.text)
+            if not self.verifies(raw, message):
+                raise CheckedFalse(f"the signature of {self.name} under the note is forged")
+            times += [] if time is None else [time]
+        return tuple(times)
+
+
+def cosigned_message(text: str, time: int) -> bytes:
+    """Return what a witness signs for a checkpoint's *text* at *time* (``cosignature/v1``)."""
+    return f"cosignature/v1\ntime {time}\n{text}".encode()
+
+
+def _signed(key: NoteKey, signature: NoteSignature, text: str) -> tuple[int | None, bytes, bytes]:
+    """Return (time, raw signature, signed message) of a signature said to be the key's."""
+    if key.kind != "cosignature":
+        return None, signature.body, text.encode()
+    if len(signature.body) != 8 + 64:
+        raise CheckedFalse(f"the cosignature of {key.name} has not 8 + 64 bytes")
+    time: int = struct.unpack(">Q", signature.body[:8])[0]
+    if time >= 1 << 63:
+        raise CheckedFalse(f"the cosignature of {key.name} gives no time")
+    return time, signature.body[8:], cosigned_message(text, time)
+
+
+def _signature(line: str) -> NoteSignature:
+    match = _LINE.fullmatch(line)
+    if match is None or "+" in match[1] or any(map(_splits, match[1])):
+        raise ValueError(f"{line[:80]!r} is no signature line")
+    raw = decode_base64(match[2])
+    if len(raw) < 5:
+        raise ValueError(f"the signature of {match[1]} is too short")
+    return NoteSignature(match[1], raw[:4], raw[4:])
+
+
+def _splits(character: str) -> bool:
+    return character.isspace() or character < " "
+
+
+def _load(key: NoteKey) -> ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey:
+    if key.kind != "ecdsa":
+        return ed25519.Ed25519PublicKey.from_public_bytes(key.public)
+    try:
+        loaded = load_der_public_key(key.public)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise InputError(f"the key of {key.name} is not a public key") from error
+    if not isinstance(loaded, ec.EllipticCurvePublicKey) or not isinstance(
+        loaded.curve, ec.SECP256R1
+    ):
+        raise InputError(f"the key of {key.name} is neither Ed25519 nor ECDSA on P-256")
+    if loaded.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != key.public:
+        raise InputError(f"the key of {key.name} is not spelled as keys are")
+    return loaded
+
+
+def _no_key(text: str, why: str | None) -> InputError:
+    return InputError(
+        f"{text[:80]!r} is no key of a log or witness{f': {why}' if why else ''}",
+        hint="a verifier key is <name>+<8 hex digits>+<base64>; a log's may be a public key too",
+    )
+
+
+def decode_base64(text: str) -> bytes:
+    """Read standard base64 in its one spelling; ``ValueError`` for any other."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"{text[:40]!r} is not base64") from error
+    if encode_base64(raw) != text:
+        raise ValueError(f"{text[:40]!r} is not the one base64 of its bytes")
+    return raw
+
+
+def encode_base64(raw: bytes) -> str:
+    """Spell *raw* in standard base64, padded."""
+    return base64.b64encode(raw).decode()
