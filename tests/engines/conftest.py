@@ -12,28 +12,38 @@ import pytest
 
 from nix_seed.clients.engines import Engine, choose_engine
 from nix_seed.clients.image_layout import Image, open_image
+from nix_seed.clients.unpack import unpacked
 from nix_seed.formats.oci.reference import LayoutReference
-from support import engines
-from support.host_image import host_image
+from support import built, engines
 
 ENGINES = ("bwrap", "podman", "docker")
 
 
 @pytest.fixture(scope="session")
-def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The layout of the image under test.
+def layout() -> Path:
+    """The layout of a seed, built for the example of two packages.
 
-    ``NIX_SEED_TEST_IMAGE`` names another one, such as a seed that was built before.
+    ``NIX_SEED_TEST_IMAGE`` names another one, such as a seed of one's own.
     """
     given = os.environ.get("NIX_SEED_TEST_IMAGE")
-    if given:
-        return Path(given.removeprefix("oci:"))
-    return host_image(tmp_path_factory.mktemp("image") / "layout")
+    return Path(given.removeprefix("oci:")) if given else built.layout("seed")
 
 
 @pytest.fixture(scope="session")
 def image(layout: Path) -> Image:
     return open_image(LayoutReference(str(layout)))
+
+
+@pytest.fixture(scope="session")
+def run_image() -> Image:
+    """The image to ship of the same project: small, with a shell and hardly more."""
+    return open_image(LayoutReference(str(built.layout("run"))))
+
+
+@pytest.fixture(scope="session")
+def root(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The seed unpacked, where bubblewrap keeps it too. It is shared: nobody writes to it."""
+    return unpacked(image, tmp_path_factory.getbasetemp() / "cache" / "roots")
 
 
 @contextmanager

@@ -195,3 +195,27 @@ def node_package() -> Path:
         shutil.rmtree(directory, ignore_errors=True)
         partial.rename(directory)
     return directory / "package"
+
+
+def run_node(root: Path) -> subprocess.CompletedProcess[str]:
+    """Start that Node in the file system *root* as GitHub's runner does; it prints its version.
+
+    It is mounted read-only at ``/__e/node20``, and there is no ``LD_LIBRARY_PATH``. *root* is
+    mounted read-only too.
+    """
+    need("bwrap", "bubblewrap")
+    node = node_package()
+    command = ["bwrap", "--unshare-all", "--clearenv", "--tmpfs", "/"]
+    for entry in sorted(root.iterdir()):
+        if entry.is_symlink():
+            command += ["--symlink", os.readlink(entry), f"/{entry.name}"]
+        elif entry.name not in ("dev", "proc"):
+            command += ["--ro-bind", str(entry), f"/{entry.name}"]
+    command += ["--dev", "/dev", "--proc", "/proc", "--ro-bind", str(node), "/__e/node20"]
+    program = "const os = require('os'); console.log(process.version, os.EOL.length)"
+    return subprocess.run(
+        [*command, "/__e/node20/bin/node", "-e", program],
+        capture_output=True,
+        text=True,
+        check=False,
+    )

@@ -3,7 +3,8 @@
 Each check is a few words of shell, run inside the image by its own ``/bin/sh`` and programs, with
 no network: exit code 0 is a pass, what it prints is shown where it fails. ``contract_script`` makes
 one script of many checks and ``read_findings`` reads its transcript, so that a whole image is
-examined by starting it once.
+examined by starting it once. A run image has a shell and no programs beside its own, so what is
+asked of both kinds is asked in the shell's own words.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Check", "Finding", "checks_for", "contract_script", "read_findings"]
+__all__ = ["Check", "Finding", "Kind", "checks_for", "contract_script", "read_findings"]
 
 Kind = Literal["seed", "run"]
 
@@ -51,31 +52,37 @@ def _on_path(name: str, why: str) -> Check:
     return Check(name, shell, why, _TOOLS + name)
 
 
-def _regular(path: str, pattern: str) -> Check:
+def _regular(path: str, beginning: str) -> Check:
     shell = (
         f"test ! -L {path} || {{ echo 'a symlink'; exit 1; }}\n"
         f"test -f {path} || {{ echo 'not there'; exit 1; }}\n"
-        f"grep -q '{pattern}' {path} || {{ echo 'no line {pattern} in it'; exit 1; }}"
+        f"while read -r line; do case $line in {beginning}*) exit 0 ;; esac; done < {path}\n"
+        f"echo 'no line begins with {beginning}'; exit 1"
     )
     why = "containerd refuses absolute symlinks there (path escapes from parent)"
     return Check(path, shell, why, f"ship {path} as a file, not as a link into the store")
 
 
 def _sticky(path: str) -> Check:
-    shell = f'test "$(stat -c %a {path})" = 1777 || {{ stat -c "mode %a" {path}; exit 1; }}'
+    shell = (
+        f"test -d {path} || {{ echo 'no directory'; exit 1; }}\n"
+        "if command -v stat > /dev/null; then\n"
+        f'  test "$(stat -c %a {path})" = 1777 || {{ stat -c "mode %a" {path}; exit 1; }}\n'
+        "fi\n"
+        f"test -k {path} || {{ echo 'not sticky'; exit 1; }}\n"
+        f": > {path}/nix-seed-contract"
+    )
     fix = f"give the image a directory {path} of mode 1777"
-    return Check(path, shell + f"\n: > {path}/$$ && rm {path}/$$", "programs make files there", fix)
+    return Check(path, shell, "programs make files there", fix)
 
 
 _BOTH = (
     _program("/bin/sh", "/bin/sh -e -c true", "every engine starts commands with it"),
-    _program("/usr/bin/env", "/usr/bin/env true", "scripts begin with it"),
-    _program("/usr/bin/cat", "/usr/bin/cat /etc/os-release > /dev/null"),
-    _program("/usr/bin/tail", "echo x | /usr/bin/tail -n 1"),
-    _regular("/etc/passwd", "^root:"),
-    _regular("/etc/group", "^root:"),
-    _regular("/etc/nsswitch.conf", "^hosts:"),
-    _regular("/etc/os-release", "^ID=nixos"),
+    _program("/usr/bin/bash", "/usr/bin/bash --noprofile --norc -e -o pipefail -c true"),
+    _regular("/etc/passwd", "root:"),
+    _regular("/etc/group", "root:"),
+    _regular("/etc/nsswitch.conf", "hosts:"),
+    _regular("/etc/os-release", "ID=nixos"),
     Check(
         "/etc",
         "test -d /etc && test ! -L /etc && test -w /etc",
@@ -90,10 +97,23 @@ _BOTH = (
         "a global one makes Nix's own programs load foreign libraries",
         "take it out of the image's environment (mkSeed's config.env)",
     ),
+    Check(
+        "CA certificates",
+        "for name in SSL_CERT_FILE NIX_SSL_CERT_FILE; do\n"
+        '  eval "file=\\${$name-}"\n'
+        '  test -z "$file" || test -s "$file" || { echo "$name=$file is not there"; exit 1; }\n'
+        "done\n"
+        "test -s /etc/ssl/certs/ca-certificates.crt || test -s /etc/ssl/certs/ca-bundle.crt || {\n"
+        "  echo 'no bundle in /etc/ssl/certs'; exit 1; }",
+        "programs verify servers with them",
+        _TOOLS + "cacert",
+    ),
 )
 
 _SEED = (
-    _program("/usr/bin/bash", "/usr/bin/bash --noprofile --norc -e -o pipefail -c true"),
+    _program("/usr/bin/env", "/usr/bin/env true", "scripts begin with it"),
+    _program("/usr/bin/cat", "/usr/bin/cat /etc/os-release > /dev/null"),
+    _program("/usr/bin/tail", "echo x | /usr/bin/tail -n 1"),
     _program("/usr/bin/grep", "echo x | /usr/bin/grep x"),
     Check(
         "os-release probe",
@@ -106,17 +126,6 @@ _SEED = (
     _on_path("gzip", "actions unpack archives with it"),
     _on_path("zstd", "the cache action packs with it"),
     *(_on_path(name, "steps of jobs use coreutils") for name in ("ls", "cp", "mkdir", "sort")),
-    Check(
-        "CA certificates",
-        "for name in SSL_CERT_FILE NIX_SSL_CERT_FILE; do\n"
-        '  eval "file=\\${$name-}"\n'
-        '  test -z "$file" || test -s "$file" || { echo "$name=$file is not there"; exit 1; }\n'
-        "done\n"
-        "test -s /etc/ssl/certs/ca-certificates.crt || test -s /etc/ssl/certs/ca-bundle.crt || {\n"
-        "  echo 'no bundle in /etc/ssl/certs'; exit 1; }",
-        "programs verify servers with them",
-        _TOOLS + "cacert",
-    ),
     Check(
         "safe.directory",
         "git config --system --get-all safe.directory | grep -qx '[*]' || {\n"
@@ -175,14 +184,15 @@ def _node(architecture: str) -> tuple[Check, ...]:
         '  test "$found" || { echo "$library is not where the loader looks"; exit 1; }\n'
         "done"
     )
-    why = "GitHub mounts its own Node at /__e, which was built for an ordinary Linux"
+    why = "GitHub mounts its own Node at /__e, and it was built for an ordinary Linux"
     fix = "the loader and its libraries come with mkSeed's container tier"
     return (Check("GitHub's Node", f"loader={loader}\n{shell}", why, fix),)
 
 
 def checks_for(kind: Kind, architecture: str) -> tuple[Check, ...]:
     """Return the contract of an image of *kind* for *architecture* (OCI's name, ``amd64``)."""
-    return _BOTH if kind == "run" else (*_BOTH, *_SEED, *_node(architecture))
+    both = (*_BOTH, *_node(architecture))
+    return both if kind == "run" else (*both, *_SEED)
 
 
 def contract_script(checks: Sequence[Check]) -> str:
