@@ -20,7 +20,7 @@ from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
 from nix_seed.rules.bundle_verify import LARGEST_BUNDLE
 
-__all__ = ["Attestation", "Discovered", "attach_bundle", "discover"]
+__all__ = ["Attestation", "Discovered", "attach_bundle", "discover", "list_bundle"]
 
 CONTENT: Final = "dev.sigstore.bundle.content"
 PREDICATE: Final = "dev.sigstore.bundle.predicateType"
@@ -57,6 +57,13 @@ def attach_bundle(
             f"{store} has no image {subject.digest} to attach an attestation to",
             hint="push the image first",
         )
+    return list_bundle(store, subject, bundle, predicate_type)
+
+
+def list_bundle(
+    store: ImageStore, subject: Descriptor, bundle: bytes, predicate_type: str
+) -> Descriptor:
+    """Store *bundle* as a referrer of *subject*, which may be anything with a digest."""
     layer = _put(store, bundle, BUNDLE_V03)
     manifest = Manifest(
         config=_put(store, _EMPTY, media_types.EMPTY),

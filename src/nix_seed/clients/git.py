@@ -1,0 +1,95 @@
+"""What Git knows of a checkout: its commit, whether it was changed, where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from nix_seed.formats.intoto.predicate import Commit
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CouldNotCheck, InputError
+
+__all__ = ["Checkout", "read_checkout"]
+
+_SCP = re.compile(r"(?:[^@/]+@)?([A-Za-z0-9.-]+):(?!//)(.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """The state of a working tree.
+
+    *origin* is the URL of the remote of that name, without credentials, or None. *changes* are the
+    changed files that Git tracks, as ``git status`` lists them: Nix copies no others.
+    """
+
+    commit: Commit
+    origin: str | None
+    lock_hash: Digest | None
+    changes: tuple[str, ...]
+
+    @property
+    def dirty(self) -> bool:
+        """Whether the tree differs from its commit."""
+        return bool(self.changes)
+
+
+def read_checkout(directory: Path) -> Checkout:
+    """Read the checkout that *directory*, which holds the flake, lies in."""
+    if not directory.is_dir():
+        raise InputError(f"{directory} is not a directory")
+    head = _git(directory, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+    if head is None:
+        raise InputError(
+            f"{directory} is no Git checkout with a commit",
+            hint="an attestation is about a commit: commit first (git init, git add, git commit)",
+        )
+    status = _git(directory, "status", "--porcelain", "--untracked-files=no")
+    if status is None:
+        raise CouldNotCheck(f"Git cannot say whether {directory} has changes")
+    remote = _git(directory, "config", "--get", "remote.origin.url")
+    lock = _git_bytes(directory, "show", "HEAD:./flake.lock")
+    return Checkout(
+        commit=Commit(head.strip()),
+        origin=None if remote is None else _plain_url(remote.strip()),
+        lock_hash=None if lock is None else Digest(hashlib.sha256(lock).hexdigest()),
+        changes=tuple(status.splitlines()),
+    )
+
+
+def _git(directory: Path, *arguments: str) -> str | None:
+    out = _git_bytes(directory, *arguments)
+    return None if out is None else out.decode("utf-8", "replace")
+
+
+def _git_bytes(directory: Path, *arguments: str) -> bytes | None:
+    """Return what Git prints, or None where it says no."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(directory), *arguments],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | {"LC_ALL": "C.UTF-8", "GIT_OPTIONAL_LOCKS": "0"},
+            check=False,
+        )
+    except OSError as error:
+        raise CouldNotCheck(
+            f"cannot start git: {error.strerror}", hint="apt-get install git"
+        ) from error
+    return done.stdout if done.returncode == 0 else None
+
+
+def _plain_url(url: str) -> str:
+    """Return *url* as everyone would write it: ``https://host/owner/repo``, without credentials."""
+    if (found := _SCP.fullmatch(url)) and "://" not in url:
+        url = f"https://{found[1]}/{found[2]}"
+    parts = urlsplit(url)
+    if parts.scheme in ("ssh", "git+ssh", "git", "http", "https") and parts.hostname:
+        port = f":{parts.port}" if parts.port and parts.scheme == "https" else ""
+        path = parts.path.removesuffix("/").removesuffix(".git")
+        return urlunsplit(("https", f"{parts.hostname}{port}", path, "", ""))
+    return url

@@ -1,0 +1,255 @@
+"""image + store + Git -> a signed statement: this builder got this image from this commit.
+
+What is stated is looked up, never taken from the command line: the image says what it is made of,
+the store must hold the same, and the flake, evaluated at the commit, must ask for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from nix_seed.clients.blobs import Fetched, ImageStore
+from nix_seed.clients.git import Checkout, read_checkout
+from nix_seed.clients.image_source import read_seed
+from nix_seed.clients.nix import Nix
+from nix_seed.clients.signers.base import Signed, Signer
+from nix_seed.clients.store_origins import count_origins, nix_facts
+from nix_seed.flows.attach import attach_bundle, list_bundle
+from nix_seed.flows.events import OnEvent, Stage, ignore
+from nix_seed.flows.evidence import agreement_of
+from nix_seed.flows.inspect import InspectedImage, inspect
+from nix_seed.flows.plan import Request, plan_image
+from nix_seed.flows.stores import AnyReference, Stores, fetch
+from nix_seed.formats.intoto.bundle import Bundle
+from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
+from nix_seed.formats.intoto.predicate import (
+    PREDICATE_TYPE,
+    BuildPredicate,
+    Commit,
+    Source,
+    build_statement,
+)
+from nix_seed.formats.oci.descriptor import Descriptor
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CheckedFalse, InputError
+from nix_seed.rules.difference import compare_specs
+from nix_seed.rules.partition import DEFAULT_BUDGET
+from nix_seed.rules.spec import Spec
+
+__all__ = ["Attested", "Logger", "SourceTree", "attach_to_commit", "attest", "commit_subject"]
+
+COMMIT_TYPE = "application/vnd.nix-seed.commit.v1"
+
+
+class Logger(Protocol):
+    """Puts a signed envelope into one transparency log."""
+
+    @property
+    def name(self) -> str:
+        """How people call the log."""
+        ...
+
+    def log(self, signed: Signed) -> Any:
+        """Return the log's entry, a ``TransparencyLogEntry``, once it is proved to be in."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTree:
+    """The checkout to attest for.
+
+    *uri* says where it is published, for a checkout without a remote. *allow_dirty* lets changes
+    that no commit holds pass, and has the attestation say so.
+    """
+
+    directory: Path
+    uri: str | None = None
+    attr: str | None = None
+    allow_dirty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """What was said of *image*, and where it lies: one referrer for each log, or one in all."""
+
+    image: Digest
+    predicate: BuildPredicate
+    signer: str
+    logs: tuple[str, ...]
+    bundles: tuple[bytes, ...]
+    referrers: tuple[Descriptor, ...]
+
+
+def attest(
+    stores: Stores,
+    reference: AnyReference,
+    nix: Nix,
+    tree: SourceTree,
+    builder: str,
+    signer: Signer,
+    logs: Sequence[Logger] = (),
+    on_event: OnEvent = ignore,
+) -> Attested:
+    """State, sign, log and attach; return what was stated.
+
+    Raises ``CheckedFalse`` where image, store and commit do not belong together, ``InputError`` for
+    a tree with changes, and as the signer, the logs and the registry do.
+    """
+    started = _now()
+    checkout = read_checkout(tree.directory)
+    _check_clean(checkout, tree)
+    store = stores.open(reference)
+    root = fetch(store, reference)
+    image = inspect(stores, reference.at(root.descriptor.digest))
+    if not isinstance(image, InspectedImage):
+        raise InputError(
+            f"{reference} is an index of images", hint="attest the image of one system, by its tag"
+        )
+    spec = _spec(store, root, reference)
+    on_event(Stage("compare", "comparing the image with the commit and the store"))
+    _check_flake(nix, spec, tree, checkout)
+    _check_store(nix, spec)
+    predicate = _predicate(nix, image, spec, _source(checkout, tree), builder, started)
+    on_event(Stage("sign", f"signing as {signer.identity}"))
+    statement = build_statement(predicate, str(reference).partition("@")[0])
+    signed = signer.sign(PAYLOAD_TYPE, statement.dump())
+    bundles = _logged(signed, logs, on_event)
+    on_event(Stage("attach", f"attaching to {root.descriptor.digest}"))
+    referrers = _attach(store, root.descriptor, bundles, predicate.source.commit)
+    names = tuple(log.name for log in logs)
+    return Attested(
+        image.digest,
+        predicate,
+        signer.identity,
+        names,
+        tuple(bundle.dump() for bundle in bundles),
+        referrers,
+    )
+
+
+def commit_subject(commit: Commit) -> Descriptor:
+    """Return the descriptor of a commit: of the text whose SHA-256 is its key.
+
+    Attestations are its referrers too, so that one finds what others built from the same commit.
+    """
+    size = len(f"nix-seed/commit/v1\0{commit.algorithm}{commit.hex}")
+    return Descriptor(COMMIT_TYPE, commit.key, size)
+
+
+def _spec(store: ImageStore, root: Fetched, reference: AnyReference) -> Spec:
+    return read_seed(str(reference), root, store).spec
+
+
+def _check_clean(checkout: Checkout, tree: SourceTree) -> None:
+    if checkout.dirty and not tree.allow_dirty:
+        raise InputError(
+            f"{tree.directory} has changes that no commit holds",
+            detail="\n".join(checkout.changes[:10]),
+            hint="commit them; or, with --allow-dirty, have the attestation say so, which counts "
+            "for no quorum",
+        )
+
+
+def _source(checkout: Checkout, tree: SourceTree) -> Source:
+    if tree.uri is not None and checkout.origin is not None and tree.uri != checkout.origin:
+        raise InputError(
+            f"{tree.directory} comes from {checkout.origin}, not from {tree.uri}",
+            hint="leave --source out: the remote called origin says it",
+        )
+    uri = checkout.origin or tree.uri
+    if uri is None:
+        raise InputError(
+            f"{tree.directory} has no remote called origin that says where it is published",
+            hint="add one (git remote add origin URL), or name it: --source URL",
+        )
+    return Source(uri, checkout.commit, checkout.lock_hash, checkout.dirty)
+
+
+def _check_flake(nix: Nix, spec: Spec, tree: SourceTree, checkout: Checkout) -> None:
+    """See that the flake, at its commit, asks for just what the image holds."""
+    directory = tree.directory.absolute()
+    flake = str(directory) if checkout.dirty else f"git+file://{directory}?rev={checkout.commit}"
+    budget = max(DEFAULT_BUDGET, len(spec.layers))
+    request = Request(flake, spec.kind, spec.compressor, budget, tree.attr, spec.system)
+    found = compare_specs(plan_image(nix, request).spec, spec)
+    # How paths are divided into layers is the builder's choice (its base, its budget).
+    members = sorted(set(found.members) - {"layers", "compressor", "withheld"})
+    if found.paths:
+        first = found.paths[0]
+        raise CheckedFalse(
+            f"the image is not what {checkout.commit} asks for: {len(found.paths)} store paths "
+            f"differ, first {first.path}",
+            hint="build the image of this commit first: nix-seed build",
+        )
+    if members:
+        raise CheckedFalse(
+            f"the image is not what {checkout.commit} asks for: its {', '.join(members)} differ",
+            hint="build the image of this commit first: nix-seed build",
+        )
+
+
+def _check_store(nix: Nix, spec: Spec) -> None:
+    """See that this machine's store, not only the image, holds each path with that NAR hash."""
+    infos = {info.path: info for info in nix.path_infos(spec.paths)}
+    for path, info in spec.paths.items():
+        if path not in infos or infos[path].nar_hash != info.nar_hash:
+            here = infos[path].nar_hash if path in infos else "nothing"
+            raise CheckedFalse(
+                f"{path} has NAR hash {info.nar_hash} in the image, and {here} in this store",
+                hint="attest what was built here: build the image with this store",
+            )
+
+
+def _predicate(
+    nix: Nix, image: InspectedImage, spec: Spec, source: Source, builder: str, started: str
+) -> BuildPredicate:
+    agreed = agreement_of(image, source.commit)
+    return BuildPredicate(
+        source=source,
+        system=spec.system,
+        nar_hash=agreed.nar_hash,
+        layers=agreed.layers,
+        image_digest=agreed.image_digest,
+        builder=builder,
+        nix=nix_facts(nix),
+        paths=count_origins(nix, spec.paths),
+        started_on=started,
+        finished_on=_now(),
+    )
+
+
+def _logged(signed: Signed, logs: Sequence[Logger], on_event: OnEvent) -> tuple[Bundle, ...]:
+    """Return one bundle for each log, all over the identical envelope; or one without any.
+
+    One entry a bundle: other verifiers (cosign, sigstore) demand exactly one.
+    """
+    bundles = []
+    for log in logs:
+        on_event(Stage("log", f"logging to {log.name}"))
+        bundles.append(signed.logged((log.log(signed),)))
+    return tuple(bundles) or (signed.bundle,)
+
+
+def _attach(
+    store: ImageStore, subject: Descriptor, bundles: Sequence[Bundle], commit: Commit
+) -> tuple[Descriptor, ...]:
+    """Attach each bundle to the image, and list it under the commit as well."""
+    found = []
+    for bundle in bundles:
+        text = bundle.dump()
+        found.append(attach_bundle(store, subject, text, PREDICATE_TYPE))
+        attach_to_commit(store, commit, text)
+    return tuple(found)
+
+
+def attach_to_commit(store: ImageStore, commit: Commit, bundle: bytes) -> Descriptor:
+    """List *bundle*, which is in *store* already, among the referrers of *commit*."""
+    return list_bundle(store, commit_subject(commit), bundle, PREDICATE_TYPE)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
