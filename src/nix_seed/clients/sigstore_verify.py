@@ -8,10 +8,14 @@ It needs no clock: a bundle's own proofs say when it was signed.
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING
 
-from nix_seed.formats.intoto.bundle import Bundle
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from nix_seed.formats.intoto.bundle import Bundle, Certificate
 from nix_seed.formats.intoto.envelope import Envelope
 from nix_seed.ground.errors import CouldNotCheck, InputError
 from nix_seed.rules.bundle_verify import Reason, Refused
@@ -19,7 +23,7 @@ from nix_seed.rules.bundle_verify import Reason, Refused
 if TYPE_CHECKING:
     from sigstore.verify import Verifier
 
-__all__ = ["SigstoreCheck", "load_verifier", "needs_sigstore"]
+__all__ = ["SameCertificate", "SigstoreCheck", "load_verifier", "needs_sigstore"]
 
 _TIME = re.compile(r"time|timestamp|expired", re.IGNORECASE)
 _LOG = re.compile(r"log entry|inclusion|checkpoint|SET|hashedrekord|DSSE log", re.IGNORECASE)
@@ -36,11 +40,11 @@ def needs_sigstore(doing: str) -> CouldNotCheck:
 class SigstoreCheck:
     """Checks chain, signed certificate timestamp, log entry and time; satisfies ``BundleCheck``.
 
-    *trusted_root* is the JSON of a Sigstore ``TrustedRoot``; whose certificate it is, is not
-    judged here.
+    *trusted_root* is the JSON of a Sigstore ``TrustedRoot``, None the public instance's as the
+    library last fetched it or came with it. Whose certificate it is, is not judged here.
     """
 
-    def __init__(self, trusted_root: bytes, what: str) -> None:
+    def __init__(self, trusted_root: bytes | None, what: str = "the trusted root") -> None:
         self._root = trusted_root
         self._what = what
         self._verifier: Verifier | None = None
@@ -49,14 +53,12 @@ class SigstoreCheck:
         """Verify; raises ``Refused`` with Sigstore's own words."""
         from sigstore.errors import Error
         from sigstore.models import Bundle as SigstoreBundle
-        from sigstore.verify.policy import UnsafeNoOp
 
         verifier = self._loaded()
         try:
             # What was parsed here is what is verified there: one reading of the bytes, not two.
-            # The policy is no-op because the identity was compared, exactly, before this.
             theirs = SigstoreBundle.from_json(bundle.dump())
-            kind, payload = verifier.verify_dsse(theirs, UnsafeNoOp())
+            kind, payload = verifier.verify_dsse(theirs, SameCertificate(bundle))
         except Error as error:
             raise Refused(_reason(str(error)), f"Sigstore's verifier says: {error}") from error
         ours = bundle.content
@@ -69,8 +71,26 @@ class SigstoreCheck:
         return self._verifier
 
 
-def load_verifier(trusted_root: bytes, what: str) -> Verifier:
-    """Return Sigstore's verifier for a trusted root.
+class SameCertificate:
+    """A policy of Sigstore's verifier: the certificate it judges is the one that was read here.
+
+    The identity in that one was compared, exactly, before.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._material = bundle.material
+
+    def verify(self, cert: x509.Certificate) -> None:
+        """Raise Sigstore's error for another certificate."""
+        from sigstore.errors import VerificationError
+
+        der = cert.public_bytes(Encoding.DER)
+        if not isinstance(self._material, Certificate) or self._material.der != der:
+            raise VerificationError("another certificate than the bundle's own was read")
+
+
+def load_verifier(trusted_root: bytes | None, what: str) -> Verifier:
+    """Return Sigstore's verifier for a trusted root; None is the public instance's.
 
     Raises ``CouldNotCheck`` if the library is missing, ``InputError`` for another JSON.
     """
@@ -80,7 +100,10 @@ def load_verifier(trusted_root: bytes, what: str) -> Verifier:
         from sigstore_models.trustroot.v1 import TrustedRoot as Model
     except ImportError as error:
         raise needs_sigstore("judging a keyless signature") from error
+    logging.getLogger("sigstore").addHandler(logging.NullHandler())  # its warnings go nowhere
     try:
+        if trusted_root is None:
+            return Verifier.production(offline=True)
         return Verifier(trusted_root=TrustedRoot(Model.from_json(trusted_root)))
     except Exception as error:
         # Whatever is wrong with the file, it is the user's, and nothing is trusted by it.

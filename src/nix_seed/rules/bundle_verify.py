@@ -110,10 +110,13 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the statement must be, and *subject* which image it must be about."""
+    """What the statement must be, and *subject* which bytes it must be about.
+
+    None asks for no certain subject, or no certain type of predicate.
+    """
 
     subject: Digest | None
-    predicate_types: Collection[str] = (PREDICATE_TYPE,)
+    predicate_types: Collection[str] | None = (PREDICATE_TYPE,)
     statement_types: Collection[str] = (STATEMENT_V1,)
 
 
@@ -258,11 +261,12 @@ def _statement(
         statement = Statement.parse(envelope.payload, what, expected.statement_types)
     except InputError as error:
         raise Refused(Reason.STATEMENT, error.message) from error
-    if statement.predicate_type not in expected.predicate_types:
+    wanted = expected.predicate_types
+    if wanted is not None and statement.predicate_type not in wanted:
         raise Refused(
             Reason.PREDICATE_TYPE,
             f"{what}: predicateType is {statement.predicate_type!r}, "
-            f"not {' or '.join(sorted(expected.predicate_types))}",
+            f"not {' or '.join(sorted(wanted))}",
         )
     if statement.predicate_type != PREDICATE_TYPE:
         if expected.subject is not None and not statement.names(expected.subject):
