@@ -88,7 +88,12 @@ class LoggedSignature:
 
 
 class Body(Protocol):
-    """A body of one of the known kinds."""
+    """A body of one of the known kinds; *kind* is its name and version."""
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """Name and version, ``("hashedrekord", "0.0.2")``."""
+        ...
 
     def dump(self) -> bytes:
         """Return its canonical bytes: the leaf."""
@@ -119,6 +124,11 @@ class HashedRekord:
         data.text("algorithm", _SHA256)
         return cls(data.base64("digest", 32), *_signature(inner, "signature"))
 
+    @property
+    def kind(self) -> tuple[str, str]:
+        """Name and version."""
+        return ("hashedrekord", "0.0.2")
+
     def dump(self) -> bytes:
         """Return the leaf."""
         inner = {
@@ -148,6 +158,11 @@ class DsseV002:
         digest.text("algorithm", _SHA256)
         items = [Members({"each": item}, "signatures", "each") for item in _some(inner)]
         return cls(digest.base64("digest", 32), tuple(_signature(item, "each") for item in items))
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """Name and version."""
+        return ("dsse", "0.0.2")
 
     def dump(self) -> bytes:
         """Return the leaf."""
@@ -183,6 +198,11 @@ class DsseV001:
         items = [Members(item, "signatures", "signature", "verifier") for item in _some(spec)]
         pairs = ((item.base64("signature"), item.base64("verifier")) for item in items)
         return cls(digests[0], digests[1], tuple(pairs))
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """Name and version."""
+        return ("dsse", "0.0.1")
 
     def dump(self) -> bytes:
         """Return the leaf."""
