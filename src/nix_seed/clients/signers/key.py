@@ -68,7 +68,8 @@ class KeySigner:
                 f"{what} is not a private key in PEM",
                 hint="make one with 'nix-seed key generate'",
             ) from error
-        if not isinstance(key, _PrivateKey):
+        other_curve = isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name != "secp256r1"
+        if not isinstance(key, _PrivateKey) or other_curve:
             raise InputError(f"{what} is a key of another kind than ECDSA on P-256 and Ed25519")
         return cls(key)
 
