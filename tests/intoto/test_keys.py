@@ -85,7 +85,7 @@ def test_one_key_has_one_spelling() -> None:
     assert PublicKey.from_der(head + point, "a") == PublicKey.from_der(usual, "b")
 
 
-OTHERS = {
+OTHERS: dict[str, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey] = {
     "rsa": rsa.generate_private_key(65537, 2048),
     "p521": ec.generate_private_key(ec.SECP521R1()),
     "p384": ec.generate_private_key(ec.SECP384R1()),
@@ -100,7 +100,9 @@ def test_other_kinds_of_public_keys_are_refused(kind: str) -> None:
 
 
 @pytest.mark.parametrize("private", OTHERS.values(), ids=OTHERS)
-def test_other_kinds_of_private_keys_are_refused(private: rsa.RSAPrivateKey) -> None:
+def test_other_kinds_of_private_keys_are_refused(
+    private: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey,
+) -> None:
     pem = private.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
