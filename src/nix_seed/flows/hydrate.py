@@ -42,7 +42,7 @@ from nix_seed.rules.subset import (
 
 __all__ = ["Hydrated", "LayerHydrated", "Seconds", "hydrate"]
 
-_LEAST_WORKERS = 3  # enough streams at once for a distant registry, however few the cores
+_LEAST_WORKERS = 2  # streams at once, however few the cores; more contend for the disk
 
 
 @dataclass(frozen=True, slots=True)
