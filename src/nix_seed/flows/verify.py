@@ -20,13 +20,15 @@ from nix_seed.flows.inspect import InspectedImage, InspectedIndex, inspect
 from nix_seed.flows.stores import AnyReference, Stores, fetch
 from nix_seed.formats.intoto.predicate import Commit
 from nix_seed.ground.errors import CheckedFalse, InputError
-from nix_seed.rules.bundle_verify import BundleCheck
+from nix_seed.rules.bundle_verify import BundleCheck, Fate
 from nix_seed.rules.evidence import Finding, LogJudge, claims_of, examine, trust_of
 from nix_seed.rules.policy import Policy
+from nix_seed.rules.policy_logs import find_split_views
 from nix_seed.rules.quorum import evaluate_quorum
 from nix_seed.rules.verification import (
     Depth,
     ImageVerification,
+    Trouble,
     Verification,
     evaluate_image,
     evaluate_images,
@@ -128,11 +130,16 @@ def _verify_one(
     for each in elsewhere.attestations:
         if each.text not in findings:
             findings[each.text] = examine(each.place, each.text, trust, judges.logs)
-    claims = claims_of(findings.values())
+    split = find_split_views(findings.values())
+    claims = claims_of(findings.values(), policy, split)
     quorums = tuple(
         evaluate_quorum(policy, agreement_of(image, commit), claims, now) for commit in commits
     )
-    troubles = (*troubles_of(beside), *troubles_of(elsewhere))
+    troubles = (
+        *troubles_of(beside),
+        *troubles_of(elsewhere),
+        *(Trouble(Fate.FALSE, words) for words in split.values()),
+    )
     depth = _depth(places[0], image, on_event) if asked.deep else None
     fate, words = evaluate_image(quorums, findings.values(), troubles, depth)
     return ImageVerification(

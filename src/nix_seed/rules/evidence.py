@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from nix_seed.formats.intoto.bundle import Bundle
+from cryptography.x509 import load_der_x509_certificate
+
+from nix_seed.formats.intoto.bundle import Bundle, Certificate
+from nix_seed.formats.tlog.checkpoint import Checkpoint
 from nix_seed.rules.bundle_verify import (
     BundleCheck,
     Expected,
@@ -18,7 +21,7 @@ from nix_seed.rules.bundle_verify import (
     evaluate_bundle,
 )
 from nix_seed.rules.claims import Claim
-from nix_seed.rules.policy import Policy
+from nix_seed.rules.policy import Policy, Signer
 from nix_seed.rules.verifying_key import PublicKey
 
 __all__ = ["Finding", "LogFindings", "LogJudge", "claims_of", "examine", "trust_of"]
@@ -26,13 +29,15 @@ __all__ = ["Finding", "LogFindings", "LogJudge", "claims_of", "examine", "trust_
 
 @dataclass(frozen=True, slots=True)
 class LogFindings:
-    """Which of the policy's logs hold an envelope, and by when it is proved to have existed.
+    """Which of the policy's logs hold an envelope, and by when each did.
 
-    *words* say of each log entry that proves nothing why, one line each.
+    *checkpoints* are those that the logs signed. *words* say of each log entry that proves nothing
+    why, one line each.
     """
 
     logs: frozenset[str] = frozenset()
-    time: datetime | None = None
+    times: tuple[tuple[str, datetime], ...] = ()
+    checkpoints: tuple[tuple[str, Checkpoint], ...] = ()
     words: tuple[str, ...] = ()
 
 
@@ -77,22 +82,49 @@ def examine(place: str, text: bytes, trust: Trust, judge_logs: LogJudge) -> Find
     return Finding(name, place, verdict, logs)
 
 
-def claims_of(findings: Iterable[Finding]) -> tuple[Claim, ...]:
-    """Return the claims of verified findings, in their order.
+def claims_of(
+    findings: Iterable[Finding], policy: Policy, distrusted: Container[str] = ()
+) -> tuple[Claim, ...]:
+    """Return the claims of verified findings, in their order; *distrusted* logs prove nothing.
 
-    Bundles over one envelope are one claim: each may bring the proof of another log. Of several
-    proved times the earliest holds, for a thing that existed then existed later as well.
+    Bundles over one envelope are one claim: each may bring the proof of another log.
     """
-    claims: dict[tuple[object, bytes], Claim] = {}
+    gathered: dict[tuple[Signer, bytes], list[Finding]] = {}
     for finding in findings:
         verdict = finding.verdict
         if verdict.predicate is None or verdict.signer is None or verdict.bundle is None:
             continue
-        key = (verdict.signer, verdict.bundle.envelope.pae)
-        claim = claims.get(key) or Claim(finding.name, verdict.signer, verdict.predicate)
-        claims[key] = replace(
-            claim,
-            logs=claim.logs | finding.logs.logs,
-            time=min(filter(None, (claim.time, finding.logs.time)), default=None),
-        )
-    return tuple(claims.values())
+        gathered.setdefault((verdict.signer, verdict.bundle.envelope.pae), []).append(finding)
+    return tuple(
+        _claim(signer, together, policy, distrusted) for (signer, _), together in gathered.items()
+    )
+
+
+def _claim(
+    signer: Signer, findings: Sequence[Finding], policy: Policy, distrusted: Container[str]
+) -> Claim:
+    predicate = findings[0].verdict.predicate
+    assert predicate is not None
+    logs = {log for each in findings for log in each.logs.logs if log not in distrusted}
+    times = [time for each in findings for time in each.logs.times if time[0] in logs]
+    return Claim(
+        findings[0].name, signer, predicate, frozenset(logs), _time(findings[0], times, policy)
+    )
+
+
+def _time(
+    finding: Finding, times: Sequence[tuple[str, datetime]], policy: Policy
+) -> datetime | None:
+    """Return a moment by which the claim is proved to have existed.
+
+    By a certificate, judged by then, it is the certificate's end. By logs it is the moment by which
+    as many logs as the policy demands held it: fewer than these may lie together.
+    """
+    material = finding.verdict.bundle and finding.verdict.bundle.material
+    if isinstance(material, Certificate):
+        return load_der_x509_certificate(material.der).not_valid_after_utc
+    earliest: dict[str, datetime] = {}
+    for log, time in times:
+        earliest[log] = min(time, earliest.get(log, time))
+    wanted = max(policy.quorum.logs, 1)
+    return sorted(earliest.values())[wanted - 1] if len(earliest) >= wanted else None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.ground.digests import Digest
 from nix_seed.rules.certificate import CertificateIdentity
 from nix_seed.rules.verifying_key import PublicKey
@@ -58,22 +59,22 @@ class Builder:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A transparency log: *key* as it is written, a note verifier key or a public key."""
+    """A transparency log, whose checkpoints of *origin* the *key* signs."""
 
     id: str
     kind: LogKind
     origin: str
-    key: str
+    key: NoteKey
     url: str | None
     operator: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """A witness of logs: *key* is a note verifier key."""
+    """A witness of logs, whose cosignatures *key* verifies."""
 
     id: str
-    key: str
+    key: NoteKey
     operator: str | None
 
 

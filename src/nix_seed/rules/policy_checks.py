@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from datetime import datetime
 from typing import TypeVar
 
+from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.rules.distinct import independent_builders
 from nix_seed.rules.policy import Builder, Policy, Signer, signer_name
 from nix_seed.rules.policy_reader import Section
@@ -152,23 +153,19 @@ def _able(policy: Policy, system: str) -> list[Builder]:
 def _check_logs(policy: Policy, root: Section) -> None:
     section = root.table("quorum")
     # One log under two URLs is one log: what tells logs apart is who signs their checkpoints.
-    _check_unique(
-        root,
-        "logs",
-        [log.key for log in policy.logs],
-        "two logs have the key {}: one log would count as two",
-        _folded_key,
-    )
+    logs = [log.key for log in policy.logs]
+    message = "two logs have the key {}: one log would count as two"
+    _check_unique(root, "logs", logs, message, _key_itself)
     _check_unique(
         root, "logs", [log.origin for log in policy.logs], "two logs have origin {}", str.casefold
     )
-    _check_unique(
-        root,
-        "witnesses",
-        [witness.key for witness in policy.witnesses],
-        "two witnesses have the key {}",
-        _folded_key,
-    )
+    witnesses = [witness.key for witness in policy.witnesses]
+    _check_unique(root, "witnesses", witnesses, "two witnesses have the key {}", _key_itself)
+    for number, witness in enumerate(policy.witnesses):
+        if witness.key.der in {log.key.der for log in policy.logs}:
+            raise _at(root, "witnesses", number).error(
+                f"the witness {witness.id} has a log's key: a log cannot witness itself", "key"
+            )
     if policy.quorum.logs > len(policy.logs):
         raise section.error(
             f"{policy.quorum.logs} logs are demanded, but {len(policy.logs)} are listed", "logs"
@@ -183,10 +180,8 @@ def _check_logs(policy: Policy, root: Section) -> None:
         raise section.error("witnesses watch logs, and no log is demanded", "witnesses")
 
 
-def _folded_key(key: str) -> str:
-    """Return the key material alone: of ``name+hash+base64``, what follows the last ``+`` pair."""
-    parts = key.strip().split("+", 2)
-    return parts[2] if len(parts) == 3 else "".join(key.split())
+def _key_itself(key: NoteKey) -> Hashable:
+    return key.der
 
 
 def _at(root: Section, key: str, number: int) -> Section:

@@ -6,9 +6,11 @@ can meet or that everything meets is refused, with its line. docs/verify.md list
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Final, get_args
 
+from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import InputError
 from nix_seed.rules.certificate import CertificateIdentity
@@ -165,11 +167,12 @@ def _log(section: Section) -> Log:
     if kind not in get_args(LogKind):
         known = ", ".join(get_args(LogKind))
         raise section.error(f"{kind!r} is no kind of log", "kind", f"known: {known}")
+    origin = section.required("origin", str)
     log = Log(
         id=section.required("id", str),
         kind=kind,
-        origin=section.required("origin", str),
-        key=section.required("key", str),
+        origin=origin,
+        key=_note_key(section, lambda text: NoteKey.read(text, origin)),
         url=section.optional("url", str),
         operator=section.optional("operator", str),
     )
@@ -180,11 +183,25 @@ def _log(section: Section) -> Log:
 def _witness(section: Section) -> Witness:
     witness = Witness(
         id=section.required("id", str),
-        key=section.required("key", str),
+        key=_note_key(section, NoteKey.parse),
         operator=section.optional("operator", str),
     )
+    if witness.key.kind != "cosignature":
+        raise section.error(
+            "the key is a log's, not a witness's",
+            "key",
+            "a witness's verifier key is of type 4: its base64 begins with B",
+        )
     section.done()
     return witness
+
+
+def _note_key(section: Section, read: Callable[[str], NoteKey]) -> NoteKey:
+    text = section.required("key", str)
+    try:
+        return read(text.strip())
+    except InputError as error:
+        raise section.error(error.message, "key", error.hint) from error
 
 
 def _promoter(section: Section) -> Promoter:

@@ -1,0 +1,121 @@
+"""``nix-seed attest``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nix_seed.cli.options import json_option
+from nix_seed.cli.registry_options import registry_options, stores_of
+
+if TYPE_CHECKING:
+    from nix_seed.clients.signers.base import Signer
+    from nix_seed.flows.attest import Attested
+
+__all__ = ["command"]
+
+
+@click.command("attest", short_help="State, signed, what was built from a commit.")
+@click.argument("reference", metavar="IMAGE")
+@click.option(
+    "--flake",
+    default=".",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="The checkout the image was built from [.].",
+)
+@click.option("--attr", metavar="NAME", help="Attribute made by mkSeed or mkRun [seed, run].")
+@click.option(
+    "--builder",
+    metavar="ID",
+    help="This builder's id in the policy [the one whose signer this is].",
+)
+@click.option(
+    "--policy",
+    "policy_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The policy that knows the builder and the logs [trust.toml, if there].",
+)
+@click.option(
+    "--key", type=click.Path(path_type=Path), metavar="FILE", help="Sign with this key [keyless]."
+)
+@click.option(
+    "--sigstore",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="ClientTrustConfig of a private Sigstore [the public one].",
+)
+@click.option("--source", metavar="URL", help="Where the source is published [remote origin].")
+@click.option(
+    "--allow-dirty",
+    is_flag=True,
+    help="Attest a tree with changes, and say so: no quorum counts it.",
+)
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="NIX_SEED_STORE",
+    metavar="ROOT",
+    help="A Nix store of its own, rooted there [the machine's].",
+)
+@registry_options
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """State that IMAGE is what this machine built from the commit checked out in DIR.
+
+    The facts come from the image, the Nix store and Git; the flake is evaluated at its commit and
+    must ask for just what the image holds. The statement is signed, logged to every log of the
+    policy, and attached to the image.
+    """
+    from nix_seed.cli.progress import progress
+    from nix_seed.cli.signer_options import builder_id, loggers, signer_of
+    from nix_seed.clients.nix import Nix
+    from nix_seed.flows.attest import SourceTree, attest
+    from nix_seed.formats.oci.reference import parse_reference
+
+    reference = parse_reference(options["reference"])
+    signer: Signer = signer_of(options["key"], options["sigstore"])
+    store = options["store"]
+    tree = SourceTree(options["flake"], options["source"], options["attr"], options["allow_dirty"])
+    with progress(quiet=as_json) as show:
+        done = attest(
+            stores_of(options),
+            reference,
+            Nix(store=store.absolute() if store else None),
+            tree,
+            builder_id(options["builder"], options["policy_file"], signer),
+            signer,
+            loggers(options["policy_file"]),
+            show,
+        )
+    click.echo(json.dumps(_json(done)) if as_json else "\n".join(_lines(done)))
+
+
+def _json(done: Attested) -> dict[str, Any]:
+    return {
+        "image": str(done.image),
+        "predicate": done.predicate.to_json(),
+        "signer": done.signer,
+        "logs": list(done.logs),
+        "referrers": [str(each.digest) for each in done.referrers],
+    }
+
+
+def _lines(done: Attested) -> list[str]:
+    said = done.predicate
+    paths = said.paths
+    dirty = " (dirty: no quorum counts this)" if said.source.dirty else ""
+    return [
+        f"{said.builder} states, signed by {done.signer}:",
+        f"  commit   {said.source.commit} of {said.source.uri}{dirty}",
+        f"  system   {said.system}",
+        f"  narHash  {said.nar_hash}",
+        f"  image    {said.image_digest}",
+        f"  paths    {paths.built} built here, {paths.substituted} substituted, "
+        f"{paths.added} added, {paths.unexplained} unexplained",
+        f"  logs     {', '.join(done.logs) or 'none'}",
+    ]

@@ -1,0 +1,240 @@
+"""``nix-seed policy``."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nix_seed.cli.options import json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from nix_seed.rules.policy import Builder, Policy
+
+__all__ = ["command"]
+
+_FILE = click.argument("file", default="trust.toml", type=click.Path(path_type=Path))
+
+
+@click.group("policy", short_help="Write, check and change the policy that verify goes by.")
+def command() -> None:
+    """Write, check and change trust.toml: whom to believe, and how many of them."""
+
+
+@command.command("check")
+@_FILE
+def check(file: Path) -> None:
+    """Read FILE (trust.toml) as verify does; exit 2, naming the line, if that would refuse it."""
+    from nix_seed.flows.trust import load_policy
+    from nix_seed.rules.policy_checks import policy_warnings
+
+    now = datetime.now(UTC)
+    policy = load_policy(file, now).policy
+    for warning in policy_warnings(policy, now):
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(
+        f"{file}: epoch {policy.epoch}, {policy.quorum.threshold} of {len(policy.builders)} "
+        f"builders, until {policy.expires:%Y-%m-%d}"
+    )
+
+
+@command.command("show")
+@_FILE
+@json_option
+def show(file: Path, as_json: bool) -> None:
+    """Show what FILE (trust.toml) demands."""
+    from nix_seed.flows.trust import load_policy
+
+    policy = load_policy(file, datetime.now(UTC)).policy
+    click.echo(json.dumps(_json(policy)) if as_json else "\n".join(_lines(policy)))
+
+
+@command.command("init")
+@click.argument("file", default="trust.toml", type=click.Path(path_type=Path))
+@click.option("--repository", metavar="OWNER/REPO", help="Add its workflows on GitHub and GitLab.")
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    metavar="ID=FILE",
+    help="Add a builder with this public key; may be repeated.",
+)
+@click.option("--source", metavar="URL", help="Where the source is published, as attestations say.")
+@click.option(
+    "--system", "systems", multiple=True, metavar="SYSTEM", help="A system [x86_64-linux]."
+)
+def init(
+    file: Path,
+    repository: str | None,
+    keys: Sequence[str],
+    source: str | None,
+    systems: Sequence[str],
+) -> None:
+    """Write FILE (trust.toml), commented, to begin with. It never overwrites one."""
+    from nix_seed.cli.policy_template import render_policy
+    from nix_seed.clients.files import explained
+    from nix_seed.ground.errors import InputError
+    from nix_seed.rules.policy_file import parse_policy
+
+    if not repository and not keys:
+        raise InputError(
+            "a policy needs builders",
+            hint="name keys (--key alice=alice.pub), or --repository OWNER/REPO, or both",
+        )
+    now = datetime.now(UTC)
+    text = render_policy(
+        repository=repository,
+        source=source,
+        systems=systems or ("x86_64-linux",),
+        keys=[_key_option(each) for each in keys],
+        expires=now + timedelta(days=365),
+    )
+    parse_policy(text.encode(), str(file), now)
+    with explained(f"writing {file}"):
+        try:
+            with file.open("x") as out:
+                out.write(text)
+        except FileExistsError as error:
+            raise InputError(f"{file} exists already", hint="edit it, or name another") from error
+    click.echo(f"{file} is written; edit it, then: nix-seed policy check {file}")
+
+
+@command.command("diff")
+@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@click.option(
+    "--signature",
+    "signatures",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="A signature on the change, made by `policy sign`; may be repeated.",
+)
+@json_option
+def diff(old: Path, new: Path, signatures: Sequence[Path], as_json: bool) -> None:
+    """Show what NEW changes of OLD, and whether OLD's own threshold signed that.
+
+    Exit 1 if it did not: whoever trusts OLD has no reason to trust NEW.
+    """
+    from nix_seed.flows.trust import load_policy
+    from nix_seed.rules.policy_change import evaluate_change
+
+    now = datetime.now(UTC)
+    before, after = load_policy(old, now), load_policy(new, now)
+    change = evaluate_change(
+        before.policy,
+        after.policy,
+        [path.read_bytes() for path in signatures],
+        before.certificates,
+    )
+    if as_json:
+        value = {
+            "valid": change.valid,
+            "changes": change.changes,
+            "signedBy": change.signed_by,
+            "wanted": change.wanted,
+            "problems": change.problems,
+        }
+        click.echo(json.dumps(value))
+    else:
+        click.echo("\n".join(change.changes) or "no difference but in spelling")
+        for verdict in change.verdicts:
+            click.echo(f"  {verdict.words}")
+        click.echo(f"signed by {', '.join(change.signed_by) or 'nobody'}; {change.wanted} wanted")
+        for problem in change.problems:
+            click.echo(f"not valid: {problem}")
+    click.get_current_context().exit(0 if change.valid else 1)
+
+
+@command.command("sign")
+@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@click.option(
+    "--key", type=click.Path(path_type=Path), metavar="FILE", help="Sign with this key [keyless]."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE")
+def sign(old: Path, new: Path, key: Path | None, output: Path) -> None:
+    """Sign the change from OLD to NEW, for `policy diff` to count."""
+    from nix_seed.cli.signer_options import signer_of
+    from nix_seed.clients.files import write_atomically
+    from nix_seed.flows.trust import load_policy
+    from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
+    from nix_seed.rules.policy_change import build_change_statement
+
+    now = datetime.now(UTC)
+    before, after = load_policy(old, now).policy, load_policy(new, now).policy
+    signer = signer_of(key)
+    signed = signer.sign(PAYLOAD_TYPE, build_change_statement(before, after).dump())
+    write_atomically(output, signed.bundle.dump())
+    click.echo(f"{output}: {signer.identity} signs epoch {after.epoch}")
+
+
+def _key_option(text: str) -> tuple[str, str]:
+    from nix_seed.clients.signers.key import read_key_file
+    from nix_seed.ground.errors import InputError
+    from nix_seed.rules.verifying_key import PublicKey
+
+    name, equals, path = text.partition("=")
+    if not equals or not name or '"' in name:
+        raise InputError(f"--key {text}: write ID=FILE", hint="such as --key alice=alice.pub")
+    return name, PublicKey.from_pem(read_key_file(Path(path)), path).pem.decode()
+
+
+def _json(policy: Policy) -> dict[str, Any]:
+    from nix_seed.rules.policy import signer_name
+
+    quorum = policy.quorum
+    return {
+        "epoch": policy.epoch,
+        "expires": policy.expires.isoformat(),
+        "digest": str(policy.digest),
+        "source": policy.source,
+        "systems": list(policy.systems),
+        "threshold": quorum.threshold,
+        "distinct": list(quorum.distinct),
+        "logs": quorum.logs,
+        "witnesses": quorum.witnesses,
+        "builders": [
+            {
+                "id": each.id,
+                "signer": signer_name(each.signer),
+                "systems": sorted(each.systems),
+                "operator": each.operator,
+                "provider": each.provider,
+                "jurisdiction": each.jurisdiction,
+                "notBefore": each.not_before and each.not_before.isoformat(),
+                "revokedAt": each.revoked_at and each.revoked_at.isoformat(),
+            }
+            for each in policy.builders
+        ],
+    }
+
+
+def _lines(policy: Policy) -> Iterator[str]:
+    quorum = policy.quorum
+    yield f"epoch {policy.epoch}, until {policy.expires:%Y-%m-%d %H:%M} UTC, {policy.digest}"
+    apart = f", distinct in {' and '.join(quorum.distinct)}" if quorum.distinct else ""
+    yield f"{quorum.threshold} of {len(policy.builders)} builders must agree{apart}"
+    yield f"each in {quorum.logs} of {len(policy.logs)} logs, under {quorum.witnesses} witnesses"
+    yield f"systems: {', '.join(policy.systems)}"
+    for builder in policy.builders:
+        yield from _builder_lines(builder)
+
+
+def _builder_lines(builder: Builder) -> Iterator[str]:
+    from nix_seed.rules.policy import signer_name
+
+    where = [each for each in (builder.operator, builder.provider, builder.jurisdiction) if each]
+    yield f"  {builder.id:12} {signer_name(builder.signer)}"
+    about = [", ".join(where)] if where else []
+    if builder.not_before is not None:
+        about.append(f"from {builder.not_before:%Y-%m-%d %H:%M} UTC on")
+    if builder.revoked_at is not None:
+        about.append(f"revoked at {builder.revoked_at:%Y-%m-%d %H:%M} UTC")
+    if about:
+        yield f"  {'':12} {'; '.join(about)}"

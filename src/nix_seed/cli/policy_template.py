@@ -1,0 +1,102 @@
+"""The policy that ``nix-seed policy init`` writes: short, commented, to be edited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+__all__ = ["render_policy"]
+
+_HEAD = """\
+# Whom to believe about this project's images, and how many of them.
+# Check it with `nix-seed policy check`; docs/verify.md explains every key.
+
+version = 1
+epoch = 1                          # raise it with every change
+expires = {expires:%Y-%m-%dT00:00:00Z}     # nobody trusts it unawares after that
+systems = [{systems}]
+{source}
+[quorum]
+threshold = {threshold}                      # so many builders must say the same ...
+distinct = ["operator"]            # ... no two of which share an operator
+logs = 0                           # transparency logs that must hold each word
+witnesses = 0                      # witnesses under each log's checkpoint
+
+[built]
+requireBuiltHere = false           # true: nothing may come from a binary cache
+requireSandbox = false
+refuseReusedLayers = false
+
+"""
+
+_GITHUB = """\
+# A workflow on GitHub, by the identity in its Sigstore certificate.
+[[builders]]
+id = "github"
+issuer = "https://token.actions.githubusercontent.com"
+subject = "https://github.com/{repository}/.github/workflows/seed.yml@refs/heads/main"
+operator = "github.com"
+provider = "azure"
+jurisdiction = "US"
+
+"""
+
+_GITLAB = """\
+# A pipeline on GitLab.
+[[builders]]
+id = "gitlab"
+issuer = "https://gitlab.com"
+subject = "https://gitlab.com/{repository}//.gitlab-ci.yml@refs/heads/main"
+operator = "gitlab.com"
+provider = "gcp"
+jurisdiction = "US"
+
+"""
+
+_SIGSTORE = """\
+# Judges the certificates of the two above: the public Sigstore's trusted root, or your own's.
+# `cosign trusted-root create` writes one. The file lies beside this one.
+[sigstore]
+trustedRoot = "trusted_root.json"
+
+"""
+
+_KEY = """\
+# A builder with a key of its own: `nix-seed key generate` makes one.
+[[builders]]
+id = "{id}"
+operator = "{id}"
+key = \"\"\"
+{pem}\"\"\"
+# systems = ["x86_64-linux"]       # all of the above, unless said
+# notBefore = 2026-01-01T00:00:00Z
+# revokedAt = 2026-06-01T00:00:00Z # what is proved to be older still counts
+
+"""
+
+
+def render_policy(
+    *,
+    repository: str | None,
+    source: str | None,
+    systems: Sequence[str],
+    keys: Sequence[tuple[str, str]],
+    expires: datetime,
+) -> str:
+    """Return a policy for *keys*, pairs of (id, PEM); *repository* adds GitHub and GitLab.
+
+    Its threshold is a majority of its builders.
+    """
+    number = len(keys) + (2 if repository else 0)
+    parts = [
+        _HEAD.format(
+            expires=expires,
+            systems=", ".join(f'"{system}"' for system in systems),
+            source=f'source = "{source}"\n' if source else "",
+            threshold=number // 2 + 1,
+        )
+    ]
+    if repository:
+        parts += [each.format(repository=repository) for each in (_GITHUB, _GITLAB, _SIGSTORE)]
+    parts += [_KEY.format(id=name, pem=pem) for name, pem in keys]
+    return "".join(parts).rstrip() + "\n"

@@ -1,0 +1,73 @@
+"""Who signs, as the command line says it: a key file, or the identity a CI job has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nix_seed.cli.key import PASSPHRASE
+
+if TYPE_CHECKING:
+    from nix_seed.clients.signers.base import Signer
+    from nix_seed.flows.attest import Logger
+    from nix_seed.rules.policy import Policy
+
+__all__ = ["builder_id", "loggers", "signer_of"]
+
+
+def signer_of(key: Path | None, sigstore: Path | None = None) -> Signer:
+    """Return the signer with *key*, or without one a keyless one (*sigstore*: which instance)."""
+    if key is not None:
+        from nix_seed.clients.signers.key import KeySigner
+
+        return KeySigner.open(key, os.environ.get(PASSPHRASE))
+    from nix_seed.clients.signers.keyless import KeylessSigner
+
+    return KeylessSigner(None if sigstore is None else sigstore.read_bytes())
+
+
+def builder_id(given: str | None, policy_file: Path | None, signer: Signer) -> str:
+    """Return the id of the builder: as *given*, else as the policy calls the one who signs."""
+    from nix_seed.ground.errors import InputError
+
+    policy = _policy(policy_file)
+    if policy is not None:
+        from nix_seed.rules.policy import signer_name
+
+        known = {signer_name(each.signer): each.id for each in policy.builders}
+        found = known.get(signer.identity)
+        if found is not None and given in (None, found):
+            return found
+        if given is None or found is not None:
+            raise InputError(
+                f"the policy calls {signer.identity} {found or 'nothing'}"
+                + (f", not {given}" if given else ""),
+                hint="sign with the builder's own key, or add the builder to the policy",
+            )
+    if given is None:
+        raise InputError(
+            "which builder is this?", hint="name it: --builder ID, as the policy calls it"
+        )
+    return given
+
+
+def loggers(policy_file: Path | None) -> Sequence[Logger]:
+    """Return what writes to each log of the policy."""
+    policy = _policy(policy_file)
+    if policy is None:
+        return ()
+    from nix_seed.flows.logging import open_logs
+
+    return open_logs(policy)
+
+
+def _policy(path: Path | None) -> Policy | None:
+    from datetime import UTC, datetime
+
+    from nix_seed.flows.trust import DEFAULT_POLICY, load_policy
+
+    if path is None and not DEFAULT_POLICY.is_file():
+        return None
+    return load_policy(path or DEFAULT_POLICY, datetime.now(UTC)).policy

@@ -1,0 +1,155 @@
+"""Collect, in one image layout, all that verifying an image offline needs.
+
+Manifests, configurations and everything that refers to them or to their commits; with *deep* also
+the layers. The policy is the verifier's own and is not part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nix_seed.clients.blobs import Fetched, ImageStore
+from nix_seed.flows.events import OnEvent, Stage, ignore
+from nix_seed.flows.stores import AnyReference, Stores, fetch
+from nix_seed.formats.intoto.bundle import Bundle
+from nix_seed.formats.intoto.envelope import Envelope
+from nix_seed.formats.intoto.predicate import BuildPredicate, Commit, check_statement
+from nix_seed.formats.intoto.statement import Statement
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.descriptor import Descriptor, Index, Manifest
+from nix_seed.formats.oci.reference import LayoutReference
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CheckedFalse, InputError
+
+__all__ = ["Exported", "export", "exported"]
+
+EXPORT_TAG = "exported"
+_LARGEST_BUNDLE = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What lies in the layout now: *manifests* with their blobs, *size* in bytes in all."""
+
+    reference: str
+    digest: Digest
+    manifests: int
+    blobs: int
+    size: int
+
+
+def exported(reference: AnyReference, directory: Path) -> LayoutReference:
+    """Return where the exported copy of *reference* lies: by its digest, if it has one."""
+    if reference.digest is not None:
+        return LayoutReference(str(directory), digest=reference.digest)
+    return LayoutReference(str(directory), tag=EXPORT_TAG)
+
+
+def export(
+    stores: Stores,
+    reference: AnyReference,
+    directory: Path,
+    *,
+    deep: bool = False,
+    on_event: OnEvent = ignore,
+) -> Exported:
+    """Copy what *reference* names, and its evidence, into the layout at *directory*."""
+    source = stores.open(reference)
+    target = stores.open(LayoutReference(str(directory)), create=True)
+    copy = _Copy(source, target, deep)
+    root = fetch(source, reference)
+    on_event(Stage("export", f"exporting {reference}"))
+    images = list(copy.image(root))
+    target.put_manifest(root.body, root.descriptor.media_type, EXPORT_TAG)
+    commits = {said.source.commit for image in images for said in copy.referrers(image)}
+    for commit in sorted(commits):
+        # What others built from it: their dissents lie there, and their images' specs say where.
+        for image in sorted(copy.images_of(commit)):
+            copy.spec_of(image)
+    return Exported(
+        str(exported(reference, directory)),
+        root.descriptor.digest,
+        copy.manifests,
+        copy.blobs,
+        copy.size,
+    )
+
+
+class _Copy:
+    """Copies from one store to another, and counts."""
+
+    def __init__(self, source: ImageStore, target: ImageStore, deep: bool) -> None:
+        self._source = source
+        self._target = target
+        self._deep = deep
+        self.manifests = self.blobs = self.size = 0
+
+    def image(self, root: Fetched) -> Iterator[Digest]:
+        """Copy the manifest, or the index with its images; yield each image's digest."""
+        if root.descriptor.media_type == media_types.INDEX:
+            for child in Index.parse(root.body, str(root.descriptor.digest)).manifests:
+                found = self._source.get_manifest(child.digest)
+                if found is None:
+                    raise CheckedFalse(f"the index names {child.digest}, which is missing")
+                yield from self.image(Fetched(child, found.body))
+            self._put(root)
+            return
+        manifest = Manifest.parse(root.body, str(root.descriptor.digest))
+        self._blob(manifest.config)
+        # The last layer holds the spec, by which a dissent can be traced to its store paths.
+        for layer in manifest.layers if self._deep else manifest.layers[-1:]:
+            self._blob(layer)
+        self._put(root)
+        yield root.descriptor.digest
+
+    def images_of(self, commit: Commit) -> set[Digest]:
+        """Copy everything that refers to *commit*; return the images that claims name."""
+        return {said.image_digest for said in self.referrers(commit.key)}
+
+    def spec_of(self, image: Digest) -> None:
+        """Copy an image but for its large layers, if it is at hand."""
+        found = self._source.get_manifest(image)
+        if found is not None and self._target.get_manifest(image) is None:
+            _ = list(self.image(found))
+
+    def referrers(self, subject: Digest) -> Iterator[BuildPredicate]:
+        """Copy everything that refers to *subject*; yield what claims say, unverified."""
+        for item in self._source.referrers(subject):
+            found = self._source.get_manifest(item.digest)
+            if found is None or found.descriptor.media_type != media_types.MANIFEST:
+                continue
+            manifest = Manifest.parse(found.body, f"referrer {item.digest}")
+            for blob in (manifest.config, *manifest.layers):
+                if blob.size <= _LARGEST_BUNDLE:
+                    self._blob(blob)
+            self._target.attach(found.body)
+            self.manifests += 1
+            for layer in manifest.layers:
+                if layer.size <= _LARGEST_BUNDLE:
+                    yield from _said(b"".join(self._source.open_blob(layer)))
+
+    def _put(self, fetched: Fetched) -> None:
+        self._target.put_manifest(
+            fetched.body, fetched.descriptor.media_type, fetched.descriptor.digest
+        )
+        self.manifests += 1
+        self.size += len(fetched.body)
+
+    def _blob(self, blob: Descriptor) -> None:
+        if not self._target.has_blob(blob.digest):
+            self._target.take_blob(blob, lambda held: self._source.open_blob(blob, held))
+            self.blobs += 1
+            self.size += blob.size
+
+
+def _said(text: bytes) -> Iterator[BuildPredicate]:
+    """Yield what a bundle says, unverified: that only tells what else to fetch."""
+    try:
+        content = Bundle.parse(text, "a bundle").content
+        if isinstance(content, Envelope):
+            statement = Statement.parse(content.payload, "a statement")
+            yield check_statement(statement, "a statement")
+    except InputError:
+        return

@@ -1,0 +1,62 @@
+"""From ``trust.toml`` on disk to what judges by it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from nix_seed.clients.files import explained
+from nix_seed.flows.verify import Judges
+from nix_seed.ground.errors import InputError
+from nix_seed.rules.bundle_verify import BundleCheck
+from nix_seed.rules.policy import Policy
+from nix_seed.rules.policy_file import parse_policy
+from nix_seed.rules.policy_logs import judge_logs_by
+
+__all__ = ["DEFAULT_POLICY", "LoadedPolicy", "judges_of", "load_policy"]
+
+DEFAULT_POLICY = Path("trust.toml")
+_LARGEST = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPolicy:
+    """A policy, its exact bytes, and what judges the certificates it lets sign."""
+
+    policy: Policy
+    text: bytes
+    certificates: BundleCheck | None
+
+
+def load_policy(path: Path, now: datetime) -> LoadedPolicy:
+    """Read the policy at *path*; ``InputError`` where it is missing or no policy."""
+    if not path.is_file():
+        raise InputError(
+            f"there is no policy at {path}",
+            hint="name one with --policy FILE; `nix-seed policy init` writes one to begin with",
+        )
+    with explained(f"reading {path}"), path.open("rb") as file:
+        text = file.read(_LARGEST + 1)
+    if len(text) > _LARGEST:
+        raise InputError(f"{path} is larger than {_LARGEST >> 20} MiB, which no policy is")
+    policy = parse_policy(text, str(path), now)
+    return LoadedPolicy(policy, text, _certificates(policy, path))
+
+
+def _certificates(policy: Policy, path: Path) -> BundleCheck | None:
+    """Return what judges certificates, by the trusted root the policy names beside itself."""
+    if policy.trusted_root is None:
+        return None
+    # Only here: keyless verification is an extra.
+    from nix_seed.clients.sigstore_verify import SigstoreCheck  # noqa: PLC0415
+
+    root = path.parent / policy.trusted_root
+    with explained(f"reading {root}"):
+        text = root.read_bytes()
+    return SigstoreCheck(text, str(root))
+
+
+def judges_of(loaded: LoadedPolicy) -> Judges:
+    """Return what judges log entries and certificates by the policy."""
+    return Judges(judge_logs_by(loaded.policy), loaded.certificates)
