@@ -82,7 +82,7 @@ def check_history(
         }
         raise CheckedFalse(
             f"the log {log} {words[result.history]}: {result.reason}",
-            hint="do not trust what this log says until its operator explains; keep both checkpoints",
+            hint="keep both checkpoints, and do not trust the log until its operator explains",
             detail=f"seen before:\n{seen}now:\n{now}",
         )
     return result

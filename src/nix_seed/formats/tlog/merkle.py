@@ -28,6 +28,7 @@ __all__ = [
     "check_inclusion",
     "leaf_hash",
     "node_hash",
+    "read_appended",
     "read_from_leaves",
 ]
 
@@ -79,16 +80,26 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 def read_from_leaves(leaves: Sequence[bytes]) -> HashReader:
     """Return a reader over the leaf hashes *leaves*; each perfect subtree is hashed once."""
+    return read_appended(0, lambda _: [], leaves)
+
+
+def read_appended(size: int, read: HashReader, leaves: Sequence[bytes]) -> HashReader:
+    """Return a reader over a tree of *size* leaves, read by *read*, and *leaves* after them."""
     known: dict[Node, bytes] = {}
 
     def read_one(node: Node) -> bytes:
-        if node.level == 0:
-            return leaves[node.number]
         if node not in known:
-            below = node.level - 1, 2 * node.number
-            left, right = read_one(Node(*below)), read_one(Node(below[0], below[1] + 1))
-            known[node] = node_hash(left, right)
+            known[node] = make(node)
         return known[node]
+
+    def make(node: Node) -> bytes:
+        level, number = node
+        if (number + 1) << level <= size:
+            return read([node])[0]
+        if level == 0:
+            return leaves[number - size]
+        left, right = Node(level - 1, 2 * number), Node(level - 1, 2 * number + 1)
+        return node_hash(read_one(left), read_one(right))
 
     return lambda nodes: [read_one(node) for node in nodes]
 

@@ -1,0 +1,64 @@
+"""What every transparency log can do, wherever it is (design section 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from nix_seed.formats.intoto.envelope import Envelope
+from nix_seed.formats.tlog.body import LoggedSignature, Verifier
+from nix_seed.formats.tlog.checkpoint import SignedCheckpoint
+from nix_seed.formats.tlog.merkle import Proof
+from nix_seed.ground.errors import CheckedFalse
+from nix_seed.rules.log_verify import EntryResult, LogTrust, TrustedLog, check_entry, evaluate_entry
+
+__all__ = ["Entry", "Log", "check_own", "evaluate_own"]
+
+Entry = Mapping[str, Any]
+"""A ``TransparencyLogEntry`` as JSON, verbatim as the log gave it (Rekor v1's: as bundles do)."""
+
+
+class Log(Protocol):
+    """A log. ``CouldNotCheck``: it is out of reach. ``CheckedFalse``: it answered, and lied."""
+
+    @property
+    def trusted(self) -> TrustedLog:
+        """Its identity and key, by which every answer is verified before it is returned."""
+        ...
+
+    def append(self, envelope: Envelope, verifier: Verifier) -> Entry:
+        """Log the one signature of *envelope*, or find it logged; return its proven entry."""
+        ...
+
+    def verify(self, entry: Entry, logged: LoggedSignature) -> EntryResult:
+        """Judge *entry* by this log's key alone; no network."""
+        ...
+
+    def lookup(self, digest: bytes) -> Iterator[Entry]:
+        """Yield the proven entries of a SHA-256.
+
+        Rekor v1 has an index: *digest* is of the envelope's payload, or of any subject in it. A
+        log of tiles has none, and is read from its first entry on: *digest* is of the signed bytes.
+        """
+        ...
+
+    def checkpoint(self) -> SignedCheckpoint:
+        """Return the newest checkpoint, its signature verified."""
+        ...
+
+    def consistency(self, old: int, new: int) -> Proof:
+        """Return the log's proof that its tree of *old* leaves begins that of *new*: unverified."""
+        ...
+
+
+def evaluate_own(trusted: TrustedLog, entry: Entry, logged: LoggedSignature) -> EntryResult:
+    """Judge an entry by one log's key."""
+    return evaluate_entry(entry, logged, LogTrust((trusted,)))
+
+
+def check_own(trusted: TrustedLog, entry: Entry, logged: LoggedSignature) -> None:
+    """Raise ``CheckedFalse`` unless the log's own answer proves what was asked of it."""
+    try:
+        check_entry(entry, logged, LogTrust((trusted,)))
+    except CheckedFalse as error:
+        raise CheckedFalse(f"the log {trusted.id} answered falsely: {error.message}") from error
