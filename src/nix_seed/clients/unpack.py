@@ -13,12 +13,12 @@ import fcntl
 import multiprocessing
 import os
 import stat
-import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
+from nix_seed.clients.forking import may_fork
 from nix_seed.clients.image_layout import Image
 from nix_seed.clients.layer_stream import Allowance, open_layer
 from nix_seed.clients.merge_layers import merge_layer
@@ -117,7 +117,7 @@ def _unpack_layers(image: Image, partial: Path, limits: Limits) -> list[Unpacked
     workers = min(limits.workers or _cores(), count)
     # Making small files is bound by the interpreter's lock, so cores mean processes, not threads.
     # Only a single-threaded process may fork safely; any other unpacks layer by layer.
-    if workers < 2 or threading.active_count() > 1:
+    if workers < 2 or not may_fork():
         return [job.layer(position) for position in range(count)]
     # The largest first: a big layer begun last would leave the other cores idle at the end.
     order = sorted(range(count), key=lambda at: -image.layers[at][0].size)
