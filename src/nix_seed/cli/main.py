@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("nix_seed.cli.export:command", "Collect all that verifying offline needs."),
     "policy": ("nix_seed.cli.policy:command", "Write, check and change the policy to verify by."),
     "key": ("nix_seed.cli.key:command", "Make and show keys that sign attestations."),
+    "log": ("nix_seed.cli.log:command", "Serve, show and check a transparency log."),
     "completion": ("nix_seed.cli.completion:command", "Print a shell's completion script."),
 }
 

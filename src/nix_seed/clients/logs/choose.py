@@ -1,0 +1,82 @@
+"""Opens a log by its kind and place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nix_seed.clients.files import explained
+from nix_seed.clients.logs.base import Log
+from nix_seed.clients.logs.tile_log import TileReader
+from nix_seed.clients.logs.tile_source import DirectorySource
+from nix_seed.formats.tlog.note import NoteKey
+from nix_seed.ground.errors import InputError
+from nix_seed.rules.log_verify import TrustedLog
+
+__all__ = ["open_log", "open_reader", "trusted_by"]
+
+
+def open_log(trusted: TrustedLog, place: str) -> Log:
+    """Return the log *trusted* at *place*: an address, or the directory of an embedded log."""
+    if "://" not in place:
+        return _embedded(trusted, Path(place))
+    if trusted.kind == "rekor-v1":
+        from nix_seed.clients.logs.rekor_v1 import RekorV1  # noqa: PLC0415  (brings urllib3)
+
+        return RekorV1(trusted, place)
+    from nix_seed.clients.logs.rekor_v2 import RekorV2  # noqa: PLC0415
+
+    return RekorV2(trusted, place)
+
+
+def _embedded(trusted: TrustedLog, directory: Path) -> Log:
+    from nix_seed.clients.logs.embedded import EmbeddedLog  # noqa: PLC0415
+
+    log = EmbeddedLog.open(directory)
+    if log.trusted.key != trusted.key:
+        raise InputError(
+            f"the log in {directory} is {log.trusted.origin}, not {trusted.origin}",
+            hint="their keys differ: name another directory, or correct the policy",
+        )
+    return log
+
+
+def open_reader(place: str, key: NoteKey | None) -> TileReader:
+    """Return a reader of the tile log at *place*, an address or a directory, for checking it.
+
+    A directory is an embedded log's own, or a copy of what one publishes; *key* may be left out
+    only where ``log.vkey`` lies there.
+    """
+    if "://" in place:
+        from nix_seed.clients.logs.http import HttpSource, LogHttp  # noqa: PLC0415
+
+        if key is None:
+            raise InputError(
+                f"checking the log at {place} takes its verifier key",
+                hint="name it with --key; an embedded log has it in its file log.vkey",
+            )
+        return TileReader(trusted_by(key), HttpSource(LogHttp(place)))
+    directory = Path(place)
+    if not directory.is_dir():
+        raise InputError(f"{place} is neither a directory nor an address", hint=_PLACES)
+    key = key or _key_in(directory)
+    public = directory / "public"
+    return TileReader(trusted_by(key), DirectorySource(public if public.is_dir() else directory))
+
+
+def trusted_by(key: NoteKey, origin: str | None = None) -> TrustedLog:
+    """Return the tile log that *key* signs for, called by its origin."""
+    name = origin or key.name
+    return TrustedLog(name, "tiles", name, key)
+
+
+def _key_in(directory: Path) -> NoteKey:
+    path = directory / "log.vkey"
+    if not path.is_file():
+        raise InputError(
+            f"there is no log.vkey in {directory}", hint="name the log's verifier key with --key"
+        )
+    with explained(f"reading {path}"):
+        return NoteKey.parse(path.read_text("utf-8").strip())
+
+
+_PLACES = "name the directory of an embedded log, or the https:// address of a log"
