@@ -19,12 +19,16 @@ __all__ = ["OwnSource"]
 
 
 class OwnSource:
-    """Answers whether a source path holds nothing but the project's own files."""
+    """Answers whether a source path holds nothing but the project's own files.
 
-    def __init__(self, source: StorePath, root: Path) -> None:
-        self._source = source
+    *source* is the project: its path in the store below *root*, or a directory elsewhere.
+    """
+
+    def __init__(self, source: StorePath | Path, root: Path) -> None:
+        in_store = isinstance(source, StorePath)
+        self._source = f"{root}{source}" if in_store else str(source)
         self._root = root
-        self._answers: dict[StorePath, bool] = {source: True}
+        self._answers: dict[StorePath, bool] = {source: True} if in_store else {}
         self._sizes: dict[int, list[str]] | None = None
         self._hashes: dict[str, bytes] = {}
 
@@ -63,7 +67,7 @@ class OwnSource:
     def _by_size(self) -> dict[int, list[str]]:
         if self._sizes is None:
             self._sizes = {}
-            for name, size in _files(str(self._root) + str(self._source)):
+            for name, size in _files(self._source):
                 self._sizes.setdefault(size, []).append(name)
         return self._sizes
 

@@ -21,7 +21,7 @@ from nix_seed.clients.safe_root import open_directory
 from nix_seed.clients.unpack_layer import unpack_layer
 from nix_seed.flows.sandboxed import Inside
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.ground.errors import CheckedFalse, InputError
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
 
 __all__ = ["SCRIPT", "Brought", "Link", "bring_out", "offer_host_paths", "store_problem"]
 
@@ -57,12 +57,19 @@ test -s $x/wanted || exit 0
 if test -e $x/host-has; then
   nix-store --query --requisites $(cat $x/wanted) | LC_ALL=C sort -u > $x/closure || exit 125
   LC_ALL=C comm -23 $x/closure $x/host-has > $x/export-list
-  test ! -s $x/export-list || nix-store --export $(cat $x/export-list) > $x/export || exit 125
+  sed 's,^,/nix/store/,' $x/before > $x/image-has
+  LC_ALL=C comm -12 $x/export-list $x/image-has > $x/from-image
+  LC_ALL=C comm -23 $x/export-list $x/image-has > $x/from-run
+  test ! -s $x/from-run || nix-store --export $(cat $x/from-run) > $x/export || exit 125
 else
   sed 's,^/,,' $x/wanted > $x/export-list
   tar -C / -cf $x/export.tar --files-from $x/export-list || exit 125
 fi
 """
+
+# What the image had already is taken from a fresh copy of it: the command may have been root, whom
+# modes do not keep from writing into the store (Python puts its caches beside its modules).
+_EXPORT_FROM_IMAGE = f"nix-store --export $(cat {EXCHANGE}/from-image) > {EXCHANGE}/export-image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +131,15 @@ def bring_out(work: Inside, nix: Nix, root: Path, out: Path | None) -> Brought:
 def _into_store(
     work: Inside, nix: Nix, paths: tuple[StorePath, ...], links: tuple[Link, ...]
 ) -> Brought:
-    if paths:
-        with (work.exchange / "export").open("rb") as export:
-            nix.import_paths(export)
+    if _lines(work, "from-image"):
+        if work.run(("/bin/sh", "-c", _EXPORT_FROM_IMAGE), None) != 0:
+            raise CouldNotCheck(
+                f"what the results need of {work.image.name} could not be exported from it",
+                hint="its own message is above; is there room in the temporary directory?",
+            )
+        _import(work, nix, "export-image")
+    if _lines(work, "from-run"):
+        _import(work, nix, "export")
     for link in links:
         link.path.unlink(missing_ok=True)
         target = StorePath.containing(link.target)
@@ -135,6 +148,11 @@ def _into_store(
             link.path.unlink()
             link.path.symlink_to(link.target)
     return Brought(paths, links, "store")
+
+
+def _import(work: Inside, nix: Nix, name: str) -> None:
+    with (work.exchange / name).open("rb") as export:
+        nix.import_paths(export)
 
 
 def _into_directory(

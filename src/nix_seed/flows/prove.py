@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import json
 import re
 import tempfile
@@ -14,6 +15,7 @@ from nix_seed.clients.engines import EXCHANGE, Engine, choose_engine
 from nix_seed.clients.image_layout import Image, open_image
 from nix_seed.clients.layer_cache import LayerCache
 from nix_seed.clients.nix import Nix
+from nix_seed.clients.own_source import OwnSource
 from nix_seed.flows.build import Built, Destination, store_image
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.sandboxed import Inside, Tree, find_tree, inside
@@ -22,59 +24,58 @@ from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck
-from nix_seed.rules.completeness import Gap, Planned, find_gaps, parse_outputs, parse_plan
+from nix_seed.rules.completeness import (
+    Gap,
+    Planned,
+    find_gaps,
+    parse_left_out,
+    parse_outputs,
+    parse_plan,
+)
+from nix_seed.rules.recipe import Recipe
 
-__all__ = ["Proof", "check_proof", "prove", "prove_built"]
+__all__ = ["Proof", "Scope", "check_proof", "prove", "prove_built"]
 
-_KINDS = ("packages", "apps", "checks", "devShells")
-
-# One line per derivation that makes an output; seeds among the packages are none of the project's.
-_OUTPUTS = """
-{ ref, system, kinds }:
-let
-  flake = builtins.getFlake ref;
-  of = kind: (flake.${kind} or { }).${system} or { };
-  isDrv = path: builtins.match ".*[.]drv" path != null;
-  drvs = value:
-    if value ? nixSeed then [ ]
-    else if value ? program
-    then builtins.filter isDrv (builtins.attrNames (builtins.getContext value.program))
-    else if value ? drvPath then [ value.drvPath ]
-    else [ ];
-  line = kind: name: map
-    (drv: "${kind}.${name}\\t${builtins.unsafeDiscardStringContext drv}\\n")
-    (drvs (of kind).${name});
-  lines = kind: builtins.concatMap (line kind) (builtins.attrNames (of kind));
-in
-builtins.concatStringsSep "" (builtins.concatMap lines kinds)
-"""
-
-# $1 is the expression. Whatever Nix plans to build is copied out, to be judged on the host.
+# $1 is the expression. Whatever Nix plans to build is copied out, to be judged on the host, with
+# those sources of it that evaluation has just put into the store.
 _SCRIPT = rf"""
 x={EXCHANGE}
-nix --offline --extra-experimental-features 'nix-command flakes' \
-  eval --impure --raw --expr "$1" > $x/outputs 2> $x/problem || exit 1
-cut -f 2 $x/outputs | LC_ALL=C sort -u > $x/wanted
+ls /nix/store | sed 's,^,/nix/store/,' | LC_ALL=C sort > $x/before
+for name in outputs extra; do
+  nix --offline --extra-experimental-features 'nix-command flakes' \
+    eval --impure --raw --expr "($1).$name" > $x/$name 2> $x/problem || exit 1
+done
+cut -f 2 $x/outputs | grep -v '^-$' | LC_ALL=C sort -u > $x/wanted
 : > $x/plan
 test ! -s $x/wanted || nix-store --realise --dry-run $(cat $x/wanted) \
   > /dev/null 2> $x/plan || {{ cat $x/plan > $x/problem; exit 1; }}
-mkdir -p $x/drv
+mkdir -p $x/drv $x/nix/store
 while read -r path _; do
-  case $path in /nix/store/*.drv) cp "$path" $x/drv/ ;; esac
-done < $x/plan
+  case $path in /nix/store/*.drv) cp "$path" $x/drv/ && echo "$path" ;; esac
+done < $x/plan > $x/planned
+if test -s $x/planned; then
+  nix-store --query --references $(cat $x/planned) | grep -v '\.drv$' | LC_ALL=C sort -u > $x/used
+  for path in $(LC_ALL=C comm -23 $x/used $x/before); do
+    cp -R -P "$path" $x/nix/store/ || exit 1
+  done
+fi
 : > $x/done
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What was planned, the *gaps*, and Nix's own words (*problem*) where it cannot evaluate."""
+    """What was planned, the *gaps*, and Nix's own words (*problem*) where it cannot evaluate.
+
+    *left_out* are outputs that the seed is not meant for (mkSeed's ``include`` and ``exclude``).
+    """
 
     image: Digest
     system: str
     outputs: tuple[str, ...]
     gaps: tuple[Gap, ...]
     problem: str | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -90,6 +91,7 @@ class Proof:
             "image": str(self.image),
             "system": self.system,
             "outputs": list(self.outputs),
+            "leftOut": list(self.left_out),
             "missing": [
                 {"path": str(gap.path), "kind": gap.kind, "neededBy": list(gap.needed_by)}
                 for gap in self.gaps
@@ -103,25 +105,36 @@ class Proof:
         return not self.gaps and self.problem is None
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a seed is meant for: the *outputs* by name, and the project's known *derivations*."""
+
+    outputs: tuple[str, ...]
+    derivations: frozenset[StorePath] = frozenset()
+
+
 def prove(
     *,
     engine: Engine,
     image: Image,
     source: Path,
     system: str,
+    attr: str = "seed",
+    scope: Scope | None = None,
     root: Path | None = None,
     on_event: OnEvent = ignore,
 ) -> Proof:
-    """Plan all outputs of the flake in *source* for *system* inside *image*, and judge the plan.
+    """Plan the outputs of the flake in *source* for *system* inside *image*, and judge the plan.
 
-    *root* is the tree that *source* is part of, where it is not the repository around it. Raises
-    ``CouldNotCheck`` where the engine or the image's own Nix cannot run at all.
+    Without a *scope*, the flake's own seed *attr* says which outputs are meant; if it has none, all
+    are. *root* is the tree that *source* is part of, where it is not the repository around it.
+    Raises ``CouldNotCheck`` where the engine or the image's own Nix cannot run at all.
     """
     tree = find_tree(source, root)
     on_event(Stage("unpack", f"making {image.name} ready for {engine.name}"))
     with inside(engine, image) as work:
         on_event(Stage("prove", "planning every output with no network"))
-        script = ("/bin/sh", "-c", _SCRIPT, "nix-seed", _expression(tree, system))
+        script = ("/bin/sh", "-c", _SCRIPT, "nix-seed", _expression(tree, system, attr, scope))
         code = work.run(script, tree)
         if code == 127 or not (work.exchange / "problem").exists():
             raise CouldNotCheck(
@@ -129,12 +142,14 @@ def prove(
                 hint="is it a seed? `nix-seed doctor` says what the image lacks",
                 detail=work.read("problem").strip() or None,
             )
-        outputs = parse_outputs(work.read("outputs"))
+        lines = work.read("outputs")
+        outputs, left_out = parse_outputs(lines), parse_left_out(lines)
         names = tuple(dict.fromkeys(each.output for each in outputs))
         if not (work.exchange / "done").exists():
             problem = work.read("problem").strip() or f"exit code {code}"
-            return Proof(image.digest, system, names, (), problem)
-        return Proof(image.digest, system, names, _gaps(work, outputs))
+            return Proof(image.digest, system, names, (), problem, left_out)
+        gaps = _gaps(work, tree, outputs, scope)
+        return Proof(image.digest, system, names, gaps, left_out=left_out)
 
 
 def prove_built(
@@ -157,6 +172,7 @@ def prove_built(
             image=open_image(reference),
             source=source / unquote(below[1]) if below else source,
             root=source,
+            scope=_scope(built.plan.evaluated.evaluation.recipe),
             system=built.plan.spec.system,
             on_event=on_event,
         )
@@ -182,25 +198,50 @@ def _who(gap: Gap) -> str:
     return f" for {', '.join(gap.needed_by)}" if gap.needed_by else ""
 
 
-def _gaps(work: Inside, outputs: tuple[Planned, ...]) -> tuple[Gap, ...]:
+def _scope(recipe: Recipe) -> Scope:
+    project = recipe.outline.project
+    kinds = (project.packages, project.apps, project.checks, project.dev_shells)
+    outputs = tuple(entry.output for kind in kinds for entry in kind)
+    return Scope(outputs, recipe.project)
+
+
+def _gaps(
+    work: Inside, tree: Tree, outputs: tuple[Planned, ...], scope: Scope | None
+) -> tuple[Gap, ...]:
     derivations = {}
     for path in (work.exchange / "drv").iterdir():
         text = path.read_text("utf-8", "surrogateescape")
         derivations[StorePath(path.name)] = Derivation.parse(text, path.name)
-    return find_gaps(outputs, parse_plan(work.read("plan")), derivations)
+    extra = frozenset(map(StorePath.parse, work.read("extra").splitlines()))
+    own = extra | (frozenset() if scope is None else scope.derivations)
+    plan = parse_plan(work.read("plan"))
+    return find_gaps(outputs, plan, derivations, _own_sources(work, tree), own)
 
 
-def _expression(tree: Tree, system: str) -> str:
+def _own_sources(work: Inside, tree: Tree) -> frozenset[StorePath]:
+    """Tell which of the sources that came out hold the project's own files."""
+    is_own = OwnSource(tree.root, work.exchange)
+    copies = (StorePath(path.name) for path in (work.exchange / "nix/store").iterdir())
+    return frozenset(filter(is_own, copies))
+
+
+def _expression(tree: Tree, system: str, attr: str, scope: Scope | None) -> str:
     subdirectory = tree.workdir.removeprefix("/src").lstrip("/")
     git = (tree.root / ".git").is_dir()
     reference = ("git+file:///src" if git else "path:/src") + (
         f"?dir={subdirectory}" if subdirectory else ""
     )
-    kinds = " ".join(json.dumps(kind) for kind in _KINDS)
+    known = "null"
+    if scope is not None:
+        known = f"[ {' '.join(map(_string, scope.outputs))} ]"
     return (
-        f"({_OUTPUTS}) {{ ref = {_string(reference)}; system = {_string(system)};"
-        f" kinds = [ {kinds} ]; }}"
+        f"({_outputs_nix()}) {{ ref = {_string(reference)}; system = {_string(system)};"
+        f" attr = {_string(attr)}; known = {known}; }}"
     )
+
+
+def _outputs_nix() -> str:
+    return (importlib.resources.files("nix_seed") / "nix" / "outputs.nix").read_text()
 
 
 def _string(text: str) -> str:

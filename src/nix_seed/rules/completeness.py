@@ -7,14 +7,25 @@ since long before Nix 2.8; its JSON has not.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.store_path import StorePath
 
-__all__ = ["Gap", "Plan", "Planned", "find_gaps", "parse_outputs", "parse_plan"]
+__all__ = [
+    "LEFT_OUT",
+    "Gap",
+    "Plan",
+    "Planned",
+    "find_gaps",
+    "parse_left_out",
+    "parse_outputs",
+    "parse_plan",
+]
+
+LEFT_OUT = "-"
 
 _BUILT = re.compile(r"derivations? will be built:?$")
 _FETCHED = re.compile(r"paths? will be fetched\b.*:?$")
@@ -69,9 +80,17 @@ class Gap:
 
 
 def parse_outputs(text: str) -> tuple[Planned, ...]:
-    """Read lines of ``<kind>.<name>\\t<derivation>``."""
+    """Read lines of ``<kind>.<name>\\t<derivation>``; an output left out has a ``-`` there."""
     pairs = (line.rpartition("\t") for line in text.splitlines())
-    return tuple(Planned(output, StorePath.parse(path)) for output, _, path in pairs)
+    return tuple(
+        Planned(output, StorePath.parse(path)) for output, _, path in pairs if path != LEFT_OUT
+    )
+
+
+def parse_left_out(text: str) -> tuple[str, ...]:
+    """Name the outputs, in the same lines, that the seed is not meant for."""
+    pairs = (line.rpartition("\t") for line in text.splitlines())
+    return tuple(output for output, _, path in pairs if path == LEFT_OUT)
 
 
 def parse_plan(text: str) -> Plan:
@@ -96,20 +115,27 @@ def _heading(line: str) -> str | None:
 
 
 def find_gaps(
-    outputs: Sequence[Planned], plan: Plan, derivations: Mapping[StorePath, Derivation]
+    outputs: Sequence[Planned],
+    plan: Plan,
+    derivations: Mapping[StorePath, Derivation],
+    own_sources: Collection[StorePath] = (),
+    own: Collection[StorePath] = (),
 ) -> tuple[Gap, ...]:
-    """Return what *plan* holds beyond the project's own *outputs*, causes only, sorted by name.
+    """Return what *plan* holds beyond the project's own work, causes only, sorted by name.
 
-    *derivations* are the parsed ones of the plan. A missing derivation that only other missing ones
-    need is counted in their ``behind``: what one adds to the seed is what the project asks for.
+    *derivations* are the parsed ones of the plan. The project's own are its *outputs*, those known
+    otherwise (*own*), and whatever is built, however indirectly, from one of them or from one of
+    its sources (*own_sources*). A missing derivation that only other missing ones need is counted
+    in their ``behind``: what one adds to the seed is what the project asks for.
     """
-    own = {each.derivation for each in outputs}
-    missing = [path for path in plan.build if path not in own]
+    project = _project({*own, *(each.derivation for each in outputs)}, derivations, own_sources)
+    missing = [path for path in plan.build if path not in project]
     needs = {path: set(derivations[path].input_drvs) for path in plan.build if path in derivations}
     gaps = []
     for path in missing:
-        needed_by = _needed_by(path, outputs, needs)
-        if needed_by or not any(path in needs.get(other, ()) for other in missing):
+        needed_by = _needed_by(path, outputs, needs, project)
+        by_project = any(path in needs.get(other, ()) for other in project)
+        if by_project or not any(path in needs.get(other, ()) for other in missing):
             behind = len(_reach(path, needs) & set(missing)) - 1
             gaps.append(Gap(path, _kind(derivations.get(path)), needed_by, behind))
     gaps += [Gap(path, "path", ()) for path in (*plan.fetch, *plan.unknown)]
@@ -120,11 +146,46 @@ def _kind(derivation: Derivation | None) -> Literal["derivation", "download"]:
     return "download" if derivation is not None and derivation.is_fixed_output else "derivation"
 
 
+def _project(
+    known: Collection[StorePath],
+    derivations: Mapping[StorePath, Derivation],
+    own_sources: Collection[StorePath],
+) -> set[StorePath]:
+    """Return those of *derivations*, and *known*, that change with the project's source."""
+    users: dict[StorePath, list[StorePath]] = {}
+    for path, derivation in derivations.items():
+        for needed in derivation.input_drvs:
+            users.setdefault(needed, []).append(path)
+    sources = set(own_sources)
+    found = set(known)
+    waiting = [*known, *(p for p, drv in derivations.items() if sources & set(drv.input_srcs))]
+    while waiting:
+        path = waiting.pop()
+        fixed = path in derivations and derivations[path].is_fixed_output
+        # A fixed output's content is agreed on: no source changes it (``rules/frontier.py``).
+        if fixed and path not in known:
+            continue
+        found.add(path)
+        waiting += [user for user in users.get(path, ()) if user not in found]
+    return found
+
+
 def _needed_by(
-    path: StorePath, outputs: Iterable[Planned], needs: Mapping[StorePath, set[StorePath]]
+    path: StorePath,
+    outputs: Iterable[Planned],
+    needs: Mapping[StorePath, set[StorePath]],
+    project: set[StorePath],
 ) -> tuple[str, ...]:
-    direct = (each.output for each in outputs if path in needs.get(each.derivation, ()))
-    return tuple(dict.fromkeys(direct))
+    """Name the outputs that ask for *path*, themselves or through what no output names."""
+    outputs = tuple(outputs)
+    unnamed = project - {each.derivation for each in outputs}
+    inner = {each: needs.get(each, set()) & unnamed for each in project}
+    names = (
+        each.output
+        for each in outputs
+        if any(path in needs.get(step, ()) for step in _reach(each.derivation, inner))
+    )
+    return tuple(dict.fromkeys(names))
 
 
 def _reach(start: StorePath, needs: Mapping[StorePath, set[StorePath]]) -> set[StorePath]:

@@ -1,0 +1,90 @@
+"""What is a gap in a seed and what is the project's own work, on real flakes in a real seed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support import built, engines, seeds
+from support.distribution import distribution
+from support.seeds import edit, nix_seed, write_project
+
+# Nothing of "middle" and "filtered" is named by an output; "docs" cannot even be evaluated.
+OUTPUTS = """
+      packages.${system} =
+        let
+          make = name: text: pkgs.runCommand name { } text;
+          middle = make "middle" "cp ${./src}/words $out";
+          filtered = builtins.filterSource (path: type: baseNameOf path != "other") ./src;
+          deep = make "deep" "cat ${middle} ${filtered}/words > $out";
+        in
+        {
+          default = make "program" "cat ${deep} > $out";
+          docs = throw "docs need the moon";
+          broken = make "broken" "cat ${pkgs.zlib} > $out";
+          SEED
+        };
+      apps.${system}.default = {
+        type = "app";
+        program = "${pkgs.writeText "wrapper" "cat ${self.packages.${system}.default}"}";
+      };
+"""
+SEED = """seed = seeds.mkSeed {
+            inherit self system;
+            exclude = [ "packages.docs" "packages.broken" ];
+          };"""
+FILES = {"src/words": "first words\n", "src/other": "other\n"}
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return seeds.product_flake(tmp_path_factory.mktemp("product") / "nix-seed")
+
+
+@pytest.fixture(scope="module")
+def project(product: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    engines.need("bwrap", "bubblewrap")
+    outputs = OUTPUTS.replace("SEED", SEED)
+    directory = tmp_path_factory.mktemp("own") / "project"
+    return write_project(directory, distribution(), outputs, FILES, product=product)
+
+
+CACHE = "cache"
+
+
+def test_building_proves_what_the_seed_is_for(project: Path, tmp_path: Path) -> None:
+    cache = built.workshop() / CACHE
+    value = seeds.build(project, "--prove", "-o", project.parent / "seed", cache=cache)
+    assert value["proof"]["complete"] is True
+    assert value["proof"]["outputs"] == ["packages.default", "apps.default"]
+    assert value["proof"]["leftOut"] == ["packages.broken", "packages.docs"]
+
+
+def test_the_projects_unnamed_derivations_are_no_gaps(project: Path) -> None:
+    edit(project, "src/words", "first", "second")
+    cache = built.workshop() / CACHE
+    image = f"oci:{project.parent}/seed"
+    ran = nix_seed("prove", "--json", "--src", project, "--image", image, cache=cache)
+    proof = json.loads(ran.out)
+    assert (ran.code, proof["missing"], proof["problem"]) == (0, [], None), ran.err
+    assert proof["leftOut"] == ["packages.broken", "packages.docs"]
+    plain = nix_seed("prove", "--src", project, "--image", image, cache=cache)
+    assert plain.out == (
+        "complete: all 2 outputs can be built offline\n"
+        "left out of the seed: packages.broken, packages.docs\n"
+    )
+
+
+def test_what_only_a_left_out_output_needs_is_a_gap_once_it_is_meant(project: Path) -> None:
+    edit(project, "flake.nix", '"packages.docs" "packages.broken"', '"packages.docs"')
+    ran = nix_seed(
+        "prove", "--json", "--src", project, "--image", f"oci:{project.parent}/seed",
+        cache=built.workshop() / CACHE,
+    )  # fmt: skip
+    proof = json.loads(ran.out)
+    assert ran.code == 1
+    assert proof["leftOut"] == ["packages.docs"]
+    assert proof["missing"] != []
+    assert {tuple(gap["neededBy"]) for gap in proof["missing"]} == {("packages.broken",)}
