@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from nix_seed.cli.key import PASSPHRASE
 
 if TYPE_CHECKING:
+    from nix_seed.clients.logs.base import Log
     from nix_seed.clients.signers.base import Signer
-    from nix_seed.flows.attest import Logger
     from nix_seed.rules.policy import Policy
 
 __all__ = ["builder_id", "loggers", "signer_of"]
@@ -53,14 +53,15 @@ def builder_id(given: str | None, policy_file: Path | None, signer: Signer) -> s
     return given
 
 
-def loggers(policy_file: Path | None) -> Sequence[Logger]:
+def loggers(policy_file: Path | None) -> Sequence[Log]:
     """Return what writes to each log of the policy."""
     policy = _policy(policy_file)
     if policy is None:
         return ()
     from nix_seed.flows.logging import open_logs
+    from nix_seed.flows.trust import DEFAULT_POLICY
 
-    return open_logs(policy)
+    return open_logs(policy, (policy_file or DEFAULT_POLICY).parent)
 
 
 def _policy(path: Path | None) -> Policy | None:

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
 
 from nix_seed.clients.blobs import Fetched, ImageStore
 from nix_seed.clients.git import Checkout, read_checkout
 from nix_seed.clients.image_source import read_seed
+from nix_seed.clients.logs.base import Log
 from nix_seed.clients.nix import Nix
 from nix_seed.clients.signers.base import Signed, Signer
 from nix_seed.clients.store_origins import count_origins, nix_facts
@@ -37,25 +37,13 @@ from nix_seed.formats.oci.descriptor import Descriptor
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, InputError
 from nix_seed.rules.difference import compare_specs
+from nix_seed.rules.logged import verifier_of
 from nix_seed.rules.partition import DEFAULT_BUDGET
 from nix_seed.rules.spec import Spec
 
-__all__ = ["Attested", "Logger", "SourceTree", "attach_to_commit", "attest", "commit_subject"]
+__all__ = ["Attested", "SourceTree", "attach_to_commit", "attest", "commit_subject"]
 
 COMMIT_TYPE = "application/vnd.nix-seed.commit.v1"
-
-
-class Logger(Protocol):
-    """Puts a signed envelope into one transparency log."""
-
-    @property
-    def name(self) -> str:
-        """How people call the log."""
-        ...
-
-    def log(self, signed: Signed) -> Any:
-        """Return the log's entry, a ``TransparencyLogEntry``, once it is proved to be in."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +79,7 @@ def attest(
     tree: SourceTree,
     builder: str,
     signer: Signer,
-    logs: Sequence[Logger] = (),
+    logs: Sequence[Log] = (),
     on_event: OnEvent = ignore,
 ) -> Attested:
     """State, sign, log and attach; return what was stated.
@@ -120,7 +108,7 @@ def attest(
     bundles = _logged(signed, logs, on_event)
     on_event(Stage("attach", f"attaching to {root.descriptor.digest}"))
     referrers = _attach(store, root.descriptor, bundles, predicate.source.commit)
-    names = tuple(log.name for log in logs)
+    names = tuple(log.trusted.id for log in logs)
     return Attested(
         image.digest,
         predicate,
@@ -222,15 +210,16 @@ def _predicate(
     )
 
 
-def _logged(signed: Signed, logs: Sequence[Logger], on_event: OnEvent) -> tuple[Bundle, ...]:
+def _logged(signed: Signed, logs: Sequence[Log], on_event: OnEvent) -> tuple[Bundle, ...]:
     """Return one bundle for each log, all over the identical envelope; or one without any.
 
     One entry a bundle: other verifiers (cosign, sigstore) demand exactly one.
     """
     bundles = []
     for log in logs:
-        on_event(Stage("log", f"logging to {log.name}"))
-        bundles.append(signed.logged((log.log(signed),)))
+        on_event(Stage("log", f"logging to {log.trusted.id}"))
+        entry = log.append(signed.envelope, verifier_of(signed.material, signed.key))
+        bundles.append(signed.logged((entry,)))
     return tuple(bundles) or (signed.bundle,)
 
 

@@ -16,6 +16,7 @@ from nix_seed.rules.bundle_verify import (
     Expected,
     Fate,
     Reason,
+    SignedBy,
     Trust,
     Verdict,
     evaluate_bundle,
@@ -41,7 +42,7 @@ class LogFindings:
     words: tuple[str, ...] = ()
 
 
-LogJudge = Callable[[Bundle, str], LogFindings]
+LogJudge = Callable[[Bundle, SignedBy, str], LogFindings]
 """Judges the log entries of a bundle whose signature is good; the string names it in words."""
 
 
@@ -72,10 +73,10 @@ def examine(place: str, text: bytes, trust: Trust, judge_logs: LogJudge) -> Find
     """
     name = f"bundle {hashlib.sha256(text).hexdigest()[:12]}"
     verdict = evaluate_bundle(text, trust, Expected(subject=None), name)
-    if not verdict.verified or verdict.bundle is None:
+    if not verdict.verified or verdict.bundle is None or verdict.signer is None:
         return Finding(name, place, verdict, LogFindings())
     try:
-        logs = judge_logs(verdict.bundle, name)
+        logs = judge_logs(verdict.bundle, verdict.signer, name)
     except Exception as error:
         words = f"{name}: an unexpected {type(error).__name__} in judging its logs: {error}"
         return Finding(name, place, Verdict(Fate.UNCHECKED, Reason.INTERNAL, words), LogFindings())

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
 
 from nix_seed.formats.intoto.bundle import Bundle, Certificate
-from nix_seed.formats.tlog.body import LoggedSignature, Verifier
+from nix_seed.formats.tlog.body import LoggedSignature
 from nix_seed.formats.tlog.checkpoint import Checkpoint
+from nix_seed.rules.bundle_verify import SignedBy
 from nix_seed.rules.evidence import Finding, LogFindings, LogJudge
 from nix_seed.rules.log_verify import (
     EntryResult,
@@ -18,16 +17,11 @@ from nix_seed.rules.log_verify import (
     TrustedWitness,
     evaluate_entries,
 )
+from nix_seed.rules.logged import logged_signature, verifier_of
 from nix_seed.rules.policy import Policy
 from nix_seed.rules.verifying_key import PublicKey
 
 __all__ = ["find_split_views", "judge_logs_by", "log_trust"]
-
-_DETAILS: Final = {
-    "ecdsa-p256": "PKIX_ECDSA_P256_SHA_256",
-    "ecdsa-p384": "PKIX_ECDSA_P384_SHA_384",
-    "ed25519": "PKIX_ED25519",
-}
 
 
 def log_trust(policy: Policy) -> LogTrust:
@@ -40,12 +34,11 @@ def log_trust(policy: Policy) -> LogTrust:
 
 
 def judge_logs_by(policy: Policy) -> LogJudge:
-    """Return what judges bundles whose signature was verified already, by its key's signer."""
+    """Return what judges the log entries of bundles whose signature was verified already."""
     trust = log_trust(policy)
-    keys = {each.signer for each in policy.builders if isinstance(each.signer, PublicKey)}
 
-    def judge(bundle: Bundle, what: str) -> LogFindings:
-        logged = _logged(bundle, keys, what)
+    def judge(bundle: Bundle, signer: SignedBy, what: str) -> LogFindings:
+        logged = _logged(bundle, signer, what)
         results = evaluate_entries(bundle.tlog_entries, logged, trust)
         return LogFindings(
             logs=frozenset(each.log for each in results if each.proved and each.log),
@@ -79,28 +72,15 @@ def find_split_views(findings: Iterable[Finding]) -> Mapping[str, str]:
     return found
 
 
-def _logged(bundle: Bundle, keys: Iterable[PublicKey], what: str) -> LoggedSignature:
-    envelope = bundle.envelope
-    signature = envelope.signatures[0].sig
-    return LoggedSignature(
-        hashlib.sha256(envelope.pae).digest(),
-        hashlib.sha256(envelope.payload).digest(),
-        signature,
-        _verifier(bundle, envelope.pae, signature, keys, what),
-    )
-
-
-def _verifier(
-    bundle: Bundle, signed: bytes, signature: bytes, keys: Iterable[PublicKey], what: str
-) -> Verifier:
-    if isinstance(bundle.material, Certificate):
-        der = bundle.material.der
-        key = PublicKey.of_certificate(der, what)
-        return Verifier(der, True, _DETAILS[key.algorithm])
-    for key in keys:
-        if key.verifies(signature, signed):
-            return Verifier(key.der, False, _DETAILS[key.algorithm])
-    raise ValueError(f"{what} was verified by no key of the policy")
+def _logged(bundle: Bundle, signer: SignedBy, what: str) -> LoggedSignature:
+    material = bundle.material
+    if isinstance(material, Certificate):
+        key = PublicKey.of_certificate(material.der, what)
+    elif isinstance(signer, PublicKey):
+        key = signer
+    else:
+        raise ValueError(f"{what} has no certificate, and yet an identity signed it")
+    return logged_signature(bundle.envelope, verifier_of(material, key))
 
 
 def _times(results: Sequence[EntryResult], witnesses: int) -> Iterator[tuple[str, datetime]]:
