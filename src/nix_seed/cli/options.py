@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "cache_directory",
+    "flake_and_attr",
     "image_options",
     "json_option",
     "open_seed",
@@ -90,7 +91,7 @@ def request_of(options: dict[str, Any]) -> tuple[Nix, Request]:
     from nix_seed.rules.layers import check_budget
 
     store = options["store"]
-    flake, attr = _flake_and_attr(options["flake"], options["attr"])
+    flake, attr = flake_and_attr(options["flake"], options["attr"])
     check_budget(options["layers"])
     request = Request(
         flake=flake,
@@ -103,7 +104,7 @@ def request_of(options: dict[str, Any]) -> tuple[Nix, Request]:
     return Nix(store=store.absolute() if store else None), request
 
 
-def _flake_and_attr(flake: str, attr: str | None) -> tuple[str, str | None]:
+def flake_and_attr(flake: str, attr: str | None) -> tuple[str, str | None]:
     """Read ``FLAKE#NAME`` as Nix's own commands do, and a bare name as the directory it names."""
     from nix_seed.ground.errors import InputError
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.resources
-import json
 import platform
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 from nix_seed.clients.nix import FlakeMetadata, Nix
 from nix_seed.clients.own_source import OwnSource
+from nix_seed.flows.nix_half import call_nix_half
 from nix_seed.ground.errors import InputError
 from nix_seed.rules.outline import Outline
 from nix_seed.rules.recipe import Recipe, build_recipe
@@ -49,9 +46,14 @@ def evaluate_flake(
     """
     system = system or current_system()
     metadata = nix.metadata(flake)
-    with _nix_code() as code:
-        expression = _expression(nix, code, metadata.url, kind, attr, system)
-        answer = nix.evaluate(expression, f"evaluating {flake} for {system}")
+    arguments = {
+        "system": system,
+        "kind": kind,
+        "attr": attr or DEFAULT_ATTR[kind],
+        "required": attr is not None,
+    }
+    doing = f"evaluating {flake} for {system}"
+    answer = call_nix_half(nix, "outline", metadata.url, arguments, doing)
     if "problem" in answer:
         raise _problem(answer, flake, kind, attr or DEFAULT_ATTR[kind], system)
     outline = Outline.from_json(answer["outline"])
@@ -62,34 +64,6 @@ def evaluate_flake(
         )
     own = OwnSource(metadata.source, nix.root)
     return Evaluation(metadata, build_recipe(outline, cache(nix.read_derivation), own))
-
-
-@contextmanager
-def _nix_code() -> Iterator[Path]:
-    with importlib.resources.as_file(importlib.resources.files("nix_seed") / "nix") as path:
-        yield path
-
-
-def _expression(nix: Nix, code: Path, url: str, kind: str, attr: str | None, system: str) -> str:
-    """Compose a pure expression: both trees in it are named with their hashes."""
-    arguments = {
-        "system": system,
-        "kind": kind,
-        "attr": attr or DEFAULT_ATTR[kind],
-        "required": attr is not None,
-    }
-    tree = {"type": "path", "path": str(code), "narHash": nix.hash_path(code)}
-    return (
-        f"let code = builtins.fetchTree (builtins.fromJSON {_nix_string(json.dumps(tree))});"
-        f" in (import code.outPath).outline"
-        f" (builtins.fromJSON {_nix_string(json.dumps(arguments))}"
-        f" // {{ flake = builtins.getFlake {_nix_string(url)}; }})"
-    )
-
-
-def _nix_string(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
-    return f'"{escaped}"'
 
 
 def _problem(

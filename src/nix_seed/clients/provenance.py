@@ -1,0 +1,86 @@
+"""How paths came into the store: built here, substituted with whose signatures, or added.
+
+Reads ``nix path-info --json``, whose shape differs between Nix versions: a list of objects that
+name their path, or an object by path; flat members that have kept their names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from nix_seed.clients.nix import Nix
+from nix_seed.formats.nix.store_path import STORE_DIR, StorePath
+from nix_seed.ground.errors import InputError, NixFailed
+
+__all__ = ["Provenance", "read_provenance"]
+
+# Some 80 bytes each; Linux takes two million bytes of arguments, macOS one.
+_BATCH = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What Nix's database says of one valid path.
+
+    *ultimate*: built on this machine. *keys* are the names of those who signed it. *addressed*:
+    its name follows from its content, so nobody need be trusted. *deriver* may be long gone.
+    """
+
+    ultimate: bool
+    keys: tuple[str, ...]
+    addressed: bool
+    deriver: StorePath | None
+
+
+def read_provenance(nix: Nix, paths: Iterable[StorePath]) -> dict[StorePath, Provenance]:
+    """Return the provenance of those of *paths* that are valid in the store."""
+    here = [path for path in sorted(set(paths)) if os.path.lexists(f"{nix.root}/{path}")]
+    found: dict[StorePath, Provenance] = {}
+    for start in range(0, len(here), _BATCH):
+        batch = list(map(str, here[start : start + _BATCH]))
+        doing = "asking Nix where store paths come from"
+        invalid = set(
+            nix.run("nix-store", ["--check-validity", "--print-invalid", *batch], doing).split()
+        )
+        valid = [path for path in batch if path not in invalid]
+        if valid:
+            found |= _parse(nix.run("nix", ["path-info", "--json", *valid], doing), doing)
+    return found
+
+
+def _parse(text: str, doing: str) -> dict[StorePath, Provenance]:
+    try:
+        value = json.loads(text)
+        if isinstance(value, dict):
+            items = [(path, info) for path, info in value.items() if info is not None]
+        else:
+            items = [(info["path"], info) for info in value]
+        return {_path(path): _provenance(info) for path, info in items}
+    except (ValueError, KeyError, TypeError, AttributeError, InputError) as error:
+        raise NixFailed(f"{doing}: Nix printed something unknown: {error}") from error
+
+
+def _path(text: str) -> StorePath:
+    return StorePath.parse(text if "/" in text else f"{STORE_DIR}/{text}")
+
+
+def _provenance(info: dict[str, Any]) -> Provenance:
+    deriver = info.get("deriver")
+    keys = {
+        signature.partition(":")[0] for signature in map(_signature, info.get("signatures", ()))
+    }
+    return Provenance(
+        ultimate=bool(info.get("ultimate")),
+        keys=tuple(sorted(keys)),
+        addressed=bool(info.get("ca")),
+        deriver=_path(deriver) if deriver else None,
+    )
+
+
+def _signature(value: Any) -> str:
+    # The newest form is an object of a key's name and the signature.
+    return str(value.get("keyName", "")) if isinstance(value, dict) else str(value)

@@ -1,0 +1,203 @@
+"""What does it finally rest on? A flake's image, its outputs, or an image, followed to the ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from nix_seed.clients.image_layout import Image
+from nix_seed.clients.image_spec import read_spec
+from nix_seed.clients.machine_code import find_machine_code, look_at
+from nix_seed.clients.nix import Nix
+from nix_seed.clients.provenance import read_provenance
+from nix_seed.flows.evaluate import current_system
+from nix_seed.flows.events import OnEvent, Stage, ignore
+from nix_seed.flows.nix_half import call_nix_half
+from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import InputError
+from nix_seed.rules.outline import Context, Project
+from nix_seed.rules.recipe import Recipe
+from nix_seed.rules.roots import End, Roots, find_roots, roots_digest
+from nix_seed.rules.roots_policy import Binary, Findings, Substituted
+
+__all__ = [
+    "RootsReport",
+    "Source",
+    "report_roots",
+    "roots_of_image",
+    "roots_of_outputs",
+    "roots_of_recipe",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An end that holds no machine code: *size* in bytes, None where it is not in the store."""
+
+    end: End
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RootsReport:
+    """Ends and what they hold, how many outputs were *built* here, and the roots' *digest*."""
+
+    roots: Roots
+    digest: Digest
+    findings: Findings
+    sources: Sequence[Source]
+    built: int
+
+
+def roots_of_recipe(nix: Nix, recipe: Recipe) -> Roots:
+    """Follow the derivations of an image's recipe; flake inputs' trees are ends of their own."""
+    plain = (path for tier in recipe.tiers for path in tier.paths)
+    return _follow(nix, recipe.wanted, plain)
+
+
+def roots_of_outputs(
+    nix: Nix, flake: str, system: str | None = None, output: str | None = None
+) -> Roots:
+    """Follow the derivations of a flake's own outputs, or of one, for *system*."""
+    system = system or current_system()
+    url = nix.metadata(flake).url
+    doing = f"evaluating the outputs of {flake} for {system}"
+    arguments = {"system": system, "name": output}
+    project = msgspec.convert(call_nix_half(nix, "ownOutputs", url, arguments, doing), Project)
+    kinds = (project.packages, project.apps, project.checks, project.dev_shells)
+    contexts: list[Context] = [each.context for kind in kinds for each in kind]
+    derivations = {StorePath.parse(path) for context in contexts for path in context}
+    if not derivations:
+        what = f"output {output}" if output else "outputs"
+        raise InputError(
+            f"{flake} has no {what} for {system}",
+            hint="name another system with --system, or an output such as FLAKE#hello",
+        )
+    return _follow(nix, (path for path in derivations if path.name.endswith(".drv")), ())
+
+
+def roots_of_image(nix: Nix, image: Image) -> tuple[Roots, tuple[StorePath, ...]]:
+    """Follow the derivations that this machine's store knows for the paths of *image*.
+
+    Returns also the paths of which nobody here knows where they come from.
+    """
+    spec = read_spec(image)
+    known = read_provenance(nix, spec.paths)
+    derivers, plain, unknown = set(), [], []
+    for path in spec.paths:
+        info = known.get(path)
+        deriver = None if info is None else info.deriver
+        if deriver is not None and _at(nix, deriver).is_file():
+            derivers.add(deriver)
+        elif info is not None and info.addressed:
+            plain.append(path)
+        else:
+            unknown.append(path)
+    if len(unknown) == len(spec.paths):
+        raise InputError(
+            f"this machine's store knows none of the derivations behind {image.name}",
+            hint="name the flake that the image was built from: nix-seed roots FLAKE",
+        )
+    return _follow(nix, derivers, plain), tuple(unknown)
+
+
+def _follow(nix: Nix, derivations: Iterable[StorePath], plain: Iterable[StorePath]) -> Roots:
+    return find_roots(derivations, nix.read_derivation, plain)
+
+
+def report_roots(
+    nix: Nix, roots: Roots, unknown: Sequence[StorePath] = (), on_event: OnEvent = ignore
+) -> RootsReport:
+    """Look at every end in the store, and ask Nix where what was built comes from.
+
+    Raises ``CouldNotCheck`` where something that is there cannot be read.
+    """
+    on_event(Stage("look", f"looking into {len(roots.ends)} files and trees", len(roots.ends)))
+    look = _Look(nix)
+    for end in roots.ends:
+        look.at(end)
+    on_event(Stage("provenance", f"asking Nix about {len(roots.makers)} outputs"))
+    known = read_provenance(nix, roots.makers)
+    substituted = [
+        Substituted(path, info.keys)
+        for path, info in known.items()
+        if not info.ultimate and not info.addressed
+    ]
+    findings = Findings(
+        executed=look.executed,
+        binaries=look.binaries,
+        unseen=look.unseen,
+        unknown=unknown,
+        substituted=substituted,
+        absent=sorted(roots.makers.keys() - known.keys()),
+        host=roots.host,
+        impure=roots.impure,
+    )
+    built = sum(info.ultimate for info in known.values())
+    return RootsReport(roots, roots_digest(roots), findings, look.sources, built)
+
+
+class _Look:
+    """Sorts ends by what they hold."""
+
+    def __init__(self, nix: Nix) -> None:
+        self._nix = nix
+        self.executed: list[Binary] = []
+        self.binaries: list[Binary] = []
+        self.unseen: list[StorePath] = []
+        self.sources: list[Source] = []
+        self._look_at = cache(look_at)
+
+    def at(self, end: End) -> None:
+        if self._at_executed(end):
+            return
+        found = find_machine_code(_at(self._nix, end.path))
+        if found is None or found.holds is None:
+            self.unseen.append(end.path)
+        if found is not None and found.holds:
+            form = "archive" if found.inside else "file"
+            self.binaries.append(
+                Binary(*(end.path, "", found.size, None, form, found.inside, end.urls, end.used_by))
+            )
+        else:
+            self.sources.append(Source(end, None if found is None else found.size))
+
+    def _at_executed(self, end: End) -> bool:
+        """Take in the files of *end* that are executed; tell whether there are any.
+
+        A text among the arguments is read by whoever is executed, and is a source like another.
+        """
+        top = _at(self._nix, end.path)
+        seen = set()
+        for name, use in end.files:
+            file = self._look_at(top / name, top)
+            if file is None and use == "builder":
+                self.executed.append(
+                    Binary(end.path, name, None, None, None, "", end.urls, end.used_by)
+                )
+                continue
+            if file is None or (use == "argument" and file.form in ("text", "script", "data")):
+                continue
+            if file.digest not in seen:
+                seen.add(file.digest)
+                self.executed.append(
+                    Binary(
+                        path=end.path,
+                        file=name,
+                        size=file.size,
+                        digest=file.digest,
+                        form=file.form,
+                        urls=end.urls,
+                        used_by=end.used_by,
+                    )
+                )
+        return bool(seen) or end.use == "builder"
+
+
+def _at(nix: Nix, path: StorePath) -> Path:
+    return nix.root / str(path).lstrip("/")

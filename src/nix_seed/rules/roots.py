@@ -1,0 +1,268 @@
+"""Trust roots: what a build graph rests on once it is followed to its ends (design section 10).
+
+The ends are what Nix does not build: fetched files (fixed outputs, whose hash is agreed on, so that
+whoever fetches them need not be trusted), added files, programs of the host, and derivations that
+may see more than their inputs. Everything else is built from these.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nix_seed.formats.nix.derivation import Derivation
+from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.ground import canonical_json
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import InputError
+
+__all__ = ["End", "HostProgram", "Impurity", "Roots", "Use", "find_roots", "roots_digest"]
+
+Use = Literal["builder", "argument", "input"]
+_RANK: dict[str, int] = {"builder": 0, "argument": 1, "input": 2}
+_MENTION = re.compile(r"(/nix/store/[0-9a-z]{32}-[0-9a-zA-Z+\-._?=]+)((?:/[^/\s\"':;,]+)*)")
+_UNDONE = ("__noChroot", "__impure")
+_LISTS = ("impureEnvVars", "__impureHostDeps", "__propagatedImpureHostDeps", "__sandboxProfile")
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """A file or tree that came as it is: fetched (*urls* and *hash* known) or added.
+
+    *use* is the strongest way in which a derivation uses it, *files* are those of it (relative,
+    ``""`` for itself) that are builders or stand among a builder's arguments, *used_by* is the
+    derivation nearest to the image that uses it so (None: the image holds it as it is);
+    *derivation* is the one that fetches it.
+    """
+
+    path: StorePath
+    kind: Literal["fetched", "added"]
+    use: Use
+    files: tuple[tuple[str, Use], ...] = ()
+    used_by: StorePath | None = None
+    urls: tuple[str, ...] = ()
+    hash: str = ""
+    derivation: StorePath | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostProgram:
+    """A builder that is no store path: whatever the building machine has there is executed."""
+
+    program: str
+    used_by: StorePath
+
+
+@dataclass(frozen=True, slots=True)
+class Impurity:
+    """A derivation that may see more than its inputs, and why."""
+
+    derivation: StorePath
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """All ends of a graph of *derivations* (how many), sorted.
+
+    ``via`` leads from each derivation one step towards the image (None: an output of the image),
+    ``makers`` from an output to its derivation; fixed outputs are not in ``makers`` but in
+    ``ends``.
+    """
+
+    ends: tuple[End, ...]
+    host: tuple[HostProgram, ...]
+    impure: tuple[Impurity, ...]
+    via: Mapping[StorePath, StorePath | None]
+    makers: Mapping[StorePath, StorePath]
+
+    @property
+    def derivations(self) -> int:
+        """How many derivations the graph has."""
+        return len(self.via)
+
+    def why(self, path: StorePath) -> tuple[StorePath, ...]:
+        """Return the shortest way from the image to *path*, both included.
+
+        *path* is a derivation, an output, or an end. ``InputError`` if the graph does not hold it.
+        """
+        end = next((end for end in self.ends if end.path == path), None)
+        way = [path] if end is not None or path in self.makers else []
+        step = end.used_by if end is not None else self.makers.get(path, path)
+        if end is None and step not in self.via:
+            raise InputError(
+                f"{path} is nothing that this rests on",
+                hint="name a derivation, an output or a source of the graph; --json lists the ends",
+            )
+        while step is not None:
+            way.append(step)
+            step = self.via[step]
+        return tuple(reversed(way))
+
+
+def find_roots(
+    derivations: Iterable[StorePath],
+    read: Callable[[StorePath], Derivation],
+    plain: Iterable[StorePath] = (),
+) -> Roots:
+    """Follow *derivations* to their ends; *plain* paths are ends that the image itself holds.
+
+    Each derivation is read once, nearest first, so a hostile graph that runs in a circle ends too.
+    """
+    walk = _Walk()
+    queue: deque[StorePath] = deque()
+    for root in sorted(set(derivations)):
+        walk.via[root] = None
+        queue.append(root)
+    while queue:
+        path = queue.popleft()
+        queue.extend(walk.visit(path, read(path)))
+    return walk.finish(sorted(set(plain)))
+
+
+def roots_digest(roots: Roots) -> Digest:
+    """Return the SHA-256 that builders of one image must agree on, whatever machine they use.
+
+    Of the canonical JSON of all ends with their use, host programs and impurities. Whether a path
+    was built or substituted, where a file was fetched, and the order of things are no part of it.
+    """
+    value = {
+        "domain": "nix-seed/roots/v1",
+        "ends": [
+            {"path": str(end.path), "kind": end.kind, "use": end.use, "hash": end.hash}
+            for end in roots.ends
+        ],
+        "host": sorted({item.program for item in roots.host}),
+        "impure": [{"derivation": str(i.derivation), "reason": i.reason} for i in roots.impure],
+    }
+    return Digest.of(canonical_json.dumps(value))
+
+
+class _Walk:
+    """The graph so far; paths are kept once, for graphs of many thousand derivations."""
+
+    def __init__(self) -> None:
+        self.via: dict[StorePath, StorePath | None] = {}
+        self._makers: dict[StorePath, StorePath] = {}
+        self._fetched: dict[StorePath, End] = {}
+        self._added: dict[StorePath, StorePath] = {}
+        self._host: dict[str, StorePath] = {}
+        self._impure: list[Impurity] = []
+        self._mentions: dict[StorePath, dict[tuple[str, Use], StorePath]] = {}
+
+    def visit(self, path: StorePath, derivation: Derivation) -> list[StorePath]:
+        """Take in one derivation; return those it is built from that are new."""
+        if derivation.is_fixed_output:
+            self._fetch(path, derivation)
+            return []
+        for output in derivation.outputs.values():
+            if output.path is not None:
+                self._makers[output.path] = path
+        self._impure += _impurities(path, derivation)
+        if not derivation.builder.startswith(("/nix/store/", "builtin:")):
+            self._host.setdefault(derivation.builder, path)
+        for mentioned, file, use in _mentions(derivation):
+            self._mentions.setdefault(mentioned, {}).setdefault((file, use), path)
+        for source in derivation.input_srcs:
+            self._added.setdefault(source, path)
+        new = [item for item in derivation.input_drvs if item not in self.via]
+        self.via.update((item, path) for item in new)
+        return new
+
+    def _fetch(self, path: StorePath, derivation: Derivation) -> None:
+        urls = _urls(_attributes(derivation))
+        for output in derivation.outputs.values():
+            if output.path is not None and output.path not in self._fetched:
+                hash_ = f"{output.hash_algorithm}:{output.hash}"
+                user = self.via[path]
+                self._fetched[output.path] = End(
+                    output.path, "fetched", "input", (), user, urls, hash_, path
+                )
+
+    def finish(self, plain: Iterable[StorePath]) -> Roots:
+        ends = {path: self._used(end) for path, end in self._fetched.items()}
+        for path, user in self._added.items():
+            # A file may name a source that is also fetched: then its hash is known, and that wins.
+            if path not in ends and path not in self._makers:
+                ends[path] = self._used(End(path, "added", "input", (), user))
+        for path in plain:
+            if path not in ends and path not in self._makers:
+                ends[path] = End(path, "added", "input")
+        return Roots(
+            ends=tuple(ends[path] for path in sorted(ends)),
+            host=tuple(HostProgram(name, user) for name, user in sorted(self._host.items())),
+            impure=tuple(sorted(self._impure, key=lambda item: (item.derivation, item.reason))),
+            via=self.via,
+            makers=self._makers,
+        )
+
+    def _used(self, end: End) -> End:
+        """Add how *end* is used: as a builder, an argument, or neither."""
+        mentions = self._mentions.get(end.path)
+        if not mentions:
+            return end
+        files = sorted(mentions, key=lambda item: (_RANK[item[1]], item[0]))
+        strongest = files[0]
+        return End(
+            path=end.path,
+            kind=end.kind,
+            use=strongest[1],
+            files=tuple(files),
+            used_by=mentions[strongest],
+            urls=end.urls,
+            hash=end.hash,
+            derivation=end.derivation,
+        )
+
+
+def _mentions(derivation: Derivation) -> Iterator[tuple[StorePath, str, Use]]:
+    """Yield the store paths that the builder and its arguments name, with the file below each."""
+    use: Use = "builder"
+    for text in (derivation.builder, *derivation.args):
+        if "/nix/store/" in text:
+            for found in _MENTION.finditer(text):
+                try:
+                    yield StorePath.parse(found[1]), found[2].lstrip("/"), use
+                except InputError:
+                    continue
+        use = "argument"
+
+
+def _attributes(derivation: Derivation) -> Mapping[str, Any]:
+    """Return the attributes as Nix code gave them, whether they are structured or strings."""
+    text = derivation.env.get("__json")
+    if text is None:
+        return derivation.env
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return derivation.env
+    return value if isinstance(value, dict) else derivation.env
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return tuple(value.split())
+    return tuple(map(str, value)) if isinstance(value, list) else ()
+
+
+def _urls(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    found = [*_words(attributes.get("url")), *_words(attributes.get("urls"))]
+    return tuple(dict.fromkeys(found))
+
+
+def _impurities(path: StorePath, derivation: Derivation) -> Iterator[Impurity]:
+    attributes = _attributes(derivation)
+    for name in _UNDONE:
+        if attributes.get(name) not in (None, "", False, "0"):
+            yield Impurity(path, name)
+    for name in _LISTS:
+        words = _words(attributes.get(name))
+        if words:
+            yield Impurity(path, f"{name} {' '.join(sorted(words))}")
+    if any(output.hash == "impure" for output in derivation.outputs.values()):
+        yield Impurity(path, "impure output")
