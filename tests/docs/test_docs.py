@@ -1,0 +1,153 @@
+"""What the documents say is run: commands, snippets of Nix and JSON, and the demo.
+
+Blocks marked ``sh`` are run line by line, in order, in a copy of an example project; the marks
+``sh demo`` and ``sh test`` name targets of the Makefile; in ``sh engines`` the commands of
+container engines are left to the tests of the contract.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from nix_seed.cli.main import COMMANDS
+from support.distribution import make_project, nix_env, require_nix
+from support.programs import need
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+ENGINES = {"podman", "docker"}
+
+
+@dataclass(frozen=True)
+class Block:
+    document: Path
+    mark: str
+    text: str
+
+    @property
+    def lines(self) -> Iterator[list[str]]:
+        """Its commands, split as a shell would, without comments."""
+        for line in self.text.splitlines():
+            words = shlex.split(line, comments=True)
+            if words:
+                yield words
+
+
+def blocks(document: Path) -> list[Block]:
+    return [Block(document, *found.groups()) for found in BLOCK.finditer(document.read_text())]
+
+
+ALL = [block for document in DOCUMENTS for block in blocks(document)]
+
+
+@pytest.fixture(scope="module")
+def place(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_project("hello", tmp_path_factory.mktemp("docs") / "hello", distribution)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    cache = str(tmp_path_factory.mktemp("cache"))
+    env = nix_env() | {"NIX_SEED_CACHE": cache}
+    env["PATH"] = f"{ROOT / '.venv/bin'}{os.pathsep}{env['PATH']}"
+    return env
+
+
+@pytest.mark.parametrize(
+    "document", [d for d in DOCUMENTS if any(b.mark in ("sh", "sh engines") for b in blocks(d))]
+)
+def test_the_commands_work(document: Path, place: Path, environment: dict[str, str]) -> None:
+    for block in blocks(document):
+        if block.mark not in ("sh", "sh engines"):
+            continue
+        for command in block.text.splitlines():
+            words = shlex.split(command, comments=True)
+            if not words:
+                continue
+            if block.mark == "sh engines" and words[0] in ENGINES:
+                continue
+            wanted = command.split("&&")[0] if ENGINES & set(words) else command
+            need(words[0])
+            done = subprocess.run(
+                ["bash", "-euc", wanted],
+                cwd=place,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, f"{document.name}: {command}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("block", [b for b in ALL if b.mark in ("sh demo", "sh test")], ids=repr)
+def test_make_has_the_target(block: Block) -> None:
+    [[program, target]] = block.lines
+    assert program == "make"
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("block", [b for b in ALL if b.mark == "nix"], ids=lambda b: b.text[:40])
+def test_nix_is_nix(block: Block) -> None:
+    require_nix()
+    text = f"pkgs: system: self: nix-seed: {{\n{block.text}\n}}"
+    done = subprocess.run(
+        ["nix-instantiate", "--parse", "-"],
+        input=text,
+        env=nix_env(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("block", [b for b in ALL if b.mark == "json"], ids=lambda b: b.text[:40])
+def test_json_is_json(block: Block) -> None:
+    json.loads(block.text)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
+        if "://" not in target:
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_commands_in_the_documents_exist() -> None:
+    for document in DOCUMENTS:
+        for name in re.findall(r"`nix-seed ([a-z]+)", document.read_text()):
+            assert name in COMMANDS, f"{document.name}: nix-seed {name}"
+
+
+def test_the_demo_ends_with_a_program_built_offline(tmp_path: Path) -> None:
+    require_nix()
+    need("bwrap")
+    env = nix_env() | {"NIX_SEED_DEMO": str(tmp_path / "demo")}
+    env["PATH"] = f"{ROOT / '.venv/bin'}{os.pathsep}{env['PATH']}"
+    env.pop("CI", None)
+    try:
+        done = subprocess.run(
+            [ROOT / "tools/demo"], env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Good morning, World! (built inside a seed)" in done.stdout
+        before, after = re.findall(
+            r"^(?:before|after) +(sha256:\w{64})$", done.stdout, re.MULTILINE
+        )
+        assert before == after
+        assert (tmp_path / "demo/project/flake.lock").is_file()
+        assert (tmp_path / "demo/seed/index.json").is_file()
+    finally:
+        subprocess.run(["chmod", "-R", "u+w", tmp_path], check=False)
+        shutil.rmtree(tmp_path, ignore_errors=True)
