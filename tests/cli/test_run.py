@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from support import engines
-from support.host_image import host_image
+from nix_seed.clients.image_layout import open_image
+from nix_seed.formats.oci.reference import LayoutReference
+from support import built, engines, registries
+from support.distribution import nix_env
 
 FLAKE = """{ outputs = { self }: { packages.x86_64-linux.default = derivation {
   name = "greeting"; system = "x86_64-linux"; builder = "/bin/sh";
@@ -19,16 +20,17 @@ FLAKE = """{ outputs = { self }: { packages.x86_64-linux.default = derivation {
 
 
 @pytest.fixture(scope="module")
-def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def layout() -> Path:
     engines.need("bwrap", "bubblewrap")
-    return host_image(tmp_path_factory.mktemp("image") / "layout")
+    return built.layout("seed")
 
 
 def call(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     source = tmp_path / "project"
     source.mkdir(exist_ok=True)
     (source / "flake.nix").write_text(FLAKE)
-    env = os.environ | {"NIX_SEED_CACHE": str(tmp_path / "cache"), "MINE": "from outside"}
+    # One cache for all of them: the seed is unpacked once.
+    env = nix_env() | {"NIX_SEED_CACHE": str(built.workshop() / "cache"), "MINE": "from outside"}
     command = [sys.executable, "-m", "nix_seed", *arguments]
     return subprocess.run(command, cwd=source, env=env, capture_output=True, text=True, check=False)
 
@@ -70,5 +72,21 @@ def test_prove_says_complete(layout: Path, tmp_path: Path) -> None:
 def test_no_image_says_how_to_make_one(tmp_path: Path) -> None:
     done = call(tmp_path, "run", "--image", "oci:nowhere", "nix", "build")
     assert done.returncode == 2
-    assert "oci:nowhere is no OCI image layout" in done.stderr
-    assert "Make one with `nix-seed build -o DIR`" in done.stderr
+    assert "nowhere is not an OCI image layout: it has no file oci-layout" in done.stderr
+    assert "name a directory that `nix-seed build -o DIR` made" in done.stderr
+
+
+def test_a_seed_in_a_registry_is_pulled_once(layout: Path, tmp_path: Path) -> None:
+    with registries.docker_registry(tmp_path / "registry", password=False) as running:
+        reference = f"{running.host}/demo/seed:x"
+        pushed = call(tmp_path, "push", f"oci:{layout}", reference, "--json")
+        assert pushed.returncode == 0, pushed.stderr
+        where = ["--engine", "bwrap", "--out", str(tmp_path / "out")]
+        done = call(tmp_path, "run", *where, "--image", reference, "--", "nix", "build")
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "project/result").read_text() == "hello\n"
+    digest = open_image(LayoutReference(str(layout))).digest
+    # The registry is gone; what a digest names is here.
+    named = f"{running.host}/demo/seed@{digest}"
+    again = call(tmp_path, "prove", "--image", named)
+    assert again.returncode == 0, again.stderr

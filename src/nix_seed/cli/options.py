@@ -120,8 +120,11 @@ def flake_and_attr(flake: str, attr: str | None) -> tuple[str, str | None]:
     return reference or ".", attr or fragment or None
 
 
-def open_seed(reference: str | None, source: Path, nix: Nix) -> Image:
-    """Open the seed that ``--image`` names or, unnamed, the one built for the flake in *source*."""
+def open_seed(options: dict[str, Any], nix: Nix, system: str | None = None) -> Image:
+    """Open the seed that ``--image`` names or, unnamed, the one built for the flake in ``--src``.
+
+    One in a registry is pulled into the cache; of an index, *system*'s (default: this machine's).
+    """
     from nix_seed.clients.image_layout import open_image
     from nix_seed.flows.plan import Request, evaluate_request
     from nix_seed.formats.oci.reference import LayoutReference
@@ -129,8 +132,9 @@ def open_seed(reference: str | None, source: Path, nix: Nix) -> Image:
     from nix_seed.rules.compress import Compressor
     from nix_seed.rules.partition import DEFAULT_BUDGET
 
-    if reference is not None:
-        return open_image(LayoutReference.parse(reference))
+    if options["image"] is not None:
+        return _named_seed(options, system)
+    source: Path = options["src"]
     flake = str(source.absolute())
     request = Request(flake, "seed", Compressor.at_hand(), DEFAULT_BUDGET)
     found = LayoutReference(
@@ -143,3 +147,14 @@ def open_seed(reference: str | None, source: Path, nix: Nix) -> Image:
             f"no seed of {source} has been built here",
             hint=f"build it first: nix-seed build {source}; or name one with --image",
         ) from error
+
+
+def _named_seed(options: dict[str, Any], system: str | None) -> Image:
+    from nix_seed.cli.registry_options import stores_of
+    from nix_seed.flows.evaluate import current_system
+    from nix_seed.flows.pull import open_here
+    from nix_seed.formats.oci.reference import parse_reference
+
+    reference = parse_reference(options["image"])
+    kept = cache_directory() / "images"
+    return open_here(stores_of(options), reference, kept, system or current_system())

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from nix_seed.cli.options import cache_directory, json_option, open_seed
+from nix_seed.cli.registry_options import registry_options
 
 __all__ = ["command"]
 
@@ -21,7 +22,7 @@ __all__ = ["command"]
     help="What runs the image [the first that works].",
 )
 @click.option(
-    "--image", metavar="REF", help="The seed: oci:DIR[:TAG] [the one built for the project]."
+    "--image", metavar="REF", help="The seed, on disk or in a registry [the one built here]."
 )
 @click.option(
     "--src",
@@ -32,6 +33,7 @@ __all__ = ["command"]
     help="The project.",
 )
 @click.option("--system", metavar="SYSTEM", help="Nix system [this machine's].")
+@registry_options
 @json_option
 def command(as_json: bool, **options: Any) -> None:
     """Plan every output of the project's flake inside the seed, with no network.
@@ -48,7 +50,7 @@ def command(as_json: bool, **options: Any) -> None:
     with progress(quiet=as_json) as show:
         proof = prove(
             engine=choose_engine(options["engine"], cache_directory()),
-            image=open_seed(options["image"], options["src"], Nix()),
+            image=open_seed(options, Nix(), options["system"]),
             source=options["src"],
             system=options["system"] or current_system(),
             on_event=show,
@@ -58,3 +60,5 @@ def command(as_json: bool, **options: Any) -> None:
         click.get_current_context().exit(0 if proof.complete else 1)
     check_proof(proof)
     click.echo(f"complete: all {plural(len(proof.outputs), 'output')} can be built offline")
+    if proof.left_out:
+        click.echo(f"left out of the seed: {', '.join(proof.left_out)}")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from nix_seed.cli.options import cache_directory, json_option, open_seed
+from nix_seed.cli.registry_options import registry_options
 
 __all__ = ["command"]
 
@@ -24,7 +25,7 @@ __all__ = ["command"]
     help="What runs the image [the first that works]; host: the hydrated store itself.",
 )
 @click.option(
-    "--image", metavar="REF", help="The seed: oci:DIR[:TAG] [the one built for the project]."
+    "--image", metavar="REF", help="The seed, on disk or in a registry [the one built here]."
 )
 @click.option(
     "--src",
@@ -49,6 +50,7 @@ __all__ = ["command"]
     metavar="ROOT",
     help="A Nix store of its own for the results, rooted there [the machine's].",
 )
+@registry_options
 @json_option
 @click.argument("argv", nargs=-1, required=True, metavar="-- COMMAND…")
 def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:
@@ -68,7 +70,7 @@ def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:
         _run_on_host(argv, options, as_json)
         return
     nix = Nix(store=options["store"])
-    image = open_seed(options["image"], options["src"], nix)
+    image = open_seed(options, nix)
     with progress(quiet=True) as show:
         result = run(
             argv,
@@ -99,7 +101,7 @@ def _run_on_host(argv: tuple[str, ...], options: dict[str, Any], as_json: bool) 
                 f"--{name} has no meaning with --engine host",
                 hint="the command works on the machine's own store, and puts results there",
             )
-    image = open_seed(options["image"], options["src"], Nix()) if options["image"] else None
+    image = open_seed(options, Nix()) if options["image"] else None
     done = run_on_host(
         argv,
         source=options["src"],

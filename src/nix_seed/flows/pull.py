@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from nix_seed.clients.blobs import Fetched, ImageStore
+from nix_seed.clients.image_layout import Image, open_image
+from nix_seed.clients.layout import Layout
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.stores import AnyReference, Stores, fetch
 from nix_seed.flows.transfer import JOBS, Transferred, transfer
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor, Index, Platform
-from nix_seed.formats.oci.reference import LayoutReference
+from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.ground.errors import CheckedFalse, InputError
 from nix_seed.rules.image import platform_of
 
-__all__ = ["choose_system", "pull"]
+__all__ = ["choose_system", "open_here", "pull"]
 
 
 def pull(
@@ -39,6 +43,28 @@ def pull(
     return transfer(
         origin, root, stores.open(target, create=True), [tag], jobs=jobs, on_event=on_event
     )
+
+
+def open_here(
+    stores: Stores, reference: AnyReference, kept: Path, system: str, on_event: OnEvent = ignore
+) -> Image:
+    """Open the image that *reference* names, of an index *system*'s, with all of it on this disk.
+
+    What is in a registry is pulled into the layout *kept* first, verified; a digest that lies there
+    already is opened without asking anyone.
+    """
+    if isinstance(reference, Reference) and reference.digest is not None and kept.is_dir():
+        held = Layout.open(kept).index().manifests
+        image = next((each for each in held if each.digest == reference.digest), None)
+        if image is not None and image.media_type != media_types.INDEX:
+            return open_image(LayoutReference(str(kept), digest=image.digest))
+    store = stores.open(reference)
+    digest = choose_system(store, fetch(store, reference), system).descriptor.digest
+    if isinstance(reference, LayoutReference):
+        return open_image(reference.at(digest))
+    target = LayoutReference(str(kept), tag=digest.hex[:40])
+    pull(stores, reference.at(digest), target, on_event=on_event)
+    return open_image(target)
 
 
 def choose_system(store: ImageStore, root: Fetched, system: str) -> Fetched:
