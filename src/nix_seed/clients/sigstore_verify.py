@@ -19,6 +19,7 @@ from nix_seed.formats.intoto.bundle import Bundle, Certificate
 from nix_seed.formats.intoto.envelope import Envelope
 from nix_seed.ground.errors import CouldNotCheck, InputError
 from nix_seed.rules.bundle_verify import Reason, Refused
+from nix_seed.rules.sigstore_log import check_log
 
 if TYPE_CHECKING:
     from sigstore.verify import Verifier
@@ -51,7 +52,7 @@ class SigstoreCheck:
 
     def check(self, bundle: Bundle) -> None:
         """Verify; raises ``Refused`` with Sigstore's own words."""
-        from sigstore.errors import Error
+        from sigstore.errors import CertValidationError, Error
         from sigstore.models import Bundle as SigstoreBundle
 
         verifier = self._loaded()
@@ -60,10 +61,14 @@ class SigstoreCheck:
             theirs = SigstoreBundle.from_json(bundle.dump())
             kind, payload = verifier.verify_dsse(theirs, SameCertificate(bundle))
         except Error as error:
-            raise Refused(_reason(str(error)), f"Sigstore's verifier says: {error}") from error
+            judged = isinstance(error, CertValidationError)
+            reason = Reason.CERTIFICATE if judged else _reason(str(error))
+            raise Refused(reason, f"Sigstore's verifier says: {error}") from error
         ours = bundle.content
         if not isinstance(ours, Envelope) or (kind, payload) != (ours.payload_type, ours.payload):
             raise Refused(Reason.SIGNATURE, "Sigstore's verifier read another payload")
+        for entry in bundle.tlog_entries:
+            check_log(entry, _log_keys(verifier))
 
     def _loaded(self) -> Verifier:
         if self._verifier is None:
@@ -113,6 +118,12 @@ def load_verifier(trusted_root: bytes | None, what: str) -> Verifier:
             "TUF repository",
             detail=str(error),
         ) from error
+
+
+def _log_keys(verifier: Verifier) -> tuple[bytes, ...]:
+    """Return the SubjectPublicKeyInfo of each log of the trusted root."""
+    logs = verifier._trusted_root._inner.tlogs
+    return tuple(log.public_key.raw_bytes for log in logs if log.public_key.raw_bytes)
 
 
 def _reason(words: str) -> Reason:

@@ -1,8 +1,8 @@
 """Is this bundle what it seems? The one way by which every attestation is judged.
 
 A verdict has a fate (verified; checked and false; could not be checked) and a reason, and only a
-verified one carries a statement. What needs more than arithmetic, Sigstore's certificates and the
-logs' proofs, is given in as two checks. Whatever goes wrong in any of it, nothing is verified.
+verified one carries a statement. What is judged by Sigstore's own library, a certificate and its
+proofs, is given in as a check. Whatever goes wrong in any of it, nothing is verified.
 """
 
 from __future__ import annotations
@@ -95,17 +95,15 @@ class BundleCheck(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Who may sign, and what more is checked.
+    """Who may sign.
 
     *certificates* judges a certificate's chain, time and log entry, as of Sigstore; without it no
-    bundle with a certificate is verified. *logs* judges the log entries of every bundle; None
-    asks for no log.
+    bundle with a certificate is verified. Other log entries are for ``log_verify`` to judge.
     """
 
     keys: tuple[PublicKey, ...] = ()
     identities: tuple[CertificateIdentity, ...] = ()
     certificates: BundleCheck | None = None
-    logs: BundleCheck | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +152,6 @@ def evaluate_bundle(text: bytes, trust: Trust, expected: Expected, what: str) ->
         bundle = _parse(text, what)
         envelope = _envelope(bundle, what)
         signer = find_signer(bundle, envelope.pae, envelope.signatures[0].sig, trust, what)
-        _run(trust.logs, bundle)
         statement, predicate = _statement(envelope, expected, what)
     except Refused as refused:
         fate = Fate.UNCHECKED if refused.reason in _UNCHECKED else Fate.FALSE
@@ -218,13 +215,8 @@ def _certified(
             Reason.UNAVAILABLE,
             f"{what} is signed keyless, and no Sigstore root to judge it by was given",
         )
-    _run(trust.certificates, bundle)
+    trust.certificates.check(bundle)
     return identity
-
-
-def _run(check: BundleCheck | None, bundle: Bundle) -> None:
-    if check is not None:
-        check.check(bundle)
 
 
 def _parse(text: bytes, what: str) -> Bundle:

@@ -1,0 +1,478 @@
+"""Verdicts: each with the right reason, and never *verified* after any change."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import copy
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nix_seed.clients.signers.key import KeySigner
+from nix_seed.clients.sigstore_verify import SigstoreCheck
+from nix_seed.formats.intoto.bundle import Bundle
+from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE, Envelope, Signature
+from nix_seed.formats.intoto.predicate import PREDICATE_TYPE, build_statement
+from nix_seed.formats.intoto.slsa import SLSA_PROVENANCE_V1, build_provenance
+from nix_seed.formats.intoto.statement import STATEMENT_V01, STATEMENT_V1
+from nix_seed.formats.tlog.note import NoteKey
+from nix_seed.ground import canonical_json
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck
+from nix_seed.rules.bundle_verify import (
+    LARGEST_BUNDLE,
+    Expected,
+    Fate,
+    Reason,
+    Trust,
+    Verdict,
+    check_bundle,
+    evaluate_bundle,
+)
+from nix_seed.rules.certificate import CertificateIdentity
+from nix_seed.rules.log_verify import LogTrust, TrustedLog, evaluate_entries
+from nix_seed.rules.logged import logged_signature, verifier_of
+from nix_seed.rules.verifying_key import PublicKey
+from support.attestations import IMAGE, predicate, signed
+from support.private_sigstore import ISSUER, ORIGIN, SUBJECT, PrivateSigstore, b64, key, spki
+
+SIGNER = KeySigner.generate()
+KEYS = Trust(keys=(SIGNER.public_key,))
+ABOUT = Expected(IMAGE)
+STATEMENT = build_statement(predicate(), "owner/project")
+
+
+def judge(text: bytes, trust: Trust = KEYS, expected: Expected = ABOUT) -> Verdict:
+    return evaluate_bundle(text, trust, expected, "it")
+
+
+def of_payload(payload: bytes, payload_type: str = PAYLOAD_TYPE) -> bytes:
+    return SIGNER.sign(payload_type, payload).bundle.dump()
+
+
+def of_statement(**changes: Any) -> bytes:
+    return of_payload(replace(STATEMENT, **changes).dump())
+
+
+def test_a_good_bundle_says_all_that_is_known() -> None:
+    verdict = judge(signed(SIGNER))
+    assert verdict.verified
+    assert verdict.reason is Reason.VERIFIED
+    assert verdict.signer == SIGNER.public_key
+    assert verdict.predicate == predicate()
+    assert verdict.words == f"it is signed by {SIGNER.public_key.fingerprint}"
+
+
+REFUSED = {
+    "not json": (b"{", Reason.MALFORMED, "it is not valid JSON"),
+    "too large": (b" " * (LARGEST_BUNDLE + 1), Reason.TOO_LARGE, "4194304 are the most"),
+    "deep": (b"[" * 100_000, Reason.MALFORMED, "it is not valid JSON"),
+    "other payload type": (
+        of_payload(STATEMENT.dump(), "application/json"),
+        Reason.PAYLOAD_TYPE,
+        "it: its payload is of type 'application/json', not application/vnd.in-toto+json",
+    ),
+    "no statement": (of_payload(b"[]"), Reason.STATEMENT, "it: an object is wanted, not list"),
+    "key twice": (
+        of_payload(STATEMENT.dump().replace(b'"subject":', b'"subject":[],"subject":', 1)),
+        Reason.STATEMENT,
+        "key 'subject' is given twice",
+    ),
+    "statement version": (
+        of_statement(statement_type=STATEMENT_V01),
+        Reason.STATEMENT,
+        f"it: _type is '{STATEMENT_V01}', and must be {STATEMENT_V1}",
+    ),
+    "predicate type": (
+        of_statement(predicate_type="urn:nix-seed:build:v2"),
+        Reason.PREDICATE_TYPE,
+        "it: predicateType is 'urn:nix-seed:build:v2', not urn:nix-seed:build:v1",
+    ),
+    "predicate": (
+        of_statement(predicate={}),
+        Reason.PREDICATE,
+        "it, predicate: builder must be an object",
+    ),
+    "subjects": (
+        of_statement(subjects=STATEMENT.subjects[:1]),
+        Reason.PREDICATE,
+        "it: its subjects are not the image, the narHash and the commit of its predicate",
+    ),
+    "another image": (
+        signed(SIGNER, predicate(image_digest=Digest.of(b"other"))),
+        Reason.SUBJECT,
+        f"it is about {Digest.of(b'other')}, not {IMAGE}",
+    ),
+    "a stranger": (
+        signed(KeySigner.generate()),
+        Reason.UNTRUSTED,
+        "it is signed by none of the trusted keys",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused_and_why(case: str) -> None:
+    text, reason, words = REFUSED[case]
+    verdict = judge(text)
+    assert verdict.fate is Fate.FALSE
+    assert verdict.reason is reason
+    assert words in verdict.words
+    assert verdict.statement is None
+    assert verdict.predicate is None
+
+
+def test_the_narhash_and_the_commit_are_no_image() -> None:
+    for subject in STATEMENT.subjects[1:]:
+        verdict = judge(signed(SIGNER), expected=Expected(subject.digest))
+        assert verdict.reason is Reason.SUBJECT
+
+
+def test_another_signature_under_a_trusted_keys_name() -> None:
+    bundle = Bundle.parse(signed(SIGNER), "it")
+    other = KeySigner.generate().sign(PAYLOAD_TYPE, STATEMENT.dump()).envelope
+    verdict = judge(replace(bundle, content=other).dump())
+    assert verdict.reason is Reason.SIGNATURE
+    assert verdict.words == "it: the signature is not that of the key it names"
+
+
+@pytest.mark.parametrize("extra", ["again", "a stranger's"])
+def test_two_signatures_are_not_one(extra: str) -> None:
+    envelope = Bundle.parse(signed(SIGNER), "it").envelope
+    by = SIGNER if extra == "again" else KeySigner.generate()
+    second = Signature(by.sign_raw(envelope.pae))
+    two = replace(envelope, signatures=(*envelope.signatures, second))
+    verdict = judge(Bundle(two, SIGNER.sign("x", b"").material).dump())
+    assert verdict.reason is Reason.MALFORMED
+    assert verdict.words == "it has 2 signatures, not one"
+
+
+def test_a_bundle_over_an_artifact_states_nothing() -> None:
+    document = json.loads(signed(SIGNER))
+    del document["dsseEnvelope"]
+    document["messageSignature"] = {"signature": "eA=="}
+    assert judge(json.dumps(document).encode()).reason is Reason.NO_ENVELOPE
+
+
+def test_other_predicates_are_read_where_they_are_asked_for() -> None:
+    text = of_payload(build_provenance(predicate(), "x").dump())
+    assert judge(text).reason is Reason.PREDICATE_TYPE
+    verdict = judge(text, expected=Expected(IMAGE, {SLSA_PROVENANCE_V1}))
+    assert verdict.verified
+    assert verdict.predicate is None
+    other = judge(text, expected=Expected(Digest.of(b"x"), {SLSA_PROVENANCE_V1}))
+    assert other.reason is Reason.SUBJECT
+
+
+def test_an_older_statement_is_never_ours() -> None:
+    text = of_statement(statement_type=STATEMENT_V01)
+    lenient = Expected(IMAGE, {PREDICATE_TYPE}, {STATEMENT_V1, STATEMENT_V01})
+    verdict = judge(text, expected=lenient)
+    assert verdict.reason is Reason.STATEMENT
+    assert verdict.words == f"it: urn:nix-seed:build:v1 needs _type {STATEMENT_V1}"
+
+
+def test_no_trust_verifies_nothing() -> None:
+    assert judge(signed(SIGNER), Trust()).reason is Reason.UNTRUSTED
+
+
+def test_a_fault_of_the_verifier_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bool:
+        raise AttributeError("a bug")
+
+    monkeypatch.setattr(PublicKey, "verifies", fail)
+    verdict = judge(signed(SIGNER))
+    assert verdict.fate is Fate.UNCHECKED
+    assert verdict.reason is Reason.INTERNAL
+    assert verdict.words == "it: an unexpected AttributeError: a bug"
+    with pytest.raises(CouldNotCheck, match="it: an unexpected AttributeError"):
+        check_bundle(signed(SIGNER), KEYS, ABOUT, "it")
+
+
+def test_checking_raises_what_was_found() -> None:
+    assert check_bundle(signed(SIGNER), KEYS, ABOUT, "it").verified
+    with pytest.raises(CheckedFalse, match="it is signed by none of the trusted keys"):
+        check_bundle(signed(SIGNER), Trust(), ABOUT, "it")
+
+
+def test_a_verdict_cannot_contradict_itself() -> None:
+    with pytest.raises(ValueError, match="if, and only if, it is verified"):
+        Verdict(Fate.VERIFIED, Reason.VERIFIED, "x")
+
+
+# With certificates: a Sigstore instance of our own.
+
+
+@dataclass(frozen=True)
+class Keyless:
+    """An instance, one good bundle of its, and the trust that verifies it."""
+
+    sigstore: PrivateSigstore
+    bundle: dict[str, Any]
+    trust: Trust
+
+    def judge(self, bundle: dict[str, Any]) -> Verdict:
+        return judge(json.dumps(bundle).encode(), self.trust)
+
+    def made(self, **names: Any) -> Verdict:
+        return self.judge(self.sigstore.bundle(STATEMENT.dump(), **names))
+
+
+@pytest.fixture(scope="module")
+def keyless(tmp_path_factory: pytest.TempPathFactory) -> Keyless:
+    sigstore = PrivateSigstore(tmp_path_factory.mktemp("sigstore"))
+    trust = Trust(
+        identities=(CertificateIdentity(ISSUER, SUBJECT),),
+        certificates=SigstoreCheck(sigstore.trusted_root()),
+    )
+    return Keyless(sigstore, sigstore.bundle(STATEMENT.dump()), trust)
+
+
+def test_a_keyless_bundle_is_verified(keyless: Keyless) -> None:
+    verdict = keyless.judge(keyless.bundle)
+    assert verdict.verified, verdict.words
+    assert verdict.signer == CertificateIdentity(ISSUER, SUBJECT)
+    assert verdict.predicate == predicate()
+
+
+@pytest.mark.parametrize(
+    ("names", "reason", "words"),
+    [
+        (
+            {"subject": SUBJECT + "x"},
+            Reason.UNTRUSTED,
+            f"it is signed by {SUBJECT}x of {ISSUER}, who is not trusted",
+        ),
+        (
+            {"issuer": "https://issuer.example.evil"},
+            Reason.UNTRUSTED,
+            f"it is signed by {SUBJECT} of https://issuer.example.evil, who is not trusted",
+        ),
+        (
+            {"more": ("https://another.example/name",)},
+            Reason.CERTIFICATE,
+            "it, certificate names 2 identities, and must name one",
+        ),
+        ({"start": timedelta(hours=-1)}, Reason.CERTIFICATE, "not valid at validation time"),
+        ({"start": timedelta(hours=1)}, Reason.CERTIFICATE, "not valid at validation time"),
+    ],
+)  # fmt: skip
+def test_other_identities_and_times(
+    keyless: Keyless, names: dict[str, Any], reason: Reason, words: str
+) -> None:
+    verdict = keyless.made(**names)
+    assert verdict.fate is Fate.FALSE
+    assert verdict.reason is reason
+    assert words in verdict.words
+
+
+@pytest.mark.parametrize(
+    ("part", "reason", "words"),
+    [
+        ("ca_key", Reason.CERTIFICATE, "failed to build timestamp certificate chain"),
+        ("ct_key", Reason.CERTIFICATE, "failed to verify SCT on signing certificate"),
+        ("log_key", Reason.LOG, "invalid log entry: checkpoint: invalid signature"),
+    ],
+)
+def test_each_key_must_be_the_instances(
+    keyless: Keyless, part: str, reason: Reason, words: str
+) -> None:
+    other = copy.copy(keyless.sigstore)
+    setattr(other, part, key())
+    verdict = keyless.judge(other.bundle(STATEMENT.dump()))
+    assert verdict.fate is Fate.FALSE
+    assert verdict.reason is reason, verdict.words
+    assert words in verdict.words
+
+
+def test_another_instances_time_is_none(keyless: Keyless, tmp_path: Path) -> None:
+    other = PrivateSigstore(tmp_path / "other")
+    verdict = keyless.judge(other.bundle(STATEMENT.dump()))
+    assert verdict.reason is Reason.TIME
+    assert "not enough sources of verified time" in verdict.words
+
+
+def test_the_entry_of_another_envelope(keyless: Keyless) -> None:
+    swapped = copy.deepcopy(keyless.bundle)
+    other = keyless.sigstore.bundle(build_statement(predicate(builder="b"), "x").dump())
+    material = other["verificationMaterial"]["tlogEntries"]
+    swapped["verificationMaterial"]["tlogEntries"] = material
+    verdict = keyless.judge(swapped)
+    assert verdict.reason is Reason.LOG, verdict.words
+
+
+def test_the_timestamp_of_another_signature(keyless: Keyless) -> None:
+    swapped = copy.deepcopy(keyless.bundle)
+    stamp = {"signedTimestamp": b64(keyless.sigstore.stamp(b"something else"))}
+    swapped["verificationMaterial"]["timestampVerificationData"]["rfc3161Timestamps"] = [stamp]
+    verdict = keyless.judge(swapped)
+    assert verdict.reason is Reason.TIME
+    assert "not enough sources of verified time" in verdict.words
+
+
+def test_without_a_root_nothing_keyless_is_checked(keyless: Keyless) -> None:
+    trust = replace(keyless.trust, certificates=None)
+    verdict = judge(json.dumps(keyless.bundle).encode(), trust)
+    assert verdict.fate is Fate.UNCHECKED
+    assert verdict.reason is Reason.UNAVAILABLE
+    assert "no Sigstore root to judge it by was given" in verdict.words
+
+
+def test_a_root_that_is_none_is_no_answer(keyless: Keyless) -> None:
+    trust = replace(keyless.trust, certificates=SigstoreCheck(b"{}", "root.json"))
+    verdict = judge(json.dumps(keyless.bundle).encode(), trust)
+    assert verdict.fate is Fate.UNCHECKED
+    assert "root.json is not a Sigstore trusted root" in verdict.words
+
+
+def test_a_certificate_cannot_stand_in_for_a_key(keyless: Keyless) -> None:
+    certificate = keyless.bundle["verificationMaterial"]["certificate"]["rawBytes"]
+    trust = Trust(keys=(PublicKey.of_certificate(base64.b64decode(certificate), "it"),))
+    verdict = judge(json.dumps(keyless.bundle).encode(), trust)
+    assert verdict.reason is Reason.UNTRUSTED
+
+
+# No single change of what is signed or proved verifies.
+
+
+def mutations(document: Any, step: int) -> Iterator[tuple[str, Any]]:
+    """Yield copies in which one byte of one string, decoded where it is base64, is another."""
+    for path, text in leaves(document):
+        raw, decoded = content(text)
+        for at in range(len(raw) % step, len(raw), step):
+            changed = bytearray(raw)
+            changed[at] ^= 1 << (at % 7)
+            new = b64(bytes(changed)) if decoded else changed.decode("utf-8", "replace")
+            yield ".".join(path), with_member(document, path, new)
+
+
+def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from leaves(item, (*path, name))
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from leaves(item, (*path, str(position)))
+
+
+def content(text: str) -> tuple[bytes, bool]:
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (ValueError, binascii.Error):
+        return text.encode(), False
+    return (raw, True) if len(raw) >= 8 else (text.encode(), False)
+
+
+def with_member(document: Any, path: tuple[str, ...], new: Any) -> Any:
+    result = copy.deepcopy(document)
+    *parents, last = path
+    inner = result
+    for part in parents:
+        inner = inner[int(part)] if isinstance(inner, list) else inner[part]
+    if new is ...:
+        del inner[last]
+    else:
+        inner[int(last) if isinstance(inner, list) else last] = new
+    return result
+
+
+def members(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield (*path, name)
+            yield from members(item, (*path, name))
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from members(item, (*path, str(position)))
+
+
+@cache
+def logged_bundle(root: Path) -> tuple[dict[str, Any], LogTrust]:
+    """A key's bundle with an entry of a log, and the log's trust."""
+    sigstore = PrivateSigstore(root)
+    bundle = json.loads(signed(SIGNER))
+    envelope = Envelope.from_json(bundle["dsseEnvelope"], "it")
+    verifier = {"publicKey": {"rawBytes": b64(SIGNER.public_key.der)}}
+    entry = sigstore.entry(envelope.pae, envelope.signatures[0].sig, verifier)
+    bundle["verificationMaterial"]["tlogEntries"] = [entry]
+    log = NoteKey.from_der(ORIGIN, spki(sigstore.log_key))
+    return bundle, LogTrust((TrustedLog("one", "rekor-v2", ORIGIN, log),))
+
+
+def accepted(bundle: Any, logs: LogTrust) -> bool:
+    """Whether the bundle verifies and every entry it has, at least one, is proved."""
+    verdict = judge(canonical_json.dumps(bundle))
+    if not verdict.verified:
+        return False
+    assert verdict.bundle is not None
+    material = verdict.bundle.material
+    logged = logged_signature(verdict.bundle.envelope, verifier_of(material, SIGNER.public_key))
+    entries = evaluate_entries(verdict.bundle.tlog_entries, logged, logs)
+    return len(entries) > 0 and all(entry.proved for entry in entries)
+
+
+# A hint only says which key to try first; nothing signs it, and nothing is decided by it.
+HINT = "verificationMaterial.publicKey.hint"
+
+
+def test_no_byte_of_a_key_bundle_can_be_changed(tmp_path_factory: pytest.TempPathFactory) -> None:
+    bundle, logs = logged_bundle(tmp_path_factory.mktemp("sigstore"))
+    assert accepted(bundle, logs)
+    tried: dict[str, int] = {}
+    for path, changed in mutations(bundle, 1):
+        tried[path] = tried.get(path, 0) + 1
+        assert accepted(changed, logs) is (path == HINT), path
+    assert tried["dsseEnvelope.payload"] > 1000
+    assert len(tried) == len(list(leaves(bundle)))
+
+
+def test_no_member_of_a_key_bundle_can_be_left_out(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    bundle, logs = logged_bundle(tmp_path_factory.mktemp("sigstore"))
+    entry = "verificationMaterial.tlogEntries.0"
+    # Absent, a protobuf member is its default, zero; and a Rekor v2 log is known by its checkpoint.
+    free = {HINT, f"{entry}.integratedTime", f"{entry}.logId"}
+    for path in members(bundle):
+        name = ".".join(path)
+        assert accepted(with_member(bundle, path, ...), logs) is (name in free), name
+
+
+def test_no_byte_of_the_text_can_be_changed(tmp_path_factory: pytest.TempPathFactory) -> None:
+    bundle, _ = logged_bundle(tmp_path_factory.mktemp("sigstore"))
+    text = canonical_json.dumps(bundle)
+    good = Bundle.parse(text, "it")
+    for at in range(0, len(text), 3):
+        changed = bytearray(text)
+        changed[at] ^= 1 << (at % 7)
+        verdict = judge(bytes(changed))
+        if verdict.verified:
+            # Outside the envelope, this judgement does not look: what it verified is the same.
+            assert verdict.bundle is not None
+            assert verdict.bundle.envelope == good.envelope
+
+
+def test_no_byte_of_a_keyless_bundle_can_be_changed(keyless: Keyless) -> None:
+    stamps = "verificationMaterial.timestampVerificationData.rfc3161Timestamps.0.signedTimestamp"
+    free: dict[str, int] = {}
+    for path, changed in mutations(keyless.bundle, 7):
+        if keyless.judge(changed).verified:
+            free[path] = free.get(path, 0) + 1
+    print(free)
+    assert set(free) <= {stamps}
+
+
+def test_no_member_of_a_keyless_bundle_can_be_left_out(keyless: Keyless) -> None:
+    for path in members(keyless.bundle):
+        verdict = keyless.judge(with_member(keyless.bundle, path, ...))
+        name = ".".join(path)
+        assert not verdict.verified or name.endswith("integratedTime"), name
