@@ -14,7 +14,7 @@ from nix_seed.clients.registry.client import Registry, Repository
 from nix_seed.clients.registry.credentials import Credential, Keyring
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.ground.digests import Digest
-from support.distribution import commit, make_project
+from support.distribution import commit, make_project, nix_env
 from support.registries import PASSWORD, USER, Running, docker_registry
 from support.seeds import Ran, copied_store, edit, nix_seed, remove_tree, store_paths
 from support.seeds import build as build_on_disk
@@ -245,3 +245,38 @@ def test_wrong_credentials_are_named(running: Running, project: Path, cache: Pat
 def test_reference_type_is_what_the_cli_prints(first: dict[str, Any]) -> None:
     parsed = Reference.parse(first["reference"])
     assert str(parsed.digest) == first["digest"]
+
+
+SYSTEMS = ("aarch64-darwin", "aarch64-linux", "x86_64-darwin", "x86_64-linux")
+
+
+def test_the_index_of_a_flake_wants_all_its_systems(
+    running: Running, cache: Path, project: Path, first: dict[str, Any]
+) -> None:
+    target = f"{running.host}/demo/seed:release"
+    arguments = ("index", target, "--flake", project, "--json")
+    ran = nix_seed(*arguments, cache=cache, env=LOGIN)
+    assert ran.code == 2, ran.err
+    assert repository(running).get_manifest("release") is None
+    others = {"NIX_CONFIG": f"{nix_env()['NIX_CONFIG']}\nextra-platforms = {' '.join(SYSTEMS)}\n"}
+    for system in SYSTEMS[:3]:
+        pushed = nix_seed(
+            *("build", project, "--system", system, "--push", f"{running.host}/demo/seed"),
+            cache=cache,
+            env=LOGIN | others,
+        )
+        assert pushed.code == 0, pushed.err
+    ran = nix_seed(*arguments, cache=cache, env=LOGIN)
+    assert ran.code == 0, ran.err
+    told = json.loads(ran.out)
+    assert sorted(told["systems"]) == list(SYSTEMS)
+    assert told["systems"]["x86_64-linux"] == first["digest"]
+    found = repository(running).get_manifest("release")
+    assert found is not None
+    platforms = [child["platform"] for child in json.loads(found.body)["manifests"]]
+    assert {(one["os"], one["architecture"]) for one in platforms} == {
+        ("linux", "amd64"),
+        ("linux", "arm64"),
+        ("darwin", "amd64"),
+        ("darwin", "arm64"),
+    }

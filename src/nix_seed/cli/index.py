@@ -30,6 +30,11 @@ __all__ = ["command"]
     metavar="SYSTEM",
     help="A system the index must have; nothing is published while one lacks.",
 )
+@click.option(
+    "--flake",
+    metavar="FLAKE",
+    help="The index must have every system of FLAKE; without IMAGEs, those of its recipe.",
+)
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="A further tag, moved last.")
 @jobs_option
 @registry_options
@@ -38,29 +43,53 @@ def command(as_json: bool, **options: Any) -> None:
     """Publish at REF an index of IMAGEs, one for each system.
 
     Each image says itself for which system it is. Images that lie elsewhere are copied first; the
-    tags are moved when everything is there.
+    tags are moved when everything is there. With --flake and no IMAGE, the images are those that
+    `build --push` tagged by input key in REF's repository.
     """
     from nix_seed.cli.transfer_progress import transfer_progress
     from nix_seed.flows.index import build_index
     from nix_seed.formats.oci.reference import parse_reference
 
     target = parse_reference(options["target"])
+    images = [parse_reference(image) for image in (*options["images"], *options["more"])]
+    systems = list(options["systems"])
+    if options["flake"] is not None:
+        keyed = _of_flake(options["flake"], evaluate=not images)
+        systems += keyed
+        images += [target.at(tag) for tag in keyed.values() if tag is not None]
     with transfer_progress(quiet=as_json) as show:
         done = build_index(
             stores_of(options),
             target,
-            [parse_reference(image) for image in (*options["images"], *options["more"])],
-            systems=options["systems"],
+            images,
+            systems=systems,
             tags=options["tags"],
             jobs=options["jobs"],
             on_event=show,
         )
     reference = str(target.at(done.descriptor.digest))
     if as_json:
-        systems = {member.system: str(member.descriptor.digest) for member in done.members}
+        members = {member.system: str(member.descriptor.digest) for member in done.members}
         value = {"reference": reference, "digest": str(done.descriptor.digest)}
-        click.echo(json.dumps(value | {"tags": list(done.tags), "systems": systems}))
+        click.echo(json.dumps(value | {"tags": list(done.tags), "systems": members}))
         return
     click.echo(f"{reference}\ntags: {', '.join(done.tags)}")
     for member in done.members:
         click.echo(f"  {member.system:16} {member.descriptor.digest}")
+
+
+def _of_flake(flake: str, *, evaluate: bool) -> dict[str, str | None]:
+    """Return the flake's systems, each with the tag of its seed if *evaluate* asks for those."""
+    from nix_seed.clients.nix import Nix
+    from nix_seed.flows.evaluate import declared_systems
+    from nix_seed.flows.plan import Request, evaluate_request
+    from nix_seed.flows.publish_image import tags_of
+    from nix_seed.rules.compress import Compressor
+    from nix_seed.rules.partition import DEFAULT_BUDGET
+
+    nix = Nix()
+    found: dict[str, str | None] = dict.fromkeys(declared_systems(nix, flake))
+    for system in found if evaluate else ():
+        request = Request(flake, "seed", Compressor.at_hand(), DEFAULT_BUDGET, system=system)
+        found[system] = tags_of(evaluate_request(nix, request))[0]
+    return found

@@ -15,7 +15,14 @@ from nix_seed.ground.errors import InputError
 from nix_seed.rules.outline import Outline
 from nix_seed.rules.recipe import Recipe, build_recipe
 
-__all__ = ["DEFAULT_ATTR", "Evaluation", "Kind", "current_system", "evaluate_flake"]
+__all__ = [
+    "DEFAULT_ATTR",
+    "Evaluation",
+    "Kind",
+    "current_system",
+    "declared_systems",
+    "evaluate_flake",
+]
 
 Kind = Literal["seed", "run"]
 DEFAULT_ATTR: Mapping[str, str] = {"seed": "seed", "run": "run"}
@@ -64,6 +71,14 @@ def evaluate_flake(
         )
     own = OwnSource(metadata.source, nix.root)
     return Evaluation(metadata, build_recipe(outline, cache(nix.read_derivation), own))
+
+
+def declared_systems(nix: Nix, flake: str, attr: str = DEFAULT_ATTR["seed"]) -> tuple[str, ...]:
+    """Return the systems *flake* has a seed for, or else outputs, sorted."""
+    metadata = nix.metadata(flake)
+    doing = f"asking {flake} for its systems"
+    found = call_nix_half(nix, "systems", metadata.url, {"attr": attr}, doing)
+    return tuple(sorted(found))
 
 
 def _problem(

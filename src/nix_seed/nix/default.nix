@@ -10,6 +10,9 @@ rec {
   # What the command evaluates: a flake in, an outline (or a named problem) out.
   outline = import ./command.nix { inherit mkSeed mkRun; };
 
+  # { flake, attr } -> the systems a flake is for.
+  systems = import ./systems.nix;
+
   # { flake, system } -> the flake's own outputs, where no image is asked for.
   ownOutputs = import ./own-outputs.nix;
 }
