@@ -1,0 +1,237 @@
+"""A small world of builders: a real image, real keys, a real log, and a policy that knows them."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nix_seed.clients.blobs import ImageStore
+from nix_seed.clients.layout import Layout
+from nix_seed.clients.layout_store import LayoutStore
+from nix_seed.clients.logs.embedded import EmbeddedLog
+from nix_seed.clients.signers.base import Signed
+from nix_seed.clients.signers.key import KeySigner
+from nix_seed.clients.store_files import StoreFiles
+from nix_seed.flows.attach import attach_bundle
+from nix_seed.flows.attest import attach_to_commit
+from nix_seed.formats.intoto.bundle import Bundle
+from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
+from nix_seed.formats.intoto.predicate import (
+    PREDICATE_TYPE,
+    BuildPredicate,
+    Commit,
+    LayerDigests,
+    NixFacts,
+    PathCounts,
+    Source,
+    build_statement,
+)
+from nix_seed.formats.nix.nar import Directory, File, Tree, nar_hash
+from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.descriptor import Descriptor
+from nix_seed.ground.digests import DiffID, Digest, encode_nix32
+from nix_seed.rules.compress import Compressor
+from nix_seed.rules.container import container_entries
+from nix_seed.rules.image import build_image
+from nix_seed.rules.layer import write_entries_layer, write_layer
+from nix_seed.rules.logged import verifier_of
+from nix_seed.rules.outline import ImageConfig
+from nix_seed.rules.partition import Group
+from nix_seed.rules.spec import Spec
+from support.attestations import put
+from support.trees import make
+
+COMMIT = Commit("c0ffee" + "0" * 34)
+OTHER_COMMIT = Commit("badbad" + "0" * 34)
+SOURCE = "https://forge.example/owner/project"
+SYSTEM = "x86_64-linux"
+
+TREES: dict[str, Tree] = {
+    "glibc-2.36": Directory({b"lib": Directory({b"libc.so": File(b"the C library")})}),
+    "gcc-12.2.0": Directory({b"bin": Directory({b"gcc": File(b"#!compiler", executable=True)})}),
+}
+TAMPERED: dict[str, Tree] = TREES | {
+    "gcc-12.2.0": Directory({b"bin": Directory({b"gcc": File(b"#!backdoor", executable=True)})})
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MadeImage:
+    """An image in a store, and what is to be said of it."""
+
+    descriptor: Descriptor
+    spec: Spec
+    layers: tuple[LayerDigests, ...]
+
+
+def make_image(
+    store: ImageStore, root: Path, tag: str, trees: dict[str, Tree], system: str = SYSTEM
+) -> MadeImage:
+    """Put a seed of *trees*, one layer each, into *store*, as the product itself would."""
+    infos = [_path(root, name, tree) for name, tree in trees.items()]
+    spec = _spec(infos, system)
+    pairs, blobs = [], []
+    for group in spec.layers:
+        sink = io.BytesIO()
+        done = write_layer(
+            [spec.paths[path] for path in group.paths], spec.compressor, StoreFiles(root), sink
+        )
+        pairs.append((done.descriptor, done.diff_id))
+        blobs.append(sink.getvalue())
+    sink = io.BytesIO()
+    done = write_entries_layer(container_entries(spec), spec.compressor, sink)
+    pairs.append((done.descriptor, done.diff_id))
+    for blob in (*blobs, sink.getvalue()):
+        put(store, blob, media_types.LAYER_ZSTD)
+    documents = build_image(spec, pairs)
+    put(store, documents.config, media_types.CONFIG)
+    descriptor = store.put_manifest(documents.manifest, media_types.MANIFEST, tag)
+    layers = tuple(LayerDigests(one.digest, DiffID(two.hex)) for one, two in pairs)
+    return MadeImage(descriptor, spec, layers)
+
+
+def _path(root: Path, name: str, tree: Tree) -> PathInfo:
+    """Make *tree* a store path whose name says nothing of its contents, as built ones are."""
+    path = StorePath(f"{encode_nix32(Digest.of(name.encode()).raw[:20])}-{name}")
+    where = root / "nix/store"
+    where.mkdir(parents=True, exist_ok=True)
+    make(tree, os.fsencode(where / path.base_name))
+    digest, size = nar_hash(tree)
+    return PathInfo(path, digest, size, ())
+
+
+def _spec(infos: Sequence[PathInfo], system: str) -> Spec:
+    return Spec(
+        kind="seed",
+        name="tiny",
+        system=system,
+        config=ImageConfig(cmd=("/bin/sh",)),
+        files=(),
+        inputs={},
+        tiers=("base", "toolchain", "packages"),
+        paths={info.path: info for info in infos},
+        layers=tuple(Group("toolchain", (info.path,)) for info in infos),
+        compressor=Compressor.at_hand(),
+    )
+
+
+class World:
+    """Images, keys, a log; and what the tests do with them. Everything lies below *root*."""
+
+    BUILDERS = ("alice", "bob", "carol")
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.directory = root / "images"
+        self.store: ImageStore = LayoutStore(Layout.create(self.directory))
+        self.reference = f"oci:{self.directory}:seed"
+        self.keys = {name: KeySigner.generate() for name in (*self.BUILDERS, "mallory")}
+        self.log = EmbeddedLog.create(root / "log", "log.example")
+        self.image = make_image(self.store, root / "good", "seed", TREES)
+        self.other = make_image(self.store, root / "bad", "tampered", TAMPERED)
+        self.arguments: list[str] = ["--commit", str(COMMIT)]
+        self.head: dict[str, str] = {
+            "version": "1",
+            "epoch": "1",
+            "expires": "2126-01-01T00:00:00Z",
+            "systems": f'["{SYSTEM}"]',
+            "source": f'"{SOURCE}"',
+        }
+        self.quorum: dict[str, str] = {"threshold": "2", "distinct": '["operator"]', "logs": "1"}
+        self.built: dict[str, str] = {}
+        self.builders: dict[str, dict[str, str]] = {
+            name: {"operator": f'"{name} ltd"', "key": _pem(self.keys[name])}
+            for name in self.BUILDERS
+        }
+        self.logs: list[dict[str, str]] = [
+            {
+                "id": '"log"',
+                "kind": '"tiles"',
+                "origin": '"log.example"',
+                "key": f'"{self.log.trusted.key}"',
+            }
+        ]
+        self.witnesses: list[dict[str, str]] = []
+
+    def policy(self) -> str:
+        """The text of ``trust.toml`` as it now is."""
+        parts = [_table("", self.head), _table("[quorum]", self.quorum)]
+        if self.built:
+            parts.append(_table("[built]", self.built))
+        for name, builder in self.builders.items():
+            parts.append(_table("[[builders]]", {"id": f'"{name}"'} | builder))
+        parts += [_table("[[logs]]", log) for log in self.logs]
+        parts += [_table("[[witnesses]]", witness) for witness in self.witnesses]
+        return "\n".join(parts)
+
+    def write_policy(self) -> Path:
+        """Write it, and return where."""
+        path = self.root / "trust.toml"
+        path.write_text(self.policy())
+        return path
+
+    def says(self, who: str, image: MadeImage | None = None, **changes: Any) -> BuildPredicate:
+        """What *who* says of *image* (the good one), with *changes*."""
+        about = image or self.image
+        said = BuildPredicate(
+            source=Source(SOURCE, COMMIT, Digest.of(b"flake.lock")),
+            system=about.spec.system,
+            nar_hash=about.spec.nar_hash,
+            layers=about.layers,
+            image_digest=about.descriptor.digest,
+            builder=who,
+            nix=NixFacts("2.28.3", (), "true"),
+            paths=PathCounts(2, 0, 0, 0),
+            started_on="2026-01-31T12:00:00Z",
+            finished_on="2026-01-31T12:34:56Z",
+        )
+        return replace(said, **changes)
+
+    def sign(self, said: BuildPredicate, key: str | KeySigner | None = None) -> Signed:
+        """Sign with *key* (that of whom it names as builder)."""
+        signer = key if isinstance(key, KeySigner) else self.keys[key or said.builder]
+        return signer.sign(PAYLOAD_TYPE, build_statement(said, "forge.example").dump())
+
+    def bundle(self, signed: Signed, *logs: EmbeddedLog) -> Bundle:
+        """Log what is signed to each of *logs* (the world's own), and bundle it."""
+        verifier = verifier_of(signed.material, signed.key)
+        entries = [log.append(signed.envelope, verifier) for log in logs or (self.log,)]
+        return signed.logged(tuple(entries))
+
+    def attach(
+        self, bundle: Bundle | bytes, image: MadeImage | None = None, commit: Commit | None = COMMIT
+    ) -> Descriptor:
+        """Attach to *image* (the good one), and list under *commit*."""
+        text = bundle if isinstance(bundle, bytes) else bundle.dump()
+        about = (image or self.image).descriptor
+        done = attach_bundle(self.store, about, text, PREDICATE_TYPE)
+        if commit is not None:
+            attach_to_commit(self.store, commit, text)
+        return done
+
+    def publish(self, *names: str, image: MadeImage | None = None, **changes: Any) -> None:
+        """Have each builder state, sign, log and attach."""
+        for name in names:
+            self.attach(self.bundle(self.sign(self.says(name, image, **changes))), image)
+
+
+def quoted(text: str) -> str:
+    """A TOML string."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _pem(signer: KeySigner) -> str:
+    return f'"""\n{signer.public_key.pem.decode()}"""'
+
+
+def _table(header: str, values: dict[str, str]) -> str:
+    lines = [header] if header else []
+    return "\n".join([*lines, *(f"{key} = {value}" for key, value in values.items()), ""])
+
+
+Case = Callable[[World], None]
