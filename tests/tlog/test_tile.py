@@ -52,15 +52,38 @@ def test_paths(tile: Tile, path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "", "tile", "tile/0", "tile/0/0", "tile/0/00", "tile/0/0000", "tile/00/000", "tile/0/x000/000",
-        "tile/0/001/000", "tile/0/x001/0", "tile/0/x001", "tile/8/000", "tile/64/000", "tile/-1/000",
-        "tile/0/000.p/0", "tile/0/000.p/256", "tile/0/000.p/01", "tile/0/000.p/", "tile/0/000.p",
-        "tile/0/000/", "/tile/0/000", "tile/0/000\n", "tile/data/000", "tile/0/../../private",
-        "tile/0/x" + "999/x" * 40 + "000", "tile/0/٠٠٠", "tile/+0/000", "TILE/0/000",
+        "",
+        "tile",
+        "tile/0",
+        "tile/0/0",
+        "tile/0/00",
+        "tile/0/0000",
+        "tile/00/000",
+        "tile/0/001/000",
+        "tile/0/x001/0",
+        "tile/0/x001",
+        "tile/8/000",
+        "tile/64/000",
+        "tile/0/000.p/0",
+        "tile/0/000.p/256",
+        "tile/0/000.p/01",
+        "tile/0/000.p/",
+        "tile/0/000.p",
+        "tile/0/x000/000",
+        "tile/-1/000",
+        "tile/0/000/",
+        "/tile/0/000",
+        "tile/0/000\n",
+        "tile/data/000",
+        "tile/0/../../private",
+        "tile/0/x" + "999/x" * 40 + "000",
+        "tile/0/٠٠٠",
+        "tile/+0/000",
+        "TILE/0/000",
     ],
-)  # fmt: skip
+)
 def test_no_other_path_is_one(path: str) -> None:
-    with pytest.raises(InputError, match="is not the path of a tile|there is no tile"):
+    with pytest.raises(InputError, match=r"is not the path of a tile|there is no tile"):
         Tile.parse(path)
 
 
