@@ -461,14 +461,20 @@ def test_no_byte_of_the_text_can_be_changed(tmp_path_factory: pytest.TempPathFac
             assert verdict.bundle.envelope == good.envelope
 
 
+STAMP = "verificationMaterial.timestampVerificationData.rfc3161Timestamps.0.signedTimestamp"
+# CMS signs neither its own version numbers nor the name of the signature's algorithm (RFC 5652).
+UNSIGNED_IN_STAMP = 10
+
+
 def test_no_byte_of_a_keyless_bundle_can_be_changed(keyless: Keyless) -> None:
-    stamps = "verificationMaterial.timestampVerificationData.rfc3161Timestamps.0.signedTimestamp"
     free: dict[str, int] = {}
-    for path, changed in mutations(keyless.bundle, 7):
-        if keyless.judge(changed).verified:
+    for path, changed in mutations(keyless.bundle, 2):
+        verdict = keyless.judge(changed)
+        assert verdict.fate is not Fate.UNCHECKED, verdict.words
+        if verdict.verified:
             free[path] = free.get(path, 0) + 1
-    print(free)
-    assert set(free) <= {stamps}
+    assert set(free) <= {STAMP}
+    assert free.get(STAMP, 0) <= UNSIGNED_IN_STAMP
 
 
 def test_no_member_of_a_keyless_bundle_can_be_left_out(keyless: Keyless) -> None:

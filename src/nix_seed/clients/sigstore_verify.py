@@ -64,6 +64,9 @@ class SigstoreCheck:
             judged = isinstance(error, CertValidationError)
             reason = Reason.CERTIFICATE if judged else _reason(str(error))
             raise Refused(reason, f"Sigstore's verifier says: {error}") from error
+        except (ValueError, x509.InvalidVersion) as error:
+            # What its parsers raise for bytes that are none of what they should be.
+            raise Refused(Reason.MALFORMED, f"Sigstore's verifier cannot read: {error}") from error
         ours = bundle.content
         if not isinstance(ours, Envelope) or (kind, payload) != (ours.payload_type, ours.payload):
             raise Refused(Reason.SIGNATURE, "Sigstore's verifier read another payload")

@@ -42,7 +42,7 @@ def read_identity(der: bytes, what: str) -> CertificateIdentity:
         names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         subjects = [_subject(name) for name in names]
         issuer = _issuer(extensions)
-    except (ValueError, x509.ExtensionNotFound) as error:
+    except (ValueError, x509.ExtensionNotFound, x509.InvalidVersion) as error:
         raise InputError(f"{what} is no certificate of a Sigstore identity: {error}") from error
     if len(subjects) != 1:
         raise InputError(f"{what} names {len(subjects)} identities, and must name one")

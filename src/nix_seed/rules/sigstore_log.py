@@ -1,7 +1,8 @@
 """What Sigstore's verifier passes over in a log entry (sigstore 4.5): checked beside it.
 
 It verifies the checkpoint's signature and compares the root. It does not compare the tree's size,
-takes the log's name in the signature line from nobody, and of ``logId`` reads four bytes.
+takes the log's name in the signature line from nobody, of ``logId`` reads four bytes, and passes
+over an index and a time that no promise signs.
 """
 
 from __future__ import annotations
@@ -34,9 +35,20 @@ def check_log(entry: Mapping[str, Any], keys: Iterable[bytes]) -> None:
             raise Refused(
                 Reason.LOG, "the log entry's proof is of another tree than its checkpoint"
             )
+        _check_promise(found)
         _key_of(found, keys, _name(signed.checkpoint.origin)).check(signed.note)
     except (InputError, CheckedFalse) as error:
         raise Refused(Reason.LOG, error.message) from error
+
+
+def _check_promise(entry: LogEntry) -> None:
+    """Index and time are signed by Rekor v1's promise; without one, the proof has the index."""
+    if entry.promise is not None and not entry.integrated_time:
+        raise Refused(Reason.LOG, "the log entry has a promise without the time it is of")
+    if entry.promise is None and entry.integrated_time:
+        raise Refused(Reason.LOG, "the log entry gives a time that nothing signs")
+    if entry.promise is None and (entry.proof is None or entry.index != entry.proof.index):
+        raise Refused(Reason.LOG, "the log entry's index is not that of its proof")
 
 
 def _key_of(entry: LogEntry, keys: Iterable[bytes], name: str) -> NoteKey:

@@ -57,7 +57,7 @@ class PublicKey:
         """Return the key that an X.509 certificate binds; the certificate is not judged."""
         try:
             return cls._of(x509.load_der_x509_certificate(der).public_key(), what)
-        except (ValueError, UnsupportedAlgorithm) as error:
+        except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
             raise InputError(f"{what} is not a certificate: {error}") from error
 
     @classmethod
