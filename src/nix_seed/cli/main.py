@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "policy": ("nix_seed.cli.policy:command", "Write, check and change the policy to verify by."),
     "key": ("nix_seed.cli.key:command", "Make and show keys that sign attestations."),
     "log": ("nix_seed.cli.log:command", "Serve, show and check a transparency log."),
+    "clean": ("nix_seed.cli.clean:command", "Clear away what was kept for the next run."),
     "completion": ("nix_seed.cli.completion:command", "Print a shell's completion script."),
 }
 

@@ -26,7 +26,7 @@ from nix_seed.clients.safe_root import open_directory, remove
 from nix_seed.clients.unpack_layer import Unpacked, unpack_layer
 from nix_seed.ground.errors import CouldNotCheck, InputError
 
-__all__ = ["Limits", "unpack", "unpacked"]
+__all__ = ["Limits", "clear_unpacked", "unpack", "unpacked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,32 @@ def unpacked(image: Image, cache: Path, limits: Limits = Limits()) -> Path:
     with _as_could_not_check(f"keep unpacked images in {cache}"):
         cache.mkdir(parents=True, exist_ok=True)
         if root.is_dir():
+            os.utime(cache / root.name)  # the time of last use, by which old ones are cleared away
             return root
         with _locked(cache / f".lock-{image.digest.hex}"):
             if not root.is_dir():
                 unpack(image, root, limits)
     return root
+
+
+def clear_unpacked(cache: Path, before: float) -> tuple[str, ...]:
+    """Remove roots last used before the time *before*; return their names. A running one stays."""
+    removed = []
+    with _as_could_not_check(f"clear unpacked images in {cache}"):
+        for root in sorted(cache.glob("sha256-*")) if cache.is_dir() else []:
+            if root.stat().st_mtime < before and not _is_mounted(root):
+                _remove(root)
+                removed.append(root.name)
+    return tuple(removed)
+
+
+def _is_mounted(root: Path) -> bool:
+    """Whether some process has a writable layer above *root*: its mounts name it."""
+    for table in Path("/proc").glob("[0-9]*/mounts"):
+        with contextlib.suppress(OSError):
+            if root.name in table.read_text(errors="replace"):
+                return True
+    return False
 
 
 def unpack(image: Image, root: Path, limits: Limits = Limits()) -> None:

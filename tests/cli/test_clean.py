@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from nix_seed.clients.layer_cache import LayerCache
+from nix_seed.clients.unpack import clear_unpacked
+from nix_seed.rules.compress import Compressor
+from nix_seed.rules.layer import write_entries_layer
+from support.seeds import nix_seed
+
+
+def test_unpacked_images_go_by_last_use_and_stay_while_in_use(tmp_path: Path) -> None:
+    old, new = tmp_path / "sha256-old", tmp_path / "sha256-new"
+    for root in (old, new):
+        (root / "nix/store").mkdir(parents=True)
+        (root / "nix/store").chmod(0o555)
+    os.utime(old, (0, 0))
+    assert clear_unpacked(tmp_path, time.time() - 60) == ("sha256-old",)
+    assert not old.exists()
+    assert new.is_dir()
+
+
+def test_the_command_clears_layers_and_says_so(tmp_path: Path) -> None:
+    compressor = Compressor.at_hand()
+    cache = LayerCache(tmp_path)
+    layer = cache.write("0" * 64, lambda sink: write_entries_layer([], compressor, sink))
+    (tmp_path / "images").mkdir()
+    ran = nix_seed("clean", cache=tmp_path)
+    assert (ran.code, ran.err) == (0, "")
+    assert cache.blob_path(layer.descriptor.digest).is_file()
+    ran = nix_seed("clean", "--layers", "0", "--images", cache=tmp_path)
+    assert ran.code == 0
+    assert "of layers, 0 unpacked images cleared" in ran.out
+    assert not cache.blob_path(layer.descriptor.digest).exists()
+    assert not (tmp_path / "images").exists()
