@@ -93,7 +93,7 @@ class PrivateSigstore:
     ) -> dict[str, Any]:
         """Sign *payload* as that identity, now; return the bundle's JSON."""
         private = key()
-        der = self.certify(private, subject, issuer, **names)
+        der = self.certify(private.public_key(), subject, issuer, **names)
         encoded = b"DSSEv1 %d %s %d %s" % (
             len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(payload), payload,
         )  # fmt: skip
@@ -117,7 +117,7 @@ class PrivateSigstore:
 
     def certify(
         self,
-        private: ec.EllipticCurvePrivateKey,
+        public: Any,
         subject: str,
         issuer: str,
         *,
@@ -131,7 +131,7 @@ class PrivateSigstore:
             x509.CertificateBuilder()
             .subject_name(x509.Name([]))
             .issuer_name(self.ca.subject)
-            .public_key(private.public_key())
+            .public_key(public)
             .serial_number(x509.random_serial_number())
             .not_valid_before(self.now + start)
             .not_valid_after(self.now + start + timedelta(minutes=10))
@@ -151,6 +151,10 @@ class PrivateSigstore:
 
     def entry(self, encoded: bytes, signature: bytes, verifier: dict[str, Any]) -> dict[str, Any]:
         """Log a signature over *encoded* as leaf 1 of 3; return the entry as Rekor v2 does."""
+        return self.entry_of(hashlib.sha256(encoded).digest(), signature, verifier)
+
+    def entry_of(self, digest: bytes, signature: bytes, verifier: dict[str, Any]) -> dict[str, Any]:
+        """Log what Rekor v2 is told: the digest only."""
         body = json.dumps(
             {
                 "apiVersion": "0.0.2",
@@ -159,7 +163,7 @@ class PrivateSigstore:
                     "hashedRekordV002": {
                         "data": {
                             "algorithm": "SHA2_256",
-                            "digest": b64(hashlib.sha256(encoded).digest()),
+                            "digest": b64(digest),
                         },
                         "signature": {
                             "content": b64(signature),
@@ -198,6 +202,11 @@ class PrivateSigstore:
         """An RFC 3161 response over *data*, at the time it is made."""
         (self.root / "data").write_bytes(data)
         self._openssl("ts", "-query", "-data", "data", "-sha256", "-cert", "-out", "query")
+        return self.answer((self.root / "query").read_bytes())
+
+    def answer(self, query: bytes) -> bytes:
+        """Answer an RFC 3161 request."""
+        (self.root / "query").write_bytes(query)
         self._openssl("ts", "-reply", "-config", "ts.cnf", "-queryfile", "query", "-out", "reply")
         return (self.root / "reply").read_bytes()
 

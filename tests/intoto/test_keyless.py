@@ -1,0 +1,132 @@
+"""Signing keyless: Sigstore's own library, against an instance on loopback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from nix_seed.clients.registry.client import Registry
+from nix_seed.clients.signers.base import Signed, Signer
+from nix_seed.clients.signers.keyless import KeylessSigner, ambient_token
+from nix_seed.clients.sigstore_verify import SigstoreCheck
+from nix_seed.flows.attach import attach_bundle
+from nix_seed.formats.intoto.bundle import Certificate
+from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
+from nix_seed.formats.intoto.predicate import PREDICATE_TYPE, build_statement
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CouldNotCheck, InputError
+from nix_seed.rules.bundle_verify import Expected, Trust, evaluate_bundle
+from nix_seed.rules.certificate import CertificateIdentity
+from support.attestations import IMAGE, predicate, push_image
+from support.cosign import cosign
+from support.private_sigstore import ISSUER, SUBJECT, PrivateSigstore
+from support.registries import docker_registry
+from support.sigstore_server import Served, serving, token
+
+CI = (
+    *("GITHUB_ACTIONS", "GITLAB_CI", "CIRCLECI", "BUILDKITE", "SIGSTORE_ID_TOKEN"),
+    *("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_URL"),
+)
+
+
+@dataclass(frozen=True)
+class Scene:
+    served: Served
+
+    def signer(self, subject: str = SUBJECT) -> Signer:
+        return KeylessSigner(self.served.trust_config(), partial(token, subject))
+
+    def sign(self, image: Digest = IMAGE) -> Signed:
+        payload = build_statement(predicate(image_digest=image), "x").dump()
+        return self.signer().sign(PAYLOAD_TYPE, payload)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    with serving(PrivateSigstore(tmp_path / "sigstore")) as served:
+        yield Scene(served)
+
+
+def test_what_is_signed_keyless_is_verified(scene: Scene) -> None:
+    done = scene.sign()
+    assert scene.served.asked == ["/api/v2/signingCert", "/timestamp", "/api/v2/log/entries"]
+    assert isinstance(done.material, Certificate)
+    trust = Trust(
+        identities=(CertificateIdentity(ISSUER, SUBJECT),),
+        certificates=SigstoreCheck(scene.served.sigstore.trusted_root()),
+    )
+    verdict = evaluate_bundle(done.bundle.dump(), trust, Expected(IMAGE), "it")
+    assert verdict.verified, verdict.words
+    assert verdict.predicate == predicate()
+
+
+def test_the_signer_says_who_signs(scene: Scene) -> None:
+    assert scene.signer("someone").identity == f"someone of {ISSUER}"
+
+
+def test_cosign_accepts_it(scene: Scene, tmp_path: Path) -> None:
+    program = cosign("3", tmp_path / "home")
+    root = tmp_path / "root.json"
+    root.write_bytes(scene.served.sigstore.trusted_root())
+    with docker_registry(tmp_path / "registry", password=False) as running:
+        repository = Registry(running.host).repository("owner/project")
+        image = push_image(repository)
+        text = scene.sign(image.digest).bundle.dump()
+        attach_bundle(repository, image, text, PREDICATE_TYPE)
+        verify = partial(
+            program,
+            *("verify-attestation", "--type", PREDICATE_TYPE, "--trusted-root", root),
+            *(f"{repository}@{image.digest}", "--certificate-oidc-issuer", ISSUER),
+            "--certificate-identity",
+        )
+        output = verify(SUBJECT)
+        assert json.loads(text)["dsseEnvelope"]["payload"] in output
+        assert not verify(SUBJECT + "x", check=False).startswith("0\n")
+
+
+def test_only_statements_are_signed(scene: Scene) -> None:
+    with pytest.raises(
+        InputError, match=r"keyless signatures are made of application/vnd\.in-toto"
+    ):
+        scene.signer().sign("text/plain", b"x")
+    assert scene.served.asked == []
+
+
+def test_a_service_out_of_order(scene: Scene) -> None:
+    scene.served.fails.add("/api/v2/log/entries")
+    with pytest.raises(CouldNotCheck, match=r"^signing keyless failed: ") as caught:
+        scene.sign()
+    assert "is the Sigstore instance in reach?" in (caught.value.hint or "")
+
+
+def test_a_token_that_is_none() -> None:
+    with pytest.raises(CouldNotCheck, match="reading the identity token failed: IdentityError"):
+        _ = KeylessSigner(b"{}", lambda: "not a token").identity
+
+
+def test_a_configuration_that_is_none() -> None:
+    with pytest.raises(InputError, match="the Sigstore configuration is not a ClientTrustConfig"):
+        KeylessSigner(b"{}", token).sign(PAYLOAD_TYPE, b"{}")
+
+
+def test_without_an_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in CI:
+        monkeypatch.delenv(name, raising=False)
+    assert ambient_token() is None
+    with pytest.raises(InputError, match="no identity to sign with was found here") as caught:
+        _ = KeylessSigner().identity
+    assert "--key FILE" in (caught.value.hint or "")
+
+
+def test_a_job_without_the_permission(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in CI:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    with pytest.raises(CouldNotCheck, match="the CI service gave no identity token") as caught:
+        ambient_token()
+    assert "permissions: id-token: write" in (caught.value.hint or "")
