@@ -202,7 +202,7 @@ class EmbeddedLog:
         tiles = list(new_tiles(old.size, size))
         files |= dict(zip(tiles, build_tiles(tiles, read), strict=True))
         directories = {(self._public / tile.path).parent for tile in files}
-        for directory in directories:
+        for directory in (self._public, *directories):
             _sweep(directory)
         for tile, data in files.items():
             write_atomically(self._public / tile.path, data)
@@ -230,6 +230,7 @@ class EmbeddedLog:
         text = str(Checkpoint(self._trusted.origin, head))
         note = sign_note(text, self._trusted.key, self.key.sign)
         write_atomically(self._public / "checkpoint", note.dump())
+        _sync(self._public)
 
     def _drop_partial(self, full: Iterator[Tile]) -> None:
         """Remove the partial tiles that full ones have replaced: readers take those instead."""
