@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from nix_seed.clients.signers.key import KeySigner
 from nix_seed.clients.sigstore_verify import SigstoreCheck
@@ -315,6 +316,26 @@ def test_the_timestamp_of_another_signature(keyless: Keyless) -> None:
     verdict = keyless.judge(swapped)
     assert verdict.reason is Reason.TIME
     assert "not enough sources of verified time" in verdict.words
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (True, "it, certificate chain holds a root certificate, and must not"),
+        (False, "it, certificate chain is no chain of certificates"),
+    ],
+)
+def test_a_bundle_may_not_bring_its_own_root(keyless: Keyless, extra: bool, words: str) -> None:
+    older = copy.deepcopy(keyless.bundle)
+    older["mediaType"] = "application/vnd.dev.sigstore.bundle+json;version=0.2"
+    leaf = older["verificationMaterial"].pop("certificate")
+    chain = older["verificationMaterial"]["x509CertificateChain"] = {"certificates": [leaf]}
+    assert keyless.judge(older).verified
+    root = keyless.sigstore.ca.public_bytes(Encoding.DER) if extra else b"nothing"
+    chain["certificates"].append({"rawBytes": b64(root)})
+    verdict = keyless.judge(older)
+    assert verdict.reason is Reason.CERTIFICATE
+    assert words in verdict.words
 
 
 def test_without_a_root_nothing_keyless_is_checked(keyless: Keyless) -> None:

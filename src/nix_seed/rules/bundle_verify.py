@@ -18,7 +18,7 @@ from nix_seed.formats.intoto.predicate import PREDICATE_TYPE, BuildPredicate, ch
 from nix_seed.formats.intoto.statement import STATEMENT_V1, Statement
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.rules.certificate import CertificateIdentity, read_identity
+from nix_seed.rules.certificate import CertificateIdentity, check_no_root, read_identity
 from nix_seed.rules.verifying_key import PublicKey
 
 __all__ = [
@@ -202,6 +202,7 @@ def _certified(
     try:
         key = PublicKey.of_certificate(certificate.der, f"{what}, certificate")
         identity = read_identity(certificate.der, f"{what}, certificate")
+        check_no_root(certificate.chain, f"{what}, certificate chain")
     except InputError as error:
         raise Refused(Reason.CERTIFICATE, error.message) from error
     if not key.verifies(signature, signed):

@@ -5,6 +5,7 @@ Reading only: that a trusted authority issued it, and when, is for others to jud
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +13,7 @@ from cryptography import x509
 
 from nix_seed.ground.errors import InputError
 
-__all__ = ["CertificateIdentity", "read_identity"]
+__all__ = ["CertificateIdentity", "check_no_root", "read_identity"]
 
 _ISSUER_V2: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
 _ISSUER_V1: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
@@ -47,6 +48,20 @@ def read_identity(der: bytes, what: str) -> CertificateIdentity:
     if len(subjects) != 1:
         raise InputError(f"{what} names {len(subjects)} identities, and must name one")
     return CertificateIdentity(issuer, subjects[0])
+
+
+def check_no_root(chain: Iterable[bytes], what: str) -> None:
+    """Raise ``InputError`` if a certificate issued itself: a bundle must not bring its own root.
+
+    Nothing here would believe it; other readers might.
+    """
+    for der in chain:
+        try:
+            found = x509.load_der_x509_certificate(der)
+        except (ValueError, x509.InvalidVersion) as error:
+            raise InputError(f"{what} is no chain of certificates: {error}") from error
+        if found.issuer == found.subject:
+            raise InputError(f"{what} holds a root certificate, and must not")
 
 
 def _subject(name: x509.GeneralName) -> str:
