@@ -189,7 +189,7 @@ def test_writers_at_the_same_time_lose_nothing(tmp_path: Path, one: ImageFiles) 
 def test_a_document_of_absurd_size_is_not_read(tmp_path: Path, one: ImageFiles) -> None:
     layout = Layout.create(tmp_path / "layout")
     layout.add(one)
-    with pytest.raises(InputError, match="no document has"):
+    with pytest.raises(CheckedFalse, match="no document has"):
         layout.read_blob(Descriptor("x", Digest.of(b""), 1 << 40))
     os.truncate(tmp_path / "layout/index.json", 1 << 30)
     with pytest.raises(CouldNotCheck, match="larger than any document"):

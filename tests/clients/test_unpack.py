@@ -272,7 +272,7 @@ def test_a_missing_blob_could_not_be_checked(tmp_path: Path) -> None:
 
 
 def test_what_is_not_a_layout_says_so(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no OCI image layout: cannot read") as caught:
+    with pytest.raises(InputError, match="is not an OCI image layout: it has no file oci-layout") as caught:
         open_image(LayoutReference(str(tmp_path)))
     assert caught.value.hint == "Make one with `nix-seed build -o DIR`, then name it as oci:DIR."
 

@@ -174,7 +174,7 @@ class Layout:
         """Return a document's bytes, checked; ``CheckedFalse`` if they are not its digest's."""
         path = self.blob_path(descriptor.digest)
         if descriptor.size > _LARGEST_DOCUMENT:
-            raise InputError(f"{path} is said to have {descriptor.size} bytes: no document has")
+            raise CheckedFalse(f"{path} is said to have {descriptor.size} bytes: no document has")
         text = _read(path, f"reading {path}")
         if len(text) != descriptor.size or Digest.of(text) != descriptor.digest:
             raise _damaged(path)
