@@ -285,7 +285,7 @@ def test_a_log_that_is_down_is_not_a_log_that_lies(
 ) -> None:
     with lying(lambda *_: reply) as url, pytest.raises(kind, match=said) as caught:
         client_of(log, url).append(*Signing().sign(b"payload"))
-        assert type(caught.value) is not CheckedFalse
+    assert type(caught.value) is not CheckedFalse
 
 
 def test_no_server_at_all(log: EmbeddedLog) -> None:

@@ -47,7 +47,7 @@ key_option = click.option(
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=7080, show_default=True, help="Port; 0 takes any that is free.")
 @click.option("--quiet", is_flag=True, help="Do not report requests.")
-def serve(directory: Path, origin: str | None, host: str, port: int, quiet: bool) -> None:
+def _serve(directory: Path, origin: str | None, host: str, port: int, quiet: bool) -> None:
     """Serve the log in DIRECTORY, making it if there is none.
 
     Anyone who reaches the address may append. Several processes may serve and append to one
@@ -93,7 +93,7 @@ def _ignore(method: str, path: str, status: int) -> None:
 @key_option
 @click.option("--last", default=10, show_default=True, metavar="N", help="Entries to list.")
 @json_option
-def show(place: str, index: int | None, key: str | None, last: int, as_json: bool) -> None:
+def _show(place: str, index: int | None, key: str | None, last: int, as_json: bool) -> None:
     """Show the newest checkpoint of the log at PLACE and its last entries, or the entry INDEX.
 
     What is shown has been proved to be in the log.
@@ -119,7 +119,7 @@ def show(place: str, index: int | None, key: str | None, last: int, as_json: boo
 @key_option
 @click.option("--no-remember", is_flag=True, help="Neither compare with earlier checks nor keep.")
 @json_option
-def check(place: str, key: str | None, no_remember: bool, as_json: bool) -> None:
+def _check(place: str, key: str | None, no_remember: bool, as_json: bool) -> None:
     """Read every entry and tile of the log at PLACE and recompute its root.
 
     The checkpoint is compared with the last one seen: a log that rolled back, forked or shows

@@ -6,14 +6,16 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from nix_seed.clients.registry.failures import Unreachable, retryable
 from nix_seed.clients.registry.patience import Patience
 from nix_seed.clients.registry.transport import Transport
+from nix_seed.ground import canonical_json
 from nix_seed.ground.errors import CouldNotCheck, InputError
 
-__all__ = ["HttpSource", "LogHttp", "Reply", "refusal"]
+__all__ = ["HttpSource", "LogHttp", "Reply", "parse_answer", "refusal"]
 
 LARGEST_ANSWER = 1 << 25  # a bundle of 256 entries has at most 16 MiB
 _WORDS = 300
@@ -73,7 +75,7 @@ class LogHttp:
             headers["Content-Type"] = "application/json"
         answer = self._transport.send(method, url, headers, body)
         if retryable(answer.status) or answer.status >= 500:
-            words = said(answer.read_error())
+            words = _said(answer.read_error())
             raise Unreachable(
                 f"{doing}: the log answered {answer.status}{words}",
                 hint="this is the log's trouble; try again later",
@@ -107,13 +109,24 @@ class HttpSource:
 
 def refusal(reply: Reply, doing: str) -> CouldNotCheck | InputError:
     """Return the error for an answer that was not asked for."""
-    text = f"{doing}: the log answered {reply.status}{said(reply.body)}"
+    text = f"{doing}: the log answered {reply.status}{_said(reply.body)}"
     if reply.status == 400:
         return InputError(text, hint="the log does not take such entries")
     return CouldNotCheck(text, hint="is this the address of a transparency log of this kind?")
 
 
-def said(body: bytes) -> str:
+def parse_answer(reply: Reply, doing: str) -> Mapping[str, Any]:
+    """Return the JSON object of an answer; what is none is no answer of a log."""
+    try:
+        value = canonical_json.loads(reply.body, what="the answer")
+    except InputError as error:
+        raise CouldNotCheck(f"{doing}: {error.message}") from error
+    if not isinstance(value, dict):
+        raise CouldNotCheck(f"{doing}: the answer is not a JSON object")
+    return value
+
+
+def _said(body: bytes) -> str:
     """Return the message of an error's JSON, ready to be put after its number."""
     try:
         text = str(json.loads(body)["message"])

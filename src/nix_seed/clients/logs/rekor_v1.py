@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nix_seed.clients.logs.base import Entry, check_own, evaluate_own
-from nix_seed.clients.logs.http import LogHttp, Reply, refusal
-from nix_seed.clients.logs.rekor_v2 import parse_answer
+from nix_seed.clients.logs.http import LogHttp, Reply, parse_answer, refusal
 from nix_seed.formats.intoto.envelope import Envelope
 from nix_seed.formats.tlog.body import LoggedSignature, Verifier, request_v1
 from nix_seed.formats.tlog.checkpoint import SignedCheckpoint

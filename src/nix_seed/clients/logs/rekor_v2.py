@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from nix_seed.clients.logs.base import Entry, check_own, evaluate_own
-from nix_seed.clients.logs.http import HttpSource, LogHttp, Reply, refusal
+from nix_seed.clients.logs.http import HttpSource, LogHttp, Reply, parse_answer, refusal
 from nix_seed.clients.logs.tile_log import TileReader
 from nix_seed.clients.logs.tile_source import TileSource
 from nix_seed.formats.intoto.envelope import Envelope
@@ -25,7 +24,6 @@ from nix_seed.formats.tlog.body import (
 )
 from nix_seed.formats.tlog.checkpoint import SignedCheckpoint
 from nix_seed.formats.tlog.merkle import Proof
-from nix_seed.ground import canonical_json
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.rules.log_verify import EntryResult, TrustedLog
 from nix_seed.rules.logged import logged_signature
@@ -125,14 +123,3 @@ class RekorV2:
     def consistency(self, old: int, new: int) -> Proof:
         """Return the consistency proof between two sizes, made of the log's tiles."""
         return self._reader.consistency(old, new)
-
-
-def parse_answer(reply: Reply, doing: str) -> Mapping[str, Any]:
-    """Return the JSON object of an answer; what is none is no answer of a log."""
-    try:
-        value = canonical_json.loads(reply.body, what="the answer")
-    except InputError as error:
-        raise CouldNotCheck(f"{doing}: {error.message}") from error
-    if not isinstance(value, dict):
-        raise CouldNotCheck(f"{doing}: the answer is not a JSON object")
-    return value

@@ -114,7 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             body = parse_request(data)
-            check_signature(body)
+            _check_signature(body)
             done = self.log.append_bodies([body.dump()])[0]
         except InputError as error:
             self._refuse(400, f"invalid hashedrekord request: {error.message}")
@@ -162,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Write nothing by itself: *on_request* reports."""
 
 
-def check_signature(body: HashedRekord) -> None:
+def _check_signature(body: HashedRekord) -> None:
     """Raise ``InputError`` unless the entry's signature is its verifier's, as Rekor demands."""
     key = _key(body.verifier)
     if body.verifier.key_details != ECDSA_P256 or not isinstance(key, ec.EllipticCurvePublicKey):

@@ -149,14 +149,14 @@ def read_from_tiles(
         wanted = {tile_of(node, size) for node in nodes}
         missing = sorted(wanted - known.keys())
         for tile, data in zip(missing, read_tiles(missing), strict=True):
-            check_tile(tile, data)
+            _check_tile(tile, data)
             known[tile] = data
         return [_hash_in(tile_of(node, size), known[tile_of(node, size)], node) for node in nodes]
 
     return read
 
 
-def check_tile(tile: Tile, data: bytes) -> None:
+def _check_tile(tile: Tile, data: bytes) -> None:
     """Raise ``CheckedFalse`` unless *data* is as long as the hash tile is."""
     if len(data) != tile.width * HASH_SIZE:
         raise CheckedFalse(
