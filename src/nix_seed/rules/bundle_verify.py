@@ -180,10 +180,12 @@ def find_signer(
     if isinstance(bundle.material, Certificate):
         return _certified(bundle, bundle.material, signed, signature, trust, what)
     hint = bundle.material.hint
-    for key in trust.keys:
+    named = [key for key in trust.keys if key.hint == hint]
+    # The hint is not signed: it only says where to begin.
+    for key in (*named, *trust.keys):
         if key.verifies(signature, signed):
             return key
-    if any(key.hint == hint for key in trust.keys):
+    if named:
         raise Refused(Reason.SIGNATURE, f"{what}: the signature is not that of the key it names")
     raise Refused(
         Reason.UNTRUSTED, f"{what} is signed by none of the trusted keys (it names {hint!r})"
