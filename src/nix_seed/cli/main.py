@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "attest": ("nix_seed.cli.attest:command", "State, signed, what was built from a commit."),
     "verify": ("nix_seed.cli.verify:command", "Check that independent builders agree on an image."),
     "export": ("nix_seed.cli.export:command", "Collect all that verifying offline needs."),
+    "diff": ("nix_seed.cli.diff:command", "Show in what two images differ."),
     "policy": ("nix_seed.cli.policy:command", "Write, check and change the policy to verify by."),
     "key": ("nix_seed.cli.key:command", "Make and show keys that sign attestations."),
     "log": ("nix_seed.cli.log:command", "Serve, show and check a transparency log."),
