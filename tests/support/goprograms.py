@@ -17,6 +17,12 @@ _HERE = Path(__file__).parent
 MODULES = {
     "crane": "github.com/google/go-containerregistry/cmd/crane@v0.22.1",
     "oras": "oras.land/oras/cmd/oras@v1.3.6",
+    # Rekor v2; the module's later versions need Go 1.27.
+    "posix": "github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix@v2.3.0",
+    # Rekor v1, and the two servers of the tree behind it.
+    "rekor-server": "github.com/sigstore/rekor/cmd/rekor-server@v1.4.3",
+    "trillian_log_server": "github.com/google/trillian/cmd/trillian_log_server@v1.7.2",
+    "trillian_log_signer": "github.com/google/trillian/cmd/trillian_log_signer@v1.7.2",
 }
 _SECONDS = 900
 
@@ -29,9 +35,17 @@ def installed(program: str) -> str:
 
 def go_registry() -> str:
     """Build the registry with the referrers API; return its path."""
-    source = _HERE / "goregistry"
+    return _own("goregistry")
+
+
+def go_log_check() -> str:
+    """Build the program around Rekor v2's own verifier; return its path."""
+    return _own("gologcheck")
+
+
+def _own(program: str) -> str:
+    source = _HERE / program
     content = b"".join(path.read_bytes() for path in sorted(source.iterdir()))
-    program = "goregistry"
     target = _bin(hashlib.sha256(content).hexdigest())
     return _cached(program, target.name, ["go", "build", "-o", str(target / program), "."], source)
 
