@@ -28,7 +28,7 @@ def command() -> None:
 
 @command.command("check")
 @_FILE
-def check(file: Path) -> None:
+def _check(file: Path) -> None:
     """Read FILE (trust.toml) as verify does; exit 2, naming the line, if that would refuse it."""
     from nix_seed.flows.trust import load_policy
     from nix_seed.rules.policy_checks import policy_warnings
@@ -46,7 +46,7 @@ def check(file: Path) -> None:
 @command.command("show")
 @_FILE
 @json_option
-def show(file: Path, as_json: bool) -> None:
+def _show(file: Path, as_json: bool) -> None:
     """Show what FILE (trust.toml) demands."""
     from nix_seed.flows.trust import load_policy
 
@@ -68,12 +68,20 @@ def show(file: Path, as_json: bool) -> None:
 @click.option(
     "--system", "systems", multiple=True, metavar="SYSTEM", help="A system [x86_64-linux]."
 )
-def init(
+@click.option(
+    "--log",
+    "log_place",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="Demand that this embedded log holds every attestation.",
+)
+def _init(
     file: Path,
     repository: str | None,
     keys: Sequence[str],
     source: str | None,
     systems: Sequence[str],
+    log_place: Path | None,
 ) -> None:
     """Write FILE (trust.toml), commented, to begin with. It never overwrites one."""
     from nix_seed.cli.policy_template import render_policy
@@ -92,6 +100,7 @@ def init(
         source=source,
         systems=systems or ("x86_64-linux",),
         keys=[_key_option(each) for each in keys],
+        log=None if log_place is None else _log_option(log_place),
         expires=now + timedelta(days=365),
     )
     parse_policy(text.encode(), str(file), now)
@@ -116,7 +125,7 @@ def init(
     help="A signature on the change, made by `policy sign`; may be repeated.",
 )
 @json_option
-def diff(old: Path, new: Path, signatures: Sequence[Path], as_json: bool) -> None:
+def _diff(old: Path, new: Path, signatures: Sequence[Path], as_json: bool) -> None:
     """Show what NEW changes of OLD, and whether OLD's own threshold signed that.
 
     Exit 1 if it did not: whoever trusts OLD has no reason to trust NEW.
@@ -158,7 +167,7 @@ def diff(old: Path, new: Path, signatures: Sequence[Path], as_json: bool) -> Non
     "--key", type=click.Path(path_type=Path), metavar="FILE", help="Sign with this key [keyless]."
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE")
-def sign(old: Path, new: Path, key: Path | None, output: Path) -> None:
+def _sign(old: Path, new: Path, key: Path | None, output: Path) -> None:
     """Sign the change from OLD to NEW, for `policy diff` to count."""
     from nix_seed.cli.signer_options import signer_of
     from nix_seed.clients.files import write_atomically
@@ -183,6 +192,14 @@ def _key_option(text: str) -> tuple[str, str]:
     if not equals or not name or '"' in name:
         raise InputError(f"--key {text}: write ID=FILE", hint="such as --key alice=alice.pub")
     return name, PublicKey.from_pem(read_key_file(Path(path)), path).pem.decode()
+
+
+def _log_option(directory: Path) -> tuple[str, str]:
+    """Return the place and the verifier key of an embedded log."""
+    from nix_seed.clients.files import explained
+
+    with explained(f"reading the log in {directory}"):
+        return str(directory.absolute()), (directory / "log.vkey").read_text().strip()
 
 
 def _json(policy: Policy) -> dict[str, Any]:

@@ -19,7 +19,7 @@ systems = [{systems}]
 [quorum]
 threshold = {threshold}                      # so many builders must say the same ...
 distinct = ["operator"]            # ... no two of which share an operator
-logs = 0                           # transparency logs that must hold each word
+logs = {logs}                           # transparency logs that must hold each word
 witnesses = 0                      # witnesses under each log's checkpoint
 
 [built]
@@ -75,6 +75,18 @@ key = \"\"\"
 """
 
 
+_LOG = """\
+# What `nix-seed attest` writes to and `nix-seed verify` demands. A URL would do as well.
+[[logs]]
+id = "log"
+kind = "tiles"
+origin = "{origin}"
+key = "{key}"
+url = "{url}"
+
+"""
+
+
 def render_policy(
     *,
     repository: str | None,
@@ -82,10 +94,11 @@ def render_policy(
     systems: Sequence[str],
     keys: Sequence[tuple[str, str]],
     expires: datetime,
+    log: tuple[str, str] | None = None,
 ) -> str:
     """Return a policy for *keys*, pairs of (id, PEM); *repository* adds GitHub and GitLab.
 
-    Its threshold is a majority of its builders.
+    *log* is the place and verifier key of a tile log. The threshold is a majority of the builders.
     """
     number = len(keys) + (2 if repository else 0)
     parts = [
@@ -94,9 +107,13 @@ def render_policy(
             systems=", ".join(f'"{system}"' for system in systems),
             source=f'source = "{source}"\n' if source else "",
             threshold=number // 2 + 1,
+            logs=0 if log is None else 1,
         )
     ]
     if repository:
         parts += [each.format(repository=repository) for each in (_GITHUB, _GITLAB, _SIGSTORE)]
     parts += [_KEY.format(id=name, pem=pem) for name, pem in keys]
+    if log is not None:
+        place, key = log
+        parts.append(_LOG.format(url=place, key=key, origin=key.partition("+")[0]))
     return "".join(parts).rstrip() + "\n"

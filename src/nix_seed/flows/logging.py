@@ -6,34 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nix_seed.clients.logs.base import Log
-from nix_seed.clients.logs.embedded import EmbeddedLog
-from nix_seed.ground.errors import CheckedFalse, InputError
-from nix_seed.rules import policy as rules
+from nix_seed.clients.logs.choose import open_log
+from nix_seed.ground.errors import InputError
+from nix_seed.rules.policy import Policy
+from nix_seed.rules.policy_logs import log_trust
 
-__all__ = ["open_log", "open_logs"]
-
-
-def open_logs(policy: rules.Policy, beside: Path) -> Sequence[Log]:
-    """Return a writer for every log of *policy*, whose file lies in the directory *beside*."""
-    return tuple(open_log(log, beside) for log in policy.logs)
+__all__ = ["open_logs"]
 
 
-def open_log(log: rules.Log, beside: Path) -> Log:
-    """Return a writer for *log*: a directory's where its ``url`` has no scheme.
+def open_logs(policy: Policy, beside: Path) -> Sequence[Log]:
+    """Return a writer for every log of *policy*, whose file lies in the directory *beside*.
 
-    ``InputError`` where the policy does not say where it is, ``CheckedFalse`` where what is there
-    has another key.
+    ``InputError`` where the policy does not say where a log is, or a log there has another key.
     """
-    if log.url is None:
-        raise InputError(
-            f"the policy does not say where the log {log.id} is",
-            hint="add its url: a directory, or https://…",
-        )
-    if "://" in log.url:
-        raise InputError(f"the log {log.id}: {log.url} is no directory on this machine")
-    found = EmbeddedLog.open(beside / log.url)
-    if found.trusted.key != log.key:
-        raise CheckedFalse(
-            f"the log in {log.url} has the key {found.trusted.key}, not the policy's for {log.id}"
-        )
-    return found
+    trusted = {log.id: log for log in log_trust(policy).logs}
+    found = []
+    for log in policy.logs:
+        if log.url is None:
+            raise InputError(
+                f"the policy does not say where the log {log.id} is",
+                hint="add its url: https://…, or the directory of an embedded log",
+            )
+        place = log.url if "://" in log.url else str(beside / log.url)
+        found.append(open_log(trusted[log.id], place))
+    return tuple(found)
