@@ -14,6 +14,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.ground.digests import NarHash, encode_nix32
@@ -106,20 +107,21 @@ DEBIAN_ROOTS = {
 DEBIAN_LARGE = ("gnome", "kde-full", "libreoffice", "texlive-full", "r-base", "octave", "emacs")
 
 
-def debian(roots: Iterable[str]) -> Packages:
-    """The closure of *roots* in Debian's package graph (needs ``apt-cache``), cycles cut.
+def debian(roots: Iterable[str], available: Mapping[str, Package] | None = None) -> Packages:
+    """The closure of *roots* in Debian's package graph, cycles cut.
 
-    Depends and Pre-Depends, the first alternative that exists; bytes are Installed-Size.
+    Depends and Pre-Depends, the first alternative that exists; bytes are Installed-Size. The graph
+    is that of this machine's own ``apt-cache`` unless one is given.
     """
-    available = _available()
+    graph = own_packages() if available is None else available
     result: Packages = {}
     for root in sorted(roots):
-        _walk(root, available, result, set())
+        _walk(root, graph, result, set())
     return result
 
 
 def has_debian() -> bool:
-    return shutil.which("apt-cache") is not None and bool(_available())
+    return shutil.which("apt-cache") is not None and bool(own_packages())
 
 
 def _walk(name: str, available: Mapping[str, Package], result: Packages, active: set[str]) -> None:
@@ -134,35 +136,37 @@ def _walk(name: str, available: Mapping[str, Package], result: Packages, active:
     active.remove(name)
 
 
-_CACHE: dict[str, Package] = {}
+@cache
+def own_packages() -> Packages:
+    """The packages that this machine's own apt offers."""
+    run = subprocess.run(["apt-cache", "dumpavail"], capture_output=True, text=True, check=False)
+    return available(run.stdout)
 
 
-def _available() -> dict[str, Package]:
-    if not _CACHE:
-        run = subprocess.run(
-            ["apt-cache", "dumpavail"], capture_output=True, text=True, check=False
+def available(text: str) -> Packages:
+    """Return the packages that ``apt-cache dumpavail`` printed as *text*, of each the newest."""
+    provided: dict[str, str] = {}
+    raw: dict[str, tuple[int, str, str]] = {}
+    for paragraph in text.split("\n\n"):
+        fields = dict(
+            line.split(": ", 1)
+            for line in paragraph.split("\n")
+            if ": " in line and not line.startswith(" ")
         )
-        provided: dict[str, str] = {}
-        raw: dict[str, tuple[int, str, str]] = {}
-        for paragraph in run.stdout.split("\n\n"):
-            fields = dict(
-                line.split(": ", 1)
-                for line in paragraph.split("\n")
-                if ": " in line and not line.startswith(" ")
-            )
-            name = fields.get("Package")
-            if name is None:
-                continue
-            needs = ", ".join(fields[key] for key in ("Pre-Depends", "Depends") if key in fields)
-            size = int(fields.get("Installed-Size", "1")) * 1024 + 1024
-            raw[name] = (size, needs, fields.get("Version", "1"))
-            for item in fields.get("Provides", "").split(","):
-                provided.setdefault(item.split("(")[0].strip(), name)
-        for name, (size, needs, version) in raw.items():
-            chosen = _choose(needs, raw, provided)
-            clean = "".join(c if c.isalnum() or c in "+._" else "_" for c in version)
-            _CACHE[name] = Package(size, tuple(need for need in chosen if need != name), clean)
-    return _CACHE
+        name = fields.get("Package")
+        if name is None:
+            continue
+        needs = ", ".join(fields[key] for key in ("Pre-Depends", "Depends") if key in fields)
+        size = int(fields.get("Installed-Size", "1")) * 1024 + 1024
+        raw[name] = (size, needs, fields.get("Version", "1"))
+        for item in fields.get("Provides", "").split(","):
+            provided.setdefault(item.split("(")[0].strip(), name)
+    result: Packages = {}
+    for name, (size, needs, version) in raw.items():
+        chosen = _choose(needs, raw, provided)
+        clean = "".join(c if c.isalnum() or c in "+._" else "_" for c in version)
+        result[name] = Package(size, tuple(need for need in chosen if need != name), clean)
+    return result
 
 
 def _choose(needs: str, raw: Mapping[str, object], provided: Mapping[str, str]) -> list[str]:

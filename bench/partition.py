@@ -59,7 +59,7 @@ def cases(*, quick: bool = False) -> Iterator[tuple[str, Packages]]:
             yield "Debian, desktops", debian(DEBIAN_LARGE)
 
 
-def _input(packages: Packages) -> tuple[Closure, list[tuple[str, list[StorePath]]]]:
+def problem(packages: Packages) -> tuple[Closure, list[tuple[str, list[StorePath]]]]:
     infos = realise(packages)
     return closure_of(infos.values()), [("all", [infos[root].path for root in roots_of(packages)])]
 
@@ -67,7 +67,7 @@ def _input(packages: Packages) -> tuple[Closure, list[tuple[str, list[StorePath]
 def rows(*, quick: bool = False) -> Iterator[Row]:
     """Measure every case at every number of layers."""
     for name, packages in cases(quick=quick):
-        closure, tiers = _input(packages)
+        closure, tiers = problem(packages)
         least = bound(closure)
         for layers in LAYERS:
             start = time.perf_counter()
@@ -91,12 +91,12 @@ def moved_layers(packages: Packages, trials: int, seed: int = 2) -> list[int]:
     """Without a base: how many layers change, other than its own, when one package is added."""
     rng = random.Random(seed)
     names = sorted(packages)
-    before: set[Group] = set(partition(*_input(packages)))
+    before: set[Group] = set(partition(*problem(packages)))
     moved = []
     for n in range(trials):
         needs = tuple(rng.sample(names, rng.randint(1, 6)))
         size = int(rng.lognormvariate(12.5, 2))
-        changed = set(partition(*_input({**packages, f"added{n}": Package(size, needs)}))) - before
+        changed = set(partition(*problem({**packages, f"added{n}": Package(size, needs)}))) - before
         own = sum(any(p.package == f"added{n}" for p in group.paths) for group in changed)
         moved.append(len(changed) - own)
     return moved
@@ -108,8 +108,8 @@ def peak_memory(count: int) -> int:
     Not ``getrusage``, whose figure a child inherits from a large parent.
     """
     program = (
-        "from pathlib import Path; from bench.partition import _input, synthetic, partition;"
-        f"partition(*_input(synthetic({count})));"
+        "from pathlib import Path; from bench.partition import problem, synthetic, partition;"
+        f"partition(*problem(synthetic({count})));"
         "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
     run = subprocess.run(

@@ -47,6 +47,12 @@ def with_dependencies(suite: str, *names: str) -> list[str]:
     return sorted(set(re.findall(r"^(\w\S*)$", output, re.MULTILINE)))
 
 
+def available(suite: str) -> str:
+    """Return what *suite* offers, as ``apt-cache dumpavail`` prints it: names, sizes, needs."""
+    with _locked(suite):
+        return _apt(suite, "apt-cache", "dumpavail")
+
+
 _WEAK = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
 
 

@@ -92,9 +92,12 @@ def distribution(*extra: str) -> Path:
         return _keep(make("distribution", Path(work, "new"), *more))
 
 
-def upgraded(name: str) -> Path:
-    """Return the distribution with one package repacked as a newer version, with other bytes."""
-    base = distribution()
+def upgraded(name: str, *extra: str) -> Path:
+    """Return the distribution with one package repacked as a newer version, with other bytes.
+
+    *extra* are packages beyond the usual ones, as for ``distribution``.
+    """
+    base = distribution(*extra)
     lock = json.loads((base / "packages.json").read_text())
     package = lock["packages"][name]
     with _alone(), tempfile.TemporaryDirectory(dir=CACHE) as work:

@@ -75,8 +75,11 @@ def _podman_starts(arguments: str, more: str, directory: Path) -> bool:
 
 
 @contextmanager
-def docker(directory: Path) -> Iterator[Started]:
-    """Docker Engine 26 with everything of its own in *directory*."""
+def docker(directory: Path, *, plain_http: Sequence[str] = ()) -> Iterator[Started]:
+    """Docker Engine 26 with everything of its own in *directory*.
+
+    *plain_http* are registries, beyond those on loopback, that it may ask without TLS.
+    """
     need_root()
     root = packages("trixie", "docker.io", "docker-cli", "containerd")
     need("runc")
@@ -86,7 +89,7 @@ def docker(directory: Path) -> Iterator[Started]:
     command = [f"{root}/usr/sbin/dockerd", "--data-root", f"{directory}/docker"]
     command += ["--exec-root", f"{directory}/docker-exec", "-H", socket]
     command += ["--pidfile", f"{directory}/docker.pid", "--iptables=false", "--ip6tables=false"]
-    command += ["--bridge=none"]
+    command += ["--bridge=none", *(f"--insecure-registry={host}" for host in plain_http)]
     ask = [f"{root}/usr/bin/docker", "-H", socket, "version"]
     with _daemon(command, env, directory / "dockerd.log", ask):
         yield Started("docker", env)
