@@ -19,7 +19,7 @@ from nix_seed.flows.evidence import (
 from nix_seed.flows.inspect import InspectedImage, InspectedIndex, inspect
 from nix_seed.flows.stores import AnyReference, Stores, fetch
 from nix_seed.formats.intoto.predicate import Commit
-from nix_seed.ground.errors import CheckedFalse, InputError
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.rules.bundle_verify import BundleCheck, Fate
 from nix_seed.rules.evidence import Finding, LogJudge, claims_of, examine, trust_of
 from nix_seed.rules.policy import Policy
@@ -141,6 +141,8 @@ def _verify_one(
         *(Trouble(Fate.FALSE, words) for words in split.values()),
     )
     depth = _depth(places[0], image, on_event) if asked.deep else None
+    if isinstance(depth, Trouble):
+        troubles, depth = (*troubles, depth), None
     fate, words = evaluate_image(quorums, findings.values(), troubles, depth)
     return ImageVerification(
         reference=image.reference,
@@ -177,10 +179,16 @@ def _commits(
     return tuple(named)
 
 
-def _depth(store: ImageStore, image: InspectedImage, on_event: OnEvent) -> Depth:
-    fetched = store.get_manifest(image.digest)
-    if fetched is None:
-        raise CheckedFalse(f"{image.reference} was there a moment ago, and is gone")
+def _depth(store: ImageStore, image: InspectedImage, on_event: OnEvent) -> Depth | Trouble:
+    """Read every layer; what cannot be read leaves the image unchecked, not disproved."""
     on_event(Stage("deep", f"reading every layer of {image.reference}", len(image.layers)))
-    found = deep_check(store, fetched, image.reference)
+    try:
+        fetched = store.get_manifest(image.digest)
+        if fetched is None:
+            raise CouldNotCheck(f"{image.reference} was there a moment ago, and is gone")
+        found = deep_check(store, fetched, image.reference)
+    except CouldNotCheck as error:
+        return Trouble(Fate.UNCHECKED, error.message)
+    except (CheckedFalse, InputError) as error:
+        return Depth(len(image.layers), 0, 0, (error.message,))
     return Depth(found.layers, found.paths, found.size, found.problems)

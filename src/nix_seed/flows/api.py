@@ -1,0 +1,57 @@
+"""What a program calls, without the command line: for policy engines and admission controllers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from nix_seed.flows.export import exported
+from nix_seed.flows.stores import Stores
+from nix_seed.flows.trust import judges_of, load_policy
+from nix_seed.flows.verify import Asked, verify_image
+from nix_seed.formats.intoto.predicate import Commit
+from nix_seed.formats.oci.reference import parse_reference
+from nix_seed.rules.verification import Verification
+
+__all__ = ["verify"]
+
+
+def verify(
+    reference: str,
+    policy: str | Path = "trust.toml",
+    *,
+    commit: str | None = None,
+    system: str | None = None,
+    deep: bool = False,
+    offline: str | Path | None = None,
+    evidence: Sequence[str] = (),
+    now: datetime | None = None,
+    stores: Stores | None = None,
+) -> Verification:
+    """Verify an image as ``nix-seed verify`` does; return the whole answer, frozen.
+
+    *reference* is ``host/name:tag``, ``host/name@sha256:…`` or ``oci:DIR``; *policy* the path of a
+    ``trust.toml``. *commit* is the one the image must be of (else any that builders name),
+    *system* picks an image of an index, *deep* recomputes all from the layers, *offline* is a
+    directory that ``nix-seed export`` made, *evidence* names further repositories to look in.
+    *now* is the time to judge by, aware of its zone (the clock's). *stores* carries credentials and
+    connections over several calls.
+
+    The answer is true only if the image is verified; its ``fate`` tells *checked and false* from
+    *could not check*. Raises, from ``nix_seed.ground.errors``: ``InputError`` for a wrong
+    reference or policy, ``CouldNotCheck`` where the image itself is out of reach, ``CheckedFalse``
+    where its store contradicts itself.
+    """
+    moment = now or datetime.now(UTC)
+    loaded = load_policy(Path(policy), moment)
+    parsed = parse_reference(reference)
+    return verify_image(
+        stores or Stores(),
+        parsed if offline is None else exported(parsed, Path(offline)),
+        loaded.policy,
+        Asked(None if commit is None else Commit(commit), system, deep),
+        judges_of(loaded),
+        moment,
+        evidence=[parse_reference(each) for each in evidence],
+    )

@@ -1,0 +1,156 @@
+"""Verify, export and diff: the answer as a value, and evidence carried elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+import nix_seed
+from nix_seed.flows.export import export
+from nix_seed.flows.stores import Stores
+from nix_seed.flows.trust import load_policy
+from nix_seed.flows.verify import Asked, Judges, verify_image
+from nix_seed.formats.oci.reference import parse_reference
+from nix_seed.ground.errors import CouldNotCheck, InputError
+from nix_seed.rules.bundle_verify import Fate
+from nix_seed.rules.evidence import LogFindings
+from support.trust import COMMIT, World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def answer(world: World, **how: object) -> nix_seed.Verification:
+    return nix_seed.verify(world.reference, world.write_policy(), **how)  # type: ignore[arg-type]
+
+
+def command(*arguments: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "nix_seed", *arguments], capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_answer_is_frozen_and_true_only_when_verified(world: World) -> None:
+    world.publish("alice", "bob")
+    found = answer(world, commit=str(COMMIT))
+    assert found
+    assert found.fate is Fate.VERIFIED
+    assert found.exit_code == 0
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.fate = Fate.FALSE  # type: ignore[misc]
+    (image,) = found.images
+    (quorum,) = image.quorums
+    assert [builder.id for builder in quorum.counted] == ["alice", "bob"]
+    assert [missing.builder.id for missing in quorum.missing] == ["carol"]
+
+
+def test_a_dissent_is_false_and_names_the_store_path(world: World) -> None:
+    world.publish("alice", "bob")
+    world.publish("carol", image=world.other)
+    found = answer(world)
+    assert not found
+    assert found.exit_code == 1
+    (detail,) = found.images[0].dissents
+    assert detail.builder == "carol"
+    assert detail.difference is not None
+    assert [path.path.name for path in detail.difference.paths] == ["gcc-12.2.0"]
+
+
+def test_a_judge_that_breaks_is_no_yes(world: World) -> None:
+    world.publish("alice", "bob", "carol")
+    now = datetime.now(UTC)
+
+    def broken(*_: object) -> LogFindings:
+        raise RuntimeError("a bug")
+
+    policy = load_policy(world.write_policy(), now).policy
+    reference = parse_reference(world.reference)
+    found = verify_image(Stores(), reference, policy, Asked(), Judges(broken), now)
+    assert found.exit_code == 3
+    assert "an unexpected RuntimeError in judging its logs: a bug" in found.words
+
+
+def test_a_store_out_of_reach_is_could_not_check(world: World) -> None:
+    with pytest.raises(CouldNotCheck):
+        nix_seed.verify("localhost:1/nothing/here:tag", world.write_policy())
+
+
+def test_no_policy_is_wrong_input(world: World) -> None:
+    with pytest.raises(InputError, match="there is no policy at"):
+        nix_seed.verify(world.reference, world.root / "absent.toml")
+
+
+def test_time_is_the_callers(world: World) -> None:
+    world.publish("alice", "bob")
+    with pytest.raises(InputError, match="the policy expired on 2126-01-01"):
+        answer(world, now=datetime(2200, 1, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("dissenting", [False, True], ids=["agreement", "dissent"])
+def test_an_export_gives_the_same_answer(world: World, tmp_path: Path, dissenting: bool) -> None:
+    world.publish("alice", "bob")
+    if dissenting:
+        world.publish("carol", image=world.other)
+    done = export(Stores(), parse_reference(world.reference), tmp_path / "export")
+    assert done.digest == world.image.descriptor.digest
+    online, offline = answer(world), answer(world, offline=tmp_path / "export")
+    assert offline.fate is online.fate
+    assert offline.words == online.words
+    paths = [[d.difference and d.difference.paths for d in each.images[0].dissents]
+             for each in (online, offline)]  # fmt: skip
+    assert paths[0] == paths[1]
+
+
+def test_an_export_holds_layers_only_if_asked(world: World, tmp_path: Path) -> None:
+    world.publish("alice", "bob")
+    export(Stores(), parse_reference(world.reference), tmp_path / "shallow")
+    export(Stores(), parse_reference(world.reference), tmp_path / "deep", deep=True)
+    shallow = answer(world, offline=tmp_path / "shallow", deep=True)
+    assert answer(world, offline=tmp_path / "deep", deep=True)
+    assert shallow.exit_code == 3
+    assert "not everything could be checked: reading" in shallow.words
+
+
+def test_evidence_from_another_repository_counts(world: World, tmp_path: Path) -> None:
+    """A builder that cannot write where the image lies publishes beside its own copy."""
+    other = World(tmp_path / "elsewhere")
+    other.keys, other.log = world.keys, world.log
+    world.publish("alice")
+    other.publish("bob")
+    assert not answer(world)
+    assert answer(world, evidence=[other.reference])
+
+
+def test_json_holds_verdict_reason_and_exit_code(world: World) -> None:
+    world.publish("alice")
+    code, out = command("verify", world.reference, "--policy", str(world.write_policy()), "--json")
+    value = json.loads(out)
+    assert code == value["exitCode"] == 1
+    assert value["verdict"] == "checked and false"
+    (image,) = value["images"]
+    assert image["attestations"][0]["standing"] == "agrees"
+    assert {m["builder"] for m in image["quorums"][0]["missing"]} == {"bob", "carol"}
+
+
+def test_diff_names_layer_path_and_file(world: World) -> None:
+    one, two = (f"oci:{world.directory}:{tag}" for tag in ("seed", "tampered"))
+    code, out = command("diff", one, two, "--no-diffoscope")
+    assert code == 1
+    expected: Sequence[str] = (
+        "layer 2 (toolchain) differs",
+        "-gcc-12.2.0",
+        "bin/gcc",
+        "program of 10 bytes",
+    )
+    assert all(text in out for text in expected), out
+    assert command("diff", one, one)[0] == 0
