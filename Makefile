@@ -29,6 +29,7 @@ test: setup
 	@pytest -q -m 'not interop' $(PYTEST)
 
 interop: setup
+	@tools/install-debian interop
 	@pytest -q -m interop $(PYTEST)
 
 lint: .venv/.ready

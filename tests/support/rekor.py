@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+import socket
 import subprocess
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +24,8 @@ from nix_seed.clients.registry.patience import Patience
 from nix_seed.clients.signers.key import KeyKind, KeySigner
 from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.rules.log_verify import TrustedLog
-from support.goprograms import go_log_check, installed
-from support.registries import free_port
+from support.goprograms import MODULES, go_log_check, installed
+from support.registries import free_port, needs
 
 PATIENCE = Patience(attempts=3, base=0.2, connect=5.0, stall=60.0, settle=60.0)
 
@@ -104,3 +107,98 @@ def ask_their_verifier(questions: list[dict[str, Any]]) -> list[str]:
         [go_log_check()], input=lines, capture_output=True, text=True, timeout=120, check=True
     )
     return done.stdout.splitlines()
+
+
+@contextmanager
+def rekor_v1(directory: Path) -> Iterator[tuple[str, NoteKey]]:
+    """Start Rekor v1 on Trillian on MariaDB, all on loopback; give its address and key."""
+    programs = {name: installed(name) for name in ("trillian_log_server", "trillian_log_signer")}
+    server = installed("rekor-server")
+    directory.mkdir(parents=True, exist_ok=True)
+    rpc, signer_rpc, port = free_port(), free_port(), free_port()
+    with _mariadb(directory) as socket_path, _unpublished(2112):
+        trillian, index = (f"root@unix({socket_path})/{name}" for name in ("trillian", "search"))
+        common = ["--mysql_uri", trillian, "--http_endpoint", "", "--alsologtostderr"]
+        tree = [programs["trillian_log_server"], *common, "--rpc_endpoint", f"127.0.0.1:{rpc}"]
+        sequencer = [
+            programs["trillian_log_signer"], *common, "--rpc_endpoint", f"127.0.0.1:{signer_rpc}",
+            "--force_master", "--sequencer_interval", "100ms", "--batch_size", "50",
+            "--num_sequencers", "1", "--quota_system", "noop",
+        ]  # fmt: skip
+        rekor = [
+            server, "serve", "--rekor_server.address", "127.0.0.1", "--port", str(port),
+            "--rekor_server.hostname", "rekor.test", "--trillian_log_server.port", str(rpc),
+            "--search_index.storage_provider", "mysql", "--search_index.mysql.dsn", index,
+            "--log_type", "prod",
+        ]  # fmt: skip
+        url = f"http://127.0.0.1:{port}"
+        with (
+            running([*tree, "--quota_system", "noop"], directory / "tree.log", None),
+            running(sequencer, directory / "sequencer.log", None),
+        ):
+            _await_port(rpc)
+            with running(rekor, directory / "rekor.log", f"{url}/api/v1/log"):
+                with urllib.request.urlopen(f"{url}/api/v1/log/publicKey", timeout=20) as answer:
+                    key = NoteKey.read(answer.read().decode(), "rekor.test")
+                yield url, key
+
+
+@contextmanager
+def _mariadb(directory: Path) -> Iterator[Path]:
+    """Run a database of its own, without a network, with the tables that Trillian wants."""
+    install, server = needs("mariadb-install-db", _DATABASE), needs("mariadbd", _DATABASE)
+    data, socket_path = directory / "db", Path(tempfile.mkdtemp(prefix="db")) / "s"
+    own = ["--no-defaults", f"--datadir={data}", "--user=root"]
+    subprocess.run(
+        [install, *own, "--auth-root-authentication-method=normal", "--skip-test-db"],
+        check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    command = [
+        server, *own, f"--socket={socket_path}", "--skip-networking",
+        f"--pid-file={directory}/db.pid", "--innodb-flush-log-at-trx-commit=0",
+    ]  # fmt: skip
+    client = [needs("mariadb", _DATABASE), "--no-defaults", f"--socket={socket_path}", "-uroot"]
+    with running(command, directory / "db.log", None):
+        end = time.monotonic() + 60
+        while subprocess.run(
+            [*client, "-e", "select 1"], capture_output=True, check=False
+        ).returncode:
+            assert time.monotonic() < end, (directory / "db.log").read_text()[-1500:]
+            time.sleep(0.2)
+        subprocess.run(
+            [*client, "-e", "create database trillian; create database search"], check=True
+        )
+        subprocess.run([*client, "trillian"], input=_schema(), check=True)
+        yield socket_path
+    shutil.rmtree(socket_path.parent)
+
+
+def _schema() -> bytes:
+    """Return Trillian's tables, from the very module that its servers are built of."""
+    module = MODULES["trillian_log_server"]
+    name = f"github.com/google/trillian@{module.rpartition('@')[2]}"
+    done = subprocess.run(
+        ["go", "mod", "download", "-json", name], capture_output=True, check=True, timeout=300
+    )
+    return (Path(json.loads(done.stdout)["Dir"]) / "storage/mysql/schema/storage.sql").read_bytes()
+
+
+@contextmanager
+def _unpublished(port: int) -> Iterator[None]:
+    """Hold *port*, on which Rekor v1 would show its metrics to the whole network."""
+    with socket.socket(socket.AF_INET6) as held:
+        with suppress(OSError):
+            held.bind(("::", port))
+        yield
+
+
+def _await_port(port: int) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"nothing answers on port {port}")
+
+
+_DATABASE = "mariadb-server"
