@@ -13,6 +13,7 @@ from nix_seed.clients.blobs import ImageStore
 from nix_seed.clients.layout import Layout
 from nix_seed.clients.layout_store import LayoutStore
 from nix_seed.clients.logs.embedded import EmbeddedLog
+from nix_seed.clients.registry.client import Repository
 from nix_seed.clients.signers.base import Signed
 from nix_seed.clients.signers.key import KeySigner
 from nix_seed.clients.store_files import StoreFiles
@@ -125,11 +126,12 @@ class World:
 
     BUILDERS = ("alice", "bob", "carol")
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, repository: Repository | None = None) -> None:
+        root.mkdir(parents=True, exist_ok=True)
         self.root = root
         self.directory = root / "images"
-        self.store: ImageStore = LayoutStore(Layout.create(self.directory))
-        self.reference = f"oci:{self.directory}:seed"
+        self.store: ImageStore = repository or LayoutStore(Layout.create(self.directory))
+        self.reference = f"{repository or f'oci:{self.directory}'}:seed"
         self.keys = {name: KeySigner.generate() for name in (*self.BUILDERS, "mallory")}
         self.log = EmbeddedLog.create(root / "log", "log.example")
         self.image = make_image(self.store, root / "good", "seed", TREES)

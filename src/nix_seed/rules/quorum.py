@@ -90,9 +90,10 @@ def evaluate_quorum(
     signers = {builder.signer: builder for builder in policy.builders}
     judged = tuple(judge_claim(claim, policy, signers, asked, now) for claim in claims)
     dissents = tuple(
-        Dissent(each.builder, each.claim, compare_agreements(asked, each.claim.predicate.agreement))
+        Dissent(builder, each.claim, compare_agreements(asked, each.claim.predicate.agreement))
+        for builder in policy.builders
         for each in judged
-        if each.standing is Standing.DISSENTS and each.builder is not None
+        if each.standing is Standing.DISSENTS and each.builder == builder
     )
     against = {dissent.builder.id for dissent in dissents}
     said = {each.builder.id for each in judged if each.standing is Standing.AGREES and each.builder}
