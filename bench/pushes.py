@@ -210,9 +210,10 @@ def _verdicts(ours: Race, pairs: list[tuple[Race, Race]], changed: int) -> Itera
 
 
 def _why(ours: Race, best: Race) -> str:
+    cold, cores = ours.cold.timing, os.cpu_count() or 1
     return (
-        f"ours takes {ours.cold.timing.cpu:.1f} CPU seconds in {ours.cold.timing.seconds:.1f} s, "
-        f"{best.name} {best.cold.timing.cpu:.1f} in {best.cold.timing.seconds:.1f} s, and the "
-        "registry hashes and writes what arrives on the same processors. Of ours, compressing is "
-        "the most: see the split under *Closure to blobs*."
+        f"ours takes {cold.cpu:.1f} CPU seconds, {cold.cpu / cores:.1f} s if {cores} cores did "
+        f"nothing else, and took {cold.seconds:.1f} s with the registry beside it; most of it is "
+        "zstd (see the split under *Closure to blobs*), so that only a lower level, or more cores, "
+        f"would be much faster. {best.name} took {best.cold.timing.cpu:.1f} CPU seconds."
     )

@@ -41,6 +41,7 @@ FIRST = {
     "history": "ours, on the previous image",
     "first-build": "nix-seed hydrate",
     "shaped": "push",
+    "verify": "verify, 3 builders x 4 systems, offline, start-up included",
 }
 
 
