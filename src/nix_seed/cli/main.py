@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pull": ("nix_seed.cli.pull:command", "Copy an image from a registry, verified."),
     "index": ("nix_seed.cli.index:command", "Publish one index over the images of all systems."),
     "roots": ("nix_seed.cli.roots:command", "Show what an image finally rests on."),
+    "licences": ("nix_seed.cli.licences:command", "Show the licence of everything in an image."),
     "inspect": ("nix_seed.cli.inspect:command", "Show what an image is, without its layers."),
     "exists": ("nix_seed.cli.exists:command", "Ask whether a registry has the image already."),
     "lock": ("nix_seed.cli.lock:command", "Pin each system's seed in seed.lock."),

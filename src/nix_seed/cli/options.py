@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nix_seed.flows.plan import Request
 
 __all__ = [
+    "accept_option",
     "cache_directory",
     "flake_and_attr",
     "image_options",
@@ -72,6 +73,14 @@ _IMAGE: list[Callable[[Any], Any]] = [
 ]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+accept_option = click.option(
+    "--accept-licence",
+    multiple=True,
+    envvar="NIX_SEED_ACCEPT_LICENCE",
+    metavar="NAME",
+    help="You accept this licence, or this package's: it comes from its vendor, not in the image.",
+)
 
 
 def cache_directory() -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.options import cache_directory, json_option, open_seed
+from nix_seed.cli.options import accept_option, cache_directory, json_option, open_seed
 from nix_seed.cli.registry_options import registry_options
 
 __all__ = ["command"]
@@ -42,6 +42,7 @@ __all__ = ["command"]
     help="Put results below DIR instead of into the host's store.",
 )
 @click.option("--env", "-e", multiple=True, metavar="NAME[=VALUE]", help="Set a variable inside.")
+@accept_option
 @click.option("--network", is_flag=True, help="Give the command the network.")
 @click.option(
     "--store",
@@ -81,6 +82,7 @@ def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:
             out=options["out"],
             env=_environment(options["env"]),
             network=options["network"],
+            accepted=options["accept_licence"],
             on_event=show,
         )
     (run_json if as_json else print_run)(result)

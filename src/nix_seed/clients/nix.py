@@ -160,6 +160,11 @@ class Nix:
         arguments = ["--realise", str(path), "--add-root", str(link), "--indirect"]
         self._run("nix-store", arguments, f"keeping {path}")
 
+    def export_paths(self, paths: Sequence[StorePath], into: BinaryIO) -> None:
+        """Write *paths*, references first, to an open file as ``nix-store --export`` does."""
+        doing = "exporting store paths"
+        self._run("nix-store", ["--export", *map(str, paths)], doing, stdout=into)
+
     def import_paths(self, export: BinaryIO) -> list[StorePath]:
         """Make the paths of an open ``nix-store --export`` file valid here; return them."""
         text = self._run("nix-store", ["--import"], "importing store paths", stdin=export)
@@ -184,13 +189,14 @@ class Nix:
         *,
         show: bool = False,
         stdin: int | BinaryIO = subprocess.DEVNULL,
+        stdout: int | BinaryIO = subprocess.PIPE,
     ) -> str:
         command = [self._find(program), *self._flags(program), *arguments]
         try:
             done = subprocess.run(
                 command,
                 stdin=stdin,
-                stdout=subprocess.PIPE,
+                stdout=stdout,
                 stderr=None if show else subprocess.PIPE,
                 env=_environment(),
                 check=False,
@@ -200,7 +206,7 @@ class Nix:
         if done.returncode != 0:
             detail = (done.stderr or b"").decode("utf-8", "replace").strip()
             raise NixFailed(f"{doing}: {program} failed", detail=detail or None, hint=_hint(detail))
-        return done.stdout.decode("utf-8", "surrogateescape")
+        return (done.stdout or b"").decode("utf-8", "surrogateescape")
 
     def _find(self, program: str) -> str:
         if self.bin_dir is not None:

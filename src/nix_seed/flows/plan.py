@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nix_seed.clients.image_layout import Image
 from nix_seed.clients.image_spec import read_spec
 from nix_seed.clients.nix import Nix
 from nix_seed.flows.evaluate import Evaluation, Kind, evaluate_flake
 from nix_seed.flows.events import OnEvent, Stage, ignore
+from nix_seed.flows.licences import (
+    Licences,
+    assess_licences,
+    check_contents,
+    closed,
+    leave_out,
+    withheld_entries,
+)
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.ground.errors import InputError, NixFailed
 from nix_seed.rules.compare import PlanDiff, evaluate_plan
@@ -21,7 +29,16 @@ from nix_seed.rules.partition import Group
 from nix_seed.rules.recipe import Recipe, TierRoots, input_key
 from nix_seed.rules.spec import Spec
 
-__all__ = ["Base", "Evaluated", "Plan", "Request", "evaluate_request", "plan_image", "read_base"]
+__all__ = [
+    "Base",
+    "Evaluated",
+    "Plan",
+    "Request",
+    "evaluate_request",
+    "licences_of_flake",
+    "plan_image",
+    "read_base",
+]
 
 
 # Each tier's name and its roots, in order.
@@ -64,6 +81,7 @@ class Plan:
     spec: Spec
     base: Base | None
     diff: PlanDiff | None
+    licences: Licences
 
     @property
     def input_key(self) -> str:
@@ -103,10 +121,45 @@ def plan_image(
     closure = nix.closure(path for _, roots in tiers for path in roots)
     if recipe.outline.kind == "run":
         tiers = _split_run(nix, recipe, tiers, closure)
+    licences = _licences(nix, request, evaluated, closure, on_event)
+    closure, tiers = leave_out(closure, tiers, licences.judgement)
     on_event(Stage("partition", f"laying {len(closure)} store paths into layers"))
-    groups = divide(closure, tiers, request.budget, base.spec.layers if base else None)
+    previous = base.spec.layers if base else None
+    groups = divide(closed(closure), tiers, request.budget, previous)
     spec = _spec(recipe.outline, request.compressor, closure, groups)
-    return Plan(evaluated, spec, base, _compare(spec, base))
+    spec = replace(spec, withheld=withheld_entries(licences.judgement))
+    return Plan(evaluated, spec, base, _compare(spec, base), licences)
+
+
+def licences_of_flake(nix: Nix, request: Request, on_event: OnEvent = ignore) -> Licences:
+    """Build what the image is to hold, and judge the licences of all of it; refuse nothing."""
+    evaluated = evaluate_request(nix, request, on_event)
+    recipe = evaluated.evaluation.recipe
+    on_event(Stage("realise", "building what the image is to hold"))
+    nix.realise(recipe.wanted, _plain_paths(recipe))
+    closure = nix.closure(path for tier in recipe.tiers for path in _output_paths(nix, tier))
+    on_event(Stage("licences", "reading licences"))
+    return assess_licences(nix, evaluated.evaluation, request.attr, closure)
+
+
+def _licences(
+    nix: Nix,
+    request: Request,
+    evaluated: Evaluated,
+    closure: Mapping[StorePath, PathInfo],
+    on_event: OnEvent,
+) -> Licences:
+    """Judge the closure's licences, and say what is withheld or not known."""
+    on_event(Stage("licences", "reading licences"))
+    licences = assess_licences(nix, evaluated.evaluation, request.attr, closure)
+    check_contents(nix, licences)
+    withheld, unknown = licences.judgement.withheld, licences.judgement.unknown
+    if withheld:
+        names = ", ".join(f"{item.path.name} ({item.licence.name})" for item in withheld)
+        on_event(Stage("withheld", f"left out, not to be passed on: {names}"))
+    if unknown:
+        on_event(Stage("unknown", f"{len(unknown)} store paths of unknown licence"))
+    return licences
 
 
 def _check_base(base: Base | None, outline: Outline) -> None:

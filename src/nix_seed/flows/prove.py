@@ -19,6 +19,7 @@ from nix_seed.clients.own_source import OwnSource
 from nix_seed.flows.build import Built, Destination, store_image
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.sandboxed import Inside, Tree, find_tree, inside
+from nix_seed.flows.withheld import spec_of
 from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.reference import LayoutReference
@@ -215,7 +216,10 @@ def _gaps(
     extra = frozenset(map(StorePath.parse, work.read("extra").splitlines()))
     own = extra | (frozenset() if scope is None else scope.derivations)
     plan = parse_plan(work.read("plan"))
-    return find_gaps(outputs, plan, derivations, _own_sources(work, tree), own)
+    spec = spec_of(work.image)
+    withheld = {item.derivation for item in spec.withheld} if spec is not None else set()
+    left_out = [path for path in plan.build if str(path) in withheld]
+    return find_gaps(outputs, plan, derivations, _own_sources(work, tree), own, left_out)
 
 
 def _own_sources(work: Inside, tree: Tree) -> frozenset[StorePath]:

@@ -13,6 +13,8 @@ from nix_seed.clients.nix import Nix
 from nix_seed.flows.bring_out import SCRIPT, Brought, bring_out, offer_host_paths, store_problem
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.sandboxed import Inside, find_tree, inside
+from nix_seed.flows.withheld import TAKE_IN, obtain_withheld, offer_withheld, spec_of
+from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CouldNotCheck
 
@@ -50,13 +52,16 @@ def run(
     out: Path | None = None,
     env: Mapping[str, str] | None = None,
     network: bool = False,
+    accepted: Sequence[str] = (),
     on_event: OnEvent = ignore,
 ) -> RunResult:
     """Run *argv* in *source*, seen as ``/src`` inside *image*, and bring its results out.
 
     New store paths go into the store of *nix*, or below *out*; links such as ``result`` are made in
-    *source*, which is not changed otherwise. A failing command is a result, not an error. Raises
-    ``CouldNotCheck`` where the command was not started, or results have no place to go.
+    *source*, which is not changed otherwise. What the image withholds is got from its vendor first,
+    where its licence is *accepted* (``InputError`` otherwise). A failing command is a result, not
+    an error. Raises ``CouldNotCheck`` where the command was not started, or results have no place
+    to go.
     """
     problem = store_problem(nix) if out is None else None
     if problem is not None:
@@ -65,13 +70,19 @@ def run(
             hint="name a directory for them with --out DIR",
         )
     tree = find_tree(source)
+    spec = spec_of(image)
+    lacking: tuple[StorePath, ...] = ()
+    if spec is not None:
+        lacking = obtain_withheld(nix, spec, accepted, str(source.absolute()), on_event)
     on_event(Stage("unpack", f"making {image.name} ready for {engine.name}"))
     with inside(engine, image, env=env, network=network) as work:
         if out is None:
             offer_host_paths(nix, work)
+        if spec is not None:
+            offer_withheld(nix, spec, lacking, work.exchange)
         on_event(Stage("command", "running the command inside" if network else "going offline"))
         start = time.time()
-        code = work.run(("/bin/sh", "-c", SCRIPT, "nix-seed", *argv), tree)
+        code = work.run(("/bin/sh", "-c", TAKE_IN + SCRIPT, "nix-seed", *argv), tree)
         begin, end = _time(work, "begin", start), _time(work, "end", time.time())
         if work.read("code") not in ("", str(code)):
             raise CouldNotCheck(

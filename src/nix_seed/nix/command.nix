@@ -35,4 +35,8 @@ else if found == [ ] && kind == "run" && !(util.attrPath [ "packages" system ] {
 }
 else if !(util.isAttrs seed && seed ? nixSeed) then { problem = "foreign"; }
 else if seed.nixSeed.kind != kind then { problem = "kind"; kind = seed.nixSeed.kind; }
-else { outline = seed.nixSeed; }
+else {
+  outline = seed.nixSeed;
+  # Not data: for the Nix half alone. A seed made by an older release has none.
+  values = seed.nixSeedValues or { pkgs = { }; roots = [ ]; };
+}

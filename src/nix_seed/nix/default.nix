@@ -8,7 +8,13 @@ rec {
   mkRun = import ./run.nix;
 
   # What the command evaluates: a flake in, an outline (or a named problem) out.
-  outline = import ./command.nix { inherit mkSeed mkRun; };
+  outline = arguments: builtins.removeAttrs (command arguments) [ "values" ];
+  command = import ./command.nix { inherit mkSeed mkRun; };
+
+  # The same arguments, and names to look up -> what `meta` says of the image's derivations.
+  licences = { names, ... }@arguments:
+    let inherit (command (builtins.removeAttrs arguments [ "names" ])) values; in
+    import ./licences.nix { inherit (values) pkgs roots; inherit names; };
 
   # { flake, attr } -> the systems a flake is for.
   systems = import ./systems.nix;

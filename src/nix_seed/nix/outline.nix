@@ -1,6 +1,6 @@
 # An outline is data; this makes it a derivation too, so that `nix flake check` and `nix build`
 # treat a seed like any other package. The command reads the attribute `nixSeed`.
-{ name, system, pkgs, outline }:
+{ name, system, pkgs, outline, values }:
 derivation
   {
     name = "${name}-outline.json";
@@ -12,5 +12,7 @@ derivation
     passAsFile = [ "outline" ];
   } // {
   nixSeed = outline;
+  # Where licences are looked for: derivations, which no outline can hold.
+  nixSeedValues = { inherit pkgs; roots = values; };
   meta.description = "Outline of the ${outline.kind} image; build it with nix-seed build --attr";
 }

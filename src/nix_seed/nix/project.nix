@@ -1,6 +1,9 @@
 # The project's own derivations: what its outputs of four kinds are made by. Nothing of them enters
 # a seed; what they are built from does.
-{ self, system, pkgs, include ? null, exclude ? [ ] }:
+{ self, system, pkgs, include ? null, exclude ? [ ]
+  # The outputs themselves, rather than what is said of them.
+, values ? false
+}:
 let
   util = import ./util.nix;
 
@@ -16,7 +19,7 @@ let
 
   entries = kind: set: toContext:
     util.map
-      (name: {
+      (name: if values then set.${name} else {
         output = "${kind}.${name}";
         context = hinting kind name (toContext set.${name});
         foreign = hinting kind name (isForeign name set.${name});

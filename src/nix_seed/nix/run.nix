@@ -7,6 +7,8 @@
   # The program in the package's bin/ that the container starts.
 , program ? package.meta.mainProgram or package.pname or (builtins.parseDrvName package.name).name
 , contents ? { }
+  # What may be passed on, as for mkSeed.
+, licences ? { }
 , config ? { }
 }:
 let
@@ -16,6 +18,8 @@ let
 in
 import ./outline.nix {
   inherit name system pkgs;
+  values = tools.base ++ [ package ] ++ builtins.attrValues contents
+    ++ builtins.attrValues (import ./project.nix { inherit self system pkgs; values = true; });
   outline = {
     inherit name system;
     kind = "run";
@@ -30,5 +34,5 @@ import ./outline.nix {
     compilers = { };
     config = { entrypoint = [ "${package}/bin/${program}" ]; } // config;
     container = import ./container.nix { inherit pkgs system tools; kind = "run"; };
-  };
+  } // util.optionalAttrs (licences != { }) { inherit licences; };
 }

@@ -15,6 +15,8 @@
   # The Nix to ship, and lines to add to its configuration.
 , nix ? pkgs.nix
 , nixConf ? ""
+  # What may be passed on: { accept = [ "LicenseRef-x" "package" ]; withhold = [ … ]; unknown = "refuse"; }
+, licences ? { }
   # Image configuration: { env, entrypoint, cmd, workingDir, user, labels }.
 , config ? { }
 }:
@@ -33,6 +35,9 @@ then throw "mkSeed: contents names no tier of a seed: ${toString unknown}; tiers
 else
   import ./outline.nix {
     inherit name system pkgs;
+    values = tools.base ++ tools.toolchain ++ tools.compilers ++ [ nix ] ++ extraProject
+      ++ builtins.attrValues contents
+      ++ builtins.attrValues (import ./project.nix { inherit self system pkgs include exclude; values = true; });
     outline = {
       inherit name system config;
       kind = "seed";
@@ -53,5 +58,5 @@ else
       # Baked into `toolchain` rather than a later tier, if the project is built from them.
       compilers = util.contextOf tools.compilers;
       container = import ./container.nix { inherit pkgs system tools nix nixConf; kind = "seed"; };
-    };
+    } // util.optionalAttrs (licences != { }) { inherit licences; };
   }

@@ -120,17 +120,23 @@ def find_gaps(
     derivations: Mapping[StorePath, Derivation],
     own_sources: Collection[StorePath] = (),
     own: Collection[StorePath] = (),
+    withheld: Collection[StorePath] = (),
 ) -> tuple[Gap, ...]:
     """Return what *plan* holds beyond the project's own work, causes only, sorted by name.
 
     *derivations* are the parsed ones of the plan. The project's own are its *outputs*, those known
     otherwise (*own*), and whatever is built, however indirectly, from one of them or from one of
     its sources (*own_sources*). A missing derivation that only other missing ones need is counted
-    in their ``behind``: what one adds to the seed is what the project asks for.
+    in their ``behind``: what one adds to the seed is what the project asks for. Derivations that
+    are *withheld* come from their vendors, with what only they need.
     """
     project = _project({*own, *(each.derivation for each in outputs)}, derivations, own_sources)
     missing = [path for path in plan.build if path not in project]
     needs = {path: set(derivations[path].input_drvs) for path in plan.build if path in derivations}
+    if withheld:
+        others = {path: used for path, used in needs.items() if path not in withheld}
+        asked = set().union(*(_reach(path, others) for path in project))
+        missing = [path for path in missing if path in asked and path not in withheld]
     gaps = []
     for path in missing:
         needed_by = _needed_by(path, outputs, needs, project)

@@ -13,6 +13,7 @@ import msgspec
 
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.ground.errors import InputError
+from nix_seed.rules.licence import LicencePolicy
 
 __all__ = [
     "SPEC_PATH",
@@ -118,6 +119,7 @@ class Outline(_Part, frozen=True):
     compilers: Context
     config: ImageConfig
     container: Container
+    licences: LicencePolicy = LicencePolicy()
 
     @classmethod
     def from_json(cls, value: Any) -> Outline:

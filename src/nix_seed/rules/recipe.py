@@ -17,6 +17,7 @@ from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.ground import canonical_json
 from nix_seed.rules.format import FORMAT
 from nix_seed.rules.frontier import Graph, evaluate_frontier
+from nix_seed.rules.licence import LicencePolicy
 from nix_seed.rules.outline import Context, Outline, ProjectOutput
 
 __all__ = ["Recipe", "TierRoots", "build_recipe", "input_key"]
@@ -115,6 +116,9 @@ def input_key(recipe: Recipe, compressor: Mapping[str, Any], budget: int) -> str
         "container": msgspec.to_builtins(outline.container),
         "tiers": [tier.to_json() for tier in recipe.tiers],
     }
+    # Only where it says anything: the keys of recipes without it must stay what they were.
+    if outline.licences != LicencePolicy():
+        value["licences"] = msgspec.to_builtins(outline.licences)
     return hashlib.sha256(canonical_json.dumps(value)).hexdigest()[:40]
 
 

@@ -33,6 +33,7 @@ class Withheld:
     name: str
     licence: str
     derivation: str
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Spec:
             ),
             compressor=self.compressor.to_json(),
             withheld=tuple(
-                _WithheldEntry(str(item.path), item.name, item.licence, item.derivation)
+                _WithheldEntry(str(item.path), item.name, item.licence, item.derivation, item.url)
                 for item in self.withheld
             ),
         )
@@ -110,6 +111,8 @@ class Spec:
         )
         _check_partition(paths, layers, document.tiers, what)
         withheld = frozenset(StorePath.parse(item.path) for item in document.withheld)
+        if withheld & paths.keys() or len(withheld) != len(document.withheld):
+            raise InputError(f"{what}: what it calls withheld is in it, or is named twice")
         _check_references(paths, withheld, what)
         check_files(document.files)
         return cls(
@@ -124,7 +127,9 @@ class Spec:
             layers=layers,
             compressor=Compressor.from_json(document.compressor, what),
             withheld=tuple(
-                Withheld(StorePath.parse(item.path), item.name, item.licence, item.derivation)
+                Withheld(
+                    StorePath.parse(item.path), item.name, item.licence, item.derivation, item.url
+                )
                 for item in document.withheld
             ),
         )
@@ -185,11 +190,12 @@ class _LayerEntry(_Part, frozen=True):
     paths: tuple[str, ...]
 
 
-class _WithheldEntry(_Part, frozen=True):
+class _WithheldEntry(_Part, frozen=True, omit_defaults=True):
     path: str
     name: str
     licence: str
     derivation: str
+    url: str = ""
 
 
 class _Document(_Part, frozen=True):

@@ -1,0 +1,246 @@
+"""Which paths of an image may be passed on; those that may not are left out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from nix_seed.clients.copies import find_copies
+from nix_seed.clients.licence_text import read_licence_texts
+from nix_seed.clients.nix import Nix
+from nix_seed.clients.registry.transport import is_loopback
+from nix_seed.flows.evaluate import DEFAULT_ATTR, Evaluation
+from nix_seed.flows.nix_half import call_nix_half
+from nix_seed.flows.roots import roots_of_recipe
+from nix_seed.formats.nix.derivation import Derivation
+from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from nix_seed.formats.oci.reference import Reference
+from nix_seed.ground.errors import CheckedFalse, NixFailed
+from nix_seed.rules.licence import Fact, LicencePolicy, read_facts
+from nix_seed.rules.licence_judge import Judged, Judgement, judge
+from nix_seed.rules.roots import Roots
+from nix_seed.rules.spec import Withheld
+
+__all__ = [
+    "Licences",
+    "assess_licences",
+    "check_contents",
+    "check_publishable",
+    "closed",
+    "leave_out",
+    "withheld_entries",
+]
+
+Tiers = Sequence[tuple[str, Sequence[StorePath]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Licences:
+    """What was judged, by which *policy*; *problem* is why ``meta`` could not be read at all."""
+
+    judgement: Judgement
+    policy: LicencePolicy
+    roots: Roots
+    problem: str | None = None
+
+
+def assess_licences(
+    nix: Nix, evaluation: Evaluation, attr: str | None, paths: Iterable[StorePath]
+) -> Licences:
+    """Judge *paths*, the closure of the image that *evaluation* is the recipe of.
+
+    Broken ``meta`` never fails a build: what it says is then unknown.
+    """
+    outline = evaluation.recipe.outline
+    closure = sorted(set(paths))
+    roots = roots_of_recipe(nix, evaluation.recipe)
+    arguments = {
+        "system": outline.system,
+        "kind": outline.kind,
+        "attr": attr or DEFAULT_ATTR[outline.kind],
+        "required": attr is not None,
+    }
+    names = sorted({name for path in closure for name in (path.package, path.name)})
+    facts, problem = _facts(nix, evaluation.flake.url, arguments, names)
+    read: Callable[[StorePath], Derivation] = cache(nix.read_derivation)
+    trees = {}
+    for name, text in outline.inputs.items():
+        tree = StorePath.containing(text)
+        trees[tree] = (name, read_licence_texts(_at(nix, tree)))
+    judgement = judge(closure, roots, read, facts, trees, outline.licences)
+    return Licences(judgement, outline.licences, roots, problem)
+
+
+def _facts(
+    nix: Nix, url: str, arguments: Mapping[str, Any], names: Sequence[str]
+) -> tuple[dict[str, Fact], str | None]:
+    """Ask the Nix half; where some package's own code aborts, ask for less, at last for nothing."""
+    problem = None
+    for wanted in (names, ()):
+        try:
+            given = {**arguments, "names": list(wanted)}
+            answer = call_nix_half(nix, "licences", url, given, "reading licences")
+            return read_facts(answer), problem
+        except NixFailed as error:
+            problem = error.detail or error.message
+    return {}, problem
+
+
+def check_contents(nix: Nix, licences: Licences) -> None:
+    """Raise ``CheckedFalse`` where a path that may be passed on holds what may not.
+
+    By its own word (it is built from a source that another package withholds) or by its bytes (a
+    file of it is a file of a withheld path, which did not take it from there).
+    """
+    judgement = licences.judgement
+    problems = [
+        f"{item.path} may be passed on by its own word, but is built from {item.fetched}, whose"
+        f" licence is {item.licence}" + "".join(f", says {other}" for other in item.others[:1])
+        for item in judgement.conflicts
+    ]
+    withheld = (*judgement.withheld, *judgement.withheld_elsewhere)
+    if withheld:
+        problems += _copies(nix, licences, withheld)
+    if problems:
+        raise CheckedFalse(
+            f"{len(problems)} of the image's paths hold what may not be passed on",
+            detail="\n".join(problems),
+            hint='withhold them too: mkSeed { licences.withhold = [ "name" ]; }, or, if you may'
+            " pass them on, name them in licences.accept",
+        )
+
+
+def _copies(nix: Nix, licences: Licences, withheld: Sequence[Judged]) -> list[str]:
+    made_of: dict[StorePath, set[StorePath]] = {}
+    for item in withheld:
+        if item.derivation is not None:
+            for path in _ancestors(nix, licences.roots, item.derivation):
+                made_of.setdefault(path, set()).add(item.path)
+    among = {
+        item.path: frozenset(made_of.get(item.path, ()))
+        for item in licences.judgement.paths.values()
+        if item.licence.status != "withheld"
+    }
+    here = [item.path for item in withheld if _at(nix, item.path).exists()]
+    return [
+        f"{copy.path}: {copy.file} is {copy.original} of {copy.of}"
+        for copy in find_copies(nix.root, here, among)
+    ]
+
+
+def _ancestors(nix: Nix, roots: Roots, derivation: StorePath) -> set[StorePath]:
+    """Return every path that *derivation* is built from, however far back."""
+    fetched = {end.derivation: end.path for end in roots.ends if end.derivation}
+    makes: dict[StorePath, list[StorePath]] = {}
+    for path, drv in roots.makers.items():
+        makes.setdefault(drv, []).append(path)
+    seen: set[StorePath] = set()
+    found: set[StorePath] = set()
+    stack = [derivation]
+    while stack:
+        drv = stack.pop()
+        if drv not in fetched:
+            read = nix.read_derivation(drv)
+            found.update(read.input_srcs)
+            new = set(read.input_drvs) - seen
+            seen |= new
+            stack += new
+    for drv in seen:
+        found.update([fetched[drv]] if drv in fetched else makes.get(drv, []))
+    return found
+
+
+def leave_out(
+    closure: Mapping[StorePath, PathInfo], tiers: Tiers, judgement: Judgement
+) -> tuple[dict[StorePath, PathInfo], Tiers]:
+    """Return *closure* and *tiers* without what is withheld; references to it stay.
+
+    What a withheld root refers to takes its place: the consumer needs it all the same.
+    """
+    withheld = {item.path for item in judgement.withheld}
+    if not withheld:
+        return dict(closure), tiers
+    kept = {path: info for path, info in closure.items() if path not in withheld}
+    left = [(name, _replaced(roots, closure, withheld)) for name, roots in tiers]
+    # What only a withheld path that is no root refers to belongs where that path was needed.
+    reached = _reach(kept, [root for _, roots in left for root in roots])
+    name, last = left[-1]
+    below = {ref for path in withheld for ref in closure[path].references} - withheld - reached
+    return kept, [*left[:-1], (name, sorted({*last, *below}))]
+
+
+def _replaced(
+    roots: Sequence[StorePath],
+    closure: Mapping[StorePath, PathInfo],
+    withheld: set[StorePath],
+) -> list[StorePath]:
+    found: set[StorePath] = set()
+    seen: set[StorePath] = set()
+    stack = list(roots)
+    while stack:
+        path = stack.pop()
+        if path not in withheld:
+            found.add(path)
+        elif path not in seen:
+            seen.add(path)
+            stack += closure[path].references
+    return sorted(found)
+
+
+def _reach(closure: Mapping[StorePath, PathInfo], roots: Iterable[StorePath]) -> set[StorePath]:
+    seen: set[StorePath] = set()
+    stack = list(roots)
+    while stack:
+        path = stack.pop()
+        if path in closure and path not in seen:
+            seen.add(path)
+            stack += closure[path].references
+    return seen
+
+
+def closed(closure: Mapping[StorePath, PathInfo]) -> dict[StorePath, PathInfo]:
+    """Return *closure* with only the references inside it, as layers are divided by."""
+    return {
+        path: replace(info, references=tuple(r for r in info.references if r in closure))
+        for path, info in closure.items()
+    }
+
+
+def withheld_entries(judgement: Judgement) -> tuple[Withheld, ...]:
+    """Return what the spec lists: each path left out, with name, licence, derivation and URL."""
+    return tuple(
+        Withheld(
+            path=item.path,
+            name=item.path.name,
+            licence=item.licence.name,
+            derivation="" if item.derivation is None else str(item.derivation),
+            url=item.url,
+        )
+        for item in judgement.withheld
+    )
+
+
+def check_publishable(licences: Licences, target: Reference) -> None:
+    """Refuse an image with unknown licences for a registry that is not this machine's own."""
+    unknown = licences.judgement.unknown
+    host = target.registry.rpartition(":")[0] if ":" in target.registry else target.registry
+    if not unknown or licences.policy.unknown == "report" or is_loopback(host.strip("[]")):
+        return
+    why = licences.problem
+    raise CheckedFalse(
+        f"the licences of {len(unknown)} store paths are not known,"
+        f" so they are not sent to {target.registry}",
+        detail="\n".join(
+            f"{item.path.name}: {item.licence.name or 'none stated'}" for item in unknown
+        )
+        + (f"\nlicences could not be read: {why}" if why else ""),
+        hint="give them a meta.license; or accept them by name, mkSeed { licences.accept ="
+        ' [ "name" ]; }; or all of them: licences.unknown = "report"',
+    )
+
+
+def _at(nix: Nix, path: StorePath) -> Path:
+    return nix.root / str(path).lstrip("/")

@@ -1,0 +1,141 @@
+"""What an image had to leave out comes from its vendor, to a user who has accepted its licence.
+
+The user's own evaluation of the flake makes the derivations, and the user's own Nix, still online,
+downloads and builds what they say. A container gets it as an export and registers it, together
+with what refers to it, before its command starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nix_seed.clients.engines import EXCHANGE
+from nix_seed.clients.image_layout import Image
+from nix_seed.clients.image_spec import read_spec
+from nix_seed.clients.nix import Nix
+from nix_seed.flows.evaluate import evaluate_flake
+from nix_seed.flows.events import OnEvent, Stage, ignore
+from nix_seed.formats.nix.registration import format_registration
+from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.ground.errors import CouldNotCheck, InputError
+from nix_seed.rules.spec import Spec, Withheld
+
+__all__ = ["TAKE_IN", "check_accepted", "obtain_withheld", "offer_withheld", "spec_of"]
+
+# Run inside before anything else; exits as an engine does that could not start the command.
+TAKE_IN = rf"""
+if test -e {EXCHANGE}/withheld; then
+  nix-store --import < {EXCHANGE}/withheld > /dev/null &&
+  nix-store --load-db < {EXCHANGE}/withheld-db || exit 125
+fi
+"""
+
+
+def spec_of(image: Image) -> Spec | None:
+    """Return the spec of *image*; None for one that is no seed, which withholds nothing."""
+    try:
+        return read_spec(image)
+    except InputError:
+        return None
+
+
+def check_accepted(spec: Spec, accepted: Sequence[str]) -> None:
+    """Raise ``InputError`` unless every licence of what *spec* withholds is *accepted*.
+
+    By the licence's name, or by the package's.
+    """
+    missing = [
+        item
+        for item in spec.withheld
+        if not {item.licence, item.name, item.path.package} & set(accepted)
+    ]
+    if missing:
+        options = " ".join(
+            f"--accept-licence {_quoted(name)}"
+            for name in sorted({item.licence for item in missing})
+        )
+        raise InputError(
+            f"the image {spec.name} lacks what it must not pass on ({len(missing)} in all);"
+            " that comes from its vendors, once you accept their licences",
+            detail="\n".join(map(_line, missing)),
+            hint=f"read the licences, then: {options}",
+        )
+
+
+def _line(item: Withheld) -> str:
+    source = f", from {item.url}" if item.url else ""
+    return f"{item.name}: licence {item.licence}{source}"
+
+
+def _quoted(name: str) -> str:
+    return name if name.replace("-", "").replace(".", "").isalnum() else f"'{name}'"
+
+
+def obtain_withheld(
+    nix: Nix,
+    spec: Spec,
+    accepted: Sequence[str],
+    flake: str,
+    on_event: OnEvent = ignore,
+) -> tuple[StorePath, ...]:
+    """Have all that *spec* withholds valid in the store of *nix*; return it.
+
+    *flake* is evaluated for the derivations. Raises ``InputError`` where a licence is not
+    *accepted*, ``NixFailed`` with the vendor's or Nix's words, ``CouldNotCheck`` where the flake is
+    not the one that the seed was made for.
+    """
+    check_accepted(spec, accepted)
+    if not spec.withheld:
+        return ()
+    names = ", ".join(item.name for item in spec.withheld)
+    on_event(Stage("withheld", f"getting from their vendors: {names}"))
+    evaluate_flake(nix, flake, kind=spec.kind, system=spec.system)
+    nix.realise(_outputs(nix, spec, flake), ())
+    return tuple(item.path for item in spec.withheld)
+
+
+def _outputs(nix: Nix, spec: Spec, flake: str) -> dict[StorePath, set[str]]:
+    wanted: dict[StorePath, set[str]] = {}
+    for item in spec.withheld:
+        try:
+            derivation = StorePath.parse(item.derivation)
+            outputs = nix.read_derivation(derivation).outputs
+        except (InputError, CouldNotCheck) as error:
+            raise CouldNotCheck(
+                f"{flake} does not say how {item.name} is made, which the seed must not pass on",
+                hint="name the project that the seed was built for, with the same flake.lock",
+            ) from error
+        names = {name for name, output in outputs.items() if output.path == item.path}
+        wanted.setdefault(derivation, set()).update(names)
+    return wanted
+
+
+def offer_withheld(nix: Nix, spec: Spec, paths: Sequence[StorePath], exchange: Path) -> None:
+    """Export *paths*, with what the image lacks of their closure, to *exchange* for ``TAKE_IN``."""
+    if not paths:
+        return
+    closure = nix.closure(paths)
+    lacking = [path for path in closure if path not in spec.paths]
+    ordered = _references_first(lacking, {path: closure[path].references for path in lacking})
+    with (exchange / "withheld").open("wb") as file:
+        nix.export_paths(ordered, file)
+    wanted = set(paths)
+    dependents = [info for info in spec.paths.values() if wanted & set(info.references)]
+    (exchange / "withheld-db").write_text(format_registration(dependents))
+
+
+def _references_first(
+    paths: Sequence[StorePath], references: dict[StorePath, tuple[StorePath, ...]]
+) -> list[StorePath]:
+    """Order *paths* as importing needs them, without recursion."""
+    done: dict[StorePath, None] = {}
+    stack = list(paths)
+    while stack:
+        path = stack[-1]
+        waiting = [r for r in references[path] if r in references and r not in done and r != path]
+        if waiting and path not in done:
+            stack += waiting
+        else:
+            done.setdefault(stack.pop())
+    return list(done)
