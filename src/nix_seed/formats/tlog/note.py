@@ -13,6 +13,7 @@ import re
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal, Self
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -235,6 +236,7 @@ def _splits(character: str) -> bool:
     return character.isspace() or character < " "
 
 
+@lru_cache(256)
 def _load(key: NoteKey) -> ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey:
     if key.kind != "ecdsa":
         return ed25519.Ed25519PublicKey.from_public_bytes(key.public)

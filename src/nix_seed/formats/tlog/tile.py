@@ -144,6 +144,13 @@ def read_from_tiles(
     signed tree head.
     """
     known: dict[Tile, bytes] = {}
+    hashed: dict[Node, bytes] = {}
+
+    def hash_of(node: Node) -> bytes:
+        if node not in hashed:
+            tile = tile_of(node, size)
+            hashed[node] = _hash_in(tile, known[tile], node)
+        return hashed[node]
 
     def read(nodes: Sequence[Node]) -> list[bytes]:
         wanted = {tile_of(node, size) for node in nodes}
@@ -151,7 +158,7 @@ def read_from_tiles(
         for tile, data in zip(missing, read_tiles(missing), strict=True):
             _check_tile(tile, data)
             known[tile] = data
-        return [_hash_in(tile_of(node, size), known[tile_of(node, size)], node) for node in nodes]
+        return [hash_of(node) for node in nodes]
 
     return read
 
