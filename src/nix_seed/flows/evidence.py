@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from nix_seed.clients.blobs import ImageStore
-from nix_seed.clients.image_source import RemoteSeed, read_seed
 from nix_seed.flows.attach import Attestation, Discovered, discover
 from nix_seed.flows.inspect import InspectedImage
 from nix_seed.formats.intoto.predicate import Agreement, Commit, LayerDigests
 from nix_seed.ground.digests import DiffID, Digest, NarHash
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
 from nix_seed.rules.bundle_verify import Fate
-from nix_seed.rules.difference import compare_specs
 from nix_seed.rules.quorum import Dissent, QuorumResult
 from nix_seed.rules.verification import DissentDetail, Trouble
+
+if TYPE_CHECKING:
+    from nix_seed.rules.spec import Spec
 
 __all__ = ["agreement_of", "detail_dissents", "gather", "of_store", "troubles_of"]
 
@@ -86,34 +88,34 @@ def detail_dissents(
     }
     if not dissents:
         return ()
-    ours = _seed(stores, image.digest)
+    ours = _spec(stores, image.digest)
     return tuple(_detail(stores, ours, each) for each in dissents.values())
 
 
-def _detail(
-    stores: Sequence[ImageStore], ours: RemoteSeed | str, dissent: Dissent
-) -> DissentDetail:
+def _detail(stores: Sequence[ImageStore], ours: Spec | str, dissent: Dissent) -> DissentDetail:
+    from nix_seed.rules.difference import compare_specs  # noqa: PLC0415
+
     said = dissent.claim.predicate
-    theirs = _seed(stores, said.image_digest)
-    for seed in (ours, theirs):
-        if isinstance(seed, str):
-            return DissentDetail(dissent.builder.id, said.image_digest, None, seed)
-    assert isinstance(ours, RemoteSeed)
-    assert isinstance(theirs, RemoteSeed)
-    if theirs.spec.nar_hash != said.nar_hash:
-        words = f"its image has narHash {theirs.spec.nar_hash}, and it said {said.nar_hash}"
+    theirs = _spec(stores, said.image_digest)
+    if isinstance(ours, str) or isinstance(theirs, str):
+        words = ours if isinstance(ours, str) else str(theirs)
         return DissentDetail(dissent.builder.id, said.image_digest, None, words)
-    difference = compare_specs(ours.spec, theirs.spec)
-    return DissentDetail(dissent.builder.id, said.image_digest, difference)
+    if theirs.nar_hash != said.nar_hash:
+        words = f"its image has narHash {theirs.nar_hash}, and it said {said.nar_hash}"
+        return DissentDetail(dissent.builder.id, said.image_digest, None, words)
+    return DissentDetail(dissent.builder.id, said.image_digest, compare_specs(ours, theirs))
 
 
-def _seed(stores: Sequence[ImageStore], digest: Digest) -> RemoteSeed | str:
-    """Return the seed *digest*, or why it cannot be compared."""
+def _spec(stores: Sequence[ImageStore], digest: Digest) -> Spec | str:
+    """Return the spec of the image *digest*, or why there is none to compare."""
+    # Only here: agreement, the usual answer, needs no layer and none of what reads them.
+    from nix_seed.clients.image_source import read_seed  # noqa: PLC0415
+
     for store in stores:
         try:
             fetched = store.get_manifest(digest)
             if fetched is not None:
-                return read_seed(str(digest), fetched, store)
+                return read_seed(str(digest), fetched, store).spec
         except NixSeedError as error:
             return error.message
     return f"the image {digest} is not at hand, so its store paths cannot be compared"

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nix_seed.clients.blobs import Fetched, ImageStore
 from nix_seed.clients.layout import Layout
 from nix_seed.clients.layout_store import LayoutStore
-from nix_seed.clients.registry.client import Registry
 from nix_seed.clients.registry.credentials import Keyring
 from nix_seed.clients.registry.patience import Patience
 from nix_seed.formats.oci.descriptor import Descriptor
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import InputError
+
+if TYPE_CHECKING:
+    from nix_seed.clients.registry.client import Registry
 
 __all__ = ["AnyReference", "Stores", "fetch", "find", "name_in"]
 
@@ -45,6 +48,9 @@ class Stores:
 
     def registry(self, host: str) -> Registry:
         """Return the registry at *host*, the same one each time."""
+        # Only here: layouts on disk need no HTTP, whose library takes a while to import.
+        from nix_seed.clients.registry.client import Registry  # noqa: PLC0415
+
         if host not in self._registries:
             self._registries[host] = Registry(
                 host,

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nix_seed.clients.blobs import ImageStore
-from nix_seed.clients.deep_check import deep_check
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.evidence import (
     agreement_of,
@@ -181,6 +180,9 @@ def _commits(
 
 def _depth(store: ImageStore, image: InspectedImage, on_event: OnEvent) -> Depth | Trouble:
     """Read every layer; what cannot be read leaves the image unchecked, not disproved."""
+    # Only here, for what unpacks layers takes a while to import.
+    from nix_seed.clients.deep_check import deep_check  # noqa: PLC0415
+
     on_event(Stage("deep", f"reading every layer of {image.reference}", len(image.layers)))
     try:
         fetched = store.get_manifest(image.digest)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
 from nix_seed.formats.intoto.predicate import Agreement, LayerDigests
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.ground.digests import NarHash
 from nix_seed.rules.image import CONTAINER_TIER
-from nix_seed.rules.spec import Spec
+
+if TYPE_CHECKING:
+    from nix_seed.rules.spec import Spec
 
 __all__ = [
     "Difference",

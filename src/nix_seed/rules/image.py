@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor, Manifest, Platform
@@ -12,7 +12,9 @@ from nix_seed.ground import canonical_json
 from nix_seed.ground.digests import DiffID, Digest
 from nix_seed.ground.errors import InputError
 from nix_seed.rules.format import FORMAT
-from nix_seed.rules.spec import Spec
+
+if TYPE_CHECKING:
+    from nix_seed.rules.spec import Spec
 
 __all__ = [
     "ANNOTATION_FORMAT",
