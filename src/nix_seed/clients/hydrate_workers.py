@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
@@ -38,13 +39,10 @@ def cores() -> int:
 
 @dataclass(slots=True)
 class _Worker:
-    open_source: Callable[[], BlobReader]
+    source: BlobReader
     target: Target
-    source: BlobReader | None = None
 
     def layer(self, task: LayerTask) -> Spent:
-        if self.source is None:
-            self.source = self.open_source()
         return hydrate_layer(task, self.source, self.target)
 
     def intact(self, infos: Sequence[PathInfo]) -> list[StorePath]:
@@ -59,6 +57,7 @@ def _begin(worker: _Worker, parent: tuple[int, int]) -> None:
     global _worker  # noqa: PLW0603 - a worker process has one job, which fork hands it unpickled
     _worker = worker
     os.umask(0)
+    gc.disable()  # entries make no cycles, and the process is as short-lived as its layers
     _keep_memory()
     reads, writes = parent
     os.close(writes)
@@ -123,12 +122,12 @@ class Workers:
 
 
 @contextlib.contextmanager
-def workers(open_source: Callable[[], BlobReader], target: Target, count: int) -> Iterator[Workers]:
-    """Yield *count* workers, each with a source of its own; all have ended on leaving.
+def workers(source: BlobReader, target: Target, count: int) -> Iterator[Workers]:
+    """Yield *count* workers; all have ended on leaving. *source* must be of use after a fork.
 
     An error on the way kills those still at work: what they were writing is the caller's to remove.
     """
-    worker = _Worker(open_source, target)
+    worker = _Worker(source, target)
     # Only a single-threaded process may fork safely; any other does it layer by layer.
     if threading.active_count() > 1:
         before = os.umask(0)

@@ -19,7 +19,7 @@ from nix_seed.formats.nix.database import SCHEMA_VERSION, build_database
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.ground.errors import CouldNotCheck
 
-__all__ = ["locked_store", "register_paths", "valid_paths"]
+__all__ = ["locked_store", "register_paths", "uncollected", "valid_paths"]
 
 _STATE = "nix/var/nix"
 
@@ -37,6 +37,21 @@ def locked_store(root: Path) -> Iterator[None]:
         with (root / _STATE / "nix-seed.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+@contextlib.contextmanager
+def uncollected(root: Path) -> Iterator[None]:
+    """Keep Nix's garbage collector out of the store below *root*; one at work is waited for.
+
+    It would remove paths that are in place and not registered yet, and valid ones that these refer
+    to. Nix's collector takes this lock alone, and all else shares it, as is done here. Nothing may
+    run meanwhile that could start a collection of its own and wait for it (``min-free``): no
+    evaluation and no build. A collection that starts afterwards finds valid paths without roots.
+    """
+    with explained(f"writing to {root / _STATE}"), (root / _STATE / "gc.lock").open("a") as lock:
+        os.chmod(lock.fileno(), 0o600)  # as Nix makes it
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
 
 
 def valid_paths(root: Path) -> frozenset[StorePath]:

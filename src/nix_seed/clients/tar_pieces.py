@@ -1,5 +1,6 @@
-"""A layer on its way: fetched by one thread, its frames decoded by others, in bounded memory.
+"""A layer on its way: fetched by one thread, its frames decoded by others or by who reads them.
 
+Memory is bounded.
 ``TarPieces`` is the stream that ``read_entries`` reads. Whole layers are hashed as they arrive;
 their digest is proved when the stream ends, and not before.
 """
@@ -10,9 +11,10 @@ import queue
 import threading
 import time
 import zlib
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import IO, Self, cast
 
@@ -30,6 +32,8 @@ _WINDOW = 1 << 27
 _of_thread = threading.local()
 _AHEAD = 4  # frames, beyond those being decoded
 
+_Piece = Callable[[], bytes]
+
 
 @dataclass(slots=True)
 class Spent:
@@ -44,8 +48,10 @@ class Spent:
 class TarPieces:
     """A context manager and binary stream; leaving it early stops its threads.
 
-    *chunks* is the compressed blob, or any of its frames; *limit* bounds the tar in bytes. Errors
-    of either thread are raised where the stream is read.
+    *chunks* is the compressed blob, or any of its frames; *limit* bounds the tar in bytes. With no
+    *threads* frames are decoded when they are read: best where other work keeps every core busy,
+    since handing pieces between threads has its price. Errors of any thread are raised where the
+    stream is read.
     """
 
     def __init__(
@@ -56,9 +62,9 @@ class TarPieces:
         self._media_type = media_type
         self._limit = limit
         self._what = what
-        self._waiting: queue.Queue[Future[bytes] | None] = queue.Queue(threads + _AHEAD)
+        self._waiting: queue.Queue[_Piece | None] = queue.Queue(threads + _AHEAD)
         self._stopped = threading.Event()
-        self._pool = ThreadPoolExecutor(threads, "decode")
+        self._pool = ThreadPoolExecutor(threads, "decode") if threads else None
         self._fetcher = threading.Thread(target=self._fetch, name="fetch", daemon=True)
         self._piece = b""
         self._at = self._before = 0
@@ -82,7 +88,8 @@ class TarPieces:
                 self._waiting.get(timeout=0.05)
             except queue.Empty:
                 continue
-        self._pool.shutdown(cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
 
     def tell(self) -> int:
         """The position in the tar."""
@@ -119,12 +126,12 @@ class TarPieces:
             self._before += len(self._piece)
             self._piece, self._at = b"", 0
             start = time.perf_counter()
-            future = self._waiting.get()
-            if future is None:
+            piece = self._waiting.get()
+            if piece is None:
                 self._ended = True
                 self.spent.unpack = time.perf_counter() - self._begun - self._waited
                 return False
-            self._piece = future.result()
+            self._piece = piece()
             self._waited += time.perf_counter() - start
             if self._before + len(self._piece) > self._limit:
                 raise CheckedFalse(
@@ -137,23 +144,20 @@ class TarPieces:
         return False
 
     def _fetch(self) -> None:
-        last: Future[bytes] | None = None
         try:
-            for future in self._decoding(self._timed()):
-                self._put(future)
+            for piece in self._decoding(self._timed()):
+                self._put(piece)
                 if self._stopped.is_set():
                     return
         except BaseException as error:
-            last = Future()
-            last.set_exception(error)
-            self._put(last)
+            self._put(partial(_raise, error))
         finally:
             self._put(None)
 
-    def _put(self, future: Future[bytes] | None) -> None:
+    def _put(self, piece: _Piece | None) -> None:
         while not self._stopped.is_set():
             try:
-                return self._waiting.put(future, timeout=0.2)
+                return self._waiting.put(piece, timeout=0.2)
             except queue.Full:
                 continue
         return None
@@ -166,7 +170,7 @@ class TarPieces:
             yield chunk
             start = time.perf_counter()
 
-    def _decoding(self, chunks: Iterator[bytes]) -> Iterator[Future[bytes]]:
+    def _decoding(self, chunks: Iterator[bytes]) -> Iterator[_Piece]:
         if self._media_type == media_types.LAYER_ZSTD:
             yield from self._frames(chunks)
             return
@@ -181,7 +185,7 @@ class TarPieces:
             )
         yield from self._ready(pieces)
 
-    def _frames(self, chunks: Iterator[bytes]) -> Iterator[Future[bytes]]:
+    def _frames(self, chunks: Iterator[bytes]) -> Iterator[_Piece]:
         """Cut independent frames and have them decoded; decode others' endless ones as they come.
 
         The first bytes of a frame say how large it is; where they do not, it is no frame of ours.
@@ -197,17 +201,16 @@ class TarPieces:
             return
         for chunk in _after(head, chunks):
             for frame in cutter.feed(chunk):
-                yield self._pool.submit(self._decode, frame)
+                decode = partial(self._decode, frame)
+                yield decode if self._pool is None else self._pool.submit(decode).result
         cutter.finish()
 
-    def _ready(self, pieces: Iterator[bytes]) -> Iterator[Future[bytes]]:
+    def _ready(self, pieces: Iterator[bytes]) -> Iterator[_Piece]:
         start, blocked = time.perf_counter(), self.spent.fetch
         for piece in pieces:
             fetched = self.spent.fetch
             self.spent.decode += time.perf_counter() - start - (fetched - blocked)
-            future: Future[bytes] = Future()
-            future.set_result(piece)
-            yield future
+            yield partial(bytes, piece)
             start, blocked = time.perf_counter(), fetched
 
     def _decode(self, frame: bytes) -> bytes:
@@ -220,6 +223,10 @@ class TarPieces:
             raise CheckedFalse(f"{self._what} is not intact zstd: {error}") from error
         self.spent.decode += time.perf_counter() - start
         return data
+
+
+def _raise(error: BaseException) -> bytes:
+    raise error
 
 
 def _decompressor() -> zstandard.ZstdDecompressor:

@@ -8,6 +8,7 @@ one buffer.
 from __future__ import annotations
 
 import enum
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -17,6 +18,7 @@ from nix_seed.ground.errors import CheckedFalse
 __all__ = ["Entry", "Kind", "read_entries"]
 
 _BLOCK = 512
+_END = bytes(_BLOCK)
 _LONGEST_HEADER = 1 << 20
 _LONGEST_PATH = 4096
 _LONGEST_NAME = 255
@@ -76,7 +78,7 @@ class _Reader:
         pax: dict[bytes, bytes] = {}
         while True:
             header = self._exactly(_BLOCK)
-            if header == bytes(_BLOCK):
+            if header == _END:
                 self._check_ended(pax)
                 return None
             self._check_sum(header)
@@ -106,7 +108,7 @@ class _Reader:
 
     def _entry(self, header: bytes, typeflag: bytes, size: int, pax: dict[bytes, bytes]) -> Entry:
         name = self._normal(pax.get(b"path") or _ustar_name(header))
-        if any(key.startswith(b"GNU.sparse") for key in pax) or typeflag == b"S":
+        if typeflag == b"S" or (pax and any(key.startswith(b"GNU.sparse") for key in pax)):
             raise self._refuse(f"{_show(name)} is a sparse file, which layers do not have")
         if typeflag in _REFUSED:
             raise self._refuse(f"{_show(name)} is {_REFUSED[typeflag]}")
@@ -132,10 +134,12 @@ class _Reader:
     def _normal(self, name: bytes) -> bytes:
         if name.startswith(b"/"):
             raise self._refuse(f"{_show(name)} is an absolute name")
-        parts = [part for part in name.split(b"/") if part not in (b"", b".")]
+        parts = name.split(b"/")
+        if b"" in parts or b"." in parts:
+            parts = [part for part in parts if part not in (b"", b".")]
         if b".." in parts:
             raise self._refuse(f"{_show(name)} climbs out with ..")
-        if len(name) > _LONGEST_PATH or any(len(part) > _LONGEST_NAME for part in parts):
+        if len(name) > _LONGEST_PATH or max(map(len, parts), default=0) > _LONGEST_NAME:
             raise self._refuse(f"{_show(name[:60])}… is longer than a file name can be")
         if b"\0" in name:
             raise self._refuse(f"{_show(name)} has a NUL in its name")
@@ -160,7 +164,7 @@ class _Reader:
 
     def _check_sum(self, header: bytes) -> None:
         wanted = _number(header[148:156])
-        if wanted != sum(header) - sum(header[148:156]) + 8 * 0x20:
+        if wanted != _sum(header[:148]) + 8 * 0x20 + _sum(header[156:388]) + _sum(header[388:]):
             raise self._refuse(f"has a header with a wrong checksum at byte {self._offset - 512}")
 
     def _decimal(self, text: bytes) -> int:
@@ -182,6 +186,11 @@ def _ustar_name(header: bytes) -> bytes:
         return name
     prefix = header[345:500].split(b"\0", 1)[0]
     return prefix + b"/" + name if prefix else name
+
+
+def _sum(data: bytes) -> int:
+    """Add up at most 256 bytes: that is Adler-32's lower half less 1, which cannot wrap there."""
+    return (zlib.adler32(data) & 0xFFFF) - 1
 
 
 def _number(field: bytes) -> int:

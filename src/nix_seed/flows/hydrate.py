@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -21,28 +21,27 @@ from nix_seed.clients.hydrate_layer import LayerTask, Target
 from nix_seed.clients.hydrate_workers import Workers, cores, workers
 from nix_seed.clients.image_source import RemoteSeed, read_seed
 from nix_seed.clients.nix import Nix
-from nix_seed.clients.own_source import OwnSource
 from nix_seed.clients.safe_root import open_directory, remove
-from nix_seed.clients.store_database import locked_store, register_paths, valid_paths
+from nix_seed.clients.store_database import (
+    locked_store,
+    register_paths,
+    uncollected,
+    valid_paths,
+)
 from nix_seed.clients.store_path_writer import PARTIAL
-from nix_seed.flows.evaluate import current_system, evaluate_flake
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.pull import choose_system
 from nix_seed.flows.stores import AnyReference, Stores, fetch
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse
-from nix_seed.rules.subset import (
-    FIRST_TIERS,
-    Selection,
-    closure_in,
-    needed_outputs,
-    paths_of_tiers,
-)
+from nix_seed.rules.subset import FIRST_TIERS, closure_in, paths_of_tiers
 
 __all__ = ["Hydrated", "LayerHydrated", "Seconds", "hydrate"]
 
 _LEAST_WORKERS = 2  # streams at once, however few the cores; more contend for the disk
+# With more cores than this, those idle while the largest layer ends are worth threads' price.
+_FEW_CORES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +105,10 @@ def hydrate(
     """
     start = time.perf_counter()
     source = stores.open(reference)
-    chosen = choose_system(source, fetch(source, reference), system or current_system())
+    chosen = choose_system(source, fetch(source, reference), system or _own_system())
     on_event(Stage("spec", f"reading what {reference} holds"))
     seed = read_seed(str(reference), chosen, source)
-    run = _Run(stores, reference, seed, root, nix or _nix_for(root), jobs, case_hack, on_event)
+    run = _Run(source, seed, root, nix or _nix_for(root), jobs, case_hack, on_event)
     with locked_store(root), explained(f"writing to {root / 'nix/store'}"):
         if outputs:
             run.add(paths_of_tiers(seed.spec, FIRST_TIERS))
@@ -134,8 +133,19 @@ def _nix_for(root: Path) -> Nix:
     return Nix() if root == Path("/") else Nix(store=root.absolute())
 
 
+def _own_system() -> str:
+    from nix_seed.flows.evaluate import current_system  # noqa: PLC0415
+
+    return current_system()
+
+
 def _needed(seed: RemoteSeed, nix: Nix, outputs: Sequence[str]) -> frozenset[StorePath]:
     """Return what of the seed the *outputs*, as ``FLAKE#OUTPUT``, are built from."""
+    # Only here: a whole seed needs no evaluation, and should not wait for its imports.
+    from nix_seed.clients.own_source import OwnSource  # noqa: PLC0415
+    from nix_seed.flows.evaluate import evaluate_flake  # noqa: PLC0415
+    from nix_seed.rules.subset import Selection, needed_outputs  # noqa: PLC0415
+
     spec = seed.spec
     roots: set[StorePath] = set()
     flakes: dict[str, list[Selection]] = {}
@@ -167,8 +177,7 @@ class _Run:
 
     def __init__(
         self,
-        stores: Stores,
-        reference: AnyReference,
+        source: ImageStore,
         seed: RemoteSeed,
         root: Path,
         nix: Nix,
@@ -176,7 +185,7 @@ class _Run:
         case_hack: bool | None,
         on_event: OnEvent,
     ) -> None:
-        self._open = _opener(stores, reference)
+        self._source = source
         self._seed = seed
         self._root = root
         self._nix = nix
@@ -191,20 +200,22 @@ class _Run:
     def add(self, paths: Collection[StorePath]) -> None:
         """Have *paths*, of the spec and closed, valid in the store."""
         wanted = closure_in(self._seed.spec.paths, paths)
-        valid = valid_paths(self._root)
-        self.skipped |= (wanted & valid) - self.added
-        missing = wanted - valid
-        if missing:
-            self._unpack(missing)
-            self._register(missing)
+        # From knowing what is valid until all is registered, nothing may be collected.
+        with uncollected(self._root):
+            valid = valid_paths(self._root)
+            self.skipped |= (wanted & valid) - self.added
+            missing = wanted - valid
+            if missing:
+                self._unpack(missing)
+                self._register(missing)
         self.added |= missing
 
     def _unpack(self, missing: frozenset[StorePath]) -> None:
         infos = self._seed.spec.paths
         with _store(self._root) as (store, left):
             hack = _case_hack(store) if self._case_hack is None else self._case_hack
-            target = Target(store, hack, threads=min(4, cores()))
-            with workers(self._open, target, self._jobs) as pool:
+            target = Target(store, hack, threads=_decoders(self._jobs))
+            with workers(self._source, target, self._jobs) as pool:
                 there = [infos[path] for path in sorted(missing) if path.base_name in left]
                 intact = pool.intact(there) if there else frozenset()
                 self.reused += len(intact)
@@ -252,9 +263,9 @@ class _Run:
         return None
 
 
-def _opener(stores: Stores, reference: AnyReference) -> Callable[[], ImageStore]:
-    """Return what opens the image's store anew: connections are not shared between processes."""
-    return lambda: replace(stores, _registries={}).open(reference)
+def _decoders(jobs: int) -> int:
+    """Return threads a worker decodes with: none where the workers already take every core."""
+    return 0 if jobs >= cores() and cores() <= _FEW_CORES else min(4, cores())
 
 
 @contextmanager

@@ -6,6 +6,7 @@ streamed body as well.
 
 from __future__ import annotations
 
+import os
 import ssl
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -87,8 +88,8 @@ class Answer:
 class Transport:
     """Sends requests over HTTPS; over plain HTTP only to loopback and to *plain* (``host:port``).
 
-    Thread-safe. *environ* gives the proxy variables and the CA file (``SSL_CERT_FILE``,
-    ``NIX_SSL_CERT_FILE``).
+    Thread-safe, and goes on working in a fork, which gets connections of its own. *environ* gives
+    the proxy variables and the CA file (``SSL_CERT_FILE``, ``NIX_SSL_CERT_FILE``).
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Transport:
         self._proxies = _proxies(environ)
         self._context = _tls(ca_file or environ.get("SSL_CERT_FILE"), environ)
         self._lock = threading.Lock()
-        self._pools: dict[str | None, urllib3.PoolManager] = {}
+        self._pools: dict[tuple[int, str | None], urllib3.PoolManager] = {}
 
     def send(
         self,
@@ -153,9 +154,10 @@ class Transport:
     def _pool(self, parts: SplitResult) -> urllib3.PoolManager:
         proxy = self._proxy(parts)
         with self._lock:
-            if proxy not in self._pools:
-                self._pools[proxy] = self._open_pool(proxy)
-            return self._pools[proxy]
+            key = os.getpid(), proxy
+            if key not in self._pools:
+                self._pools[key] = self._open_pool(proxy)
+            return self._pools[key]
 
     def _open_pool(self, proxy: str | None) -> urllib3.PoolManager:
         if proxy is None:
