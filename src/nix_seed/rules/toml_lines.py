@@ -29,7 +29,7 @@ def find_lines(text: str) -> dict[Place, int]:
     counts: dict[Place, int] = {}
     table: Place = ()
     for number, line in _statements(text):
-        if header := _HEADER.match(line):
+        if (header := _HEADER.match(line)) and _parts(header[2]):
             table = _enter(_parts(header[2]), header[1] == "[[", counts)
             found.setdefault(table, number)
         elif key := _KEY.match(line):

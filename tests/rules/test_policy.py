@@ -1,0 +1,249 @@
+"""trust.toml: lines in errors, the template, independent builders, and changes that are signed."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nix_seed.cli.policy_template import render_policy
+from nix_seed.clients.signers.key import KeySigner
+from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
+from nix_seed.ground.errors import InputError
+from nix_seed.rules.certificate import CertificateIdentity
+from nix_seed.rules.distinct import independent_builders
+from nix_seed.rules.policy import Attribute, Builder, Policy
+from nix_seed.rules.policy_change import build_change_statement, evaluate_change
+from nix_seed.rules.policy_checks import policy_warnings
+from nix_seed.rules.policy_file import parse_policy
+from nix_seed.rules.toml_lines import find_lines
+from support.trust import World
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+def parse(text: str) -> Policy:
+    return parse_policy(text.encode(), "trust.toml", NOW)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_lines_of_tables_and_keys() -> None:
+    text = '''# a comment [not.a.table]
+version = 1
+list = ["a",   # with = in a comment
+  "b = c"]
+text = """
+inside = 1
+[[inside]]
+"""
+[a.b]
+c.d = 1
+[[e]]
+f = '"""'
+[[e]]
+f = { g = 1 }
+[e.h]
+i = 1
+'''
+    assert find_lines(text) == {
+        (): 1,
+        ("version",): 2,
+        ("list",): 3,
+        ("text",): 5,
+        ("a", "b"): 9,
+        ("a", "b", "c"): 10,
+        ("a", "b", "c", "d"): 10,
+        ("e", 0): 11,
+        ("e", 0, "f"): 12,
+        ("e", 1): 13,
+        ("e", 1, "f"): 14,
+        ("e", 1, "h"): 15,
+        ("e", 1, "h", "i"): 16,
+    }
+
+
+@given(st.text(alphabet="a=[]{}\"'#\n\\ .", max_size=60))
+def test_finding_lines_ends_on_any_text(text: str) -> None:
+    assert find_lines(text)[()] == 1
+
+
+def test_an_error_names_the_line_of_the_very_key(world: World) -> None:
+    text = world.policy().replace('operator = "bob ltd"', 'operator = "bob ltd"\nsistems = []')
+    line = text[: text.index("sistems")].count("\n") + 1
+    with pytest.raises(InputError) as raised:
+        parse(text)
+    assert raised.value.message == f"trust.toml, line {line}: [[builders]] has no key 'sistems'"
+    assert raised.value.hint == "did you mean systems?"
+
+
+def test_every_line_of_the_policy_matters(world: World) -> None:
+    """Without any one line it is another policy or none; comments aside there are no idle ones."""
+    whole = world.policy()
+    policy = parse(whole)
+    for number, line in enumerate(whole.splitlines()):
+        if not line.strip():
+            continue
+        rest = whole.splitlines()
+        del rest[number]
+        try:
+            other = parse("\n".join(rest))
+        except InputError:
+            continue
+        changed = [
+            name for name in ("source", "quorum", "builders", "logs") if getattr(other, name)
+            != getattr(policy, name)
+        ]  # fmt: skip
+        assert changed, line
+
+
+def test_the_template_is_a_policy() -> None:
+    key = KeySigner.generate().public_key.pem.decode()
+    text = render_policy(
+        repository="owner/repo",
+        source="https://github.com/owner/repo",
+        systems=("x86_64-linux", "aarch64-linux"),
+        keys=[("alice", key)],
+        expires=NOW + timedelta(days=365),
+    )
+    policy = parse(text)
+    assert [builder.id for builder in policy.builders] == ["github", "gitlab", "alice"]
+    assert policy.quorum.threshold == 2
+    assert policy.builders[0].signer == CertificateIdentity(
+        "https://token.actions.githubusercontent.com",
+        "https://github.com/owner/repo/.github/workflows/seed.yml@refs/heads/main",
+    )
+    assert policy.trusted_root == "trusted_root.json"
+
+
+def test_warnings_say_what_is_allowed_and_unwise(world: World) -> None:
+    world.quorum = {"threshold": "1", "distinct": "[]"}
+    world.head["expires"] = "2026-06-11T00:00:00Z"
+    assert policy_warnings(parse(world.policy()), NOW) == (
+        "one builder alone decides: threshold is 1",
+        "no log is demanded: what a builder said need not be public",
+        "distinct is empty: one operator may run every builder",
+        "the policy expires in 10 days",
+    )
+    world.quorum["threshold"] = "3"
+    world.builders["bob"]["revokedAt"] = "2026-01-01T00:00:00Z"
+    assert policy_warnings(parse(world.policy()), NOW)[0] == (
+        "x86_64-linux: only 2 builders are not revoked by now; what is built from now on cannot "
+        "reach 3"
+    )
+
+
+NAMES = st.sampled_from("abc")
+PEOPLE = st.lists(st.tuples(NAMES, NAMES), max_size=7)
+
+
+def people(values: list[tuple[str, str]]) -> list[Builder]:
+    return [
+        Builder(
+            str(number),
+            CertificateIdentity("i", str(number)),
+            frozenset(),
+            operator,
+            provider,
+            None,
+            None,
+            None,
+        )
+        for number, (operator, provider) in enumerate(values)
+    ]
+
+
+def apart(builders: tuple[Builder, ...], distinct: tuple[Attribute, ...]) -> bool:
+    return all(
+        len({builder.attribute(name) for builder in builders}) == len(builders) for name in distinct
+    )
+
+
+@given(PEOPLE)
+def test_independent_builders_are_as_many_as_can_be(values: list[tuple[str, str]]) -> None:
+    distinct: tuple[Attribute, ...] = ("operator", "provider")
+    everyone = people(values)
+    found = independent_builders(everyone, distinct)
+    assert apart(found, distinct)
+    most = max(
+        size
+        for size in range(len(everyone) + 1)
+        for group in itertools.combinations(everyone, size)
+        if apart(group, distinct)
+    )
+    assert len(found) == most
+
+
+@given(PEOPLE, st.tuples(NAMES, NAMES))
+def test_one_voice_more_never_counts_for_less(
+    values: list[tuple[str, str]], more: tuple[str, str]
+) -> None:
+    distinct: tuple[Attribute, ...] = ("operator", "provider")
+    before = independent_builders(people(values), distinct)
+    assert len(independent_builders(people([*values, more]), distinct)) >= len(before)
+
+
+def changed(world: World) -> tuple[Policy, Policy]:
+    old = parse(world.policy())
+    world.head["epoch"] = "2"
+    world.builders.pop("carol")
+    return old, parse(world.policy())
+
+
+def signatures(world: World, old: Policy, new: Policy, *names: str) -> list[bytes]:
+    text = build_change_statement(old, new).dump()
+    return [world.keys[name].sign(PAYLOAD_TYPE, text).bundle.dump() for name in names]
+
+
+def test_a_change_is_valid_if_the_old_threshold_signs(world: World) -> None:
+    old, new = changed(world)
+    found = evaluate_change(old, new, signatures(world, old, new, "alice", "carol"))
+    assert found.valid
+    assert found.changes == ("epoch: 1 → 2", "builders: carol is gone")
+    assert found.signed_by == ("alice", "carol"), "carol still had a say in it"
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        ((), "0 of the 2 independent builders of the old policy that must sign did"),
+        (("alice",), "1 of the 2 independent builders of the old policy that must sign did"),
+        (
+            ("alice", "alice"),
+            "1 of the 2 independent builders of the old policy that must sign did",
+        ),
+        (("alice", "mallory"), "1 of the 2 independent builders of the old policy that must sign"),
+    ],
+)
+def test_too_few_signatures(world: World, names: tuple[str, ...], problem: str) -> None:
+    old, new = changed(world)
+    found = evaluate_change(old, new, signatures(world, old, new, *names))
+    assert not found.valid
+    assert found.problems[0].startswith(problem)
+
+
+def test_a_signature_is_on_one_step_only(world: World) -> None:
+    """Neither for another new policy, nor from another old one."""
+    old, new = changed(world)
+    signed = signatures(world, old, new, "alice", "bob")
+    world.quorum["threshold"] = "1"
+    weaker = parse(world.policy())
+    assert not evaluate_change(old, weaker, signed).valid
+    world.head["epoch"] = "3"
+    later = parse(world.policy())
+    onward = signatures(world, new, later, "alice", "bob")
+    assert evaluate_change(new, later, onward).valid
+    assert not evaluate_change(old, later, onward).valid
+
+
+def test_the_epoch_must_rise(world: World) -> None:
+    old, new = changed(world)
+    back = evaluate_change(new, old, signatures(world, new, old, "alice", "bob"))
+    assert back.problems == ("the epoch does not rise: 2 before, 1 now",)
