@@ -240,7 +240,7 @@ class _Run:
     def _register(self, missing: Collection[StorePath]) -> None:
         self._on_event(Stage("register", f"registering {len(missing)} store paths"))
         start = time.perf_counter()
-        infos = [self._seed.spec.paths[path] for path in sorted(missing)]
+        infos = [self._seed.spec.registrable(path) for path in sorted(missing)]
         register_paths(self._root, infos, self.nix_at_hand)
         spent = time.perf_counter() - start
         self.seconds = replace(self.seconds, register=self.seconds.register + spent)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import replace
 
 from nix_seed.formats.nix.database import SCHEMA_VERSION, build_database
 from nix_seed.formats.oci import tar
@@ -44,12 +43,7 @@ def _entry(file: File) -> tar.Entry:
 
 def _database(spec: Spec) -> Iterator[tar.Entry]:
     """Yield Nix's state: a valid store from the first moment, with nothing to import."""
-    # Nix's database knows no reference to what is not there; whoever adds what was withheld
-    # registers what refers to it again (flows/withheld.py).
-    database = build_database(
-        replace(info, references=tuple(r for r in info.references if r in spec.paths))
-        for _, info in sorted(spec.paths.items())
-    )
+    database = build_database(spec.registrable(path) for path in sorted(spec.paths))
     yield tar.Entry(b"nix/var/nix/db/db.sqlite", tar.FILE, 0o644, database)
     yield tar.Entry(b"nix/var/nix/db/schema", tar.FILE, 0o644, SCHEMA_VERSION)
     for name in _STATE:

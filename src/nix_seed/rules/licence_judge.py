@@ -4,6 +4,8 @@ In this order, the first that knows:
 
 1. The recipe's policy, by licence or by name.
 2. ``meta.license`` of the derivation that makes the path.
+   Failing that, what all other derivations of the same name and version state: the stages of a
+   bootstrap differ in what they are built with, not in what they are.
 3. A fetched file: what those derivations state that are built from it; all of them apply.
 4. A derivation that states nothing and fetches nothing (a wrapper, a hook, a tree of links): the
    licences of its inputs, but for its builder and its stdenv, which run and are not copied.
@@ -103,10 +105,12 @@ class _Judging:
     ends: dict[StorePath, End] = field(init=False)
     users: dict[StorePath, list[StorePath]] = field(init=False)
     known: dict[StorePath, Licence] = field(default_factory=dict)
+    by_name: dict[str, Licence] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.ends = {end.path: end for end in self.roots.ends}
         self.fetchers = {end.derivation: end.path for end in self.roots.ends if end.derivation}
+        self.by_name = _by_name(self.facts)
         self.users = {}
         for drv in self.roots.via:
             if drv not in self.fetchers:
@@ -132,8 +136,10 @@ class _Judging:
 
     def _stated(self, drv: StorePath) -> Licence:
         fact = self.facts.get(str(drv))
-        licence = UNSTATED if fact is None else fact.licence
         name = StorePath(drv.base_name.removesuffix(".drv"))
+        licence = UNSTATED if fact is None else fact.licence
+        if not licence.name:
+            licence = self.by_name.get(name.name, UNSTATED)
         return self.policy.apply(licence, name.name, name.package)
 
     def _fetched(self, end: End) -> Licence:
@@ -201,3 +207,13 @@ class _Judging:
                 if end is not None and licence.status == "withheld":
                     others = [drv for drv in self.users[used] if drv != item.derivation]
                     yield Conflict(path, end.path, licence.name, tuple(sorted(others)))
+
+
+def _by_name(facts: Mapping[str, Fact]) -> dict[str, Licence]:
+    """Return by name the licence that every derivation of that name states, if it has a version."""
+    found: dict[str, set[Licence]] = {}
+    for drv, fact in facts.items():
+        name = drv.rpartition("/")[2][33:].removesuffix(".drv")
+        if fact.licence.name and any(map(str.isdigit, name)):
+            found.setdefault(name, set()).add(fact.licence)
+    return {name: next(iter(each)) for name, each in found.items() if len(each) == 1}

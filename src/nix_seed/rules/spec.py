@@ -7,7 +7,7 @@ anyone can recompute from an image, where it lies at ``/etc/nix-seed/seed.json``
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 import msgspec
@@ -79,6 +79,16 @@ class Spec:
             ),
         )
         return canonical_json.dumps(msgspec.to_builtins(document))
+
+    def registrable(self, path: StorePath) -> PathInfo:
+        """Return what a store can be told of *path* while it lacks what was withheld.
+
+        Nix's database knows no reference to what is not there. Whoever adds what was withheld
+        registers what refers to it again (``flows/withheld.py``).
+        """
+        info = self.paths[path]
+        inside = tuple(reference for reference in info.references if reference in self.paths)
+        return info if inside == info.references else replace(info, references=inside)
 
     @property
     def nar_hash(self) -> NarHash:

@@ -110,12 +110,12 @@ def paths_of_tiers(spec: Spec, tiers: Collection[str]) -> frozenset[StorePath]:
 def closure_in(
     paths: Mapping[StorePath, PathInfo], roots: Iterable[StorePath]
 ) -> frozenset[StorePath]:
-    """Return *roots* and all they refer to; all of it must be among *paths*."""
+    """Return *roots*, of *paths*, and all they refer to there: what a spec lacks is withheld."""
     seen: set[StorePath] = set()
     stack = list(roots)
     while stack:
         path = stack.pop()
         if path not in seen:
             seen.add(path)
-            stack.extend(paths[path].references)
+            stack.extend(reference for reference in paths[path].references if reference in paths)
     return frozenset(seen)
