@@ -14,6 +14,7 @@ import importlib
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -105,6 +106,9 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=[*PARTS], metavar="NAME")
     parser.add_argument("--output", type=Path, help=f"[{_RESULTS.name}, or nowhere if quick]")
     arguments = parser.parse_args()
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(1)
+    )  # servers are stopped, directories removed
     done, report = ({} if arguments.quick or not arguments.only else _load()), ""
     with working(_say, quick=arguments.quick) as context:
         for name in arguments.only or PARTS:
