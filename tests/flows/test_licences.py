@@ -200,6 +200,13 @@ def test_unknown_licences_are_refused_elsewhere(project: Path, cache: Path) -> N
     assert 'licences.accept = [ "name" ]' in ran.err
 
 
+def test_unknown_licences_are_refused_from_disk_too(layout: Path, cache: Path) -> None:
+    ran = nix_seed("push", f"oci:{layout}:seed", "registry.example/demo/seed:dev", cache=cache)
+    assert ran.code == 1, ran.err
+    assert "so they are not sent to registry.example" in ran.err
+    assert "mystery-2.0: Homegrown" in ran.err
+
+
 def run(project: Path, layout: Path, cache: Path, *arguments: str | Path) -> Ran:
     return nix_seed(
         *("run", "--engine", "bwrap", "--image", f"oci:{layout}:seed", "--src", project),

@@ -30,6 +30,7 @@ ODD = {"fullName": "Homegrown"}
         ([FREE, {"spdxId": "ISC OR MIT"}], "MIT AND (ISC OR MIT)", "redistributable"),
         ([{"text": "Apache-2.0"}], "Apache-2.0", "redistributable"),
         ([{"text": "proprietary"}], "proprietary", "withheld"),
+        ([{"text": "\x1b[31mMIT\nand more"}], "\ufffd[31mMIT and more", "unknown"),
         ([{"malformed": "int"}], "malformed (int)", "unknown"),
         ([{}], "malformed (a set without a name)", "unknown"),
         ([7], "malformed (?)", "unknown"),

@@ -11,7 +11,6 @@ from typing import Any
 from nix_seed.clients.copies import find_copies
 from nix_seed.clients.licence_text import read_licence_texts
 from nix_seed.clients.nix import Nix
-from nix_seed.clients.registry.transport import is_loopback
 from nix_seed.flows.evaluate import DEFAULT_ATTR, Evaluation
 from nix_seed.flows.nix_half import call_nix_half
 from nix_seed.flows.roots import roots_of_recipe
@@ -31,6 +30,7 @@ __all__ = [
     "check_publishable",
     "closed",
     "leave_out",
+    "unknown_licences",
     "withheld_entries",
 ]
 
@@ -223,22 +223,34 @@ def withheld_entries(judgement: Judgement) -> tuple[Withheld, ...]:
     )
 
 
-def check_publishable(licences: Licences, target: Reference) -> None:
-    """Refuse an image with unknown licences for a registry that is not this machine's own."""
+def unknown_licences(licences: Licences) -> tuple[str, ...]:
+    """Return a line for each path of unknown licence; none where the policy lets them pass."""
+    if licences.policy.unknown == "report":
+        return ()
     unknown = licences.judgement.unknown
+    return tuple(f"{item.path.name}: {item.licence.name or 'none stated'}" for item in unknown)
+
+
+def check_publishable(
+    unknown: Sequence[str], target: Reference, problem: str | None = None
+) -> None:
+    """Refuse an image with *unknown* licences for a registry that is not this machine's own.
+
+    *problem* is why licences could not be read, where that is so.
+    """
+    # Only here: whatever needs no registry should not wait for the HTTP library.
+    from nix_seed.clients.registry.transport import is_loopback  # noqa: PLC0415
+
     host = target.registry.rpartition(":")[0] if ":" in target.registry else target.registry
-    if not unknown or licences.policy.unknown == "report" or is_loopback(host.strip("[]")):
+    if not unknown or is_loopback(host):
         return
-    why = licences.problem
+    lines = [*unknown, *([f"licences could not be read: {problem}"] if problem else [])]
     raise CheckedFalse(
         f"the licences of {len(unknown)} store paths are not known,"
         f" so they are not sent to {target.registry}",
-        detail="\n".join(
-            f"{item.path.name}: {item.licence.name or 'none stated'}" for item in unknown
-        )
-        + (f"\nlicences could not be read: {why}" if why else ""),
+        detail="\n".join(lines),
         hint="give them a meta.license; or accept them by name, mkSeed { licences.accept ="
-        ' [ "name" ]; }; or all of them: licences.unknown = "report"',
+        ' [ "name" ]; }; or all of them: licences.unknown = "report"; then build again',
     )
 
 

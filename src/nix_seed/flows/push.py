@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nix_seed.flows.events import OnEvent, Stage, ignore
+from nix_seed.flows.licences import check_publishable
 from nix_seed.flows.stores import AnyReference, Stores, fetch
 from nix_seed.flows.transfer import JOBS, Transferred, transfer
 from nix_seed.formats.oci.reference import Reference, check_tag
 from nix_seed.ground.errors import InputError
+from nix_seed.rules.image import ANNOTATION_UNKNOWN_LICENCES
 
 __all__ = ["push"]
 
@@ -26,7 +28,8 @@ def push(
     """Make *target* name what *source* does; *tags* are further tags, moved after its own.
 
     Blobs the registry has in repositories *mount_from* are linked rather than sent, and so are
-    those of a *source* in the same registry. A digest in *target* must be the image's.
+    those of a *source* in the same registry. A digest in *target* must be the image's. Raises
+    ``CheckedFalse`` for an image of unknown licences, if the registry is not on this machine.
     """
     for tag in tags:
         check_tag(tag, str(target))
@@ -34,6 +37,8 @@ def push(
     root = fetch(origin, source)
     if target.digest not in (None, root.descriptor.digest):
         raise InputError(f"{source} is {root.descriptor.digest}, not the {target.digest} to push")
+    noted = root.descriptor.annotations.get(ANNOTATION_UNKNOWN_LICENCES, "")
+    check_publishable(noted.splitlines(), target)
     if isinstance(source, Reference) and source.registry == target.registry:
         mount_from = (source.repository, *mount_from)
     wanted = ([] if target.tag is None else [target.tag]) + list(tags)

@@ -108,8 +108,10 @@ def _by_word(text: str) -> Status:
 
 
 def _text(entry: dict[str, Any], name: str) -> str:
+    """Return one line that cannot steer a terminal: a flake's own words go far from here."""
     value = entry.get(name)
-    return value.strip() if isinstance(value, str) else ""
+    line = " ".join(value.split()) if isinstance(value, str) else ""
+    return "".join(char if char.isprintable() else "\ufffd" for char in line)
 
 
 def _malformed(what: str) -> Licence:
