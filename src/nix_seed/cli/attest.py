@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.options import json_option
+from nix_seed.cli.options import cache_directory, json_option
 from nix_seed.cli.registry_options import registry_options, stores_of
 
 if TYPE_CHECKING:
@@ -67,12 +67,13 @@ __all__ = ["command"]
 def command(as_json: bool, **options: Any) -> None:
     """State that IMAGE is what this machine built from the commit checked out in DIR.
 
-    The facts come from the image, the Nix store and Git; the flake is evaluated at its commit and
-    must ask for just what the image holds. The statement is signed, logged to every log of the
-    policy, and attached to the image.
+    The facts come from the image, the Nix store and Git. The flake, evaluated at its commit, must
+    ask for just what the image holds, and the store must yield it bit for bit. The statement is
+    signed, logged to every log of the policy, and attached to the image.
     """
     from nix_seed.cli.progress import progress
     from nix_seed.cli.signer_options import builder_id, loggers, signer_of
+    from nix_seed.clients.layer_cache import LayerCache
     from nix_seed.clients.nix import Nix
     from nix_seed.flows.attest import SourceTree, attest
     from nix_seed.formats.oci.reference import parse_reference
@@ -86,6 +87,7 @@ def command(as_json: bool, **options: Any) -> None:
             stores_of(options),
             reference,
             Nix(store=store.absolute() if store else None),
+            LayerCache(cache_directory()),
             tree,
             builder_id(options["builder"], options["policy_file"], signer),
             signer,

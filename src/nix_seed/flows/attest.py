@@ -1,28 +1,30 @@
 """image + store + Git -> a signed statement: this builder got this image from this commit.
 
-What is stated is looked up, never taken from the command line: the image says what it is made of,
-the store must hold the same, and the flake, evaluated at the commit, must ask for it.
+What is stated is looked up, never taken from the command line: the flake, evaluated at the commit,
+must ask for just what the image holds, and this store must yield the image, bit for bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from nix_seed.clients.blobs import Fetched, ImageStore
 from nix_seed.clients.git import Checkout, read_checkout
 from nix_seed.clients.image_source import read_seed
+from nix_seed.clients.layer_cache import LayerCache
 from nix_seed.clients.logs.base import Log
 from nix_seed.clients.nix import Nix
 from nix_seed.clients.signers.base import Signed, Signer
 from nix_seed.clients.store_origins import count_origins, nix_facts
 from nix_seed.flows.attach import attach_bundle, list_bundle
+from nix_seed.flows.build import assemble_image
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.evidence import agreement_of
 from nix_seed.flows.inspect import InspectedImage, inspect
-from nix_seed.flows.plan import Request, plan_image
+from nix_seed.flows.plan import Plan, Request, plan_image
 from nix_seed.flows.stores import AnyReference, Stores, fetch
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
@@ -76,6 +78,7 @@ def attest(
     stores: Stores,
     reference: AnyReference,
     nix: Nix,
+    cache: LayerCache,
     tree: SourceTree,
     builder: str,
     signer: Signer,
@@ -99,8 +102,9 @@ def attest(
         )
     spec = _spec(store, root, reference)
     on_event(Stage("compare", "comparing the image with the commit and the store"))
-    _check_flake(nix, spec, tree, checkout)
+    plan = _check_flake(nix, spec, tree, checkout)
     _check_store(nix, spec)
+    _check_bytes(nix, replace(plan, spec=spec), cache, image.digest, on_event)
     predicate = _predicate(nix, image, spec, _source(checkout, tree), builder, started)
     on_event(Stage("sign", f"signing as {signer.identity}"))
     statement = build_statement(predicate, str(reference).partition("@")[0])
@@ -157,13 +161,14 @@ def _source(checkout: Checkout, tree: SourceTree) -> Source:
     return Source(uri, checkout.commit, checkout.lock_hash, checkout.dirty)
 
 
-def _check_flake(nix: Nix, spec: Spec, tree: SourceTree, checkout: Checkout) -> None:
-    """See that the flake, at its commit, asks for just what the image holds."""
+def _check_flake(nix: Nix, spec: Spec, tree: SourceTree, checkout: Checkout) -> Plan:
+    """See that the flake, at its commit, asks for just what the image holds; return its plan."""
     directory = tree.directory.absolute()
     flake = str(directory) if checkout.dirty else f"git+file://{directory}?rev={checkout.commit}"
     budget = max(DEFAULT_BUDGET, len(spec.layers))
     request = Request(flake, spec.kind, spec.compressor, budget, tree.attr, spec.system)
-    found = compare_specs(plan_image(nix, request).spec, spec)
+    plan = plan_image(nix, request)
+    found = compare_specs(plan.spec, spec)
     # How paths are divided into layers is the builder's choice (its base, its budget).
     members = sorted(set(found.members) - {"layers", "compressor", "withheld"})
     if found.paths:
@@ -177,6 +182,22 @@ def _check_flake(nix: Nix, spec: Spec, tree: SourceTree, checkout: Checkout) -> 
         raise CheckedFalse(
             f"the image is not what {checkout.commit} asks for: its {', '.join(members)} differ",
             hint="build the image of this commit first: nix-seed build",
+        )
+    return plan
+
+
+def _check_bytes(nix: Nix, plan: Plan, cache: LayerCache, image: Digest, on_event: OnEvent) -> None:
+    """Make every layer from this store (or take those made of it before), and compare the digest.
+
+    A registry's image may have the right spec over other bytes: nobody attests what he has not
+    made himself.
+    """
+    made = assemble_image(nix, plan, cache, on_event=on_event).digest
+    if made != image:
+        raise CheckedFalse(
+            f"this store makes {made} of the image's own spec, and the image is {image}",
+            hint="the image holds other bytes than its spec says: `nix-seed verify --deep` shows "
+            "where; do not attest it",
         )
 
 

@@ -1,0 +1,166 @@
+"""attest states what is: the image, the store and Git decide, and disagree at one's peril."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nix_seed.clients.git import read_checkout
+from nix_seed.clients.layout import Layout
+from nix_seed.clients.layout_store import LayoutStore
+from nix_seed.clients.signers.key import KeySigner, write_key_pair
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.descriptor import Manifest
+from nix_seed.ground import canonical_json
+from nix_seed.ground.errors import InputError
+from support.attestations import put
+from support.distribution import make_project
+from support.seed_images import layer
+from support.seeds import Ran, build, edit, nix_seed
+
+SOURCE = "https://forge.example/owner/project"
+
+
+def git(directory: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(directory), "-c", "user.name=a", "-c", "user.email=a@b"]
+    done = subprocess.run([*command, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("url", "plain"),
+    [
+        ("https://github.com/owner/repo", "https://github.com/owner/repo"),
+        ("https://github.com/owner/repo.git", "https://github.com/owner/repo"),
+        ("https://user:token@github.com/owner/repo.git", "https://github.com/owner/repo"),
+        ("git@github.com:owner/repo.git", "https://github.com/owner/repo"),
+        ("ssh://git@forge.example:2222/owner/repo.git", "https://forge.example/owner/repo"),
+        ("https://forge.example:8443/owner/repo/", "https://forge.example:8443/owner/repo"),
+    ],
+)
+def test_one_source_has_one_name_and_no_credentials(tmp_path: Path, url: str, plain: str) -> None:
+    git(tmp_path, "init", "-q")
+    (tmp_path / "file").write_text("")
+    git(tmp_path, "add", "file")
+    git(tmp_path, "commit", "-qm", "Start")
+    git(tmp_path, "remote", "add", "origin", url)
+    assert read_checkout(tmp_path).origin == plain
+
+
+def test_a_checkout_without_a_commit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no Git checkout with a commit"):
+        read_checkout(tmp_path)
+
+
+class Bench:
+    """A project, its image in a layout, and a key."""
+
+    def __init__(self, root: Path, distribution: Path) -> None:
+        self.root = root
+        self.project = make_project("two-packages", root / "project", distribution)
+        self.image = f"oci:{root / 'image'}:seed"
+        build(self.project, "-o", root / "image", "--tag", "seed", cache=root / "cache")
+        write_key_pair(KeySigner.generate(), root / "me.key")
+
+    def attest(self, *arguments: str | Path, source: bool = True, image: str | None = None) -> Ran:
+        where = ("--source", SOURCE) if source else ()
+        return nix_seed(
+            *("attest", image or self.image, "--flake", self.project, "--builder", "me"),
+            *("--key", self.root / "me.key", "--json", *where, *arguments),
+            cache=self.root / "cache",
+            cwd=self.root,
+        )
+
+
+@pytest.fixture(scope="module")
+def bench(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("attest"), distribution)
+
+
+def test_what_is_stated_is_what_is(bench: Bench) -> None:
+    ran = bench.attest()
+    assert ran.code == 0, ran.err
+    value = json.loads(ran.out)
+    said = value["predicate"]
+    assert said["source"]["commit"] == {"sha1": git(bench.project, "rev-parse", "HEAD")}
+    assert said["source"] | {"commit": None} == {
+        "uri": SOURCE,
+        "commit": None,
+        "lockHash": "sha256:" + _sha256(bench.project / "flake.lock"),
+        "dirty": False,
+    }
+    assert said["imageDigest"] == value["image"]
+    assert said["paths"]["built"] > 50
+    assert said["paths"]["substituted"] == 0
+    assert said["nix"]["substituters"] == []
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_source_nobody_named_is_refused(bench: Bench) -> None:
+    ran = bench.attest(source=False)
+    assert ran.code == 2
+    assert "has no remote called origin that says where it is published" in ran.err
+
+
+def test_a_dirty_tree_is_refused_or_said_to_be(bench: Bench) -> None:
+    path = bench.project / "greet" / "main.c"
+    before = path.read_text()
+    path.write_text(before + "\n")
+    try:
+        ran = bench.attest()
+        assert ran.code == 2
+        assert "has changes that no commit holds" in ran.err
+        allowed = bench.attest("--allow-dirty")
+        assert json.loads(allowed.out)["predicate"]["source"]["dirty"] is True
+    finally:
+        path.write_text(before)
+
+
+def test_an_image_of_another_commit_is_refused(bench: Bench) -> None:
+    """A commit that asks for one dependency more is not what this image was built from."""
+    edit(bench.project, "nix/greet.nix", "[ libgreet ]", "[ libgreet pkgs.openssl ]")
+    try:
+        ran = bench.attest()
+        assert ran.code == 1
+        commit = git(bench.project, "rev-parse", "HEAD")
+        assert f"the image is not what {commit} asks for" in ran.err
+        assert "store paths differ, first /nix/store/" in ran.err
+    finally:
+        git(bench.project, "revert", "--no-edit", "HEAD")
+
+
+def test_other_bytes_under_the_right_spec_are_refused(bench: Bench) -> None:
+    """A layer exchanged for one of a backdoor, and every document made to fit."""
+    store = LayoutStore(Layout.open(bench.root / "image"))
+    found = store.get_manifest("seed")
+    assert found is not None
+    manifest = Manifest.parse(found.body, "x")
+    config = json.loads(b"".join(store.open_blob(manifest.config)))
+    backdoor, diff_id = layer("nix/store/backdoor")
+    blob = put(store, backdoor, media_types.LAYER_ZSTD)
+    config["rootfs"]["diff_ids"][0] = diff_id
+    first = replace(manifest.layers[0], digest=blob.digest, size=blob.size)
+    forged = replace(
+        manifest,
+        config=put(store, canonical_json.dumps(config), media_types.CONFIG),
+        layers=(first, *manifest.layers[1:]),
+    )
+    done = store.put_manifest(forged.dump(), media_types.MANIFEST, "forged")
+    ran = bench.attest(image=f"oci:{bench.root / 'image'}:forged")
+    assert ran.code == 1
+    assert f"of the image's own spec, and the image is {done.digest}" in ran.err
+
+
+def test_attesting_again_adds_beside_what_is_there(bench: Bench) -> None:
+    first, second = json.loads(bench.attest().out), json.loads(bench.attest().out)
+    assert first["image"] == second["image"]
+    shown = nix_seed("inspect", bench.image, "--json", cache=bench.root / "cache")
+    assert json.loads(shown.out)["digest"] == first["image"], "the image itself is as it was"
