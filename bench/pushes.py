@@ -54,7 +54,7 @@ def push_ours(plan: Plan, reference: str, work: Path) -> dict[str, Any]:
     """Push *plan* in a process of its own; return what it says: sent, read, layers, peak."""
     pickled = dump_plan(plan, work / "plan")
     command = [sys.executable, "-m", "bench.worker", "push", str(pickled), reference]
-    paths = os.pathsep.join([str(_ROOT), str(_ROOT / "tests")])
+    paths = os.pathsep.join([str(_ROOT), str(_ROOT / "src"), str(_ROOT / "tests")])
     done = subprocess.run(
         [*command, str(work / "cache")],
         env=os.environ | {"PYTHONPATH": paths},
