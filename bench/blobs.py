@@ -1,8 +1,8 @@
 """Closure to finished blobs with digests, against what one would type, and against other tools.
 
 Every contender reads the same store paths, all in the page cache. Ours and the pipeline with zstd
-take turns: the ratio is the median of those within each round, the seconds are the fastest. Ours checks every NAR hash besides, and makes 64 layers; the
-pipelines make one blob and check nothing.
+take turns: the ratio is the median of those within each round, the seconds are the fastest. Ours
+checks every NAR hash besides, and makes 64 layers; the pipelines make one blob and check nothing.
 """
 
 from __future__ import annotations
@@ -154,8 +154,8 @@ def _verdicts(subject: Subject, own: _Raced, against: Timing, peak: float) -> li
             f"{own.ratio:.2f} × its time, {own.cpu_ratio:.2f} × its CPU",
             "1.0 ×",
             own.ratio <= 1.0,
-            f"ours takes {own.best.cpu:.2f} CPU seconds, the pipeline {against.cpu:.2f}; see the split "
-            "under *Closure to blobs*.",
+            f"ours takes {own.best.cpu:.2f} CPU seconds, the pipeline {against.cpu:.2f}; see the "
+            "split under *Closure to blobs*.",
         ),
         Verdict(
             f"its memory, {subject.nar_size / 1e6:,.0f} MB",
