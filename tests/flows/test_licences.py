@@ -8,6 +8,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,9 @@ from typing import Any
 import pytest
 import zstandard
 
+from support.distribution import nix_env
 from support.registries import PASSWORD, USER, docker_registry
-from support.seeds import Ran, build, edit, names, nix_seed, write_project
+from support.seeds import Ran, build, edit, names, nix_seed, remove_tree, write_project
 
 # New bytes each time: Nix has to get them from the vendor.
 VENDOR = os.urandom(5000)
@@ -251,6 +253,32 @@ def test_what_is_withheld_is_no_gap(project: Path, layout: Path, cache: Path) ->
     image = f"oci:{layout}:seed"
     ran = nix_seed("prove", "--engine", "bwrap", "--image", image, "--src", project, cache=cache)
     assert ran.code == 0, ran.err
+
+
+def test_hydrating_takes_the_same_acceptance(
+    project: Path, layout: Path, cache: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    arguments = ("hydrate", f"oci:{layout}:seed", "--root", root, "--src", project)
+    refused = nix_seed(*arguments, cache=cache)
+    assert refused.code == 2
+    assert "--accept-licence vendor-eula" in refused.err
+    assert not list(root.glob("nix/store/*"))
+    ran = nix_seed(*arguments, "--accept-licence", "vendor-tool", cache=cache)
+    assert ran.code == 0, ran.err
+    [wrapper] = root.glob("nix/store/*-vendor-wrapper-1.0")
+    query = ["nix-store", "--store", str(root), "--query", "--references"]
+    done = subprocess.run(
+        [*query, f"/nix/store/{wrapper.name}"],
+        env=nix_env(),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip().endswith("-vendor-tool-1.0")
+    [blob] = root.glob("nix/store/*-vendor-tool-1.0/share/blob")
+    assert blob.read_bytes() == VENDOR
+    remove_tree(root)
 
 
 LIAR = """more = [

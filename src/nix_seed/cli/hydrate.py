@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.options import json_option
+from nix_seed.cli.options import accept_option, json_option
 from nix_seed.cli.registry_options import registry_options, stores_of
 
 __all__ = ["command"]
@@ -36,6 +36,14 @@ __all__ = ["command"]
 @click.option(
     "--jobs", type=click.IntRange(1, 64), metavar="N", help="Layers worked on at once [by cores]."
 )
+@accept_option
+@click.option(
+    "--src",
+    default=".",
+    show_default=True,
+    metavar="FLAKE",
+    help="The project, which says how to get what the seed must not pass on.",
+)
 @registry_options
 @json_option
 def command(as_json: bool, **options: Any) -> None:
@@ -61,6 +69,8 @@ def command(as_json: bool, **options: Any) -> None:
         outputs=options["outputs"],
         system=options["system"],
         jobs=options["jobs"],
+        accepted=options["accept_licence"],
+        project=options["src"],
         on_event=hydrate_progress(quiet=as_json),
     )
     click.echo(json.dumps(hydrated_json(done)) if as_json else hydrated_text(done))

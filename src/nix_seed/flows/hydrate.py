@@ -35,6 +35,7 @@ from nix_seed.flows.stores import AnyReference, Stores, fetch
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse
+from nix_seed.rules.accept import check_accepted
 from nix_seed.rules.subset import FIRST_TIERS, closure_in, paths_of_tiers
 
 __all__ = ["Hydrated", "LayerHydrated", "Seconds", "hydrate"]
@@ -94,20 +95,26 @@ def hydrate(
     system: str | None = None,
     jobs: int | None = None,
     case_hack: bool | None = None,
+    accepted: Sequence[str] = (),
+    project: str = ".",
     on_event: OnEvent = ignore,
 ) -> Hydrated:
     """Make the paths of the seed at *reference* valid in the store below *root*.
 
     *outputs* (``.#checks``, ``.#packages.default``) take only what these need to be built. *jobs*
     layers are worked on at once. *nix* registers where there is a database already, and evaluates;
-    the default is what is on PATH. Raises ``CheckedFalse`` where the image is not what its digests
-    and spec say; nothing is registered then.
+    the default is what is on PATH. What the seed withholds is got from its vendor, as the flake
+    *project* says, where its licence is *accepted*: ``InputError`` otherwise. Raises
+    ``CheckedFalse`` where the image is not what its digests and spec say; nothing is registered
+    then.
     """
     start = time.perf_counter()
     source = stores.open(reference)
     chosen = choose_system(source, fetch(source, reference), system or _own_system())
     on_event(Stage("spec", f"reading what {reference} holds"))
     seed = read_seed(str(reference), chosen, source)
+    if seed.spec.withheld:
+        check_accepted(seed.spec, accepted)
     run = _Run(source, seed, root, nix or _nix_for(root), jobs, case_hack, on_event)
     with locked_store(root), explained(f"writing to {root / 'nix/store'}"):
         if outputs:
@@ -115,6 +122,8 @@ def hydrate(
             run.add(_needed(seed, run.nix_at_hand(), outputs))
         else:
             run.add(frozenset(seed.spec.paths))
+    if seed.spec.withheld:
+        run.complete(accepted, project)
     seconds = replace(run.seconds, total=time.perf_counter() - start)
     return Hydrated(
         image=chosen.descriptor.digest,
@@ -244,6 +253,15 @@ class _Run:
         register_paths(self._root, infos, self.nix_at_hand)
         spent = time.perf_counter() - start
         self.seconds = replace(self.seconds, register=self.seconds.register + spent)
+
+    def complete(self, accepted: Sequence[str], project: str) -> None:
+        """Get what was withheld, and let what refers to it say so."""
+        from nix_seed.flows.withheld import dependents, obtain_withheld  # noqa: PLC0415
+
+        nix, spec = self.nix_at_hand(), self._seed.spec
+        obtain_withheld(nix, spec, accepted, project, self._on_event)
+        valid = valid_paths(self._root)
+        nix.register(info for info in dependents(spec) if info.path in valid)
 
     def nix_at_hand(self) -> Nix:
         """Return the Nix on PATH, or where there is none, the seed's own, if it can run here."""

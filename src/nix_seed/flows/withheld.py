@@ -17,11 +17,12 @@ from nix_seed.clients.nix import Nix
 from nix_seed.flows.evaluate import evaluate_flake
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.formats.nix.registration import format_registration
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.ground.errors import CouldNotCheck, InputError
-from nix_seed.rules.spec import Spec, Withheld
+from nix_seed.rules.accept import check_accepted
+from nix_seed.rules.spec import Spec
 
-__all__ = ["TAKE_IN", "check_accepted", "obtain_withheld", "offer_withheld", "spec_of"]
+__all__ = ["TAKE_IN", "dependents", "obtain_withheld", "offer_withheld", "spec_of"]
 
 # Run inside before anything else; exits as an engine does that could not start the command.
 TAKE_IN = rf"""
@@ -40,36 +41,10 @@ def spec_of(image: Image) -> Spec | None:
         return None
 
 
-def check_accepted(spec: Spec, accepted: Sequence[str]) -> None:
-    """Raise ``InputError`` unless every licence of what *spec* withholds is *accepted*.
-
-    By the licence's name, or by the package's.
-    """
-    missing = [
-        item
-        for item in spec.withheld
-        if not {item.licence, item.name, item.path.package} & set(accepted)
-    ]
-    if missing:
-        options = " ".join(
-            f"--accept-licence {_quoted(name)}"
-            for name in sorted({item.licence for item in missing})
-        )
-        raise InputError(
-            f"the image {spec.name} lacks what it must not pass on ({len(missing)} in all);"
-            " that comes from its vendors, once you accept their licences",
-            detail="\n".join(map(_line, missing)),
-            hint=f"read the licences, then: {options}",
-        )
-
-
-def _line(item: Withheld) -> str:
-    source = f", from {item.url}" if item.url else ""
-    return f"{item.name}: licence {item.licence}{source}"
-
-
-def _quoted(name: str) -> str:
-    return name if name.replace("-", "").replace(".", "").isalnum() else f"'{name}'"
+def dependents(spec: Spec) -> tuple[PathInfo, ...]:
+    """Return what of *spec* refers to something withheld, with all its references."""
+    withheld = {item.path for item in spec.withheld}
+    return tuple(info for info in spec.paths.values() if withheld & set(info.references))
 
 
 def obtain_withheld(
@@ -120,9 +95,7 @@ def offer_withheld(nix: Nix, spec: Spec, paths: Sequence[StorePath], exchange: P
     ordered = _references_first(lacking, {path: closure[path].references for path in lacking})
     with (exchange / "withheld").open("wb") as file:
         nix.export_paths(ordered, file)
-    wanted = set(paths)
-    dependents = [info for info in spec.paths.values() if wanted & set(info.references)]
-    (exchange / "withheld-db").write_text(format_registration(dependents))
+    (exchange / "withheld-db").write_text(format_registration(dependents(spec)))
 
 
 def _references_first(

@@ -1,0 +1,42 @@
+"""Has the user accepted the licences of what an image had to leave out?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nix_seed.ground.errors import InputError
+from nix_seed.rules.spec import Spec, Withheld
+
+__all__ = ["check_accepted"]
+
+
+def check_accepted(spec: Spec, accepted: Sequence[str]) -> None:
+    """Raise ``InputError`` unless every licence of what *spec* withholds is *accepted*.
+
+    By the licence's name, or by the package's.
+    """
+    missing = [
+        item
+        for item in spec.withheld
+        if not {item.licence, item.name, item.path.package} & set(accepted)
+    ]
+    if missing:
+        options = " ".join(
+            f"--accept-licence {_quoted(name)}"
+            for name in sorted({item.licence for item in missing})
+        )
+        raise InputError(
+            f"the image {spec.name} lacks what it must not pass on ({len(missing)} in all);"
+            " that comes from its vendors, once you accept their licences",
+            detail="\n".join(map(_line, missing)),
+            hint=f"read the licences, then: {options}",
+        )
+
+
+def _line(item: Withheld) -> str:
+    source = f", from {item.url}" if item.url else ""
+    return f"{item.name}: licence {item.licence}{source}"
+
+
+def _quoted(name: str) -> str:
+    return name if name.replace("-", "").replace(".", "").isalnum() else f"'{name}'"
