@@ -164,3 +164,31 @@ def test_attesting_again_adds_beside_what_is_there(bench: Bench) -> None:
     assert first["image"] == second["image"]
     shown = nix_seed("inspect", bench.image, "--json", cache=bench.root / "cache")
     assert json.loads(shown.out)["digest"] == first["image"], "the image itself is as it was"
+
+
+def test_publish_builds_and_attests(bench: Bench, tmp_path: Path) -> None:
+    image = f"oci:{tmp_path / 'published'}:seed"
+    ran = nix_seed(
+        *("publish", image, "--flake", bench.project, "--builder", "me", "--source", SOURCE),
+        *("--key", bench.root / "me.key"),
+        cache=bench.root / "cache",
+        cwd=tmp_path,
+    )
+    assert ran.code == 0, ran.err
+    assert f"commit   {git(bench.project, 'rev-parse', 'HEAD')} of {SOURCE}" in ran.out
+
+
+def test_publish_refuses_a_dirty_tree_before_any_work(bench: Bench, tmp_path: Path) -> None:
+    path = bench.project / "greet" / "main.c"
+    before = path.read_text()
+    path.write_text(before + "\n")
+    try:
+        ran = nix_seed(
+            *("publish", f"oci:{tmp_path / 'no'}:seed", "--flake", bench.project),
+            cache=bench.root / "cache",
+        )
+    finally:
+        path.write_text(before)
+    assert ran.code == 2
+    assert "has changes that no commit holds" in ran.err
+    assert not (tmp_path / "no").exists()

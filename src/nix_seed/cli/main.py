@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inspect": ("nix_seed.cli.inspect:command", "Show what an image is, without its layers."),
     "exists": ("nix_seed.cli.exists:command", "Ask whether a registry has the image already."),
     "lock": ("nix_seed.cli.lock:command", "Pin each system's seed in seed.lock."),
+    "publish": ("nix_seed.cli.publish:command", "Build, push and attest in one."),
     "attest": ("nix_seed.cli.attest:command", "State, signed, what was built from a commit."),
     "verify": ("nix_seed.cli.verify:command", "Check that independent builders agree on an image."),
     "export": ("nix_seed.cli.export:command", "Collect all that verifying offline needs."),
