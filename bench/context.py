@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+import msgspec
+
 from nix_seed.clients.nix import Nix
 from nix_seed.flows.plan import Base, Plan, Request, plan_image
 from nix_seed.formats.nix.store_path import PathInfo
@@ -112,7 +114,7 @@ def _plan(flake: Path, kind: str, base: Base | None) -> Plan:
     )
     plan = plan_image(Nix(), request, base)
     # The registries here are the benchmark's own, even those behind a link that is not loopback.
-    policy = replace(plan.licences.policy, unknown="report")
+    policy = msgspec.structs.replace(plan.licences.policy, unknown="report")
     return replace(plan, licences=replace(plan.licences, policy=policy))
 
 
