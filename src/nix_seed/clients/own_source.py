@@ -25,10 +25,11 @@ class OwnSource:
     """
 
     def __init__(self, source: StorePath | Path, root: Path) -> None:
-        in_store = isinstance(source, StorePath)
-        self._source = f"{root}{source}" if in_store else str(source)
+        self._source = f"{root}{source}" if isinstance(source, StorePath) else str(source)
         self._root = root
-        self._answers: dict[StorePath, bool] = {source: True} if in_store else {}
+        self._answers: dict[StorePath, bool] = (
+            {source: True} if isinstance(source, StorePath) else {}
+        )
         self._sizes: dict[int, list[str]] | None = None
         self._hashes: dict[str, bytes] = {}
 

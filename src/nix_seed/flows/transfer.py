@@ -20,7 +20,16 @@ from nix_seed.formats.oci.descriptor import Descriptor, Index, Manifest
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
 
-__all__ = ["BlobDone", "BlobProgress", "How", "TagMoved", "Transferred", "collect", "transfer"]
+__all__ = [
+    "BlobDone",
+    "BlobProgress",
+    "Collected",
+    "How",
+    "TagMoved",
+    "Transferred",
+    "collect",
+    "transfer",
+]
 
 JOBS = 4
 _MOST_IMAGES = 200
