@@ -21,7 +21,7 @@ __all__ = ["command"]
 _FILE = click.argument("file", default="trust.toml", type=click.Path(path_type=Path))
 
 
-@click.group("policy", short_help="Write, check and change the policy that verify goes by.")
+@click.group("policy", short_help="Write, check and change the policy to verify by.")
 def command() -> None:
     """Write, check and change trust.toml: whom to believe, and how many of them."""
 
