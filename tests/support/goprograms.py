@@ -23,6 +23,12 @@ MODULES = {
     "rekor-server": "github.com/sigstore/rekor/cmd/rekor-server@v1.4.3",
     "trillian_log_server": "github.com/google/trillian/cmd/trillian_log_server@v1.7.2",
     "trillian_log_signer": "github.com/google/trillian/cmd/trillian_log_signer@v1.7.2",
+    # Fulcio, the certificate log it enters what it issues into, and a timestamp authority (whose
+    # later versions need Go 1.27).
+    "fulcio": "github.com/sigstore/fulcio@v1.8.8",
+    "ct_server": "github.com/google/certificate-transparency-go/trillian/ctfe/ct_server@v1.4.0",
+    "createtree": "github.com/google/trillian/cmd/createtree@v1.7.2",
+    "timestamp-server": "github.com/sigstore/timestamp-authority/v2/cmd/timestamp-server@v2.1.3",
 }
 _SECONDS = 900
 

@@ -46,13 +46,15 @@ class RealLog:
 
 
 @contextmanager
-def rekor_v2(directory: Path, kind: KeyKind = "ed25519") -> Iterator[RealLog]:
+def rekor_v2(
+    directory: Path, kind: KeyKind = "ed25519", origin: str | None = None
+) -> Iterator[RealLog]:
     """Start Rekor v2 in *directory*, signing with a key of the *kind*."""
     program = installed("posix")
     directory.mkdir(parents=True, exist_ok=True)
     signer = KeySigner.generate(kind)
     (directory / "key.pem").write_bytes(signer.pem())
-    origin = f"rekor.test/{kind}"
+    origin = origin or f"rekor.test/{kind}"
     ports = [free_port() for _ in range(3)]
     storage = directory / "storage"
     command = [
@@ -112,35 +114,45 @@ def ask_their_verifier(questions: list[dict[str, Any]]) -> list[str]:
 @contextmanager
 def rekor_v1(directory: Path) -> Iterator[tuple[str, NoteKey]]:
     """Start Rekor v1 on Trillian on MariaDB, all on loopback; give its address and key."""
-    programs = {name: installed(name) for name in ("trillian_log_server", "trillian_log_signer")}
     server = installed("rekor-server")
+    port = free_port()
+    with trillian(directory) as (rpc, socket_path), unpublished(2112):
+        rekor = [
+            server, "serve", "--rekor_server.address", "127.0.0.1", "--port", str(port),
+            "--rekor_server.hostname", "rekor.test", "--trillian_log_server.port", str(rpc),
+            "--search_index.storage_provider", "mysql",
+            "--search_index.mysql.dsn", f"root@unix({socket_path})/search", "--log_type", "prod",
+        ]  # fmt: skip
+        url = f"http://127.0.0.1:{port}"
+        with running(rekor, directory / "rekor.log", f"{url}/api/v1/log"):
+            with urllib.request.urlopen(f"{url}/api/v1/log/publicKey", timeout=20) as answer:
+                key = NoteKey.read(answer.read().decode(), "rekor.test")
+            yield url, key
+
+
+@contextmanager
+def trillian(directory: Path) -> Iterator[tuple[int, Path]]:
+    """Start Trillian on MariaDB; give the port of its log server, and the database's socket."""
+    programs = {name: installed(name) for name in ("trillian_log_server", "trillian_log_signer")}
     directory.mkdir(parents=True, exist_ok=True)
-    rpc, signer_rpc, port = free_port(), free_port(), free_port()
-    with _mariadb(directory) as socket_path, _unpublished(2112):
-        trillian, index = (f"root@unix({socket_path})/{name}" for name in ("trillian", "search"))
-        common = ["--mysql_uri", trillian, "--http_endpoint", "", "--alsologtostderr"]
+    rpc, signer_rpc = free_port(), free_port()
+    with _mariadb(directory) as socket_path:
+        common = [
+            "--mysql_uri", f"root@unix({socket_path})/trillian", "--http_endpoint", "",
+            "--alsologtostderr", "--quota_system", "noop",
+        ]  # fmt: skip
         tree = [programs["trillian_log_server"], *common, "--rpc_endpoint", f"127.0.0.1:{rpc}"]
         sequencer = [
             programs["trillian_log_signer"], *common, "--rpc_endpoint", f"127.0.0.1:{signer_rpc}",
             "--force_master", "--sequencer_interval", "100ms", "--batch_size", "50",
-            "--num_sequencers", "1", "--quota_system", "noop",
+            "--num_sequencers", "1",
         ]  # fmt: skip
-        rekor = [
-            server, "serve", "--rekor_server.address", "127.0.0.1", "--port", str(port),
-            "--rekor_server.hostname", "rekor.test", "--trillian_log_server.port", str(rpc),
-            "--search_index.storage_provider", "mysql", "--search_index.mysql.dsn", index,
-            "--log_type", "prod",
-        ]  # fmt: skip
-        url = f"http://127.0.0.1:{port}"
         with (
-            running([*tree, "--quota_system", "noop"], directory / "tree.log", None),
+            running(tree, directory / "tree.log", None),
             running(sequencer, directory / "sequencer.log", None),
         ):
             _await_port(rpc)
-            with running(rekor, directory / "rekor.log", f"{url}/api/v1/log"):
-                with urllib.request.urlopen(f"{url}/api/v1/log/publicKey", timeout=20) as answer:
-                    key = NoteKey.read(answer.read().decode(), "rekor.test")
-                yield url, key
+            yield rpc, socket_path
 
 
 @contextmanager
@@ -184,7 +196,7 @@ def _schema() -> bytes:
 
 
 @contextmanager
-def _unpublished(port: int) -> Iterator[None]:
+def unpublished(port: int) -> Iterator[None]:
     """Hold *port*, on which Rekor v1 would show its metrics to the whole network."""
     with socket.socket(socket.AF_INET6) as held:
         with suppress(OSError):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SameCertificate", "SigstoreCheck", "load_verifier", "needs_sigstore"]
 
+_PROMISE = re.compile(r"\bSCT\b")  # a signed certificate timestamp is no question of time
 _TIME = re.compile(r"time|timestamp|expired", re.IGNORECASE)
 _LOG = re.compile(r"log entry|inclusion|checkpoint|SET|hashedrekord|DSSE log", re.IGNORECASE)
 
@@ -131,6 +132,8 @@ def _log_keys(verifier: Verifier) -> tuple[bytes, ...]:
 
 def _reason(words: str) -> Reason:
     """Guess from the words which part failed; they stand in the verdict themselves as well."""
+    if _PROMISE.search(words):
+        return Reason.CERTIFICATE
     if _LOG.search(words):
         return Reason.LOG
     return Reason.TIME if _TIME.search(words) else Reason.CERTIFICATE

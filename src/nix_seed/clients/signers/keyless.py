@@ -132,5 +132,15 @@ def _explained(doing: str) -> Iterator[None]:
         raise CouldNotCheck(
             f"{doing} failed: {type(error).__name__}",
             hint="is the Sigstore instance in reach? With a key (--key FILE) none is needed",
-            detail=str(error) or None,
+            detail=_detail(error),
         ) from error
+
+
+def _detail(error: BaseException) -> str | None:
+    """Return what a server answered, which the library's own errors drop, else the error's words.
+
+    A refusal of Fulcio's comes without words, caused by an HTTP error that has the response.
+    """
+    response = getattr(error.__cause__, "response", None)
+    said = "" if response is None else str(response.text)[:500].strip()
+    return said or str(error) or str(error.__cause__ or "") or None
