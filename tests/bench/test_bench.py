@@ -18,6 +18,9 @@ from bench.context import Context, working
 from bench.run import PARTS, head, measure
 from bench.table import Section, Verdict, document, markdown
 
+# With the peers it takes a minute and more, and some of them are built from Go modules.
+pytestmark = pytest.mark.interop
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
