@@ -17,9 +17,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
 
-from nix_seed.cli.main import COMMANDS
+from nix_seed.cli.main import COMMANDS, cli
 from support.distribution import make_project, nix_env, require_nix
 from support.programs import need
 
@@ -122,6 +123,20 @@ def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
         if "://" not in target:
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+@pytest.mark.parametrize("block", [b for b in ALL if b.mark == "sh registry"], ids=repr)
+def test_commands_for_registries_take_these_options(block: Block) -> None:
+    """They name registries nobody can reach; ``tests/flows`` runs them on one that is here."""
+    for program, *words in block.lines:
+        assert program == "nix-seed"
+        command: click.Command = cli
+        while isinstance(command, click.Group):
+            found = command.get_command(click.Context(command), words.pop(0))
+            assert found is not None, block.text
+            command = found
+        options = {name for parameter in command.params for name in parameter.opts}
+        assert {word for word in words if word.startswith("-")} <= options, words
 
 
 def test_commands_in_the_documents_exist() -> None:
