@@ -11,6 +11,14 @@ import pytest
 from support.distribution import distribution as make_distribution
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what tests see of logs apart from what their user saw."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NIX_SEED_STATE", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def distribution() -> Path:
     """The demo flake of Debian packages; skips the test where it cannot be made."""

@@ -9,6 +9,8 @@ import pytest
 
 import attacks.bundles
 import attacks.claims
+import attacks.histories
+import attacks.keyless
 import attacks.logs
 import attacks.policies
 import attacks.stores  # noqa: F401  (each fills the table)

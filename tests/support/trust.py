@@ -159,10 +159,13 @@ class World:
             }
         ]
         self.witnesses: list[dict[str, str]] = []
+        self.sigstore: dict[str, str] = {}
 
     def policy(self) -> str:
         """The text of ``trust.toml`` as it now is."""
         parts = [_table("", self.head), _table("[quorum]", self.quorum)]
+        if self.sigstore:
+            parts.append(_table("[sigstore]", self.sigstore))
         if self.built:
             parts.append(_table("[built]", self.built))
         for name, builder in self.builders.items():

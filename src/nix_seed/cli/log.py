@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.options import json_option
+from nix_seed.cli.options import json_option, state_directory
 
 if TYPE_CHECKING:
     from nix_seed.clients.logs.server import LogServer
     from nix_seed.clients.logs.tile_log import TileReader
     from nix_seed.formats.tlog.entry import LogEntry
 
-__all__ = ["command", "state_directory"]
-
-
-def state_directory() -> Path:
-    """Return where what was seen of logs is kept: unlike a cache, it is not to be thrown away."""
-    given = os.environ.get("NIX_SEED_STATE")
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "nix-seed"
+__all__ = ["command"]
 
 
 @click.group("log", short_help="Serve, show and check a transparency log.")

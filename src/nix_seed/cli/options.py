@@ -22,6 +22,7 @@ __all__ = [
     "json_option",
     "open_seed",
     "request_of",
+    "state_directory",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -90,6 +91,14 @@ def cache_directory() -> Path:
         return Path(given)
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "nix-seed"
+
+
+def state_directory() -> Path:
+    """Return where what was seen of logs is kept: unlike a cache, it is not to be thrown away."""
+    given = os.environ.get("NIX_SEED_STATE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "nix-seed"
 
 
 def request_of(options: dict[str, Any]) -> tuple[Nix, Request]:

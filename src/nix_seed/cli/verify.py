@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.options import json_option
+from nix_seed.cli.options import json_option, state_directory
 from nix_seed.cli.registry_options import registry_options, stores_of
 
 if TYPE_CHECKING:
@@ -44,6 +44,13 @@ __all__ = ["command"]
     metavar="REF",
     help="Look for attestations in this repository as well; may be repeated.",
 )
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where what logs showed before is kept [~/.local/state/nix-seed].",
+)
+@click.option("--no-state", is_flag=True, help="Neither compare with that nor keep any of it.")
 @registry_options
 @json_option
 def command(as_json: bool, **options: Any) -> None:
@@ -69,7 +76,7 @@ def command(as_json: bool, **options: Any) -> None:
             _offline(reference, options["offline"]),
             loaded.policy,
             Asked(commit, options["system"], options["deep"]),
-            judges_of(loaded),
+            judges_of(loaded, _state(options), ask=options["offline"] is None),
             now,
             evidence=[parse_reference(each) for each in options["evidence"]],
             on_event=show,
@@ -79,6 +86,16 @@ def command(as_json: bool, **options: Any) -> None:
     else:
         click.echo("\n".join(verification_lines(found)))
     click.get_current_context().exit(found.exit_code)
+
+
+def _state(options: dict[str, Any]) -> Path | None:
+    """Return the directory of checkpoints, which `nix-seed log check` uses as well."""
+    if options["no_state"]:
+        if options["state"] is not None:
+            raise click.UsageError("--state and --no-state exclude each other")
+        return None
+    given: Path | None = options["state"]
+    return given or state_directory()
 
 
 def _offline(reference: AnyReference, directory: Path | None) -> AnyReference:

@@ -26,6 +26,7 @@ def verify(
     deep: bool = False,
     offline: str | Path | None = None,
     evidence: Sequence[str] = (),
+    state: str | Path | None = None,
     now: datetime | None = None,
     stores: Stores | None = None,
 ) -> Verification:
@@ -35,8 +36,9 @@ def verify(
     ``trust.toml``. *commit* is the one the image must be of (else any that builders name),
     *system* picks an image of an index, *deep* recomputes all from the layers, *offline* is a
     directory that ``nix-seed export`` made, *evidence* names further repositories to look in.
-    *now* is the time to judge by, aware of its zone (the clock's). *stores* carries credentials and
-    connections over several calls.
+    *state* is a directory in which the checkpoints of logs are kept and held against them (None:
+    nothing is kept, and no log is asked). *now* is the time to judge by, aware of its zone (the
+    clock's). *stores* carries credentials and connections over several calls.
 
     The answer is true only if the image is verified; its ``fate`` tells *checked and false* from
     *could not check*. Raises, from ``nix_seed.ground.errors``: ``InputError`` for a wrong
@@ -51,7 +53,7 @@ def verify(
         parsed if offline is None else exported(parsed, Path(offline)),
         loaded.policy,
         Asked(None if commit is None else Commit(commit), system, deep),
-        judges_of(loaded),
+        judges_of(loaded, None if state is None else Path(state), ask=offline is None),
         moment,
         evidence=[parse_reference(each) for each in evidence],
     )

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from nix_seed.clients.files import explained
+from nix_seed.flows.log_watch import watch_logs
 from nix_seed.flows.verify import Judges
 from nix_seed.ground.errors import InputError
 from nix_seed.rules.bundle_verify import BundleCheck
@@ -22,11 +23,12 @@ _LARGEST = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class LoadedPolicy:
-    """A policy, its exact bytes, and what judges the certificates it lets sign."""
+    """A policy, its exact bytes, what judges the certificates it lets sign, and where it lies."""
 
     policy: Policy
     text: bytes
     certificates: BundleCheck | None
+    directory: Path
 
 
 def load_policy(path: Path, now: datetime) -> LoadedPolicy:
@@ -41,7 +43,7 @@ def load_policy(path: Path, now: datetime) -> LoadedPolicy:
     if len(text) > _LARGEST:
         raise InputError(f"{path} is larger than {_LARGEST >> 20} MiB, which no policy is")
     policy = parse_policy(text, str(path), now)
-    return LoadedPolicy(policy, text, _certificates(policy, path))
+    return LoadedPolicy(policy, text, _certificates(policy, path), path.parent)
 
 
 def _certificates(policy: Policy, path: Path) -> BundleCheck | None:
@@ -57,6 +59,13 @@ def _certificates(policy: Policy, path: Path) -> BundleCheck | None:
     return SigstoreCheck(text, str(root))
 
 
-def judges_of(loaded: LoadedPolicy) -> Judges:
-    """Return what judges log entries and certificates by the policy."""
-    return Judges(judge_logs_by(loaded.policy), loaded.certificates)
+def judges_of(loaded: LoadedPolicy, state: Path | None = None, *, ask: bool = True) -> Judges:
+    """Return what judges log entries and certificates by the policy.
+
+    In the directory *state* the checkpoints that logs show are kept, and held against them; None
+    keeps nothing. *ask*: the logs themselves may be asked, where the policy says where they are.
+    """
+    watch = None
+    if state is not None:
+        watch = watch_logs(loaded.policy, loaded.directory, state, ask=ask)
+    return Judges(judge_logs_by(loaded.policy), loaded.certificates, watch)

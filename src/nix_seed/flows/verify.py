@@ -16,6 +16,7 @@ from nix_seed.flows.evidence import (
     troubles_of,
 )
 from nix_seed.flows.inspect import InspectedImage, InspectedIndex, inspect
+from nix_seed.flows.log_watch import LogWatch
 from nix_seed.flows.stores import AnyReference, Stores, fetch
 from nix_seed.formats.intoto.predicate import Commit
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
@@ -52,10 +53,14 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Judges:
-    """What judges the parts that need more than the policy: log entries, and certificates."""
+    """What judges the parts that need more than the policy: log entries, and certificates.
+
+    *watch* holds logs to what they showed before; None: that is not asked.
+    """
 
     logs: LogJudge
     certificates: BundleCheck | None = None
+    watch: LogWatch | None = None
 
 
 def verify_image(
@@ -130,7 +135,8 @@ def _verify_one(
         if each.text not in findings:
             findings[each.text] = examine(each.place, each.text, trust, judges.logs)
     split = find_split_views(findings.values())
-    claims = claims_of(findings.values(), policy, split)
+    watched = {} if judges.watch is None else judges.watch.judge(findings.values())
+    claims = claims_of(findings.values(), policy, {**split, **watched})
     quorums = tuple(
         evaluate_quorum(policy, agreement_of(image, commit), claims, now) for commit in commits
     )
@@ -138,11 +144,16 @@ def _verify_one(
         *troubles_of(beside),
         *troubles_of(elsewhere),
         *(Trouble(Fate.FALSE, words) for words in split.values()),
+        *(trouble for log, trouble in watched.items() if log not in split),
     )
+    lies = [*split.values(), *(e.words for e in watched.values() if e.fate is Fate.FALSE)]
     depth = _depth(places[0], image, on_event) if asked.deep else None
     if isinstance(depth, Trouble):
         troubles, depth = (*troubles, depth), None
-    fate, words = evaluate_image(quorums, findings.values(), troubles, depth)
+    # A log that is out of reach proves nothing; where others prove enough, that bars nobody.
+    idle = set(watched.values()) if any(quorum.met for quorum in quorums) else set()
+    barring = [each for each in troubles if each not in idle]
+    fate, words = evaluate_image(quorums, findings.values(), barring, depth, lies)
     return ImageVerification(
         reference=image.reference,
         digest=image.digest,

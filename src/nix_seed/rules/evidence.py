@@ -10,7 +10,7 @@ from datetime import datetime
 from cryptography.x509 import load_der_x509_certificate
 
 from nix_seed.formats.intoto.bundle import Bundle, Certificate
-from nix_seed.formats.tlog.checkpoint import Checkpoint
+from nix_seed.formats.tlog.checkpoint import SignedCheckpoint
 from nix_seed.rules.bundle_verify import (
     BundleCheck,
     Expected,
@@ -38,7 +38,7 @@ class LogFindings:
 
     logs: frozenset[str] = frozenset()
     times: tuple[tuple[str, datetime], ...] = ()
-    checkpoints: tuple[tuple[str, Checkpoint], ...] = ()
+    checkpoints: tuple[tuple[str, SignedCheckpoint], ...] = ()
     words: tuple[str, ...] = ()
 
 

@@ -52,6 +52,9 @@ def evaluate_history(
     """
     older, newer = sorted((seen.head, now.head), key=lambda head: head.size)
     sizes = f"{seen.head.size} leaves were seen before, and now {now.head.size}"
+    if newest and now.head.size < seen.head.size:
+        # No proof is needed, and none may be had: who takes leaves back takes their tiles, too.
+        return HistoryResult(History.ROLLED_BACK, sizes)
     if older.size == newer.size and older.root != newer.root:
         reason = f"it signed two roots for size {now.head.size}: {seen.head}, and {now.head}"
         return HistoryResult(History.SPLIT_VIEW, reason)
@@ -60,8 +63,7 @@ def evaluate_history(
     except CheckedFalse as error:
         return HistoryResult(History.FORKED, f"{sizes}, but {error.message}")
     if now.head.size < seen.head.size:
-        history = History.ROLLED_BACK if newest else History.OLDER
-        return HistoryResult(history, sizes)
+        return HistoryResult(History.OLDER, sizes)
     history = History.SAME if older.size == newer.size else History.GREW
     return HistoryResult(history, sizes)
 

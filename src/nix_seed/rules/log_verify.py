@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from nix_seed.formats.tlog.body import LoggedSignature, parse_body
-from nix_seed.formats.tlog.checkpoint import Checkpoint, SignedCheckpoint
+from nix_seed.formats.tlog.checkpoint import SignedCheckpoint
 from nix_seed.formats.tlog.entry import InclusionProof, LogEntry, promised_bytes
 from nix_seed.formats.tlog.merkle import TreeHead, check_inclusion, leaf_hash
 from nix_seed.formats.tlog.note import NoteKey
@@ -118,7 +118,7 @@ class EntryResult:
     reason: str
     log: str | None = None
     index: int | None = None
-    checkpoint: Checkpoint | None = None
+    checkpoint: SignedCheckpoint | None = None
     time: int | None = None
     witnesses: tuple[tuple[str, int], ...] = ()
 
@@ -178,7 +178,7 @@ def _evaluate(entry: LogEntry, logged: LoggedSignature, trust: LogTrust) -> Entr
         reason = f"{have} of the trusted witnesses cosigned its checkpoint, and {want} must"
         raise _Refused(Fate.TOO_FEW_WITNESSES, reason, log)
     reason = f"leaf {proof.index} of {signed.checkpoint.origin}, size {signed.head.size}"
-    return EntryResult(Fate.PROVED, reason, log.id, proof.index, signed.checkpoint, time, witnesses)
+    return EntryResult(Fate.PROVED, reason, log.id, proof.index, signed, time, witnesses)
 
 
 def _check_body(entry: LogEntry, logged: LoggedSignature) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from nix_seed.formats.intoto.bundle import Bundle, Certificate
 from nix_seed.formats.tlog.body import LoggedSignature
-from nix_seed.formats.tlog.checkpoint import Checkpoint
+from nix_seed.formats.tlog.checkpoint import SignedCheckpoint
 from nix_seed.rules.bundle_verify import SignedBy
 from nix_seed.rules.evidence import Finding, LogFindings, LogJudge
 from nix_seed.rules.log_verify import (
@@ -59,7 +59,7 @@ def find_split_views(findings: Iterable[Finding]) -> Mapping[str, str]:
 
     That is all that can be told without the log: between different sizes it takes a proof.
     """
-    seen: dict[tuple[str, int], Checkpoint] = {}
+    seen: dict[tuple[str, int], SignedCheckpoint] = {}
     found: dict[str, str] = {}
     for finding in findings:
         for log, checkpoint in finding.logs.checkpoints:

@@ -106,14 +106,17 @@ def evaluate_image(
     findings: Iterable[Finding],
     troubles: Iterable[Trouble],
     depth: Depth | None,
+    lies: Sequence[str] = (),
 ) -> tuple[Fate, str]:
-    """Return the verdict on one image, and why, in one line."""
+    """Return the verdict on one image, and why, in one line; *lies* are those of its logs."""
     if depth is not None and depth.problems:
         return Fate.FALSE, f"the image is not what it claims to be: {depth.problems[0]}"
     met = next((each for each in quorums if each.met), None)
     dissent = next((each for each in quorums if each.outcome is Outcome.DISSENT), None)
-    if met is None and dissent is not None:
-        return Fate.FALSE, dissent.words
+    false = [dissent.words] if met is None and dissent is not None else []
+    false += lies
+    if false:
+        return Fate.FALSE, false[0]
     unchecked = [each.verdict.words for each in findings if each.verdict.fate is Fate.UNCHECKED]
     unchecked += [each.words for each in troubles if each.fate is Fate.UNCHECKED]
     if unchecked:

@@ -12,13 +12,25 @@ from nix_seed.formats.tlog.merkle import Proof
 from nix_seed.ground.errors import CheckedFalse
 from nix_seed.rules.log_verify import EntryResult, LogTrust, TrustedLog, check_entry, evaluate_entry
 
-__all__ = ["Entry", "Log", "check_own", "evaluate_own"]
+__all__ = ["Entry", "Historian", "Log", "check_own", "evaluate_own"]
 
 Entry = Mapping[str, Any]
 """A ``TransparencyLogEntry`` as JSON, verbatim as the log gave it (Rekor v1's: as bundles do)."""
 
 
-class Log(Protocol):
+class Historian(Protocol):
+    """What can be asked about a log's past: the part of ``Log`` that needs no entry."""
+
+    def checkpoint(self) -> SignedCheckpoint:
+        """Return the newest checkpoint, its signature verified."""
+        ...
+
+    def consistency(self, old: int, new: int) -> Proof:
+        """Return the log's proof that its tree of *old* leaves begins that of *new*: unverified."""
+        ...
+
+
+class Log(Historian, Protocol):
     """A log. ``CouldNotCheck``: it is out of reach. ``CheckedFalse``: it answered, and lied."""
 
     @property
@@ -40,14 +52,6 @@ class Log(Protocol):
         Rekor v1 has an index: *digest* is of the envelope's payload, or of any subject in it. A
         log of tiles has none, and is read from its first entry on: *digest* is of the signed bytes.
         """
-        ...
-
-    def checkpoint(self) -> SignedCheckpoint:
-        """Return the newest checkpoint, its signature verified."""
-        ...
-
-    def consistency(self, old: int, new: int) -> Proof:
-        """Return the log's proof that its tree of *old* leaves begins that of *new*: unverified."""
         ...
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nix_seed.clients.files import explained
-from nix_seed.clients.logs.base import Log
+from nix_seed.clients.logs.base import Historian, Log
 from nix_seed.clients.logs.tile_log import TileReader
 from nix_seed.clients.logs.tile_source import DirectorySource
 from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.ground.errors import InputError
 from nix_seed.rules.log_verify import TrustedLog
 
-__all__ = ["open_log", "open_reader", "trusted_by"]
+if TYPE_CHECKING:
+    from nix_seed.clients.registry.patience import Patience
+
+__all__ = ["open_history", "open_log", "open_reader", "trusted_by"]
 
 
 def open_log(trusted: TrustedLog, place: str) -> Log:
@@ -38,6 +42,28 @@ def _embedded(trusted: TrustedLog, directory: Path) -> Log:
             hint="their keys differ: name another directory, or correct the policy",
         )
     return log
+
+
+def open_history(trusted: TrustedLog, place: str, *, patience: Patience | None = None) -> Historian:
+    """Return what can be asked about the log *trusted* at *place* by those who only read it.
+
+    *place* is an address or a directory, as a policy has it; a directory takes no private key.
+    """
+    if "://" not in place:
+        directory = Path(place)
+        public = directory / "public"
+        return TileReader(trusted, DirectorySource(public if public.is_dir() else directory))
+    from nix_seed.clients.logs.http import HttpSource, LogHttp  # noqa: PLC0415
+
+    http = LogHttp(place, patience=patience)
+    if trusted.kind == "rekor-v1":
+        from nix_seed.clients.logs.rekor_v1 import RekorV1  # noqa: PLC0415
+
+        return RekorV1(trusted, place, http=http)
+    from nix_seed.clients.logs.rekor_v2 import RekorV2  # noqa: PLC0415
+
+    tiles = HttpSource(LogHttp(f"{http.url}/api/v2", patience=patience))
+    return RekorV2(trusted, place, tiles=tiles, http=http)
 
 
 def open_reader(place: str, key: NoteKey | None) -> TileReader:

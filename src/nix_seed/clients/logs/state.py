@@ -69,7 +69,8 @@ class CheckpointState:
                 write_atomically(self._path(log), signed.dump())
                 return None
             old, new = sorted((seen.head.size, signed.head.size))
-            proof = consistency(old, new) if 0 < old < new else ()
+            back = newest and signed.head.size < seen.head.size
+            proof = consistency(old, new) if 0 < old < new and not back else ()
             result = check_history(log.id, seen.checkpoint, signed.checkpoint, proof, newest=newest)
             if signed.head.size > seen.head.size:
                 write_atomically(self._path(log), signed.dump())
