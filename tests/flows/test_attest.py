@@ -98,6 +98,8 @@ def test_what_is_stated_is_what_is(bench: Bench) -> None:
     assert said["paths"]["built"] > 50
     assert said["paths"]["substituted"] == 0
     assert said["nix"]["substituters"] == []
+    roots = nix_seed("roots", bench.project, "--json", cache=bench.root / "cache")
+    assert said["rootsDigest"] == json.loads(roots.out)["rootsDigest"]
 
 
 def _sha256(path: Path) -> str:

@@ -41,6 +41,7 @@ from nix_seed.ground.errors import CheckedFalse, InputError
 from nix_seed.rules.difference import compare_specs
 from nix_seed.rules.logged import verifier_of
 from nix_seed.rules.partition import DEFAULT_BUDGET
+from nix_seed.rules.roots import roots_digest
 from nix_seed.rules.spec import Spec
 
 __all__ = ["Attested", "SourceTree", "attach_to_commit", "attest", "commit_subject"]
@@ -105,7 +106,10 @@ def attest(
     plan = _check_flake(nix, spec, tree, checkout)
     _check_store(nix, spec)
     _check_bytes(nix, replace(plan, spec=spec), cache, image.digest, on_event)
-    predicate = _predicate(nix, image, spec, _source(checkout, tree), builder, started)
+    predicate = replace(
+        _predicate(nix, image, spec, _source(checkout, tree), builder, started),
+        roots_digest=roots_digest(plan.licences.roots),
+    )
     on_event(Stage("sign", f"signing as {signer.identity}"))
     statement = build_statement(predicate, str(reference).partition("@")[0])
     signed = signer.sign(PAYLOAD_TYPE, statement.dump())
