@@ -338,7 +338,7 @@ def test_a_full_disk_under_the_cache(
 
 # Interrupted runs
 
-SLOW = ("--kind", "run", "--level", "12", "--threads", "1")
+SLOW = ("--kind", "run", "--level", "17", "--threads", "1")
 
 
 @pytest.fixture(scope="module")

@@ -101,16 +101,22 @@ def test_make_has_the_target(block: Block) -> None:
 @pytest.mark.parametrize("block", [b for b in ALL if b.mark == "nix"], ids=lambda b: b.text[:40])
 def test_nix_is_nix(block: Block) -> None:
     require_nix()
-    text = f"pkgs: system: self: nix-seed: {{\n{block.text}\n}}"
+    # A snippet is an expression, or attributes to add to a flake's outputs.
+    answers = [parse_nix(f"pkgs: system: self: nix-seed:\n{form}") for form in forms(block.text)]
+    assert "" in answers, answers
+
+
+def forms(text: str) -> tuple[str, str]:
+    return f"{{\n{text}\n}}", f"(\n{text}\n)"
+
+
+def parse_nix(text: str) -> str:
+    """Return Nix's complaint, empty if it has none."""
+    command = ["nix-instantiate", "--parse", "-"]
     done = subprocess.run(
-        ["nix-instantiate", "--parse", "-"],
-        input=text,
-        env=nix_env(),
-        capture_output=True,
-        text=True,
-        check=False,
+        command, input=text, env=nix_env(), capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
+    return done.stderr if done.returncode else ""
 
 
 @pytest.mark.parametrize("block", [b for b in ALL if b.mark == "json"], ids=lambda b: b.text[:40])
