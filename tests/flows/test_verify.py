@@ -13,14 +13,17 @@ from pathlib import Path
 import pytest
 
 import nix_seed
+from nix_seed.clients.logs.state import CheckpointState
 from nix_seed.flows.export import export
 from nix_seed.flows.stores import Stores
 from nix_seed.flows.trust import load_policy
 from nix_seed.flows.verify import Asked, Judges, verify_image
 from nix_seed.formats.oci.reference import parse_reference
+from nix_seed.formats.tlog.merkle import TreeHead
 from nix_seed.ground.errors import CouldNotCheck, InputError
 from nix_seed.rules.bundle_verify import Fate
 from nix_seed.rules.evidence import LogFindings
+from support.logs import served
 from support.trust import COMMIT, World
 
 
@@ -154,3 +157,19 @@ def test_diff_names_layer_path_and_file(world: World) -> None:
     )
     assert all(text in out for text in expected), out
     assert command("diff", one, one)[0] == 0
+
+
+def test_a_served_log_is_held_to_what_it_showed(world: World, tmp_path: Path) -> None:
+    world.publish("alice", "bob")
+    with served(world.log) as server:
+        world.logs[0]["url"] = f'"{server.url}"'
+        assert answer(world, state=tmp_path / "state")
+        world.log.append_bodies([b"one", b"more"])
+        assert answer(world, state=tmp_path / "state")
+        kept = CheckpointState(tmp_path / "state/checkpoints").seen(world.log.trusted)
+        assert kept == world.log.checkpoint()
+        world.log._publish(TreeHead(4, b"\7" * 32))
+        found = answer(world, state=tmp_path / "state")
+    assert found.exit_code == 1
+    assert found.words.startswith("the log log shows a split view: it signed two roots for size 4")
+    assert CheckpointState(tmp_path / "state/checkpoints").seen(world.log.trusted) == kept
