@@ -173,3 +173,13 @@ def test_a_served_log_is_held_to_what_it_showed(world: World, tmp_path: Path) ->
     assert found.exit_code == 1
     assert found.words.startswith("the log log shows a split view: it signed two roots for size 4")
     assert CheckpointState(tmp_path / "state/checkpoints").seen(world.log.trusted) == kept
+
+
+def test_offline_asks_no_log(world: World, tmp_path: Path) -> None:
+    world.publish("alice", "bob")
+    export(Stores(), parse_reference(world.reference), tmp_path / "export")
+    world.logs[0]["url"] = '"http://127.0.0.1:9"'
+    state = tmp_path / "state"
+    assert answer(world, offline=tmp_path / "export", state=state)
+    assert CheckpointState(state / "checkpoints").seen(world.log.trusted) is not None
+    assert answer(world, state=state).fate is Fate.UNCHECKED
