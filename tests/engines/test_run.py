@@ -277,10 +277,12 @@ def test_killed_runs_leave_nothing_for_long(image: Image, root: Path, tmp_path: 
     engine.prepare(image)
     child = os.fork()
     if child == 0:
-        os.setsid()
-        (tmp_path / "a").mkdir()
-        engine.run(engine.prepare(image), image, Job(("/bin/sleep", "60"), tmp_path / "a"))
-        os._exit(0)
+        try:
+            os.setsid()
+            (tmp_path / "a").mkdir()
+            engine.run(engine.prepare(image), image, Job(("/bin/sleep", "60"), tmp_path / "a"))
+        finally:
+            os._exit(0)
     while not (tmp_path / "a/started").exists():
         time.sleep(0.01)
     os.kill(child, signal.SIGKILL)
