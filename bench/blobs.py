@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from bench import assemble as ours
 from bench.builders import buildah, skopeo_recompress
 from bench.context import Context, Subject, Timing, absent, timed
 from bench.table import Section, Verdict
-
-from bench import assemble as ours
 from nix_seed.clients.store_files import StoreFiles
 from nix_seed.flows.assemble import assemble_layers
 from nix_seed.formats.nix.store_path import PathInfo

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from bench import verify
 from bench.context import Context
 from bench.table import Section, Verdict
-
-from bench import verify
 
 __all__ = ["rows"]
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import subprocess
 
+from bench import hydrate as race
 from bench.context import Context, Subject
 from bench.table import Section, Verdict
-
-from bench import hydrate as race
 from nix_seed.clients.layer_cache import LayerCache
 from nix_seed.clients.nix import Nix
 from nix_seed.flows.build import Destination, assemble_image, store_image

@@ -27,7 +27,6 @@ from bench.closures import (
 )
 from bench.context import Context, absent
 from bench.table import Section, Verdict
-
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.rules.layers import divide
 from nix_seed.rules.partition import Group

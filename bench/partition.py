@@ -27,7 +27,6 @@ from bench.closures import (
     roots_of,
     synthetic,
 )
-
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.rules.partition import Group, partition
 

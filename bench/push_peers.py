@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from bench.baselines import by_popularity
 
+from bench.baselines import by_popularity
 from nix_seed.flows.plan import Plan
 from support.goprograms import installed
 from support.programs import need as need_program

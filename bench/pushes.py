@@ -21,7 +21,6 @@ from bench.context import Context, Subject, Timing, absent, timed
 from bench.push_peers import PEERS, Push, Setting, forget
 from bench.table import Section, Verdict
 from bench.worker import dump_plan
-
 from nix_seed.flows.plan import Plan
 from nix_seed.formats.nix.store_path import StorePath
 from support.registries import docker_registry

@@ -19,13 +19,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+
 from bench.context import Context, Subject, absent, timed
 from bench.first_build import layout_of
 from bench.hydrate import NIX, gzip_image
 from bench.push_peers import PEERS, Setting, run
 from bench.pushes import push_ours
 from bench.table import Section, Verdict
-
 from nix_seed.clients.image_layout import open_image
 from nix_seed.clients.image_spec import read_spec
 from nix_seed.flows.push import push

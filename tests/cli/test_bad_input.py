@@ -88,9 +88,10 @@ def check_layout(directory: Path) -> None:
 
 
 def start(project: Path, *arguments: str, cache: Path) -> subprocess.Popen[str]:
-    """Start a build in the background."""
+    """Start a build in the background, able to be interrupted even where the tests are not."""
     return subprocess.Popen(
         [*COMMAND, "build", str(project), *arguments],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         env=environment(cache),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
