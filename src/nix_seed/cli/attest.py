@@ -10,6 +10,7 @@ import click
 
 from nix_seed.cli.options import cache_directory, json_option
 from nix_seed.cli.registry_options import registry_options, stores_of
+from nix_seed.cli.signer_options import signing_options
 
 if TYPE_CHECKING:
     from nix_seed.clients.signers.base import Signer
@@ -33,23 +34,7 @@ __all__ = ["command"]
     metavar="ID",
     help="This builder's id in the policy [the one whose signer this is].",
 )
-@click.option(
-    "--policy",
-    "policy_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The policy that knows the builder and the logs [trust.toml, if there].",
-)
-@click.option(
-    "--key", type=click.Path(path_type=Path), metavar="FILE", help="Sign with this key [keyless]."
-)
-@click.option(
-    "--sigstore",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE",
-    help="ClientTrustConfig of a private Sigstore [the public one].",
-)
-@click.option("--source", metavar="URL", help="Where the source is published [remote origin].")
+@signing_options
 @click.option(
     "--allow-dirty",
     is_flag=True,

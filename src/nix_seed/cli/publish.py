@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from nix_seed.cli.registry_options import registry_options
+from nix_seed.cli.signer_options import signing_options
 
 __all__ = ["command"]
 
@@ -24,23 +25,7 @@ __all__ = ["command"]
 @click.option("--attr", metavar="NAME", help="Attribute made by mkSeed or mkRun [seed, run].")
 @click.option("--system", metavar="SYSTEM", help="Nix system [this machine's].")
 @click.option("--builder", metavar="ID", help="This builder's id in the policy [the signer's].")
-@click.option(
-    "--policy",
-    "policy_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The policy that knows the builder and the logs [trust.toml, if there].",
-)
-@click.option(
-    "--key", type=click.Path(path_type=Path), metavar="FILE", help="Sign with this key [keyless]."
-)
-@click.option(
-    "--sigstore",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE",
-    help="ClientTrustConfig of a private Sigstore [the public one].",
-)
-@click.option("--source", metavar="URL", help="Where the source is published [remote origin].")
+@signing_options
 @click.option(
     "--store",
     type=click.Path(path_type=Path, file_okay=False),

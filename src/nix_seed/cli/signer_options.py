@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
 
 from nix_seed.cli.key import PASSPHRASE
 
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
     from nix_seed.clients.signers.base import Signer
     from nix_seed.rules.policy import Policy
 
-__all__ = ["builder_id", "loggers", "signer_of"]
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+__all__ = ["builder_id", "loggers", "signer_of", "signing_options"]
 
 
 def signer_of(key: Path | None, sigstore: Path | None = None) -> Signer:
@@ -72,3 +76,34 @@ def _policy(path: Path | None) -> Policy | None:
     if path is None and not DEFAULT_POLICY.is_file():
         return None
     return load_policy(path or DEFAULT_POLICY, datetime.now(UTC)).policy
+
+
+def signing_options(command: Command) -> Command:
+    """Add who signs, by what policy, and where the source is published."""
+    for decorate in reversed(_SIGNING):
+        command = decorate(command)
+    return command
+
+
+_SIGNING: list[Callable[[Any], Any]] = [
+    click.option(
+        "--policy",
+        "policy_file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The policy that knows the builder and the logs [trust.toml, if there].",
+    ),
+    click.option(
+        "--key",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Sign with this key [keyless].",
+    ),
+    click.option(
+        "--sigstore",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        metavar="FILE",
+        help="ClientTrustConfig of a private Sigstore [the public one].",
+    ),
+    click.option("--source", metavar="URL", help="Where the source is published [remote origin]."),
+]
