@@ -1,0 +1,43 @@
+"""What every ledger can do, whatever keeps it (design section 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from nix_seed.ground.digests import Digest
+from nix_seed.rules.ledger_entry import LedgerEntry
+
+__all__ = ["Ledger", "LedgerEntry"]
+
+
+class Ledger(Protocol):
+    """A ledger of releases, by commit and by root.
+
+    ``CouldNotCheck``: it is out of reach. ``CheckedFalse``: it answered, and what it says is false
+    or forbids what was asked.
+    """
+
+    @property
+    def name(self) -> str:
+        """What people call it; also names it in errors."""
+        ...
+
+    def publish(self, entry: LedgerEntry) -> LedgerEntry:
+        """Enter *entry* (its position is not read), or find it entered; return it as it lies there.
+
+        Raises ``CheckedFalse`` if the ledger holds another root, or another record, for the commit.
+        """
+        ...
+
+    def by_commit(self, commit_key: Digest) -> tuple[LedgerEntry, ...]:
+        """Return what it holds for a commit: more than one entry is an alarm."""
+        ...
+
+    def by_root(self, root: Digest) -> tuple[LedgerEntry, ...]:
+        """Return the entries with this root."""
+        ...
+
+    def entries(self, since: int | None = None) -> Iterator[LedgerEntry]:
+        """Replay the ledger from its first entry, or from *since* (a block, or an index) on."""
+        ...
