@@ -274,6 +274,36 @@ def test_other_identities_and_times(
     assert words in verdict.words
 
 
+MINE, THEIRS = "https://forge.example/me/mine", "https://forge.example/them/theirs"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "stated", "good"),
+    [
+        (MINE, MINE, True),
+        ("", THEIRS, True),
+        (MINE, THEIRS, False),
+        (MINE, MINE + "2", False),
+        (MINE, "", False),
+    ],
+)
+def test_a_shared_workflow_speaks_for_the_repository_that_called_it(
+    keyless: Keyless, wanted: str, stated: str, good: bool
+) -> None:
+    trusted = CertificateIdentity(ISSUER, SUBJECT, wanted)
+    trust = replace(keyless.trust, identities=(trusted,))
+    bundle = keyless.sigstore.bundle(STATEMENT.dump(), repository=stated)
+    verdict = judge(json.dumps(bundle).encode(), trust)
+    assert verdict.verified is good
+    if good:
+        # The policy's own words, by which its builder is found.
+        assert verdict.signer == trusted
+        return
+    assert (verdict.fate, verdict.reason) == (Fate.FALSE, Reason.UNTRUSTED)
+    stated = f", for {stated}" if stated else ""
+    assert verdict.words == f"it is signed by {SUBJECT} of {ISSUER}{stated}, who is not trusted"
+
+
 @pytest.mark.parametrize(
     ("part", "reason", "words"),
     [

@@ -34,6 +34,7 @@ ORIGIN = "log.example"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _V8 = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
 _V1 = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
+_REPOSITORY = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.12")
 _SCT = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2")
 _P256 = "PKIX_ECDSA_P256_SHA_256"
 
@@ -122,6 +123,7 @@ class PrivateSigstore:
         issuer: str,
         *,
         more: tuple[str, ...] = (),
+        repository: str = "",
         start: timedelta = timedelta(minutes=-1),
     ) -> bytes:
         """Issue a certificate for ten minutes, with the certificate log's promise in it."""
@@ -144,6 +146,9 @@ class PrivateSigstore:
             .add_extension(x509.UnrecognizedExtension(_V1, issuer.encode()), False)
             .add_extension(x509.UnrecognizedExtension(_V8, _utf8(issuer)), False)
         )
+        if repository:
+            named = x509.UnrecognizedExtension(_REPOSITORY, _utf8(repository))
+            builder = builder.add_extension(named, False)
         bare = builder.sign(self.ca_key, hashes.SHA256())
         promise = x509.UnrecognizedExtension(_SCT, self._sct(bare.tbs_certificate_bytes))
         done = builder.add_extension(promise, False).sign(self.ca_key, hashes.SHA256())

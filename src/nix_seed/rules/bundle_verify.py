@@ -211,7 +211,8 @@ def _certified(
         raise Refused(
             Reason.SIGNATURE, f"{what}: the signature is not that of its certificate's key"
         )
-    if identity not in trust.identities:
+    trusted = next((each for each in trust.identities if each.admits(identity)), None)
+    if trusted is None:
         raise Refused(Reason.UNTRUSTED, f"{what} is signed by {identity}, who is not trusted")
     if trust.certificates is None:
         raise Refused(
@@ -219,7 +220,7 @@ def _certified(
             f"{what} is signed keyless, and no Sigstore root to judge it by was given",
         )
     trust.certificates.check(bundle)
-    return identity
+    return trusted
 
 
 def _parse(text: bytes, what: str) -> Bundle:

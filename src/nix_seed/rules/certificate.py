@@ -5,7 +5,7 @@ Reading only: that a trusted authority issued it, and when, is for others to jud
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,19 +17,31 @@ __all__ = ["CertificateIdentity", "check_no_root", "read_identity"]
 
 _ISSUER_V2: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
 _ISSUER_V1: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
+_REPOSITORY: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.12")
 _OTHER_NAME: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7")
 _UTF8_STRING = 0x0C
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class CertificateIdentity:
-    """The OIDC issuer, and the subject: a workflow's URI, an e-mail address or a user name."""
+    """The OIDC issuer, and the subject: a workflow's URI, an e-mail address or a user name.
+
+    *repository* is the URI of the source repository that the job ran for; empty, where a
+    certificate states none, or whoever trusts the identity asks for none. A reusable workflow has
+    one subject, whosever repository calls it: without this, its word would be everyone's.
+    """
 
     issuer: str
     subject: str
+    repository: str = ""
 
     def __str__(self) -> str:
-        return f"{self.subject} of {self.issuer}"
+        return f"{self.subject} of {self.issuer}" + (self.repository and f", for {self.repository}")
+
+    def admits(self, other: CertificateIdentity) -> bool:
+        """Whether this identity, as one trusts it, is the *other*, as a certificate states it."""
+        named = (self.issuer, self.subject) == (other.issuer, other.subject)
+        return named and self.repository in ("", other.repository)
 
 
 def read_identity(der: bytes, what: str) -> CertificateIdentity:
@@ -42,12 +54,14 @@ def read_identity(der: bytes, what: str) -> CertificateIdentity:
         extensions = x509.load_der_x509_certificate(der).extensions
         names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         subjects = [_subject(name) for name in names]
-        issuer = _issuer(extensions)
+        values = _values(extensions)
+        issuer = _issuer(values)
+        repository = _utf8_string(values[_REPOSITORY]) if _REPOSITORY in values else ""
     except (ValueError, x509.ExtensionNotFound, x509.InvalidVersion) as error:
         raise InputError(f"{what} is no certificate of a Sigstore identity: {error}") from error
     if len(subjects) != 1:
         raise InputError(f"{what} names {len(subjects)} identities, and must name one")
-    return CertificateIdentity(issuer, subjects[0])
+    return CertificateIdentity(issuer, subjects[0], repository)
 
 
 def check_no_root(chain: Iterable[bytes], what: str) -> None:
@@ -72,13 +86,16 @@ def _subject(name: x509.GeneralName) -> str:
     raise ValueError(f"a subject alternative name of type {type(name).__name__}")
 
 
-def _issuer(extensions: x509.Extensions) -> str:
-    """Prefer the extension that is proper DER; the older one is bare text."""
-    values = {
+def _values(extensions: x509.Extensions) -> dict[x509.ObjectIdentifier, bytes]:
+    return {
         found.oid: found.value.value
         for found in extensions
         if isinstance(found.value, x509.UnrecognizedExtension)
     }
+
+
+def _issuer(values: Mapping[x509.ObjectIdentifier, bytes]) -> str:
+    """Prefer the extension that is proper DER; the older one is bare text."""
     new, old = values.get(_ISSUER_V2), values.get(_ISSUER_V1)
     if new is None and old is None:
         raise ValueError("no OIDC issuer")

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from nix_seed.formats.tlog.note import NoteKey
+from nix_seed.rules.certificate import CertificateIdentity
 from nix_seed.rules.distinct import independent_builders
 from nix_seed.rules.policy import Builder, Policy, Signer, signer_name
 from nix_seed.rules.policy_reader import Section
@@ -78,13 +79,33 @@ def _check_signers(root: Section, key: str, signers: Sequence[Signer]) -> None:
         _same_signer,
         signer_name,
     )
+    _check_overlap(root, key, signers)
 
 
 def _same_signer(signer: Signer) -> Hashable:
     """Fold what may be one signer written twice: verification itself compares exactly."""
     if isinstance(signer, PublicKey):
         return signer
+    return _name(signer), signer.repository.rstrip("/").casefold()
+
+
+def _name(signer: CertificateIdentity) -> tuple[str, str]:
     return signer.issuer.rstrip("/").casefold(), signer.subject.casefold()
+
+
+def _check_overlap(root: Section, key: str, signers: Sequence[Signer]) -> None:
+    """Refuse who is trusted for every repository, and once more for one of them."""
+    anywhere = {_name(each) for each in _certified(signers) if not each.repository}
+    for number, each in enumerate(signers):
+        if isinstance(each, PublicKey) or not each.repository or _name(each) not in anywhere:
+            continue
+        raise _at(root, key, number).error(
+            f"{each} is trusted for every repository, too: that would be one voice under two names"
+        )
+
+
+def _certified(signers: Sequence[Signer]) -> list[CertificateIdentity]:
+    return [each for each in signers if not isinstance(each, PublicKey)]
 
 
 def _check_unique(

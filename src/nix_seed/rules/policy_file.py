@@ -150,8 +150,11 @@ def _signer(section: Section) -> Signer:
     key = section.optional("key", str)
     if (issuer is None) != (subject is None) or (issuer is None) == (key is None):
         raise section.error("say either issuer and subject, or key")
+    repository = section.optional("repository", str) or ""
     if key is None:
-        return CertificateIdentity(issuer, subject)
+        return CertificateIdentity(issuer, subject, repository)
+    if repository:
+        raise section.error("only a certificate names a repository, not a key", "repository")
     return _key(section, key)
 
 
