@@ -6,13 +6,15 @@ what cannot be read is told as well, so that nothing is dropped in silence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from nix_seed.clients.blobs import Held, ImageStore
 from nix_seed.formats.intoto.bundle import BUNDLE_V03
+from nix_seed.formats.intoto.commit import Commit
 from nix_seed.formats.intoto.cosign import ENVELOPE_LAYER, attestation_tag, bundle_of_layer
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor, Manifest
@@ -20,13 +22,24 @@ from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
 from nix_seed.rules.bundle_verify import LARGEST_BUNDLE
 
-__all__ = ["Attestation", "Discovered", "attach_bundle", "discover", "list_bundle"]
+__all__ = [
+    "Attestation",
+    "Discovered",
+    "attach_bundle",
+    "commit_subject",
+    "discover",
+    "list_bundle",
+    "list_document",
+    "read_documents",
+]
 
 CONTENT: Final = "dev.sigstore.bundle.content"
+COMMIT_TYPE: Final = "application/vnd.nix-seed.commit.v1"
 PREDICATE: Final = "dev.sigstore.bundle.predicateType"
 _BUNDLES = "application/vnd.dev.sigstore.bundle"
 _EMPTY = b"{}"
 _MOST_LAYERS = 256
+NO_ANNOTATIONS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +105,64 @@ def discover(store: ImageStore, subject: Digest) -> Discovered:
             with _noted(troubles):
                 _keep(_of_layer(store, attestation_tag(subject), layer), found)
     return Discovered(tuple(found.values()), tuple(troubles))
+
+
+def list_document(
+    store: ImageStore,
+    subject: Descriptor,
+    text: bytes,
+    artifact_type: str,
+    annotations: Mapping[str, str] = NO_ANNOTATIONS,
+) -> Descriptor:
+    """Store *text*, a document of *artifact_type*, as a referrer of *subject*.
+
+    The manifest is a function of the arguments: doing it again changes nothing.
+    """
+    manifest = Manifest(
+        config=_put(store, _EMPTY, media_types.EMPTY),
+        layers=(_put(store, text, artifact_type),),
+        annotations=annotations,
+        artifact_type=artifact_type,
+        subject=Descriptor(subject.media_type, subject.digest, subject.size),
+    )
+    return store.attach(manifest.dump())
+
+
+def read_documents(
+    store: ImageStore,
+    subject: Digest,
+    artifact_type: str,
+    annotations: Mapping[str, str] = NO_ANNOTATIONS,
+) -> Iterator[bytes]:
+    """Yield the documents of *artifact_type* beside *subject* that have all of *annotations*.
+
+    Unverified but for their digests. What is listed and is not such a document is passed over.
+    """
+    for item in store.referrers(subject, artifact_type):
+        place = f"{store}@{item.digest}"
+        fetched = store.get_manifest(item.digest)
+        if fetched is None or fetched.descriptor.media_type != media_types.MANIFEST:
+            continue
+        try:
+            manifest = Manifest.parse(fetched.body, place)
+        except InputError:
+            continue
+        if (
+            len(manifest.layers) == 1
+            and manifest.subject is not None
+            and manifest.subject.digest == subject
+            and annotations.items() <= manifest.annotations.items()
+        ):
+            yield _read(store, manifest.layers[0], place)
+
+
+def commit_subject(commit: Commit) -> Descriptor:
+    """Return the descriptor of a commit: of the text whose SHA-256 is its key.
+
+    Attestations are its referrers too, so that one finds what others built from the same commit.
+    """
+    size = len(f"nix-seed/commit/v1\0{commit.algorithm}{commit.hex}")
+    return Descriptor(COMMIT_TYPE, commit.key, size)
 
 
 @contextmanager

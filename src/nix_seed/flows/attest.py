@@ -19,7 +19,7 @@ from nix_seed.clients.logs.base import Log
 from nix_seed.clients.nix import Nix
 from nix_seed.clients.signers.base import Signed, Signer
 from nix_seed.clients.store_origins import count_origins, nix_facts
-from nix_seed.flows.attach import attach_bundle, list_bundle
+from nix_seed.flows.attach import attach_bundle, commit_subject, list_bundle
 from nix_seed.flows.build import assemble_image
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.evidence import agreement_of
@@ -44,9 +44,7 @@ from nix_seed.rules.partition import DEFAULT_BUDGET
 from nix_seed.rules.roots import roots_digest
 from nix_seed.rules.spec import Spec
 
-__all__ = ["Attested", "SourceTree", "attach_to_commit", "attest", "commit_subject"]
-
-COMMIT_TYPE = "application/vnd.nix-seed.commit.v1"
+__all__ = ["Attested", "SourceTree", "attach_to_commit", "attest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +123,6 @@ def attest(
         tuple(bundle.dump() for bundle in bundles),
         referrers,
     )
-
-
-def commit_subject(commit: Commit) -> Descriptor:
-    """Return the descriptor of a commit: of the text whose SHA-256 is its key.
-
-    Attestations are its referrers too, so that one finds what others built from the same commit.
-    """
-    size = len(f"nix-seed/commit/v1\0{commit.algorithm}{commit.hex}")
-    return Descriptor(COMMIT_TYPE, commit.key, size)
 
 
 def _spec(store: ImageStore, root: Fetched, reference: AnyReference) -> Spec:

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 from nix_seed.clients.blobs import ImageStore
 from nix_seed.flows.attach import Attestation, Discovered, discover
 from nix_seed.flows.inspect import InspectedImage
+from nix_seed.formats.intoto.bundle import Bundle
+from nix_seed.formats.intoto.envelope import Envelope
 from nix_seed.formats.intoto.predicate import Agreement, Commit, LayerDigests
+from nix_seed.formats.intoto.statement import Statement
 from nix_seed.ground.digests import DiffID, Digest, NarHash
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
 from nix_seed.rules.bundle_verify import Fate
@@ -23,7 +26,14 @@ from nix_seed.rules.verification import DissentDetail, Trouble
 if TYPE_CHECKING:
     from nix_seed.rules.spec import Spec
 
-__all__ = ["agreement_of", "detail_dissents", "gather", "of_store", "troubles_of"]
+__all__ = [
+    "agreement_of",
+    "detail_dissents",
+    "gather",
+    "of_store",
+    "stated_type",
+    "troubles_of",
+]
 
 
 @contextmanager
@@ -67,6 +77,20 @@ def gather(stores: Sequence[ImageStore], subjects: Iterable[Digest]) -> Discover
                 found.setdefault(attestation.text, attestation)
             troubles += here.troubles
     return Discovered(tuple(found.values()), tuple(troubles))
+
+
+def stated_type(text: bytes) -> str | None:
+    """Return what a bundle says it states (``predicateType``), unverified; None if it cannot say.
+
+    It only sorts what is found: whoever lies here has it judged as what it is not.
+    """
+    try:
+        content = Bundle.parse(text, "a bundle").content
+        if not isinstance(content, Envelope):
+            return None
+        return Statement.parse(content.payload, "a statement").predicate_type
+    except InputError:
+        return None
 
 
 def troubles_of(discovered: Discovered) -> tuple[Trouble, ...]:

@@ -32,14 +32,15 @@ __all__ = ["Finding", "LogFindings", "LogJudge", "claims_of", "examine", "trust_
 class LogFindings:
     """Which of the policy's logs hold an envelope, and by when each did.
 
-    *checkpoints* are those that the logs signed. *words* say of each log entry that proves nothing
-    why, one line each.
+    *checkpoints* are those that the logs signed, *entries* the index and leaf hash in each log.
+    *words* say of each log entry that proves nothing why, one line each.
     """
 
     logs: frozenset[str] = frozenset()
     times: tuple[tuple[str, datetime], ...] = ()
     checkpoints: tuple[tuple[str, SignedCheckpoint], ...] = ()
     words: tuple[str, ...] = ()
+    entries: tuple[tuple[str, int, bytes], ...] = ()
 
 
 LogJudge = Callable[[Bundle, SignedBy, str], LogFindings]
@@ -66,13 +67,18 @@ def trust_of(policy: Policy, certificates: BundleCheck | None) -> Trust:
     )
 
 
-def examine(place: str, text: bytes, trust: Trust, judge_logs: LogJudge) -> Finding:
+_ANY_BUILD = Expected(subject=None)
+
+
+def examine(
+    place: str, text: bytes, trust: Trust, judge_logs: LogJudge, expected: Expected = _ANY_BUILD
+) -> Finding:
     """Judge one bundle's bytes. Never raises: what goes wrong inside is *could not check*.
 
     Which image it is about is left to the quorum, which must see dissents as well.
     """
     name = f"bundle {hashlib.sha256(text).hexdigest()[:12]}"
-    verdict = evaluate_bundle(text, trust, Expected(subject=None), name)
+    verdict = evaluate_bundle(text, trust, expected, name)
     if not verdict.verified or verdict.bundle is None or verdict.signer is None:
         return Finding(name, place, verdict, LogFindings())
     try:

@@ -111,7 +111,10 @@ class BuiltDemands:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A whole policy; *digest* is of the exact bytes of its file."""
+    """A whole policy; *digest* is of the exact bytes of its file.
+
+    *accepts* are earlier policies, by digest, whose promotions still stand.
+    """
 
     epoch: int
     expires: datetime
@@ -125,3 +128,4 @@ class Policy:
     promoters: tuple[Promoter, ...]
     trusted_root: str | None
     digest: Digest
+    accepts: tuple[Digest, ...] = ()

@@ -6,7 +6,7 @@ can meet or that everything meets is refused, with its line. docs/verify.md list
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Final, get_args
 
@@ -33,6 +33,7 @@ from nix_seed.rules.verifying_key import PublicKey
 __all__ = ["parse_policy"]
 
 VERSION: Final = 1
+_ACCEPTS: Final = "`sha256sum` of the earlier trust.toml says it, after sha256:"
 _MOST: Final = 256  # builders, logs, witnesses and promoters, each
 
 
@@ -73,7 +74,16 @@ def _policy(root: Section, digest: Digest) -> Policy:
         promoters=tuple(_promoter(each) for each in _some(root, "promoters")),
         trusted_root=_only(sigstore, "trustedRoot"),
         digest=digest,
+        accepts=tuple(_accepted(root)),
     )
+
+
+def _accepted(root: Section) -> Iterator[Digest]:
+    for text in root.strings("accepts"):
+        try:
+            yield Digest.parse(text)
+        except InputError as error:
+            raise root.error(f"accepts: {error.message}", "accepts", _ACCEPTS) from error
 
 
 def _some(root: Section, key: str) -> list[Section]:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from nix_seed.formats.intoto.bundle import Bundle, Certificate
 from nix_seed.formats.tlog.body import LoggedSignature
 from nix_seed.formats.tlog.checkpoint import SignedCheckpoint
+from nix_seed.formats.tlog.entry import LogEntry
+from nix_seed.formats.tlog.merkle import leaf_hash
 from nix_seed.rules.bundle_verify import SignedBy
 from nix_seed.rules.evidence import Finding, LogFindings, LogJudge
 from nix_seed.rules.log_verify import (
@@ -49,6 +51,7 @@ def judge_logs_by(policy: Policy) -> LogJudge:
             words=tuple(
                 f"log entry {each.fate.value}: {each.reason}" for each in results if not each.proved
             ),
+            entries=tuple(_entries(results, bundle)),
         )
 
     return judge
@@ -81,6 +84,13 @@ def _logged(bundle: Bundle, signer: SignedBy, what: str) -> LoggedSignature:
     else:
         raise ValueError(f"{what} has no certificate, and yet an identity signed it")
     return logged_signature(bundle.envelope, verifier_of(material, key))
+
+
+def _entries(results: Sequence[EntryResult], bundle: Bundle) -> Iterator[tuple[str, int, bytes]]:
+    """Yield log, index in its tree, and leaf hash of each proved entry."""
+    for result, entry in zip(results, bundle.tlog_entries, strict=True):
+        if result.proved and result.log is not None and result.index is not None:
+            yield result.log, result.index, leaf_hash(LogEntry.from_json(entry, "").body)
 
 
 def _times(results: Sequence[EntryResult], witnesses: int) -> Iterator[tuple[str, datetime]]:

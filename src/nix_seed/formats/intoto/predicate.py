@@ -6,13 +6,13 @@ which Nix, from which caches) tells how much the claim is worth, and may differ.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from nix_seed.formats.intoto import predicate_json as read
+from nix_seed.formats.intoto.commit import Commit, commit_json, read_commit
 from nix_seed.formats.intoto.members import member, object_of
 from nix_seed.formats.intoto.statement import Statement, Subject
 from nix_seed.ground.digests import DiffID, Digest, NarHash
@@ -33,39 +33,10 @@ __all__ = [
 
 PREDICATE_TYPE: Final = "urn:nix-seed:build:v1"
 _SYSTEM = re.compile(r"[a-z0-9_]+-[a-z0-9_]+\Z")
-_LENGTHS = {40: "sha1", 64: "sha256"}
 _MEMBERS = (
     *("source", "system", "narHash", "layers", "imageDigest", "rootsDigest", "builder", "nix"),
     *("paths", "reusedLayers", "startedOn", "finishedOn"),
 )
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Commit:
-    """A Git commit: 40 (SHA-1) or 64 (SHA-256) lower-case hex digits."""
-
-    hex: str
-
-    def __post_init__(self) -> None:
-        if len(self.hex) not in _LENGTHS or not re.fullmatch(r"[0-9a-f]*", self.hex):
-            raise InputError(f"{self.hex!r} is not a commit: 40 or 64 lower-case hex digits")
-
-    def __str__(self) -> str:
-        return self.hex
-
-    @property
-    def algorithm(self) -> str:
-        """``sha1`` or ``sha256``, Git's object format."""
-        return _LENGTHS[len(self.hex)]
-
-    @property
-    def key(self) -> Digest:
-        """The SHA-256 by which a log's index finds the commit.
-
-        Of ``nix-seed/commit/v1``, a zero byte, the algorithm and the hex digits, in ASCII.
-        """
-        text = f"nix-seed/commit/v1\0{self.algorithm}{self.hex}"
-        return Digest(hashlib.sha256(text.encode()).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +164,7 @@ class BuildPredicate:
         value: dict[str, Any] = {
             "source": {
                 "uri": self.source.uri,
-                "commit": {self.source.commit.algorithm: self.source.commit.hex},
+                "commit": commit_json(self.source.commit),
                 "lockHash": None if lock is None else str(lock),
                 "dirty": self.source.dirty,
             },
@@ -262,16 +233,9 @@ def _source(value: Mapping[str, Any], where: str) -> Source:
     found = object_of(
         member(value, "source", dict, where), inner, "uri", "commit", "lockHash", "dirty"
     )
-    named = member(found, "commit", dict, inner)
-    if len(named) != 1:
-        raise InputError(f"{inner}: commit must have one member, sha1 or sha256")
-    (algorithm,) = named
-    commit = Commit(member(named, algorithm, str, f"{inner}, commit"))
-    if commit.algorithm != algorithm:
-        raise InputError(f"{inner}: commit {commit} is not a {algorithm}")
     return Source(
         member(found, "uri", str, inner),
-        commit,
+        read_commit(found, inner),
         read.optional_digest(found, "lockHash", inner),
         member(found, "dirty", bool, inner),
     )

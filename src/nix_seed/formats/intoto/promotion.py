@@ -1,0 +1,139 @@
+"""``urn:nix-seed:promotion:v1``: a release of one commit, over all its systems.
+
+Signed is only what everyone needs: of which commit, the root over the systems, the index that holds
+just them, by which policy, on what evidence, and after which records. One system's proof and the
+evidence lie beside it, bound by ``tree`` and ``evidence``, so that a consumer of one system reads
+nothing of the others. No time and no promoter is in it: promoters who find the same release sign
+the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from nix_seed.formats.intoto import predicate_json as read
+from nix_seed.formats.intoto.commit import Commit, commit_json, read_commit
+from nix_seed.formats.intoto.members import member, object_of
+from nix_seed.formats.intoto.statement import Statement, Subject
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import InputError
+
+__all__ = [
+    "PREDICATE_TYPE",
+    "PromotionPredicate",
+    "build_statement",
+    "check_statement",
+    "first_key",
+]
+
+PREDICATE_TYPE: Final = "urn:nix-seed:promotion:v1"
+_MEMBERS = ("repository", "commit", "tree", "index", "policy", "evidence", "previous")
+_MOST_SYSTEMS = 1 << 16
+_MOST_PREVIOUS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class PromotionPredicate:
+    """The predicate.
+
+    *root* and *size* are of the RFC 6962 tree over the systems' leaves; *index* is the OCI index of
+    just these images. *policy* and *epoch* name the ``trust.toml`` that was satisfied, *evidence*
+    the document that lists every attestation that counted. *previous* are the records, by the
+    SHA-256 of their statements, that this one comes after: sorted, empty for a ledger's first.
+    """
+
+    repository: str
+    commit: Commit
+    root: Digest
+    size: int
+    index: Digest
+    policy: Digest
+    epoch: int
+    evidence: Digest
+    previous: tuple[Digest, ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= _MOST_SYSTEMS:
+            raise InputError(f"a release has 1 to {_MOST_SYSTEMS} systems, not {self.size}")
+        if len(self.previous) > _MOST_PREVIOUS:
+            raise InputError(f"a record comes after at most {_MOST_PREVIOUS} others")
+        if list(self.previous) != sorted(set(self.previous)):
+            raise InputError("previous must be sorted, each record once")
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> Self:
+        """Read the ``predicate`` of a statement; *where* names it in errors."""
+        found = object_of(value, where, *_MEMBERS)
+        tree = _inner(found, "tree", where, "root", "size")
+        policy = _inner(found, "policy", where, "digest", "epoch")
+        try:
+            return cls(
+                repository=member(found, "repository", str, where),
+                commit=read_commit(found, where),
+                root=read.digest(tree, "root", f"{where}, tree"),
+                size=read.count(tree, "size", f"{where}, tree"),
+                index=read.digest(found, "index", where),
+                policy=read.digest(policy, "digest", f"{where}, policy"),
+                epoch=read.count(policy, "epoch", f"{where}, policy"),
+                evidence=read.digest(found, "evidence", where),
+                previous=tuple(
+                    Digest.parse(text) for text in read.strings(found, "previous", where)
+                ),
+            )
+        except InputError as error:
+            if error.message.startswith(where):
+                raise
+            raise InputError(f"{where}: {error.message}") from error
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object as docs/formats-promotion.md lists it."""
+        return {
+            "repository": self.repository,
+            "commit": commit_json(self.commit),
+            "tree": {"root": str(self.root), "size": self.size},
+            "index": str(self.index),
+            "policy": {"digest": str(self.policy), "epoch": self.epoch},
+            "evidence": str(self.evidence),
+            "previous": [str(digest) for digest in self.previous],
+        }
+
+
+def first_key(repository: str) -> Digest:
+    """The SHA-256 that stands before the first record of *repository*'s ledger.
+
+    Of ``nix-seed/ledger/v1``, a zero byte and the repository's URI in UTF-8.
+    """
+    return Digest(hashlib.sha256(f"nix-seed/ledger/v1\0{repository}".encode()).hexdigest())
+
+
+def build_statement(predicate: PromotionPredicate) -> Statement:
+    """Return the statement over the index, the root and the commit's key.
+
+    By the last two a log's index, and any ledger, finds it.
+    """
+    return Statement(_subjects(predicate), PREDICATE_TYPE, predicate.to_json())
+
+
+def check_statement(statement: Statement, what: str) -> PromotionPredicate:
+    """Return the predicate; ``InputError`` unless *statement* is just the one it implies."""
+    if statement.predicate_type != PREDICATE_TYPE:
+        raise InputError(f"{what}: predicateType is {statement.predicate_type!r}")
+    predicate = PromotionPredicate.from_json(statement.predicate, f"{what}, predicate")
+    if statement != build_statement(predicate):
+        raise InputError(f"{what}: its subjects or members are not those of its predicate")
+    return predicate
+
+
+def _subjects(predicate: PromotionPredicate) -> tuple[Subject, ...]:
+    return (
+        Subject("index", predicate.index),
+        Subject("root", predicate.root),
+        Subject("commit", predicate.commit.key),
+    )
+
+
+def _inner(value: Mapping[str, Any], name: str, where: str, *known: str) -> Mapping[str, Any]:
+    return object_of(member(value, name, dict, where), f"{where}, {name}", *known)
