@@ -34,6 +34,7 @@ __all__ = [
     "Evaluated",
     "Plan",
     "Request",
+    "compare_with_base",
     "evaluate_request",
     "licences_of_flake",
     "plan_image",
@@ -128,7 +129,8 @@ def plan_image(
     groups = divide(closed(closure), tiers, request.budget, previous)
     spec = _spec(recipe.outline, request.compressor, closure, groups)
     spec = replace(spec, withheld=withheld_entries(licences.judgement))
-    return Plan(evaluated, spec, base, _compare(spec, base), licences)
+    diff = None if base is None else compare_with_base(spec, base.spec)
+    return Plan(evaluated, spec, base, diff, licences)
 
 
 def licences_of_flake(nix: Nix, request: Request, on_event: OnEvent = ignore) -> Licences:
@@ -238,10 +240,8 @@ def _config(outline: Outline) -> ImageConfig:
     )
 
 
-def _compare(spec: Spec, base: Base | None) -> PlanDiff | None:
-    if base is None:
-        return None
-    old = base.spec
+def compare_with_base(spec: Spec, old: Spec) -> PlanDiff:
+    """Say what whoever has the image of *old* must pull for that of *spec*, and who caused it."""
     changed = [name for name, path in spec.inputs.items() if old.inputs.get(name) != path]
     causes = {name: [StorePath.containing(path)] for name, path in spec.inputs.items()}
     if len(changed) == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,6 +31,7 @@ __all__ = [
     "report_roots",
     "roots_of_image",
     "roots_of_outputs",
+    "roots_of_paths",
     "roots_of_recipe",
 ]
 
@@ -86,10 +87,16 @@ def roots_of_image(nix: Nix, image: Image) -> tuple[Roots, tuple[StorePath, ...]
 
     Returns also the paths of which nobody here knows where they come from.
     """
-    spec = read_spec(image)
-    known = read_provenance(nix, spec.paths)
+    return roots_of_paths(nix, image.name, read_spec(image).paths)
+
+
+def roots_of_paths(
+    nix: Nix, name: str, paths: Collection[StorePath]
+) -> tuple[Roots, tuple[StorePath, ...]]:
+    """Do the same for the *paths* of an image called *name*, wherever its layers are."""
+    known = read_provenance(nix, paths)
     derivers, plain, unknown = set(), [], []
-    for path in spec.paths:
+    for path in paths:
         info = known.get(path)
         deriver = None if info is None else info.deriver
         if deriver is not None and _at(nix, deriver).is_file():
@@ -98,9 +105,9 @@ def roots_of_image(nix: Nix, image: Image) -> tuple[Roots, tuple[StorePath, ...]
             plain.append(path)
         else:
             unknown.append(path)
-    if len(unknown) == len(spec.paths):
+    if len(unknown) == len(paths):
         raise InputError(
-            f"this machine's store knows none of the derivations behind {image.name}",
+            f"this machine's store knows none of the derivations behind {name}",
             hint="name the flake that the image was built from: nix-seed roots FLAKE",
         )
     return _follow(nix, derivers, plain), tuple(unknown)

@@ -1,0 +1,216 @@
+"""Everything there is to say of one image, gathered for a page; a part that is missing says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Literal, TypeVar
+
+from nix_seed.clients.blobs import ImageStore
+from nix_seed.clients.image_source import RemoteSeed, read_seed
+from nix_seed.clients.nix import Nix
+from nix_seed.flows.events import OnEvent, Stage, ignore
+from nix_seed.flows.evidence import of_store
+from nix_seed.flows.inspect import InspectedImage, inspect
+from nix_seed.flows.licences import Licences
+from nix_seed.flows.plan import compare_with_base
+from nix_seed.flows.pull import choose_system
+from nix_seed.flows.roots import RootsReport, report_roots, roots_of_paths
+from nix_seed.flows.stores import AnyReference, Stores, fetch
+from nix_seed.formats.nix.derivation import Derivation
+from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
+from nix_seed.rules.compare import PlanDiff
+from nix_seed.rules.licence_judge import Judged
+from nix_seed.rules.policy import Policy
+from nix_seed.rules.roots_walk import Walk, walk_roots
+from nix_seed.rules.spec import Spec
+from nix_seed.rules.verification import Verification
+
+__all__ = [
+    "Absent",
+    "Change",
+    "FoundRoots",
+    "ImageReport",
+    "JudgedPaths",
+    "Trusted",
+    "compare_images",
+    "find_image_roots",
+    "judged_paths",
+    "open_report",
+    "part",
+]
+
+_MOST_STOPS = 600  # a page of some 500 kB
+_MOST_WAYS = 150
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A part that is not there. *state* is why: the three reasons never look alike.
+
+    *hint* says how to have it.
+    """
+
+    state: Literal["not asked", "could not check", "checked and false"]
+    words: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What whoever has the image *base* must pull.
+
+    *pull_bytes* of *total_bytes* are compressed, as they travel: of the layers numbered *pulled*.
+    """
+
+    base: str
+    digest: Digest
+    diff: PlanDiff
+    pulled: tuple[int, ...]
+    pull_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedPaths:
+    """The licence of each store path of the image; *unjudged* are those the flake knows nothing of.
+
+    *problem* is why ``meta`` could not be read at all.
+    """
+
+    flake: str
+    judged: tuple[Judged, ...]
+    unjudged: tuple[StorePath, ...]
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRoots:
+    """The ends of the image's graph, and the graph as a walk."""
+
+    report: RootsReport
+    walk: Walk
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """The answer of ``verify`` by *policy*, at the moment *now*."""
+
+    policy: Policy
+    verification: Verification
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReport:
+    """One image and all that was found out about it. *reference* is as it was given."""
+
+    reference: str
+    image: InspectedImage
+    spec: Spec
+    change: Change | Absent
+    licences: JudgedPaths | Absent
+    trust: Trusted | Absent
+    roots: FoundRoots | Absent
+
+
+def part(gather: Callable[[], Found]) -> Found | Absent:
+    """Return what *gather* does, or why it does not: a report lacks a part rather than failing."""
+    try:
+        return gather()
+    except CheckedFalse as error:
+        return Absent("checked and false", _words(error), error.hint or "")
+    except NixSeedError as error:
+        return Absent("could not check", _words(error), error.hint or "")
+
+
+def _words(error: NixSeedError) -> str:
+    return error.message if not error.detail else f"{error.message}\n{error.detail}"
+
+
+def open_report(
+    stores: Stores, reference: AnyReference, system: str
+) -> tuple[InspectedImage, RemoteSeed]:
+    """Read the image that *reference* names, of an index *system*'s; only its last layer is read.
+
+    Raises ``InputError`` where there is no such seed.
+    """
+    store = stores.open(reference)
+    root = choose_system(store, fetch(store, reference), system)
+    with of_store():
+        image = inspect(stores, reference.at(root.descriptor.digest))
+    if not isinstance(image, InspectedImage):
+        raise InputError(f"{reference} is an index of images", hint="name one system: --system")
+    return image, read_seed(str(reference), root, store)
+
+
+def compare_images(
+    stores: Stores, seed: RemoteSeed, image: InspectedImage, base: AnyReference
+) -> Change:
+    """Say what a consumer of *base* must pull; ``InputError`` if it is of another system."""
+    store: ImageStore = stores.open(base)
+    root = choose_system(store, fetch(store, base), seed.spec.system)
+    old = read_seed(str(base), root, store)
+    if old.spec.system != seed.spec.system:
+        raise InputError(
+            f"the base {base} is for {old.spec.system}, the image for {seed.spec.system}",
+            hint="name a base of the same system",
+        )
+    at_hand = {layer.digest for layer in old.manifest.layers}
+    layers = [layer.descriptor for layer in image.layers]
+    pulled = tuple(n for n, layer in enumerate(layers) if layer.digest not in at_hand)
+    return Change(
+        base=str(base),
+        digest=root.descriptor.digest,
+        diff=compare_with_base(seed.spec, old.spec),
+        pulled=pulled,
+        pull_bytes=sum(layers[n].size for n in pulled),
+        total_bytes=sum(layer.size for layer in layers),
+    )
+
+
+def judged_paths(spec: Spec, flake: str, licences: Licences) -> JudgedPaths:
+    """Say of each path of the image what *flake*'s licences say of it."""
+    known = licences.judgement.paths
+    return JudgedPaths(
+        flake=flake,
+        judged=tuple(known[path] for path in sorted(spec.paths) if path in known),
+        unjudged=tuple(path for path in sorted(spec.paths) if path not in known),
+        problem=licences.problem,
+    )
+
+
+def find_image_roots(
+    nix: Nix,
+    seed: RemoteSeed,
+    licences: Licences | None = None,
+    on_event: OnEvent = ignore,
+) -> FoundRoots:
+    """Follow the image to its trust roots: by the flake's recipe, if *licences* were read of one.
+
+    Else by what this machine's store knows of its paths.
+    """
+    on_event(Stage("roots", "following the image to its trust roots"))
+    if not nix.is_at_hand():
+        raise CouldNotCheck(
+            "there is no Nix on this machine, which knows the derivations",
+            hint="make the report where the image was built",
+        )
+    unknown: Sequence[StorePath]
+    if licences is None:
+        roots, unknown = roots_of_paths(nix, seed.name, seed.spec.paths)
+    else:
+        roots = licences.roots
+        ends = {end.path for end in roots.ends}
+        unknown = [p for p in seed.spec.paths if p not in roots.makers and p not in ends]
+    report = report_roots(nix, roots, unknown, on_event)
+    read: Callable[[StorePath], Derivation] = cache(nix.read_derivation)
+    matter = [*report.findings.executed, *report.findings.binaries]
+    wanted = [each.path for each in matter[:_MOST_WAYS]]
+    return FoundRoots(report, walk_roots(roots, read, _MOST_STOPS, wanted))
