@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +101,31 @@ def test_what_is_stated_is_what_is(bench: Bench) -> None:
     assert said["nix"]["substituters"] == []
     roots = nix_seed("roots", bench.project, "--json", cache=bench.root / "cache")
     assert said["rootsDigest"] == json.loads(roots.out)["rootsDigest"]
+
+
+def test_a_clone_with_its_history_cut_off(bench: Bench, tmp_path: Path) -> None:
+    """As CI services check out; Nix refuses such a repository unless it is told."""
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{bench.project}", str(clone))
+    git(clone, "remote", "set-url", "origin", SOURCE)
+    assert read_checkout(clone).shallow
+    ran = bench.attest("--flake", clone)
+    assert ran.code == 0, ran.err
+    commit = git(bench.project, "rev-parse", "HEAD")
+    assert json.loads(ran.out)["predicate"]["source"]["commit"] == {"sha1": commit}
+
+
+def test_a_flake_in_a_subdirectory(bench: Bench, tmp_path: Path) -> None:
+    flake = tmp_path / "repository" / "a part"
+    shutil.copytree(bench.project, flake, ignore=shutil.ignore_patterns(".git"))
+    git(tmp_path / "repository", "init", "-q")
+    git(tmp_path / "repository", "add", "-A")
+    git(tmp_path / "repository", "commit", "-qm", "Start")
+    ran = bench.attest("--flake", flake)
+    assert ran.code == 0, ran.err
+    source = json.loads(ran.out)["predicate"]["source"]
+    assert source["commit"] == {"sha1": git(tmp_path / "repository", "rev-parse", "HEAD")}
+    assert source["lockHash"] == "sha256:" + _sha256(flake / "flake.lock")
 
 
 def _sha256(path: Path) -> str:

@@ -8,7 +8,7 @@ import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from nix_seed.formats.intoto.predicate import Commit
 from nix_seed.ground.digests import Digest
@@ -24,9 +24,14 @@ class Checkout:
     """The state of a working tree.
 
     *origin* is the URL of the remote of that name, without credentials, or None. *changes* are the
-    changed files that Git tracks, as ``git status`` lists them: Nix copies no others.
+    changed files that Git tracks, as ``git status`` lists them: Nix copies no others. *prefix* is
+    where in the repository at *root* the directory lies; *shallow* says that history is cut off,
+    as CI services clone.
     """
 
+    root: Path
+    prefix: str
+    shallow: bool
     commit: Commit
     origin: str | None
     lock_hash: Digest | None
@@ -36,6 +41,15 @@ class Checkout:
     def dirty(self) -> bool:
         """Whether the tree differs from its commit."""
         return bool(self.changes)
+
+    @property
+    def flake(self) -> str:
+        """The flake in the directory, at this very commit, as Nix fetches it."""
+        query = [f"rev={self.commit}"]
+        query += [f"dir={quote(self.prefix)}"] if self.prefix else []
+        # Without this Nix refuses such a repository.
+        query += ["shallow=1"] if self.shallow else []
+        return f"git+file://{quote(str(self.root))}?{'&'.join(query)}"
 
 
 def read_checkout(directory: Path) -> Checkout:
@@ -51,9 +65,18 @@ def read_checkout(directory: Path) -> Checkout:
     status = _git(directory, "status", "--porcelain", "--untracked-files=no")
     if status is None:
         raise CouldNotCheck(f"Git cannot say whether {directory} has changes")
+    where = _git(
+        directory, "rev-parse", "--show-toplevel", "--is-shallow-repository", "--show-prefix"
+    )
+    if where is None:
+        raise InputError(f"{directory} is no working tree of Git's")
+    root, shallow, prefix = where.split("\n")[:3]
     remote = _git(directory, "config", "--get", "remote.origin.url")
     lock = _git_bytes(directory, "show", "HEAD:./flake.lock")
     return Checkout(
+        root=Path(root),
+        prefix=prefix.rstrip("/"),
+        shallow=shallow == "true",
         commit=Commit(head.strip()),
         origin=None if remote is None else _plain_url(remote.strip()),
         lock_hash=None if lock is None else Digest(hashlib.sha256(lock).hexdigest()),

@@ -156,8 +156,7 @@ def _source(checkout: Checkout, tree: SourceTree) -> Source:
 
 def _check_flake(nix: Nix, spec: Spec, tree: SourceTree, checkout: Checkout) -> Plan:
     """See that the flake, at its commit, asks for just what the image holds; return its plan."""
-    directory = tree.directory.absolute()
-    flake = str(directory) if checkout.dirty else f"git+file://{directory}?rev={checkout.commit}"
+    flake = str(tree.directory.absolute()) if checkout.dirty else checkout.flake
     budget = max(DEFAULT_BUDGET, len(spec.layers))
     request = Request(flake, spec.kind, spec.compressor, budget, tree.attr, spec.system)
     plan = plan_image(nix, request)

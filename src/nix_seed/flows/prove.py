@@ -231,10 +231,12 @@ def _own_sources(work: Inside, tree: Tree) -> frozenset[StorePath]:
 
 def _expression(tree: Tree, system: str, attr: str, scope: Scope | None) -> str:
     subdirectory = tree.workdir.removeprefix("/src").lstrip("/")
-    git = (tree.root / ".git").is_dir()
-    reference = ("git+file:///src" if git else "path:/src") + (
-        f"?dir={subdirectory}" if subdirectory else ""
-    )
+    git = tree.root / ".git"
+    query = [f"dir={subdirectory}"] if subdirectory else []
+    # A clone that CI made has its history cut off, which Nix refuses unless told.
+    query += ["shallow=1"] if (git / "shallow").exists() else []
+    reference = "git+file:///src" if git.is_dir() else "path:/src"
+    reference += f"?{'&'.join(query)}" if query else ""
     known = "null"
     if scope is not None:
         known = f"[ {' '.join(map(_string, scope.outputs))} ]"
