@@ -20,6 +20,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from support.goprograms import installed
 
 __all__ = ["Job", "Outcome", "Run", "product_repository"]
@@ -69,8 +71,10 @@ class Run:
             command += ["--local-repository", f"{name}={directory}"]
         for name, value in self.variables.items():
             command += ["--var", f"{name}={value}"]
-        if self.token:
-            command += ["--secret", "GITHUB_TOKEN"]
+        # Not from the environment: steps would find it there, too.
+        secrets = self.work / "secrets"
+        secrets.write_text(f'GITHUB_TOKEN="{self.token}"\n' if self.token else "")
+        command += ["--secret-file", str(secrets)]
         done = subprocess.run(
             command, env=self._environment(home), capture_output=True, text=True, check=False,
             timeout=_SECONDS, stdin=subprocess.DEVNULL,
@@ -84,7 +88,7 @@ class Run:
         kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         mine |= {"HOME": str(home), "PIP_CACHE_DIR": str(kept / "pip")}
         mine |= {"UV_CACHE_DIR": str(kept / "uv")}
-        return mine | dict(self.env) | ({"GITHUB_TOKEN": self.token} if self.token else {})
+        return mine | dict(self.env)
 
 
 def _ours(name: str) -> bool:
@@ -102,7 +106,7 @@ def _lines(text: str) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Job:
     """One job of a run: its result, and what its steps said."""
 
@@ -124,11 +128,11 @@ class Job:
     @cached_property
     def steps(self) -> dict[str, str]:
         """The result of each step that ran to its end, by name."""
-        ends = (line for line in self.lines if "stepResult" in line)
+        ends = (line for line in self.lines if "stepResult" in line and line.get("stage") == "Main")
         return {line["step"]: line["stepResult"] for line in ends}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Outcome:
     """What a run came to: act's exit code, and its jobs in the order of their beginnings."""
 
@@ -138,13 +142,14 @@ class Outcome:
 
     @cached_property
     def jobs(self) -> tuple[Job, ...]:
-        """Its jobs; each of a matrix is one. A job that was skipped is none."""
+        """Its jobs; each of a matrix is one. Skipped ones, and callers of workflows, are none."""
         grouped: dict[str, list[dict[str, Any]]] = {}
         for line in self.lines:
             if "job" in line and "matrix" in line:
                 key = line["jobID"] + _matrix(line["matrix"])
                 grouped.setdefault(key, []).append(line)
-        return tuple(Job(name, _result(of), tuple(of)) for name, of in grouped.items())
+        found = (Job(name, _result(of), tuple(of)) for name, of in grouped.items())
+        return tuple(job for job in found if job.result)
 
     def job(self, name: str) -> Job:
         """Return the one job of which the name, ``id (matrix values)``, holds *name*."""
@@ -157,6 +162,12 @@ class Outcome:
         """What all jobs said."""
         return "".join(job.said for job in self.jobs)
 
+    def check(self, *, green: bool = True) -> Outcome:
+        """Fail the test, with the whole log, unless the run is green, or not."""
+        if (self.code == 0) != green:
+            pytest.fail(str(self), pytrace=False)
+        return self
+
     def __str__(self) -> str:
         """Show the whole log, as an assertion that failed wants it."""
         words = "".join(f"[{line.get('job', '')}] {_text(line)}" for line in self.lines)
@@ -168,7 +179,7 @@ def _matrix(values: Mapping[str, Any]) -> str:
 
 
 def _result(lines: list[dict[str, Any]]) -> str:
-    return next((line["jobResult"] for line in reversed(lines) if "jobResult" in line), "skipped")
+    return next((line["jobResult"] for line in reversed(lines) if "jobResult" in line), "")
 
 
 def _spoken(line: Mapping[str, Any]) -> bool:

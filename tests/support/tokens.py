@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 from support.registries import PASSWORD, USER, Tokens, needs
 
 REFRESH_TOKEN = "the refresh token"
+READER, READERS_PASSWORD = "reader", "look, do not touch"
 _LEEWAY = 60  # seconds past its end that docker-registry still accepts a token
 
 
@@ -69,21 +70,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         query = parse_qs(urlsplit(self.path).query)
-        pair = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        self.give(query, known=self.headers.get("Authorization") == f"Basic {pair}")
+        given = self.headers.get("Authorization")
+        reader = given == _basic(READER, READERS_PASSWORD)
+        self.give(query, known=given == _basic(USER, PASSWORD), reader=reader)
 
     def do_POST(self) -> None:
         form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
         form["scope"] = form["scope"][0].split()
         self.give(form, known=form.get("refresh_token") == [REFRESH_TOKEN])
 
-    def give(self, query: dict[str, list[str]], *, known: bool) -> None:
+    def give(self, query: dict[str, list[str]], *, known: bool, reader: bool = False) -> None:
         server: TokenServer = self.server.tokens  # type: ignore[attr-defined]
         server.asked.append(query)
         if server.fail:
             self.say(server.fail.pop(0), {"errors": [{"code": "TOOBUSY", "message": "later"}]})
             return
-        if not known and (self.headers.get("Authorization") or not server.anonymous):
+        stranger = not known and not reader
+        if stranger and (self.headers.get("Authorization") or not server.anonymous):
             error = {"code": "UNAUTHORIZED", "message": "who are you?"}
             self.say(401, {"errors": [error]})
             return
@@ -92,7 +95,8 @@ class _Handler(BaseHTTPRequestHandler):
             kind, name, actions = scope.split(":")
             allowed = actions.split(",")
             if not known:
-                allowed = [action for action in allowed if action in server.anonymous]
+                few = ("pull",) if reader else server.anonymous
+                allowed = [action for action in allowed if action in few]
             access.append({"type": kind, "name": name, "actions": allowed})
         self.say(200, {"token": _sign(server, access), "expires_in": server.told})
 
@@ -102,6 +106,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+def _basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def _sign(server: TokenServer, access: list[dict[str, Any]]) -> str:
