@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.cli.policy_template import render_policy
+from nix_seed.rules.policy_template import render_policy
 from nix_seed.clients.signers.key import KeySigner
 from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
 from nix_seed.ground.errors import InputError

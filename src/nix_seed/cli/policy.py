@@ -84,7 +84,7 @@ def _init(
     log_place: Path | None,
 ) -> None:
     """Write FILE (trust.toml), commented, to begin with. It never overwrites one."""
-    from nix_seed.cli.policy_template import render_policy
+    from nix_seed.rules.policy_template import render_policy
     from nix_seed.clients.files import explained
     from nix_seed.ground.errors import InputError
     from nix_seed.rules.policy_file import parse_policy

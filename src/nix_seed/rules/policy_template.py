@@ -1,11 +1,28 @@
-"""The policy that ``nix-seed policy init`` writes: short, commented, to be edited."""
+"""The policies that ``policy init`` and ``init`` write: short, commented, to be edited."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-__all__ = ["render_policy"]
+__all__ = ["Workflow", "render_policy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """A job that signs by its certificate; *repository* as in ``CertificateIdentity``.
+
+    *about* is the comment above it, *where* pairs such as ``("operator", "github.com")``.
+    """
+
+    id: str
+    about: str
+    issuer: str
+    subject: str
+    repository: str
+    where: tuple[tuple[str, str], ...]
+
 
 _HEAD = """\
 # Whom to believe about this project's images, and how many of them.
@@ -20,7 +37,7 @@ systems = [{systems}]
 threshold = {threshold}                      # so many builders must say the same ...
 distinct = ["operator"]            # ... no two of which share an operator
 logs = {logs}                           # transparency logs that must hold each word
-witnesses = 0                      # witnesses under each log's checkpoint
+{promoters}witnesses = 0                      # witnesses under each log's checkpoint
 
 [built]
 requireBuiltHere = false           # true: nothing may come from a binary cache
@@ -53,8 +70,29 @@ jurisdiction = "US"
 
 """
 
+_PROMOTERS = """\
+promoters = 1                      # so many of those below must sign a release
+"""
+
+_PROMOTER = """\
+# Who releases: the workflow's last job, once every system's quorum is met.
+[[promoters]]
+"""
+
+_REKOR = """\
+# Sigstore's public log, with the key that its trusted root gives.
+[[logs]]
+id = "rekor"
+kind = "rekor-v1"
+origin = "rekor.sigstore.dev"
+url = "https://rekor.sigstore.dev"
+key = "{key}"
+operator = "sigstore.dev"
+
+"""
+
 _SIGSTORE = """\
-# Judges the certificates of the two above: the public Sigstore's trusted root, or your own's.
+# Judges the certificates of those above: the public Sigstore's trusted root, or your own's.
 # `cosign trusted-root create` writes one. The file lies beside this one.
 [sigstore]
 trustedRoot = "trusted_root.json"
@@ -95,25 +133,54 @@ def render_policy(
     keys: Sequence[tuple[str, str]],
     expires: datetime,
     log: tuple[str, str] | None = None,
+    workflows: Sequence[Workflow] = (),
+    rekor_key: str | None = None,
 ) -> str:
     """Return a policy for *keys*, pairs of (id, PEM); *repository* adds GitHub and GitLab.
 
-    *log* is the place and verifier key of a tile log. The threshold is a majority of the builders.
+    *log* is the place and verifier key of a tile log, *rekor_key* the public Rekor's. *workflows*
+    build, and promote. The threshold is a majority of the builders.
     """
-    number = len(keys) + (2 if repository else 0)
+    number = len(keys) + len(workflows) + (2 if repository else 0)
     parts = [
         _HEAD.format(
             expires=expires,
             systems=", ".join(f'"{system}"' for system in systems),
             source=f'source = "{source}"\n' if source else "",
             threshold=number // 2 + 1,
-            logs=0 if log is None else 1,
+            logs=(log is not None) + (rekor_key is not None),
+            promoters=_PROMOTERS if workflows else "",
         )
     ]
     if repository:
-        parts += [each.format(repository=repository) for each in (_GITHUB, _GITLAB, _SIGSTORE)]
+        parts += [each.format(repository=repository) for each in (_GITHUB, _GITLAB)]
+    parts += [line for each in workflows for line in _builder(each)]
+    if repository or workflows:
+        parts.append(_SIGSTORE)
     parts += [_KEY.format(id=name, pem=pem) for name, pem in keys]
     if log is not None:
         place, key = log
         parts.append(_LOG.format(url=place, key=key, origin=key.partition("+")[0]))
+    if rekor_key is not None:
+        parts.append(_REKOR.format(key=rekor_key))
+    parts += [line for each in workflows for line in _promoter(each)]
     return "".join(parts).rstrip() + "\n"
+
+
+def _builder(workflow: Workflow) -> Iterator[str]:
+    yield f'# {workflow.about}\n[[builders]]\nid = "{workflow.id}"\n'
+    yield from _identity(workflow)
+    yield from (f'{name} = "{value}"\n' for name, value in workflow.where)
+    yield "\n"
+
+
+def _promoter(workflow: Workflow) -> Iterator[str]:
+    yield _PROMOTER + f'id = "{workflow.id}"\n'
+    yield from _identity(workflow)
+    yield "\n"
+
+
+def _identity(workflow: Workflow) -> Iterator[str]:
+    yield f'issuer = "{workflow.issuer}"\nsubject = "{workflow.subject}"\n'
+    if workflow.repository:
+        yield f'repository = "{workflow.repository}"\n'
