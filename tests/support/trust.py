@@ -147,7 +147,7 @@ class World:
         self.quorum: dict[str, str] = {"threshold": "2", "distinct": '["operator"]', "logs": "1"}
         self.built: dict[str, str] = {}
         self.builders: dict[str, dict[str, str]] = {
-            name: {"operator": f'"{name} ltd"', "key": _pem(self.keys[name])}
+            name: {"operator": f'"{name} ltd"', "key": pem(self.keys[name])}
             for name in self.BUILDERS
         }
         self.logs: list[dict[str, str]] = [
@@ -159,6 +159,7 @@ class World:
             }
         ]
         self.witnesses: list[dict[str, str]] = []
+        self.promoters: dict[str, dict[str, str]] = {}
         self.sigstore: dict[str, str] = {}
 
     def policy(self) -> str:
@@ -172,6 +173,8 @@ class World:
             parts.append(_table("[[builders]]", {"id": f'"{name}"'} | builder))
         parts += [_table("[[logs]]", log) for log in self.logs]
         parts += [_table("[[witnesses]]", witness) for witness in self.witnesses]
+        for name, promoter in self.promoters.items():
+            parts.append(_table("[[promoters]]", {"id": f'"{name}"'} | promoter))
         return "\n".join(parts)
 
     def write_policy(self) -> Path:
@@ -230,7 +233,7 @@ def quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _pem(signer: KeySigner) -> str:
+def pem(signer: KeySigner) -> str:
     return f'"""\n{signer.public_key.pem.decode()}"""'
 
 

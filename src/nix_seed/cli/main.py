@@ -27,10 +27,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "roots": ("nix_seed.cli.roots:command", "Show what an image finally rests on."),
     "licences": ("nix_seed.cli.licences:command", "Show the licence of everything in an image."),
     "inspect": ("nix_seed.cli.inspect:command", "Show what an image is, without its layers."),
+    "report": ("nix_seed.cli.image_report:command", "Write one page about an image."),
     "exists": ("nix_seed.cli.exists:command", "Ask whether a registry has the image already."),
     "lock": ("nix_seed.cli.lock:command", "Pin each system's seed in seed.lock."),
     "publish": ("nix_seed.cli.publish:command", "Build, push and attest in one."),
     "attest": ("nix_seed.cli.attest:command", "State, signed, what was built from a commit."),
+    "promote": (
+        "nix_seed.cli.promote:command",
+        "Release a commit that a quorum of builders stands for.",
+    ),
     "verify": ("nix_seed.cli.verify:command", "Check that independent builders agree on an image."),
     "export": ("nix_seed.cli.export:command", "Collect all that verifying offline needs."),
     "diff": ("nix_seed.cli.diff:command", "Show in what two images differ."),
@@ -38,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "key": ("nix_seed.cli.key:command", "Make and show keys that sign attestations."),
     "log": ("nix_seed.cli.log:command", "Serve, show and check a transparency log."),
     "clean": ("nix_seed.cli.clean:command", "Clear away what was kept for the next run."),
+    "ci": ("nix_seed.cli.ci:command", "Run the steps of a CI job."),
     "completion": ("nix_seed.cli.completion:command", "Print a shell's completion script."),
 }
 
@@ -108,9 +114,27 @@ Completion: eval "$(nix-seed completion bash)"   (or zsh, fish)"""
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(package_name="nix-seed", prog_name="nix-seed")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda ctx, _, asked: _show_version(ctx) if asked else None,
+    help="Show the version and exit.",
+)
 def cli() -> None:
     """Turn a Nix flake into layered, offline OCI build images that anyone can check."""
+
+
+def _show_version(ctx: click.Context) -> None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        shown = version("nix-seed")
+    except PackageNotFoundError:
+        shown = "(a checkout, not installed)"
+    click.echo(f"nix-seed, version {shown}")
+    ctx.exit()
 
 
 def main() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +16,20 @@ from nix_seed.cli.registry_options import registry_options, stores_of
 
 if TYPE_CHECKING:
     from nix_seed.flows.stores import AnyReference
+    from nix_seed.flows.verify import Asked
+    from nix_seed.rules.verification import Verification
 
 __all__ = ["command"]
 
 
 @click.command("verify", short_help="Check that independent builders agree on an image.")
-@click.argument("reference", metavar="IMAGE")
+@click.argument("reference", metavar="IMAGE|COMMIT")
+@click.option(
+    "--from",
+    "repository",
+    metavar="REF",
+    help="Where COMMIT was published: host/name or oci:DIR [the image of seed.lock].",
+)
 @click.option(
     "--policy",
     "policy_file",
@@ -31,6 +41,11 @@ __all__ = ["command"]
 )
 @click.option("--commit", metavar="HASH", help="The commit it must be of [any the builders name].")
 @click.option("--system", metavar="SYSTEM", help="Only this system's image of an index.")
+@click.option(
+    "--quorum-only",
+    is_flag=True,
+    help="Do not ask whether it was promoted, though the policy knows promoters.",
+)
 @click.option("--deep", is_flag=True, help="Read every layer, and recompute every NAR hash.")
 @click.option(
     "--offline",
@@ -56,36 +71,79 @@ __all__ = ["command"]
 def command(as_json: bool, **options: Any) -> None:
     """Check by the policy that IMAGE is what independent builders got from its commit.
 
+    Where the policy knows promoters, it must also have been promoted: as one of its commit's
+    systems, under the one root that a ledger has for that commit. COMMIT stands for the images it
+    was promoted as.
+
     Exit 0: it is. 1: checked, and it is not (too few agree, or one says otherwise). 3: it could
     not be checked.
     """
     from nix_seed.cli.progress import progress
     from nix_seed.cli.verify_report import verification_json, verification_lines
     from nix_seed.flows.trust import judges_of, load_policy
-    from nix_seed.flows.verify import Asked, verify_image
-    from nix_seed.formats.intoto.predicate import Commit
+    from nix_seed.flows.verify import verify_image
     from nix_seed.formats.oci.reference import parse_reference
 
     now = datetime.now(UTC)
     loaded = load_policy(options["policy_file"], now)
-    commit = None if options["commit"] is None else Commit(options["commit"])
-    reference = parse_reference(options["reference"])
+    answer, reference, asked = _question(options)
     with progress(quiet=as_json) as show:
-        found = verify_image(
+        found = answer(
             stores_of(options),
-            _offline(reference, options["offline"]),
+            _offline(reference, options["offline"], commit=answer is not verify_image),
             loaded.policy,
-            Asked(commit, options["system"], options["deep"]),
+            asked,
             judges_of(loaded, _state(options), ask=options["offline"] is None),
             now,
             evidence=[parse_reference(each) for each in options["evidence"]],
             on_event=show,
         )
+    if options["quorum_only"] and loaded.policy.promoters:
+        click.echo("notice: --quorum-only: whether it was promoted was not asked", err=True)
     if as_json:
         click.echo(json.dumps(verification_json(found)))
     else:
         click.echo("\n".join(verification_lines(found)))
     click.get_current_context().exit(found.exit_code)
+
+
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+def _question(options: dict[str, Any]) -> tuple[Callable[..., Verification], AnyReference, Asked]:
+    """Return what answers, where it looks, and what is asked: about an image, or a commit."""
+    from nix_seed.flows.verify import Asked, verify_image
+    from nix_seed.flows.verify_commit import verify_commit
+    from nix_seed.formats.intoto.commit import Commit
+    from nix_seed.formats.oci.reference import parse_reference
+
+    text, system, deep = options["reference"], options["system"], options["deep"]
+    if _COMMIT.fullmatch(text):
+        if options["commit"] is not None or options["quorum_only"]:
+            raise click.UsageError("COMMIT takes neither --commit nor --quorum-only")
+        where = _repository(text, options["repository"])
+        return verify_commit, where, Asked(Commit(text), system, deep, True)
+    if options["repository"] is not None:
+        raise click.UsageError("--from goes with a commit; IMAGE says itself where it is")
+    commit = None if options["commit"] is None else Commit(options["commit"])
+    promotion = False if options["quorum_only"] else None
+    return verify_image, parse_reference(text), Asked(commit, system, deep, promotion)
+
+
+def _repository(commit: str, given: str | None) -> AnyReference:
+    """Return the repository to look in: as *given*, else the one of seed.lock."""
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.ground.errors import InputError
+    from nix_seed.rules.lock import LOCK_NAME, SeedLock
+
+    if given is not None:
+        return parse_reference(given)
+    lock = Path(LOCK_NAME)
+    if not lock.is_file():
+        raise InputError(
+            f"where was {commit} published?", hint="say it: --from host/name, or --from oci:DIR"
+        )
+    return parse_reference(SeedLock.parse(lock.read_bytes(), LOCK_NAME).image)
 
 
 def _state(options: dict[str, Any]) -> Path | None:
@@ -98,10 +156,11 @@ def _state(options: dict[str, Any]) -> Path | None:
     return given or state_directory()
 
 
-def _offline(reference: AnyReference, directory: Path | None) -> AnyReference:
-    """Return where the exported copy of *reference* lies."""
+def _offline(reference: AnyReference, directory: Path | None, *, commit: bool) -> AnyReference:
+    """Return where the exported copy of *reference*, or of a *commit*, lies."""
     if directory is None:
         return reference
     from nix_seed.flows.export import exported
+    from nix_seed.formats.oci.reference import LayoutReference
 
-    return exported(reference, directory)
+    return LayoutReference(str(directory)) if commit else exported(reference, directory)

@@ -10,10 +10,11 @@ from nix_seed.cli.report import human_size, plural
 if TYPE_CHECKING:
     from nix_seed.rules.claims import JudgedClaim
     from nix_seed.rules.evidence import Finding
+    from nix_seed.rules.promotion import PromotionResult
     from nix_seed.rules.quorum import Dissent, QuorumResult
     from nix_seed.rules.verification import DissentDetail, ImageVerification, Verification
 
-__all__ = ["verification_json", "verification_lines"]
+__all__ = ["promotion_json", "promotion_lines", "verification_json", "verification_lines"]
 
 _MOST_PATHS = 10
 
@@ -22,6 +23,9 @@ def verification_lines(found: Verification) -> Iterator[str]:
     """Yield the table: each image, its attestations with their fates, the quorum, the verdict."""
     for image in found.images:
         yield from _image_lines(image)
+        yield ""
+    if found.promotion is not None:
+        yield from promotion_lines(found.promotion)
         yield ""
     if len(found.images) != 1:
         yield f"{found.reference}: {found.words}"
@@ -123,6 +127,33 @@ def _depth_lines(image: ImageVerification) -> Iterator[str]:
     yield from (f"    {problem}" for problem in depth.problems)
 
 
+def promotion_lines(found: PromotionResult) -> Iterator[str]:
+    """Yield what was checked of a promotion, a line each."""
+    root = "none stands" if found.record is None else f"root {found.record.predicate.root}"
+    yield f"promotion of {found.commit}: {root}"
+    width = max((len(check.name) for check in found.checks), default=0)
+    for check in found.checks:
+        yield f"    {check.name:{width}}  {check.fate.value:17}  {check.words}"
+
+
+def promotion_json(found: PromotionResult) -> dict[str, Any]:
+    """Return the same as one object."""
+    record = found.record
+    return {
+        "commit": str(found.commit),
+        "verdict": found.fate.value,
+        "words": found.words,
+        "record": None if record is None else str(record.digest),
+        "root": None if record is None else str(record.predicate.root),
+        "index": None if record is None else str(record.predicate.index),
+        "promoters": [] if record is None else [each.id for each in record.promoters],
+        "checks": [
+            {"name": each.name, "fate": each.fate.value, "words": each.words}
+            for each in found.checks
+        ],
+    }
+
+
 def verification_json(found: Verification) -> dict[str, Any]:
     """Return the same as one object."""
     return {
@@ -133,6 +164,7 @@ def verification_json(found: Verification) -> dict[str, Any]:
         "exitCode": found.exit_code,
         "words": found.words,
         "images": [_image_json(image) for image in found.images],
+        "promotion": found.promotion and promotion_json(found.promotion),
     }
 
 

@@ -17,13 +17,14 @@ from nix_seed.clients.image_source import read_seed
 from nix_seed.clients.layer_cache import LayerCache
 from nix_seed.clients.logs.base import Log
 from nix_seed.clients.nix import Nix
-from nix_seed.clients.signers.base import Signed, Signer
+from nix_seed.clients.signers.base import Signer
 from nix_seed.clients.store_origins import count_origins, nix_facts
 from nix_seed.flows.attach import attach_bundle, commit_subject, list_bundle
 from nix_seed.flows.build import assemble_image
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.evidence import agreement_of
 from nix_seed.flows.inspect import InspectedImage, inspect
+from nix_seed.flows.logging import log_signed
 from nix_seed.flows.plan import Plan, Request, plan_image
 from nix_seed.flows.stores import AnyReference, Stores, fetch
 from nix_seed.formats.intoto.bundle import Bundle
@@ -39,7 +40,6 @@ from nix_seed.formats.oci.descriptor import Descriptor
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, InputError
 from nix_seed.rules.difference import compare_specs
-from nix_seed.rules.logged import verifier_of
 from nix_seed.rules.partition import DEFAULT_BUDGET
 from nix_seed.rules.roots import roots_digest
 from nix_seed.rules.spec import Spec
@@ -111,7 +111,7 @@ def attest(
     on_event(Stage("sign", f"signing as {signer.identity}"))
     statement = build_statement(predicate, str(reference).partition("@")[0])
     signed = signer.sign(PAYLOAD_TYPE, statement.dump())
-    bundles = _logged(signed, logs, on_event)
+    bundles = log_signed(signed, logs, on_event)
     on_event(Stage("attach", f"attaching to {root.descriptor.digest}"))
     referrers = _attach(store, root.descriptor, bundles, predicate.source.commit)
     names = tuple(log.trusted.id for log in logs)
@@ -221,19 +221,6 @@ def _predicate(
         started_on=started,
         finished_on=_now(),
     )
-
-
-def _logged(signed: Signed, logs: Sequence[Log], on_event: OnEvent) -> tuple[Bundle, ...]:
-    """Return one bundle for each log, all over the identical envelope; or one without any.
-
-    One entry a bundle: other verifiers (cosign, sigstore) demand exactly one.
-    """
-    bundles = []
-    for log in logs:
-        on_event(Stage("log", f"logging to {log.trusted.id}"))
-        entry = log.append(signed.envelope, verifier_of(signed.material, signed.key))
-        bundles.append(signed.logged((entry,)))
-    return tuple(bundles) or (signed.bundle,)
 
 
 def _attach(

@@ -16,6 +16,7 @@ from nix_seed.flows.inspect import InspectedImage
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.envelope import Envelope
 from nix_seed.formats.intoto.predicate import Agreement, Commit, LayerDigests
+from nix_seed.formats.intoto.promotion import PREDICATE_TYPE as PROMOTION_TYPE
 from nix_seed.formats.intoto.statement import Statement
 from nix_seed.ground.digests import DiffID, Digest, NarHash
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "agreement_of",
+    "attestations",
     "detail_dissents",
     "gather",
     "of_store",
+    "promotions",
     "stated_type",
     "troubles_of",
 ]
@@ -91,6 +94,16 @@ def stated_type(text: bytes) -> str | None:
         return Statement.parse(content.payload, "a statement").predicate_type
     except InputError:
         return None
+
+
+def attestations(discovered: Discovered) -> Iterator[Attestation]:
+    """Yield what was found, but for promotion records, which say nothing of how it was built."""
+    return (e for e in discovered.attestations if stated_type(e.text) != PROMOTION_TYPE)
+
+
+def promotions(discovered: Discovered) -> Iterator[Attestation]:
+    """Yield what says of itself that it is a promotion record."""
+    return (e for e in discovered.attestations if stated_type(e.text) == PROMOTION_TYPE)
 
 
 def troubles_of(discovered: Discovered) -> tuple[Trouble, ...]:

@@ -13,10 +13,18 @@ from nix_seed.flows.transfer import JOBS, TagMoved, transfer
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor, Index, Manifest, Platform
 from nix_seed.formats.oci.reference import Reference, check_tag
+from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, InputError
 from nix_seed.rules.image import ANNOTATION_NAR_HASH, ANNOTATION_SYSTEM, platform_of
 
-__all__ = ["Indexed", "Member", "build_index"]
+__all__ = [
+    "Indexed",
+    "Member",
+    "ReadyIndex",
+    "build_index",
+    "prepare_index",
+    "publish_index",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,26 +65,55 @@ def build_index(
         raise InputError(f"{target} names no tag for the index", hint=f"add one: {target}:latest")
     for tag in wanted:
         check_tag(tag, str(target))
-    found = [(reference, *_read(stores, reference)) for reference in images]
+    ready = prepare_index(stores, images, systems)
+    return publish_index(stores, target, ready, tags=wanted, jobs=jobs, on_event=on_event)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyIndex:
+    """An index that is known and not yet anywhere: its *body* and where its images come from."""
+
+    members: tuple[Member, ...]
+    body: bytes
+    images: tuple[tuple[AnyReference, ImageStore, Fetched], ...]
+
+    @property
+    def digest(self) -> Digest:
+        """The digest that the index will have."""
+        return Digest.of(self.body)
+
+
+def prepare_index(
+    stores: Stores, images: Sequence[AnyReference], systems: Sequence[str] = ()
+) -> ReadyIndex:
+    """Make the index of *images*, one for each of *systems*; nothing is published."""
+    found = tuple((reference, *_read(stores, reference)) for reference in images)
     members = tuple(sorted((_member(*each) for each in found), key=lambda member: member.system))
     _check_complete(members, systems)
-    store = stores.open(target, create=True, mount_from=_neighbours(target, images))
-    for reference, origin, root in found:
+    return ReadyIndex(members, Index(tuple(each.descriptor for each in members)).dump(), found)
+
+
+def publish_index(
+    stores: Stores,
+    target: AnyReference,
+    ready: ReadyIndex,
+    *,
+    tags: Sequence[str],
+    jobs: int = JOBS,
+    on_event: OnEvent = ignore,
+) -> Indexed:
+    """Copy the images of *ready* to *target*, store the index there, and then move *tags*."""
+    neighbours = _neighbours(target, [reference for reference, _, _ in ready.images])
+    store = stores.open(target, create=True, mount_from=neighbours)
+    for reference, origin, root in ready.images:
         on_event(Stage("image", f"making sure that {target} has {reference}"))
         transfer(origin, root, store, jobs=jobs, on_event=on_event)
     on_event(Stage("index", f"publishing the index at {target}"))
-    return _publish(store, members, wanted, on_event)
-
-
-def _publish(
-    store: ImageStore, members: tuple[Member, ...], tags: list[str], on_event: OnEvent
-) -> Indexed:
-    body = Index(tuple(member.descriptor for member in members)).dump()
-    stored = store.put_manifest(body, media_types.INDEX)
+    stored = store.put_manifest(ready.body, media_types.INDEX)
     for tag in tags:
-        store.put_manifest(body, media_types.INDEX, tag)
+        store.put_manifest(ready.body, media_types.INDEX, tag)
         on_event(TagMoved(tag, stored.digest))
-    return Indexed(stored, members, tuple(tags))
+    return Indexed(stored, ready.members, tuple(tags))
 
 
 def _read(stores: Stores, reference: AnyReference) -> tuple[ImageStore, Fetched]:

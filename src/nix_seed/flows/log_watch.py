@@ -68,6 +68,10 @@ class LogWatch:
                 self._judge_one(self._logs[log], [each[key] for key in sorted(each)])
         return {log: self._troubles[log] for log in brought if log in self._troubles}
 
+    def refresh(self) -> None:
+        """Ask each log anew: what was just appended is beyond the checkpoint it gave before."""
+        self._newest.clear()
+
     def _judge_one(self, watched: _Watched, brought: list[SignedCheckpoint]) -> None:
         log = watched.log
         try:

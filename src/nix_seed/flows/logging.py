@@ -1,4 +1,4 @@
-"""From the policy's logs to what writes to them."""
+"""From the policy's logs to what writes to them, and writing what was signed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from pathlib import Path
 
 from nix_seed.clients.logs.base import Log
 from nix_seed.clients.logs.choose import open_log
+from nix_seed.clients.signers.base import Signed
+from nix_seed.flows.events import OnEvent, Stage, ignore
+from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.ground.errors import InputError
+from nix_seed.rules.logged import verifier_of
 from nix_seed.rules.policy import Policy
 from nix_seed.rules.policy_logs import log_trust
 
-__all__ = ["open_logs"]
+__all__ = ["log_signed", "open_logs"]
 
 
 def open_logs(policy: Policy, beside: Path) -> Sequence[Log]:
@@ -30,3 +34,18 @@ def open_logs(policy: Policy, beside: Path) -> Sequence[Log]:
         place = log.url if "://" in log.url else str(beside / log.url)
         found.append(open_log(trusted[log.id], place))
     return tuple(found)
+
+
+def log_signed(
+    signed: Signed, logs: Sequence[Log], on_event: OnEvent = ignore
+) -> tuple[Bundle, ...]:
+    """Return one bundle for each log, all over the identical envelope; or one without any.
+
+    One entry a bundle: other verifiers (cosign, sigstore) demand exactly one.
+    """
+    bundles = []
+    for log in logs:
+        on_event(Stage("log", f"logging to {log.trusted.id}"))
+        entry = log.append(signed.envelope, verifier_of(signed.material, signed.key))
+        bundles.append(signed.logged((entry,)))
+    return tuple(bundles) or (signed.bundle,)

@@ -7,19 +7,18 @@ evidence are listed under the record. Nothing found here is believed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from nix_seed.clients.blobs import ImageStore
 from nix_seed.flows.attach import (
-    Attestation,
     commit_subject,
     list_bundle,
     list_document,
     read_documents,
 )
-from nix_seed.flows.evidence import gather, of_store, stated_type, troubles_of
+from nix_seed.flows.evidence import gather, of_store, promotions, troubles_of
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE, PromotionPredicate, first_key
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor
@@ -44,7 +43,6 @@ __all__ = [
     "find_evidence",
     "find_proof",
     "find_records",
-    "promotions",
     "record_subject",
     "record_subjects",
 ]
@@ -74,15 +72,9 @@ def find_records(
     found = gather(places, subjects)
     trust = promoter_trust(policy, certificates)
     findings = tuple(
-        examine(each.place, each.text, trust, logs, EXPECTED)
-        for each in promotions(found.attestations)
+        examine(each.place, each.text, trust, logs, EXPECTED) for each in promotions(found)
     )
     return FoundRecords(findings, troubles_of(found))
-
-
-def promotions(attestations: Iterable[Attestation]) -> Iterator[Attestation]:
-    """Yield what says of itself that it is a promotion."""
-    return (each for each in attestations if stated_type(each.text) == PREDICATE_TYPE)
 
 
 def find_proof(places: Sequence[ImageStore], record: Record, system: str) -> MemberProof | str:

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from nix_seed.clients.files import explained
+from nix_seed.clients.root_pins import RootPins
 from nix_seed.flows.log_watch import watch_logs
 from nix_seed.flows.verify import Judges
 from nix_seed.ground.errors import InputError
@@ -62,10 +63,12 @@ def _certificates(policy: Policy, path: Path) -> BundleCheck | None:
 def judges_of(loaded: LoadedPolicy, state: Path | None = None, *, ask: bool = True) -> Judges:
     """Return what judges log entries and certificates by the policy.
 
-    In the directory *state* the checkpoints that logs show are kept, and held against them; None
-    keeps nothing. *ask*: the logs themselves may be asked, where the policy says where they are.
+    In the directory *state* the checkpoints that logs show, and the roots of promoted commits, are
+    kept, and held against them; None keeps nothing. *ask*: the logs themselves may be asked, where
+    the policy says where they are.
     """
-    watch = None
+    watch = pins = None
     if state is not None:
         watch = watch_logs(loaded.policy, loaded.directory, state, ask=ask)
-    return Judges(judge_logs_by(loaded.policy), loaded.certificates, watch)
+        pins = RootPins(state / "promoted")
+    return Judges(judge_logs_by(loaded.policy), loaded.certificates, watch, pins)

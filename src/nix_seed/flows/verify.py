@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nix_seed.clients.blobs import ImageStore
+from nix_seed.clients.root_pins import RootPins
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.evidence import (
     agreement_of,
+    attestations,
     detail_dissents,
     gather,
     of_store,
@@ -17,6 +19,7 @@ from nix_seed.flows.evidence import (
 )
 from nix_seed.flows.inspect import InspectedImage, InspectedIndex, inspect
 from nix_seed.flows.log_watch import LogWatch
+from nix_seed.flows.promotion import judge_promotion
 from nix_seed.flows.stores import AnyReference, Stores, fetch
 from nix_seed.formats.intoto.predicate import Commit
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
@@ -32,6 +35,7 @@ from nix_seed.rules.verification import (
     Verification,
     evaluate_image,
     evaluate_images,
+    join_promotion,
 )
 
 __all__ = ["Asked", "Judges", "verify_image"]
@@ -43,24 +47,27 @@ _MOST_COMMITS = 32
 class Asked:
     """The question: of which *commit* (None: of any that builders name), for which *system*.
 
-    *deep* also recomputes all that the image claims from its layers.
+    *deep* also recomputes all that the image claims from its layers. *promotion* asks whether the
+    commit was promoted as just this; None: if the policy knows promoters.
     """
 
     commit: Commit | None = None
     system: str | None = None
     deep: bool = False
+    promotion: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Judges:
     """What judges the parts that need more than the policy: log entries, and certificates.
 
-    *watch* holds logs to what they showed before; None: that is not asked.
+    *watch* holds logs to what they showed before, *pins* ledgers; None: that is not asked.
     """
 
     logs: LogJudge
     certificates: BundleCheck | None = None
     watch: LogWatch | None = None
+    pins: RootPins | None = None
 
 
 def verify_image(
@@ -93,7 +100,18 @@ def verify_image(
     there = {image.system for image in images}
     missing = [system for system in policy.systems if complete and system not in there]
     fate, words = evaluate_images(answers, missing)
-    return Verification(str(reference), policy.digest, policy.epoch, answers, fate, words)
+    promotion = None
+    if bool(policy.promoters) if asked.promotion is None else asked.promotion:
+        index = root.descriptor.digest if isinstance(found, InspectedIndex) else None
+        promotion = judge_promotion(
+            places, answers, policy, judges, commit=asked.commit, index=index, whole=complete
+        )
+        if promotion is None and fate is Fate.VERIFIED:
+            fate, words = Fate.FALSE, "its images are of no one commit that could be promoted"
+    fate, words = join_promotion(fate, words, promotion)
+    return Verification(
+        str(reference), policy.digest, policy.epoch, answers, fate, words, promotion
+    )
 
 
 def _chosen(found: InspectedImage | InspectedIndex, asked: Asked) -> tuple[InspectedImage, ...]:
@@ -125,13 +143,13 @@ def _verify_one(
     beside = gather(places, [image.digest])
     findings = {
         each.text: examine(each.place, each.text, trust, judges.logs)
-        for each in beside.attestations
+        for each in attestations(beside)
     }
     commits = _commits(image, asked, findings.values())
     # What builders say of the commit lies beside their own images, which may be other ones: those
     # are the dissents.
     elsewhere = gather(places, [commit.key for commit in commits])
-    for each in elsewhere.attestations:
+    for each in attestations(elsewhere):
         if each.text not in findings:
             findings[each.text] = examine(each.place, each.text, trust, judges.logs)
     split = find_split_views(findings.values())

@@ -31,6 +31,7 @@ __all__ = [
     "judge_record",
     "promoter_trust",
     "records_of",
+    "stands",
 ]
 
 EXPECTED = Expected(subject=None, predicate_types=(PREDICATE_TYPE,))
@@ -153,17 +154,21 @@ def evaluate_promotion(
     proofs: Mapping[str, MemberProof | str] | None = None,
     index: Digest | None = None,
     pinned: Digest | None = None,
+    unchecked: Sequence[str] = (),
 ) -> PromotionResult:
     """Judge whether *leaves*, the images as they were found, are the promoted ones of *commit*.
 
     *records* are all that were found. *proofs* has each system's proof, or why there is none; None
     where *leaves* are all systems of an index, whose root is then computed. *index* is that
-    index's digest. *pinned* is the root this machine saw before for the commit.
+    index's digest. *pinned* is the root this machine saw before for the commit. *unchecked* says
+    what could not be read or judged: where no record stands, one of these might have.
     """
     ours = [record for record in records if record.predicate.commit == commit]
-    good = [record for record in ours if _stands(record, policy)]
+    good = [record for record in ours if stands(record, policy)]
+    if not good and unchecked:
+        return PromotionResult(commit, None, (Check("record", Fate.UNCHECKED, unchecked[0]),))
     if not good:
-        return PromotionResult(commit, None, tuple(_none_stands(ours, policy, commit)))
+        return PromotionResult(commit, None, tuple(_nonestands(ours, policy, commit)))
     unique = _unique(good, commit, pinned)
     record = min(good, key=lambda each: each.digest)
     checks = [*judge_record(record, policy), unique]
@@ -210,11 +215,12 @@ def _predicate(verdict: Verdict) -> PromotionPredicate | None:
         return None
 
 
-def _stands(record: Record, policy: Policy) -> bool:
+def stands(record: Record, policy: Policy) -> bool:
+    """Whether *record* is one by *policy*: of its repository, and signed by enough."""
     return all(check.fate is Fate.VERIFIED for check in judge_record(record, policy))
 
 
-def _none_stands(records: Sequence[Record], policy: Policy, commit: Commit) -> Iterator[Check]:
+def _nonestands(records: Sequence[Record], policy: Policy, commit: Commit) -> Iterator[Check]:
     if not records:
         words = f"no promotion record of {commit} was found"
         yield Check("record", Fate.FALSE, words)

@@ -14,6 +14,7 @@ from nix_seed.ground.digests import Digest
 from nix_seed.rules.bundle_verify import Fate
 from nix_seed.rules.difference import SpecDifference
 from nix_seed.rules.evidence import Finding
+from nix_seed.rules.promotion import PromotionResult
 from nix_seed.rules.quorum import Outcome, QuorumResult
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Verification",
     "evaluate_image",
     "evaluate_images",
+    "join_promotion",
 ]
 
 _EXIT_CODES: Final = {Fate.VERIFIED: 0, Fate.FALSE: 1, Fate.UNCHECKED: 3}
@@ -82,6 +84,7 @@ class ImageVerification:
 class Verification:
     """The whole answer, over all images of an index or the one image that was named.
 
+    *promotion* is None where the policy knows no promoters, or only the quorum was asked about.
     ``if result:`` is true for *verified* alone.
     """
 
@@ -91,6 +94,7 @@ class Verification:
     images: tuple[ImageVerification, ...]
     fate: Fate
     words: str
+    promotion: PromotionResult | None = None
 
     def __bool__(self) -> bool:
         return self.fate is Fate.VERIFIED
@@ -126,6 +130,16 @@ def evaluate_image(
     if not quorums:
         return Fate.FALSE, "no builder of the policy says of any commit that this is its image"
     return Fate.FALSE, quorums[0].words
+
+
+def join_promotion(fate: Fate, words: str, promotion: PromotionResult | None) -> tuple[Fate, str]:
+    """Return the verdict on images and promotion together: the worse of the two."""
+    if promotion is None or fate is Fate.FALSE or promotion.fate is Fate.VERIFIED:
+        joined = promotion is not None and fate is Fate.VERIFIED
+        return fate, f"{words}; {promotion.words}" if joined and promotion else words
+    if fate is Fate.VERIFIED or promotion.fate is Fate.FALSE:
+        return promotion.fate, promotion.words
+    return fate, words
 
 
 def evaluate_images(

@@ -1,0 +1,180 @@
+"""Which image of each system is to be released: the one that has the policy's quorum, in logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from nix_seed.clients.blobs import ImageStore
+from nix_seed.flows.events import OnEvent
+from nix_seed.flows.evidence import attestations, gather
+from nix_seed.flows.stores import AnyReference, Stores
+from nix_seed.flows.transfer import JOBS
+from nix_seed.flows.verify import Asked, Judges, verify_image
+from nix_seed.formats.intoto.bundle import Bundle
+from nix_seed.formats.intoto.commit import Commit
+from nix_seed.formats.intoto.predicate import check_statement
+from nix_seed.formats.intoto.statement import Statement
+from nix_seed.ground.digests import Digest, NarHash
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.rules.bundle_verify import Fate
+from nix_seed.rules.evidence import Finding
+from nix_seed.rules.policy import Policy
+from nix_seed.rules.quorum import QuorumResult
+from nix_seed.rules.verification import ImageVerification
+
+__all__ = ["Member", "Place", "choose_members"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a release is published, and *evidence*: where else attestations and images may lie."""
+
+    target: AnyReference
+    evidence: Sequence[AnyReference] = ()
+    tags: Sequence[str] = ()
+    jobs: int = JOBS
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A system's image, where it lies, and the quorum it has."""
+
+    system: str
+    digest: Digest
+    nar_hash: NarHash
+    reference: AnyReference
+    quorum: QuorumResult
+    findings: tuple[Finding, ...]
+
+
+def choose_members(
+    stores: Stores,
+    commit: Commit,
+    place: Place,
+    policy: Policy,
+    judges: Judges,
+    now: datetime,
+    on_event: OnEvent,
+) -> Mapping[str, Member]:
+    """Return the image of each of the policy's systems.
+
+    Raises ``CheckedFalse``, or ``CouldNotCheck`` where something could not be told, and lists every
+    system that lacks one, with the reason.
+    """
+    strict = replace(policy, quorum=replace(policy.quorum, logs=max(1, policy.quorum.logs)))
+    references = [place.target, *place.evidence]
+    named = _named(stores, references, commit, policy.systems)
+    members: dict[str, Member] = {}
+    failed: list[tuple[str, Fate, str]] = []
+    for system in policy.systems:
+        answers = [
+            _verify(
+                stores,
+                references,
+                digest,
+                Asked(commit, system, promotion=False),
+                strict,
+                judges,
+                now,
+                on_event,
+            )
+            for digest in named.get(system, ())
+        ]
+        good = next((each for each in answers if isinstance(each, Member)), None)
+        if good is not None:
+            members[system] = good
+        else:
+            failed.append((system, *_why(answers)))
+    if failed:
+        raise _refusal(commit, failed)
+    return members
+
+
+def _named(
+    stores: Stores, references: Sequence[AnyReference], commit: Commit, systems: Sequence[str]
+) -> dict[str, tuple[Digest, ...]]:
+    """Return the images that attestations of *commit*, or its tags, name; nothing is believed."""
+    places = [stores.open(each, create=True) for each in references]
+    found: dict[str, dict[Digest, None]] = {system: {} for system in systems}
+    for place in places:
+        for system in systems:
+            tagged = place.head_manifest(f"{commit}-{system}")
+            if tagged is not None:
+                found[system][tagged.digest] = None
+    for system, digest in _claimed(places, commit):
+        if system in found:
+            found[system][digest] = None
+    return {system: tuple(digests) for system, digests in found.items()}
+
+
+def _claimed(places: Sequence[ImageStore], commit: Commit) -> Iterable[tuple[str, Digest]]:
+    for each in attestations(gather(places, [commit.key])):
+        try:
+            payload = Bundle.parse(each.text, each.place).envelope.payload
+            said = check_statement(Statement.parse(payload, each.place), each.place)
+        except InputError:
+            continue
+        yield said.system, said.image_digest
+
+
+def _verify(
+    stores: Stores,
+    references: Sequence[AnyReference],
+    digest: Digest,
+    asked: Asked,
+    policy: Policy,
+    judges: Judges,
+    now: datetime,
+    on_event: OnEvent,
+) -> Member | tuple[Fate, str]:
+    """Return the image as a member of the release if it has its quorum, else why not."""
+    here = [each for each in references if stores.open(each).head_manifest(digest) is not None]
+    if not here:
+        return Fate.FALSE, f"builders name {digest}, which is in none of the repositories"
+    reference = here[0].at(digest)
+    rest = [each for each in references if each is not here[0]]
+    try:
+        found = verify_image(
+            stores, reference, policy, asked, judges, now, evidence=rest, on_event=on_event
+        )
+    except CheckedFalse as error:
+        return Fate.FALSE, f"{digest}: {error.message}"
+    image = found.images[0]
+    if found.fate is not Fate.VERIFIED or asked.system is None:
+        return found.fate, f"{digest}: {found.words}"
+    return _member(image, reference, asked.system)
+
+
+def _member(image: ImageVerification, reference: AnyReference, system: str) -> Member:
+    quorum = next(each for each in image.quorums if each.met)
+    nar_hash = NarHash.parse(image.nar_hash)
+    return Member(system, image.digest, nar_hash, reference, quorum, image.findings)
+
+
+def _why(answers: Sequence[Member | tuple[Fate, str]]) -> tuple[Fate, str]:
+    """Return the worst fate, and what each image lacks, for there may be several."""
+    reasons = [each for each in answers if not isinstance(each, Member)]
+    if not reasons:
+        return Fate.FALSE, "no image of this commit was found"
+    fate = Fate.UNCHECKED if any(f is Fate.UNCHECKED for f, _ in reasons) else Fate.FALSE
+    return fate, "; ".join(words for _, words in reasons)
+
+
+def _refusal(
+    commit: Commit, failed: Sequence[tuple[str, Fate, str]]
+) -> CheckedFalse | CouldNotCheck:
+    lines = "\n".join(f"{system}: {words}" for system, _, words in failed)
+    names = ", ".join(system for system, _, _ in failed)
+    if any(fate is Fate.UNCHECKED for _, fate, _ in failed):
+        return CouldNotCheck(
+            f"{commit} is not promoted: {names} could not be checked",
+            detail=lines,
+            hint="nothing was published; run the same command again",
+        )
+    return CheckedFalse(
+        f"{commit} is not promoted: {names} has no quorum",
+        detail=lines,
+        hint="nothing was published; have the builders attest, or settle what they disagree on",
+    )

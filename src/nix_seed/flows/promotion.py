@@ -1,0 +1,140 @@
+"""Was what was verified also promoted? Records are found in stores, judged by the policy alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from nix_seed.clients.blobs import ImageStore
+from nix_seed.flows.records import FoundRecords, find_proof, find_records
+from nix_seed.formats.intoto.commit import Commit
+from nix_seed.ground.digests import Digest, NarHash
+from nix_seed.rules.bundle_verify import Fate
+from nix_seed.rules.policy import Policy
+from nix_seed.rules.policy_logs import find_split_views
+from nix_seed.rules.promotion import (
+    Check,
+    PromotionResult,
+    Record,
+    evaluate_promotion,
+    records_of,
+    stands,
+)
+from nix_seed.rules.release import Leaf, MemberProof
+from nix_seed.rules.verification import ImageVerification
+
+if TYPE_CHECKING:
+    from nix_seed.flows.verify import Judges
+
+__all__ = ["Ledgered", "judge_promotion", "read_ledger"]
+
+
+class Ledgered:
+    """What the stores hold about a commit: *records*, and what was wrong on the way to them."""
+
+    def __init__(self, records: tuple[Record, ...], lies: list[str], unchecked: list[str]) -> None:
+        self.records = records
+        self.lies = lies
+        self.unchecked = unchecked
+
+
+def read_ledger(
+    places: Sequence[ImageStore], subjects: Sequence[Digest], policy: Policy, judges: Judges
+) -> Ledgered:
+    """Read and judge the records listed under *subjects*; logs are held to what they showed."""
+    found = find_records(places, subjects, policy, judges.logs, judges.certificates)
+    split = find_split_views(found.findings)
+    watched = {} if judges.watch is None else judges.watch.judge(found.findings)
+    lies = [*split.values(), *(each.words for each in watched.values() if each.fate is Fate.FALSE)]
+    unchecked = [*_unchecked(found)]
+    unchecked += [each.words for each in watched.values() if each.fate is Fate.UNCHECKED]
+    return Ledgered(records_of(found.findings, policy, {*split, *watched}), lies, unchecked)
+
+
+def judge_promotion(
+    places: Sequence[ImageStore],
+    images: Sequence[ImageVerification],
+    policy: Policy,
+    judges: Judges,
+    *,
+    commit: Commit | None,
+    index: Digest | None,
+    whole: bool,
+) -> PromotionResult | None:
+    """Judge the promotion of *images*, which are all of an index where *whole*.
+
+    Of several commits with these images the first that was promoted is taken; without *commit*
+    they are those whose quorum every image has. None where there is no such commit.
+    """
+    commits = [commit] if commit is not None else _commits(images)
+    results = []
+    for each in commits:
+        results.append(_judge(places, images, each, policy, judges, index, whole=whole))
+        if results[-1].fate is Fate.VERIFIED:
+            return results[-1]
+    return results[0] if results else None
+
+
+def _judge(
+    places: Sequence[ImageStore],
+    images: Sequence[ImageVerification],
+    commit: Commit,
+    policy: Policy,
+    judges: Judges,
+    index: Digest | None,
+    *,
+    whole: bool,
+) -> PromotionResult:
+    ledger = read_ledger(places, [commit.key], policy, judges)
+    leaves = [
+        Leaf(image.system, commit, NarHash.parse(image.nar_hash), image.digest) for image in images
+    ]
+    standing = [each for each in ledger.records if stands(each, policy)]
+    result = evaluate_promotion(
+        policy,
+        commit,
+        ledger.records,
+        leaves,
+        proofs=None if whole else _proofs(places, standing, leaves),
+        index=index,
+        pinned=_pinned(judges, policy, commit, standing),
+        unchecked=ledger.unchecked,
+    )
+    lies = tuple(Check("logs", Fate.FALSE, words) for words in ledger.lies)
+    result = PromotionResult(commit, result.record, (*result.checks, *lies))
+    if result.fate is Fate.VERIFIED and judges.pins is not None and result.record is not None:
+        said = result.record.predicate
+        judges.pins.keep(policy.source or said.repository, commit, said.root)
+    return result
+
+
+def _commits(images: Sequence[ImageVerification]) -> list[Commit]:
+    met = [{quorum.asked.commit for quorum in image.quorums if quorum.met} for image in images]
+    return sorted(set.intersection(*met)) if met else []
+
+
+def _proofs(
+    places: Sequence[ImageStore], records: Sequence[Record], leaves: Sequence[Leaf]
+) -> dict[str, MemberProof | str]:
+    """Return each leaf's proof under one of *records*, or why there is none."""
+    found: dict[str, MemberProof | str] = {}
+    for record in records:
+        for leaf in leaves:
+            if not isinstance(found.get(leaf.system), MemberProof):
+                found[leaf.system] = find_proof(places, record, leaf.system)
+    return found
+
+
+def _pinned(
+    judges: Judges, policy: Policy, commit: Commit, records: Sequence[Record]
+) -> Digest | None:
+    if judges.pins is None or not records:
+        return None
+    return judges.pins.seen(policy.source or records[0].predicate.repository, commit)
+
+
+def _unchecked(found: FoundRecords) -> Iterator[str]:
+    for finding in found.findings:
+        if finding.verdict.fate is Fate.UNCHECKED:
+            yield finding.verdict.words
+    yield from (each.words for each in found.troubles if each.fate is Fate.UNCHECKED)

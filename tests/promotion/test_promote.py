@@ -1,0 +1,131 @@
+"""Promote and verify, on real images, keys, log and policy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nix_seed.formats.intoto.promotion import PromotionPredicate
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CheckedFalse, InputError
+from support.releases import ARM, ReleaseWorld
+from support.trust import COMMIT, SYSTEM
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> ReleaseWorld:
+    return ReleaseWorld(tmp_path)
+
+
+def test_a_promoted_commit_verifies_by_commit_index_and_image(world: ReleaseWorld) -> None:
+    world.attest_all()
+    done = world.promote("rita", "latest")
+    assert done.state == "promoted"
+    assert done.tags == (str(COMMIT), "latest")
+    for what in (
+        [str(COMMIT), "--from", world.repository],
+        [str(COMMIT), "--from", world.repository, "--system", ARM],
+        [f"{world.repository}:latest"],
+        [f"{world.repository}:latest", "--system", SYSTEM],
+        [f"{world.repository}:seed"],
+    ):
+        ended = world.verify(*what)
+        assert ended.code == 0, ended.printed
+        assert "promoted by rita under root sha256:" in ended.printed
+
+
+def test_promoting_again_is_a_no_op_that_says_so(world: ReleaseWorld) -> None:
+    world.attest_all()
+    first = world.promote("rita", "latest")
+    size = world.log.checkpoint().head.size
+    again = world.promote("rita", "latest")
+    assert again.state == "already promoted"
+    assert again.record.digest == first.record.digest
+    other = world.promote("sam", "latest")
+    assert other.state == "already promoted"
+    assert world.log.checkpoint().head.size == size
+
+
+def test_an_unpromoted_image_with_its_quorum_is_refused(world: ReleaseWorld) -> None:
+    world.attest_all()
+    ended = world.verify(f"{world.repository}:seed")
+    assert ended.code == 1
+    assert f"no promotion record of {COMMIT} was found" in ended.printed
+    only = world.verify(f"{world.repository}:seed", "--quorum-only")
+    assert only.code == 0
+    assert "whether it was promoted was not asked" in only.printed
+
+
+def test_two_of_two_promoters(world: ReleaseWorld) -> None:
+    world.quorum["promoters"] = "2"
+    world.attest_all()
+    first = world.promote("rita", "latest")
+    assert (first.state, first.missing, first.tags) == ("signed, not yet promoted", 1, ())
+    assert world.store.head_manifest("latest") is None
+    ended = world.verify(str(COMMIT), "--from", world.repository)
+    assert ended.code == 1
+    assert "1 of the 2 promoters that must sign the record did" in ended.printed
+    second = world.promote("sam", "latest")
+    assert second.state == "promoted"
+    assert second.record.digest == first.record.digest
+    assert [each.id for each in second.record.promoters] == ["rita", "sam"]
+    assert world.verify(f"{world.repository}:latest").code == 0
+
+
+def test_what_is_missing_is_named_and_nothing_published(world: ReleaseWorld) -> None:
+    world.publish("alice", "bob")
+    with pytest.raises(CheckedFalse, match="is not promoted: aarch64-linux has no quorum") as error:
+        world.promote()
+    assert error.value.detail == "aarch64-linux: no image of this commit was found"
+    world.publish("alice", image=world.arm)
+    with pytest.raises(CheckedFalse) as error:
+        world.promote()
+    arm = world.arm.descriptor.digest
+    assert error.value.detail == f"aarch64-linux: {arm}: 1 of the 2 builders wanted agree"
+    assert world.store.head_manifest(str(COMMIT)) is None
+
+
+def test_a_dissent_stands_in_the_way(world: ReleaseWorld) -> None:
+    world.attest_all()
+    world.publish("carol", image=world.other)
+    with pytest.raises(CheckedFalse, match="x86_64-linux has no quorum") as error:
+        world.promote()
+    assert "carol built something else" in (error.value.detail or "")
+
+
+def test_who_is_no_promoter_is_told_so(world: ReleaseWorld) -> None:
+    world.attest_all()
+    with pytest.raises(InputError, match="may not promote: by the policy rita, sam may"):
+        world.promote("mallory")
+
+
+def test_another_root_for_a_promoted_commit_is_refused(world: ReleaseWorld) -> None:
+    world.attest_all()
+    done = world.promote()
+    forged = _with_root(done.record.predicate, Digest.of(b"another"))
+    world.record(forged, "rita")
+    ended = world.verify(str(COMMIT), "--from", world.repository)
+    assert ended.code == 1
+    assert "was promoted more than once, as different things" in ended.printed
+    with pytest.raises(CheckedFalse, match="was promoted before, by rita, under another root"):
+        world.promote("sam")
+
+
+def test_records_follow_one_another(world: ReleaseWorld) -> None:
+    from nix_seed.formats.intoto.commit import Commit
+
+    commits = [Commit(f"{number:040x}") for number in (1, 2, 3)]
+    records = []
+    for commit in commits:
+        world.attest_all(commit=commit)
+        records.append(world.promote(commit=commit).record)
+    assert records[0].predicate.previous == ()
+    assert records[1].predicate.previous == (records[0].digest,)
+    assert records[2].predicate.previous == (records[1].digest,)
+
+
+def _with_root(said: PromotionPredicate, root: Digest) -> PromotionPredicate:
+    from dataclasses import replace
+
+    return replace(said, root=root)

@@ -1,0 +1,118 @@
+"""A world in which commits are released: images of two systems, promoters, and their command."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from nix_seed.clients.signers.key import KeySigner
+from nix_seed.flows.candidates import Place
+from nix_seed.flows.logging import open_logs
+from nix_seed.flows.promote import Promoted, promote
+from nix_seed.flows.records import attach_record
+from nix_seed.flows.stores import Stores
+from nix_seed.flows.trust import judges_of, load_policy
+from nix_seed.formats.intoto.commit import Commit
+from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
+from nix_seed.formats.intoto.predicate import Source
+from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
+from nix_seed.formats.oci.reference import parse_reference
+from nix_seed.ground.digests import Digest
+from support.trust import COMMIT, SOURCE, SYSTEM, TREES, MadeImage, World, make_image, pem
+
+ARM = "aarch64-linux"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the command ended, and all that it printed."""
+
+    code: int
+    printed: str
+
+
+class ReleaseWorld(World):
+    """Two systems, three builders, two promoters of whom one must sign."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.arm = make_image(self.store, root / "arm", "arm", TREES, ARM)
+        self.head["systems"] = f'["{ARM}", "{SYSTEM}"]'
+        self.quorum["promoters"] = "1"
+        self.keys |= {"rita": KeySigner.generate(), "sam": KeySigner.generate()}
+        self.promoters = {name: {"key": pem(self.keys[name])} for name in ("rita", "sam")}
+        self.logs[0]["url"] = '"log"'
+        for name, key in self.keys.items():
+            (root / f"{name}.key").write_bytes(key.pem())
+            os.chmod(root / f"{name}.key", 0o600)
+        self.repository = f"oci:{self.directory}"
+
+    @property
+    def images(self) -> Mapping[str, MadeImage]:
+        """The honest image of each system."""
+        return {SYSTEM: self.image, ARM: self.arm}
+
+    def attest_all(self, *names: str, commit: Commit = COMMIT) -> None:
+        """Have each builder attest the honest image of both systems."""
+        for image in self.images.values():
+            for name in names or ("alice", "bob"):
+                source = Source(SOURCE, commit, Digest.of(b"flake.lock"))
+                signed = self.sign(self.says(name, image, source=source))
+                self.attach(self.bundle(signed), image, commit)
+
+    def promote(self, who: str = "rita", *tags: str, commit: Commit = COMMIT) -> Promoted:
+        """Promote as *who*, by the policy as it now is."""
+        now = datetime.now(UTC)
+        loaded = load_policy(self.write_policy(), now)
+        return promote(
+            Stores(),
+            commit,
+            Place(parse_reference(self.repository), (), tags),
+            loaded.policy,
+            judges_of(loaded, self.root / "state" / who),
+            self.keys[who],
+            open_logs(loaded.policy, loaded.directory),
+            now,
+        )
+
+    def record(
+        self, predicate: PromotionPredicate, *names: str, log: bool = True, attach: bool = True
+    ) -> Digest:
+        """Sign, log and list a record by hand, as an attacker with these keys would."""
+        payload = build_statement(predicate).dump()
+        bundles = []
+        for name in names:
+            signed = self.keys[name].sign(PAYLOAD_TYPE, payload)
+            bundles.append((self.bundle(signed) if log else signed.bundle).dump())
+        if attach:
+            attach_record(self.store, predicate, 1, bundles)
+        return Digest.of(payload)
+
+    def run(self, *arguments: str) -> Ended:
+        """Run the command itself, in this process, with this world's policy."""
+        import sys
+
+        from nix_seed.cli.main import main
+
+        before = sys.argv
+        out = io.StringIO()
+        sys.argv = ["nix-seed", *arguments]
+        try:
+            with redirect_stdout(out), redirect_stderr(out):
+                main()
+        except SystemExit as ended:
+            return Ended(int(ended.code or 0), out.getvalue())
+        finally:
+            sys.argv = before
+        return Ended(0, out.getvalue())
+
+    def verify(self, *arguments: str, state: str = "consumer") -> Ended:
+        """``nix-seed verify`` with this world's policy and a state of its own."""
+        policy = str(self.write_policy())
+        where = str(self.root / "state" / state)
+        return self.run("verify", *arguments, "--policy", policy, "--state", where)
