@@ -1,0 +1,182 @@
+"""The contract as its builders and readers use it: deploy, read, replay, change the builders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from web3 import Web3
+
+from nix_seed.clients.ledgers.evm.artifact import shipped
+from nix_seed.clients.ledgers.evm.builders import BuilderSet, read_address
+from nix_seed.clients.ledgers.evm.history import present_builders, replay_builders, replay_entries
+from nix_seed.clients.ledgers.evm.messages import Domain, Release, Signed
+from nix_seed.clients.ledgers.evm.nodes import Nodes, View
+from nix_seed.clients.ledgers.evm.send import Sender, Sent
+from nix_seed.clients.ledgers.evm.signatures import Collected, EvmSignature, collect
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.rules.ledger_entry import LedgerEntry
+from nix_seed.rules.policy_ledgers import LedgerSpec
+
+__all__ = ["Contract", "Status", "deploy"]
+
+_NOTHING = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the contract says of itself at *block*, a height that is final."""
+
+    builders: BuilderSet
+    count: int
+    head: bytes
+    block: int
+
+
+class Contract:
+    """The contract of *spec*, seen through *nodes*. Everything read is final, and of all nodes."""
+
+    def __init__(self, spec: LedgerSpec, nodes: Nodes) -> None:
+        self.spec = spec
+        self.nodes = nodes
+        self.domain = Domain(spec.chain_id, read_address(spec.address, f"ledger {spec.id}"))
+
+    @contextmanager
+    def view(self) -> Iterator[View]:
+        """Give a view of it at the newest final block; its code has been compared."""
+        with self.nodes.view(self.domain.address, self.spec.from_block) as view:
+            yield view
+
+    def status(self) -> Status:
+        """Return the present builders, the number of entries, and the head of their chain."""
+        with self.view() as view:
+            return Status(
+                present_builders(view), view.read("count"), view.read("head"), view.block.number
+            )
+
+    def entry(self, commit_key: Digest) -> LedgerEntry | None:
+        """Return what is entered for a commit, if anything is."""
+        with self.view() as view:
+            return _read_entry(view, commit_key)
+
+    def is_entered(self, commit_key: Digest) -> bool:
+        """Whether anything stands for a commit in the newest block, final or not."""
+        node = self.nodes.first
+        root, _ = node.read(self.domain.address, "entries", commit_key.raw, at="latest")
+        return bool(root != _NOTHING)
+
+    def entry_of(self, root: Digest) -> LedgerEntry | None:
+        """Return the entry that has this root, if any has."""
+        with self.view() as view:
+            key = view.read("commitOf", root.raw)
+            found = None if key == _NOTHING else _read_entry(view, Digest(key.hex()))
+        if key != _NOTHING and (found is None or found.root != root):
+            raise CheckedFalse(
+                f"{self.spec.id} shows another root for the commit of the root {root}",
+                hint="a node that lies shows this; ask another",
+            )
+        return found
+
+    def entries(self) -> tuple[LedgerEntry, ...]:
+        """Replay all entries; see ``replay_entries``."""
+        with self.view() as view:
+            return replay_entries(view, self.spec.from_block)
+
+    def history(self) -> tuple[BuilderSet, ...]:
+        """Replay all sets of builders, the present one last."""
+        with self.view() as view:
+            return replay_builders(view, self.spec.from_block)
+
+    def publish(
+        self, entry: LedgerEntry, signatures: Sequence[EvmSignature], sender: Sender
+    ) -> Sent:
+        """Enter *entry*, which must not be entered yet, with the builders' *signatures*."""
+        builders = self.status().builders
+        content = Release(LedgerEntry(entry.commit_key, entry.root, entry.record), builders.epoch)
+        counted = self.collect(content, signatures, builders)
+        words = [each.words for each in counted.counted]
+        arguments = (entry.commit_key.raw, entry.root.raw, entry.record.raw, words)
+        return self._send(sender, "publish", arguments, "entering the release")
+
+    def set_builders(
+        self, proposed: BuilderSet, signatures: Sequence[EvmSignature], sender: Sender
+    ) -> Sent:
+        """Replace the builders by *proposed*, which the present ones have signed."""
+        builders = self.status().builders
+        if proposed.epoch != builders.epoch + 1:
+            raise CheckedFalse(
+                f"the proposed builders are for epoch {proposed.epoch}, and the contract's next is "
+                f"{builders.epoch + 1}",
+                hint="propose and sign them anew: 'nix-seed ledger evm builders sign'",
+            )
+        counted = self.collect(proposed, signatures, builders)
+        members = [(each.account, each.raw_id) for each in proposed.builders]
+        words = [each.words for each in counted.counted]
+        arguments = (members, proposed.threshold, proposed.epoch, words)
+        return self._send(sender, "setBuilders", arguments, "changing the builders")
+
+    def collect(
+        self, content: Signed, signatures: Sequence[EvmSignature], builders: BuilderSet
+    ) -> Collected:
+        """Return those that count; ``CheckedFalse``, naming who is missing, for too few."""
+        found = collect(signatures, self.domain, content, builders)
+        if not found.enough:
+            missing = ", ".join(each.id for each in found.missing)
+            raise CheckedFalse(
+                f"{len(found.counted)} of the {found.wanted} builders of epoch {builders.epoch} "
+                f"that must sign did; missing: {missing}",
+                hint=_useless(signatures, found, builders),
+            )
+        return found
+
+    def _send(self, sender: Sender, function: str, arguments: Any, doing: str) -> Sent:
+        contract = Web3().eth.contract(self.domain.address, abi=shipped().abi)  # type: ignore[call-overload]
+        data = contract.encode_abi(function, list(arguments))
+        return sender.send(self.nodes, self.domain.address, bytes.fromhex(data[2:]), doing)
+
+
+def deploy(nodes: Nodes, builders: BuilderSet, sender: Sender) -> tuple[str, Sent]:
+    """Deploy the contract; return its address, where its code has been compared."""
+    if builders.epoch != 1:
+        raise InputError(f"a contract begins with epoch 1, not {builders.epoch}")
+    contract = Web3().eth.contract(abi=shipped().abi, bytecode=shipped().bytecode)
+    members = [(each.account, each.raw_id) for each in builders.builders]
+    data = contract.constructor(members, builders.threshold).data_in_transaction
+    sent = sender.send(nodes, None, bytes.fromhex(data[2:]), "deploying the ledger")
+    address = sent.receipt.contract
+    if address is None:
+        raise CouldNotCheck("the node does not say where the contract is")
+    with nodes.view(address) as view:
+        found = present_builders(view)
+    if found != builders:
+        raise CheckedFalse(f"the contract at {address} has other builders than were given")
+    return address, sent
+
+
+def _read_entry(view: View, commit_key: Digest) -> LedgerEntry | None:
+    """Return what *view* shows for a commit."""
+    root, record = view.read("entries", commit_key.raw)
+    if root == _NOTHING:
+        return None
+    return LedgerEntry(
+        commit_key, Digest(root.hex()), Digest(record.hex()), f"by block {view.block.number}"
+    )
+
+
+def _useless(
+    signatures: Sequence[EvmSignature], found: Collected, builders: BuilderSet
+) -> str | None:
+    """Say why signatures that are there do not count."""
+    if found.strangers:
+        return f"no builders of this epoch: {', '.join(found.strangers)}"
+    epochs = {each.content.epoch for each in signatures} - {builders.epoch, builders.epoch + 1}
+    if epochs:
+        return (
+            f"signatures of epoch {min(epochs)} count no more: the builders have changed; sign anew"
+        )
+    if len(signatures) > len(found.counted):
+        return "the other signatures are for another contract, chain, epoch or content"
+    return "each builder signs with 'nix-seed ledger evm sign'"
