@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nix_seed.rules.compare import Culprit, PackageChange, PlanDiff
     from nix_seed.rules.partition import Group
 
-__all__ = ["command"]
+__all__ = ["command", "culprit_line"]
 
 
 @click.command("plan", short_help="Show the layers, and who caused what changed.")
@@ -95,10 +95,11 @@ def _diff(base: str, diff: PlanDiff) -> Iterator[str]:
     pulled = f"{human_size(diff.pull_bytes)} of {human_size(diff.total_bytes)}"
     yield f"\nwhoever has {base} pulls {plural(diff.pulled_layers, 'layer')}, {pulled}, because:"
     for culprit in diff.culprits:
-        yield f"  {_culprit(culprit)}"
+        yield f"  {culprit_line(culprit)}"
 
 
-def _culprit(culprit: Culprit) -> str:
+def culprit_line(culprit: Culprit) -> str:
+    """Return in one line who changed, what that drags along, and what it costs to pull."""
     shown = ", ".join(_change(change) for change in culprit.roots[:5])
     if len(culprit.roots) > 5:
         shown += f" and {len(culprit.roots) - 5} more"

@@ -1,0 +1,21 @@
+"""``nix-seed ci setup``."""
+
+from __future__ import annotations
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command("setup", short_help="Say what this machine has.")
+def command() -> None:
+    """Say whether there is a Nix (output ``nix``), and which; nothing is changed."""
+    from nix_seed.clients.ci_host import CiHost
+    from nix_seed.clients.nix import Nix
+    from nix_seed.flows.evaluate import current_system
+
+    host, nix = CiHost(), Nix()
+    found = nix.is_at_hand()
+    host.say(f"system  {current_system()}")
+    host.say(f"nix     {nix.version() if found else 'none yet'}")
+    host.set_outputs({"nix": str(found).lower()})

@@ -1,0 +1,267 @@
+"""What a CI job does for a seed: find it in the registry, or make, prove, push and attest it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nix_seed.clients.layer_cache import LayerCache
+from nix_seed.clients.layer_records import LayerRecords
+from nix_seed.clients.logs.base import Log
+from nix_seed.clients.nix import Nix
+from nix_seed.clients.registry.client import Repository
+from nix_seed.clients.signers.base import Signer
+from nix_seed.flows.attach import discover
+from nix_seed.flows.attest import Attested, SourceTree, attest
+from nix_seed.flows.base import locked_base, read_lock
+from nix_seed.flows.build import Built, Destination, assemble_image, store_image
+from nix_seed.flows.ci_last import LastSeed, compare_with_last, last_reference, read_last
+from nix_seed.flows.events import OnEvent, ignore
+from nix_seed.flows.inspect import InspectedImage, inspect
+from nix_seed.flows.licences import check_publishable, unknown_licences
+from nix_seed.flows.plan import Evaluated, Plan, Request, evaluate_request, plan_image
+from nix_seed.flows.prove import Proof, check_proof, prove_built
+from nix_seed.flows.publish_image import Pushed, add_tags, find_by_key, push_image, tags_of
+from nix_seed.flows.stores import Stores
+from nix_seed.formats.intoto.bundle import Bundle
+from nix_seed.formats.intoto.envelope import Envelope
+from nix_seed.formats.intoto.predicate import check_statement
+from nix_seed.formats.intoto.statement import Statement
+from nix_seed.formats.oci.reference import Reference
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CouldNotCheck, NixSeedError
+from nix_seed.rules.lock import SeedLock
+
+__all__ = ["Publication", "SeedResult", "make_seed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """Under which *tags*, and by whom: without a *signer* the image is pushed, not attested."""
+
+    tags: tuple[str, ...]
+    tree: SourceTree
+    builder: str = ""
+    signer: Signer | None = None
+    logs: Sequence[Log] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SeedResult:
+    """What there is now. *size* is what a pull with nothing at hand fetches, in bytes.
+
+    *built* is false where the registry had the image; *published* says whether it is there now.
+    *sent* are the bytes that had to be pushed, *proof* is None where nothing was proved, and
+    *unproved* says why.
+    """
+
+    system: str
+    digest: Digest
+    nar_hash: str
+    input_key: str
+    reference: str
+    built: bool
+    published: bool
+    layers: int
+    size: int
+    tags: tuple[str, ...] = ()
+    sent: int = 0
+    proof: Proof | None = None
+    unproved: str | None = None
+    attested: Attested | None = None
+    last: LastSeed | None = None
+
+
+def make_seed(
+    stores: Stores,
+    nix: Nix,
+    request: Request,
+    repository: Reference,
+    cache: Path,
+    publication: Publication | None,
+    *,
+    want_proof: bool = True,
+    on_event: OnEvent = ignore,
+) -> SeedResult:
+    """See that there is a seed for *request*: in *repository*, or without *publication* here.
+
+    One HEAD request tells whether the registry has it. Who publishes and signs, and has not yet
+    attested the image that is there, makes it himself all the same. Raises as evaluation, the
+    build, the registry and the signer do; ``CheckedFalse`` where the seed lacks what its flake
+    needs.
+    """
+    evaluated = evaluate_request(nix, request, on_event)
+    remote = stores.registry(repository.registry).repository(repository.repository)
+    there = _find(stores, remote, repository, evaluated, publication)
+    if there is not None:
+        return _named(remote, there, evaluated, publication)
+    lock = _lock_of(nix, evaluated)
+    system = evaluated.evaluation.recipe.outline.system
+    base = None if lock is None else locked_base(stores, lock, system)
+    before = read_last(stores, last_reference(lock, repository, system), system)
+    plan = plan_image(nix, request, base, on_event, evaluated)
+    if publication is not None:
+        # Before any work: what may not be passed on is not made either.
+        check_publishable(unknown_licences(plan.licences), repository, plan.licences.problem)
+    layers = LayerCache(cache)
+    built = assemble_image(nix, plan, layers, reuse=False, on_event=on_event)
+    destination = Destination("oci", cache / "images", plan.input_key)
+    here = store_image(built, layers, destination, on_event)
+    proof, unproved = None, None
+    if want_proof:
+        proof, unproved = _prove(nix, built, destination, cache, on_event)
+    pushed, attested = None, None
+    if publication is not None:
+        pushed = _push(nix, plan, remote, repository, layers, publication.tags, on_event)
+        attested = _attest(
+            stores, nix, repository.at(pushed.built.digest), layers, publication, on_event
+        )
+    return SeedResult(
+        system=plan.spec.system,
+        digest=built.digest,
+        nar_hash=str(plan.spec.nar_hash),
+        input_key=plan.input_key,
+        reference=here if pushed is None else pushed.reference,
+        built=True,
+        published=pushed is not None,
+        layers=len(built.layers),
+        size=sum(each.layer.descriptor.size for each in built.layers),
+        tags=() if pushed is None else pushed.tags,
+        sent=0 if pushed is None else pushed.sent,
+        proof=proof,
+        unproved=unproved,
+        attested=attested,
+        last=before and compare_with_last(before, built),
+    )
+
+
+def _find(
+    stores: Stores,
+    remote: Repository,
+    repository: Reference,
+    evaluated: Evaluated,
+    publication: Publication | None,
+) -> InspectedImage | None:
+    """Return the image of this recipe, if the registry has it and we need add nothing to it."""
+    try:
+        found = find_by_key(remote, evaluated)
+    except CouldNotCheck:
+        if publication is not None:
+            raise
+        return None  # Who only builds need not be let in.
+    if found is None:
+        return None
+    signs = publication is not None and publication.signer is not None
+    if signs and publication and not _is_attested(remote, found.digest, publication.builder):
+        return None
+    image = inspect(stores, repository.at(found.digest))
+    return image if isinstance(image, InspectedImage) else None
+
+
+def _is_attested(remote: Repository, image: Digest, builder: str) -> bool:
+    """Whether *builder* seems to have attested *image*: unverified, for it only saves work."""
+    return any(_says(each.text, builder) for each in discover(remote, image).attestations)
+
+
+def _says(bundle: bytes, builder: str) -> bool:
+    try:
+        content = Bundle.parse(bundle, "an attestation").content
+        if not isinstance(content, Envelope):
+            return False
+        statement = Statement.parse(content.payload, "an attestation")
+        return check_statement(statement, "an attestation").builder == builder
+    except NixSeedError:
+        return False
+
+
+def _named(
+    remote: Repository,
+    image: InspectedImage,
+    evaluated: Evaluated,
+    publication: Publication | None,
+) -> SeedResult:
+    """Give the image that is there the tags of this commit."""
+    tags: tuple[str, ...] = ()
+    if publication is not None:
+        tags = tuple(dict.fromkeys((*tags_of(evaluated)[1:], *publication.tags)))
+        if add_tags(remote, image.digest, tags) is None:
+            raise CouldNotCheck(f"{image.reference} was there a moment ago, and is gone")
+    return SeedResult(
+        system=image.system or evaluated.evaluation.recipe.outline.system,
+        digest=image.digest,
+        nar_hash=image.nar_hash or "",
+        input_key=evaluated.input_key,
+        reference=image.reference,
+        built=False,
+        published=True,
+        layers=len(image.layers),
+        size=image.size,
+        tags=tags,
+    )
+
+
+def _lock_of(nix: Nix, evaluated: Evaluated) -> SeedLock | None:
+    return read_lock(nix, evaluated.evaluation.flake)
+
+
+def _prove(
+    nix: Nix, built: Built, place: Destination, cache: Path, on_event: OnEvent
+) -> tuple[Proof | None, str | None]:
+    """Prove the seed, or return why it could not be tried: macOS has no engine, for one."""
+    if built.plan.spec.kind != "seed":
+        return None, None
+    try:
+        proof = prove_built(nix, built, place, cache, on_event)
+    except CouldNotCheck as error:
+        return None, f"{error.message}: {error.hint}" if error.hint else error.message
+    check_proof(proof)
+    return proof, None
+
+
+def _push(
+    nix: Nix,
+    plan: Plan,
+    remote: Repository,
+    repository: Reference,
+    layers: LayerCache,
+    tags: Sequence[str],
+    on_event: OnEvent,
+) -> Pushed:
+    """Send what the registry lacks of the layers just made."""
+    # Records of its own: what this job pushes, this job has made.
+    with tempfile.TemporaryDirectory(prefix="nix-seed-") as records:
+        return push_image(
+            nix,
+            plan,
+            remote,
+            repository,
+            records=LayerRecords(Path(records)),
+            cache=layers,
+            tags=tags,
+            on_event=on_event,
+        )
+
+
+def _attest(
+    stores: Stores,
+    nix: Nix,
+    image: Reference,
+    layers: LayerCache,
+    publication: Publication,
+    on_event: OnEvent,
+) -> Attested | None:
+    if publication.signer is None:
+        return None
+    return attest(
+        stores,
+        image,
+        nix,
+        layers,
+        publication.tree,
+        publication.builder,
+        publication.signer,
+        publication.logs,
+        on_event,
+    )

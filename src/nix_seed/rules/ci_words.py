@@ -1,0 +1,135 @@
+"""GitHub's workflow commands, GitLab's sections, and what else is said to a CI service in lines.
+
+A line that begins with ``::``, or has ``##[`` anywhere, is a command to GitHub's runner. What is
+quoted in one (a store path's name, Nix's own words) is escaped, and what is printed outside of one
+is made harmless, so that no name of anybody's can speak to the runner.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = [
+    "Level",
+    "Mismatch",
+    "annotation",
+    "end_group",
+    "find_mismatches",
+    "harmless_lines",
+    "output_lines",
+    "start_group",
+]
+
+Level = Literal["error", "warning", "notice"]
+
+# The runner shows some 4 KiB of a message.
+_LONGEST = 4000
+_DATA = {"%": "%25", "\r": "%0D", "\n": "%0A"}
+_PROPERTY = {**_DATA, ":": "%3A", ",": "%2C"}
+_COMMAND = re.compile(r"^(\s*)::", re.MULTILINE)
+_BREAKS = re.compile(r"\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+
+
+def annotation(
+    level: Level, title: str, text: str, *, file: str | None = None, line: int | None = None
+) -> str:
+    """Return the workflow command that shows *text* under *title*, at a line of a file or without.
+
+    https://docs.github.com/actions/reference/workflow-commands-for-github-actions
+    """
+    properties = {"title": title, "file": file, "line": None if line is None else str(line)}
+    shown = ",".join(
+        f"{name}={_escaped(value, _PROPERTY)}"
+        for name, value in properties.items()
+        if value is not None
+    )
+    return f"::{level} {shown}::{_escaped(_printable(text)[:_LONGEST], _DATA)}"
+
+
+def start_group(title: str, key: str, time: int) -> dict[str, str]:
+    """Return, for each service, the line that begins a part of the log that folds away."""
+    plain = _printable(title).replace("\n", " ")
+    return {
+        "github": f"::group::{_escaped(plain, _DATA)}",
+        "gitlab": f"\x1b[0Ksection_start:{time}:{key}[collapsed=true]\r\x1b[0K{plain}",
+        "other": f"== {plain}",
+    }
+
+
+def end_group(key: str, time: int) -> dict[str, str]:
+    """Return, for each service, the line that ends that part."""
+    return {
+        "github": "::endgroup::",
+        "gitlab": f"\x1b[0Ksection_end:{time}:{key}\r\x1b[0K",
+        "other": "",
+    }
+
+
+def harmless_lines(text: str) -> str:
+    """Return *text* with no line of it a command to GitHub's runner.
+
+    Breaks that the runner might take for a line's end, and Python does not, become spaces.
+    """
+    flat = _BREAKS.sub(" ", text)
+    return _COMMAND.sub(r"\1: :", flat).replace("##[", "## [")
+
+
+def output_lines(name: str, value: str, delimiter: str) -> str:
+    """Return what sets an output or variable to *value* in GitHub's files.
+
+    *delimiter* must be one that nobody can foresee; a value that has it is refused by the caller's
+    own choice of another.
+    """
+    if "\n" not in value and "\r" not in value:
+        return f"{name}={value}\n"
+    return f"{name}<<{delimiter}\n{value}\n{delimiter}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A download that was not what its hash says: *what* it was, the hash *wanted* and *got*."""
+
+    what: str
+    wanted: str
+    got: str
+
+    def __str__(self) -> str:
+        return f"{self.what} has another hash than stated: replace {self.wanted} with {self.got}"
+
+
+_HASH = r"(?:sha\d+|md5|blake3)[-:][A-Za-z0-9+/=]+|[0-9a-z]{32,}"
+_FORMS = (
+    # A fixed-output derivation, or a file that was downloaded.
+    re.compile(
+        r"hash mismatch in (?P<what>[^\n]{1,400}?):?\s*\n\s*(?:specified|wanted|expected):\s*"
+        rf"(?P<wanted>{_HASH})\s*\n\s*got:\s*(?P<got>{_HASH})"
+    ),
+    # The input of a flake.
+    re.compile(
+        r"hash mismatch in (?P<what>input '[^'\n]{1,400}')[^\n]{0,400}?"
+        rf"expected '?(?P<wanted>{_HASH})'?,? (?:but )?got '?(?P<got>{_HASH})'?"
+    ),
+)
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def find_mismatches(text: str) -> tuple[Mismatch, ...]:
+    """Find in Nix's words every hash that was not the one stated, each once."""
+    plain = _COLOURS.sub("", text)
+    found = [
+        Mismatch(_printable(match["what"]).strip(), match["wanted"], match["got"])
+        for form in _FORMS
+        for match in form.finditer(plain)
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def _escaped(text: str, table: dict[str, str]) -> str:
+    return "".join(table.get(character, character) for character in text)
+
+
+def _printable(text: str) -> str:
+    """Keep lines and tabs; everything else that cannot be printed becomes a sign that it was."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
