@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,39 @@ def test_records_follow_one_another(world: ReleaseWorld) -> None:
     assert records[0].predicate.previous == ()
     assert records[1].predicate.previous == (records[0].digest,)
     assert records[2].predicate.previous == (records[1].digest,)
+
+
+@pytest.mark.parametrize("system", [SYSTEM, ARM])
+def test_an_export_of_one_system_verifies_offline_without_the_others(
+    world: ReleaseWorld, system: str, tmp_path: Path
+) -> None:
+    world.attest_all()
+    world.promote("rita", "latest")
+    image = world.images[system].descriptor.digest
+    out = tmp_path / "out"
+    assert world.run("export", f"{world.repository}@{image}", str(out)).code == 0
+    shutil.rmtree(world.directory)
+    ended = world.verify(f"{world.repository}@{image}", "--offline", str(out))
+    assert ended.code == 0, ended.printed
+    assert f"member {system}" in ended.printed
+    ended = world.verify(
+        str(COMMIT), "--from", "oci:gone", "--system", system, "--offline", str(out)
+    )
+    assert ended.code == 0, ended.printed
+    held = b"".join(path.read_bytes() for path in (out / "blobs").rglob("*") if path.is_file())
+    (other,) = {SYSTEM, ARM} - {system}
+    assert other.encode() not in held
+
+
+def test_an_export_of_the_index_verifies_offline(world: ReleaseWorld, tmp_path: Path) -> None:
+    world.attest_all()
+    world.promote("rita", "latest")
+    out = tmp_path / "out"
+    assert world.run("export", f"{world.repository}:latest", str(out)).code == 0
+    shutil.rmtree(world.directory)
+    for what in ([f"{world.repository}:latest"], [str(COMMIT), "--from", "oci:gone"]):
+        ended = world.verify(*what, "--offline", str(out))
+        assert ended.code == 0, ended.printed
 
 
 def _with_root(said: PromotionPredicate, root: Digest) -> PromotionPredicate:

@@ -9,6 +9,7 @@ import click
 
 from nix_seed.cli.options import accept_option, json_option
 from nix_seed.cli.registry_options import registry_options, stores_of
+from nix_seed.cli.trusted import trusted, verify_options
 
 __all__ = ["command"]
 
@@ -44,13 +45,15 @@ __all__ = ["command"]
     metavar="FLAKE",
     help="The project, which says how to get what the seed must not pass on.",
 )
+@verify_options
 @registry_options
 @json_option
 def command(as_json: bool, **options: Any) -> None:
     """Fetch, verify and unpack the seed REF into a Nix store, and register its paths with Nix.
 
     REF is in a registry or an oci:DIR. Paths that are valid already are not fetched, and what an
-    interrupted run left is used. Then builds need no network:
+    interrupted run left is used. Where the project has a trust.toml, the seed must verify by it
+    first. Then builds need no network:
 
         nix-seed run --engine host -- nix build
     """
@@ -58,19 +61,25 @@ def command(as_json: bool, **options: Any) -> None:
 
     from nix_seed.cli.hydrate_report import hydrate_progress, hydrated_json, hydrated_text
     from nix_seed.clients.macos_store import ensure_store
+    from nix_seed.flows.evaluate import current_system
     from nix_seed.flows.hydrate import hydrate
     from nix_seed.formats.oci.reference import parse_reference
 
+    stores, reference = stores_of(options), parse_reference(options["source"])
+    show = hydrate_progress(quiet=as_json)
+    system = options["system"] or current_system()
+    project = Path(options["src"])
+    reference = trusted(options, stores, reference, system, project, show)
     ensure_store(options["root"])
     done = hydrate(
-        stores_of(options),
-        parse_reference(options["source"]),
+        stores,
+        reference,
         options["root"],
         outputs=options["outputs"],
-        system=options["system"],
+        system=system,
         jobs=options["jobs"],
         accepted=options["accept_licence"],
         project=options["src"],
-        on_event=hydrate_progress(quiet=as_json),
+        on_event=show,
     )
     click.echo(json.dumps(hydrated_json(done)) if as_json else hydrated_text(done))

@@ -9,6 +9,7 @@ import click
 
 from nix_seed.cli.options import json_option
 from nix_seed.cli.registry_options import registry_options, stores_of
+from nix_seed.cli.trusted import trusted, verify_options
 
 __all__ = ["command"]
 
@@ -24,18 +25,24 @@ __all__ = ["command"]
     metavar="FILE",
     help="Where to write it.",
 )
+@verify_options
 @registry_options
 @json_option
 def command(as_json: bool, **options: Any) -> None:
     """Write which image REF, an index or one system's seed, is now, by digest.
 
-    Commit the file: builds take what it names for their base, and consumers use it.
+    Commit the file: builds take what it names for their base, and consumers use it. Where there is
+    a trust.toml, what is pinned must verify by it first.
     """
+    from nix_seed.cli.progress import progress
     from nix_seed.clients.files import write_atomically
     from nix_seed.flows.lock import make_lock
     from nix_seed.formats.oci.reference import parse_reference
 
-    lock = make_lock(stores_of(options), parse_reference(options["reference"]))
+    stores, reference = stores_of(options), parse_reference(options["reference"])
+    with progress(quiet=as_json) as show:
+        reference = trusted(options, stores, reference, None, Path(), show)
+    lock = make_lock(stores, reference)
     write_atomically(options["output"], lock.dump())
     if as_json:
         click.echo(lock.dump().decode(), nl=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,17 +14,22 @@ if TYPE_CHECKING:
     from nix_seed.clients.image_layout import Image
     from nix_seed.clients.nix import Nix
     from nix_seed.flows.plan import Request
+    from nix_seed.flows.stores import AnyReference
 
 __all__ = [
     "accept_option",
     "cache_directory",
     "flake_and_attr",
+    "image_named",
     "image_options",
     "json_option",
     "open_seed",
     "request_of",
     "state_directory",
 ]
+
+# The scheme of a flake's address: what follows a host's colon is a port.
+_FLAKE = re.compile(r"[a-z][a-z0-9+.-]*:(?![0-9])")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -138,10 +144,27 @@ def flake_and_attr(flake: str, attr: str | None) -> tuple[str, str | None]:
     return reference or ".", attr or fragment or None
 
 
+def image_named(text: str) -> AnyReference | None:
+    """Read *text* where it names an image, ``oci:DIR`` or a registry's; None where it is a flake.
+
+    A registry's host has a dot or a port, or is ``localhost``; no reference to a flake begins so,
+    and what is a file or directory here is none either.
+    """
+    from nix_seed.formats.oci.reference import parse_reference
+
+    if text.startswith("oci:"):
+        return parse_reference(text)
+    host = text.partition("/")[0]
+    flake = text.startswith((".", "/", "~")) or "#" in text or _FLAKE.match(text)
+    named = "/" in text and ("." in host or ":" in host or host == "localhost")
+    return None if flake or not named or Path(text).exists() else parse_reference(text)
+
+
 def open_seed(options: dict[str, Any], nix: Nix, system: str | None = None) -> Image:
     """Open the seed that ``--image`` names or, unnamed, the one built for the flake in ``--src``.
 
     One in a registry is pulled into the cache; of an index, *system*'s (default: this machine's).
+    A command with ``verify_options`` has it verified first.
     """
     from nix_seed.clients.image_layout import open_image
     from nix_seed.flows.plan import Request, evaluate_request
@@ -175,4 +198,10 @@ def _named_seed(options: dict[str, Any], system: str | None) -> Image:
 
     reference = parse_reference(options["image"])
     kept = cache_directory() / "images"
-    return open_here(stores_of(options), reference, kept, system or current_system())
+    stores, system = stores_of(options), system or current_system()
+    if "no_verify" in options:
+        from nix_seed.cli.trusted import trusted
+        from nix_seed.flows.events import ignore
+
+        reference = trusted(options, stores, reference, system, options["src"], ignore)
+    return open_here(stores, reference, kept, system)

@@ -9,6 +9,7 @@ import click
 
 from nix_seed.cli.options import accept_option, cache_directory, json_option, open_seed
 from nix_seed.cli.registry_options import registry_options
+from nix_seed.cli.trusted import verify_options
 
 __all__ = ["command"]
 
@@ -51,13 +52,15 @@ __all__ = ["command"]
     metavar="ROOT",
     help="A Nix store of its own for the results, rooted there [the machine's].",
 )
+@verify_options
 @registry_options
 @json_option
 @click.argument("argv", nargs=-1, required=True, metavar="-- COMMAND…")
 def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:
     """Run COMMAND inside a seed, in the project's directory, with no network.
 
-    New store paths and `result` links come back. The exit code is the command's own.
+    New store paths and `result` links come back. The exit code is the command's own. An image named
+    with --image is verified first, by the project's trust.toml if it has one.
 
         nix-seed run --image oci:seed -- nix build
     """

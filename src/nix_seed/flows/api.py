@@ -24,6 +24,7 @@ def verify(
     commit: str | None = None,
     system: str | None = None,
     deep: bool = False,
+    promotion: bool | None = None,
     offline: str | Path | None = None,
     evidence: Sequence[str] = (),
     state: str | Path | None = None,
@@ -34,7 +35,8 @@ def verify(
 
     *reference* is ``host/name:tag``, ``host/name@sha256:…`` or ``oci:DIR``; *policy* the path of a
     ``trust.toml``. *commit* is the one the image must be of (else any that builders name),
-    *system* picks an image of an index, *deep* recomputes all from the layers, *offline* is a
+    *system* picks an image of an index, *deep* recomputes all from the layers, *promotion* asks
+    whether the commit was promoted as this (None: if the policy knows promoters), *offline* is a
     directory that ``nix-seed export`` made, *evidence* names further repositories to look in.
     *state* is a directory in which the checkpoints of logs are kept and held against them (None:
     nothing is kept, and no log is asked). *now* is the time to judge by, aware of its zone (the
@@ -52,7 +54,7 @@ def verify(
         stores or Stores(),
         parsed if offline is None else exported(parsed, Path(offline)),
         loaded.policy,
-        Asked(None if commit is None else Commit(commit), system, deep),
+        Asked(None if commit is None else Commit(commit), system, deep, promotion),
         judges_of(loaded, None if state is None else Path(state), ask=offline is None),
         moment,
         evidence=[parse_reference(each) for each in evidence],

@@ -1,27 +1,33 @@
 """Collect, in one image layout, all that verifying an image offline needs.
 
 Manifests, configurations and everything that refers to them or to their commits; with *deep* also
-the layers. The policy is the verifier's own and is not part of it.
+the layers. Of an index that is the whole release with its evidence; of one image what is about its
+system, and the one proof that it belongs to the release. The policy is the verifier's own and is
+not part of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nix_seed.clients.blobs import Fetched, ImageStore
 from nix_seed.flows.events import OnEvent, Stage, ignore
+from nix_seed.flows.evidence import stated_type
+from nix_seed.flows.records import EVIDENCE_TYPE, MEMBER_TYPE
 from nix_seed.flows.stores import AnyReference, Stores, fetch
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.envelope import Envelope
 from nix_seed.formats.intoto.predicate import BuildPredicate, Commit, check_statement
+from nix_seed.formats.intoto.promotion import PREDICATE_TYPE as PROMOTION_TYPE
 from nix_seed.formats.intoto.statement import Statement
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor, Index, Manifest
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, InputError
+from nix_seed.rules.image import ANNOTATION_SYSTEM
 
 __all__ = ["Exported", "export", "exported"]
 
@@ -63,11 +69,17 @@ def export(
     on_event(Stage("export", f"exporting {reference}"))
     images = list(copy.image(root))
     target.put_manifest(root.body, root.descriptor.media_type, EXPORT_TAG)
+    system = _system_of(root)
+    copy.only = system
     commits = {said.source.commit for image in images for said in copy.referrers(image)}
     for commit in sorted(commits):
         # What others built from it: their dissents lie there, and their images' specs say where.
         for image in sorted(copy.images_of(commit)):
             copy.spec_of(image)
+    for record in sorted(copy.records):
+        copy.documents(record, MEMBER_TYPE, {} if system is None else {ANNOTATION_SYSTEM: system})
+        if system is None:
+            copy.documents(record, EVIDENCE_TYPE, {})
     return Exported(
         str(exported(reference, directory)),
         root.descriptor.digest,
@@ -84,6 +96,8 @@ class _Copy:
         self._source = source
         self._target = target
         self._deep = deep
+        self.only: str | None = None
+        self.records: set[Digest] = set()
         self.manifests = self.blobs = self.size = 0
 
     def image(self, root: Fetched) -> Iterator[Digest]:
@@ -115,20 +129,41 @@ class _Copy:
             _ = list(self.image(found))
 
     def referrers(self, subject: Digest) -> Iterator[BuildPredicate]:
-        """Copy everything that refers to *subject*; yield what claims say, unverified."""
+        """Copy what refers to *subject*, but for other systems than ``only``; yield its claims.
+
+        What is yielded is unverified: it only tells what else to fetch.
+        """
         for item in self._source.referrers(subject):
             found = self._source.get_manifest(item.digest)
             if found is None or found.descriptor.media_type != media_types.MANIFEST:
                 continue
             manifest = Manifest.parse(found.body, f"referrer {item.digest}")
-            for blob in (manifest.config, *manifest.layers):
-                if blob.size <= _LARGEST_BUNDLE:
-                    self._blob(blob)
-            self._target.attach(found.body)
-            self.manifests += 1
-            for layer in manifest.layers:
-                if layer.size <= _LARGEST_BUNDLE:
-                    yield from _said(b"".join(self._source.open_blob(layer)))
+            small = [layer for layer in manifest.layers if layer.size <= _LARGEST_BUNDLE]
+            texts = [b"".join(self._source.open_blob(layer)) for layer in small]
+            claims = [said for text in texts for said in _said(text)]
+            if claims and self.only is not None and all(c.system != self.only for c in claims):
+                continue
+            self.records |= {record for text in texts for record in _record(text)}
+            self._referrer(found, manifest)
+            yield from claims
+
+    def documents(self, subject: Digest, kind: str, annotations: Mapping[str, str]) -> None:
+        """Copy the documents of type *kind* beside *subject* that have all of *annotations*."""
+        for item in self._source.referrers(subject, kind):
+            found = self._source.get_manifest(item.digest)
+            if found is None or found.descriptor.media_type != media_types.MANIFEST:
+                continue
+            manifest = Manifest.parse(found.body, f"referrer {item.digest}")
+            if annotations.items() <= manifest.annotations.items():
+                self._referrer(found, manifest)
+
+    def _referrer(self, found: Fetched, manifest: Manifest) -> None:
+        for blob in (manifest.config, *manifest.layers):
+            if blob.size <= _LARGEST_BUNDLE:
+                self._blob(blob)
+        self._target.attach(found.body)
+        self.manifests += 1
+        self.size += len(found.body)
 
     def _put(self, fetched: Fetched) -> None:
         self._target.put_manifest(
@@ -142,6 +177,20 @@ class _Copy:
             self._target.take_blob(blob, lambda held: self._source.open_blob(blob, held))
             self.blobs += 1
             self.size += blob.size
+
+
+def _system_of(root: Fetched) -> str | None:
+    """Return for which system an image says to be; None for an index, which is for several."""
+    if root.descriptor.media_type == media_types.INDEX:
+        return None
+    found = Manifest.parse(root.body, str(root.descriptor.digest)).annotations
+    return found.get(ANNOTATION_SYSTEM)
+
+
+def _record(text: bytes) -> Iterator[Digest]:
+    """Yield the record that a bundle says it signs, unverified."""
+    if stated_type(text) == PROMOTION_TYPE:
+        yield Digest.of(Bundle.parse(text, "a bundle").envelope.payload)
 
 
 def _said(text: bytes) -> Iterator[BuildPredicate]:

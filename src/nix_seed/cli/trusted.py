@@ -1,0 +1,75 @@
+"""Commands that use an image verify it first, where there is a policy to verify it by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from nix_seed.cli.options import state_directory
+
+if TYPE_CHECKING:
+    from nix_seed.flows.events import OnEvent
+    from nix_seed.flows.stores import AnyReference, Stores
+
+__all__ = ["trusted", "verify_options"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def verify_options(command: Command) -> Command:
+    """Add the policy to verify by, and how to go without; ``trusted`` reads them."""
+    for decorate in reversed(_OPTIONS):
+        command = decorate(command)
+    return command
+
+
+_OPTIONS: list[Callable[[Any], Any]] = [
+    click.option(
+        "--policy",
+        "policy_file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Verify the image by this policy first [the project's trust.toml, if there].",
+    ),
+    click.option("--no-verify", is_flag=True, help="Use the image unverified, policy or not."),
+]
+
+
+def trusted(
+    options: dict[str, Any],
+    stores: Stores,
+    reference: AnyReference,
+    system: str | None,
+    project: Path,
+    on_event: OnEvent,
+) -> AnyReference:
+    """Return *reference* by the digest that was verified; as it is where there is no policy.
+
+    *project* is the directory whose ``trust.toml`` is the default.
+    """
+    from datetime import UTC, datetime
+
+    from nix_seed.flows.trust import DEFAULT_POLICY, load_policy
+    from nix_seed.flows.trusted import check_trusted
+
+    path = options["policy_file"] or project / DEFAULT_POLICY
+    if options["no_verify"]:
+        click.secho(
+            f"WARNING: {reference} is used unverified (--no-verify): neither that builders agree "
+            "on it was checked, nor that it was promoted",
+            fg="yellow",
+            bold=True,
+            err=True,
+        )
+        return reference
+    if options["policy_file"] is None and not path.is_file():
+        return reference
+    now = datetime.now(UTC)
+    found = check_trusted(
+        stores, reference, system, load_policy(path, now), state_directory(), now, on_event
+    )
+    click.echo(f"verified by {path}: {found.words}", err=True)
+    return found.reference
