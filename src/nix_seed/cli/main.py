@@ -16,6 +16,7 @@ __all__ = ["main"]
 
 # name -> (module:attribute, one line of help), in the order of a user's day.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("nix_seed.cli.init:command", "Prepare a repository: workflow, policy, flake."),
     "build": ("nix_seed.cli.build:command", "Turn a flake into an image to build in, or to ship."),
     "plan": ("nix_seed.cli.plan:command", "Show the layers, and who caused what changed."),
     "hydrate": ("nix_seed.cli.hydrate:command", "Fill this machine's Nix store from a seed."),
@@ -25,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pull": ("nix_seed.cli.pull:command", "Copy an image from a registry, verified."),
     "index": ("nix_seed.cli.index:command", "Publish one index over the images of all systems."),
     "roots": ("nix_seed.cli.roots:command", "Show what an image finally rests on."),
+    "sbom": ("nix_seed.cli.sbom:command", "Write an image's bill of materials."),
     "licences": ("nix_seed.cli.licences:command", "Show the licence of everything in an image."),
     "inspect": ("nix_seed.cli.inspect:command", "Show what an image is, without its layers."),
     "report": ("nix_seed.cli.image_report:command", "Write one page about an image."),

@@ -14,7 +14,7 @@ from nix_seed.formats.intoto.predicate import Commit
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CouldNotCheck, InputError
 
-__all__ = ["Checkout", "read_checkout"]
+__all__ = ["Checkout", "Repository", "read_checkout", "read_repository"]
 
 _SCP = re.compile(r"(?:[^@/]+@)?([A-Za-z0-9.-]+):(?!//)(.+)")
 
@@ -50,6 +50,38 @@ class Checkout:
         # Without this Nix refuses such a repository.
         query += ["shallow=1"] if self.shallow else []
         return f"git+file://{quote(str(self.root))}?{'&'.join(query)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A working tree, whether or not there is a commit: where it is, and where it is published.
+
+    *origin* and *prefix* are as in ``Checkout``; *branch* is the one that others start from.
+    """
+
+    root: Path
+    prefix: str
+    origin: str | None
+    branch: str
+
+
+def read_repository(directory: Path) -> Repository:
+    """Read what repository *directory* lies in."""
+    if not directory.is_dir():
+        raise InputError(f"{directory} is not a directory")
+    where = _git(directory, "rev-parse", "--show-toplevel", "--show-prefix")
+    if where is None:
+        raise InputError(
+            f"{directory} lies in no Git repository",
+            hint="make one: git init, and git remote add origin URL",
+        )
+    root, prefix = where.split("\n")[:2]
+    remote = _git(directory, "config", "--get", "remote.origin.url")
+    head = _git(directory, "symbolic-ref", "--quiet", "refs/remotes/origin/HEAD")
+    branch = (head or "").strip().removeprefix("refs/remotes/origin/")
+    if not branch:
+        branch = (_git(directory, "symbolic-ref", "--quiet", "--short", "HEAD") or "main").strip()
+    return Repository(Path(root), prefix, remote and _plain_url(remote.strip()), branch)
 
 
 def read_checkout(directory: Path) -> Checkout:

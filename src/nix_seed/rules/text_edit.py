@@ -23,8 +23,9 @@ class Insertion:
 def apply(source: str, insertions: Iterable[Insertion]) -> str:
     """Return *source* with all *insertions* made; of two at one place, in the order given."""
     pieces, at = [], 0
+    ends = "\r\n" if "\r\n" in source else "\n"
     for each in sorted(insertions, key=lambda each: each.at):
-        pieces += [source[at : each.at], each.text]
+        pieces += [source[at : each.at], each.text.replace("\n", ends)]
         at = each.at
     return "".join([*pieces, source[at:]])
 

@@ -1,0 +1,164 @@
+"""The CI configuration that ``nix-seed init`` writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+from nix_seed.rules.forge import OURS
+
+__all__ = ["RUNNERS", "render_github", "render_gitlab"]
+
+RUNNERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "x86_64-linux": "ubuntu-24.04",
+        "aarch64-linux": "ubuntu-24.04-arm",
+        "aarch64-darwin": "macos-15",
+        "x86_64-darwin": "macos-15-intel",
+    }
+)
+# actions/checkout, as the project's own workflows pin it.
+_CHECKOUT = "actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1 # v7.0.1"
+
+_GITHUB = """\
+# Seeds for {about}, and builds that start in them with no network. Written by `nix-seed init`.
+name: Seed
+
+on:
+  push:
+    branches: [{branch}]
+  pull_request:
+
+permissions: {{}}
+
+jobs:
+  seed:
+    uses: {ours}/.github/workflows/seed.yml@{ref}
+    permissions:
+      contents: read # to check out
+      packages: write # to publish the seed
+      id-token: write # to sign what was built
+    with:
+      systems: '{systems}'
+{seed_with}
+  build:
+    needs: seed
+    # Where a seed is missing, Nix fetches and builds as ever.
+    if: ${{{{ !cancelled() }}}}
+    strategy:
+      fail-fast: false
+      matrix:
+        runner: [{runners}]
+    runs-on: ${{{{ matrix.runner }}}}
+    permissions:
+      contents: read
+      packages: read
+    steps:
+      - uses: {checkout}
+        with:
+          persist-credentials: false
+      - uses: {ours}/use@{ref}
+        with:
+          registry_token: ${{{{ github.token }}}}
+{use_with}      - run: nix flake check
+{run_in}"""
+
+_GITLAB_TAGS = {
+    "x86_64-linux": "saas-linux-small-amd64",
+    "aarch64-linux": "saas-linux-small-arm64",
+}
+_GITLAB = """\
+# Seeds for {about}, and builds that start in them with no network. Written by `nix-seed init`.
+stages: [seed, promote, build]
+
+default:
+  image: debian:trixie
+  before_script:
+    - apt-get update
+    - apt-get install --yes --no-install-recommends ca-certificates git nix-bin python3-venv
+    # The tools, of one version; Git and so the flake know nothing of them.
+    - git init --quiet .nix-seed
+    - git -C .nix-seed fetch --quiet --depth 1 https://github.com/{ours} {ref}
+    - git -C .nix-seed checkout --quiet FETCH_HEAD
+
+variables:
+  SEED_REGISTRY: $CI_REGISTRY
+  SEED_REGISTRY_USER: $CI_REGISTRY_USER
+  SEED_REGISTRY_TOKEN: $CI_REGISTRY_PASSWORD
+  SEED_IMAGE: $CI_PROJECT_PATH/seed
+  SEED_SYSTEMS: {systems}
+  SEED_FLAKE: {flake}
+
+.systems:
+  parallel:
+    matrix:
+{matrix}  tags: [$RUNNER]
+
+seed:
+  extends: .systems
+  stage: seed
+  id_tokens:
+    SIGSTORE_ID_TOKEN:
+      aud: sigstore
+  script:
+    - .nix-seed/bin/publish
+
+promote:
+  stage: promote
+  rules:
+    - if: $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH
+  id_tokens:
+    SIGSTORE_ID_TOKEN:
+      aud: sigstore
+  script:
+    - .nix-seed/bin/nix-seed ci promote
+
+build:
+  extends: .systems
+  stage: build
+  script:
+    - .nix-seed/bin/nix-seed ci use
+    - cd "$SEED_FLAKE"
+    - nix --extra-experimental-features "nix-command flakes" flake check
+"""
+
+
+def render_github(*, ref: str, branch: str, systems: Sequence[str], directory: str = "") -> str:
+    """Return ``.github/workflows/seed.yml``: it calls the reusable workflow of nix-seed at *ref*.
+
+    *systems* are those of ``RUNNERS`` to serve, *directory* where in the repository the flake lies.
+    """
+    quoted = json.dumps(directory)
+    return _GITHUB.format(
+        about=", ".join(systems),
+        branch=json.dumps(branch),
+        ours=OURS,
+        ref=ref,
+        systems=json.dumps(list(systems), separators=(",", ":")),
+        seed_with=f"      flake: {quoted}\n" if directory else "",
+        runners=", ".join(RUNNERS[system] for system in systems),
+        checkout=_CHECKOUT,
+        use_with=f"          flake: {quoted}\n" if directory else "",
+        run_in=f"        working-directory: {quoted}\n" if directory else "",
+    )
+
+
+def render_gitlab(*, ref: str, systems: Sequence[str], directory: str = "") -> str:
+    """Return ``.gitlab-ci.yml``: what the GitHub workflow does, by the same commands.
+
+    Only the systems of Linux are served: the jobs of others take runners of one's own.
+    """
+    linux = [system for system in systems if system in _GITLAB_TAGS]
+    matrix = "".join(
+        f"      - SYSTEM: {system}\n        RUNNER: {_GITLAB_TAGS[system]}\n" for system in linux
+    )
+    return _GITLAB.format(
+        about=", ".join(linux),
+        ours=OURS,
+        ref=ref,
+        flake=json.dumps(directory or "."),
+        matrix=matrix,
+        systems=" ".join(linux),
+    )

@@ -1,0 +1,100 @@
+"""Where a repository is published, and who its CI jobs are there, by their certificates."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+from nix_seed.ground.errors import InputError
+from nix_seed.rules.policy_template import Workflow
+
+__all__ = ["OURS", "Forge", "ForgeKind", "check_ref", "read_forge", "workflow_of"]
+
+ForgeKind = Literal["github", "gitlab"]
+OURS: Final = "0compute/nix-seed"
+_PATH = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)+\Z")
+_REF = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/-]*\Z")
+_COMMIT = re.compile(r"[0-9a-f]{40}\Z")
+_TAG = re.compile(r"v?[0-9]")
+
+
+@dataclass(frozen=True, slots=True)
+class Forge:
+    """*repository* is ``owner/name`` (GitLab: of any depth) at *host*."""
+
+    kind: ForgeKind
+    host: str
+    repository: str
+
+    @property
+    def url(self) -> str:
+        """Where the source is published."""
+        return f"https://{self.host}/{self.repository}"
+
+
+def read_forge(origin: str, kind: ForgeKind | None = None) -> Forge | None:
+    """Return the forge of the remote *origin*, a plain URL; *kind* where its name does not tell.
+
+    None for what is neither GitHub nor GitLab, nor said to be.
+    """
+    parts = urlsplit(origin)
+    host, path = parts.netloc.lower(), parts.path.strip("/")
+    if parts.scheme != "https" or not host or not _PATH.match(path):
+        return None
+    if kind is None:
+        if host == "github.com":
+            kind = "github"
+        elif "gitlab" in host.split("."):
+            kind = "gitlab"
+        else:
+            return None
+    if kind == "github" and path.count("/") != 1:
+        return None
+    return Forge(kind, host, path)
+
+
+def check_ref(ref: str) -> str:
+    """Return *ref*, a tag, branch or commit; ``InputError`` for what is none."""
+    if not _REF.match(ref):
+        raise InputError(
+            f"{ref!r} is no tag, branch or commit",
+            hint="name one of the repository of nix-seed: --ref v0.1.0, or 40 hex digits",
+        )
+    return ref
+
+
+def workflow_of(forge: Forge, ref: str, branch: str) -> Workflow:
+    """Return who signs what the CI files of ``init`` build.
+
+    On GitHub that is the reusable workflow of nix-seed at *ref*, called by the repository; on
+    GitLab the repository's own configuration on its *branch*.
+    """
+    if forge.kind == "github":
+        return Workflow(
+            id="github",
+            about="The workflow on GitHub that .github/workflows/seed.yml calls, here only.",
+            issuer="https://token.actions.githubusercontent.com",
+            subject=f"https://github.com/{OURS}/.github/workflows/seed.yml@{_full(ref)}",
+            repository=forge.url,
+            where=(("operator", "github.com"), ("provider", "azure"), ("jurisdiction", "US")),
+        )
+    where = [("operator", forge.host)]
+    if forge.host == "gitlab.com":
+        where += [("provider", "gcp"), ("jurisdiction", "US")]
+    return Workflow(
+        id="gitlab",
+        about="The pipeline on GitLab, by the configuration on its default branch.",
+        issuer=f"https://{forge.host}",
+        subject=f"{forge.url}//.gitlab-ci.yml@refs/heads/{branch}",
+        repository="",
+        where=tuple(where),
+    )
+
+
+def _full(ref: str) -> str:
+    """Return *ref* as a job's token names it (``job_workflow_ref``): a commit, or a full name."""
+    if _COMMIT.match(ref) or ref.startswith("refs/"):
+        return ref
+    return f"refs/tags/{ref}" if _TAG.match(ref) else f"refs/heads/{ref}"
