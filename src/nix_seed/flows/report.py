@@ -66,15 +66,25 @@ class Absent:
 class Change:
     """What whoever has the image *base* must pull.
 
-    *pull_bytes* of *total_bytes* are compressed, as they travel: of the layers numbered *pulled*.
+    Sizes are of compressed layers, as they travel: *sizes* of each layer of the new image,
+    *pull_bytes* of those numbered *pulled*.
     """
 
     base: str
     digest: Digest
     diff: PlanDiff
+    sizes: tuple[int, ...]
     pulled: tuple[int, ...]
-    pull_bytes: int
-    total_bytes: int
+
+    @property
+    def pull_bytes(self) -> int:
+        """What is pulled, of ``total_bytes``."""
+        return sum(self.sizes[n] for n in self.pulled)
+
+    @property
+    def total_bytes(self) -> int:
+        """All layers."""
+        return sum(self.sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +179,8 @@ def compare_images(
         base=str(base),
         digest=root.descriptor.digest,
         diff=compare_with_base(seed.spec, old.spec),
+        sizes=tuple(layer.size for layer in layers),
         pulled=pulled,
-        pull_bytes=sum(layers[n].size for n in pulled),
-        total_bytes=sum(layer.size for layer in layers),
     )
 
 

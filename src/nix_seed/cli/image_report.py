@@ -1,0 +1,192 @@
+"""``nix-seed report``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nix_seed.cli.registry_options import registry_options, stores_of
+
+if TYPE_CHECKING:
+    from nix_seed.clients.image_source import RemoteSeed
+    from nix_seed.clients.nix import Nix
+    from nix_seed.flows.events import OnEvent
+    from nix_seed.flows.inspect import InspectedImage
+    from nix_seed.flows.licences import Licences
+    from nix_seed.flows.report import Absent, Change, ImageReport, Trusted
+    from nix_seed.flows.stores import AnyReference, Stores
+
+__all__ = ["command"]
+
+
+@click.command("report", short_help="Write one page about an image.")
+@click.argument("reference", metavar="IMAGE")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Where the page is written.",
+)
+@click.option("--base", metavar="REF", help="A previous image: what changed since [seed.lock's].")
+@click.option(
+    "--policy",
+    "policy_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Verify by this policy, and show every check.",
+)
+@click.option("--commit", metavar="HASH", help="The commit it must be of [any the builders name].")
+@click.option("--deep", is_flag=True, help="With --policy: read every layer as well.")
+@click.option("--evidence", multiple=True, metavar="REF", help="Look for attestations here, too.")
+@click.option("--flake", metavar="FLAKE", help="What it was built from: judge its licences.")
+@click.option("--attr", metavar="NAME", help="Of the flake: attribute made by mkSeed or mkRun.")
+@click.option("--system", metavar="SYSTEM", help="Of an index, this system's [this machine's].")
+@click.option("--no-roots", is_flag=True, help="Do not follow the image to its trust roots.")
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="NIX_SEED_STORE",
+    metavar="ROOT",
+    help="A Nix store of its own, rooted there [the machine's].",
+)
+@registry_options
+def command(**options: Any) -> None:
+    """Write one self-contained page about IMAGE.
+
+    What is in it, by size; what changed since --base; licences (--flake); whom it can be trusted to
+    be from (--policy); what it finally rests on, as this machine's store knows it. A part that was
+    not asked for, or could not be checked, says so. The page is no check: exit 0 means that it was
+    written; `nix-seed verify` answers with its exit code.
+    """
+    from nix_seed.cli.page.document import report_page
+    from nix_seed.cli.page.trust import verdict
+    from nix_seed.cli.progress import progress
+    from nix_seed.clients.files import explained
+
+    with progress(quiet=False) as show:
+        report = _gather(options, show)
+    text = report_page(report)
+    with explained(f"writing {options['output']}"):
+        options["output"].write_text(text, "utf-8")
+    click.echo(
+        f"{options['output']}  {len(text.encode()) // 1000} kB  {verdict(report.trust)[0].value}"
+    )
+
+
+def _gather(options: dict[str, Any], show: OnEvent) -> ImageReport:
+    from nix_seed.clients.nix import Nix
+    from nix_seed.flows.evaluate import current_system
+    from nix_seed.flows.events import Stage
+    from nix_seed.flows.report import (
+        Absent,
+        ImageReport,
+        find_image_roots,
+        judged_paths,
+        open_report,
+        part,
+    )
+    from nix_seed.formats.oci.reference import parse_reference
+
+    stores = stores_of(options)
+    reference = parse_reference(options["reference"])
+    show(Stage("read", f"reading {reference}"))
+    image, seed = open_report(stores, reference, options["system"] or current_system())
+    nix = Nix(store=options["store"] and options["store"].absolute())
+    licences = _licences(nix, seed, options, show)
+    known = None if isinstance(licences, Absent) else licences
+    return ImageReport(
+        reference=str(reference),
+        image=image,
+        spec=seed.spec,
+        change=_change(stores, nix, seed, image, options),
+        licences=licences
+        if isinstance(licences, Absent)
+        else judged_paths(seed.spec, options["flake"], licences),
+        trust=_trust(stores, reference.at(image.digest), options, show),
+        roots=Absent("not asked", "The trust roots were not asked for.", "leave out --no-roots")
+        if options["no_roots"]
+        else part(lambda: find_image_roots(nix, seed, known, show)),
+    )
+
+
+def _change(
+    stores: Stores, nix: Nix, seed: RemoteSeed, image: InspectedImage, options: dict[str, Any]
+) -> Change | Absent:
+    from nix_seed.flows.base import read_lock
+    from nix_seed.flows.report import Absent, compare_images, part
+    from nix_seed.formats.oci.reference import parse_reference
+
+    base: AnyReference | None = None
+    if options["base"] is not None:
+        base = parse_reference(options["base"])
+    elif options["flake"] is not None and seed.spec.kind == "seed":
+        lock = read_lock(nix, nix.metadata(_flake(options)[0]))
+        base = None if lock is None else lock.reference(seed.spec.system)
+    if base is None:
+        words = "No previous image was named, so nothing was compared."
+        return Absent("not asked", words, "name one: nix-seed report … --base REF")
+    compared = base
+    return part(lambda: compare_images(stores, seed, image, compared))
+
+
+def _flake(options: dict[str, Any]) -> tuple[str, str | None]:
+    from nix_seed.cli.options import flake_and_attr
+
+    return flake_and_attr(options["flake"], options["attr"])
+
+
+def _licences(
+    nix: Nix, seed: RemoteSeed, options: dict[str, Any], show: OnEvent
+) -> Licences | Absent:
+    from nix_seed.flows.plan import Request, licences_of_flake
+    from nix_seed.flows.report import Absent, part
+    from nix_seed.rules.partition import DEFAULT_BUDGET
+
+    if options["flake"] is None:
+        words = "The image states what was withheld; the licences of the rest are its flake's word."
+        return Absent("not asked", words, "name the flake: nix-seed report … --flake .")
+    flake, attr = _flake(options)
+    spec = seed.spec
+    request = Request(flake, spec.kind, spec.compressor, DEFAULT_BUDGET, attr, spec.system)
+    return part(lambda: licences_of_flake(nix, request, show))
+
+
+def _trust(
+    stores: Stores, reference: AnyReference, options: dict[str, Any], show: OnEvent
+) -> Trusted | Absent:
+    from nix_seed.cli.options import state_directory
+    from nix_seed.flows.report import Absent, Trusted, part
+    from nix_seed.flows.trust import judges_of, load_policy
+    from nix_seed.flows.verify import Asked, verify_image
+    from nix_seed.formats.intoto.predicate import Commit
+    from nix_seed.formats.oci.reference import parse_reference
+
+    if options["policy_file"] is None:
+        words = "No policy says whom to believe, so nobody's word was asked for."
+        return Absent("not asked", words, "name one: nix-seed report … --policy trust.toml")
+    now = datetime.now(UTC)
+    loaded = load_policy(options["policy_file"], now)
+    asked = Asked(options["commit"] and Commit(options["commit"]), None, options["deep"])
+    evidence = [parse_reference(each) for each in options["evidence"]]
+    judges = judges_of(loaded, state_directory())
+    return part(
+        lambda: Trusted(
+            loaded.policy,
+            verify_image(
+                stores,
+                reference,
+                loaded.policy,
+                asked,
+                judges,
+                now,
+                evidence=evidence,
+                on_event=show,
+            ),
+            now,
+        )
+    )

@@ -1,0 +1,235 @@
+"""Is it what independent builders got? Every check of ``verify``, with its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from nix_seed.cli.page.builders import builder_table, dissent_tables
+from nix_seed.cli.page.frame import Section
+from nix_seed.cli.page.parts import (
+    Check,
+    Column,
+    Row,
+    State,
+    check_list,
+    data_table,
+    digest,
+    facts,
+    fold,
+    note,
+)
+from nix_seed.cli.report import human_size, plural
+from nix_seed.flows.report import Absent, Trusted
+from nix_seed.formats.html.element import Child, Element, el
+from nix_seed.rules.bundle_verify import Fate
+from nix_seed.rules.policy import Policy, signer_name
+from nix_seed.rules.quorum import Outcome, QuorumResult
+from nix_seed.rules.verification import ImageVerification
+
+__all__ = ["NO_PROMOTION", "trust_section", "verdict"]
+
+NO_PROMOTION = (
+    Check(
+        "Promotion",
+        State.NOT_ASKED,
+        "Whether a quorum of promoters released this image was not looked at.",
+    ),
+)
+
+_STATES = {
+    Fate.VERIFIED: State.VERIFIED,
+    Fate.FALSE: State.FALSE,
+    Fate.UNCHECKED: State.UNCHECKED,
+}
+_UNASKED = (
+    ("Signatures", "Whether anybody signed a statement about this image."),
+    ("Logs", "Whether what was said of it lies in transparency logs."),
+    ("Quorum", "Whether independent builders of its commit got the same."),
+    ("Contents", "Whether its layers hold what its spec says."),
+)
+
+
+def verdict(trust: Trusted | Absent) -> tuple[State, str]:
+    """Return the state and words of the whole."""
+    if isinstance(trust, Absent):
+        return State(trust.state), trust.words
+    return _STATES[trust.verification.fate], trust.verification.words
+
+
+def trust_section(trust: Trusted | Absent, promotion: Sequence[Check] = NO_PROMOTION) -> Section:
+    """Return the section; *promotion* are the checks of the release that the image is part of."""
+    state, words = verdict(trust)
+    if isinstance(trust, Absent):
+        body: list[Child] = [note(state, words, trust.hint)]
+        if trust.state == "not asked":
+            checks = [Check(name, State.NOT_ASKED, what) for name, what in _UNASKED]
+            body.append(check_list([*checks, *promotion]))
+        return Section("trust", "Trust", None, body)
+    lead = f"{state.value[0].upper()}{state.value[1:]}: {words}."
+    return Section("trust", "Trust", lead, list(_body(trust, promotion)))
+
+
+def _body(trust: Trusted, promotion: Sequence[Check]) -> Iterator[Child]:
+    found = trust.verification
+    yield facts(
+        [
+            ("Checked", f"{trust.now:%Y-%m-%d %H:%M} UTC"),
+            ("Policy", digest(str(found.policy))),
+            ("Its epoch", str(found.epoch)),
+            ("It expires", f"{trust.policy.expires:%Y-%m-%d}"),
+            ("It demands", _demands(trust.policy)),
+        ]
+    )
+    several = len(found.images) > 1
+    for number, image in enumerate(found.images):
+        checks = list(_checks(trust.policy, image))
+        if number == len(found.images) - 1:
+            checks += promotion
+        yield el("h3", image.system) if several else None
+        yield check_list(checks)
+        yield builder_table(trust.policy, image, f"builders-{number}")
+        yield from dissent_tables(image, number)
+    if not found.images:
+        yield check_list(promotion)
+    yield _logs(trust.policy)
+
+
+def _demands(policy: Policy) -> str:
+    quorum = policy.quorum
+    distinct = f" with distinct {', '.join(quorum.distinct)}" if quorum.distinct else ""
+    logs = f"; each word in {plural(quorum.logs, 'log')}" if quorum.logs else "; no log"
+    witnesses = f" under {plural(quorum.witnesses, 'witness')}" if quorum.witnesses else ""
+    builders = plural(len(policy.builders), "builder")
+    return f"{quorum.threshold} of {builders}{distinct}{logs}{witnesses}"
+
+
+def _checks(policy: Policy, image: ImageVerification) -> Iterator[Check]:
+    yield _signatures(image)
+    yield _logged(policy, image)
+    for quorum in image.quorums:
+        yield _quorum(quorum)
+    if not image.quorums:
+        words = "No builder of the policy says of any commit that this is its image."
+        yield Check("Quorum", State.FALSE, words)
+    for trouble in image.troubles:
+        yield Check("Beside the image", _STATES[trouble.fate], fold(trouble.words))
+    yield _depth(image)
+
+
+def _signatures(image: ImageVerification) -> Check:
+    fates = [finding.verdict.fate for finding in image.findings]
+    counts = {fate: fates.count(fate) for fate in Fate}
+    words = f"{plural(len(fates), 'attestation')} found: " + ", ".join(
+        f"{count} {fate.value}" for fate, count in counts.items() if count
+    )
+    if not fates:
+        return Check("Signatures", State.FALSE, "No attestation was found beside the image.")
+    # What is checked and false counts for nothing; it is the quorum that may miss it.
+    state = State.STATED if counts[Fate.FALSE] else State.VERIFIED
+    if counts[Fate.UNCHECKED] or not counts[Fate.VERIFIED]:
+        state = State.UNCHECKED if counts[Fate.UNCHECKED] else State.FALSE
+    rows = [
+        [
+            finding.name,
+            finding.verdict.fate.value,
+            fold(finding.verdict.words)
+            if not finding.verdict.verified
+            else _signer(finding.verdict),
+            fold(finding.place),
+        ]
+        for finding in image.findings
+    ]
+    columns = [
+        Column("Attestation"),
+        Column("Check"),
+        Column("Signed by, or why not"),
+        Column("Found at"),
+    ]
+    table = data_table("Attestations", columns, rows, name=f"signed-{image.digest.hex[:12]}")
+    return Check("Signatures", state, words, table)
+
+
+def _signer(verdict: object) -> Child:
+    signer = getattr(verdict, "signer", None)
+    return "" if signer is None else digest(signer_name(signer))
+
+
+def _logged(policy: Policy, image: ImageVerification) -> Check:
+    if not policy.quorum.logs:
+        return Check("Logs", State.NOT_ASKED, "The policy demands no transparency log.")
+    good = [each for each in image.findings if each.verdict.verified]
+    held = [each for each in good if len(each.logs.logs) >= policy.quorum.logs]
+    words = (
+        f"{len(held)} of {plural(len(good), 'verified attestation')} are proved to lie in"
+        f" {plural(policy.quorum.logs, 'log')} of the policy."
+    )
+    rows: list[Row] = [
+        [
+            each.name,
+            ", ".join(sorted(each.logs.logs)) or "none",
+            ", ".join(f"{time:%Y-%m-%d %H:%M}" for _, time in each.logs.times) or "no proved time",
+            [
+                el("div", digest(f"{point.checkpoint.origin}, size {point.head.size}"))
+                for _, point in each.logs.checkpoints
+            ],
+            fold("; ".join(each.logs.words)),
+        ]
+        for each in good
+    ]
+    columns = [
+        Column("Attestation"),
+        Column("Logs"),
+        Column("By (UTC)"),
+        Column("Checkpoint"),
+        Column("What proves nothing"),
+    ]
+    table = data_table("Log entries", columns, rows, name=f"logged-{image.digest.hex[:12]}")
+    state = State.FALSE
+    if held:
+        state = State.VERIFIED if len(held) == len(good) else State.STATED
+    return Check("Logs", state, words, table if rows else None)
+
+
+def _quorum(quorum: QuorumResult) -> Check:
+    state = State.VERIFIED if quorum.outcome is Outcome.MET else State.FALSE
+    evidence = facts(
+        [
+            ("Outcome", quorum.outcome.value),
+            ("Wanted", str(quorum.threshold)),
+            ("Counted", ", ".join(each.id for each in quorum.counted) or "nobody"),
+            ("Agree, not independent", ", ".join(each.id for each in quorum.shadowed)),
+            ("Dissent", ", ".join(each.builder.id for each in quorum.dissents)),
+            ("narHash", digest(str(quorum.asked.nar_hash))),
+            ("Image", digest(str(quorum.asked.image_digest))),
+            ("Layers", str(len(quorum.asked.layers))),
+        ]
+    )
+    name: Child = ["Quorum on commit ", digest(str(quorum.asked.commit))]
+    return Check("Quorum", state, [fold(quorum.words), el("div", name, class_="hint")], evidence)
+
+
+def _depth(image: ImageVerification) -> Check:
+    depth = image.depth
+    if depth is None:
+        words = "The layers were not read; their digests are those that builders signed."
+        return Check("Contents", State.NOT_ASKED, words)
+    counts = f"{plural(depth.layers, 'layer')}, {plural(depth.paths, 'store path')}"
+    read = f"{counts}, {human_size(depth.size)} read"
+    if not depth.problems:
+        return Check("Contents", State.VERIFIED, f"{read}: every NAR hash is as the spec says.")
+    listed: Child = [el("li", fold(problem)) for problem in depth.problems]
+    problems = el("ul", listed)
+    return Check(
+        "Contents", State.FALSE, f"{read}: {plural(len(depth.problems), 'problem')}.", problems
+    )
+
+
+def _logs(policy: Policy) -> Element | None:
+    if not policy.logs:
+        return None
+    rows = [
+        [log.id, log.kind, fold(log.origin), log.operator or "not said", digest(str(log.key))]
+        for log in policy.logs
+    ]
+    columns = [Column("Log"), Column("Kind"), Column("Origin"), Column("Operator"), Column("Key")]
+    return data_table("Transparency logs of the policy", columns, rows, name="logs")
