@@ -64,6 +64,13 @@ def _show(file: Path, as_json: bool) -> None:
     metavar="ID=FILE",
     help="Add a builder with this public key; may be repeated.",
 )
+@click.option(
+    "--promoter",
+    "promoters",
+    multiple=True,
+    metavar="ID=FILE",
+    help="Add who may release, with this public key; one of them must sign.",
+)
 @click.option("--source", metavar="URL", help="Where the source is published, as attestations say.")
 @click.option(
     "--system", "systems", multiple=True, metavar="SYSTEM", help="A system [x86_64-linux]."
@@ -79,15 +86,16 @@ def _init(
     file: Path,
     repository: str | None,
     keys: Sequence[str],
+    promoters: Sequence[str],
     source: str | None,
     systems: Sequence[str],
     log_place: Path | None,
 ) -> None:
     """Write FILE (trust.toml), commented, to begin with. It never overwrites one."""
-    from nix_seed.rules.policy_template import render_policy
     from nix_seed.clients.files import explained
     from nix_seed.ground.errors import InputError
     from nix_seed.rules.policy_file import parse_policy
+    from nix_seed.rules.policy_template import render_policy
 
     if not repository and not keys:
         raise InputError(
@@ -100,6 +108,7 @@ def _init(
         source=source,
         systems=systems or ("x86_64-linux",),
         keys=[_key_option(each) for each in keys],
+        promoters=[_key_option(each) for each in promoters],
         log=None if log_place is None else _log_option(log_place),
         expires=now + timedelta(days=365),
     )
@@ -216,6 +225,11 @@ def _json(policy: Policy) -> dict[str, Any]:
         "distinct": list(quorum.distinct),
         "logs": quorum.logs,
         "witnesses": quorum.witnesses,
+        "promotersWanted": quorum.promoters,
+        "promoters": [
+            {"id": each.id, "signer": signer_name(each.signer)} for each in policy.promoters
+        ],
+        "accepts": [str(digest) for digest in policy.accepts],
         "builders": [
             {
                 "id": each.id,
@@ -233,6 +247,8 @@ def _json(policy: Policy) -> dict[str, Any]:
 
 
 def _lines(policy: Policy) -> Iterator[str]:
+    from nix_seed.rules.policy import signer_name
+
     quorum = policy.quorum
     yield f"epoch {policy.epoch}, until {policy.expires:%Y-%m-%d %H:%M} UTC, {policy.digest}"
     apart = f", distinct in {' and '.join(quorum.distinct)}" if quorum.distinct else ""
@@ -241,6 +257,12 @@ def _lines(policy: Policy) -> Iterator[str]:
     yield f"systems: {', '.join(policy.systems)}"
     for builder in policy.builders:
         yield from _builder_lines(builder)
+    if policy.promoters:
+        yield f"{quorum.promoters} of {len(policy.promoters)} promoters must sign a release"
+    for promoter in policy.promoters:
+        yield f"  {promoter.id:12} {signer_name(promoter.signer)}"
+    for digest in policy.accepts:
+        yield f"accepts releases by {digest}"
 
 
 def _builder_lines(builder: Builder) -> Iterator[str]:

@@ -79,6 +79,15 @@ _PROMOTER = """\
 [[promoters]]
 """
 
+_PROMOTER_KEY = """\
+# Who releases, with a key of its own, once every system's quorum is met.
+[[promoters]]
+id = "{id}"
+key = \"\"\"
+{pem}\"\"\"
+
+"""
+
 _REKOR = """\
 # Sigstore's public log, with the key that its trusted root gives.
 [[logs]]
@@ -135,11 +144,12 @@ def render_policy(
     log: tuple[str, str] | None = None,
     workflows: Sequence[Workflow] = (),
     rekor_key: str | None = None,
+    promoters: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Return a policy for *keys*, pairs of (id, PEM); *repository* adds GitHub and GitLab.
 
     *log* is the place and verifier key of a tile log, *rekor_key* the public Rekor's. *workflows*
-    build, and promote. The threshold is a majority of the builders.
+    build, and promote; so do the keys of *promoters*. The threshold is a majority of the builders.
     """
     number = len(keys) + len(workflows) + (2 if repository else 0)
     parts = [
@@ -149,7 +159,7 @@ def render_policy(
             source=f'source = "{source}"\n' if source else "",
             threshold=number // 2 + 1,
             logs=(log is not None) + (rekor_key is not None),
-            promoters=_PROMOTERS if workflows else "",
+            promoters=_PROMOTERS if workflows or promoters else "",
         )
     ]
     if repository:
@@ -164,6 +174,7 @@ def render_policy(
     if rekor_key is not None:
         parts.append(_REKOR.format(key=rekor_key))
     parts += [line for each in workflows for line in _promoter(each)]
+    parts += [_PROMOTER_KEY.format(id=name, pem=pem) for name, pem in promoters]
     return "".join(parts).rstrip() + "\n"
 
 
