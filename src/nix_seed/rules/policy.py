@@ -9,6 +9,7 @@ from typing import Literal
 from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.ground.digests import Digest
 from nix_seed.rules.certificate import CertificateIdentity
+from nix_seed.rules.policy_ledgers import LedgerSpec
 from nix_seed.rules.verifying_key import PublicKey
 
 __all__ = [
@@ -129,3 +130,4 @@ class Policy:
     trusted_root: str | None
     digest: Digest
     accepts: tuple[Digest, ...] = ()
+    ledgers: tuple[LedgerSpec, ...] = ()

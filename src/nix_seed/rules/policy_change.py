@@ -89,7 +89,7 @@ def compare_policies(old: Policy, new: Policy) -> Iterator[str]:
         for field in fields(one):
             label = f"{part}.{field.name}"
             yield from _compare(label, getattr(one, field.name), getattr(other, field.name))
-    for name in ("builders", "logs", "witnesses", "promoters"):
+    for name in ("builders", "logs", "witnesses", "promoters", "ledgers"):
         yield from _compare_lists(name, getattr(old, name), getattr(new, name))
 
 

@@ -27,6 +27,7 @@ from nix_seed.rules.policy import (
     Witness,
 )
 from nix_seed.rules.policy_checks import check_policy
+from nix_seed.rules.policy_ledgers import read_ledgers
 from nix_seed.rules.policy_reader import Section, read_sections
 from nix_seed.rules.verifying_key import PublicKey
 
@@ -75,6 +76,7 @@ def _policy(root: Section, digest: Digest) -> Policy:
         trusted_root=_only(sigstore, "trustedRoot"),
         digest=digest,
         accepts=tuple(_accepted(root)),
+        ledgers=read_ledgers(root),
     )
 
 

@@ -21,7 +21,11 @@ from nix_seed.clients.ledgers.evm.provider import HttpProvider
 from nix_seed.clients.registry.patience import Patience
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, NixSeedError
 
-__all__ = ["Block", "Log", "Node", "Receipt", "Refused"]
+__all__ = ["Block", "Declined", "Log", "Node", "Receipt", "Refused"]
+
+
+class Declined(CouldNotCheck):
+    """The node answers that it will not or cannot answer."""
 
 
 class Refused(CheckedFalse):
@@ -100,7 +104,7 @@ class Node:
                 raise ValueError("another block")
             return Block(number, _word(found["hash"]))
 
-    def code(self, address: str, at: int) -> bytes:
+    def code(self, address: str, at: int | Literal["latest"]) -> bytes:
         """Return the code at *address*."""
         with self._asked(f"for the code at {address}"):
             return bytes(self._w3.eth.get_code(to_checksum_address(address), at))
@@ -128,6 +132,8 @@ class Node:
             }
             raw = self._w3.eth.get_logs(query)  # type: ignore[arg-type]
             found = [_log(event, kind().process_log(each), each) for each in raw]
+            if any(each["address"] != contract.address for each in raw):
+                raise ValueError("events of another contract")
             if any(not first <= each.block <= last for each in found):
                 raise ValueError("events of other blocks")
         return sorted(found, key=lambda each: (each.block, each.index))
@@ -188,9 +194,9 @@ class Node:
             words = _words(error)
             if "revert" in words.lower():
                 raise Refused(_reason(words), self.name) from error
-            known = isinstance(error, Web3RPCError | BlockNotFound)
-            said = "refused" if known else "gave no usable answer"
-            raise CouldNotCheck(
+            declined = isinstance(error, Web3RPCError | BlockNotFound)
+            said = "refused" if declined else "gave no usable answer"
+            raise (Declined if declined else CouldNotCheck)(
                 f"asked {what}, the node {self.name} {said}",
                 hint="ask another node with --rpc",
                 detail=words or type(error).__name__,

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from nix_seed.clients.ledgers.evm.artifact import shipped
-from nix_seed.clients.ledgers.evm.node import Block, Log, Node
-from nix_seed.clients.registry.failures import Unreachable
+from nix_seed.clients.ledgers.evm.node import Block, Declined, Log, Node
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
 
 __all__ = ["Nodes", "View"]
@@ -115,10 +114,15 @@ class View:
         """Raise unless the code there is the very one that is shipped."""
         at = self.block.number
         code = self.nodes.agreed("the code", lambda node: node.code(self.address, at))
+        if not code and self.nodes.first.code(self.address, "latest"):
+            raise CouldNotCheck(
+                f"the contract at {self.address} is in a block that is not final yet",
+                hint="wait for more blocks",
+            )
         if not code:
             raise CheckedFalse(
                 f"there is no contract at {self.address} on chain {self.nodes.chain_id}",
-                hint="was it deployed on another chain, or is its block not final yet?",
+                hint="correct address or chainId",
             )
         if code != shipped().runtime:
             raise CheckedFalse(
@@ -145,9 +149,7 @@ class View:
             last = min(self.block.number, first + width - 1)
             try:
                 found += node.logs(self.address, event, first, last)
-            except Unreachable:
-                raise
-            except CouldNotCheck:
+            except Declined:
                 if last == first:
                     raise
                 width = max(1, (last - first + 1) // 4)
