@@ -10,6 +10,7 @@ import click
 
 from nix_seed.cli.options import cache_directory, json_option
 from nix_seed.cli.registry_options import registry_options, stores_of
+from nix_seed.cli.sbom import sbom_option, sboms_of
 from nix_seed.cli.signer_options import signing_options
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ __all__ = ["command"]
     help="This builder's id in the policy [the one whose signer this is].",
 )
 @signing_options
+@sbom_option
 @click.option(
     "--allow-dirty",
     is_flag=True,
@@ -54,7 +56,8 @@ def command(as_json: bool, **options: Any) -> None:
 
     The facts come from the image, the Nix store and Git. The flake, evaluated at its commit, must
     ask for just what the image holds, and the store must yield it bit for bit. The statement is
-    signed, logged to every log of the policy, and attached to the image.
+    signed, logged to every log of the policy, and attached to the image, beside its bill of
+    materials.
     """
     from nix_seed.cli.progress import progress
     from nix_seed.cli.signer_options import builder_id, loggers, signer_of
@@ -78,6 +81,7 @@ def command(as_json: bool, **options: Any) -> None:
             signer,
             loggers(options["policy_file"]),
             show,
+            sboms=sboms_of(options["sboms"]),
         )
     click.echo(json.dumps(_json(done)) if as_json else "\n".join(_lines(done)))
 
@@ -89,6 +93,7 @@ def _json(done: Attested) -> dict[str, Any]:
         "signer": done.signer,
         "logs": list(done.logs),
         "referrers": [str(each.digest) for each in done.referrers],
+        "sboms": [str(each.digest) for each in done.sboms],
     }
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.options import image_options, json_option, request_of
+from nix_seed.cli.options import image_named, image_options, json_option, request_of
+from nix_seed.cli.registry_options import registry_options, stores_of
 
 if TYPE_CHECKING:
     from nix_seed.flows.licences import Licences
@@ -22,20 +23,22 @@ _ORDER = ("withheld", "unknown", "redistributable")
 
 @click.command("licences", short_help="Show the licence of everything in an image.")
 @image_options
+@registry_options
 @json_option
 def command(as_json: bool, **options: Any) -> None:
     """Show under which licence everything in FLAKE's image is, and what is withheld.
 
-    Of an image on disk, oci:DIR[:TAG], only what was withheld: the rest may be passed on.
+    Of an image, in a registry or oci:DIR[:TAG], only what was withheld: the rest may be passed on.
     """
     from nix_seed.cli.progress import progress
-    from nix_seed.clients.image_layout import open_image
-    from nix_seed.clients.image_spec import read_spec
+    from nix_seed.flows.evaluate import current_system
     from nix_seed.flows.plan import licences_of_flake
-    from nix_seed.formats.oci.reference import LayoutReference
+    from nix_seed.flows.sbom import open_seed_image
 
-    if options["flake"].startswith("oci:"):
-        spec = read_spec(open_image(LayoutReference.parse(options["flake"])))
+    reference = image_named(options["flake"])
+    if reference is not None:
+        system = options["system"] or current_system()
+        spec = open_seed_image(stores_of(options), reference, system).spec
         value = {"withheld": _withheld_json(spec)}
         click.echo(json.dumps(value, indent=2) if as_json else "\n".join(_withheld_lines(spec)))
         return

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from nix_seed.cli.registry_options import registry_options
+from nix_seed.cli.sbom import sbom_option
 from nix_seed.cli.signer_options import signing_options
 
 __all__ = ["command"]
@@ -26,6 +27,7 @@ __all__ = ["command"]
 @click.option("--system", metavar="SYSTEM", help="Nix system [this machine's].")
 @click.option("--builder", metavar="ID", help="This builder's id in the policy [the signer's].")
 @signing_options
+@sbom_option
 @click.option(
     "--store",
     type=click.Path(path_type=Path, file_okay=False),
@@ -71,4 +73,4 @@ def command(reference: str, **options: Any) -> None:
 
 
 _REGISTRY = ("username", "password_stdin", "plain_http", "ca_file")
-_SIGNING = ("builder", "policy_file", "key", "sigstore", "source")
+_SIGNING = ("builder", "policy_file", "key", "sigstore", "source", "sboms")

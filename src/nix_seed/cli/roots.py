@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.options import json_option
+from nix_seed.cli.options import image_named, json_option
+from nix_seed.cli.registry_options import registry_options, stores_of
 
 if TYPE_CHECKING:
     from nix_seed.clients.nix import Nix
@@ -41,6 +42,7 @@ __all__ = ["command"]
     metavar="ROOT",
     help="A Nix store of its own, rooted there [the machine's].",
 )
+@registry_options
 @json_option
 def command(as_json: bool, **options: Any) -> None:
     """Follow the derivations of FLAKE's image, or of the image REF, to their ends.
@@ -87,16 +89,18 @@ def _policy(text: str) -> RootsPolicy:
 
 def _roots(nix: Nix, options: dict[str, Any], show: OnEvent) -> tuple[Roots, tuple[StorePath, ...]]:
     from nix_seed.cli.options import flake_and_attr
-    from nix_seed.clients.image_layout import open_image
     from nix_seed.flows import roots
-    from nix_seed.flows.evaluate import evaluate_flake
+    from nix_seed.flows.evaluate import current_system, evaluate_flake
     from nix_seed.flows.events import Stage
-    from nix_seed.formats.oci.reference import LayoutReference
+    from nix_seed.flows.sbom import open_seed_image
 
     what = options["what"]
     show(Stage("evaluate", f"reading {what}"))
-    if what.startswith("oci:"):
-        return roots.roots_of_image(nix, open_image(LayoutReference.parse(what)))
+    reference = image_named(what)
+    if reference is not None:
+        system = options["system"] or current_system()
+        image = open_seed_image(stores_of(options), reference, system)
+        return roots.roots_of_paths(nix, image.name, image.spec.paths)
     flake, attr = flake_and_attr(what, options["attr"])
     if options["outputs"]:
         return roots.roots_of_outputs(nix, flake, options["system"], attr), ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -36,6 +36,7 @@ __all__ = [
 CONTENT: Final = "dev.sigstore.bundle.content"
 COMMIT_TYPE: Final = "application/vnd.nix-seed.commit.v1"
 PREDICATE: Final = "dev.sigstore.bundle.predicateType"
+TITLE: Final = "org.opencontainers.image.title"
 _BUNDLES = "application/vnd.dev.sigstore.bundle"
 _EMPTY = b"{}"
 _MOST_LAYERS = 256
@@ -77,12 +78,18 @@ def list_bundle(
     store: ImageStore, subject: Descriptor, bundle: bytes, predicate_type: str
 ) -> Descriptor:
     """Store *bundle* as a referrer of *subject*, which may be anything with a digest."""
-    layer = _put(store, bundle, BUNDLE_V03)
+    said = {CONTENT: "dsse-envelope", PREDICATE: predicate_type}
+    return _attach(store, subject, _put(store, bundle, BUNDLE_V03), said)
+
+
+def _attach(
+    store: ImageStore, subject: Descriptor, layer: Descriptor, annotations: Mapping[str, str]
+) -> Descriptor:
     manifest = Manifest(
         config=_put(store, _EMPTY, media_types.EMPTY),
         layers=(layer,),
-        annotations={CONTENT: "dsse-envelope", PREDICATE: predicate_type},
-        artifact_type=BUNDLE_V03,
+        annotations=annotations,
+        artifact_type=layer.media_type,
         subject=Descriptor(subject.media_type, subject.digest, subject.size),
     )
     return store.attach(manifest.dump())
@@ -113,19 +120,18 @@ def list_document(
     text: bytes,
     artifact_type: str,
     annotations: Mapping[str, str] = NO_ANNOTATIONS,
+    *,
+    title: str | None = None,
 ) -> Descriptor:
     """Store *text*, a document of *artifact_type*, as a referrer of *subject*.
 
-    The manifest is a function of the arguments: doing it again changes nothing.
+    *title* is the name of the file for those who fetch it with other tools. The manifest is a
+    function of the arguments: doing it again changes nothing.
     """
-    manifest = Manifest(
-        config=_put(store, _EMPTY, media_types.EMPTY),
-        layers=(_put(store, text, artifact_type),),
-        annotations=annotations,
-        artifact_type=artifact_type,
-        subject=Descriptor(subject.media_type, subject.digest, subject.size),
-    )
-    return store.attach(manifest.dump())
+    layer = _put(store, text, artifact_type)
+    if title is not None:
+        layer = replace(layer, annotations={TITLE: title})
+    return _attach(store, subject, layer, annotations)
 
 
 def read_documents(

@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from nix_seed.clients.blobs import Fetched, ImageStore
+from nix_seed.clients.blobs import ImageStore
 from nix_seed.clients.git import Checkout, read_checkout
-from nix_seed.clients.image_source import read_seed
 from nix_seed.clients.layer_cache import LayerCache
 from nix_seed.clients.logs.base import Log
 from nix_seed.clients.nix import Nix
@@ -26,6 +25,8 @@ from nix_seed.flows.evidence import agreement_of
 from nix_seed.flows.inspect import InspectedImage, inspect
 from nix_seed.flows.logging import log_signed
 from nix_seed.flows.plan import Plan, Request, plan_image
+from nix_seed.flows.sbom import Format, formats_at_hand, sbom_of, seed_image
+from nix_seed.flows.sbom_attach import attach_sboms
 from nix_seed.flows.stores import AnyReference, Stores, fetch
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
@@ -63,7 +64,10 @@ class SourceTree:
 
 @dataclass(frozen=True, slots=True)
 class Attested:
-    """What was said of *image*, and where it lies: one referrer for each log, or one in all."""
+    """What was said of *image*, and where it lies: one referrer for each log, or one in all.
+
+    *sboms* are the manifests of the bills of materials attached beside.
+    """
 
     image: Digest
     predicate: BuildPredicate
@@ -71,6 +75,7 @@ class Attested:
     logs: tuple[str, ...]
     bundles: tuple[bytes, ...]
     referrers: tuple[Descriptor, ...]
+    sboms: tuple[Descriptor, ...] = ()
 
 
 def attest(
@@ -83,9 +88,12 @@ def attest(
     signer: Signer,
     logs: Sequence[Log] = (),
     on_event: OnEvent = ignore,
+    *,
+    sboms: Sequence[Format] | None = None,
 ) -> Attested:
     """State, sign, log and attach; return what was stated.
 
+    Bills of materials are attached in each format of *sboms* (None: in all that are installed).
     Raises ``CheckedFalse`` where image, store and commit do not belong together, ``InputError`` for
     a tree with changes, and as the signer, the logs and the registry do.
     """
@@ -99,7 +107,8 @@ def attest(
         raise InputError(
             f"{reference} is an index of images", hint="attest the image of one system, by its tag"
         )
-    spec = _spec(store, root, reference)
+    seed = seed_image(store, root, str(reference))
+    spec = seed.spec
     on_event(Stage("compare", "comparing the image with the commit and the store"))
     plan = _check_flake(nix, spec, tree, checkout)
     _check_store(nix, spec)
@@ -108,6 +117,8 @@ def attest(
         _predicate(nix, image, spec, _source(checkout, tree), builder, started),
         roots_digest=roots_digest(plan.licences.roots),
     )
+    wanted = formats_at_hand() if sboms is None else sboms
+    bills = attach_sboms(seed, sbom_of(seed, nix, plan.licences), wanted, on_event)
     on_event(Stage("sign", f"signing as {signer.identity}"))
     statement = build_statement(predicate, str(reference).partition("@")[0])
     signed = signer.sign(PAYLOAD_TYPE, statement.dump())
@@ -122,11 +133,8 @@ def attest(
         names,
         tuple(bundle.dump() for bundle in bundles),
         referrers,
+        bills,
     )
-
-
-def _spec(store: ImageStore, root: Fetched, reference: AnyReference) -> Spec:
-    return read_seed(str(reference), root, store).spec
 
 
 def _check_clean(checkout: Checkout, tree: SourceTree) -> None:

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import msgspec
 
-from nix_seed.clients.image_layout import Image
-from nix_seed.clients.image_spec import read_spec
 from nix_seed.clients.machine_code import find_machine_code, look_at
 from nix_seed.clients.nix import Nix
 from nix_seed.clients.provenance import read_provenance
@@ -29,7 +27,6 @@ __all__ = [
     "RootsReport",
     "Source",
     "report_roots",
-    "roots_of_image",
     "roots_of_outputs",
     "roots_of_paths",
     "roots_of_recipe",
@@ -82,18 +79,13 @@ def roots_of_outputs(
     return _follow(nix, (path for path in derivations if path.name.endswith(".drv")), ())
 
 
-def roots_of_image(nix: Nix, image: Image) -> tuple[Roots, tuple[StorePath, ...]]:
-    """Follow the derivations that this machine's store knows for the paths of *image*.
-
-    Returns also the paths of which nobody here knows where they come from.
-    """
-    return roots_of_paths(nix, image.name, read_spec(image).paths)
-
-
 def roots_of_paths(
     nix: Nix, name: str, paths: Collection[StorePath]
 ) -> tuple[Roots, tuple[StorePath, ...]]:
-    """Do the same for the *paths* of an image called *name*, wherever its layers are."""
+    """Follow the derivations that this machine's store knows for the *paths* of the image *name*.
+
+    Returns also the paths of which nobody here knows where they come from.
+    """
     known = read_provenance(nix, paths)
     derivers, plain, unknown = set(), [], []
     for path in paths:

@@ -6,6 +6,7 @@ or a list of which all apply. Whatever else it is, it is unknown, and never an e
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,11 +15,23 @@ import msgspec
 
 from nix_seed.rules.spdx import Status, evaluate_expression, worst
 
-__all__ = ["UNSTATED", "Fact", "Licence", "LicencePolicy", "join", "read_facts", "read_licence"]
+__all__ = [
+    "UNSTATED",
+    "Fact",
+    "Licence",
+    "LicencePolicy",
+    "is_licence",
+    "join",
+    "read_facts",
+    "read_licence",
+]
 
 # Words that nixpkgs' sets are called by where only their name is left.
 _WITHHELD = frozenset({"unfree", "proprietary", "non-free", "nonfree"})
 _PASSED_ON = frozenset({"free", "publicdomain", "public domain", "unfreeredistributable"})
+_WITHHELD_BY, _ACCEPTED_BY = "withheld by the recipe", "accepted by the recipe"
+# What stands where a licence would, and is this project's own word.
+_REMARK = re.compile(rf"(?:\A| AND )\(?(?:malformed \(|see |{_WITHHELD_BY}|{_ACCEPTED_BY})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +69,9 @@ class LicencePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ren
         """Return *licence* as the policy sees it, of a package that goes by *names*."""
         called = {licence.name, *names} - {""}
         if called & set(self.withhold):
-            return Licence(licence.name or "withheld by the recipe", "withheld")
+            return Licence(licence.name or _WITHHELD_BY, "withheld")
         if called & set(self.accept):
-            return Licence(licence.name or "accepted by the recipe", "redistributable")
+            return Licence(licence.name or _ACCEPTED_BY, "redistributable")
         return licence
 
 
@@ -70,6 +83,11 @@ def read_licence(entries: Any) -> Licence:
     names = list(dict.fromkeys(licence.name for licence in each))
     shown = names[0] if len(names) == 1 else " AND ".join(_bracketed(name) for name in names)
     return Licence(shown, worst([licence.status for licence in each]))
+
+
+def is_licence(name: str) -> bool:
+    """Whether *name* is what someone calls a licence, and no remark made here in its place."""
+    return bool(name) and _REMARK.search(name) is None
 
 
 def read_facts(values: Any) -> dict[str, Fact]:
@@ -126,5 +144,7 @@ def join(licences: Iterable[Licence]) -> Licence:
     """Return the licence of what several works under *licences* are part of."""
     each = list(licences)
     status = worst([licence.status for licence in each])
-    decisive = [licence.name for licence in each if licence.status == status and licence.name]
-    return Licence(" AND ".join(sorted(set(decisive))), status)
+    decisive = {licence.name for licence in each if licence.status == status and licence.name}
+    names = sorted(decisive)
+    shown = names[0] if len(names) == 1 else " AND ".join(map(_bracketed, names))
+    return Licence(shown, status)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.rules.licence import UNSTATED, Fact, Licence, LicencePolicy, join
+from nix_seed.rules.licence import UNSTATED, Fact, Licence, LicencePolicy, is_licence, join
 from nix_seed.rules.roots import End, Roots
 
 __all__ = ["Conflict", "Judged", "Judgement", "judge"]
@@ -31,12 +31,16 @@ __all__ = ["Conflict", "Judged", "Judgement", "judge"]
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A store path, its licence, the derivation that makes it and where its source comes from."""
+    """A store path, its licence, the derivation that makes it and where its source comes from.
+
+    ``declared`` is the licence that the derivation's own ``meta`` states, empty if it states none.
+    """
 
     path: StorePath
     licence: Licence
     derivation: StorePath | None = None
     url: str = ""
+    declared: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +125,24 @@ class _Judging:
         drv = self.roots.makers.get(path)
         end = self.ends.get(path)
         if drv is not None:
-            return Judged(path, self._of_path(path, self._built(drv)), drv, self._url(drv))
+            licence = self._of_path(path, self._built(drv))
+            return Judged(path, licence, drv, self._url(drv), self._declared(drv))
         if path in self.trees:
             name, licence = self.trees[path]
             return Judged(path, self.policy.apply(licence, name, f"input:{name}", path.name))
         if end is not None and end.kind == "fetched":
             url = end.urls[0] if end.urls else ""
-            return Judged(path, self._of_path(path, self._fetched(end)), end.derivation, url)
+            licence = self._of_path(path, self._fetched(end))
+            return Judged(path, licence, end.derivation, url, self._declared(end.derivation))
         licence = join(licence for _, licence in self.trees.values())
         return Judged(path, self.policy.apply(licence, path.name, path.package))
 
     def _of_path(self, path: StorePath, licence: Licence) -> Licence:
         return self.policy.apply(licence, path.name, path.package)
+
+    def _declared(self, drv: StorePath | None) -> str:
+        fact = self.facts.get(str(drv))
+        return fact.licence.name if fact and is_licence(fact.licence.name) else ""
 
     def _stated(self, drv: StorePath) -> Licence:
         fact = self.facts.get(str(drv))

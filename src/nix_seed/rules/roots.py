@@ -20,7 +20,16 @@ from nix_seed.ground import canonical_json
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import InputError
 
-__all__ = ["End", "HostProgram", "Impurity", "Roots", "Use", "find_roots", "roots_digest"]
+__all__ = [
+    "End",
+    "HostProgram",
+    "Impurity",
+    "Roots",
+    "Use",
+    "attributes_of",
+    "find_roots",
+    "roots_digest",
+]
 
 Use = Literal["builder", "argument", "input"]
 _RANK: dict[str, int] = {"builder": 0, "argument": 1, "input": 2}
@@ -174,7 +183,7 @@ class _Walk:
         return new
 
     def _fetch(self, path: StorePath, derivation: Derivation) -> None:
-        urls = _urls(_attributes(derivation))
+        urls = _urls(attributes_of(derivation))
         for output in derivation.outputs.values():
             if output.path is not None and output.path not in self._fetched:
                 hash_ = f"{output.hash_algorithm}:{output.hash}"
@@ -232,7 +241,7 @@ def _mentions(derivation: Derivation) -> Iterator[tuple[StorePath, str, Use]]:
         use = "argument"
 
 
-def _attributes(derivation: Derivation) -> Mapping[str, Any]:
+def attributes_of(derivation: Derivation) -> Mapping[str, Any]:
     """Return the attributes as Nix code gave them, whether they are structured or strings."""
     text = derivation.env.get("__json")
     if text is None:
@@ -256,7 +265,7 @@ def _urls(attributes: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _impurities(path: StorePath, derivation: Derivation) -> Iterator[Impurity]:
-    attributes = _attributes(derivation)
+    attributes = attributes_of(derivation)
     for name in _UNDONE:
         if attributes.get(name) not in (None, "", False, "0"):
             yield Impurity(path, name)
