@@ -1,0 +1,413 @@
+"""``nix-seed init`` on real repositories, judged by Git, Nix and the schemas of what CI reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from nix_seed.clients.nix import Nix
+from nix_seed.flows.init import Asked, plan_init
+from nix_seed.flows.init_write import carry_out
+from nix_seed.flows.trust import load_policy
+from nix_seed.ground.errors import CheckedFalse, InputError
+from nix_seed.rules.policy import Policy
+from support.distribution import nix_env
+from support.flakes import SHAPES, STRANGE
+from support.programs import need
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOW = ".github/workflows/seed.yml"
+FILES = [WORKFLOW, "trust.toml", "trusted_root.json"]
+
+
+def git(repository: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(repository), "-c", "user.name=t", "-c", "user.email=t@example"]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def make(path: Path, text: str, origin: str | None = "git@github.com:me/thing.git") -> Path:
+    need("git")
+    path.mkdir()
+    git(path, "init", "-q", "-b", "trunk")
+    if origin is not None:
+        git(path, "remote", "add", "origin", origin)
+    (path / "flake.nix").write_text(text)
+    git(path, "add", ".")
+    git(path, "commit", "-qm", "first")
+    return path
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    return make(tmp_path / "project", SHAPES["no inputs"][1])
+
+
+def init(
+    repository: Path, *arguments: str, env: dict[str, str] | None = None, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "nix_seed", "init", *arguments]
+    if not any(each.startswith("/") for each in arguments):
+        command.append(str(repository))
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, input=stdin, env=env or nix_env()
+    )
+
+
+def done(repository: Path, *arguments: str) -> dict[str, Any]:
+    result = init(repository, *arguments, "--json")
+    assert result.returncode == 0, result.stderr
+    value: dict[str, Any] = json.loads(result.stdout)
+    return value
+
+
+def workflow(repository: Path) -> Any:
+    return YAML(typ="safe").load((repository / WORKFLOW).read_text())
+
+
+def policy(repository: Path) -> Policy:
+    from datetime import UTC, datetime
+
+    return load_policy(repository / "trust.toml", datetime.now(UTC)).policy
+
+
+def test_it_writes_a_workflow_and_a_policy_that_are_good(repository: Path) -> None:
+    said = done(repository, "--yes")
+    assert [(each["path"], each["state"]) for each in said["files"]] == [
+        (path, "new") for path in FILES
+    ]
+    assert (said["forge"], said["source"]) == ("github", "https://github.com/me/thing")
+    assert said["systems"] == ["x86_64-linux"]
+    assert said["written"] is True
+    found = policy(repository)
+    [builder], [promoter] = found.builders, found.promoters
+    assert builder.signer == promoter.signer
+    assert str(builder.signer) == (
+        "https://github.com/0compute/nix-seed/.github/workflows/seed.yml@refs/tags/v0.1.0 of "
+        "https://token.actions.githubusercontent.com, for https://github.com/me/thing"
+    )
+    assert found.source == "https://github.com/me/thing"
+    assert (found.quorum.threshold, found.quorum.logs, found.quorum.promoters) == (1, 1, 1)
+    schema = ROOT / ".venv/bin/check-jsonschema"
+    command = [schema, "--builtin-schema", "vendor.github-workflows", repository / WORKFLOW]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_the_workflow_calls_ours_with_inputs_and_permissions_it_has(repository: Path) -> None:
+    done(repository, "--yes")
+    ours = YAML(typ="safe").load((ROOT / WORKFLOW).read_text())
+    theirs = workflow(repository)
+    # YAML 1.2 reads `on` as a name.
+    assert theirs["on"] == {"push": {"branches": ["trunk"]}, "pull_request": None}
+    seed, build = theirs["jobs"]["seed"], theirs["jobs"]["build"]
+    assert seed["uses"] == f"0compute/nix-seed/{WORKFLOW}@v0.1.0"
+    assert set(seed["with"]) <= set(ours["on"]["workflow_call"]["inputs"])
+    assert json.loads(seed["with"]["systems"]) == ["x86_64-linux"]
+    wanted: dict[str, str] = {}
+    for job in ours["jobs"].values():
+        wanted |= job.get("permissions", {})
+    assert seed["permissions"] == wanted
+    checkout, use, _ = build["steps"]
+    assert checkout["uses"] in {
+        step.get("uses") for job in ours["jobs"].values() for step in job["steps"]
+    }
+    assert use["uses"] == "0compute/nix-seed/use@v0.1.0"
+    action = YAML(typ="safe").load((ROOT / "use/action.yml").read_text())
+    assert set(use["with"]) <= set(action["inputs"])
+
+
+def test_the_runners_are_those_of_the_reusable_workflow() -> None:
+    from nix_seed.rules.ci_files import RUNNERS
+
+    ours = (ROOT / WORKFLOW).read_text()
+    assert json.dumps(dict(RUNNERS), separators=(",", ":")) in ours
+
+
+@pytest.mark.parametrize("arguments", [(), ("--flake",)])
+def test_twice_is_once(repository: Path, arguments: tuple[str, ...]) -> None:
+    done(repository, "--yes", *arguments)
+    before = git(repository, "status", "--porcelain"), (repository / "trust.toml").read_bytes()
+    again = done(repository, "--yes", *arguments)
+    assert {each["state"] for each in again["files"]} == {"same"}
+    assert {each["diff"] for each in again["files"]} == {""}
+    assert again["written"] is False
+    assert before == (
+        git(repository, "status", "--porcelain"),
+        (repository / "trust.toml").read_bytes(),
+    )
+    assert "nothing to write" in init(repository, *arguments).stdout
+
+
+def test_what_somebody_changed_is_kept_and_shown(repository: Path) -> None:
+    done(repository, "--yes")
+    path = repository / WORKFLOW
+    path.write_text(path.read_text().replace("nix flake check", "nix build"))
+    mine = path.read_text()
+    kept = done(repository, "--yes")
+    assert kept["files"][0]["state"] == "kept"
+    assert "-      - run: nix build\n+      - run: nix flake check" in kept["files"][0]["diff"]
+    assert path.read_text() == mine
+    forced = done(repository, "--yes", "--force")
+    assert forced["files"][0]["state"] == "replaced"
+    assert path.read_text() != mine
+
+
+def test_the_diff_is_a_patch(repository: Path, tmp_path: Path) -> None:
+    shown = done(repository, "--dry-run", "--flake")
+    assert git(repository, "status", "--porcelain") == ""
+    patch = tmp_path / "all.patch"
+    patch.write_text("".join(each["diff"] + "\n" for each in shown["files"]))
+    git(repository, "apply", str(patch))
+    assert {each["state"] for each in done(repository, "--dry-run", "--flake")["files"]} == {"same"}
+
+
+def test_it_asks_nobody_where_there_is_no_terminal(repository: Path) -> None:
+    result = init(repository)
+    assert result.returncode == 2
+    assert "+++ b/.github/workflows/seed.yml" in result.stdout
+    assert result.stderr == (
+        "error: nothing was written: there is nobody to ask, for standard input is no terminal\n"
+        "hint: --yes writes without asking, --dry-run only shows what would be written\n"
+    )
+    assert init(repository, "--json").returncode == 2
+    assert git(repository, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize(("answer", "written"), [("y", True), ("n", False), ("", False)])
+def test_on_a_terminal_it_asks_in_colour(repository: Path, answer: str, written: bool) -> None:
+    import pty
+
+    main, terminal = pty.openpty()
+    command = [sys.executable, "-m", "nix_seed", "init", str(repository)]
+    environment = nix_env() | {"TERM": "xterm"}
+    environment.pop("NO_COLOR", None)
+    process = subprocess.Popen(
+        command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment
+    )
+    os.close(terminal)
+    said = b""
+    try:
+        while b"Write these 3 files? [y/N]" not in said:
+            said += os.read(main, 4096)
+        os.write(main, answer.encode() + b"\n")
+        try:
+            while data := os.read(main, 4096):
+                said += data
+        except OSError:
+            pass  # the other end is closed
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(main)
+    assert b"\x1b[32m+name: Seed" in said
+    assert b"lines: the public Sigstore's certificates and keys" in said
+    assert (repository / WORKFLOW).exists() is written
+    assert (b"nothing was written" in said) is not written
+
+
+@pytest.mark.parametrize("name", ["no inputs", "only checks"])
+def test_the_flake_gets_its_seed_and_evaluates(tmp_path: Path, name: str) -> None:
+    need("nix")
+    repository = make(tmp_path / "project", SHAPES[name][1])
+    said = done(repository, "--yes", "--flake", "--no-policy")
+    assert said["flake"]["added"] == [
+        "the package seed, for x86_64-linux",
+        "the argument nix-seed of outputs",
+        "the input nix-seed",
+    ]
+    # The real thing: our own library as the input, which a checkout of the project has.
+    stub = tmp_path / "nix-seed"
+    stub.mkdir()
+    (stub / "flake.nix").write_text("{ outputs = { self }: { lib = import ./nix; }; }")
+    subprocess.run(["cp", "-r", ROOT / "src/nix_seed/nix", stub / "nix"], check=True)
+    command = ["nix", "eval", "--no-write-lock-file", "--override-input", "nix-seed"]
+    command += [f"path:{stub}", f"{repository}#packages.x86_64-linux.seed", "--apply"]
+    checked = subprocess.run(
+        [*command, "seed: builtins.isAttrs seed"], capture_output=True, text=True, env=nix_env(),
+        check=False,
+    )  # fmt: skip
+    assert checked.stdout == "true\n", checked.stderr
+
+
+def test_an_unknown_shape_is_told_what_to_write(tmp_path: Path) -> None:
+    repository = make(tmp_path / "project", STRANGE["packages elsewhere"][1])
+    said = init(repository, "--flake", "--yes", "--system", "x86_64-linux")
+    assert said.returncode == 0
+    assert (
+        "flake.nix is not understood (no place where packages are defined for a system was "
+        "recognised): write there yourself\n"
+        "  to the flake's inputs:\n"
+        '      nix-seed.url = "github:0compute/nix-seed/v0.1.0";\n'
+    ) in said.stdout
+    assert git(repository, "diff") == ""
+    assert (repository / WORKFLOW).exists()
+
+
+def test_a_change_that_nix_would_read_otherwise_is_taken_back(repository: Path) -> None:
+    need("nix-instantiate")
+    from dataclasses import replace
+    from datetime import UTC, datetime
+
+    plan = plan_init(Asked(repository, "v1", flake=True), Nix(), datetime.now(UTC))
+    *others, flake = plan.changes
+
+    def wrong(old: str, new: str) -> Any:
+        assert old in flake.after
+        return replace(plan, changes=(*others, replace(flake, after=flake.after.replace(old, new))))
+
+    for changed, words in [
+        (wrong("};", "}"), "syntax error"),
+        (wrong("inputs.nix-seed.url", "inputs.other.url"), "its inputs would be"),
+        (wrong("{ self, nix-seed }", "{ self, nix-seed, more }"), "outputs would take"),
+        (wrong("packages.x86_64-linux.default", "checks.x86_64-linux.x"), "would lose"),
+        (wrong("packages.x86_64-linux.seed", "checks.x86_64-linux.x"), "no system has a package"),
+    ]:
+        with pytest.raises(CheckedFalse) as raised:
+            carry_out(changed, Nix())
+        assert raised.value.message == (
+            "with the lines for nix-seed, flake.nix would not be what it should; nothing was "
+            "written"
+        )
+        assert words in (raised.value.detail or "")
+        assert git(repository, "status", "--porcelain") == ""
+
+
+def test_all_or_nothing(repository: Path) -> None:
+    from datetime import UTC, datetime
+
+    plan = plan_init(Asked(repository, "v1"), Nix(), datetime.now(UTC))
+    (repository / "trusted_root.json").write_text("somebody was faster\n")
+    with pytest.raises(InputError) as raised:
+        carry_out(plan, Nix())
+    assert raised.value.message == "trusted_root.json was changed meanwhile"
+    assert git(repository, "status", "--porcelain") == "?? trusted_root.json\n"
+    assert not (repository / ".github").exists()
+
+
+def test_a_link_leads_nowhere_else(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (repository / ".github").symlink_to(tmp_path / "elsewhere")
+    result = init(repository, "--yes")
+    assert result.returncode == 2
+    assert f"{WORKFLOW} lies outside of the repository, at {tmp_path}" in result.stderr
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("origin", "arguments", "forge", "words"),
+    [
+        (None, (), None, "there is no remote origin: trust.toml is left out"),
+        ("https://forge.example/a/b", (), None, "is not known for GitHub's or GitLab's"),
+        ("https://user:secret@github.com/a/b.git", (), "github", None),
+        ("ssh://git@gitlab.example.org:22/a/b/c", (), "gitlab", None),
+        ("https://forge.example/a/b", ("--gitlab",), "gitlab", None),
+    ],
+)
+def test_the_forge_is_known_by_its_origin(
+    tmp_path: Path, origin: str | None, arguments: tuple[str, ...], forge: str, words: str | None
+) -> None:
+    repository = make(tmp_path / "project", SHAPES["no inputs"][1], origin)
+    said = done(repository, "--yes", *arguments)
+    assert said["forge"] == forge
+    assert (words is None) or any(words in note for note in said["notes"])
+    assert "secret" not in json.dumps(said)
+    assert (repository / "trust.toml").exists() is (forge is not None)
+    gitlab = forge == "gitlab"
+    assert (repository / ".gitlab-ci.yml").exists() is gitlab
+    assert (repository / WORKFLOW).exists() is not gitlab
+
+
+def test_gitlab_gets_its_own(tmp_path: Path) -> None:
+    origin = "git@gitlab.com:group/below/thing.git"
+    repository = make(tmp_path / "project", SHAPES["no inputs"][1], origin)
+    done(repository, "--yes", "--system", "x86_64-linux", "--system", "aarch64-linux")
+    command = [ROOT / ".venv/bin/check-jsonschema", "--builtin-schema", "vendor.gitlab-ci"]
+    command += ["--data-transform", "gitlab-ci", repository / ".gitlab-ci.yml"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    [builder] = policy(repository).builders
+    assert str(builder.signer) == (
+        "https://gitlab.com/group/below/thing//.gitlab-ci.yml@refs/heads/trunk of "
+        "https://gitlab.com"
+    )
+
+
+def test_a_flake_below_the_repositorys_root(tmp_path: Path) -> None:
+    repository = make(tmp_path / "project", SHAPES["no inputs"][1])
+    (repository / "nix code").mkdir()
+    git(repository, "mv", "flake.nix", "nix code/flake.nix")
+    git(repository, "commit", "-qm", "moved")
+    said = done(repository, "--yes", str(repository / "nix code"))
+    assert [each["path"] for each in said["files"]] == [
+        WORKFLOW, "nix code/trust.toml", "nix code/trusted_root.json",
+    ]  # fmt: skip
+    jobs = workflow(repository)["jobs"]
+    assert jobs["seed"]["with"]["flake"] == "nix code"
+    _, use, check = jobs["build"]["steps"]
+    assert use["with"]["flake"] == check["working-directory"] == "nix code"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--system", "riscv64-linux"), "there is no runner for riscv64-linux"),
+        (("--ref", "v1; rm -rf /"), "'v1; rm -rf /' is no tag, branch or commit"),
+        (("--ref", "../x"), "'../x' is no tag, branch or commit"),
+    ],
+)
+def test_wrong_words(repository: Path, arguments: tuple[str, ...], words: str) -> None:
+    result = init(repository, "--yes", *arguments)
+    assert result.returncode == 2
+    assert words in result.stderr
+
+
+def test_wrong_places(tmp_path: Path) -> None:
+    need("git")
+    result = init(tmp_path, "--yes")
+    assert result.returncode == 2
+    assert f"{tmp_path} lies in no Git repository" in result.stderr
+    git(tmp_path, "init", "-q")
+    result = init(tmp_path, "--yes")
+    assert f"there is no flake.nix in {tmp_path}" in result.stderr
+    (tmp_path / "flake.nix").write_bytes(b'{ description = "\xff"; }')
+    result = init(tmp_path, "--yes")
+    assert f"{tmp_path}/flake.nix is not text in UTF-8" in result.stderr
+
+
+def test_without_nix_it_still_helps(repository: Path, tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "git").symlink_to(need("git"))
+    environment = nix_env() | {"PATH": str(programs)}
+    result = init(repository, "--yes", "--flake", "--json", env=environment)
+    assert result.returncode == 0, result.stderr
+    said = json.loads(result.stdout)
+    assert said["systems"] == ["x86_64-linux"]
+    assert any("could not be asked for its systems" in note for note in said["notes"])
+    assert (
+        "Nix is not installed here: flake.nix was not evaluated after the change" in said["notes"]
+    )
+
+
+def test_line_ends_stay_what_they_are(tmp_path: Path) -> None:
+    text = SHAPES["no inputs"][1].replace("\n", "\r\n")
+    repository = make(tmp_path / "project", "")
+    (repository / "flake.nix").write_bytes(text.encode())
+    git(repository, "commit", "-qam", "other ends")
+    done(repository, "--yes", "--flake")
+    data = (repository / "flake.nix").read_bytes()
+    assert data.count(b"\n") == data.count(b"\r\n") > text.count("\n")
+
+
+def test_modes_stay_what_they_are(repository: Path) -> None:
+    (repository / "flake.nix").chmod(0o600)
+    done(repository, "--yes", "--flake")
+    assert (repository / "flake.nix").stat().st_mode & 0o777 == 0o600
