@@ -120,7 +120,7 @@ def _json(done: Promoted) -> dict[str, Any]:
     said = done.record.predicate
     return {
         "state": done.state,
-        "promoted": done.missing == 0,
+        "promoted": bool(done.tags),
         "missing": done.missing,
         "commit": str(said.commit),
         "root": str(said.root),
@@ -149,6 +149,8 @@ def _lines(done: Promoted, target: str) -> list[str]:
             f"{done.missing} more of the policy's promoters must sign: the same command, with "
             "another's key. Nothing is published before."
         )
+        return lines
+    if not done.tags:
         return lines
     lines.append(f"  tags     {', '.join(done.tags)}")
     lines.append(f"next: nix-seed verify {said.commit} --from {target}")

@@ -44,7 +44,8 @@ State = Literal["promoted", "already promoted", "signed, not yet promoted"]
 class Promoted:
     """How far the release is, its *record*, and the *tags* that name its index now.
 
-    *missing* is how many promoters must still sign; nothing is published before.
+    *missing* is how many promoters must still sign; nothing is published before, nor before every
+    ledger of the policy holds the release, which *notices* then say.
     """
 
     state: State
@@ -257,6 +258,10 @@ class _Work:
                 problem = next(c for c in judge_record(record, self.policy) if c.fate != "verified")
                 raise CheckedFalse(f"the record that was written does not stand: {problem.words}")
             return Promoted("signed, not yet promoted", record, release, missing, (), notices)
+        lacking = self._lacking(record)
+        if lacking:
+            notices = (*notices, *lacking)
+            return Promoted("signed, not yet promoted", record, release, 0, (), notices)
         tags = tuple(dict.fromkeys((str(self.commit), *self.place.tags)))
         done = already and self._named(index.digest, tags)
         if not done:
@@ -272,6 +277,25 @@ class _Work:
             self.judges.pins.keep(self._repository(), self.commit, release.root)
         state: State = "already promoted" if done else "promoted"
         return Promoted(state, record, release, 0, tags, notices)
+
+    def _lacking(self, record: Record) -> list[str]:
+        """Return which ledgers do not hold the release yet; refuse where one holds another."""
+        lacking = []
+        for ledger in self.judges.ledgers:
+            held = ledger.by_commit(self.commit.key)
+            other = next((each for each in held if each.root != record.predicate.root), None)
+            if other is not None:
+                raise CheckedFalse(
+                    f"the ledger {ledger.name} has {self.commit} under another root, {other.root}",
+                    hint="one commit is promoted once: nothing was published",
+                )
+            if not held:
+                lacking.append(
+                    f"the ledger {ledger.name} does not hold {self.commit} yet: have the builders "
+                    "sign (nix-seed ledger evm sign), enter it (nix-seed ledger evm publish), and "
+                    "run the same command again"
+                )
+        return lacking
 
     def _named(self, index: Digest, tags: Sequence[str]) -> bool:
         store = self.stores.open(self.place.target)

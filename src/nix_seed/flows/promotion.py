@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from nix_seed.clients.blobs import ImageStore
+from nix_seed.flows.ledgers import ask_ledgers
 from nix_seed.flows.records import FoundRecords, find_proof, find_records
 from nix_seed.formats.intoto.commit import Commit
 from nix_seed.ground.digests import Digest, NarHash
@@ -100,8 +101,10 @@ def _judge(
         pinned=_pinned(judges, policy, commit, standing),
         unchecked=ledger.unchecked,
     )
-    lies = tuple(Check("logs", Fate.FALSE, words) for words in ledger.lies)
-    result = PromotionResult(commit, result.record, (*result.checks, *lies))
+    more = [Check("logs", Fate.FALSE, words) for words in ledger.lies]
+    if result.record is not None:
+        more += ask_ledgers(judges.ledgers, result.record)
+    result = PromotionResult(commit, result.record, (*result.checks, *more))
     if result.fate is Fate.VERIFIED and judges.pins is not None and result.record is not None:
         said = result.record.predicate
         judges.pins.keep(policy.source or said.repository, commit, said.root)

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from nix_seed.clients.files import explained
+from nix_seed.clients.ledgers.choose import open_ledger
 from nix_seed.clients.root_pins import RootPins
 from nix_seed.flows.log_watch import watch_logs
 from nix_seed.flows.verify import Judges
@@ -65,10 +66,11 @@ def judges_of(loaded: LoadedPolicy, state: Path | None = None, *, ask: bool = Tr
 
     In the directory *state* the checkpoints that logs show, and the roots of promoted commits, are
     kept, and held against them; None keeps nothing. *ask*: the logs themselves may be asked, where
-    the policy says where they are.
+    the policy says where they are, and its ledgers are.
     """
     watch = pins = None
     if state is not None:
         watch = watch_logs(loaded.policy, loaded.directory, state, ask=ask)
         pins = RootPins(state / "promoted")
-    return Judges(judge_logs_by(loaded.policy), loaded.certificates, watch, pins)
+    ledgers = tuple(open_ledger(spec) for spec in loaded.policy.ledgers if ask)
+    return Judges(judge_logs_by(loaded.policy), loaded.certificates, watch, pins, ledgers)

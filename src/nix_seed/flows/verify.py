@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nix_seed.clients.blobs import ImageStore
+from nix_seed.clients.ledgers.base import Ledger
 from nix_seed.clients.root_pins import RootPins
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.evidence import (
@@ -61,13 +62,15 @@ class Asked:
 class Judges:
     """What judges the parts that need more than the policy: log entries, and certificates.
 
-    *watch* holds logs to what they showed before, *pins* ledgers; None: that is not asked.
+    *watch* holds logs to what they showed before, *pins* the records; None: that is not asked.
+    *ledgers* must hold every promotion as well.
     """
 
     logs: LogJudge
     certificates: BundleCheck | None = None
     watch: LogWatch | None = None
     pins: RootPins | None = None
+    ledgers: tuple[Ledger, ...] = ()
 
 
 def verify_image(

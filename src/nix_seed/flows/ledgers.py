@@ -1,0 +1,36 @@
+"""Do the ledgers beside the logs say the same of a release as its record does?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nix_seed.clients.ledgers.base import Ledger
+from nix_seed.ground.errors import CheckedFalse, NixSeedError
+from nix_seed.rules.bundle_verify import Fate
+from nix_seed.rules.promotion import Check, Record
+
+__all__ = ["ask_ledgers"]
+
+
+def ask_ledgers(ledgers: Sequence[Ledger], record: Record) -> tuple[Check, ...]:
+    """Ask each ledger for the commit of *record*, a check each. Never raises."""
+    return tuple(_ask(ledger, record) for ledger in ledgers)
+
+
+def _ask(ledger: Ledger, record: Record) -> Check:
+    said, name = record.predicate, f"ledger {ledger.name}"
+    try:
+        held = ledger.by_commit(said.commit.key)
+    except CheckedFalse as error:
+        return Check(name, Fate.FALSE, error.message)
+    except NixSeedError as error:
+        return Check(name, Fate.UNCHECKED, error.message)
+    except Exception as error:
+        return Check(name, Fate.UNCHECKED, f"{type(error).__name__}: {error}")
+    if not held:
+        return Check(name, Fate.FALSE, f"{said.commit} is not in the ledger {ledger.name}")
+    for entry in held:
+        if entry.root != said.root:
+            words = f"the ledger {ledger.name} has the root {entry.root}, not {said.root}"
+            return Check(name, Fate.FALSE, words)
+    return Check(name, Fate.VERIFIED, f"the same root, at {held[0].position}")
