@@ -200,9 +200,10 @@ def data_table(
 
 def _cell(cell: Child | Sorted, position: int, column: Column) -> Element:
     content, key = (cell.content, cell.key) if isinstance(cell, Sorted) else (cell, None)
+    aligned = "n" if column.number else None
     if position == 0:
-        return el("th", content, scope="row", data_key=key)
-    return el("td", content, class_="n" if column.number else None, data_key=key)
+        return el("th", content, scope="row", class_=aligned, data_key=key)
+    return el("td", content, class_=aligned, data_key=key)
 
 
 def fold(text: str) -> Child:

@@ -21,13 +21,13 @@ _WORDS = {
 }
 
 
-def stop_link(walk: Walk, path: StorePath, classes: str = "path") -> Element:
+def stop_link(walk: Walk, path: StorePath) -> Element:
     """Return the name of *path*, a link to its stop where the walk has one."""
     name = path.name.removesuffix(".drv")
     inside: list[Child] = [el("span", name, class_="name"), " ", el("span", path.hash_part[:8])]
     here = path in walk.by_path
-    code = el("code", inside, class_=classes)
-    return el("a", code, href=f"#{_anchor(path)}") if here else code
+    code = el("code", inside, class_="path")
+    return el("a", code, href=f"#{_anchor(path)}", class_="to") if here else code
 
 
 def way_to(walk: Walk, path: StorePath) -> Element | None:
@@ -88,7 +88,7 @@ def _image(walk: Walk) -> Element:
 
 def _stop(walk: Walk, stop: Stop, mark: str | None, size: int | None) -> Element:
     known = [_WORDS[stop.kind], mark, human_size(size) if size is not None else None]
-    words = ", ".join(word for word in known if word)
+    words = " · ".join(word for word in known if word)
     users: Sequence[StorePath] = stop.users
     return el(
         "article",

@@ -66,15 +66,20 @@ def el(tag: str, *children: Child, **attributes: Value) -> Element:
 
 
 def _check(tag: str, name: str, value: Value) -> None:
-    if not _NAME.match(name) or name.lower().startswith(_RUNS):
+    if not _NAME.match(name) or name.lower().startswith(_RUNS) or name.lower() == "data":
         raise ValueError(f"<{tag}> cannot have the attribute {name!r}")
-    if name.lower() == "href" and not (str(value).startswith("#") or is_web_address(str(value))):
+    if name.lower() == "href" and not _may_lead_to(str(value)):
         raise ValueError(f"<{tag}> cannot lead to {value!r}")
+
+
+def _may_lead_to(text: str) -> bool:
+    # "data:," is empty: the icon of a page that has none.
+    return text.startswith("#") or text == "data:," or is_web_address(text)
 
 
 def is_web_address(text: str) -> bool:
     """Tell whether *text* is an address that a link may lead to."""
-    return text.startswith(("https://", "http://")) and harmless(text) == text
+    return text.startswith(("https://", "http://")) and text.isprintable() and " " not in text
 
 
 def harmless(text: str) -> str:
