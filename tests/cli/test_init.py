@@ -97,7 +97,12 @@ def test_it_writes_a_workflow_and_a_policy_that_are_good(repository: Path) -> No
     assert found.source == "https://github.com/me/thing"
     assert (found.quorum.threshold, found.quorum.logs, found.quorum.promoters) == (1, 1, 1)
     schema = ROOT / ".venv/bin/check-jsonschema"
-    command = [schema, "--builtin-schema", "vendor.github-workflows", repository / WORKFLOW]
+    command: list[str | Path] = [
+        schema,
+        "--builtin-schema",
+        "vendor.github-workflows",
+        repository / WORKFLOW,
+    ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -330,7 +335,11 @@ def test_gitlab_gets_its_own(tmp_path: Path) -> None:
     origin = "git@gitlab.com:group/below/thing.git"
     repository = make(tmp_path / "project", SHAPES["no inputs"][1], origin)
     done(repository, "--yes", "--system", "x86_64-linux", "--system", "aarch64-linux")
-    command = [ROOT / ".venv/bin/check-jsonschema", "--builtin-schema", "vendor.gitlab-ci"]
+    command: list[str | Path] = [
+        ROOT / ".venv/bin/check-jsonschema",
+        "--builtin-schema",
+        "vendor.gitlab-ci",
+    ]
     command += ["--data-transform", "gitlab-ci", repository / ".gitlab-ci.yml"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     [builder] = policy(repository).builders
