@@ -33,6 +33,7 @@ __all__ = ["command", "policy_of", "request_of_job"]
 @ci_options
 @flake_options
 @sign_options
+@ci_option("--system", "Nix system [this machine's].")
 @ci_option("--tags", "Further tags of this system's image, moved last.")
 @ci_option("--builder", "This builder's id [the policy's for the signer, or the repository].")
 @ci_option("--prove", "false: do not plan every output inside the seed [true].")
@@ -85,7 +86,8 @@ def _prepare(host: CiHost, secrets: Secrets, options: dict[str, Any]) -> _Job:
         _tell_unpublished(host, decision, secrets, why_not)
     attr = f"#{named.attr}" if named.attr else ""
     layers = f" --layers {options['layers']}" if options["layers"] not in ("", "64") else ""
-    shown = f"nix-seed build {_shown(directory)}{attr}{layers} -o seed"
+    system = f" --system {options['system']}" if options["system"] else ""
+    shown = f"nix-seed build {_shown(directory)}{attr}{system}{layers} -o seed"
     return _Job(decision, repository, publication, directory, named.attr, commit, shown)
 
 
@@ -185,7 +187,8 @@ def request_of_job(options: dict[str, Any], directory: Path, attr: str | None) -
     if not layers.isascii() or not layers.isdigit():
         raise InputError(f"layers is {layers!r}, which is no number")
     check_budget(int(layers))
-    return Request(str(directory), "seed", Compressor.at_hand(), int(layers), attr)
+    system = options.get("system") or None
+    return Request(str(directory), "seed", Compressor.at_hand(), int(layers), attr, system)
 
 
 def _outputs(host: CiHost, result: SeedResult) -> None:
