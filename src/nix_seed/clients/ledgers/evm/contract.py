@@ -10,7 +10,7 @@ from typing import Any
 from web3 import Web3
 
 from nix_seed.clients.ledgers.evm.artifact import shipped
-from nix_seed.clients.ledgers.evm.builders import BuilderSet, read_address
+from nix_seed.clients.ledgers.evm.builders import BuilderSet
 from nix_seed.clients.ledgers.evm.history import present_builders, replay_builders, replay_entries
 from nix_seed.clients.ledgers.evm.messages import Domain, Release, Signed
 from nix_seed.clients.ledgers.evm.nodes import Nodes, View
@@ -42,7 +42,7 @@ class Contract:
     def __init__(self, spec: LedgerSpec, nodes: Nodes) -> None:
         self.spec = spec
         self.nodes = nodes
-        self.domain = Domain(spec.chain_id, read_address(spec.address, f"ledger {spec.id}"))
+        self.domain = Domain.of(spec)
 
     @contextmanager
     def view(self) -> Iterator[View]:

@@ -104,7 +104,7 @@ def _decrypt(text: bytes, what: str, passphrase: str | None) -> LocalAccount:
     if not isinstance(value, dict) or value.get("version") != 3:
         raise InputError(
             f"{what} is neither a keystore of version 3 nor 64 hex digits",
-            hint="make a key with 'nix-seed ledger evm key FILE'",
+            hint="make a key with 'nix-seed ledger evm key generate FILE'",
         )
     if passphrase is None:
         raise InputError(f"{what} has a passphrase", hint=_PASSPHRASE)

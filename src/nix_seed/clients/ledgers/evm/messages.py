@@ -8,12 +8,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from eth_account.messages import SignableMessage, encode_typed_data
 
-from nix_seed.clients.ledgers.evm.builders import BuilderSet
+from nix_seed.clients.ledgers.evm.builders import BuilderSet, read_address
 from nix_seed.rules.ledger_entry import LedgerEntry
+from nix_seed.rules.policy_ledgers import LedgerSpec
 
 __all__ = ["Domain", "Release", "Signed", "signable", "typed_data"]
 
@@ -41,6 +42,11 @@ class Domain:
 
     chain_id: int
     address: str
+
+    @classmethod
+    def of(cls, spec: LedgerSpec) -> Self:
+        """Return the domain of the policy's ledger *spec*, whose address is checked."""
+        return cls(spec.chain_id, read_address(spec.address, f"the ledger {spec.id}"))
 
 
 @dataclass(frozen=True, slots=True)
