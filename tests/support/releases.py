@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from nix_seed.clients.registry.client import Repository
+from nix_seed.clients.registry.credentials import Keyring
 from nix_seed.clients.signers.key import KeySigner
 from nix_seed.flows.candidates import Place
 from nix_seed.flows.logging import open_logs
@@ -39,8 +41,8 @@ class Ended:
 class ReleaseWorld(World):
     """Two systems, three builders, two promoters of whom one must sign."""
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
+    def __init__(self, root: Path, repository: Repository | None = None) -> None:
+        super().__init__(root, repository)
         self.arm = make_image(self.store, root / "arm", "arm", TREES, ARM)
         self.head["systems"] = f'["{ARM}", "{SYSTEM}"]'
         self.quorum["promoters"] = "1"
@@ -50,7 +52,7 @@ class ReleaseWorld(World):
         for name, key in self.keys.items():
             (root / f"{name}.key").write_bytes(key.pem())
             os.chmod(root / f"{name}.key", 0o600)
-        self.repository = f"oci:{self.directory}"
+        self.repository = self.reference.removesuffix(":seed")
 
     @property
     def images(self) -> Mapping[str, MadeImage]:
@@ -70,7 +72,7 @@ class ReleaseWorld(World):
         now = datetime.now(UTC)
         loaded = load_policy(self.write_policy(), now)
         return promote(
-            Stores(),
+            Stores(Keyring()),
             commit,
             Place(parse_reference(self.repository), (), tags),
             loaded.policy,
