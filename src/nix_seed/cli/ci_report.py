@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 
 from nix_seed.cli.plan import culprit_line
 from nix_seed.cli.report import human_size, plural
+from nix_seed.cli.verify_report import verification_lines
 from nix_seed.rules.ci_summary import Code, Part, Table, Words, build_summary, code
 
 if TYPE_CHECKING:
     from nix_seed.flows.ci_last import LastSeed
+    from nix_seed.flows.ci_promote import Released
     from nix_seed.flows.ci_seed import SeedResult
+    from nix_seed.flows.ci_use import Used
+    from nix_seed.formats.oci.reference import Reference
 
-__all__ = ["reproduce", "seed_summary"]
+__all__ = ["promote_summary", "reproduce", "seed_summary", "use_summary"]
 
 
 def seed_summary(result: SeedResult, commit: str | None, command: str) -> str:
@@ -84,3 +88,69 @@ def reproduce(commit: str | None, *commands: str) -> Code:
     """Return the commands that do the same on anyone's machine."""
     first: Sequence[str] = () if commit is None else (f"git checkout {commit}",)
     return Code("The same on your machine", (*first, *commands))
+
+
+def use_summary(used: Used) -> str:
+    """Return the page of ``ci use``."""
+    parts: list[Part] = [Words(_how(used))]
+    if used.fills:
+        parts.append(_time_to_first_build(used))
+        parts.append(_brought(used))
+    if used.verification is not None:
+        lines = tuple(verification_lines(used.verification))
+        parts.append(Code("Verification", lines))
+    if used.problems:
+        parts.append(Code("Why not better", tuple(used.problems)))
+    if used.image is not None:
+        hydrate = f"nix-seed hydrate {used.image}"
+        parts.append(reproduce(None, hydrate, "nix-seed run --engine host -- nix build"))
+    return build_summary("Seed in use", parts)
+
+
+def _how(used: Used) -> str:
+    if used.image is None:
+        return "There is no seed to use: Nix fetches and builds as ever."
+    fits = "It fits: no network is needed" if used.exact else "Nix fetches what it lacks"
+    return f"{used.how}: {code(str(used.image))}. {fits}."
+
+
+def _time_to_first_build(used: Used) -> Table:
+    """Return the seconds until Nix can begin. What fetches also unpacks, at the same time."""
+    filled = [each.seconds for each in used.fills]
+    busy = sum(each.fetch + each.decode + each.unpack for each in filled) or 1.0
+    wall = sum(each.total - each.register for each in filled)
+    pull = wall * sum(each.fetch for each in filled) / busy
+    rows = [
+        ("find", used.seconds.get("find", 0.0)),
+        ("verify", used.seconds.get("verify", 0.0)),
+        ("pull", pull),
+        ("unpack", wall - pull),
+        ("start", sum(each.register for each in filled) + used.seconds.get("start", 0.0)),
+    ]
+    rows.append(("together", sum(seconds for _, seconds in rows)))
+    cells = tuple((name, f"{seconds:.2f} s") for name, seconds in rows)
+    return Table("Time to the first build", ("", "time"), cells)
+
+
+def _brought(used: Used) -> Table:
+    rows = (
+        ("fetched", human_size(sum(each.fetched for each in used.fills))),
+        ("new", plural(sum(each.added for each in used.fills), "store path")),
+        ("there before", plural(used.fills[0].skipped, "store path")),
+    )
+    return Table("What came", ("", ""), rows)
+
+
+def promote_summary(done: Released, repository: Reference) -> str:
+    """Return the page of ``ci promote``."""
+    parts: list[Part] = [Words(f"{code(done.state)}.")]
+    rows = tuple((code(system), code(str(image))) for system, image in done.members.items())
+    parts.append(Table("Systems", ("system", "image"), rows))
+    if done.index is not None:
+        names = [("index", str(repository.at(done.index))), *(("tag", tag) for tag in done.tags)]
+        cells = tuple((name, code(text)) for name, text in names)
+        parts.append(Table("Index", ("", ""), cells))
+        parts.append(reproduce(None, f"nix-seed inspect {repository.at(done.index)}"))
+    for found in done.verified:
+        parts.append(Code("Verification", tuple(verification_lines(found))))
+    return build_summary("Promotion", parts)

@@ -143,7 +143,18 @@ def _publication(
     policy = policy_of(options, directory)
     given = options["builder"] or (decision.repository if policy is None else None)
     logs = loggers(policy) if policy is not None else ()
-    return Publication(tags, tree, builder_id(given, policy, signer), signer, logs)
+    builder = builder_id(given, policy, signer)
+    return Publication(tags, tree, builder, signer, logs, _promoted_systems(policy))
+
+
+def _promoted_systems(policy: Path | None) -> tuple[str, ...]:
+    """Return the systems of a release, where the policy has releases promoted."""
+    from datetime import UTC, datetime
+
+    from nix_seed.flows.trust import load_policy
+
+    found = None if policy is None else load_policy(policy, datetime.now(UTC)).policy
+    return () if found is None or not found.promoters else tuple(found.systems)
 
 
 def policy_of(options: dict[str, Any], directory: Path) -> Path | None:

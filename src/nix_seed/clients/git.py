@@ -14,7 +14,7 @@ from nix_seed.formats.intoto.predicate import Commit
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CouldNotCheck, InputError
 
-__all__ = ["Checkout", "Repository", "read_checkout", "read_repository"]
+__all__ = ["Checkout", "Repository", "parents_of", "read_checkout", "read_repository"]
 
 _SCP = re.compile(r"(?:[^@/]+@)?([A-Za-z0-9.-]+):(?!//)(.+)")
 
@@ -114,6 +114,20 @@ def read_checkout(directory: Path) -> Checkout:
         lock_hash=None if lock is None else Digest(hashlib.sha256(lock).hexdigest()),
         changes=tuple(status.splitlines()),
     )
+
+
+def parents_of(directory: Path) -> tuple[str, ...]:
+    """Return the commit checked out in *directory* and its parents; nothing outside of Git.
+
+    A clone without history knows its parents' names all the same: the commit itself states them.
+    """
+    text = _git(directory, "cat-file", "commit", "HEAD")
+    head = _git(directory, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+    if text is None or head is None:
+        return ()
+    lines = text.partition("\n\n")[0].splitlines()
+    parents = [line.removeprefix("parent ") for line in lines if line.startswith("parent ")]
+    return (head.strip(), *parents)
 
 
 def _git(directory: Path, *arguments: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nix_seed.clients.layer_cache import LayerCache
@@ -18,6 +18,7 @@ from nix_seed.flows.attest import Attested, SourceTree, attest
 from nix_seed.flows.base import locked_base, read_lock
 from nix_seed.flows.build import Built, Destination, assemble_image, store_image
 from nix_seed.flows.ci_last import LastSeed, compare_with_last, last_reference, read_last
+from nix_seed.flows.ci_promote import promoted_images
 from nix_seed.flows.events import OnEvent, ignore
 from nix_seed.flows.inspect import InspectedImage, inspect
 from nix_seed.flows.licences import check_publishable, unknown_licences
@@ -27,25 +28,29 @@ from nix_seed.flows.publish_image import Pushed, add_tags, find_by_key, push_ima
 from nix_seed.flows.stores import Stores
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.envelope import Envelope
-from nix_seed.formats.intoto.predicate import check_statement
+from nix_seed.formats.intoto.predicate import BuildPredicate, check_statement
 from nix_seed.formats.intoto.statement import Statement
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CouldNotCheck, NixSeedError
-from nix_seed.rules.lock import SeedLock
 
 __all__ = ["Publication", "SeedResult", "make_seed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """Under which *tags*, and by whom: without a *signer* the image is pushed, not attested."""
+    """Under which *tags*, and by whom: without a *signer* the image is pushed, not attested.
+
+    *systems* are those of a policy that has releases promoted: each commit needs the word of its
+    builders then, unless all its images have been promoted already.
+    """
 
     tags: tuple[str, ...]
     tree: SourceTree
     builder: str = ""
     signer: Signer | None = None
     logs: Sequence[Log] = ()
+    systems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +100,12 @@ def make_seed(
     evaluated = evaluate_request(nix, request, on_event)
     remote = stores.registry(repository.registry).repository(repository.repository)
     there = _find(stores, remote, repository, evaluated, publication)
+    if there is not None and publication is not None:
+        seeds = _Seeds(stores, nix, request, remote, repository, evaluated)
+        there = there if seeds.is_done(there, publication) else None
     if there is not None:
         return _named(remote, there, evaluated, publication)
-    lock = _lock_of(nix, evaluated)
+    lock = read_lock(nix, evaluated.evaluation.flake)
     system = evaluated.evaluation.recipe.outline.system
     base = None if lock is None else locked_base(stores, lock, system)
     before = read_last(stores, last_reference(lock, repository, system), system)
@@ -133,7 +141,7 @@ def make_seed(
         proof=proof,
         unproved=unproved,
         attested=attested,
-        last=before and compare_with_last(before, built),
+        last=None if before is None else compare_with_last(before, built),
     )
 
 
@@ -153,27 +161,57 @@ def _find(
         return None  # Who only builds need not be let in.
     if found is None:
         return None
-    signs = publication is not None and publication.signer is not None
-    if signs and publication and not _is_attested(remote, found.digest, publication.builder):
-        return None
     image = inspect(stores, repository.at(found.digest))
     return image if isinstance(image, InspectedImage) else None
 
 
-def _is_attested(remote: Repository, image: Digest, builder: str) -> bool:
-    """Whether *builder* seems to have attested *image*: unverified, for it only saves work."""
-    return any(_says(each.text, builder) for each in discover(remote, image).attestations)
+@dataclass(frozen=True, slots=True)
+class _Seeds:
+    """The seeds of one commit, and what was said of them."""
+
+    stores: Stores
+    nix: Nix
+    request: Request
+    remote: Repository
+    repository: Reference
+    evaluated: Evaluated
+
+    def is_done(self, image: InspectedImage, publication: Publication) -> bool:
+        """Whether *image* needs no word of this builder any more."""
+        if publication.signer is None:
+            return True
+        # Unverified: it only saves work. Who could plant it could as well remove the image.
+        words = [_read(each.text) for each in discover(self.remote, image.digest).attestations]
+        own = [each for each in words if each and each.builder == publication.builder]
+        revision = self.evaluated.evaluation.flake.revision
+        if any(each.source.commit.hex == revision for each in own):
+            return True
+        return bool(own) and (not publication.systems or self._are_promoted(publication.systems))
+
+    def _are_promoted(self, systems: Sequence[str]) -> bool:
+        """Whether the last release is of just the images that this commit evaluates to."""
+        released = promoted_images(self.stores, self.repository)
+        if released is None or set(released[1]) != set(systems):
+            return False
+        return all(self._image_of(system) == released[1][system] for system in systems)
+
+    def _image_of(self, system: str) -> Digest | None:
+        evaluated = self.evaluated
+        if evaluated.evaluation.recipe.outline.system != system:
+            evaluated = evaluate_request(self.nix, replace(self.request, system=system))
+        found = find_by_key(self.remote, evaluated)
+        return None if found is None else found.digest
 
 
-def _says(bundle: bytes, builder: str) -> bool:
+def _read(bundle: bytes) -> BuildPredicate | None:
     try:
         content = Bundle.parse(bundle, "an attestation").content
         if not isinstance(content, Envelope):
-            return False
+            return None
         statement = Statement.parse(content.payload, "an attestation")
-        return check_statement(statement, "an attestation").builder == builder
+        return check_statement(statement, "an attestation")
     except NixSeedError:
-        return False
+        return None
 
 
 def _named(
@@ -200,10 +238,6 @@ def _named(
         size=image.size,
         tags=tags,
     )
-
-
-def _lock_of(nix: Nix, evaluated: Evaluated) -> SeedLock | None:
-    return read_lock(nix, evaluated.evaluation.flake)
 
 
 def _prove(

@@ -14,6 +14,7 @@ from nix_seed.rules.ci_events import Decision
 __all__ = [
     "SeedAttr",
     "parse_list",
+    "parse_names",
     "parse_seed_attr",
     "parse_switch",
     "parse_systems",
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 _SEPARATORS = re.compile(r"[\s,]+")
+_LINES = re.compile(r"[,\n]")
 _SYSTEM = re.compile(r"[a-z0-9_]+-[a-z0-9]+\Z")
 _RELEASE_TAGS = frozenset({"latest"})
 _GHCR = "ghcr.io"
@@ -51,7 +53,7 @@ def parse_seed_attr(text: str) -> SeedAttr:
     return SeedAttr(directory or ".", None if attr in ("", "seed") else attr)
 
 
-def parse_list(text: str) -> tuple[str, ...]:
+def parse_list(text: str, separators: re.Pattern[str] = _SEPARATORS) -> tuple[str, ...]:
     """Read what spaces, commas or lines separate, or a JSON list of texts; each once."""
     stripped = text.strip()
     if stripped.startswith("["):
@@ -62,7 +64,13 @@ def parse_list(text: str) -> tuple[str, ...]:
         if not all(isinstance(each, str) for each in found):
             raise InputError(f"{_shown(text)}: a list of texts is wanted")
         return tuple(dict.fromkeys(each.strip() for each in found if each.strip()))
-    return tuple(dict.fromkeys(each for each in _SEPARATORS.split(stripped) if each))
+    found = (each.strip() for each in separators.split(stripped))
+    return tuple(dict.fromkeys(each for each in found if each))
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Read names that may have spaces in them: commas and lines separate."""
+    return parse_list(text, _LINES)
 
 
 def parse_tags(text: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from nix_seed.clients.engines.base import Job
 from nix_seed.clients.image_layout import Image
@@ -25,12 +26,12 @@ from nix_seed.clients.image_spec import read_spec
 from nix_seed.clients.store_database import valid_paths
 from nix_seed.ground.errors import CouldNotCheck
 
-__all__ = ["Host"]
+__all__ = ["OFFLINE", "Host"]
 
 _NEWUSER, _NEWNET = 0x10000000, 0x40000000  # sched.h
 _SET_FLAGS, _UP = 0x8914, 0x1 | 0x40  # sockios.h, if.h: IFF_UP and IFF_RUNNING
 # What `--offline` means, for every Nix the command may start, however deep.
-_OFFLINE = """substitute = false
+OFFLINE: Final = """substitute = false
 substituters =
 flake-registry =
 tarball-ttl = 4294967295
@@ -96,7 +97,7 @@ class Host:
 def _environment(job: Job) -> dict[str, str]:
     environment = os.environ | dict(job.env)
     if not job.network:
-        environment["NIX_CONFIG"] = environment.get("NIX_CONFIG", "") + "\n" + _OFFLINE
+        environment["NIX_CONFIG"] = environment.get("NIX_CONFIG", "") + "\n" + OFFLINE
     return environment
 
 

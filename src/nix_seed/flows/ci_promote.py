@@ -1,0 +1,198 @@
+"""The last job of a CI run: once every system has its seed, promote the commit, or say who lacks.
+
+Each system's job left a tag, ``<commit>-<system>``; jobs are told nothing else of each other. With
+a policy that names promoters the release is theirs; without, the index is published when all
+systems are there, and verified where there is a policy at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from nix_seed.clients.logs.base import Log
+from nix_seed.clients.signers.base import Signer
+from nix_seed.flows.candidates import Place
+from nix_seed.flows.events import OnEvent, ignore
+from nix_seed.flows.index import build_index
+from nix_seed.flows.inspect import InspectedIndex, inspect
+from nix_seed.flows.promote import promote
+from nix_seed.flows.stores import AnyReference, Stores, find
+from nix_seed.flows.verify import Asked, Judges, verify_image
+from nix_seed.formats.intoto.commit import Commit
+from nix_seed.formats.oci.reference import Reference
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.rules.bundle_verify import Fate
+from nix_seed.rules.policy import Policy
+from nix_seed.rules.verification import Verification
+
+__all__ = ["Authority", "Released", "promoted_images", "release"]
+
+_LATEST = "latest"
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """By whose word: the policy, what judges by it, and, where it names promoters, who signs."""
+
+    policy: Policy
+    judges: Judges
+    signer: Signer | None
+    logs: Sequence[Log]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """What came of it: *index* is None where nothing was published, and *state* says why.
+
+    *members* are the images by system, *verified* the answers for each, where there is a policy
+    without promoters.
+    """
+
+    state: str
+    members: Mapping[str, Digest]
+    index: Digest | None
+    tags: tuple[str, ...]
+    notices: tuple[str, ...] = ()
+    verified: tuple[Verification, ...] = ()
+    published: bool = True
+
+
+def release(
+    stores: Stores,
+    repository: Reference,
+    commit: Commit,
+    systems: Sequence[str],
+    tags: Sequence[str],
+    authority: Authority | None,
+    on_event: OnEvent = ignore,
+) -> Released:
+    """Publish the index over *systems* at *repository*, under *commit* and *tags*; or nothing.
+
+    Raises ``CheckedFalse`` with the systems that lack, or as the promotion and the quorum do.
+    """
+    members = _members(stores, repository, commit, systems)
+    if authority is None:
+        return _index(stores, repository, commit, members, tags, on_event)
+    if not authority.policy.promoters:
+        verified = _verified(stores, repository, commit, members, authority, on_event)
+        return _index(stores, repository, commit, members, tags, on_event, verified)
+    before = promoted_images(stores, repository)
+    if before is not None and before[1] == members:
+        words = f"every image is what {_LATEST} was promoted with: there is nothing new to promote"
+        return Released(words, members, before[0], (), published=False)
+    return _promote(stores, repository, commit, tags, authority, on_event)
+
+
+def promoted_images(
+    stores: Stores, repository: Reference
+) -> tuple[Digest, Mapping[str, Digest]] | None:
+    """Return the index that ``latest`` names, and its images by system; None without one."""
+    reference = repository.at(_LATEST)
+    if find(stores, reference) is None:
+        return None
+    found = inspect(stores, reference)
+    if not isinstance(found, InspectedIndex):
+        return None
+    return found.digest, {image.system or "": image.digest for image in found.images}
+
+
+def _members(
+    stores: Stores, repository: Reference, commit: Commit, systems: Sequence[str]
+) -> dict[str, Digest]:
+    found = {}
+    for system in systems:
+        image = find(stores, repository.at(f"{commit.hex}-{system}"))
+        if image is not None:
+            found[system] = image.digest
+    missing = [system for system in systems if system not in found]
+    if missing:
+        raise CheckedFalse(
+            f"{commit} has no seed for {', '.join(missing)}: nothing is promoted",
+            hint="the jobs of these systems failed, or published nothing: see their logs. "
+            f"{_LATEST} stays where it is",
+        )
+    return found
+
+
+def _index(
+    stores: Stores,
+    repository: Reference,
+    commit: Commit,
+    members: Mapping[str, Digest],
+    tags: Sequence[str],
+    on_event: OnEvent,
+    verified: tuple[Verification, ...] = (),
+) -> Released:
+    images: list[AnyReference] = [repository.at(digest) for digest in members.values()]
+    target = repository.at(commit.hex)
+    done = build_index(stores, target, images, systems=list(members), tags=tags, on_event=on_event)
+    state = "the index over all systems is published"
+    return Released(state, members, done.descriptor.digest, done.tags, verified=verified)
+
+
+def _verified(
+    stores: Stores,
+    repository: Reference,
+    commit: Commit,
+    members: Mapping[str, Digest],
+    authority: Authority,
+    on_event: OnEvent,
+) -> tuple[Verification, ...]:
+    """Verify each member by the policy; nothing is published where one is not what it must be."""
+    answers = []
+    for system, digest in members.items():
+        found = verify_image(
+            stores,
+            repository.at(digest),
+            authority.policy,
+            Asked(system=system, promotion=False),
+            authority.judges,
+            authority.now,
+            on_event=on_event,
+        )
+        answers.append((system, found))
+    bad = [f"{system}: {found.words}" for system, found in answers if not found]
+    if bad:
+        failed = any(found.fate is Fate.FALSE for _, found in answers)
+        raise (CheckedFalse if failed else CouldNotCheck)(
+            f"{commit} is not promoted: {'; '.join(bad)}",
+            hint=f"nix-seed verify {repository.at(f'{commit.hex}-{answers[0][0]}')}",
+        )
+    return tuple(found for _, found in answers)
+
+
+def _promote(
+    stores: Stores,
+    repository: Reference,
+    commit: Commit,
+    tags: Sequence[str],
+    authority: Authority,
+    on_event: OnEvent,
+) -> Released:
+    if authority.signer is None:
+        raise InputError(
+            "the policy names promoters, and nobody signs here",
+            hint="signing: keyless or key",
+        )
+    done = promote(
+        stores,
+        commit,
+        Place(repository, tags=tuple(tags)),
+        authority.policy,
+        authority.judges,
+        authority.signer,
+        authority.logs,
+        authority.now,
+        on_event,
+    )
+    notices = list(done.notices)
+    if done.missing:
+        notices.append(f"{done.missing} more of the policy's promoters must sign")
+    index = done.record.predicate.index if done.tags else None
+    images = {leaf.system: leaf.image_digest for leaf in done.release.leaves}
+    published = bool(done.tags)
+    return Released(done.state, images, index, done.tags, tuple(notices), published=published)
