@@ -43,7 +43,12 @@ def check_release(world: ReleaseWorld) -> None:
         assert ended.code == 0, ended.printed
 
 
-@pytest.fixture(params=[docker_registry, referrers_registry], ids=["fallback tags", "referrers"])
+@pytest.fixture(
+    params=[
+        pytest.param(docker_registry, id="fallback tags"),
+        pytest.param(referrers_registry, id="referrers", marks=pytest.mark.interop),
+    ]
+)
 def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]:
     start: Callable[..., AbstractContextManager[Running]] = request.param
     options = {"password": False} if start is docker_registry else {}

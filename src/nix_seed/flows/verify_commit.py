@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from nix_seed.flows.events import OnEvent, ignore
+from nix_seed.flows.ledgers import ask_ledgers
 from nix_seed.flows.promotion import read_ledger
 from nix_seed.flows.records import find_proof
 from nix_seed.flows.stores import AnyReference, Stores
@@ -56,6 +57,9 @@ def verify_commit(
             policy, asked.commit, found.records, (), unchecked=[*found.lies, *found.unchecked]
         )
         return _answer(reference, policy, result)
+    checks = ask_ledgers(judges.ledgers, records[0])
+    if any(check.fate is Fate.FALSE for check in checks):
+        return _answer(reference, policy, PromotionResult(asked.commit, records[0], checks))
     promoted: Digest | str = records[0].predicate.index
     if asked.system is not None:
         proof = find_proof(places, records[0], asked.system)

@@ -1,0 +1,90 @@
+"""A release that a contract must hold as well: not published before, not verified without."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from nix_seed.clients.registry.credentials import Keyring
+from nix_seed.flows.candidates import Place
+from nix_seed.flows.logging import open_logs
+from nix_seed.flows.promote import Promoted, promote
+from nix_seed.flows.stores import Stores
+from nix_seed.flows.trust import judges_of, load_policy
+from nix_seed.flows.verify import Asked, Judges
+from nix_seed.flows.verify_commit import verify_commit
+from nix_seed.formats.oci.reference import parse_reference
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CheckedFalse
+from nix_seed.rules.ledger_entry import LedgerEntry
+from nix_seed.rules.verification import Verification
+from support.evm import Evm
+from support.releases import ReleaseWorld
+from support.trust import COMMIT
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> ReleaseWorld:
+    world = ReleaseWorld(tmp_path)
+    world.attest_all()
+    return world
+
+
+def with_ledger(world: ReleaseWorld, evm: Evm, state: str) -> tuple[Judges, datetime]:
+    now = datetime.now(UTC)
+    loaded = load_policy(world.write_policy(), now)
+    return replace(judges_of(loaded, world.root / state), ledgers=(evm.ledger(),)), now
+
+
+def release(world: ReleaseWorld, evm: Evm) -> Promoted:
+    judges, now = with_ledger(world, evm, "rita")
+    loaded = load_policy(world.write_policy(), now)
+    place = Place(parse_reference(world.repository), (), ("latest",))
+    logs = open_logs(loaded.policy, loaded.directory)
+    stores = Stores(Keyring())
+    return promote(stores, COMMIT, place, loaded.policy, judges, world.keys["rita"], logs, now)
+
+
+def verify(world: ReleaseWorld, evm: Evm) -> Verification:
+    judges, now = with_ledger(world, evm, "consumer")
+    policy = load_policy(world.write_policy(), now).policy
+    where = parse_reference(world.repository)
+    asked = Asked(COMMIT, promotion=True)
+    return verify_commit(Stores(Keyring()), where, policy, asked, judges, now)
+
+
+def entry_of(done: Promoted) -> LedgerEntry:
+    said = done.record.predicate
+    return LedgerEntry(said.commit.key, said.root, done.record.digest)
+
+
+def test_a_release_waits_for_its_ledger(world: ReleaseWorld, evm: Evm) -> None:
+    first = release(world, evm)
+    assert first.state == "signed, not yet promoted"
+    assert "does not hold" in first.notices[0]
+    assert world.store.head_manifest("latest") is None
+    found = verify(world, evm)
+    assert found.exit_code == 1
+    assert f"{COMMIT} is not in the ledger" in found.words
+
+    evm.publish(entry_of(first), "alice", "bob")
+    second = release(world, evm)
+    assert second.state == "promoted"
+    assert second.record.digest == first.record.digest
+    found = verify(world, evm)
+    assert found.exit_code == 0, found.words
+    assert found.promotion is not None
+    assert any(check.name.startswith("ledger chain") for check in found.promotion.checks)
+
+
+def test_another_root_on_chain_blocks_and_is_named(world: ReleaseWorld, evm: Evm) -> None:
+    other = Digest.of(b"another")
+    evm.publish(LedgerEntry(COMMIT.key, other, Digest.of(b"record")), "alice", "bob")
+    with pytest.raises(CheckedFalse, match=f"under another root, {other}"):
+        release(world, evm)
+    found = verify(world, evm)
+    assert found.exit_code == 1
+    assert f"has the root {other}" in found.words
