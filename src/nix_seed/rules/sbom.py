@@ -7,6 +7,7 @@ empty here, and never a guess.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ PREFIX: Final = "io.nix-seed."
 CREATED: Final = "1970-01-01T00:00:01Z"
 """The only time a bill of materials states: the one that the image's configuration states."""
 
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 # Serial numbers are UUIDs of version 5 (RFC 9562) in this namespace. What changes the bytes of a
 # bill of materials that says the same raises the number.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:nix-seed:sbom:v1")
@@ -129,7 +131,9 @@ class Sbom:
     @property
     def package_url(self) -> str:
         """The image's package URL, ``pkg:oci/…``."""
-        return image_url(self.name, str(self.image), platform_of(self.system).architecture)
+        # The recipe's names are plain; a spec from elsewhere may have one that no URL can carry.
+        name = self.name if _PLAIN.match(self.name) else self.kind
+        return image_url(name, str(self.image), platform_of(self.system).architecture)
 
     @property
     def tops(self) -> tuple[StorePath, ...]:
