@@ -60,9 +60,13 @@ def find_culprits(
     for root in roots:
         cause = causes.get(root)
         grouped[("", cause) if cause in changed_causes else (root.base_name, "")].add(root)
+    above: defaultdict[StorePath, set[StorePath]] = defaultdict(set)
+    for path, found in roots_of.items():
+        for root in found:
+            above[root].add(path)
     culprits = []
     for own in grouped.values():
-        touched = {path for path, found in roots_of.items() if found & own}
+        touched = set().union(*(above[root] for root in own))
         layers = {layer_of[path] for path in touched if layer_of.get(path) in pulled}
         cause = causes.get(next(iter(own)))
         culprits.append(

@@ -25,7 +25,8 @@ from nix_seed.rules.compare import Culprit, PackageChange
 __all__ = ["change_answer", "change_section"]
 
 _SHOWN = 4  # roots of one culprit
-_MOST_ROWS = 3000
+_MOST_CULPRITS = 100
+_MOST_ROWS = 2000
 
 
 def change_answer(change: Change | Absent) -> str:
@@ -82,7 +83,7 @@ def _meter(change: Change) -> Element:
     return el("div", bar, el("p", words, class_="hint"))
 
 
-def _culprits(change: Change) -> Element:
+def _culprits(change: Change) -> Child:
     columns = [
         Column("Because"),
         Column("Drags along", sorts=False),
@@ -90,9 +91,13 @@ def _culprits(change: Change) -> Element:
         Column("Layers", number=True),
         Column("To pull", number=True),
     ]
-    rows = [_culprit(culprit, change.sizes) for culprit in change.diff.culprits]
+    rows = [_culprit(culprit, change.sizes) for culprit in change.diff.culprits[:_MOST_CULPRITS]]
+    left = len(change.diff.culprits) - len(rows)
     caption = "Who caused it, the dearest first; a layer with two causes counts under each"
-    return data_table(caption, columns, rows, name="culprits")
+    return [
+        data_table(caption, columns, rows, name="culprits"),
+        el("p", f"{left} more causes are not listed.", class_="hint") if left else None,
+    ]
 
 
 def _culprit(culprit: Culprit, sizes: Sequence[int]) -> list[Child | Sorted]:

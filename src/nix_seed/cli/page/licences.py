@@ -17,7 +17,7 @@ from nix_seed.cli.page.parts import (
     size,
     web_address,
 )
-from nix_seed.cli.page.sizes import MOST_ROWS, path_name
+from nix_seed.cli.page.sizes import path_name
 from nix_seed.cli.report import human_size, plural
 from nix_seed.flows.report import Absent, JudgedPaths
 from nix_seed.formats.html.element import Child, Element, el
@@ -26,6 +26,7 @@ from nix_seed.rules.spec import Spec
 
 __all__ = ["licence_answer", "licence_section"]
 
+_MOST_ROWS = 2500
 _FIRST = 8  # licences that need no attention
 _ORDER = ("withheld", "unknown", "redistributable")
 
@@ -136,9 +137,9 @@ def _each(spec: Spec, judged: Sequence[Judged]) -> Child:
             _status(item.licence.status),
             web_address(item.url),
         ]
-        for item in ordered[: MOST_ROWS // 2]
+        for item in ordered[:_MOST_ROWS]
     ]
-    rest = ordered[MOST_ROWS // 2 :]
+    rest = ordered[_MOST_ROWS:]
     together = human_size(sum(spec.paths[item.path].nar_size for item in rest))
     words = f"{len(rest)} more, {together} together, are not listed: nix-seed licences lists them."
     return [

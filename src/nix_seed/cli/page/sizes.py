@@ -13,9 +13,9 @@ from nix_seed.formats.html.element import Child, Element, el
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.rules.spec import Spec
 
-__all__ = ["MOST_ROWS", "path_name", "size_section"]
+__all__ = ["path_name", "size_section"]
 
-MOST_ROWS = 6000  # of a table of store paths; a page of some 2 MB
+_MOST_ROWS = 6000  # of a table of store paths; a page of some 2 MB
 
 
 def size_section(
@@ -120,7 +120,7 @@ def _paths(spec: Spec) -> Child:
             layer_of[info.path] + 1,
             size(info.nar_size),
         ]
-        for info in largest[:MOST_ROWS]
+        for info in largest[:_MOST_ROWS]
     ]
     columns = [
         Column("Store path"),
@@ -128,7 +128,7 @@ def _paths(spec: Spec) -> Child:
         Column("Layer", number=True),
         Column("Unpacked", number=True),
     ]
-    rest = largest[MOST_ROWS:]
+    rest = largest[_MOST_ROWS:]
     together = human_size(sum(info.nar_size for info in rest))
     left = f"{len(rest)} smaller ones, {together} together, are only in the image's seed.json."
     return [

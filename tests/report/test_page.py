@@ -1,0 +1,252 @@
+"""The page as a document: true to its report, whole, and proof against what it shows."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from nix_seed.cli.page.document import report_page
+from nix_seed.cli.page.frame import Section, page
+from nix_seed.cli.page.parts import Check, State, badge, check_list, fold, mark, note, web_address
+from nix_seed.cli.page.trust import trust_section
+from nix_seed.flows.report import Absent, part
+from nix_seed.formats.html.element import harmless, render
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.rules.bundle_verify import Fate
+from support.report_pages import (
+    HOSTILE,
+    hostile_page,
+    hostile_trust,
+    large_page,
+    plain_report,
+    spec_of,
+)
+
+VOID = {"meta", "link", "br", "input", "col", "hr", "wbr"}
+
+
+class Document(HTMLParser):
+    """A page as a browser reads it; mistakes in its nesting are kept."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str, str | None]] = []
+        self.mistakes: list[str] = []
+        self.headings: list[int] = []
+        self.texts: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        self.mistakes += self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if tag not in VOID:
+            self._open.append(tag)
+        if re.fullmatch(r"h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self._open or self._open.pop() != tag:
+            self.mistakes.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] not in ("script", "style"):
+            self.texts.append(data)
+
+    def values(self, name: str) -> list[str]:
+        return [value or "" for _, each, value in self.attributes if each == name]
+
+
+def small_page() -> str:
+    return report_page(plain_report(spec_of([("base", [("a", 500), ("b", 200)])])))
+
+
+def check_whole(text: str) -> Document:
+    """See that *text* is one well-formed page that carries all it needs."""
+    document = Document(text)
+    assert document.mistakes == []
+    assert (document.tags["script"], document.tags["style"], document.tags["h1"]) == (1, 1, 1)
+    names = document.values("id")
+    assert len(names) == len(set(names)), [n for n, c in Counter(names).items() if c > 1]
+    for target in document.values("href"):
+        if target.startswith("#"):
+            assert target[1:] in names, target
+    for target in document.values("aria-labelledby"):
+        assert target in names
+    for before, after in zip(document.headings, document.headings[1:], strict=False):
+        assert after <= before + 1, document.headings
+    assert document.tags["table"] == document.tags["caption"]
+    heads = [(tag, value) for tag, name, value in document.attributes if name == "scope"]
+    assert len(heads) == document.tags["th"]
+    return document
+
+
+def test_the_page_fetches_nothing_and_runs_nothing_but_its_own() -> None:
+    text = small_page()
+    document = check_whole(text)
+    [policy] = [value for value in document.values("content") if "default-src" in value]
+    for tag in ("script", "style"):
+        own = text.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
+        digest = base64.b64encode(hashlib.sha256(own.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    assert "require-trusted-types-for 'script'" in policy
+    for tag, name, value in document.attributes:
+        assert not name.startswith("on"), (tag, name)
+        assert name not in ("src", "style", "srcset", "action"), (tag, name)
+        if name == "href":
+            assert value in ("data:,",) or str(value).startswith("#"), value
+    assert "@import" not in text
+    assert not re.search(r"url\((?!#)", text)
+    assert ".innerHTML" not in text
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_words_are_shown_as_they_are(text: str, tmp_path: Path) -> None:
+    out = hostile_page(text, tmp_path)
+    document = check_whole(out)
+    shown = harmless(text)
+    words = "".join(document.texts)
+    assert words.count(shown[:100]) > 15
+    assert "\u202e" not in out
+    assert "\x1b" not in out
+    assert not document.tags["img"]
+    assert not [name for _, name, _ in document.attributes if name.startswith("on")]
+    for target in document.values("href"):
+        assert target.startswith("#") or target == "data:,", target
+
+
+def test_links_lead_to_the_web_alone() -> None:
+    assert render(web_address("https://vendor.example/x")) == (
+        '<a href="https://vendor.example/x" rel="noreferrer noopener external">'
+        "https://vendor.example/x</a>"
+    )
+    for text in ("javascript:alert(1)", "mirror://debian/x", "https://x/" + "y" * 500):
+        assert "<a " not in render(web_address(text))
+
+
+def test_a_long_text_is_folded_and_kept() -> None:
+    assert fold("short") == "short"
+    assert "x" * 5000 in render(fold("x" * 5000))
+    assert "<details>" in render(fold("x" * 5000))
+
+
+def test_the_four_ends_of_a_check_never_look_alike() -> None:
+    """Not by their words, not by their shapes, and not by their colours alone."""
+    states = (State.VERIFIED, State.FALSE, State.UNCHECKED, State.NOT_ASKED)
+    assert len({render(mark(state)) for state in states}) == 4
+    for state in states:
+        text = render(check_list([Check("Name", state, "why", "evidence")]))
+        assert [each for each in states if f"> {each.value}<" in text] == [state]
+        assert render(mark(state)) in text
+        assert "why" in text
+        assert "evidence" in text
+        assert state.value in render(badge(state, "why"))
+        assert state.value in render(note(state, "why"))
+
+
+def test_the_states_are_those_of_the_rules() -> None:
+    assert {State(fate.value) for fate in Fate} == {State.VERIFIED, State.FALSE, State.UNCHECKED}
+
+
+def test_what_was_not_asked_says_so_and_how_to_ask() -> None:
+    words = " ".join(Document(small_page()).texts)
+    for name in ("Signatures", "Logs", "Quorum", "Contents", "Promotion"):
+        assert re.search(rf"not asked\s+{name}", words), name
+    assert words.count("ask: --so") == 4
+    assert "verified" not in words
+    assert "checked and false" not in words
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (CheckedFalse("it lies", detail="more"), "checked and false"),
+        (CouldNotCheck("it is down", hint="wait"), "could not check"),
+        (InputError("it is nothing"), "could not check"),
+    ],
+)
+def test_a_part_that_fails_is_said_to_have_failed(error: Exception, state: str) -> None:
+    def fail() -> None:
+        raise error
+
+    found = part(fail)
+    assert isinstance(found, Absent)
+    assert found.state == state
+    report = plain_report(spec_of([("base", [("a", 5)])]))
+    for failed in (
+        replace(report, change=found),
+        replace(report, licences=found),
+        replace(report, trust=found),
+        replace(report, roots=found),
+    ):
+        text = "".join(Document(report_page(failed)).texts)
+        assert text.count(state) >= 2
+        assert str(error) in text
+
+
+def test_the_same_report_makes_the_same_page() -> None:
+    assert small_page() == small_page()
+    assert str(datetime.now(UTC).year) not in "".join(Document(small_page()).texts)
+
+
+def test_a_promotion_is_shown_among_the_checks(tmp_path: Path) -> None:
+    promotion = [
+        Check("Promotion record", State.VERIFIED, "signed by 2 of 2 promoters", "leaf 7"),
+        Check("Ledger", State.UNCHECKED, "the ledger is out of reach"),
+    ]
+    trust = hostile_trust("mallory", tmp_path)
+    for found in (trust, Absent("not asked", "x")):
+        section = trust_section(found, promotion)
+        text = "".join(Document(render(section.body)).texts)
+        assert re.search(r"verified\s*Promotion record\s*signed by 2 of 2", text)
+        assert re.search(r"could not check\s*Ledger", text)
+        assert "Whether a quorum of promoters" not in text
+
+
+def test_every_word_about_the_image_is_there_with_its_fate(tmp_path: Path) -> None:
+    section = trust_section(hostile_trust("mallory", tmp_path))
+    text = " ".join(Document(render(section.body)).texts)
+    assert "carol built something else from this commit" in str(section.lead)
+    assert "it names the builder 'mallory', but bob signed it" in text
+    assert re.search(r"alice\s+agrees", text)
+    assert re.search(r"carol\s+dissents", text)
+    assert "In what the image of carol differs" in text
+    assert "gcc-12.2.0" in text
+    assert re.search(r"checked and false\s+Quorum", text)
+
+
+def test_a_page_can_be_made_of_the_parts_alone() -> None:
+    """As for another report, of a ledger say."""
+    sections = [Section("one", "One", "Lead.", check_list([Check("a", State.VERIFIED)]))]
+    text = page("Title", badge(State.FALSE, "why"), sections)
+    document = Document(text)
+    assert document.mistakes == []
+    assert "One" in document.texts
+    assert "one" in document.values("id")
+
+
+def test_an_image_of_5000_paths_makes_a_page_below_3_mb() -> None:
+    text = large_page(5000)
+    document = check_whole(text)
+    assert len(text.encode()) < 3_000_000
+    assert "package-number-4999" in "".join(document.texts)
+
+
+def test_an_image_of_50000_paths_makes_a_page_still() -> None:
+    text = large_page(50_000)
+    check_whole(text)
+    assert len(text.encode()) < 3_000_000
+    assert "smaller ones, " in text
