@@ -281,6 +281,27 @@ def test_hydrating_takes_the_same_acceptance(
     remove_tree(root)
 
 
+def test_a_policy_accepts_for_good_and_the_host_engine_asks_as_well(
+    project: Path, layout: Path, cache: Path, tmp_path: Path
+) -> None:
+    policy = tmp_path / "trust.toml"
+    key = tmp_path / "me.key"
+    assert nix_seed("key", "generate", key, cache=cache).code == 0
+    made = nix_seed("policy", "init", policy, "--key", f"me={tmp_path / 'me.pub'}", cache=cache)
+    assert made.code == 0, made.err
+    host = ("run", "--engine", "host", "--image", f"oci:{layout}:seed", "--src", project)
+    hydrate = ("hydrate", f"oci:{layout}:seed", "--root", tmp_path / "root", "--src", project)
+    by = ("--policy", policy, "--no-verify")
+    refused = nix_seed(*host, *by, "--", "true", cache=cache)
+    assert refused.code == 2
+    assert "--accept-licence vendor-eula" in refused.err
+    assert nix_seed(*hydrate, *by, cache=cache).code == 2
+    policy.write_text(policy.read_text() + '\n[licences]\naccept = ["vendor-eula"]\n')
+    ran = nix_seed(*hydrate, *by, cache=cache)
+    assert ran.code == 0, ran.err
+    remove_tree(tmp_path / "root")
+
+
 LIAR = """more = [
             (pkgs.runCommand "liar-1.0" { inherit src; } "cp $src $out"
               // { meta.license = { spdxId = "MIT"; free = true; }; })

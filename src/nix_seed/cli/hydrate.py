@@ -9,7 +9,7 @@ import click
 
 from nix_seed.cli.options import accept_option, json_option
 from nix_seed.cli.registry_options import registry_options, stores_of
-from nix_seed.cli.trusted import trusted, verify_options
+from nix_seed.cli.trusted import accepted_licences, trusted, verify_options
 
 __all__ = ["command"]
 
@@ -78,7 +78,7 @@ def command(as_json: bool, **options: Any) -> None:
         outputs=options["outputs"],
         system=system,
         jobs=options["jobs"],
-        accepted=options["accept_licence"],
+        accepted=accepted_licences(options, project),
         project=options["src"],
         on_event=show,
     )

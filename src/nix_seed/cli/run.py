@@ -9,7 +9,7 @@ import click
 
 from nix_seed.cli.options import accept_option, cache_directory, json_option, open_seed
 from nix_seed.cli.registry_options import registry_options
-from nix_seed.cli.trusted import verify_options
+from nix_seed.cli.trusted import accepted_licences, verify_options
 
 __all__ = ["command"]
 
@@ -85,7 +85,7 @@ def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:
             out=options["out"],
             env=_environment(options["env"]),
             network=options["network"],
-            accepted=options["accept_licence"],
+            accepted=accepted_licences(options, options["src"]),
             on_event=show,
         )
     (run_json if as_json else print_run)(result)
@@ -113,6 +113,7 @@ def _run_on_host(argv: tuple[str, ...], options: dict[str, Any], as_json: bool) 
         image=image,
         env=_environment(options["env"]),
         network=options["network"],
+        accepted=accepted_licences(options, options["src"]),
     )
     if as_json:
         click.echo(json.dumps(done.to_json(), indent=2))

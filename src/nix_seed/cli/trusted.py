@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nix_seed.flows.events import OnEvent
     from nix_seed.flows.stores import AnyReference, Stores
 
-__all__ = ["trusted", "verify_options"]
+__all__ = ["accepted_licences", "trusted", "verify_options"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -73,3 +73,16 @@ def trusted(
     )
     click.echo(f"verified by {path}: {found.words}", err=True)
     return found.reference
+
+
+def accepted_licences(options: dict[str, Any], project: Path) -> tuple[str, ...]:
+    """Return the licences that the user accepts: by option, and in the policy that is used."""
+    from datetime import UTC, datetime
+
+    from nix_seed.flows.trust import DEFAULT_POLICY, load_policy
+
+    given = tuple(options["accept_licence"])
+    path = options["policy_file"] or project / DEFAULT_POLICY
+    if options["policy_file"] is None and not path.is_file():
+        return given
+    return (*given, *load_policy(path, datetime.now(UTC)).policy.licences)

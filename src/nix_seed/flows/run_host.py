@@ -12,7 +12,9 @@ from nix_seed.clients.engines.base import Job
 from nix_seed.clients.engines.host import Host
 from nix_seed.clients.image_layout import Image
 from nix_seed.flows.events import OnEvent, Stage, ignore
+from nix_seed.flows.withheld import spec_of
 from nix_seed.ground.errors import CouldNotCheck
+from nix_seed.rules.accept import check_accepted
 
 __all__ = ["HostRun", "run_on_host"]
 
@@ -46,13 +48,18 @@ def run_on_host(
     image: Image | None = None,
     env: Mapping[str, str] | None = None,
     network: bool = False,
+    accepted: Sequence[str] = (),
     on_event: OnEvent = ignore,
 ) -> HostRun:
     """Run *argv* in *source*; results and links are where the command itself puts them.
 
-    With an *image*, all its paths must be valid in the host's store. Raises ``CouldNotCheck`` where
-    they are not, or there is no store.
+    With an *image*, all its paths must be valid in the host's store, and the licences of what it
+    withholds *accepted*: ``InputError`` otherwise. Raises ``CouldNotCheck`` where they are not, or
+    there is no store.
     """
+    spec = None if image is None else spec_of(image)
+    if spec is not None:
+        check_accepted(spec, accepted)
     engine = engine or Host()
     problem = engine.unavailable()
     if problem is not None:

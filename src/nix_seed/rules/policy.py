@@ -114,7 +114,8 @@ class BuiltDemands:
 class Policy:
     """A whole policy; *digest* is of the exact bytes of its file.
 
-    *accepts* are earlier policies, by digest, whose promotions still stand.
+    *accepts* are earlier policies, by digest, whose promotions still stand. *licences* are those
+    (or packages) that whoever uses this policy has accepted.
     """
 
     epoch: int
@@ -131,3 +132,4 @@ class Policy:
     digest: Digest
     accepts: tuple[Digest, ...] = ()
     ledgers: tuple[LedgerSpec, ...] = ()
+    licences: tuple[str, ...] = ()

@@ -82,7 +82,7 @@ def evaluate_change(
 
 def compare_policies(old: Policy, new: Policy) -> Iterator[str]:
     """Yield what differs, one line each; comments and order are no difference."""
-    for name in ("epoch", "expires", "source", "systems", "trusted_root", "accepts"):
+    for name in ("epoch", "expires", "source", "systems", "trusted_root", "accepts", "licences"):
         yield from _compare(name, getattr(old, name), getattr(new, name))
     for part in ("quorum", "built"):
         one, other = getattr(old, part), getattr(new, part)

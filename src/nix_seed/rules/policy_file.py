@@ -77,7 +77,14 @@ def _policy(root: Section, digest: Digest) -> Policy:
         digest=digest,
         accepts=tuple(_accepted(root)),
         ledgers=read_ledgers(root),
+        licences=_licences(root.table("licences")),
     )
+
+
+def _licences(section: Section) -> tuple[str, ...]:
+    accepted = section.strings("accept")
+    section.done()
+    return accepted
 
 
 def _accepted(root: Section) -> Iterator[Digest]:
