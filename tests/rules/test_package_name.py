@@ -74,10 +74,10 @@ def test_others_read_our_package_urls_back(name: str, version: str, output: str)
     assert PackageURL.from_string(read.to_string()) == read
 
 
-@given(st.text(min_size=1, max_size=50).filter(lambda text: text.strip("/ ")))
-def test_an_image_of_any_name_has_one(name: str) -> None:
+@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}", fullmatch=True))
+def test_others_read_an_images_package_url_back(name: str) -> None:
     read = PackageURL.from_string(image_url(name, f"sha256:{'0' * 64}", "amd64"))
-    assert (read.type, read.version) == ("oci", f"sha256:{'0' * 64}")
+    assert (read.type, read.name, read.version) == ("oci", name.lower(), f"sha256:{'0' * 64}")
     assert read.qualifiers == {"arch": "amd64"}
 
 

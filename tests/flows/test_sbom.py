@@ -1,0 +1,439 @@
+"""``nix-seed sbom`` on real images, and its bills of materials beside them in real registries."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nix_seed.clients.layout import Layout
+from nix_seed.clients.layout_store import LayoutStore
+from nix_seed.clients.registry.client import Registry
+from nix_seed.clients.registry.credentials import Credential, Keyring
+from nix_seed.clients.signers.key import KeySigner, write_key_pair
+from nix_seed.flows.attach import list_document
+from nix_seed.flows.sbom_attach import MEDIA_TYPES
+from nix_seed.formats.oci.descriptor import Descriptor, Manifest
+from nix_seed.formats.oci.referrers import fallback_tag
+from nix_seed.ground.digests import Digest
+from support import built
+from support.distribution import commit
+from support.goprograms import installed
+from support.programs import need
+from support.registries import (
+    PASSWORD,
+    USER,
+    Running,
+    docker_registry,
+    referrers_registry,
+)
+from support.sboms import valid_cyclonedx, valid_spdx
+from support.seeds import Ran, build, nix_seed, write_project
+
+LOGIN = {"NIX_SEED_REGISTRY_USERNAME": USER, "NIX_SEED_REGISTRY_PASSWORD": PASSWORD}
+SOURCE = "https://forge.example/owner/project"
+# What the project is built from: known, named by hand, hostile, unstated, and not to be passed on.
+OUTPUTS = """
+      packages.${system} =
+        let
+          part = name: meta: pkgs.runCommand name { } "echo ${name} > $out" // { inherit meta; };
+          listed = part "listed-1.0" {
+            license = { spdxId = "MIT"; free = true; };
+            homepage = "https://listed.example/";
+          };
+          homegrown = part "homegrown-2.0" {
+            license = { fullName = "Our own, \\"1\\" & <b>"; free = true; };
+          };
+          either = part "either-3.0-beta" { license = "mit OR apache-2.0"; };
+          unstated = part "unstated" { };
+          vendor = part "vendor-tool-4.0" {
+            license = { shortName = "vendor-eula"; free = false; };
+          };
+        in
+        {
+          default = pkgs.runCommand "app" {
+            inherit listed homegrown either unstated vendor;
+            own = ./own.txt;
+          } "cat $own $listed $homegrown $either $unstated > $out";
+        };
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def project(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("sbom") / "project"
+    write_project(directory, distribution, OUTPUTS, {"own.txt": "own\n"})
+    subprocess.run(["git", "-C", directory, "remote", "add", "origin", SOURCE], check=True)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("key") / "k"
+    write_key_pair(KeySigner.generate(), path)
+    return path
+
+
+def sbom(*arguments: str | Path, cache: Path, env: dict[str, str] | None = None) -> bytes:
+    """Return the bytes that the command writes to a file; it must succeed."""
+    out = cache / "written.json"
+    ran = nix_seed("sbom", *arguments, "-o", out, cache=cache, env=env)
+    assert ran.code == 0, ran.err
+    return out.read_bytes()
+
+
+def named(document: Any, name: str) -> dict[str, Any]:
+    """Return the one CycloneDX component of this name, with its properties as ``said``."""
+    item: dict[str, Any]
+    [item] = [each for each in document["components"] if each["name"] == name]
+    return item | {"said": {each["name"]: each["value"] for each in item["properties"]}}
+
+
+def test_of_a_real_image_alone(cache: Path) -> None:
+    """Every store path of the demo distribution's seed, with its hash and its references."""
+    layout = built.layout("seed")
+    text = sbom(f"oci:{layout}", cache=cache)
+    document = valid_cyclonedx(text)
+    image = nix_seed("inspect", f"oci:{layout}", "--json", cache=cache)
+    digest = json.loads(image.out)["digest"]
+    assert document["metadata"]["component"]["version"] == digest
+    paths = [item["bom-ref"] for item in document["components"]]
+    query = ["nix", "path-info", "--json", *paths]
+    known = {
+        item["path"]: item
+        for item in json.loads(subprocess.run(query, check=True, capture_output=True).stdout)
+    }
+    depends = {each["ref"]: each.get("dependsOn", []) for each in document["dependencies"]}
+    assert len(paths) > 100
+    for item in document["components"]:
+        said = {each["name"]: each["value"] for each in item["properties"]}
+        info = known[item["bom-ref"]]
+        raw = base64.b64decode(info["narHash"].removeprefix("sha256-"))
+        assert said["io.nix-seed.nar-sha256"] == raw.hex()
+        assert said["io.nix-seed.nar-size"] == str(info["narSize"])
+        assert depends[item["bom-ref"]] == sorted(set(info["references"]) - {item["bom-ref"]})
+        assert "licenses" not in item
+    assert sbom(f"oci:{layout}", cache=cache) == text
+    valid_spdx(sbom(f"oci:{layout}", "--format", "spdx", cache=cache))
+
+
+def test_standard_output_holds_the_same_bytes(cache: Path) -> None:
+    layout = built.layout("run")
+    ran = nix_seed("sbom", f"oci:{layout}", cache=cache)
+    assert ran.out.encode() == sbom(f"oci:{layout}", cache=cache)
+    assert ran.err == ""
+
+
+@pytest.fixture(scope="module")
+def document(project: Path, cache: Path) -> Any:
+    """The bill of materials of the seed that ``nix-seed build`` left in the cache."""
+    build(project, cache=cache)
+    return valid_cyclonedx(sbom(project, cache=cache))
+
+
+def test_a_flake_tells_licences_and_derivations(document: Any) -> None:
+    listed = named(document, "listed")
+    assert listed["version"] == "1.0"
+    assert listed["licenses"] == [{"license": {"id": "MIT", "acknowledgement": "declared"}}]
+    assert listed["externalReferences"] == [{"type": "website", "url": "https://listed.example/"}]
+    assert listed["said"]["io.nix-seed.derivation"].endswith("-listed-1.0.drv")
+    assert listed["said"]["io.nix-seed.output"] == "out"
+    assert listed["said"]["io.nix-seed.licence-status"] == "redistributable"
+    either = named(document, "either")
+    assert either["version"] == "3.0-beta"
+    assert either["licenses"] == [
+        {"expression": "MIT OR Apache-2.0", "acknowledgement": "declared"}
+    ]
+    assert named(document, "homegrown")["licenses"] == [
+        {"license": {"name": 'Our own, "1" & <b>', "acknowledgement": "declared"}}
+    ]
+    tier = {each["value"] for each in listed["properties"] if each["name"].endswith(".tier")}
+    assert tier == {"packages"}
+
+
+def test_what_nobody_states_is_left_out(document: Any, project: Path, cache: Path) -> None:
+    unstated = named(document, "unstated")
+    assert "licenses" not in unstated
+    assert "version" not in unstated
+    assert unstated["said"]["io.nix-seed.licence-status"] == "unknown"
+    other = valid_spdx(sbom(project, "--format", "spdx", cache=cache))
+    [package] = [each for each in other["packages"] if each["name"] == "unstated"]
+    assert package["licenseDeclared"] == package["licenseConcluded"] == "NOASSERTION"
+
+
+def test_what_is_withheld_is_told(document: Any) -> None:
+    vendor = named(document, "vendor-tool")
+    assert vendor["said"]["io.nix-seed.withheld"] == "true"
+    assert vendor["said"]["io.nix-seed.licence-status"] == "withheld"
+    assert "io.nix-seed.layer" not in vendor["said"]
+    assert vendor["licenses"] == [
+        {"license": {"name": "vendor-eula", "acknowledgement": "declared"}}
+    ]
+
+
+def test_a_flake_without_an_image_is_told_to_build(project: Path, tmp_path: Path) -> None:
+    ran = nix_seed("sbom", project, cache=tmp_path)
+    assert ran.code == 2
+    assert f"no seed image of {project} has been built here" in ran.err
+    assert f"nix-seed build {project}" in ran.err
+
+
+def test_an_image_of_another_flake_is_refused(project: Path, cache: Path) -> None:
+    layout = built.layout("seed")
+    ran = nix_seed("sbom", f"oci:{layout}", "--flake", project, cache=cache)
+    assert ran.code == 1
+    assert "store paths that this flake knows nothing of, first /nix/store/" in ran.err
+    assert "name the flake, at the commit, that the image was built from" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--attached",), "is a flake, and --attached is about an image"),
+        (("--flake", "."), "is a flake, and --flake is about an image"),
+    ],
+)
+def test_options_that_mean_nothing_together(
+    arguments: tuple[str, ...], message: str, project: Path, cache: Path
+) -> None:
+    ran = nix_seed("sbom", project, *arguments, cache=cache)
+    assert ran.code == 2
+    assert message in ran.err
+
+
+def test_attached_and_computed_are_two_things(cache: Path) -> None:
+    ran = nix_seed("sbom", "oci:x", "--attached", "--flake", ".", cache=cache)
+    assert ran.code == 2
+    assert "--attached reads what is there, --flake computes it anew" in ran.err
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with docker_registry(tmp_path_factory.mktemp("registry")) as registry:
+        yield registry
+
+
+def publish(
+    project: Path, reference: str, key: Path, cache: Path, *arguments: str, login: bool = True
+) -> Ran:
+    who = ("--key", key, "--builder", "b")
+    return nix_seed(
+        *("publish", reference, "--flake", project),
+        *who,
+        *arguments,
+        cache=cache,
+        env=LOGIN if login else None,
+    )
+
+
+@pytest.fixture(scope="module")
+def published(running: Running, project: Path, key: Path, cache: Path) -> str:
+    reference = f"{running.host}/demo/sbom:dev"
+    ran = publish(project, reference, key, cache)
+    assert ran.code == 0, ran.err
+    return reference
+
+
+@pytest.mark.parametrize("form", ["cyclonedx", "spdx"])
+def test_what_was_attached_is_computed_again_byte_for_byte(
+    form: str, published: str, project: Path, cache: Path, tmp_path: Path
+) -> None:
+    attached = sbom(published, "--attached", "--format", form, cache=cache, env=LOGIN)
+    again = sbom(published, "--flake", project, "--format", form, cache=tmp_path, env=LOGIN)
+    assert attached == again
+    {"cyclonedx": valid_cyclonedx, "spdx": valid_spdx}[form](attached)
+    assert b"listed.example" in attached
+
+
+def test_an_attached_one_is_offered(published: str, cache: Path) -> None:
+    ran = nix_seed("sbom", published, cache=cache, env=LOGIN)
+    assert ran.code == 0, ran.err
+    assert b"listed.example" not in ran.out.encode()
+    assert f"note: {published} has 1 attached" in ran.err
+
+
+def test_publishing_again_attaches_nothing_new(
+    published: str, running: Running, project: Path, key: Path, cache: Path
+) -> None:
+    repository = Registry(
+        running.host, keyring=Keyring(given=Credential("the test", USER, PASSWORD))
+    ).repository("demo/sbom")
+    image = repository.head_manifest("dev")
+    assert image is not None
+    before = {form: repository.referrers(image.digest, kind) for form, kind in MEDIA_TYPES.items()}
+    assert [len(found) for found in before.values()] == [1, 1]
+    assert publish(project, published, key, cache).code == 0
+    after = {form: repository.referrers(image.digest, kind) for form, kind in MEDIA_TYPES.items()}
+    assert after == before
+    # Debian's registry has no referrers API: the fallback tag lists them, with their types.
+    tagged = repository.get_manifest(fallback_tag(image.digest))
+    assert tagged is not None
+    types = {each.get("artifactType") for each in json.loads(tagged.body)["manifests"]}
+    assert set(MEDIA_TYPES.values()) < types
+
+
+def test_skopeo_reads_the_list_and_the_document(
+    published: str, running: Running, cache: Path
+) -> None:
+    need("skopeo")
+    text = nix_seed("inspect", published, "--json", cache=cache, env=LOGIN).out
+    tag = f"sha256-{json.loads(text)['digest'].removeprefix('sha256:')}"
+
+    def raw(name: str) -> Any:
+        command = ["skopeo", "inspect", "--raw", "--tls-verify=false", "--creds"]
+        place = f"docker://{running.host}/demo/sbom{name}"
+        done = subprocess.run(
+            [*command, f"{USER}:{PASSWORD}", place], check=True, capture_output=True
+        )
+        return json.loads(done.stdout)
+
+    [entry] = [
+        each
+        for each in raw(f":{tag}")["manifests"]
+        if each["artifactType"] == "application/vnd.cyclonedx+json"
+    ]
+    [layer] = raw(f"@{entry['digest']}")["layers"]
+    attached = sbom(published, "--attached", cache=cache, env=LOGIN)
+    assert layer["digest"] == str(Digest.of(attached))
+    assert layer["annotations"] == {"org.opencontainers.image.title": "sbom.cdx.json"}
+
+
+@pytest.mark.interop
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("start", [docker_registry, referrers_registry])
+def test_oras_discovers_and_pulls_it(
+    start: Any, project: Path, key: Path, cache: Path, tmp_path: Path
+) -> None:
+    oras = installed("oras")
+    password = {"password": False} if start is docker_registry else {}
+    with start(tmp_path / "registry", **password) as registry:
+        reference = f"{registry.host}/demo/oras:dev"
+        ran = publish(project, reference, key, cache, login=False)
+        assert ran.code == 0, ran.err
+        kind = ["--plain-http", "--artifact-type", "application/vnd.cyclonedx+json"]
+        command = [oras, "discover", *kind, "--format", "json", reference]
+        listed = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+        [found] = listed.get("referrers") or listed["manifests"]
+        command = [oras, "pull", "--plain-http", "-o", str(tmp_path), found["reference"]]
+        subprocess.run(command, check=True, capture_output=True, env=dict(os.environ))
+        attached = sbom(reference, "--attached", cache=cache)
+        assert (tmp_path / "sbom.cdx.json").read_bytes() == attached
+
+
+@pytest.fixture
+def layout(project: Path, cache: Path, tmp_path: Path) -> str:
+    """An image on disk with nothing attached."""
+    build(project, "-o", tmp_path / "image", "--tag", "dev", cache=cache)
+    return f"oci:{tmp_path / 'image'}:dev"
+
+
+def attach(layout: str, text: bytes, form: str = "cyclonedx") -> Descriptor:
+    """Attach any text to the image as a bill of materials of it."""
+    directory, _, tag = layout.removeprefix("oci:").rpartition(":")
+    store = LayoutStore(Layout.open(Path(directory)))
+    image = store.head_manifest(tag)
+    assert image is not None
+    return list_document(store, image, text, MEDIA_TYPES[form])  # type: ignore[index]
+
+
+def test_none_attached_is_said_so(layout: str, cache: Path) -> None:
+    ran = nix_seed("sbom", layout, "--attached", cache=cache)
+    assert ran.code == 2
+    assert f"{layout} has no cyclonedx bill of materials attached" in ran.err
+
+
+def test_a_lie_that_is_attached_is_refused(layout: str, cache: Path) -> None:
+    value = json.loads(sbom(layout, cache=cache))
+    [first, *_] = value["components"]
+    for each in first["properties"]:
+        if each["name"] == "io.nix-seed.nar-sha256":
+            each["value"] = "0" * 64
+    attach(layout, json.dumps(value).encode())
+    ran = nix_seed("sbom", layout, "--attached", cache=cache)
+    assert ran.code == 1
+    assert f"no bill of materials attached to {layout} describes it" in ran.err
+    assert f"says of 1 store paths what the image does not, first {first['bom-ref']}" in ran.err
+
+
+def test_others_that_are_attached_do_not_hide_ours(layout: str, project: Path, cache: Path) -> None:
+    attach(layout, b'{"bomFormat": "CycloneDX", "components": []}')
+    attach(layout, b"\xff not JSON")
+    ours = sbom(layout, "--flake", project, cache=cache)
+    attach(layout, ours)
+    assert sbom(layout, "--attached", cache=cache) == ours
+
+
+def test_two_that_differ_must_be_chosen_from(layout: str, project: Path, cache: Path) -> None:
+    plain = sbom(layout, cache=cache)
+    one = attach(layout, plain)
+    other = attach(layout, sbom(layout, "--flake", project, cache=cache))
+    ran = nix_seed("sbom", layout, "--attached", cache=cache)
+    assert ran.code == 2
+    assert "has 2 cyclonedx bills of materials attached, which differ" in ran.err
+    assert f"--attached-digest {one.digest}" in ran.err
+    assert f"--attached-digest {other.digest}" in ran.err
+    assert sbom(layout, "--attached-digest", str(one.digest), cache=cache) == plain
+
+
+def test_a_blob_that_is_not_its_digest_is_refused(layout: str, cache: Path) -> None:
+    entry = attach(layout, sbom(layout, cache=cache))
+    directory = Path(layout.removeprefix("oci:").rpartition(":")[0])
+    manifest = Manifest.parse((directory / "blobs/sha256" / entry.digest.hex).read_bytes(), "it")
+    blob = directory / "blobs/sha256" / manifest.layers[0].digest.hex
+    blob.chmod(0o644)
+    blob.write_bytes(blob.read_bytes().replace(b"listed", b"l1sted"))
+    ran = nix_seed("sbom", layout, "--attached", cache=cache)
+    assert ran.code == 1
+    assert "does not have the digest or the size it is listed with" in ran.err
+
+
+def test_publishing_may_attach_less(
+    running: Running, project: Path, key: Path, cache: Path
+) -> None:
+    reference = f"{running.host}/demo/less:dev"
+    ran = publish(project, reference, key, cache, "--sbom", "none")
+    assert ran.code == 0, ran.err
+    assert nix_seed("sbom", reference, "--attached", cache=cache, env=LOGIN).code == 2
+    ran = publish(project, reference, key, cache, "--sbom", "spdx")
+    assert ran.code == 0, ran.err
+    valid_spdx(sbom(reference, "--attached", "--format", "spdx", cache=cache, env=LOGIN))
+    assert nix_seed("sbom", reference, "--attached", cache=cache, env=LOGIN).code == 2
+    ran = publish(project, reference, key, cache, "--sbom", "none", "--sbom", "spdx")
+    assert ran.code == 2
+    assert "--sbom none goes with no other format" in ran.err
+
+
+def test_roots_and_licences_read_registries_too(published: str, cache: Path) -> None:
+    ran = nix_seed("licences", published, "--json", cache=cache, env=LOGIN)
+    assert ran.code == 0, ran.err
+    [item] = json.loads(ran.out)["withheld"]
+    assert item["licence"] == "vendor-eula"
+    ran = nix_seed("roots", published, "--json", cache=cache, env=LOGIN)
+    assert ran.code == 0, ran.err
+    value = json.loads(ran.out)
+    assert any("busybox" in each["path"] for each in value["executed"])
+
+
+def test_a_checkout_called_like_a_registry_is_a_flake(
+    project: Path, cache: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "my.flakes" / "project"
+    place.parent.mkdir()
+    subprocess.run(["git", "clone", "-q", project, place], check=True)
+    (place / "own.txt").write_text("changed\n")
+    commit(place, "Change own.txt")
+    ran = nix_seed("sbom", "my.flakes/project", cache=cache, cwd=tmp_path)
+    # Nix takes it for an entry of its registry; the command at least never asks a registry.
+    assert "my.flakes/project" in ran.err
+    assert "registry my.flakes" not in ran.err
