@@ -317,6 +317,7 @@ def test_oras_discovers_and_pulls_it(
 ) -> None:
     oras = installed("oras")
     password = {"password": False} if start is docker_registry else {}
+    (tmp_path / "registry").mkdir()
     with start(tmp_path / "registry", **password) as registry:
         reference = f"{registry.host}/demo/oras:dev"
         ran = publish(project, reference, key, cache, login=False)
