@@ -45,6 +45,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "key": ("nix_seed.cli.key:command", "Make and show keys that sign attestations."),
     "log": ("nix_seed.cli.log:command", "Serve, show and check a transparency log."),
     "ledger": ("nix_seed.cli.ledger:command", "Keep releases in a contract on an EVM chain."),
+    "doctor": (
+        "nix_seed.cli.doctor:command",
+        "Check this machine, or an image: what is wrong, and how to mend it.",
+    ),
     "clean": ("nix_seed.cli.clean:command", "Clear away what was kept for the next run."),
     "ci": ("nix_seed.cli.ci:command", "Run the steps of a CI job."),
     "completion": ("nix_seed.cli.completion:command", "Print a shell's completion script."),

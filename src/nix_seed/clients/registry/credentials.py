@@ -78,6 +78,15 @@ class Keyring:
             or _from_github(self.environ, registry)
         )
 
+    def registries(self) -> tuple[str, ...]:
+        """Return what the user's files have entries for, sorted, as they name it."""
+        found: set[str] = set()
+        for path in self._files():
+            config = _read(path)
+            found |= {_normal(key) for key in _object(config, "auths", path)}
+            found |= set(_object(config, "credHelpers", path))
+        return tuple(sorted(found))
+
     def _from_files(self, registry: str, repository: str) -> Credential | None:
         for path in self._files():
             found = self._from_file(path, registry, repository)

@@ -1,0 +1,227 @@
+"""Checks a machine for all that nix-seed needs of it; nothing is mended, and nothing is printed.
+
+Each check ends in diagnoses, whatever happens in it: one that breaks hides no other.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nix_seed.clients.engines import ENGINES
+from nix_seed.clients.macos_store import Machine
+from nix_seed.clients.nix import Nix
+from nix_seed.clients.nix_setup import read_settings, try_build
+from nix_seed.flows.doctor_reach import Reach, check_reach
+from nix_seed.flows.events import OnEvent, Stage, ignore
+from nix_seed.rules.diagnosis import Diagnosis, Outcome, diagnose_error
+from nix_seed.rules.setup_checks import (
+    Room,
+    judge_engines,
+    judge_nix_version,
+    judge_room,
+    judge_settings,
+)
+
+__all__ = ["Setup", "check_setup"]
+
+_PINNED = {"zstandard": "0.25.0", "deflate": "0.9.0"}
+_INSTALL_NIX = "apt-get install nix-bin on Debian and Ubuntu; else https://nixos.org/download"
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What is looked at: the machine's or another *nix*, places on disk, and what to *reach*.
+
+    *machine* is where macOS has its files.
+    """
+
+    nix: Nix
+    cache: Path
+    state: Path
+    reach: Reach
+    machine: Machine = field(default_factory=Machine)
+    system: str = sys.platform
+
+
+def check_setup(setup: Setup, on_event: OnEvent = ignore) -> tuple[Diagnosis, ...]:
+    """Check everything that needs no image."""
+    found: list[Diagnosis] = []
+    for area, name, check in (
+        ("python", "version", _python),
+        ("nix", "version", _nix),
+        ("tools", "git", _git),
+        ("engines", "any", _engines),
+        ("macOS", "store", _macos),
+        ("disk", "cache", _disk),
+    ):
+        on_event(Stage("check", f"checking {area}"))
+        found += _checked(area, name, check, setup)
+    return (*found, *check_reach(setup.reach, on_event))
+
+
+def _checked(
+    area: str, name: str, check: Callable[[Setup], Iterable[Diagnosis]], setup: Setup
+) -> Iterator[Diagnosis]:
+    """Yield what *check* finds, and what breaks it, as a diagnosis of *name*."""
+    try:
+        yield from check(setup)
+    except Exception as error:
+        yield diagnose_error(area, name, error)
+
+
+def _python(_setup: Setup) -> Iterator[Diagnosis]:
+    """Python, and the libraries that decide digests."""
+    # An older one than 3.11 would not have come this far.
+    yield Diagnosis("python", "version", Outcome.FINE, platform.python_version())
+    yield _compressors()
+    if importlib.util.find_spec("sigstore") is None:
+        said = "not installed: nothing can be signed or verified keyless"
+        fix = "pip install 'nix-seed[sigstore]', unless you use keys alone"
+        yield Diagnosis("python", "sigstore", Outcome.WARNING, said, fix)
+    else:
+        yield Diagnosis("python", "sigstore", Outcome.FINE, "installed")
+
+
+def _compressors() -> Diagnosis:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  (slow)
+
+    why = "another version compresses to other bytes, and so to other digests"
+    wrong = []
+    for name, wanted in _PINNED.items():
+        try:
+            here = version(name)
+        except PackageNotFoundError:
+            here = "missing"
+        if here != wanted:
+            wrong.append(f"{name} is {here}, not {wanted}")
+    if wrong:
+        pins = " ".join(f"{name}=={wanted}" for name, wanted in _PINNED.items())
+        said = ", ".join(wrong)
+        fix = f"pip install {pins}"
+        return Diagnosis("python", "compressors", Outcome.WARNING, said, fix, why)
+    said = ", ".join(f"{name} {wanted}" for name, wanted in _PINNED.items())
+    return Diagnosis("python", "compressors", Outcome.FINE, said, why=why)
+
+
+def _nix(setup: Setup) -> Iterator[Diagnosis]:
+    """Nix itself, its settings, and whether it builds."""
+    nix = setup.nix
+    if not nix.is_at_hand():
+        said = "not installed, or not on PATH"
+        why = "recipes are evaluated, and their closures built, by Nix"
+        yield Diagnosis("nix", "version", Outcome.FALSE, said, _INSTALL_NIX, why)
+        return
+    yield judge_nix_version(nix.version())
+    settings = read_settings(nix)
+    hook = settings.get("build-hook", "").split(" ")[0]
+    linux = setup.system.startswith("linux")
+    yield from judge_settings(settings, linux=linux, hook_exists=_is_program(hook))
+    try:
+        try_build(nix)
+    except Exception as error:
+        yield _no_build(error)
+    else:
+        yield Diagnosis("nix", "a build", Outcome.FINE, "the store is writable, and builds work")
+
+
+def _is_program(name: str) -> bool:
+    return bool(name) and (shutil.which(name) is not None or Path(name).exists())
+
+
+def _no_build(error: Exception) -> Diagnosis:
+    found = diagnose_error("nix", "a build", error)
+    lines = found.said.splitlines()
+    said = "\n".join(lines[:1] + [line for line in lines[1:] if "error" in line][-3:])
+    fix = "see Nix's own words"
+    if "build-remote" in found.said or "build hook" in found.said:
+        fix = "Nix's build-hook is broken: set an empty `build-hook =` in nix.conf"
+    elif "Permission denied" in found.said or "not writable" in found.said:
+        fix = "the store is not this user's: start Nix's daemon, or run as its owner"
+    elif "cannot connect to" in found.said:
+        fix = "start Nix's daemon: systemctl start nix-daemon"
+    return Diagnosis("nix", "a build", Outcome.FALSE, said, fix)
+
+
+def _git(_setup: Setup) -> Iterator[Diagnosis]:
+    """Git, by which Nix reads flakes."""
+    if shutil.which("git") is None:
+        said, fix = "not on PATH", "apt-get install git"
+        why = "Nix reads a flake in a repository with it"
+        yield Diagnosis("tools", "git", Outcome.FALSE, said, fix, why)
+        return
+    done = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True)
+    yield Diagnosis("tools", "git", Outcome.FINE, done.stdout.strip())
+
+
+def _engines(setup: Setup) -> Iterator[Diagnosis]:
+    """What runs images; on macOS there is nothing to run them with, nor need there be."""
+    if not setup.system.startswith("linux"):
+        return
+    reasons: dict[str, str | None] = {}
+    for name, make in ENGINES.items():
+        try:
+            reasons[name] = make(setup.cache).unavailable()
+        except Exception as error:
+            reasons[name] = f"it could not be asked: {error}"
+    yield from judge_engines(reasons)
+    yield _namespaces()
+
+
+def _namespaces() -> Diagnosis:
+    command = ["unshare", "--user", "--map-root-user", "true"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        fix = "apt-get install util-linux"
+        return Diagnosis("engines", "user namespaces", Outcome.UNCHECKED, str(error), fix)
+    if done.returncode == 0:
+        return Diagnosis("engines", "user namespaces", Outcome.FINE, "allowed")
+    fix = (
+        "sysctl kernel.apparmor_restrict_unprivileged_userns=0, kernel.unprivileged_userns_clone=1"
+    )
+    said = done.stderr.strip() or "refused"
+    why = "engines and Nix's sandbox need them where they do not run as root"
+    return Diagnosis("engines", "user namespaces", Outcome.WARNING, said, fix, why)
+
+
+def _macos(setup: Setup) -> Iterator[Diagnosis]:
+    """The place for /nix, which a Mac's read-only root has none of its own for."""
+    if setup.system != "darwin":
+        return
+    machine = setup.machine
+    if machine.nix.is_dir():
+        yield Diagnosis("macOS", "store", Outcome.FINE, f"{machine.nix} is there")
+        return
+    said = f"there is no {machine.nix}"
+    fix = "`sudo nix-seed hydrate REF` makes a volume for it, or an installer of Nix does"
+    yield Diagnosis("macOS", "store", Outcome.WARNING, said, fix)
+
+
+def _disk(setup: Setup) -> Iterator[Diagnosis]:
+    """Room for images and layers, for what logs showed, and for the store."""
+    places: Mapping[str, tuple[Path, str]] = {
+        "cache": (setup.cache, "NIX_SEED_CACHE"),
+        "state": (setup.state, "NIX_SEED_STATE"),
+    }
+    for what, (place, variable) in places.items():
+        yield judge_room(_room(what, place, variable))
+
+
+def _room(what: str, place: Path, variable: str) -> Room:
+    nearest = next(each for each in (place, *place.parents) if each.exists())
+    problem = None
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(b"nix-seed")
+    except OSError as error:
+        problem = error.strerror or str(error)
+    return Room(what, str(place), shutil.disk_usage(nearest).free, problem, variable)
