@@ -10,13 +10,18 @@ import pytest
 import attacks.bundles
 import attacks.claims
 import attacks.histories
+import attacks.indexes
 import attacks.keyless
 import attacks.logs
 import attacks.policies
-import attacks.stores  # noqa: F401  (each fills the table)
+import attacks.promoters
+import attacks.records
+import attacks.roots
+import attacks.stores
+import attacks.trees
+import attacks.withheld  # noqa: F401  (each fills the table)
 from attacks.cases import CASES, Case
 from nix_seed.cli.main import main
-from support.trust import World
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -26,10 +31,9 @@ def test_attack(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    world = World(tmp_path)
+    world = case.make(tmp_path)
     case.prepare(world)
-    command = ["verify", world.reference, "--policy", str(world.write_policy()), *world.arguments]
-    monkeypatch.setattr(sys, "argv", ["nix-seed", *command])
+    monkeypatch.setattr(sys, "argv", ["nix-seed", *case.command(world)])
     with pytest.raises(SystemExit) as ended:
         main()
     printed = "".join(capsys.readouterr())

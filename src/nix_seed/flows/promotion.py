@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nix_seed.clients.blobs import ImageStore
@@ -30,13 +31,23 @@ if TYPE_CHECKING:
 __all__ = ["Ledgered", "judge_promotion", "read_ledger"]
 
 
+@dataclass(frozen=True, slots=True)
 class Ledgered:
-    """What the stores hold about a commit: *records*, and what was wrong on the way to them."""
+    """What the stores hold about a commit: *records*, and what was wrong on the way to them.
 
-    def __init__(self, records: tuple[Record, ...], lies: list[str], unchecked: list[str]) -> None:
-        self.records = records
-        self.lies = lies
-        self.unchecked = unchecked
+    *lies* are those of logs. *unread* are what may be records and could not be read or judged;
+    *unchecked* are these, and the logs that could not be asked.
+    """
+
+    records: tuple[Record, ...]
+    lies: tuple[str, ...]
+    unchecked: tuple[str, ...]
+    unread: tuple[str, ...]
+
+    def with_lies(self, result: PromotionResult) -> PromotionResult:
+        """Return *result* with what logs lied about: checked, and false, whatever else is so."""
+        lies = tuple(Check("logs", Fate.FALSE, words) for words in self.lies)
+        return PromotionResult(result.commit, result.record, (*lies, *result.checks))
 
 
 def read_ledger(
@@ -47,9 +58,10 @@ def read_ledger(
     split = find_split_views(found.findings)
     watched = {} if judges.watch is None else judges.watch.judge(found.findings)
     lies = [*split.values(), *(each.words for each in watched.values() if each.fate is Fate.FALSE)]
-    unchecked = [*_unchecked(found)]
-    unchecked += [each.words for each in watched.values() if each.fate is Fate.UNCHECKED]
-    return Ledgered(records_of(found.findings, policy, {*split, *watched}), lies, unchecked)
+    unread = tuple(_unread(found))
+    unasked = (each.words for each in watched.values() if each.fate is Fate.UNCHECKED)
+    records = records_of(found.findings, policy, {*split, *watched})
+    return Ledgered(records, tuple(lies), (*unread, *unasked), unread)
 
 
 def judge_promotion(
@@ -100,11 +112,12 @@ def _judge(
         index=index,
         pinned=_pinned(judges, policy, commit, standing),
         unchecked=ledger.unchecked,
+        unread=ledger.unread,
     )
-    more = [Check("logs", Fate.FALSE, words) for words in ledger.lies]
     if result.record is not None:
-        more += ask_ledgers(judges.ledgers, result.record)
-    result = PromotionResult(commit, result.record, (*result.checks, *more))
+        more = ask_ledgers(judges.ledgers, result.record)
+        result = PromotionResult(commit, result.record, (*result.checks, *more))
+    result = ledger.with_lies(result)
     if result.fate is Fate.VERIFIED and judges.pins is not None and result.record is not None:
         said = result.record.predicate
         judges.pins.keep(policy.source or said.repository, commit, said.root)
@@ -136,7 +149,7 @@ def _pinned(
     return judges.pins.seen(policy.source or records[0].predicate.repository, commit)
 
 
-def _unchecked(found: FoundRecords) -> Iterator[str]:
+def _unread(found: FoundRecords) -> Iterator[str]:
     for finding in found.findings:
         if finding.verdict.fate is Fate.UNCHECKED:
             yield finding.verdict.words

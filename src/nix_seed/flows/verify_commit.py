@@ -54,9 +54,9 @@ def verify_commit(
     ]
     if not records:
         result = evaluate_promotion(
-            policy, asked.commit, found.records, (), unchecked=[*found.lies, *found.unchecked]
+            policy, asked.commit, found.records, (), unchecked=found.unchecked
         )
-        return _answer(reference, policy, result)
+        return _answer(reference, policy, found.with_lies(result))
     checks = ask_ledgers(judges.ledgers, records[0])
     if any(check.fate is Fate.FALSE for check in checks):
         return _answer(reference, policy, PromotionResult(asked.commit, records[0], checks))

@@ -11,7 +11,12 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nix_seed.formats.intoto.commit import Commit
-from nix_seed.formats.intoto.promotion import PREDICATE_TYPE, PromotionPredicate, check_statement
+from nix_seed.formats.intoto.promotion import (
+    PREDICATE_TYPE,
+    PromotionPredicate,
+    build_statement,
+    check_statement,
+)
 from nix_seed.formats.tlog.merkle import TreeHead
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, InputError
@@ -155,13 +160,15 @@ def evaluate_promotion(
     index: Digest | None = None,
     pinned: Digest | None = None,
     unchecked: Sequence[str] = (),
+    unread: Sequence[str] = (),
 ) -> PromotionResult:
     """Judge whether *leaves*, the images as they were found, are the promoted ones of *commit*.
 
     *records* are all that were found. *proofs* has each system's proof, or why there is none; None
     where *leaves* are all systems of an index, whose root is then computed. *index* is that
     index's digest. *pinned* is the root this machine saw before for the commit. *unchecked* says
-    what could not be read or judged: where no record stands, one of these might have.
+    what could not be read or judged: where no record stands, one of these might have. *unread* are
+    those of them that may be records of another root: where one stands, these bar it.
     """
     ours = [record for record in records if record.predicate.commit == commit]
     good = [record for record in ours if stands(record, policy)]
@@ -169,7 +176,7 @@ def evaluate_promotion(
         return PromotionResult(commit, None, (Check("record", Fate.UNCHECKED, unchecked[0]),))
     if not good:
         return PromotionResult(commit, None, tuple(_nonestands(ours, policy, commit)))
-    unique = _unique(good, commit, pinned)
+    unique = _unique(good, commit, pinned, unread)
     record = min(good, key=lambda each: each.digest)
     checks = [*judge_record(record, policy), unique]
     if proofs is None:
@@ -208,11 +215,15 @@ def _signatures(
 
 def _predicate(verdict: Verdict) -> PromotionPredicate | None:
     assert verdict.statement is not None
+    assert verdict.bundle is not None
     try:
-        return check_statement(verdict.statement, "the promotion record")
+        predicate = check_statement(verdict.statement, "the promotion record")
     except InputError:
         # Signed by a promoter, and yet no record: nothing that anyone could count.
         return None
+    # In other spellings one record would have several digests, and a ledger several of it.
+    canonical = build_statement(predicate).dump() == verdict.bundle.envelope.payload
+    return predicate if canonical else None
 
 
 def stands(record: Record, policy: Policy) -> bool:
@@ -241,7 +252,7 @@ def _repository(record: Record, policy: Policy) -> Check:
 def _by_policy(record: Record, policy: Policy) -> Check:
     said = record.predicate
     if said.policy == policy.digest:
-        return Check("policy", Fate.VERIFIED, f"this one, epoch {said.epoch}")
+        return _by_this_policy(said, policy)
     if said.policy in policy.accepts and said.epoch < policy.epoch:
         return Check("policy", Fate.VERIFIED, f"an accepted earlier one, epoch {said.epoch}")
     words = (
@@ -249,6 +260,18 @@ def _by_policy(record: Record, policy: Policy) -> Check:
         f"epoch {policy.epoch}, does not accept"
     )
     return Check("policy", Fate.FALSE, words)
+
+
+def _by_this_policy(said: PromotionPredicate, policy: Policy) -> Check:
+    if said.epoch != policy.epoch:
+        words = f"it says epoch {said.epoch} of this policy, whose epoch is {policy.epoch}"
+        return Check("policy", Fate.FALSE, words)
+    # Who asks for one system sees no other: a release that lacks some shows in nothing else.
+    if said.size != len(policy.systems):
+        wanted = len(policy.systems)
+        words = f"the record is of {said.size} systems, and a release by this policy has {wanted}"
+        return Check("policy", Fate.FALSE, words)
+    return Check("policy", Fate.VERIFIED, f"this one, epoch {said.epoch}")
 
 
 def _promoters(record: Record, policy: Policy) -> Check:
@@ -261,7 +284,9 @@ def _promoters(record: Record, policy: Policy) -> Check:
     return Check("promoters", Fate.FALSE, f"{words}: {why}" if why else words)
 
 
-def _unique(records: Sequence[Record], commit: Commit, pinned: Digest | None) -> Check:
+def _unique(
+    records: Sequence[Record], commit: Commit, pinned: Digest | None, unread: Sequence[str]
+) -> Check:
     roots = {(record.predicate.root, record.predicate.index) for record in records}
     if len(roots) > 1:
         shown = ", ".join(sorted({str(root) for root, _ in roots}))
@@ -271,6 +296,9 @@ def _unique(records: Sequence[Record], commit: Commit, pinned: Digest | None) ->
     if pinned is not None and pinned != root:
         words = f"this machine saw {commit} promoted under the root {pinned}, and now {root}"
         return Check("unique", Fate.FALSE, words)
+    if unread:
+        words = f"whether {commit} was promoted as something else, too: {unread[0]}"
+        return Check("unique", Fate.UNCHECKED, words)
     return Check("unique", Fate.VERIFIED, f"one root for this commit among {len(records)} found")
 
 

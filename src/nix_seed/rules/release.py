@@ -136,12 +136,15 @@ class MemberProof:
         hashes = strings(found, "proof", what)
         if len(hashes) > _MOST_HASHES:
             raise InputError(f"{what}: a proof has no more than {_MOST_HASHES} hashes")
-        return cls(
+        proof = cls(
             Leaf.from_json(found.get("leaf"), f"{what}, leaf"),
             count(found, "index", what),
             count(found, "size", what),
             tuple(Digest(each).raw for each in hashes),
         )
+        if proof.dump() != text:
+            raise InputError(f"{what} is not spelled as it would be written: canonical JSON")
+        return proof
 
 
 def build_release(commit: Commit, images: Mapping[str, tuple[NarHash, Digest]]) -> Release:

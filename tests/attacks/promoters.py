@@ -1,0 +1,119 @@
+"""Attacks on whoever promotes: what ``nix-seed promote`` must refuse to sign or to publish."""
+
+from __future__ import annotations
+
+from attacks.promoted import PromotedWorld, promotion_case
+from attacks.roots import copy_with
+from nix_seed.clients.root_pins import RootPins
+from nix_seed.ground.digests import Digest
+from support.trust import COMMIT, SOURCE
+
+
+@promotion_case(0, ": promoted")
+def promotion_of_what_a_quorum_built(world: PromotedWorld) -> None:
+    world.attest_all()
+    world.ask_to_promote("rita")
+
+
+@promotion_case(0, ": already promoted")
+def promotion_again(world: PromotedWorld) -> None:
+    world.honest()
+    world.ask_to_promote("sam")
+
+
+@promotion_case(1, "aarch64-linux: no image of this commit was found")
+def promotion_without_a_system(world: PromotedWorld) -> None:
+    world.publish("alice", "bob")
+    world.ask_to_promote("rita")
+
+
+@promotion_case(1, "1 of the 2 builders wanted agree")
+def promotion_without_a_quorum(world: PromotedWorld) -> None:
+    world.attest_all("alice")
+    world.ask_to_promote("rita")
+
+
+@promotion_case(1, "carol built something else from this commit")
+def promotion_over_a_dissent(world: PromotedWorld) -> None:
+    world.attest_all()
+    world.attest(world.other, "carol")
+    world.ask_to_promote("rita")
+
+
+@promotion_case(1, "0 of the 2 builders wanted agree")
+def promotion_of_what_no_log_holds(world: PromotedWorld) -> None:
+    """Where verifiers are content without, a release is not."""
+    world.quorum["logs"] = "0"
+    for image in world.images.values():
+        for name in ("alice", "bob"):
+            world.attach(world.sign(world.says(name, image)).bundle, image)
+    world.ask_to_promote("rita")
+
+
+@promotion_case(2, "may not promote: by the policy rita, sam may")
+def promotion_by_a_stranger(world: PromotedWorld) -> None:
+    world.attest_all()
+    world.ask_to_promote("mallory")
+
+
+@promotion_case(1, "was promoted before, by rita, under another root: sha256:")
+def promotion_under_a_second_root(world: PromotedWorld) -> None:
+    world.attest_all()
+    world.publish_record(world.planned(world.backdoored), "rita")
+    world.ask_to_promote("sam")
+
+
+@promotion_case(1, "was promoted before, by rita, under another root: sha256:")
+def promotion_under_a_second_root_in_a_copy(world: PromotedWorld) -> None:
+    """The other root is only in another repository, which the promoter reads as well."""
+    world.attest_all()
+    copy_with(world, world.planned(world.backdoored), "rita")
+    world.ask_to_promote("sam", "--evidence", f"oci:{world.root / 'copy'}")
+
+
+@promotion_case(1, f"this machine saw {COMMIT} promoted under the root")
+def promotion_under_another_root_than_the_pinned_one(world: PromotedWorld) -> None:
+    world.attest_all()
+    RootPins(world.root / "state/consumer/promoted").keep(SOURCE, COMMIT, Digest.of(b"seen"))
+    world.ask_to_promote("rita")
+
+
+@promotion_case(1, "names the index")
+def promotion_of_another_index_over_the_same_images(world: PromotedWorld) -> None:
+    world.attest_all()
+    other = world.index([world.image, world.arm])
+    world.publish_record(world.planned(index=other.digest), "rita")
+    world.ask_to_promote("sam")
+
+
+@promotion_case(3, "is listed as a referrer of")
+def promotion_while_a_record_cannot_be_read(world: PromotedWorld) -> None:
+    world.attest_all()
+    before = world.listed(COMMIT.key).manifests
+    world.publish_record(world.planned(world.backdoored), "rita")
+    [place] = [m for m in world.listed(COMMIT.key).manifests if m not in before]
+    (world.directory / "blobs/sha256" / place.digest.hex).unlink()
+    world.ask_to_promote("sam")
+
+
+@promotion_case(0, "signed, not yet promoted")
+def promotion_on_evidence_that_does_not_fit(world: PromotedWorld) -> None:
+    """The first promoter's evidence is not what the second finds: it signs a record of its own."""
+    world.quorum["promoters"] = "2"
+    world.attest_all()
+    world.publish_record(world.planned(), "rita")
+    world.ask_to_promote("sam")
+
+
+@promotion_case(2, "the policy names no log, and a release is made of logged evidence alone")
+def promotion_without_a_log(world: PromotedWorld) -> None:
+    world.quorum["logs"] = "0"
+    world.logs.clear()
+    world.ask_to_promote("rita")
+
+
+@promotion_case(2, "the policy does not say of which repository it is")
+def promotion_of_no_repository(world: PromotedWorld) -> None:
+    world.attest_all()
+    del world.head["source"]
+    world.ask_to_promote("rita")
