@@ -29,6 +29,8 @@ MODULES = {
     "ct_server": "github.com/google/certificate-transparency-go/trillian/ctfe/ct_server@v1.4.0",
     "createtree": "github.com/google/trillian/cmd/createtree@v1.7.2",
     "timestamp-server": "github.com/sigstore/timestamp-authority/v2/cmd/timestamp-server@v2.1.3",
+    # What knows GitHub's workflows by heart.
+    "actionlint": "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12",
     # What runs GitHub's workflows on this machine.
     "act": "github.com/nektos/act@v0.2.89",
 }

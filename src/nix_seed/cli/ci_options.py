@@ -18,13 +18,21 @@ if TYPE_CHECKING:
     from nix_seed.flows.stores import Stores
     from nix_seed.formats.oci.reference import Reference
 
-__all__ = ["Secrets", "ci_option", "ci_options", "flake_options", "sign_options", "take_secrets"]
+__all__ = [
+    "KEPT_FROM_CHILDREN",
+    "Secrets",
+    "ci_option",
+    "ci_options",
+    "flake_options",
+    "sign_options",
+    "take_secrets",
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 # Never seen by Nix or anything else that is started: a build that may use the network (a download
 # by hash) can read its builder's variables.
-_KEPT_FROM_CHILDREN = (
+KEPT_FROM_CHILDREN = (
     "SEED_REGISTRY_TOKEN",
     "SEED_KEY",
     PASSPHRASE,
@@ -160,5 +168,5 @@ _LACKS_IDENTITY = {
 
 def take_secrets() -> Secrets:
     """Take the secrets out of this process's environment."""
-    found = {name: os.environ.pop(name, "") for name in _KEPT_FROM_CHILDREN}
+    found = {name: os.environ.pop(name, "") for name in KEPT_FROM_CHILDREN}
     return Secrets({name: value for name, value in found.items() if value})

@@ -1,0 +1,179 @@
+"""The action's files by themselves: their schemas, linters, pins, and what they promise."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from nix_seed.cli.ci import command
+from nix_seed.cli.ci_options import KEPT_FROM_CHILDREN
+from support.goprograms import installed
+from support.steps import ROOT, load
+
+ACTIONS = ["action.yml", "use/action.yml", "promote/action.yml"]
+WORKFLOWS = [
+    ".github/workflows/seed.yml",
+    "examples/github/seed.yml",
+    "examples/github/container.yml",
+]
+FILES = ACTIONS + WORKFLOWS
+OURS = "0compute/nix-seed"
+BIN = Path(sys.executable).parent
+
+
+def steps_of(name: str) -> list[dict[str, Any]]:
+    value = load(ROOT / name)
+    if "runs" in value:
+        return list(value["runs"]["steps"])
+    return [step for job in value["jobs"].values() for step in job.get("steps", [])]
+
+
+def uses_of(name: str) -> list[str]:
+    value = load(ROOT / name)
+    called = [job["uses"] for job in value.get("jobs", {}).values() if "uses" in job]
+    return called + [step["uses"] for step in steps_of(name) if "uses" in step]
+
+
+def check(*command: str | Path) -> None:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_schema(name: str) -> None:
+    kind = "vendor.github-actions" if name in ACTIONS else "vendor.github-workflows"
+    check(BIN / "check-jsonschema", "--builtin-schema", kind, name)
+
+
+def test_gitlab_schema() -> None:
+    name = "examples/gitlab/.gitlab-ci.yml"
+    check(BIN / "check-jsonschema", "--builtin-schema", "vendor.gitlab-ci", name)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_zizmor_finds_nothing(name: str) -> None:
+    config = ROOT / ".github/zizmor.yml"
+    check(BIN / "zizmor", "--offline", "--persona=auditor", "--config", config, name)
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_actionlint_finds_nothing(name: str) -> None:
+    # It does not know the job's own workflow yet; shellcheck is there or not by chance.
+    known = 'property "workflow_(sha|repository)" is not defined'
+    check(installed("actionlint"), "-shellcheck=", "-pyflakes=", "-ignore", known, name)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_anothers_is_pinned_by_its_commit(name: str) -> None:
+    text = (ROOT / name).read_text()
+    for used in uses_of(name):
+        if used.startswith(("./", f"{OURS}/")):
+            continue
+        assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", used), used
+        assert re.search(rf"uses: {re.escape(used)} # v\d+\.\d+\.\d+$", text, re.MULTILINE), used
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_ours_is_named_by_this_release(name: str) -> None:
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version
+    for used in uses_of(name):
+        if used.startswith(f"{OURS}/"):
+            assert used.endswith(f"@v{version[1]}"), used
+    for named in re.findall(r"job\.workflow_sha \|\| '(.+?)'", (ROOT / name).read_text()):
+        assert named == f"v{version[1]}"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_scripts_hold_no_expression(name: str) -> None:
+    for step in steps_of(name):
+        assert "${{" not in step.get("run", ""), "whoever writes the value would write the script"
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_every_input_is_passed_on_and_told_of(name: str) -> None:
+    action = load(ROOT / name)
+    passed = [str(value) for step in steps_of(name) for value in step.get("env", {}).values()]
+    for key, each in action["inputs"].items():
+        assert f"${{{{ inputs.{key} }}}}" in passed, key
+        assert each["description"], key
+        assert each["required"] is False, f"{key}: nothing has to be said"
+    for key, each in action["outputs"].items():
+        assert each["value"].startswith("${{ steps."), key
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_every_variable_is_an_option(name: str) -> None:
+    """An input that the command does not know would be passed over in silence."""
+    for step in steps_of(name):
+        found = re.search(r"ci (\w+)", step.get("run", ""))
+        if found is None:
+            continue
+        own = command.get_command(click.Context(command), found[1])
+        assert own is not None
+        known = {each.envvar for each in own.params} | {"SEED_REGISTRY_TOKEN", *KEPT_FROM_CHILDREN}
+        assert set(step.get("env", {})) <= known
+
+
+def test_the_reusable_workflow_has_least_permissions() -> None:
+    workflow = load(ROOT / ".github/workflows/seed.yml")
+    assert workflow["permissions"] == {}
+    wanted = {"contents": "read", "packages": "write", "id-token": "write"}
+    assert {name: job["permissions"] for name, job in workflow["jobs"].items()} == {
+        "seed": wanted,
+        "promote": wanted,
+    }
+    assert all(
+        step["with"]["persist-credentials"] is False
+        for step in steps_of(".github/workflows/seed.yml")
+        if step.get("uses", "").startswith("actions/checkout")
+    )
+
+
+def test_the_reusable_workflow_knows_four_systems() -> None:
+    inputs = load(ROOT / ".github/workflows/seed.yml")["on"]["workflow_call"]["inputs"]
+    systems = json.loads(inputs["systems"]["default"])
+    assert sorted(systems) == sorted(json.loads(inputs["runners"]["default"]))
+    assert json.loads(inputs["runners"]["default"]) == {
+        "x86_64-linux": "ubuntu-24.04",
+        "aarch64-linux": "ubuntu-24.04-arm",
+        "aarch64-darwin": "macos-15",
+        "x86_64-darwin": "macos-15-intel",
+    }
+
+
+def test_no_digest_travels_by_a_matrix_output() -> None:
+    seed = load(ROOT / ".github/workflows/seed.yml")["jobs"]["seed"]
+    assert "outputs" not in seed, "of a matrix, the last job's outputs win"
+
+
+def test_what_is_installed_is_what_is_locked() -> None:
+    """``bin/requirements.txt`` is ``uv.lock``, for those without uv."""
+    uv = shutil.which("uv", path=str(BIN)) or shutil.which("uv")
+    if uv is None:
+        pytest.skip("needs uv: pip install uv")
+    command = [
+        *(uv, "export", "--quiet", "--frozen", "--no-dev", "--extra", "sigstore"),
+        *("--no-emit-project", "--no-annotate", "--no-header", "--format", "requirements-txt"),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    again = " ".join(command[1:])
+    assert (ROOT / "bin/requirements.txt").read_text() == done.stdout, (
+        f"make it again: uv {again} -o bin/requirements.txt"
+    )
+
+
+@pytest.mark.parametrize("name", ["bin/nix-seed", "bin/publish"])
+def test_scripts_are_plain_posix(name: str) -> None:
+    path = ROOT / name
+    assert path.stat().st_mode & 0o111
+    check("dash", "-n", path)
