@@ -121,9 +121,9 @@ class Job:
 
     @cached_property
     def summary(self) -> str:
-        """Its step summaries."""
+        """Its step summaries; act tells of those in an action twice."""
         found = (line["msg"] for line in self.lines if line["msg"].startswith(_SUMMARY))
-        return "".join(text.removeprefix(_SUMMARY) for text in found)
+        return "".join(dict.fromkeys(text.removeprefix(_SUMMARY) for text in found))
 
     @cached_property
     def steps(self) -> dict[str, str]:

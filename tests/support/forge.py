@@ -91,7 +91,7 @@ class Forge:
 
     def push(self, **how: Any) -> Outcome:
         """Push the project's commit to ``main``, by someone who may write packages."""
-        checkout = self._check_out("-B", "main")
+        checkout = self._check_out("origin/main", "-B", "main")
         run = self._run(checkout, "push", push(checkout), token=PASSWORD, actor=USER)
         sha = run.event["after"]
         with identity_service(self.sigstore.workflows, WORKFLOW, sha) as identity:
@@ -99,7 +99,7 @@ class Forge:
 
     def pull_request(self, *, token: str = READERS_PASSWORD, **how: Any) -> Outcome:
         """Open a pull request from a fork, of which the jobs may write nothing and sign nothing."""
-        checkout = self._check_out("--detach")
+        checkout = self._check_out("pull/7/merge", "--detach")
         event = pull_request(checkout, fork=True)
         run = self._run(checkout, "pull_request", event, token=token, actor=READER)
         return replace(run, **how)()
@@ -125,21 +125,23 @@ class Forge:
         settings = NIX_SETTINGS | {"extra-platforms": "aarch64-linux"}
         config = "".join(f"{key} = {value}\n" for key, value in settings.items())
         env = {"NIX_CONFIG": config, "FORGE": str(self.root / "forge")}
+        # The first run installs nix-seed there, as each of a real runner's would.
+        env |= {"NIX_SEED_TOOLS": str(self.root / "tools")}
         return Run(
             checkout, checkout.with_name("run"), event, name, token=token, actor=actor,
             repositories=self.repositories, env=env | self.engine.env | self.more,
         )  # fmt: skip
 
-    def _check_out(self, *how: str) -> Path:
+    def _check_out(self, ref: str, *how: str) -> Path:
         """Do what actions/checkout does: the newest commit alone, without history."""
         self.runs += 1
         directory = self.root / f"run-{self.runs}" / REPOSITORY.rpartition("/")[2]
         directory.mkdir(parents=True)
-        git = ["git", "-C", str(directory)]
+        git, kept = ["git", "-C", str(directory)], f"refs/remotes/{ref}"
         for words in (
             ("init", "-q"),
-            ("fetch", "-q", "--depth", "1", f"file://{self.project}", "HEAD"),
-            ("checkout", "-q", *how, "FETCH_HEAD"),
+            ("fetch", "-q", "--depth", "1", f"file://{self.project}", f"HEAD:{kept}"),
+            ("checkout", "-q", *how, kept),
             ("remote", "add", "origin", f"https://github.com/{REPOSITORY}"),
         ):
             subprocess.run([*git, *words], check=True, capture_output=True)
