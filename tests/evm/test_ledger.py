@@ -34,6 +34,7 @@ def test_what_is_published_is_found_by_commit_by_root_and_in_the_replay(evm: Evm
     for entry in entries:
         for [found] in (ledger.by_commit(entry.commit_key), ledger.by_root(entry.root)):
             assert found.says(entry)
+            assert "transaction 0x" in found.position
     replayed = list(ledger.entries())
     assert [found.says(entry) for found, entry in zip(replayed, entries, strict=True)] == [True] * 3
     assert [found.position.split(",")[0] for found in replayed] == ["entry 0", "entry 1", "entry 2"]

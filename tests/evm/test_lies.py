@@ -152,9 +152,6 @@ LIES_FOUND_BY_TWO: dict[str, Alter] = {
 def test_of_two_nodes_one_that_lies_is_found_out(world: Evm, name: str) -> None:
     alter = LIES_FOUND_BY_TWO[name]
     key = release("a").commit_key
-    with told(world, alter) as ledger:
-        found = ledger.by_commit(key)
-        assert not (found and found[0].says(release("a"))), "alone, it is believed"
     for pair in ((honest, alter), (alter, honest)):
         message = "contradict each other on entries"
         with told(world, *pair) as ledger, pytest.raises(CheckedFalse, match=message) as raised:
@@ -171,6 +168,13 @@ def test_nodes_on_two_forks(world: Evm) -> None:
         ledger = ledger_of(world, [world.chain.url, other.url])
         with pytest.raises(CheckedFalse, match=r"contradict each other on block \d+"):
             ledger.by_commit(release("a").commit_key)
+
+
+def test_alone_a_node_is_believed_that_lies_consistently(world: Evm) -> None:
+    """The limit that docs/ledger-evm.md states: it takes a second node."""
+    alter = LIES_FOUND_BY_TWO["no entry"]
+    with told(world, alter) as ledger:
+        assert ledger.by_commit(release("a").commit_key) == ()
 
 
 def test_an_index_of_roots_that_does_not_fit(world: Evm) -> None:
@@ -261,6 +265,22 @@ def test_plain_http_is_for_this_machine_only() -> None:
     for url in ("http://node.example/", "ftp://127.0.0.1", "https://", "node", "http://[::1"):
         with pytest.raises(InputError, match="is no address of a node"):
             HttpProvider(url)
+
+
+def test_state_and_events_that_contradict_each_other(world: Evm) -> None:
+    with (
+        told(world, called("entries(bytes32)", ANOTHER)) as ledger,
+        pytest.raises(CheckedFalse, match="one entry for a commit in its state, another in its"),
+    ):
+        ledger.by_commit(release("a").commit_key)
+
+
+def test_an_entry_is_found_without_its_event(world: Evm) -> None:
+    """Where it lies is for people; that it is there is the state's to say."""
+    with told(world, events(lambda logs: [])) as ledger:
+        [found] = ledger.by_commit(release("a").commit_key)
+    assert found.says(release("a"))
+    assert found.position.startswith("by block ")
 
 
 def test_nodes_that_give_few_blocks_at_a_time(world: Evm) -> None:

@@ -11,7 +11,12 @@ from web3 import Web3
 
 from nix_seed.clients.ledgers.evm.artifact import shipped
 from nix_seed.clients.ledgers.evm.builders import BuilderSet
-from nix_seed.clients.ledgers.evm.history import present_builders, replay_builders, replay_entries
+from nix_seed.clients.ledgers.evm.history import (
+    position,
+    present_builders,
+    replay_builders,
+    replay_entries,
+)
 from nix_seed.clients.ledgers.evm.messages import Domain, Release, Signed
 from nix_seed.clients.ledgers.evm.nodes import Nodes, View
 from nix_seed.clients.ledgers.evm.send import Sender, Sent
@@ -60,7 +65,7 @@ class Contract:
     def entry(self, commit_key: Digest) -> LedgerEntry | None:
         """Return what is entered for a commit, if anything is."""
         with self.view() as view:
-            return _read_entry(view, commit_key)
+            return self._read(view, commit_key)
 
     def is_entered(self, commit_key: Digest) -> bool:
         """Whether anything stands for a commit in the newest block, final or not."""
@@ -72,7 +77,7 @@ class Contract:
         """Return the entry that has this root, if any has."""
         with self.view() as view:
             key = view.read("commitOf", root.raw)
-            found = None if key == _NOTHING else _read_entry(view, Digest(key.hex()))
+            found = None if key == _NOTHING else self._read(view, Digest(key.hex()))
         if key != _NOTHING and (found is None or found.root != root):
             raise CheckedFalse(
                 f"{self.spec.id} shows another root for the commit of the root {root}",
@@ -132,6 +137,20 @@ class Contract:
             )
         return found
 
+    def _read(self, view: View, commit_key: Digest) -> LedgerEntry | None:
+        """Return what the state shows for a commit, and where its event lies, if that is found."""
+        root, record = view.read("entries", commit_key.raw)
+        if root == _NOTHING:
+            return None
+        log = view.log_about("Published", self.spec.from_block, commit_key.raw)
+        if log is not None and (log.values["root"], log.values["record"]) != (root, record):
+            raise CheckedFalse(
+                f"{self.spec.id} shows one entry for a commit in its state, another in its events",
+                hint="a node that lies shows this; ask another",
+            )
+        where = f"by block {view.block.number}" if log is None else position(log)
+        return LedgerEntry(commit_key, Digest(root.hex()), Digest(record.hex()), where)
+
     def _send(self, sender: Sender, function: str, arguments: Any, doing: str) -> Sent:
         contract = Web3().eth.contract(self.domain.address, abi=shipped().abi)  # type: ignore[call-overload]
         data = contract.encode_abi(function, list(arguments))
@@ -154,16 +173,6 @@ def deploy(nodes: Nodes, builders: BuilderSet, sender: Sender) -> tuple[str, Sen
     if found != builders:
         raise CheckedFalse(f"the contract at {address} has other builders than were given")
     return address, sent
-
-
-def _read_entry(view: View, commit_key: Digest) -> LedgerEntry | None:
-    """Return what *view* shows for a commit."""
-    root, record = view.read("entries", commit_key.raw)
-    if root == _NOTHING:
-        return None
-    return LedgerEntry(
-        commit_key, Digest(root.hex()), Digest(record.hex()), f"by block {view.block.number}"
-    )
 
 
 def _useless(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from nix_seed.clients.ledgers.evm.contract import Contract
 from nix_seed.clients.ledgers.evm.send import Sender
@@ -67,8 +66,7 @@ class EvmLedger:
                 f"{self.name} does not show the entry that transaction 0x{sent.hash.hex()} made",
                 hint="try again: the chain may have been reorganised, or the node lies",
             )
-        where = f"block {sent.receipt.block.number}, transaction 0x{sent.hash.hex()}"
-        return replace(found, position=where)
+        return found
 
     def by_commit(self, commit_key: Digest) -> tuple[LedgerEntry, ...]:
         """Return the one entry of a commit, or none: the contract takes no second."""

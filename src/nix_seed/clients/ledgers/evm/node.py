@@ -119,8 +119,13 @@ class Node:
                 {"gas": 10_000_000}, block_identifier=at
             )
 
-    def logs(self, address: str, event: str, first: int, last: int) -> list[Log]:
-        """Return the events of one kind in the blocks from *first* to *last*, in their order."""
+    def logs(
+        self, address: str, event: str, first: int, last: int, about: bytes | None = None
+    ) -> list[Log]:
+        """Return the events of one kind in the blocks from *first* to *last*, in their order.
+
+        *about* is what their first topic must be, else any.
+        """
         contract = self._w3.eth.contract(to_checksum_address(address), abi=shipped().abi)
         kind = contract.events[event]
         with self._asked(f"for events from block {first} to {last}"):
@@ -128,7 +133,7 @@ class Node:
                 "address": contract.address,
                 "fromBlock": first,
                 "toBlock": last,
-                "topics": [kind().topic],
+                "topics": [kind().topic, *([] if about is None else ["0x" + about.hex()])],
             }
             raw = self._w3.eth.get_logs(query)  # type: ignore[arg-type]
             found = [_log(event, kind().process_log(each), each) for each in raw]

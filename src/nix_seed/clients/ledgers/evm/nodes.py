@@ -141,6 +141,17 @@ class View:
         """Return all events of a kind since block *first*."""
         return self.nodes.agreed(event, lambda node: self._pieces(node, event, first))
 
+    def log_about(self, event: str, first: int, topic: bytes) -> Log | None:
+        """Return the one event about *topic*; None where a node will not search that far."""
+        last = self.block.number
+        try:
+            found = self.nodes.agreed(
+                event, lambda node: node.logs(self.address, event, first, last, topic)
+            )
+        except Declined:
+            return None
+        return found[0] if len(found) == 1 else None
+
     def _pieces(self, node: Node, event: str, first: int) -> list[Log]:
         """Ask for as many blocks at a time as the node gives: many allow only some thousands."""
         found: list[Log] = []
