@@ -19,7 +19,7 @@ from nix_seed.cli.page.parts import Check, State, badge, check_list, fold, mark,
 from nix_seed.cli.page.trust import trust_section
 from nix_seed.flows.report import Absent, part
 from nix_seed.formats.html.element import harmless, render
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
 from nix_seed.rules.bundle_verify import Fate
 from support.report_pages import (
     HOSTILE,
@@ -175,14 +175,14 @@ def test_what_was_not_asked_says_so_and_how_to_ask() -> None:
     [
         (CheckedFalse("it lies", detail="more"), "checked and false"),
         (CouldNotCheck("it is down", hint="wait"), "could not check"),
-        (InputError("it is nothing"), "could not check"),
+        (NixFailed("it cannot be evaluated", detail="at line 3"), "could not check"),
     ],
 )
 def test_a_part_that_fails_is_said_to_have_failed(error: Exception, state: str) -> None:
     def fail() -> None:
         raise error
 
-    found = part(fail)
+    found: Absent | None = part(fail)
     assert isinstance(found, Absent)
     assert found.state == state
     report = plain_report(spec_of([("base", [("a", 5)])]))
@@ -195,6 +195,14 @@ def test_a_part_that_fails_is_said_to_have_failed(error: Exception, state: str) 
         text = "".join(Document(report_page(failed)).texts)
         assert text.count(state) >= 2
         assert str(error) in text
+
+
+def test_what_cannot_be_asked_is_no_part_of_a_page() -> None:
+    def fail() -> None:
+        raise InputError("there is no such image")
+
+    with pytest.raises(InputError, match="there is no such image"):
+        part(fail)
 
 
 def test_the_same_report_makes_the_same_page() -> None:

@@ -22,10 +22,17 @@ from nix_seed.flows.stores import AnyReference, Stores, fetch
 from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
+from nix_seed.ground.errors import (
+    CheckedFalse,
+    CouldNotCheck,
+    InputError,
+    NixFailed,
+    NixSeedError,
+)
 from nix_seed.rules.compare import PlanDiff
 from nix_seed.rules.licence_judge import Judged
 from nix_seed.rules.policy import Policy
+from nix_seed.rules.roots import Roots
 from nix_seed.rules.roots_walk import Walk, walk_roots
 from nix_seed.rules.spec import Spec
 from nix_seed.rules.verification import Verification
@@ -131,12 +138,15 @@ class ImageReport:
 
 
 def part(gather: Callable[[], Found]) -> Found | Absent:
-    """Return what *gather* does, or why it does not: a report lacks a part rather than failing."""
+    """Return what *gather* does, or why it does not: a report lacks a part rather than failing.
+
+    ``InputError`` passes: whoever asked for something that cannot be is told so.
+    """
     try:
         return gather()
     except CheckedFalse as error:
         return Absent("checked and false", _words(error), error.hint or "")
-    except NixSeedError as error:
+    except (CouldNotCheck, NixFailed) as error:
         return Absent("could not check", _words(error), error.hint or "")
 
 
@@ -213,7 +223,7 @@ def find_image_roots(
         )
     unknown: Sequence[StorePath]
     if licences is None:
-        roots, unknown = roots_of_paths(nix, seed.name, seed.spec.paths)
+        roots, unknown = _known_here(nix, seed)
     else:
         roots = licences.roots
         ends = {end.path for end in roots.ends}
@@ -223,3 +233,12 @@ def find_image_roots(
     matter = [*report.findings.executed, *report.findings.binaries]
     wanted = [each.path for each in matter[:_MOST_WAYS]]
     return FoundRoots(report, walk_roots(roots, read, _MOST_STOPS, wanted))
+
+
+def _known_here(nix: Nix, seed: RemoteSeed) -> tuple[Roots, Sequence[StorePath]]:
+    try:
+        return roots_of_paths(nix, seed.name, seed.spec.paths)
+    except InputError as error:
+        # Nobody asked for the impossible: the image is merely from elsewhere.
+        hint = "name the flake that the image was built from, with --flake"
+        raise CouldNotCheck(error.message, hint=hint) from error

@@ -130,7 +130,8 @@
       return wanted === "" ? "" : found === 1 ? "1 tile" : `${found} tiles`;
     });
     const back = make("button", "Zoom out", { type: "button", class: "button", disabled: "" });
-    bar.append(back);
+    const where = make("span", "The whole image", { class: "where", role: "status" });
+    bar.append(back, where);
     figure.before(bar);
     figure.after(readout);
     const help = "Select a tile to zoom in. Arrow keys move, Enter zooms in, Escape zooms out.";
@@ -150,16 +151,15 @@
         ? { box: inside(map, map.tiles.find((each) => each.tier && each.home === home)), name: home.dataset.tier }
         : { box: inside(map, tile), name: tile.tier ? tile.name : `layer ${tile.layer}` };
       map.steps.push(target);
-      show(map, `Zoomed to ${target.name}.`);
+      show(map);
     };
     const out = (map) => {
-      if (!map.steps.pop()) return;
-      show(map, map.steps.length ? `Zoomed to ${map.steps[0].name}.` : "The whole image.");
+      if (map.steps.pop()) show(map);
     };
-    const show = (map, words) => {
+    const show = (map) => {
       place(map);
       back.disabled = map.steps.length === 0;
-      readout.textContent = words;
+      where.textContent = map.steps.map((step) => step.name).join(" › ") || "The whole image";
       const tile = map.tiles[map.at];
       if (tile.out || tile.tier) focus(map, map.tiles.findIndex((each) => !each.out && !each.tier), false);
     };
@@ -170,17 +170,23 @@
       map.tiles[at].node.setAttribute("tabindex", "0");
       if (really) map.tiles[at].node.focus();
     };
-    const middle = ([x, y, w, h], wide) => [(x + w / 2) / 100 * wide, y + h / 2];
+    // The next tile is the nearest beyond the edge, rather beside this one than askew of it.
     const step = (map, [dx, dy]) => {
       const wide = map.svg.clientWidth;
-      const [fx, fy] = middle(map.tiles[map.at].now, wide);
+      const spans = ([x, y, w, h]) => {
+        const across = [x / 100 * wide, (x + w) / 100 * wide], down = [y, y + h];
+        return dx ? [across, down] : [down, across];
+      };
+      const [mine, beside] = spans(map.tiles[map.at].now);
       let best = -1, least = Infinity;
       map.tiles.forEach((tile, n) => {
         if (n === map.at || tile.out || tile.tier) return;
-        const [x, y] = middle(tile.now, wide);
-        const along = (x - fx) * dx + (y - fy) * dy, aside = Math.abs((x - fx) * dy) + Math.abs((y - fy) * dx);
-        if (along < 1) return;
-        const far = along + 2.5 * aside;
+        const [its, other] = spans(tile.now);
+        const along = dx + dy > 0 ? its[0] - mine[1] : mine[0] - its[1];
+        if (along < -2) return;
+        const aside = Math.max(0, other[0] - beside[1], beside[0] - other[1]);
+        const askew = Math.abs(other[0] + other[1] - beside[0] - beside[1]) / 2;
+        const far = along + 4 * aside + 0.3 * askew;
         if (far < least) { least = far; best = n; }
       });
       focus(map, best);

@@ -1,0 +1,341 @@
+"""The report of a real release in a real browser, by mouse and by keyboard."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+
+from nix_seed.cli.report import human_size
+from support.browser import CONTRAST, DESKTOP, PHONE, Seen, axe, chromium, opened
+from support.report_demo import Demo, demo
+from support.report_pages import HOSTILE, hostile_page, large_page
+from support.seeds import nix_seed
+
+SECTIONS = ["At a glance", "Size", "Changes", "Licences", "Trust", "Trust roots"]
+
+
+@pytest.fixture(scope="module")
+def release() -> Demo:
+    made = demo()
+    made.full()
+    return made
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def seen(browser: Browser, release: Demo) -> Iterator[Seen]:
+    with opened(browser, release.directory / "full.html") as page:
+        yield page
+        assert page.requests == [(release.directory / "full.html").as_uri()] * len(page.requests)
+        assert page.messages == []
+
+
+def asked(release: Demo, *arguments: str) -> Any:
+    """What another command says of the same, as JSON."""
+    ran = nix_seed(*arguments, "--json", cache=release.directory / "cache", cwd=release.directory)
+    assert ran.code == 0, ran.err
+    return json.loads(ran.out)
+
+
+def test_all_sections_are_there(seen: Seen) -> None:
+    assert seen.page.locator("h2").all_inner_texts() == SECTIONS
+    assert seen.page.locator("nav a").all_inner_texts() == SECTIONS
+    assert seen.text("h1") == "greet"
+    assert seen.page.title() == "greet: report of a seed"
+    assert seen.text(".badge") == "verified 2 builders agree (alice, bob), 2 are wanted"
+
+
+def test_its_numbers_are_those_of_the_image(seen: Seen, release: Demo) -> None:
+    image = asked(release, "inspect", release.image)
+    plan = asked(release, "plan", release.project, "--base", release.base)
+    assert plan["narHash"] == image["narHash"]
+    facts = seen.text(".banner")
+    for value in (image["digest"], image["narHash"], image["inputKey"], image["system"]):
+        assert value in facts
+    paths = sum(len(layer["paths"]) for layer in plan["layers"])
+    unpacked = sum(layer["narSize"] for layer in plan["layers"])
+    assert seen.text("#size .lead") == (
+        f"{human_size(image['size'])} to pull, {human_size(unpacked)} unpacked: "
+        f"{paths} store paths in {len(image['layers'])} layers."
+    )
+    assert seen.page.locator("#paths tbody tr").count() == paths
+    assert seen.page.locator("#layers tbody tr").count() == len(image["layers"])
+    tiers = {
+        row.split("\t")[0]: row.split("\t")[-1]
+        for row in seen.page.locator("#tiers tbody tr").all_inner_texts()
+    }
+    assert tiers == {tier: human_size(size) for tier, size in image["tiers"].items()}
+    # The map shows each path once, alone or among the small ones.
+    names = seen.evaluate(
+        "() => [...document.querySelectorAll('#map-wide .p')].map(t => t.ariaLabel)"
+    )
+    together = sum(int(found[1]) for name in names if (found := re.match(r"(\d+) smaller,", name)))
+    alone = sum(" smaller," not in name for name in names)
+    assert alone + together == paths
+
+
+def test_it_says_what_changed_and_who_caused_it(seen: Seen, release: Demo) -> None:
+    before = {layer["digest"] for layer in asked(release, "inspect", release.base)["layers"]}
+    image = asked(release, "inspect", release.image)
+    pulled = [layer["size"] for layer in image["layers"] if layer["digest"] not in before]
+    assert 1 < len(pulled) < len(image["layers"])
+    assert seen.text("#changes .lead") == (
+        f"Whoever has {release.base} pulls {len(pulled)} layers, {human_size(sum(pulled))} of "
+        f"{human_size(sum(layer['size'] for layer in image['layers']))}, "
+        "because the input nixpkgs changed."
+    )
+    assert "zlib1g" in seen.text("#culprits tbody tr:first-child")
+    marks = seen.page.locator("#layers tbody").text_content()
+    assert marks is not None
+    assert marks.count("pulled") == len(pulled)
+    changed = seen.page.locator("#map-wide .p rect[fill]")
+    assert changed.count() > 5
+    assert "zlib1g" in "".join(seen.page.locator("#all-changes tbody tr").all_text_contents())
+
+
+def test_it_says_what_may_be_passed_on(seen: Seen, release: Demo) -> None:
+    judged = asked(release, "licences", release.project)["paths"]
+    count = {s: sum(p["status"] == s for p in judged) for s in ("unknown", "redistributable")}
+    assert seen.text("#licences .lead") == (
+        f"1 store path withheld; of what is in it, {count['unknown']} unknown,"
+        f" {count['redistributable']} redistributable."
+    )
+    withheld = seen.text("#withheld tbody")
+    assert withheld.startswith("codec-3.1 ")
+    assert "codec-eula https://vendor.example/codec-3.1.bin" in withheld
+    assert "Homegrown unknown 1" in seen.text("#licence-names tbody")
+
+
+def test_it_shows_every_check_with_its_evidence(seen: Seen) -> None:
+    checks = [
+        " ".join(each.split())
+        for each in seen.page.locator("#trust .checks > li").all_inner_texts()
+    ]
+    ends = [
+        re.match(r"(verified|not asked|checked and false|could not check) (\w+)", c) for c in checks
+    ]
+    assert [found and found.groups() for found in ends] == [
+        ("verified", "Signatures"),
+        ("verified", "Logs"),
+        ("verified", "Quorum"),
+        ("verified", "Contents"),
+        ("not asked", "Promotion"),
+    ]
+    for row in ("alice agrees alice log", "bob agrees bob log", "carol nothing carol"):
+        assert row in seen.text("#builders-0 tbody")
+    evidence = seen.page.locator("#trust .checks summary")
+    assert evidence.count() == 3
+    for number in range(3):
+        evidence.nth(number).click()
+    assert "log.example/greet, size 2" in seen.text("#trust")
+    assert "quorum met" in seen.text("#trust")
+
+
+def test_it_names_the_roots(seen: Seen, release: Demo) -> None:
+    roots = asked(release, "roots", release.project)
+    assert seen.text("#roots .facts").startswith(f"Roots digest {roots['rootsDigest']} ")
+    assert [each["file"] for each in roots["executed"]] == ["bin/sh"]
+    executed = seen.text("#executed tbody")
+    assert executed.startswith("busybox-static")
+    assert roots["executed"][0]["sha256"] in executed
+    assert seen.page.locator("#binaries tbody tr").count() == len(roots["binaries"])
+    assert seen.page.locator("#sources tbody tr").count() == len(roots["sources"])
+    assert "libxml2" in (seen.page.locator("#binaries").text_content() or "")
+
+
+def test_the_graph_is_walked_from_the_image_to_its_ends(seen: Seen) -> None:
+    seen.page.click("#walk .find a")
+    assert seen.text(".stop.here h4") == "The image"
+    steps = []
+    for name in ("gdb-wrapped", "gdb-", "busybox-static"):
+        seen.page.locator(".stop.here .side a", has_text=name).first.click()
+        steps.append(seen.text(".stop.here h4"))
+    assert steps[-1].startswith("busybox-static")
+    assert "executed, not built" in seen.text(".stop.here .marked")
+    assert seen.page.locator(".stop:visible").count() == 1
+    seen.page.go_back()
+    assert seen.text(".stop.here h4") == steps[-2]
+    seen.page.fill("#walk input", "zlib1g")
+    seen.page.wait_for_selector("#walk .find [role=status]:not(:empty)")
+    seen.page.locator("#walk > .way a").first.click()
+    assert "zlib1g" in seen.text(".stop.here h4")
+
+
+def test_the_keyboard_reaches_everything(seen: Seen) -> None:
+    seen.key("Tab")
+    assert seen.focused == "Skip to the content"
+    seen.key("Enter", "Tab")
+    assert seen.evaluate("() => document.activeElement.closest('#glance') !== null")
+    reached = set()
+    for _ in range(400):
+        seen.key("Tab")
+        place = seen.evaluate(
+            "() => document.activeElement.closest('section')?.id ?? document.activeElement.tagName"
+        )
+        reached.add(place)
+        if place == "BODY":
+            break
+        ring = seen.evaluate(
+            """() => { const node = document.activeElement, style = getComputedStyle(node);
+              const tile = node.closest('svg') && node.querySelector('rect');
+              if (tile) return getComputedStyle(tile).strokeWidth === '7px';
+              return style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2; }"""
+        )
+        assert ring, seen.focused
+    assert {"size", "changes", "licences", "trust", "roots", "BODY"} <= reached
+
+
+def test_the_map_is_walked_and_zoomed_by_keys(seen: Seen) -> None:
+    seen.page.locator("#map-wide [tabindex='0']").focus()
+    first = seen.focused
+    largest = seen.page.locator("#paths tbody tr").first.locator(".name").text_content()
+    assert first.startswith(f"{largest}, ")
+    seen.key("ArrowRight")
+    second = seen.focused
+    assert second != first
+    assert seen.text(".readout").startswith(second.split(",")[0])
+    seen.key("ArrowLeft")
+    assert seen.focused == first
+    seen.key("ArrowDown")
+    assert seen.focused != first
+    tiles = "#map-wide .p:visible"
+    whole = seen.page.locator(tiles).count()
+    seen.key("Enter")
+    assert seen.text(".where") == "toolchain"
+    tier = seen.page.locator(tiles).count()
+    assert tier < whole
+    assert tier == seen.page.locator("#map-wide [data-tier=toolchain] .p").count()
+    seen.key("Enter")
+    assert re.fullmatch(r"toolchain › layer \d+", seen.text(".where"))
+    assert seen.page.locator(tiles).count() < tier
+    seen.key("Escape", "Escape")
+    assert seen.text(".where") == "The whole image"
+    assert seen.page.locator(tiles).count() == whole
+    assert seen.page.locator("#size button.button").is_disabled()
+
+
+def test_the_map_is_zoomed_by_the_mouse(seen: Seen) -> None:
+    seen.page.locator("#map-wide [data-tier=devShells] .p").first.click()
+    assert seen.text(".where") == "devShells"
+    seen.page.click("text=Zoom out")
+    assert seen.text(".where") == "The whole image"
+
+
+def test_tables_are_searched_and_sorted(seen: Seen) -> None:
+    seen.page.click("summary:has-text('store paths'):visible >> nth=0")
+    field = seen.page.locator("#size details .find input")
+    field.fill("zlib1g")
+    seen.page.wait_for_selector("#size details .find [role=status]:not(:empty)")
+    shown = seen.page.locator("#paths tbody tr:visible .name").all_inner_texts()
+    assert shown
+    assert all("zlib1g" in name for name in shown)
+    field.fill("")
+    seen.page.wait_for_selector("#size details .find [role=status]:empty", state="attached")
+    seen.page.click("#paths thead button:has-text('Unpacked')")
+    sizes = (
+        "() => [...document.querySelectorAll('#paths tbody tr')].map(r => +r.cells[3].dataset.key)"
+    )
+    falling = seen.evaluate(sizes)
+    assert falling == sorted(falling, reverse=True)
+    seen.page.click("#paths thead button:has-text('Unpacked')")
+    assert seen.evaluate(sizes) == falling[::-1]
+    assert seen.page.get_attribute("#paths th[aria-sort]", "aria-sort") == "ascending"
+    seen.page.fill("#size figure > .find input", "gcc")
+    seen.page.wait_for_selector("#size figure > .find [role=status]:not(:empty)")
+    assert "tiles" in seen.text("#size figure > .find [role=status]")
+    assert (
+        seen.page.locator("#map-wide .p:not(.dim)").count()
+        < seen.page.locator("#map-wide .p").count()
+    )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_it_is_readable(
+    browser: Browser, release: Demo, size: tuple[int, int], scheme: str
+) -> None:
+    """Contrast of WCAG's level AA, and no scrolling sideways."""
+    with opened(browser, release.directory / "full.html", size=size, scheme=scheme) as seen:
+        seen.evaluate("() => document.querySelectorAll('details').forEach(d => { d.open = true; })")
+        found = seen.evaluate(CONTRAST)
+        assert found["seen"] > 1000
+        assert found["poor"] == []
+        assert seen.evaluate("() => document.documentElement.scrollWidth") == size[0]
+        assert seen.messages == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(browser: Browser, release: Demo, scheme: str) -> None:
+    rules = axe()
+    page = release.directory / "full.html"
+    with opened(browser, page, scheme=scheme, bypass_csp=True) as seen:
+        seen.evaluate(
+            "() => document.querySelectorAll('.checks details').forEach(d => { d.open = true; })"
+        )
+        seen.evaluate(rules)
+        found = seen.evaluate("() => axe.run()")
+        problems = [
+            (each["id"], node["html"][:120])
+            for each in found["violations"]
+            for node in each["nodes"]
+        ]
+        assert problems == []
+        assert len(found["passes"]) > 20
+
+
+def test_it_is_all_there_without_a_script(browser: Browser, release: Demo) -> None:
+    page = release.directory / "full.html"
+    with opened(browser, page, java_script_enabled=False, anchor="#stop-image") as seen:
+        assert seen.page.locator("h2").all_inner_texts() == SECTIONS
+        # The anchor has opened what it lies in.
+        assert seen.page.locator("#stop-image").is_visible()
+        seen.page.locator("#stop-image a", has_text="gdb-wrapped").click()
+        assert seen.page.locator(".stop:target h4").inner_text().startswith("gdb-wrapped")
+        assert not seen.page.locator("input, button").count()
+        assert seen.page.locator("#map-wide title").first.text_content()
+        assert seen.messages == []
+
+
+def test_print_shows_what_the_screen_does(seen: Seen) -> None:
+    seen.page.emulate_media(media="print")
+    assert not seen.page.locator("nav").is_visible()
+    assert not seen.page.locator(".find").first.is_visible()
+    assert seen.page.locator("h2").all_inner_texts() == SECTIONS
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_words_do_nothing(browser: Browser, text: str, tmp_path: Path) -> None:
+    page = tmp_path / "hostile.html"
+    page.write_text(hostile_page(text, tmp_path / "world"), "utf-8")
+    with opened(browser, page, size=PHONE) as seen:
+        seen.evaluate("() => document.querySelectorAll('details').forEach(d => { d.open = true; })")
+        seen.page.hover("h1")
+        assert seen.evaluate("() => window.pwned") is None
+        assert seen.page.locator("script").count() == 1
+        assert seen.page.locator("h1").count() == 1
+        assert seen.requests == [page.as_uri()]
+        assert seen.messages == []
+        assert seen.evaluate("() => document.documentElement.scrollWidth") == PHONE[0]
+
+
+def test_a_large_image_can_be_looked_at(browser: Browser, tmp_path: Path) -> None:
+    page = tmp_path / "large.html"
+    page.write_text(large_page(5000), "utf-8")
+    with opened(browser, page) as seen:
+        assert seen.text("#size .lead").endswith("5000 store paths in 65 layers.")
+        seen.page.click("#size summary:has-text('store paths')")
+        seen.page.fill("#size details .find input", "number-4999")
+        seen.page.wait_for_selector("#size details .find [role=status]:not(:empty)")
+        assert seen.text("#size details .find [role=status]") == "1 of 5000"
+        assert seen.messages == []

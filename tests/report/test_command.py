@@ -1,0 +1,151 @@
+"""``nix-seed report``: what it writes, what it refuses, and that a page is no verdict."""
+
+from __future__ import annotations
+
+import os
+import re
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+from support.report_demo import demo
+from support.seeds import Ran, nix_seed
+from support.trust import COMMIT, TREES, World, make_image
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path / "world")
+
+
+def report(world: World, *arguments: str | Path, **env: str) -> tuple[Ran, str]:
+    """Run the command; return also the text of the page, without its tags."""
+    page = world.root / "report.html"
+    ran = nix_seed(
+        *("report", world.reference, "-o", page, *arguments),
+        cache=world.root / "cache",
+        env=env,
+    )
+    return ran, words(page) if page.exists() else ""
+
+
+def words(page: Path) -> str:
+    body = page.read_text().partition("<body>")[2].partition("<script>")[0]
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+def test_of_an_image_alone_it_says_what_was_not_asked(world: World) -> None:
+    ran, text = report(world, "--no-roots")
+    assert (ran.code, ran.err.splitlines()[0]) == (0, f"nix-seed: reading {world.reference}")
+    assert re.fullmatch(r"\S+/report\.html  \d+ kB  not asked\n", ran.out)
+    assert f"Digest {world.image.descriptor.digest} narHash {world.image.spec.nar_hash}" in text
+    for hint in (
+        "name one: nix-seed report … --base REF",
+        "name the flake: nix-seed report … --flake .",
+        "name one: nix-seed report … --policy trust.toml",
+        "leave out --no-roots",
+    ):
+        assert hint in text
+
+
+def test_it_is_the_same_each_time(world: World) -> None:
+    report(world)
+    first = (world.root / "report.html").read_bytes()
+    report(world)
+    assert (world.root / "report.html").read_bytes() == first
+
+
+def test_a_dissent_is_shown_and_the_page_written_all_the_same(world: World) -> None:
+    world.publish("alice", "bob")
+    world.publish("carol", image=world.other)
+    ran, text = report(world, "--policy", world.write_policy())
+    assert ran.code == 0, ran.err
+    assert ran.out.endswith("  checked and false\n")
+    assert "checked and false carol built something else from this commit" in text
+    assert "In what the image of carol differs" in text
+    assert "carol dissents" in text
+
+
+def test_too_few_builders_are_no_quorum(world: World) -> None:
+    world.publish("alice")
+    ran, text = report(world, "--policy", world.write_policy(), "--commit", str(COMMIT), "--deep")
+    assert ran.code == 0, ran.err
+    assert "checked and false 1 of the 2 builders wanted agree" in text
+    assert "bob nothing bob ltd nothing of it was found" in text
+    assert re.search(r"verified Contents 3 layers, 2 store paths, .* read: every NAR hash", text)
+
+
+def test_what_this_machine_knows_nothing_of_could_not_be_checked(world: World) -> None:
+    ran, text = report(world)
+    assert ran.code == 0, ran.err
+    assert "could not check this machine's store knows none of the derivations behind" in text
+    assert "name the flake that the image was built from, with --flake" in text
+
+
+def test_without_nix_the_rest_is_told(world: World) -> None:
+    without = [
+        each for each in os.environ["PATH"].split(":") if not Path(each, "nix-store").exists()
+    ]
+    ran, text = report(world, PATH=":".join(without))
+    assert ran.code == 0, ran.err
+    assert "there is no Nix on this machine, which knows the derivations" in text
+
+
+def test_a_base_is_compared(world: World) -> None:
+    trees = {name: TREES[name] for name in ("glibc-2.36",)}
+    old = make_image(world.store, world.root / "old", "old", trees)
+    ran, text = report(world, "--base", f"oci:{world.directory}:old", "--no-roots")
+    assert ran.code == 0, ran.err
+    assert f"Its digest {old.descriptor.digest}" in text
+    assert "pulls 2 layers" in text
+    assert "because gcc-12.2.0 is new" in text
+
+
+def test_a_base_with_the_same_layers_costs_nothing(world: World) -> None:
+    _, text = report(world, "--base", world.reference, "--no-roots")
+    assert f"Nothing: whoever has {world.reference} has every layer." in text
+    assert "0.0 % of the image's bytes are pulled again" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--base", "oci:{root}/images:nowhere"], "images:nowhere does not exist"),
+        (["--base", "oci:{root}/images:arm"], "is for aarch64-linux, the image for x86_64-linux"),
+        (["--policy", "{root}/none.toml"], "there is no policy at"),
+        (["--policy", "{root}/images/index.json"], "index.json"),
+    ],
+)
+def test_what_cannot_be_is_refused(world: World, arguments: list[str], message: str) -> None:
+    make_image(world.store, world.root / "arm", "arm", TREES, "aarch64-linux")
+    ran, _ = report(world, "--no-roots", *(each.format(root=world.root) for each in arguments))
+    assert ran.code == 2
+    assert message in ran.err
+    assert not (world.root / "report.html").exists()
+
+
+def test_a_page_that_cannot_be_written_is_said(world: World) -> None:
+    page = world.root / "no" / "such" / "directory.html"
+    ran = nix_seed("report", world.reference, "--no-roots", "-o", page, cache=world.root / "cache")
+    assert ran.code == 3
+    assert f"writing {page}" in ran.err
+
+
+def test_an_image_that_is_no_seed_is_refused(world: World) -> None:
+    ran = nix_seed("report", "oci:/nowhere", "-o", "x.html", cache=world.root / "cache")
+    assert ran.code == 2
+
+
+def test_the_lock_of_a_flake_names_the_base(tmp_path: Path) -> None:
+    """Where the flake pins its seed, that is what consumers have."""
+    release = demo()
+    ran = nix_seed(
+        *("report", release.base, "--flake", release.project, "--no-roots", "-o", tmp_path / "r"),
+        cache=release.directory / "cache",
+        cwd=release.directory,
+    )
+    assert ran.code == 0, ran.err
+    assert "No previous image was named" in words(tmp_path / "r")
+    # The flake has moved on: what it says no longer covers all of that image.
+    assert "knows nothing of" in words(tmp_path / "r")
