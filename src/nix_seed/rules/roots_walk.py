@@ -7,8 +7,8 @@ the ways from the image to what matters most, and then what is nearest to the im
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from nix_seed.formats.nix.derivation import Derivation
@@ -42,6 +42,7 @@ class Walk:
     stops: tuple[Stop, ...]
     tops: tuple[StorePath, ...]
     total: int
+    by_path: Mapping[StorePath, Stop] = field(repr=False)
 
 
 def walk_roots(
@@ -70,7 +71,7 @@ def walk_roots(
     stops = [_stop(graph, path, steps, users, kept) for path in kept]
     stops.sort(key=lambda stop: (stop.steps, stop.path.name, stop.path))
     tops = tuple(path for path in graph.tops if path in kept)
-    return Walk(tuple(stops), tops, len(steps))
+    return Walk(tuple(stops), tops, len(steps), {stop.path: stop for stop in stops})
 
 
 def _stop(
