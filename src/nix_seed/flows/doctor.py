@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from nix_seed.flows.doctor_reach import Reach, check_reach
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.rules.diagnosis import Diagnosis, Outcome, diagnose_error
 from nix_seed.rules.setup_checks import (
+    HOOK_FIX,
     Room,
     judge_engines,
     judge_nix_version,
@@ -33,6 +35,20 @@ from nix_seed.rules.setup_checks import (
 __all__ = ["Setup", "check_setup"]
 
 _PINNED = {"zstandard": "0.25.0", "deflate": "0.9.0"}
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+# Words of Nix's errors, and what to do about each; the first that fits.
+_BUILD_FIXES = (
+    ("build hook", HOOK_FIX),
+    ("build-remote", HOOK_FIX),
+    ("executing '", HOOK_FIX),
+    (
+        "getting attributes of path",
+        "Nix's sandbox wants that file: install the package that has it (Debian: bash-static), or"
+        " set sandbox-paths in nix.conf",
+    ),
+    ("cannot connect to", "start Nix's daemon: systemctl start nix-daemon"),
+    ("Permission denied", "the store is not this user's: start Nix's daemon, or run as its owner"),
+)
 _INSTALL_NIX = "apt-get install nix-bin on Debian and Ubuntu; else https://nixos.org/download"
 
 
@@ -120,10 +136,7 @@ def _nix(setup: Setup) -> Iterator[Diagnosis]:
         yield Diagnosis("nix", "version", Outcome.FALSE, said, _INSTALL_NIX, why)
         return
     yield judge_nix_version(nix.version())
-    settings = read_settings(nix)
-    hook = settings.get("build-hook", "").split(" ")[0]
-    linux = setup.system.startswith("linux")
-    yield from judge_settings(settings, linux=linux, hook_exists=_is_program(hook))
+    yield from _checked("nix", "settings", _settings, setup)
     try:
         try_build(nix)
     except Exception as error:
@@ -132,21 +145,24 @@ def _nix(setup: Setup) -> Iterator[Diagnosis]:
         yield Diagnosis("nix", "a build", Outcome.FINE, "the store is writable, and builds work")
 
 
+def _settings(setup: Setup) -> Iterator[Diagnosis]:
+    settings = read_settings(setup.nix)
+    hook = settings.get("build-hook", "nix").split(" ")[0]
+    linux = setup.system.startswith("linux")
+    yield from judge_settings(settings, linux=linux, hook_exists=_is_program(hook))
+
+
 def _is_program(name: str) -> bool:
     return bool(name) and (shutil.which(name) is not None or Path(name).exists())
 
 
 def _no_build(error: Exception) -> Diagnosis:
     found = diagnose_error("nix", "a build", error)
-    lines = found.said.splitlines()
-    said = "\n".join(lines[:1] + [line for line in lines[1:] if "error" in line][-3:])
-    fix = "see Nix's own words"
-    if "build-remote" in found.said or "build hook" in found.said:
-        fix = "Nix's build-hook is broken: set an empty `build-hook =` in nix.conf"
-    elif "Permission denied" in found.said or "not writable" in found.said:
-        fix = "the store is not this user's: start Nix's daemon, or run as its owner"
-    elif "cannot connect to" in found.said:
-        fix = "start Nix's daemon: systemctl start nix-daemon"
+    text = _ANSI.sub("", found.said)
+    words = [line.strip() for line in text.splitlines()]
+    reasons = [line for line in words if line.startswith("error:") and line != "error:"]
+    said = "\n".join([words[0], *reasons[-3:]])
+    fix = next((fix for part, fix in _BUILD_FIXES if part in text), "see Nix's own words")
     return Diagnosis("nix", "a build", Outcome.FALSE, said, fix)
 
 

@@ -11,6 +11,7 @@ from typing import Final
 from nix_seed.rules.diagnosis import Diagnosis, Outcome
 
 __all__ = [
+    "HOOK_FIX",
     "NixVersion",
     "Reading",
     "Room",
@@ -22,6 +23,10 @@ __all__ = [
     "parse_nix_version",
 ]
 
+HOOK_FIX: Final = (
+    "take build-hook out of nix.conf; or make it a link to Nix, named build-remote:"
+    ' ln -s "$(command -v nix)" …/build-remote'
+)
 OLDEST_NIX: Final = (2, 8)
 _VERSION = re.compile(r"nix \((?P<name>[^)]*)\)\s+(?P<version>[0-9][0-9a-zA-Z.+-]*)")
 _SKEW_FALSE, _SKEW_WARNING = timedelta(minutes=5), timedelta(seconds=30)
@@ -78,18 +83,14 @@ def judge_settings(
         yield Diagnosis("nix", "sandbox", Outcome.WARNING, said, fix)
     else:
         yield Diagnosis("nix", "sandbox", Outcome.FINE, sandbox or "as this system has it")
-    hook = settings.get("build-hook", "").split(" ")[0]
-    if hook and not hook_exists:
-        yield Diagnosis(
-            "nix",
-            "build-hook",
-            Outcome.FALSE,
-            f"{hook} is not there: every build fails that Nix would ask it about",
-            "set an empty `build-hook =` in nix.conf, or install the package that brings it",
-            "Nix asks this program for remote builders",
-        )
-    else:
-        yield Diagnosis("nix", "build-hook", Outcome.FINE, hook or "none")
+    hook = settings.get("build-hook")
+    if hook is None or hook_exists:
+        yield Diagnosis("nix", "build-hook", Outcome.FINE, hook or "as this Nix has it")
+        return
+    name = hook.split(" ")[0]
+    said = f"{name} is not there" if name else "it is set to nothing"
+    why = "Nix asks this program for remote builders, and no build goes on without its answer"
+    yield Diagnosis("nix", "build-hook", Outcome.FALSE, said, HOOK_FIX, why)
 
 
 def _features(settings: Mapping[str, str]) -> Diagnosis:
