@@ -30,6 +30,7 @@ from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statemen
 from nix_seed.formats.oci.reference import check_tag
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.rules.claims import Standing
 from nix_seed.rules.policy import Policy, Promoter, signer_name
 from nix_seed.rules.promotion import Record, judge_record, stands
 from nix_seed.rules.release import Release, build_release
@@ -322,7 +323,11 @@ def votes(member: Member) -> list[Vote]:
     """Return the attestations that counted for *member*, and where logs hold them."""
     found: dict[tuple[str, Digest], set[LoggedAt]] = {}
     quorum = member.quorum
-    names = {claim.claim.name: claim.builder for claim in quorum.claims if claim.builder}
+    names = {
+        claim.claim.name: claim.builder
+        for claim in quorum.claims
+        if claim.builder and claim.standing is Standing.AGREES
+    }
     counted = {builder.id for builder in quorum.counted}
     pae_of: dict[bytes, str] = {}
     for finding in member.findings:
