@@ -53,7 +53,9 @@ def test_all_sections_are_there(seen: Seen) -> None:
     assert seen.page.locator("nav a").all_inner_texts() == SECTIONS
     assert seen.text("h1") == "greet"
     assert seen.page.title() == "greet: report of a seed"
-    assert seen.text(".badge") == "verified 2 builders agree (alice, bob), 2 are wanted"
+    assert seen.text(".badge").startswith(
+        "verified 2 builders agree (alice, bob), 2 are wanted; promoted by rita under root sha256:"
+    )
 
 
 def test_its_numbers_are_those_of_the_image(seen: Seen, release: Demo) -> None:
@@ -130,16 +132,17 @@ def test_it_shows_every_check_with_its_evidence(seen: Seen) -> None:
         ("verified", "Logs"),
         ("verified", "Quorum"),
         ("verified", "Contents"),
-        ("not asked", "Promotion"),
+        *[("verified", "Promotion")] * 5,
     ]
     for row in ("alice agrees alice log", "bob agrees bob log", "carol nothing carol"):
         assert row in seen.text("#builders-0 tbody")
     evidence = seen.page.locator("#trust .checks summary")
-    assert evidence.count() == 3
-    for number in range(3):
+    assert evidence.count() == 4
+    for number in range(4):
         evidence.nth(number).click()
     assert "log.example/greet, size 2" in seen.text("#trust")
     assert "quorum met" in seen.text("#trust")
+    assert "rita, in log: counts" in seen.text("#trust")
 
 
 def test_it_names_the_roots(seen: Seen, release: Demo) -> None:

@@ -17,10 +17,13 @@ from nix_seed.cli.page.document import report_page
 from nix_seed.cli.page.frame import Section, page
 from nix_seed.cli.page.parts import Check, State, badge, check_list, fold, mark, note, web_address
 from nix_seed.cli.page.trust import trust_section
-from nix_seed.flows.report import Absent, part
+from nix_seed.clients.signers.key import KeySigner
+from nix_seed.flows.report import Absent, Trusted, part
 from nix_seed.formats.html.element import harmless, render
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
+from nix_seed.rules import promotion
 from nix_seed.rules.bundle_verify import Fate
+from nix_seed.rules.policy import Promoter
 from support.report_pages import (
     HOSTILE,
     hostile_page,
@@ -29,6 +32,7 @@ from support.report_pages import (
     plain_report,
     spec_of,
 )
+from support.trust import COMMIT
 
 VOID = {"meta", "link", "br", "input", "col", "hr", "wbr"}
 
@@ -210,18 +214,29 @@ def test_the_same_report_makes_the_same_page() -> None:
     assert str(datetime.now(UTC).year) not in "".join(Document(small_page()).texts)
 
 
+def promotion_text(trust: Trusted) -> str:
+    return " ".join(Document(render(trust_section(trust).body)).texts)
+
+
 def test_a_promotion_is_shown_among_the_checks(tmp_path: Path) -> None:
-    promotion = [
-        Check("Promotion record", State.VERIFIED, "signed by 2 of 2 promoters", "leaf 7"),
-        Check("Ledger", State.UNCHECKED, "the ledger is out of reach"),
-    ]
     trust = hostile_trust("mallory", tmp_path)
-    for found in (trust, Absent("not asked", "x")):
-        section = trust_section(found, promotion)
-        text = "".join(Document(render(section.body)).texts)
-        assert re.search(r"verified\s*Promotion record\s*signed by 2 of 2", text)
-        assert re.search(r"could not check\s*Ledger", text)
-        assert "Whether a quorum of promoters" not in text
+    assert re.search(r"not asked\s+Promotion\s+The policy knows no prom", promotion_text(trust))
+    key = KeySigner.generate().public_key
+    trust = replace(trust, policy=replace(trust.policy, promoters=(Promoter("rita", key),)))
+    assert re.search(
+        r"checked and false\s+Promotion\s+Its images are of no one", promotion_text(trust)
+    )
+    checks = (
+        promotion.Check("promoters", Fate.VERIFIED, "rita signed, 1 must"),
+        promotion.Check("unique", Fate.UNCHECKED, "a ledger is out of reach"),
+        promotion.Check("<b>new</b>", Fate.FALSE, "<i>no</i>"),
+    )
+    result = promotion.PromotionResult(COMMIT, None, checks)
+    found = replace(trust.verification, promotion=result)
+    text = promotion_text(replace(trust, verification=found))
+    assert re.search(r"verified\s+Promotion: signed by enough promoters\s+rita signed", text)
+    assert re.search(r"could not check\s+Promotion: the only one of its commit", text)
+    assert re.search(r"checked and false\s+Promotion: <b>new</b>\s+<i>no</i>", text)
 
 
 def test_every_word_about_the_image_is_there_with_its_fate(tmp_path: Path) -> None:

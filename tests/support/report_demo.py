@@ -2,7 +2,7 @@
 
 Made once per session by the command itself, of the demo distribution: a seed, an update of its
 input that changes zlib and what is built on it, two builders who attest the result, one who is
-silent; a package that is withheld, and one of unknown licence.
+silent, and a promotion; a package that is withheld, and one of unknown licence.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def demo() -> Demo:
 
 
 def _attest(directory: Path) -> None:
-    """Alice and Bob say what they got; Carol, whom the policy knows as well, is silent."""
+    """Alice and Bob say what they got, Carol is silent, and Rita releases it."""
 
     def run(*arguments: str) -> None:
         ran = nix_seed(*arguments, cache=directory / "cache", cwd=directory)
@@ -136,9 +136,14 @@ def _attest(directory: Path) -> None:
     for name in ("alice", "bob", "carol"):
         run("key", "generate", f"{name}.key")
         keys += ["--key", f"{name}={name}.pub"]
+    run("key", "generate", "rita.key")
+    keys += ["--promoter", "rita=rita.pub"]
     run("policy", "init", "trust.toml", "--source", SOURCE, "--log", "log", *keys)
     for name in ("alice", "bob"):
         run(
             *("attest", "oci:greet:v2", "--flake", "./project", "--builder", name),
             *("--key", f"{name}.key", "--policy", "trust.toml", "--source", SOURCE),
         )
+    git = ["git", "-C", str(directory / "project"), "rev-parse", "HEAD"]
+    commit = subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
+    run("promote", commit, "--to", "oci:greet", "--key", "rita.key", "--policy", "trust.toml")

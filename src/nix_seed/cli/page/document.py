@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from nix_seed.cli.page.changes import change_answer, change_section
 from nix_seed.cli.page.frame import Section, page
 from nix_seed.cli.page.licences import licence_answer, licence_section
-from nix_seed.cli.page.parts import Check, State, badge, digest, facts, fold, mark, slug
+from nix_seed.cli.page.parts import State, badge, digest, facts, fold, mark, slug
 from nix_seed.cli.page.roots import roots_answer, roots_section
 from nix_seed.cli.page.sizes import size_section
-from nix_seed.cli.page.trust import NO_PROMOTION, trust_section, verdict
+from nix_seed.cli.page.trust import trust_section, verdict
 from nix_seed.cli.report import human_size, plural
 from nix_seed.flows.report import Absent, Change, ImageReport
 from nix_seed.formats.html.element import Child, Element, el
@@ -18,8 +16,8 @@ from nix_seed.formats.html.element import Child, Element, el
 __all__ = ["report_page"]
 
 
-def report_page(report: ImageReport, promotion: Sequence[Check] = NO_PROMOTION) -> str:
-    """Return the page; *promotion* are the checks of the release that the image is part of."""
+def report_page(report: ImageReport) -> str:
+    """Return the page."""
     change = report.change if isinstance(report.change, Change) else None
     changed = {c.new for c in change.diff.changes if c.new is not None} if change else set()
     pulled = change.pulled if change else ()
@@ -28,7 +26,7 @@ def report_page(report: ImageReport, promotion: Sequence[Check] = NO_PROMOTION) 
         size_section(report.image, report.spec, changed, pulled),
         change_section(report.change),
         licence_section(report.spec, report.licences),
-        trust_section(report.trust, promotion),
+        trust_section(report.trust),
         roots_section(report.roots),
     ]
     words = (

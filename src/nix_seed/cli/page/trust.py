@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from nix_seed.cli.page.builders import builder_table, dissent_tables
 from nix_seed.cli.page.frame import Section
@@ -18,6 +18,7 @@ from nix_seed.cli.page.parts import (
     fold,
     note,
 )
+from nix_seed.cli.page.promotion import promotion_checks
 from nix_seed.cli.report import human_size, plural
 from nix_seed.flows.report import Absent, Trusted
 from nix_seed.formats.html.element import Child, Element, el
@@ -26,15 +27,7 @@ from nix_seed.rules.policy import Policy, signer_name
 from nix_seed.rules.quorum import Outcome, QuorumResult
 from nix_seed.rules.verification import ImageVerification
 
-__all__ = ["NO_PROMOTION", "trust_section", "verdict"]
-
-NO_PROMOTION = (
-    Check(
-        "Promotion",
-        State.NOT_ASKED,
-        "Whether a quorum of promoters released this image was not looked at.",
-    ),
-)
+__all__ = ["trust_section", "verdict"]
 
 _STATES = {
     Fate.VERIFIED: State.VERIFIED,
@@ -56,20 +49,20 @@ def verdict(trust: Trusted | Absent) -> tuple[State, str]:
     return _STATES[trust.verification.fate], trust.verification.words
 
 
-def trust_section(trust: Trusted | Absent, promotion: Sequence[Check] = NO_PROMOTION) -> Section:
-    """Return the section; *promotion* are the checks of the release that the image is part of."""
+def trust_section(trust: Trusted | Absent) -> Section:
+    """Return the section."""
     state, words = verdict(trust)
     if isinstance(trust, Absent):
         body: list[Child] = [note(state, words, trust.hint)]
         if trust.state == "not asked":
             checks = [Check(name, State.NOT_ASKED, what) for name, what in _UNASKED]
-            body.append(check_list([*checks, *promotion]))
+            body.append(check_list([*checks, *promotion_checks(trust)]))
         return Section("trust", "Trust", None, body)
     lead = f"{state.value[0].upper()}{state.value[1:]}: {words}."
-    return Section("trust", "Trust", lead, list(_body(trust, promotion)))
+    return Section("trust", "Trust", lead, list(_body(trust)))
 
 
-def _body(trust: Trusted, promotion: Sequence[Check]) -> Iterator[Child]:
+def _body(trust: Trusted) -> Iterator[Child]:
     found = trust.verification
     yield facts(
         [
@@ -84,13 +77,13 @@ def _body(trust: Trusted, promotion: Sequence[Check]) -> Iterator[Child]:
     for number, image in enumerate(found.images):
         checks = list(_checks(trust.policy, image))
         if number == len(found.images) - 1:
-            checks += promotion
+            checks += promotion_checks(trust)
         yield el("h3", image.system) if several else None
         yield check_list(checks)
         yield builder_table(trust.policy, image, f"builders-{number}")
         yield from dissent_tables(image, number)
     if not found.images:
-        yield check_list(promotion)
+        yield check_list(promotion_checks(trust))
     yield _logs(trust.policy)
 
 
