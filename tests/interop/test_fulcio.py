@@ -16,6 +16,7 @@ from nix_seed.clients.signers.base import Signed
 from nix_seed.clients.signers.keyless import KeylessSigner
 from nix_seed.clients.sigstore_verify import SigstoreCheck
 from nix_seed.flows.attach import attach_bundle, discover
+from nix_seed.formats.intoto.bundle import Certificate
 from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
 from nix_seed.formats.intoto.predicate import PREDICATE_TYPE, build_statement
 from nix_seed.formats.intoto.statement import STATEMENT_V01
@@ -23,7 +24,7 @@ from nix_seed.formats.oci.descriptor import Descriptor
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CouldNotCheck
 from nix_seed.rules.bundle_verify import Expected, Fate, Reason, Trust, Verdict, evaluate_bundle
-from nix_seed.rules.certificate import CertificateIdentity
+from nix_seed.rules.certificate import CertificateIdentity, read_identity
 from support.attestations import IMAGE, predicate, push_image
 from support.cosign import Cosign, cosign
 from support.fulcio import Authority, RealSigstore, Refusal, fulcio, real_sigstore
@@ -115,6 +116,15 @@ def test_what_a_workflow_signs_is_verified(real: RealSigstore) -> None:
     assert verdict.verified, verdict.words
     assert verdict.signer == CertificateIdentity(real.workflows.url, SUBJECT)
     assert verdict.predicate == predicate()
+
+
+def test_fulcio_certifies_whom_the_token_stands_for(real: RealSigstore) -> None:
+    """The name by which a policy knows the signer is told before anything is signed."""
+    for token in (partial(workflow_token, real.workflows), partial(person_token, real.people)):
+        signer = KeylessSigner(real.trust_config(), token)
+        done = signer.sign(PAYLOAD_TYPE, statement(IMAGE))
+        assert isinstance(done.material, Certificate)
+        assert read_identity(done.material.der, "it") == signer.who
 
 
 def test_every_certificate_is_entered_in_the_certificate_log(real: RealSigstore) -> None:

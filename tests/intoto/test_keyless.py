@@ -12,6 +12,7 @@ import pytest
 
 from nix_seed.clients.registry.client import Registry
 from nix_seed.clients.signers.base import Signed, Signer
+from nix_seed.clients.signers.key import KeySigner
 from nix_seed.clients.signers.keyless import KeylessSigner, ambient_token
 from nix_seed.clients.sigstore_verify import SigstoreCheck
 from nix_seed.flows.attach import attach_bundle
@@ -21,7 +22,8 @@ from nix_seed.formats.intoto.predicate import PREDICATE_TYPE, build_statement
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CouldNotCheck, InputError
 from nix_seed.rules.bundle_verify import Expected, Trust, evaluate_bundle
-from nix_seed.rules.certificate import CertificateIdentity
+from nix_seed.rules.certificate import CertificateIdentity, certified_identity
+from nix_seed.rules.policy import is_signer
 from support.attestations import IMAGE, predicate, push_image
 from support.cosign import cosign
 from support.private_sigstore import ISSUER, SUBJECT, PrivateSigstore
@@ -67,6 +69,46 @@ def test_what_is_signed_keyless_is_verified(scene: Scene) -> None:
 
 def test_the_signer_says_who_signs(scene: Scene) -> None:
     assert scene.signer("someone").identity == f"someone of {ISSUER}"
+
+
+@pytest.mark.parametrize(
+    ("claims", "who"),
+    [
+        (
+            {
+                "sub": "repo:owner/project:ref:refs/heads/main",
+                "job_workflow_ref": "forge/seed/.github/workflows/seed.yml@refs/tags/v1",
+                "repository": "owner/project",
+            },
+            CertificateIdentity(
+                ISSUER,
+                "https://github.com/forge/seed/.github/workflows/seed.yml@refs/tags/v1",
+                "https://github.com/owner/project",
+            ),
+        ),
+        (
+            {
+                "sub": "project_path:group/project:ref_type:branch:ref:main",
+                "ci_config_ref_uri": "gitlab.com/group/project//.gitlab-ci.yml@refs/heads/main",
+                "project_path": "group/project",
+            },
+            CertificateIdentity(
+                ISSUER,
+                "https://gitlab.com/group/project//.gitlab-ci.yml@refs/heads/main",
+                "https://gitlab.com/group/project",
+            ),
+        ),
+        ({"sub": "1234", "email": "a@b.example"}, CertificateIdentity(ISSUER, "a@b.example")),
+        ({"sub": "1234", "email": ["a"]}, CertificateIdentity(ISSUER, "1234")),
+    ],
+)
+def test_who_a_token_stands_for(claims: dict[str, object], who: CertificateIdentity) -> None:
+    """As Fulcio's certificate will say: a policy knows them by that name."""
+    assert certified_identity(claims, ISSUER) == who
+    assert is_signer(who, who)
+    assert is_signer(CertificateIdentity(who.issuer, who.subject), who)
+    assert not is_signer(CertificateIdentity(who.issuer, who.subject, "https://other"), who)
+    assert not is_signer(KeySigner.generate().who, who)
 
 
 def test_cosign_accepts_it(scene: Scene, tmp_path: Path) -> None:

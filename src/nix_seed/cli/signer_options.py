@@ -38,10 +38,10 @@ def builder_id(given: str | None, policy_file: Path | None, signer: Signer) -> s
 
     policy = _policy(policy_file)
     if policy is not None:
-        from nix_seed.rules.policy import signer_name
+        from nix_seed.rules.policy import is_signer
 
-        known = {signer_name(each.signer): each.id for each in policy.builders}
-        found = known.get(signer.identity)
+        known = (each.id for each in policy.builders if is_signer(each.signer, signer.who))
+        found = next(known, None)
         if found is not None and given in (None, found):
             return found
         if given is None or found is not None:

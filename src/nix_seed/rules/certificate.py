@@ -13,7 +13,7 @@ from cryptography import x509
 
 from nix_seed.ground.errors import InputError
 
-__all__ = ["CertificateIdentity", "check_no_root", "read_identity"]
+__all__ = ["CertificateIdentity", "certified_identity", "check_no_root", "read_identity"]
 
 _ISSUER_V2: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
 _ISSUER_V1: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
@@ -42,6 +42,26 @@ class CertificateIdentity:
         """Whether this identity, as one trusts it, is the *other*, as a certificate states it."""
         named = (self.issuer, self.subject) == (other.issuer, other.subject)
         return named and self.repository in ("", other.repository)
+
+
+def certified_identity(claims: Mapping[str, object], issuer: str) -> CertificateIdentity:
+    """Return whom Fulcio certifies for a token of *issuer* with these *claims*, unverified.
+
+    As the public instance is configured (sigstore/fulcio, config/identity/config.yaml) for jobs of
+    GitHub and GitLab, for e-mail addresses, and else by subject. Only the certificate decides.
+    """
+
+    def claim(name: str) -> str:
+        value = claims.get(name)
+        return value if isinstance(value, str) else ""
+
+    if workflow := claim("job_workflow_ref"):
+        forge, subject, project = "https://github.com", workflow, claim("repository")
+        return CertificateIdentity(issuer, f"{forge}/{subject}", f"{forge}/{project}")
+    if config := claim("ci_config_ref_uri"):
+        project = f"https://gitlab.com/{claim('project_path')}"
+        return CertificateIdentity(issuer, f"https://{config}", project)
+    return CertificateIdentity(issuer, claim("email") or claim("sub"))
 
 
 def read_identity(der: bytes, what: str) -> CertificateIdentity:

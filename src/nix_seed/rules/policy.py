@@ -23,6 +23,7 @@ __all__ = [
     "Quorum",
     "Signer",
     "Witness",
+    "is_signer",
     "signer_name",
 ]
 
@@ -37,6 +38,13 @@ Signer = PublicKey | CertificateIdentity
 def signer_name(signer: Signer) -> str:
     """Return how people are shown *signer*."""
     return f"key {signer.fingerprint}" if isinstance(signer, PublicKey) else str(signer)
+
+
+def is_signer(trusted: Signer, actual: Signer) -> bool:
+    """Whether *trusted*, as a policy names it, is the *actual* one."""
+    if isinstance(trusted, CertificateIdentity) and isinstance(actual, CertificateIdentity):
+        return trusted.admits(actual)
+    return trusted == actual
 
 
 @dataclass(frozen=True, slots=True)

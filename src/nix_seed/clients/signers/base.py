@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from nix_seed.formats.intoto.bundle import Bundle, Certificate, PublicKeyHint
 from nix_seed.formats.intoto.envelope import Envelope
+from nix_seed.rules.certificate import CertificateIdentity
 from nix_seed.rules.verifying_key import PublicKey
 
 __all__ = ["Signed", "Signer"]
@@ -38,6 +39,11 @@ class Signed:
 
 class Signer(Protocol):
     """Signs payloads, one at a time."""
+
+    @property
+    def who(self) -> PublicKey | CertificateIdentity:
+        """Who signs, as a policy names them."""
+        ...
 
     @property
     def identity(self) -> str:

@@ -74,6 +74,11 @@ class KeySigner:
         return cls(key)
 
     @property
+    def who(self) -> PublicKey:
+        """The public key."""
+        return self.public_key
+
+    @property
     def identity(self) -> str:
         """``key sha256:…``, the fingerprint."""
         return f"key {self.public_key.fingerprint}"

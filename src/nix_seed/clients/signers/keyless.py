@@ -8,6 +8,8 @@ others. Nothing secret outlives the signature.
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -17,7 +19,7 @@ from nix_seed.clients.sigstore_verify import needs_sigstore
 from nix_seed.formats.intoto.bundle import Bundle, Certificate
 from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE, Envelope
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
-from nix_seed.rules.certificate import read_identity
+from nix_seed.rules.certificate import CertificateIdentity, certified_identity, read_identity
 from nix_seed.rules.verifying_key import PublicKey
 
 if TYPE_CHECKING:
@@ -58,10 +60,17 @@ class KeylessSigner:
         self._identity: IdentityToken | None = None
 
     @property
-    def identity(self) -> str:
-        """The token's subject and issuer; the certificate decides in the end."""
+    def who(self) -> CertificateIdentity:
+        """Whom the token stands for; the certificate decides in the end."""
         token = self._identity_token()
-        return f"{token.identity} of {token.federated_issuer}"
+        claims = str(token).split(".")[1]
+        loaded = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+        return certified_identity(loaded, token.federated_issuer)
+
+    @property
+    def identity(self) -> str:
+        """The subject, the issuer and, where it is a job's, the repository."""
+        return str(self.who)
 
     def sign(self, payload_type: str, payload: bytes) -> Signed:
         """Sign; every server asked is named by the configuration."""
