@@ -10,10 +10,12 @@ __all__ = ["command"]
 @click.command("setup", short_help="Say what this machine has.")
 def command() -> None:
     """Say whether there is a Nix (output ``nix``), and which; nothing is changed."""
+    from nix_seed.cli.ci_options import take_secrets
     from nix_seed.clients.ci_host import CiHost
     from nix_seed.clients.nix import Nix
     from nix_seed.flows.evaluate import current_system
 
+    take_secrets()  # Nix is asked for its version
     host, nix = CiHost(), Nix()
     found = nix.is_at_hand()
     host.say(f"system  {current_system()}")

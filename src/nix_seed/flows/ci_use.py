@@ -21,7 +21,7 @@ from nix_seed.flows.pull import choose_system
 from nix_seed.flows.stores import AnyReference, Stores, fetch, find
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CouldNotCheck, InputError, NixFailed
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
 from nix_seed.rules.lock import LOCK_NAME, SeedLock
 from nix_seed.rules.verification import Verification
 
@@ -138,8 +138,19 @@ class _Work:
             self._take_nearest()
         if self.used.nix is not None and not self.nix.is_at_hand():
             self.nix = replace(self.nix, bin_dir=self.used.nix)
-        if self.used.digest is not None and self.nix.is_at_hand() and not self.used.exact:
-            self._take_by_key()
+        if self.used.digest is not None and self.nix.is_at_hand():
+            if not self.used.exact:
+                self._take_by_key()
+            self._start()
+
+    def _start(self) -> None:
+        """See that Nix starts: what is left to wait for before the first build."""
+        try:
+            with self.used.timed("start"):
+                self.nix.version()
+        except (NixFailed, CouldNotCheck) as error:
+            words = f"the Nix in the store does not start here: {error.message}"
+            raise CheckedFalse(words, detail=error.detail) from error
 
     def _take_by_key(self) -> bool:
         """Take the seed of this recipe; False where there is none, or the recipe is not known."""

@@ -1,0 +1,299 @@
+"""The steps of ``action.yml``, run as GitHub runs them: on a real flake, into a real registry."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.distribution import make_project, upgraded, use_distribution
+from support.registries import PASSWORD, USER, docker_registry
+from support.runner import REPOSITORY, Runner, command, git
+from support.seeds import edit, write_project
+from support.steps import Result
+
+FORK: dict[str, Any] = {"pull_request": {"head": {"repo": {"full_name": "stranger/Project"}}}}
+
+
+@pytest.fixture(scope="module")
+def runner(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    """The example, in a registry that anyone may read; and, here, write."""
+    root = tmp_path_factory.mktemp("seed")
+    project = make_project("two-packages", root / "project", distribution)
+    git(project, "remote", "add", "origin", f"https://github.com/{REPOSITORY}")
+    with docker_registry(root / "registry", password=False) as registry:
+        yield Runner(root, project, registry)
+
+
+@pytest.fixture(scope="module")
+def key(runner: Runner) -> str:
+    made = runner.root / "builder.key"
+    subprocess.run([command(runner.root), "key", "generate", made], check=True)
+    return made.read_text()
+
+
+def signed(key: str, **more: str) -> dict[str, str]:
+    return {"registry_token": "t0ken-of-the-job", "signing": "key", "key": key, **more}
+
+
+@pytest.fixture(scope="module")
+def first(runner: Runner, key: str) -> Result:
+    return runner.run(".", signed(key, tags="dev latest"))
+
+
+def check(result: Result) -> Result:
+    assert result.code == 0, result.log
+    return result
+
+
+def test_a_push_builds_pushes_and_attests(runner: Runner, first: Result) -> None:
+    out = check(first).outputs
+    assert (out["built"], out["published"]) == ("true", "true")
+    assert out["reference"] == f"{runner.seeds}@{out['digest']}"
+    assert out["nar_hash"].startswith("sha256-")
+    tags = runner.tags()
+    for tag in (
+        "dev",
+        "latest",
+        f"{out['input_key']}-x86_64-linux",
+        f"{runner.commit}-x86_64-linux",
+    ):
+        assert tags[tag] == out["digest"]
+    fallback = out["digest"].replace(":", "-")
+    assert fallback in tags, "the attestation is listed beside the image"
+    assert first.used == [], "there is a Nix: none is installed"
+
+
+def test_its_page_tells_what_was_done(first: Result) -> None:
+    for part in (
+        "Built and published",
+        "Proved: all 6 outputs",
+        "### Names",
+        "### Attestation",
+        "signed by",
+        "### The same on your machine",
+        "nix-seed build . -o seed",
+    ):
+        assert part in first.summary
+
+
+def test_its_log_folds_and_keeps_secrets(first: Result, key: str) -> None:
+    groups = first.commands("group")
+    assert "::group::Evaluate the flake" in groups
+    assert "::group::Attest the image" in groups
+    assert len(groups) == len(first.commands("endgroup"))
+    assert "t0ken-of-the-job" not in first.log + first.summary
+    assert key.splitlines()[1] not in first.log + first.summary
+
+
+def test_again_nothing_is_built_or_sent(runner: Runner, first: Result, key: str) -> None:
+    before = runner.writes()
+    again = check(runner.run(".", signed(key)))
+    assert again.outputs["built"] == "false"
+    assert again.outputs["digest"] == first.outputs["digest"]
+    assert again.outputs["nar_hash"] == first.outputs["nar_hash"]
+    assert "nothing was built" in again.summary
+    assert not [line for line in runner.writes()[len(before) :] if "/blobs/" in line]
+
+
+def test_another_builder_makes_it_himself(runner: Runner, first: Result, key: str) -> None:
+    """Whose word is not beside the image yet does not take it from another."""
+    again = check(runner.run(".", signed(key, builder="somebody-else")))
+    assert (again.outputs["built"], again.outputs["digest"]) == ("true", first.outputs["digest"])
+
+
+def test_a_commit_of_source_only_finds_the_seed(runner: Runner, first: Result, key: str) -> None:
+    edit(runner.project, "libgreet/greet.c", '"%s, %s!"', '"%s - %s!"')
+    found = check(runner.run(".", signed(key)))
+    assert (found.outputs["built"], found.outputs["digest"]) == ("false", first.outputs["digest"])
+    assert runner.tags()[f"{runner.commit}-x86_64-linux"] == first.outputs["digest"]
+
+
+@pytest.mark.parametrize("event", ["pull_request", "pull_request_target"])
+def test_a_fork_finds_the_public_seed(runner: Runner, first: Result, event: str) -> None:
+    before = runner.writes()
+    found = check(runner.run(".", {}, event=event, payload=FORK))
+    assert (found.outputs["built"], found.outputs["published"]) == ("false", "true")
+    assert found.outputs["digest"] == first.outputs["digest"]
+    [notice] = found.commands("notice")
+    assert "a pull request from stranger/Project has no secrets, and never publishes" in notice
+    assert found.commands("error") == found.commands("warning") == []
+    assert runner.writes() == before
+
+
+def test_a_changed_lock_is_built_and_not_published(
+    runner: Runner, key: str, tmp_path: Path
+) -> None:
+    """Even where the job has every secret: what is not merged is nobody's word yet."""
+    project = tmp_path / "fork"
+    subprocess.run(["git", "clone", "-q", str(runner.project), str(project)], check=True)
+    use_distribution(project, upgraded("make"))
+    fork = Runner(tmp_path / "run", project, runner.registry)
+    before, tags = runner.writes(), runner.tags()
+    inputs = signed(key, tags="evil latest")
+    built = check(fork.run(".", inputs, event="pull_request_target", payload=FORK))
+    assert (built.outputs["built"], built.outputs["published"]) == ("true", "false")
+    assert built.outputs["reference"].startswith("oci:")
+    assert (runner.writes(), runner.tags()) == (before, tags)
+    assert "Built, not published" in built.summary
+    # Against the seed there is, the page tells who changed what.
+    assert "to pull" in built.summary
+    assert "make" in built.summary[built.summary.index("What changed, and what that pulls") :]
+
+
+def test_another_checkout_than_the_event_is_about(runner: Runner, key: str) -> None:
+    """A workflow that checks out a pull request's head publishes it under no other's name."""
+    before = runner.writes()
+    found = check(runner.run(".", signed(key, layers="50"), sha="c" * 40))
+    assert found.outputs["published"] == "false"
+    [warning] = found.commands("warning")
+    assert f"the event is about {'c' * 40}" in warning
+    assert runner.writes() == before
+
+
+def test_only_the_default_branch_moves_latest(runner: Runner, key: str) -> None:
+    env = {"GITHUB_REF": "refs/heads/feature"}
+    found = check(runner.run(".", signed(key, tags="feature latest", layers="44"), env=env))
+    tags = runner.tags()
+    assert tags["feature"] == found.outputs["digest"] != tags["latest"]
+    [notice] = found.commands("notice")
+    assert "only the default branch moves latest" in notice
+
+
+def test_without_a_token_it_only_builds(runner: Runner) -> None:
+    before = runner.writes()
+    built = check(runner.run(".", {"layers": "43"}))
+    assert (built.outputs["built"], built.outputs["published"]) == ("true", "false")
+    assert built.outputs["reference"].startswith("oci:")
+    assert "there is no registry_token: build only" in built.commands("notice")[0]
+    assert runner.writes() == before
+
+
+def test_a_token_that_may_not_write_names_the_permission(runner: Runner, key: str) -> None:
+    with docker_registry(runner.root / "closed") as closed:
+        other = Runner(runner.root / "closed-run", runner.project, closed)
+        failed = other.run(".", signed(key))
+        assert failed.code == 3
+        [error] = failed.commands("error")
+        assert "permissions: packages: " in error
+        assert "Manage Actions access" in error
+        good = check(
+            other.run(".", signed(key) | {"registry_user": USER, "registry_token": PASSWORD})
+        )
+        assert good.outputs["published"] == "true"
+
+
+def test_a_job_without_identity_names_the_permission(runner: Runner) -> None:
+    failed = runner.run(".", {"registry_token": "x"})
+    assert failed.code == 2
+    [error] = failed.commands("error")
+    assert "ACTIONS_ID_TOKEN_REQUEST_URL is not set" in error
+    assert "permissions: id-token: write" in error
+    assert "Seed failed" in failed.summary
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ({"layers": "many"}, "layers is 'many', which is no number"),
+        ({"seed_attr": "github:a/b#seed"}, "names a flake that is not in the checkout"),
+        ({"seed_attr": ".#absent"}, "has no attribute absent"),
+        ({"tags": "a:b", "registry_token": "x", "signing": "none"}, "a:b"),
+        ({"signing": "maybe", "registry_token": "x"}, "signing is 'maybe'"),
+        ({"signing": "key", "registry_token": "x"}, "there is no key"),
+        ({"image": "a/b:c"}, "names a tag or digest"),
+        ({"flake": "absent"}, "absent"),
+    ],
+)
+def test_wrong_inputs_are_named(runner: Runner, inputs: dict[str, str], words: str) -> None:
+    failed = runner.run(".", inputs)
+    assert failed.code in (2, 4), failed.log
+    [error] = failed.commands("error")
+    assert words in error.replace("%25", "%")
+    assert failed.outputs["digest"] == ""
+
+
+_WRONG = "sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+
+
+def test_a_wrong_hash_is_shown_where_it_stands(
+    runner: Runner, distribution: Path, tmp_path: Path
+) -> None:
+    download = f"""
+      packages.x86_64-linux.default = pkgs.runCommand "it" {{
+        input = pkgs.runCommand "download" {{
+          outputHash = "{_WRONG}";
+          outputHashMode = "flat";
+        }} ''
+          echo ::error::owned
+          echo "::set-output name=digest::sha256:evil"
+          echo '##[error]owned as well'
+          echo content > $out
+        '';
+      }} "cp $input $out";
+"""
+    project = write_project(tmp_path / "wrong", distribution, download)
+    failed = Runner(tmp_path / "run", project, runner.registry).run(".", {})
+    assert failed.code == 4, failed.log
+    mismatch, error = failed.commands("error")
+    assert "title=Hash mismatch,file=flake.nix,line=" in mismatch
+    number = int(mismatch.partition("line=")[2].partition(":")[0])
+    assert _WRONG in (project / "flake.nix").read_text().splitlines()[number - 1]
+    replacement = (
+        subprocess.run(
+            ["nix", "hash", "file", "--sri", "/dev/stdin"],
+            input=b"content\n",
+            capture_output=True,
+            check=True,
+        )
+        .stdout.decode()
+        .strip()
+    )
+    assert f"replace {_WRONG} with {replacement}" in mismatch
+    assert "Nix failed" in error
+    # What the build printed was no command, in the log and in the annotations.
+    assert "owned" in failed.log
+    assert not [line for line in failed.commands("error") if line.startswith("::error::owned")]
+    assert failed.commands("set-output") == []
+    assert failed.outputs["digest"] == ""
+    assert replacement in failed.summary
+
+
+def test_nothing_that_is_started_sees_the_secrets(runner: Runner, key: str, tmp_path: Path) -> None:
+    """A download by hash may read its builder's environment: it must find nothing there."""
+    seen = tmp_path / "seen"
+    fake = tmp_path / "bin"
+    fake.mkdir()
+    real = subprocess.check_output(["which", "nix"], text=True).strip()
+    (fake / "nix").write_text(f'#!/bin/sh\nenv >> "{seen}"\nexec {real} "$@"\n')
+    (fake / "nix").chmod(0o755)
+    env = {
+        "PATH": f"{fake}{os.pathsep}{os.environ['PATH']}",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "bearer-of-identity",
+    }
+    check(runner.run(".", signed(key), env=env))
+    found = seen.read_text()
+    assert "GITHUB_ACTIONS=true" in found
+    for secret in ("t0ken-of-the-job", "PRIVATE KEY", "bearer-of-identity"):
+        assert secret not in found
+
+
+def test_json_of_the_manifest_says_nothing_of_the_job(runner: Runner, first: Result) -> None:
+    """The image is a function of the recipe: no event, no run, no commit is in it."""
+    raw = subprocess.run(
+        [
+            "skopeo",
+            "inspect",
+            "--raw",
+            "--tls-verify=false",
+            f"docker://{first.outputs['reference']}",
+        ],
+        capture_output=True,
+        check=True,
+    ).stdout
+    assert runner.commit not in json.dumps(json.loads(raw))

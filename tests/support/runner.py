@@ -1,0 +1,155 @@
+"""A runner for the steps of one repository: its events, its registry, and its machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from support.distribution import NIX_SETTINGS
+from support.engines import need_root
+from support.registries import Running
+from support.steps import Result, run_action, runner_env
+
+__all__ = ["REPOSITORY", "Runner"]
+
+REPOSITORY = "Owner/Project"
+_WRITES = ("POST", "PUT", "PATCH", "DELETE")
+# What a fresh runner has without Nix; links of these are all of its PATH.
+_PROGRAMS = (
+    "sh bash env git cat grep ls mkdir mount unshare dirname sed id sudo python3 nproc sleep"
+)
+
+
+@dataclass
+class Runner:
+    """Runs our actions on *project*, with *registry* in the place of ghcr.io."""
+
+    root: Path
+    project: Path
+    registry: Running
+    runs: int = 0
+    prefix: tuple[str, ...] = ()
+    more: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def seeds(self) -> str:
+        """The repository of the project's seeds."""
+        return f"{self.registry.host}/{REPOSITORY.lower()}-seed"
+
+    def run(
+        self,
+        name: str,
+        inputs: Mapping[str, str] | None = None,
+        *,
+        event: str = "push",
+        payload: Any = None,
+        env: Mapping[str, str] | None = None,
+        sha: str | None = None,
+    ) -> Result:
+        """Run the action *name* (``.``, ``use``, ``promote``) for an event on ``main``."""
+        self.runs += 1
+        work = self.root / f"run-{self.runs}"
+        work.mkdir(parents=True)
+        said = {"repository": {"default_branch": "main"}} if payload is None else payload
+        (work / "event.json").write_text(json.dumps(said))
+        job = {
+            "GITHUB_EVENT_NAME": event,
+            "GITHUB_EVENT_PATH": str(work / "event.json"),
+            "GITHUB_REPOSITORY": REPOSITORY,
+            "GITHUB_ACTOR": "someone",
+            "GITHUB_REF": "refs/heads/main",
+            "GITHUB_SHA": sha or self.commit,
+            "NIX_CONFIG": "".join(f"{key} = {value}\n" for key, value in NIX_SETTINGS.items()),
+            "NIX_USER_CONF_FILES": "/dev/null",
+            "NIX_SEED_BIN": str(command(self.root)),
+            "NIX_SEED_CACHE": str(self.root / "cache"),
+            "NIX_SEED_STATE": str(self.root / "state"),
+        }
+        return run_action(
+            name,
+            {"registry": self.registry.host, **(inputs or {})},
+            work / "steps",
+            workspace=self.project,
+            env=runner_env(work, job) | self.more | dict(env or {}),
+            prefix=self.prefix,
+        )
+
+    @property
+    def commit(self) -> str:
+        """The project's commit."""
+        return git(self.project, "rev-parse", "HEAD")
+
+    def writes(self) -> list[str]:
+        """The requests to write that the registry has had."""
+        lines = self.registry.log.read_text().splitlines()
+        return [line for line in lines if any(f'] "{verb} ' in line for verb in _WRITES)]
+
+    def tags(self) -> dict[str, str]:
+        """The tags of the project's seeds, each with its digest."""
+        data = self.registry.log.parent / "data/docker/registry/v2"
+        name = f"{REPOSITORY.lower()}-seed"
+        links = data.glob(f"repositories/{name}/_manifests/tags/*/current/link")
+        return {link.parents[1].name: link.read_text() for link in links}
+
+    def fresh(self) -> Runner:
+        """The same job on another machine: an empty ``/nix``, an empty cache, and no Nix."""
+        need_root()
+        place = self.root / f"machine-{self.runs}"
+        (place / "nix").mkdir(parents=True)
+        # Programs may use their own store path in it: it is mounted where Nix's is.
+        script = f'mount --bind "{place}/nix" /nix && exec "$@"'
+        prefix = ("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh")
+        more = {"PATH": str(programs(place)), "NIX_SEED_CACHE": str(place / "cache")}
+        return Runner(place, self.project, self.registry, 0, prefix, self.more | more)
+
+    def shell(
+        self, result: Result, script: str, *, prefix: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a later step of the same job: with the variables and the PATH that *result* left."""
+        env = runner_env(self.root, {}) | self.more | result.variables
+        env["PATH"] = os.pathsep.join([*reversed(result.path), env["PATH"]])
+        return subprocess.run(
+            [*self.prefix, *prefix, "bash", "--noprofile", "--norc", "-e", "-c", script],
+            cwd=self.project,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+def command(root: Path) -> Path:
+    """Return a program that runs this checkout's command with this Python."""
+    path = root / "nix-seed"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m nix_seed "$@"\n')
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+def programs(place: Path) -> Path:
+    """Make a directory of just the programs that a machine without Nix has."""
+    into = place / "bin"
+    into.mkdir()
+    for name in _PROGRAMS.split():
+        found = shutil.which(name)
+        if found is not None:
+            (into / name).symlink_to(Path(found).resolve())
+    return into
+
+
+def git(directory: Path, *arguments: str) -> str:
+    """Run Git there and return what it prints."""
+    done = subprocess.run(
+        ["git", "-C", str(directory), *arguments], check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
