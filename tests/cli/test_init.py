@@ -343,6 +343,15 @@ def test_gitlab_gets_its_own(tmp_path: Path) -> None:
     command += ["--data-transform", "gitlab-ci", repository / ".gitlab-ci.yml"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     [builder] = policy(repository).builders
+    jobs = YAML(typ="safe").load((repository / ".gitlab-ci.yml").read_text())
+    assert [each["SYSTEM"] for each in jobs[".systems"]["parallel"]["matrix"]] == [
+        "x86_64-linux",
+        "aarch64-linux",
+    ]
+    assert jobs["variables"]["SEED_SYSTEMS"] == "x86_64-linux aarch64-linux"
+    result = init(repository, "--yes", "--system", "x86_64-darwin")
+    assert result.returncode == 2
+    assert "there is no runner for x86_64-darwin" in result.stderr
     assert str(builder.signer) == (
         "https://gitlab.com/group/below/thing//.gitlab-ci.yml@refs/heads/trunk of "
         "https://gitlab.com"

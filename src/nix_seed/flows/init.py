@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,14 +19,14 @@ from nix_seed.clients.sigstore_root import PublicRoot, public_root
 from nix_seed.flows.evaluate import declared_systems
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.ground.errors import InputError, NixSeedError
-from nix_seed.rules.ci_files import RUNNERS, render_github, render_gitlab
+from nix_seed.rules.ci_files import GITLAB_TAGS, RUNNERS, render_github, render_gitlab
 from nix_seed.rules.file_change import FileChange, change_of
 from nix_seed.rules.flake_edit import FlakeEdit, edit_flake
 from nix_seed.rules.forge import OURS, Forge, ForgeKind, check_ref, read_forge, workflow_of
 from nix_seed.rules.policy_file import parse_policy
 from nix_seed.rules.policy_template import render_policy
 
-__all__ = ["Asked", "InitPlan", "plan_init"]
+__all__ = ["Asked", "InitPlan", "plan_init", "read_text"]
 
 _LARGEST = 1 << 20
 _EXPIRES = re.compile(r"^expires\s*=\s*(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)", re.MULTILINE)
@@ -87,7 +87,8 @@ def plan_init(asked: Asked, nix: Nix, now: datetime, on_event: OnEvent = ignore)
     kind = asked.forge or (forge.kind if forge else "github")
     notes = list(_about(repository, forge, asked))
     on_event(Stage("systems", "asking the flake for its systems"))
-    systems = _systems(asked, nix, source, notes)
+    runners = RUNNERS if kind == "github" else GITLAB_TAGS
+    systems = _systems(asked, nix, source, runners, notes)
     wanted = dict(_ci(kind, repository, asked.ref, systems))
     if asked.policy and forge is not None:
         wanted |= _policy(repository, forge, asked.ref, systems, now, notes)
@@ -130,11 +131,13 @@ def _about(repository: Repository, forge: Forge | None, asked: Asked) -> Iterato
         yield f"{what}: trust.toml is left out, for it names who builds ({hint})"
 
 
-def _systems(asked: Asked, nix: Nix, source: str, notes: list[str]) -> tuple[str, ...]:
+def _systems(
+    asked: Asked, nix: Nix, source: str, runners: Mapping[str, str], notes: list[str]
+) -> tuple[str, ...]:
     for system in asked.systems:
-        if system not in RUNNERS:
+        if system not in runners:
             raise InputError(
-                f"there is no runner for {system}", hint=f"there are: {', '.join(RUNNERS)}"
+                f"there is no runner for {system}", hint=f"there are: {', '.join(runners)}"
             )
     found = asked.systems
     if not found:
@@ -146,11 +149,14 @@ def _systems(asked: Asked, nix: Nix, source: str, notes: list[str]) -> tuple[str
                 f"the flake could not be asked for its systems ({error.message}): "
                 f"{', '.join(found)} assumed; --system says otherwise"
             )
-    served = tuple(system for system in RUNNERS if system in found)
+    served = tuple(system for system in runners if system in found)
+    left = [system for system in found if system not in served]
+    if left and served:
+        notes.append(f"there are no runners for {', '.join(left)}: left out")
     if not served:
         raise InputError(
             f"the flake is for {', '.join(found) or 'no system'}, which no runner is for",
-            hint=f"there are runners for {', '.join(RUNNERS)}",
+            hint=f"there are runners for {', '.join(runners)}",
         )
     return served
 

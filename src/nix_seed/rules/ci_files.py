@@ -9,7 +9,7 @@ from typing import Final
 
 from nix_seed.rules.forge import OURS
 
-__all__ = ["RUNNERS", "render_github", "render_gitlab"]
+__all__ = ["GITLAB_TAGS", "RUNNERS", "render_github", "render_gitlab"]
 
 RUNNERS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -65,33 +65,43 @@ jobs:
 {use_with}      - run: nix flake check
 {run_in}"""
 
-_GITLAB_TAGS = {
-    "x86_64-linux": "saas-linux-small-amd64",
-    "aarch64-linux": "saas-linux-small-arm64",
-}
+# The tags of gitlab.com's own runners. Those for macOS are not for everyone.
+GITLAB_TAGS: Final[Mapping[str, str]] = MappingProxyType(
+    {"x86_64-linux": "saas-linux-small-amd64", "aarch64-linux": "saas-linux-small-arm64"}
+)
 _GITLAB = """\
 # Seeds for {about}, and builds that start in them with no network. Written by `nix-seed init`.
+# The jobs take the inputs of the GitHub Action, as variables.
 stages: [seed, promote, build]
 
-default:
-  image: debian:trixie
-  before_script:
-    - apt-get update
-    - apt-get install --yes --no-install-recommends ca-certificates git nix-bin python3-venv
-    # The tools, of one version; Git and so the flake know nothing of them.
-    - git init --quiet .nix-seed
-    - git -C .nix-seed fetch --quiet --depth 1 https://github.com/{ours} {ref}
-    - git -C .nix-seed checkout --quiet FETCH_HEAD
-
 variables:
+  NIX_SEED_TOOLS: $CI_PROJECT_DIR/.nix-seed-tools
   SEED_REGISTRY: $CI_REGISTRY
   SEED_REGISTRY_USER: $CI_REGISTRY_USER
-  SEED_REGISTRY_TOKEN: $CI_REGISTRY_PASSWORD
-  SEED_IMAGE: $CI_PROJECT_PATH/seed
   SEED_SYSTEMS: {systems}
   SEED_FLAKE: {flake}
+  SEED_TAGS: latest
+
+default:
+  image: python:3.12-bookworm
+  # What the first job installs, later ones find.
+  cache:
+    key: nix-seed-{ref}
+    paths: [.nix-seed-tools/]
+
+.nix-seed:
+  id_tokens:
+    SIGSTORE_ID_TOKEN:
+      aud: sigstore
+  before_script:
+    - apt-get update -q && apt-get install -yq git nix-bin
+    - git init -q /tmp/nix-seed
+    - git -C /tmp/nix-seed fetch -q --depth 1 https://github.com/{ours} {ref}
+    - git -C /tmp/nix-seed checkout -q FETCH_HEAD
+    - export SEED_REGISTRY_TOKEN="$CI_REGISTRY_PASSWORD"
 
 .systems:
+  extends: .nix-seed
   parallel:
     matrix:
 {matrix}  tags: [$RUNNER]
@@ -99,27 +109,28 @@ variables:
 seed:
   extends: .systems
   stage: seed
-  id_tokens:
-    SIGSTORE_ID_TOKEN:
-      aud: sigstore
+  # The index over all systems gets the tags, not one system's image.
+  variables:
+    SEED_TAGS: ""
   script:
-    - .nix-seed/bin/publish
+    - /tmp/nix-seed/bin/publish
 
 promote:
+  extends: .nix-seed
   stage: promote
   rules:
     - if: $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH
-  id_tokens:
-    SIGSTORE_ID_TOKEN:
-      aud: sigstore
   script:
-    - .nix-seed/bin/nix-seed ci promote
+    - /tmp/nix-seed/bin/nix-seed ci promote
 
 build:
   extends: .systems
   stage: build
+  variables:
+    SEED_ENV: use.env
   script:
-    - .nix-seed/bin/nix-seed ci use
+    - /tmp/nix-seed/bin/nix-seed ci use
+    - . ./use.env
     - cd "$SEED_FLAKE"
     - nix --extra-experimental-features "nix-command flakes" flake check
 """
@@ -148,17 +159,16 @@ def render_github(*, ref: str, branch: str, systems: Sequence[str], directory: s
 def render_gitlab(*, ref: str, systems: Sequence[str], directory: str = "") -> str:
     """Return ``.gitlab-ci.yml``: what the GitHub workflow does, by the same commands.
 
-    Only the systems of Linux are served: the jobs of others take runners of one's own.
+    *systems* are those of ``GITLAB_TAGS`` to serve.
     """
-    linux = [system for system in systems if system in _GITLAB_TAGS]
     matrix = "".join(
-        f"      - SYSTEM: {system}\n        RUNNER: {_GITLAB_TAGS[system]}\n" for system in linux
+        f"      - SYSTEM: {system}\n        RUNNER: {GITLAB_TAGS[system]}\n" for system in systems
     )
     return _GITLAB.format(
-        about=", ".join(linux),
+        about=", ".join(systems),
         ours=OURS,
         ref=ref,
         flake=json.dumps(directory or "."),
         matrix=matrix,
-        systems=" ".join(linux),
+        systems=" ".join(systems),
     )
