@@ -97,6 +97,10 @@ def test_a_release_from_signatures_to_a_look_up(place: Path, which: list[str]) -
     offline = which[:4]
     sign(place, offline, "alice", "release.alice", "--epoch", "1")
     sign(place, which, "bob", "release.bob")
+    what = ["--commit", COMMIT, "--root", ROOT_DIGEST, "--record", RECORD]
+    eve = run(place, "sign", *what, "--key", "eve", "-o", "never", *which, code=2)
+    assert f"{account(place, 'eve')} is no builder of epoch 1\n" in eve.stderr
+    assert f"bob {account(place, 'bob')}" in eve.stderr
     both = ["--signature", "release.alice", "--signature", "release.bob"]
     few = run(place, "publish", *both[:2], "--key", "payer", *which, code=1)
     assert "1 of the 2 builders of epoch 1 that must sign did; missing: bob" in few.stderr

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from random import Random
 
 import pytest
 
@@ -14,7 +17,7 @@ from nix_seed.clients.ledgers.evm.node import Refused
 from nix_seed.clients.ledgers.evm.signatures import EvmSignature
 from nix_seed.ground.digests import Digest
 from nix_seed.rules.ledger_entry import LedgerEntry
-from support.chains import Chain
+from support.chains import Chain, anvil
 from support.evm import Evm, ascending, digest, release, with_digest
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -275,6 +278,86 @@ def test_more_builders_than_there_may_be(evm: Evm) -> None:
     assert governance_refused(evm, new, ascending(evm.sign(new, "alice", "bob"))) == (
         "it reverts, without a reason"
     )
+
+
+def test_a_chain_that_forks_takes_its_signatures_along_no_more() -> None:
+    """The chain's id is asked for at each call, not remembered from the deployment."""
+    with anvil() as chain:
+        evm = Evm(chain)
+        entry = release("a")
+        before = ascending(evm.signed(entry, "alice", "bob"))
+        chain.do("anvil_setChainId", 4242)
+        chain.chain_id = 4242
+        assert_strange(evm, entry, before)
+        evm.call_publish(entry, ascending(evm.signed(entry, "alice", "bob")))
+        assert evm.contract.status().count == 1
+
+
+@dataclass
+class Model:
+    """What the contract is to be."""
+
+    members: frozenset[str]
+    threshold: int
+    epoch: int = 1
+    entries: dict[Digest, Digest] = field(default_factory=dict)
+
+    def enough(self, signers: list[str]) -> bool:
+        return set(signers) <= self.members and len(signers) >= self.threshold
+
+    def publish(self, entry: LedgerEntry, signers: list[str], epoch: int) -> bool:
+        new = entry.commit_key not in self.entries and entry.root not in self.entries.values()
+        if not (new and epoch == self.epoch and self.enough(signers)):
+            return False
+        self.entries[entry.commit_key] = entry.root
+        return True
+
+    def set_builders(self, new: BuilderSet, signers: list[str]) -> bool:
+        if new.epoch != self.epoch + 1 or not self.enough(signers):
+            return False
+        self.members = frozenset(each.id for each in new.builders)
+        self.threshold, self.epoch = new.threshold, new.epoch
+        return True
+
+
+def step(random: Random, evm: Evm, model: Model) -> tuple[bool, Callable[[], object]]:
+    """Return something to try, and whether the model, which does it, says that it works."""
+    insiders, number = sorted(model.members), model.threshold - random.choice([0, 0, 0, 1])
+    signers = random.sample(insiders, number)
+    if random.random() < 0.3:
+        signers = random.sample([*evm.names, "mallory"], random.randint(0, 4))
+    epoch = model.epoch + random.choice([0, 0, 0, 1, -1])
+    if random.random() < 0.6:
+        entry = replace(release(random.choice("abcdefgh")), root=digest(random.choice("rstuvw")))
+        signatures = ascending(evm.signed(entry, *signers, epoch=max(epoch, 0)))
+        return model.publish(entry, signers, epoch), partial(evm.call_publish, entry, signatures)
+    members = random.sample(list(evm.names), random.randint(1, 5))
+    threshold = random.randint(1, len(members))
+    new = evm.builders(*members, threshold=threshold, epoch=epoch + 1)
+    signatures = ascending(evm.sign(new, *signers))
+    return model.set_builders(new, signers), partial(evm.call_set_builders, new, signatures)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_random_walk_agrees_with_a_model_of_the_contract(chain: Chain, seed: int) -> None:
+    """Whatever is tried, in any order, is taken and refused as some lines of Python would."""
+    random = Random(seed)
+    names = [f"b{i}" for i in range(5)]
+    evm = Evm(chain, threshold=2, names=names)
+    model = Model(frozenset(names), 2)
+    for _ in range(60):
+        works, call = step(random, evm, model)
+        if works:
+            call()
+        else:
+            with pytest.raises(Refused):
+                call()
+    found = evm.contract.entries()
+    assert [(each.commit_key, each.root) for each in found] == list(model.entries.items())
+    assert len(evm.contract.history()) == model.epoch
+    assert {each.id for each in evm.contract.status().builders.builders} == model.members
+    assert len(found) >= 2
+    assert model.epoch >= 3
 
 
 def test_nobody_can_do_anything_else() -> None:

@@ -13,6 +13,7 @@ from nix_seed.cli.ledger_options import (
     builders_of,
     contract_of,
     contract_options,
+    echo_signature,
     fee_option,
     key_of,
     key_option,
@@ -77,11 +78,7 @@ def _sign(as_json: bool, **options: Any) -> None:
     proposed = BuilderSet.propose(members, options["threshold"], epoch)
     signature = EvmSignature.make(key, Domain.of(spec), proposed)
     write_signature(options["out"], signature.dump())
-    if as_json:
-        value = {"file": str(options["out"]), "signer": key.address, "epoch": epoch}
-        click.echo(json.dumps(value))
-        return
-    click.echo(f"{options['out']}: signed by {key.address}, as the set of epoch {epoch}")
+    echo_signature(options["out"], signature, as_json=as_json)
 
 
 @builders.command("set", short_help="Replace the builders, with enough signatures.")

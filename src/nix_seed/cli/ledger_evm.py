@@ -15,6 +15,7 @@ from nix_seed.cli.ledger_options import (
     builders_of,
     contract_of,
     contract_options,
+    echo_signature,
     fee_option,
     key_of,
     key_option,
@@ -149,18 +150,14 @@ def _sign(as_json: bool, **options: Any) -> None:
     from nix_seed.clients.ledgers.evm.messages import Domain, Release
     from nix_seed.clients.ledgers.evm.signatures import EvmSignature
 
-    spec = spec_of(options)
-    entry = _entry_of(options)
-    epoch = options["epoch"]
+    entry, epoch = _entry_of(options), options["epoch"]
     if epoch is None:
-        epoch = contract_of(options).status().builders.epoch
-    signature = EvmSignature.make(key, Domain.of(spec), Release(entry, epoch))
+        signature = contract_of(options).sign(entry, key)
+    else:
+        domain = Domain.of(spec_of(options))
+        signature = EvmSignature.make(key, domain, Release(entry, epoch))
     write_signature(options["out"], signature.dump())
-    if as_json:
-        value = {"file": str(options["out"]), "signer": key.address, "epoch": epoch}
-        click.echo(json.dumps(value))
-        return
-    click.echo(f"{options['out']}: signed by {key.address} for epoch {epoch}")
+    echo_signature(options["out"], signature, as_json=as_json)
 
 
 def _entry_of(options: dict[str, Any]) -> LedgerEntry:

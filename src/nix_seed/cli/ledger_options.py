@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from nix_seed.clients.ledgers.evm.keys import EvmKey
     from nix_seed.clients.ledgers.evm.nodes import Nodes
     from nix_seed.clients.ledgers.evm.send import Sender
+    from nix_seed.clients.ledgers.evm.signatures import EvmSignature
     from nix_seed.rules.policy_ledgers import LedgerSpec
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "builders_of",
     "contract_of",
     "contract_options",
+    "echo_signature",
     "fee_option",
     "key_of",
     "key_option",
@@ -74,7 +77,7 @@ key_option = click.option(
 fee_option = click.option(
     "--max-fee",
     type=click.FloatRange(min=0, min_open=True),
-    default=500,
+    default=100,
     show_default=True,
     metavar="GWEI",
     help="The most to pay per gas.",
@@ -208,6 +211,15 @@ def builders_of(texts: tuple[str, ...]) -> list[EvmBuilder]:
             raise InputError(f"{text!r} is not of the form ID=0x…")
         found.append(EvmBuilder.read(name, account))
     return found
+
+
+def echo_signature(path: Path, signature: EvmSignature, *, as_json: bool) -> None:
+    """Say who signed, and for which epoch."""
+    signer, epoch = signature.signer, signature.content.epoch
+    if as_json:
+        click.echo(json.dumps({"file": str(path), "signer": signer, "epoch": epoch}))
+        return
+    click.echo(f"{path}: signed by {signer} for epoch {epoch}")
 
 
 def write_signature(path: Path, text: bytes) -> None:

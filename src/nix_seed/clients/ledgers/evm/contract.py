@@ -17,6 +17,7 @@ from nix_seed.clients.ledgers.evm.history import (
     replay_builders,
     replay_entries,
 )
+from nix_seed.clients.ledgers.evm.keys import EvmKey
 from nix_seed.clients.ledgers.evm.messages import Domain, Release, Signed
 from nix_seed.clients.ledgers.evm.nodes import Nodes, View
 from nix_seed.clients.ledgers.evm.send import Sender, Sent
@@ -95,12 +96,22 @@ class Contract:
         with self.view() as view:
             return replay_builders(view, self.spec.from_block)
 
+    def sign(self, entry: LedgerEntry, key: EvmKey) -> EvmSignature:
+        """Sign *entry* as one of the present builders; ``InputError`` if the key is of none."""
+        builders = self.status().builders
+        if builders.named(key.address) is None:
+            known = ", ".join(f"{each.id} {each.account}" for each in builders.builders)
+            raise InputError(
+                f"{key.address} is no builder of epoch {builders.epoch}", hint=f"these are: {known}"
+            )
+        return EvmSignature.make(key, self.domain, Release(_bare(entry), builders.epoch))
+
     def publish(
         self, entry: LedgerEntry, signatures: Sequence[EvmSignature], sender: Sender
     ) -> Sent:
         """Enter *entry*, which must not be entered yet, with the builders' *signatures*."""
         builders = self.status().builders
-        content = Release(LedgerEntry(entry.commit_key, entry.root, entry.record), builders.epoch)
+        content = Release(_bare(entry), builders.epoch)
         counted = self.collect(content, signatures, builders)
         words = [each.words for each in counted.counted]
         arguments = (entry.commit_key.raw, entry.root.raw, entry.record.raw, words)
@@ -173,6 +184,11 @@ def deploy(nodes: Nodes, builders: BuilderSet, sender: Sender) -> tuple[str, Sen
     if found != builders:
         raise CheckedFalse(f"the contract at {address} has other builders than were given")
     return address, sent
+
+
+def _bare(entry: LedgerEntry) -> LedgerEntry:
+    """Return *entry* without its position, which nobody signs."""
+    return LedgerEntry(entry.commit_key, entry.root, entry.record)
 
 
 def _useless(

@@ -15,8 +15,9 @@ from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
 __all__ = ["GWEI", "MOST_FEE", "Sender", "Sent"]
 
 _Found = TypeVar("_Found")
+_AGAIN: Final = "run the same command again: what is entered is not entered twice"
 GWEI: Final = 10**9
-MOST_FEE: Final = 500 * GWEI
+MOST_FEE: Final = 100 * GWEI
 _MOST_GAS: Final = 8_000_000  # a deployment with 32 builders takes some 5 million
 
 
@@ -64,7 +65,7 @@ class Sender:
             # The answer may have been lost, and the transaction mined before it was sent again.
             if node.receipt(hashed) is None:
                 raise
-        return self._settled(nodes, hashed, doing)
+        return self._settled(nodes, hashed, doing, again=to is not None)
 
     def _fees(self, fees: dict[str, int]) -> dict[str, int]:
         most = max(fees.values())
@@ -76,7 +77,9 @@ class Sender:
             )
         return fees
 
-    def await_final(self, look: Callable[[], _Found | None], doing: str) -> _Found:
+    def await_final(
+        self, look: Callable[[], _Found | None], doing: str, hint: str = _AGAIN
+    ) -> _Found:
         """Ask *look* again and again until it returns something, or the time is over."""
         end = self.patience.monotonic() + self.wait
         pause = 0.2
@@ -87,14 +90,17 @@ class Sender:
             if self.patience.monotonic() >= end:
                 raise CouldNotCheck(
                     f"{doing}: it is sent, and not final within {self.wait:.0f} s",
-                    hint="run the same command again: what is entered is not entered twice",
+                    hint=hint,
                 )
             self.patience.sleep(pause)
             pause = min(pause * 1.5, 12.0)
 
-    def _settled(self, nodes: Nodes, hashed: bytes, doing: str) -> Sent:
+    def _settled(self, nodes: Nodes, hashed: bytes, doing: str, *, again: bool) -> Sent:
         doing = f"{doing} by transaction 0x{hashed.hex()}"
-        receipt = self.await_final(lambda: self._final_receipt(nodes, hashed), doing)
+        hint = (
+            _AGAIN if again else f"look for what becomes of 0x{hashed.hex()} before doing it again"
+        )
+        receipt = self.await_final(lambda: self._final_receipt(nodes, hashed), doing, hint)
         if not receipt.succeeded:
             raise CheckedFalse(
                 f"{doing}: it failed on chain",
