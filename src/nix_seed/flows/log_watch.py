@@ -7,7 +7,7 @@ says nothing of that: a log can prove one thing to one reader, and the contrary 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,13 +41,18 @@ class _Watched:
 class LogWatch:
     """The logs that are watched, by id, and what was seen of each in *state*.
 
-    A log whose place is None is not asked: only what needs no proof is compared then.
+    A log whose place is None is not asked: only what needs no proof is compared then. *historian*
+    opens the others.
     """
 
     def __init__(
-        self, state: CheckpointState, logs: Iterable[tuple[TrustedLog, str | None]]
+        self,
+        state: CheckpointState,
+        logs: Iterable[tuple[TrustedLog, str | None]],
+        historian: Callable[[TrustedLog, str], Historian] | None = None,
     ) -> None:
         self._state = state
+        self._historian = historian or _patient
         self._logs = {log.id: _Watched(log, place) for log, place in logs}
         self._newest: dict[str, tuple[Historian, SignedCheckpoint]] = {}
         self._troubles: dict[str, Trouble] = {}
@@ -121,11 +126,15 @@ class LogWatch:
     def _newest_of(self, log: TrustedLog, place: str) -> tuple[Historian, SignedCheckpoint]:
         """Ask the log once, and hold its answer to what was seen."""
         if log.id not in self._newest:
-            historian = open_history(log, place, patience=_PATIENCE)
+            historian = self._historian(log, place)
             newest = historian.checkpoint()
             self._state.advance(log, newest, historian.consistency)
             self._newest[log.id] = historian, newest
         return self._newest[log.id]
+
+
+def _patient(log: TrustedLog, place: str) -> Historian:
+    return open_history(log, place, patience=_PATIENCE)
 
 
 def _no_proof(old: int, new: int) -> Proof:

@@ -10,7 +10,7 @@ from nix_seed.clients.logs.choose import open_log
 from nix_seed.clients.signers.base import Signed
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.ground.errors import InputError
+from nix_seed.ground.errors import CouldNotCheck, InputError
 from nix_seed.rules.logged import verifier_of
 from nix_seed.rules.policy import Policy
 from nix_seed.rules.policy_logs import log_trust
@@ -37,15 +37,28 @@ def open_logs(policy: Policy, beside: Path) -> Sequence[Log]:
 
 
 def log_signed(
-    signed: Signed, logs: Sequence[Log], on_event: OnEvent = ignore
+    signed: Signed,
+    logs: Sequence[Log],
+    on_event: OnEvent = ignore,
+    *,
+    needed: int | None = None,
 ) -> tuple[Bundle, ...]:
     """Return one bundle for each log, all over the identical envelope; or one without any.
 
-    One entry a bundle: other verifiers (cosign, sigstore) demand exactly one.
+    One entry a bundle: other verifiers (cosign, sigstore) demand exactly one. Logs that are out of
+    reach are passed over while *needed* others are left; None: every one must answer.
     """
     bundles = []
+    to_spare = 0 if needed is None else len(logs) - needed
     for log in logs:
         on_event(Stage("log", f"logging to {log.trusted.id}"))
-        entry = log.append(signed.envelope, verifier_of(signed.material, signed.key))
+        try:
+            entry = log.append(signed.envelope, verifier_of(signed.material, signed.key))
+        except CouldNotCheck as error:
+            to_spare -= 1
+            if to_spare < 0:
+                raise
+            on_event(Stage("log", f"{log.trusted.id} is passed over: {error.message}"))
+            continue
         bundles.append(signed.logged((entry,)))
     return tuple(bundles) or (signed.bundle,)
