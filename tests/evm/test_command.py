@@ -228,6 +228,8 @@ confirmations = 0
     text = policy.read_text()
     policy.write_text(text + table.replace("ID", "one"))
     assert which[3] in run(place, *show).stdout
+    shown = subprocess.run([COMMAND, "policy", "show"], cwd=place, capture_output=True, check=True)
+    assert f"ledger one: {which[3]} on chain {node.chain_id}" in shown.stdout.decode()
     two = table.replace("ID", "two").replace(which[3], "0x" + "12" * 20)
     policy.write_text(text + table.replace("ID", "one") + two)
     many = run(place, *show, code=2)

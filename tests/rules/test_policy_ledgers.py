@@ -10,6 +10,7 @@ import pytest
 from nix_seed.ground.errors import InputError
 from nix_seed.rules.policy import Policy
 from nix_seed.rules.policy_change import compare_policies
+from nix_seed.rules.policy_checks import policy_warnings
 from nix_seed.rules.policy_file import parse_policy
 from nix_seed.rules.policy_ledgers import LedgerSpec
 from support.trust import World
@@ -42,6 +43,13 @@ def test_a_ledger_is_read(text: str) -> None:
     wanted = LedgerSpec("mainnet", "evm", 1, ADDRESS, rpc, 12, 20000000)
     assert parse(text + LEDGER).ledgers == (wanted,)
     assert parse(text).ledgers == ()
+
+
+def test_one_node_alone_is_warned_of(text: str) -> None:
+    words = "ledger mainnet: one node alone, in rpc, is believed whatever it says"
+    assert words not in policy_warnings(parse(text + LEDGER), NOW)
+    one = LEDGER.replace(', "http://127.0.0.1:8545"', "")
+    assert words in policy_warnings(parse(text + one), NOW)
 
 
 def test_what_may_be_left_out(text: str) -> None:

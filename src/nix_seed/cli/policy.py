@@ -230,6 +230,10 @@ def _json(policy: Policy) -> dict[str, Any]:
             {"id": each.id, "signer": signer_name(each.signer)} for each in policy.promoters
         ],
         "accepts": [str(digest) for digest in policy.accepts],
+        "ledgers": [
+            {"id": each.id, "kind": each.kind, "chainId": each.chain_id, "address": each.address}
+            for each in policy.ledgers
+        ],
         "builders": [
             {
                 "id": each.id,
@@ -263,6 +267,8 @@ def _lines(policy: Policy) -> Iterator[str]:
         yield f"  {promoter.id:12} {signer_name(promoter.signer)}"
     for digest in policy.accepts:
         yield f"accepts releases by {digest}"
+    for ledger in policy.ledgers:
+        yield f"ledger {ledger.id}: {ledger.address} on chain {ledger.chain_id}"
 
 
 def _builder_lines(builder: Builder) -> Iterator[str]:

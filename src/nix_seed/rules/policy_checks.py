@@ -55,6 +55,11 @@ def policy_warnings(policy: Policy, now: datetime) -> tuple[str, ...]:
         found.append("no log is demanded: what a builder said need not be public")
     if not policy.quorum.distinct:
         found.append("distinct is empty: one operator may run every builder")
+    for ledger in policy.ledgers:
+        if len(ledger.rpc) == 1:
+            found.append(
+                f"ledger {ledger.id}: one node alone, in rpc, is believed whatever it says"
+            )
     if (policy.expires - now).days < 30:
         found.append(f"the policy expires in {max((policy.expires - now).days, 0)} days")
     return tuple(found)
