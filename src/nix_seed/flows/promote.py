@@ -139,11 +139,8 @@ class _Work:
         found = read_ledger(self._stores(), [self.commit.key], self.policy, self.judges)
         if found.lies:
             raise CheckedFalse(found.lies[0], hint="`nix-seed audit` shows the evidence")
-        if found.unchecked:
-            raise CouldNotCheck(
-                f"whether {self.commit} was promoted before: {found.unchecked[0]}",
-                hint="nothing was published; run the same command again",
-            )
+        if found.unread:
+            raise self._untold(found.unread[0])
         same = []
         for record in found.records:
             if record.predicate.commit != self.commit:
@@ -152,10 +149,19 @@ class _Work:
                 same.append(record)
             elif stands(record, self.policy):
                 raise _another_root(record, release)
+            elif found.unchecked:
+                # It may stand by what a log holds that is out of reach now.
+                raise self._untold(found.unchecked[0])
             else:
                 self.notices.append(_lone(record))
         self._check_pin(release)
         return same
+
+    def _untold(self, why: str) -> CouldNotCheck:
+        return CouldNotCheck(
+            f"whether {self.commit} was promoted before: {why}",
+            hint="nothing was published; run the same command again",
+        )
 
     def _check_pin(self, release: Release) -> None:
         source = self.policy.source
@@ -224,7 +230,8 @@ class _Work:
     def _sign(self, predicate: PromotionPredicate, payload: bytes, size: int) -> None:
         self.on_event(Stage("sign", f"signing the record as {self.promoter.id}"))
         signed = self.signer.sign(PAYLOAD_TYPE, payload)
-        bundles = log_signed(signed, self.logs, self.on_event)
+        needed = max(self.policy.quorum.logs, 1)
+        bundles = log_signed(signed, self.logs, self.on_event, needed=needed)
         if self.judges.watch is not None:
             self.judges.watch.refresh()
         store = self.stores.open(self.place.target, create=True)
