@@ -25,7 +25,7 @@ from nix_seed.formats.html.element import Child, Element, el
 from nix_seed.rules.bundle_verify import Fate
 from nix_seed.rules.policy import Policy, signer_name
 from nix_seed.rules.quorum import Outcome, QuorumResult
-from nix_seed.rules.verification import ImageVerification
+from nix_seed.rules.verification import ImageVerification, evaluate_images
 
 __all__ = ["trust_section", "verdict"]
 
@@ -43,10 +43,16 @@ _UNASKED = (
 
 
 def verdict(trust: Trusted | Absent) -> tuple[State, str]:
-    """Return the state and words of the whole."""
+    """Return the state and words of the whole, short: of a promotion the promoters alone."""
     if isinstance(trust, Absent):
         return State(trust.state), trust.words
-    return _STATES[trust.verification.fate], trust.verification.words
+    found = trust.verification
+    state = _STATES[found.fate]
+    record = found.promotion.record if found.promotion is not None else None
+    if state is not State.VERIFIED or record is None:
+        return state, found.words
+    images = evaluate_images(found.images, ())[1]
+    return state, f"{images}; promoted by {', '.join(each.id for each in record.promoters)}"
 
 
 def trust_section(trust: Trusted | Absent) -> Section:
@@ -58,7 +64,7 @@ def trust_section(trust: Trusted | Absent) -> Section:
             checks = [Check(name, State.NOT_ASKED, what) for name, what in _UNASKED]
             body.append(check_list([*checks, *promotion_checks(trust)]))
         return Section("trust", "Trust", None, body)
-    lead = f"{state.value[0].upper()}{state.value[1:]}: {words}."
+    lead = f"{state.value[0].upper()}{state.value[1:]}: {trust.verification.words}."
     return Section("trust", "Trust", lead, list(_body(trust)))
 
 
