@@ -17,7 +17,8 @@ from nix_seed.flows.init import Asked, plan_init
 from nix_seed.flows.init_write import carry_out
 from nix_seed.flows.trust import load_policy
 from nix_seed.ground.errors import CheckedFalse, InputError
-from nix_seed.rules.policy import Policy
+from nix_seed.rules.certificate import CertificateIdentity, certified_identity
+from nix_seed.rules.policy import Policy, is_signer
 from support.distribution import nix_env
 from support.flakes import SHAPES, STRANGE
 from support.programs import need
@@ -127,6 +128,41 @@ def test_the_workflow_calls_ours_with_inputs_and_permissions_it_has(repository: 
     assert use["uses"] == "0compute/nix-seed/use@v0.1.0"
     action = YAML(typ="safe").load((ROOT / "use/action.yml").read_text())
     assert set(use["with"]) <= set(action["inputs"])
+
+
+def test_pinned_by_its_hash_the_workflow_has_nothing_to_find(repository: Path) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    done(repository, "--yes", "--ref", commit)
+    command: list[str | Path] = [ROOT / ".venv/bin/zizmor", "--offline", "--persona=auditor"]
+    checked = subprocess.run(
+        [*command, repository / WORKFLOW], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    [builder] = policy(repository).builders
+    assert isinstance(builder.signer, CertificateIdentity)
+    assert builder.signer.subject.endswith(f"/seed.yml@{commit}")
+
+
+@pytest.mark.parametrize(
+    ("ref", "full"), [("v0.1.0", "refs/tags/v0.1.0"), ("main", "refs/heads/main")]
+)
+def test_the_policy_knows_the_jobs_own_token(repository: Path, ref: str, full: str) -> None:
+    done(repository, "--yes", "--ref", ref)
+    [builder] = policy(repository).builders
+    claims = {
+        "sub": "repo:me/thing:ref:refs/heads/trunk",
+        "job_workflow_ref": f"0compute/nix-seed/.github/workflows/seed.yml@{full}",
+        "repository": "me/thing",
+    }
+    issuer = "https://token.actions.githubusercontent.com"
+    assert is_signer(builder.signer, certified_identity(claims, issuer))
+    for name, value in [
+        ("repository", "them/thing"),
+        ("job_workflow_ref", "me/thing/.github/workflows/seed.yml@refs/heads/trunk"),
+    ]:
+        other = certified_identity(claims | {name: value}, issuer)
+        assert not is_signer(builder.signer, other)
+    assert not is_signer(builder.signer, certified_identity(claims, issuer + "/"))
 
 
 def test_the_runners_are_those_of_the_reusable_workflow() -> None:

@@ -33,6 +33,11 @@ on:
 
 permissions: {{}}
 
+# A newer push to a pull request ends the run of the older; what builds a release is left to end.
+concurrency:
+  group: ${{{{ github.workflow }}}}-${{{{ github.ref }}}}
+  cancel-in-progress: ${{{{ github.event_name == 'pull_request' }}}}
+
 jobs:
   seed:
     uses: {ours}/.github/workflows/seed.yml@{ref}
@@ -44,6 +49,7 @@ jobs:
       systems: '{systems}'
 {seed_with}
   build:
+    name: Build (${{{{ matrix.runner }}}})
     needs: seed
     # Where a seed is missing, Nix fetches and builds as ever.
     if: ${{{{ !cancelled() }}}}
@@ -53,8 +59,8 @@ jobs:
         runner: [{runners}]
     runs-on: ${{{{ matrix.runner }}}}
     permissions:
-      contents: read
-      packages: read
+      contents: read # to check out
+      packages: read # to pull the seed
     steps:
       - uses: {checkout}
         with:
