@@ -25,7 +25,7 @@ from support.evm import digest
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs/ledger-evm.md"
 BLOCK = re.compile(r"^```sh evm\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-COMMAND = ROOT / ".venv/bin/nix-seed"
+COMMAND = Path(sys.executable).with_name("nix-seed")
 COMMIT = "c0ffee" + "0" * 34
 ROOT_DIGEST, RECORD = str(digest("root")), str(digest("record"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -18,6 +18,7 @@ from nix_seed.clients.ledgers.evm.provider import HttpProvider
 from nix_seed.clients.registry.failures import Unreachable
 from nix_seed.clients.registry.patience import Patience
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
+from nix_seed.rules.ledger_entry import LedgerEntry
 from support.chains import PATIENCE, Anvil, anvil
 from support.evm import Evm, release
 from support.lying_node import Alter, Answer, lying
@@ -97,6 +98,7 @@ REPLAYS: dict[str, tuple[Any, type[NixSeedError], str]] = {
     "another contract's": (first_with("address", "0x" + "12" * 20), UNKNOWN, "no usable answer"),
     "of a block that is none": (first_with("blockNumber", "0xffffff"), UNKNOWN, "no usable answer"),
     "without its topics": (first_with("topics", []), UNKNOWN, "no usable answer"),
+    "another count": (lambda logs: [*logs, logs[2]], FALSE, "not numbered 0 to 2"),
     "not a list": (lambda logs: {"a": 1}, UNKNOWN, "no usable answer"),
 }
 
@@ -138,6 +140,14 @@ def test_a_head_that_does_not_fit_its_events(world: Evm) -> None:
     with (
         told(world, called("head()", "0x" + "55" * 32)) as ledger,
         pytest.raises(CheckedFalse, match="are not those it was made by"),
+    ):
+        list(ledger.entries())
+
+
+def test_a_count_that_no_computer_could_list(world: Evm) -> None:
+    with (
+        told(world, called("count()", "0x" + "ff" * 32)) as ledger,
+        pytest.raises(CouldNotCheck, match=r"entries .* the first that lacks is number 3"),
     ):
         list(ledger.entries())
 
@@ -233,6 +243,87 @@ def test_answers_that_are_none(world: Evm, status: int, body: bytes, words: str)
 
     with told(world, alter) as ledger, pytest.raises(CouldNotCheck, match=words):
         ledger.by_commit(release("a").commit_key)
+
+
+GARBAGE: list[Any] = [
+    None, True, 0, -1, 1.5, 10**30, "", "0x", "0xzz", "0x1", "0x" + "f" * 80, "finalized", [], [[]],
+    {}, {"a": 1},
+]  # fmt: skip
+PLACES: list[tuple[str, tuple[Any, ...]]] = [
+    ("eth_chainId", ()),
+    ("eth_getBlockByNumber", ()),
+    ("eth_getBlockByNumber", ("number",)),
+    ("eth_getBlockByNumber", ("hash",)),
+    ("eth_getCode", ()),
+    ("eth_call", ()),
+    ("eth_getLogs", ()),
+    ("eth_getLogs", (0,)),
+    *(("eth_getLogs", (0, name)) for name in (
+        "address", "data", "topics", "blockNumber", "logIndex", "transactionHash", "blockHash",
+        "transactionIndex", "removed",
+    )),
+    *(("eth_getLogs", (0, "topics", number)) for number in range(3)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "path"), PLACES)
+def test_garbage_anywhere_is_never_taken_for_an_answer(
+    world: Evm, method: str, path: tuple[Any, ...]
+) -> None:
+    """Whatever comes back, what is told is the truth, or that it is not known, or a lie."""
+    told = 0
+    for garbage in GARBAGE:
+        ledger = altered(world, method, path, garbage)
+        for find in (by_commit_a, EvmLedger.entries):
+            found = answer_of(ledger, find)
+            told += found is None
+            # An older state, or none, is all that it can make believe; see docs/ledger-evm.md.
+            for entry, name in zip(found or (), "abc", strict=False):
+                assert entry.says(release(name)), garbage
+    # Members of an event that say only where it lies are not needed, and not believed.
+    assert told or path[-1:] in [("blockHash",), ("transactionIndex",), ("removed",)]
+
+
+def by_commit_a(ledger: EvmLedger) -> tuple[LedgerEntry, ...]:
+    return ledger.by_commit(release("a").commit_key)
+
+
+def answer_of(
+    ledger: EvmLedger, find: Callable[[EvmLedger], Iterable[LedgerEntry]]
+) -> list[LedgerEntry] | None:
+    """Return what is found; None where that is refused, as what cannot be an answer must be."""
+    try:
+        return list(find(ledger))
+    except (CheckedFalse, CouldNotCheck):
+        return None
+
+
+def altered(world: Evm, method: str, path: tuple[Any, ...], garbage: Any) -> EvmLedger:
+    assert world.chain.url is not None
+    provider = Altered(world.chain.url, method, path, garbage)
+    return EvmLedger(Contract(world.spec, Nodes([Node(provider, "liar")], 31337, 0)))
+
+
+class Altered(HttpProvider):
+    """Puts *garbage* at one place of one method's answers."""
+
+    def __init__(self, url: str, method: str, path: tuple[Any, ...], garbage: Any) -> None:
+        super().__init__(url, PATIENCE)
+        self.change = method, path, garbage
+
+    def make_request(self, method: Any, params: Any) -> Any:
+        answer: Any = super().make_request(method, params)
+        where, path, garbage = self.change
+        if method == where and (answer.get("result") or not path):
+            answer["result"] = put(answer["result"], path, garbage)
+        return answer
+
+
+def put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    value[path[0]] = put(value[path[0]], path[1:], new)
+    return value
 
 
 def test_a_node_that_is_down_is_not_one_that_lies(world: Evm) -> None:

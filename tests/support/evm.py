@@ -57,7 +57,7 @@ class Evm:
 
     def __post_init__(self) -> None:
         self.keys = {name: EvmKey.generate() for name in (*self.names, "payer", "mallory")}
-        self.sender = Sender(self.keys["payer"], wait=5.0, patience=Patience(sleep=self._sleep))
+        self.sender = Sender(self.keys["payer"], wait=120.0, patience=Patience(sleep=self._sleep))
         self.naps = 0
         self.chain.fund(self.sender.key.address)
         self.address, self.deployed = deploy(

@@ -32,8 +32,7 @@ def replay_entries(view: View, first: int) -> tuple[LedgerEntry, ...]:
     count, head = view.read("count"), view.read("head")
     logs = view.logs("Published", first)
     numbers = [log.values["index"] for log in logs]
-    if numbers != list(range(count)):
-        raise _gap(view, "entries", count, numbers)
+    _check_numbers(view, "entries", count, numbers)
     chain = bytes(32)
     for log in logs:
         values = log.values
@@ -51,9 +50,8 @@ def replay_builders(view: View, first: int) -> tuple[BuilderSet, ...]:
     present = present_builders(view)
     logs = view.logs("BuildersChanged", first)
     sets = [_set(log.values) for log in logs]
-    numbers = [each.epoch for each in sets]
-    if numbers != list(range(1, present.epoch + 1)):
-        raise _gap(view, "sets of builders", present.epoch, [each - 1 for each in numbers])
+    numbers = [each.epoch - 1 for each in sets]
+    _check_numbers(view, "sets of builders", present.epoch, numbers)
     if sets[-1] != present:
         raise CheckedFalse(
             f"the builders of {view.address} are not those that its last event names",
@@ -93,19 +91,19 @@ def _pair(value: Any) -> tuple[str, bytes]:
     return (value["account"], value["id"]) if hasattr(value, "keys") else (value[0], value[1])
 
 
-def _gap(view: View, what: str, count: int, numbers: Sequence[int]) -> CheckedFalse | CouldNotCheck:
-    missing = sorted(set(range(count)) - set(numbers))
-    if len(numbers) == len(set(numbers)) and set(numbers) < set(range(count)) and _rises(numbers):
-        return CouldNotCheck(
-            f"{len(missing)} of the {count} {what} of {view.address} are not shown; "
-            f"the first that lacks is number {missing[0]}",
+def _check_numbers(view: View, what: str, count: int, numbers: Sequence[int]) -> None:
+    """Raise unless *numbers* are 0 to *count* - 1; a node may claim any count, however large."""
+    if len(numbers) == count and all(number == i for i, number in enumerate(numbers)):
+        return
+    rising = all(one < other for one, other in pairwise(numbers))
+    if rising and len(numbers) < count and (not numbers or numbers[-1] < count):
+        lacks = next((i for i, number in enumerate(numbers) if number != i), len(numbers))
+        raise CouldNotCheck(
+            f"{count - len(numbers)} of the {count} {what} of {view.address} are not shown; "
+            f"the first that lacks is number {lacks}",
             hint="the node withholds or has pruned them, or fromBlock is too high: ask another",
         )
-    return CheckedFalse(
+    raise CheckedFalse(
         f"the {what} that are shown of {view.address} are not numbered 0 to {count - 1}",
         hint="a node that lies shows this; ask another",
     )
-
-
-def _rises(numbers: Sequence[int]) -> bool:
-    return all(one < other for one, other in pairwise(numbers))
