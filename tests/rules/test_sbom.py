@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cyclonedx.model.bom import Bom
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,10 +18,12 @@ from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.ground import canonical_json
 from nix_seed.ground.digests import Digest, NarHash
 from nix_seed.ground.errors import CheckedFalse, InputError
+from nix_seed.rules.licence import Licence
 from nix_seed.rules.package_name import Package
 from nix_seed.rules.partition import Group
 from nix_seed.rules.sbom import Origin, Sbom, build_sbom
 from nix_seed.rules.sbom_check import check_describes
+from nix_seed.rules.sbom_licences import read_licences
 from nix_seed.rules.sbom_spdx import write_spdx
 from nix_seed.rules.spec import Spec, Withheld
 from support.sboms import IMAGE, manifest_of, valid_cyclonedx, valid_spdx
@@ -319,6 +322,37 @@ def test_one_part_told_twice_is_refused(name: str) -> None:
 def test_what_is_no_bill_of_materials_is_refused(name: str, text: bytes) -> None:
     with pytest.raises(CheckedFalse, match="here is not"):
         check_describes(text, name, sbom(), "here")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_licences_are_read_back(name: str) -> None:
+    found = read_licences(FORMATS[name](sbom(origins=ORIGINS)), name, "here")  # type: ignore[arg-type]
+    assert found[BASH].licence == Licence("GPL-3.0-or-later", "redistributable")
+    assert found[BASH].derivation == ORIGINS[BASH].derivation
+    assert found[BASH].url == ORIGINS[BASH].url
+    assert found[GLIBC].licence == Licence(ORIGINS[GLIBC].concluded, "redistributable")
+    assert (found[GLIBC].declared, found[GLIBC].url) == ("", ORIGINS[GLIBC].url)
+    assert found[GCC].licence == Licence(ORIGINS[GCC].declared, "unknown")
+    assert found[GCC].url == ORIGINS[GCC].url
+    # Of an image alone, what is not withheld is unknown.
+    alone = read_licences(FORMATS[name](sbom()), name, "here")  # type: ignore[arg-type]
+    assert alone[BASH].licence == Licence("", "unknown")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_status_of_ones_own_is_refused(name: str) -> None:
+    text = FORMATS[name](sbom(origins=ORIGINS)).replace(b"redistributable", b"do as you like")
+    with pytest.raises(CheckedFalse, match="here is not a bill of materials as nix-seed writes it"):
+        read_licences(text, name, "here")  # type: ignore[arg-type]
+
+
+def test_the_library_reads_its_own_document_back() -> None:
+    document = json.loads(write_cyclonedx(sbom(origins=ORIGINS)))
+    read = Bom.from_json(document)  # type: ignore[attr-defined]
+    assert read.validate()
+    assert {item.bom_ref.value for item in read.components} == {
+        str(path) for path in (BASH, GLIBC, GCC, CUDA)
+    }
 
 
 def test_without_the_library_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

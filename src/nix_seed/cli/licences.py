@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +13,8 @@ from nix_seed.cli.registry_options import registry_options, stores_of
 
 if TYPE_CHECKING:
     from nix_seed.flows.licences import Licences
+    from nix_seed.flows.stores import AnyReference
+    from nix_seed.formats.nix.store_path import StorePath
     from nix_seed.rules.licence_judge import Judged
     from nix_seed.rules.spec import Spec
 
@@ -28,19 +30,15 @@ _ORDER = ("withheld", "unknown", "redistributable")
 def command(as_json: bool, **options: Any) -> None:
     """Show under which licence everything in FLAKE's image is, and what is withheld.
 
-    Of an image, in a registry or oci:DIR[:TAG], only what was withheld: the rest may be passed on.
+    Of an image, in a registry or oci:DIR[:TAG], what the bill of materials attached to it says;
+    without one only what was withheld, which the image itself tells.
     """
     from nix_seed.cli.progress import progress
-    from nix_seed.flows.evaluate import current_system
     from nix_seed.flows.plan import licences_of_flake
-    from nix_seed.flows.sbom import open_seed_image
 
     reference = image_named(options["flake"])
     if reference is not None:
-        system = options["system"] or current_system()
-        spec = open_seed_image(stores_of(options), reference, system).spec
-        value = {"withheld": _withheld_json(spec)}
-        click.echo(json.dumps(value, indent=2) if as_json else "\n".join(_withheld_lines(spec)))
+        _of_image(reference, options, as_json)
         return
     nix, request = request_of(options)
     with progress(quiet=as_json) as show:
@@ -51,20 +49,50 @@ def command(as_json: bool, **options: Any) -> None:
         click.echo("\n".join(_lines(licences)))
 
 
-def _sorted(licences: Licences) -> list[Judged]:
+def _of_image(reference: AnyReference, options: dict[str, Any], as_json: bool) -> None:
+    from nix_seed.flows.evaluate import current_system
+    from nix_seed.flows.sbom import open_seed_image
+    from nix_seed.flows.sbom_attach import attached_licences
+
+    system = options["system"] or current_system()
+    image = open_seed_image(stores_of(options), reference, system)
+    told, trouble = attached_licences(image)
+    if trouble is not None:
+        click.echo(f"note: {trouble.message}", err=True)
+    if as_json:
+        value: dict[str, Any] = {"withheld": _withheld_json(image.spec)}
+        if told:
+            value["paths"] = [_path_json(item) for item in _sorted(told)]
+        click.echo(json.dumps(value, indent=2))
+        return
+    click.echo("\n".join(_table(told) if told else _withheld_lines(image.spec)))
+    if told:
+        click.echo(
+            "as the attached bill of materials says; computed again: nix-seed sbom"
+            f" {options['flake']} --flake FLAKE",
+            err=True,
+        )
+
+
+def _sorted(paths: Mapping[StorePath, Judged]) -> list[Judged]:
     rank = {status: number for number, status in enumerate(_ORDER)}
-    items = licences.judgement.paths.values()
-    return sorted(items, key=lambda item: (rank[item.licence.status], item.path.name, item.path))
+    return sorted(
+        paths.values(), key=lambda item: (rank[item.licence.status], item.path.name, item.path)
+    )
 
 
-def _lines(licences: Licences) -> Iterator[str]:
-    items = _sorted(licences)
+def _table(paths: Mapping[StorePath, Judged]) -> Iterator[str]:
+    items = _sorted(paths)
     width = max((len(item.path.name) for item in items), default=0)
     for item in items:
         licence = item.licence.name or "none stated"
         yield f"{item.licence.status:15}  {item.path.name:{width}}  {_harmless(licence)}"
     counts = (f"{sum(i.licence.status == s for i in items)} {s}" for s in _ORDER)
     yield ", ".join(counts)
+
+
+def _lines(licences: Licences) -> Iterator[str]:
+    yield from _table(licences.judgement.paths)
     for conflict in licences.judgement.conflicts:
         yield f"contradiction: {conflict.path.name} is built from {conflict.fetched.name}," + (
             f" which is withheld ({_harmless(conflict.licence)})"
@@ -80,21 +108,22 @@ def _harmless(text: str) -> str:
 
 def _json(licences: Licences) -> dict[str, Any]:
     return {
-        "paths": [
-            {
-                "path": str(item.path),
-                "licence": item.licence.name or None,
-                "status": item.licence.status,
-                "derivation": None if item.derivation is None else str(item.derivation),
-                "url": item.url or None,
-            }
-            for item in _sorted(licences)
-        ],
+        "paths": [_path_json(item) for item in _sorted(licences.judgement.paths)],
         "contradictions": [
             {"path": str(item.path), "source": str(item.fetched), "licence": item.licence}
             for item in licences.judgement.conflicts
         ],
         "problem": licences.problem,
+    }
+
+
+def _path_json(item: Judged) -> dict[str, str | None]:
+    return {
+        "path": str(item.path),
+        "licence": item.licence.name or None,
+        "status": item.licence.status,
+        "derivation": None if item.derivation is None else str(item.derivation),
+        "url": item.url or None,
     }
 
 

@@ -14,13 +14,23 @@ from nix_seed.clients.blobs import ImageStore
 from nix_seed.flows.attach import list_document
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.sbom import Format, SeedImage, sbom_of, write_sbom
+from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.descriptor import Descriptor, Manifest
 from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
+from nix_seed.rules.licence_judge import Judged
 from nix_seed.rules.sbom import Sbom
 from nix_seed.rules.sbom_check import check_describes
+from nix_seed.rules.sbom_licences import read_licences
 
-__all__ = ["MEDIA_TYPES", "Attached", "attach_sboms", "find_attached", "list_attached"]
+__all__ = [
+    "MEDIA_TYPES",
+    "Attached",
+    "attach_sboms",
+    "attached_licences",
+    "find_attached",
+    "list_attached",
+]
 
 MEDIA_TYPES: Final[Mapping[Format, str]] = {
     "cyclonedx": "application/vnd.cyclonedx+json",
@@ -98,6 +108,23 @@ def find_attached(image: SeedImage, form: Format, wanted: Digest | None = None) 
             hint="do not use it; without --attached one is computed from the image itself",
         )
     return _only(good, image, form)
+
+
+def attached_licences(
+    image: SeedImage,
+) -> tuple[Mapping[StorePath, Judged], NixSeedError | None]:
+    """Return what an attached bill of materials says of the licences of *image*'s store paths.
+
+    Nothing where none is attached; and the error where some are, and none can be believed.
+    """
+    for form in MEDIA_TYPES:
+        if list_attached(image, form):
+            try:
+                found = find_attached(image, form)
+                return read_licences(found.text, form, f"{image.store}@{found.digest}"), None
+            except (InputError, CheckedFalse) as error:
+                return {}, error
+    return {}, None
 
 
 def _only(found: Sequence[Attached], image: SeedImage, form: Format) -> Attached:
