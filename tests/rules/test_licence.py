@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.rules.licence import Licence, LicencePolicy, join, read_facts, read_licence
+from nix_seed.rules.licence import (
+    Licence,
+    LicencePolicy,
+    is_licence,
+    join,
+    read_facts,
+    read_licence,
+)
 from nix_seed.rules.spdx import evaluate_expression
 
 FREE = {"spdxId": "MIT", "free": True}
@@ -112,3 +119,22 @@ def test_the_recipe_has_the_last_word() -> None:
 
 
 _THREE = (("Homegrown", "unknown"), ("unfree", "withheld"), ("MIT", "redistributable"))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("MIT", True),
+        ("seed licence", True),
+        ("see the seed licence", False),
+        ("", False),
+        ("see LICENSE", False),
+        ("MIT AND see COPYING", False),
+        ("malformed (int)", False),
+        ("MIT AND (malformed (a set without a name) OR x)", False),
+        ("withheld by the recipe", False),
+        ("accepted by the recipe", False),
+    ],
+)
+def test_what_is_a_licence_and_what_a_remark(name: str, expected: bool) -> None:
+    assert is_licence(name) is expected

@@ -123,3 +123,23 @@ def test_what_is_withheld_beside_the_image_is_known_too() -> None:
     found = judged(drv("app", "tool"), drv("tool"), only=("app",), app=MIT, tool=UNFREE)
     assert statuses(found) == {"app": "redistributable"}
     assert [item.path.name for item in found.withheld_elsewhere] == ["tool"]
+
+
+def test_what_meta_itself_states_is_told_from_what_follows() -> None:
+    found = judged(
+        drv("app", "lib", "src"), drv("lib"), drv("src", fixed=True), drv("hook", "lib"), lib=MIT
+    )
+    assert found.paths[path("lib")].declared == "MIT"
+    hook = found.paths[path("hook")]
+    assert (hook.licence, hook.declared) == (MIT, "")
+
+
+def test_a_remark_is_not_declared() -> None:
+    malformed = Licence("malformed (int)", "unknown")
+    assert judged(drv("app"), app=malformed).paths[path("app")].declared == ""
+
+
+def test_what_follows_from_several_is_one_expression() -> None:
+    either = Licence("MIT OR Apache-2.0", "redistributable")
+    found = judged(drv("hook", "lib", "app"), drv("lib"), drv("app"), lib=either, app=GPL)
+    assert found.paths[path("hook")].licence.name == "GPL-3.0-only AND (MIT OR Apache-2.0)"

@@ -81,7 +81,8 @@ def find_attached(image: SeedImage, form: Format, wanted: Digest | None = None) 
     """Return the one attached bill of materials that describes *image*.
 
     *wanted* is the digest of its manifest, where there are several. Raises ``InputError`` where
-    there is none, or more than one to choose from; ``CheckedFalse`` where none is of the image.
+    there is none, or more than one to choose from; ``CheckedFalse`` where none is of the image,
+    ``CouldNotCheck`` where that is not known. What is bad among them hides nothing that is good.
     """
     listed = list_attached(image, form)
     if wanted is not None:
@@ -92,15 +93,19 @@ def find_attached(image: SeedImage, form: Format, wanted: Digest | None = None) 
             hint="without --attached it is computed from the image; publish attaches one",
         )
     expected = sbom_of(image)
-    good, reasons = [], []
+    good, reasons, unread = [], [], None
     for item in listed:
         try:
             found = _read(image.store, item, image.descriptor.digest, form)
             check_describes(found.text, form, expected, f"{image.store}@{item.digest}")
-        except CheckedFalse as error:
+        except (CheckedFalse, InputError) as error:
             reasons.append(error.message)
+        except CouldNotCheck as error:
+            unread = error
         else:
             good.append(found)
+    if not good and unread is not None:
+        raise unread
     if not good:
         raise CheckedFalse(
             f"no bill of materials attached to {image.name} describes it",
