@@ -47,6 +47,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "REGISTRY_AUTH_FILE": str(tmp_path / "auth.json"),
         "HOME": str(tmp_path),
     }
+    # Podman wants the file to be there, if it is named.
+    (tmp_path / "auth.json").write_text("{}")
     return nix_env() | own
 
 
@@ -399,6 +401,15 @@ def test_without_an_engine_nothing_is_known(environment: dict[str, str]) -> None
     assert seen["github/contract"]["fix"] == (
         "docker is not on PATH; install Docker Engine 23 or newer"
     )
+
+
+def test_podman_is_asked_too(
+    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with engines.podman(tmp_path_factory.mktemp("podman")) as started:
+        env = environment | started.env
+        seen = found(env, image(environment), "--engine", "podman", code=1)
+    assert wrong(seen) == [f"podman/{name}" for name in NO_SEED]
 
 
 def test_as_githubs_runner_does_it(

@@ -351,6 +351,8 @@ def test_a_link_leads_nowhere_else(repository: Path, tmp_path: Path) -> None:
         ("https://user:secret@github.com/a/b.git", (), "github", None),
         ("ssh://git@gitlab.example.org:22/a/b/c", (), "gitlab", None),
         ("https://forge.example/a/b", ("--gitlab",), "gitlab", None),
+        ("https://forge.example/a/b", ("--github",), "github", None),
+        ("https://gitlab.com/a/b/c", ("--github",), None, "is not known for GitHub's: trust.toml"),
     ],
 )
 def test_the_forge_is_known_by_its_origin(
@@ -365,6 +367,19 @@ def test_the_forge_is_known_by_its_origin(
     gitlab = forge == "gitlab"
     assert (repository / ".gitlab-ci.yml").exists() is gitlab
     assert (repository / WORKFLOW).exists() is not gitlab
+
+
+def test_without_sigstores_library_there_is_no_policy(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "lacking").mkdir()
+    (tmp_path / "lacking/sigstore.py").write_text("raise ImportError('not installed')\n")
+    environment = nix_env() | {"PYTHONPATH": str(tmp_path / "lacking")}
+    result = init(repository, "--yes", env=environment)
+    assert result.returncode == 0, result.stderr
+    assert (
+        "note: trust.toml is left out: its trusted root comes with Sigstore's library, "
+        "pip install 'nix-seed[sigstore]'\n"
+    ) in result.stdout
+    assert git(repository, "status", "--porcelain") == "?? .github/\n"
 
 
 def test_gitlab_gets_its_own(tmp_path: Path) -> None:

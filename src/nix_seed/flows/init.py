@@ -123,7 +123,8 @@ def _about(repository: Repository, forge: Forge | None, asked: Asked) -> Iterato
         return
     what = "there is no remote origin"
     if repository.origin is not None:
-        what = f"the remote origin, {repository.origin}, is not known for GitHub's or GitLab's"
+        names = {"github": "GitHub's", "gitlab": "GitLab's", None: "GitHub's or GitLab's"}
+        what = f"the remote origin, {repository.origin}, is not known for {names[asked.forge]}"
     if asked.forge is None:
         yield f"{what}: the workflow is GitHub's; --github or --gitlab says which it is"
     if asked.policy:

@@ -37,22 +37,23 @@ class Forge:
 def read_forge(origin: str, kind: ForgeKind | None = None) -> Forge | None:
     """Return the forge of the remote *origin*, a plain URL; *kind* where its name does not tell.
 
-    None for what is neither GitHub nor GitLab, nor said to be.
+    None for what is neither GitHub nor GitLab, nor said to be; and where it is the other one.
     """
     parts = urlsplit(origin)
     host, path = parts.netloc.lower(), parts.path.strip("/")
     if parts.scheme != "https" or not host or not _PATH.match(path):
         return None
-    if kind is None:
-        if host == "github.com":
-            kind = "github"
-        elif "gitlab" in host.split("."):
-            kind = "gitlab"
-        else:
-            return None
-    if kind == "github" and path.count("/") != 1:
+    known = _known(host)
+    kind = kind or known
+    if kind is None or known not in (None, kind) or (kind == "github" and path.count("/") != 1):
         return None
     return Forge(kind, host, path)
+
+
+def _known(host: str) -> ForgeKind | None:
+    if host == "github.com":
+        return "github"
+    return "gitlab" if "gitlab" in host.split(".") else None
 
 
 def check_ref(ref: str) -> str:
