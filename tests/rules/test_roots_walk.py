@@ -96,6 +96,7 @@ def test_what_is_left_out_is_counted(most: int) -> None:
     full = walk()
     for each in found.stops:
         assert len(each.inputs) + each.left == len(full.by_path[each.path].inputs)
+    assert len(found.tops) + found.tops_left == len(full.tops) == 2
 
 
 def test_the_ways_to_what_matters_are_kept() -> None:
@@ -107,6 +108,15 @@ def test_the_ways_to_what_matters_are_kept() -> None:
     }
     assert stop(found, "source").first == path("libc", ".drv")
     assert len(walk(2, ["source"]).stops) == 2  # the way is too long for the page
+
+
+def test_a_page_has_only_so_many_links() -> None:
+    roots, drvs = world()
+    full = walk_roots(roots, drvs.__getitem__, 100)
+    few = walk_roots(roots, drvs.__getitem__, 100, links=4)
+    assert sum(len(each.inputs) + each.left for each in full.stops) == 8
+    assert sum(len(each.inputs) + each.left for each in few.stops) <= 4
+    assert 2 < len(few.stops) < len(full.stops)
 
 
 def test_a_graph_that_runs_in_a_circle_ends() -> None:

@@ -200,4 +200,4 @@ def hostile_roots(text: str, paths: Sequence[StorePath]) -> FoundRoots:
         Stop(drv, "derivation", 1, (paths[0],), (), 3, None),
         Stop(paths[0], "fetched", 2, (), (drv,), 0, drv),
     )
-    return FoundRoots(report, Walk(stops, (drv,), 9, {stop.path: stop for stop in stops}))
+    return FoundRoots(report, Walk(stops, (drv,), 2, 9, {stop.path: stop for stop in stops}))

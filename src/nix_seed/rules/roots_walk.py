@@ -37,10 +37,14 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """Stops by their distance from the image; *tops* are at its edge; *total* counts the graph."""
+    """Stops by their distance from the image; *total* counts the graph.
+
+    *tops* are those at the image's edge, *tops_left* how many more there are.
+    """
 
     stops: tuple[Stop, ...]
     tops: tuple[StorePath, ...]
+    tops_left: int
     total: int
     by_path: Mapping[StorePath, Stop] = field(repr=False)
 
@@ -50,19 +54,21 @@ def walk_roots(
     read: Callable[[StorePath], Derivation],
     most: int,
     wanted: Iterable[StorePath] = (),
+    links: int = 3000,
 ) -> Walk:
-    """Return *most* stops of the graph, those on the way to *wanted* first, then the nearest."""
+    """Return *most* stops of the graph, those on the way to *wanted* first, then the nearest.
+
+    Fewer, if together they were built from more than *links* others.
+    """
     graph = _Graph(roots, read)
     steps = graph.distances()
     kept: dict[StorePath, None] = {}
-    for path in wanted:
-        way = graph.way(path, steps)
-        if len(kept) + len(way) <= most:
-            kept.update(dict.fromkeys(way))
-    for path in steps:
-        if len(kept) >= most:
-            break
-        kept[path] = None
+    for way in (*(graph.way(path, steps) for path in wanted), *((path,) for path in steps)):
+        new = [path for path in way if path not in kept]
+        needs = sum(len(graph.inputs(path)) for path in new)
+        if len(kept) + len(new) <= most and needs <= links:
+            kept.update(dict.fromkeys(new))
+            links -= needs
     users: dict[StorePath, list[StorePath]] = {path: [] for path in kept}
     for path in kept:
         for below in graph.inputs(path):
@@ -71,7 +77,8 @@ def walk_roots(
     stops = [_stop(graph, path, steps, users, kept) for path in kept]
     stops.sort(key=lambda stop: (stop.steps, stop.path.name, stop.path))
     tops = tuple(path for path in graph.tops if path in kept)
-    return Walk(tuple(stops), tops, len(steps), {stop.path: stop for stop in stops})
+    left = len(graph.tops) - len(tops)
+    return Walk(tuple(stops), tops, left, len(steps), {stop.path: stop for stop in stops})
 
 
 def _stop(

@@ -29,16 +29,8 @@ def report_page(report: ImageReport) -> str:
         trust_section(report.trust),
         roots_section(report.roots),
     ]
-    words = (
-        "Made by nix-seed report. This page fetches nothing; it states what was found, and when "
-    )
-    footer = el(
-        "p",
-        words,
-        "something is to depend on it, ",
-        el("code", "nix-seed verify"),
-        " is to be asked.",
-    )
+    words = "This page fetches nothing. It states what was found; what depends on an image asks "
+    footer = el("p", "Made by nix-seed report. ", words, el("code", "nix-seed verify"), ".")
     return page(
         f"{report.spec.name}: report of a {report.spec.kind}", _banner(report), sections, footer
     )

@@ -277,7 +277,11 @@
     for (const entry of entries) {
       if (!entry.isIntersecting) continue;
       for (const link of links.values()) link.removeAttribute("aria-current");
-      links.get(entry.target.id)?.setAttribute("aria-current", "true");
+      const link = links.get(entry.target.id);
+      if (!link) continue;
+      link.setAttribute("aria-current", "true");
+      const list = link.closest("ul");
+      list.scrollLeft = link.offsetLeft - list.offsetLeft - 48;
     }
   }, { rootMargin: "-25% 0px -70% 0px" });
   for (const section of all("main > section")) watcher.observe(section);

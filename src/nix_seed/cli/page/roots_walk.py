@@ -23,8 +23,7 @@ _WORDS = {
 
 def stop_link(walk: Walk, path: StorePath) -> Element:
     """Return the name of *path*, a link to its stop where the walk has one."""
-    name = path.name.removesuffix(".drv")
-    inside: list[Child] = [el("span", name, class_="name"), " ", el("span", path.hash_part[:8])]
+    inside: list[Child] = [el("span", _name(path), class_="name"), " ", el("span", _short(path))]
     here = path in walk.by_path
     code = el("code", inside, class_="path")
     return el("a", code, href=f"#{_anchor(path)}", class_="to") if here else code
@@ -63,7 +62,7 @@ def walk_graph(walk: Walk, report: RootsReport) -> Element:
         details(
             "All stops",
             _image(walk),
-            [_stop(walk, stop, marks.get(stop.path), sizes.get(stop.path)) for stop in walk.stops],
+            [_stop(stop, marks.get(stop.path), sizes.get(stop.path)) for stop in walk.stops],
             name="stops",
         ),
         id="walk",
@@ -71,36 +70,27 @@ def walk_graph(walk: Walk, report: RootsReport) -> Element:
 
 
 def _image(walk: Walk) -> Element:
-    left = sum(stop.steps == 1 for stop in walk.stops) - len(walk.tops)
     return el(
         "article",
         el("h4", "The image"),
-        el(
-            "div",
-            _side("Needed by", [], 0, walk),
-            _side("Holds", walk.tops, max(left, 0), walk),
-            class_="sides",
-        ),
+        el("div", _side("Holds", walk.tops, walk.tops_left), class_="sides"),
         id=_TOP,
         class_="stop",
     )
 
 
-def _stop(walk: Walk, stop: Stop, mark: str | None, size: int | None) -> Element:
+def _stop(stop: Stop, mark: str | None, size: int | None) -> Element:
     known = [_WORDS[stop.kind], mark, human_size(size) if size is not None else None]
     words = " · ".join(word for word in known if word)
-    users: Sequence[StorePath] = stop.users
     return el(
         "article",
-        el("h4", stop.path.name.removesuffix(".drv")),
+        el("h4", _name(stop.path)),
         el("p", words, class_="hint" if mark is None else "hint marked"),
         el("p", el("code", str(stop.path), class_="digest")),
         el(
             "div",
-            _side("Needed by", users, 0, walk, top=stop.steps == 1),
-            _side("Built from", stop.inputs, stop.left, walk)
-            if stop.kind == "derivation"
-            else None,
+            _side("Needed by", stop.users, 0, top=stop.steps == 1),
+            _side("Built from", stop.inputs, stop.left) if stop.kind == "derivation" else None,
             class_="sides",
         ),
         id=_anchor(stop.path),
@@ -109,9 +99,13 @@ def _stop(walk: Walk, stop: Stop, mark: str | None, size: int | None) -> Element
 
 
 def _side(
-    title: str, paths: Sequence[StorePath], left: int, walk: Walk, *, top: bool = False
+    title: str, paths: Sequence[StorePath], left: int, *, top: bool = False
 ) -> Element | None:
-    links: list[Child] = [el("li", stop_link(walk, path)) for path in paths]
+    # Thousands of these make up the page: as little markup as will do.
+    links: list[Child] = [
+        el("li", el("a", _name(path), " ", el("code", _short(path)), href=f"#{_anchor(path)}"))
+        for path in paths
+    ]
     if top:
         links.insert(0, el("li", el("a", "the image", href=f"#{_TOP}")))
     if left:
@@ -124,4 +118,12 @@ def _side(
 
 
 def _anchor(path: StorePath) -> str:
-    return f"stop-{path.hash_part}"
+    return f"stop-{path.hash_part[:16]}"
+
+
+def _name(path: StorePath) -> str:
+    return path.name.removesuffix(".drv")
+
+
+def _short(path: StorePath) -> str:
+    return path.hash_part[:8]
