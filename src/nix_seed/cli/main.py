@@ -39,6 +39,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Release a commit that a quorum of builders stands for.",
     ),
     "verify": ("nix_seed.cli.verify:command", "Check that independent builders agree on an image."),
+    "audit": (
+        "nix_seed.cli.audit:command",
+        "Replay a ledger and its logs, and report all that is wrong.",
+    ),
     "export": ("nix_seed.cli.export:command", "Collect all that verifying offline needs."),
     "diff": ("nix_seed.cli.diff:command", "Show in what two images differ."),
     "policy": ("nix_seed.cli.policy:command", "Write, check and change the policy to verify by."),

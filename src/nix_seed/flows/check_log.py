@@ -11,12 +11,12 @@ from nix_seed.clients.logs.tile_log import TileReader
 from nix_seed.clients.logs.tile_source import read_tile
 from nix_seed.formats.tlog.body import parse_body
 from nix_seed.formats.tlog.checkpoint import SignedCheckpoint
-from nix_seed.formats.tlog.merkle import build_root, leaf_hash, read_from_leaves
+from nix_seed.formats.tlog.merkle import HashReader, build_root, leaf_hash, read_from_leaves
 from nix_seed.formats.tlog.tile import Tile, build_tiles, tiles_of
 from nix_seed.ground.errors import CheckedFalse, InputError
 from nix_seed.rules.log_history import HistoryResult
 
-__all__ = ["LogReport", "check_log"]
+__all__ = ["LogReport", "check_log", "check_tiles"]
 
 _LEVELS = 8
 
@@ -56,13 +56,19 @@ def check_log(reader: TileReader, state: CheckpointState | None = None) -> LogRe
             f"the log {reader.trusted.id} does not hold what it signed: its {head.size} entries "
             "have another root than its checkpoint"
         )
-    tiles = [tile for level in range(_LEVELS) for tile in tiles_of(head.size, level)]
+    tiles = check_tiles(reader, head.size, read)
+    return LogReport(signed, tiles, tuple(sorted(kinds.items())), history)
+
+
+def check_tiles(reader: TileReader, size: int, read: HashReader) -> int:
+    """Compare every hash tile of the log with what *read* has; return how many there are."""
+    tiles = [tile for level in range(_LEVELS) for tile in tiles_of(size, level)]
     for tile, expected in zip(tiles, build_tiles(tiles, read), strict=True):
         if read_tile(reader.source, tile) != expected:
             raise CheckedFalse(
                 f"{tile.path} of the log {reader.trusted.id} does not hold its entries' hashes"
             )
-    return LogReport(signed, len(tiles), tuple(sorted(kinds.items())), history)
+    return len(tiles)
 
 
 def _bodies(reader: TileReader, size: int) -> Iterator[bytes]:

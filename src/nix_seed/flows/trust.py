@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from nix_seed.clients.files import explained
@@ -17,7 +17,7 @@ from nix_seed.rules.policy import Policy
 from nix_seed.rules.policy_file import parse_policy
 from nix_seed.rules.policy_logs import judge_logs_by
 
-__all__ = ["DEFAULT_POLICY", "LoadedPolicy", "judges_of", "load_policy"]
+__all__ = ["DEFAULT_POLICY", "LoadedPolicy", "judges_of", "load_policy", "load_policy_of_then"]
 
 DEFAULT_POLICY = Path("trust.toml")
 _LARGEST = 1 << 20
@@ -46,6 +46,11 @@ def load_policy(path: Path, now: datetime) -> LoadedPolicy:
         raise InputError(f"{path} is larger than {_LARGEST >> 20} MiB, which no policy is")
     policy = parse_policy(text, str(path), now)
     return LoadedPolicy(policy, text, _certificates(policy, path), path.parent)
+
+
+def load_policy_of_then(path: Path) -> LoadedPolicy:
+    """Read the policy at *path*, though it may have expired: to judge what was made by it."""
+    return load_policy(path, datetime(1970, 1, 1, tzinfo=UTC))
 
 
 def _certificates(policy: Policy, path: Path) -> BundleCheck | None:

@@ -1,0 +1,135 @@
+"""Options of ``audit`` and ``monitor``, and the question they ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from nix_seed.cli.options import state_directory
+from nix_seed.cli.registry_options import registry_options
+
+if TYPE_CHECKING:
+    from nix_seed.flows.audit import Question
+
+__all__ = ["audit_options", "question_of", "state_of"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def audit_options(command: Command) -> Command:
+    """Add what says which ledger is meant, by which policies, and from where on."""
+    for decorate in reversed(_AUDIT):
+        command = decorate(command)
+    return registry_options(command)
+
+
+_AUDIT: list[Callable[[Any], Any]] = [
+    click.option(
+        "--from",
+        "copies",
+        multiple=True,
+        metavar="REF",
+        help="Where the ledger is: host/name or oci:DIR; repeated, copies to be compared "
+        "[the image of seed.lock].",
+    ),
+    click.option(
+        "--policy",
+        "policy_file",
+        default="trust.toml",
+        show_default=True,
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The policy in force.",
+    ),
+    click.option(
+        "--policy-history",
+        "earlier",
+        multiple=True,
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        metavar="FILE",
+        help="An earlier policy, by which earlier releases were made; may be repeated.",
+    ),
+    click.option(
+        "--also",
+        multiple=True,
+        metavar="REF",
+        help="Another repository that the same promoters release to the same logs.",
+    ),
+    click.option(
+        "--log",
+        "logs",
+        multiple=True,
+        metavar="ID=PLACE",
+        help="Read this log of the policy elsewhere: an address, or the directory of a copy.",
+    ),
+    click.option(
+        "--since",
+        metavar="COMMIT|RECORD",
+        help="Take the releases up to this one as they are: only later ones are evaluated anew.",
+    ),
+    click.option("--whole", is_flag=True, help="Begin anew, whatever was audited before."),
+    click.option(
+        "--accept",
+        multiple=True,
+        metavar="ID",
+        help="A finding that was looked into: it is a notice from now on; may be repeated.",
+    ),
+    click.option(
+        "--most-entries",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Entries of one log to read at most [1000000].",
+    ),
+    click.option(
+        "--state",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        help="Where what was audited is kept [~/.local/state/nix-seed].",
+    ),
+]
+
+
+def question_of(options: dict[str, Any], *, ask: bool) -> Question:
+    """Return the question that *options*, as ``audit_options`` names them, ask."""
+    from nix_seed.flows.audit import MOST_ENTRIES, Question
+    from nix_seed.flows.trust import load_policy_of_then
+    from nix_seed.formats.oci.reference import parse_reference
+
+    return Question(
+        copies=tuple(parse_reference(each) for each in options["copies"] or _locked()),
+        policy=load_policy_of_then(options["policy_file"]),
+        earlier=tuple(load_policy_of_then(each) for each in options["earlier"]),
+        also=tuple(parse_reference(each) for each in options["also"]),
+        places=dict(_place(each) for each in options["logs"]),
+        ask=ask,
+        since=options["since"],
+        whole=options["whole"],
+        most=options["most_entries"] or MOST_ENTRIES,
+        accepted=frozenset(options["accept"]),
+    )
+
+
+def state_of(options: dict[str, Any]) -> Path:
+    """Return the directory of what was audited, which ``verify`` uses as well."""
+    given: Path | None = options["state"]
+    return given or state_directory()
+
+
+def _place(text: str) -> tuple[str, str]:
+    name, equals, place = text.partition("=")
+    if not equals or not name or not place:
+        raise click.UsageError(f"--log {text}: ID=PLACE is wanted, as in log=https://HOST")
+    return name, place
+
+
+def _locked() -> tuple[str, ...]:
+    from nix_seed.ground.errors import InputError
+    from nix_seed.rules.lock import LOCK_NAME, SeedLock
+
+    lock = Path(LOCK_NAME)
+    if not lock.is_file():
+        raise InputError("where is the ledger?", hint="say it: --from host/name, or --from oci:DIR")
+    return (SeedLock.parse(lock.read_bytes(), LOCK_NAME).image,)

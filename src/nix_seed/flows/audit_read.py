@@ -1,0 +1,171 @@
+"""Reads copies of a ledger: what is listed beside a commit, a record, anything that has a digest.
+
+Nothing is believed, and nothing read is dropped in silence. Lists are read several at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from nix_seed.clients.blobs import ImageStore
+from nix_seed.flows.attach import Attestation, discover
+from nix_seed.flows.records import EVIDENCE_TYPE, MEMBER_TYPE
+from nix_seed.flows.stores import AnyReference, Stores
+from nix_seed.formats.intoto.commit import Commit
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.descriptor import Descriptor, Manifest
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
+from nix_seed.rules.audit_copies import TagNames, is_release_tag
+from nix_seed.rules.bundle_verify import LARGEST_BUNDLE
+from nix_seed.rules.policy import Policy
+
+__all__ = ["Beside", "Copy", "Document", "open_copy", "read_copies", "read_tags"]
+
+_BUNDLES = "application/vnd.dev.sigstore.bundle"
+_LISTED = re.compile(r"sha256-([0-9a-f]{64})(\.att)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A member's proof or the evidence of a record: its media type and bytes."""
+
+    type: str
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What one copy lists beside *subject*; *troubles* are what of it could not be read."""
+
+    copy: str
+    subject: Digest
+    bundles: tuple[Attestation, ...]
+    documents: tuple[Document, ...]
+    troubles: tuple[NixSeedError, ...]
+
+
+@dataclass(slots=True)
+class Copy:
+    """A copy of the ledger at *reference*, the *tags* it has, and whose lists were *read*."""
+
+    name: str
+    reference: AnyReference
+    store: ImageStore
+    tags: tuple[str, ...]
+    read: set[Digest] = field(default_factory=set)
+
+    @property
+    def commits(self) -> Iterator[Commit]:
+        """The commits that have a tag."""
+        return (Commit(tag) for tag in self.tags if _COMMIT.fullmatch(tag))
+
+    @property
+    def subjects(self) -> Iterator[Digest]:
+        """All that has a list of referrers: whatever writes one gives it its fallback tag."""
+        return (Digest(found[1]) for tag in self.tags if (found := _LISTED.fullmatch(tag)))
+
+    def has_cosign_tag(self, subject: Digest) -> bool:
+        """Whether cosign 2 attached something to *subject*."""
+        return f"sha256-{subject.hex}.att" in self.tags
+
+
+def read_copies(copies: Sequence[Copy], subjects: Iterable[Digest]) -> Iterator[Beside]:
+    """Yield what each copy lists beside those of *subjects* that were not read in it before."""
+    wanted = list(dict.fromkeys(subjects))
+    work = [(copy, each) for copy in copies for each in wanted if each not in copy.read]
+    for copy, each in work:
+        copy.read.add(each)
+    if len(work) < 2:
+        yield from (_read(*each) for each in work)
+        return
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        yield from pool.map(lambda each: _read(*each), work)
+
+
+def _read(copy: Copy, subject: Digest) -> Beside:
+    troubles: list[NixSeedError] = []
+    bundles: dict[bytes, Attestation] = {}
+    documents: dict[Document, None] = {}
+    try:
+        if copy.has_cosign_tag(subject):
+            found = discover(copy.store, subject)
+            bundles |= {each.text: each for each in found.attestations}
+            troubles += found.troubles
+        for item in copy.store.referrers(subject):
+            if item.media_type != media_types.MANIFEST:
+                continue
+            try:
+                each = _referrer(copy.store, item, subject)
+            except NixSeedError as error:
+                troubles.append(_judged(error))
+                continue
+            if isinstance(each, Document):
+                documents[each] = None
+            elif each is not None:
+                bundles.setdefault(each.text, each)
+    except NixSeedError as error:
+        troubles.append(_judged(error))
+    return Beside(copy.name, subject, tuple(bundles.values()), tuple(documents), tuple(troubles))
+
+
+def _referrer(
+    store: ImageStore, item: Descriptor, subject: Digest
+) -> Attestation | Document | None:
+    place = f"{store}@{item.digest}"
+    fetched = store.get_manifest(item.digest)
+    if fetched is None:
+        raise CouldNotCheck(f"{place} is listed beside {subject}, but is not there")
+    manifest = Manifest.parse(fetched.body, place)
+    kind = manifest.artifact_type or manifest.config.media_type
+    if not kind.startswith(_BUNDLES) and kind not in (EVIDENCE_TYPE, MEMBER_TYPE):
+        return None
+    if manifest.subject is None or manifest.subject.digest != subject:
+        raise CheckedFalse(f"{place} is listed beside {subject}, and points elsewhere")
+    if len(manifest.layers) != 1:
+        raise CheckedFalse(f"{place} has {len(manifest.layers)} layers, and must have one")
+    text = _blob(store, manifest.layers[0], place)
+    return Attestation(place, text) if kind.startswith(_BUNDLES) else Document(kind, text)
+
+
+def _blob(store: ImageStore, blob: Descriptor, place: str) -> bytes:
+    if blob.size > LARGEST_BUNDLE:
+        raise CheckedFalse(f"{place} has {blob.size} bytes; {LARGEST_BUNDLE} are the most read")
+    return b"".join(store.open_blob(blob))
+
+
+def _judged(error: NixSeedError) -> NixSeedError:
+    """What a store lists is not the user's input."""
+    return CheckedFalse(error.message) if isinstance(error, InputError) else error
+
+
+def open_copy(stores: Stores, reference: AnyReference) -> Copy:
+    """Open the copy of a ledger in the repository *reference*, and list its tags."""
+    where = replace(reference, tag=None, digest=None)
+    store = stores.open(where)
+    return Copy(str(where), where, store, store.list_tags())
+
+
+def read_tags(copies: Sequence[Copy], policies: Iterable[Policy]) -> Iterator[TagNames]:
+    """Yield what each tag names that people pull by; those of one system's image are left out."""
+    systems = tuple({f"-{system}" for policy in policies for system in policy.systems})
+    work = [
+        (copy, tag)
+        for copy in copies
+        for tag in copy.tags
+        if is_release_tag(tag) and not tag.endswith(systems)
+    ]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for (copy, tag), found in zip(work, pool.map(lambda w: _head(*w), work), strict=True):
+            if found is not None:
+                is_index = found.media_type == media_types.INDEX
+                yield TagNames(copy.name, tag, found.digest, is_index)
+
+
+def _head(copy: Copy, tag: str) -> Descriptor | None:
+    return copy.store.head_manifest(tag)

@@ -1,0 +1,178 @@
+"""What a log holds in a promoter's name, and whether anything that was found explains it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+
+from nix_seed.formats.tlog.body import Body, DsseV001, DsseV002, HashedRekord, Verifier, parse_body
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import InputError
+from nix_seed.rules.audit import AuditFinding, Kind, Severity
+from nix_seed.rules.certificate import read_identity
+from nix_seed.rules.policy import Policy, Promoter
+from nix_seed.rules.verifying_key import PublicKey
+
+__all__ = ["Explained", "PromoterEntry", "Sieve", "find_withheld"]
+
+
+@dataclass(frozen=True, slots=True)
+class PromoterEntry:
+    """Entry *index* of *log*, whose verifier is a promoter's.
+
+    *signed* is the SHA-256 of the signed bytes (the PAE), *payload* of the payload; a log records
+    one of the two. *genuine* is None where what it records cannot tell whether it was the promoter
+    who signed: a payload's hash, or a key that signs no hash.
+    """
+
+    log: str
+    index: int
+    leaf_hash: Digest
+    promoter: str
+    signed: Digest | None
+    payload: Digest | None
+    genuine: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What was found: the SHA-256 of every envelope's signed bytes, and of every payload."""
+
+    signed: frozenset[Digest]
+    payloads: frozenset[Digest]
+
+    def explains(self, entry: PromoterEntry) -> bool:
+        """Whether the entry is of an envelope that was found."""
+        return entry.signed in self.signed or entry.payload in self.payloads
+
+
+class Sieve:
+    """Is given each entry of the log *log*, and keeps in ``found`` those in a promoter's name.
+
+    Most of a log is told to be none by a look.
+    """
+
+    def __init__(self, log: str, policies: Sequence[Policy]) -> None:
+        self._log = log
+        promoters = [each for policy in policies for each in policy.promoters]
+        self._keys = {e.signer.der: e for e in promoters if isinstance(e.signer, PublicKey)}
+        self._identities = [e for e in promoters if not isinstance(e.signer, PublicKey)]
+        # A key is spelled in one way in a body of hashes; certificates and old kinds are parsed.
+        self._marks = [base64.b64encode(der) for der in self._keys]
+        self._marks += [b'"dsse"', *([b'"x509Certificate"'] if self._identities else [])]
+        self.found: list[PromoterEntry] = []
+
+    def look(self, index: int, body: bytes, leaf: bytes) -> None:
+        """Look at entry *index*, whose leaf hash is *leaf*."""
+        if not any(mark in body for mark in self._marks):
+            return
+        try:
+            parsed = parse_body(body, "an entry")
+        except InputError:
+            return  # a log holds what others wrote, too
+        for promoter, genuine in self._signers(parsed):
+            signed, payload = _hashes(parsed)
+            at = PromoterEntry(
+                self._log, index, Digest(leaf.hex()), promoter.id, signed, payload, genuine
+            )
+            self.found.append(at)
+
+    def _signers(self, body: Body) -> Iterator[tuple[Promoter, bool | None]]:
+        if isinstance(body, HashedRekord):
+            promoter = self._promoter(body.verifier)
+            if promoter is not None:
+                yield promoter, _genuine(body)
+        elif isinstance(body, DsseV002):
+            for _, verifier in body.signatures:
+                promoter = self._promoter(verifier)
+                if promoter is not None:
+                    yield promoter, None
+        elif isinstance(body, DsseV001):
+            for _, pem in body.signatures:
+                promoter = self._promoter(_of_pem(pem))
+                if promoter is not None:
+                    yield promoter, None
+
+    def _promoter(self, verifier: Verifier) -> Promoter | None:
+        if not verifier.is_certificate:
+            return self._keys.get(verifier.der)
+        try:
+            identity = read_identity(verifier.der, "a certificate")
+        except InputError:
+            return None
+        for each in self._identities:
+            if not isinstance(each.signer, PublicKey) and each.signer.admits(identity):
+                return each
+        return None
+
+
+def find_withheld(entries: Sequence[PromoterEntry], explained: Explained) -> Iterator[AuditFinding]:
+    """Yield every entry in a promoter's name that nothing found explains."""
+    for entry in entries:
+        if entry.genuine is False:
+            yield _forged(entry)
+        elif not explained.explains(entry):
+            yield _withheld(entry)
+
+
+def _withheld(entry: PromoterEntry) -> AuditFinding:
+    words = (
+        f"entry {entry.index} of the log {entry.log} is signed by {entry.promoter}, and what was "
+        "signed is nowhere to be found: it may be a release that is kept from you"
+    )
+    where = f"{entry.log} {entry.index}"
+    return AuditFinding(Kind.WITHHELD, Severity.ALARM, where, words, _shown(entry))
+
+
+def _forged(entry: PromoterEntry) -> AuditFinding:
+    words = (
+        f"entry {entry.index} of the log {entry.log} is in the name of {entry.promoter}, whose "
+        "signature it is not: the log took what it must refuse"
+    )
+    return AuditFinding(Kind.LOG, Severity.ALARM, entry.log, words, _shown(entry))
+
+
+def _shown(entry: PromoterEntry) -> tuple[str, ...]:
+    what = f"signed {entry.signed}" if entry.signed else f"payload {entry.payload}"
+    return f"entry {entry.index} of {entry.log}", f"leaf {entry.leaf_hash}", what
+
+
+def _hashes(body: Body) -> tuple[Digest | None, Digest | None]:
+    if isinstance(body, HashedRekord):
+        return Digest(body.digest.hex()), None
+    assert isinstance(body, DsseV001 | DsseV002)
+    return None, Digest(body.payload_digest.hex())
+
+
+def _genuine(body: HashedRekord) -> bool | None:
+    """Whether the verifier's key made the signature over the hash; None for keys that sign none."""
+    der = body.verifier.der
+    try:
+        if body.verifier.is_certificate:
+            der = PublicKey.of_certificate(der, "a certificate").der
+        key = serialization.load_der_public_key(der)
+    except (InputError, ValueError):
+        return False
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
+        return None
+    try:
+        key.verify(body.signature, body.digest, ec.ECDSA(Prehashed(hashes.SHA256())))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _of_pem(pem: bytes) -> Verifier:
+    """Return the verifier that Rekor v1 keeps as PEM; one that is none is nobody's."""
+    label, body = b"-----BEGIN CERTIFICATE-----", pem.strip().split(b"\n")
+    try:
+        der = base64.b64decode(b"".join(body[1:-1]))
+    except ValueError:
+        der = b""
+    return Verifier(der, body[0] == label)

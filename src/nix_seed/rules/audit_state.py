@@ -1,0 +1,87 @@
+"""What an audit keeps for the next one: all that it verified, and how far it had come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from nix_seed.formats.intoto.members import member, object_of
+from nix_seed.formats.intoto.predicate_json import count, digest, strings
+from nix_seed.formats.tlog.merkle import TreeHead
+from nix_seed.ground import canonical_json
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import InputError
+from nix_seed.rules.audit_order import heads_of
+from nix_seed.rules.audit_record import LedgerRecord
+
+__all__ = ["AuditState", "LogMark"]
+
+FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LogMark:
+    """The log with this *key* (the SHA-256 of its DER) was replayed up to the tree *head*."""
+
+    key: Digest
+    head: TreeHead
+
+
+@dataclass(frozen=True, slots=True)
+class AuditState:
+    """A verified checkpoint of a ledger.
+
+    *basis* is the hash of what it was judged by: policies, copies, this format. *records* are in
+    their order; *subjects* are those whose lists were read and hold nothing else.
+
+    """
+
+    basis: Digest
+    repository: str
+    records: tuple[LedgerRecord, ...]
+    logs: tuple[LogMark, ...]
+    subjects: frozenset[Digest]
+
+    def dump(self) -> bytes:
+        """Return canonical JSON."""
+        return canonical_json.dumps(
+            {
+                "format": FORMAT,
+                "basis": str(self.basis),
+                "repository": self.repository,
+                "records": [record.to_json() for record in self.records],
+                "heads": [str(each) for each in heads_of(self.records)],
+                "logs": [
+                    {"key": str(at.key), "size": at.head.size, "root": at.head.root.hex()}
+                    for at in self.logs
+                ],
+                "subjects": [str(each) for each in sorted(self.subjects)],
+            }
+        )
+
+    @classmethod
+    def parse(cls, text: bytes, what: str) -> Self:
+        """Read what ``dump`` wrote; ``InputError`` for anything else."""
+        found = object_of(canonical_json.loads(text, what=what), what)
+        if member(found, "format", int, what) != FORMAT:
+            raise InputError(f"{what} is of another format than {FORMAT}")
+        records = [
+            LedgerRecord.from_json(each, f"{what}, records[{position}]")
+            for position, each in enumerate(member(found, "records", list, what))
+        ]
+        state = cls(
+            digest(found, "basis", what),
+            member(found, "repository", str, what),
+            tuple(records),
+            tuple(_mark(each, what) for each in member(found, "logs", list, what)),
+            frozenset(Digest.parse(each) for each in strings(found, "subjects", what)),
+        )
+        if state.dump() != text:
+            raise InputError(f"{what} is not what an audit writes")
+        return state
+
+
+def _mark(value: Any, what: str) -> LogMark:
+    found = object_of(value, f"{what}, logs")
+    root = Digest(member(found, "root", str, what))
+    return LogMark(digest(found, "key", what), TreeHead(count(found, "size", what), root.raw))
