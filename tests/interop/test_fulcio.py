@@ -6,31 +6,37 @@ import base64
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from nix_seed.clients.logs.rekor_v2 import RekorV2
 from nix_seed.clients.registry.client import Registry, Repository
 from nix_seed.clients.signers.base import Signed
+from nix_seed.clients.signers.key import KeySigner
 from nix_seed.clients.signers.keyless import KeylessSigner
 from nix_seed.clients.sigstore_verify import SigstoreCheck
 from nix_seed.flows.attach import attach_bundle, discover
+from nix_seed.flows.logging import log_signed
 from nix_seed.formats.intoto.bundle import Certificate
 from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
 from nix_seed.formats.intoto.predicate import PREDICATE_TYPE, build_statement
 from nix_seed.formats.intoto.statement import STATEMENT_V01
 from nix_seed.formats.oci.descriptor import Descriptor
+from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CouldNotCheck
 from nix_seed.rules.bundle_verify import Expected, Fate, Reason, Trust, Verdict, evaluate_bundle
 from nix_seed.rules.certificate import CertificateIdentity, read_identity
+from nix_seed.rules.log_verify import TrustedLog
 from support.attestations import IMAGE, predicate, push_image
 from support.cosign import Cosign, cosign
 from support.fulcio import Authority, RealSigstore, Refusal, fulcio, real_sigstore
 from support.oidc import Issuer, issuing
 from support.private_sigstore import PrivateSigstore
-from support.registries import docker_registry
+from support.registries import docker_registry, free_port
 
 pytestmark = [
     pytest.mark.interop,
@@ -125,6 +131,18 @@ def test_fulcio_certifies_whom_the_token_stands_for(real: RealSigstore) -> None:
         done = signer.sign(PAYLOAD_TYPE, statement(IMAGE))
         assert isinstance(done.material, Certificate)
         assert read_identity(done.material.der, "it") == signer.who
+
+
+def test_a_log_that_the_signer_wrote_to_is_not_written_to_again(real: RealSigstore) -> None:
+    """It would answer that it has the entry, and ours would be the same one."""
+    done = sign(real)
+    trusted = TrustedLog("theirs", "rekor-v2", real.log_key.name, real.log_key)
+    closed = f"http://127.0.0.1:{free_port()}"
+    (bundle,) = log_signed(done, [RekorV2(trusted, closed)])
+    assert bundle.tlog_entries == done.tlog_entries
+    other = replace(trusted, key=NoteKey.from_der(trusted.origin, KeySigner.generate().who.der))
+    with pytest.raises(CouldNotCheck, match="no connection could be made"):
+        log_signed(done, [RekorV2(other, closed)])
 
 
 def test_every_certificate_is_entered_in_the_certificate_log(real: RealSigstore) -> None:

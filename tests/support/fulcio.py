@@ -37,7 +37,7 @@ from nix_seed.formats.tlog.note import NoteKey
 from support.goprograms import installed
 from support.oidc import Issuer, issuing
 from support.registries import free_port
-from support.rekor import rekor_v2, running, trillian
+from support.rekor import fronted, rekor_v2, running, trillian
 
 __all__ = ["Authority", "CertificateLog", "RealSigstore", "Refusal", "fulcio", "real_sigstore"]
 
@@ -160,8 +160,9 @@ def real_sigstore(directory: Path) -> Iterator[RealSigstore]:
         stamps_url, stamps = start(_timestamp_authority(directory))
         # cosign takes a log's origin from the host alone of its baseUrl.
         rekor = start(rekor_v2(directory / "rekor", origin="rekor.test"))
+        url = start(fronted(rekor))
         yield RealSigstore(
-            workflows, people, authority, log, rekor.url, rekor.trusted.key, stamps_url, stamps
+            workflows, people, authority, log, url, rekor.trusted.key, stamps_url, stamps
         )
 
 

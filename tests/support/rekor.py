@@ -7,11 +7,14 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +71,50 @@ def rekor_v2(
     trusted = TrustedLog(f"real {kind}", "rekor-v2", origin, key)
     with running(command, directory / "server.log", f"{url}/healthz"):
         yield RealLog(url, trusted, signer.public_key.pem.decode(), storage)
+
+
+@contextmanager
+def fronted(log: RealLog) -> Iterator[str]:
+    """Serve the log whole at one address, as public ones are: its files, and the server behind."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Front)
+    server.log = log  # type: ignore[attr-defined]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Front(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        log: RealLog = self.server.log  # type: ignore[attr-defined]
+        file = (log.storage / self.path.removeprefix("/api/v2/")).resolve()
+        there = file.is_relative_to(log.storage.resolve()) and file.is_file()
+        self._answer(200 if there else 404, file.read_bytes() if there else b"", {})
+
+    def do_POST(self) -> None:
+        log: RealLog = self.server.log  # type: ignore[attr-defined]
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        kind = {"Content-Type": self.headers["Content-Type"]}
+        try:
+            with urllib.request.urlopen(
+                urllib.request.Request(log.url + self.path, body, kind), timeout=60
+            ) as done:
+                self._answer(done.status, done.read(), dict(done.headers))
+        except urllib.error.HTTPError as error:
+            self._answer(error.code, error.read(), dict(error.headers))
+
+    def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name in headers.keys() & {"Content-Type", "X-Log-Index"}:
+            self.send_header(name, headers[name])
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from nix_seed.clients.logs.base import Log
 from nix_seed.clients.logs.choose import open_log
@@ -11,7 +12,8 @@ from nix_seed.clients.signers.base import Signed
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.ground.errors import CouldNotCheck, InputError
-from nix_seed.rules.logged import verifier_of
+from nix_seed.rules.log_verify import LogTrust, evaluate_entry
+from nix_seed.rules.logged import logged_signature, verifier_of
 from nix_seed.rules.policy import Policy
 from nix_seed.rules.policy_logs import log_trust
 
@@ -46,11 +48,15 @@ def log_signed(
     """Return one bundle for each log, all over the identical envelope; or one without any.
 
     One entry a bundle: other verifiers (cosign, sigstore) demand exactly one. Logs that are out of
-    reach are passed over while *needed* others are left; None: every one must answer.
+    reach are passed over while *needed* others are left; None: every one must answer. A log that
+    the signer wrote to by itself, as keyless ones do, is not written to again.
     """
     bundles = []
     to_spare = 0 if needed is None else len(logs) - needed
     for log in logs:
+        if (there := _entry_in(log, signed)) is not None:
+            bundles.append(signed.logged((there,)))
+            continue
         on_event(Stage("log", f"logging to {log.trusted.id}"))
         try:
             entry = log.append(signed.envelope, verifier_of(signed.material, signed.key))
@@ -62,3 +68,11 @@ def log_signed(
             continue
         bundles.append(signed.logged((entry,)))
     return tuple(bundles) or (signed.bundle,)
+
+
+def _entry_in(log: Log, signed: Signed) -> Mapping[str, Any] | None:
+    """Return the entry that the signer brought and that is proved to be in *log*, if any."""
+    trust = LogTrust((log.trusted,))
+    logged = logged_signature(signed.envelope, verifier_of(signed.material, signed.key))
+    proved = (entry for entry in signed.tlog_entries if evaluate_entry(entry, logged, trust).proved)
+    return next(proved, None)
