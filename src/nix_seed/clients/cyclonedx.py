@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from nix_seed.ground import canonical_json
 from nix_seed.ground.errors import InputError
@@ -20,7 +20,7 @@ from nix_seed.rules.web_address import is_web_address
 if TYPE_CHECKING:
     from cyclonedx.model import ExternalReference, Property
     from cyclonedx.model import component as cdx
-    from cyclonedx.model.bom import Bom
+    from cyclonedx.model.bom import Bom, BomMetaData
     from cyclonedx.model.dependency import Dependency
     from cyclonedx.model.license import License
 
@@ -46,43 +46,42 @@ def check_cyclonedx() -> None:
 def write_cyclonedx(sbom: Sbom) -> bytes:
     """Return the document as canonical JSON; ``InputError`` if the library is not installed."""
     check_cyclonedx()
-    return _dump(_bom(sbom))
+    from cyclonedx.model.bom import Bom  # noqa: PLC0415
 
-
-def _dump(bom: Bom) -> bytes:
-    """Serialise as the library does for 1.6, but for its search for stray references.
-
-    That search takes time by the square of the components: minutes for what takes seconds here.
-    """
-    from cyclonedx.schema.schema import SchemaVersion1Dot6  # noqa: PLC0415
-
-    value = json.loads(bom.as_json(view_=SchemaVersion1Dot6))  # type: ignore[attr-defined]
+    value = _serialised(Bom(serial_number=sbom.serial, metadata=_metadata(sbom)))
+    # The library always states the present; when this was written says nothing of the image.
+    del value["metadata"]["timestamp"]
+    # One by one: of all together, the library compares each with many and searches for stray
+    # references by the square of their number.
     value |= {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
+        "components": [_serialised(_component(item)) for item in sbom.components],
+        "dependencies": [_serialised(item) for item in _dependencies(sbom)],
     }
-    # The library always states the present; when this was written says nothing of the image.
-    del value["metadata"]["timestamp"]
-    value["components"] = sorted(value.get("components", ()), key=lambda item: item["bom-ref"])
-    value["dependencies"] = sorted(value["dependencies"], key=lambda item: item["ref"])
     return canonical_json.dumps(value)
 
 
-def _bom(sbom: Sbom) -> Bom:
+def _serialised(model: Bom | cdx.Component | Dependency) -> dict[str, Any]:
+    """Return a model of the library as it writes it in version 1.6."""
+    from cyclonedx.schema.schema import SchemaVersion1Dot6  # noqa: PLC0415
+
+    text = model.as_json(view_=SchemaVersion1Dot6)  # type: ignore[union-attr]
+    value: dict[str, Any] = json.loads(text)
+    return value
+
+
+def _metadata(sbom: Sbom) -> BomMetaData:
     from cyclonedx.model import bom, component, lifecycle  # noqa: PLC0415
 
-    writer = component.Component(name="nix-seed", type=component.ComponentType.APPLICATION)
     metadata = bom.BomMetaData(
         component=_image(sbom),
         lifecycles=[lifecycle.PredefinedLifecycle(lifecycle.LifecyclePhase.POST_BUILD)],
     )
+    writer = component.Component(name="nix-seed", type=component.ComponentType.APPLICATION)
     metadata.tools.components.add(writer)
-    written = bom.Bom(
-        components=map(_component, sbom.components), serial_number=sbom.serial, metadata=metadata
-    )
-    written.dependencies = _dependencies(sbom)
-    return written
+    return metadata
 
 
 def _image(sbom: Sbom) -> cdx.Component:
@@ -153,16 +152,13 @@ def _links(origin: Origin) -> list[ExternalReference]:
     return [ExternalReference(type=source if origin.fetched else home, url=XsUri(origin.url))]
 
 
-def _dependencies(sbom: Sbom) -> list[Dependency]:
+def _dependencies(sbom: Sbom) -> Iterator[Dependency]:
+    """Yield what each part refers to, sorted by the part."""
     from cyclonedx.model.bom_ref import BomRef  # noqa: PLC0415
     from cyclonedx.model.dependency import Dependency  # noqa: PLC0415
 
     leaves = {item.path: Dependency(BomRef(str(item.path))) for item in sbom.components}
-    image = Dependency(BomRef(sbom.package_url), [leaves[path] for path in sbom.tops])
-    return [
-        image,
-        *(
-            Dependency(BomRef(str(item.path)), [leaves[path] for path in item.references])
-            for item in sbom.components
-        ),
-    ]
+    for item in sbom.components:
+        yield Dependency(BomRef(str(item.path)), [leaves[path] for path in item.references])
+    # "pkg:" comes after "/nix/store".
+    yield Dependency(BomRef(sbom.package_url), [leaves[path] for path in sbom.tops])
