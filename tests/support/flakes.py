@@ -186,6 +186,75 @@ SHAPES: dict[str, tuple[list[str], str]] = {
 }
 """,
     ),
+    "flake-parts without either": (
+        ["x86_64-linux"],
+        """{
+  inputs.nixpkgs.url = "nixpkgs";
+  inputs.flake-parts.url = "github:hercules-ci/flake-parts";
+  outputs = inputs@{ flake-parts, ... }:
+    flake-parts.lib.mkFlake { inherit inputs; } {
+      systems = [ "x86_64-linux" ];
+      perSystem = { self', inputs', ... }: {
+        packages.default = derivation {
+          name = "a"; system = "x86_64-linux"; builder = "/bin/sh";
+        };
+      };
+    };
+}
+""",
+    ),
+    "flake-utils, of the older kind": (
+        ["aarch64-linux", "x86_64-linux"],
+        """{
+  inputs = {
+    nixpkgs.url = "nixpkgs";
+    flake-utils.url = "github:numtide/flake-utils";
+  };
+  outputs = { self, nixpkgs, flake-utils }:
+    flake-utils.lib.eachDefaultSystem (system:
+      let
+        pkgs = nixpkgs.legacyPackages.${system};
+      in
+      {
+        defaultPackage = pkgs.hello;
+        devShell = with pkgs; hello;
+      }
+    );
+}
+""",
+    ),
+    "only shells": (
+        ["aarch64-linux", "x86_64-linux"],
+        """{
+  inputs.nixpkgs.url = "nixpkgs"; # the unstable one
+  outputs =
+    { self, ... }@inputs:
+    let
+      forEachSupportedSystem =
+        f:
+        inputs.nixpkgs.lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (
+          system:
+          f {
+            inherit system;
+            pkgs = inputs.nixpkgs.legacyPackages.${system};
+          }
+        );
+    in
+    {
+      overlays.default = final: prev: { };
+
+      devShells = forEachSupportedSystem (
+        { pkgs, system }:
+        {
+          default = pkgs.hello;
+        }
+      );
+
+      formatter = forEachSupportedSystem ({ pkgs, ... }: pkgs.hello);
+    };
+}
+""",
+    ),
     "one argument": (
         ["x86_64-linux"],
         """{
@@ -274,6 +343,14 @@ STRANGE: dict[str, tuple[str, str]] = {
     "an unknown library": (
         "no place where packages are defined",
         "{ outputs = { self, blueprint }: blueprint { prefix = self; }; }",
+    ),
+    "only shells, of a computed function": (
+        "no place where packages are defined",
+        "{ outputs = { self, f }: { devShells = (f self) (system: { a = system; }); }; }",
+    ),
+    "only shells, with a comment": (
+        "no place where packages are defined",
+        "{ outputs = { self, f }: { devShells = f /* each */ (system: { a = system; }); }; }",
     ),
     "a strange name for the system": (
         "the name of the system is not in sight",

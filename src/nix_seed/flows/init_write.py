@@ -164,8 +164,13 @@ def _packages(nix: Nix, directory: Path, stub: Path | None) -> dict[str, list[st
     arguments = ["eval", "--json", "--no-write-lock-file"]
     arguments += ["--override-input", "nix-seed", f"path:{stub}"] if stub else []
     arguments += ["--apply", "outputs: builtins.mapAttrs (_: builtins.attrNames) outputs"]
-    # A flake may have no packages yet: its other outputs are then what must not change.
-    text = nix.run("nix", [*arguments, f"{directory}#packages"], "evaluating the flake's packages")
+    doing = "evaluating the flake's packages"
+    try:
+        text = nix.run("nix", [*arguments, f"{directory}#packages"], doing)
+    except NixFailed as error:
+        if "does not provide attribute" in (error.detail or ""):
+            return {}
+        raise
     found: dict[str, list[str]] = json.loads(text)
     return found
 

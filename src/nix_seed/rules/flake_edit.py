@@ -75,6 +75,8 @@ def _edits(root: Node, source: str, url: str) -> tuple[list[Insertion], list[str
     ours, self = _references(function)
     for place in missing:
         insertions.append(_seed(source, place, ours, self))
+        if place.asks is not None:
+            insertions.append(add_arguments(source, place.asks, ["system"]))
         added.append(f"the package seed, for {_shown(place.system)}")
     if names := _missing_arguments(function, (self, ours)):
         insertions.append(add_arguments(source, function, names))
@@ -117,7 +119,7 @@ def _seed(source: str, place: Place, ours: str, self: str) -> Insertion:
     arguments = f"inherit {' '.join(inherited)}; " if inherited else ""
     arguments += "" if self == "self" else f"self = {self}; "
     arguments += "" if system == "system" else f"system = {system}; "
-    line = f"{place.prefix}seed = {ours}.lib.mkSeed {{ {arguments}}};"
+    line = f"{place.prefix}seed = {ours}.lib.mkSeed {{ {arguments}}};{place.suffix}"
     if place.attributes is not None:
         return add_to_set(source, place.attributes, [line])
     assert place.after is not None

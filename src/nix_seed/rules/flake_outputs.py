@@ -30,15 +30,18 @@ __all__ = ["Place", "find_places"]
 _SYSTEM = re.compile(r"[a-z0-9_]+-(?:linux|darwin)\Z")
 _PER_SYSTEM = {"eachDefaultSystem", "eachSystem"}
 _PARTS = "mkFlake"
-_KINDS = ("packages", "devShells", "checks", "apps")
+_KINDS = ("devShells", "checks", "apps", "formatter")
+# What per-system functions give in flakes of the older kind.
+_OLD_KINDS = ("defaultPackage", "devShell", "defaultApp")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """A place for one system's seed: inside *attributes*, or after the binding *after*.
 
-    *prefix* are the steps to write before ``seed``. *system* is an expression of the system, and
-    *names* what functions and ``let`` on the way there call their own.
+    *prefix* is what to write before ``seed = …;``, *suffix* what behind it. *system* is an
+    expression of the system, and *names* what functions and ``let`` on the way there call their
+    own. *asks* is a function that must first be made to ask for ``system``.
     """
 
     attributes: AttrSet | None
@@ -47,6 +50,8 @@ class Place:
     system: str
     names: frozenset[str]
     present: bool = False
+    suffix: str = ""
+    asks: Lambda | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +110,17 @@ def _called(call: Call, context: _Context) -> Iterator[Place]:
     if name == _PARTS and isinstance(last, AttrSet):
         for binding in last.bindings:
             if _names(binding) == ("perSystem",) and isinstance(binding.value, Lambda):
-                function = binding.value
-                yield from _outputs(function.body, _of_system(function, context))
+                yield from _per_system(binding.value, context)
+
+
+def _per_system(function: Lambda, context: _Context) -> Iterator[Place]:
+    """Look into flake-parts' ``perSystem``, which is given all that it asks for."""
+    inner = _of_system(function, context)
+    if inner.system != "?" or function.ellipsis is None:
+        yield from _outputs(function.body, inner)
+        return
+    for place in _outputs(function.body, replace(inner, system="system")):
+        yield replace(place, asks=function)
 
 
 def _of_system(function: Lambda, context: _Context) -> _Context:
@@ -208,14 +222,36 @@ def _has_seed(binding: Binding) -> bool:
 def _beside(attributes: AttrSet, bindings: Sequence[Binding], context: _Context) -> Iterator[Place]:
     """Without packages, look where those of a system would go, beside its other outputs."""
     ours = [each for each in bindings if each.path[0].name in _KINDS]
-    if context.system and ours:
-        yield Place(attributes, None, "packages.", context.system, context.names)
-    elif not context.system:
-        for each in ours:
-            if len(each.path) > 1:
-                step = each.path[1]
-                system = _expression(step)
-                yield Place(None, each, f"packages.{step.text}.", system, context.names)
+    if context.system:
+        if ours or any(each.path[0].name in _OLD_KINDS for each in bindings):
+            yield Place(attributes, None, "packages.", context.system, context.names)
+        return
+    for each in ours:
+        if len(each.path) > 1:
+            step = each.path[1]
+            system = _expression(step)
+            yield Place(None, each, f"packages.{step.text}.", system, context.names)
+    if not any(len(each.path) > 1 for each in ours):
+        yield from [place for each in ours if (place := _alike(each, context))][:1]
+
+
+def _alike(binding: Binding, context: _Context) -> Place | None:
+    """Return a place after ``devShells = forAllSystems (…: …);``, for packages made alike."""
+    call = binding.value
+    if not isinstance(call, Call) or not isinstance(call.arguments[-1], Lambda):
+        return None
+    function = call.arguments[-1]
+    system = _of_system(function, context).system
+    head = context.source[call.start : function.start].strip()
+    asked = context.source[function.start : function.body.start].strip()
+    # Comments and parentheses around the parts are not copied by guess.
+    if not head.endswith("(") or not asked.endswith(":") or "#" in head + asked:
+        return None
+    head = " ".join(head.removesuffix("(").split())
+    if head.count("(") != head.count(")") or "/*" in head + asked:
+        return None
+    prefix = f"packages = {head} ({' '.join(asked.split())} {{ "
+    return Place(None, binding, prefix, system, context.names, suffix=" });")
 
 
 def _expression(part: Part) -> str:
