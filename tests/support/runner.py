@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from support.distribution import NIX_SETTINGS
 from support.engines import need_root
 from support.registries import Running
+from support.seeds import remove_tree
 from support.steps import Result, run_action, runner_env
 
 __all__ = ["REPOSITORY", "Runner"]
@@ -38,6 +40,7 @@ class Runner:
     runs: int = 0
     prefix: tuple[str, ...] = ()
     more: dict[str, str] = field(default_factory=dict)
+    machines: list[Path] = field(default_factory=list)
 
     @property
     def seeds(self) -> str:
@@ -102,13 +105,19 @@ class Runner:
     def fresh(self) -> Runner:
         """The same job on another machine: an empty ``/nix``, an empty cache, and no Nix."""
         need_root()
-        place = self.root / f"machine-{self.runs}"
-        (place / "nix").mkdir(parents=True)
+        place = Path(tempfile.mkdtemp(prefix="machine-", dir=self.root))
+        self.machines.append(place)
+        (place / "nix").mkdir()
         # Programs may use their own store path in it: it is mounted where Nix's is.
         script = f'mount --bind "{place}/nix" /nix && exec "$@"'
         prefix = ("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh")
         more = {"PATH": str(programs(place)), "NIX_SEED_CACHE": str(place / "cache")}
         return Runner(place, self.project, self.registry, 0, prefix, self.more | more)
+
+    def clean(self) -> None:
+        """Throw the machines away: each has a store of half a gigabyte."""
+        while self.machines:
+            remove_tree(self.machines.pop())
 
     def shell(
         self, result: Result, script: str, *, prefix: Sequence[str] = ()

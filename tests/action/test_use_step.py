@@ -1,0 +1,224 @@
+"""``use/action.yml`` on machines with an empty ``/nix``, with Nix or without; then builds."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from support.distribution import commit, make_project, upgraded, use_distribution
+from support.registries import docker_registry
+from support.runner import REPOSITORY, Runner, command, git
+from support.seeds import edit
+from support.steps import Result
+
+_INSTALLS_NIX = ["cachix/install-nix-action"]
+_BUILD = "nix build --print-build-logs && ./result/bin/greet Hello World"
+_NO_NETWORK = ("unshare", "--net")
+
+
+@pytest.fixture(scope="module")
+def runner(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    """The example, whose seed is in a registry already."""
+    root = tmp_path_factory.mktemp("use")
+    project = make_project("two-packages", root / "project", distribution)
+    git(project, "remote", "add", "origin", f"https://github.com/{REPOSITORY}")
+    with docker_registry(root / "registry", password=False) as registry:
+        found = Runner(root, project, registry)
+        made = found.run(".", {"registry_token": "t", "signing": "none", "tags": "latest"})
+        assert made.code == 0, made.log
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def _thrown_away(runner: Runner) -> Iterator[None]:
+    yield
+    runner.clean()
+
+
+def other(runner: Runner, where: Path) -> Runner:
+    """The same repository, in a checkout to be changed at will."""
+    subprocess.run(["git", "clone", "-q", str(runner.project), str(where)], check=True)
+    return replace(runner, project=where)
+
+
+def with_nix(machine: Runner) -> Runner:
+    """Put this machine's Nix, whose programs lie outside of ``/nix``, on its PATH."""
+    for name in ("nix", "nix-store", "nix-instantiate", "nix-env"):
+        found = shutil.which(name)
+        if found is None or str(Path(found).resolve()).startswith("/nix/"):
+            pytest.skip("needs a Nix outside of /nix: apt-get install nix-bin")
+        (Path(machine.more["PATH"]) / name).symlink_to(found)
+    return machine
+
+
+def check(result: Result) -> dict[str, str]:
+    assert result.code == 0, result.log
+    return result.outputs
+
+
+def test_a_machine_without_nix_builds_with_no_network(runner: Runner) -> None:
+    machine = runner.fresh()
+    used = machine.run("use")
+    out = check(used)
+    assert (out["found"], out["exact"], out["verified"]) == ("true", "true", "false")
+    assert out["digest"] == runner.tags()["latest"]
+    assert used.used == [], "the seed brings its own Nix"
+    assert used.path
+    built = machine.shell(used, _BUILD, prefix=_NO_NETWORK)
+    assert built.returncode == 0, built.stderr
+    assert "building '/nix/store/" in built.stderr
+    assert "Hello, World!" in built.stdout
+
+
+def test_its_page_splits_the_time_to_the_first_build(runner: Runner) -> None:
+    used = runner.fresh().run("use")
+    check(used)
+    assert "### Time to the first build" in used.summary
+    for part in ("find", "verify", "pull", "unpack", "start", "together"):
+        assert f"| {part} | " in used.summary
+    assert "147 store paths" in used.summary
+    assert f"nix-seed hydrate {used.outputs['reference']}" in used.summary
+
+
+def test_a_machine_with_nix_finds_it_by_the_recipe(runner: Runner, tmp_path: Path) -> None:
+    """A commit that no job has tagged, in a clone of its own: the recipe is what counts."""
+    changed = other(runner, tmp_path / "project")
+    edit(changed.project, "libgreet/greet.c", '"%s, %s!"', '"%s - %s!"')
+    machine = with_nix(changed.fresh())
+    used = machine.run("use")
+    out = check(used)
+    assert (out["found"], out["exact"]) == ("true", "true")
+    assert "by its input key" in used.log
+    assert used.path == [], "the machine's own Nix stays the one"
+    built = machine.shell(used, _BUILD, prefix=_NO_NETWORK)
+    assert built.returncode == 0, built.stderr
+    assert "Hello - World!" in built.stdout
+
+
+def test_a_commit_of_source_only_uses_its_parents(runner: Runner, tmp_path: Path) -> None:
+    changed = other(runner, tmp_path / "project")
+    edit(changed.project, "libgreet/greet.c", '"%s, %s!"', '"%s; %s!"')
+    # As GitHub checks out: the newest commit alone.
+    shallow = tmp_path / "shallow"
+    clone = ["git", "clone", "-q", "--depth", "1", f"file://{changed.project}", str(shallow)]
+    subprocess.run(clone, check=True)
+    machine = replace(changed, project=shallow).fresh()
+    used = machine.run("use")
+    out = check(used)
+    assert (
+        f"the seed of {git(changed.project, 'rev-parse', 'HEAD^')[:12]}, before this one"
+        in used.log
+    )
+    assert out["exact"] == "true", "its recipe is the same, which its Nix tells"
+    built = machine.shell(used, _BUILD, prefix=_NO_NETWORK)
+    assert built.returncode == 0, built.stderr
+
+
+def test_another_lock_is_said_to_be_one(runner: Runner, tmp_path: Path) -> None:
+    changed = other(runner, tmp_path / "project")
+    use_distribution(changed.project, upgraded("make"))
+    used = changed.fresh().run("use")
+    out = check(used)
+    assert (out["found"], out["exact"]) == ("true", "false")
+    [notice] = used.commands("notice")
+    assert "The seed is another's" in notice
+    assert "Nix fetches what it lacks" in notice
+    assert "substitute = false" not in used.variables["NIX_CONFIG"]
+    assert "Nix fetches what it lacks" in used.summary
+
+
+def test_no_seed_yet(runner: Runner) -> None:
+    used = runner.fresh().run("use", {"image": "nobody/nothing"})
+    out = check(used)
+    assert (out["found"], out["exact"], out["reference"]) == ("false", "false", "")
+    [notice] = used.commands("notice")
+    assert "has no seed yet. Nix fetches and builds as ever." in notice
+    assert [each.partition("@")[0] for each in used.used] == _INSTALLS_NIX
+    assert used.commands("error") == []
+
+
+def test_no_seed_where_there_must_be_one(runner: Runner) -> None:
+    used = runner.fresh().run("use", {"image": "nobody/nothing", "required": "true"})
+    assert used.code == 3
+    [error] = used.commands("error")
+    assert "there is no seed to use" in error
+    assert "required: false" in error
+
+
+def test_a_registry_that_lets_nobody_in(runner: Runner, tmp_path: Path) -> None:
+    with docker_registry(tmp_path / "closed") as closed:
+        machine = replace(runner.fresh(), registry=closed)
+        used = machine.run("use")
+        assert check(used)["found"] == "false"
+        [notice] = used.commands("notice")
+        assert "denied" in notice
+        failed = machine.run("use", {"registry_token": "wrong", "required": "true"})
+        assert failed.code == 3
+
+
+def test_only_what_an_output_needs(runner: Runner) -> None:
+    machine = runner.fresh()
+    used = machine.run("use", {"for": ".#packages.libgreet"})
+    check(used)
+    found = re.search(r"\| new \| (\d+) store paths", used.summary)
+    assert found
+    assert int(found[1]) < 147
+    built = machine.shell(used, "nix build .#libgreet", prefix=_NO_NETWORK)
+    assert built.returncode == 0, built.stderr
+    assert "substitute = false" not in used.variables["NIX_CONFIG"], "others may need more"
+
+
+def test_a_seed_that_the_lock_names(runner: Runner, tmp_path: Path) -> None:
+    """Of a registry whose tags are gone, the lock still knows the digest."""
+    changed = other(runner, tmp_path / "project")
+    environment = {**os.environ, "NIX_SEED_STATE": str(tmp_path / "state")}
+    lock = [str(command(runner.root)), "lock", f"{runner.seeds}:latest", "-o", "seed.lock"]
+    subprocess.run(lock, cwd=changed.project, env=environment, check=True)
+    stated = json.loads((changed.project / "seed.lock").read_text())
+    # Two commits later: neither this one nor its parent has a tag.
+    for name in ("one", "two"):
+        (changed.project / name).write_text(name)
+        commit(changed.project, name)
+    used = changed.fresh().run("use")
+    assert check(used)["digest"] == stated["systems"]["x86_64-linux"]["digest"]
+    assert "the seed that seed.lock names" in used.log
+
+
+def test_one_image_by_name(runner: Runner) -> None:
+    reference = f"{runner.seeds}@{runner.tags()['latest']}"
+    used = runner.fresh().run("use", {"reference": reference})
+    assert check(used)["reference"] == reference
+    gone = f"{runner.seeds}@sha256:{'0' * 64}"
+    failed = runner.fresh().run("use", {"reference": gone})
+    assert failed.code == 2
+    assert "does not exist" in failed.commands("error")[0]
+
+
+def test_a_policy_that_nobody_meets_uses_nothing(runner: Runner, tmp_path: Path) -> None:
+    changed = other(runner, tmp_path / "project")
+    subprocess.run([command(runner.root), "key", "generate", tmp_path / "k"], check=True)
+    init = [
+        str(command(runner.root)),
+        "policy",
+        "init",
+        "trust.toml",
+        "--key",
+        f"a={tmp_path}/k.pub",
+    ]
+    subprocess.run([*init, "--system", "x86_64-linux"], cwd=changed.project, check=True)
+    commit(changed.project, "Trust a")
+    machine = changed.fresh()
+    failed = machine.run("use")
+    assert failed.code == 1
+    [error] = failed.commands("error")
+    assert "is not used" in error
+    assert "Checked%2C and false" in error
+    assert not (machine.root / "nix/store").exists(), "nothing was unpacked"
