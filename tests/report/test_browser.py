@@ -255,8 +255,8 @@ def test_tables_are_searched_and_sorted(seen: Seen) -> None:
     assert seen.evaluate(sizes) == falling[::-1]
     assert seen.page.get_attribute("#paths th[aria-sort]", "aria-sort") == "ascending"
     seen.page.fill("#size figure > .find input", "gcc")
-    seen.page.wait_for_selector("#size figure > .find [role=status]:not(:empty)")
-    assert "tiles" in seen.text("#size figure > .find [role=status]")
+    seen.page.wait_for_selector("#size figure > .find .hint:not(:empty)")
+    assert "tiles" in seen.text("#size figure > .find .hint")
     assert (
         seen.page.locator("#map-wide .p:not(.dim)").count()
         < seen.page.locator("#map-wide .p").count()
