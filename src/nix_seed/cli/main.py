@@ -43,6 +43,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "nix_seed.cli.audit:command",
         "Replay a ledger and its logs, and report all that is wrong.",
     ),
+    "monitor": (
+        "nix_seed.cli.monitor:command",
+        "Audit a ledger continuously; end at the first alarm.",
+    ),
     "export": ("nix_seed.cli.export:command", "Collect all that verifying offline needs."),
     "diff": ("nix_seed.cli.diff:command", "Show in what two images differ."),
     "policy": ("nix_seed.cli.policy:command", "Write, check and change the policy to verify by."),
