@@ -5,12 +5,19 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
 import pytest
 
+from nix_seed.clients.registry.client import Registry
+from nix_seed.clients.registry.credentials import Keyring
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.descriptor import Index
+from nix_seed.rules.image import platform_of
 from support.distribution import commit
+from support.registries import docker_registry
 from support.report_demo import demo
 from support.seeds import Ran, nix_seed
 from support.trust import COMMIT, TREES, World, make_image
@@ -137,6 +144,29 @@ def test_a_page_that_cannot_be_written_is_said(world: World) -> None:
 def test_an_image_that_is_no_seed_is_refused(world: World) -> None:
     ran = nix_seed("report", "oci:/nowhere", "-o", "x.html", cache=world.root / "cache")
     assert ran.code == 2
+
+
+def test_an_image_in_a_registry_and_one_of_an_index(tmp_path: Path) -> None:
+    with docker_registry(tmp_path / "registry", password=False) as running:
+        registry = Registry(running.host, keyring=Keyring())
+        world = World(tmp_path / "world", registry.repository("owner/seed"))
+        world.publish("alice", "bob")
+        arm = make_image(world.store, world.root / "arm", "arm", TREES, "aarch64-linux")
+        described = [
+            replace(image.descriptor, platform=platform_of(image.spec.system))
+            for image in (world.image, arm)
+        ]
+        world.store.put_manifest(Index(tuple(described)).dump(), media_types.INDEX, "all")
+        ran, text = report(world, "--policy", world.write_policy(), "--no-roots")
+        assert ran.code == 0, ran.err
+        assert f"verified 2 builders agree (alice, bob), 2 are wanted Image {running.host}/" in text
+        world.reference = world.reference.removesuffix(":seed") + ":all"
+        ran, text = report(world, "--system", "aarch64-linux", "--no-roots")
+        assert ran.code == 0, ran.err
+        assert "for aarch64-linux not asked No policy says" in text
+        assert str(arm.descriptor.digest) in text
+        ran, _ = report(world, "--system", "x86_64-darwin", "--no-roots")
+        assert (ran.code, "has no images for x86_64-darwin" in ran.err) == (2, True)
 
 
 def test_a_flake_that_moved_on_does_not_cover_the_image(tmp_path: Path) -> None:
