@@ -26,7 +26,7 @@ REPOSITORY = "Owner/Project"
 _WRITES = ("POST", "PUT", "PATCH", "DELETE")
 # What a fresh runner has without Nix; links of these are all of its PATH.
 _PROGRAMS = (
-    "sh bash env git cat grep ls mkdir mount unshare dirname sed id sudo python3 nproc sleep"
+    "sh bash env git cat grep ls mkdir mount unshare dirname sed id sudo python3 nproc sleep rm mv"
 )
 
 
