@@ -33,6 +33,7 @@ from support.registries import (
     referrers_registry,
 )
 from support.sboms import valid_cyclonedx, valid_spdx
+from support.seed_images import seed_image
 from support.seeds import Ran, build, nix_seed, write_project
 
 LOGIN = {"NIX_SEED_REGISTRY_USERNAME": USER, "NIX_SEED_REGISTRY_PASSWORD": PASSWORD}
@@ -405,6 +406,26 @@ def test_a_blob_that_is_not_its_digest_is_refused(layout: str, cache: Path) -> N
     ran = nix_seed("sbom", layout, "--attached", cache=cache)
     assert ran.code == 1
     assert "does not have the digest or the size it is listed with" in ran.err
+
+
+def test_of_an_index_one_system_is_meant(published: str, running: Running, cache: Path) -> None:
+    index = f"{running.host}/demo/sbom:all"
+    ran = nix_seed("index", index, published, cache=cache, env=LOGIN)
+    assert ran.code == 0, ran.err
+    for more in ((), ("--attached",)):
+        assert sbom(index, *more, cache=cache, env=LOGIN) == sbom(
+            published, *more, cache=cache, env=LOGIN
+        )
+    ran = nix_seed("sbom", index, "--system", "aarch64-linux", cache=cache, env=LOGIN)
+    assert ran.code == 2
+    assert "has no images for aarch64-linux" in ran.err
+
+
+def test_a_store_that_holds_no_seed_is_refused(cache: Path, tmp_path: Path) -> None:
+    seed_image(tmp_path / "image", "other")
+    ran = nix_seed("sbom", f"oci:{tmp_path / 'image'}:other", cache=cache)
+    assert ran.code == 2
+    assert "is not a seed: its last layer holds no etc/nix-seed/seed.json" in ran.err
 
 
 def test_publishing_may_attach_less(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command", "sbom_option", "sboms_of"]
 
-_FORMATS = ("cyclonedx", "spdx")
+_FORMATS: tuple[Format, ...] = ("cyclonedx", "spdx")
 
 sbom_option = click.option(
     "--sbom",
@@ -42,12 +42,7 @@ def sboms_of(given: Sequence[str]) -> tuple[Format, ...] | None:
         raise InputError("--sbom none goes with no other format")
     if "cyclonedx" in given:
         check_cyclonedx()
-    wanted: list[Format] = []
-    if "cyclonedx" in given:
-        wanted.append("cyclonedx")
-    if "spdx" in given:
-        wanted.append("spdx")
-    return tuple(wanted) if given else None
+    return tuple(form for form in _FORMATS if form in given) if given else None
 
 
 @click.command("sbom", short_help="Write an image's bill of materials.")
