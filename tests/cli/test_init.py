@@ -21,6 +21,7 @@ from nix_seed.rules.certificate import CertificateIdentity, certified_identity
 from nix_seed.rules.policy import Policy, is_signer
 from support.distribution import nix_env
 from support.flakes import SHAPES, STRANGE
+from support.goprograms import installed
 from support.programs import need
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,6 +142,16 @@ def test_pinned_by_its_hash_the_workflow_has_nothing_to_find(repository: Path) -
     [builder] = policy(repository).builders
     assert isinstance(builder.signer, CertificateIdentity)
     assert builder.signer.subject.endswith(f"/seed.yml@{commit}")
+
+
+@pytest.mark.interop
+def test_actionlint_finds_nothing(repository: Path) -> None:
+    done(repository, "--yes", "--system", "x86_64-linux", "--system", "aarch64-darwin")
+    command = [installed("actionlint"), "-shellcheck=", "-pyflakes="]
+    checked = subprocess.run(
+        [*command, repository / WORKFLOW], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 @pytest.mark.parametrize(
