@@ -119,6 +119,19 @@ def test_a_page_has_only_so_many_links() -> None:
     assert 2 < len(few.stops) < len(full.stops)
 
 
+def test_each_derivation_is_read_once() -> None:
+    """A graph of 50,000 takes some seconds to read, and much memory to keep."""
+    roots, drvs = world()
+    asked: list[StorePath] = []
+
+    def read(path: StorePath) -> Derivation:
+        asked.append(path)
+        return drvs[path]
+
+    walk_roots(roots, read, 100, [path("source")])
+    assert len(asked) == len(set(asked)) == 4
+
+
 def test_a_graph_that_runs_in_a_circle_ends() -> None:
     roots, drvs = world({**GRAPH, "libc": ["gcc", "seed"]})
     found = walk_roots(roots, drvs.__getitem__, 100)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import Literal, TypeVar
 
 from nix_seed.clients.blobs import ImageStore
@@ -19,7 +18,6 @@ from nix_seed.flows.plan import compare_with_base
 from nix_seed.flows.pull import choose_system
 from nix_seed.flows.roots import RootsReport, report_roots, roots_of_paths
 from nix_seed.flows.stores import AnyReference, Stores, fetch
-from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import (
@@ -229,10 +227,9 @@ def find_image_roots(
         ends = {end.path for end in roots.ends}
         unknown = [p for p in seed.spec.paths if p not in roots.makers and p not in ends]
     report = report_roots(nix, roots, unknown, on_event)
-    read: Callable[[StorePath], Derivation] = cache(nix.read_derivation)
     matter = [*report.findings.executed, *report.findings.binaries]
     wanted = [each.path for each in matter[:_MOST_WAYS]]
-    return FoundRoots(report, walk_roots(roots, read, _MOST_STOPS, wanted))
+    return FoundRoots(report, walk_roots(roots, nix.read_derivation, _MOST_STOPS, wanted))
 
 
 def _known_here(nix: Nix, seed: RemoteSeed) -> tuple[Roots, Sequence[StorePath]]:

@@ -58,7 +58,7 @@ def walk_roots(
 ) -> Walk:
     """Return *most* stops of the graph, those on the way to *wanted* first, then the nearest.
 
-    Fewer, if together they were built from more than *links* others.
+    Fewer, if together they were built from more than *links* others. Each derivation is read once.
     """
     graph = _Graph(roots, read)
     steps = graph.distances()
