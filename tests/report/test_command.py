@@ -134,8 +134,32 @@ def test_what_cannot_be_is_refused(world: World, arguments: list[str], message: 
     assert not (world.root / "report.html").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--deep"], "--deep asks about trust: name a --policy"),
+        (["--commit", str(COMMIT)], "--commit asks about trust: name a --policy"),
+        (["--evidence", "oci:x"], "--evidence asks about trust: name a --policy"),
+        (["--attr", "x"], "--attr is of a flake: name the --flake"),
+        (["--policy", "trust.toml", "--commit", "c0ffee"], "c0ffee"),
+    ],
+)
+def test_what_would_not_be_answered_is_refused(
+    world: World, arguments: list[str], message: str
+) -> None:
+    world.write_policy()
+    ran = nix_seed(
+        *("report", world.reference, "-o", "report.html", *arguments),
+        cache=world.root / "cache",
+        cwd=world.root,
+    )
+    assert ran.code == 2
+    assert message in ran.err
+    assert not (world.root / "report.html").exists()
+
+
 def test_a_page_that_cannot_be_written_is_said(world: World) -> None:
-    page = world.root / "no" / "such" / "directory.html"
+    page = world.write_policy() / "report.html"
     ran = nix_seed("report", world.reference, "--no-roots", "-o", page, cache=world.root / "cache")
     assert ran.code == 3
     assert f"writing {page}" in ran.err

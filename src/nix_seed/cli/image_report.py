@@ -66,16 +66,25 @@ def command(**options: Any) -> None:
     from nix_seed.cli.page.document import report_page
     from nix_seed.cli.page.trust import verdict
     from nix_seed.cli.progress import progress
-    from nix_seed.clients.files import explained
+    from nix_seed.clients.files import write_atomically
 
+    _check(options)
     with progress(quiet=False) as show:
         report = _gather(options, show)
     text = report_page(report)
-    with explained(f"writing {options['output']}"):
-        options["output"].write_text(text, "utf-8")
+    write_atomically(options["output"], text.encode())
     click.echo(
         f"{options['output']}  {len(text.encode()) // 1000} kB  {verdict(report.trust)[0].value}"
     )
+
+
+def _check(options: dict[str, Any]) -> None:
+    """Refuse what would be asked and not answered."""
+    for name, given in (("--deep", "deep"), ("--commit", "commit"), ("--evidence", "evidence")):
+        if options[given] and options["policy_file"] is None:
+            raise click.UsageError(f"{name} asks about trust: name a --policy")
+    if options["attr"] is not None and options["flake"] is None:
+        raise click.UsageError("--attr is of a flake: name the --flake")
 
 
 def _gather(options: dict[str, Any], show: OnEvent) -> ImageReport:
