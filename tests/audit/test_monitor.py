@@ -32,7 +32,9 @@ def watch(
     reports: Sequence[AuditReport | CouldNotCheck], *, keep_going: bool = False, patience: int = 3
 ) -> tuple[int, list[Round], list[str]]:
     """Run the monitor over *reports*, and stop it after the last; return what was told."""
-    left, rounds, alarms = list(reports), [], []
+    left = list(reports)
+    rounds: list[Round] = []
+    alarms: list[str] = []
 
     def run() -> AuditReport:
         found = left.pop(0)

@@ -58,7 +58,8 @@ class Gathering:
         for head in heads:
             begin += [head.digest, head.commit.key]
         self._follow(begin)
-        self._follow(each for each in self._listed() if each not in self._explained())
+        explained = self._explained()
+        self._follow(each for each in self._listed() if each not in explained)
 
     def search(self, also: Sequence[Copy] = ()) -> None:
         """Read every list there is, of copies and *also* of other repositories."""
