@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from nix_seed.cli.registry_options import registry_options
-from nix_seed.cli.sbom import sbom_option
+from nix_seed.cli.sbom import sbom_option, sboms_of
 from nix_seed.cli.signer_options import signing_options
 
 __all__ = ["command"]
@@ -48,6 +48,7 @@ def command(reference: str, **options: Any) -> None:
     from nix_seed.formats.oci.reference import LayoutReference, parse_reference
     from nix_seed.ground.errors import InputError
 
+    sboms_of(options["sboms"])  # a format that cannot be written stops it before anything is built
     ctx = click.get_current_context()
     target = parse_reference(reference)
     if target.tag is None or target.digest is not None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nix_seed.flows.evaluate import Evaluation
     from nix_seed.flows.events import OnEvent
     from nix_seed.flows.sbom import Format, SeedImage
+    from nix_seed.flows.stores import AnyReference
 
 __all__ = ["command", "sbom_option", "sboms_of"]
 
@@ -121,7 +122,7 @@ def _check(what: str, is_flake: bool, options: dict[str, Any]) -> None:
         )
 
 
-def _opened(reference: Any, options: dict[str, Any]) -> SeedImage:
+def _opened(reference: AnyReference, options: dict[str, Any]) -> SeedImage:
     from nix_seed.flows.evaluate import current_system
     from nix_seed.flows.sbom import open_seed_image
 

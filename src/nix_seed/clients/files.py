@@ -90,7 +90,15 @@ def unnamed(directory: Path, doing: str) -> Iterator[Unnamed]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Make *path* hold *data*, or leave it as it was."""
+    """Make *path* hold *data*, or leave it as it was.
+
+    A link stays and what it leads to is written, so /dev/stdout stays one; and so does a device.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        with explained(f"writing {path}"), path.open("wb") as stream:
+            stream.write(data)
+        return
     with unnamed(path.parent, f"writing {path}") as file:
         file.write(data)
         file.keep(path)

@@ -1,0 +1,46 @@
+"""Files are whole or not there; what is no file is not replaced by one."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from nix_seed.clients.files import write_atomically
+from nix_seed.ground.errors import CouldNotCheck
+
+
+def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    for text in (b"one", b"two"):
+        write_atomically(path, text)
+        assert path.read_bytes() == text
+    assert [each.name for each in path.parent.iterdir()] == ["file"]
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    write_atomically(pipe, b"text")
+    reader.join(30)
+    assert read == [b"text"]
+    assert pipe.is_fifo()
+
+
+def test_a_link_stays(tmp_path: Path) -> None:
+    link, file = tmp_path / "link", tmp_path / "elsewhere" / "file"
+    link.symlink_to(file)
+    for text in (b"one", b"two"):
+        write_atomically(link, text)
+        assert link.is_symlink()
+        assert file.read_bytes() == text
+
+
+def test_a_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CouldNotCheck, match=f"^writing {tmp_path} failed: Is a directory"):
+        write_atomically(tmp_path, b"text")
