@@ -124,6 +124,34 @@ def test_every_variable_is_an_option(name: str) -> None:
         assert set(step.get("env", {})) <= known
 
 
+def documented(heading: str) -> set[str]:
+    """The inputs that the tables of docs/ci.md name."""
+    text = (ROOT / "docs/ci.md").read_text()
+    cells = re.findall(r"^\| (`[^|]+`) \|", text[text.index(heading) :], re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_every_input_and_output_is_documented(name: str) -> None:
+    action, text = load(ROOT / name), (ROOT / "docs/ci.md").read_text()
+    for key in action["inputs"]:
+        assert key in documented("### The actions") | {"systems", "commit"}, key
+    for key in action["outputs"]:
+        assert f"`{key}`" in text, key
+
+
+def test_the_documents_workflows_are_workflows(tmp_path: Path) -> None:
+    text = (ROOT / "docs/ci.md").read_text()
+    blocks = re.findall(r"^```yaml workflow\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 2
+    for number, block in enumerate(blocks):
+        file = tmp_path / f"{number}.yml"
+        file.write_text(block)
+        check(BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", file)
+        for used in re.findall(r"uses: (actions/\S+)", block):
+            assert used in (ROOT / ".github/workflows/seed.yml").read_text()
+
+
 def test_the_reusable_workflow_has_least_permissions() -> None:
     workflow = load(ROOT / ".github/workflows/seed.yml")
     assert workflow["permissions"] == {}
