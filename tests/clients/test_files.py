@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.files import write_atomically
+from nix_seed.clients.files import write_atomically, write_output
 from nix_seed.ground.errors import CouldNotCheck
 
 
@@ -26,7 +26,7 @@ def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
     read: list[bytes] = []
     reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
     reader.start()
-    write_atomically(pipe, b"text")
+    write_output(pipe, b"text")
     reader.join(30)
     assert read == [b"text"]
     assert pipe.is_fifo()
@@ -36,11 +36,20 @@ def test_a_link_stays(tmp_path: Path) -> None:
     link, file = tmp_path / "link", tmp_path / "elsewhere" / "file"
     link.symlink_to(file)
     for text in (b"one", b"two"):
-        write_atomically(link, text)
+        write_output(link, text)
         assert link.is_symlink()
         assert file.read_bytes() == text
 
 
+def test_in_a_directory_of_our_own_a_link_is_replaced(tmp_path: Path) -> None:
+    link, file = tmp_path / "link", tmp_path / "file"
+    file.write_bytes(b"precious")
+    link.symlink_to(file)
+    write_atomically(link, b"text")
+    assert not link.is_symlink()
+    assert file.read_bytes() == b"precious"
+
+
 def test_a_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CouldNotCheck, match=f"^writing {tmp_path} failed: Is a directory"):
-        write_atomically(tmp_path, b"text")
+        write_output(tmp_path, b"text")

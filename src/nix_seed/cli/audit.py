@@ -60,6 +60,6 @@ def command(as_json: bool, **options: Any) -> None:
 
 def _write_page(path: Path, found: Any, now: datetime) -> None:
     from nix_seed.cli.page.audit import audit_page
-    from nix_seed.clients.files import write_atomically
+    from nix_seed.clients.files import write_output
 
-    write_atomically(path, audit_page(found, now).encode())
+    write_output(path, audit_page(found, now).encode())

@@ -66,13 +66,13 @@ def command(**options: Any) -> None:
     from nix_seed.cli.page.document import report_page
     from nix_seed.cli.page.trust import verdict
     from nix_seed.cli.progress import progress
-    from nix_seed.clients.files import write_atomically
+    from nix_seed.clients.files import write_output
 
     _check(options)
     with progress(quiet=False) as show:
         report = _gather(options, show)
     text = report_page(report)
-    write_atomically(options["output"], text.encode())
+    write_output(options["output"], text.encode())
     click.echo(
         f"{options['output']}  {len(text.encode()) // 1000} kB  {verdict(report.trust)[0].value}"
     )

@@ -35,7 +35,7 @@ def command(as_json: bool, **options: Any) -> None:
     a trust.toml, what is pinned must verify by it first.
     """
     from nix_seed.cli.progress import progress
-    from nix_seed.clients.files import write_atomically
+    from nix_seed.clients.files import write_output
     from nix_seed.flows.lock import make_lock
     from nix_seed.formats.oci.reference import parse_reference
 
@@ -43,7 +43,7 @@ def command(as_json: bool, **options: Any) -> None:
     with progress(quiet=as_json) as show:
         reference = trusted(options, stores, reference, None, Path(), show)
     lock = make_lock(stores, reference)
-    write_atomically(options["output"], lock.dump())
+    write_output(options["output"], lock.dump())
     if as_json:
         click.echo(lock.dump().decode(), nl=False)
         return

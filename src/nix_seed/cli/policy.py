@@ -179,7 +179,7 @@ def _diff(old: Path, new: Path, signatures: Sequence[Path], as_json: bool) -> No
 def _sign(old: Path, new: Path, key: Path | None, output: Path) -> None:
     """Sign the change from OLD to NEW, for `policy diff` to count."""
     from nix_seed.cli.signer_options import signer_of
-    from nix_seed.clients.files import write_atomically
+    from nix_seed.clients.files import write_output
     from nix_seed.flows.trust import load_policy
     from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
     from nix_seed.rules.policy_change import build_change_statement
@@ -188,7 +188,7 @@ def _sign(old: Path, new: Path, key: Path | None, output: Path) -> None:
     before, after = load_policy(old, now).policy, load_policy(new, now).policy
     signer = signer_of(key)
     signed = signer.sign(PAYLOAD_TYPE, build_change_statement(before, after).dump())
-    write_atomically(output, signed.bundle.dump())
+    write_output(output, signed.bundle.dump())
     click.echo(f"{output}: {signer.identity} signs epoch {after.epoch}")
 
 

@@ -100,9 +100,9 @@ def command(what: str, form: Format, output: Path | None, **options: Any) -> Non
     if output is None:
         sys.stdout.buffer.write(text)
         return
-    from nix_seed.clients.files import write_atomically
+    from nix_seed.clients.files import write_output
 
-    write_atomically(output, text)
+    write_output(output, text)
 
 
 def _check(what: str, is_flake: bool, options: dict[str, Any]) -> None:

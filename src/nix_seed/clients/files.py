@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from nix_seed.ground.errors import CouldNotCheck, NixSeedError
 
-__all__ = ["Unnamed", "explained", "place", "unnamed", "write_atomically"]
+__all__ = ["Unnamed", "explained", "place", "unnamed", "write_atomically", "write_output"]
 
 
 @contextmanager
@@ -90,18 +90,24 @@ def unnamed(directory: Path, doing: str) -> Iterator[Unnamed]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Make *path* hold *data*, or leave it as it was.
+    """Make *path* hold *data*, or leave it as it was."""
+    with unnamed(path.parent, f"writing {path}") as file:
+        file.write(data)
+        file.keep(path)
 
-    A link stays and what it leads to is written, so /dev/stdout stays one; and so does a device.
+
+def write_output(path: Path, data: bytes) -> None:
+    """Write *data* where a user says, as atomically as that place allows.
+
+    A link stays, and what it leads to is written; a device or a pipe is written to.
+    ``write_atomically`` replaces all of these, as it should in directories of the product's own.
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
         with explained(f"writing {path}"), path.open("wb") as stream:
             stream.write(data)
         return
-    with unnamed(path.parent, f"writing {path}") as file:
-        file.write(data)
-        file.keep(path)
+    write_atomically(path, data)
 
 
 def place(source: Path, target: Path) -> None:
