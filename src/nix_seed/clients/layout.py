@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from nix_seed.ground import canonical_json
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
 
-__all__ = ["LAYOUT_FILE", "REF_NAME", "ImageFiles", "Layout"]
+__all__ = ["LAYOUT_FILE", "REF_NAME", "ImageFiles", "Layout", "Listing"]
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 """The annotation that gives an image of a layout its tag."""
@@ -33,6 +34,7 @@ LAYOUT_FILE: Final = canonical_json.dumps({"imageLayoutVersion": "1.0.0"})
 
 _LARGEST_DOCUMENT: Final = 16 << 20
 _CHUNK: Final = 1 << 20
+_TICK: Final = 100_000_000  # nanoseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,32 @@ class ImageFiles:
                 yield layer, self.blobs[layer.digest]
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """``index.json``, read: what each tag or digest names first, and what has no tag."""
+
+    index: Index
+    named: Mapping[str | Digest, Descriptor]
+    untagged: tuple[Descriptor, ...]
+
+    @classmethod
+    def of(cls, index: Index) -> Self:
+        """Sort what *index* names."""
+        named: dict[str | Digest, Descriptor] = {}
+        for item in index.manifests:
+            named.setdefault(item.digest, item)
+            if REF_NAME in item.annotations:
+                named.setdefault(item.annotations[REF_NAME], item)
+        untagged = tuple(item for item in index.manifests if REF_NAME not in item.annotations)
+        return cls(index, named, untagged)
+
+
 class Layout:
     """The layout in *directory*."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._read_before: tuple[tuple[int, int, int], Listing] | None = None
 
     @classmethod
     def open(cls, directory: Path) -> Self:
@@ -109,10 +132,27 @@ class Layout:
 
     def index(self) -> Index:
         """Read ``index.json``: empty, if no image was added yet."""
+        return self.listing().index
+
+    def listing(self) -> Listing:
+        """Read ``index.json``, if it is another file than the last time.
+
+        A ledger has a tag in it for each of its thousands of lists.
+        """
         path = self.directory / "index.json"
         if not path.exists():
-            return Index(())
-        return Index.parse(_read(path, f"reading {path}"), str(path))
+            return Listing.of(Index(()))
+        with explained(f"reading {path}"):
+            found = path.stat()
+        file = (found.st_ino, found.st_mtime_ns, found.st_size)
+        known = self._read_before
+        if known is None or known[0] != file:
+            index = Index.parse(_read(path, f"reading {path}"), str(path))
+            known = (file, Listing.of(index))
+            # A file may change twice within a tick of the clock: only one that is older is known.
+            settled = time.time_ns() - found.st_mtime_ns > _TICK
+            self._read_before = known if settled else None
+        return known[1]
 
     def find(self, name: str) -> Descriptor:
         """Return the image or index whose tag or ``sha256:…`` digest is *name*."""
@@ -165,10 +205,10 @@ class Layout:
     def referrers(self, subject: Digest) -> tuple[Descriptor, ...]:
         """Return what the subject's fallback tag lists, unjudged."""
         tag = fallback_tag(subject)
-        for found in self.index().manifests:
-            if found.annotations.get(REF_NAME) == tag:
-                return Index.parse(self.read_blob(found), f"{self.directory}:{tag}").manifests
-        return ()
+        found = self.listing().named.get(tag)
+        if found is None:
+            return ()
+        return Index.parse(self.read_blob(found), f"{self.directory}:{tag}").manifests
 
     def read_blob(self, descriptor: Descriptor) -> bytes:
         """Return a document's bytes, checked; ``CheckedFalse`` if they are not its digest's."""
@@ -250,6 +290,7 @@ class Layout:
         write_atomically(self.blob_path(descriptor.digest), text)
 
     def _list(self, described: Descriptor) -> None:
+        self._read_before = None
         index = self.index()
         name = described.annotations.get(REF_NAME)
         others = tuple(

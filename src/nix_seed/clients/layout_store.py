@@ -174,8 +174,8 @@ class LayoutStore:
         return tuple(item for item in listed if self._type(item) == artifact_type)
 
     def _untagged(self, subject: Digest) -> Iterator[Descriptor]:
-        for item in self._layout.index().manifests:
-            if item.media_type == media_types.MANIFEST and REF_NAME not in item.annotations:
+        for item in self._layout.listing().untagged:
+            if item.media_type == media_types.MANIFEST:
                 manifest = self._manifest(item)
                 if manifest.subject is not None and manifest.subject.digest == subject:
                     yield replace(item, artifact_type=manifest.artifact_type)
@@ -191,10 +191,7 @@ class LayoutStore:
         return Manifest.parse(self._layout.read_blob(item), f"{self}@{item.digest}")
 
     def _listed(self, name: str | Digest) -> Descriptor | None:
-        for item in self._layout.index().manifests:
-            if name in (item.digest, item.annotations.get(REF_NAME)):
-                return item
-        return None
+        return self._layout.listing().named.get(name)
 
 
 @contextmanager
