@@ -338,14 +338,14 @@ def step(random: Random, evm: Evm, model: Model) -> tuple[bool, Callable[[], obj
     return model.set_builders(new, signers), partial(evm.call_set_builders, new, signatures)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_a_random_walk_agrees_with_a_model_of_the_contract(chain: Chain, seed: int) -> None:
     """Whatever is tried, in any order, is taken and refused as some lines of Python would."""
     random = Random(seed)
     names = [f"b{i}" for i in range(5)]
     evm = Evm(chain, threshold=2, names=names)
     model = Model(frozenset(names), 2)
-    for _ in range(60):
+    for _ in range(40):
         works, call = step(random, evm, model)
         if works:
             call()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -226,18 +227,35 @@ def test_a_chain_reorganised_while_it_is_read_is_read_again(chain: Chain) -> Non
         read_late()
 
 
+def test_a_chain_that_got_shorter_while_it_is_read(chain: Chain) -> None:
+    evm = Evm(chain)
+    mark = chain.keep()
+    chain.mine(3)
+
+    def read_late() -> None:
+        with evm.contract.view() as view:
+            assert view.read("count") == 0
+            chain.rewind(mark)
+
+    with pytest.raises(CouldNotCheck, match="was reorganised at block"):
+        read_late()
+
+
 def test_waiting_for_a_transaction_survives_a_reorganisation(chain: Chain) -> None:
     """Its block is undone while confirmations are awaited: it is not called final."""
     evm = Evm(chain)
     chain.mine(2)
     evm.confirmations = 2
     entry = release("a")
-    mark = chain.keep()
+    mark, height = chain.keep(), evm.contract.nodes.first.height(0)
     undone = False
 
     def sleep(seconds: float) -> None:
         nonlocal undone
         if not undone:
+            # A real node mines by itself, and what it has not mined yet is not undone.
+            while evm.contract.nodes.first.height(0) == height:
+                time.sleep(0.01)
             undone = True
             chain.rewind(mark)
         chain.mine()
@@ -260,7 +278,7 @@ def test_the_wrong_chain_and_the_wrong_contract(evm: Evm) -> None:
     ):
         Contract(replace(spec, chain_id=1), elsewhere).status()
     evm.chain.mine()
-    early = Contract(replace(spec, confirmations=3), evm.nodes(3))
+    early = Contract(replace(spec, confirmations=3, from_block=0), evm.nodes(3))
     with pytest.raises(CouldNotCheck, match=r"is in a block that is not final yet"):
         early.status()
     nobody = replace(spec, address="0x" + "12" * 20)

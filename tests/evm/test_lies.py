@@ -196,6 +196,11 @@ def test_an_index_of_roots_that_does_not_fit(world: Evm) -> None:
         ledger.by_root(release("a").root)
 
 
+def unknown_by_number(method: str, parameters: list[Any], result: Any) -> Any:
+    """As behind an address of several machines, of which one lags behind."""
+    return None if method == "eth_getBlockByNumber" and parameters[0] != "latest" else result
+
+
 @pytest.mark.parametrize(
     ("alter", "kind", "words"),
     [
@@ -206,6 +211,7 @@ def test_an_index_of_roots_that_does_not_fit(world: Evm) -> None:
         (answering("eth_chainId", "many"), UNKNOWN, "gave no usable answer"),
         (answering("eth_chainId", None), UNKNOWN, "gave no usable answer"),
         (answering("eth_getBlockByNumber", None), UNKNOWN, "knows no final block yet"),
+        (unknown_by_number, UNKNOWN, "names block [0-9]+ as final, and does not know it"),
         (answering("eth_getBlockByNumber", {}), UNKNOWN, "gave no usable answer"),
         (answering("eth_getBlockByNumber", {"number": "0x1", "hash": "0x12"}), UNKNOWN, "usable"),
         (called("entries(bytes32)", "0x"), UNKNOWN, "gave no usable answer"),
@@ -245,10 +251,7 @@ def test_answers_that_are_none(world: Evm, status: int, body: bytes, words: str)
         ledger.by_commit(release("a").commit_key)
 
 
-GARBAGE: list[Any] = [
-    None, True, 0, -1, 1.5, 10**30, "", "0x", "0xzz", "0x1", "0x" + "f" * 80, "finalized", [], [[]],
-    {}, {"a": 1},
-]  # fmt: skip
+GARBAGE: list[Any] = [None, True, -1, 10**30, "", "0x", "0xzz", "0x1", "0x" + "f" * 80, [], {}]
 PLACES: list[tuple[str, tuple[Any, ...]]] = [
     ("eth_chainId", ()),
     ("eth_getBlockByNumber", ()),
@@ -382,7 +385,7 @@ def test_nodes_that_give_few_blocks_at_a_time(world: Evm) -> None:
         if method == "eth_getLogs":
             width = int(parameters[0]["toBlock"], 16) - int(parameters[0]["fromBlock"], 16) + 1
             asked.append(width)
-            if width > 4:
+            if width > 2:
                 error = {"code": -32005, "message": "query returned more than 10000 results"}
                 reply = {"jsonrpc": "2.0", "id": 0, "error": error}
                 raise Answer(200, json.dumps(reply).encode())
@@ -390,8 +393,8 @@ def test_nodes_that_give_few_blocks_at_a_time(world: Evm) -> None:
 
     with told(world, alter) as ledger:
         assert len(list(ledger.entries())) == 3
-    assert max(asked[-3:]) <= 4
-    assert asked[0] > 4
+    assert asked[-1] <= 2
+    assert asked[0] > 2
 
 
 def test_an_error_that_is_forever_ends_the_replay(world: Evm) -> None:
@@ -401,7 +404,7 @@ def test_an_error_that_is_forever_ends_the_replay(world: Evm) -> None:
             raise Answer(200, json.dumps({"jsonrpc": "2.0", "id": 0, "error": error}).encode())
         return result
 
-    message = "asked for events from block 0 to 0"
+    message = r"asked for events from block (\d+) to \1"
     with told(world, alter) as ledger, pytest.raises(CouldNotCheck, match=message) as raised:
         list(ledger.entries())
     assert raised.value.detail == "eth_getLogs is not served here"

@@ -80,7 +80,9 @@ class Evm:
 
     @property
     def spec(self) -> LedgerSpec:
-        return LedgerSpec("chain", "evm", self.chain.chain_id, self.address, (), self.confirmations)
+        begin = self.deployed.receipt.block.number
+        chain = self.chain.chain_id
+        return LedgerSpec("chain", "evm", chain, self.address, (), self.confirmations, begin)
 
     @property
     def domain(self) -> Domain:

@@ -96,10 +96,13 @@ class Node:
         height -= confirmations or 0
         return height if height >= 0 else None
 
-    def block(self, number: int) -> Block:
-        """Return the block at a height."""
+    def block(self, number: int) -> Block | None:
+        """Return the block at a height, None if the node knows none there."""
         with self._asked(f"for block {number}"):
-            found = self._w3.eth.get_block(number)
+            try:
+                found = self._w3.eth.get_block(number)
+            except BlockNotFound:
+                return None
             if _whole(found["number"]) != number:
                 raise ValueError("another block")
             return Block(number, _word(found["hash"]))
@@ -199,7 +202,7 @@ class Node:
             words = _words(error)
             if "revert" in words.lower():
                 raise Refused(_reason(words), self.name) from error
-            declined = isinstance(error, Web3RPCError | BlockNotFound)
+            declined = isinstance(error, Web3RPCError)
             said = "refused" if declined else "gave no usable answer"
             raise (Declined if declined else CouldNotCheck)(
                 f"asked {what}, the node {self.name} {said}",

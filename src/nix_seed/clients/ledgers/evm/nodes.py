@@ -42,7 +42,9 @@ class Nodes:
 
     def agreed(self, what: str, ask: Callable[[Node], _Answer]) -> _Answer:
         """Return the one answer of all nodes; ``CheckedFalse`` if they differ."""
-        answers = [(node, ask(node)) for node in self._nodes]
+        return self._one(what, [(node, ask(node)) for node in self._nodes])
+
+    def _one(self, what: str, answers: Sequence[tuple[Node, _Answer]]) -> _Answer:
         first, answer = answers[0]
         for node, other in answers[1:]:
             if other != answer:
@@ -65,7 +67,20 @@ class Nodes:
                 )
             heights.append(height)
         number = min(heights)
-        return self.agreed(f"block {number}", lambda node: node.block(number))
+        block = self._block(number)
+        if block is None:
+            raise CouldNotCheck(
+                f"a node names block {number} as final, and does not know it",
+                hint="try again: some addresses are of several machines, and one lags behind",
+            )
+        return block
+
+    def _block(self, number: int) -> Block | None:
+        """Return the block at a height that all know, None if any does not know it."""
+        found = [(node, node.block(number)) for node in self._nodes]
+        if any(block is None for _, block in found):
+            return None
+        return self._one(f"block {number}", found)
 
     @contextmanager
     def view(self, address: str, since: int = 0) -> Iterator[View]:
@@ -82,8 +97,7 @@ class Nodes:
         view = View(self, address, block)
         view.check_code()
         yield view
-        again = self.agreed(f"block {block.number}", lambda node: node.block(block.number))
-        if again != block:
+        if self._block(block.number) != block:
             raise CouldNotCheck(
                 f"the chain was reorganised at block {block.number} while it was read",
                 hint="try again; if it recurs, demand more confirmations",
