@@ -311,7 +311,10 @@ def test_it_is_all_there_without_a_script(browser: Browser, release: Demo) -> No
 
 
 def test_print_shows_what_the_screen_does(seen: Seen) -> None:
-    seen.page.emulate_media(media="print")
+    seen.page.emulate_media(media="print", color_scheme="dark")
+    paper = "() => getComputedStyle(document.body).backgroundColor"
+    assert seen.evaluate(paper) == "rgb(255, 255, 255)"
+    assert seen.page.locator(".stop:visible").count() == 1
     assert not seen.page.locator("nav").is_visible()
     assert not seen.page.locator(".find").first.is_visible()
     assert seen.page.locator("h2").all_inner_texts() == SECTIONS
