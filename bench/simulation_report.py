@@ -235,8 +235,8 @@ def _away(found: Mapping[str, Any], x: int, y: int, enough: bool) -> str:
         )
         return ("#e3f1e8", "#17613f", "yes") if released else ("#eef0f1", "#50585f", "no")
 
-    count = f"at most {most}" if enough else f"more than {most}"
-    title = f"honest releases succeed, {count} promoters away"
+    count = f"up to {most}" if enough else f"more than {most}"
+    title = f"honest releases, {count} promoters away"
     return _grid(terms, x, y, title, ("builders away", "logs away"), style)
 
 
@@ -277,7 +277,7 @@ def _grid(
 def _legend(x: int, y: int) -> Iterator[str]:
     yield _text(x, y, "A false release passes verify:")
     for number, name in enumerate(SEVERITIES):
-        at = x + number * 128
+        at = x + number * 155
         yield f'<rect x="{at}" y="{y + 10}" width="22" height="22" rx="4" fill="{_FILL[name]}"/>'
         yield _text(at + 11, y + 26, str(number), fill=_INK[name], anchor="middle")
         yield _text(at + 28, y + 26, SHORT[name], size=10)
