@@ -246,12 +246,27 @@
     const home = make("a", "Start at the image", { class: "button", href: "#stop-image" });
     const results = make("ul", "", { class: "way" });
     bar.append(home);
-    list.before(bar, results, status);
+    const trail = make("ol", "", { class: "way", "aria-label": "The way from the image" });
+    list.before(bar, results, status, trail);
+    const byName = new Map(stops.map((stop) => [stop.id, stop]));
+    const nameOf = (stop) => (stop === stops[0] ? "the image" : stop.querySelector("h4").textContent);
+    const drawTrail = (stop) => {
+      const way = [];
+      for (let each = stop; each && way.length < 99; each = byName.get(each.dataset.first)) way.unshift(each);
+      trail.hidden = way.length < 2;
+      trail.replaceChildren(...way.map((each) => {
+        const item = make("li");
+        const last = each === stop;
+        item.append(make("a", nameOf(each), last ? { "aria-current": "true" } : { href: `#${each.id}` }));
+        return item;
+      }));
+    };
     const here = () => {
       const name = decodeURIComponent(location.hash.slice(1));
       const wanted = stops.find((stop) => stop.id === name);
       const stop = wanted ?? stops.find((each) => each.classList.contains("here")) ?? stops[0];
       for (const each of stops) each.classList.toggle("here", each === stop);
+      drawTrail(stop);
       if (!wanted) return;
       list.open = true;
       stop.tabIndex = -1;

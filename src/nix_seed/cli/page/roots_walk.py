@@ -95,6 +95,7 @@ def _stop(stop: Stop, mark: str | None, size: int | None) -> Element:
         ),
         id=_anchor(stop.path),
         class_="stop",
+        data_first=_anchor(stop.first) if stop.first is not None else _TOP,
     )
 
 
