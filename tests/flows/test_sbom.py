@@ -283,6 +283,19 @@ def test_publishing_again_attaches_nothing_new(
     assert set(MEDIA_TYPES.values()) < types
 
 
+def test_whoever_verifies_is_not_disturbed(
+    published: str, key: Path, cache: Path, tmp_path: Path
+) -> None:
+    policy = tmp_path / "trust.toml"
+    who = ("--key", f"b={key}.pub", "--source", SOURCE)
+    ran = nix_seed("policy", "init", policy, *who, cache=cache)
+    assert ran.code == 0, ran.err
+    env = LOGIN | {"NIX_SEED_STATE": str(tmp_path / "state")}
+    ran = nix_seed("verify", published, "--policy", policy, cache=cache, env=env)
+    assert ran.code == 0, ran.out + ran.err
+    assert "attestations 1" in ran.out
+
+
 def test_skopeo_reads_the_list_and_the_document(
     published: str, running: Running, cache: Path
 ) -> None:
