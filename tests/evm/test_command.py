@@ -277,6 +277,7 @@ def quick() -> Iterator[Anvil]:
         yield node
 
 
+@pytest.mark.timeout(900)
 def test_the_runbook_works_as_it_stands(tmp_path: Path, quick: Anvil) -> None:
     assert quick.url is not None
     write_policy(tmp_path / "trust.toml")
