@@ -38,6 +38,7 @@ COMMIT_TYPE: Final = "application/vnd.nix-seed.commit.v1"
 PREDICATE: Final = "dev.sigstore.bundle.predicateType"
 TITLE: Final = "org.opencontainers.image.title"
 _BUNDLES = "application/vnd.dev.sigstore.bundle"
+_DOCUMENTS = "application/vnd.nix-seed."
 _EMPTY = b"{}"
 _MOST_LAYERS = 256
 NO_ANNOTATIONS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -99,12 +100,14 @@ def discover(store: ImageStore, subject: Digest) -> Discovered:
     """Find every attestation of *subject*: the API's, the fallback tag's, and cosign 2's.
 
     Raises only where the list of referrers itself cannot be had: each thing it names is read by
-    itself, so that a bad one hides no other.
+    itself, so that a bad one hides no other. What the list calls a document of ours is not read: a
+    list that lies of that could as well leave it out.
     """
     found: dict[bytes, Attestation] = {}
     troubles: list[NixSeedError] = []
     for item in store.referrers(subject):
-        if item.media_type == media_types.MANIFEST:
+        ours = (item.artifact_type or "").startswith(_DOCUMENTS)
+        if item.media_type == media_types.MANIFEST and not ours:
             with _noted(troubles):
                 _keep(_of_referrer(store, item, subject), found)
     with _noted(troubles):

@@ -7,6 +7,7 @@ say becomes *could not check*: a store's mistakes are never the user's input.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,9 @@ __all__ = [
     "stated_type",
     "troubles_of",
 ]
+
+_MANY = 4  # lists, from which on threads are worth their while
+_AT_ONCE = 8
 
 
 @contextmanager
@@ -69,17 +73,24 @@ def agreement_of(image: InspectedImage, commit: Commit) -> Agreement:
 
 
 def gather(stores: Sequence[ImageStore], subjects: Iterable[Digest]) -> Discovered:
-    """Find every attestation of *subjects* in all *stores*, each once."""
+    """Find every attestation of *subjects* in all *stores*, each once; ask for several at once."""
     found: dict[bytes, Attestation] = {}
     troubles: list[NixSeedError] = []
-    for subject in subjects:
-        for store in stores:
-            with of_store():
-                here = discover(store, subject)
+    work = [(store, subject) for subject in subjects for store in stores]
+    with of_store():
+        for here in _discover_all(work):
             for attestation in here.attestations:
                 found.setdefault(attestation.text, attestation)
             troubles += here.troubles
     return Discovered(tuple(found.values()), tuple(troubles))
+
+
+def _discover_all(work: Sequence[tuple[ImageStore, Digest]]) -> Iterator[Discovered]:
+    if len(work) < _MANY:
+        yield from (discover(*each) for each in work)
+        return
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        yield from pool.map(lambda each: discover(*each), work)
 
 
 def stated_type(text: bytes) -> str | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nix_seed.clients.blobs import ImageStore
 from nix_seed.flows.promotion import read_ledger
 from nix_seed.flows.verify import Judges
+from nix_seed.formats.intoto.commit import Commit
 from nix_seed.formats.intoto.promotion import first_key
 from nix_seed.ground.digests import Digest
 from nix_seed.rules.policy import Policy
@@ -15,18 +17,22 @@ from nix_seed.rules.promotion import Record
 
 __all__ = ["Walked", "walk_ledger"]
 
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
 
 @dataclass(frozen=True, slots=True)
 class Walked:
     """Every *record* that could be reached, each once, in order; and what was wrong on the way.
 
-    *heads* are those that nothing comes after.
+    *heads* are those that nothing comes after. *unread* are what may be records and could not be
+    read; *unchecked* are these, and the logs that could not be asked.
     """
 
     records: tuple[Record, ...]
     heads: tuple[Digest, ...]
     lies: tuple[str, ...]
     unchecked: tuple[str, ...]
+    unread: tuple[str, ...]
 
 
 def walk_ledger(
@@ -39,22 +45,54 @@ def walk_ledger(
     """Walk the ledger of *repository* from its beginning, or from the records *since*.
 
     A record is reached only through all it says it comes after being there: one that names what is
-    not reachable is not part of the walk.
+    not reachable is not part of the walk. So that a long chain takes a few steps, and not one for
+    each record, the commits that have tags are looked up at once, and so is all they lead to.
     """
-    found: dict[Digest, Record] = {}
+    listed: dict[Digest, Record] = {}
     lies: dict[str, None] = {}
     unchecked: dict[str, None] = {}
-    after: set[Digest] = set()
-    ahead = list(since) or [first_key(repository)]
+    unread: dict[str, None] = {}
+    begin = list(since) or [first_key(repository)]
+    ahead = [*begin, *(() if since else _tagged(places))]
+    asked = set(ahead)
     while ahead:
         step = read_ledger(places, ahead, policy, judges)
         lies |= dict.fromkeys(step.lies)
         unchecked |= dict.fromkeys(step.unchecked)
-        ahead = []
-        for record in step.records:
-            after.update(record.predicate.previous)
-            if record.predicate.repository == repository and record.digest not in found:
-                found[record.digest] = record
-                ahead.append(record.digest)
-    heads = [each for each in (*since, *found) if each not in after]
-    return Walked(tuple(found.values()), tuple(sorted(heads)), tuple(lies), tuple(unchecked))
+        unread |= dict.fromkeys(step.unread)
+        listed |= {r.digest: r for r in step.records if r.predicate.repository == repository}
+        ahead = [digest for digest in listed if digest not in asked]
+        asked.update(ahead)
+    records = _reached(listed, begin, first_key(repository))
+    after = {digest for record in records for digest in record.predicate.previous}
+    heads = sorted(each for each in (*since, *(r.digest for r in records)) if each not in after)
+    return Walked(records, tuple(heads), tuple(lies), tuple(unchecked), tuple(unread))
+
+
+def _reached(
+    listed: Mapping[Digest, Record], begin: Iterable[Digest], first: Digest
+) -> tuple[Record, ...]:
+    """Return the records that *begin* leads to, each after all that it comes after."""
+    reached = set(begin)
+    found: list[Record] = []
+    waiting: dict[Digest, list[Record]] = {}
+    ready = [each for each in listed.values() if each.digest not in reached]
+    while ready:
+        record = ready.pop(0)
+        before = record.predicate.previous or (first,)
+        lacking = next((each for each in before if each not in reached), None)
+        if lacking is not None:
+            waiting.setdefault(lacking, []).append(record)
+        elif record.digest not in reached:
+            reached.add(record.digest)
+            found.append(record)
+            ready += waiting.pop(record.digest, [])
+    return tuple(found)
+
+
+def _tagged(places: Sequence[ImageStore]) -> Iterator[Digest]:
+    """Yield the key of each commit that a tag is named after."""
+    for place in places:
+        for tag in place.list_tags():
+            if _COMMIT.fullmatch(tag):
+                yield Commit(tag).key
