@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from support.act import Outcome, Run, product_repository
+from support.apt import CACHE
 from support.distribution import NIX_SETTINGS, commit
 from support.engines import Started, docker
 from support.fulcio import RealSigstore, real_sigstore
@@ -97,12 +98,20 @@ class Forge:
         with identity_service(self.sigstore.workflows, WORKFLOW, sha) as identity:
             return replace(run, env={**run.env, **identity.variables}, **how)()
 
-    def pull_request(self, *, token: str = READERS_PASSWORD, **how: Any) -> Outcome:
-        """Open a pull request from a fork, of which the jobs may write nothing and sign nothing."""
+    def pull_request(self, *, trusted: bool = False, **how: Any) -> Outcome:
+        """Open a pull request from a fork, of which the jobs may write nothing and sign nothing.
+
+        A *trusted* one is given all that a push is, by a mistake of the repository's owner.
+        """
         checkout = self._check_out("pull/7/merge", "--detach")
         event = pull_request(checkout, fork=True)
-        run = self._run(checkout, "pull_request", event, token=token, actor=READER)
-        return replace(run, **how)()
+        token, actor = (PASSWORD, USER) if trusted else (READERS_PASSWORD, READER)
+        run = replace(self._run(checkout, "pull_request", event, token=token, actor=actor), **how)
+        if not trusted:
+            return run()
+        sha = event["pull_request"]["head"]["sha"]
+        with identity_service(self.sigstore.workflows, WORKFLOW, sha) as identity:
+            return replace(run, env={**run.env, **identity.variables})()
 
     def stored(self) -> Stored:
         """Return what the registry holds now."""
@@ -125,8 +134,8 @@ class Forge:
         settings = NIX_SETTINGS | {"extra-platforms": "aarch64-linux"}
         config = "".join(f"{key} = {value}\n" for key, value in settings.items())
         env = {"NIX_CONFIG": config, "FORGE": str(self.root / "forge")}
-        # The first run installs nix-seed there, as each of a real runner's would.
-        env |= {"NIX_SEED_TOOLS": str(self.root / "tools")}
+        # What the first run on this machine installs, as each of a real runner's would.
+        env |= {"NIX_SEED_TOOLS": str(CACHE / "runner-tools")}
         return Run(
             checkout, checkout.with_name("run"), event, name, token=token, actor=actor,
             repositories=self.repositories, env=env | self.engine.env | self.more,

@@ -129,7 +129,7 @@ def running(command: list[str], log: Path, healthy: str | None, wait: float = 60
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(2)  # what they would save is thrown away
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
