@@ -287,7 +287,7 @@ def test_a_forks_pull_request_writes_nothing(from_a_fork: Step) -> None:
 @pytest.fixture(scope="module")
 def too_trusted(place: Forge, from_a_fork: Step) -> Step:
     """A pull request that wants another seed, and is given all that a push is given."""
-    edit(place.project, "hello.nix", "pkgs.openssl", "pkgs.openssl pkgs.zstd")
+    edit(place.project, "hello.nix", "pkgs.openssl", "pkgs.openssl pkgs.curl")
     return play(place, "pull_request", trusted=True)
 
 
