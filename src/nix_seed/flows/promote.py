@@ -31,7 +31,7 @@ from nix_seed.formats.oci.reference import check_tag
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.rules.claims import Standing
-from nix_seed.rules.policy import Policy, Promoter, signer_name
+from nix_seed.rules.policy import Policy, Promoter, is_signer
 from nix_seed.rules.promotion import Record, judge_record, stands
 from nix_seed.rules.release import Release, build_release
 from nix_seed.rules.release_evidence import Evidence, LoggedAt, Vote
@@ -84,7 +84,7 @@ def promote(
 
 def _may(policy: Policy, signer: Signer) -> Promoter:
     for promoter in policy.promoters:
-        if signer_name(promoter.signer) == signer.identity:
+        if is_signer(promoter.signer, signer.who):
             return _with_logs(policy, promoter)
     names = ", ".join(each.id for each in policy.promoters) or "nobody"
     raise InputError(
