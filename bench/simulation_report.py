@@ -236,7 +236,7 @@ def _away(found: Mapping[str, Any], x: int, y: int, enough: bool) -> str:
         return ("#e3f1e8", "#17613f", "yes") if released else ("#eef0f1", "#50585f", "no")
 
     count = f"up to {most}" if enough else f"more than {most}"
-    title = f"honest releases, {count} promoters away"
+    title = f"honest release, {count} promoters away"
     return _grid(terms, x, y, title, ("builders away", "logs away"), style)
 
 

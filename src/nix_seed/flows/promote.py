@@ -209,6 +209,11 @@ class _Work:
         walked = walk_ledger(self._stores(), repository, self.policy, self.judges)
         if walked.lies:
             raise CheckedFalse(walked.lies[0], hint="`nix-seed audit` shows the evidence")
+        if walked.unread:
+            raise CouldNotCheck(
+                f"what the ledger holds before {self.commit}: {walked.unread[0]}",
+                hint="nothing was published; run the same command again",
+            )
         predicate = PromotionPredicate(
             repository=repository,
             commit=self.commit,
