@@ -180,7 +180,7 @@ def test_a_token_that_may_not_write_names_the_permission(runner: Runner, key: st
         failed = other.run(".", signed(key))
         assert failed.code == 3
         [error] = failed.commands("error")
-        assert "permissions: packages: " in error
+        assert "permissions: packages: write" in error
         assert "Manage Actions access" in error
         good = check(
             other.run(".", signed(key) | {"registry_user": USER, "registry_token": PASSWORD})

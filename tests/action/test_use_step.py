@@ -160,6 +160,7 @@ def test_a_registry_that_lets_nobody_in(runner: Runner, tmp_path: Path) -> None:
         assert check(used)["found"] == "false"
         [notice] = used.commands("notice")
         assert "denied" in notice
+        assert "permissions: packages: read" in notice
         failed = machine.run("use", {"registry_token": "wrong", "required": "true"})
         assert failed.code == 3
 

@@ -61,13 +61,19 @@ class Stages:
 
 
 @contextmanager
-def reporting(host: CiHost, what: str, flake: Path, tail: Tail | None = None) -> Iterator[None]:
-    """Annotate the failure of *what*, if it fails, and end with its exit code."""
+def reporting(
+    host: CiHost, what: str, flake: Path, tail: Tail | None = None, *, writes: bool = True
+) -> Iterator[None]:
+    """Annotate the failure of *what*, if it fails, and end with its exit code.
+
+    *writes*: it is to publish, so whom the registry turns away lacks the right to write.
+    """
     from nix_seed.ground.errors import NixSeedError
 
     try:
         yield
     except NixSeedError as error:
+        error.hint = denied_hint(host, error, writes=writes) or error.hint
         _report(host, what, flake, error, "" if tail is None else tail.text)
         click.get_current_context().exit(error.exit_code)
 
@@ -77,7 +83,6 @@ def _report(host: CiHost, what: str, flake: Path, error: NixSeedError, said: str
     from nix_seed.rules.ci_summary import Code, build_summary
     from nix_seed.rules.ci_words import find_mismatches
 
-    error.hint = denied_hint(host, error) or error.hint
     mismatches = find_mismatches(f"{said}\n{error.detail or ''}")
     for mismatch in mismatches:
         file, line = _place_of(flake, mismatch.wanted)
@@ -90,13 +95,12 @@ def _report(host: CiHost, what: str, flake: Path, error: NixSeedError, said: str
     host.add_summary(build_summary(f"{what} failed", [Code("What went wrong", (*found, *told))]))
 
 
-def denied_hint(host: CiHost, error: NixSeedError) -> str | None:
+def denied_hint(host: CiHost, error: NixSeedError, *, writes: bool) -> str | None:
     """Name the permission that a job lacks whom the registry turned away."""
     from nix_seed.clients.registry.failures import Denied
 
     if not isinstance(error, Denied):
         return None
-    writes = any(word in error.message for word in ("push", "upload", "delete"))
     if host.kind == "github":
         return (
             f"give the job `permissions: packages: {'write' if writes else 'read'}` and the input "

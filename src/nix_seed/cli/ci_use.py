@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nix_seed.clients.ci_host import CiHost
     from nix_seed.flows.ci_use import Fill, Filled, Search, Used, Verify
     from nix_seed.flows.stores import Stores
+    from nix_seed.ground.errors import NixSeedError
 
 __all__ = ["command"]
 
@@ -29,6 +30,7 @@ __all__ = ["command"]
 @ci_option("--reference", "Just this image or index [the seed of this recipe].")
 @ci_option("--for", "Take only what these outputs need to be built [everything].")
 @ci_option("--accept-licence", "Licences or packages you accept; separated by commas or lines.")
+@ci_option("--offline", "false: leave Nix's network settings as they are [true].")
 @ci_option("--required", "true: fail where there is no seed [false].")
 def command(**options: Any) -> None:
     """Find the seed that fits the checkout, verify it, and unpack it into this machine's store.
@@ -40,7 +42,7 @@ def command(**options: Any) -> None:
 
     host, secrets = CiHost(), take_secrets()
     flake = Path(options["flake"] or ".")
-    with reporting(host, "Use", flake), Stages(host) as stages:
+    with reporting(host, "Use", flake, writes=False), Stages(host) as stages:
         used = _use(host, secrets, options, stages)
     _say_how(host, used)
     _set(host, options, used)
@@ -53,16 +55,21 @@ def _use(host: CiHost, secrets: Secrets, options: dict[str, Any], stages: Stages
     from nix_seed.rules.ci_inputs import parse_switch
 
     required = parse_switch(options["required"], "required")
+    parse_switch(options["offline"], "offline")
     search = _search(host, options)
     stores = secrets.stores(options, search.repository)
     fill = _fill(secrets, options, stores, search.system, stages)
     verify = _verify(options, stores, search.system)
+
+    def explain(error: NixSeedError) -> str | None:
+        return denied_hint(host, error, writes=False) or error.hint
+
     try:
-        used = use_seed(stores, search, Nix(), fill, verify, stages)
+        used = use_seed(stores, search, Nix(), fill, verify, stages, explain)
     except CouldNotCheck as error:
         if required:
             raise
-        used = Used(problems=[f"{error.message} ({denied_hint(host, error) or error.hint})"])
+        used = Used(problems=[f"{error.message} ({explain(error)})"])
     if required and used.digest is None:
         raise CouldNotCheck(
             f"there is no seed to use: {'; '.join(used.problems)}",
@@ -237,11 +244,12 @@ def _nix_config(options: dict[str, Any], used: Used) -> str:
     """Return the settings for the steps that follow, beginning with those there are."""
     from nix_seed.clients.ci_store import store_state
     from nix_seed.clients.engines.host import OFFLINE
+    from nix_seed.rules.ci_inputs import parse_switch
 
     lines = [os.environ.get("NIX_CONFIG", ""), "extra-experimental-features = nix-command flakes"]
     if store_state() == "ours":
         lines.append("build-users-group =")
-    if used.exact and not options["for"]:
+    if used.exact and not options["for"] and parse_switch(options["offline"] or "true", "offline"):
         lines.append(OFFLINE)
     lines.append(options["nix_conf"])
     return "\n".join(line.strip("\n") for line in lines if line.strip())

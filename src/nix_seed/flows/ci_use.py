@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 
 from nix_seed.clients.nix import Nix
@@ -21,7 +22,7 @@ from nix_seed.flows.pull import choose_system
 from nix_seed.flows.stores import AnyReference, Stores, fetch, find
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed, NixSeedError
 from nix_seed.rules.lock import LOCK_NAME, SeedLock
 from nix_seed.rules.verification import Verification
 
@@ -105,13 +106,16 @@ def use_seed(
     fill: Fill,
     verify: Verify,
     on_event: OnEvent = ignore,
+    explain: Callable[[NixSeedError], str | None] = attrgetter("hint"),
 ) -> Used:
     """Find, verify and unpack; an answer without an image is one as well.
+
+    *explain* says what to do about an error, for *problems*.
 
     Raises ``CheckedFalse`` where the seed that was found is not what the policy demands, or is not
     what it says it is: that is never passed over.
     """
-    work = _Work(stores, search, nix, fill, verify, on_event, Used())
+    work = _Work(stores, search, nix, fill, verify, on_event, explain, Used())
     work.go()
     return work.used
 
@@ -126,6 +130,7 @@ class _Work:
     fill: Fill
     verify: Verify
     on_event: OnEvent
+    explain: Callable[[NixSeedError], str | None]
     used: Used
 
     def go(self) -> None:
@@ -216,7 +221,8 @@ class _Work:
                 return None
             return self._resolved(reference)
         except (CouldNotCheck, InputError) as error:
-            words = f"{error.message} ({error.hint})" if error.hint else error.message
+            hint = self.explain(error)
+            words = f"{error.message} ({hint})" if hint else error.message
             if words not in self.used.problems:
                 self.used.problems.append(words)
             return None
