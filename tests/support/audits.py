@@ -75,7 +75,7 @@ class Ledger(ReleaseWorld):
         mine.log = EmbeddedLog.open(root / "log")
         mine.repository = f"oci:{mine.directory}"
         mine.done, mine.logs = list(self.done), [dict(each) for each in self.logs]
-        mine.head, mine.quorum = dict(self.head), dict(self.quorum)
+        mine.head, mine.quorum, mine.built = dict(self.head), dict(self.quorum), dict(self.built)
         mine.builders, mine.promoters = copy.deepcopy(self.builders), dict(self.promoters)
         return mine
 

@@ -1,0 +1,258 @@
+"""What an audit keeps, what the next one reads, and all that it can be told to do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nix_seed.clients.audit_files import AuditFiles
+from nix_seed.clients.layout_store import LayoutStore
+from nix_seed.ground.digests import Digest
+from nix_seed.rules.audit_state import AuditState
+from support.audits import Ledger, commit, drop_record
+from support.bulk import bulk
+from support.trust import SOURCE
+
+
+def kept(ledger: Ledger) -> Path:
+    (path,) = (ledger.root / "state/auditor/audit").glob("*.json")
+    return path
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Count what the store is asked for, and pass it on."""
+    counted: Counter[str] = Counter()
+
+    def count(name: str) -> None:
+        real: Callable[..., object] = getattr(LayoutStore, name)
+
+        def counting(self: LayoutStore, *arguments: object) -> object:
+            counted[name] += 1
+            return real(self, *arguments)
+
+        monkeypatch.setattr(LayoutStore, name, counting)
+
+    count("referrers")
+    count("open_blob")
+    return counted
+
+
+def test_the_next_audit_reads_only_what_is_new(tmp_path: Path, reads: Counter[str]) -> None:
+    ledger = Ledger(tmp_path, releases=0)
+    bulk(ledger, 20)
+    reads.clear()
+    first = ledger.audit()
+    assert (first.code, first.report["before"]) == (0, 0)
+    # The first key, and for each release its commit and its record.
+    assert first.report["copies"][0]["listsRead"] == 41
+    assert reads["referrers"] == 41
+    whole = reads["open_blob"]
+    reads.clear()
+    again = ledger.audit()
+    assert (again.code, again.report["before"], len(again.report["records"])) == (0, 20, 20)
+    # The head, and its commit: is it there still, and does anything follow?
+    assert reads["referrers"] == 2
+    assert again.report["logs"][0]["read"] == 0
+    reads.clear()
+    bulk(ledger, 1)
+    reads.clear()
+    third = ledger.audit()
+    assert (third.report["before"], len(third.report["records"])) == (20, 21)
+    assert (third.report["logs"][0]["read"], third.report["logs"][0]["since"]) == (5, 100)
+    assert reads["referrers"] == 4
+    assert reads["open_blob"] < whole / 4
+
+
+def test_only_a_clean_audit_is_kept(ledger: Ledger) -> None:
+    ledger.forge(2, images=[ledger.other, ledger.arm], previous=(ledger.digest(3),))
+    assert ledger.audit().code == 1
+    assert not list((ledger.root / "state/auditor/audit").glob("*.json"))
+
+
+def test_whole_begins_anew(ledger: Ledger) -> None:
+    ledger.audit()
+    again = ledger.audit("--whole")
+    assert (again.report["before"], again.report["logs"][0]["read"]) == (0, 15)
+
+
+def test_another_policy_begins_anew(ledger: Ledger) -> None:
+    ledger.audit()
+    ledger.built["requireSandbox"] = "true"
+    again = ledger.audit()
+    assert (again.report["before"], again.code) == (0, 1)
+    assert ("policy", "alarm") in again.found()
+
+
+def test_a_record_that_has_gone_is_missed(ledger: Ledger) -> None:
+    assert ledger.audit().code == 0
+    drop_record(ledger.layout, ledger.said(3), ledger.digest(3))
+    found = ledger.audit()
+    assert (found.code, found.found("alarm")) == (1, [("vanished", "alarm")])
+    whole = ledger.audit("--whole")
+    assert ("vanished", "alarm") in whole.found("alarm")
+    assert ("withheld", "alarm") in whole.found("alarm")
+
+
+def test_a_damaged_state_is_no_answer(ledger: Ledger) -> None:
+    ledger.audit()
+    path = kept(ledger)
+    value = json.loads(path.read_bytes())
+    value["records"][0]["root"] = str(Digest.of(b"another"))
+    path.write_bytes(json.dumps(value).encode())
+    ended = ledger.run(
+        *["audit", "--from", ledger.repository, "--policy", str(ledger.write_policy())],
+        *["--state", str(ledger.root / "state/auditor")],
+    )
+    assert ended.code == 3
+    assert "what the last audit kept is damaged" in ended.printed
+    assert "is not what an audit writes" in ended.printed
+
+
+def test_a_root_that_differs_from_the_one_kept(ledger: Ledger) -> None:
+    """Whoever could rewrite registry and log alike meets what this machine saw."""
+    ledger.audit()
+    files = AuditFiles(ledger.root / "state/auditor/audit")
+    state = files.load(SOURCE)
+    assert state is not None
+    text = state.dump().replace(ledger.said(1).root.hex.encode(), b"0" * 64)
+    files.save(AuditState.parse(text, "it"))
+    found = ledger.audit("--whole")
+    assert ("conflict", "alarm") in found.found("alarm")
+    assert (
+        f"{commit(1)} was seen promoted under the root sha256:{'0' * 64}"
+        in (found.words("conflict")[0])
+    )
+
+
+def test_two_audits_of_one_state_exclude_each_other(ledger: Ledger) -> None:
+    with AuditFiles(ledger.root / "state/auditor/audit").alone(SOURCE):
+        ended = ledger.run(
+            *["audit", "--from", ledger.repository, "--policy", str(ledger.write_policy())],
+            *["--state", str(ledger.root / "state/auditor")],
+        )
+    assert ended.code == 3
+    assert f"another audit of {SOURCE} is at work" in ended.printed
+
+
+def test_a_finding_that_was_looked_into_is_accepted(ledger: Ledger) -> None:
+    ledger.forge(7, listed=False, documents=False)
+    found = ledger.audit()
+    (finding,) = found.report["findings"]
+    accepted = ledger.audit("--accept", finding["id"])
+    assert (accepted.code, accepted.found("notice")) == (0, [("withheld", "notice")])
+    assert accepted.report["findings"][0]["words"].startswith("accepted: entry 15 of")
+
+
+def test_another_repository_of_the_same_promoters_explains_entries(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    other = Ledger(tmp_path / "other", releases=0)
+    mine = "https://forge.example/owner/another"
+    other.keys, other.promoters, other.builders = ledger.keys, ledger.promoters, ledger.builders
+    shutil.rmtree(other.root / "log")
+    (other.root / "log").symlink_to(ledger.root / "log")
+    other.log, other.logs = ledger.log, ledger.logs
+    other.forge(1, repository=mine)
+    assert ledger.audit().found() == [("withheld", "alarm")]
+    explained = ledger.audit("--also", other.repository)
+    assert (explained.code, explained.report["findings"]) == (0, [])
+
+
+def test_since_takes_what_was_before_as_it_is(ledger: Ledger) -> None:
+    from support.audits import unlist
+
+    unlist(ledger.layout, ledger.digest(1), lambda _: False)
+    assert ledger.audit(state=None).code == 1
+    for name in (str(commit(1)), str(ledger.digest(1))):
+        assert ledger.audit("--since", name, state=None).code == 0
+    ended = ledger.run(
+        *["audit", "--from", ledger.repository, "--policy", str(ledger.write_policy())],
+        *["--no-state", "--since", "v1.0"],
+    )
+    assert (ended.code, "no record of the ledger is v1.0" in ended.printed) == (2, True)
+
+
+def test_a_log_that_the_policy_gives_no_place_for(ledger: Ledger) -> None:
+    del ledger.logs[0]["url"]
+    policy = Digest.of(ledger.policy().encode())
+    assert policy != ledger.said(1).policy
+    found = ledger.audit(state=None)
+    assert ("log", "could not check") in found.found()
+    assert "where the log log is, the policy does not say" in found.words("log")[0]
+
+
+def test_a_copy_of_a_log_is_read_in_its_place(ledger: Ledger, tmp_path: Path) -> None:
+    shutil.copytree(ledger.root / "log/public", tmp_path / "tiles")
+    shutil.rmtree(ledger.root / "log")
+    found = ledger.audit("--log", f"log={tmp_path / 'tiles'}")
+    assert (found.code, found.report["logs"][0]["read"]) == (0, 15)
+
+
+def test_offline_asks_nobody(ledger: Ledger) -> None:
+    ledger.logs[0]["url"] = '"https://log.example"'
+    found = ledger.audit("--offline", state=None)
+    assert "the log log was not asked: --offline" in found.words("log")
+
+
+def test_a_log_that_is_too_long_for_one_audit(ledger: Ledger) -> None:
+    found = ledger.audit("--most-entries", "14")
+    assert (found.code, found.found()) == (3, [("log", "could not check")])
+    assert (
+        "has 15 entries to read, and 14 are the most: raise --most-entries"
+        in (found.words("log")[0])
+    )
+
+
+def test_a_registry_out_of_reach(ledger: Ledger) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        ended = ledger.run(
+            *["audit", "--from", f"127.0.0.1:{port}/a/b", "--from", ledger.repository],
+            *["--policy", str(ledger.write_policy()), "--no-state", "--plain-http"],
+        )
+    assert ended.code == 3
+    assert "COULD NOT CHECK unread" in ended.printed
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda ledger: ledger.head.pop("source"), "the policy does not say of which repository"),
+        (lambda ledger: (ledger.promoters.clear(), ledger.quorum.pop("promoters")),
+         "the policy has no promoters, so there is no ledger by it"),
+    ],
+)  # fmt: skip
+def test_a_policy_without_a_ledger(
+    ledger: Ledger, change: Callable[[Ledger], object], words: str
+) -> None:
+    change(ledger)
+    ended = ledger.run(
+        *["audit", "--from", ledger.repository, "--policy", str(ledger.write_policy())],
+        "--no-state",
+    )
+    assert (ended.code, words in ended.printed) == (2, True), ended.printed
+
+
+def test_the_report_for_people(ledger: Ledger) -> None:
+    ledger.forge(2, images=[ledger.other, ledger.arm], previous=(ledger.digest(3),))
+    ended = ledger.run(
+        *["audit", "--from", ledger.repository, "--policy", str(ledger.write_policy())],
+        "--no-state",
+    )
+    assert ended.code == 1
+    for words in (
+        f"ledger of {SOURCE}, policy epoch 1",
+        "  records 4",
+        "log     log (tiles): 16 entries, 16 read: every entry was read",
+        "ALARM conflict [",
+        "verdict: CHECKED AND FALSE: 4 records:",
+    ):
+        assert words in ended.printed
