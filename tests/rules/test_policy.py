@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.rules.policy_template import render_policy
 from nix_seed.clients.signers.key import KeySigner
 from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
 from nix_seed.ground.errors import InputError
@@ -20,6 +19,7 @@ from nix_seed.rules.policy import Attribute, Builder, Policy
 from nix_seed.rules.policy_change import build_change_statement, evaluate_change
 from nix_seed.rules.policy_checks import policy_warnings
 from nix_seed.rules.policy_file import parse_policy
+from nix_seed.rules.policy_template import render_policy
 from nix_seed.rules.toml_lines import find_lines
 from support.trust import World
 
