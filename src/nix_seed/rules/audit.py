@@ -37,7 +37,7 @@ class Severity(StrEnum):
 
 
 class Kind(StrEnum):
-    """What a finding is about."""
+    """What a finding is about, what weighs most first."""
 
     CONFLICT = "conflict"
     EQUIVOCATION = "equivocation"
@@ -151,10 +151,10 @@ class AuditReport:
 
 
 def sort_findings(findings: Iterable[AuditFinding]) -> tuple[AuditFinding, ...]:
-    """Return *findings*, each once, the worst first, else in the order in which they came."""
-    rank = {severity: position for position, severity in enumerate(Severity)}
+    """Return *findings*, each once: the worst first, of these by kind, else as they came."""
+    severities, kinds = list(Severity), list(Kind)
     once = dict.fromkeys(findings)
-    return tuple(sorted(once, key=lambda each: rank[each.severity]))
+    return tuple(sorted(once, key=lambda e: (severities.index(e.severity), kinds.index(e.kind))))
 
 
 def accept(findings: Iterable[AuditFinding], known: Collection[str]) -> tuple[AuditFinding, ...]:
