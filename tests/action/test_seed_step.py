@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support.distribution import make_project, upgraded, use_distribution
+from support.distribution import make_project, nix_env, upgraded, use_distribution
 from support.registries import PASSWORD, USER, docker_registry
 from support.runner import REPOSITORY, Runner, command, git
 from support.seeds import edit, write_project
@@ -248,6 +248,7 @@ def test_a_wrong_hash_is_shown_where_it_stands(
         subprocess.run(
             ["nix", "hash", "file", "--sri", "/dev/stdin"],
             input=b"content\n",
+            env=nix_env(),
             capture_output=True,
             check=True,
         )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+import subprocess
 import time
 from contextlib import suppress
 from typing import Any
@@ -131,10 +132,28 @@ def test_deep_nesting_is_refused() -> None:
         deep = [deep]
     with pytest.raises(InputError, match="nested too deep"):
         dumps(deep)
-    with pytest.raises(InputError, match="is not valid JSON: maximum recursion depth"):
+    with pytest.raises(InputError, match="is not valid JSON: (maximum recursion|it is nested)"):
         loads(b"[" * 100_000, what="x")
     while deep:  # or freeing it would be as deep
         deep = deep[0]
+
+
+def test_a_raised_recursion_limit_lets_nobody_through_the_stack() -> None:
+    program = """
+import sys
+sys.setrecursionlimit(1 << 30)
+from nix_seed.ground.canonical_json import loads
+from nix_seed.ground.errors import InputError
+assert loads(b'["' + b"[" * 1000 + b'", "\\\\", [' + b"[]," * 1000 + b"{}]]", what="x")
+for text in (b"[" * 1_000_000, b'{"a":' * 1_000_000, b'["\\\\\\"[",' * 1_000_000):
+    try:
+        loads(text, what="x")
+    except InputError as error:
+        assert "x is not valid JSON: it is nested too deep" in str(error.message)
+    else:
+        raise SystemExit("read")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_a_key_given_twice_among_many_is_found_in_no_time() -> None:

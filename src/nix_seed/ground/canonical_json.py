@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import sys
 from itertools import pairwise
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import rfc8785
 
 from nix_seed.ground.errors import InputError
 
 __all__ = ["dumps", "loads"]
+
+_USUAL_LIMIT: Final = 1000
+_DEEPEST: Final = 500
+# Strings are taken whole, so that brackets in them do not count; an unfinished one ends the text.
+_TOKENS: Final = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
 
 
 def dumps(value: Any) -> bytes:
@@ -34,6 +41,8 @@ def dumps(value: Any) -> bytes:
 
 def loads(text: bytes, *, what: str) -> Any:
     """Parse *text*; *what* names it in the error (``"seed.json of oci:seed"``)."""
+    if sys.getrecursionlimit() > _USUAL_LIMIT:
+        _check_depth(text, what)
     try:
         value = json.loads(
             text.decode("utf-8"),
@@ -46,6 +55,24 @@ def loads(text: bytes, *, what: str) -> Any:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{what} is not valid JSON: {error}") from error
     return value
+
+
+def _check_depth(text: bytes, what: str) -> None:
+    """Refuse deep nesting before it is read.
+
+    Python's own limit does that as a rule. A library that raised it for the whole process would
+    have the reader, which is in C, run through the stack's end.
+    """
+    if text.count(b"[") + text.count(b"{") <= _DEEPEST:
+        return
+    depth = 0
+    for token in _TOKENS.finditer(text):
+        if token[0] in b"[{":
+            depth += 1
+            if depth > _DEEPEST:
+                raise InputError(f"{what} is not valid JSON: it is nested too deep")
+        elif token[0] in b"]}":
+            depth -= 1
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
