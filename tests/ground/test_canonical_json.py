@@ -4,6 +4,7 @@ import json
 import math
 import struct
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from typing import Any
@@ -132,7 +133,7 @@ def test_deep_nesting_is_refused() -> None:
         deep = [deep]
     with pytest.raises(InputError, match="nested too deep"):
         dumps(deep)
-    with pytest.raises(InputError, match="is not valid JSON: (maximum recursion|it is nested)"):
+    with pytest.raises(InputError, match=r"is not valid JSON: (maximum recursion|it is nested)"):
         loads(b"[" * 100_000, what="x")
     while deep:  # or freeing it would be as deep
         deep = deep[0]
