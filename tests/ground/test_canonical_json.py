@@ -140,13 +140,13 @@ def test_deep_nesting_is_refused() -> None:
 
 
 def test_a_raised_recursion_limit_lets_nobody_through_the_stack() -> None:
-    program = """
+    program = r"""
 import sys
 sys.setrecursionlimit(1 << 30)
 from nix_seed.ground.canonical_json import loads
 from nix_seed.ground.errors import InputError
 assert loads(b'["' + b"[" * 1000 + b'", "\\\\", [' + b"[]," * 1000 + b"{}]]", what="x")
-for text in (b"[" * 1_000_000, b'{"a":' * 1_000_000, b'["\\\\\\"[",' * 1_000_000):
+for text in (b"[" * 1_000_000, b'{"a":' * 1_000_000, b'["\\"[",' * 1_000_000):
     try:
         loads(text, what="x")
     except InputError as error:
