@@ -26,7 +26,7 @@ _WAYS = ["bwrap", "podman", "docker", "github"]
 
 
 @click.command(
-    "doctor", short_help="Check this machine, or an image: what is wrong, and how to mend it."
+    "doctor", short_help="Check this machine or an image, and say how to mend it."
 )
 @click.argument("image", required=False, metavar="[IMAGE]")
 @click.option(

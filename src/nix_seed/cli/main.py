@@ -55,7 +55,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ledger": ("nix_seed.cli.ledger:command", "Keep releases in a contract on an EVM chain."),
     "doctor": (
         "nix_seed.cli.doctor:command",
-        "Check this machine, or an image: what is wrong, and how to mend it.",
+        "Check this machine or an image, and say how to mend it.",
     ),
     "clean": ("nix_seed.cli.clean:command", "Clear away what was kept for the next run."),
     "ci": ("nix_seed.cli.ci:command", "Run the steps of a CI job."),
