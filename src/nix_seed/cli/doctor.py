@@ -25,9 +25,7 @@ _COLOURS = {"fine": "green", "warning": "yellow", "false": "red", "not checked":
 _WAYS = ["bwrap", "podman", "docker", "github"]
 
 
-@click.command(
-    "doctor", short_help="Check this machine or an image, and say how to mend it."
-)
+@click.command("doctor", short_help="Check this machine or an image, and say how to mend it.")
 @click.argument("image", required=False, metavar="[IMAGE]")
 @click.option(
     "--engine",
