@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,13 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NIX_SEED_STATE", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _usual_recursion_limit(request: pytest.FixtureRequest) -> None:
+    """Undo what the EVM's library does to the whole process where it is only collected."""
+    if "evm" not in request.path.parts:
+        sys.setrecursionlimit(1000)
 
 
 @pytest.fixture(scope="session")
