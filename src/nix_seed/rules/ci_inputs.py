@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nix_seed.formats.oci.reference import Reference, check_tag
+from nix_seed.ground import canonical_json
 from nix_seed.ground.errors import InputError
 from nix_seed.rules.ci_events import Decision
 
@@ -58,8 +58,8 @@ def parse_list(text: str, separators: re.Pattern[str] = _SEPARATORS) -> tuple[st
     stripped = text.strip()
     if stripped.startswith("["):
         try:
-            found = json.loads(stripped)
-        except (ValueError, RecursionError) as error:
+            found = canonical_json.loads(stripped.encode(), what="a list")
+        except (InputError, UnicodeEncodeError) as error:
             raise InputError(f"{_shown(text)} begins as a JSON list, and is none") from error
         if not all(isinstance(each, str) for each in found):
             raise InputError(f"{_shown(text)}: a list of texts is wanted")
