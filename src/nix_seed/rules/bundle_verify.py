@@ -7,10 +7,10 @@ proofs, is given in as a check. Whatever goes wrong in any of it, nothing is ver
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, Self
 
 from nix_seed.formats.intoto.bundle import Bundle, Certificate
 from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE, Envelope
@@ -104,6 +104,16 @@ class Trust:
     keys: tuple[PublicKey, ...] = ()
     identities: tuple[CertificateIdentity, ...] = ()
     certificates: BundleCheck | None = None
+
+    @classmethod
+    def in_signers(cls, signers: Iterable[SignedBy], certificates: BundleCheck | None) -> Self:
+        """Return the trust in just these keys and identities."""
+        found = tuple(signers)
+        return cls(
+            keys=tuple(each for each in found if isinstance(each, PublicKey)),
+            identities=tuple(each for each in found if not isinstance(each, PublicKey)),
+            certificates=certificates,
+        )
 
 
 @dataclass(frozen=True, slots=True)

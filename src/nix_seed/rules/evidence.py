@@ -23,7 +23,6 @@ from nix_seed.rules.bundle_verify import (
 )
 from nix_seed.rules.claims import Claim
 from nix_seed.rules.policy import Policy, Signer
-from nix_seed.rules.verifying_key import PublicKey
 
 __all__ = ["Finding", "LogFindings", "LogJudge", "claims_of", "examine", "trust_of"]
 
@@ -59,12 +58,7 @@ class Finding:
 
 def trust_of(policy: Policy, certificates: BundleCheck | None) -> Trust:
     """Return whose signatures *policy* lets one look at; *certificates* judges keyless ones."""
-    signers = [builder.signer for builder in policy.builders]
-    return Trust(
-        keys=tuple(each for each in signers if isinstance(each, PublicKey)),
-        identities=tuple(each for each in signers if not isinstance(each, PublicKey)),
-        certificates=certificates,
-    )
+    return Trust.in_signers((each.signer for each in policy.builders), certificates)
 
 
 _ANY_BUILD = Expected(subject=None)

@@ -58,11 +58,7 @@ def evaluate_change(
 ) -> PolicyChange:
     """Judge the change by the *bundles* that sign it; *certificates* judges keyless ones."""
     voters = _voters(old)
-    trust = Trust(
-        keys=tuple(signer for signer in voters if isinstance(signer, PublicKey)),
-        identities=tuple(signer for signer in voters if not isinstance(signer, PublicKey)),
-        certificates=certificates,
-    )
+    trust = Trust.in_signers(voters, certificates)
     expected = Expected(new.digest, (PREDICATE_TYPE,))
     verdicts = tuple(
         evaluate_bundle(text, trust, expected, f"signature {number}")

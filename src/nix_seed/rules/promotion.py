@@ -24,7 +24,6 @@ from nix_seed.rules.bundle_verify import BundleCheck, Expected, Fate, Trust, Ver
 from nix_seed.rules.evidence import Finding
 from nix_seed.rules.policy import Policy, Promoter, signer_name
 from nix_seed.rules.release import Leaf, MemberProof, build_release
-from nix_seed.rules.verifying_key import PublicKey
 
 __all__ = [
     "EXPECTED",
@@ -116,12 +115,7 @@ class PromotionResult:
 
 def promoter_trust(policy: Policy, certificates: BundleCheck | None) -> Trust:
     """Return whose signatures under records *policy* lets one look at."""
-    signers = [promoter.signer for promoter in policy.promoters]
-    return Trust(
-        keys=tuple(each for each in signers if isinstance(each, PublicKey)),
-        identities=tuple(each for each in signers if not isinstance(each, PublicKey)),
-        certificates=certificates,
-    )
+    return Trust.in_signers((each.signer for each in policy.promoters), certificates)
 
 
 def records_of(
