@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.options import cache_directory, json_option
+from nix_seed.cli.options import cache_directory, json_option, store_option
 from nix_seed.cli.registry_options import registry_options, stores_of
 from nix_seed.cli.sbom import sbom_option, sboms_of
 from nix_seed.cli.signer_options import signing_options
@@ -42,13 +42,7 @@ __all__ = ["command"]
     is_flag=True,
     help="Attest a tree with changes, and say so: no quorum counts it.",
 )
-@click.option(
-    "--store",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="NIX_SEED_STORE",
-    metavar="ROOT",
-    help="A Nix store of its own, rooted there [the machine's].",
-)
+@store_option
 @registry_options
 @json_option
 def command(as_json: bool, **options: Any) -> None:

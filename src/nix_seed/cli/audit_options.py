@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nix_seed.cli.options import state_directory
+from nix_seed.cli.options import policy_option, state_directory, state_option, with_options
 from nix_seed.cli.registry_options import registry_options
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def audit_options(command: Command) -> Command:
     """Add what says which ledger is meant, by which policies, and from where on."""
-    for decorate in reversed(_AUDIT):
-        command = decorate(command)
-    return registry_options(command)
+    return registry_options(with_options(command, _AUDIT))
 
 
 _AUDIT: list[Callable[[Any], Any]] = [
@@ -35,15 +33,7 @@ _AUDIT: list[Callable[[Any], Any]] = [
         help="Where the ledger is: host/name or oci:DIR; repeated, copies to be compared "
         "[the image of seed.lock].",
     ),
-    click.option(
-        "--policy",
-        "policy_file",
-        default="trust.toml",
-        show_default=True,
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="The policy in force.",
-    ),
+    policy_option("The policy in force."),
     click.option(
         "--policy-history",
         "earlier",
@@ -83,12 +73,7 @@ _AUDIT: list[Callable[[Any], Any]] = [
         metavar="N",
         help="Entries of one log to read at most [1000000].",
     ),
-    click.option(
-        "--state",
-        type=click.Path(path_type=Path, file_okay=False),
-        metavar="DIR",
-        help="Where what was audited is kept [~/.local/state/nix-seed].",
-    ),
+    state_option("Where what was audited is kept [~/.local/state/nix-seed]."),
 ]
 
 

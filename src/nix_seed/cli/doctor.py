@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.options import cache_directory, json_option, state_directory
+from nix_seed.cli.options import (
+    cache_directory,
+    json_option,
+    policy_option,
+    state_directory,
+    store_option,
+)
 from nix_seed.cli.registry_options import registry_options, stores_of
 
 if TYPE_CHECKING:
@@ -34,13 +40,7 @@ _WAYS = ["bwrap", "podman", "docker", "github"]
     type=click.Choice(_WAYS),
     help="Replay IMAGE's contract with this only; github: as its runner does, by Docker [all].",
 )
-@click.option(
-    "--policy",
-    "policy_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Ask the logs of this policy [trust.toml, if there].",
-)
+@policy_option("Ask the logs of this policy [trust.toml, if there].", default=None)
 @click.option(
     "--registry",
     "registries",
@@ -49,13 +49,7 @@ _WAYS = ["bwrap", "podman", "docker", "github"]
     help="This registry must answer, and have credentials; may be repeated.",
 )
 @click.option("--system", metavar="SYSTEM", help="Which image of an index [this machine's].")
-@click.option(
-    "--store",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="NIX_SEED_STORE",
-    metavar="ROOT",
-    help="A Nix store of its own, rooted there [the machine's].",
-)
+@store_option
 @click.option("-v", "--verbose", is_flag=True, help="Show what is fine with all it said, too.")
 @registry_options
 @json_option

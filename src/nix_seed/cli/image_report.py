@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli.options import policy_option, store_option
 from nix_seed.cli.registry_options import registry_options, stores_of
 
 if TYPE_CHECKING:
@@ -33,13 +34,7 @@ __all__ = ["command"]
     help="Where the page is written.",
 )
 @click.option("--base", metavar="REF", help="A previous image: what changed since [seed.lock's].")
-@click.option(
-    "--policy",
-    "policy_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Verify by this policy, and show every check.",
-)
+@policy_option("Verify by this policy, and show every check.", default=None)
 @click.option("--commit", metavar="HASH", help="The commit it must be of [any the builders name].")
 @click.option("--deep", is_flag=True, help="With --policy: read every layer as well.")
 @click.option("--evidence", multiple=True, metavar="REF", help="Look for attestations here, too.")
@@ -47,13 +42,7 @@ __all__ = ["command"]
 @click.option("--attr", metavar="NAME", help="Of the flake: attribute made by mkSeed or mkRun.")
 @click.option("--system", metavar="SYSTEM", help="Of an index, this system's [this machine's].")
 @click.option("--no-roots", is_flag=True, help="Do not follow the image to its trust roots.")
-@click.option(
-    "--store",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="NIX_SEED_STORE",
-    metavar="ROOT",
-    help="A Nix store of its own, rooted there [the machine's].",
-)
+@store_option
 @registry_options
 def command(**options: Any) -> None:
     """Write one self-contained page about IMAGE.

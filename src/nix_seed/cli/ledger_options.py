@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from nix_seed.cli.options import policy_option, with_options
+
 if TYPE_CHECKING:
     from nix_seed.clients.ledgers.evm.builders import EvmBuilder
     from nix_seed.clients.ledgers.evm.contract import Contract
@@ -57,15 +59,7 @@ _NODES: list[Callable[[Any], Any]] = [
     ),
 ]
 _CONTRACT: list[Callable[[Any], Any]] = [
-    click.option(
-        "--policy",
-        "policy_file",
-        default="trust.toml",
-        show_default=True,
-        type=_FILE,
-        metavar="FILE",
-        help="The policy whose [[ledgers]] name the contract.",
-    ),
+    policy_option("The policy whose [[ledgers]] name the contract."),
     click.option("--ledger", "ledger_id", metavar="ID", help="Which of the policy's ledgers."),
     click.option("--chain-id", type=click.IntRange(min=1), metavar="N", help="With --address."),
     click.option("--address", metavar="0x…", help="The contract, instead of the policy's."),
@@ -109,16 +103,12 @@ threshold_option = click.option(
 
 def nodes_options(command: Command) -> Command:
     """Add which nodes to ask, and what they say that counts as final."""
-    for decorate in reversed(_NODES):
-        command = decorate(command)
-    return command
+    return with_options(command, _NODES)
 
 
 def contract_options(command: Command) -> Command:
     """Add which contract is meant, and which nodes to ask about it."""
-    for decorate in reversed(_CONTRACT):
-        command = decorate(command)
-    return nodes_options(command)
+    return nodes_options(with_options(command, _CONTRACT))
 
 
 def spec_of(options: dict[str, Any]) -> LedgerSpec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,8 +24,12 @@ __all__ = [
     "image_options",
     "json_option",
     "open_seed",
+    "policy_option",
     "request_of",
     "state_directory",
+    "state_option",
+    "store_option",
+    "with_options",
 ]
 
 # The scheme of a flake's address: what follows a host's colon is a port.
@@ -34,11 +38,45 @@ _FLAKE = re.compile(r"[a-z][a-z0-9+.-]*:(?![0-9])")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def image_options(command: Command) -> Command:
-    """Add what says which image is meant: the flake, its attribute, kind, system, layers, base."""
-    for decorate in reversed(_IMAGE):
+def with_options(command: Command, options: Sequence[Callable[[Any], Any]]) -> Command:
+    """Add *options* to *command*, in their order, as decorators one below the other would."""
+    for decorate in reversed(options):
         command = decorate(command)
     return command
+
+
+def policy_option(about: str, default: str | None = "trust.toml") -> Callable[[Any], Any]:
+    """Return the option ``--policy FILE``, read as ``policy_file``; *about* is its help."""
+    return click.option(
+        "--policy",
+        "policy_file",
+        default=default,
+        show_default=default is not None,
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help=about,
+    )
+
+
+def state_option(about: str) -> Callable[[Any], Any]:
+    """Return the option ``--state DIR``; *about* is its help."""
+    return click.option(
+        "--state", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help=about
+    )
+
+
+store_option = click.option(
+    "--store",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="NIX_SEED_STORE",
+    metavar="ROOT",
+    help="A Nix store of its own, rooted there [the machine's].",
+)
+
+
+def image_options(command: Command) -> Command:
+    """Add what says which image is meant: the flake, its attribute, kind, system, layers, base."""
+    return with_options(command, _IMAGE)
 
 
 _IMAGE: list[Callable[[Any], Any]] = [
@@ -70,13 +108,7 @@ _IMAGE: list[Callable[[Any], Any]] = [
     click.option(
         "--level", type=int, metavar="N", help="Compression level [3 for zstd, 6 for gzip]."
     ),
-    click.option(
-        "--store",
-        type=click.Path(path_type=Path, file_okay=False),
-        envvar="NIX_SEED_STORE",
-        metavar="ROOT",
-        help="A Nix store of its own, rooted there [the machine's].",
-    ),
+    store_option,
 ]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

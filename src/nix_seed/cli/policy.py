@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nix_seed.cli.options import json_option
+from nix_seed.cli.signer_options import key_option, signer_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -172,13 +173,10 @@ def _diff(old: Path, new: Path, signatures: Sequence[Path], as_json: bool) -> No
 @command.command("sign")
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
-@click.option(
-    "--key", type=click.Path(path_type=Path), metavar="FILE", help="Sign with this key [keyless]."
-)
+@key_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE")
 def _sign(old: Path, new: Path, key: Path | None, output: Path) -> None:
     """Sign the change from OLD to NEW, for `policy diff` to count."""
-    from nix_seed.cli.signer_options import signer_of
     from nix_seed.clients.files import write_output
     from nix_seed.flows.trust import load_policy
     from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE

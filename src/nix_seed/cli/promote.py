@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.options import json_option, state_directory
+from nix_seed.cli.options import json_option, policy_option, state_directory, state_option
 from nix_seed.cli.registry_options import jobs_option, registry_options, stores_of
+from nix_seed.cli.signer_options import key_option, signer_of, sigstore_option
 
 if TYPE_CHECKING:
     from nix_seed.flows.promote import Promoted
@@ -28,24 +28,9 @@ __all__ = ["command", "split_target"]
     metavar="REF",
     help="Where the release is published: host/name or oci:DIR; with :TAG, that tag moves too.",
 )
-@click.option(
-    "--policy",
-    "policy_file",
-    default="trust.toml",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Whom to believe, which systems make a release, and who may promote.",
-)
-@click.option(
-    "--key", type=click.Path(path_type=Path), metavar="FILE", help="Sign with this key [keyless]."
-)
-@click.option(
-    "--sigstore",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE",
-    help="ClientTrustConfig of a private Sigstore [the public one].",
-)
+@policy_option("Whom to believe, which systems make a release, and who may promote.")
+@key_option
+@sigstore_option
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="A further tag, moved last.")
 @click.option(
     "--evidence",
@@ -53,12 +38,7 @@ __all__ = ["command", "split_target"]
     metavar="REF",
     help="Look for images and attestations in this repository as well; may be repeated.",
 )
-@click.option(
-    "--state",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Where what logs and ledgers showed before is kept [~/.local/state/nix-seed].",
-)
+@state_option("Where what logs and ledgers showed before is kept [~/.local/state/nix-seed].")
 @jobs_option
 @registry_options
 @json_option
@@ -69,7 +49,6 @@ def command(as_json: bool, **options: Any) -> None:
     only when enough promoters have signed it are the index and its tags, COMMIT and each --tag,
     published. Doing it again changes nothing, and says so.
     """
-    from nix_seed.cli.signer_options import signer_of
     from nix_seed.cli.transfer_progress import transfer_progress
     from nix_seed.flows.candidates import Place
     from nix_seed.flows.logging import open_logs

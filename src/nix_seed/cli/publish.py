@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from nix_seed.cli.options import store_option
 from nix_seed.cli.registry_options import registry_options
 from nix_seed.cli.sbom import sbom_option, sboms_of
 from nix_seed.cli.signer_options import signing_options
@@ -28,13 +29,7 @@ __all__ = ["command"]
 @click.option("--builder", metavar="ID", help="This builder's id in the policy [the signer's].")
 @signing_options
 @sbom_option
-@click.option(
-    "--store",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="NIX_SEED_STORE",
-    metavar="ROOT",
-    help="A Nix store of its own, rooted there [the machine's].",
-)
+@store_option
 @registry_options
 def command(reference: str, **options: Any) -> None:
     """Build the checkout in DIR, store its image as IMAGE, and attest that.

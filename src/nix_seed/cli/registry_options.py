@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from nix_seed.cli.options import with_options
+
 if TYPE_CHECKING:
     from nix_seed.flows.stores import Stores
 
@@ -19,9 +21,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def registry_options(command: Command) -> Command:
     """Add how to reach a registry and as whom; ``stores_of`` reads them."""
-    for decorate in reversed(_REGISTRY):
-        command = decorate(command)
-    return command
+    return with_options(command, _REGISTRY)
 
 
 _REGISTRY: list[Callable[[Any], Any]] = [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.options import image_named, json_option
+from nix_seed.cli.options import image_named, json_option, store_option
 from nix_seed.cli.registry_options import registry_options, stores_of
 
 if TYPE_CHECKING:
@@ -35,13 +35,7 @@ __all__ = ["command"]
     metavar="RULES|FILE",
     help="Exit with 1 if broken: executed-seed-max=1KiB,binary-max=0,built-here,no-impure,no-host.",
 )
-@click.option(
-    "--store",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="NIX_SEED_STORE",
-    metavar="ROOT",
-    help="A Nix store of its own, rooted there [the machine's].",
-)
+@store_option
 @registry_options
 @json_option
 def command(as_json: bool, **options: Any) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli.options import store_option
 from nix_seed.cli.registry_options import registry_options, stores_of
 
 if TYPE_CHECKING:
@@ -73,13 +74,7 @@ def sboms_of(given: Sequence[str]) -> tuple[Format, ...] | None:
 @click.option("--attr", metavar="NAME", help="Attribute made by mkSeed or mkRun [seed, run].")
 @click.option("--kind", type=click.Choice(["seed", "run"]), default="seed", show_default=True)
 @click.option("--system", metavar="SYSTEM", help="Nix system [this machine's].")
-@click.option(
-    "--store",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="NIX_SEED_STORE",
-    metavar="ROOT",
-    help="A Nix store of its own, rooted there [the machine's].",
-)
+@store_option
 @registry_options
 def command(what: str, form: Format, output: Path | None, **options: Any) -> None:
     """Write what is in the image built here of FLAKE, or in IMAGE: every store path, with its hash.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from nix_seed.cli.key import PASSPHRASE
+from nix_seed.cli.options import policy_option, with_options
 
 if TYPE_CHECKING:
     from nix_seed.clients.logs.base import Log
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-__all__ = ["builder_id", "loggers", "signer_of", "signing_options"]
+__all__ = ["builder_id", "key_option", "loggers", "signer_of", "signing_options", "sigstore_option"]
 
 
 def signer_of(key: Path | None, sigstore: Path | None = None) -> Signer:
@@ -78,32 +79,27 @@ def _policy(path: Path | None) -> Policy | None:
     return load_policy(path or DEFAULT_POLICY, datetime.now(UTC)).policy
 
 
+key_option = click.option(
+    "--key", type=click.Path(path_type=Path), metavar="FILE", help="Sign with this key [keyless]."
+)
+sigstore_option = click.option(
+    "--sigstore",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="ClientTrustConfig of a private Sigstore [the public one].",
+)
+
+
 def signing_options(command: Command) -> Command:
     """Add who signs, by what policy, and where the source is published."""
-    for decorate in reversed(_SIGNING):
-        command = decorate(command)
-    return command
+    return with_options(command, _SIGNING)
 
 
 _SIGNING: list[Callable[[Any], Any]] = [
-    click.option(
-        "--policy",
-        "policy_file",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="The policy that knows the builder and the logs [trust.toml, if there].",
+    policy_option(
+        "The policy that knows the builder and the logs [trust.toml, if there].", default=None
     ),
-    click.option(
-        "--key",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Sign with this key [keyless].",
-    ),
-    click.option(
-        "--sigstore",
-        type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        metavar="FILE",
-        help="ClientTrustConfig of a private Sigstore [the public one].",
-    ),
+    key_option,
+    sigstore_option,
     click.option("--source", metavar="URL", help="Where the source is published [remote origin]."),
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nix_seed.cli.options import state_directory
+from nix_seed.cli.options import policy_option, state_directory, with_options
 
 if TYPE_CHECKING:
     from nix_seed.flows.events import OnEvent
@@ -21,18 +21,12 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def verify_options(command: Command) -> Command:
     """Add the policy to verify by, and how to go without; ``trusted`` reads them."""
-    for decorate in reversed(_OPTIONS):
-        command = decorate(command)
-    return command
+    return with_options(command, _OPTIONS)
 
 
 _OPTIONS: list[Callable[[Any], Any]] = [
-    click.option(
-        "--policy",
-        "policy_file",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Verify the image by this policy first [the project's trust.toml, if there].",
+    policy_option(
+        "Verify the image by this policy first [the project's trust.toml, if there].", default=None
     ),
     click.option("--no-verify", is_flag=True, help="Use the image unverified, policy or not."),
 ]

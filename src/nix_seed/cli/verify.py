@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.options import json_option, state_directory
+from nix_seed.cli.options import json_option, policy_option, state_directory, state_option
 from nix_seed.cli.registry_options import registry_options, stores_of
 
 if TYPE_CHECKING:
@@ -30,15 +30,7 @@ __all__ = ["command"]
     metavar="REF",
     help="Where COMMIT was published: host/name or oci:DIR [the image of seed.lock].",
 )
-@click.option(
-    "--policy",
-    "policy_file",
-    default="trust.toml",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Whom to believe, and how many.",
-)
+@policy_option("Whom to believe, and how many.")
 @click.option("--commit", metavar="HASH", help="The commit it must be of [any the builders name].")
 @click.option("--system", metavar="SYSTEM", help="Only this system's image of an index.")
 @click.option(
@@ -59,12 +51,7 @@ __all__ = ["command"]
     metavar="REF",
     help="Look for attestations in this repository as well; may be repeated.",
 )
-@click.option(
-    "--state",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Where what logs showed before is kept [~/.local/state/nix-seed].",
-)
+@state_option("Where what logs showed before is kept [~/.local/state/nix-seed].")
 @click.option("--no-state", is_flag=True, help="Neither compare with that nor keep any of it.")
 @registry_options
 @json_option
