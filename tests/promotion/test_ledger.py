@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from nix_seed.clients.blobs import ImageStore
 from nix_seed.flows import ledger as ledger_flow
-from nix_seed.flows import promotion
+from nix_seed.flows.attach import Discovered
+from nix_seed.flows.evidence import gather
 from nix_seed.flows.ledger import Walked, walk_ledger
-from nix_seed.flows.promotion import Ledgered
 from nix_seed.flows.trust import judges_of, load_policy
 from nix_seed.ground.digests import Digest
 from support.audits import Ledger, commit
@@ -29,13 +31,12 @@ def test_a_chain_of_many_is_walked_in_few_steps(
     ledger = Ledger(tmp_path, releases=0)
     bulk(ledger, 40)
     steps = []
-    read = promotion.read_ledger
 
-    def counted(*arguments: object) -> Ledgered:
-        steps.append(arguments)
-        return read(*arguments)  # type: ignore[arg-type]
+    def counted(stores: Sequence[ImageStore], subjects: Iterable[Digest]) -> Discovered:
+        steps.append(subjects)
+        return gather(stores, subjects)
 
-    monkeypatch.setattr(ledger_flow, "read_ledger", counted)
+    monkeypatch.setattr(ledger_flow, "gather", counted)
     walked = walk(ledger)
     assert len(walked.records) == 40
     assert walked.heads == (ledger.digest(40),)

@@ -6,7 +6,7 @@ say becomes *could not check*: a store's mistakes are never the user's input.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nix_seed.rules.spec import Spec
 
 __all__ = [
+    "Gather",
     "agreement_of",
     "attestations",
     "detail_dissents",
@@ -70,6 +71,10 @@ def agreement_of(image: InspectedImage, commit: Commit) -> Agreement:
             ),
             image.digest,
         )
+
+
+Gather = Callable[[tuple[Digest, ...]], Discovered]
+"""Returns all that is listed under some subjects."""
 
 
 def gather(stores: Sequence[ImageStore], subjects: Iterable[Digest]) -> Discovered:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nix_seed.clients.blobs import ImageStore
-from nix_seed.flows.promotion import read_ledger
+from nix_seed.flows.evidence import gather
+from nix_seed.flows.promotion import judge_ledger
 from nix_seed.flows.verify import Judges
 from nix_seed.formats.intoto.commit import Commit
 from nix_seed.formats.intoto.promotion import first_key
@@ -56,7 +57,7 @@ def walk_ledger(
     ahead = [*begin, *(() if since else _tagged(places))]
     asked = set(ahead)
     while ahead:
-        step = read_ledger(places, ahead, policy, judges)
+        step = judge_ledger(gather(places, ahead), policy, judges)
         lies |= dict.fromkeys(step.lies)
         unchecked |= dict.fromkeys(step.unchecked)
         unread |= dict.fromkeys(step.unread)

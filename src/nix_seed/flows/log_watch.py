@@ -7,7 +7,7 @@ says nothing of that: a log can prove one thing to one reader, and the contrary 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,13 +23,41 @@ from nix_seed.rules.evidence import Finding
 from nix_seed.rules.log_history import check_history
 from nix_seed.rules.log_verify import TrustedLog
 from nix_seed.rules.policy import Policy
-from nix_seed.rules.policy_logs import log_trust
+from nix_seed.rules.policy_logs import find_split_views, log_trust
 from nix_seed.rules.verification import Trouble
 
-__all__ = ["LogWatch", "watch_logs"]
+__all__ = ["LogDoubts", "LogWatch", "doubt_logs", "watch_logs"]
 
 # Someone waits for the answer; a log that is down for longer leaves it open, and is asked again.
 _PATIENCE = Patience(attempts=3, connect=10.0, stall=20.0, settle=20.0)
+
+
+@dataclass(frozen=True, slots=True)
+class LogDoubts:
+    """The logs that prove nothing, by id.
+
+    *split* by their own signatures, with the words for it; *watched* by what they showed before, or
+    because that could not be asked.
+    """
+
+    split: Mapping[str, str]
+    watched: Mapping[str, Trouble]
+
+    @property
+    def distrusted(self) -> frozenset[str]:
+        """The ids of all of them."""
+        return frozenset((*self.split, *self.watched))
+
+    @property
+    def lies(self) -> tuple[str, ...]:
+        """What was checked of them, and is false."""
+        false = (each.words for each in self.watched.values() if each.fate is Fate.FALSE)
+        return (*self.split.values(), *false)
+
+
+def doubt_logs(findings: Collection[Finding], watch: LogWatch | None) -> LogDoubts:
+    """Hold the logs that *findings* bring entries of to what they sign, and to what they showed."""
+    return LogDoubts(find_split_views(findings), {} if watch is None else watch.judge(findings))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,11 @@ from nix_seed.clients.logs.base import Log
 from nix_seed.clients.signers.base import Signer
 from nix_seed.flows.candidates import Member, Place, choose_members
 from nix_seed.flows.events import OnEvent, Stage, ignore
+from nix_seed.flows.evidence import gather
 from nix_seed.flows.index import ReadyIndex, prepare_index, publish_index
 from nix_seed.flows.ledger import walk_ledger
 from nix_seed.flows.logging import log_signed
-from nix_seed.flows.promotion import read_ledger
+from nix_seed.flows.promotion import judge_ledger
 from nix_seed.flows.records import attach_documents, attach_record, find_evidence
 from nix_seed.flows.stores import Stores
 from nix_seed.flows.verify import Judges
@@ -136,7 +137,7 @@ class _Work:
 
     def _records(self, release: Release) -> list[Record]:
         """Return the records of this very release; refuse where another one stands."""
-        found = read_ledger(self._stores(), [self.commit.key], self.policy, self.judges)
+        found = judge_ledger(gather(self._stores(), [self.commit.key]), self.policy, self.judges)
         if found.lies:
             raise CheckedFalse(found.lies[0], hint="`nix-seed audit` shows the evidence")
         if found.unread:

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nix_seed.clients.blobs import ImageStore
+from nix_seed.flows.attach import Discovered
+from nix_seed.flows.evidence import Gather
 from nix_seed.flows.ledgers import ask_ledgers
-from nix_seed.flows.records import FoundRecords, find_proof, find_records
+from nix_seed.flows.log_watch import doubt_logs
+from nix_seed.flows.records import FoundRecords, find_proof, judge_records
 from nix_seed.formats.intoto.commit import Commit
 from nix_seed.ground.digests import Digest, NarHash
 from nix_seed.rules.bundle_verify import Fate
 from nix_seed.rules.policy import Policy
-from nix_seed.rules.policy_logs import find_split_views
 from nix_seed.rules.promotion import (
     Check,
     PromotionResult,
@@ -28,7 +30,7 @@ from nix_seed.rules.verification import ImageVerification
 if TYPE_CHECKING:
     from nix_seed.flows.verify import Judges
 
-__all__ = ["Ledgered", "judge_promotion", "read_ledger"]
+__all__ = ["Ledgered", "judge_ledger", "judge_promotion"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +52,19 @@ class Ledgered:
         return PromotionResult(result.commit, result.record, (*lies, *result.checks))
 
 
-def read_ledger(
-    places: Sequence[ImageStore], subjects: Sequence[Digest], policy: Policy, judges: Judges
-) -> Ledgered:
-    """Read and judge the records listed under *subjects*; logs are held to what they showed."""
-    found = find_records(places, subjects, policy, judges.logs, judges.certificates)
-    split = find_split_views(found.findings)
-    watched = {} if judges.watch is None else judges.watch.judge(found.findings)
-    lies = [*split.values(), *(each.words for each in watched.values() if each.fate is Fate.FALSE)]
+def judge_ledger(listed: Discovered, policy: Policy, judges: Judges) -> Ledgered:
+    """Judge the records among what is *listed*; logs are held to what they showed."""
+    found = judge_records(listed, policy, judges.logs, judges.certificates)
+    doubts = doubt_logs(found.findings, judges.watch)
     unread = tuple(_unread(found))
-    unasked = (each.words for each in watched.values() if each.fate is Fate.UNCHECKED)
-    records = records_of(found.findings, policy, {*split, *watched})
-    return Ledgered(records, tuple(lies), (*unread, *unasked), unread)
+    unasked = (each.words for each in doubts.watched.values() if each.fate is Fate.UNCHECKED)
+    records = records_of(found.findings, policy, doubts.distrusted)
+    return Ledgered(records, doubts.lies, (*unread, *unasked), unread)
 
 
 def judge_promotion(
     places: Sequence[ImageStore],
+    beside: Gather,
     images: Sequence[ImageVerification],
     policy: Policy,
     judges: Judges,
@@ -76,13 +75,17 @@ def judge_promotion(
 ) -> PromotionResult | None:
     """Judge the promotion of *images*, which are all of an index where *whole*.
 
+    *beside* gathers what is listed in *places* under the subjects it is given.
+
     Of several commits with these images the first that was promoted is taken; without *commit*
     they are those whose quorum every image has. None where there is no such commit.
     """
     commits = [commit] if commit is not None else _commits(images)
     results = []
     for each in commits:
-        results.append(_judge(places, images, each, policy, judges, index, whole=whole))
+        results.append(
+            _judge(places, beside((each.key,)), images, each, policy, judges, index, whole=whole)
+        )
         if results[-1].fate is Fate.VERIFIED:
             return results[-1]
     return results[0] if results else None
@@ -90,6 +93,7 @@ def judge_promotion(
 
 def _judge(
     places: Sequence[ImageStore],
+    listed: Discovered,
     images: Sequence[ImageVerification],
     commit: Commit,
     policy: Policy,
@@ -98,7 +102,7 @@ def _judge(
     *,
     whole: bool,
 ) -> PromotionResult:
-    ledger = read_ledger(places, [commit.key], policy, judges)
+    ledger = judge_ledger(listed, policy, judges)
     leaves = [
         Leaf(image.system, commit, NarHash.parse(image.nar_hash), image.digest) for image in images
     ]

@@ -7,18 +7,19 @@ evidence are listed under the record. Nothing found here is believed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from nix_seed.clients.blobs import ImageStore
 from nix_seed.flows.attach import (
+    Discovered,
     commit_subject,
     list_bundle,
     list_document,
     read_documents,
 )
-from nix_seed.flows.evidence import gather, of_store, promotions, troubles_of
+from nix_seed.flows.evidence import of_store, promotions, troubles_of
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE, PromotionPredicate, first_key
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor
@@ -42,7 +43,7 @@ __all__ = [
     "attach_record",
     "find_evidence",
     "find_proof",
-    "find_records",
+    "judge_records",
     "record_subject",
     "record_subjects",
 ]
@@ -61,20 +62,18 @@ class FoundRecords:
     troubles: tuple[Trouble, ...]
 
 
-def find_records(
-    places: Sequence[ImageStore],
-    subjects: Iterable[Digest],
+def judge_records(
+    listed: Discovered,
     policy: Policy,
     logs: LogJudge,
     certificates: BundleCheck | None,
 ) -> FoundRecords:
-    """Find and judge every promotion listed under *subjects* in all *places*."""
-    found = gather(places, subjects)
+    """Judge every promotion among what is *listed*."""
     trust = promoter_trust(policy, certificates)
     findings = tuple(
-        examine(each.place, each.text, trust, logs, EXPECTED) for each in promotions(found)
+        examine(each.place, each.text, trust, logs, EXPECTED) for each in promotions(listed)
     )
-    return FoundRecords(findings, troubles_of(found))
+    return FoundRecords(findings, troubles_of(listed))
 
 
 def find_proof(places: Sequence[ImageStore], record: Record, system: str) -> MemberProof | str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache, partial
 
 from nix_seed.clients.blobs import ImageStore
 from nix_seed.clients.ledgers.base import Ledger
 from nix_seed.clients.root_pins import RootPins
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.evidence import (
+    Gather,
     agreement_of,
     attestations,
     detail_dissents,
@@ -19,7 +21,7 @@ from nix_seed.flows.evidence import (
     troubles_of,
 )
 from nix_seed.flows.inspect import InspectedImage, InspectedIndex, inspect
-from nix_seed.flows.log_watch import LogWatch
+from nix_seed.flows.log_watch import LogWatch, doubt_logs
 from nix_seed.flows.promotion import judge_promotion
 from nix_seed.flows.stores import AnyReference, Stores, fetch
 from nix_seed.formats.intoto.predicate import Commit
@@ -27,7 +29,6 @@ from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.rules.bundle_verify import BundleCheck, Fate
 from nix_seed.rules.evidence import Finding, LogJudge, claims_of, examine, trust_of
 from nix_seed.rules.policy import Policy
-from nix_seed.rules.policy_logs import find_split_views
 from nix_seed.rules.quorum import evaluate_quorum
 from nix_seed.rules.verification import (
     Depth,
@@ -96,8 +97,10 @@ def verify_image(
         found = inspect(stores, reference.at(root.descriptor.digest))
         images = _chosen(found, asked)
     places = [store, *(stores.open(each) for each in evidence)]
+    # What lies beside a commit is asked for by each of its images, and by its promotion.
+    beside = cache(partial(gather, places))
     answers = tuple(
-        _verify_one(places, image, policy, asked, judges, now, on_event) for image in images
+        _verify_one(places, beside, image, policy, asked, judges, now, on_event) for image in images
     )
     complete = isinstance(found, InspectedIndex) and asked.system is None
     there = {image.system for image in images}
@@ -107,7 +110,14 @@ def verify_image(
     if bool(policy.promoters) if asked.promotion is None else asked.promotion:
         index = root.descriptor.digest if isinstance(found, InspectedIndex) else None
         promotion = judge_promotion(
-            places, answers, policy, judges, commit=asked.commit, index=index, whole=complete
+            places,
+            beside,
+            answers,
+            policy,
+            judges,
+            commit=asked.commit,
+            index=index,
+            whole=complete,
         )
         if promotion is None and fate is Fate.VERIFIED:
             fate, words = Fate.FALSE, "its images are of no one commit that could be promoted"
@@ -134,6 +144,7 @@ def _chosen(found: InspectedImage | InspectedIndex, asked: Asked) -> tuple[Inspe
 
 def _verify_one(
     places: Sequence[ImageStore],
+    listed: Gather,
     image: InspectedImage,
     policy: Policy,
     asked: Asked,
@@ -143,7 +154,7 @@ def _verify_one(
 ) -> ImageVerification:
     on_event(Stage("verify", f"verifying {image.reference}"))
     trust = trust_of(policy, judges.certificates)
-    beside = gather(places, [image.digest])
+    beside = listed((image.digest,))
     findings = {
         each.text: examine(each.place, each.text, trust, judges.logs)
         for each in attestations(beside)
@@ -151,30 +162,28 @@ def _verify_one(
     commits = _commits(image, asked, findings.values())
     # What builders say of the commit lies beside their own images, which may be other ones: those
     # are the dissents.
-    elsewhere = gather(places, [commit.key for commit in commits])
+    elsewhere = listed(tuple(commit.key for commit in commits))
     for each in attestations(elsewhere):
         if each.text not in findings:
             findings[each.text] = examine(each.place, each.text, trust, judges.logs)
-    split = find_split_views(findings.values())
-    watched = {} if judges.watch is None else judges.watch.judge(findings.values())
-    claims = claims_of(findings.values(), policy, {**split, **watched})
+    doubts = doubt_logs(findings.values(), judges.watch)
+    claims = claims_of(findings.values(), policy, doubts.distrusted)
     quorums = tuple(
         evaluate_quorum(policy, agreement_of(image, commit), claims, now) for commit in commits
     )
     troubles = (
         *troubles_of(beside),
         *troubles_of(elsewhere),
-        *(Trouble(Fate.FALSE, words) for words in split.values()),
-        *(trouble for log, trouble in watched.items() if log not in split),
+        *(Trouble(Fate.FALSE, words) for words in doubts.split.values()),
+        *(trouble for log, trouble in doubts.watched.items() if log not in doubts.split),
     )
-    lies = [*split.values(), *(e.words for e in watched.values() if e.fate is Fate.FALSE)]
     depth = _depth(places[0], image, on_event) if asked.deep else None
     if isinstance(depth, Trouble):
         troubles, depth = (*troubles, depth), None
     # A log that is out of reach proves nothing; where others prove enough, that bars nobody.
-    idle = set(watched.values()) if any(quorum.met for quorum in quorums) else set()
+    idle = set(doubts.watched.values()) if any(quorum.met for quorum in quorums) else set()
     barring = [each for each in troubles if each not in idle]
-    fate, words = evaluate_image(quorums, findings.values(), barring, depth, lies)
+    fate, words = evaluate_image(quorums, findings.values(), barring, depth, doubts.lies)
     return ImageVerification(
         reference=image.reference,
         digest=image.digest,

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from nix_seed.flows.events import OnEvent, ignore
+from nix_seed.flows.evidence import gather
 from nix_seed.flows.ledgers import ask_ledgers
-from nix_seed.flows.promotion import read_ledger
+from nix_seed.flows.promotion import judge_ledger
 from nix_seed.flows.records import find_proof
 from nix_seed.flows.stores import AnyReference, Stores
 from nix_seed.flows.verify import Asked, Judges, verify_image
@@ -46,7 +47,7 @@ def verify_commit(
             hint="add [[promoters]] and quorum.promoters, or verify an image by its reference",
         )
     places = [stores.open(reference), *(stores.open(each) for each in evidence)]
-    found = read_ledger(places, [asked.commit.key], policy, judges)
+    found = judge_ledger(gather(places, [asked.commit.key]), policy, judges)
     records = [
         each
         for each in found.records
