@@ -9,7 +9,7 @@ from datetime import datetime
 from nix_seed.clients.blobs import ImageStore
 from nix_seed.flows.events import OnEvent
 from nix_seed.flows.evidence import attestations, gather
-from nix_seed.flows.stores import AnyReference, Stores
+from nix_seed.flows.stores import AnyReference, Stores, holder_of
 from nix_seed.flows.transfer import JOBS
 from nix_seed.flows.verify import Asked, Judges, verify_image
 from nix_seed.formats.intoto.bundle import Bundle
@@ -130,11 +130,10 @@ def _verify(
     on_event: OnEvent,
 ) -> Member | tuple[Fate, str]:
     """Return the image as a member of the release if it has its quorum, else why not."""
-    here = [each for each in references if stores.open(each).head_manifest(digest) is not None]
-    if not here:
+    held = holder_of(stores, references, digest)
+    if held is None:
         return Fate.FALSE, f"builders name {digest}, which is in none of the repositories"
-    reference = here[0].at(digest)
-    rest = [each for each in references if each is not here[0]]
+    reference, rest = held[0].at(digest), held[1]
     try:
         found = verify_image(
             stores, reference, policy, asked, judges, now, evidence=rest, on_event=on_event

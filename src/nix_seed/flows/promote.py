@@ -75,18 +75,22 @@ def promote(
     root was promoted; ``CouldNotCheck`` where that cannot be told; ``InputError`` for a signer who
     is no promoter. Nothing is published then.
     """
-    promoter = _may(policy, signer)
+    promoter = _promoter(policy, signer)
+    repository = _releases(policy)
     for tag in place.tags:
         check_tag(tag, str(place.target))
-    work = _Work(stores, commit, place, policy, judges, signer, logs, promoter, on_event)
+    places = [stores.open(place.target, create=True), *map(stores.open, place.evidence)]
+    work = _Work(
+        stores, commit, place, policy, judges, signer, logs, on_event, promoter, repository, places
+    )
     members = choose_members(stores, commit, place, policy, judges, now, on_event)
     return work.release(members)
 
 
-def _may(policy: Policy, signer: Signer) -> Promoter:
+def _promoter(policy: Policy, signer: Signer) -> Promoter:
     for promoter in policy.promoters:
         if is_signer(promoter.signer, signer.who):
-            return _with_logs(policy, promoter)
+            return promoter
     names = ", ".join(each.id for each in policy.promoters) or "nobody"
     raise InputError(
         f"{signer.identity} may not promote: by the policy {names} may",
@@ -94,13 +98,19 @@ def _may(policy: Policy, signer: Signer) -> Promoter:
     )
 
 
-def _with_logs(policy: Policy, promoter: Promoter) -> Promoter:
+def _releases(policy: Policy) -> str:
+    """Return of which repository the releases by *policy* are, which must be logged."""
     if not policy.logs:
         raise InputError(
             "the policy names no log, and a release is made of logged evidence alone",
             hint="add one: [[logs]]; `nix-seed log serve DIR` makes one",
         )
-    return promoter
+    if policy.source is None:
+        raise InputError(
+            "the policy does not say of which repository it is",
+            hint='add source = "https://…" to it: a record must say whose release it is',
+        )
+    return policy.source
 
 
 @dataclass
@@ -114,8 +124,10 @@ class _Work:
     judges: Judges
     signer: Signer
     logs: Sequence[Log]
-    promoter: Promoter
     on_event: OnEvent
+    promoter: Promoter
+    repository: str
+    places: Sequence[ImageStore]
     notices: list[str] = field(default_factory=list)
 
     def release(self, members: Mapping[str, Member]) -> Promoted:
@@ -137,7 +149,7 @@ class _Work:
 
     def _records(self, release: Release) -> list[Record]:
         """Return the records of this very release; refuse where another one stands."""
-        found = judge_ledger(gather(self._stores(), [self.commit.key]), self.policy, self.judges)
+        found = judge_ledger(gather(self.places, [self.commit.key]), self.policy, self.judges)
         if found.lies:
             raise CheckedFalse(found.lies[0], hint="`nix-seed audit` shows the evidence")
         if found.unread:
@@ -165,10 +177,9 @@ class _Work:
         )
 
     def _check_pin(self, release: Release) -> None:
-        source = self.policy.source
-        if self.judges.pins is None or source is None:
+        if self.judges.pins is None:
             return
-        seen = self.judges.pins.seen(source, self.commit)
+        seen = self.judges.pins.seen(self.repository, self.commit)
         if seen is not None and seen != release.root:
             raise CheckedFalse(
                 f"this machine saw {self.commit} promoted under the root {seen}, and it would be "
@@ -186,7 +197,7 @@ class _Work:
             for each in records
             if each.predicate.index == index.digest
             and each.predicate.policy == self.policy.digest
-            and each.predicate.repository == self._repository()
+            and each.predicate.repository == self.repository
             and self._holds(each, evidence)
         ]
         return next(iter((*standing, *usable)), None)
@@ -196,7 +207,7 @@ class _Work:
         if record.predicate.evidence == evidence.digest:
             return True
         try:
-            found = find_evidence(self._stores(), record)
+            found = find_evidence(self.places, record)
         except (CheckedFalse, CouldNotCheck):
             return False
         ours = {(v.system, v.builder, v.statement) for v in evidence.votes}
@@ -206,8 +217,7 @@ class _Work:
     def _begin(self, release: Release, index: ReadyIndex, evidence: Evidence) -> Record:
         """Write a new record, after all that the ledger holds."""
         self.on_event(Stage("ledger", "reading the ledger"))
-        repository = self._repository()
-        walked = walk_ledger(self._stores(), repository, self.policy, self.judges)
+        walked = walk_ledger(self.places, self.repository, self.policy, self.judges)
         if walked.lies:
             raise CheckedFalse(walked.lies[0], hint="`nix-seed audit` shows the evidence")
         if walked.unread:
@@ -216,7 +226,7 @@ class _Work:
                 hint="nothing was published; run the same command again",
             )
         predicate = PromotionPredicate(
-            repository=repository,
+            repository=self.repository,
             commit=self.commit,
             root=release.root,
             size=release.head.size,
@@ -228,8 +238,7 @@ class _Work:
         )
         payload = build_statement(predicate).dump()
         record = Record(Digest.of(payload), payload, predicate, ())
-        store = self.stores.open(self.place.target, create=True)
-        attach_documents(store, record.digest, release, evidence)
+        attach_documents(self.places[0], record.digest, release, evidence)
         self._sign(predicate, payload, len(index.body))
         return record
 
@@ -240,8 +249,7 @@ class _Work:
         bundles = log_signed(signed, self.logs, self.on_event, needed=needed)
         if self.judges.watch is not None:
             self.judges.watch.refresh()
-        store = self.stores.open(self.place.target, create=True)
-        attach_record(store, predicate, size, [bundle.dump() for bundle in bundles])
+        attach_record(self.places[0], predicate, size, [bundle.dump() for bundle in bundles])
 
     def _settle(self, release: Release, written: Digest) -> Record:
         """Read back what stands now: another promoter may have been at it at the same time."""
@@ -288,7 +296,7 @@ class _Work:
                 on_event=self.on_event,
             )
         if self.judges.pins is not None:
-            self.judges.pins.keep(self._repository(), self.commit, release.root)
+            self.judges.pins.keep(self.repository, self.commit, release.root)
         state: State = "already promoted" if done else "promoted"
         return Promoted(state, record, release, 0, tags, notices)
 
@@ -312,24 +320,11 @@ class _Work:
         return lacking
 
     def _named(self, index: Digest, tags: Sequence[str]) -> bool:
-        store = self.stores.open(self.place.target)
-        found = [store.head_manifest(tag) for tag in tags]
+        found = [self.places[0].head_manifest(tag) for tag in tags]
         return all(each is not None and each.digest == index for each in found)
 
     def _has_signed(self, record: Record) -> bool:
         return any(each.id == self.promoter.id for each in record.promoters)
-
-    def _repository(self) -> str:
-        if self.policy.source is None:
-            raise InputError(
-                "the policy does not say of which repository it is",
-                hint='add source = "https://…" to it: a record must say whose release it is',
-            )
-        return self.policy.source
-
-    def _stores(self) -> list[ImageStore]:
-        places = [self.stores.open(each) for each in self.place.evidence]
-        return [self.stores.open(self.place.target, create=True), *places]
 
 
 def votes(member: Member) -> list[Vote]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from nix_seed.ground.errors import InputError
 if TYPE_CHECKING:
     from nix_seed.clients.registry.client import Registry
 
-__all__ = ["AnyReference", "Stores", "fetch", "find", "name_in"]
+__all__ = ["AnyReference", "Stores", "fetch", "find", "holder_of", "name_in"]
 
 AnyReference = Reference | LayoutReference
 
@@ -60,6 +61,16 @@ class Stores:
                 ca_file=self.ca_file,
             )
         return self._registries[host]
+
+
+def holder_of(
+    stores: Stores, references: Sequence[AnyReference], digest: Digest
+) -> tuple[AnyReference, list[AnyReference]] | None:
+    """Return the first of *references* whose store holds *digest*, and the rest of them."""
+    for number, reference in enumerate(references):
+        if stores.open(reference).head_manifest(digest) is not None:
+            return reference, [*references[:number], *references[number + 1 :]]
+    return None
 
 
 def name_in(store: ImageStore, reference: AnyReference) -> str | Digest:

@@ -10,7 +10,7 @@ from nix_seed.flows.evidence import gather
 from nix_seed.flows.ledgers import ask_ledgers
 from nix_seed.flows.promotion import judge_ledger
 from nix_seed.flows.records import find_proof
-from nix_seed.flows.stores import AnyReference, Stores
+from nix_seed.flows.stores import AnyReference, Stores, holder_of
 from nix_seed.flows.verify import Asked, Judges, verify_image
 from nix_seed.formats.intoto.commit import Commit
 from nix_seed.ground.digests import Digest
@@ -68,18 +68,11 @@ def verify_commit(
     if isinstance(promoted, str):
         words = f"{asked.commit} was promoted, and for {asked.system}: {promoted}"
         return _unproved(reference, policy, asked.commit, words)
-    where = next(
-        (
-            each
-            for each, place in zip((reference, *evidence), places, strict=True)
-            if place.head_manifest(promoted) is not None
-        ),
-        None,
-    )
-    if where is None:
+    held = holder_of(stores, (reference, *evidence), promoted)
+    if held is None:
         words = f"{asked.commit} was promoted as {promoted}, which is not in {reference}"
         return _unproved(reference, policy, asked.commit, words, Fate.UNCHECKED)
-    rest = [each for each in (reference, *evidence) if each is not where]
+    where, rest = held
     return verify_image(
         stores, where.at(promoted), policy, asked, judges, now, evidence=rest, on_event=on_event
     )
