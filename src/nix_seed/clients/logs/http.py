@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -55,19 +55,8 @@ class LogHttp:
         return self._send("POST", path, body, doing)
 
     def _send(self, method: str, path: str, body: bytes | None, doing: str) -> Reply:
-        return self._retry(lambda: self._once(method, f"{self.url}/{path}", body, doing))
-
-    def _retry(self, work: Callable[[], Reply]) -> Reply:
-        attempt = 0
-        while True:
-            try:
-                return work()
-            except Unreachable as error:
-                delay = self._patience.delay(attempt, error.retry_after)
-                if delay is None:
-                    raise
-                self._patience.sleep(delay)
-                attempt += 1
+        url = f"{self.url}/{path}"
+        return self._patience.retry(lambda: self._once(method, url, body, doing))
 
     def _once(self, method: str, url: str, body: bytes | None, doing: str) -> Reply:
         headers = {"Accept": "application/json, */*"}

@@ -7,8 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+from nix_seed.clients.registry.failures import Unreachable
 
 __all__ = ["Patience"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,24 @@ class Patience:
         if asked is None:
             return backoff
         return None if asked > self.longest_asked else asked + backoff
+
+    def retry(self, work: Callable[[], T], *, safe: bool = True) -> T:
+        """Do *work* until it succeeds, fails for good, or patience ends.
+
+        What is not *safe* to repeat is done again only if it was certainly not carried out.
+        """
+        attempt = 0
+        while True:
+            try:
+                return work()
+            except Unreachable as error:
+                if not (safe or error.not_done):
+                    raise
+                delay = self.delay(attempt, error.retry_after)
+                if delay is None:
+                    raise
+                self.sleep(delay)
+                attempt += 1
 
     def _asked(self, retry_after: str | None) -> float | None:
         """Read ``Retry-After`` (RFC 9110, 10.2.3): seconds, or an HTTP date."""

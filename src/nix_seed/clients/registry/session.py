@@ -16,7 +16,7 @@ from urllib.parse import urljoin, urlsplit
 
 from nix_seed.clients.registry.auth import Authority, Scope, parse_challenges
 from nix_seed.clients.registry.credentials import Keyring
-from nix_seed.clients.registry.failures import Unreachable, failure
+from nix_seed.clients.registry.failures import failure
 from nix_seed.clients.registry.patience import Patience
 from nix_seed.clients.registry.transport import Answer, NotTLS, Transport, is_loopback, origin
 from nix_seed.ground.errors import CouldNotCheck
@@ -94,18 +94,7 @@ class Session:
 
     def retry(self, work: Callable[[], T], *, safe: bool) -> T:
         """Do *work* until it succeeds, fails for good, or patience ends."""
-        attempt = 0
-        while True:
-            try:
-                return work()
-            except Unreachable as error:
-                if not (safe or error.not_done):
-                    raise
-                delay = self.patience.delay(attempt, error.retry_after)
-                if delay is None:
-                    raise
-                self.patience.sleep(delay)
-                attempt += 1
+        return self.patience.retry(work, safe=safe)
 
     def open(self, request: Request) -> Answer:
         """Send *request* once and return the answer with its body still on the wire."""

@@ -22,6 +22,7 @@ from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import InputError
 
 __all__ = [
+    "MOST_PREVIOUS",
     "PREDICATE_TYPE",
     "PromotionPredicate",
     "build_statement",
@@ -32,7 +33,7 @@ __all__ = [
 PREDICATE_TYPE: Final = "urn:nix-seed:promotion:v1"
 _MEMBERS = ("repository", "commit", "tree", "index", "policy", "evidence", "previous")
 _MOST_SYSTEMS = 1 << 16
-_MOST_PREVIOUS = 64
+MOST_PREVIOUS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,8 @@ class PromotionPredicate:
     def __post_init__(self) -> None:
         if not 1 <= self.size <= _MOST_SYSTEMS:
             raise InputError(f"a release has 1 to {_MOST_SYSTEMS} systems, not {self.size}")
-        if len(self.previous) > _MOST_PREVIOUS:
-            raise InputError(f"a record comes after at most {_MOST_PREVIOUS} others")
+        if len(self.previous) > MOST_PREVIOUS:
+            raise InputError(f"a record comes after at most {MOST_PREVIOUS} others")
         if list(self.previous) != sorted(set(self.previous)):
             raise InputError("previous must be sorted, each record once")
 

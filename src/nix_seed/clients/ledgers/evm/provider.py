@@ -39,16 +39,7 @@ class HttpProvider(JSONBaseProvider):
     def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
         """Ask, again if the node is busy; ``CouldNotCheck`` if there is no usable answer."""
         body = self.encode_rpc_request(method, params)
-        attempt = 0
-        while True:
-            try:
-                return self._once(body, method)
-            except Unreachable as error:
-                delay = self._patience.delay(attempt, error.retry_after)
-                if delay is None:
-                    raise
-                self._patience.sleep(delay)
-                attempt += 1
+        return self._patience.retry(lambda: self._once(body, method))
 
     def _once(self, body: bytes, method: str) -> RPCResponse:
         try:
