@@ -22,7 +22,7 @@ from nix_seed.formats.oci.descriptor import Descriptor, Manifest
 from nix_seed.formats.oci.referrers import fallback_tag
 from nix_seed.ground.digests import Digest
 from support import built
-from support.distribution import commit
+from support.distribution import commit, nix_env
 from support.goprograms import installed
 from support.programs import need
 from support.registries import (
@@ -110,10 +110,8 @@ def test_of_a_real_image_alone(cache: Path) -> None:
     assert document["metadata"]["component"]["version"] == digest
     paths = [item["bom-ref"] for item in document["components"]]
     query = ["nix", "path-info", "--json", *paths]
-    known = {
-        item["path"]: item
-        for item in json.loads(subprocess.run(query, check=True, capture_output=True).stdout)
-    }
+    done = subprocess.run(query, env=nix_env(), check=True, capture_output=True)
+    known = {item["path"]: item for item in json.loads(done.stdout)}
     depends = {each["ref"]: each.get("dependsOn", []) for each in document["dependencies"]}
     assert len(paths) > 100
     for item in document["components"]:
