@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nix_seed.cli.options import policy_option, state_directory, state_option, with_options
+from nix_seed.cli.options import (
+    locked_image,
+    policy_option,
+    state_directory,
+    state_option,
+    with_options,
+)
 from nix_seed.cli.registry_options import registry_options
 
 if TYPE_CHECKING:
@@ -84,7 +90,10 @@ def question_of(options: dict[str, Any], *, ask: bool) -> Question:
     from nix_seed.formats.oci.reference import parse_reference
 
     return Question(
-        copies=tuple(parse_reference(each) for each in options["copies"] or _locked()),
+        copies=tuple(
+            parse_reference(each)
+            for each in options["copies"] or (locked_image("where is the ledger?"),)
+        ),
         policy=load_policy_of_then(options["policy_file"]),
         earlier=tuple(load_policy_of_then(each) for each in options["earlier"]),
         also=tuple(parse_reference(each) for each in options["also"]),
@@ -108,13 +117,3 @@ def _place(text: str) -> tuple[str, str]:
     if not equals or not name or not place:
         raise click.UsageError(f"--log {text}: ID=PLACE is wanted, as in log=https://HOST")
     return name, place
-
-
-def _locked() -> tuple[str, ...]:
-    from nix_seed.ground.errors import InputError
-    from nix_seed.rules.lock import LOCK_NAME, SeedLock
-
-    lock = Path(LOCK_NAME)
-    if not lock.is_file():
-        raise InputError("where is the ledger?", hint="say it: --from host/name, or --from oci:DIR")
-    return (SeedLock.parse(lock.read_bytes(), LOCK_NAME).image,)

@@ -23,6 +23,7 @@ __all__ = [
     "image_named",
     "image_options",
     "json_option",
+    "locked_image",
     "open_seed",
     "policy_option",
     "request_of",
@@ -137,6 +138,17 @@ def state_directory() -> Path:
     if given:
         return Path(given)
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "nix-seed"
+
+
+def locked_image(question: str) -> str:
+    """Return the repository that ``seed.lock`` names; ``InputError`` asks *question* without."""
+    from nix_seed.ground.errors import InputError
+    from nix_seed.rules.lock import LOCK_NAME, SeedLock
+
+    lock = Path(LOCK_NAME)
+    if not lock.is_file():
+        raise InputError(question, hint="say it: --from host/name, or --from oci:DIR")
+    return SeedLock.parse(lock.read_bytes(), LOCK_NAME).image
 
 
 def request_of(options: dict[str, Any]) -> tuple[Nix, Request]:

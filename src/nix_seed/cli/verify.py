@@ -68,7 +68,6 @@ def command(as_json: bool, **options: Any) -> None:
     from nix_seed.cli.progress import progress
     from nix_seed.cli.verify_report import verification_json, verification_lines
     from nix_seed.flows.trust import judges_of, load_policy
-    from nix_seed.flows.verify import verify_image
     from nix_seed.formats.oci.reference import parse_reference
 
     now = datetime.now(UTC)
@@ -77,7 +76,7 @@ def command(as_json: bool, **options: Any) -> None:
     with progress(quiet=as_json) as show:
         found = answer(
             stores_of(options),
-            _offline(reference, options["offline"], commit=answer is not verify_image),
+            reference,
             loaded.policy,
             asked,
             judges_of(loaded, _state(options), ask=options["offline"] is None),
@@ -98,39 +97,32 @@ _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def _question(options: dict[str, Any]) -> tuple[Callable[..., Verification], AnyReference, Asked]:
-    """Return what answers, where it looks, and what is asked: about an image, or a commit."""
+    """Return what answers, where it looks, and what is asked: about an image, or a commit.
+
+    Offline it looks into what was exported.
+    """
+    from nix_seed.cli.options import locked_image
+    from nix_seed.flows.export import exported
     from nix_seed.flows.verify import Asked, verify_image
     from nix_seed.flows.verify_commit import verify_commit
     from nix_seed.formats.intoto.commit import Commit
-    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 
     text, system, deep = options["reference"], options["system"], options["deep"]
+    offline = options["offline"]
     if _COMMIT.fullmatch(text):
         if options["commit"] is not None or options["quorum_only"]:
             raise click.UsageError("COMMIT takes neither --commit nor --quorum-only")
-        where = _repository(text, options["repository"])
+        given = options["repository"] or locked_image(f"where was {text} published?")
+        where = LayoutReference(str(offline)) if offline else parse_reference(given)
         return verify_commit, where, Asked(Commit(text), system, deep, True)
     if options["repository"] is not None:
         raise click.UsageError("--from goes with a commit; IMAGE says itself where it is")
     commit = None if options["commit"] is None else Commit(options["commit"])
     promotion = False if options["quorum_only"] else None
-    return verify_image, parse_reference(text), Asked(commit, system, deep, promotion)
-
-
-def _repository(commit: str, given: str | None) -> AnyReference:
-    """Return the repository to look in: as *given*, else the one of seed.lock."""
-    from nix_seed.formats.oci.reference import parse_reference
-    from nix_seed.ground.errors import InputError
-    from nix_seed.rules.lock import LOCK_NAME, SeedLock
-
-    if given is not None:
-        return parse_reference(given)
-    lock = Path(LOCK_NAME)
-    if not lock.is_file():
-        raise InputError(
-            f"where was {commit} published?", hint="say it: --from host/name, or --from oci:DIR"
-        )
-    return parse_reference(SeedLock.parse(lock.read_bytes(), LOCK_NAME).image)
+    image = parse_reference(text)
+    where = exported(image, offline) if offline else image
+    return verify_image, where, Asked(commit, system, deep, promotion)
 
 
 def _state(options: dict[str, Any]) -> Path | None:
@@ -141,13 +133,3 @@ def _state(options: dict[str, Any]) -> Path | None:
         return None
     given: Path | None = options["state"]
     return given or state_directory()
-
-
-def _offline(reference: AnyReference, directory: Path | None, *, commit: bool) -> AnyReference:
-    """Return where the exported copy of *reference*, or of a *commit*, lies."""
-    if directory is None:
-        return reference
-    from nix_seed.flows.export import exported
-    from nix_seed.formats.oci.reference import LayoutReference
-
-    return LayoutReference(str(directory)) if commit else exported(reference, directory)
