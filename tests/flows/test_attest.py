@@ -117,7 +117,7 @@ def test_a_clone_with_its_history_cut_off(bench: Bench, tmp_path: Path) -> None:
 
 def test_a_flake_in_a_subdirectory(bench: Bench, tmp_path: Path) -> None:
     flake = tmp_path / "repository" / "a part"
-    shutil.copytree(bench.project, flake, ignore=shutil.ignore_patterns(".git"))
+    shutil.copytree(bench.project, flake, symlinks=True, ignore=shutil.ignore_patterns(".git"))
     git(tmp_path / "repository", "init", "-q")
     git(tmp_path / "repository", "add", "-A")
     git(tmp_path / "repository", "commit", "-qm", "Start")

@@ -107,7 +107,8 @@ def layout(project: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 def copy_of(project: Path, directory: Path, old: str, new: str) -> Path:
-    shutil.copytree(project, directory)
+    # A link `result` leads into the store of the test that built it, which may be gone.
+    shutil.copytree(project, directory, symlinks=True)
     return edit(directory, "flake.nix", old, new)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from nix_seed.cli.report import human_size
 from support.browser import CONTRAST, DESKTOP, PHONE, Seen, axe, chromium, opened
@@ -158,11 +158,11 @@ def test_it_names_the_roots(seen: Seen, release: Demo) -> None:
 
 
 def test_the_graph_is_walked_from_the_image_to_its_ends(seen: Seen) -> None:
-    seen.page.click("#walk .find a")
+    seen.follow(seen.page.locator("#walk .find a"))
     assert seen.text(".stop.here h4") == "The image"
     steps = []
     for name in ("gdb-wrapped", "gdb-", "busybox-static"):
-        seen.page.locator(".stop.here .side a", has_text=name).first.click()
+        seen.follow(seen.page.locator(".stop.here .side a", has_text=name).first)
         steps.append(seen.text(".stop.here h4"))
     assert steps[-1].startswith("busybox-static")
     assert "executed, not built" in seen.text(".stop.here .marked")
@@ -171,11 +171,11 @@ def test_the_graph_is_walked_from_the_image_to_its_ends(seen: Seen) -> None:
     way = "#walk > ol.way a"
     assert seen.page.locator(way).all_inner_texts() == ["the image", steps[-1]]
     seen.page.go_back()
-    assert seen.text(".stop.here h4") == steps[-2]
+    expect(seen.page.locator(".stop.here h4")).to_have_text(steps[-2])
     assert seen.page.locator(way).all_inner_texts() == ["the image", steps[0], steps[1]]
     seen.page.fill("#walk input", "zlib1g")
     seen.page.wait_for_selector("#walk .find [role=status]:not(:empty)")
-    seen.page.locator("#walk > ul.way a").first.click()
+    seen.follow(seen.page.locator("#walk > ul.way a").first)
     assert "zlib1g" in seen.text(".stop.here h4")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from support.distribution import CACHE
 
@@ -103,6 +103,12 @@ class Seen:
     def text(self, selector: str) -> str:
         """What is to be read there, on one line."""
         return " ".join(self.page.inner_text(selector).split())
+
+    def follow(self, link: Locator) -> None:
+        """Click a link to a stop of the walk. The page is told by an event, after the click."""
+        stop = link.get_attribute("href")
+        link.click()
+        self.page.wait_for_selector(f"{stop}.here")
 
     def key(self, *names: str) -> None:
         """Press keys, one after another."""
