@@ -160,7 +160,7 @@ def _licences(
         names = ", ".join(f"{item.path.name} ({item.licence.name})" for item in withheld)
         on_event(Stage("withheld", f"left out, not to be passed on: {names}"))
     if unknown:
-        on_event(Stage("unknown", f"{len(unknown)} store paths of unknown licence"))
+        on_event(Stage("unknown", f"store paths of unknown licence: {len(unknown)}"))
     return licences
 
 
