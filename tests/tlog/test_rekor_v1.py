@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from nix_seed.clients.logs.base import Entry
 from nix_seed.clients.logs.http import LogHttp
 from nix_seed.clients.logs.rekor_v1 import RekorV1
 from nix_seed.clients.logs.state import CheckpointState
@@ -43,6 +44,14 @@ def statement(name: str) -> bytes:
     return json.dumps(value | {"predicateType": "https://example.com/p"}).encode()
 
 
+def indexed(client: RekorV1, digest: bytes) -> list[Entry]:
+    """What the index has for *digest*, which Rekor enters there only after it has answered."""
+    deadline = time.monotonic() + 60
+    while not (found := list(client.lookup(digest))) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
 def test_entries_are_logged_found_and_proved(client: RekorV1, tmp_path: Path) -> None:
     state = CheckpointState(tmp_path / "state")
     for number, kind in enumerate(("ecdsa-p256", "ed25519", "ecdsa-p256")):
@@ -55,7 +64,7 @@ def test_entries_are_logged_found_and_proved(client: RekorV1, tmp_path: Path) ->
         assert result.time is not None
         assert abs(result.time - time.time()) < 3600
         for digest in (hashlib.sha256(name.encode()).digest(), logged.payload_digest):
-            (found,) = client.lookup(digest)
+            (found,) = indexed(client, digest)
             assert found["canonicalizedBody"] == entry["canonicalizedBody"]
             assert client.verify(found, logged).proved
         history = state.advance(client.trusted, client.checkpoint(), client.consistency)
