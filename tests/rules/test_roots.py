@@ -121,6 +121,10 @@ def test_the_hosts_own_shell_is_named() -> None:
     assert roots.host == (HostProgram("/bin/sh", path("app.drv")),)
 
 
+def test_a_builder_that_no_input_provides_is_the_hosts() -> None:
+    assert roots_of(drv("app")).host == (HostProgram(f"{path('busybox')}/bin/sh", path("app.drv")),)
+
+
 def test_the_digest_is_of_what_it_rests_on_alone() -> None:
     plain = roots_digest(roots_of(APP, LIB, BUSYBOX, TARBALL))
     elsewhere = drv("a.tar", builder="/bin/sh", env={"urls": "three"}, fixed=True)
@@ -181,14 +185,17 @@ def test_what_is_not_here_is_neither_kept_nor_broken() -> None:
         unseen=[path("b.tar")],
         absent=[path("gcc")],
         unknown=[path("what")],
+        unread=[f"{path('bash')}/bin/sh"],
     )
-    verdict = evaluate_roots(RootsPolicy.parse("executed-seed-max=1,binary-max=1,built-here"), away)
+    rules = "executed-seed-max=1,binary-max=1,built-here,no-host"
+    verdict = evaluate_roots(RootsPolicy.parse(rules), away)
     assert verdict.broken == ()
     assert verdict.unjudged == (
         f"executed-seed-max: {path('hex0')} is not here to be looked at",
         f"binary-max: {path('hex0')} is not here to be looked at",
         f"binary-max: {path('b.tar')} is not here to be looked at",
         f"built-here: {path('gcc')} is not here",
+        f"no-host: {path('bash')}/bin/sh is not here to be looked at",
         f"nothing is known of where {path('what')} comes from",
     )
 

@@ -158,6 +158,9 @@ def _lines(report: RootsReport) -> Iterator[str]:
     yield f"other sources: {len(report.sources)}, {human_size(size)} (--json lists them)"
     if found.unseen:
         yield f"not in the store, so not looked into: {plural(len(found.unseen), 'path')}"
+    if found.unread:
+        what = plural(len(found.unread), "builder")
+        yield f"not in the store, so it is not known whether these are scripts: {what}"
     for program in found.host:
         yield f"executed from the building machine: {program.program}"
     for impurity in found.impure:
@@ -214,6 +217,7 @@ def _json(report: RootsReport, verdict: Verdict | None) -> dict[str, Any]:
         "unseen": list(map(str, found.unseen)),
         "unknown": list(map(str, found.unknown)),
         "host": [{"program": i.program, "usedBy": str(i.used_by)} for i in found.host],
+        "unread": list(found.unread),
         "impure": [{"derivation": str(i.derivation), "reason": i.reason} for i in found.impure],
         "built": report.built,
         "substituted": [{"path": str(i.path), "keys": list(i.keys)} for i in found.substituted],

@@ -43,11 +43,15 @@ _MOST = 4 << 30
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file: its size in bytes, SHA-256 in hex, and *form* (``ELF``, ``script``, ``data``)."""
+    """One file: its size in bytes, SHA-256 in hex, and *form* (``ELF``, ``script``, ``data``).
+
+    *interpreter* is the program that a script's first line names.
+    """
 
     size: int
     digest: str
     form: str
+    interpreter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,8 @@ def look_at(path: Path, limit: Path) -> File | None:
             head = file.read(512)
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return File(real.stat().st_size, digest, _form(head) or _plain_form(head))
+        form = _form(head) or _plain_form(head)
+        return File(real.stat().st_size, digest, form, _interpreter(head))
     except FileNotFoundError:
         return None
     except (OSError, RuntimeError) as error:
@@ -278,3 +283,9 @@ def _form(head: bytes) -> str | None:
 
 def _plain_form(head: bytes) -> str:
     return "script" if head.startswith(b"#!") else "data" if b"\0" in head else "text"
+
+
+def _interpreter(head: bytes) -> str:
+    """Return what Linux would start for a file that begins so, nothing if that is no script."""
+    line = head[2:].partition(b"\n")[0].split() if head.startswith(b"#!") else []
+    return line[0].decode("utf-8", "backslashreplace") if line else ""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import msgspec
 
+from nix_seed.clients.inside_root import follow_links
 from nix_seed.clients.machine_code import find_machine_code, look_at
 from nix_seed.clients.nix import Nix
 from nix_seed.clients.provenance import read_provenance
@@ -20,7 +22,7 @@ from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import InputError
 from nix_seed.rules.outline import Context, Project
 from nix_seed.rules.recipe import Recipe
-from nix_seed.rules.roots import End, Roots, find_roots, roots_digest
+from nix_seed.rules.roots import End, HostProgram, Roots, find_roots, roots_digest, store_path_of
 from nix_seed.rules.roots_policy import Binary, Findings, Substituted
 
 __all__ = [
@@ -117,7 +119,8 @@ def report_roots(
     Raises ``CouldNotCheck`` where something that is there cannot be read.
     """
     on_event(Stage("look", f"looking into {len(roots.ends)} files and trees", len(roots.ends)))
-    look = _Look(nix)
+    builders = _Builders(nix, roots)
+    look = _Look(nix, builders.files)
     for end in roots.ends:
         look.at(end)
     on_event(Stage("provenance", f"asking Nix about {len(roots.makers)} outputs"))
@@ -134,18 +137,62 @@ def report_roots(
         unknown=unknown,
         substituted=substituted,
         absent=sorted(roots.makers.keys() - known.keys()),
-        host=roots.host,
+        host=builders.host,
+        unread=builders.unread,
         impure=roots.impure,
     )
     built = sum(info.ultimate for info in known.values())
     return RootsReport(roots, roots_digest(roots), findings, look.sources, built)
 
 
-class _Look:
-    """Sorts ends by what they hold."""
+class _Builders:
+    """Follows builders to what is started in the end: by links, and by the first lines of scripts.
 
-    def __init__(self, nix: Nix) -> None:
+    *files* are those of ends that are executed so, *host* all programs of the building machine,
+    *unread* the builders that are not in the store.
+    """
+
+    def __init__(self, nix: Nix, roots: Roots) -> None:
+        self.host = list(roots.host)
+        self.unread: list[str] = []
+        self.files: dict[StorePath, list[str]] = {}
         self._nix = nix
+        self._ends = {end.path for end in roots.ends}
+        self._given = self._ends | roots.makers.keys()
+        seen = {item.program for item in roots.host}
+        left = sorted(roots.builders.items(), reverse=True)
+        while left:
+            program, user = left.pop()
+            if program not in seen:
+                seen.add(program)
+                left += [(after, user) for after in self._follow(program, user)]
+
+    def _follow(self, program: str, user: StorePath) -> Iterator[str]:
+        """Take *program* in; yield what is started in its place."""
+        path = store_path_of(program)
+        if path not in self._given:
+            self.host.append(HostProgram(program, user))
+            return
+        real = follow_links(self._nix.root, program)
+        if real is not None and real != program:
+            yield real
+            return
+        file = self._nix.root / program.lstrip("/")
+        found = None if real is None else look_at(file, self._nix.root)
+        if found is None:
+            self.unread.append(program)
+        elif found.interpreter:
+            yield found.interpreter
+        if path in self._ends:
+            self.files.setdefault(path, []).append(program[len(str(path)) + 1 :])
+
+
+class _Look:
+    """Sorts ends by what they hold; *files* of them are executed beside those that they know."""
+
+    def __init__(self, nix: Nix, files: Mapping[StorePath, Sequence[str]]) -> None:
+        self._nix = nix
+        self._files = files
         self.executed: list[Binary] = []
         self.binaries: list[Binary] = []
         self.unseen: list[StorePath] = []
@@ -169,13 +216,16 @@ class _Look:
     def _at_executed(self, end: End) -> bool:
         """Take in the files of *end* that are executed; tell whether there are any.
 
-        A text among the arguments is read by whoever is executed, and is a source like another.
+        A text among the arguments is read by whoever is executed, and is a source like another. Of
+        an end that is not here nobody knows what it holds.
         """
         top = _at(self._nix, end.path)
+        there = os.path.lexists(top)
+        started = [(name, "builder") for name in self._files.get(end.path, ())]
         seen = set()
-        for name, use in end.files:
+        for name, use in dict.fromkeys([*end.files, *started]):
             file = self._look_at(top / name, top)
-            if file is None and use == "builder":
+            if file is None and (use == "builder" or not there):
                 self.executed.append(
                     Binary(end.path, name, None, None, None, "", end.urls, end.used_by)
                 )
@@ -195,7 +245,7 @@ class _Look:
                         used_by=end.used_by,
                     )
                 )
-        return bool(seen) or end.use == "builder"
+        return bool(seen or started) or end.use == "builder" or (bool(end.files) and not there)
 
 
 def _at(nix: Nix, path: StorePath) -> Path:

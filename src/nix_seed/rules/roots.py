@@ -11,7 +11,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nix_seed.formats.nix.derivation import Derivation
@@ -29,6 +29,7 @@ __all__ = [
     "attributes_of",
     "find_roots",
     "roots_digest",
+    "store_path_of",
 ]
 
 Use = Literal["builder", "argument", "input"]
@@ -60,7 +61,7 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class HostProgram:
-    """A builder that is no store path: whatever the building machine has there is executed."""
+    """A builder that no input provides: whatever the building machine has there is executed."""
 
     program: str
     used_by: StorePath
@@ -80,7 +81,7 @@ class Roots:
 
     ``via`` leads from each derivation one step towards the image (None: an output of the image),
     ``makers`` from an output to its derivation; fixed outputs are not in ``makers`` but in
-    ``ends``.
+    ``ends``. ``builders`` are the programs that derivations start, each with the nearest of these.
     """
 
     ends: tuple[End, ...]
@@ -88,6 +89,7 @@ class Roots:
     impure: tuple[Impurity, ...]
     via: Mapping[StorePath, StorePath | None]
     makers: Mapping[StorePath, StorePath]
+    builders: Mapping[str, StorePath] = field(default_factory=dict)
 
     @property
     def derivations(self) -> int:
@@ -159,7 +161,7 @@ class _Walk:
         self._makers: dict[StorePath, StorePath] = {}
         self._fetched: dict[StorePath, End] = {}
         self._added: dict[StorePath, StorePath] = {}
-        self._host: dict[str, StorePath] = {}
+        self._builders: dict[str, StorePath] = {}
         self._impure: list[Impurity] = []
         self._mentions: dict[StorePath, dict[tuple[str, Use], StorePath]] = {}
 
@@ -172,8 +174,8 @@ class _Walk:
             if output.path is not None:
                 self._makers[output.path] = path
         self._impure += _impurities(path, derivation)
-        if not derivation.builder.startswith(("/nix/store/", "builtin:")):
-            self._host.setdefault(derivation.builder, path)
+        if not derivation.builder.startswith("builtin:"):
+            self._builders.setdefault(derivation.builder, path)
         for mentioned, file, use in _mentions(derivation):
             self._mentions.setdefault(mentioned, {}).setdefault((file, use), path)
         for source in derivation.input_srcs:
@@ -201,12 +203,18 @@ class _Walk:
         for path in plain:
             if path not in ends and path not in self._makers:
                 ends[path] = End(path, "added", "input")
+        given = ends.keys() | self._makers.keys()
         return Roots(
             ends=tuple(ends[path] for path in sorted(ends)),
-            host=tuple(HostProgram(name, user) for name, user in sorted(self._host.items())),
+            host=tuple(
+                HostProgram(name, user)
+                for name, user in sorted(self._builders.items())
+                if store_path_of(name) not in given
+            ),
             impure=tuple(sorted(self._impure, key=lambda item: (item.derivation, item.reason))),
             via=self.via,
             makers=self._makers,
+            builders=self._builders,
         )
 
     def _used(self, end: End) -> End:
@@ -226,6 +234,14 @@ class _Walk:
             hash=end.hash,
             derivation=end.derivation,
         )
+
+
+def store_path_of(program: str) -> StorePath | None:
+    """Return the store path that *program* lies in; None for one that lies elsewhere."""
+    try:
+        return StorePath.containing(program)
+    except InputError:
+        return None
 
 
 def _mentions(derivation: Derivation) -> Iterator[tuple[StorePath, str, Use]]:

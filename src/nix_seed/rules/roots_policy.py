@@ -65,7 +65,8 @@ class Findings:
     """What the rules look at.
 
     *executed* seeds and other *binaries* differ in that the first are run as they are; *unseen*
-    are ends whose content is not in the store, *unknown* paths whose origin nobody knows.
+    are ends whose content is not in the store, *unknown* paths whose origin nobody knows. *unread*
+    are builders that are not in the store: they may be scripts, which programs of the *host* run.
     """
 
     executed: Sequence[Binary] = ()
@@ -75,6 +76,7 @@ class Findings:
     substituted: Sequence[Substituted] = ()
     absent: Sequence[StorePath] = ()
     host: Sequence[HostProgram] = ()
+    unread: Sequence[str] = ()
     impure: Sequence[Impurity] = ()
 
 
@@ -173,6 +175,7 @@ def evaluate_roots(policy: RootsPolicy, found: Findings) -> Verdict:
         broken += [f"no-impure: {item.derivation}: {item.reason}" for item in found.impure]
     if policy.no_host:
         broken += [f"no-host: {item.program}, by {item.used_by}" for item in found.host]
+        unjudged += [f"no-host: {name} is not here to be looked at" for name in found.unread]
     unjudged += [f"nothing is known of where {path} comes from" for path in found.unknown]
     return Verdict(tuple(broken), tuple(unjudged))
 

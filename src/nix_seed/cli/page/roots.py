@@ -101,9 +101,14 @@ def _checks(report: RootsReport) -> Iterator[Check]:
     host = el(
         "ul", [el("li", fold(f"{each.program}, by {each.used_by.name}")) for each in found.host]
     )
-    yield _none(
-        "Programs of the building machine", len(found.host), "is executed", "are executed", host
-    )
+    name = "Programs of the building machine"
+    if found.unread and not found.host:
+        names = el("ul", [el("li", digest(program)) for program in found.unread[:_MOST]])
+        count = plural(len(found.unread), "builder")
+        words = f"{count} not in this store, so nobody saw whether they are scripts."
+        yield Check(name, State.UNCHECKED, words, names)
+    else:
+        yield _none(name, len(found.host), "is executed", "are executed", host)
     impure = el(
         "ul", [el("li", fold(f"{i.derivation.name}: {i.reason}")) for i in found.impure[:_MOST]]
     )
