@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from support.distribution import EXAMPLES, nix, require_nix
-from support.seeds import Ran, nix_seed
+from support.seeds import Ran, nix_seed, remove_tree
 
 FLAKE = """
 {{
@@ -127,3 +128,21 @@ def test_links_of_a_builder_are_followed(project: Path, tmp_path: Path, below: s
     ran, found = ask(flake, "no-host", tmp_path)
     assert ran.code == 1, ran.err
     assert [Path(each["program"]).name for each in found["host"]] == ["dash"]
+
+
+def test_the_digest_is_the_same_where_nothing_is(project: Path, tmp_path: Path) -> None:
+    """What one builder built and another substituted, bootstrap files and all."""
+    shutil.copytree(EXAMPLES / "bootstrap", project, dirs_exist_ok=True)
+    flake = f"path:{project}"
+    nix("build", "--no-link", flake)
+    _, built = ask(flake, "no-impure", tmp_path)
+    empty = tmp_path / "empty"
+    try:
+        arguments = ("roots", "--outputs", flake, "--store", empty, "--json")
+        ran = nix_seed(*arguments, cache=tmp_path)
+        assert ran.code == 0, ran.err
+        absent = json.loads(ran.out)
+    finally:
+        remove_tree(empty)
+    assert len(absent["absent"]) == built["built"] == 4
+    assert absent["rootsDigest"] == built["rootsDigest"] is not None

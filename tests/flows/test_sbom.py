@@ -483,6 +483,7 @@ def test_roots_and_licences_read_registries_too(published: str, project: Path, c
     assert ran.code == 0, ran.err
     value = json.loads(ran.out)
     assert any("busybox" in each["path"] for each in value["executed"])
+    assert value["rootsDigest"] is None
 
 
 def test_a_checkout_called_like_a_registry_is_a_flake(

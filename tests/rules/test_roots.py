@@ -125,6 +125,23 @@ def test_a_builder_that_no_input_provides_is_the_hosts() -> None:
     assert roots_of(drv("app")).host == (HostProgram(f"{path('busybox')}/bin/sh", path("app.drv")),)
 
 
+def test_the_digest_names_no_derivation() -> None:
+    """Another Nix fetches by other derivations, and everything above has another path then."""
+    graphs = []
+    for name in ("lib", "lib-of-another-nix"):
+        found = graph(drv("app", name, "busybox", env={"__noChroot": "1"}), BUSYBOX)
+        found[path(f"{name}.drv")] = drv("lib", "busybox", env={"impureEnvVars": "TOKEN"})
+        graphs.append(find_roots([path("app.drv")], found.__getitem__))
+    assert {item.derivation for item in graphs[0].impure} != {
+        i.derivation for i in graphs[1].impure
+    }
+    assert roots_digest(graphs[0]) == roots_digest(graphs[1])
+    tame = graph(
+        drv("app", "lib", "busybox", env={"__noChroot": "1"}), drv("lib", "busybox"), BUSYBOX
+    )
+    assert roots_digest(find_roots([path("app.drv")], tame.__getitem__)) != roots_digest(graphs[0])
+
+
 def test_the_digest_is_of_what_it_rests_on_alone() -> None:
     plain = roots_digest(roots_of(APP, LIB, BUSYBOX, TARBALL))
     elsewhere = drv("a.tar", builder="/bin/sh", env={"urls": "three"}, fixed=True)

@@ -167,7 +167,8 @@ def _lines(report: RootsReport) -> Iterator[str]:
         yield f"impure: {impurity.derivation}: {impurity.reason}"
     yield from _provenance(report)
     yield f"derivations: {report.roots.derivations}"
-    yield f"roots digest: {report.digest}"
+    digest = report.digest or "not of an image, but of its flake: nix-seed roots FLAKE"
+    yield f"roots digest: {digest}"
 
 
 def _provenance(report: RootsReport) -> Iterator[str]:
@@ -198,7 +199,7 @@ def _binary(item: Binary) -> str:
 def _json(report: RootsReport, verdict: Verdict | None) -> dict[str, Any]:
     found = report.findings
     value: dict[str, Any] = {
-        "rootsDigest": str(report.digest),
+        "rootsDigest": report.digest and str(report.digest),
         "derivations": report.roots.derivations,
         "executed": [_binary_json(item) for item in found.executed],
         "binaries": [_binary_json(item) for item in found.binaries],

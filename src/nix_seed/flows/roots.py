@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -45,10 +45,13 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class RootsReport:
-    """Ends and what they hold, how many outputs were *built* here, and the roots' *digest*."""
+    """Ends and what they hold, how many outputs were *built* here, and the roots' *digest*.
+
+    That is None for roots that one store alone knows: another would find other ones.
+    """
 
     roots: Roots
-    digest: Digest
+    digest: Digest | None
     findings: Findings
     sources: Sequence[Source]
     built: int
@@ -104,7 +107,7 @@ def roots_of_paths(
             f"this machine's store knows none of the derivations behind {name}",
             hint="name the flake that the image was built from: nix-seed roots FLAKE",
         )
-    return _follow(nix, derivers, plain), tuple(unknown)
+    return replace(_follow(nix, derivers, plain), evaluated=False), tuple(unknown)
 
 
 def _follow(nix: Nix, derivations: Iterable[StorePath], plain: Iterable[StorePath]) -> Roots:
@@ -142,7 +145,8 @@ def report_roots(
         impure=roots.impure,
     )
     built = sum(info.ultimate for info in known.values())
-    return RootsReport(roots, roots_digest(roots), findings, look.sources, built)
+    digest = roots_digest(roots) if roots.evaluated else None
+    return RootsReport(roots, digest, findings, look.sources, built)
 
 
 class _Builders:

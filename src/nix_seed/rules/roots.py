@@ -82,6 +82,7 @@ class Roots:
     ``via`` leads from each derivation one step towards the image (None: an output of the image),
     ``makers`` from an output to its derivation; fixed outputs are not in ``makers`` but in
     ``ends``. ``builders`` are the programs that derivations start, each with the nearest of these.
+    *evaluated*: by a recipe, the same everywhere; else by what one store recorded of its paths.
     """
 
     ends: tuple[End, ...]
@@ -90,6 +91,7 @@ class Roots:
     via: Mapping[StorePath, StorePath | None]
     makers: Mapping[StorePath, StorePath]
     builders: Mapping[str, StorePath] = field(default_factory=dict)
+    evaluated: bool = True
 
     @property
     def derivations(self) -> int:
@@ -139,8 +141,18 @@ def roots_digest(roots: Roots) -> Digest:
     """Return the SHA-256 that builders of one image must agree on, whatever machine they use.
 
     Of the canonical JSON of all ends with their use, host programs and impurities. Whether a path
-    was built or substituted, where a file was fetched, and the order of things are no part of it.
+    was built or substituted, where a file was fetched, and the order of things are no part of it;
+    nor is the path of any derivation, which changes with the way a file is fetched, and so with
+    Nix's own version: what is impure is named by its outputs.
     """
+    outputs: dict[StorePath, list[str]] = {item.derivation: [] for item in roots.impure}
+    for output, derivation in roots.makers.items():
+        if derivation in outputs:
+            outputs[derivation].append(str(output))
+    impure = {
+        (tuple(sorted(outputs[item.derivation])) or (item.derivation.name,), item.reason)
+        for item in roots.impure
+    }
     value = {
         "domain": "nix-seed/roots/v1",
         "ends": [
@@ -148,7 +160,7 @@ def roots_digest(roots: Roots) -> Digest:
             for end in roots.ends
         ],
         "host": sorted({item.program for item in roots.host}),
-        "impure": [{"derivation": str(i.derivation), "reason": i.reason} for i in roots.impure],
+        "impure": [{"outputs": list(of), "reason": reason} for of, reason in sorted(impure)],
     }
     return Digest.of(canonical_json.dumps(value))
 

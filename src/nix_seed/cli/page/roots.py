@@ -59,7 +59,7 @@ def _body(roots: FoundRoots) -> Iterator[Child]:
     report, walk = roots.report, roots.walk
     yield facts(
         [
-            ("Roots digest", digest(str(report.digest))),
+            ("Roots digest", digest(str(report.digest)) if report.digest else None),
             ("Derivations", str(report.roots.derivations)),
             ("Outputs built here", str(report.built)),
             ("Not built here", str(len(report.findings.substituted))),
