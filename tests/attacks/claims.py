@@ -238,3 +238,81 @@ def attestation_of_another_image_attached_here(world: World) -> None:
 def new_key_of_an_old_builder(world: World) -> None:
     world.publish("alice")
     world.attach(world.bundle(world.sign(world.says("bob"), KeySigner.generate())))
+
+
+ROOTS, OTHER_ROOTS = Digest.of(b"roots"), Digest.of(b"other roots")
+
+
+@case(0, f"roots      {ROOTS}, stated by alice, carol")
+def roots_stated_alike_or_not_at_all(world: World) -> None:
+    world.publish("alice", "carol", roots_digest=ROOTS)
+    world.publish("bob")
+
+
+@case(1, "CHECKED AND FALSE: carol got this image from other trust roots")
+def roots_stated_otherwise(world: World) -> None:
+    world.publish("alice", "bob", roots_digest=ROOTS)
+    world.publish("carol", roots_digest=OTHER_ROOTS)
+
+
+@case(1, "look     nix-seed roots . in a checkout of the commit prints the right digest")
+def roots_stated_otherwise_and_what_to_do(world: World) -> None:
+    world.publish("alice", "bob", roots_digest=ROOTS)
+    world.publish("carol", roots_digest=OTHER_ROOTS)
+
+
+@case(1, f"it states the trust roots {OTHER_ROOTS}, and not as alice, bob: {ROOTS}")
+def roots_stated_otherwise_in_no_log(world: World) -> None:
+    """As with another image, a dissenter cannot be silenced by losing its proof."""
+    world.publish("alice", "bob", roots_digest=ROOTS)
+    world.attach(world.sign(world.says("carol", roots_digest=OTHER_ROOTS)).bundle)
+
+
+@case(1, "alice, bob got this image from other trust roots")
+def roots_stated_otherwise_by_equals(world: World) -> None:
+    """Nobody can tell which of two is right: neither is believed."""
+    world.publish("alice", roots_digest=ROOTS)
+    world.publish("bob", roots_digest=OTHER_ROOTS)
+    world.publish("carol")
+
+
+@case(1, "alice, bob, carol got this image from other trust roots")
+def roots_stated_otherwise_by_one_operator(world: World) -> None:
+    """Two builders of one operator put nobody else in the wrong."""
+    world.builders["bob"]["operator"] = world.builders["alice"]["operator"]
+    world.publish("alice", "bob", roots_digest=OTHER_ROOTS)
+    world.publish("carol", roots_digest=ROOTS)
+
+
+@case(1, "alice got this image from other trust roots")
+def builder_that_states_two_roots(world: World) -> None:
+    world.publish("alice", "bob", "carol", roots_digest=ROOTS)
+    world.publish("alice", roots_digest=OTHER_ROOTS)
+
+
+@case(1, "carol built something else from this commit\n")
+def roots_of_another_image(world: World) -> None:
+    """What another image rests on says nothing of this one."""
+    world.publish("alice", "bob", roots_digest=ROOTS)
+    world.publish("carol", image=world.other, roots_digest=OTHER_ROOTS)
+
+
+@case(0, "quorum met: 2 builders agree (alice, bob)")
+def roots_stated_otherwise_by_a_stranger(world: World) -> None:
+    world.publish("alice", "bob", roots_digest=ROOTS)
+    said = world.says("mallory", roots_digest=OTHER_ROOTS)
+    world.attach(world.bundle(world.sign(said, "mallory")))
+
+
+@case(0, "quorum met: 2 builders agree (alice, bob)")
+def roots_stated_otherwise_of_another_commit(world: World) -> None:
+    world.publish("alice", "bob", roots_digest=ROOTS)
+    source = Source(SOURCE, OTHER_COMMIT, Digest.of(b"flake.lock"))
+    world.publish("carol", source=source, roots_digest=OTHER_ROOTS)
+
+
+@case(0, "quorum met: 2 builders agree (alice, bob)")
+def roots_stated_otherwise_by_a_revoked_builder(world: World) -> None:
+    world.builders["carol"]["revokedAt"] = "2020-01-01T00:00:00Z"
+    world.publish("alice", "bob", roots_digest=ROOTS)
+    world.publish("carol", roots_digest=OTHER_ROOTS)

@@ -20,6 +20,7 @@ from nix_seed.flows.trust import load_policy
 from nix_seed.flows.verify import Asked, Judges, verify_image
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.formats.tlog.merkle import TreeHead
+from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CouldNotCheck, InputError
 from nix_seed.rules.bundle_verify import Fate
 from nix_seed.rules.evidence import LogFindings
@@ -143,6 +144,30 @@ def test_json_holds_verdict_reason_and_exit_code(world: World) -> None:
     (image,) = value["images"]
     assert image["attestations"][0]["standing"] == "agrees"
     assert {m["builder"] for m in image["quorums"][0]["missing"]} == {"bob", "carol"}
+
+
+def test_json_and_lines_name_the_roots_that_builders_state(world: World) -> None:
+    ours, other = Digest.of(b"roots"), Digest.of(b"other roots")
+    world.publish("alice", "bob", roots_digest=ours)
+    policy = str(world.write_policy())
+    ask = ("verify", world.reference, "--policy", policy, "--json")
+    code, out = command(*ask)
+    (quorum,) = json.loads(out)["images"][0]["quorums"]
+    assert code == 0, out
+    assert quorum["roots"] == [{"digest": str(ours), "builders": ["alice", "bob"]}]
+    world.publish("carol", roots_digest=other)
+    code, out = command(*ask)
+    image = json.loads(out)["images"][0]
+    (quorum,) = image["quorums"]
+    assert code == 1, out
+    assert quorum["agreeing"] == ["alice", "bob"]
+    assert [each["digest"] for each in quorum["roots"]] == [str(ours), str(other)]
+    (dissent,) = quorum["dissents"]
+    assert (dissent["builder"], dissent["differs"]) == ("carol", ["roots_digest"])
+    assert (dissent["rootsDigest"], dissent["layers"]) == (str(other), [])
+    assert image["dissents"] == []  # there is no other image to compare
+    code, out = command(*ask[:-1])
+    assert f"DISSENTS   carol: its trust roots are {other}\n      look     nix-seed roots ." in out
 
 
 def test_diff_names_layer_path_and_file(world: World) -> None:

@@ -20,6 +20,7 @@ from nix_seed.cli.page.trust import trust_section
 from nix_seed.clients.signers.key import KeySigner
 from nix_seed.flows.report import Absent, Trusted, part
 from nix_seed.formats.html.element import harmless, render
+from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
 from nix_seed.rules import promotion
 from nix_seed.rules.bundle_verify import Fate
@@ -31,8 +32,9 @@ from support.report_pages import (
     large_page,
     plain_report,
     spec_of,
+    trust_in,
 )
-from support.trust import COMMIT
+from support.trust import COMMIT, World
 
 VOID = {"meta", "link", "br", "input", "col", "hr", "wbr"}
 
@@ -249,6 +251,19 @@ def test_every_word_about_the_image_is_there_with_its_fate(tmp_path: Path) -> No
     assert "In what the image of carol differs" in text
     assert "gcc-12.2.0" in text
     assert re.search(r"checked and false\s+Quorum", text)
+
+
+def test_what_builders_say_that_it_rests_on_is_shown(tmp_path: Path) -> None:
+    ours, other = Digest.of(b"roots"), Digest.of(b"other roots")
+    world = World(tmp_path)
+    world.publish("alice", "bob", roots_digest=ours)
+    world.publish("carol", roots_digest=other)
+    section = trust_section(trust_in(world))
+    text = " ".join(Document(render(section.body)).texts)
+    assert "Checked and false: carol got this image from other trust roots" in str(section.lead)
+    assert re.search(rf"Trust roots, and who states them\s+{ours}\s+alice, bob\s+{other}", text)
+    assert re.search(rf"carol\s+dissents\s.*it states the trust roots\s+{other}", text)
+    assert "In what the image of carol differs" not in text
 
 
 def test_a_page_can_be_made_of_the_parts_alone() -> None:

@@ -166,6 +166,11 @@ def hostile_trust(text: str, directory: Path) -> Trusted:
     world.attach(world.bundle(world.sign(world.says("bob", builder=text), key="bob")))
     world.attach(text.encode("utf-8", "replace"))
     world.publish("carol", image=world.other)
+    return trust_in(world)
+
+
+def trust_in(world: World) -> Trusted:
+    """What ``verify`` says of the image of *world*."""
     now = datetime.now(UTC)
     loaded = load_policy(world.write_policy(), now)
     found = verify_image(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nix_seed.cli.report import human_size, plural
 
 if TYPE_CHECKING:
+    from nix_seed.ground.digests import Digest
     from nix_seed.rules.claims import JudgedClaim
     from nix_seed.rules.evidence import Finding
     from nix_seed.rules.promotion import PromotionResult
@@ -83,6 +84,9 @@ def _judged(finding: Finding, image: ImageVerification) -> JudgedClaim | None:
 def _quorum_lines(quorum: QuorumResult, details: tuple[DissentDetail, ...]) -> Iterator[str]:
     yield f"  commit       {quorum.asked.commit}"
     yield f"    quorum     {quorum.outcome.value}: {quorum.words}"
+    for stated in quorum.roots:
+        names = ", ".join(builder.id for builder in stated.builders)
+        yield f"    roots      {stated.digest}, stated by {names}"
     for builder in quorum.shadowed:
         yield f"    agrees     {builder.id}, but shares an attribute with one that is counted"
     for missing in quorum.missing:
@@ -93,6 +97,11 @@ def _quorum_lines(quorum: QuorumResult, details: tuple[DissentDetail, ...]) -> I
 
 def _dissent_lines(dissent: Dissent, details: tuple[DissentDetail, ...]) -> Iterator[str]:
     said = dissent.claim.predicate
+    if dissent.about_roots:
+        yield f"    DISSENTS   {dissent.builder.id}: its trust roots are {said.roots_digest}"
+        yield "      look     nix-seed roots . in a checkout of the commit prints the right digest"
+        yield "               (of an image to ship: --kind run), the same on every machine"
+        return
     yield f"    DISSENTS   {dissent.builder.id}: its image is {said.image_digest}"
     layers = [str(each.position + 1) for each in dissent.difference.layers]
     if layers:
@@ -206,7 +215,12 @@ def _finding_json(finding: Finding, image: ImageVerification) -> dict[str, Any]:
         "standing": judged and judged.standing.value,
         "discount": judged and judged.discount and judged.discount.value,
         "why": judged and judged.words,
+        "rootsDigest": judged and _text(judged.claim.predicate.roots_digest),
     }
+
+
+def _text(value: Digest | None) -> str | None:
+    return None if value is None else str(value)
 
 
 def _quorum_json(quorum: QuorumResult) -> dict[str, Any]:
@@ -216,11 +230,16 @@ def _quorum_json(quorum: QuorumResult) -> dict[str, Any]:
         "threshold": quorum.threshold,
         "agreeing": [each.id for each in quorum.agreeing],
         "counted": [each.id for each in quorum.counted],
+        "roots": [
+            {"digest": str(each.digest), "builders": [builder.id for builder in each.builders]}
+            for each in quorum.roots
+        ],
         "missing": [{"builder": each.builder.id, "words": each.words} for each in quorum.missing],
         "dissents": [
             {
                 "builder": each.builder.id,
                 "image": str(each.claim.predicate.image_digest),
+                "rootsDigest": _text(each.claim.predicate.roots_digest),
                 "differs": list(each.difference.members),
                 "layers": [layer.position for layer in each.difference.layers],
             }

@@ -133,11 +133,12 @@ def troubles_of(discovered: Discovered) -> tuple[Trouble, ...]:
 def detail_dissents(
     stores: Sequence[ImageStore], image: InspectedImage, quorums: Iterable[QuorumResult]
 ) -> tuple[DissentDetail, ...]:
-    """Compare the specs of *image* and of each dissenter's image, where these are at hand."""
+    """Compare the specs of *image* and of each dissenter's other image, where these are at hand."""
     dissents = {
         (each.builder.id, each.claim.predicate.image_digest): each
         for quorum in quorums
         for each in quorum.dissents
+        if not each.about_roots
     }
     if not dissents:
         return ()

@@ -143,7 +143,11 @@ def _dissent(record: LedgerRecord, leaf: Leaf, result: QuorumResult, found: Foun
     severity = Severity.ALARM if earlier else Severity.WARNING
     shown = (
         *record.shown[:1],
-        *(f"image {d.claim.predicate.image_digest}" for d in result.dissents),
+        *(
+            f"roots {said.roots_digest}" if each.about_roots else f"image {said.image_digest}"
+            for each in result.dissents
+            if (said := each.claim.predicate)
+        ),
     )
     return AuditFinding(Kind.QUORUM, severity, f"{record.commit} {leaf.system}", words, shown)
 

@@ -62,7 +62,8 @@ class Claim:
 class JudgedClaim:
     """A claim and its standing; *builder* is None for an unknown signer.
 
-    *words* say, in one line, why it was not counted, or nothing.
+    *words* say, in one line, why it was not counted, or nothing. *same_image*: it is the builder's
+    word on the question, and its answer is this image, even if policy demands more to count it.
     """
 
     claim: Claim
@@ -70,6 +71,7 @@ class JudgedClaim:
     standing: Standing
     discount: Discount | None = None
     words: str = ""
+    same_image: bool = False
 
 
 def judge_claim(
@@ -94,8 +96,8 @@ def judge_claim(
     if claim.predicate.agreement != asked:
         return JudgedClaim(claim, builder, Standing.DISSENTS)
     if found := next(_unmet(claim, policy), None):
-        return JudgedClaim(claim, builder, Standing.NOT_COUNTED, *found)
-    return JudgedClaim(claim, builder, Standing.AGREES)
+        return JudgedClaim(claim, builder, Standing.NOT_COUNTED, *found, same_image=True)
+    return JudgedClaim(claim, builder, Standing.AGREES, same_image=True)
 
 
 def _foreign(

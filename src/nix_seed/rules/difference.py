@@ -36,7 +36,10 @@ class LayerDifference:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What of two agreement tuples differs; *members* names the parts, in the tuple's order."""
+    """What of two agreement tuples differs; *members* names the parts, in the tuple's order.
+
+    Where the tuples are equal, it may be the ``roots_digest`` stated beside them.
+    """
 
     members: tuple[str, ...]
     layers: tuple[LayerDifference, ...]

@@ -2,23 +2,27 @@
 
 What is counted are builders *of the policy*, each once, whatever it signed and how often. The bar
 is the policy's number: who stays silent, or is kept silent, never lowers it. One builder's valid
-dissent blocks, and the result says in what it differs.
+dissent blocks, and the result says in what it differs: in the image, or in what it rests on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from nix_seed.formats.intoto.predicate import Agreement
 from nix_seed.rules.claims import Claim, JudgedClaim, Standing, judge_claim
 from nix_seed.rules.difference import Difference, compare_agreements
 from nix_seed.rules.distinct import independent_builders
 from nix_seed.rules.policy import Builder, Policy
+from nix_seed.rules.stated_roots import StatedRoots, dissent_on_roots, stated_roots
 
 __all__ = ["Dissent", "Missing", "Outcome", "QuorumResult", "evaluate_quorum"]
+
+_ROOTS: Final = "roots_digest"
 
 
 class Outcome(StrEnum):
@@ -37,6 +41,11 @@ class Dissent:
     claim: Claim
     difference: Difference
 
+    @property
+    def about_roots(self) -> bool:
+        """Whether it got the same image, and says that it rests on other trust roots."""
+        return _ROOTS in self.difference.members
+
 
 @dataclass(frozen=True, slots=True)
 class Missing:
@@ -51,7 +60,8 @@ class QuorumResult:
     """The answer on *asked*.
 
     *agreeing* are all builders that agree, *counted* those of them that are independent of one
-    another; *shadowed* agree, but share an attribute with one that is counted.
+    another; *shadowed* agree, but share an attribute with one that is counted. *roots* are all
+    digests of trust roots that builders state of the image: of those that agree, one at most.
     """
 
     asked: Agreement
@@ -62,6 +72,7 @@ class QuorumResult:
     dissents: tuple[Dissent, ...]
     missing: tuple[Missing, ...]
     claims: tuple[JudgedClaim, ...]
+    roots: tuple[StatedRoots, ...] = ()
 
     @property
     def met(self) -> bool:
@@ -77,8 +88,7 @@ class QuorumResult:
     def words(self) -> str:
         """The answer in one line."""
         if self.outcome is Outcome.DISSENT:
-            names = ", ".join(dict.fromkeys(dissent.builder.id for dissent in self.dissents))
-            return f"{names} built something else from this commit"
+            return "; ".join(_dissent_words(self.dissents))
         number = f"{len(self.counted)} of the {self.threshold} builders wanted agree"
         return number if self.outcome is Outcome.SHORT else _met_words(self)
 
@@ -88,9 +98,12 @@ def evaluate_quorum(
 ) -> QuorumResult:
     """Count *claims* on *asked*: the image as it was found, said to be of its commit and system."""
     signers = {builder.signer: builder for builder in policy.builders}
-    judged = tuple(judge_claim(claim, policy, signers, asked, now) for claim in claims)
+    judged = dissent_on_roots(
+        [judge_claim(claim, policy, signers, asked, now) for claim in claims],
+        policy.quorum.distinct,
+    )
     dissents = tuple(
-        Dissent(builder, each.claim, compare_agreements(asked, each.claim.predicate.agreement))
+        Dissent(builder, each.claim, _difference(asked, each))
         for builder in policy.builders
         for each in judged
         if each.standing is Standing.DISSENTS and each.builder == builder
@@ -109,7 +122,17 @@ def evaluate_quorum(
         dissents=dissents,
         missing=tuple(_missing(policy, asked.system, judged, said | against)),
         claims=judged,
+        roots=tuple(
+            each
+            for standing in (Standing.AGREES, Standing.DISSENTS)
+            for each in stated_roots(judged, standing)
+        ),
     )
+
+
+def _difference(asked: Agreement, dissenting: JudgedClaim) -> Difference:
+    found = compare_agreements(asked, dissenting.claim.predicate.agreement)
+    return replace(found, members=(_ROOTS,)) if dissenting.same_image else found
 
 
 def _outcome(dissents: Sequence[Dissent], counted: Sequence[Builder], threshold: int) -> Outcome:
@@ -131,3 +154,13 @@ def _missing(
 def _met_words(result: QuorumResult) -> str:
     names = ", ".join(builder.id for builder in result.counted)
     return f"{len(result.counted)} builders agree ({names}), {result.threshold} are wanted"
+
+
+def _dissent_words(dissents: Sequence[Dissent]) -> Iterator[str]:
+    for about_roots, words in (
+        (False, "built something else from this commit"),
+        (True, "got this image from other trust roots"),
+    ):
+        names = [each.builder.id for each in dissents if each.about_roots is about_roots]
+        if names:
+            yield f"{', '.join(dict.fromkeys(names))} {words}"

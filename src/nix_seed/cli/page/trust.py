@@ -201,10 +201,20 @@ def _quorum(quorum: QuorumResult) -> Check:
             ("narHash", digest(str(quorum.asked.nar_hash))),
             ("Image", digest(str(quorum.asked.image_digest))),
             ("Layers", str(len(quorum.asked.layers))),
+            ("Trust roots, and who states them", _roots(quorum)),
         ]
     )
     name: Child = ["Quorum on commit ", digest(str(quorum.asked.commit))]
     return Check("Quorum", state, [fold(quorum.words), el("div", name, class_="hint")], evidence)
+
+
+def _roots(quorum: QuorumResult) -> Child:
+    if not quorum.roots:
+        return "No builder that got this image states any."
+    return [
+        el("div", digest(str(each.digest)), " ", ", ".join(builder.id for builder in each.builders))
+        for each in quorum.roots
+    ]
 
 
 def _depth(image: ImageVerification) -> Check:
