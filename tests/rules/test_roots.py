@@ -10,6 +10,7 @@ import pytest
 from nix_seed.formats.nix.derivation import Derivation, Output
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.ground.errors import InputError
+from nix_seed.rules.path_signatures import Signers
 from nix_seed.rules.roots import HostProgram, Impurity, Roots, find_roots, roots_digest
 from nix_seed.rules.roots_policy import Binary, Findings, RootsPolicy, Substituted, evaluate_roots
 
@@ -160,7 +161,11 @@ SEED = Binary(path("hex0"), "", 283, "ab", "ELF")
 FINDINGS = Findings(
     executed=[SEED],
     binaries=[Binary(path("a.deb"), "", 5000, None, "archive", "bin/x")],
-    substituted=[Substituted(path("gcc"), ("cache-1",)), Substituted(path("zlib"), ())],
+    substituted=[
+        Substituted(path("gcc"), Signers(("cache-1",))),
+        Substituted(path("zlib"), Signers()),
+        Substituted(path("make"), Signers((), ("cache-1",), ("cache-2",))),
+    ],
     host=[HostProgram("/bin/sh", path("app.drv"))],
     impure=[Impurity(path("app.drv"), "__noChroot")],
 )
@@ -179,8 +184,10 @@ FINDINGS = Findings(
         (
             "built-here",
             (
-                f"built-here: {path('gcc')} was not built here, but signed by cache-1",
-                f"built-here: {path('zlib')} was not built here, but copied, with no signature",
+                f"built-here: {path('gcc')} was not built here: signed by cache-1",
+                f"built-here: {path('zlib')} was not built here: copied, with no signature",
+                f"built-here: {path('make')} was not built here: a signature of cache-1 does not"
+                " verify; a signature of cache-2 was not checked",
             ),
         ),
         (

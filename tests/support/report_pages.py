@@ -25,6 +25,7 @@ from nix_seed.rules.licence import Licence
 from nix_seed.rules.licence_judge import Judged
 from nix_seed.rules.outline import ImageConfig
 from nix_seed.rules.partition import Group
+from nix_seed.rules.path_signatures import Signers
 from nix_seed.rules.roots import End, HostProgram, Impurity, Roots
 from nix_seed.rules.roots_policy import Binary, Findings, Substituted
 from nix_seed.rules.roots_walk import Stop, Walk
@@ -195,7 +196,7 @@ def hostile_roots(text: str, paths: Sequence[StorePath]) -> FoundRoots:
         binaries=[binary],
         unseen=[paths[1]],
         unknown=[paths[1]],
-        substituted=[Substituted(paths[1], (text,))],
+        substituted=[Substituted(paths[1], Signers((text,), (text,), (text,)))],
         absent=[paths[1]],
         host=roots.host,
         impure=roots.impure,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,15 +174,14 @@ def _lines(report: RootsReport) -> Iterator[str]:
 
 def _provenance(report: RootsReport) -> Iterator[str]:
     found = report.findings
-    keys: dict[str, int] = {}
-    for item in found.substituted:
-        for key in item.keys or ("nobody",):
-            keys[key] = keys.get(key, 0) + 1
-    signed = "".join(f"; {count} signed by {key}" for key, count in sorted(keys.items()))
     yield (
-        f"outputs: {report.built} built here, {len(found.substituted)} not{signed},"
+        f"outputs: {report.built} built here, {len(found.substituted)} not,"
         f" {len(found.absent)} not in the store"
     )
+    counts = Counter(item.signers.words for item in found.substituted)
+    yield from (f"  {count} not built here: {words}" for words, count in sorted(counts.items()))
+    if any(item.signers.unchecked for item in found.substituted):
+        yield "  (not checked: Nix's setting trusted-public-keys has no key of that name)"
     if found.unknown:
         yield f"of unknown origin: {len(found.unknown)}"
 
@@ -221,7 +221,15 @@ def _json(report: RootsReport, verdict: Verdict | None) -> dict[str, Any]:
         "unread": list(found.unread),
         "impure": [{"derivation": str(i.derivation), "reason": i.reason} for i in found.impure],
         "built": report.built,
-        "substituted": [{"path": str(i.path), "keys": list(i.keys)} for i in found.substituted],
+        "substituted": [
+            {
+                "path": str(each.path),
+                "keys": list(each.signers.verified),
+                "unverified": list(each.signers.unverified),
+                "unchecked": list(each.signers.unchecked),
+            }
+            for each in found.substituted
+        ],
         "absent": list(map(str, found.absent)),
     }
     if verdict is not None:

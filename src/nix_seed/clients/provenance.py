@@ -1,4 +1,4 @@
-"""How paths came into the store: built here, substituted with whose signatures, or added.
+"""How paths came into the store: built here, substituted and signed by whom, or added.
 
 Reads ``nix path-info --json``, whose shape differs between Nix versions: a list of objects that
 name their path, or an object by path; flat members that have kept their names.
@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nix_seed.clients.nix import Nix
+from nix_seed.clients.nix_settings import read_settings
+from nix_seed.formats.nix.signature import parse_public_keys
 from nix_seed.formats.nix.store_path import STORE_DIR, StorePath
 from nix_seed.ground.errors import InputError, NixFailed
+from nix_seed.rules.path_signatures import Signers, judge_signatures
 
-__all__ = ["Provenance", "read_provenance"]
+__all__ = ["Provenance", "read_provenance", "read_signers"]
 
 # Some 80 bytes each; Linux takes two million bytes of arguments, macOS one.
 _BATCH = 5000
@@ -26,12 +29,12 @@ _BATCH = 5000
 class Provenance:
     """What Nix's database says of one valid path.
 
-    *ultimate*: built on this machine. *keys* are the names of those who signed it. *addressed*:
+    *ultimate*: built on this machine. *signatures* as they are stored, unverified. *addressed*:
     its name follows from its content, so nobody need be trusted. *deriver* may be long gone.
     """
 
     ultimate: bool
-    keys: tuple[str, ...]
+    signatures: tuple[str, ...]
     addressed: bool
     deriver: StorePath | None
 
@@ -52,6 +55,22 @@ def read_provenance(nix: Nix, paths: Iterable[StorePath]) -> dict[StorePath, Pro
     return found
 
 
+def read_signers(nix: Nix, known: Mapping[StorePath, Provenance]) -> dict[StorePath, Signers]:
+    """Return who signed what was substituted of *known*, by the keys that Nix here trusts."""
+    signed = {
+        path: info.signatures
+        for path, info in known.items()
+        if info.signatures and not info.ultimate and not info.addressed
+    }
+    if not signed:
+        return {}
+    trusted = parse_public_keys(read_settings(nix).get("trusted-public-keys", "").split())
+    return {
+        info.path: judge_signatures(info, signed[info.path], trusted)
+        for info in nix.path_infos(signed)
+    }
+
+
 def _parse(text: str, doing: str) -> dict[StorePath, Provenance]:
     try:
         value = json.loads(text)
@@ -70,12 +89,9 @@ def _path(text: str) -> StorePath:
 
 def _provenance(info: dict[str, Any]) -> Provenance:
     deriver = info.get("deriver")
-    keys = {
-        signature.partition(":")[0] for signature in map(_signature, info.get("signatures", ()))
-    }
     return Provenance(
         ultimate=bool(info.get("ultimate")),
-        keys=tuple(sorted(keys)),
+        signatures=tuple(map(_signature, info.get("signatures", ()))),
         addressed=bool(info.get("ca")),
         deriver=_path(deriver) if deriver else None,
     )
@@ -83,4 +99,4 @@ def _provenance(info: dict[str, Any]) -> Provenance:
 
 def _signature(value: Any) -> str:
     # The newest form is an object of a key's name and the signature.
-    return str(value.get("keyName", "")) if isinstance(value, dict) else str(value)
+    return f"{value['keyName']}:{value['sig']}" if isinstance(value, dict) else str(value)

@@ -13,7 +13,7 @@ import msgspec
 from nix_seed.clients.inside_root import follow_links
 from nix_seed.clients.machine_code import find_machine_code, look_at
 from nix_seed.clients.nix import Nix
-from nix_seed.clients.provenance import read_provenance
+from nix_seed.clients.provenance import read_provenance, read_signers
 from nix_seed.flows.evaluate import current_system
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.nix_half import call_nix_half
@@ -21,6 +21,7 @@ from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import InputError
 from nix_seed.rules.outline import Context, Project
+from nix_seed.rules.path_signatures import Signers
 from nix_seed.rules.recipe import Recipe
 from nix_seed.rules.roots import End, HostProgram, Roots, find_roots, roots_digest, store_path_of
 from nix_seed.rules.roots_policy import Binary, Findings, Substituted
@@ -128,8 +129,9 @@ def report_roots(
         look.at(end)
     on_event(Stage("provenance", f"asking Nix about {len(roots.makers)} outputs"))
     known = read_provenance(nix, roots.makers)
+    signers = read_signers(nix, known)
     substituted = [
-        Substituted(path, info.keys)
+        Substituted(path, signers.get(path, Signers()))
         for path, info in known.items()
         if not info.ultimate and not info.addressed
     ]

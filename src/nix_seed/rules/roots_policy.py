@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.ground.errors import InputError
+from nix_seed.rules.path_signatures import Signers
 from nix_seed.rules.roots import HostProgram, Impurity
 
 __all__ = ["Binary", "Findings", "RootsPolicy", "Substituted", "Verdict", "evaluate_roots"]
@@ -54,10 +55,10 @@ class Binary:
 
 @dataclass(frozen=True, slots=True)
 class Substituted:
-    """An output that was not built here, and whose signatures it bears (none: merely copied)."""
+    """An output that was not built here, and who signed it (nobody: merely copied)."""
 
     path: StorePath
-    keys: tuple[str, ...]
+    signers: Signers
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +168,10 @@ def evaluate_roots(policy: RootsPolicy, found: Findings) -> Verdict:
         _limit("binary-max", policy.binary_max, both, broken, unjudged)
         unjudged += [f"binary-max: {path} is not here to be looked at" for path in found.unseen]
     if policy.built_here:
-        for item in found.substituted:
-            by = f"signed by {', '.join(item.keys)}" if item.keys else "copied, with no signature"
-            broken.append(f"built-here: {item.path} was not built here, but {by}")
+        broken += [
+            f"built-here: {item.path} was not built here: {item.signers.words}"
+            for item in found.substituted
+        ]
         unjudged += [f"built-here: {path} is not here" for path in found.absent]
     if policy.no_impure:
         broken += [f"no-impure: {item.derivation}: {item.reason}" for item in found.impure]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from nix_seed.cli.page.frame import Section
@@ -148,15 +149,13 @@ def _substituted(report: RootsReport) -> Check:
         absent = f"{len(report.findings.absent)} are not in this store"
         words = f"{report.built} built here; {absent}, so nothing is known of them."
         return Check("Built on this machine", State.UNCHECKED, words)
-    keys = sorted({key for item in items for key in item.keys}) or ["nobody"]
-    rows = [
-        [digest(str(item.path)), fold(", ".join(item.keys) or "nobody")] for item in items[:_MOST]
-    ]
+    counts = Counter(item.signers.words for item in items)
+    rows = [[digest(str(item.path)), fold(item.signers.words)] for item in items[:_MOST]]
     table = data_table(
-        "Not built here", [Column("Output"), Column("Signed by")], rows, name="substituted"
+        "Not built here", [Column("Output"), Column("Signatures")], rows, name="substituted"
     )
-    signed = ", ".join(keys)
-    words = f"{report.built} outputs were; {len(items)} came from elsewhere, signed by {signed}."
+    signed = "".join(f"\n{count}: {words}." for words, count in sorted(counts.items()))
+    words = f"{report.built} outputs were; {len(items)} came from elsewhere.{signed}"
     return Check("Built on this machine", State.STATED, fold(words), table)
 
 
