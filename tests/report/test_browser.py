@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Locator, expect
 
 from nix_seed.cli.report import human_size
 from support.browser import CONTRAST, DESKTOP, PHONE, Seen, axe, chromium, opened
@@ -18,6 +18,28 @@ from support.report_pages import HOSTILE, hostile_page, large_page
 from support.seeds import nix_seed
 
 SECTIONS = ["At a glance", "Size", "Changes", "Licences", "Trust", "Trust roots"]
+
+
+# The columns of a table that cannot be brought into its box, beside the one that stays, as a whole.
+REACHED = """(box) => {
+  const [stays, ...others] = box.querySelectorAll("thead th");
+  return others.filter((column) => {
+    box.scrollLeft = 0;
+    box.scrollLeft = column.offsetLeft - stays.offsetWidth;
+    const inside = box.getBoundingClientRect(), { left, right } = column.getBoundingClientRect();
+    return left < stays.getBoundingClientRect().right - 1 || right > inside.right + 1;
+  }).map((column) => column.textContent);
+}"""
+
+
+def edge(seen: Seen, box: Locator, left: int) -> bytes:
+    """A picture of what is *left* pixels from the right edge of *box*, above its caption's text."""
+    box.evaluate("box => scrollTo(0, box.getBoundingClientRect().top + scrollY - 100)")
+    at = box.evaluate(
+        "box => { const all = box.getBoundingClientRect(); return [all.right, all.top]; }"
+    )
+    x, y = at[0] - left - 3, at[1] + 12
+    return seen.page.screenshot(clip={"x": x, "y": y, "width": 2, "height": 2})
 
 
 @pytest.fixture(scope="module")
@@ -280,6 +302,44 @@ def test_it_is_readable(
         assert found["poor"] == []
         assert seen.evaluate("() => document.documentElement.scrollWidth") == size[0]
         assert seen.messages == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_column_is_reached_on_a_phone(browser: Browser, release: Demo, scheme: str) -> None:
+    """Where a table is wider than the phone, its edge says so until its last column is seen."""
+    with opened(browser, release.directory / "full.html", size=PHONE, scheme=scheme) as seen:
+        seen.evaluate("() => document.querySelectorAll('details').forEach(d => { d.open = true; })")
+        seen.page.emulate_media(reduced_motion="reduce")  # nothing moves while it is looked at
+        boxes = seen.page.locator(".scroll:visible")
+        assert boxes.count() > 12
+        wide = 0
+        for number in range(boxes.count()):
+            box = boxes.nth(number)
+            name = box.locator("caption").inner_text()
+            assert seen.evaluate(REACHED, box.element_handle()) == [], name
+            if box.evaluate("box => box.scrollWidth <= box.clientWidth"):
+                assert edge(seen, box, 1) == edge(seen, box, 30), name
+                continue
+            wide += 1
+            box.evaluate("box => { box.scrollLeft = 0; }")
+            assert box.get_attribute("tabindex") == "0"
+            assert edge(seen, box, 1) != edge(seen, box, 60), f"{name}: no cue"
+            box.evaluate("box => { box.scrollLeft = box.scrollWidth; }")
+            assert edge(seen, box, 1) == edge(seen, box, 60), f"{name}: a cue at its end"
+        assert wide > 8
+
+
+def test_a_wide_table_is_scrolled_by_keys(browser: Browser, release: Demo) -> None:
+    with opened(browser, release.directory / "full.html", size=PHONE) as seen:
+        box = seen.page.get_by_role("region", name="Tiers, lowest first")
+        last = box.locator("thead th").last
+        expect(last).not_to_be_in_viewport()
+        box.focus()
+        for _ in range(20):
+            seen.key("ArrowRight")
+        expect(last).to_be_in_viewport(ratio=1)
+        expect(box.locator("tbody th").first).to_be_in_viewport(ratio=1)
+        expect(box.locator("caption span")).to_be_in_viewport(ratio=1)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -172,7 +172,7 @@ def data_table(
 ) -> Element:
     """Return a table; each row's first cell is its heading, *filters* offers a field to search in.
 
-    It scrolls by itself where it is wider than the page.
+    It scrolls by itself where it is wider than the page; its edge then shows that there is more.
     """
     head = [
         el(
@@ -187,7 +187,7 @@ def data_table(
     body = [el("tr", [_cell(c, n, columns[n]) for n, c in enumerate(row)]) for row in rows]
     table = el(
         "table",
-        el("caption", caption, id=f"{name}-caption"),
+        el("caption", el("span", caption), id=f"{name}-caption"),
         el("thead", el("tr", head)),
         el("tbody", body),
         id=name,
