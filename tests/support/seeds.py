@@ -120,14 +120,15 @@ def write_project(
     files: Mapping[str, str] | None = None,
     *,
     product: Path | None = None,
+    inputs: str = "",
 ) -> Path:
     """Write, lock and commit a flake on the package set *base*.
 
-    *outputs* is the body of its outputs, in the scope of ``self``, ``pkgs``, ``system`` and, with
-    the *product* as an input, ``seeds``, its ``lib``.
+    *outputs* is the body of its outputs, in the scope of ``self``, ``pkgs``, ``system``, ``inputs``
+    (*inputs* are further ones) and, with the *product* as an input, ``seeds``, its ``lib``.
     """
     for name, text in (
-        {"flake.nix": _flake_text(base, outputs, product)} | dict(files or {})
+        {"flake.nix": _flake_text(base, outputs, product, inputs)} | dict(files or {})
     ).items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,12 +140,12 @@ def write_project(
     return directory
 
 
-def _flake_text(base: Path, outputs: str, product: Path | None) -> str:
+def _flake_text(base: Path, outputs: str, product: Path | None, inputs: str) -> str:
     """Return a flake of one system whose outputs are *outputs*."""
     seeds = f"""
   inputs.nix-seed = {{ url = "path:{product}"; inputs.nixpkgs.follows = "nixpkgs"; }};"""
     return f"""{{
-  inputs.nixpkgs.url = "path:{base}";{seeds if product else ""}
+  inputs.nixpkgs.url = "path:{base}";{seeds if product else ""}{inputs}
   outputs = {{ self, nixpkgs, ... }}@inputs:
     let
       system = "x86_64-linux";

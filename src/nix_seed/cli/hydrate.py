@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.options import accept_option, json_option
+from nix_seed.cli.options import accept_option, attr_option, json_option
 from nix_seed.cli.registry_options import registry_options, stores_of
 from nix_seed.cli.trusted import accepted_licences, trusted, verify_options
 
@@ -37,6 +37,7 @@ __all__ = ["command"]
 @click.option(
     "--jobs", type=click.IntRange(1, 64), metavar="N", help="Layers worked on at once [by cores]."
 )
+@attr_option
 @accept_option
 @click.option(
     "--src",
@@ -80,6 +81,7 @@ def command(as_json: bool, **options: Any) -> None:
         jobs=options["jobs"],
         accepted=accepted_licences(options, project),
         project=options["src"],
+        attr=options["attr"],
         on_event=show,
     )
     click.echo(json.dumps(hydrated_json(done)) if as_json else hydrated_text(done))

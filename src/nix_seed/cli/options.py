@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "accept_option",
+    "attr_option",
     "cache_directory",
     "flake_and_attr",
     "image_named",
@@ -113,6 +114,10 @@ _IMAGE: list[Callable[[Any], Any]] = [
 ]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+attr_option = click.option(
+    "--attr", metavar="NAME", help="The project's attribute that the seed was made by [seed]."
+)
 
 accept_option = click.option(
     "--accept-licence",
@@ -221,7 +226,7 @@ def open_seed(options: dict[str, Any], nix: Nix, system: str | None = None) -> I
         return _named_seed(options, system)
     source: Path = options["src"]
     flake = str(source.absolute())
-    request = Request(flake, "seed", Compressor.at_hand(), DEFAULT_BUDGET)
+    request = Request(flake, "seed", Compressor.at_hand(), DEFAULT_BUDGET, options.get("attr"))
     found = LayoutReference(
         str(cache_directory() / "images"), tag=evaluate_request(nix, request).input_key
     )

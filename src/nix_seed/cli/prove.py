@@ -8,7 +8,13 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.options import cache_directory, json_option, open_seed
+from nix_seed.cli.options import (
+    accept_option,
+    attr_option,
+    cache_directory,
+    json_option,
+    open_seed,
+)
 from nix_seed.cli.registry_options import registry_options
 
 __all__ = ["command"]
@@ -32,27 +38,52 @@ __all__ = ["command"]
     metavar="DIR",
     help="The project.",
 )
+@attr_option
 @click.option("--system", metavar="SYSTEM", help="Nix system [this machine's].")
+@accept_option
 @registry_options
 @json_option
 def command(as_json: bool, **options: Any) -> None:
     """Plan every output of the project's flake inside the seed, with no network.
 
-    What would still have to be fetched is named, with the way to add it (exit code 1).
+    What would still have to be fetched is named, with the way to add it (exit code 1). Flake inputs
+    that the seed must not pass on are fetched first, once you accept their licences.
     """
     from nix_seed.cli.progress import progress
     from nix_seed.cli.report import plural
+    from nix_seed.cli.trusted import accepted_licences
     from nix_seed.clients.engines import choose_engine
     from nix_seed.clients.nix import Nix
-    from nix_seed.flows.evaluate import current_system
+    from nix_seed.flows.evaluate import DEFAULT_ATTR, current_system
     from nix_seed.flows.prove import check_proof, prove
+    from nix_seed.flows.withheld import needed_to_evaluate, obtain_withheld, spec_of
 
+    nix, source = Nix(), options["src"]
     with progress(quiet=as_json) as show:
+        engine = choose_engine(options["engine"], cache_directory())
+        image = open_seed(options, nix, options["system"])
+        spec = spec_of(image)
+        accepted = accepted_licences({**options, "policy_file": None}, source)
+        obtained = (
+            ()
+            if spec is None
+            else obtain_withheld(
+                nix,
+                needed_to_evaluate(spec),
+                accepted,
+                str(source.absolute()),
+                options["attr"],
+                show,
+            )
+        )
         proof = prove(
-            engine=choose_engine(options["engine"], cache_directory()),
-            image=open_seed(options, Nix(), options["system"]),
-            source=options["src"],
+            engine=engine,
+            image=image,
+            source=source,
             system=options["system"] or current_system(),
+            attr=options["attr"] or DEFAULT_ATTR["seed"],
+            nix=nix,
+            obtained=obtained,
             on_event=show,
         )
     if as_json:

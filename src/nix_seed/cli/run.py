@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.options import accept_option, cache_directory, json_option, open_seed
+from nix_seed.cli.options import accept_option, attr_option, cache_directory, json_option, open_seed
 from nix_seed.cli.registry_options import registry_options
 from nix_seed.cli.trusted import accepted_licences, verify_options
 
@@ -43,6 +43,7 @@ __all__ = ["command"]
     help="Put results below DIR instead of into the host's store.",
 )
 @click.option("--env", "-e", multiple=True, metavar="NAME[=VALUE]", help="Set a variable inside.")
+@attr_option
 @accept_option
 @click.option("--network", is_flag=True, help="Give the command the network.")
 @click.option(
@@ -86,6 +87,7 @@ def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:
             env=_environment(options["env"]),
             network=options["network"],
             accepted=accepted_licences(options, options["src"]),
+            attr=options["attr"],
             on_event=show,
         )
     (run_json if as_json else print_run)(result)

@@ -139,6 +139,20 @@ class Nix:
                 show=True,
             )
 
+    def invalid_paths(self, paths: Iterable[StorePath]) -> frozenset[StorePath]:
+        """Return those of *paths* that this store does not have; nothing is fetched."""
+        found: set[StorePath] = set()
+        for batch in _batches(sorted(map(str, paths))):
+            arguments = ["--check-validity", "--print-invalid", *batch]
+            text = self._run("nix-store", arguments, "asking for store paths")
+            found |= set(map(StorePath.parse, text.split()))
+        return frozenset(found)
+
+    def fetch_inputs(self, flake: str) -> None:
+        """Have the source trees of *flake*'s inputs, and of theirs, in the store."""
+        arguments = ["flake", "archive", "--no-write-lock-file", "--", flake]
+        self._run("nix", arguments, f"fetching the inputs of {flake}")
+
     def closure(self, paths: Iterable[StorePath]) -> dict[StorePath, PathInfo]:
         """Return what Nix knows of *paths* and of all they refer to, sorted by path."""
         found: set[str] = set()

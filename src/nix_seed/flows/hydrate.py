@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -32,10 +32,12 @@ from nix_seed.clients.store_path_writer import PARTIAL
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.pull import choose_system
 from nix_seed.flows.stores import AnyReference, Stores, fetch
+from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse
 from nix_seed.rules.accept import check_accepted
+from nix_seed.rules.spec import Withheld
 from nix_seed.rules.subset import FIRST_TIERS, closure_in, paths_of_tiers
 
 __all__ = ["Hydrated", "LayerHydrated", "Seconds", "hydrate"]
@@ -97,33 +99,38 @@ def hydrate(
     case_hack: bool | None = None,
     accepted: Sequence[str] = (),
     project: str = ".",
+    attr: str | None = None,
     on_event: OnEvent = ignore,
 ) -> Hydrated:
     """Make the paths of the seed at *reference* valid in the store below *root*.
 
     *outputs* (``.#checks``, ``.#packages.default``) take only what these need to be built. *jobs*
     layers are worked on at once. *nix* registers where there is a database already, and evaluates;
-    the default is what is on PATH. What the seed withholds is got from its vendor, as the flake
-    *project* says, where its licence is *accepted*: ``InputError`` otherwise. Raises
-    ``CheckedFalse`` where the image is not what its digests and spec say; nothing is registered
-    then.
+    the default is what is on PATH. What the seed withholds (with *outputs*, of what these need) is
+    got from its vendor, as the flake *project* says, whose attribute *attr* the seed was built for,
+    where its licence is *accepted*: ``InputError`` otherwise. Raises ``CheckedFalse`` where the
+    image is not what its digests and spec say; nothing is registered then.
     """
     start = time.perf_counter()
     source = stores.open(reference)
     chosen = choose_system(source, fetch(source, reference), system or _own_system())
     on_event(Stage("spec", f"reading what {reference} holds"))
     seed = read_seed(str(reference), chosen, source)
-    if seed.spec.withheld:
-        check_accepted(seed.spec, accepted)
+    lacking = seed.spec.withheld
+    # To evaluate, as is done for outputs, is to fetch what evaluation reads.
+    first = [item for item in lacking if not (outputs and item.derivation)]
+    check_accepted(seed.spec.name, first, accepted)
     run = _Run(source, seed, root, nix or _nix_for(root), jobs, case_hack, on_event)
     with locked_store(root), explained(f"writing to {root / 'nix/store'}"):
         if outputs:
             run.add(paths_of_tiers(seed.spec, FIRST_TIERS))
-            run.add(_needed(seed, run.nix_at_hand(), outputs))
+            needed, lacking = _needed(seed, run.nix_at_hand(), outputs, attr)
+            check_accepted(seed.spec.name, lacking, accepted)
+            run.add(needed)
         else:
             run.add(frozenset(seed.spec.paths))
-    if seed.spec.withheld:
-        run.complete(accepted, project)
+    if lacking:
+        run.complete(lacking, accepted, project, attr)
     seconds = replace(run.seconds, total=time.perf_counter() - start)
     return Hydrated(
         image=chosen.descriptor.digest,
@@ -148,29 +155,35 @@ def _own_system() -> str:
     return current_system()
 
 
-def _needed(seed: RemoteSeed, nix: Nix, outputs: Sequence[str]) -> frozenset[StorePath]:
-    """Return what of the seed the *outputs*, as ``FLAKE#OUTPUT``, are built from."""
+def _needed(
+    seed: RemoteSeed, nix: Nix, outputs: Sequence[str], attr: str | None
+) -> tuple[frozenset[StorePath], tuple[Withheld, ...]]:
+    """Return what of the seed the *outputs*, as ``FLAKE#OUTPUT``, are built from.
+
+    Its paths, and what it withholds, for which the flake says how it is made.
+    """
     # Only here: a whole seed needs no evaluation, and should not wait for its imports.
     from nix_seed.clients.own_source import OwnSource  # noqa: PLC0415
     from nix_seed.flows.evaluate import evaluate_flake  # noqa: PLC0415
-    from nix_seed.rules.subset import Selection, needed_outputs  # noqa: PLC0415
+    from nix_seed.rules.subset import Selection, needed_of, needed_outputs  # noqa: PLC0415
 
     spec = seed.spec
+    withheld = {item.path for item in spec.withheld}
+    read = cache(nix.read_derivation)
     roots: set[StorePath] = set()
     flakes: dict[str, list[Selection]] = {}
     for text in outputs:
         flake, _, name = text.partition("#")
         flakes.setdefault(flake or ".", []).append(Selection.parse(name, spec.system))
     for flake, selections in flakes.items():
-        evaluation = evaluate_flake(nix, flake, system=spec.system)
-        read = cache(nix.read_derivation)
+        evaluation = evaluate_flake(nix, flake, attr=attr, system=spec.system)
         own = OwnSource(evaluation.flake.source, nix.root)
         wanted, plain = needed_outputs(evaluation.recipe.outline, selections, read, own)
         roots |= plain
         for path, names in wanted.items():
             made = read(path).outputs
             roots |= {made[name].path or path for name in names}
-    missing = sorted(path for path in roots if path not in spec.paths)
+    missing = sorted(roots - spec.paths.keys() - withheld)
     if missing:
         shown = "\n".join(str(path) for path in missing[:20])
         raise CheckedFalse(
@@ -178,7 +191,19 @@ def _needed(seed: RemoteSeed, nix: Nix, outputs: Sequence[str]) -> frozenset[Sto
             detail=shown,
             hint="the seed is another commit's: build or name the one for this flake.lock",
         )
-    return closure_in(spec.paths, roots)
+    roots |= paths_of_tiers(spec, FIRST_TIERS)
+    # Evaluation reads these in any case.
+    roots |= {item.path for item in spec.withheld if not item.derivation}
+    return needed_of(spec, roots, lambda item: _made_from(item, read))
+
+
+def _made_from(item: Withheld, read: Callable[[StorePath], Derivation]) -> Iterator[StorePath]:
+    if item.derivation:
+        derivation = read(StorePath.parse(item.derivation))
+        yield from derivation.input_srcs
+        for path, names in derivation.input_drvs.items():
+            outputs = read(path).outputs
+            yield from (found for name in names if (found := outputs[name].path) is not None)
 
 
 class _Run:
@@ -254,14 +279,16 @@ class _Run:
         spent = time.perf_counter() - start
         self.seconds = replace(self.seconds, register=self.seconds.register + spent)
 
-    def complete(self, accepted: Sequence[str], project: str) -> None:
-        """Get what was withheld, and let what refers to it say so."""
+    def complete(
+        self, lacking: Sequence[Withheld], accepted: Sequence[str], project: str, attr: str | None
+    ) -> None:
+        """Get what is *lacking*, of what was withheld, and let what refers to it say so."""
         from nix_seed.flows.withheld import dependents, obtain_withheld  # noqa: PLC0415
 
-        nix, spec = self.nix_at_hand(), self._seed.spec
-        obtain_withheld(nix, spec, accepted, project, self._on_event)
+        nix, spec = self.nix_at_hand(), replace(self._seed.spec, withheld=tuple(lacking))
+        obtain_withheld(nix, spec, accepted, project, attr, self._on_event)
         valid = valid_paths(self._root)
-        nix.register(info for info in dependents(spec) if info.path in valid)
+        nix.register(info for info in dependents(spec, valid) if info.path in valid)
 
     def nix_at_hand(self) -> Nix:
         """Return the Nix on PATH, or where there is none, the seed's own, if it can run here."""

@@ -6,6 +6,7 @@ import importlib.resources
 import json
 import re
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from nix_seed.clients.own_source import OwnSource
 from nix_seed.flows.build import Built, Destination, store_image
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.sandboxed import Inside, Tree, find_tree, inside
-from nix_seed.flows.withheld import spec_of
+from nix_seed.flows.withheld import TAKE_IN, needed_to_evaluate, offer_withheld, spec_of
 from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.reference import LayoutReference
@@ -34,6 +35,7 @@ from nix_seed.rules.completeness import (
     parse_plan,
 )
 from nix_seed.rules.recipe import Recipe
+from nix_seed.rules.spec import Withheld
 
 __all__ = ["Proof", "Scope", "check_proof", "prove", "prove_built"]
 
@@ -123,19 +125,31 @@ def prove(
     attr: str = "seed",
     scope: Scope | None = None,
     root: Path | None = None,
+    nix: Nix | None = None,
+    obtained: Sequence[StorePath] = (),
     on_event: OnEvent = ignore,
 ) -> Proof:
     """Plan the outputs of the flake in *source* for *system* inside *image*, and judge the plan.
 
     Without a *scope*, the flake's own seed *attr* says which outputs are meant; if it has none, all
     are. *root* is the tree that *source* is part of, where it is not the repository around it.
+    *obtained* is what the image withholds of what evaluation reads, got into the store of *nix*.
     Raises ``CouldNotCheck`` where the engine or the image's own Nix cannot run at all.
     """
     tree = find_tree(source, root)
     on_event(Stage("unpack", f"making {image.name} ready for {engine.name}"))
     with inside(engine, image) as work:
+        spec = spec_of(image)
+        if spec is not None:
+            offer_withheld(nix or Nix(), spec, obtained, work.exchange)
         on_event(Stage("prove", "planning every output with no network"))
-        script = ("/bin/sh", "-c", _SCRIPT, "nix-seed", _expression(tree, system, attr, scope))
+        script = (
+            "/bin/sh",
+            "-c",
+            TAKE_IN + _SCRIPT,
+            "nix-seed",
+            _expression(tree, system, attr, scope),
+        )
         code = work.run(script, tree)
         if code == 127 or not (work.exchange / "problem").exists():
             raise CouldNotCheck(
@@ -149,7 +163,7 @@ def prove(
         if not (work.exchange / "done").exists():
             problem = work.read("problem").strip() or f"exit code {code}"
             return Proof(image.digest, system, names, (), problem, left_out)
-        gaps = _gaps(work, tree, outputs, scope)
+        gaps = _gaps(work, tree, outputs, scope, () if spec is None else spec.withheld)
         return Proof(image.digest, system, names, gaps, left_out=left_out)
 
 
@@ -175,6 +189,9 @@ def prove_built(
             root=source,
             scope=_scope(built.plan.evaluated.evaluation.recipe),
             system=built.plan.spec.system,
+            nix=nix,
+            # To build the seed was to evaluate the flake, with all that this reads.
+            obtained=[item.path for item in needed_to_evaluate(built.plan.spec).withheld],
             on_event=on_event,
         )
 
@@ -207,7 +224,11 @@ def _scope(recipe: Recipe) -> Scope:
 
 
 def _gaps(
-    work: Inside, tree: Tree, outputs: tuple[Planned, ...], scope: Scope | None
+    work: Inside,
+    tree: Tree,
+    outputs: tuple[Planned, ...],
+    scope: Scope | None,
+    withheld: Sequence[Withheld],
 ) -> tuple[Gap, ...]:
     derivations = {}
     for path in (work.exchange / "drv").iterdir():
@@ -216,9 +237,8 @@ def _gaps(
     extra = frozenset(map(StorePath.parse, work.read("extra").splitlines()))
     own = extra | (frozenset() if scope is None else scope.derivations)
     plan = parse_plan(work.read("plan"))
-    spec = spec_of(work.image)
-    withheld = {item.derivation for item in spec.withheld} if spec is not None else set()
-    left_out = [path for path in plan.build if str(path) in withheld]
+    derivations_withheld = {item.derivation for item in withheld}
+    left_out = [path for path in plan.build if str(path) in derivations_withheld]
     return find_gaps(outputs, plan, derivations, _own_sources(work, tree), own, left_out)
 
 

@@ -53,15 +53,16 @@ def run(
     env: Mapping[str, str] | None = None,
     network: bool = False,
     accepted: Sequence[str] = (),
+    attr: str | None = None,
     on_event: OnEvent = ignore,
 ) -> RunResult:
     """Run *argv* in *source*, seen as ``/src`` inside *image*, and bring its results out.
 
     New store paths go into the store of *nix*, or below *out*; links such as ``result`` are made in
     *source*, which is not changed otherwise. What the image withholds is got from its vendor first,
-    where its licence is *accepted* (``InputError`` otherwise). A failing command is a result, not
-    an error. Raises ``CouldNotCheck`` where the command was not started, or results have no place
-    to go.
+    as the seed *attr* of the flake in *source* says, where its licence is *accepted*
+    (``InputError`` otherwise). A failing command is a result, not an error. Raises
+    ``CouldNotCheck`` where the command was not started, or results have no place to go.
     """
     problem = store_problem(nix) if out is None else None
     if problem is not None:
@@ -73,7 +74,7 @@ def run(
     spec = spec_of(image)
     lacking: tuple[StorePath, ...] = ()
     if spec is not None:
-        lacking = obtain_withheld(nix, spec, accepted, str(source.absolute()), on_event)
+        lacking = obtain_withheld(nix, spec, accepted, str(source.absolute()), attr, on_event)
     on_event(Stage("unpack", f"making {image.name} ready for {engine.name}"))
     with inside(engine, image, env=env, network=network) as work:
         if out is None:

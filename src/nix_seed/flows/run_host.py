@@ -59,7 +59,7 @@ def run_on_host(
     """
     spec = None if image is None else spec_of(image)
     if spec is not None:
-        check_accepted(spec, accepted)
+        check_accepted(spec.name, spec.withheld, accepted)
     engine = engine or Host()
     problem = engine.unavailable()
     if problem is not None:

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Sequence
 
 from nix_seed.ground.errors import InputError
-from nix_seed.rules.spec import Spec, Withheld
+from nix_seed.rules.spec import Withheld
 
 __all__ = ["check_accepted"]
 
 
-def check_accepted(spec: Spec, accepted: Sequence[str]) -> None:
-    """Raise ``InputError`` unless every licence of what *spec* withholds is *accepted*.
+def check_accepted(image: str, withheld: Iterable[Withheld], accepted: Sequence[str]) -> None:
+    """Raise ``InputError`` unless every licence of what *image* withholds is *accepted*.
 
     By the licence's name, or by the package's.
     """
     missing = [
         item
-        for item in spec.withheld
+        for item in withheld
         if not {item.licence, item.name, item.path.package} & set(accepted)
     ]
     if missing:
         options = " ".join(
-            f"--accept-licence {_quoted(name)}"
+            f"--accept-licence {shlex.quote(name)}"
             for name in sorted({item.licence for item in missing})
         )
         raise InputError(
-            f"the image {spec.name} lacks what it must not pass on ({len(missing)} in all);"
+            f"the image {image} lacks what it must not pass on ({len(missing)} in all);"
             " that comes from its vendors, once you accept their licences",
             detail="\n".join(map(_line, missing)),
             hint=f"read the licences, then: {options}",
@@ -36,7 +37,3 @@ def check_accepted(spec: Spec, accepted: Sequence[str]) -> None:
 def _line(item: Withheld) -> str:
     source = f", from {item.url}" if item.url else ""
     return f"{item.name}: licence {item.licence}{source}"
-
-
-def _quoted(name: str) -> str:
-    return name if name.replace("-", "").replace(".", "").isalnum() else f"'{name}'"

@@ -9,9 +9,16 @@ from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.ground.errors import InputError
 from nix_seed.rules.frontier import Graph, evaluate_frontier
 from nix_seed.rules.outline import Outline, ProjectOutput
-from nix_seed.rules.spec import Spec
+from nix_seed.rules.spec import Spec, Withheld
 
-__all__ = ["FIRST_TIERS", "Selection", "closure_in", "needed_outputs", "paths_of_tiers"]
+__all__ = [
+    "FIRST_TIERS",
+    "Selection",
+    "closure_in",
+    "needed_of",
+    "needed_outputs",
+    "paths_of_tiers",
+]
 
 FIRST_TIERS = ("base", "toolchain", "inputs")
 """The tiers that every build needs: a shell, Nix and compilers, and what evaluation reads."""
@@ -119,3 +126,30 @@ def closure_in(
             seen.add(path)
             stack.extend(reference for reference in paths[path].references if reference in paths)
     return frozenset(seen)
+
+
+def needed_of(
+    spec: Spec,
+    roots: Iterable[StorePath],
+    made_from: Callable[[Withheld], Iterable[StorePath]],
+) -> tuple[frozenset[StorePath], tuple[Withheld, ...]]:
+    """Return *roots* and all they need, of *spec*: its paths, and what it withholds.
+
+    What a withheld path refers to nobody knows before it is there. What it is *made_from*, as far
+    as the image has it, is more than that, and needed to make it.
+    """
+    withheld = {item.path: item for item in spec.withheld}
+    seen: set[StorePath] = set()
+    stack = list(roots)
+    while stack:
+        path = stack.pop()
+        if path in seen:
+            continue
+        if path in spec.paths:
+            seen.add(path)
+            stack += spec.paths[path].references
+        elif path in withheld:
+            seen.add(path)
+            stack += made_from(withheld[path])
+    lacking = tuple(item for item in spec.withheld if item.path in seen)
+    return frozenset(seen & spec.paths.keys()), lacking
