@@ -13,7 +13,7 @@ from nix_seed.ground import canonical_json
 from nix_seed.ground.digests import NarHash
 from nix_seed.ground.errors import InputError
 from nix_seed.rules.format import FORMAT
-from nix_seed.rules.spec import Spec
+from nix_seed.rules.spec import Spec, UnknownLicence
 from support.distribution import nix_env
 from support.programs import need, run
 from support.specs import tiny_spec
@@ -51,6 +51,41 @@ def changed(at: tuple[Any, ...], new: Any) -> bytes:
 def test_what_is_written_is_read() -> None:
     assert Spec.parse(TEXT, "x") == SPEC
     assert Spec.parse(TEXT, "x").dump() == TEXT
+
+
+def test_unknown_licences_are_written_only_where_there_are_any() -> None:
+    """The bytes, and so the digest, of an image that has none say nothing of them."""
+    assert b"unknown" not in TEXT
+    first, second = sorted(SPEC.paths)[:2]
+    items = (UnknownLicence(first), UnknownLicence(second, "Homegrown"))
+    spec = dataclasses.replace(SPEC, unknown=items)
+    assert json.loads(spec.dump()) == VALUE | {
+        "unknown": [{"path": str(first)}, {"path": str(second), "licence": "Homegrown"}]
+    }
+    assert Spec.parse(spec.dump(), "x") == spec
+    assert spec.nar_hash != SPEC.nar_hash
+
+
+FIRST, SECOND = ({"path": path} for path in sorted(VALUE["paths"])[:2])
+
+
+@pytest.mark.parametrize(
+    ("unknown", "why"),
+    [
+        ([], "x is not in canonical form"),
+        ([FIRST | {"licence": ""}], "x is not in canonical form"),
+        ([FIRST | {"more": 1}], "unknown field `more`"),
+        ([SECOND, FIRST], "is not in it, or not in order"),
+        ([FIRST, FIRST], "is not in it, or not in order"),
+        ([{"path": VALUE["withheld"][0]["path"]}], "is not in it, or not in order"),
+        ([{}], "missing required field `path`"),
+        (None, "x is not a seed spec"),
+    ],
+)
+def test_a_wrong_list_of_unknown_licences(unknown: Any, why: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Spec.parse(changed(("unknown",), unknown), "x")
+    assert why in caught.value.message
 
 
 def test_the_document_does_not_depend_on_the_order_of_mappings() -> None:

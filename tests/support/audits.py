@@ -128,7 +128,7 @@ class Ledger(ReleaseWorld):
         }
         release = build_release(commit(number), about)
         at = parse_reference(self.repository)
-        ready = prepare_index(Stores(), [at.at(each.descriptor.digest) for each in chosen])
+        ready = prepare_index(Stores(), at, [at.at(each.descriptor.digest) for each in chosen])
         evidence = Evidence(release, tuple(sorted(votes(self._votes(number)))))
         predicate = replace(
             PromotionPredicate(

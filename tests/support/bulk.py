@@ -91,7 +91,7 @@ def bulk(ledger: Ledger, number: int) -> None:
     pile = _Pile(ledger.layout)
     at = parse_reference(ledger.repository)
     images = list(ledger.images.values())
-    ready = prepare_index(Stores(), [at.at(each.descriptor.digest) for each in images])
+    ready = prepare_index(Stores(), at, [at.at(each.descriptor.digest) for each in images])
     pile.tags["latest"] = (Descriptor(media_types.INDEX, ready.digest, len(ready.body)), ready.body)
     first = len(ledger.done) + 1
     numbers = range(first, first + number)

@@ -31,7 +31,7 @@ def command(as_json: bool, **options: Any) -> None:
     """Show under which licence everything in FLAKE's image is, and what is withheld.
 
     Of an image, in a registry or oci:DIR[:TAG], what the bill of materials attached to it says;
-    without one only what was withheld, which the image itself tells.
+    without one only what was withheld or is unknown, which the image itself tells.
     """
     from nix_seed.cli.progress import progress
     from nix_seed.flows.plan import licences_of_flake
@@ -60,7 +60,13 @@ def _of_image(reference: AnyReference, options: dict[str, Any], as_json: bool) -
     if trouble is not None:
         click.echo(f"note: {trouble.message}", err=True)
     if as_json:
-        value: dict[str, Any] = {"withheld": _withheld_json(image.spec)}
+        value: dict[str, Any] = {
+            "withheld": _withheld_json(image.spec),
+            "unknown": [
+                {"path": str(item.path), "licence": item.licence or None}
+                for item in image.spec.unknown
+            ],
+        }
         if told:
             value["paths"] = [_path_json(item) for item in _sorted(told)]
         click.echo(json.dumps(value, indent=2))
@@ -145,3 +151,5 @@ def _withheld_lines(spec: Spec) -> Iterator[str]:
     for item in spec.withheld:
         source = f", from {_harmless(item.url)}" if item.url else ""
         yield f"withheld  {item.name}  {_harmless(item.licence)}{source}"
+    for unknown in spec.unknown:
+        yield f"unknown   {unknown.path.name}  {_harmless(unknown.licence or 'none stated')}"

@@ -14,7 +14,7 @@ from nix_seed.ground.errors import CheckedFalse, InputError
 from nix_seed.rules.image import ANNOTATION_NAR_HASH
 from nix_seed.rules.spec import SPEC_PATH, Spec
 
-__all__ = ["RemoteSeed", "read_seed"]
+__all__ = ["RemoteSeed", "find_spec", "read_seed"]
 
 # 100,000 store paths make a spec of some 50 MB; the database beside it is of the same order.
 _LARGEST = 1 << 30
@@ -41,6 +41,20 @@ def read_seed(name: str, root: Fetched, source: BlobReader) -> RemoteSeed:
     manifest = Manifest.parse(root.body, name)
     if not manifest.layers:
         raise _not_a_seed(name)
+    spec, fetched = _read_spec(name, manifest, source)
+    if spec is None:
+        raise _not_a_seed(name)
+    _check(spec, manifest, name)
+    return RemoteSeed(name, manifest, spec, fetched)
+
+
+def find_spec(name: str, manifest: Manifest, source: BlobReader) -> Spec | None:
+    """Return the spec in the last layer, its own word alone; None where there is none."""
+    return _read_spec(name, manifest, source)[0] if manifest.layers else None
+
+
+def _read_spec(name: str, manifest: Manifest, source: BlobReader) -> tuple[Spec | None, int]:
+    """Return the spec in the last layer, if there is one, and the bytes that were fetched."""
     layer, what = manifest.layers[-1], f"{name}, last layer"
     text = None
     with TarPieces(source.open_blob(layer), layer.media_type, _LARGEST, what, 1) as pieces:
@@ -49,11 +63,7 @@ def read_seed(name: str, root: Fetched, source: BlobReader) -> RemoteSeed:
                 text = pieces.read(entry.size)
         pieces.drain()
         fetched = pieces.spent.fetched
-    if text is None:
-        raise _not_a_seed(name)
-    spec = Spec.parse(text, f"{SPEC_PATH} of {name}")
-    _check(spec, manifest, name)
-    return RemoteSeed(name, manifest, spec, fetched)
+    return None if text is None else Spec.parse(text, f"{SPEC_PATH} of {name}"), fetched
 
 
 def _check(spec: Spec, manifest: Manifest, name: str) -> None:

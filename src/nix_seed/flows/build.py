@@ -15,7 +15,6 @@ from nix_seed.clients.nix import Nix
 from nix_seed.clients.store_files import StoreFiles
 from nix_seed.flows.assemble import AssembledLayer, LayerTarget, assemble_layers
 from nix_seed.flows.events import OnEvent, Stage, ignore
-from nix_seed.flows.licences import unknown_licences
 from nix_seed.flows.plan import Plan
 from nix_seed.formats.oci.descriptor import Manifest
 from nix_seed.formats.oci.reference import LayoutReference, Reference, check_tag
@@ -24,7 +23,6 @@ from nix_seed.ground.errors import InputError
 from nix_seed.rules.container import container_entries, container_key
 from nix_seed.rules.image import (
     ANNOTATION_INPUT_KEY,
-    ANNOTATION_UNKNOWN_LICENCES,
     CONTAINER_TIER,
     ImageDocuments,
     build_image,
@@ -138,7 +136,7 @@ def store_image(
         config=built.documents.config,
         blobs={layer.digest: cache.blob_path(layer.digest) for layer in layers},
         platform=built.documents.platform,
-        annotations=_annotations(built.plan),
+        annotations={ANNOTATION_INPUT_KEY: built.plan.input_key},
     )
     if destination.format == "oci":
         Layout.create(destination.path).add(image, destination.tag)
@@ -148,13 +146,6 @@ def store_image(
     else:
         write_docker_archive(image, destination.path, (_docker_name(destination.tag),))
     return f"{destination.format}:{destination.path}"
-
-
-def _annotations(plan: Plan) -> dict[str, str]:
-    """Say, beside the image and not in it, what a later push has to know."""
-    unknown = unknown_licences(plan.licences)
-    licences = {ANNOTATION_UNKNOWN_LICENCES: "\n".join(unknown)} if unknown else {}
-    return {ANNOTATION_INPUT_KEY: plan.input_key} | licences
 
 
 def check_destination(destination: Destination) -> None:

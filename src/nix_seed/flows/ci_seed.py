@@ -21,10 +21,10 @@ from nix_seed.flows.ci_last import LastSeed, compare_with_last, last_reference, 
 from nix_seed.flows.ci_promote import promoted_images
 from nix_seed.flows.events import OnEvent, ignore
 from nix_seed.flows.inspect import InspectedImage, inspect
-from nix_seed.flows.licences import check_publishable, unknown_licences
 from nix_seed.flows.plan import Evaluated, Plan, Request, evaluate_request, plan_image
 from nix_seed.flows.prove import Proof, check_proof, prove_built
 from nix_seed.flows.publish_image import Pushed, add_tags, find_by_key, push_image, tags_of
+from nix_seed.flows.publishable import check_publishable
 from nix_seed.flows.stores import Stores
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.envelope import Envelope
@@ -112,7 +112,7 @@ def make_seed(
     plan = plan_image(nix, request, base, on_event, evaluated)
     if publication is not None:
         # Before any work: what may not be passed on is not made either.
-        check_publishable(unknown_licences(plan.licences), repository, plan.licences.problem)
+        check_publishable(plan.spec, repository, plan.licences.problem)
     layers = LayerCache(cache)
     built = assemble_image(nix, plan, layers, reuse=False, on_event=on_event)
     destination = Destination("oci", cache / "images", plan.input_key)

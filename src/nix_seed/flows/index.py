@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from nix_seed.clients.blobs import Fetched, ImageStore
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.inspect import read_config
+from nix_seed.flows.publishable import check_images_publishable
 from nix_seed.flows.stores import AnyReference, Stores, fetch
 from nix_seed.flows.transfer import JOBS, TagMoved, transfer
 from nix_seed.formats.oci import media_types
@@ -65,7 +66,7 @@ def build_index(
         raise InputError(f"{target} names no tag for the index", hint=f"add one: {target}:latest")
     for tag in wanted:
         check_tag(tag, str(target))
-    ready = prepare_index(stores, images, systems)
+    ready = prepare_index(stores, target, images, systems)
     return publish_index(stores, target, ready, tags=wanted, jobs=jobs, on_event=on_event)
 
 
@@ -84,12 +85,20 @@ class ReadyIndex:
 
 
 def prepare_index(
-    stores: Stores, images: Sequence[AnyReference], systems: Sequence[str] = ()
+    stores: Stores,
+    target: AnyReference,
+    images: Sequence[AnyReference],
+    systems: Sequence[str] = (),
 ) -> ReadyIndex:
-    """Make the index of *images*, one for each of *systems*; nothing is published."""
+    """Make the index of *images*, one for each of *systems*; nothing is published.
+
+    Raises ``CheckedFalse`` where one of them must not be published at *target*.
+    """
     found = tuple((reference, *_read(stores, reference)) for reference in images)
     members = tuple(sorted((_member(*each) for each in found), key=lambda member: member.system))
     _check_complete(members, systems)
+    for _, store, root in found:
+        check_images_publishable(store, root, target)
     return ReadyIndex(members, Index(tuple(each.descriptor for each in members)).dump(), found)
 
 

@@ -16,21 +16,19 @@ from nix_seed.flows.nix_half import call_nix_half
 from nix_seed.flows.roots import roots_of_recipe
 from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.formats.oci.reference import Reference
 from nix_seed.ground.errors import CheckedFalse, NixFailed
 from nix_seed.rules.licence import Fact, LicencePolicy, read_facts
 from nix_seed.rules.licence_judge import Judged, Judgement, judge
 from nix_seed.rules.roots import Roots
-from nix_seed.rules.spec import Withheld
+from nix_seed.rules.spec import UnknownLicence, Withheld
 
 __all__ = [
     "Licences",
     "assess_licences",
     "check_contents",
-    "check_publishable",
     "closed",
     "leave_out",
-    "unknown_licences",
+    "unknown_entries",
     "withheld_entries",
 ]
 
@@ -223,34 +221,12 @@ def withheld_entries(judgement: Judgement) -> tuple[Withheld, ...]:
     )
 
 
-def unknown_licences(licences: Licences) -> tuple[str, ...]:
-    """Return a line for each path of unknown licence; none where the policy lets them pass."""
+def unknown_entries(licences: Licences) -> tuple[UnknownLicence, ...]:
+    """Return what the spec lists as of unknown licence; none where the policy lets that pass."""
     if licences.policy.unknown == "report":
         return ()
-    unknown = licences.judgement.unknown
-    return tuple(f"{item.path.name}: {item.licence.name or 'none stated'}" for item in unknown)
-
-
-def check_publishable(
-    unknown: Sequence[str], target: Reference, problem: str | None = None
-) -> None:
-    """Refuse an image with *unknown* licences for a registry that is not this machine's own.
-
-    *problem* is why licences could not be read, where that is so.
-    """
-    # Only here: whatever needs no registry should not wait for the HTTP library.
-    from nix_seed.clients.registry.transport import is_loopback  # noqa: PLC0415
-
-    host = target.registry.rpartition(":")[0] if ":" in target.registry else target.registry
-    if not unknown or is_loopback(host):
-        return
-    lines = [*unknown, *([f"licences could not be read: {problem}"] if problem else [])]
-    raise CheckedFalse(
-        f"the licences of {len(unknown)} store paths are not known,"
-        f" so they are not sent to {target.registry}",
-        detail="\n".join(lines),
-        hint="give them a meta.license; or accept them by name, mkSeed { licences.accept ="
-        ' [ "name" ]; }; or all of them: licences.unknown = "report"; then build again',
+    return tuple(
+        UnknownLicence(item.path, item.licence.name) for item in licences.judgement.unknown
     )
 
 

@@ -16,6 +16,7 @@ from nix_seed.flows.licences import (
     check_contents,
     closed,
     leave_out,
+    unknown_entries,
     withheld_entries,
 )
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
@@ -128,7 +129,9 @@ def plan_image(
     previous = base.spec.layers if base else None
     groups = divide(closed(closure), tiers, request.budget, previous)
     spec = _spec(recipe.outline, request.compressor, closure, groups)
-    spec = replace(spec, withheld=withheld_entries(licences.judgement))
+    spec = replace(
+        spec, withheld=withheld_entries(licences.judgement), unknown=unknown_entries(licences)
+    )
     diff = None if base is None else compare_with_base(spec, base.spec)
     return Plan(evaluated, spec, base, diff, licences)
 

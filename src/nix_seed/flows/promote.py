@@ -135,7 +135,10 @@ class _Work:
         images = {system: (each.nar_hash, each.digest) for system, each in members.items()}
         release = build_release(self.commit, images)
         index = prepare_index(
-            self.stores, [each.reference for each in members.values()], self.policy.systems
+            self.stores,
+            self.place.target,
+            [each.reference for each in members.values()],
+            self.policy.systems,
         )
         evidence = Evidence(release, tuple(sorted(v for m in members.values() for v in votes(m))))
         before = self._records(release)

@@ -13,8 +13,8 @@ from nix_seed.clients.registry.client import Repository
 from nix_seed.clients.upload_target import UploadTarget
 from nix_seed.flows.build import Built, assemble_image
 from nix_seed.flows.events import OnEvent, Stage, ignore
-from nix_seed.flows.licences import check_publishable, unknown_licences
 from nix_seed.flows.plan import Evaluated, Plan
+from nix_seed.flows.publishable import check_publishable
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor
 from nix_seed.formats.oci.reference import Reference
@@ -75,7 +75,7 @@ def push_image(
     image. Raises ``CheckedFalse`` for licences that are not known, and as ``assemble_image`` and
     the registry do.
     """
-    check_publishable(unknown_licences(plan.licences), target, plan.licences.problem)
+    check_publishable(plan.spec, target, plan.licences.problem)
     upload = UploadTarget(repository, records, cache, plan.spec.compressor.media_type)
     built = assemble_image(nix, plan, upload, threads=threads, reuse=reuse, on_event=on_event)
     on_event(Stage("publish", f"naming the image in {repository}"))

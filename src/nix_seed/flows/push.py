@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nix_seed.flows.events import OnEvent, Stage, ignore
-from nix_seed.flows.licences import check_publishable
+from nix_seed.flows.publishable import check_images_publishable
 from nix_seed.flows.stores import AnyReference, Stores, fetch
 from nix_seed.flows.transfer import JOBS, Transferred, transfer
 from nix_seed.formats.oci.reference import Reference, check_tag
 from nix_seed.ground.errors import InputError
-from nix_seed.rules.image import ANNOTATION_UNKNOWN_LICENCES
 
 __all__ = ["push"]
 
@@ -37,8 +36,7 @@ def push(
     root = fetch(origin, source)
     if target.digest not in (None, root.descriptor.digest):
         raise InputError(f"{source} is {root.descriptor.digest}, not the {target.digest} to push")
-    noted = root.descriptor.annotations.get(ANNOTATION_UNKNOWN_LICENCES, "")
-    check_publishable(noted.splitlines(), target)
+    check_images_publishable(origin, root, target)
     if isinstance(source, Reference) and source.registry == target.registry:
         mount_from = (source.repository, *mount_from)
     wanted = ([] if target.tag is None else [target.tag]) + list(tags)

@@ -94,7 +94,7 @@ def compare_specs(ours: Spec, theirs: Spec) -> SpecDifference:
         ),
         tuple(
             name
-            for name in (*members, "compressor", "withheld")
+            for name in (*members, "compressor", "withheld", "unknown")
             if getattr(ours, name) != getattr(theirs, name)
         ),
     )

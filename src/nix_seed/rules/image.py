@@ -24,7 +24,6 @@ __all__ = [
     "ANNOTATION_NAR_HASH",
     "ANNOTATION_SYSTEM",
     "ANNOTATION_TIER",
-    "ANNOTATION_UNKNOWN_LICENCES",
     "CONTAINER_TIER",
     "ImageDocuments",
     "build_image",
@@ -38,8 +37,6 @@ ANNOTATION_NAME = _PREFIX + "name"
 ANNOTATION_NAR_HASH = _PREFIX + "nar-hash"
 ANNOTATION_SYSTEM = _PREFIX + "system"
 ANNOTATION_TIER = _PREFIX + "tier"
-# On the descriptor in a layout only, for whoever pushes the image from there.
-ANNOTATION_UNKNOWN_LICENCES = _PREFIX + "unknown-licences"
 # Not in the image, for two recipes may have one image: on the descriptor that names it.
 ANNOTATION_INPUT_KEY = _PREFIX + "input-key"
 

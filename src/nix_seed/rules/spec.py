@@ -22,7 +22,7 @@ from nix_seed.rules.format import FORMAT
 from nix_seed.rules.outline import SPEC_PATH, File, ImageConfig, check_files
 from nix_seed.rules.partition import Group
 
-__all__ = ["SPEC_PATH", "Spec", "Withheld"]
+__all__ = ["SPEC_PATH", "Spec", "UnknownLicence", "Withheld"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,17 @@ class Withheld:
     licence: str
     derivation: str
     url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownLicence:
+    """A store path of the image that nobody says may be passed on; *licence* is empty if unstated.
+
+    Only what the recipe does not let pass: it keeps the image out of others' registries.
+    """
+
+    path: StorePath
+    licence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +67,7 @@ class Spec:
     layers: tuple[Group, ...]
     compressor: Compressor
     withheld: tuple[Withheld, ...] = field(default_factory=tuple)
+    unknown: tuple[UnknownLicence, ...] = field(default_factory=tuple)
 
     def dump(self) -> bytes:
         """Return the bytes of ``seed.json``."""
@@ -77,6 +89,7 @@ class Spec:
                 _WithheldEntry(str(item.path), item.name, item.licence, item.derivation, item.url)
                 for item in self.withheld
             ),
+            unknown=tuple(_UnknownEntry(str(item.path), item.licence) for item in self.unknown),
         )
         return canonical_json.dumps(msgspec.to_builtins(document))
 
@@ -124,6 +137,10 @@ class Spec:
         if withheld & paths.keys() or len(withheld) != len(document.withheld):
             raise InputError(f"{what}: what it calls withheld is in it, or is named twice")
         _check_references(paths, withheld, what)
+        unknown = tuple(
+            UnknownLicence(StorePath.parse(item.path), item.licence) for item in document.unknown
+        )
+        _check_unknown([item.path for item in unknown], paths, what)
         check_files(document.files)
         return cls(
             kind=document.kind,
@@ -142,6 +159,7 @@ class Spec:
                 )
                 for item in document.withheld
             ),
+            unknown=unknown,
         )
 
 
@@ -171,6 +189,14 @@ def _check_references(
         absent = set(info.references) - paths.keys() - withheld
         if absent:
             raise InputError(f"{what}: {info.path} refers to {min(absent)}, which is not in it")
+
+
+def _check_unknown(
+    unknown: Sequence[StorePath], paths: Mapping[StorePath, PathInfo], what: str
+) -> None:
+    """See that what is of unknown licence is in the image, each once and in order."""
+    if list(unknown) != sorted(set(unknown)) or not set(unknown) <= paths.keys():
+        raise InputError(f"{what}: what it calls of unknown licence is not in it, or not in order")
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -208,7 +234,13 @@ class _WithheldEntry(_Part, frozen=True, omit_defaults=True):
     url: str = ""
 
 
-class _Document(_Part, frozen=True):
+class _UnknownEntry(_Part, frozen=True, omit_defaults=True):
+    path: str
+    licence: str = ""
+
+
+# Written without ``unknown`` where nothing is: the spec of such an image says nothing new.
+class _Document(_Part, frozen=True, omit_defaults=True):
     format: int
     kind: Literal["seed", "run"]
     name: str
@@ -221,3 +253,4 @@ class _Document(_Part, frozen=True):
     layers: tuple[_LayerEntry, ...]
     compressor: dict[str, Any]
     withheld: tuple[_WithheldEntry, ...]
+    unknown: tuple[_UnknownEntry, ...] = ()
