@@ -16,7 +16,7 @@ import pytest
 from support.distribution import commit, make_project, upgraded, use_distribution
 from support.registries import docker_registry
 from support.runner import REPOSITORY, Runner, command, git
-from support.seeds import edit
+from support.seeds import edit, product_flake, write_project
 from support.steps import Result
 
 _INSTALLS_NIX = ["cachix/install-nix-action"]
@@ -223,3 +223,86 @@ def test_a_policy_that_nobody_meets_uses_nothing(runner: Runner, tmp_path: Path)
     assert "is not used" in error
     assert "Checked%2C and false" in error
     assert not (machine.root / "nix/store").exists(), "nothing was unpacked"
+
+
+WITHHOLDING = """
+    packages.${system} = let
+      tool = pkgs.runCommand "vendor-tool-1.0" { } "mkdir $out; echo from the vendor > $out/words"
+        // { meta.license = { shortName = "vendor-eula"; free = false; }; };
+    in {
+      default = pkgs.runCommand "app" { inherit tool; own = ./own.txt; }
+        "cat $tool/words $own > $out";
+      lean = seeds.mkSeed { inherit self system; licences.unknown = "report"; };
+    };
+"""
+LEAN = {"seed_attr": "sub#lean", "image": "owner/lean-seed"}
+_BUILD_SUB = "nix build ./sub && cat result"
+
+
+@pytest.fixture(scope="module")
+def withholding(
+    runner: Runner, distribution: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Runner:
+    """A flake in a directory of its repository; its seed, ``lean``, lacks a vendor's tool."""
+    root = tmp_path_factory.mktemp("withholding")
+    project = write_project(
+        root / "project",
+        distribution,
+        WITHHOLDING,
+        {"own.txt": "own\n"},
+        product=product_flake(root / "product"),
+    )
+    (project / "sub").mkdir()
+    git(project, "mv", "flake.nix", "flake.lock", "own.txt", "sub")
+    git(project, "remote", "add", "origin", f"https://github.com/{REPOSITORY}")
+    key, program = root / "ci", str(command(runner.root))
+    subprocess.run([program, "key", "generate", key], check=True)
+    init = [program, "policy", "init", "trust.toml", "--key", f"ci={key}.pub"]
+    subprocess.run([*init, "--system", "x86_64-linux"], cwd=project / "sub", check=True)
+    commit(project, "Trust this CI")
+    found = replace(runner, project=project, runs=100)
+    signed = {"registry_token": "t", "signing": "key", "key": key.read_text()}
+    # Nix 2.8 evaluates no flake in a directory of a tree that is not git's.
+    made = found.run(".", {**signed, **LEAN, "prove": "false"})
+    assert made.code == 0, made.log
+    assert "left out, not to be passed on: vendor-tool-1.0 (vendor-eula)" in made.log
+    return found
+
+
+@pytest.fixture
+def accepting(withholding: Runner, tmp_path: Path) -> Runner:
+    """The commit after it, which has the same recipe: its policy accepts the licence."""
+    shutil.copytree(withholding.project, tmp_path / "project", symlinks=True)
+    policy = tmp_path / "project/sub/trust.toml"
+    policy.write_text(policy.read_text() + '\n[licences]\naccept = ["vendor-eula"]\n')
+    commit(tmp_path / "project", "Accept the vendor's licence")
+    return replace(withholding, project=tmp_path / "project")
+
+
+def test_what_a_seed_must_not_pass_on_is_asked_for(withholding: Runner) -> None:
+    failed = withholding.fresh().run("use", LEAN)
+    assert failed.code == 2
+    [error] = failed.commands("error")
+    assert "vendor-tool-1.0: licence vendor-eula" in error
+    machine = withholding.fresh()
+    used = machine.run("use", {**LEAN, "accept_licence": "vendor-eula"})
+    assert check(used)["exact"] == "true"
+    built = machine.shell(used, _BUILD_SUB, prefix=_NO_NETWORK)
+    assert built.stdout == "from the vendor\nown\n", built.stderr
+
+
+def test_the_policy_accepts_it(accepting: Runner) -> None:
+    machine = accepting.fresh()
+    used = machine.run("use", LEAN)
+    out = check(used)
+    assert (out["found"], out["exact"], out["verified"]) == ("true", "true", "true")
+    built = machine.shell(used, _BUILD_SUB, prefix=_NO_NETWORK)
+    assert built.stdout == "from the vendor\nown\n", built.stderr
+
+
+def test_a_part_that_needs_it_gets_it(accepting: Runner) -> None:
+    machine = accepting.fresh()
+    used = machine.run("use", {**LEAN, "for": "./sub#packages.default"})
+    check(used)
+    built = machine.shell(used, _BUILD_SUB, prefix=_NO_NETWORK)
+    assert built.stdout == "from the vendor\nown\n", built.stderr

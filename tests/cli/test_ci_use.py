@@ -44,6 +44,8 @@ OPTIONS = {
     "for": "",
     "accept_licence": "",
     "flake": "",
+    "seed_attr": "",
+    "policy": "",
     "ca_file": "",
     "registry_user": "ci",
     "nix_conf": "",
@@ -77,7 +79,11 @@ class Machine:
 
 def fill(options: dict[str, Any], token: str = "") -> Filled:
     secrets = Secrets({"SEED_REGISTRY_TOKEN": token} if token else {})
-    filler = ci_use._fill(secrets, OPTIONS | options, Stores(), "aarch64-darwin", lambda _: None)  # type: ignore[arg-type]
+    given = OPTIONS | options
+    filler = ci_use._fill(
+        *(secrets, given, ci_use._project(given), Stores(), "aarch64-darwin"),
+        lambda _: None,  # type: ignore[arg-type]
+    )
     return filler(IMAGE)
 
 
@@ -93,13 +99,19 @@ def test_a_fresh_mac_has_a_store_made_for_the_user(monkeypatch: pytest.MonkeyPat
     assert (found.added, found.fetched, found.nix) == (1, 7, NIX)
 
 
-def test_a_store_of_a_daemons_is_filled_by_root(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_of_a_daemons_is_filled_by_root(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     machine = Machine(monkeypatch, "roots")
-    found = fill({"for": ".#checks .#x", "flake": "sub"}, token="hush")
+    policy = tmp_path / "trust.toml"
+    policy.write_text("")
+    options = {"flake": str(tmp_path), "seed_attr": "sub#other", "for": ".#checks .#x"}
+    found = fill(options, token="hush")
     [(arguments, stdin)] = machine.root
     assert arguments == [
         *("hydrate", str(IMAGE), "--json", "--no-verify", "--system", "aarch64-darwin"),
-        *("--src", "sub", "--for=.#checks", "--for=.#x"),
+        *("--src", str(tmp_path / "sub"), "--for=.#checks", "--for=.#x"),
+        *("--attr=other", f"--policy={policy}"),
         *("--username", "ci", "--password-stdin"),
     ]
     assert stdin == "hush\n", "a token is no argument: everyone on a machine sees those"
@@ -113,7 +125,10 @@ def test_what_root_is_asked_for_exists() -> None:
 
     known = {name for each in command.params for name in each.opts}
     wanted = {"--json", "--no-verify", "--system", "--src", "--for", "--username"}
-    assert wanted | {"--password-stdin", "--accept-licence", "--ca-file"} <= known
+    assert (
+        wanted | {"--password-stdin", "--accept-licence", "--ca-file", "--attr", "--policy"}
+        <= known
+    )
 
 
 def variables(

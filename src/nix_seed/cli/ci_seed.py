@@ -157,13 +157,13 @@ def _promoted_systems(policy: Path | None) -> tuple[str, ...]:
     return () if found is None or not found.promoters else tuple(found.systems)
 
 
-def policy_of(options: dict[str, Any], directory: Path) -> Path | None:
-    """Return the policy's file: the one named, or ``trust.toml`` beside the flake or here."""
+def policy_of(options: dict[str, Any], *directories: Path) -> Path | None:
+    """Return the policy's file: the one named, or ``trust.toml`` in *directories* or here."""
     from nix_seed.flows.trust import DEFAULT_POLICY
 
     if options["policy"]:
         return Path(options["policy"])
-    places = (directory / DEFAULT_POLICY, DEFAULT_POLICY)
+    places = (*(each / DEFAULT_POLICY for each in directories), DEFAULT_POLICY)
     return next((place for place in places if place.is_file()), None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,10 +57,11 @@ def _use(host: CiHost, secrets: Secrets, options: dict[str, Any], stages: Stages
 
     required = parse_switch(options["required"], "required")
     parse_switch(options["offline"], "offline")
-    search = _search(host, options)
+    project = _project(options)
+    search = _search(host, options, project)
     stores = secrets.stores(options, search.repository)
-    fill = _fill(secrets, options, stores, search.system, stages)
-    verify = _verify(options, stores, search.system)
+    fill = _fill(secrets, options, project, stores, search.system, stages)
+    verify = _verify(project, stores, search.system)
 
     def explain(error: NixSeedError) -> str | None:
         return denied_hint(host, error, writes=False) or error.hint
@@ -78,31 +80,46 @@ def _use(host: CiHost, secrets: Secrets, options: dict[str, Any], stages: Stages
     return used
 
 
-def _search(host: CiHost, options: dict[str, Any]) -> Search:
+@dataclass(frozen=True, slots=True)
+class _Project:
+    """The *directory* of the flake, its seed's *attr* (None: the default) and the *policy* used."""
+
+    directory: Path
+    attr: str | None
+    policy: Path | None
+
+
+def _project(options: dict[str, Any]) -> _Project:
+    from nix_seed.rules.ci_inputs import parse_seed_attr
+
+    flake, named = Path(options["flake"] or "."), parse_seed_attr(options["seed_attr"] or ".#seed")
+    directory = (flake / named.directory).absolute()
+    return _Project(directory, named.attr, policy_of(options, directory, flake))
+
+
+def _search(host: CiHost, options: dict[str, Any], project: _Project) -> Search:
     from nix_seed.clients.git import parents_of
     from nix_seed.flows.ci_use import Search
     from nix_seed.flows.evaluate import current_system
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.rules.ci_events import evaluate_event
-    from nix_seed.rules.ci_inputs import parse_seed_attr, repository_of
+    from nix_seed.rules.ci_inputs import repository_of
     from nix_seed.rules.lock import LOCK_NAME
 
     decision = evaluate_event(os.environ, host.event())
     repository = repository_of(options["image"], options["registry"], decision, os.environ)
-    named = parse_seed_attr(options["seed_attr"] or ".#seed")
-    directory = (Path(options["flake"] or ".") / named.directory).absolute()
     reference = options["reference"]
     return Search(
         repository=repository,
         system=current_system(),
-        request=request_of_job(options, directory, named.attr),
+        request=request_of_job(options, project.directory, project.attr),
         named=parse_reference(reference) if reference else None,
-        commits=parents_of(directory),
-        lock=directory / LOCK_NAME,
+        commits=parents_of(project.directory),
+        lock=project.directory / LOCK_NAME,
     )
 
 
-def _verify(options: dict[str, Any], stores: Stores, system: str) -> Verify:
+def _verify(project: _Project, stores: Stores, system: str) -> Verify:
     from datetime import UTC, datetime
 
     from nix_seed.flows.trust import judges_of, load_policy
@@ -110,7 +127,7 @@ def _verify(options: dict[str, Any], stores: Stores, system: str) -> Verify:
     from nix_seed.ground.errors import CheckedFalse, CouldNotCheck
     from nix_seed.rules.bundle_verify import Fate
 
-    path = policy_of(options, Path(options["flake"] or "."))
+    path = project.policy
 
     def verify(image: Any) -> Any:
         if path is None:
@@ -130,7 +147,12 @@ def _verify(options: dict[str, Any], stores: Stores, system: str) -> Verify:
 
 
 def _fill(
-    secrets: Secrets, options: dict[str, Any], stores: Stores, system: str, stages: Stages
+    secrets: Secrets,
+    options: dict[str, Any],
+    project: _Project,
+    stores: Stores,
+    system: str,
+    stages: Stages,
 ) -> Fill:
     """Return what unpacks an image: in this process where the store is ours, else by sudo."""
     from nix_seed.clients.ci_store import store_state
@@ -138,15 +160,17 @@ def _fill(
     from nix_seed.rules.ci_inputs import parse_list, parse_names
 
     outputs, accepted = parse_list(options["for"]), parse_names(options["accept_licence"])
-    flake = options["flake"] or "."
 
     def fill(image: Any) -> Filled:
         if store_state() == "absent":
             run_as_root(["ci", "store", str(os.geteuid())])
         if store_state() == "ours":
-            return _fill_here(stores, image, system, outputs, accepted, flake, stages)
+            return _fill_here(stores, image, system, outputs, accepted, project, stages)
         more = [f"--for={name}" for name in outputs]
         more += [f"--accept-licence={name}" for name in accepted]
+        more += [f"--attr={project.attr}"] if project.attr else []
+        # For the licences that it accepts.
+        more += [f"--policy={project.policy.absolute()}"] if project.policy else []
         more += [f"--ca-file={options['ca_file']}"] if options["ca_file"] else []
         token = secrets.get("SEED_REGISTRY_TOKEN")
         if token:
@@ -154,7 +178,9 @@ def _fill(
             more += ["--username", user, "--password-stdin"]
         # What is named by digest was verified above, by the policy that was asked for.
         arguments = ["hydrate", str(image), "--json", "--no-verify", "--system", system]
-        return _filled(run_as_root([*arguments, "--src", flake, *more], f"{token}\n"))
+        return _filled(
+            run_as_root([*arguments, "--src", str(project.directory), *more], f"{token}\n")
+        )
 
     return fill
 
@@ -165,9 +191,10 @@ def _fill_here(
     system: str,
     outputs: Sequence[str],
     accepted: Sequence[str],
-    flake: str,
+    project: _Project,
     stages: Stages,
 ) -> Filled:
+    from nix_seed.cli.trusted import accepted_licences
     from nix_seed.flows.ci_use import Filled
     from nix_seed.flows.hydrate import hydrate
 
@@ -176,8 +203,9 @@ def _fill_here(
         image,
         outputs=outputs,
         system=system,
-        accepted=accepted,
-        project=flake,
+        accepted=accepted_licences(accepted, project.policy),
+        project=str(project.directory),
+        attr=project.attr,
         on_event=stages,
     )
     added, skipped = len(done.added), len(done.skipped)

@@ -9,7 +9,7 @@ import click
 
 from nix_seed.cli.options import accept_option, attr_option, json_option
 from nix_seed.cli.registry_options import registry_options, stores_of
-from nix_seed.cli.trusted import accepted_licences, trusted, verify_options
+from nix_seed.cli.trusted import accepted_licences, policy_used, trusted, verify_options
 
 __all__ = ["command"]
 
@@ -79,7 +79,7 @@ def command(as_json: bool, **options: Any) -> None:
         outputs=options["outputs"],
         system=system,
         jobs=options["jobs"],
-        accepted=accepted_licences(options, project),
+        accepted=accepted_licences(options["accept_licence"], policy_used(options, project)),
         project=options["src"],
         attr=options["attr"],
         on_event=show,

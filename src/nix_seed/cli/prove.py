@@ -51,7 +51,7 @@ def command(as_json: bool, **options: Any) -> None:
     """
     from nix_seed.cli.progress import progress
     from nix_seed.cli.report import plural
-    from nix_seed.cli.trusted import accepted_licences
+    from nix_seed.cli.trusted import accepted_licences, policy_used
     from nix_seed.clients.engines import choose_engine
     from nix_seed.clients.nix import Nix
     from nix_seed.flows.evaluate import DEFAULT_ATTR, current_system
@@ -63,7 +63,7 @@ def command(as_json: bool, **options: Any) -> None:
         engine = choose_engine(options["engine"], cache_directory())
         image = open_seed(options, nix, options["system"])
         spec = spec_of(image)
-        accepted = accepted_licences({**options, "policy_file": None}, source)
+        accepted = accepted_licences(options["accept_licence"], policy_used(options, source))
         obtained = (
             ()
             if spec is None

@@ -9,7 +9,7 @@ import click
 
 from nix_seed.cli.options import accept_option, attr_option, cache_directory, json_option, open_seed
 from nix_seed.cli.registry_options import registry_options
-from nix_seed.cli.trusted import accepted_licences, verify_options
+from nix_seed.cli.trusted import accepted_licences, policy_used, verify_options
 
 __all__ = ["command"]
 
@@ -86,7 +86,7 @@ def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:
             out=options["out"],
             env=_environment(options["env"]),
             network=options["network"],
-            accepted=accepted_licences(options, options["src"]),
+            accepted=_accepted(options),
             attr=options["attr"],
             on_event=show,
         )
@@ -115,7 +115,7 @@ def _run_on_host(argv: tuple[str, ...], options: dict[str, Any], as_json: bool) 
         image=image,
         env=_environment(options["env"]),
         network=options["network"],
-        accepted=accepted_licences(options, options["src"]),
+        accepted=_accepted(options),
     )
     if as_json:
         click.echo(json.dumps(done.to_json(), indent=2))
@@ -124,6 +124,10 @@ def _run_on_host(argv: tuple[str, ...], options: dict[str, Any], as_json: bool) 
         about = off.get(done.network, "with the network")
         click.echo(f"host: {about}, command {done.seconds:.2f} s", err=True)
     click.get_current_context().exit(done.exit_code)
+
+
+def _accepted(options: dict[str, Any]) -> tuple[str, ...]:
+    return accepted_licences(options["accept_licence"], policy_used(options, options["src"]))
 
 
 def _environment(settings: tuple[str, ...]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nix_seed.flows.events import OnEvent
     from nix_seed.flows.stores import AnyReference, Stores
 
-__all__ = ["accepted_licences", "trusted", "verify_options"]
+__all__ = ["accepted_licences", "policy_used", "trusted", "verify_options"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -46,10 +46,10 @@ def trusted(
     """
     from datetime import UTC, datetime
 
-    from nix_seed.flows.trust import DEFAULT_POLICY, load_policy
+    from nix_seed.flows.trust import load_policy
     from nix_seed.flows.trusted import check_trusted
 
-    path = options["policy_file"] or project / DEFAULT_POLICY
+    path = policy_used(options, project)
     if options["no_verify"]:
         click.secho(
             f"WARNING: {reference} is used unverified (--no-verify): neither that builders agree "
@@ -59,7 +59,7 @@ def trusted(
             err=True,
         )
         return reference
-    if options["policy_file"] is None and not path.is_file():
+    if path is None:
         return reference
     now = datetime.now(UTC)
     found = check_trusted(
@@ -69,14 +69,22 @@ def trusted(
     return found.reference
 
 
-def accepted_licences(options: dict[str, Any], project: Path) -> tuple[str, ...]:
-    """Return the licences that the user accepts: by option, and in the policy that is used."""
+def accepted_licences(given: Sequence[str], policy: Path | None) -> tuple[str, ...]:
+    """Return the licences that the user accepts: *given* now, and those of the *policy* used."""
     from datetime import UTC, datetime
 
-    from nix_seed.flows.trust import DEFAULT_POLICY, load_policy
+    from nix_seed.flows.trust import load_policy
 
-    given = tuple(options["accept_licence"])
-    path = options["policy_file"] or project / DEFAULT_POLICY
-    if options["policy_file"] is None and not path.is_file():
-        return given
-    return (*given, *load_policy(path, datetime.now(UTC)).policy.licences)
+    if policy is None:
+        return tuple(given)
+    return (*given, *load_policy(policy, datetime.now(UTC)).policy.licences)
+
+
+def policy_used(options: dict[str, Any], project: Path) -> Path | None:
+    """Return the policy that is named, or is *project*'s own; None where there is none."""
+    from nix_seed.flows.trust import DEFAULT_POLICY
+
+    path: Path | None = options.get("policy_file")
+    if path is None and (project / DEFAULT_POLICY).is_file():
+        return project / DEFAULT_POLICY
+    return path
