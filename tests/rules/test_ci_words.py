@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nix_seed.ground.harmless import harmless
 from nix_seed.rules.ci_words import (
     Mismatch,
     annotation,
     find_mismatches,
-    harmless_lines,
     output_lines,
     start_group,
 )
@@ -47,12 +47,12 @@ def commands(text: str) -> list[str]:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_what_is_printed_is_no_command(text: str) -> None:
-    assert commands(harmless_lines(text)) == []
+    assert commands(harmless(text)) == []
 
 
 @given(st.text(alphabet=st.sampled_from(":#[]% \t\n\r\x0b\x85\u2028ab"), max_size=40))
 def test_nothing_that_is_printed_is_a_command(text: str) -> None:
-    assert commands(harmless_lines(text)) == []
+    assert commands(harmless(text)) == []
 
 
 @pytest.mark.parametrize("text", HOSTILE)

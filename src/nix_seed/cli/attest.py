@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import click
 
 from nix_seed.cli.options import cache_directory, json_option, store_option
 from nix_seed.cli.registry_options import registry_options, stores_of
+from nix_seed.cli.say import say
 from nix_seed.cli.sbom import sbom_option, sboms_of
 from nix_seed.cli.signer_options import signing_options
 
@@ -77,7 +77,7 @@ def command(as_json: bool, **options: Any) -> None:
             show,
             sboms=sboms_of(options["sboms"]),
         )
-    click.echo(json.dumps(_json(done)) if as_json else "\n".join(_lines(done)))
+    say(_json(done) if as_json else "\n".join(_lines(done)))
 
 
 def _json(done: Attested) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import click
 from nix_seed.cli.audit_options import audit_options, question_of, state_of
 from nix_seed.cli.options import json_option
 from nix_seed.cli.registry_options import stores_of
+from nix_seed.cli.say import say
 
 __all__ = ["command"]
 
@@ -52,9 +52,9 @@ def command(as_json: bool, **options: Any) -> None:
     if options["page"] is not None:
         _write_page(options["page"], found, now)
     if as_json:
-        click.echo(json.dumps(audit_json(found)))
+        say(audit_json(found))
     else:
-        click.echo("\n".join(audit_lines(found)))
+        say("\n".join(audit_lines(found)))
     click.get_current_context().exit(found.exit_code)
 
 

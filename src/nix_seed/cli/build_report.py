@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from nix_seed.cli.report import human_size, plural
+from nix_seed.cli.say import say
+from nix_seed.ground.harmless import harmless, harmless_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,7 +39,7 @@ def build_json(built: Built, reference: str, proof: Proof | None, **more: Any) -
     }
     if proof is not None:
         value["proof"] = proof.to_json()
-    click.echo(json.dumps(value | more, indent=2))
+    say(value | more, indent=2)
 
 
 def _layer_json(layer: BuiltLayer) -> dict[str, Any]:
@@ -64,17 +63,18 @@ def print_build(built: Built, reference: str, proof: Proof | None, *, cached: bo
     console = Console(highlight=False, soft_wrap=True)
     console.print(_table(built))
     spec = built.plan.spec
-    console.print("\n" + "\n".join(_names(built, reference)), markup=False)
+    console.print(harmless("\n" + "\n".join(_names(built, reference))), markup=False)
     for line in _proof_lines(proof):
-        console.print(line, markup=False)
+        console.print(harmless(line), markup=False)
     if spec.kind == "seed" and reference.startswith("oci:"):
         named = "" if cached else f"--image {reference} "
-        console.print(f"\nbuild in it:  nix-seed run {named}-- nix build", markup=False)
+        console.print(harmless(f"\nbuild in it:  nix-seed run {named}-- nix build"), markup=False)
     elif reference.startswith("oci:"):
-        console.print(f"\nstart it:  podman run --rm {reference}", markup=False)
+        console.print(harmless(f"\nstart it:  podman run --rm {reference}"), markup=False)
 
 
 def _table(built: Built) -> Table:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -82,7 +82,7 @@ def _table(built: Built) -> Table:
     for title in ("layers", "store paths", "unpacked", "compressed", "reused"):
         table.add_column(title, justify="right")
     for tier, layers in groupby(built.layers, key=lambda layer: layer.tier):
-        table.add_row(tier, *_cells(list(layers)))
+        table.add_row(escape(harmless_line(tier)), *_cells(list(layers)))
     table.add_section()
     table.add_row("together", *_cells(built.layers), style="bold")
     return table
@@ -138,7 +138,7 @@ def print_pushed(pushed: Pushed, proof: Proof | None) -> None:
         f"sent       {human_size(pushed.sent)}",
         *_proof_lines(proof),
     ]
-    console.print("\n".join(lines), markup=False)
+    console.print(harmless("\n".join(lines)), markup=False)
 
 
 def print_there(
@@ -151,8 +151,8 @@ def print_there(
     digest = fetched.descriptor.digest
     reference = str(target.at(digest))
     if not as_json:
-        click.echo(f"nothing to build: the image of this recipe is there\n\nimage      {reference}")
-        click.echo(f"digest     {digest}\ninput key  {evaluated.input_key}")
+        say(f"nothing to build: the image of this recipe is there\n\nimage      {reference}")
+        say(f"digest     {digest}\ninput key  {evaluated.input_key}")
         return
     manifest = Manifest.parse(fetched.body, reference)
     value = {
@@ -173,4 +173,4 @@ def print_there(
             for layer in manifest.layers
         ],
     }
-    click.echo(json.dumps(value, indent=2))
+    say(value, indent=2)

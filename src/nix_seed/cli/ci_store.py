@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from nix_seed.cli.say import say
+
 __all__ = ["command"]
 
 
@@ -17,4 +19,4 @@ def command(user: int, root: Path) -> None:
     from nix_seed.clients.ci_store import make_store_for
 
     make_store_for(user, root)
-    click.echo("{}")
+    say("{}")

@@ -10,6 +10,7 @@ import click
 
 from nix_seed.cli.options import cache_directory
 from nix_seed.cli.report import human_size, plural
+from nix_seed.cli.say import say
 
 __all__ = ["command"]
 
@@ -47,4 +48,4 @@ def command(**options: Any) -> None:
     roots = clear_unpacked(cache / "roots", time.time() - options["days"] * _DAY)
     if options["images"]:
         shutil.rmtree(cache / "images", ignore_errors=True)
-    click.echo(f"{human_size(freed)} of layers, {plural(len(roots), 'unpacked image')} cleared")
+    say(f"{human_size(freed)} of layers, {plural(len(roots), 'unpacked image')} cleared")

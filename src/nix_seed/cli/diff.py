@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import click
 
 from nix_seed.cli.options import json_option
 from nix_seed.cli.registry_options import registry_options, stores_of
+from nix_seed.cli.say import say
 
 if TYPE_CHECKING:
     from nix_seed.flows.diff import ImageDiff, PathFiles
@@ -38,7 +38,7 @@ def command(as_json: bool, **options: Any) -> None:
         parse_reference(options["theirs"]),
         diffoscope=options["diffoscope"],
     )
-    click.echo(json.dumps(_json(found)) if as_json else "\n".join(_lines(found)))
+    say(_json(found) if as_json else "\n".join(_lines(found)))
     click.get_current_context().exit(0 if found.same else 1)
 
 

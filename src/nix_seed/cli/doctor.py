@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -19,6 +18,8 @@ from nix_seed.cli.options import (
     store_option,
 )
 from nix_seed.cli.registry_options import registry_options, stores_of
+from nix_seed.cli.say import say, say_styled
+from nix_seed.ground.harmless import harmless_line
 
 if TYPE_CHECKING:
     from nix_seed.flows.doctor_reach import Reach
@@ -74,9 +75,9 @@ def command(as_json: bool, image: str | None, verbose: bool, **options: Any) -> 
             "counts": _counts(found),
             "exitCode": code,
         }
-        click.echo(json.dumps(value))
+        say(value)
     else:
-        click.echo("\n".join(_lines(found, verbose)))
+        say_styled("\n".join(_lines(found, verbose)))
     click.get_current_context().exit(code)
 
 
@@ -140,7 +141,7 @@ def _lines(found: Sequence[Diagnosis], verbose: bool) -> Iterator[str]:
             area = each.area
             yield click.style(area, bold=True)
         mark = click.style(f"{each.outcome.value:12}", fg=_COLOURS[each.outcome.value])
-        said = [_harmless(line) for line in each.said.splitlines()] or [""]
+        said = [harmless_line(line) for line in each.said.splitlines()] or [""]
         if each.outcome.value == "fine" and not verbose:
             said = said[:1]
         yield f"  {mark} {each.name:{width}}  {said[0]}".rstrip()
@@ -148,15 +149,12 @@ def _lines(found: Sequence[Diagnosis], verbose: bool) -> Iterator[str]:
         yield from (f"{indent}{line}" for line in said[1:])
         if each.outcome.value != "fine":
             if each.why:
-                yield f"{indent}why: {each.why}"
-            yield f"{indent}fix: " + f"\n{indent}     ".join(each.fix.splitlines())
+                yield f"{indent}why: {harmless_line(each.why)}"
+            yield f"{indent}fix: " + f"\n{indent}     ".join(
+                map(harmless_line, each.fix.splitlines())
+            )
     counts = _counts(found)
     yield ""
     yield ", ".join(
         f"{number} {name}" for name, number in counts.items() if number or name == "fine"
     )
-
-
-def _harmless(line: str) -> str:
-    """Keep what an image says from steering the terminal."""
-    return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in line)

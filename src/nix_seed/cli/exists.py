@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -10,6 +9,7 @@ import click
 from nix_seed.cli.build_steps import repository_of
 from nix_seed.cli.options import image_options, json_option, request_of
 from nix_seed.cli.registry_options import registry_options
+from nix_seed.cli.say import say
 
 __all__ = ["command"]
 
@@ -34,9 +34,9 @@ def command(as_json: bool, **options: Any) -> None:
     tag = tags_of(evaluated)[0]
     if as_json:
         value = {"exists": found is not None, "inputKey": evaluated.input_key, "tag": tag}
-        click.echo(json.dumps(value | {"digest": str(found.digest) if found else None}))
+        say(value | {"digest": str(found.digest) if found else None})
     elif found is not None:
-        click.echo(str(target.at(found.digest)))
+        say(str(target.at(found.digest)))
     else:
-        click.echo(f"{target.at(tag)} is not there; nix-seed build --push makes it", err=True)
+        say(f"{target.at(tag)} is not there; nix-seed build --push makes it", err=True)
     click.get_current_context().exit(0 if found else 1)

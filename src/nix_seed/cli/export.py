@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 
 from nix_seed.cli.options import json_option
 from nix_seed.cli.registry_options import registry_options, stores_of
+from nix_seed.cli.say import say
 
 __all__ = ["command"]
 
@@ -46,9 +46,9 @@ def command(as_json: bool, **options: Any) -> None:
             "blobs": done.blobs,
             "size": done.size,
         }
-        click.echo(json.dumps(value))
+        say(value)
         return
-    click.echo(
+    say(
         f"{done.reference}: {done.digest}, {plural(done.manifests, 'manifest')}, "
         f"{plural(done.blobs, 'blob')}, {human_size(done.size)}"
     )

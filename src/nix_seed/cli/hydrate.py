@@ -9,6 +9,7 @@ import click
 
 from nix_seed.cli.options import accept_option, attr_option, json_option
 from nix_seed.cli.registry_options import registry_options, stores_of
+from nix_seed.cli.say import say
 from nix_seed.cli.trusted import accepted_licences, policy_used, trusted, verify_options
 
 __all__ = ["command"]
@@ -58,7 +59,6 @@ def command(as_json: bool, **options: Any) -> None:
 
         nix-seed run --engine host -- nix build
     """
-    import json
 
     from nix_seed.cli.hydrate_report import hydrate_progress, hydrated_json, hydrated_text
     from nix_seed.clients.macos_store import ensure_store
@@ -84,4 +84,4 @@ def command(as_json: bool, **options: Any) -> None:
         attr=options["attr"],
         on_event=show,
     )
-    click.echo(json.dumps(hydrated_json(done)) if as_json else hydrated_text(done))
+    say(hydrated_json(done) if as_json else hydrated_text(done))

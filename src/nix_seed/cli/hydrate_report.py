@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from nix_seed.cli.report import human_size, plural
+from nix_seed.cli.say import say
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.hydrate import Hydrated, LayerHydrated
+from nix_seed.ground.harmless import harmless_line
 
 __all__ = ["hydrate_progress", "hydrated_json", "hydrated_text"]
 
@@ -23,10 +24,11 @@ def hydrate_progress(*, quiet: bool) -> OnEvent:
 
 def _line(event: Any) -> None:
     if isinstance(event, Stage):
-        print(f"nix-seed: {event.text}", file=sys.stderr, flush=True)
+        say(f"nix-seed: {harmless_line(event.text)}", err=True)
     elif isinstance(event, LayerHydrated):
-        about = f"{event.tier}  {plural(event.paths, 'path')}  {human_size(event.fetched)}"
-        print(f"nix-seed: {event.layer.hex[:12]}  {about}", file=sys.stderr, flush=True)
+        about = f"{plural(event.paths, 'path')}  {human_size(event.fetched)}"
+        tier = harmless_line(event.tier)
+        say(f"nix-seed: {event.layer.hex[:12]}  {tier}  {about}", err=True)
 
 
 def hydrated_json(done: Hydrated) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import click
 
 from nix_seed.cli.options import policy_option, store_option
 from nix_seed.cli.registry_options import registry_options, stores_of
+from nix_seed.cli.say import say
 
 if TYPE_CHECKING:
     from nix_seed.clients.image_source import RemoteSeed
@@ -62,9 +63,7 @@ def command(**options: Any) -> None:
         report = _gather(options, show)
     text = report_page(report)
     write_output(options["output"], text.encode())
-    click.echo(
-        f"{options['output']}  {len(text.encode()) // 1000} kB  {verdict(report.trust)[0].value}"
-    )
+    say(f"{options['output']}  {len(text.encode()) // 1000} kB  {verdict(report.trust)[0].value}")
 
 
 def _check(options: dict[str, Any]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from nix_seed.cli.options import json_option
 from nix_seed.cli.registry_options import jobs_option, registry_options, stores_of
+from nix_seed.cli.say import say
 
 __all__ = ["command"]
 
@@ -71,11 +71,11 @@ def command(as_json: bool, **options: Any) -> None:
     if as_json:
         members = {member.system: str(member.descriptor.digest) for member in done.members}
         value = {"reference": reference, "digest": str(done.descriptor.digest)}
-        click.echo(json.dumps(value | {"tags": list(done.tags), "systems": members}))
+        say(value | {"tags": list(done.tags), "systems": members})
         return
-    click.echo(f"{reference}\ntags: {', '.join(done.tags)}")
+    say(f"{reference}\ntags: {', '.join(done.tags)}")
     for member in done.members:
-        click.echo(f"  {member.system:16} {member.descriptor.digest}")
+        say(f"  {member.system:16} {member.descriptor.digest}")
 
 
 def _of_flake(flake: str, *, evaluate: bool) -> dict[str, str | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nix_seed.cli.options import json_option
+from nix_seed.cli.say import say, say_styled
+from nix_seed.ground.harmless import harmless_line
 
 if TYPE_CHECKING:
     from nix_seed.flows.init import Asked, InitPlan
@@ -67,7 +68,7 @@ def command(directory: Path, as_json: bool, yes: bool, dry_run: bool, **options:
     with progress(quiet=True) as show:
         plan = plan_init(_asked(directory, options), nix, datetime.now(UTC), show)
     if not as_json:
-        click.echo("\n".join(_lines(plan, _has_colour())))
+        say_styled("\n".join(_lines(plan, _has_colour())))
     write = bool(plan.to_write) and not dry_run
     if write and not yes:
         if as_json or not sys.stdin.isatty():
@@ -79,9 +80,9 @@ def command(directory: Path, as_json: bool, yes: bool, dry_run: bool, **options:
         write = click.confirm(f"Write {_count(plan.to_write)}?", err=True)
     notes = carry_out(plan, nix) if write else ()
     if as_json:
-        click.echo(json.dumps(_json(plan, written=write, notes=notes)))
+        say(_json(plan, written=write, notes=notes))
     else:
-        click.echo("\n".join(_end(plan, written=write, notes=notes)))
+        say("\n".join(_end(plan, written=write, notes=notes)))
 
 
 def _asked(directory: Path, options: dict[str, Any]) -> Asked:
@@ -107,18 +108,19 @@ def _has_colour() -> bool:
 
 def _lines(plan: InitPlan, colour: bool) -> Iterator[str]:
     for change in plan.changes:
-        yield f"{change.path} {_WORDS[change.state]}"
-    yield from (f"note: {note}" for note in plan.notes)
+        yield harmless_line(f"{change.path} {_WORDS[change.state]}")
+    yield from (f"note: {harmless_line(note)}" for note in plan.notes)
     for change in plan.changes:
         if change.state != "same":
             yield ""
             yield from (_coloured(line) if colour else line for line in _shown(change))
     if plan.edit is not None and plan.edit.problem is not None:
         yield ""
-        yield f"flake.nix is not understood ({plan.edit.problem}): write there yourself"
+        why = harmless_line(plan.edit.problem)
+        yield f"flake.nix is not understood ({why}): write there yourself"
         for place, lines in plan.edit.advice:
-            yield f"  {place}:"
-            yield from (f"      {line}" for line in lines)
+            yield f"  {harmless_line(place)}:"
+            yield from (f"      {harmless_line(line)}" for line in lines)
 
 
 def _shown(change: FileChange) -> Iterator[str]:
@@ -127,8 +129,7 @@ def _shown(change: FileChange) -> Iterator[str]:
     if change.path.endswith(".json") and change.before is None:
         # Nobody reads certificates by eye; --json has them all.
         lines[3:] = [f"({len(lines) - 3} lines: the public Sigstore's certificates and keys)"]
-    for line in lines:
-        yield "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in line)
+    yield from map(harmless_line, lines)
 
 
 def _coloured(line: str) -> str:

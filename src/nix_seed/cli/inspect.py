@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,8 @@ import click
 
 from nix_seed.cli.options import json_option
 from nix_seed.cli.registry_options import registry_options, stores_of
+from nix_seed.cli.say import say
+from nix_seed.ground.harmless import harmless_line
 
 if TYPE_CHECKING:
     from nix_seed.flows.inspect import InspectedImage
@@ -28,15 +29,15 @@ def command(as_json: bool, **options: Any) -> None:
 
     found = inspect(stores_of(options), parse_reference(options["reference"]))
     if isinstance(found, InspectedImage):
-        click.echo(json.dumps(_json(found)) if as_json else "\n".join(_lines(found)))
+        say(_json(found) if as_json else "\n".join(_lines(found)))
         return
     if as_json:
         value = {"reference": found.reference, "digest": str(found.digest)}
-        click.echo(json.dumps(value | {"images": [_json(image) for image in found.images]}))
+        say(value | {"images": [_json(image) for image in found.images]})
         return
-    click.echo(f"{found.reference}\n  index of {len(found.images)}: {found.digest}")
+    say(f"{found.reference}\n  index of {len(found.images)}: {found.digest}")
     for image in found.images:
-        click.echo("\n" + "\n".join(_lines(image)))
+        say("\n" + "\n".join(_lines(image)))
 
 
 def _json(image: InspectedImage) -> dict[str, Any]:
@@ -77,7 +78,8 @@ def _lines(image: InspectedImage) -> Iterator[str]:
         "input key": image.input_key,
         "size": f"{human_size(image.size)} in {plural(len(image.layers), 'layer')}",
     }
-    yield from (f"  {name:10} {value}" for name, value in facts.items() if value is not None)
+    told = {name: value for name, value in facts.items() if value is not None}
+    yield from (f"  {name:10} {harmless_line(value)}" for name, value in told.items())
     for tier, size in image.tiers().items():
         count = sum((layer.tier or "(no tier)") == tier for layer in image.layers)
-        yield f"    {tier:12} {human_size(size):>10}  {plural(count, 'layer')}"
+        yield f"    {harmless_line(tier):12} {human_size(size):>10}  {plural(count, 'layer')}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nix_seed.cli.options import json_option
+from nix_seed.cli.say import say
 
 if TYPE_CHECKING:
     from nix_seed.rules.verifying_key import PublicKey
@@ -57,9 +58,9 @@ def generate(file: Path, algorithm: str, as_json: bool) -> None:
             encrypted=bool(passphrase),
         )
         return
-    click.echo(f"private key: {file}{'' if passphrase else ' (not encrypted)'}")
-    click.echo(f"public key:  {public}")
-    click.echo(f"fingerprint: {signer.public_key.fingerprint}")
+    say(f"private key: {file}{'' if passphrase else ' (not encrypted)'}")
+    say(f"public key:  {public}")
+    say(f"fingerprint: {signer.public_key.fingerprint}")
 
 
 @command.command("show")
@@ -76,9 +77,9 @@ def show(file: Path, as_json: bool) -> None:
             pem=key.pem.decode(),
         )
         return
-    click.echo(f"algorithm:   {key.algorithm}", err=True)
-    click.echo(f"fingerprint: {key.fingerprint}", err=True)
-    click.echo(key.pem.decode(), nl=False)
+    say(f"algorithm:   {key.algorithm}", err=True)
+    say(f"fingerprint: {key.fingerprint}", err=True)
+    say(key.pem.decode(), nl=False)
 
 
 def _public_key(file: Path) -> PublicKey:
@@ -92,6 +93,5 @@ def _public_key(file: Path) -> PublicKey:
 
 
 def _echo_json(**value: object) -> None:
-    import json
 
-    click.echo(json.dumps(value))
+    say(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from nix_seed.cli.ledger_options import (
     write_signature,
 )
 from nix_seed.cli.options import json_option
+from nix_seed.cli.say import say
 
 if TYPE_CHECKING:
     from nix_seed.clients.ledgers.evm.builders import BuilderSet
@@ -45,9 +45,9 @@ def _show(as_json: bool, **options: Any) -> None:
     """Show every set of builders there was, the present one last."""
     history = contract_of(options).history()
     if as_json:
-        click.echo(json.dumps({"sets": [set_json(each) for each in history]}))
+        say({"sets": [set_json(each) for each in history]})
         return
-    click.echo("\n".join(line for each in history for line in set_lines(each)))
+    say("\n".join(line for each in history for line in set_lines(each)))
 
 
 @builders.command("sign", short_help="Sign the next set of builders.")
@@ -98,9 +98,9 @@ def _set(as_json: bool, **options: Any) -> None:
     sent = contract.set_builders(proposed, signatures, sender)
     if as_json:
         value = {"transaction": f"0x{sent.hash.hex()}", "gas": sent.receipt.gas}
-        click.echo(json.dumps(set_json(proposed) | value))
+        say(set_json(proposed) | value)
         return
-    click.echo("\n".join(set_lines(proposed)))
+    say("\n".join(set_lines(proposed)))
 
 
 def _proposed(signatures: tuple[EvmSignature, ...]) -> BuilderSet:

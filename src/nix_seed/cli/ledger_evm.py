@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ from nix_seed.cli.ledger_options import (
     write_signature,
 )
 from nix_seed.cli.options import json_option
+from nix_seed.cli.say import say
 
 if TYPE_CHECKING:
     from nix_seed.clients.ledgers.evm.contract import Contract
@@ -81,7 +81,7 @@ def _show_key(file: Path, as_json: bool) -> None:
 
 
 def _echo_account(address: str, as_json: bool) -> None:
-    click.echo(json.dumps({"address": address}) if as_json else address)
+    say({"address": address} if as_json else address)
 
 
 @evm.command("deploy", short_help="Deploy a new contract.")
@@ -117,15 +117,15 @@ def _deploy(
     block = sent.receipt.block.number
     if as_json:
         value = {"chainId": chain_id, "address": address, "fromBlock": block}
-        click.echo(json.dumps(value | _sent_json(sent.hash, sent.receipt.gas)))
+        say(value | _sent_json(sent.hash, sent.receipt.gas))
         return
-    click.echo("[[ledgers]]")
-    click.echo('id = "evm"\nkind = "evm"')
-    click.echo(f'chainId = {chain_id}\naddress = "{address}"')
+    say("[[ledgers]]")
+    say('id = "evm"\nkind = "evm"')
+    say(f'chainId = {chain_id}\naddress = "{address}"')
     if confirmations is not None:
-        click.echo(f"confirmations = {confirmations}")
-    click.echo(f"fromBlock = {block}")
-    click.echo(f"deployed by transaction 0x{sent.hash.hex()}, {sent.receipt.gas} gas", err=True)
+        say(f"confirmations = {confirmations}")
+    say(f"fromBlock = {block}")
+    say(f"deployed by transaction 0x{sent.hash.hex()}, {sent.receipt.gas} gas", err=True)
 
 
 @evm.command("sign", short_help="Sign a release as a builder; needs no network.")
@@ -192,7 +192,7 @@ def _publish(as_json: bool, **options: Any) -> None:
     entry = _released(signatures)
     sender = sender_of(options["key"], options["max_fee"])
     found = EvmLedger(contract, sender, signatures).publish(entry)
-    click.echo(json.dumps(_entry_json(found)) if as_json else "\n".join(_entry_lines(found)))
+    say(_entry_json(found) if as_json else "\n".join(_entry_lines(found)))
 
 
 def _released(signatures: tuple[EvmSignature, ...]) -> LedgerEntry:
@@ -242,15 +242,15 @@ def _show(commit: str | None, root: str | None, every: bool, as_json: bool, **op
             **set_json(status.builders),
             "entries": [_entry_json(each) for each in found],
         }
-        click.echo(json.dumps(value))
+        say(value)
     else:
-        click.echo(f"contract {contract.domain.address} on chain {contract.spec.chain_id}")
-        click.echo("\n".join(set_lines(status.builders)))
-        click.echo(f"entries  {status.count}, as of block {status.block}")
+        say(f"contract {contract.domain.address} on chain {contract.spec.chain_id}")
+        say("\n".join(set_lines(status.builders)))
+        say(f"entries  {status.count}, as of block {status.block}")
         for entry in found:
-            click.echo("\n".join(["", *_entry_lines(entry)]))
+            say("\n".join(["", *_entry_lines(entry)]))
     if not found and (commit or root):
-        click.echo("there is no such entry", err=True)
+        say("there is no such entry", err=True)
         click.get_current_context().exit(1)
 
 

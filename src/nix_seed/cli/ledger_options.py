@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from nix_seed.cli.options import policy_option, with_options
+from nix_seed.cli.say import say
 
 if TYPE_CHECKING:
     from nix_seed.clients.ledgers.evm.builders import EvmBuilder
@@ -207,9 +207,9 @@ def echo_signature(path: Path, signature: EvmSignature, *, as_json: bool) -> Non
     """Say who signed, and for which epoch."""
     signer, epoch = signature.signer, signature.content.epoch
     if as_json:
-        click.echo(json.dumps({"file": str(path), "signer": signer, "epoch": epoch}))
+        say({"file": str(path), "signer": signer, "epoch": epoch})
         return
-    click.echo(f"{path}: signed by {signer} for epoch {epoch}")
+    say(f"{path}: signed by {signer} for epoch {epoch}")
 
 
 def write_signature(path: Path, text: bytes) -> None:

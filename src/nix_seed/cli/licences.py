@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,8 @@ import click
 
 from nix_seed.cli.options import image_named, image_options, json_option, request_of
 from nix_seed.cli.registry_options import registry_options, stores_of
+from nix_seed.cli.say import say
+from nix_seed.ground.harmless import harmless_line
 
 if TYPE_CHECKING:
     from nix_seed.flows.licences import Licences
@@ -44,9 +45,9 @@ def command(as_json: bool, **options: Any) -> None:
     with progress(quiet=as_json) as show:
         licences = licences_of_flake(nix, request, show)
     if as_json:
-        click.echo(json.dumps(_json(licences), indent=2))
+        say(_json(licences), indent=2)
     else:
-        click.echo("\n".join(_lines(licences)))
+        say("\n".join(_lines(licences)))
 
 
 def _of_image(reference: AnyReference, options: dict[str, Any], as_json: bool) -> None:
@@ -58,7 +59,7 @@ def _of_image(reference: AnyReference, options: dict[str, Any], as_json: bool) -
     image = open_seed_image(stores_of(options), reference, system)
     told, trouble = attached_licences(image)
     if trouble is not None:
-        click.echo(f"note: {trouble.message}", err=True)
+        say(f"note: {trouble.message}", err=True)
     if as_json:
         value: dict[str, Any] = {
             "withheld": _withheld_json(image.spec),
@@ -69,11 +70,11 @@ def _of_image(reference: AnyReference, options: dict[str, Any], as_json: bool) -
         }
         if told:
             value["paths"] = [_path_json(item) for item in _sorted(told)]
-        click.echo(json.dumps(value, indent=2))
+        say(value, indent=2)
         return
-    click.echo("\n".join(_table(told) if told else _withheld_lines(image.spec)))
+    say("\n".join(_table(told) if told else _withheld_lines(image.spec)))
     if told:
-        click.echo(
+        say(
             "as the attached bill of materials says; computed again: nix-seed sbom"
             f" {options['flake']} --flake FLAKE",
             err=True,
@@ -92,7 +93,7 @@ def _table(paths: Mapping[StorePath, Judged]) -> Iterator[str]:
     width = max((len(item.path.name) for item in items), default=0)
     for item in items:
         licence = item.licence.name or "none stated"
-        yield f"{item.licence.status:15}  {item.path.name:{width}}  {_harmless(licence)}"
+        yield f"{item.licence.status:15}  {item.path.name:{width}}  {harmless_line(licence)}"
     counts = (f"{sum(i.licence.status == s for i in items)} {s}" for s in _ORDER)
     yield ", ".join(counts)
 
@@ -101,15 +102,10 @@ def _lines(licences: Licences) -> Iterator[str]:
     yield from _table(licences.judgement.paths)
     for conflict in licences.judgement.conflicts:
         yield f"contradiction: {conflict.path.name} is built from {conflict.fetched.name}," + (
-            f" which is withheld ({_harmless(conflict.licence)})"
+            f" which is withheld ({harmless_line(conflict.licence)})"
         )
     if licences.problem:
-        yield f"not all licences could be read: {_harmless(licences.problem.splitlines()[-1])}"
-
-
-def _harmless(text: str) -> str:
-    """Keep a flake's own words from steering the terminal."""
-    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+        yield f"not all licences could be read: {harmless_line(licences.problem.splitlines()[-1])}"
 
 
 def _json(licences: Licences) -> dict[str, Any]:
@@ -149,7 +145,7 @@ def _withheld_lines(spec: Spec) -> Iterator[str]:
     if not spec.withheld:
         yield "nothing was withheld"
     for item in spec.withheld:
-        source = f", from {_harmless(item.url)}" if item.url else ""
-        yield f"withheld  {item.name}  {_harmless(item.licence)}{source}"
+        source = f", from {harmless_line(item.url)}" if item.url else ""
+        yield f"withheld  {item.name}  {harmless_line(item.licence)}{source}"
     for unknown in spec.unknown:
-        yield f"unknown   {unknown.path.name}  {_harmless(unknown.licence or 'none stated')}"
+        yield f"unknown   {unknown.path.name}  {harmless_line(unknown.licence or 'none stated')}"

@@ -9,6 +9,7 @@ import click
 
 from nix_seed.cli.options import json_option
 from nix_seed.cli.registry_options import registry_options, stores_of
+from nix_seed.cli.say import say
 from nix_seed.cli.trusted import trusted, verify_options
 
 __all__ = ["command"]
@@ -45,8 +46,8 @@ def command(as_json: bool, **options: Any) -> None:
     lock = make_lock(stores, reference)
     write_output(options["output"], lock.dump())
     if as_json:
-        click.echo(lock.dump().decode(), nl=False)
+        say(lock.dump().decode(), nl=False)
         return
     for system, image in sorted(lock.systems.items()):
-        click.echo(f"{system:16}{image.digest}")
-    click.echo(f"\nwritten to {options['output']}: commit it")
+        say(f"{system:16}{image.digest}")
+    say(f"\nwritten to {options['output']}: commit it")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nix_seed.cli.options import json_option, state_directory
+from nix_seed.cli.say import say
 
 if TYPE_CHECKING:
     from nix_seed.clients.logs.server import LogServer
@@ -49,10 +49,10 @@ def _serve(directory: Path, origin: str | None, host: str, port: int, quiet: boo
 
     log = EmbeddedLog.create(directory, origin)
     server = LogServer(log, host, port, _ignore if quiet else _report)
-    click.echo(f"log:     {log.trusted.origin}")
-    click.echo(f"key:     {log.trusted.key}")
-    click.echo(f"entries: {log.checkpoint().head.size}")
-    click.echo(f"serving: {server.url}")
+    say(f"log:     {log.trusted.origin}")
+    say(f"key:     {log.trusted.key}")
+    say(f"entries: {log.checkpoint().head.size}")
+    say(f"serving: {server.url}")
     _run(server)
 
 
@@ -66,12 +66,12 @@ def _run(server: LogServer) -> None:
     try:
         server.run()
     except KeyboardInterrupt:
-        click.echo("stopped", err=True)
+        say("stopped", err=True)
 
 
 def _report(method: str, path: str, status: int) -> None:
     shown = "".join(c if c.isprintable() else "?" for c in path[:200])
-    click.echo(f"{method} {shown} {status}", err=True)
+    say(f"{method} {shown} {status}", err=True)
 
 
 def _ignore(method: str, path: str, status: int) -> None:
@@ -93,16 +93,16 @@ def _show(place: str, index: int | None, key: str | None, last: int, as_json: bo
     signed = reader.checkpoint()
     size = signed.head.size
     if index is not None:
-        click.echo(json.dumps(reader.entry(index, signed).to_json(), indent=None if as_json else 2))
+        say(reader.entry(index, signed).to_json(), indent=None if as_json else 2)
         return
     entries = list(reader.entries(signed, max(0, size - max(0, last))))
     if as_json:
         value = _checkpoint_json(reader, size, signed.head.root)
-        click.echo(json.dumps(value | {"entries": [entry.to_json() for entry in entries]}))
+        say(value | {"entries": [entry.to_json() for entry in entries]})
         return
-    click.echo(signed.dump().decode(), nl=False)
+    say(signed.dump().decode(), nl=False)
     for entry in entries:
-        click.echo(_line(entry))
+        say(_line(entry))
 
 
 @command.command("check", short_help="Recompute a whole log; has it kept what it showed before?")
@@ -126,12 +126,12 @@ def _check(place: str, key: str | None, no_remember: bool, as_json: bool) -> Non
     history = report.history.history.value if report.history else "first seen"
     if as_json:
         value = _checkpoint_json(reader, head.size, head.root)
-        click.echo(json.dumps(value | {"history": history, "kinds": dict(report.kinds)}))
+        say(value | {"history": history, "kinds": dict(report.kinds)})
         return
-    click.echo(f"{reader.trusted.origin}: whole, {head.size} entries, {report.tiles} tiles")
+    say(f"{reader.trusted.origin}: whole, {head.size} entries, {report.tiles} tiles")
     for kind, number in report.kinds:
-        click.echo(f"  {number:6} {kind}")
-    click.echo(f"since the last check: {'not remembered' if no_remember else history}")
+        say(f"  {number:6} {kind}")
+    say(f"since the last check: {'not remembered' if no_remember else history}")
 
 
 def _reader(place: str, key: str | None) -> TileReader:

@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 
 import click
 
+from nix_seed.cli.say import say
+
 __all__ = ["main"]
 
 # name -> (module:attribute, one line of help), in the order of a user's day.
@@ -148,7 +150,7 @@ def _show_version(ctx: click.Context) -> None:
         shown = version("nix-seed")
     except PackageNotFoundError:
         shown = "(a checkout, not installed)"
-    click.echo(f"nix-seed, version {shown}")
+    say(f"nix-seed, version {shown}")
     ctx.exit()
 
 
@@ -196,5 +198,5 @@ def _fail(error: Exception) -> NoReturn:
 
 
 def _quit(text: str, code: int) -> NoReturn:
-    click.echo(text, err=True)
+    say(text, err=True)
     sys.exit(code)

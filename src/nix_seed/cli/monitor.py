@@ -16,6 +16,7 @@ import click
 from nix_seed.cli.audit_options import audit_options, question_of, state_of
 from nix_seed.cli.options import json_option
 from nix_seed.cli.registry_options import stores_of
+from nix_seed.cli.say import say
 
 if TYPE_CHECKING:
     from nix_seed.flows.monitor import Round
@@ -75,7 +76,7 @@ def command(as_json: bool, **options: Any) -> None:
             once=options["once"],
         )
     if not as_json:
-        click.echo(f"ended: {ended.words}")
+        say(f"ended: {ended.words}")
     click.get_current_context().exit(ended.exit_code)
 
 
@@ -107,12 +108,12 @@ def _tell(as_json: bool) -> Callable[[Round], None]:
             records = None if report is None else len(report.records)
             new = [finding_json(each) for each in this.new]
             value = {"time": now, "round": this.number, "verdict": verdict, "records": records}
-            click.echo(json.dumps(value | {"new": new}))
+            say(value | {"new": new})
             return
         if this.number == 1 and this.report is not None:
-            click.echo(f"{now} watching {this.report.repository}: {this.report.words}")
+            say(f"{now} watching {this.report.repository}: {this.report.words}")
         for finding in this.new:
-            click.echo(f"{now} " + "\n".join(finding_lines(finding)))
+            say(f"{now} " + "\n".join(finding_lines(finding)))
 
     return tell
 
@@ -135,7 +136,7 @@ def _hook(command: str | None) -> Callable[[AuditFinding], None]:
             call_hook(words, text, {"NIX_SEED_ALARM": finding.kind.value})
         except CouldNotCheck as error:
             # The alarm itself was told of already, and is what the exit code must say.
-            click.echo("\n".join(error_lines(error)), err=True)
+            say("\n".join(error_lines(error)), err=True)
 
     return call
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,8 @@ from nix_seed.cli.build_steps import base_of
 from nix_seed.cli.options import image_options, json_option, request_of
 from nix_seed.cli.registry_options import registry_options
 from nix_seed.cli.report import human_size, plural
+from nix_seed.cli.say import say
+from nix_seed.ground.harmless import harmless, harmless_line
 
 if TYPE_CHECKING:
     from nix_seed.flows.plan import Plan
@@ -42,7 +43,7 @@ def command(as_json: bool, **options: Any) -> None:
         base = base_of(options, nix, evaluated)
         plan = plan_image(nix, request, base, show, evaluated)
     if as_json:
-        click.echo(json.dumps(_json(plan), indent=2))
+        say(_json(plan), indent=2)
     else:
         _print(plan)
 
@@ -53,6 +54,7 @@ def _size(plan: Plan, group: Group) -> int:
 
 def _print(plan: Plan) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -64,11 +66,17 @@ def _print(plan: Plan) -> None:
     for number, group in enumerate(plan.spec.layers):
         pull = [] if plan.diff is None else ["" if plan.diff.layers[number].reused else "pull"]
         size = human_size(_size(plan, group))
-        table.add_row(str(number + 1), group.tier, size, *pull, _holds(plan, group.paths))
+        table.add_row(
+            str(number + 1),
+            escape(harmless_line(group.tier)),
+            size,
+            *pull,
+            _holds(plan, group.paths),
+        )
     console = Console(highlight=False)
     console.print(table)
     for line in _summary(plan):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(harmless(line), markup=False, soft_wrap=True)
 
 
 def _holds(plan: Plan, paths: tuple[StorePath, ...]) -> str:

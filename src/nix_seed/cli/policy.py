@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nix_seed.cli.options import json_option
+from nix_seed.cli.say import say
 from nix_seed.cli.signer_options import key_option, signer_of
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def _check(file: Path) -> None:
     now = datetime.now(UTC)
     policy = load_policy(file, now).policy
     for warning in policy_warnings(policy, now):
-        click.echo(f"warning: {warning}", err=True)
-    click.echo(
+        say(f"warning: {warning}", err=True)
+    say(
         f"{file}: epoch {policy.epoch}, {policy.quorum.threshold} of {len(policy.builders)} "
         f"builders, until {policy.expires:%Y-%m-%d}"
     )
@@ -52,7 +52,7 @@ def _show(file: Path, as_json: bool) -> None:
     from nix_seed.flows.trust import load_policy
 
     policy = load_policy(file, datetime.now(UTC)).policy
-    click.echo(json.dumps(_json(policy)) if as_json else "\n".join(_lines(policy)))
+    say(_json(policy) if as_json else "\n".join(_lines(policy)))
 
 
 @command.command("init")
@@ -120,7 +120,7 @@ def _init(
                 out.write(text)
         except FileExistsError as error:
             raise InputError(f"{file} exists already", hint="edit it, or name another") from error
-    click.echo(f"{file} is written; edit it, then: nix-seed policy check {file}")
+    say(f"{file} is written; edit it, then: nix-seed policy check {file}")
 
 
 @command.command("diff")
@@ -159,14 +159,14 @@ def _diff(old: Path, new: Path, signatures: Sequence[Path], as_json: bool) -> No
             "wanted": change.wanted,
             "problems": change.problems,
         }
-        click.echo(json.dumps(value))
+        say(value)
     else:
-        click.echo("\n".join(change.changes) or "no difference but in spelling")
+        say("\n".join(change.changes) or "no difference but in spelling")
         for verdict in change.verdicts:
-            click.echo(f"  {verdict.words}")
-        click.echo(f"signed by {', '.join(change.signed_by) or 'nobody'}; {change.wanted} wanted")
+            say(f"  {verdict.words}")
+        say(f"signed by {', '.join(change.signed_by) or 'nobody'}; {change.wanted} wanted")
         for problem in change.problems:
-            click.echo(f"not valid: {problem}")
+            say(f"not valid: {problem}")
     click.get_current_context().exit(0 if change.valid else 1)
 
 
@@ -187,7 +187,7 @@ def _sign(old: Path, new: Path, key: Path | None, output: Path) -> None:
     signer = signer_of(key)
     signed = signer.sign(PAYLOAD_TYPE, build_change_statement(before, after).dump())
     write_output(output, signed.bundle.dump())
-    click.echo(f"{output}: {signer.identity} signs epoch {after.epoch}")
+    say(f"{output}: {signer.identity} signs epoch {after.epoch}")
 
 
 def _key_option(text: str) -> tuple[str, str]:

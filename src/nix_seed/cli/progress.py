@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from nix_seed.cli.say import say
 from nix_seed.flows.events import OnEvent, Stage, ignore
+from nix_seed.ground.harmless import harmless_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -30,7 +32,7 @@ def progress(*, quiet: bool) -> Iterator[OnEvent]:
 def _line(event: Any) -> None:
     """Print one line a stage: what a log of CI should hold, and no more."""
     if isinstance(event, Stage):
-        print(f"nix-seed: {event.text}", file=sys.stderr, flush=True)
+        say(f"nix-seed: {harmless_line(event.text)}", err=True)
 
 
 def _terminal() -> Iterator[OnEvent]:
@@ -39,7 +41,7 @@ def _terminal() -> Iterator[OnEvent]:
 
     bar = Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
@@ -73,4 +75,4 @@ class _Bars:
     def _next(self, stage: Stage) -> None:
         if self._task is not None:
             self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(stage.text, total=stage.steps, note="")
+        self._task = self._bar.add_task(harmless_line(stage.text), total=stage.steps, note="")

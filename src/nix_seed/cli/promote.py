@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import click
 
 from nix_seed.cli.options import json_option, policy_option, state_directory, state_option
 from nix_seed.cli.registry_options import jobs_option, registry_options, stores_of
+from nix_seed.cli.say import say
 from nix_seed.cli.signer_options import key_option, signer_of, sigstore_option
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def command(as_json: bool, **options: Any) -> None:
             now,
             show,
         )
-    click.echo(json.dumps(_json(done)) if as_json else "\n".join(_lines(done, str(target))))
+    say(_json(done) if as_json else "\n".join(_lines(done, str(target))))
 
 
 def split_target(text: str) -> tuple[AnyReference, tuple[str, ...]]:

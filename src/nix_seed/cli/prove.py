@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from nix_seed.cli.options import (
     open_seed,
 )
 from nix_seed.cli.registry_options import registry_options
+from nix_seed.cli.say import say
 
 __all__ = ["command"]
 
@@ -87,9 +87,9 @@ def command(as_json: bool, **options: Any) -> None:
             on_event=show,
         )
     if as_json:
-        click.echo(json.dumps(proof.to_json(), indent=2))
+        say(proof.to_json(), indent=2)
         click.get_current_context().exit(0 if proof.complete else 1)
     check_proof(proof)
-    click.echo(f"complete: all {plural(len(proof.outputs), 'output')} can be built offline")
+    say(f"complete: all {plural(len(proof.outputs), 'output')} can be built offline")
     if proof.left_out:
-        click.echo(f"left out of the seed: {', '.join(proof.left_out)}")
+        say(f"left out of the seed: {', '.join(proof.left_out)}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nix_seed.cli.options import json_option
 from nix_seed.cli.registry_options import jobs_option, registry_options, stores_of
+from nix_seed.cli.say import say
 
 if TYPE_CHECKING:
     from nix_seed.flows.transfer import How, Transferred
@@ -55,11 +55,7 @@ def command(as_json: bool, **options: Any) -> None:
             on_event=show,
         )
     reference = str(target.at(done.root.digest))
-    click.echo(
-        json.dumps(transferred_json(done, reference))
-        if as_json
-        else transferred_text(done, reference)
-    )
+    say(transferred_json(done, reference) if as_json else transferred_text(done, reference))
 
 
 def transferred_json(done: Transferred, reference: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nix_seed.ground.errors import NixSeedError
+from nix_seed.ground.harmless import harmless, harmless_line
 
 __all__ = ["error_lines", "human_size", "plural"]
 
@@ -12,17 +13,18 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def error_lines(error: NixSeedError) -> Iterator[str]:
-    """Yield one line of error, foreign words where there are any, and what to do next."""
-    yield f"error: {error.message}"
+    """Yield one line of error, foreign words where there are any, and what to do next.
+
+    Each of them may quote an image, a flake or a registry: all are harmless, and no line of theirs
+    can pass for the beginning of another.
+    """
+    yield f"error: {harmless_line(error.message)}"
     if error.detail:
-        yield from (f"  | {_harmless(line)}" for line in error.detail.splitlines())
+        yield from (f"  | {harmless_line(line)}" for line in error.detail.splitlines())
     if error.hint:
-        yield f"hint: {error.hint}"
-
-
-def _harmless(line: str) -> str:
-    """Keep what foreign words quote (a flake's own text) from steering the terminal."""
-    return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in line)
+        first, *others = harmless(error.hint).split("\n")
+        yield f"hint: {first}"
+        yield from (line if line[:2] in ("", "  ") else f"  {line}" for line in others)
 
 
 def human_size(size: float) -> str:

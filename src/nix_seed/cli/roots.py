@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from nix_seed.cli.options import image_named, json_option, store_option
 from nix_seed.cli.registry_options import registry_options, stores_of
+from nix_seed.cli.say import say
 
 if TYPE_CHECKING:
     from nix_seed.clients.nix import Nix
@@ -57,14 +57,14 @@ def command(as_json: bool, **options: Any) -> None:
         roots, unknown = _roots(nix, options, show)
         if options["why"] is not None:
             way = _way(roots, options["why"])
-            click.echo(json.dumps([str(path) for path in way]) if as_json else _way_text(way))
+            say([str(path) for path in way] if as_json else _way_text(way))
             return
         report = report_roots(nix, roots, unknown, show)
     verdict = None if policy is None else evaluate_roots(policy, report.findings)
     if as_json:
-        click.echo(json.dumps(_json(report, verdict), indent=2))
+        say(_json(report, verdict), indent=2)
     else:
-        click.echo("\n".join(_lines(report)))
+        say("\n".join(_lines(report)))
     _judge(policy, verdict)
 
 

@@ -9,6 +9,7 @@ import click
 
 from nix_seed.cli.options import accept_option, attr_option, cache_directory, json_option, open_seed
 from nix_seed.cli.registry_options import registry_options
+from nix_seed.cli.say import say
 from nix_seed.cli.trusted import accepted_licences, policy_used, verify_options
 
 __all__ = ["command"]
@@ -96,7 +97,6 @@ def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:
 
 def _run_on_host(argv: tuple[str, ...], options: dict[str, Any], as_json: bool) -> None:
     """Run in the project itself, on the machine's own store; ``--image`` is then only checked."""
-    import json
 
     from nix_seed.clients.nix import Nix
     from nix_seed.flows.run_host import run_on_host
@@ -118,11 +118,11 @@ def _run_on_host(argv: tuple[str, ...], options: dict[str, Any], as_json: bool) 
         accepted=_accepted(options),
     )
     if as_json:
-        click.echo(json.dumps(done.to_json(), indent=2))
+        say(done.to_json(), indent=2)
     else:
         off = {"namespace": "no network", "settings": "Nix offline by its settings"}
         about = off.get(done.network, "with the network")
-        click.echo(f"host: {about}, command {done.seconds:.2f} s", err=True)
+        say(f"host: {about}, command {done.seconds:.2f} s", err=True)
     click.get_current_context().exit(done.exit_code)
 
 

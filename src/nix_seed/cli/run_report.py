@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
-import click
-
 from nix_seed.cli.report import plural
+from nix_seed.cli.say import say
 from nix_seed.flows.run import RunResult
 
 __all__ = ["print_run", "run_json"]
@@ -24,7 +22,7 @@ def run_json(result: RunResult) -> None:
         "links": {str(link.path): link.target for link in result.brought.links},
         "into": result.brought.into,
     }
-    click.echo(json.dumps(value, indent=2))
+    say(value, indent=2)
 
 
 def print_run(result: RunResult) -> None:
@@ -32,13 +30,13 @@ def print_run(result: RunResult) -> None:
     seconds = result.seconds
     times = f"ready {seconds.unpack:.2f} s, start {seconds.start:.2f} s"
     times += f", command {seconds.command:.2f} s, results {seconds.results:.2f} s"
-    click.echo(f"{result.engine}: {times}", err=True)
+    say(f"{result.engine}: {times}", err=True)
     if result.exit_code:
-        click.echo(f"the command failed with exit code {result.exit_code}", err=True)
+        say(f"the command failed with exit code {result.exit_code}", err=True)
         return
     brought = result.brought
     where = "the host's store" if brought.into == "store" else brought.into
     if brought.paths:
-        click.echo(f"{plural(len(brought.paths), 'store path')} brought into {where}", err=True)
+        say(f"{plural(len(brought.paths), 'store path')} brought into {where}", err=True)
     for link in brought.links:
-        click.echo(f"{link.path} -> {link.target}", err=True)
+        say(f"{link.path} -> {link.target}", err=True)

@@ -11,6 +11,7 @@ import click
 
 from nix_seed.cli.options import store_option
 from nix_seed.cli.registry_options import registry_options, stores_of
+from nix_seed.cli.say import say
 
 if TYPE_CHECKING:
     from nix_seed.clients.nix import Nix
@@ -158,7 +159,7 @@ def _offer(image: SeedImage, form: Format) -> None:
     except NixSeedError:
         return  # this was only an offer
     if count:
-        click.echo(
+        say(
             f"note: {image.name} has {count} attached, with what a flake says of licences and"
             " sources: --attached",
             err=True,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from nix_seed.cli.report import human_size
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.transfer import BlobDone, BlobProgress, TagMoved
+from nix_seed.ground.harmless import harmless_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -51,7 +52,7 @@ class Lines:
             self._line(f"{event.tag} is {event.digest}")
 
     def _line(self, text: str) -> None:
-        print(f"nix-seed: {text}", file=self._stream, flush=True)
+        print(f"nix-seed: {harmless_line(text)}", file=self._stream, flush=True)
 
 
 def _terminal() -> Iterator[OnEvent]:
@@ -59,7 +60,7 @@ def _terminal() -> Iterator[OnEvent]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     bars = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -80,13 +81,13 @@ class _Bars:
     def __call__(self, event: Any) -> None:
         """Show *event*, if it is one that people want to see."""
         if isinstance(event, Stage):
-            self._bars.console.print(event.text, markup=False, highlight=False)
+            self._bars.console.print(harmless_line(event.text), markup=False, highlight=False)
         elif isinstance(event, BlobProgress):
             digest = event.blob.digest
             if digest not in self._tasks:
                 tier = event.blob.annotations.get("io.nix-seed.tier", "config")
                 self._tasks[digest] = self._bars.add_task(
-                    f"{tier} {digest.hex[:12]}", total=event.blob.size
+                    f"{harmless_line(tier)} {digest.hex[:12]}", total=event.blob.size
                 )
             self._bars.update(self._tasks[digest], completed=event.done)
         elif isinstance(event, BlobDone) and event.blob.digest in self._tasks:

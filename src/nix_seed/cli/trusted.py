@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from nix_seed.cli.options import policy_option, state_directory, with_options
+from nix_seed.cli.say import say
 
 if TYPE_CHECKING:
     from nix_seed.flows.events import OnEvent
@@ -51,7 +52,7 @@ def trusted(
 
     path = policy_used(options, project)
     if options["no_verify"]:
-        click.secho(
+        say(
             f"WARNING: {reference} is used unverified (--no-verify): neither that builders agree "
             "on it was checked, nor that it was promoted",
             fg="yellow",
@@ -65,7 +66,7 @@ def trusted(
     found = check_trusted(
         stores, reference, system, load_policy(path, now), state_directory(), now, on_event
     )
-    click.echo(f"verified by {path}: {found.words}", err=True)
+    say(f"verified by {path}: {found.words}", err=True)
     return found.reference
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ import click
 
 from nix_seed.cli.options import json_option, policy_option, state_directory, state_option
 from nix_seed.cli.registry_options import registry_options, stores_of
+from nix_seed.cli.say import say
 
 if TYPE_CHECKING:
     from nix_seed.flows.stores import AnyReference
@@ -85,11 +85,11 @@ def command(as_json: bool, **options: Any) -> None:
             on_event=show,
         )
     if options["quorum_only"] and loaded.policy.promoters:
-        click.echo("notice: --quorum-only: whether it was promoted was not asked", err=True)
+        say("notice: --quorum-only: whether it was promoted was not asked", err=True)
     if as_json:
-        click.echo(json.dumps(verification_json(found)))
+        say(verification_json(found))
     else:
-        click.echo("\n".join(verification_lines(found)))
+        say("\n".join(verification_lines(found)))
     click.get_current_context().exit(found.exit_code)
 
 

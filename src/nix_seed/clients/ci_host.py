@@ -18,12 +18,12 @@ from typing import Any, TextIO
 
 from nix_seed.clients.files import explained
 from nix_seed.ground.errors import InputError
+from nix_seed.ground.harmless import harmless
 from nix_seed.rules.ci_events import host_of
 from nix_seed.rules.ci_words import (
     Level,
     annotation,
     end_group,
-    harmless_lines,
     output_lines,
     start_group,
 )
@@ -78,7 +78,7 @@ class CiHost:
 
     def say(self, text: str) -> None:
         """Print *text* to the log, harmless."""
-        self._print(harmless_lines(text))
+        self._print(harmless(text))
 
     def annotate(
         self,
@@ -94,7 +94,7 @@ class CiHost:
             shown = annotation(level, title, text, file=file, line=line)
         else:
             at = "" if file is None else f" ({file}:{line})"
-            shown = harmless_lines(f"{level}: {title}{at}: {text}")
+            shown = harmless(f"{level}: {title}{at}: {text}")
         if self._depth and self.kind == "github":
             self._kept.append(shown)
         else:

@@ -11,13 +11,14 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from nix_seed.ground.harmless import printable
+
 __all__ = [
     "Level",
     "Mismatch",
     "annotation",
     "end_group",
     "find_mismatches",
-    "harmless_lines",
     "output_lines",
     "start_group",
 ]
@@ -28,8 +29,6 @@ Level = Literal["error", "warning", "notice"]
 _LONGEST = 4000
 _DATA = {"%": "%25", "\r": "%0D", "\n": "%0A"}
 _PROPERTY = {**_DATA, ":": "%3A", ",": "%2C"}
-_COMMAND = re.compile(r"^(\s*)::", re.MULTILINE)
-_BREAKS = re.compile(r"\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 
 
 def annotation(
@@ -45,12 +44,12 @@ def annotation(
         for name, value in properties.items()
         if value is not None
     )
-    return f"::{level} {shown}::{_escaped(_printable(text)[:_LONGEST], _DATA)}"
+    return f"::{level} {shown}::{_escaped(printable(text)[:_LONGEST], _DATA)}"
 
 
 def start_group(title: str, key: str, time: int) -> dict[str, str]:
     """Return, for each service, the line that begins a part of the log that folds away."""
-    plain = _printable(title).replace("\n", " ")
+    plain = printable(title).replace("\n", " ")
     return {
         "github": f"::group::{_escaped(plain, _DATA)}",
         "gitlab": f"\x1b[0Ksection_start:{time}:{key}[collapsed=true]\r\x1b[0K{plain}",
@@ -65,15 +64,6 @@ def end_group(key: str, time: int) -> dict[str, str]:
         "gitlab": f"\x1b[0Ksection_end:{time}:{key}\r\x1b[0K",
         "other": "",
     }
-
-
-def harmless_lines(text: str) -> str:
-    """Return *text* with no line of it a command to GitHub's runner.
-
-    Breaks that the runner might take for a line's end, and Python does not, become spaces.
-    """
-    flat = _BREAKS.sub(" ", text)
-    return _COMMAND.sub(r"\1: :", flat).replace("##[", "## [")
 
 
 def output_lines(name: str, value: str, delimiter: str) -> str:
@@ -119,7 +109,7 @@ def find_mismatches(text: str) -> tuple[Mismatch, ...]:
     """Find in Nix's words every hash that was not the one stated, each once."""
     plain = _COLOURS.sub("", text)
     found = [
-        Mismatch(_printable(match["what"]).strip(), match["wanted"], match["got"])
+        Mismatch(printable(match["what"]).strip(), match["wanted"], match["got"])
         for form in _FORMS
         for match in form.finditer(plain)
     ]
@@ -128,8 +118,3 @@ def find_mismatches(text: str) -> tuple[Mismatch, ...]:
 
 def _escaped(text: str, table: dict[str, str]) -> str:
     return "".join(table.get(character, character) for character in text)
-
-
-def _printable(text: str) -> str:
-    """Keep lines and tabs; everything else that cannot be printed becomes a sign that it was."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)

@@ -1,0 +1,34 @@
+"""Words from elsewhere (an image, a flake, a registry, a log) that may be shown to people.
+
+Escape sequences steer a terminal, and signs that turn the direction of text make it read as
+something else. A line that begins with ``::``, or has ``##[`` anywhere, is a command to GitHub's
+runner, which reads what any step prints.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["harmless", "harmless_line", "printable"]
+
+_COMMAND = re.compile(r"^(\s*)::", re.MULTILINE)
+# What Python, a terminal or the runner might take for a line's end, but for the one that is.
+_BREAKS = re.compile(r"\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+
+
+def printable(text: str) -> str:
+    """Keep lines and tabs; everything else that cannot be printed becomes a sign that it was."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+
+
+def harmless(text: str) -> str:
+    """Return *text*, of any number of lines, such that printing it does nothing but show it."""
+    flat = printable(_BREAKS.sub(" ", text))
+    return _COMMAND.sub(r"\1: :", flat).replace("##[", "## [")
+
+
+def harmless_line(text: str) -> str:
+    """Return *text* the same way in one line: what it says cannot pass for another line."""
+    return harmless(text.replace("\r\n", " ").replace("\n", " "))
