@@ -26,23 +26,36 @@ class Mac:
         self.changes: list[list[str]] = []
         self.makes_nix = True
 
-    def run(self, argv: Sequence[str]) -> bytes:
+    def run(self, argv: Sequence[str], *, any_code: bool = False) -> bytes:
+        code, output = self._answer(argv)
+        if code and not any_code:
+            raise CouldNotCheck(f"making /nix: {argv[0]} failed with exit code {code}")
+        return output
+
+    def _answer(self, argv: Sequence[str]) -> tuple[int, bytes]:
         match list(argv):
             case ["stat", "-f", "%d", "/"]:
-                return b"16777233\n"
+                return 0, b"16777233\n"
             case ["stat", "-f", "%d", "/nix"]:
-                return b"16777240\n" if self.mounted else b"16777233\n"
+                return 0, b"16777240\n" if self.mounted else b"16777233\n"
             case ["stat", "-f", "%Sd", "/"]:
-                return self.device
+                return 0, self.device
             case ["diskutil", "apfs", "list", "-plist", "disk3"]:
-                return self._list()
+                return 0, self._list()
         self.changes.append(list(argv))
-        if argv[0] == UTIL and self.makes_nix:
-            assert (self.machine.synthetic).read_text().splitlines()[-1] == "nix"
-            self.machine.nix.mkdir()
+        if argv[0] == UTIL:
+            return self._make_nix(), b""
         self.volume |= "addVolume" in argv
         self.mounted |= "mount" in argv
-        return b""
+        return 0, b""
+
+    def _make_nix(self) -> int:
+        """Make what synthetic.conf names; the exit codes are those of apfs.util."""
+        if not self.makes_nix:
+            return 252
+        assert self.machine.synthetic.read_text().splitlines()[-1] == "nix"
+        self.machine.nix.mkdir()
+        return 253
 
     def _list(self) -> bytes:
         volumes = [{"Name": "Macintosh HD", "APFSVolumeUUID": "0" * 8}]
