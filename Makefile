@@ -22,6 +22,10 @@ setup-demo: .venv/.ready
 	@tools/make-venv $(PYTHON)
 	@touch $@
 
+# What bin/nix-seed installs where it is run from a checkout, by the action above all.
+bin/requirements.txt: pyproject.toml uv.lock | .venv/.ready
+	@tools/export-requirements >$@.new && mv $@.new $@
+
 demo: setup-demo
 	@tools/demo
 
