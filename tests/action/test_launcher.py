@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,8 +85,6 @@ def test_it_needs_a_python(tmp_path: Path) -> None:
 
 def test_it_finds_the_pythons_of_a_runner(tmp_path: Path) -> None:
     """They are there, and not on PATH."""
-    import sys
-
     path = programs(tmp_path)
     (path / "python3").unlink()
     cached = tmp_path / "Python/3.12.1/x64/bin"
@@ -101,6 +102,105 @@ def test_it_finds_the_pythons_of_a_runner(tmp_path: Path) -> None:
     assert failed.returncode == 3
     assert "name it: NIX_SEED_BIN=" in failed.stderr
     assert [each for each in (tmp_path / "nix-seed").iterdir() if each.is_dir()] == []
+
+
+# GitHub's runners: ubuntu-24.04 has 3.12, macos-15 has 3.14; and whatever else the launcher takes.
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
+@pytest.mark.parametrize(
+    "platform",
+    [
+        "x86_64-manylinux_2_28",
+        "aarch64-manylinux_2_28",
+        "aarch64-apple-darwin",
+        "x86_64-apple-darwin",
+    ],
+)
+def test_nothing_is_compiled_on_any_platform(platform: str, version: str, tmp_path: Path) -> None:
+    """All that is locked has a wheel; uv reads the markers as pip on that platform would."""
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if uv is None:
+        pytest.skip("needs uv: pip install uv")
+    command: list[str | Path] = [
+        *(uv, "pip", "install", "--no-config", "--dry-run", "--target", tmp_path),
+        *("--python", sys.executable, "--python-platform", platform, "--python-version", version),
+        *("--only-binary", ":all:", "--no-deps", "--require-hashes"),
+        *("-r", ROOT / "bin/requirements.txt"),
+    ]
+    env = {**os.environ, "UV_HTTP_TIMEOUT": "20"}
+    done = subprocess.run(
+        command, env=env, capture_output=True, text=True, check=False, timeout=120
+    )
+    if "error sending request" in done.stderr or "Failed to fetch" in done.stderr:
+        pytest.skip("needs a package index within reach")
+    assert done.returncode == 0, done.stderr
+    assert "Would install" in done.stderr
+
+
+# Runs at every start of Python, pip's too: writes down which program it was and what it could see.
+_WATCH = """
+import json, os, sys
+with open({log!r}, "a") as file:
+    print(json.dumps([sys.orig_argv, dict(os.environ)]), file=file)
+"""
+_SECRETS = {
+    name: f"value of {name}"
+    for name in (
+        "SEED_REGISTRY_TOKEN",
+        "SEED_KEY",
+        "NIX_SEED_KEY_PASSPHRASE",
+        "ACTIONS_RUNTIME_TOKEN",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+        "ACTIONS_ID_TOKEN_REQUEST_URL",
+        "SIGSTORE_ID_TOKEN",
+        "CI_REGISTRY_PASSWORD",
+        "GITHUB_TOKEN",
+    )
+}
+
+
+def test_pip_sees_no_secret(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    (tmp_path / "watch").mkdir()
+    (tmp_path / "watch/sitecustomize.py").write_text(_WATCH.format(log=str(log)))
+    env = {**_SECRETS, "PYTHONPATH": str(tmp_path / "watch"), "PYTHON": sys.executable}
+    # An empty index: what is installed does not matter here.
+    env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    assert launch(tmp_path, "--version", **env).returncode == 3
+    runs = [json.loads(line) for line in log.read_text().splitlines()]
+    # Not the launcher's own line of Python, which takes them away.
+    pips = [seen for argv, seen in runs if "install" in argv and argv[1] != "-c"]
+    assert pips
+    for seen in pips:
+        assert not _SECRETS.keys() & seen.keys()
+        assert not set(_SECRETS.values()) & set(seen.values())
+        assert seen["PIP_NO_INDEX"] == "1", "how pip reaches its index stays"
+
+
+def test_a_python_without_a_pip_serves(tools: Path, tmp_path: Path) -> None:
+    """Debian's, with python3-venv and no python3-pip: the venv gets one of its own."""
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
+    made = launch(tmp_path, "--version", PYTHON=str(bare / "bin/python"))
+    assert made.returncode == 0, made.stderr
+    [place] = (tmp_path / "tools/nix-seed").iterdir()
+    assert (place / "bin/pip").exists()
+
+
+def test_the_time_of_setting_up_is_handed_on(tmp_path: Path) -> None:
+    """To what the launcher then runs, and by ``ci setup`` to the steps that follow."""
+    output = tmp_path / "output"
+    output.touch()
+    github = {"GITHUB_ACTIONS": "true", "GITHUB_OUTPUT": str(output)}
+    first = launch(tmp_path, "ci", "setup", **github)
+    if "could not be installed" in first.stderr:
+        pytest.skip("needs a package index within reach")
+    assert first.returncode == 0, first.stderr
+    assert "secrets" not in first.stderr
+    [seconds] = [line for line in output.read_text().splitlines() if line.startswith("seconds=")]
+    assert 0.5 < float(seconds.removeprefix("seconds=")) < 250
+    output.write_text("")
+    assert launch(tmp_path, "ci", "setup", **github).returncode == 0
+    assert "seconds=\n" in output.read_text(), "nothing was set up again"
 
 
 def test_one_that_is_installed_is_used(tmp_path: Path) -> None:

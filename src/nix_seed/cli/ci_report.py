@@ -90,11 +90,11 @@ def reproduce(commit: str | None, *commands: str) -> Code:
     return Code("The same on your machine", (*first, *commands))
 
 
-def use_summary(used: Used) -> str:
-    """Return the page of ``ci use``."""
+def use_summary(used: Used, setup: float | None = None) -> str:
+    """Return the page of ``ci use``; *setup* are the seconds it took to install nix-seed."""
     parts: list[Part] = [Words(_how(used))]
     if used.fills:
-        parts.append(_time_to_first_build(used))
+        parts.append(_time_to_first_build(used, setup))
         parts.append(_brought(used))
     if used.verification is not None:
         lines = tuple(verification_lines(used.verification))
@@ -114,13 +114,17 @@ def _how(used: Used) -> str:
     return f"{used.how}: {code(str(used.image))}. {fits}."
 
 
-def _time_to_first_build(used: Used) -> Table:
-    """Return the seconds until Nix can begin. What fetches also unpacks, at the same time."""
+def _time_to_first_build(used: Used, setup: float | None) -> Table:
+    """Return the seconds until Nix can begin. What fetches also unpacks, at the same time.
+
+    Nix itself comes with the seed: nothing is installed besides.
+    """
     filled = [each.seconds for each in used.fills]
     busy = sum(each.fetch + each.decode + each.unpack for each in filled) or 1.0
     wall = sum(each.total - each.register for each in filled)
     pull = wall * sum(each.fetch for each in filled) / busy
-    rows = [
+    rows = [] if setup is None else [("set up nix-seed", setup)]
+    rows += [
         ("find", used.seconds.get("find", 0.0)),
         ("verify", used.seconds.get("verify", 0.0)),
         ("pull", pull),

@@ -9,7 +9,10 @@ __all__ = ["command"]
 
 @click.command("setup", short_help="Say what this machine has.")
 def command() -> None:
-    """Say whether there is a Nix (output ``nix``), and which; nothing is changed."""
+    """Say whether there is a Nix (output ``nix``), and which; nothing is changed.
+
+    The output ``seconds`` is what setting up nix-seed itself took, empty where it was there.
+    """
     from nix_seed.cli.ci_options import take_secrets
     from nix_seed.clients.ci_host import CiHost
     from nix_seed.clients.nix import Nix
@@ -20,4 +23,5 @@ def command() -> None:
     found = nix.is_at_hand()
     host.say(f"system  {current_system()}")
     host.say(f"nix     {nix.version() if found else 'none yet'}")
-    host.set_outputs({"nix": str(found).lower()})
+    seconds = "" if host.setup_seconds is None else str(host.setup_seconds)
+    host.set_outputs({"nix": str(found).lower(), "seconds": seconds})

@@ -243,7 +243,7 @@ def _say_how(host: CiHost, used: Used) -> None:
             "there is no trust.toml to verify it by: `nix-seed init` writes one",
         )
     host.say(f"image  {used.image or 'none'}")
-    host.add_summary(use_summary(used))
+    host.add_summary(use_summary(used, host.setup_seconds))
 
 
 def _set(host: CiHost, options: dict[str, Any], used: Used) -> None:

@@ -45,6 +45,17 @@ class CiHost:
         self._depth = 0
         self._kept: list[str] = []
 
+    @property
+    def setup_seconds(self) -> float | None:
+        """What ``bin/nix-seed`` took to set itself up in this job; None where it had been already.
+
+        Measured by the launcher, or passed on from the step in which it ran first.
+        """
+        try:
+            return float(self.environ.get("NIX_SEED_SETUP_SECONDS", ""))
+        except ValueError:
+            return None
+
     def event(self) -> Any:
         """Return the payload of GitHub's event, None where there is none that can be read."""
         path = self.environ.get("GITHUB_EVENT_PATH")
