@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from nix_seed.rules.ci_files import GITLAB_TAGS, render_gitlab
+from nix_seed.rules.diagnosis import Outcome
+from nix_seed.rules.setup_checks import judge_nix_version
 from support.distribution import make_project, nix_env
+from support.engines import trixie_nix
 from support.registries import PASSWORD, USER, Running, docker_registry
 from support.runner import Runner, command, git
-from support.steps import ROOT, load
+from support.steps import ROOT, load, parse
 
 TEMPLATE = load(ROOT / "examples/gitlab/.gitlab-ci.yml")
 
@@ -149,9 +153,29 @@ def run_job(
     )
 
 
-def test_the_template_of_gitlab(place: Place, work: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def nix_of_the_image() -> Path:
+    """The Nix that a job's ``apt-get install nix-bin`` brings, beside this machine's own."""
+    images = {TEMPLATE["default"]["image"]}
+    images.add(parse(render_gitlab(ref="v1", systems=tuple(GITLAB_TAGS)))["default"]["image"])
+    [image] = images
+    assert image.startswith("python:3.")
+    assert image.endswith("-trixie"), "another Debian has another Nix"
+    return trixie_nix()
+
+
+def test_the_image_has_a_nix_for_nixpkgs(nix_of_the_image: Path) -> None:
+    command = [str(nix_of_the_image / "nix"), "--version"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert judge_nix_version(said).outcome is Outcome.FINE, said
+
+
+def test_the_template_of_gitlab(
+    place: Place, work: Path, tmp_path: Path, nix_of_the_image: Path
+) -> None:
     """Three jobs: seed, promote, build; the last one on a machine without a store."""
-    seeded = run_job(place, "seed", work, {})
+    path = f"{nix_of_the_image}:{place.environment()['PATH']}"
+    seeded = run_job(place, "seed", work, {"PATH": path})
     assert seeded.returncode == 0, seeded.stderr
     outputs = (place.project / "seed.env").read_text()
     assert "SEED_PUBLISHED=true" in outputs

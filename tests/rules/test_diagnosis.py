@@ -89,7 +89,9 @@ def test_clauses_of_the_contract_keep_their_fix() -> None:
 @pytest.mark.parametrize(
     ("text", "fork", "version", "outcome"),
     [
-        ("nix (Nix) 2.8.0\n", "CppNix", "2.8.0", FINE),
+        ("nix (Nix) 2.8.0\n", "CppNix", "2.8.0", WARNING),
+        ("nix (Nix) 2.17.1", "CppNix", "2.17.1", WARNING),
+        ("nix (Nix) 2.18.0", "CppNix", "2.18.0", FINE),
         ("nix (Nix) 2.7.9", "CppNix", "2.7.9", FALSE),
         ("nix (Nix) 2.24.0pre20240712_142e566a", "CppNix", "2.24.0pre20240712", FINE),
         ("nix (Lix, like Nix) 2.91.1", "Lix", "2.91.1", FINE),
@@ -102,7 +104,11 @@ def test_versions_of_nix(text: str, fork: str, version: str, outcome: Outcome) -
     assert parse_nix_version(text) == NixVersion(fork, version)
     found = judge_nix_version(text)
     assert found.outcome is outcome
-    assert found.said == f"{version} ({fork})"
+    said = f"{version} ({fork})"
+    if outcome is WARNING:
+        said += ": too old to evaluate a current nixpkgs, which wants 2.18"
+        assert "install a newer one: apt-get install nix-bin on Debian 13" in (found.fix or "")
+    assert found.said == said
 
 
 def test_a_program_that_is_not_nix_is_not_judged() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-__all__ = ["ROOT", "Result", "load", "run_action", "runner_env"]
+__all__ = ["ROOT", "Result", "load", "parse", "run_action", "runner_env"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _EXPRESSION = re.compile(r"\$\{\{\s*(.+?)\s*\}\}")
@@ -25,7 +25,12 @@ _BASH = ("bash", "--noprofile", "--norc", "-e", "-o", "pipefail")
 
 def load(path: Path) -> Any:
     """Read a YAML file; ``on`` is a key like any other."""
-    return YAML(typ="safe", pure=True).load(path.read_text())
+    return parse(path.read_text())
+
+
+def parse(text: str) -> Any:
+    """Read YAML as ``load`` does."""
+    return YAML(typ="safe", pure=True).load(text)
 
 
 @dataclass

@@ -33,7 +33,7 @@ _CONTEXT = re.compile(r"while looking at .*\(leave it out .*\)")
 _BATCH = 500
 
 _INSTALL = """install it:
-  on Debian and Ubuntu     apt-get install nix-bin
+  on Debian and Ubuntu     apt-get install nix-bin (Debian 13, Ubuntu 24.04 or newer for nixpkgs)
   elsewhere, macOS too     the installer described at https://nixos.org/download"""
 
 

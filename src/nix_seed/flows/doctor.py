@@ -25,6 +25,7 @@ from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.rules.diagnosis import Diagnosis, Outcome, diagnose_error
 from nix_seed.rules.setup_checks import (
     HOOK_FIX,
+    INSTALL_NIX,
     Room,
     judge_engines,
     judge_nix_version,
@@ -49,7 +50,6 @@ _BUILD_FIXES = (
     ("cannot connect to", "start Nix's daemon: systemctl start nix-daemon"),
     ("Permission denied", "the store is not this user's: start Nix's daemon, or run as its owner"),
 )
-_INSTALL_NIX = "apt-get install nix-bin on Debian and Ubuntu; else https://nixos.org/download"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def _nix(setup: Setup) -> Iterator[Diagnosis]:
     if not nix.is_at_hand():
         said = "not installed, or not on PATH"
         why = "recipes are evaluated, and their closures built, by Nix"
-        yield Diagnosis("nix", "version", Outcome.FALSE, said, _INSTALL_NIX, why)
+        yield Diagnosis("nix", "version", Outcome.FALSE, said, INSTALL_NIX, why)
         return
     yield judge_nix_version(nix.version())
     yield from _checked("nix", "settings", _settings, setup)

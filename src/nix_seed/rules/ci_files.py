@@ -89,7 +89,8 @@ variables:
   SEED_TAGS: latest
 
 default:
-  image: python:3.12-bookworm
+  # Its nix-bin is 2.26: a current nixpkgs wants 2.18 or newer.
+  image: python:3.13-trixie
   # What the first job installs, later ones find.
   cache:
     key: nix-seed-{ref}

@@ -12,6 +12,7 @@ from nix_seed.rules.diagnosis import Diagnosis, Outcome
 
 __all__ = [
     "HOOK_FIX",
+    "INSTALL_NIX",
     "NixVersion",
     "Reading",
     "Room",
@@ -27,7 +28,12 @@ HOOK_FIX: Final = (
     "take build-hook out of nix.conf; or make it a link to Nix, named build-remote:"
     ' ln -s "$(command -v nix)" …/build-remote'
 )
+INSTALL_NIX: Final = (
+    "apt-get install nix-bin on Debian 13, Ubuntu 24.04 and newer; else https://nixos.org/download"
+)
 OLDEST_NIX: Final = (2, 8)
+# nixpkgs' lib/minver.nix.
+_NIXPKGS_WANTS: Final = (2, 18)
 _VERSION = re.compile(r"nix \((?P<name>[^)]*)\)\s+(?P<version>[0-9][0-9a-zA-Z.+-]*)")
 _SKEW_FALSE, _SKEW_WARNING = timedelta(minutes=5), timedelta(seconds=30)
 _LEAST_ROOM, _LITTLE_ROOM = 1 << 30, 5 << 30
@@ -68,6 +74,10 @@ def judge_nix_version(text: str) -> Diagnosis:
     said = f"{found.version} ({found.fork})"
     if found.number < OLDEST_NIX:
         return Diagnosis("nix", "version", Outcome.FALSE, said, "install Nix 2.8 or newer")
+    if found.number < _NIXPKGS_WANTS:
+        said += ": too old to evaluate a current nixpkgs, which wants 2.18"
+        fix = f"install a newer one: {INSTALL_NIX}"
+        return Diagnosis("nix", "version", Outcome.WARNING, said, fix)
     return Diagnosis("nix", "version", Outcome.FINE, said)
 
 
