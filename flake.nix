@@ -17,9 +17,41 @@
         builtins.listToAttrs (
           map (system: {
             name = system;
-            value = make nixpkgs.legacyPackages.${system};
+            value = make system nixpkgs.legacyPackages.${system};
           }) systems
         );
+      project = (builtins.fromTOML (builtins.readFile ./pyproject.toml)).project;
+
+      # Not in nixpkgs. Its version decides the digests of gzip images, so that it is the locked one.
+      deflate =
+        pkgs:
+        pkgs.python3Packages.buildPythonPackage rec {
+          pname = "deflate";
+          version = "0.9.0";
+          pyproject = true;
+          src = pkgs.fetchPypi {
+            inherit pname version;
+            hash = "sha256-li4Kbx6jqUuQCo6gzhOPqSv8uv2luGNnEEoln/zTRis=";
+          };
+          build-system = [ pkgs.python3Packages.scikit-build-core ];
+          nativeBuildInputs = [
+            pkgs.cmake
+            pkgs.ninja
+          ];
+          # scikit-build-core calls it.
+          dontUseCmakeConfigure = true;
+          pythonImportsCheck = [ "deflate" ];
+        };
+
+      # Another release of CycloneDX's library writes other bytes, and SPDX needs none.
+      cyclonedx =
+        pkgs:
+        let
+          library = pkgs.python3Packages.cyclonedx-python-lib;
+        in
+        pkgs.lib.optional (
+          pkgs.lib.versionAtLeast library.version "11.5" && pkgs.lib.versionOlder library.version "12"
+        ) library;
     in
     {
       # mkSeed { inherit self system; } and mkRun { inherit self system; }: see docs/recipe.md.
@@ -28,43 +60,51 @@
         inherit (import ./src/nix_seed/nix) mkSeed mkRun;
       };
 
-      packages = forAllSystems (pkgs: rec {
-        default = nix-seed;
-        nix-seed = pkgs.python3Packages.buildPythonApplication {
-          pname = "nix-seed";
-          version = (builtins.fromTOML (builtins.readFile ./pyproject.toml)).project.version;
-          pyproject = true;
-          src = self;
-          build-system = [ pkgs.python3Packages.hatchling ];
-          dependencies = with pkgs.python3Packages; [
-            click
-            deflate
-            msgspec
-            rfc8785
-            rich
-            urllib3
-            zstandard
-          ];
-          # The compressors' versions decide digests: another one is refused when an image is
-          # written, with the version that is wanted, rather than here.
-          pythonRelaxDeps = [
-            "deflate"
-            "zstandard"
-          ];
-          # `nix` itself is taken from PATH: the one that runs this.
-          meta = {
-            description = "Layered, offline OCI build images from Nix flakes";
-            mainProgram = "nix-seed";
-            license = pkgs.lib.licenses.mit;
+      packages = forAllSystems (
+        system: pkgs: rec {
+          default = nix-seed;
+          nix-seed = pkgs.python3Packages.buildPythonApplication {
+            pname = "nix-seed";
+            inherit (project) version;
+            pyproject = true;
+            src = self;
+            build-system = [ pkgs.python3Packages.hatchling ];
+            dependencies =
+              (with pkgs.python3Packages; [
+                click
+                cryptography
+                msgspec
+                rfc8785
+                rich
+                sigstore
+                urllib3
+                zstandard
+              ])
+              ++ [ (deflate pkgs) ]
+              ++ cyclonedx pkgs;
+            # The compressors' versions decide digests: another one is refused when an image is
+            # written, with the version that is wanted, rather than here.
+            pythonRelaxDeps = [
+              "deflate"
+              "zstandard"
+            ];
+            # `nix` itself is taken from PATH: the one that runs this.
+            meta = {
+              inherit (project) description;
+              mainProgram = "nix-seed";
+              license = pkgs.lib.licenses.mit;
+            };
           };
-        };
-      });
+        }
+      );
 
-      apps = forAllSystems (pkgs: {
-        default = {
-          type = "app";
-          program = "${self.packages.${pkgs.system}.nix-seed}/bin/nix-seed";
-        };
-      });
+      apps = forAllSystems (
+        system: _: {
+          default = {
+            type = "app";
+            program = "${self.packages.${system}.nix-seed}/bin/nix-seed";
+          };
+        }
+      );
     };
 }
