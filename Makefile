@@ -1,16 +1,29 @@
-# make demo    a flake to a seed image, and an offline build in it, on this machine
-# make test    sets everything up and runs all tests
+# make install nix-seed on your PATH, for your own flake: needs Python 3.11 or newer, and Nix
+# make demo    a flake to a seed image, and an offline build in it, on this machine (Debian)
+# make test    sets everything up and runs all tests (Debian)
 # See README.md.
 
 PYTHON ?= python3
 BIN := .venv/bin
+USERS_PATH := $(PATH)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup setup-demo demo test interop lint bench clean
+PREFIX ?= $(HOME)/.local
+
+.PHONY: help install setup setup-demo demo test interop lint bench clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
-	@printf 'make interop what needs programs built from Go modules\nmake lint    ruff, mypy\nmake bench   the benchmarks, into bench/RESULTS.md\nmake setup   the command in .venv, the programs that Debian offers\n'
+	@printf 'make interop what needs programs built from Go modules\nmake lint    ruff, mypy\nmake bench   the benchmarks, into bench/RESULTS.md\nmake setup   what demo and tests need: .venv, the programs that Debian offers\n'
+
+# The command alone, run from this checkout; not the tests' tools, nor anything of the system's.
+install:
+	@PATH="$(USERS_PATH)" bin/nix-seed --version
+	@mkdir -p "$(PREFIX)/bin"
+	@ln -sf "$(CURDIR)/bin/nix-seed" "$(PREFIX)/bin/nix-seed"
+	@echo "installed: $(PREFIX)/bin/nix-seed, which runs this checkout"
+	@PATH="$(USERS_PATH)" command -v nix-seed >/dev/null || \
+	  echo "hint: put $(PREFIX)/bin on your PATH"
 
 setup: .venv/.ready
 	@tools/install-debian demo test

@@ -52,6 +52,31 @@ def test_it_sets_up_once(tools: Path) -> None:
     assert (place / "bin/python").exists()
 
 
+def test_make_install(tools: Path, tmp_path: Path) -> None:
+    """README's way: a link on PATH, by which the launcher finds its checkout."""
+    prefix = tmp_path / "with space"
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tools),
+        "NIX_SEED_TOOLS": str(tools / "tools"),
+        "PREFIX": str(prefix),
+    }
+    made = subprocess.run(
+        ["make", "install"], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    assert f"hint: put {prefix}/bin on your PATH" in made.stdout
+    env["PATH"] = f"{prefix}/bin:{env['PATH']}"
+    command = ["nix-seed", "sbom", "--help"]
+    shown = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stderr == "", "nothing is set up again"
+    again = subprocess.run(["make", "install"], cwd=ROOT, env=env, capture_output=True, check=True)
+    assert b"hint:" not in again.stdout
+
+
 def test_it_runs_every_step(tools: Path) -> None:
     for step in ("setup", "seed", "use", "promote"):
         shown = launch(tools, "ci", step, "--help")
@@ -59,10 +84,12 @@ def test_it_runs_every_step(tools: Path) -> None:
     assert "SEED_TAGS" in launch(tools, "ci", "--help").stdout + "SEED_TAGS"
 
 
-def test_it_can_sign_keyless(tools: Path) -> None:
-    """What Sigstore needs is among what is installed."""
+def test_it_can_sign_keyless_and_write_cyclonedx(tools: Path) -> None:
+    """What Sigstore and CycloneDX need is among what is installed."""
     [place] = (tools / "tools/nix-seed").iterdir()
-    subprocess.run([place / "bin/python", "-c", "import sigstore.sign, zstandard"], check=True)
+    subprocess.run(
+        [place / "bin/python", "-c", "import cyclonedx, sigstore.sign, zstandard"], check=True
+    )
 
 
 def test_exit_codes_pass_through(tools: Path) -> None:

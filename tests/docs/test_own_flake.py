@@ -1,6 +1,6 @@
 """The project's own ``flake.nix``, instantiated with a stand-in for nixpkgs: same names, no builds.
 
-The names are those of nixpkgs' package set; a name that is not there fails as it would with nixpkgs,
+The names are those of nixpkgs' package set: one that is not there fails as it would with nixpkgs,
 and so does an argument that its functions are not given here.
 """
 

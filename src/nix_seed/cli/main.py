@@ -146,10 +146,12 @@ def cli() -> None:
 def _show_version(ctx: click.Context) -> None:
     from importlib.metadata import PackageNotFoundError, version
 
+    from nix_seed import __version__
+
     try:
         shown = version("nix-seed")
     except PackageNotFoundError:
-        shown = "(a checkout, not installed)"
+        shown = f"{__version__} (a checkout)"
     say(f"nix-seed, version {shown}")
     ctx.exit()
 
