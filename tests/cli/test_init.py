@@ -264,6 +264,8 @@ def test_on_a_terminal_it_asks_in_colour(repository: Path, answer: str, written:
     assert b"lines: the public Sigstore's certificates and keys" in said
     assert (repository / WORKFLOW).exists() is written
     assert (b"nothing was written" in said) is not written
+    # A new package on GitHub is private.
+    assert (b"make the package thing-seed public" in said) is written
 
 
 @pytest.mark.parametrize("name", ["no inputs", "only checks"])

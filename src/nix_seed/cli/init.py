@@ -165,6 +165,10 @@ def _next_steps(plan: InitPlan) -> Iterator[str]:
         paths.append(f"{plan.repository.prefix}flake.lock")
     yield f"git add {' '.join(paths)}"
     yield "git commit, git push    # CI makes the first seed"
+    if plan.forge is not None and plan.forge.kind == "github":
+        name = f"{plan.forge.repository.rpartition('/')[2].lower()}-seed"
+        yield f"make the package {name} public, on its page: Package settings, Change visibility"
+        yield "                        # a new one is private: forks could not use it"
 
 
 def _json(plan: InitPlan, *, written: bool, notes: Sequence[str]) -> dict[str, Any]:
