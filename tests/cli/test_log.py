@@ -56,6 +56,23 @@ def client(url: str, key: str) -> RekorV2:
     return RekorV2(trusted, url, http=LogHttp(url, patience=IMPATIENT))
 
 
+def test_a_policy_brings_its_log(tmp_path: Path, environ: dict[str, str]) -> None:
+    """``policy init --log`` makes it, and leaves one that is there as it is."""
+    program = COMMAND[:-1]
+    subprocess.run([*program, "key", "generate", "me.key"], cwd=tmp_path, env=environ, check=True)
+    command = [*program, "policy", "init", "--key", "me=me.pub", "--log", "log"]
+    for name in ("one.toml", "two.toml"):
+        subprocess.run([*command, name], cwd=tmp_path, env=environ, check=True)
+    key = (tmp_path / "log/log.vkey").read_text().strip()
+    assert all(key in (tmp_path / name).read_text() for name in ("one.toml", "two.toml"))
+    run(environ, "check", str(tmp_path / "log"))
+    (tmp_path / "other").mkdir()
+    refused = [*command[:-1], "other", "three.toml"]
+    done = subprocess.run(refused, cwd=tmp_path, env=environ, capture_output=True, check=False)
+    assert done.returncode == 3
+    assert b"reading the log in other" in done.stderr
+
+
 def test_serve_show_check(tmp_path: Path, environ: dict[str, str]) -> None:
     directory = tmp_path / "log"
     with serving(directory, "--origin", "log.test/cli", "--quiet") as (url, key):

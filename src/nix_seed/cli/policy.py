@@ -79,9 +79,9 @@ def _show(file: Path, as_json: bool) -> None:
 @click.option(
     "--log",
     "log_place",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Demand that this embedded log holds every attestation.",
+    help="Demand that this embedded log holds every attestation; made if there is none.",
 )
 def _init(
     file: Path,
@@ -202,9 +202,12 @@ def _key_option(text: str) -> tuple[str, str]:
 
 
 def _log_option(directory: Path) -> tuple[str, str]:
-    """Return the place and the verifier key of an embedded log."""
+    """Return the place and the verifier key of an embedded log, a new one if nothing is there."""
     from nix_seed.clients.files import explained
+    from nix_seed.clients.logs.embedded import EmbeddedLog
 
+    if not directory.exists():
+        EmbeddedLog.create(directory)
     with explained(f"reading the log in {directory}"):
         return str(directory.absolute()), (directory / "log.vkey").read_text().strip()
 
