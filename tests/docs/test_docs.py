@@ -39,7 +39,7 @@ class Block:
     @property
     def lines(self) -> Iterator[list[str]]:
         """Its commands, split as a shell would, without comments."""
-        for line in self.text.splitlines():
+        for line in self.text.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             if words:
                 yield words
@@ -133,7 +133,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize("block", [b for b in ALL if b.mark == "sh registry"], ids=repr)
 def test_commands_for_registries_take_these_options(block: Block) -> None:
-    """They name registries nobody can reach; ``tests/flows`` runs them on one that is here."""
+    """They name registries nobody can reach; ``test_readme.py`` runs README's on one here."""
     for program, *words in block.lines:
         assert program == "nix-seed"
         command: click.Command = cli
@@ -146,9 +146,14 @@ def test_commands_for_registries_take_these_options(block: Block) -> None:
 
 
 def test_commands_in_the_documents_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
     for document in DOCUMENTS:
-        for name in re.findall(r"`nix-seed ([a-z]+)", document.read_text()):
-            assert name in COMMANDS, f"{document.name}: nix-seed {name}"
+        text = document.read_text()
+        for name in re.findall(r"`nix-seed ([a-z]+)|nix-seed -- ([a-z]+)", text):
+            assert "".join(name) in COMMANDS, f"{document.name}: nix-seed {name}"
+        for target in re.findall(r"`make ([a-z/.-]+)", text):
+            wanted = rf"^{re.escape(target)}:"
+            assert re.search(wanted, makefile, re.MULTILINE), f"{document.name}: make {target}"
 
 
 def test_the_demo_ends_with_a_program_built_offline(tmp_path: Path) -> None:
