@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+
 from nix_seed.formats.nix.derivation import Derivation, Output
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.rules.licence import Fact, Licence, LicencePolicy
@@ -11,6 +14,7 @@ from nix_seed.rules.roots import find_roots
 MIT = Licence("MIT", "redistributable")
 GPL = Licence("GPL-3.0-only", "redistributable")
 UNFREE = Licence("unfree", "withheld")
+NOTHING = Licence("", "unknown")
 
 
 def path(name: str) -> StorePath:
@@ -18,16 +22,28 @@ def path(name: str) -> StorePath:
 
 
 def drv(
-    name: str, *inputs: str, fixed: bool = False, builder: str = "", stdenv: str = ""
+    name: str,
+    *inputs: str,
+    fixed: bool = False,
+    builder: str = "",
+    stdenv: str = "",
+    srcs: tuple[str, ...] = (),
+    args: tuple[str, ...] = (),
+    out: str = "",
+    env: Mapping[str, str] | None = None,
 ) -> tuple[StorePath, Derivation]:
+    """A derivation *name* that makes *out*, by default a path of its name."""
+    given = {"stdenv": str(path(stdenv)), "url": f"mirror://{name}"} if stdenv or fixed else {}
     made = Derivation(
-        outputs={"out": Output(path(name), "sha256" if fixed else "", "00" if fixed else "")},
+        outputs={
+            "out": Output(path(out or name), "sha256" if fixed else "", "00" if fixed else "")
+        },
         input_drvs={path(f"{item}.drv"): ("out",) for item in inputs},
-        input_srcs=(),
+        input_srcs=tuple(map(path, srcs)),
         system="x86_64-linux",
         builder=str(path(builder)) + "/bin/sh" if builder else "builtin:x",
-        args=(),
-        env={"stdenv": str(path(stdenv)), "url": f"mirror://{name}"} if stdenv or fixed else {},
+        args=args,
+        env=given | dict(env or {}),
     )
     return path(f"{name}.drv"), made
 
@@ -44,7 +60,7 @@ def judged(
     roots = find_roots(graph, graph.__getitem__, trees or ())
     known = {*roots.makers, *(end.path for end in roots.ends)}
     paths = {path(name) for name in only} or known
-    return judge(paths, roots, graph.__getitem__, facts, trees or {}, policy or LicencePolicy())
+    return judge(paths, roots, facts, trees or {}, policy or LicencePolicy())
 
 
 def statuses(judgement: Judgement) -> dict[str, str]:
@@ -103,11 +119,10 @@ def test_another_stage_of_the_same_version_tells() -> None:
     other = str(path("bash-5.2.drv")).replace("0" * 32, "1" * 32)
     roots = find_roots([stage[0]], dict([stage]).__getitem__)
     facts = {other: Fact(GPL)}
-    read = dict([stage]).__getitem__
-    found = judge([path("bash-5.2")], roots, read, facts, {}, LicencePolicy())
+    found = judge([path("bash-5.2")], roots, facts, {}, LicencePolicy())
     assert found.paths[path("bash-5.2")].licence == GPL
     facts[other.replace("1" * 32, "2" * 32)] = Fact(UNFREE)
-    split = judge([path("bash-5.2")], roots, read, facts, {}, LicencePolicy())
+    split = judge([path("bash-5.2")], roots, facts, {}, LicencePolicy())
     assert split.paths[path("bash-5.2")].licence.status == "unknown"
 
 
@@ -143,3 +158,93 @@ def test_what_follows_from_several_is_one_expression() -> None:
     either = Licence("MIT OR Apache-2.0", "redistributable")
     found = judged(drv("hook", "lib", "app"), drv("lib"), drv("app"), lib=either, app=GPL)
     assert found.paths[path("hook")].licence.name == "GPL-3.0-only AND (MIT OR Apache-2.0)"
+
+
+TREES = {path("source"): ("nixpkgs", MIT)}
+
+
+def test_what_is_added_where_nobody_could_read_meta_may_be_anything() -> None:
+    graph = [drv("tool", "lib", srcs=("blob",)), drv("lib")]
+    # A vendor's tool that is only named in a text: what it links to says nothing of its blob.
+    assert statuses(judged(*graph, trees=TREES, lib=MIT))["tool"] == "unknown"
+    # What holds something withheld is left out all the same, and not only unknown.
+    assert statuses(judged(*graph, trees=TREES, lib=UNFREE))["tool"] == "withheld"
+    assert statuses(judged(drv("tool", "lib"), drv("lib"), lib=MIT))["tool"] == "redistributable"
+
+
+def test_what_is_added_to_what_states_nothing_joins_in() -> None:
+    graph = [drv("hook", "lib", srcs=("setup.sh",)), drv("lib"), drv("alone", srcs=("setup.sh",))]
+    found = judged(*graph, trees=TREES, lib=GPL, hook=NOTHING, alone=NOTHING)
+    assert found.paths[path("hook")].licence.name == "GPL-3.0-only AND MIT"
+    assert found.paths[path("alone")].licence == MIT
+    strange = {**TREES, path("vendor"): ("vendor", Licence("see LICENSE", "unknown"))}
+    found = judged(*graph, trees=strange, lib=GPL, hook=NOTHING, alone=NOTHING)
+    assert (statuses(found)["hook"], statuses(found)["alone"]) == ("unknown", "unknown")
+    tree = drv("hook", "lib", srcs=("vendor",))
+    found = judged(tree, drv("lib"), trees=strange, lib=GPL, hook=NOTHING)
+    assert found.paths[path("hook")].licence.name == "see LICENSE"
+
+
+def test_a_script_that_builds_stated_packages_too_is_no_content() -> None:
+    srcs, args = ("builder.sh",), ("-e", str(path("builder.sh")))
+    graph = [drv("text", "lib", srcs=srcs, args=args), drv("lib", srcs=srcs, args=args)]
+    assert statuses(judged(*graph, lib=MIT))["text"] == "redistributable"
+    # One of its own may be what is copied: cp blob $out.
+    own = drv("text", "lib", srcs=("blob",), args=(str(path("blob")),))
+    assert statuses(judged(own, drv("lib"), lib=MIT))["text"] == "unknown"
+    # So may one that a stated package only mentions in a longer argument.
+    within = drv("lib", srcs=("blob",), args=("-c", f"wc {path('blob')}"))
+    assert statuses(judged(own, within, lib=MIT))["text"] == "unknown"
+
+
+def test_one_file_from_two_addresses_is_what_all_say_that_use_it() -> None:
+    graph = [
+        drv("a-free", "here"),
+        drv("z-vendor", "there"),
+        drv("wrapper", "here"),
+        drv("here", fixed=True, out="file"),
+        drv("there", fixed=True, out="file"),
+    ]
+    found = judged(*graph, a_free=MIT, z_vendor=UNFREE)
+    assert statuses(found)["file"] == statuses(found)["wrapper"] == "withheld"
+    [conflict] = found.conflicts
+    assert (conflict.path.name, conflict.fetched.name) == ("a-free", "file")
+    assert conflict.others == (path("z-vendor.drv"),)
+    assert statuses(judged(*graph, a_free=MIT, there=UNFREE))["file"] == "withheld"
+
+
+def test_who_is_built_from_an_unpacked_file_contradicts_itself_too() -> None:
+    graph = [
+        drv("app", "src"),
+        drv("liar", "patched"),
+        drv("patched", "unpacked"),
+        drv("unpacked", "src"),
+        drv("src", fixed=True),
+    ]
+    found = judged(*graph, app=UNFREE, liar=MIT)
+    assert statuses(found)["unpacked"] == "withheld"
+    [conflict] = found.conflicts
+    assert (conflict.path.name, conflict.fetched.name) == ("liar", "src")
+    assert conflict.others == (path("app.drv"),)
+    # A package that says of itself that it is withheld may be used: only its bytes tell more.
+    assert judged(*graph, app=UNFREE, unpacked=UNFREE, liar=MIT).conflicts == ()
+    accepting = LicencePolicy(accept=("unpacked",))
+    assert judged(*graph, policy=accepting, app=UNFREE, liar=MIT).conflicts == ()
+
+
+def test_what_is_named_only_to_be_forbidden_is_no_content() -> None:
+    forbids = {"disallowedRequisites": str(path("boot"))}
+    graph = [drv("boot"), drv("lib")]
+    stdenv = drv("stdenv", "boot", "lib", env=forbids)
+    assert statuses(judged(stdenv, *graph, lib=MIT))["stdenv"] == "redistributable"
+    used = drv("stdenv", "boot", "lib", env={**forbids, "shell": f"{path('boot')}/bin/sh"})
+    assert statuses(judged(used, *graph, lib=MIT))["stdenv"] == "unknown"
+    structured = {"__json": json.dumps({**forbids, "shell": [f"{path('boot')}/bin/sh"]})}
+    used = drv("stdenv", "boot", "lib", env=structured)
+    assert statuses(judged(used, *graph, lib=MIT))["stdenv"] == "unknown"
+
+
+def test_what_the_recipe_accepts_by_name_is_marked() -> None:
+    policy = LicencePolicy(accept=("app", "input:nixpkgs"))
+    found = judged(drv("app"), drv("lib"), trees=TREES, policy=policy, app=MIT, lib=MIT)
+    assert {at.name for at, item in found.paths.items() if item.accepted} == {"app", "source"}

@@ -188,7 +188,7 @@ def trust_in(world: World) -> Trusted:
 def hostile_roots(text: str, paths: Sequence[StorePath]) -> FoundRoots:
     """Roots that are called *text* and come from there."""
     drv = store_path(text, 5)
-    end = End(paths[0], "fetched", "builder", ((text, "builder"),), drv, (text,), text, None)
+    end = End(paths[0], "fetched", "builder", ((text, "builder"),), drv, (text,), text)
     roots = Roots((end,), (HostProgram(text, drv),), (Impurity(drv, text),), {drv: None}, {})
     binary = Binary(paths[0], text, 12, text, text, text, (text,), drv)
     findings = Findings(

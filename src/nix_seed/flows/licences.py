@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from nix_seed.clients.nix import Nix
 from nix_seed.flows.evaluate import DEFAULT_ATTR, Evaluation
 from nix_seed.flows.nix_half import call_nix_half
 from nix_seed.flows.roots import roots_of_recipe
-from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.ground.errors import CheckedFalse, NixFailed
 from nix_seed.rules.licence import Fact, LicencePolicy, read_facts
@@ -63,12 +61,11 @@ def assess_licences(
     }
     names = sorted({name for path in closure for name in (path.package, path.name)})
     facts, problem = _facts(nix, evaluation.flake.url, arguments, names)
-    read: Callable[[StorePath], Derivation] = cache(nix.read_derivation)
     trees = {}
     for name, text in outline.inputs.items():
         tree = StorePath.containing(text)
         trees[tree] = (name, read_licence_texts(_at(nix, tree)))
-    judgement = judge(closure, roots, read, facts, trees, outline.licences)
+    judgement = judge(closure, roots, facts, trees, outline.licences)
     return Licences(judgement, outline.licences, roots, problem)
 
 

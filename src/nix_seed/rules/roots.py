@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
 
 from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.store_path import StorePath
@@ -24,6 +24,7 @@ __all__ = [
     "End",
     "HostProgram",
     "Impurity",
+    "Inputs",
     "Roots",
     "Use",
     "attributes_of",
@@ -35,7 +36,9 @@ __all__ = [
 Use = Literal["builder", "argument", "input"]
 _RANK: dict[str, int] = {"builder": 0, "argument": 1, "input": 2}
 _MENTION = re.compile(r"(/nix/store/[0-9a-z]{32}-[0-9a-zA-Z+\-._?=]+)((?:/[^/\s\"':;,]+)*)")
+_DISALLOWED = ("disallowedReferences", "disallowedRequisites")
 _UNDONE = ("__noChroot", "__impure")
+_Mention: TypeAlias = tuple[StorePath, str, Use, bool]
 _LISTS = ("impureEnvVars", "__impureHostDeps", "__propagatedImpureHostDeps", "__sandboxProfile")
 
 
@@ -46,7 +49,7 @@ class End:
     *use* is the strongest way in which a derivation uses it, *files* are those of it (relative,
     ``""`` for itself) that are builders or stand among a builder's arguments, *used_by* is the
     derivation nearest to the image that uses it so (None: the image holds it as it is);
-    *derivation* is the one that fetches it.
+    *derivations* are those that fetch it, the nearest first: one file may have several addresses.
     """
 
     path: StorePath
@@ -56,7 +59,27 @@ class End:
     used_by: StorePath | None = None
     urls: tuple[str, ...] = ()
     hash: str = ""
-    derivation: StorePath | None = None
+    derivations: tuple[StorePath, ...] = ()
+
+    @property
+    def derivation(self) -> StorePath | None:
+        """The nearest derivation that fetches it; None where it was added."""
+        return self.derivations[0] if self.derivations else None
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What one derivation is built from: outputs of *derivations*, and *files*, added ones mostly.
+
+    *tools* are not copied into what it makes: the paths that its builder and its stdenv lie in,
+    which run, and those that it names only to forbid them. *scripts* are those of the files that
+    are an argument of the builder by themselves.
+    """
+
+    derivations: tuple[StorePath, ...] = ()
+    files: tuple[StorePath, ...] = ()
+    tools: tuple[StorePath, ...] = ()
+    scripts: tuple[StorePath, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +105,7 @@ class Roots:
     ``via`` leads from each derivation one step towards the image (None: an output of the image),
     ``makers`` from an output to its derivation; fixed outputs are not in ``makers`` but in
     ``ends``. ``builders`` are the programs that derivations start, each with the nearest of these.
+    ``inputs`` tells of each derivation that does not fetch what it is built from.
     *evaluated*: by a recipe, the same everywhere; else by what one store recorded of its paths.
     """
 
@@ -92,6 +116,7 @@ class Roots:
     makers: Mapping[StorePath, StorePath]
     builders: Mapping[str, StorePath] = field(default_factory=dict)
     evaluated: bool = True
+    inputs: Mapping[StorePath, Inputs] = field(default_factory=dict, repr=False)
 
     @property
     def derivations(self) -> int:
@@ -176,6 +201,8 @@ class _Walk:
         self._builders: dict[str, StorePath] = {}
         self._impure: list[Impurity] = []
         self._mentions: dict[StorePath, dict[tuple[str, Use], StorePath]] = {}
+        self._inputs: dict[StorePath, Inputs] = {}
+        self._paths: dict[StorePath, StorePath] = {}
 
     def visit(self, path: StorePath, derivation: Derivation) -> list[StorePath]:
         """Take in one derivation; return those it is built from that are new."""
@@ -185,26 +212,55 @@ class _Walk:
         for output in derivation.outputs.values():
             if output.path is not None:
                 self._makers[output.path] = path
-        self._impure += _impurities(path, derivation)
+        attributes = attributes_of(derivation)
+        self._impure += _impurities(path, derivation, attributes)
         if not derivation.builder.startswith("builtin:"):
             self._builders.setdefault(derivation.builder, path)
-        for mentioned, file, use in _mentions(derivation):
+        mentions = [*_mentions(derivation)]
+        for mentioned, file, use, _ in mentions:
             self._mentions.setdefault(mentioned, {}).setdefault((file, use), path)
-        for source in derivation.input_srcs:
+        inputs = self._inputs_of(derivation, mentions, attributes)
+        self._inputs[path] = inputs
+        for source in inputs.files:
             self._added.setdefault(source, path)
-        new = [item for item in derivation.input_drvs if item not in self.via]
+        new = [item for item in inputs.derivations if item not in self.via]
         self.via.update((item, path) for item in new)
         return new
+
+    def _inputs_of(
+        self, derivation: Derivation, mentions: Iterable[_Mention], attributes: Mapping[str, Any]
+    ) -> Inputs:
+        tools = [path for path, _, use, _ in mentions if use == "builder"]
+        stdenv = attributes.get("stdenv")
+        tools += [path for path, _, _ in _store_paths(stdenv)] if isinstance(stdenv, str) else []
+        tools += _forbidden(derivation.args, attributes)
+        alone = {path for path, _, use, whole in mentions if use == "argument" and whole}
+        files = self._once(derivation.input_srcs)
+        return Inputs(
+            derivations=self._once(derivation.input_drvs),
+            files=files,
+            tools=self._once(tools),
+            scripts=tuple(path for path in files if path in alone),
+        )
+
+    def _once(self, paths: Iterable[StorePath]) -> tuple[StorePath, ...]:
+        return tuple(self._paths.setdefault(path, path) for path in paths)
 
     def _fetch(self, path: StorePath, derivation: Derivation) -> None:
         urls = _urls(attributes_of(derivation))
         for output in derivation.outputs.values():
-            if output.path is not None and output.path not in self._fetched:
+            if output.path is None:
+                continue
+            found = self._fetched.get(output.path)
+            if found is None:
                 hash_ = f"{output.hash_algorithm}:{output.hash}"
                 user = self.via[path]
-                self._fetched[output.path] = End(
-                    output.path, "fetched", "input", (), user, urls, hash_, path
-                )
+                found = End(output.path, "fetched", "input", (), user, (), hash_)
+            self._fetched[output.path] = replace(
+                found,
+                urls=tuple(dict.fromkeys([*found.urls, *urls])),
+                derivations=(*found.derivations, path),
+            )
 
     def finish(self, plain: Iterable[StorePath]) -> Roots:
         ends = {path: self._used(end) for path, end in self._fetched.items()}
@@ -227,6 +283,7 @@ class _Walk:
             via=self.via,
             makers=self._makers,
             builders=self._builders,
+            inputs=self._inputs,
         )
 
     def _used(self, end: End) -> End:
@@ -235,17 +292,8 @@ class _Walk:
         if not mentions:
             return end
         files = sorted(mentions, key=lambda item: (_RANK[item[1]], item[0]))
-        strongest = files[0]
-        return End(
-            path=end.path,
-            kind=end.kind,
-            use=strongest[1],
-            files=tuple(files),
-            used_by=mentions[strongest],
-            urls=end.urls,
-            hash=end.hash,
-            derivation=end.derivation,
-        )
+        use = files[0][1]
+        return replace(end, use=use, files=tuple(files), used_by=mentions[files[0]])
 
 
 def store_path_of(program: str) -> StorePath | None:
@@ -256,17 +304,37 @@ def store_path_of(program: str) -> StorePath | None:
         return None
 
 
-def _mentions(derivation: Derivation) -> Iterator[tuple[StorePath, str, Use]]:
-    """Yield the store paths that the builder and its arguments name, with the file below each."""
+def _mentions(derivation: Derivation) -> Iterator[_Mention]:
+    """Yield the store paths that the builder and its arguments name, with the file below each.
+
+    The last of a mention is whether it is all that the argument says.
+    """
     use: Use = "builder"
     for text in (derivation.builder, *derivation.args):
-        if "/nix/store/" in text:
-            for found in _MENTION.finditer(text):
-                try:
-                    yield StorePath.parse(found[1]), found[2].lstrip("/"), use
-                except InputError:
-                    continue
+        for path, file, whole in _store_paths(text):
+            yield path, file, use, whole
         use = "argument"
+
+
+def _store_paths(text: str) -> Iterator[tuple[StorePath, str, bool]]:
+    if "/nix/store/" not in text:
+        return
+    for found in _MENTION.finditer(text):
+        try:
+            path = StorePath.parse(found[1])
+        except InputError:
+            continue
+        yield path, found[2].lstrip("/"), found[0] == text
+
+
+def _forbidden(args: Sequence[str], attributes: Mapping[str, Any]) -> list[StorePath]:
+    """Return the paths that an output may not refer to, and that nothing else names."""
+    named = [word for name in _DISALLOWED for word in _words(attributes.get(name))]
+    if not named:
+        return []
+    rest = {name: value for name, value in attributes.items() if name not in _DISALLOWED}
+    texts = json.dumps([*args, rest])
+    return [path for word in named if word not in texts for path, _, _ in _store_paths(word)]
 
 
 def attributes_of(derivation: Derivation) -> Mapping[str, Any]:
@@ -292,8 +360,9 @@ def _urls(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _impurities(path: StorePath, derivation: Derivation) -> Iterator[Impurity]:
-    attributes = attributes_of(derivation)
+def _impurities(
+    path: StorePath, derivation: Derivation, attributes: Mapping[str, Any]
+) -> Iterator[Impurity]:
     for name in _UNDONE:
         if attributes.get(name) not in (None, "", False, "0"):
             yield Impurity(path, name)

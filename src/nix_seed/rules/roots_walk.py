@@ -107,7 +107,7 @@ class _Graph:
         self._roots = roots
         self._read = read
         self._ends = {end.path: end for end in roots.ends}
-        self._fetched = {end.derivation: end.path for end in roots.ends if end.derivation}
+        self._fetched = {drv: end.path for end in roots.ends for drv in end.derivations}
         self._inputs: dict[StorePath, tuple[StorePath, ...]] = {}
         tops = [self._stop_of(path) for path, above in roots.via.items() if above is None]
         plain = [end.path for end in roots.ends if end.used_by is None and not end.derivation]

@@ -35,6 +35,10 @@ class StorePath:
         """Read the store path that *text*, itself or a file below it, lies in."""
         return cls.parse("/".join(text.split("/")[:4]))
 
+    def __hash__(self) -> int:
+        # A text keeps its hash; a tuple of it, which a dataclass makes, does not.
+        return hash(self.base_name)
+
     def __str__(self) -> str:
         return f"{STORE_DIR}/{self.base_name}"
 

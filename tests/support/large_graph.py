@@ -1,0 +1,24 @@
+"""A build graph of 50,000 derivations, each made up when it is read."""
+
+from __future__ import annotations
+
+from nix_seed.formats.nix.derivation import Derivation
+from nix_seed.formats.nix.store_path import StorePath
+
+FORM = 'Derive([("out","%s","","")],[%s],["%s"],"x86_64-linux","%s/bin/bash",["-e","%s"],[%s])'
+
+
+def at(n: int) -> str:
+    """Return the path of output *n*; its derivation's ends in ``.drv``."""
+    return f"/nix/store/{n:032d}-package-with-a-name-{n}"
+
+
+def read(path: StorePath) -> Derivation:
+    """Make up the derivation at *path* of seven others, a source and twenty variables."""
+    n = int(path.base_name[:32])
+    near = {2 * n + 1, 2 * n + 2, n + 1, n + 7, n + 50, n + 501, n + 1009}
+    inputs = ",".join(f'("{at(m)}.drv",["out"])' for m in sorted(near) if m < 50_000)
+    env = ",".join(f'("variable{k}","{at(n + k)}/lib/and/some/more")' for k in range(20))
+    source = at(n + 60_000)
+    text = FORM % (at(n), inputs, source, at(49_999), source, env)
+    return Derivation.parse(text, str(path))
