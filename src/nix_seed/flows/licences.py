@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from nix_seed.clients.copies import find_copies
 from nix_seed.clients.licence_text import read_licence_texts
 from nix_seed.clients.nix import Nix
 from nix_seed.flows.evaluate import DEFAULT_ATTR, Evaluation
-from nix_seed.flows.nix_half import call_nix_half
+from nix_seed.flows.licence_facts import facts_of
 from nix_seed.flows.roots import roots_of_recipe
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.ground.errors import CheckedFalse, NixFailed
-from nix_seed.rules.licence import Fact, LicencePolicy, read_facts
+from nix_seed.ground.errors import CheckedFalse
+from nix_seed.rules.licence import LicencePolicy
 from nix_seed.rules.licence_judge import Judged, Judgement, judge
 from nix_seed.rules.roots import Roots
 from nix_seed.rules.spec import UnknownLicence, Withheld
@@ -59,29 +58,13 @@ def assess_licences(
         "attr": attr or DEFAULT_ATTR[outline.kind],
         "required": attr is not None,
     }
-    names = sorted({name for path in closure for name in (path.package, path.name)})
-    facts, problem = _facts(nix, evaluation.flake.url, arguments, names)
+    facts, problem = facts_of(nix, evaluation.flake.url, arguments, closure, roots)
     trees = {}
     for name, text in outline.inputs.items():
         tree = StorePath.containing(text)
         trees[tree] = (name, read_licence_texts(_at(nix, tree)))
     judgement = judge(closure, roots, facts, trees, outline.licences)
     return Licences(judgement, outline.licences, roots, problem)
-
-
-def _facts(
-    nix: Nix, url: str, arguments: Mapping[str, Any], names: Sequence[str]
-) -> tuple[dict[str, Fact], str | None]:
-    """Ask the Nix half; where some package's own code aborts, ask for less, at last for nothing."""
-    problem = None
-    for wanted in (names, ()):
-        try:
-            given = {**arguments, "names": list(wanted)}
-            answer = call_nix_half(nix, "licences", url, given, "reading licences")
-            return read_facts(answer), problem
-        except NixFailed as error:
-            problem = error.detail or error.message
-    return {}, problem
 
 
 def check_contents(nix: Nix, licences: Licences) -> None:

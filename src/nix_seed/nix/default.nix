@@ -16,6 +16,12 @@ rec {
     let inherit (command (builtins.removeAttrs arguments [ "names" ])) values; in
     import ./licences.nix { inherit (values) pkgs roots; inherit names; };
 
+  # { flake, system, names } -> packages of the flake and its inputs that may be these; with `some` of
+  # them -> what `meta` says of those that are.
+  otherPackages = { flake, system, names, some ? null }:
+    let packages = import ./other-packages.nix { self = flake; inherit system names; }; in
+    if some == null then packages.candidates else packages.factsOf some;
+
   # { flake, attr } -> the systems a flake is for.
   systems = import ./systems.nix;
 
