@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,18 @@ __all__ = ["LEAST", "Copy", "find_copies"]
 LEAST = 256
 """Shorter files, in bytes, are not compared."""
 
-_LICENCE = re.compile(r"(un)?licen[cs]e|copying|copyright|notice|authors", re.IGNORECASE)
+# Longer ones hold more than licences. And what no text holds, in whatever encoding.
+_LONGEST = 1 << 20
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+
+# LICENSE, LICENSE-MIT, COPYING.LESSER, LICENSE_1_0.txt, NOTICE.md; not licensed, nor license.py.
+_LICENCE = re.compile(
+    r"((un)?licen[cs]es?|copying|copyrights?|notices?|authors)"
+    r"[0-9]*([-_ ][a-z0-9_+ -]*(\.[0-9][a-z0-9_+-]*)*)?"
+    r"(\.(lesser|lib|[al]?gpl|(?-i:[A-Z][A-Za-z0-9_+-]*)))?"
+    r"(\.(txt|text|md|markdown|rst|adoc|html?))?",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +45,15 @@ class Copy:
 
 
 def find_copies(
-    root: Path, withheld: Iterable[StorePath], among: Mapping[StorePath, frozenset[StorePath]]
+    root: Path,
+    withheld: Iterable[StorePath],
+    among: Iterable[StorePath],
+    holds: Callable[[StorePath, StorePath], bool],
 ) -> list[Copy]:
-    """Look for files of *withheld* in each path of *among*, but not for those of its own set there.
+    """Look for files of *withheld* in each path of *among*, but not for what it *holds* itself.
 
-    *root* is where the store's ``/nix`` lies. One copy a path is enough to tell.
+    *holds* tells of a path and a withheld one whether this may have the file from that. It is asked
+    of what was found only. *root* is where the store's ``/nix`` lies. One copy a path is enough.
     """
     originals: dict[int, list[tuple[StorePath, str, str]]] = {}
     for path in withheld:
@@ -46,25 +61,22 @@ def find_copies(
             originals.setdefault(size, []).append((path, _below(name, root, path), name))
     hashes: dict[str, bytes] = {}
     found = []
-    for path, without in among.items() if originals else ():
-        copy = _first_copy(root, path, without, originals, hashes)
-        if copy is not None:
-            found.append(copy)
-    return found
+    for path in among if originals else ():
+        copies = _copies(root, path, originals, hashes)
+        found += [next((copy for copy in copies if not holds(path, copy.of)), None)]
+    return [copy for copy in found if copy is not None]
 
 
-def _first_copy(
+def _copies(
     root: Path,
     path: StorePath,
-    without: frozenset[StorePath],
     originals: Mapping[int, list[tuple[StorePath, str, str]]],
     hashes: dict[str, bytes],
-) -> Copy | None:
+) -> Iterator[Copy]:
     for name, size in _files(root, path):
         for of, original, file in originals.get(size, ()):
-            if of not in without and _hash(name, hashes) == _hash(file, hashes):
-                return Copy(path, _below(name, root, path), of, original)
-    return None
+            if _hash(name, hashes) == _hash(file, hashes):
+                yield Copy(path, _below(name, root, path), of, original)
 
 
 def _hash(name: str, hashes: dict[str, bytes]) -> bytes:
@@ -88,8 +100,16 @@ def _files(root: Path, path: StorePath) -> Iterator[tuple[str, int]]:
 
 def _worth(name: str) -> Iterator[tuple[str, int]]:
     size = 0 if os.path.islink(name) else os.path.getsize(name)
-    if size >= LEAST and not _LICENCE.match(os.path.basename(name)):
+    if size >= LEAST and not _is_licence_text(name, size):
         yield name, size
+
+
+def _is_licence_text(name: str, size: int) -> bool:
+    if size > _LONGEST or _LICENCE.fullmatch(os.path.basename(name)) is None:
+        return False
+    with open(name, "rb") as file:
+        content = file.read()
+    return not content.startswith(b"#!") and _CONTROL.search(content) is None
 
 
 def _below(name: str, root: Path, path: StorePath) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from nix_seed.clients.copies import find_copies
@@ -16,10 +17,11 @@ from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.ground.errors import CheckedFalse
 from nix_seed.rules.licence import LicencePolicy
 from nix_seed.rules.licence_judge import Judged, Judgement, judge
-from nix_seed.rules.roots import Roots
+from nix_seed.rules.roots import Inputs, Roots
 from nix_seed.rules.spec import UnknownLicence, Withheld
 
 __all__ = [
+    "Ancestry",
     "Licences",
     "assess_licences",
     "check_contents",
@@ -92,43 +94,46 @@ def check_contents(nix: Nix, licences: Licences) -> None:
 
 
 def _copies(nix: Nix, licences: Licences, withheld: Sequence[Judged]) -> list[str]:
-    made_of: dict[StorePath, set[StorePath]] = {}
-    for item in withheld:
-        if item.derivation is not None:
-            for path in _ancestors(nix, licences.roots, item.derivation):
-                made_of.setdefault(path, set()).add(item.path)
-    among = {
-        item.path: frozenset(made_of.get(item.path, ()))
+    ancestry = Ancestry(licences.roots, withheld)
+    among = [
+        item.path
         for item in licences.judgement.paths.values()
-        if item.licence.status != "withheld"
-    }
+        if item.licence.status != "withheld" and not item.accepted
+    ]
     here = [item.path for item in withheld if _at(nix, item.path).exists()]
     return [
         f"{copy.path}: {copy.file} is {copy.original} of {copy.of}"
-        for copy in find_copies(nix.root, here, among)
+        for copy in find_copies(nix.root, here, among, ancestry.holds)
     ]
 
 
-def _ancestors(nix: Nix, roots: Roots, derivation: StorePath) -> set[StorePath]:
-    """Return every path that *derivation* is built from, however far back."""
-    fetched = {end.derivation: end.path for end in roots.ends if end.derivation}
-    makes: dict[StorePath, list[StorePath]] = {}
-    for path, drv in roots.makers.items():
-        makes.setdefault(drv, []).append(path)
-    seen: set[StorePath] = set()
-    found: set[StorePath] = set()
-    stack = [derivation]
-    while stack:
-        drv = stack.pop()
-        if drv not in fetched:
-            read = nix.read_derivation(drv)
-            found.update(read.input_srcs)
-            new = set(read.input_drvs) - seen
-            seen |= new
+class Ancestry:
+    """What *withheld* paths are built from, however far back."""
+
+    def __init__(self, roots: Roots, withheld: Iterable[Judged]) -> None:
+        self._inputs = roots.inputs
+        self._derivations = {item.path: item.derivation for item in withheld}
+        self._makers = {end.path: end.derivations for end in roots.ends}
+        self._makers |= {path: (drv,) for path, drv in roots.makers.items()}
+        # Few at a time: each may be most of the graph.
+        self._built_from = lru_cache(maxsize=16)(self._walk)
+
+    def holds(self, path: StorePath, withheld: StorePath) -> bool:
+        """Whether *withheld* is built from *path*, and so may have its files from there."""
+        drv = self._derivations[withheld]
+        return drv is not None and not self._built_from(drv).isdisjoint(
+            (path, *self._makers.get(path, ()))
+        )
+
+    def _walk(self, derivation: StorePath) -> set[StorePath]:
+        found: set[StorePath] = set()
+        stack = [derivation]
+        while stack:
+            inputs = self._inputs.get(stack.pop(), Inputs())
+            new = [drv for drv in inputs.derivations if drv not in found]
+            found.update(new, inputs.files)
             stack += new
-    for drv in seen:
-        found.update([fetched[drv]] if drv in fetched else makes.get(drv, []))
-    return found
+        return found
 
 
 def leave_out(
