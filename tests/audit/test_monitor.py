@@ -66,6 +66,15 @@ def test_an_alarm_is_told_of_once_while_it_lasts() -> None:
     assert [len(each.new) for each in rounds] == [1, 0, 0, 1]
 
 
+def test_a_lie_is_told_of_after_an_outage_of_the_same_log() -> None:
+    forked = AuditFinding(Kind.LOG, Severity.ALARM, "log", "it forked")
+    code, _, alarms = watch([report(DOWN), report(forked)])
+    assert (code, alarms) == (1, ["it forked"])
+    another = AuditFinding(Kind.LOG, Severity.ALARM, "log", "it rolled back")
+    _, _, alarms = watch([report(forked), report(forked, another)], keep_going=True)
+    assert alarms == ["it forked", "it rolled back"]
+
+
 def test_who_cannot_look_does_not_watch() -> None:
     down = CouldNotCheck("the registry is down")
     code, rounds, alarms = watch([report(DOWN), down, report(DOWN), report()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import socket
@@ -13,9 +14,15 @@ import pytest
 
 from nix_seed.clients.audit_files import AuditFiles
 from nix_seed.clients.layout_store import LayoutStore
+from nix_seed.flows.evidence import gather
+from nix_seed.flows.records import attach_record
+from nix_seed.formats.intoto.bundle import Bundle
+from nix_seed.formats.intoto.promotion import check_statement
+from nix_seed.formats.intoto.statement import Statement
+from nix_seed.ground import canonical_json
 from nix_seed.ground.digests import Digest
 from nix_seed.rules.audit_state import AuditState
-from support.audits import Ledger, commit, drop_record
+from support.audits import Ledger, commit, drop_record, untag
 from support.bulk import bulk
 from support.trust import SOURCE
 
@@ -148,6 +155,93 @@ def test_a_finding_that_was_looked_into_is_accepted(ledger: Ledger) -> None:
     accepted = ledger.audit("--accept", finding["id"])
     assert (accepted.code, accepted.found("notice")) == (0, [("withheld", "notice")])
     assert accepted.report["findings"][0]["words"].startswith("accepted: entry 15 of")
+
+
+def test_what_was_accepted_is_not_kept_as_settled(ledger: Ledger) -> None:
+    assert ledger.audit().code == 0
+    ledger.forge(4, previous=(ledger.digest(3),))
+    found = ledger.audit()
+    assert found.code == 1
+    accepting = [word for each in found.report["findings"] for word in ("--accept", each["id"])]
+    assert ledger.audit(*accepting).code == 0
+    again = ledger.audit()
+    assert (again.code, again.found()) == (1, found.found())
+
+
+def test_to_accept_that_a_log_is_down_is_not_to_accept_that_it_lies(ledger: Ledger) -> None:
+    assert ledger.audit().code == 0
+    shutil.move(ledger.root / "log", ledger.root / "away")
+    down = ledger.audit()
+    assert down.code == 3
+    accepting = [word for each in down.report["findings"] for word in ("--accept", each["id"])]
+    assert ledger.audit(*accepting).code == 0
+    shutil.move(ledger.root / "away", ledger.root / "log")
+    (tile,) = (ledger.root / "log/public/tile/entries/000.p").glob("15")
+    data = tile.read_bytes()
+    tile.chmod(0o644)
+    tile.write_bytes(data[:100] + bytes([data[100] ^ 1]) + data[101:])
+    lies = ledger.audit("--whole", *accepting)
+    assert (lies.code, lies.found("alarm")) == (1, [("log", "alarm")])
+
+
+def test_a_new_record_of_a_known_commit_is_judged_by_what_lies_beside_it(ledger: Ledger) -> None:
+    assert ledger.audit().code == 0
+    ledger.forge(2, images=[ledger.other, ledger.arm], previous=(ledger.digest(1),))
+    goes_on, whole = ledger.audit(), ledger.audit("--whole")
+    assert goes_on.code == 1
+    assert sorted(goes_on.found("alarm")) == sorted(whole.found("alarm"))
+    assert not any("is nowhere" in each for each in goes_on.words("quorum"))
+
+
+def test_a_second_root_in_another_repository_is_one(ledger: Ledger) -> None:
+    """What is looked at only to explain entries explains none of our own releases."""
+    other = ledger.copy("other")
+    ledger.forge(2, images=[ledger.other, ledger.arm], previous=(ledger.digest(3),), to=other)
+    assert ledger.audit(state=None).found("alarm") == [("withheld", "alarm")]
+    found = ledger.audit("--also", str(other), state=None)
+    assert found.code == 1
+    assert ("conflict", "alarm") in found.found("alarm")
+
+
+def test_a_record_with_a_broken_signature_explains_no_entry(ledger: Ledger) -> None:
+    hidden = ledger.copy("hidden")
+    digest = ledger.forge(
+        2, images=[ledger.other, ledger.arm], previous=(ledger.digest(3),), to=hidden
+    )
+    bundles = [each.text for each in gather([hidden], [commit(2).key]).attestations]
+    [text] = [each for each in bundles if Digest.of(payload_of(each)) == digest]
+    value = json.loads(text)
+    signature = value["dsseEnvelope"]["signatures"][0]
+    broken = bytearray(base64.b64decode(signature["sig"]))
+    broken[-1] ^= 1
+    signature["sig"] = base64.b64encode(bytes(broken)).decode()
+    statement = Statement.parse(payload_of(text), "it")
+    said = check_statement(statement, "it")
+    attach_record(ledger.layout, said, 1, [canonical_json.dumps(value)])
+    for how in ((), ("--whole",)):
+        found = ledger.audit(*how)
+        assert (found.code, found.found("alarm")) == (1, [("withheld", "alarm")])
+
+
+def payload_of(bundle: bytes) -> bytes:
+    return Bundle.parse(bundle, "it").envelope.payload
+
+
+def test_a_release_whose_index_is_not_there_yet_is_no_alarm(ledger: Ledger) -> None:
+    """Between record and index a promotion may wait for long: for builders to sign on a chain."""
+    usual, ledger.image = ledger.image, ledger.other
+    ledger.release()
+    untag(ledger.layout, str(commit(4)), "latest")
+    index = ledger.said(4).index
+    assert index not in {ledger.said(number).index for number in (1, 2, 3)}
+    (ledger.directory / "blobs/sha256" / index.hex).unlink()
+    found = ledger.audit()
+    assert (found.code, found.found("notice")) == (0, [("pending", "notice")])
+    # Once another release comes after it, it is missed.
+    ledger.image = usual
+    ledger.release()
+    later = ledger.audit("--whole")
+    assert (later.code, later.found("alarm")) == (1, [("gap", "alarm")])
 
 
 def test_another_repository_of_the_same_promoters_explains_entries(

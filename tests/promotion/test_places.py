@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import http.server
 import os
 import subprocess
 import sys
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from itertools import count
 from pathlib import Path
 
@@ -18,7 +14,7 @@ import pytest
 
 from nix_seed.clients.registry.client import Registry
 from nix_seed.clients.registry.credentials import Keyring
-from nix_seed.formats.tlog.note import NoteKey
+from support.real_logs import logged_by, published
 from support.registries import Running, docker_registry, referrers_registry
 from support.rekor import rekor_v1, rekor_v2
 from support.releases import ARM, ReleaseWorld
@@ -103,63 +99,3 @@ def test_in_rekor_v1(tmp_path: Path) -> None:
         world = ReleaseWorld(tmp_path / "world")
         logged_by(world, "rekor-v1", key.name, key, url)
         check_release(world)
-
-
-def logged_by(world: ReleaseWorld, kind: str, origin: str, key: NoteKey, url: str) -> None:
-    """Have *world* log to the real log at *url*, instead of to its own."""
-    from nix_seed.clients.logs.choose import open_log
-    from nix_seed.rules.log_verify import TrustedLog
-
-    world.logs = [
-        {
-            "id": '"rekor"',
-            "kind": f'"{kind}"',
-            "origin": f'"{origin}"',
-            "key": f'"{key}"',
-            "url": f'"{url}"',
-        }
-    ]
-    world.log = open_log(TrustedLog("rekor", kind, origin, key), url)  # type: ignore[arg-type, assignment]
-
-
-@contextmanager
-def published(url: str, storage: Path) -> Iterator[str]:
-    """Serve the log at *url* together with its files, as its operators do with a front end."""
-
-    class Front(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path = storage / self.path.removeprefix("/api/v2/")
-            if path.is_file():
-                self._answer(200, path.read_bytes(), "application/octet-stream")
-            else:
-                self._pass(None)
-
-        def do_POST(self) -> None:
-            self._pass(self.rfile.read(int(self.headers["Content-Length"])))
-
-        def _pass(self, body: bytes | None) -> None:
-            kind = {"Content-Type": "application/json"}
-            request = urllib.request.Request(url + self.path, body, kind)
-            try:
-                with urllib.request.urlopen(request, timeout=60) as answer:
-                    self._answer(answer.status, answer.read(), answer.headers["Content-Type"])
-            except urllib.error.HTTPError as error:
-                self._answer(error.code, error.read(), "application/json")
-
-        def _answer(self, code: int, body: bytes, kind: str) -> None:
-            self.send_response(code)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Front)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 from nix_seed.clients.audit_files import AuditFiles
@@ -39,7 +40,7 @@ from nix_seed.rules.audit_conflicts import (
     find_conflicts,
     find_ledger_conflicts,
 )
-from nix_seed.rules.audit_copies import find_differing_copies, find_moved_tags
+from nix_seed.rules.audit_copies import TagNames, find_differing_copies, find_moved_tags
 from nix_seed.rules.audit_entries import Explained, find_withheld
 from nix_seed.rules.audit_order import before, find_disorder, heads_of, in_order
 from nix_seed.rules.audit_policies import (
@@ -99,7 +100,8 @@ def audit(
         kept = files.load(repository)
         work = _Work(stores, question, repository, kept, state, now, on_event)
         report = work.run()
-        if report.exit_code == 0 and question.since is None:
+        # What was accepted is not settled: the next audit is to come upon it again.
+        if report.clean and question.since is None:
             files.save(work.state())
     return report
 
@@ -212,13 +214,14 @@ class _Work:
         marks = self._from.logs if self._from else ()
         commits = {record.commit for record in self._ledger.records}
         commits |= {commit for copy in self._copies for commit in copy.commits}
-        if self._from:
-            commits -= {record.commit for record in self._from.records}
+        # Those audited before as well: an index does not tell by itself of what came since.
+        commits |= {record.commit for record in (self._from.records if self._from else ())}
         self._logs.replay(marks, sorted(commits), self._on_event)
 
     def _withheld(self) -> Iterator[AuditFinding]:
         found = self._ledger.envelopes
-        explained = Explained(frozenset(found.signed), frozenset(found.payloads))
+        before = {record.digest for record in (self._from.records if self._from else ())}
+        explained = Explained(frozenset(found.signed), frozenset(found.payloads | before))
         return find_withheld(self._logs.entries, explained)
 
     def _merge(self, old: Sequence[LedgerRecord]) -> tuple[LedgerRecord, ...]:
@@ -234,7 +237,8 @@ class _Work:
 
     def _releases(self, new: Sequence[LedgerRecord]) -> None:
         """Audit each new release by itself; keep who counted for it."""
-        releases = Releases(self._stores, self._copies, self._bench, self._now)
+        waiting = self._waiting()
+        releases = Releases(self._stores, self._copies, self._bench, self._now, waiting)
         taken = self._taken()
         done: dict[Digest, LedgerRecord] = {}
         self._on_event(Stage("releases", "evaluating quorums", len(new)))
@@ -250,6 +254,24 @@ class _Work:
             self._findings += findings
         self._records = tuple(done.get(each.digest, each) for each in self._records)
 
+    def _waiting(self) -> frozenset[Digest]:
+        """Return the records whose index may not be there yet: the newest, which no tag names.
+
+        A record is published before its index is, and where the policy names a ledger on a chain,
+        the index waits until the builders have entered the release there.
+        """
+        named = {each.digest for each in self._tags} | {each.tag for each in self._tags}
+        heads = set(heads_of(self._records))
+        return frozenset(
+            each.digest
+            for each in self._records
+            if each.digest in heads and not {each.index, str(each.commit)} & named
+        )
+
+    @cached_property
+    def _tags(self) -> tuple[TagNames, ...]:
+        return tuple(read_tags(self._copies, self._book.all))
+
     def _taken(self) -> frozenset[Digest]:
         """Return the records up to the one that ``since`` names, which are taken as they are."""
         since = self._question.since
@@ -264,7 +286,7 @@ class _Work:
         return before(self._records, [each.digest for each in named])
 
     def _judge(self, old: Sequence[LedgerRecord], new: Sequence[LedgerRecord]) -> None:
-        tags = tuple(read_tags(self._copies, self._book.all))
+        tags = self._tags
         names = [copy.name for copy in self._copies]
         self._findings += self._ledger.findings()
         self._findings += self._withheld()
@@ -318,12 +340,17 @@ class _Work:
             except NixSeedError as error:
                 self._trouble(f"the ledger {ledger.name}", error)
                 continue
+            except Exception as error:  # a library's own: no watch may end by it
+                words = f"the ledger {ledger.name}: {type(error).__name__}: {error}"
+                self._trouble(f"the ledger {ledger.name}", CouldNotCheck(words))
+                continue
             self._findings += find_ledger_conflicts(ledger.name, entries, self._records)
         if self._book.present.ledgers and not self._question.ask:
             words = "the policy's ledgers on chains were not asked: --offline"
             self._findings.append(AuditFinding(Kind.LEDGER, Severity.UNCHECKED, "ledgers", words))
 
     def _report(self, before: int) -> AuditReport:
+        findings, accepted = accept(sort_findings(self._findings), self._question.accepted)
         return AuditReport(
             repository=self._repository,
             policies=tuple(policy.digest for policy in self._book.all),
@@ -339,5 +366,6 @@ class _Work:
                 for copy in self._copies
             ),
             logs=self._logs.statuses,
-            findings=accept(sort_findings(self._findings), self._question.accepted),
+            findings=findings,
+            accepted=accepted,
         )

@@ -43,7 +43,7 @@ class Gathering:
         self._copies = copies
         self._bench = bench
         self._repository = repository
-        self._known = known
+        self._known = set(known)
         self._seen: dict[Digest, _Seen] = {}
         self._attestations: dict[Digest, dict[bytes, Attestation]] = {}
         self._sorted: dict[bytes, Sorted | None] = {}
@@ -65,10 +65,8 @@ class Gathering:
         """Read every list there is, of copies and *also* of other repositories."""
         self._follow(self._listed())
         for beside in read_copies(also, [each for copy in also for each in copy.subjects]):
-            for bundle in beside.bundles:
-                found = self._sort(bundle.text)
-                if found is not None:
-                    self.envelopes.add(found)
+            for digest in self._take(beside):
+                self._judge(digest)
 
     @property
     def records(self) -> tuple[LedgerRecord, ...]:
@@ -114,12 +112,18 @@ class Gathering:
                 touched |= dict.fromkeys(self._take(beside))
             ahead = []
             for digest in touched:
-                seen = self._seen[digest]
-                seen.record = self._bench.record(seen.bundles.values(), frozenset(seen.copies))
-                if seen.record is not None:
-                    after = seen.record.previous
-                    ahead += [digest, seen.record.commit.key, *after]
+                record = self._judge(digest)
+                if record is not None:
+                    ahead += [digest, record.commit.key, *record.previous]
             ahead = [each for each in dict.fromkeys(ahead) if self._unread(each)]
+
+    def _judge(self, digest: Digest) -> LedgerRecord | None:
+        seen = self._seen[digest]
+        seen.record = self._bench.record(seen.bundles.values(), frozenset(seen.copies))
+        if seen.record is not None and digest not in self._known:
+            # New, even of a commit that was audited before: what lies beside that counts anew.
+            self._known.discard(seen.record.commit.key)
+        return seen.record
 
     def _unread(self, subject: Digest) -> bool:
         return subject not in self._known and any(subject not in c.read for c in self._copies)
@@ -134,21 +138,27 @@ class Gathering:
             found = self._sort(bundle.text)
             if found is None:
                 continue
-            self.envelopes.add(found)
             if found.record is None or found.predicate is None:
+                self.envelopes.add(found)
                 self._attestations.setdefault(beside.subject, {})[bundle.text] = bundle
-            elif found.predicate.repository == self._repository:
-                self._keep(found.record, found.predicate, bundle, beside)
+            elif found.predicate.repository != self._repository:
+                self.envelopes.add(found)
+            else:
+                # A record explains an entry only if it counts as one: with its signature.
+                if self._keep(found.record, found.predicate, bundle, beside):
+                    self.envelopes.add(found)
                 yield found.record
 
     def _keep(
         self, digest: Digest, predicate: PromotionPredicate, bundle: Attestation, beside: Beside
-    ) -> None:
+    ) -> bool:
+        """Keep a bundle over a record; return whether a promoter signed it."""
         seen = self._seen.setdefault(digest, _Seen(predicate))
         seen.copies.add(beside.copy)
         seen.listed.setdefault(beside.copy, set()).add(beside.subject)
         if bundle.text not in seen.bundles:
             seen.bundles[bundle.text] = self._bench.promotion(bundle, predicate)
+        return seen.bundles[bundle.text].verdict.verified
 
     def _sort(self, text: bytes) -> Sorted | None:
         if text not in self._sorted:

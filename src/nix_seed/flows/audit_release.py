@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -36,15 +36,26 @@ __all__ = ["Releases"]
 
 
 class Releases:
-    """Audits releases one after another; images and indexes of several are read once."""
+    """Audits releases one after another; images and indexes of several are read once.
 
-    def __init__(self, stores: Stores, copies: Sequence[Copy], bench: Bench, now: datetime) -> None:
+    The index of a record that is *waiting* may not be there yet.
+    """
+
+    def __init__(
+        self,
+        stores: Stores,
+        copies: Sequence[Copy],
+        bench: Bench,
+        now: datetime,
+        waiting: Collection[Digest] = (),
+    ) -> None:
         self._stores = stores
         self._copies = copies
         self._bench = bench
         self._now = now
+        self._waiting = waiting
         self._images: dict[Digest, InspectedImage | NixSeedError] = {}
-        self._indexes: dict[Digest, tuple[Digest, ...] | NixSeedError] = {}
+        self._indexes: dict[Digest, tuple[Digest, ...] | NixSeedError | None] = {}
 
     def audit(
         self,
@@ -120,7 +131,13 @@ class Releases:
             self._indexes[record.index] = self._read_index(record.index)
         found = self._indexes[record.index]
         subject = str(record.commit)
-        if isinstance(found, NixSeedError):
+        if found is None and record.digest in self._waiting:
+            words = f"{record.commit} is promoted, and its index is not published yet"
+            yield AuditFinding(Kind.PENDING, Severity.NOTICE, subject, words, record.shown)
+        elif found is None:
+            words = f"the promoted index {record.index} is in none of the copies"
+            yield AuditFinding(Kind.GAP, Severity.ALARM, subject, words, record.shown)
+        elif isinstance(found, NixSeedError):
             severity = _severity(found)
             yield AuditFinding(Kind.GAP, severity, subject, found.message, record.shown)
         elif isinstance(evidence, Evidence):
@@ -129,7 +146,8 @@ class Releases:
                 words = f"the promoted index of {record.commit} holds other images than its root"
                 yield AuditFinding(Kind.GAP, Severity.ALARM, subject, words, record.shown)
 
-    def _read_index(self, digest: Digest) -> tuple[Digest, ...] | NixSeedError:
+    def _read_index(self, digest: Digest) -> tuple[Digest, ...] | NixSeedError | None:
+        """Return the images of the index; None where no copy has it."""
         try:
             for copy in self._copies:
                 fetched = copy.store.get_manifest(digest)
@@ -138,7 +156,7 @@ class Releases:
                     return tuple(each.digest for each in index.manifests)
         except NixSeedError as error:
             return error
-        return CheckedFalse(f"the promoted index {digest} is in none of the copies")
+        return None
 
     def _agreement(self, record: LedgerRecord, leaf: Leaf) -> Agreement | AuditFinding:
         """Return what builders of *leaf* must have said: what its image really is."""

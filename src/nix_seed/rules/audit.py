@@ -71,8 +71,14 @@ class AuditFinding:
 
     @property
     def id(self) -> str:
-        """Twelve hex digits by which the same finding is known again."""
-        parts = (self.kind.value, self.subject, *self.evidence)
+        """Twelve hex digits by which the same finding is known again.
+
+        Of an alarm the words count as well: to accept one is to accept what it says, and no other
+        lie about the same thing. What could not be checked differs with every network error.
+        """
+        parts = (self.kind.value, self.severity.value, self.subject, *self.evidence)
+        if self.severity is Severity.ALARM:
+            parts = (*parts, self.words)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
@@ -109,7 +115,8 @@ class AuditReport:
     """All that an audit found. *records* are in the order of the ledger.
 
     The first *before* of them were audited by an earlier run, from whose checkpoint this one went
-    on. *policies* are the digests of the policies that were known.
+    on. *policies* are the digests of the policies that were known. *accepted* of the findings are
+    notices only because someone accepted them.
     """
 
     repository: str
@@ -120,6 +127,7 @@ class AuditReport:
     copies: tuple[CopyStatus, ...]
     logs: tuple[LogStatus, ...]
     findings: tuple[AuditFinding, ...]
+    accepted: int = 0
 
     def of(self, *severities: Severity) -> tuple[AuditFinding, ...]:
         """Return the findings of these severities."""
@@ -129,6 +137,11 @@ class AuditReport:
     def alarms(self) -> tuple[AuditFinding, ...]:
         """What was checked, and is false."""
         return self.of(Severity.ALARM)
+
+    @property
+    def clean(self) -> bool:
+        """Whether everything was checked and nothing is false, by nobody's leave."""
+        return self.exit_code == 0 and self.accepted == 0
 
     @property
     def exit_code(self) -> int:
@@ -157,11 +170,18 @@ def sort_findings(findings: Iterable[AuditFinding]) -> tuple[AuditFinding, ...]:
     return tuple(sorted(once, key=lambda e: (severities.index(e.severity), kinds.index(e.kind))))
 
 
-def accept(findings: Iterable[AuditFinding], known: Collection[str]) -> tuple[AuditFinding, ...]:
-    """Return *findings*; those whose id someone has looked into and accepted are notices."""
-    return tuple(
-        replace(each, severity=Severity.NOTICE, words=f"accepted: {each.words}")
-        if each.id in known
-        else each
-        for each in findings
-    )
+def accept(
+    findings: Iterable[AuditFinding], known: Collection[str]
+) -> tuple[tuple[AuditFinding, ...], int]:
+    """Return *findings*; those whose id someone has looked into and accepted are notices.
+
+    And how many of these would have made the exit code another one.
+    """
+    taken, heavy = [], 0
+    for each in findings:
+        if each.id in known:
+            heavy += each.severity in _EXIT_CODES
+            taken.append(replace(each, severity=Severity.NOTICE, words=f"accepted: {each.words}"))
+        else:
+            taken.append(each)
+    return tuple(taken), heavy

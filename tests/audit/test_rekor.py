@@ -1,0 +1,66 @@
+"""Audits of ledgers that a real Rekor holds: one that can be replayed, and one that cannot.
+
+Of Rekor v1 only the index can be asked, by commit; it is asked about every commit, each time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from nix_seed.clients.logs.choose import open_history
+from nix_seed.clients.logs.rekor_v1 import RekorV1
+from nix_seed.formats.tlog.note import NoteKey
+from nix_seed.rules.log_verify import TrustedLog
+from support.audits import Ledger, commit
+from support.real_logs import logged_by, published
+from support.rekor import rekor_v1, rekor_v2
+
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]
+
+
+@contextmanager
+def rekor(kind: str, root: Path) -> Iterator[tuple[NoteKey, str]]:
+    if kind == "rekor-v1":
+        with rekor_v1(root) as (url, key):
+            yield key, url
+    else:
+        with rekor_v2(root) as log, published(log.url, log.storage) as url:
+            yield log.trusted.key, url
+
+
+@pytest.mark.parametrize("kind", ["rekor-v1", "rekor-v2"])
+def test_what_a_rekor_holds_and_nobody_shows(kind: str, tmp_path: Path) -> None:
+    with rekor(kind, tmp_path / "rekor") as (key, url):
+        ledger = Ledger(tmp_path / "world", releases=0)
+        logged_by(ledger, kind, key.name, key, url)
+        for _ in range(2):
+            ledger.release()
+        clean = ledger.audit()
+        assert (clean.code, clean.found()) == (0, [])
+        before = entries(kind, key, url)
+        # A second root of a commit that was audited, signed, logged, and shown to victims alone.
+        ledger.forge(1, images=[ledger.other, ledger.arm], listed=False, documents=False)
+        if kind == "rekor-v1":
+            indexed(key, url, before + 1)
+        for again in ((), ("--whole",)):
+            found = ledger.audit(*again)
+            assert (found.code, found.found("alarm")) == (1, [("withheld", "alarm")])
+            assert "is signed by rita" in found.words("withheld")[0]
+
+
+def entries(kind: str, key: NoteKey, url: str) -> int:
+    """How many entries the index of Rekor v1 has for the first commit."""
+    log = open_history(TrustedLog("rekor", kind, key.name, key), url)  # type: ignore[arg-type]
+    return len(list(log.lookup(commit(1).key.raw))) if isinstance(log, RekorV1) else 0
+
+
+def indexed(key: NoteKey, url: str, number: int) -> None:
+    """Wait for the index, which Rekor writes only after it has answered."""
+    deadline = time.monotonic() + 60
+    while entries("rekor-v1", key, url) < number and time.monotonic() < deadline:
+        time.sleep(0.1)
