@@ -1,4 +1,4 @@
-"""What a package's ``meta.license`` means: may its files be passed on (design section 10)?
+"""What a package's ``meta.license`` means: may its files be passed on (docs/licences.md)?
 
 A licence is what nixpkgs writes: a set with ``spdxId``, ``free`` and ``redistributable``, a string,
 or a list of which all apply. Whatever else it is, it is unknown, and never an error.

@@ -29,7 +29,7 @@ __all__ = [
     "check_files",
 ]
 
-# Where the image holds its own spec (design section 4).
+# Where the image holds its own spec (docs/image.md).
 SPEC_PATH = "etc/nix-seed/seed.json"
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?\Z")

@@ -1,4 +1,4 @@
-"""Which store path lies in which layer (design section 4).
+"""Which store path lies in which layer (docs/decisions/0020-partition.md).
 
 A layer is pulled again when anything in the union of its members' closures changes. The partition
 keeps the expected pull after one random update small within a budget of layers; see

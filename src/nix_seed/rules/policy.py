@@ -1,4 +1,4 @@
-"""Whom to believe, and how many of them: ``trust.toml`` as values (design section 9)."""
+"""Whom to believe, and how many of them: ``trust.toml`` as values (docs/verify.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Was this commit promoted, once, by those who may, and as just these images? (design section 9)
+"""Was this commit promoted, once, by those who may, and as just these images? (docs/promote.md)
 
 A promotion record is found among bytes that anyone may have put there. What counts is a record that
 enough promoters of the policy signed and the policy's logs hold; two such records with different

@@ -1,4 +1,4 @@
-"""A release: which image each system of a commit has, as one Merkle tree (design section 9).
+"""A release: which image each system of a commit has, as one Merkle tree (docs/promote.md).
 
 The tree is RFC 6962's, over the systems in sorted order, each once. A leaf is canonical JSON that
 says of itself what it is, so that no leaf means anything else elsewhere; the size is signed with

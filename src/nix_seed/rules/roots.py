@@ -1,4 +1,4 @@
-"""Trust roots: what a build graph rests on once it is followed to its ends (design section 10).
+"""Trust roots: what a build graph rests on once it is followed to its ends (docs/roots.md).
 
 The ends are what Nix does not build: fetched files (fixed outputs, whose hash is agreed on, so that
 whoever fetches them need not be trusted), added files, programs of the host, and derivations that

@@ -1,4 +1,4 @@
-"""The seed spec, ``seed.json``: what commits to every byte of an image (design section 4).
+"""The seed spec, ``seed.json``: what commits to every byte of an image (docs/image.md).
 
 RFC 8785 canonical JSON without commit, time or host. Its NAR hash is the narHash of the seed, which
 anyone can recompute from an image, where it lies at ``/etc/nix-seed/seed.json``.

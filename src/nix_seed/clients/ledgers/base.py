@@ -1,4 +1,4 @@
-"""What every ledger can do, whatever keeps it (design section 9)."""
+"""What every ledger can do, whatever keeps it (docs/formats-promotion.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every transparency log can do, wherever it is (design section 8)."""
+"""What every transparency log can do, wherever it is (docs/formats-log.md)."""
 
 from __future__ import annotations
 
