@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import re
 import subprocess
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -14,8 +16,24 @@ from nix_seed.formats.intoto.predicate import Commit
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CouldNotCheck, InputError
 
-__all__ = ["Checkout", "Repository", "parents_of", "read_checkout", "read_repository"]
+__all__ = [
+    "Checkout",
+    "Login",
+    "Repository",
+    "newest_commits",
+    "parents_of",
+    "read_checkout",
+    "read_repository",
+]
 
+_ENVIRONMENT = {
+    "LC_ALL": "C.UTF-8",
+    "GIT_OPTIONAL_LOCKS": "0",
+    # Nobody is there to answer.
+    "GIT_TERMINAL_PROMPT": "0",
+    "GCM_INTERACTIVE": "never",
+}
+_PATIENCE = 120  # seconds for a forge to answer
 _SCP = re.compile(r"(?:[^@/]+@)?([A-Za-z0-9.-]+):(?!//)(.+)")
 
 
@@ -130,21 +148,70 @@ def parents_of(directory: Path) -> tuple[str, ...]:
     return (head.strip(), *parents)
 
 
-def _git(directory: Path, *arguments: str) -> str | None:
-    out = _git_bytes(directory, *arguments)
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A *token* that may read the repositories of the forge at *server* (``https://host``)."""
+
+    server: str
+    token: str = field(repr=False)
+
+    def config(self) -> str:
+        """Return the lines of Git's configuration that have it sent there, and nowhere else."""
+        basic = base64.b64encode(f"x-access-token:{self.token}".encode()).decode()
+        section = f"[http {_quoted(self.server.rstrip('/') + '/')}]"
+        return f"{section}\n\textraheader = {_quoted(f'AUTHORIZATION: basic {basic}')}\n"
+
+
+def newest_commits(
+    directory: Path, most: int, *, url: str | None = None, login: Login | None = None
+) -> tuple[str, ...] | None:
+    """Ask origin for the newest commits of its default branch, the newest first, *most* at most.
+
+    Of merged branches only the merges count. *url* is asked in the place of *directory*'s remote
+    called origin. None where nothing answers, or nobody lets us in. The checkout, which may have
+    no history, is not touched.
+    """
+    found = url or _git(directory, "config", "--get", "remote.origin.url")
+    if found is None:
+        return None
+    lines = f'[remote "origin"]\n\turl = {_quoted(found.strip())}\n'
+    with tempfile.TemporaryDirectory(prefix="nix-seed-") as place:
+        _git(directory, "init", "--quiet", "--bare", place)
+        # In a file, and not among arguments, which every process may read.
+        with open(Path(place, "config"), "a", encoding="utf-8") as config:
+            config.write(lines + (login.config() if login else ""))
+        there = ("--git-dir", place)
+        fetch = ("fetch", "--quiet", "--no-tags", "--depth", str(most), "--filter=tree:0")
+        if _git(directory, *there, *fetch, "origin", "HEAD", patience=_PATIENCE) is None:
+            return None
+        listed = _git(directory, *there, "rev-list", "--first-parent", "FETCH_HEAD")
+    return None if listed is None else tuple(listed.split())[:most]
+
+
+def _quoted(text: str) -> str:
+    """Quote for a file of Git's configuration."""
+    plain = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{plain}"'
+
+
+def _git(directory: Path, *arguments: str, patience: float | None = None) -> str | None:
+    out = _git_bytes(directory, *arguments, patience=patience)
     return None if out is None else out.decode("utf-8", "replace")
 
 
-def _git_bytes(directory: Path, *arguments: str) -> bytes | None:
-    """Return what Git prints, or None where it says no."""
+def _git_bytes(directory: Path, *arguments: str, patience: float | None = None) -> bytes | None:
+    """Return what Git prints, or None where it says no, or nothing within *patience* seconds."""
     try:
         done = subprocess.run(
             ["git", "-C", str(directory), *arguments],
             capture_output=True,
             stdin=subprocess.DEVNULL,
-            env=os.environ | {"LC_ALL": "C.UTF-8", "GIT_OPTIONAL_LOCKS": "0"},
+            env=os.environ | _ENVIRONMENT,
+            timeout=patience,
             check=False,
         )
+    except subprocess.TimeoutExpired:
+        return None
     except OSError as error:
         raise CouldNotCheck(
             f"cannot start git: {error.strerror}", hint="apt-get install git"
