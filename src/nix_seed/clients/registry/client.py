@@ -155,13 +155,14 @@ class Repository:
         return Descriptor(media_type, digest, len(body))
 
     def has_blob(self, digest: Digest) -> bool:
-        """Whether the registry says it has the blob."""
+        """Whether the registry says it has the blob; asked by who is to push it otherwise."""
+        # With the right to push: where there is nothing yet, nobody has the right to pull.
         reply = self._session.call(
             Request(
                 "HEAD",
                 f"{self.path}/blobs/{digest}",
                 doing=f"looking for blob {digest} in {self}",
-                scopes=(Scope(self.path),),
+                scopes=(Scope(self.path, ("pull", "push")),),
                 expect=frozenset({200, 404}),
             )
         )
