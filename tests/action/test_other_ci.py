@@ -87,6 +87,37 @@ def test_publish_not_for_a_pull_request(place: Place) -> None:
     assert "BUILDKITE_PULL_REQUEST says that this is a pull request" in done.stderr
 
 
+def test_promote_anywhere_moves_latest_on_the_default_branch(place: Place, tmp_path: Path) -> None:
+    """No variable says which branch that is: origin does."""
+    env = {"SEED_REGISTRY": place.host, "SEED_IMAGE": "any/release", "SEED_SIGNING": "none"}
+    env |= {"SEED_REGISTRY_USER": USER, "SEED_REGISTRY_TOKEN": PASSWORD}
+    env |= {"SEED_SYSTEMS": "x86_64-linux", "SEED_TAGS": "latest"}
+    work = tmp_path / "work"
+    subprocess.run(["git", "clone", "-q", str(place.project), str(work)], check=True)
+    trunk = git(work, "branch", "--show-current")
+    (work / "more").write_text("of a feature")
+    git(work, "checkout", "-q", "-b", "feature")
+    git(work, "add", "more")
+    git(work, "-c", "user.name=T", "-c", "user.email=t@localhost", "commit", "-q", "-m", "Feature")
+    said = {}
+    for branch in ("feature", trunk):
+        git(work, "checkout", "-q", branch)
+        for script in ([ROOT / "bin/publish"], [ROOT / "bin/nix-seed", "ci", "promote"]):
+            done = subprocess.run(
+                script,
+                cwd=work,
+                env=place.environment(**env),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+        said[branch] = done.stderr
+    assert "none of the newest" in said["feature"]
+    assert "tag              latest" not in said["feature"]
+    assert "tag              latest" in said[trunk]
+
+
 def test_publish_must_know_where(place: Place) -> None:
     done = publish(place, SEED_IMAGE="")
     assert done.returncode == 2
@@ -107,6 +138,7 @@ def gitlab(place: Place, job: str, work: Path, **more: str) -> dict[str, str]:
         "CI_REGISTRY": place.host,
         "CI_REGISTRY_USER": USER,
         "CI_REGISTRY_PASSWORD": PASSWORD,
+        "CI_REPOSITORY_URL": str(place.project),
     } | more
     env = place.environment(**predefined)
     for variables in (TEMPLATE["variables"], TEMPLATE[job].get("variables", {})):

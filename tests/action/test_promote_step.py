@@ -29,7 +29,7 @@ class Place:
         return check(self.runner.run(".", self._inputs(more)))
 
     def promote(self, **more: Any) -> Result:
-        how = {name: more.pop(name) for name in ("event", "payload", "env") if name in more}
+        how = {name: more.pop(name) for name in ("event", "payload", "env", "sha") if name in more}
         return self.runner.run("promote", self._inputs(more), **how)
 
     def _inputs(self, more: dict[str, str]) -> dict[str, str]:
@@ -84,6 +84,23 @@ def test_all_systems_make_an_index(seeded: Place) -> None:
     assert done.outputs["promoted"] == "true"
     assert done.outputs["reference"] == f"{seeded.runner.seeds}@{done.outputs['digest']}"
     assert "the index over all systems is published" in done.summary
+    assert "### The same on your machine" in done.summary
+    commit, image = seeded.runner.commit, tags[f"{seeded.runner.commit}-x86_64-linux"]
+    index = f"nix-seed index {seeded.runner.seeds}:{commit} {seeded.runner.seeds}@{image}"
+    assert f"{index} --tag latest\n" in done.summary
+
+
+@pytest.mark.parametrize("result", ["failure", "cancelled", "skipped"])
+def test_a_job_that_failed_blocks_all(seeded: Place, result: str) -> None:
+    """Though all tags are there, of an earlier run for one."""
+    before = seeded.runner.writes()
+    failed = seeded.promote(systems="x86_64-linux", result=result)
+    assert failed.code == 1
+    [error] = failed.commands("error")
+    assert f"the jobs that make them came to {result}: nothing is promoted" in error
+    named = seeded.promote(systems="x86_64-linux aarch64-linux", result=result)
+    assert "has no seed for aarch64-linux" in named.commands("error")[0]
+    assert seeded.runner.writes() == before
 
 
 @pytest.mark.parametrize(
@@ -106,7 +123,49 @@ def test_another_branch_leaves_latest(seeded: Place) -> None:
     tags = seeded.runner.tags()
     assert tags["latest"] == latest
     assert tags["feature"] == done.outputs["digest"] == tags[seeded.runner.commit] != latest
-    assert "only the default branch moves latest" in done.commands("notice")[0]
+    assert "latest: only the default branch moves it" in done.commands("notice")[0]
+
+
+def test_latest_never_goes_back(seeded: Place) -> None:
+    """An old run is run again, or ends after a newer one."""
+    old = seeded.runner.commit
+    edit(seeded.runner.project, "libgreet/greet.c", '"%s; %s!"', '"%s, %s!"')
+    seeded.seed(layers="44")
+    new = check(seeded.promote(systems="x86_64-linux")).outputs["digest"]
+    assert seeded.runner.tags()["latest"] == new
+    done = check(seeded.promote(systems="x86_64-linux", tags="old latest", sha=old))
+    tags = seeded.runner.tags()
+    assert tags["latest"] == new
+    assert tags["old"] == tags[old] == done.outputs["digest"] != new
+    [notice] = done.commands("notice")
+    assert f"latest: {seeded.runner.commit}, which came after {old}, is promoted already" in notice
+
+
+def test_latest_moves_while_nothing_newer_is_promoted(seeded: Place) -> None:
+    """The branch has gone on; the newest commit's job has not ended, or failed."""
+    commit, image = seeded.runner.commit, {"systems": "x86_64-linux", "image": "owner/busy"}
+    seeded.seed(image="owner/busy")
+    edit(seeded.runner.project, "libgreet/greet.c", '"%s, %s!"', '"%s; %s!"')
+    done = check(seeded.promote(**image, sha=commit))
+    assert seeded.runner.tags("owner/busy")["latest"] == done.outputs["digest"]
+
+
+def test_latest_stays_where_nobody_can_ask(seeded: Place) -> None:
+    seeded.seed(image="owner/unasked")
+    env = {"GIT_CONFIG_KEY_0": f"url.{seeded.runner.root}/nowhere.insteadOf"}
+    done = check(seeded.promote(systems="x86_64-linux", image="owner/unasked", env=env))
+    tags = seeded.runner.tags("owner/unasked")
+    assert "latest" not in tags
+    assert tags[seeded.runner.commit] == done.outputs["digest"]
+    assert "latest: origin could not be asked" in done.commands("notice")[0]
+
+
+def test_a_commit_is_tagged_by_its_own_promotion(seeded: Place) -> None:
+    other = "c" * 40
+    inputs = {"systems": "x86_64-linux", "image": "owner/unasked", "tags": other}
+    done = check(seeded.promote(**inputs))
+    assert other not in seeded.runner.tags("owner/unasked")
+    assert f"{other}: a commit is tagged by its own promotion alone" in done.commands("notice")[0]
 
 
 def test_nobody_says_which_systems(seeded: Place) -> None:
@@ -148,15 +207,18 @@ def promoted(trusted: Place) -> Result:
 
 
 def tags(place: Place) -> dict[str, str]:
-    data = place.runner.registry.log.parent / "data/docker/registry/v2/repositories"
-    links = (data / IMAGE["image"] / "_manifests/tags").glob("*/current/link")
-    return {link.parents[1].name: link.read_text() for link in links}
+    return place.runner.tags(IMAGE["image"])
 
 
 def test_a_policy_promotes(trusted: Place, promoted: Result) -> None:
     assert promoted.outputs["promoted"] == "true"
     assert tags(trusted)["latest"] == promoted.outputs["digest"]
     reference = f"{trusted.runner.registry.host}/{IMAGE['image']}"
+    assert "### Verification" in promoted.summary
+    assert "verdict: VERIFIED" in promoted.summary
+    commit = trusted.runner.commit
+    again = f"nix-seed promote {commit} --to {reference} --key FILE --tag latest\n"
+    assert f"git checkout {commit}\n{again}" in promoted.summary
     verify = [
         str(command(trusted.runner.root)),
         "verify",
@@ -186,9 +248,29 @@ def test_a_commit_of_source_only_needs_no_promotion(trusted: Place, promoted: Re
     assert done.outputs["promoted"] == "false"
     assert done.outputs["digest"] == promoted.outputs["digest"]
     assert "there is nothing new to promote" in done.commands("notice")[0]
+    assert "verdict: VERIFIED" in done.summary
     used = trusted.runner.fresh().run("use", IMAGE)
     assert used.code == 0, used.log
     assert (used.outputs["exact"], used.outputs["verified"]) == ("true", "true")
+
+
+def test_a_commit_of_source_only_gets_its_tags(trusted: Place, promoted: Result) -> None:
+    """They name the last release; its own tag would say that somebody promoted this commit."""
+    done = check(trusted.promote(**IMAGE, tags="v1.2 latest"))
+    found = tags(trusted)
+    assert found["v1.2"] == found["latest"] == done.outputs["digest"] == promoted.outputs["digest"]
+    assert trusted.runner.commit not in found
+    assert "latest now name that release" in done.commands("notice")[0]
+    reference = f"{trusted.runner.registry.host}/{IMAGE['image']}"
+    for command_line in (
+        ["verify", f"{reference}:v1.2"],
+        ["audit", "--from", reference, "--no-state"],
+    ):
+        ran = [str(command(trusted.runner.root)), *command_line]
+        out = subprocess.run(
+            ran, cwd=trusted.runner.project, capture_output=True, text=True, check=False
+        )
+        assert out.returncode == 0, out.stdout + out.stderr
 
 
 def test_another_recipe_is_attested_and_promoted_anew(trusted: Place, promoted: Result) -> None:

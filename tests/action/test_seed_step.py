@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from support.distribution import make_project, nix_env, upgraded, use_distribution
+from support.distribution import commit, make_project, nix_env, upgraded, use_distribution
 from support.registries import PASSWORD, USER, docker_registry
 from support.runner import REPOSITORY, Runner, command, git
 from support.seeds import edit, write_project
 from support.steps import Result
+from support.tokens import READER, READERS_PASSWORD, token_server
 
 FORK: dict[str, Any] = {"pull_request": {"head": {"repo": {"full_name": "stranger/Project"}}}}
 
@@ -43,7 +44,7 @@ def signed(key: str, **more: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def first(runner: Runner, key: str) -> Result:
-    return runner.run(".", signed(key, tags="dev latest"))
+    return runner.run(".", signed(key, tags="dev"))
 
 
 def check(result: Result) -> Result:
@@ -59,7 +60,6 @@ def test_a_push_builds_pushes_and_attests(runner: Runner, first: Result) -> None
     tags = runner.tags()
     for tag in (
         "dev",
-        "latest",
         f"{out['input_key']}-x86_64-linux",
         f"{runner.commit}-x86_64-linux",
     ):
@@ -67,6 +67,34 @@ def test_a_push_builds_pushes_and_attests(runner: Runner, first: Result) -> None
     fallback = out["digest"].replace(":", "-")
     assert fallback in tags, "the attestation is listed beside the image"
     assert first.used == [], "there is a Nix: none is installed"
+
+
+def test_names_of_the_index_are_not_one_systems(runner: Runner, key: str) -> None:
+    """``latest``, and a commit, name the index over all systems, once it is promoted."""
+    wanted = f"dev latest {runner.commit}"
+    done = check(runner.run(".", signed(key, tags=wanted, image="owner/names")))
+    tags = runner.tags("owner/names")
+    assert tags["dev"] == done.outputs["digest"]
+    assert not {"latest", runner.commit} & set(tags)
+    [notice] = done.commands("notice")
+    assert f"latest, {runner.commit}: of the index over all systems" in notice
+    assert "the action 0compute/nix-seed/promote gives it its tags" in notice
+
+
+def test_what_cannot_be_attested_is_not_found(runner: Runner) -> None:
+    """Whoever signs is out of reach: then nothing names the image, and nothing promotes it."""
+    identity = {
+        "ACTIONS_ID_TOKEN_REQUEST_URL": "http://127.0.0.1:1/token?a=b",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "bearer",
+    }
+    inputs = {"registry_token": "t", "image": "owner/unsigned"}
+    failed = runner.run(".", inputs | {"tags": "dev"}, env=identity)
+    assert failed.code == 3, failed.log
+    names = [tag for tag in runner.tags("owner/unsigned") if not tag.startswith("sha256-")]
+    assert names == []
+    promote = runner.run("promote", inputs | {"systems": "x86_64-linux"})
+    assert promote.code == 1
+    assert "has no seed for x86_64-linux: nothing is promoted" in promote.commands("error")[0]
 
 
 def test_its_page_tells_what_was_done(first: Result) -> None:
@@ -130,6 +158,8 @@ def test_a_changed_lock_is_built_and_not_published(
     runner: Runner, key: str, tmp_path: Path
 ) -> None:
     """Even where the job has every secret: what is not merged is nobody's word yet."""
+    check(runner.run(".", signed(key)))
+    check(runner.run("promote", signed(key, systems="x86_64-linux")))
     project = tmp_path / "fork"
     subprocess.run(["git", "clone", "-q", str(runner.project), str(project)], check=True)
     use_distribution(project, upgraded("make"))
@@ -156,15 +186,6 @@ def test_another_checkout_than_the_event_is_about(runner: Runner, key: str) -> N
     assert runner.writes() == before
 
 
-def test_only_the_default_branch_moves_latest(runner: Runner, key: str) -> None:
-    env = {"GITHUB_REF": "refs/heads/feature"}
-    found = check(runner.run(".", signed(key, tags="feature latest", layers="44"), env=env))
-    tags = runner.tags()
-    assert tags["feature"] == found.outputs["digest"] != tags["latest"]
-    [notice] = found.commands("notice")
-    assert "only the default branch moves latest" in notice
-
-
 def test_without_a_token_it_only_builds(runner: Runner) -> None:
     before = runner.writes()
     built = check(runner.run(".", {"layers": "43"}))
@@ -186,6 +207,52 @@ def test_a_token_that_may_not_write_names_the_permission(runner: Runner, key: st
             other.run(".", signed(key) | {"registry_user": USER, "registry_token": PASSWORD})
         )
         assert good.outputs["published"] == "true"
+
+
+def test_the_first_of_all_in_a_registry_that_hides_what_is_not_there(
+    runner: Runner, key: str, tmp_path: Path
+) -> None:
+    """As GHCR may: to pull from a package that nobody has made yet is denied, to push is not."""
+    with (
+        token_server(tmp_path / "tokens") as tokens,
+        docker_registry(tmp_path / "registry", tokens=tokens.trust) as registry,
+    ):
+        tokens.storage = tmp_path / "registry/data/docker/registry/v2/repositories"
+        other = Runner(tmp_path / "run", runner.project, registry)
+        login = {"registry_user": USER, "registry_token": PASSWORD}
+        made = check(other.run(".", signed(key) | login))
+        assert made.outputs["published"] == "true"
+        reader = {"registry_user": READER, "registry_token": READERS_PASSWORD}
+        failed = other.run(".", signed(key, image="owner/new") | reader)
+        assert failed.code == 3
+        assert "permissions: packages: write" in failed.commands("error")[0]
+        assert "Build what the image is to hold" not in failed.log, "told before any work"
+
+
+def test_a_fork_that_may_not_read_the_lock(runner: Runner, key: str, tmp_path: Path) -> None:
+    """A closed registry, a ``seed.lock``, no token: the seed is built all the same."""
+    project = tmp_path / "project"
+    subprocess.run(["git", "clone", "-q", str(runner.project), str(project)], check=True)
+    git(project, "remote", "set-url", "origin", f"https://github.com/{REPOSITORY}")
+    with docker_registry(tmp_path / "closed") as closed:
+        other = Runner(tmp_path / "run", project, closed)
+        login = {"registry_user": USER, "registry_token": PASSWORD}
+        check(other.run(".", signed(key, tags="dev") | login))
+        lock = [command(runner.root), "lock", f"{other.seeds}:dev", "-o", "seed.lock"]
+        registry = {"NIX_SEED_REGISTRY": closed.host, "NIX_SEED_STATE": str(tmp_path / "state")}
+        registry |= {"NIX_SEED_REGISTRY_USERNAME": USER, "NIX_SEED_REGISTRY_PASSWORD": PASSWORD}
+        subprocess.run(lock, cwd=project, env=os.environ | registry, check=True)
+        commit(project, "Lock the seed")
+        built = check(other.run(".", {}, event="pull_request", payload=FORK))
+        assert (built.outputs["built"], built.outputs["published"]) == ("true", "false")
+        assert built.commands("error") == built.commands("warning") == []
+        assert any(
+            "seed.lock names a seed that could not be read" in n for n in built.commands("notice")
+        )
+        assert "packages: write" not in built.log
+        # Who publishes must make what everyone makes.
+        failed = other.run(".", signed(key, layers="42"))
+        assert failed.code == 3
 
 
 def test_a_job_without_identity_names_the_permission(runner: Runner) -> None:

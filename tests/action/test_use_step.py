@@ -32,7 +32,7 @@ def runner(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     git(project, "remote", "add", "origin", f"https://github.com/{REPOSITORY}")
     with docker_registry(root / "registry", password=False) as registry:
         found = Runner(root, project, registry)
-        made = found.run(".", {"registry_token": "t", "signing": "none", "tags": "latest"})
+        made = found.run(".", {"registry_token": "t", "signing": "none", "tags": "dev"})
         assert made.code == 0, made.log
         yield found
 
@@ -69,7 +69,7 @@ def test_a_machine_without_nix_builds_with_no_network(runner: Runner) -> None:
     used = machine.run("use")
     out = check(used)
     assert (out["found"], out["exact"], out["verified"]) == ("true", "true", "false")
-    assert out["digest"] == runner.tags()["latest"]
+    assert out["digest"] == runner.tags()["dev"]
     assert used.used == [], "the seed brings its own Nix"
     assert used.path
     built = machine.shell(used, _BUILD, prefix=_NO_NETWORK)
@@ -183,7 +183,7 @@ def test_a_seed_that_the_lock_names(runner: Runner, tmp_path: Path) -> None:
     """Of a registry whose tags are gone, the lock still knows the digest."""
     changed = other(runner, tmp_path / "project")
     environment = {**os.environ, "NIX_SEED_STATE": str(tmp_path / "state")}
-    lock = [str(command(runner.root)), "lock", f"{runner.seeds}:latest", "-o", "seed.lock"]
+    lock = [str(command(runner.root)), "lock", f"{runner.seeds}:dev", "-o", "seed.lock"]
     subprocess.run(lock, cwd=changed.project, env=environment, check=True)
     stated = json.loads((changed.project / "seed.lock").read_text())
     # Two commits later: neither this one nor its parent has a tag.

@@ -15,12 +15,12 @@ from nix_seed.rules.ci_inputs import (
     parse_systems,
     parse_tags,
     repository_of,
-    safe_tags,
+    split_index_tags,
 )
 
 
-def decision(host: Host = "github", repository: str | None = "Owner/Repo", release: bool = True):  # type: ignore[no-untyped-def]
-    return Decision(host, True, "", release, repository)
+def decision(host: Host = "github", repository: str | None = "Owner/Repo") -> Decision:
+    return Decision(host, True, "", True, repository)
 
 
 @pytest.mark.parametrize(
@@ -80,10 +80,10 @@ def test_tags_are_tags() -> None:
             parse_tags(bad)
 
 
-def test_only_a_release_moves_latest() -> None:
-    tags = ("v1", "latest")
-    assert safe_tags(tags, decision(release=True)) == (tags, ())
-    assert safe_tags(tags, decision(release=False)) == (("v1",), ("latest",))
+def test_some_tags_are_the_indexs_alone() -> None:
+    sha, longer = "a" * 40, "0" * 64
+    free = ("v1", f"{sha}-x86_64-linux", "a" * 41, "A" * 40, "latest-1")
+    assert split_index_tags((*free, "latest", sha, longer)) == (free, ("latest", sha, longer))
 
 
 def test_systems() -> None:

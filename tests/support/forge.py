@@ -22,6 +22,7 @@ from support.engines import Started, docker
 from support.fulcio import RealSigstore, real_sigstore
 from support.github import REPOSITORY, identity_service, pull_request, push
 from support.registries import PASSWORD, USER, Running, docker_registry
+from support.runner import as_origin
 from support.tokens import READER, READERS_PASSWORD, token_server
 
 __all__ = ["PRODUCT", "WORKFLOW", "Forge", "Stored", "forge"]
@@ -136,6 +137,7 @@ class Forge:
         env = {"NIX_CONFIG": config, "FORGE": str(self.root / "forge")}
         # What the first run on this machine installs, as each of a real runner's would.
         env |= {"NIX_SEED_TOOLS": str(CACHE / "runner-tools")}
+        env |= as_origin(self.project, f"https://github.com/{REPOSITORY}")
         return Run(
             checkout, checkout.with_name("run"), event, name, token=token, actor=actor,
             repositories=self.repositories, env=env | self.engine.env | self.more,

@@ -20,7 +20,7 @@ from support.registries import Running
 from support.seeds import remove_tree
 from support.steps import Result, run_action, runner_env
 
-__all__ = ["REPOSITORY", "Runner"]
+__all__ = ["REPOSITORY", "Runner", "as_origin"]
 
 REPOSITORY = "Owner/Project"
 _WRITES = ("POST", "PUT", "PATCH", "DELETE")
@@ -75,6 +75,7 @@ class Runner:
             "NIX_SEED_BIN": str(command(self.root)),
             "NIX_SEED_CACHE": str(self.root / "cache"),
             "NIX_SEED_STATE": str(self.root / "state"),
+            **as_origin(self.project, f"https://github.com/{REPOSITORY}"),
         }
         return run_action(
             name,
@@ -95,10 +96,10 @@ class Runner:
         lines = self.registry.log.read_text().splitlines()
         return [line for line in lines if any(f'] "{verb} ' in line for verb in _WRITES)]
 
-    def tags(self) -> dict[str, str]:
-        """The tags of the project's seeds, each with its digest."""
+    def tags(self, image: str | None = None) -> dict[str, str]:
+        """The tags of the project's seeds, or of *image*, each with its digest."""
         data = self.registry.log.parent / "data/docker/registry/v2"
-        name = f"{REPOSITORY.lower()}-seed"
+        name = image or f"{REPOSITORY.lower()}-seed"
         links = data.glob(f"repositories/{name}/_manifests/tags/*/current/link")
         return {link.parents[1].name: link.read_text() for link in links}
 
@@ -133,6 +134,15 @@ class Runner:
             text=True,
             check=False,
         )
+
+
+def as_origin(project: Path, url: str) -> dict[str, str]:
+    """Return what has Git find *project* where a remote is said to be at *url*."""
+    return {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{project}.insteadOf",
+        "GIT_CONFIG_VALUE_0": url,
+    }
 
 
 def command(root: Path) -> Path:

@@ -26,7 +26,8 @@ _LEEWAY = 60  # seconds past its end that docker-registry still accepts a token
 class TokenServer:
     """Running; *life* is how many seconds the registry accepts the next tokens.
 
-    *told* is the ``expires_in`` that clients are told, which may be a lie.
+    *told* is the ``expires_in`` that clients are told, which may be a lie. *storage* is where the
+    registry keeps repositories: of one that is not there, to pull alone is granted to nobody.
     """
 
     trust: Tokens
@@ -36,6 +37,7 @@ class TokenServer:
     anonymous: tuple[str, ...] = ()
     asked: list[dict[str, list[str]]] = field(default_factory=list)
     fail: list[int] = field(default_factory=list)
+    storage: Path | None = None
 
 
 @contextmanager
@@ -97,6 +99,8 @@ class _Handler(BaseHTTPRequestHandler):
             if not known:
                 few = ("pull",) if reader else server.anonymous
                 allowed = [action for action in allowed if action in few]
+            if server.storage and not (server.storage / name / "_manifests").exists():
+                allowed = allowed if "push" in allowed else []
             access.append({"type": kind, "name": name, "actions": allowed})
         self.say(200, {"token": _sign(server, access), "expires_in": server.told})
 

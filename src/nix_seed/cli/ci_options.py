@@ -14,16 +14,20 @@ from nix_seed.cli.key import PASSPHRASE
 
 if TYPE_CHECKING:
     from nix_seed.clients.ci_host import CiHost
+    from nix_seed.clients.git import Login
     from nix_seed.clients.signers.base import Signer
     from nix_seed.flows.stores import Stores
     from nix_seed.formats.oci.reference import Reference
 
 __all__ = [
     "KEPT_FROM_CHILDREN",
+    "JobFlake",
     "Secrets",
     "ci_option",
     "ci_options",
+    "flake_of",
     "flake_options",
+    "seed_attr_option",
     "sign_options",
     "take_secrets",
 ]
@@ -41,6 +45,7 @@ KEPT_FROM_CHILDREN = (
     "ACTIONS_RUNTIME_TOKEN",
     "SIGSTORE_ID_TOKEN",
     "CI_REGISTRY_PASSWORD",
+    "SEED_SOURCE_TOKEN",
 )
 
 
@@ -71,8 +76,10 @@ ci_options = _all(
     ci_option("--ca-file", "Accept certificates signed by these authorities."),
 )
 
+seed_attr_option = ci_option("--seed-attr", "The seed, as DIRECTORY#ATTRIBUTE [.#seed].")
+
 flake_options = _all(
-    ci_option("--seed-attr", "The seed, as DIRECTORY#ATTRIBUTE [.#seed]."),
+    seed_attr_option,
     ci_option("--layers", "Layers at most [64]."),
     ci_option("--nix-conf", "Lines for nix.conf."),
 )
@@ -81,6 +88,34 @@ sign_options = _all(
     ci_option("--signing", "keyless, key or none [keyless]."),
     ci_option("--sigstore", "ClientTrustConfig of a private Sigstore [the public one]."),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class JobFlake:
+    """The flake that a job is about: its *directory*, absolute, and the *attr* of its seed.
+
+    *attr* is None for the default, *policy* the file that says whom to believe, if there is one.
+    """
+
+    directory: Path
+    attr: str | None
+    policy: Path | None
+
+
+def flake_of(options: dict[str, Any]) -> JobFlake:
+    """Return the flake that ``flake`` and ``seed_attr`` name: the same one for every step.
+
+    Its policy is the one named, or ``trust.toml`` beside it, where ``seed_attr`` starts, or here.
+    """
+    from nix_seed.flows.trust import DEFAULT_POLICY
+    from nix_seed.rules.ci_inputs import parse_seed_attr
+
+    start, named = Path(options["flake"] or "."), parse_seed_attr(options["seed_attr"] or ".#seed")
+    directory = start / named.directory
+    places = (each / DEFAULT_POLICY for each in (directory, start, Path()))
+    found = next((place for place in places if place.is_file()), None)
+    policy = Path(options["policy"]) if options["policy"] else found
+    return JobFlake(directory.absolute(), named.attr, policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +141,13 @@ class Secrets:
                 "NIX_SEED_REGISTRY_PASSWORD": token,
             }
         return Stores(Keyring(environ, Path.home()), ca_file=options["ca_file"] or None)
+
+    def login(self) -> Login | None:
+        """Return what GitHub lets this job read the repository with, None without."""
+        from nix_seed.clients.git import Login
+
+        server, token = os.environ.get("GITHUB_SERVER_URL", ""), self.get("SEED_SOURCE_TOKEN")
+        return Login(server, token) if server.startswith("https://") and token else None
 
     def signer(self, options: dict[str, Any], host: CiHost) -> Signer | None:
         """Return who signs; ``InputError`` names the permission or secret that lacks."""

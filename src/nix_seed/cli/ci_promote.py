@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 import os
+import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nix_seed.cli.ci_log import Stages, reporting
-from nix_seed.cli.ci_options import Secrets, ci_option, ci_options, sign_options, take_secrets
-from nix_seed.cli.ci_seed import policy_of
+from nix_seed.cli.ci_options import (
+    Secrets,
+    ci_option,
+    ci_options,
+    flake_of,
+    seed_attr_option,
+    sign_options,
+    take_secrets,
+)
 from nix_seed.cli.options import state_directory
 
 if TYPE_CHECKING:
     from nix_seed.clients.ci_host import CiHost
     from nix_seed.flows.ci_promote import Authority, Released
+    from nix_seed.flows.stores import Stores
+    from nix_seed.formats.intoto.commit import Commit
     from nix_seed.formats.oci.reference import Reference
     from nix_seed.rules.ci_events import Decision
 
 __all__ = ["command"]
 
+_NEWEST = 64  # commits of the default branch that may have been promoted before this one
+
 
 @click.command("promote", short_help="Promote the commit over all systems.")
 @ci_options
+@seed_attr_option
 @sign_options
 @ci_option("--systems", "Systems that must be there [the policy's].")
 @ci_option("--tags", "Tags of the index, moved last; latest only on the default branch.")
 @ci_option("--commit", "The commit [the one checked out].")
+@ci_option("--result", "What the jobs that make the seeds came to [success].")
 def command(**options: Any) -> None:
     """Publish the index over every system's seed of the commit, once all of them are there.
 
@@ -49,48 +64,108 @@ def command(**options: Any) -> None:
             _outputs(host, None, None)
             return
         repository = repository_of(options["image"], options["registry"], decision, os.environ)
-        done = _release(host, secrets, options, decision, repository, stages)
+        commit, authority = _commit(options, decision), _authority(host, secrets, options)
+        job = _Job(host, secrets, options, decision, repository, commit, authority)
+        done = job.release(stages)
     _outputs(host, repository, done)
     _tell(host, done)
-    host.add_summary(promote_summary(done, repository))
+    host.add_summary(promote_summary(done, repository, str(commit), job.commands(done)))
 
 
-def _release(
-    host: CiHost,
-    secrets: Secrets,
-    options: dict[str, Any],
-    decision: Decision,
-    repository: Reference,
-    stages: Stages,
-) -> Released:
-    from nix_seed.flows.ci_promote import release
-    from nix_seed.ground.errors import InputError
-    from nix_seed.rules.ci_inputs import parse_systems, parse_tags, safe_tags
-
-    authority = _authority(host, secrets, options)
-    systems = parse_systems(options["systems"])
-    if authority is not None:
-        systems = tuple(sorted(authority.policy.systems))
-    if not systems:
-        raise InputError(
-            "which systems make a release?",
-            hint="name them: systems (SEED_SYSTEMS), or in a policy",
-        )
-    tags, kept_back = safe_tags(parse_tags(options["tags"]), decision)
-    if kept_back:
-        words = f"only the default branch moves {', '.join(kept_back)}"
-        host.annotate("notice", "Tags left where they are", words)
-    commit = _commit(options, decision)
-    stores = secrets.stores(options, repository)
-    return release(stores, repository, commit, systems, tags, authority, stages)
-
-
-def _commit(options: dict[str, Any], decision: Decision) -> Any:
+def _commit(options: dict[str, Any], decision: Decision) -> Commit:
     from nix_seed.clients.git import read_checkout
     from nix_seed.formats.intoto.commit import Commit
 
     given = options["commit"] or decision.commit
-    return Commit(given) if given else read_checkout(Path(options["flake"] or ".")).commit
+    return Commit(given) if given else read_checkout(flake_of(options).directory).commit
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A job that may publish: what it is about."""
+
+    host: CiHost
+    secrets: Secrets
+    options: dict[str, Any]
+    decision: Decision
+    repository: Reference
+    commit: Commit
+    authority: Authority | None
+
+    def release(self, stages: Stages) -> Released:
+        """Publish the index, or say why not."""
+        from nix_seed.flows.ci_promote import release
+        from nix_seed.ground.errors import InputError
+        from nix_seed.rules.ci_inputs import parse_systems
+
+        systems = parse_systems(self.options["systems"])
+        if self.authority is not None:
+            systems = tuple(sorted(self.authority.policy.systems))
+        if not systems:
+            raise InputError(
+                "which systems make a release?",
+                hint="name them: systems (SEED_SYSTEMS), or in a policy",
+            )
+        stores = self.secrets.stores(self.options, self.repository)
+        return release(
+            stores,
+            self.repository,
+            self.commit,
+            systems,
+            self._tags(stores),
+            self.authority,
+            stages,
+            result=self.options["result"] or "success",
+        )
+
+    def _tags(self, stores: Stores) -> tuple[str, ...]:
+        """Return the tags that may move now; of the others it is said why they stay."""
+        from nix_seed.rules.ci_inputs import LATEST, parse_tags, split_index_tags
+
+        tags, held = split_index_tags(parse_tags(self.options["tags"]))
+        commits = [tag for tag in held if tag not in (LATEST, self.commit.hex)]
+        if commits:
+            self._stays(f"{', '.join(commits)}: a commit is tagged by its own promotion alone")
+        if LATEST not in held:
+            return tags
+        why = self._why_latest_stays(stores)
+        if why is not None:
+            self._stays(f"{LATEST}: {why}")
+            return tags
+        return (*tags, LATEST)
+
+    def _why_latest_stays(self, stores: Stores) -> str | None:
+        from nix_seed.clients.git import newest_commits
+        from nix_seed.flows.ci_latest import why_latest_stays
+
+        if not self.decision.release:
+            return "only the default branch moves it"
+        directory = flake_of(self.options).directory
+        # GitLab's own name for it lets the job in, wherever the runner keeps its credentials.
+        url = os.environ.get("CI_REPOSITORY_URL") if self.host.kind == "gitlab" else None
+        newest = newest_commits(directory, _NEWEST, url=url, login=self.secrets.login())
+        return why_latest_stays(stores, self.repository, self.commit, newest)
+
+    def _stays(self, why: str) -> None:
+        self.host.annotate("notice", "Tags left where they are", why)
+
+    def commands(self, done: Released) -> tuple[str, ...]:
+        """Return the commands that do the same, and check it, on anyone's machine."""
+        from nix_seed.flows.trust import DEFAULT_POLICY
+
+        path = flake_of(self.options).policy
+        by = "" if path in (None, DEFAULT_POLICY) else f" --policy {shlex.quote(str(path))}"
+        tags = "".join(f" --tag {tag}" for tag in done.tags if tag != self.commit.hex)
+        images = [str(self.repository.at(digest)) for digest in done.members.values()]
+        verify = f"nix-seed verify {{}}{by}".format
+        if self.authority is None or not self.authority.policy.promoters:
+            target = f"nix-seed index {self.repository}:{self.commit} {' '.join(images)}{tags}"
+            return (*(map(verify, images) if self.authority else ()), target)
+        if done.index is not None and not done.published:
+            return (verify(self.repository.at(done.index)),)
+        key = " --key FILE" if self.options["signing"] == "key" else ""
+        release = f"nix-seed promote {self.commit} --to {self.repository}{by}{key}{tags}"
+        return (release, *([] if done.index is None else [verify(self.repository.at(done.index))]))
 
 
 def _authority(host: CiHost, secrets: Secrets, options: dict[str, Any]) -> Authority | None:
@@ -100,7 +175,7 @@ def _authority(host: CiHost, secrets: Secrets, options: dict[str, Any]) -> Autho
     from nix_seed.flows.logging import open_logs
     from nix_seed.flows.trust import judges_of, load_policy
 
-    path = policy_of(options, Path(options["flake"] or "."))
+    path = flake_of(options).policy
     if path is None:
         return None
     now = datetime.now(UTC)

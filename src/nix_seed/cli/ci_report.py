@@ -145,8 +145,10 @@ def _brought(used: Used) -> Table:
     return Table("What came", ("", ""), rows)
 
 
-def promote_summary(done: Released, repository: Reference) -> str:
-    """Return the page of ``ci promote``."""
+def promote_summary(
+    done: Released, repository: Reference, commit: str, commands: Sequence[str]
+) -> str:
+    """Return the page of ``ci promote``; *commands* do the same at *commit*."""
     parts: list[Part] = [Words(f"{code(done.state)}.")]
     rows = tuple((code(system), code(str(image))) for system, image in done.members.items())
     parts.append(Table("Systems", ("system", "image"), rows))
@@ -154,7 +156,7 @@ def promote_summary(done: Released, repository: Reference) -> str:
         names = [("index", str(repository.at(done.index))), *(("tag", tag) for tag in done.tags)]
         cells = tuple((name, code(text)) for name, text in names)
         parts.append(Table("Index", ("", ""), cells))
-        parts.append(reproduce(None, f"nix-seed inspect {repository.at(done.index)}"))
     for found in done.verified:
         parts.append(Code("Verification", tuple(verification_lines(found))))
+    parts.append(reproduce(commit, *commands))
     return build_summary("Promotion", parts)

@@ -11,9 +11,11 @@ import click
 
 from nix_seed.cli.ci_log import Stages, reporting
 from nix_seed.cli.ci_options import (
+    JobFlake,
     Secrets,
     ci_option,
     ci_options,
+    flake_of,
     flake_options,
     sign_options,
     take_secrets,
@@ -22,11 +24,12 @@ from nix_seed.cli.options import cache_directory
 
 if TYPE_CHECKING:
     from nix_seed.clients.ci_host import CiHost
+    from nix_seed.flows.ci_promote import Authority
     from nix_seed.flows.ci_seed import Publication, SeedResult
     from nix_seed.formats.oci.reference import Reference
     from nix_seed.rules.ci_events import Decision
 
-__all__ = ["command", "policy_of", "request_of_job"]
+__all__ = ["command", "request_of_job"]
 
 
 @click.command("seed", short_help="Build, push and attest the seed, unless it is there.")
@@ -34,7 +37,7 @@ __all__ = ["command", "policy_of", "request_of_job"]
 @flake_options
 @sign_options
 @ci_option("--system", "Nix system [this machine's].")
-@ci_option("--tags", "Further tags of this system's image, moved last.")
+@ci_option("--tags", "Further tags of this system's image, moved last; not latest.")
 @ci_option("--builder", "This builder's id [the policy's for the signer, or the repository].")
 @ci_option("--prove", "false: do not plan every output inside the seed [true].")
 def command(**options: Any) -> None:
@@ -64,31 +67,29 @@ class _Job:
     decision: Decision
     repository: Reference
     publication: Publication | None
-    directory: Path
-    attr: str | None
+    flake: JobFlake
     commit: str | None
     command: str
 
 
 def _prepare(host: CiHost, secrets: Secrets, options: dict[str, Any]) -> _Job:
     from nix_seed.rules.ci_events import evaluate_event
-    from nix_seed.rules.ci_inputs import parse_seed_attr, repository_of
+    from nix_seed.rules.ci_inputs import repository_of
 
     decision = evaluate_event(os.environ, host.event())
     repository = repository_of(options["image"], options["registry"], decision, os.environ)
-    named = parse_seed_attr(options["seed_attr"] or ".#seed")
-    directory = (Path(options["flake"] or ".") / named.directory).absolute()
-    commit, why_not = _commit(decision, directory)
+    flake = flake_of(options)
+    commit, why_not = _commit(decision, flake.directory)
     if decision.publish and secrets.get("SEED_REGISTRY_TOKEN") and why_not is None:
-        publication = _publication(host, secrets, options, decision, directory, named.attr)
+        publication = _publication(host, secrets, options, decision, flake)
     else:
         publication = None
         _tell_unpublished(host, decision, secrets, why_not)
-    attr = f"#{named.attr}" if named.attr else ""
+    attr = f"#{flake.attr}" if flake.attr else ""
     layers = f" --layers {options['layers']}" if options["layers"] not in ("", "64") else ""
     system = f" --system {options['system']}" if options["system"] else ""
-    shown = f"nix-seed build {_shown(directory)}{attr}{system}{layers} -o seed"
-    return _Job(decision, repository, publication, directory, named.attr, commit, shown)
+    command = f"nix-seed build {_shown(flake.directory)}{attr}{system}{layers} -o seed"
+    return _Job(decision, repository, publication, flake, commit, command)
 
 
 def _commit(decision: Decision, directory: Path) -> tuple[str | None, str | None]:
@@ -124,47 +125,55 @@ def _publication(
     secrets: Secrets,
     options: dict[str, Any],
     decision: Decision,
-    directory: Path,
-    attr: str | None,
+    flake: JobFlake,
 ) -> Publication:
     from nix_seed.cli.signer_options import builder_id, loggers
     from nix_seed.flows.attest import SourceTree
     from nix_seed.flows.ci_seed import Publication
-    from nix_seed.rules.ci_inputs import parse_tags, safe_tags
+    from nix_seed.rules.ci_inputs import parse_tags, split_index_tags
 
-    tags, kept_back = safe_tags(parse_tags(options["tags"]), decision)
+    tags, kept_back = split_index_tags(parse_tags(options["tags"]))
     if kept_back:
-        words = f"only the default branch moves {', '.join(kept_back)}"
+        words = (
+            f"{', '.join(kept_back)}: of the index over all systems, never of one system's image; "
+            f"{_PROMOTES[host.kind]} gives it its tags"
+        )
         host.annotate("notice", "Tags left where they are", words)
-    tree = SourceTree(directory, None, attr)
+    tree = SourceTree(flake.directory, None, flake.attr)
     signer = secrets.signer(options, host)
     if signer is None:
         return Publication(tags, tree)
-    policy = policy_of(options, directory)
+    policy = flake.policy
     given = options["builder"] or (decision.repository if policy is None else None)
     logs = loggers(policy) if policy is not None else ()
     builder = builder_id(given, policy, signer)
-    return Publication(tags, tree, builder, signer, logs, _promoted_systems(policy))
+    return Publication(tags, tree, builder, signer, logs, _releases(policy))
 
 
-def _promoted_systems(policy: Path | None) -> tuple[str, ...]:
-    """Return the systems of a release, where the policy has releases promoted."""
+_PROMOTES = {
+    "github": "the action 0compute/nix-seed/promote",
+    "gitlab": "`nix-seed ci promote`",
+    "other": "`nix-seed ci promote`",
+}
+
+
+def _releases(policy: Path | None) -> Authority | None:
+    """Return by whose word commits are released, where the policy has releases promoted.
+
+    Nothing is asked or kept for it: this only saves work.
+    """
     from datetime import UTC, datetime
 
-    from nix_seed.flows.trust import load_policy
+    from nix_seed.flows.ci_promote import Authority
+    from nix_seed.flows.trust import judges_of, load_policy
 
-    found = None if policy is None else load_policy(policy, datetime.now(UTC)).policy
-    return () if found is None or not found.promoters else tuple(found.systems)
-
-
-def policy_of(options: dict[str, Any], *directories: Path) -> Path | None:
-    """Return the policy's file: the one named, or ``trust.toml`` in *directories* or here."""
-    from nix_seed.flows.trust import DEFAULT_POLICY
-
-    if options["policy"]:
-        return Path(options["policy"])
-    places = (*(each / DEFAULT_POLICY for each in directories), DEFAULT_POLICY)
-    return next((place for place in places if place.is_file()), None)
+    if policy is None:
+        return None
+    now = datetime.now(UTC)
+    loaded = load_policy(policy, now)
+    if not loaded.policy.promoters:
+        return None
+    return Authority(loaded.policy, judges_of(loaded, ask=False), None, (), now)
 
 
 def _make(job: _Job, secrets: Secrets, options: dict[str, Any], stages: Stages) -> SeedResult:
@@ -178,7 +187,7 @@ def _make(job: _Job, secrets: Secrets, options: dict[str, Any], stages: Stages) 
     return make_seed(
         secrets.stores(options, job.repository),
         Nix(),
-        request_of_job(options, job.directory, job.attr),
+        request_of_job(options, job.flake),
         job.repository,
         cache_directory(),
         job.publication,
@@ -187,8 +196,8 @@ def _make(job: _Job, secrets: Secrets, options: dict[str, Any], stages: Stages) 
     )
 
 
-def request_of_job(options: dict[str, Any], directory: Path, attr: str | None) -> Any:
-    """Return the request for the seed of the flake in *directory*."""
+def request_of_job(options: dict[str, Any], flake: JobFlake) -> Any:
+    """Return the request for the seed of *flake*."""
     from nix_seed.flows.plan import Request
     from nix_seed.ground.errors import InputError
     from nix_seed.rules.compress import Compressor
@@ -199,7 +208,8 @@ def request_of_job(options: dict[str, Any], directory: Path, attr: str | None) -
         raise InputError(f"layers is {layers!r}, which is no number")
     check_budget(int(layers))
     system = options.get("system") or None
-    return Request(str(directory), "seed", Compressor.at_hand(), int(layers), attr, system)
+    at_hand = Compressor.at_hand()
+    return Request(str(flake.directory), "seed", at_hand, int(layers), flake.attr, system)
 
 
 def _outputs(host: CiHost, result: SeedResult) -> None:
@@ -218,6 +228,8 @@ def _outputs(host: CiHost, result: SeedResult) -> None:
 def _tell(host: CiHost, result: SeedResult) -> None:
     if result.unproved:
         host.annotate("notice", "The seed was not proved complete", result.unproved)
+    for notice in result.notices:
+        host.annotate("notice", "Seed", notice)
     done = "built" if result.built else "there already: nothing to build"
     host.say(f"seed       {done}")
     host.say(f"image      {result.reference}\ndigest     {result.digest}")

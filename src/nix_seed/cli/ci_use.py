@@ -5,15 +5,22 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nix_seed.cli.ci_log import Stages, denied_hint, reporting
-from nix_seed.cli.ci_options import Secrets, ci_option, ci_options, flake_options, take_secrets
-from nix_seed.cli.ci_seed import policy_of, request_of_job
+from nix_seed.cli.ci_options import (
+    JobFlake,
+    Secrets,
+    ci_option,
+    ci_options,
+    flake_of,
+    flake_options,
+    take_secrets,
+)
+from nix_seed.cli.ci_seed import request_of_job
 from nix_seed.cli.options import state_directory
 
 if TYPE_CHECKING:
@@ -57,7 +64,7 @@ def _use(host: CiHost, secrets: Secrets, options: dict[str, Any], stages: Stages
 
     required = parse_switch(options["required"], "required")
     parse_switch(options["offline"], "offline")
-    project = _project(options)
+    project = flake_of(options)
     search = _search(host, options, project)
     stores = secrets.stores(options, search.repository)
     fill = _fill(secrets, options, project, stores, search.system, stages)
@@ -80,24 +87,7 @@ def _use(host: CiHost, secrets: Secrets, options: dict[str, Any], stages: Stages
     return used
 
 
-@dataclass(frozen=True, slots=True)
-class _Project:
-    """The *directory* of the flake, its seed's *attr* (None: the default) and the *policy* used."""
-
-    directory: Path
-    attr: str | None
-    policy: Path | None
-
-
-def _project(options: dict[str, Any]) -> _Project:
-    from nix_seed.rules.ci_inputs import parse_seed_attr
-
-    flake, named = Path(options["flake"] or "."), parse_seed_attr(options["seed_attr"] or ".#seed")
-    directory = (flake / named.directory).absolute()
-    return _Project(directory, named.attr, policy_of(options, directory, flake))
-
-
-def _search(host: CiHost, options: dict[str, Any], project: _Project) -> Search:
+def _search(host: CiHost, options: dict[str, Any], project: JobFlake) -> Search:
     from nix_seed.clients.git import parents_of
     from nix_seed.flows.ci_use import Search
     from nix_seed.flows.evaluate import current_system
@@ -112,14 +102,14 @@ def _search(host: CiHost, options: dict[str, Any], project: _Project) -> Search:
     return Search(
         repository=repository,
         system=current_system(),
-        request=request_of_job(options, project.directory, project.attr),
+        request=request_of_job(options, project),
         named=parse_reference(reference) if reference else None,
         commits=parents_of(project.directory),
         lock=project.directory / LOCK_NAME,
     )
 
 
-def _verify(project: _Project, stores: Stores, system: str) -> Verify:
+def _verify(project: JobFlake, stores: Stores, system: str) -> Verify:
     from datetime import UTC, datetime
 
     from nix_seed.flows.trust import judges_of, load_policy
@@ -149,7 +139,7 @@ def _verify(project: _Project, stores: Stores, system: str) -> Verify:
 def _fill(
     secrets: Secrets,
     options: dict[str, Any],
-    project: _Project,
+    project: JobFlake,
     stores: Stores,
     system: str,
     stages: Stages,
@@ -191,7 +181,7 @@ def _fill_here(
     system: str,
     outputs: Sequence[str],
     accepted: Sequence[str],
-    project: _Project,
+    project: JobFlake,
     stages: Stages,
 ) -> Filled:
     from nix_seed.cli.trusted import accepted_licences

@@ -3,6 +3,10 @@
 Each system's job left a tag, ``<commit>-<system>``; jobs are told nothing else of each other. With
 a policy that names promoters the release is theirs; without, the index is published when all
 systems are there, and verified where there is a policy at all.
+
+A commit whose images are all those of the last release is none of its own: its builders said
+nothing of it, and its tag would name what no record promotes. The tags that were asked for are
+given to the last release then.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from nix_seed.flows.events import OnEvent, ignore
 from nix_seed.flows.index import build_index
 from nix_seed.flows.inspect import InspectedIndex, inspect
 from nix_seed.flows.promote import promote
+from nix_seed.flows.publish_image import add_tags
 from nix_seed.flows.stores import AnyReference, Stores, find
 from nix_seed.flows.verify import Asked, Judges, verify_image
 from nix_seed.formats.intoto.commit import Commit
@@ -28,7 +33,7 @@ from nix_seed.rules.bundle_verify import Fate
 from nix_seed.rules.policy import Policy
 from nix_seed.rules.verification import Verification
 
-__all__ = ["Authority", "Released", "promoted_images", "release"]
+__all__ = ["Authority", "Released", "promoted_images", "release", "verify_release"]
 
 _LATEST = "latest"
 
@@ -46,10 +51,11 @@ class Authority:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """What came of it: *index* is None where nothing was published, and *state* says why.
+    """What came of it: *index* is None where nothing was released, and *state* says why.
 
-    *members* are the images by system, *verified* the answers for each, where there is a policy
-    without promoters.
+    *members* are the images by system, *tags* what names the index now, *verified* the answers of
+    the policy, where there is one: for each image, or for the index where it names promoters.
+    *published* is false where the index is an earlier release's.
     """
 
     state: str
@@ -69,12 +75,22 @@ def release(
     tags: Sequence[str],
     authority: Authority | None,
     on_event: OnEvent = ignore,
+    *,
+    result: str = "success",
 ) -> Released:
     """Publish the index over *systems* at *repository*, under *commit* and *tags*; or nothing.
 
-    Raises ``CheckedFalse`` with the systems that lack, or as the promotion and the quorum do.
+    *result* is what the jobs that make the seeds came to. Raises ``CheckedFalse`` with the systems
+    that lack, or as the promotion and the quorum do.
     """
     members = _members(stores, repository, commit, systems)
+    if result != "success":
+        raise CheckedFalse(
+            f"every system has a seed of {commit}, and yet the jobs that make them came to "
+            f"{result}: nothing is promoted",
+            hint="this run lists the job of each system: run those that failed again. "
+            f"{_LATEST} stays where it is",
+        )
     if authority is None:
         return _index(stores, repository, commit, members, tags, on_event)
     if not authority.policy.promoters:
@@ -82,9 +98,43 @@ def release(
         return _index(stores, repository, commit, members, tags, on_event, verified)
     before = promoted_images(stores, repository)
     if before is not None and before[1] == members:
-        words = f"every image is what {_LATEST} was promoted with: there is nothing new to promote"
-        return Released(words, members, before[0], (), published=False)
+        last = repository.at(before[0])
+        found = verify_release(stores, last, authority, on_event=on_event)
+        if found.fate is Fate.VERIFIED:
+            return _tag(stores, last, members, tags, found)
     return _promote(stores, repository, commit, tags, authority, on_event)
+
+
+def verify_release(
+    stores: Stores,
+    index: Reference,
+    authority: Authority,
+    commit: Commit | None = None,
+    on_event: OnEvent = ignore,
+) -> Verification:
+    """Verify *index* as whoever uses it does: quorums and promotion, of *commit* or of any."""
+    asked, judges = Asked(commit), authority.judges
+    return verify_image(
+        stores, index, authority.policy, asked, judges, authority.now, on_event=on_event
+    )
+
+
+def _tag(
+    stores: Stores,
+    index: Reference,
+    members: Mapping[str, Digest],
+    tags: Sequence[str],
+    found: Verification,
+) -> Released:
+    """Give the last release *tags*, for a commit of the same images."""
+    assert index.digest is not None
+    remote = stores.registry(index.registry).repository(index.repository)
+    if add_tags(remote, index.digest, tags) is None:
+        raise CouldNotCheck(f"{index} was there a moment ago, and is gone")
+    words = f"every image is what {_LATEST} was promoted with: there is nothing new to promote"
+    if tags:
+        words += f"; {', '.join(tags)} now {'names' if len(tags) == 1 else 'name'} that release"
+    return Released(words, members, index.digest, tuple(tags), verified=(found,), published=False)
 
 
 def promoted_images(
@@ -193,6 +243,15 @@ def _promote(
     if done.missing:
         notices.append(f"{done.missing} more of the policy's promoters must sign")
     index = done.record.predicate.index if done.tags else None
-    images = {leaf.system: leaf.image_digest for leaf in done.release.leaves}
-    published = bool(done.tags)
-    return Released(done.state, images, index, done.tags, tuple(notices), published=published)
+    verified: tuple[Verification, ...] = ()
+    if index is not None:
+        verified = (verify_release(stores, repository.at(index), authority, commit, on_event),)
+    return Released(
+        state=done.state,
+        members={leaf.system: leaf.image_digest for leaf in done.release.leaves},
+        index=index,
+        tags=done.tags,
+        notices=tuple(notices),
+        verified=verified,
+        published=bool(done.tags),
+    )

@@ -12,16 +12,17 @@ from nix_seed.clients.layer_records import LayerRecords
 from nix_seed.clients.logs.base import Log
 from nix_seed.clients.nix import Nix
 from nix_seed.clients.registry.client import Repository
+from nix_seed.clients.registry.failures import Denied
 from nix_seed.clients.signers.base import Signer
 from nix_seed.flows.attach import discover
 from nix_seed.flows.attest import Attested, SourceTree, attest
 from nix_seed.flows.base import locked_base, read_lock
 from nix_seed.flows.build import Built, Destination, assemble_image, store_image
 from nix_seed.flows.ci_last import LastSeed, compare_with_last, last_reference, read_last
-from nix_seed.flows.ci_promote import promoted_images
+from nix_seed.flows.ci_promote import Authority, promoted_images, verify_release
 from nix_seed.flows.events import OnEvent, ignore
 from nix_seed.flows.inspect import InspectedImage, inspect
-from nix_seed.flows.plan import Evaluated, Plan, Request, evaluate_request, plan_image
+from nix_seed.flows.plan import Base, Evaluated, Plan, Request, evaluate_request, plan_image
 from nix_seed.flows.prove import Proof, check_proof, prove_built
 from nix_seed.flows.publish_image import Pushed, add_tags, find_by_key, push_image, tags_of
 from nix_seed.flows.publishable import check_publishable
@@ -30,9 +31,13 @@ from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.envelope import Envelope
 from nix_seed.formats.intoto.predicate import BuildPredicate, check_statement
 from nix_seed.formats.intoto.statement import Statement
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.descriptor import Descriptor
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CouldNotCheck, NixSeedError
+from nix_seed.ground.errors import CouldNotCheck, InputError, NixFailed, NixSeedError
+from nix_seed.rules.bundle_verify import Fate
+from nix_seed.rules.lock import LOCK_NAME, SeedLock
 
 __all__ = ["Publication", "SeedResult", "make_seed"]
 
@@ -41,8 +46,8 @@ __all__ = ["Publication", "SeedResult", "make_seed"]
 class Publication:
     """Under which *tags*, and by whom: without a *signer* the image is pushed, not attested.
 
-    *systems* are those of a policy that has releases promoted: each commit needs the word of its
-    builders then, unless all its images have been promoted already.
+    With *releases*, a policy that has commits promoted, each commit needs the word of its builders,
+    unless all its images have been promoted already.
     """
 
     tags: tuple[str, ...]
@@ -50,7 +55,7 @@ class Publication:
     builder: str = ""
     signer: Signer | None = None
     logs: Sequence[Log] = ()
-    systems: tuple[str, ...] = ()
+    releases: Authority | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ class SeedResult:
 
     *built* is false where the registry had the image; *published* says whether it is there now.
     *sent* are the bytes that had to be pushed, *proof* is None where nothing was proved, and
-    *unproved* says why.
+    *unproved* says why. *notices* are for people to know.
     """
 
     system: str
@@ -77,6 +82,7 @@ class SeedResult:
     unproved: str | None = None
     attested: Attested | None = None
     last: LastSeed | None = None
+    notices: tuple[str, ...] = ()
 
 
 def make_seed(
@@ -93,21 +99,22 @@ def make_seed(
     """See that there is a seed for *request*: in *repository*, or without *publication* here.
 
     One HEAD request tells whether the registry has it. Who publishes and signs, and has not yet
-    attested the image that is there, makes it himself all the same. Raises as evaluation, the
-    build, the registry and the signer do; ``CheckedFalse`` where the seed lacks what its flake
-    needs.
+    attested the image that is there, makes it himself all the same. An image is given its tags
+    only when all that is said of it lies beside it. Raises as evaluation, the build, the registry
+    and the signer do; ``CheckedFalse`` where the seed lacks what its flake needs.
     """
     evaluated = evaluate_request(nix, request, on_event)
     remote = stores.registry(repository.registry).repository(repository.repository)
     there = _find(stores, remote, repository, evaluated, publication)
+    notices: list[str] = []
     if there is not None and publication is not None:
-        seeds = _Seeds(stores, nix, request, remote, repository, evaluated)
+        seeds = _Seeds(stores, nix, request, remote, repository, evaluated, notices)
         there = there if seeds.is_done(there, publication) else None
     if there is not None:
         return _named(remote, there, evaluated, publication)
     lock = read_lock(nix, evaluated.evaluation.flake)
     system = evaluated.evaluation.recipe.outline.system
-    base = None if lock is None else locked_base(stores, lock, system)
+    base = _base(stores, lock, system, publication, notices)
     before = read_last(stores, last_reference(lock, repository, system), system)
     plan = plan_image(nix, request, base, on_event, evaluated)
     if publication is not None:
@@ -121,11 +128,13 @@ def make_seed(
     if want_proof:
         proof, unproved = _prove(nix, built, destination, cache, on_event)
     pushed, attested = None, None
+    tags: tuple[str, ...] = ()
     if publication is not None:
-        pushed = _push(nix, plan, remote, repository, layers, publication.tags, on_event)
-        attested = _attest(
-            stores, nix, repository.at(pushed.built.digest), layers, publication, on_event
-        )
+        pushed = _push(nix, plan, remote, repository, layers, on_event)
+        image = repository.at(pushed.built.digest)
+        attested = _attest(stores, nix, image, layers, publication, on_event)
+        # Last: whoever finds the image by a name finds its builder's word as well.
+        tags = _name(remote, image, (*tags_of(evaluated), *publication.tags))
     return SeedResult(
         system=plan.spec.system,
         digest=built.digest,
@@ -136,12 +145,13 @@ def make_seed(
         published=pushed is not None,
         layers=len(built.layers),
         size=sum(each.layer.descriptor.size for each in built.layers),
-        tags=() if pushed is None else pushed.tags,
+        tags=tags,
         sent=0 if pushed is None else pushed.sent,
         proof=proof,
         unproved=unproved,
         attested=attested,
         last=None if before is None else compare_with_last(before, built),
+        notices=tuple(notices),
     )
 
 
@@ -155,14 +165,51 @@ def _find(
     """Return the image of this recipe, if the registry has it and we need add nothing to it."""
     try:
         found = find_by_key(remote, evaluated)
+        image = None if found is None else inspect(stores, repository.at(found.digest))
+    except Denied:
+        if publication is not None:
+            _check_may_push(remote)
+        return None
     except CouldNotCheck:
         if publication is not None:
             raise
         return None  # Who only builds need not be let in.
-    if found is None:
-        return None
-    image = inspect(stores, repository.at(found.digest))
     return image if isinstance(image, InspectedImage) else None
+
+
+def _check_may_push(remote: Repository) -> None:
+    """Push two bytes that every attestation needs; ``Denied`` names the permission that lacks.
+
+    To read what is not there yet is denied by some registries, whoever asks. Who may push goes on
+    all the same, and who may not is told before anything is built.
+    """
+    empty = b"{}"
+    blob = Descriptor(media_types.EMPTY, Digest.of(empty), len(empty))
+    remote.push_blob(blob, lambda: iter((empty,)))
+
+
+def _base(
+    stores: Stores,
+    lock: SeedLock | None,
+    system: str,
+    publication: Publication | None,
+    notices: list[str],
+) -> Base | None:
+    """Return the seed that *lock* names, whose layers are kept.
+
+    What is published must be what everyone makes, and needs it. Who only builds, a fork that may
+    not read it for one, does without.
+    """
+    try:
+        return None if lock is None else locked_base(stores, lock, system)
+    except CouldNotCheck as error:
+        if publication is not None:
+            raise
+        notices.append(
+            f"{LOCK_NAME} names a seed that could not be read, so the layers are divided as if "
+            f"there were none: {error.message}"
+        )
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +222,7 @@ class _Seeds:
     remote: Repository
     repository: Reference
     evaluated: Evaluated
+    notices: list[str]
 
     def is_done(self, image: InspectedImage, publication: Publication) -> bool:
         """Whether *image* needs no word of this builder any more."""
@@ -186,19 +234,38 @@ class _Seeds:
         revision = self.evaluated.evaluation.flake.revision
         if any(each.source.commit.hex == revision for each in own):
             return True
-        return bool(own) and (not publication.systems or self._are_promoted(publication.systems))
+        releases = publication.releases
+        return bool(own) and (releases is None or self._are_promoted(image, releases))
 
-    def _are_promoted(self, systems: Sequence[str]) -> bool:
-        """Whether the last release is of just the images that this commit evaluates to."""
+    def _are_promoted(self, own: InspectedImage, releases: Authority) -> bool:
+        """Whether the last release is of just the images that this commit evaluates to.
+
+        Each system's job asks that of all systems, not of its own alone: where one of them has a
+        new image, a release of this commit needs the word of them all.
+        """
         released = promoted_images(self.stores, self.repository)
-        if released is None or set(released[1]) != set(systems):
+        if released is None or set(released[1]) != set(releases.policy.systems):
             return False
-        return all(self._image_of(system) == released[1][system] for system in systems)
+        index, images = released
+        others = [system for system in images if system != own.system]
+        if images.get(own.system or "") != own.digest:
+            return False
+        found = verify_release(self.stores, self.repository.at(index), releases)
+        if found.fate is not Fate.VERIFIED:
+            self.notices.append(f"the last release counts for nothing here: {found.words}")
+            return False
+        return all(self._image_of(system) == images[system] for system in others)
 
     def _image_of(self, system: str) -> Digest | None:
-        evaluated = self.evaluated
-        if evaluated.evaluation.recipe.outline.system != system:
+        """Return the image of the recipe for another *system*; None where that cannot be told."""
+        try:
             evaluated = evaluate_request(self.nix, replace(self.request, system=system))
+        except (NixFailed, InputError) as error:
+            self.notices.append(
+                f"the flake cannot be evaluated for {system} on this machine, so this commit is "
+                f"attested though all its seeds may be released: {error.message}"
+            )
+            return None
         found = find_by_key(self.remote, evaluated)
         return None if found is None else found.digest
 
@@ -223,9 +290,8 @@ def _named(
     """Give the image that is there the tags of this commit."""
     tags: tuple[str, ...] = ()
     if publication is not None:
-        tags = tuple(dict.fromkeys((*tags_of(evaluated)[1:], *publication.tags)))
-        if add_tags(remote, image.digest, tags) is None:
-            raise CouldNotCheck(f"{image.reference} was there a moment ago, and is gone")
+        where = Reference.parse(image.reference)
+        tags = _name(remote, where, (*tags_of(evaluated)[1:], *publication.tags))
     return SeedResult(
         system=image.system or evaluated.evaluation.recipe.outline.system,
         digest=image.digest,
@@ -238,6 +304,14 @@ def _named(
         size=image.size,
         tags=tags,
     )
+
+
+def _name(remote: Repository, image: Reference, tags: Sequence[str]) -> tuple[str, ...]:
+    """Have *tags* name *image*, and return them, each once."""
+    wanted = tuple(dict.fromkeys(tags))
+    if image.digest is None or add_tags(remote, image.digest, wanted) is None:
+        raise CouldNotCheck(f"{image} was there a moment ago, and is gone")
+    return wanted
 
 
 def _prove(
@@ -260,10 +334,9 @@ def _push(
     remote: Repository,
     repository: Reference,
     layers: LayerCache,
-    tags: Sequence[str],
     on_event: OnEvent,
 ) -> Pushed:
-    """Send what the registry lacks of the layers just made."""
+    """Send what the registry lacks of the layers just made; the image gets no tag yet."""
     # Records of its own: what this job pushes, this job has made.
     with tempfile.TemporaryDirectory(prefix="nix-seed-") as records:
         return push_image(
@@ -273,7 +346,7 @@ def _push(
             repository,
             records=LayerRecords(Path(records)),
             cache=layers,
-            tags=tags,
+            tags=None,
             on_event=on_event,
         )
 

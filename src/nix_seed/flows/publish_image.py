@@ -63,17 +63,17 @@ def push_image(
     *,
     records: LayerRecords,
     cache: LayerCache,
-    tags: Sequence[str] = (),
+    tags: Sequence[str] | None = (),
     threads: int | None = None,
     reuse: bool = True,
     on_event: OnEvent = ignore,
 ) -> Pushed:
     """Write the layers of *plan* that *repository* lacks straight into it; the tags move last.
 
-    Layers that an earlier build left in *cache* are sent from there, the others are streamed from
-    the store. An error leaves blobs without a name in the registry, and no tag on a part of an
-    image. Raises ``CheckedFalse`` for licences that are not known, and as ``assemble_image`` and
-    the registry do.
+    With None for *tags* the image gets none at all, to be named when more is there. Layers that an
+    earlier build left in *cache* are sent from there, the others are streamed from the store. An
+    error leaves blobs without a name in the registry, and no tag on a part of an image. Raises
+    ``CheckedFalse`` for licences that are not known, and as ``assemble_image`` and the registry do.
     """
     check_publishable(plan.spec, target, plan.licences.problem)
     upload = UploadTarget(repository, records, cache, plan.spec.compressor.media_type)
@@ -83,8 +83,8 @@ def push_image(
     described = Descriptor(media_types.CONFIG, Digest.of(config), len(config))
     if not repository.has_blob(described.digest):
         repository.push_blob(described, lambda: iter((config,)))
-    wanted = tuple(dict.fromkeys((*tags_of(plan.evaluated), *tags)))
-    for tag in wanted:
-        repository.put_manifest(built.documents.manifest, media_types.MANIFEST, tag)
+    wanted = () if tags is None else tuple(dict.fromkeys((*tags_of(plan.evaluated), *tags)))
+    for name in wanted or (None,):
+        repository.put_manifest(built.documents.manifest, media_types.MANIFEST, name)
     sent = upload.sent + len(config) + len(built.documents.manifest)
     return Pushed(built, str(target.at(built.digest)), wanted, sent)

@@ -43,8 +43,9 @@ _READ_ONLY_ACTORS = frozenset({"dependabot[bot]"})
 class Decision:
     """Whether the job may *publish*, and *why* not, in a sentence for people.
 
-    *release*: it is about the default branch, so tags such as ``latest`` may move. *repository*
-    (``owner/name``) and *commit* (hex) are what the service says it is about, where it does.
+    *release*: nothing says that it is about another branch than the default one, so ``latest`` may
+    move, if the forge itself says that this commit is on that branch. *repository* (``owner/name``)
+    and *commit* (hex) are what the service says it is about, where it does.
     """
 
     host: Host

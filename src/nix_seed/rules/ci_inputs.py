@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from nix_seed.formats.oci.reference import Reference, check_tag
 from nix_seed.ground import canonical_json
@@ -12,6 +13,7 @@ from nix_seed.ground.errors import InputError
 from nix_seed.rules.ci_events import Decision
 
 __all__ = [
+    "LATEST",
     "SeedAttr",
     "parse_list",
     "parse_names",
@@ -20,13 +22,14 @@ __all__ = [
     "parse_systems",
     "parse_tags",
     "repository_of",
-    "safe_tags",
+    "split_index_tags",
 ]
 
+LATEST: Final = "latest"
 _SEPARATORS = re.compile(r"[\s,]+")
 _LINES = re.compile(r"[,\n]")
 _SYSTEM = re.compile(r"[a-z0-9_]+-[a-z0-9]+\Z")
-_RELEASE_TAGS = frozenset({"latest"})
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _GHCR = "ghcr.io"
 # On GitHub a package lies beside the repository, on GitLab inside of it.
 _NAMES = {"github": "{}-seed", "gitlab": "{}/seed"}
@@ -81,10 +84,13 @@ def parse_tags(text: str) -> tuple[str, ...]:
     return tags
 
 
-def safe_tags(tags: tuple[str, ...], decision: Decision) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Divide *tags* in those that may move now, and those that only the default branch moves."""
-    kept = tuple(tag for tag in tags if decision.release or tag not in _RELEASE_TAGS)
-    return kept, tuple(tag for tag in tags if tag not in kept)
+def split_index_tags(tags: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Divide *tags* in those that may name anything, and those of a promoted index alone.
+
+    These are ``latest``, and every commit.
+    """
+    held = tuple(tag for tag in tags if tag == LATEST or _COMMIT.fullmatch(tag))
+    return tuple(tag for tag in tags if tag not in held), held
 
 
 def parse_systems(text: str) -> tuple[str, ...]:

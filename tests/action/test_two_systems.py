@@ -1,0 +1,99 @@
+"""Systems of which one's machine cannot evaluate the other: each job knows what it can."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from nix_seed.clients.logs.embedded import EmbeddedLog
+from support.distribution import NIX_SETTINGS, commit, make_project
+from support.registries import docker_registry
+from support.runner import REPOSITORY, Runner, command, git
+from support.seeds import edit
+from support.steps import Result
+
+HERE, THERE = "x86_64-linux", "aarch64-linux"
+# What Nix calls import from derivation: the version is known when this has been built.
+_BUILT = """\
+version = "1.${builtins.readFile
+    (pkgs.runCommand "patch-level" { } "cp ${./patch-level} $out")}";"""
+
+
+@dataclass(frozen=True)
+class Place:
+    runner: Runner
+    key: str
+
+    def seed(self, system: str) -> Result:
+        """Run the job of *system* on a machine of that system."""
+        settings = NIX_SETTINGS | ({"extra-platforms": THERE} if system == THERE else {})
+        config = "".join(f"{name} = {value}\n" for name, value in settings.items())
+        done = self.runner.run(".", self.inputs | {"system": system}, env={"NIX_CONFIG": config})
+        assert done.code == 0, done.log
+        return done
+
+    def promote(self) -> Result:
+        inputs = {key: value for key, value in self.inputs.items() if key != "prove"}
+        done = self.runner.run("promote", inputs)
+        assert done.code == 0, done.log
+        return done
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        return {"registry_token": "t", "signing": "key", "key": self.key, "prove": "false"}
+
+
+@pytest.fixture(scope="module")
+def place(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Both systems have their seeds, and the commit is promoted."""
+    root = tmp_path_factory.mktemp("systems")
+    project = make_project("hello", root / "project", distribution)
+    git(project, "remote", "add", "origin", f"https://github.com/{REPOSITORY}")
+    subprocess.run([command(root), "key", "generate", root / "ci"], check=True)
+    EmbeddedLog.create(root / "log", "log.example/ci")
+    who = f"ci={root / 'ci.pub'}"
+    init = [command(root), "policy", "init", "trust.toml", "--key", who, "--promoter", who]
+    init += ["--log", root / "log", "--source", f"https://github.com/{REPOSITORY}"]
+    subprocess.run([*init, "--system", HERE, "--system", THERE], cwd=project, check=True)
+    (project / "patch-level").write_text("0")
+    edit(project, "hello.nix", 'version = "1.0";', _BUILT)
+    with docker_registry(root / "registry", password=False) as registry:
+        found = Place(Runner(root, project, registry), (root / "ci").read_text())
+        for system in (HERE, THERE):
+            found.seed(system)
+        assert found.promote().outputs["promoted"] == "true"
+        yield found
+
+
+def test_a_commit_of_source_where_the_other_system_cannot_be_evaluated(place: Place) -> None:
+    """Who cannot tell that all is released says his word; who can, saves it."""
+    before = place.runner.tags()["latest"]
+    (place.runner.project / "patch-level").write_text("1")
+    commit(place.runner.project, "Patch")
+    here = place.seed(HERE)
+    assert here.outputs["built"] == "true"
+    assert any(
+        f"the flake cannot be evaluated for {THERE} on this machine" in notice
+        for notice in here.commands("notice")
+    )
+    there = place.seed(THERE)
+    assert there.outputs["built"] == "false"
+    done = place.promote()
+    assert done.outputs["digest"] == before == place.runner.tags()["latest"]
+
+
+def test_one_systems_change_needs_the_word_of_all(place: Place) -> None:
+    """Its own image is released; the other's is not: it takes both to release this commit."""
+    changed = f"""doCheck = true; buildInputs =
+      if pkgs.system == "{THERE}" then [ pkgs.openssl ] else [ ];"""
+    (place.runner.project / "patch-level").write_text("0")
+    edit(place.runner.project, "hello.nix", "doCheck = true;", changed)
+    for system in (HERE, THERE):
+        assert place.seed(system).outputs["built"] == "true"
+    done = place.promote()
+    assert done.outputs["promoted"] == "true"
+    assert place.runner.tags()["latest"] == done.outputs["digest"]
