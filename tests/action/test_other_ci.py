@@ -102,9 +102,9 @@ def test_promote_anywhere_moves_latest_on_the_default_branch(place: Place, tmp_p
     said = {}
     for branch in ("feature", trunk):
         git(work, "checkout", "-q", branch)
-        for script in ([ROOT / "bin/publish"], [ROOT / "bin/nix-seed", "ci", "promote"]):
+        for script in (["bin/publish"], ["bin/nix-seed", "ci", "promote"]):
             done = subprocess.run(
-                script,
+                [ROOT / script[0], *script[1:]],
                 cwd=work,
                 env=place.environment(**env),
                 capture_output=True,

@@ -238,7 +238,7 @@ def test_a_fork_that_may_not_read_the_lock(runner: Runner, key: str, tmp_path: P
         other = Runner(tmp_path / "run", project, closed)
         login = {"registry_user": USER, "registry_token": PASSWORD}
         check(other.run(".", signed(key, tags="dev") | login))
-        lock = [command(runner.root), "lock", f"{other.seeds}:dev", "-o", "seed.lock"]
+        lock = [str(command(runner.root)), "lock", f"{other.seeds}:dev", "-o", "seed.lock"]
         registry = {"NIX_SEED_REGISTRY": closed.host, "NIX_SEED_STATE": str(tmp_path / "state")}
         registry |= {"NIX_SEED_REGISTRY_USERNAME": USER, "NIX_SEED_REGISTRY_PASSWORD": PASSWORD}
         subprocess.run(lock, cwd=project, env=os.environ | registry, check=True)

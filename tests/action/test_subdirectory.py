@@ -28,8 +28,8 @@ def runner(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     subprocess.run([command(root), "key", "generate", root / "ci"], check=True)
     EmbeddedLog.create(root / "log", "log.example/ci")
     who = f"ci={root / 'ci.pub'}"
-    init = [command(root), "policy", "init", "trust.toml", "--key", who, "--promoter", who]
-    init += ["--log", root / "log", "--source", f"https://github.com/{REPOSITORY}"]
+    init = [str(command(root)), "policy", "init", "trust.toml", "--key", who, "--promoter", who]
+    init += ["--log", str(root / "log"), "--source", f"https://github.com/{REPOSITORY}"]
     subprocess.run([*init, "--system", "x86_64-linux"], cwd=project / "sub", check=True)
     commit(project, "Move the flake")
     with docker_registry(root / "registry", password=False) as registry:

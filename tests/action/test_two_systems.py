@@ -56,8 +56,8 @@ def place(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     subprocess.run([command(root), "key", "generate", root / "ci"], check=True)
     EmbeddedLog.create(root / "log", "log.example/ci")
     who = f"ci={root / 'ci.pub'}"
-    init = [command(root), "policy", "init", "trust.toml", "--key", who, "--promoter", who]
-    init += ["--log", root / "log", "--source", f"https://github.com/{REPOSITORY}"]
+    init = [str(command(root)), "policy", "init", "trust.toml", "--key", who, "--promoter", who]
+    init += ["--log", str(root / "log"), "--source", f"https://github.com/{REPOSITORY}"]
     subprocess.run([*init, "--system", HERE, "--system", THERE], cwd=project, check=True)
     (project / "patch-level").write_text("0")
     edit(project, "hello.nix", 'version = "1.0";', _BUILT)

@@ -60,9 +60,9 @@ def test_one_token_a_scope(place: tuple[Running, TokenServer], tokens: TokenServ
 def test_many_threads_ask_for_one_token(
     place: tuple[Running, TokenServer], tokens: TokenServer
 ) -> None:
-    ours = repository(place)
-    stored = ours.push_stream(lambda: [b"data"], media_types.LAYER)
+    stored = repository(place).push_stream(lambda: [b"data"], media_types.LAYER)
     tokens.asked.clear()
+    ours = repository(place)
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(ours.has_blob, [stored.digest] * 32))
     assert len(tokens.asked) == 1
@@ -91,9 +91,9 @@ def test_a_token_is_not_used_past_the_time_it_was_given(
     place: tuple[Running, TokenServer], tokens: TokenServer
 ) -> None:
     tokens.told = 1
-    ours = repository(place)
-    stored = ours.push_stream(lambda: [b"data"], media_types.LAYER)
+    stored = repository(place).push_stream(lambda: [b"data"], media_types.LAYER)
     tokens.asked.clear()
+    ours = repository(place)
     assert ours.has_blob(stored.digest)
     time.sleep(1)
     assert ours.has_blob(stored.digest)
