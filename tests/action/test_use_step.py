@@ -196,7 +196,7 @@ def test_a_seed_that_the_lock_names(runner: Runner, tmp_path: Path) -> None:
 
 
 def test_one_image_by_name(runner: Runner) -> None:
-    reference = f"{runner.seeds}@{runner.tags()['latest']}"
+    reference = f"{runner.seeds}@{runner.tags()['dev']}"
     used = runner.fresh().run("use", {"reference": reference})
     assert check(used)["reference"] == reference
     gone = f"{runner.seeds}@sha256:{'0' * 64}"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from nix_seed.cli import ci_use
-from nix_seed.cli.ci_options import Secrets
+from nix_seed.cli.ci_options import Secrets, flake_of
 from nix_seed.clients import ci_store, own_command
 from nix_seed.clients.ci_host import CiHost
 from nix_seed.flows import hydrate as hydrating
@@ -81,7 +81,7 @@ def fill(options: dict[str, Any], token: str = "") -> Filled:
     secrets = Secrets({"SEED_REGISTRY_TOKEN": token} if token else {})
     given = OPTIONS | options
     filler = ci_use._fill(
-        *(secrets, given, ci_use._project(given), Stores(), "aarch64-darwin"),
+        *(secrets, given, flake_of(given), Stores(), "aarch64-darwin"),
         lambda _: None,  # type: ignore[arg-type]
     )
     return filler(IMAGE)
