@@ -55,8 +55,10 @@ def test_it_sets_up_once(tools: Path) -> None:
 def test_make_install(tools: Path, tmp_path: Path) -> None:
     """README's way: a link on PATH, by which the launcher finds its checkout."""
     prefix = tmp_path / "with space"
+    # `make test` has the tests' own nix-seed on PATH; a user has none yet.
+    path = [each for each in os.get_exec_path() if not Path(each, "nix-seed").exists()]
     env = {
-        "PATH": os.environ["PATH"],
+        "PATH": os.pathsep.join(path),
         "HOME": str(tools),
         "NIX_SEED_TOOLS": str(tools / "tools"),
         "PREFIX": str(prefix),
