@@ -15,7 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -38,7 +38,7 @@ from sim.episodes import (  # noqa: E402
 from sim.scene import Terms  # noqa: E402
 from sim.strategies import STRATEGIES, Power, used_by  # noqa: E402
 
-__all__ = ["POLICIES", "main"]
+__all__ = ["POLICIES", "main", "simulate"]
 
 POLICIES = (
     Terms(builders=3, threshold=2, logs=3, needed=2, promoters=3, wanted=2),
@@ -48,7 +48,7 @@ POLICIES = (
 )
 
 
-def simulate(terms: Terms, pool: ProcessPoolExecutor) -> dict[str, Any]:
+def simulate(terms: Terms, pool: Executor) -> dict[str, Any]:
     """Play everything against one policy."""
     start = time.perf_counter()
     print(f"{terms}:", flush=True)

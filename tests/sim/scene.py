@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,6 +35,7 @@ from nix_seed.formats.oci.descriptor import Descriptor, Manifest
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.ground import canonical_json
 from nix_seed.ground.digests import DiffID, Digest, NarHash
+from nix_seed.rules.compress import Compressor
 from nix_seed.rules.image import ANNOTATION_NAR_HASH, ANNOTATION_SYSTEM, platform_of
 from nix_seed.rules.policy import Policy
 from nix_seed.rules.policy_file import parse_policy
@@ -81,7 +84,7 @@ class Cast:
 
 @dataclass(frozen=True, slots=True)
 class TinyImage:
-    """An image: real manifest and configuration, and a layer that nobody unpacks."""
+    """An image: real manifest and configuration, and a layer of one file, which is no spec."""
 
     system: str
     descriptor: Descriptor
@@ -93,7 +96,8 @@ class TinyImage:
     def of(cls, text: str, system: str) -> TinyImage:
         """Make the image that *text* stands for."""
         platform = platform_of(system)
-        layer, tar = f"layer of {text} for {system}".encode(), f"tar of {text}".encode()
+        tar = _tar(f"layer of {text} for {system}".encode())
+        layer = Compressor.at_hand().compress(tar)
         config = canonical_json.dumps(
             {
                 "architecture": platform.architecture,
@@ -124,6 +128,16 @@ class TinyImage:
             blob = Descriptor(kind, Digest.of(data), len(data))
             store.take_blob(blob, partial(_rest, data))
         store.put_manifest(manifest, media_type)
+
+
+def _tar(data: bytes) -> bytes:
+    """Return an archive of one file, the same each time."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("file")
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+    return made.getvalue()
 
 
 class Scene:
