@@ -19,6 +19,7 @@ from nix_seed.flows.records import attach_record
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.promotion import check_statement
 from nix_seed.formats.intoto.statement import Statement
+from nix_seed.formats.oci import media_types
 from nix_seed.ground import canonical_json
 from nix_seed.ground.digests import Digest
 from nix_seed.rules.audit_state import AuditState
@@ -242,6 +243,72 @@ def test_a_release_whose_index_is_not_there_yet_is_no_alarm(ledger: Ledger) -> N
     ledger.release()
     later = ledger.audit("--whole")
     assert (later.code, later.found("alarm")) == (1, [("gap", "alarm")])
+
+
+def test_latest_that_goes_back_is_told_of_until_it_is_back(ledger: Ledger) -> None:
+    """To an older release, which is one: no record says what ``latest`` is to name."""
+    usual, ledger.image = ledger.image, ledger.other
+    ledger.release()
+    assert ledger.audit().found() == []
+    old, new = ledger.said(3).index, ledger.said(4).index
+    assert old != new
+    point(ledger, old)
+    for how in ((), (), ("--whole",)):
+        found = ledger.audit(*how)
+        assert (found.code, found.found()) == (0, [("tag", "warning")])
+        assert f"names {old}, a release before {new}" in found.words("tag")[0]
+    point(ledger, new)
+    assert ledger.audit().found() == []
+    # What shares its index with a newer release is none that is older.
+    ledger.image = usual
+    ledger.release()
+    assert ledger.said(5).index == old
+    assert ledger.audit().found() == []
+
+
+def point(ledger: Ledger, digest: Digest) -> None:
+    fetched = ledger.layout.get_manifest(digest)
+    assert fetched is not None
+    ledger.layout.put_manifest(fetched.body, media_types.INDEX, "latest")
+
+
+def test_a_tag_of_one_system_that_names_the_promoted_image(ledger: Ledger) -> None:
+    for number, image in ((1, ledger.image), (2, ledger.arm)):
+        fetched = ledger.layout.get_manifest(image.descriptor.digest)
+        assert fetched is not None
+        tag = f"{commit(number)}-{image.spec.system}"
+        ledger.layout.put_manifest(fetched.body, media_types.MANIFEST, tag)
+    for how in ((), (), ("--whole",)):
+        found = ledger.audit(*how)
+        assert (found.code, found.report["findings"]) == (0, [])
+
+
+class Fickle:
+    """A ledger whose library fails as libraries do: with an error of its own."""
+
+    name = "chain"
+
+    def entries(self) -> tuple[()]:
+        raise RuntimeError("the library gave up")
+
+    def by_commit(self, key: Digest) -> tuple[()]:
+        raise RuntimeError("the library gave up")
+
+
+def test_a_librarys_own_error_is_no_end_of_an_audit(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from nix_seed.flows import audit, trust
+
+    def judges(*given: object, **how: object) -> object:
+        return replace(trust.judges_of(*given, **how), ledgers=(Fickle(),))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(audit, "judges_of", judges)
+    found = ledger.audit()
+    assert (found.code, found.found()) == (3, [("unread", "could not check")])
+    assert found.words("unread") == ["the ledger chain: RuntimeError: the library gave up"]
 
 
 def test_another_repository_of_the_same_promoters_explains_entries(

@@ -40,7 +40,14 @@ from nix_seed.rules.audit_conflicts import (
     find_conflicts,
     find_ledger_conflicts,
 )
-from nix_seed.rules.audit_copies import TagNames, find_differing_copies, find_moved_tags
+from nix_seed.rules.audit_copies import (
+    TagNames,
+    find_differing_copies,
+    find_moved_images,
+    find_moved_tags,
+    find_rolled_back,
+    newest_latest,
+)
 from nix_seed.rules.audit_entries import Explained, find_withheld
 from nix_seed.rules.audit_order import before, find_disorder, heads_of, in_order
 from nix_seed.rules.audit_policies import (
@@ -184,9 +191,14 @@ class _Work:
         if self._from is not None:
             subjects |= self._from.subjects
         records = tuple(replace(each, copies=frozenset()) for each in self._records)
-        return AuditState(
-            self._basis, self._repository, records, self._logs.marks, frozenset(subjects)
-        )
+        latest = newest_latest(self._records, self._tags, self._latest)
+        marks, read = self._logs.marks, frozenset(subjects)
+        return AuditState(self._basis, self._repository, records, marks, read, latest)
+
+    @property
+    def _latest(self) -> Mapping[str, Digest]:
+        """What ``latest`` was seen to name, by copy: of any audit, whatever it was judged by."""
+        return self._kept.latest if self._kept else {}
 
     @property
     def _basis(self) -> Digest:
@@ -297,6 +309,8 @@ class _Work:
         self._findings += find_expired(self._records, self._book, self._now)
         self._findings += find_revoked(self._records, self._book, self._now)
         self._findings += find_moved_tags(self._records, tags)
+        self._findings += find_moved_images(self._records, tags)
+        self._findings += find_rolled_back(self._records, tags, self._latest)
         if len(names) > 1:
             self._findings += find_differing_copies(names, self._records, tags)
         self._compare(old)

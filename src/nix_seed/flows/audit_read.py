@@ -152,13 +152,18 @@ def open_copy(stores: Stores, reference: AnyReference) -> Copy:
 
 
 def read_tags(copies: Sequence[Copy], policies: Iterable[Policy]) -> Iterator[TagNames]:
-    """Yield what each tag names that people pull by; those of one system's image are left out."""
+    """Yield what each tag names that people pull by: a release, or ``<commit>-<system>``.
+
+    Other tags of one system's image are left out: no record says what they should name.
+    """
     systems = tuple({f"-{system}" for policy in policies for system in policy.systems})
+    # The commit of a tag that ends with a system, of whatever length that is.
+    of_commit = re.compile(rf"({_COMMIT.pattern})({'|'.join(map(re.escape, systems))})")
     work = [
         (copy, tag)
         for copy in copies
         for tag in copy.tags
-        if is_release_tag(tag) and not tag.endswith(systems)
+        if is_release_tag(tag) and (not tag.endswith(systems) or of_commit.fullmatch(tag))
     ]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for (copy, tag), found in zip(work, pool.map(lambda w: _head(*w), work), strict=True):

@@ -80,7 +80,8 @@ class Releases:
                 images[leaf.system] = found
         each = tuple(attestations)
         builders, more = self._quorums(record, evidence, images, each, held)
-        return replace(record, builders=builders), (*findings, *more)
+        of = tuple(sorted((leaf.system, leaf.image_digest) for leaf in leaves))
+        return replace(record, builders=builders, images=of), (*findings, *more)
 
     def _quorums(
         self,

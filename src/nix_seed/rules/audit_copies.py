@@ -12,10 +12,19 @@ from nix_seed.ground.digests import Digest
 from nix_seed.rules.audit import AuditFinding, Kind, Severity
 from nix_seed.rules.audit_record import LedgerRecord
 
-__all__ = ["TagNames", "find_differing_copies", "find_moved_tags", "is_release_tag"]
+__all__ = [
+    "TagNames",
+    "find_differing_copies",
+    "find_moved_images",
+    "find_moved_tags",
+    "find_rolled_back",
+    "is_release_tag",
+    "newest_latest",
+]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_ALWAYS = frozenset({"latest"})
+_LATEST = "latest"
+_ALWAYS = frozenset({_LATEST})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,64 @@ def find_moved_tags(
                 yield _untagged(copy, record)
 
 
+def find_moved_images(
+    records: Sequence[LedgerRecord], tags: Sequence[TagNames]
+) -> Iterator[AuditFinding]:
+    """Yield the tags ``<commit>-<system>`` of a release that name another image than it promotes.
+
+    A warning: whoever builds the commit later may move them, and `verify` believes no tag.
+    """
+    promoted: dict[str, set[Digest]] = {}
+    for record in records:
+        for system, image in record.images if record.stands else ():
+            promoted.setdefault(f"{record.commit}-{system}", set()).add(image)
+    for each in tags:
+        wanted = promoted.get(each.tag)
+        if wanted and each.digest not in wanted:
+            said = ", ".join(sorted(str(digest) for digest in wanted))
+            why = f"and promoted for that system was {said}: who pulls by it gets another image"
+            yield _moved(each, why, Severity.WARNING)
+
+
+def newest_latest(
+    records: Sequence[LedgerRecord], tags: Sequence[TagNames], seen: Mapping[str, Digest]
+) -> Mapping[str, Digest]:
+    """Return, of each copy, the newest promoted index that ``latest`` named: now, or in *seen*."""
+    order = _order(records)
+    newest = {copy: digest for copy, digest in seen.items() if digest in order}
+    for each in tags:
+        if each.tag == _LATEST and each.digest in order:
+            known = newest.get(each.copy)
+            if known is None or order[known] < order[each.digest]:
+                newest[each.copy] = each.digest
+    return newest
+
+
+def find_rolled_back(
+    records: Sequence[LedgerRecord], tags: Sequence[TagNames], seen: Mapping[str, Digest]
+) -> Iterator[AuditFinding]:
+    """Yield where ``latest`` names an older release than an audit saw it name before.
+
+    A warning: to go back is what someone may have meant to do, and nobody signs what it names.
+    """
+    order = _order(records)
+    for each in tags:
+        known = seen.get(each.copy)
+        if each.tag != _LATEST or known not in order or each.digest not in order:
+            continue
+        if order[each.digest] < order[known]:
+            why = (
+                f"a release before {known}, which an audit saw it name: if nobody meant to go back, "
+                "whoever may push kept users from what came since"
+            )
+            yield _moved(each, why, Severity.WARNING)
+
+
+def _order(records: Sequence[LedgerRecord]) -> dict[Digest, int]:
+    """Return where each promoted index comes last in the ledger: commits may share one."""
+    return {each.index: position for position, each in enumerate(records) if each.stands}
+
+
 def find_differing_copies(
     names: Sequence[str], records: Sequence[LedgerRecord], tags: Sequence[TagNames]
 ) -> Iterator[AuditFinding]:
@@ -91,10 +158,12 @@ def _wanted(tag: str, wanted: set[Digest]) -> str:
     return f"and promoted was {', '.join(sorted(str(each) for each in wanted))}"
 
 
-def _moved(found: TagNames, why: str) -> AuditFinding:
+def _moved(
+    found: TagNames, why: str, severity: Severity = Severity.ALARM
+) -> AuditFinding:
     words = f"the tag {found.tag} of {found.copy} names {found.digest}, {why}"
     evidence = (f"{found.copy}:{found.tag} is {found.digest}",)
-    return AuditFinding(Kind.TAG, Severity.ALARM, f"{found.copy}:{found.tag}", words, evidence)
+    return AuditFinding(Kind.TAG, severity, f"{found.copy}:{found.tag}", words, evidence)
 
 
 def _untagged(copy: str, record: LedgerRecord) -> AuditFinding:

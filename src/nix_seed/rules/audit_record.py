@@ -24,7 +24,8 @@ class LedgerRecord:
     *signers* are all promoters who did, *promoters* those whose signature counts, and they are
     *enough* or not. *stands*: it is a release by the policy it names; else *why* says what it
     lacks. *positions* are its entries in logs, *time* a moment by which one proves that it was
-    there, *copies* where it lies, and *builders* those whose votes were found good for it.
+    there, *copies* where it lies, *builders* those whose votes were found good for it, and *images*
+    the system and image of each of its leaves, where its evidence was read.
     """
 
     digest: Digest
@@ -44,6 +45,7 @@ class LedgerRecord:
     positions: tuple[LoggedAt, ...]
     copies: frozenset[str] = frozenset()
     builders: tuple[str, ...] = ()
+    images: tuple[tuple[str, Digest], ...] = ()
     time: datetime | None = None
 
     @property
@@ -90,6 +92,7 @@ class LedgerRecord:
                 for at in self.positions
             ],
             "builders": list(self.builders),
+            "images": {system: str(image) for system, image in self.images},
             "time": self.time and self.time.isoformat(),
         }
 
@@ -114,6 +117,7 @@ class LedgerRecord:
             why=member(found, "why", str, where),
             positions=tuple(_at(each, where) for each in member(found, "positions", list, where)),
             builders=strings(found, "builders", where),
+            images=_images(member(found, "images", dict, where), where),
             time=_time(found, where),
         )
 
@@ -124,6 +128,10 @@ def by_commit(records: Iterable[LedgerRecord]) -> Mapping[Commit, tuple[LedgerRe
     for record in records:
         found.setdefault(record.commit, []).append(record)
     return {commit: tuple(each) for commit, each in found.items()}
+
+
+def _images(value: Mapping[str, Any], where: str) -> tuple[tuple[str, Digest], ...]:
+    return tuple((system, digest(value, system, where)) for system in sorted(value))
 
 
 def _time(value: Mapping[str, Any], where: str) -> datetime | None:

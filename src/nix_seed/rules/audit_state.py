@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from nix_seed.formats.intoto.members import member, object_of
@@ -16,7 +17,7 @@ from nix_seed.rules.audit_record import LedgerRecord
 
 __all__ = ["AuditState", "LogMark"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,8 @@ class AuditState:
     """A verified checkpoint of a ledger.
 
     *basis* is the hash of what it was judged by: policies, copies, this format. *records* are in
-    their order; *subjects* are those whose lists were read and hold nothing else.
-
+    their order; *subjects* are those whose lists were read and hold nothing else. *latest* is, of each
+    copy, the newest promoted index that ``latest`` was seen to name there.
     """
 
     basis: Digest
@@ -41,6 +42,7 @@ class AuditState:
     records: tuple[LedgerRecord, ...]
     logs: tuple[LogMark, ...]
     subjects: frozenset[Digest]
+    latest: Mapping[str, Digest] = field(default_factory=dict)
 
     def dump(self) -> bytes:
         """Return canonical JSON."""
@@ -56,6 +58,7 @@ class AuditState:
                     for at in self.logs
                 ],
                 "subjects": [str(each) for each in sorted(self.subjects)],
+                "latest": {copy: str(digest) for copy, digest in self.latest.items()},
             }
         )
 
@@ -69,12 +72,14 @@ class AuditState:
             LedgerRecord.from_json(each, f"{what}, records[{position}]")
             for position, each in enumerate(member(found, "records", list, what))
         ]
+        latest = member(found, "latest", dict, what)
         state = cls(
             digest(found, "basis", what),
             member(found, "repository", str, what),
             tuple(records),
             tuple(_mark(each, what) for each in member(found, "logs", list, what)),
             frozenset(Digest.parse(each) for each in strings(found, "subjects", what)),
+            {copy: digest(latest, copy, f"{what}, latest") for copy in latest},
         )
         if state.dump() != text:
             raise InputError(f"{what} is not what an audit writes")
