@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,32 @@ def test_what_a_rekor_holds_and_nobody_shows(kind: str, tmp_path: Path) -> None:
             found = ledger.audit(*again)
             assert (found.code, found.found("alarm")) == (1, [("withheld", "alarm")])
             assert "is signed by rita" in found.words("withheld")[0]
+
+
+@pytest.mark.parametrize("kind", ["rekor-v1", "rekor-v2"])
+def test_a_dissent_that_a_rekor_holds_and_nobody_shows(kind: str, tmp_path: Path) -> None:
+    """Rekor v1 tells the commit by its index, so that is an alarm; hashes do not tell."""
+    with rekor(kind, tmp_path / "rekor") as (key, url):
+        ledger = Ledger(tmp_path / "world", releases=0)
+        logged_by(ledger, kind, key.name, key, url)
+        for _ in range(2):
+            ledger.release()
+        assert ledger.audit().found() == []
+        before = entries(kind, key, url)
+        source = replace(ledger.says("carol").source, commit=commit(1))
+        ledger.bundle(ledger.sign(ledger.says("carol", ledger.other, source=source)))
+        if kind == "rekor-v1":
+            indexed(key, url, before + 1)
+        for again in ((), ("--whole",)):
+            found = ledger.audit(*again)
+            told = [each for each in found.words("withheld") if "carol" in each]
+            assert len(told) == 1
+            if kind == "rekor-v1":
+                assert (found.code, found.found()) == (1, [("withheld", "alarm")])
+                assert f"about {commit(1)}" in told[0]
+            else:
+                assert (found.code, found.found()) == (0, [])
+                break  # what was kept goes on from here
 
 
 def entries(kind: str, key: NoteKey, url: str) -> int:

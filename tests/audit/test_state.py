@@ -311,6 +311,28 @@ def test_a_librarys_own_error_is_no_end_of_an_audit(
     assert found.words("unread") == ["the ledger chain: RuntimeError: the library gave up"]
 
 
+def test_a_builders_entry_that_nobody_shows_is_told_of(ledger: Ledger) -> None:
+    """Which commit it is about a log of hashes cannot tell, so it is no alarm."""
+    from dataclasses import replace
+
+    source = replace(ledger.says("carol").source, commit=commit(2))
+    bundle = ledger.bundle(ledger.sign(ledger.says("carol", ledger.other, source=source)))
+    found = ledger.audit(state=None)
+    assert (found.code, found.found("notice")) == (0, [("withheld", "notice")])
+    assert "the builder carol signed entries 15 of the log log" in found.words("withheld")[0]
+    # Shown with a broken signature it counts for none, and explains nothing.
+    value = json.loads(bundle.dump())
+    signature = value["dsseEnvelope"]["signatures"][0]
+    broken = bytearray(base64.b64decode(signature["sig"]))
+    broken[-1] ^= 1
+    signature["sig"] = base64.b64encode(bytes(broken)).decode()
+    damaged = Bundle.parse(canonical_json.dumps(value), "it")
+    ledger.attach(damaged, ledger.other, commit(2))
+    assert ledger.audit(state=None).found("notice") == [("withheld", "notice")]
+    ledger.attach(bundle, ledger.other, commit(2))
+    assert ledger.audit(state=None).found("notice") == []
+
+
 def test_another_repository_of_the_same_promoters_explains_entries(
     ledger: Ledger, tmp_path: Path
 ) -> None:

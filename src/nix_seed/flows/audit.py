@@ -24,6 +24,7 @@ from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.stores import AnyReference, Stores
 from nix_seed.flows.trust import LoadedPolicy, judges_of
 from nix_seed.flows.verify import Judges
+from nix_seed.formats.intoto.commit import Commit
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
 from nix_seed.rules.audit import (
@@ -48,7 +49,7 @@ from nix_seed.rules.audit_copies import (
     find_rolled_back,
     newest_latest,
 )
-from nix_seed.rules.audit_entries import Explained, find_withheld
+from nix_seed.rules.audit_entries import Explained, find_unshown, find_withheld
 from nix_seed.rules.audit_order import before, find_disorder, heads_of, in_order
 from nix_seed.rules.audit_policies import (
     PolicyBook,
@@ -176,7 +177,9 @@ class _Work:
         heads = set(heads_of(old))
         self._ledger.begin(each for each in old if each.digest in heads)
         self._replay()
-        if any(True for _ in self._withheld()):
+        # Votes on commits that were audited before: their lists were not read again so far.
+        self._ledger.read_again(self._doubted())
+        if any(True for _ in self._withheld()) or self._doubted():
             # Something in a promoter's name is unexplained: look everywhere before crying wolf.
             self._on_event(Stage("search", "looking for what the logs hold in every list there is"))
             self._ledger.search(self._also)
@@ -235,6 +238,17 @@ class _Work:
         before = {record.digest for record in (self._from.records if self._from else ())}
         explained = Explained(frozenset(found.signed), frozenset(found.payloads | before))
         return find_withheld(self._logs.entries, explained)
+
+    def _unshown(self) -> Iterator[AuditFinding]:
+        shown = self._ledger.explained_votes()
+        return find_unshown(self._logs.votes, shown, self._logs.commits)
+
+    def _doubted(self) -> tuple[Commit, ...]:
+        """Return the commits of which an index holds votes that nothing shows so far."""
+        commits = self._logs.commits
+        shown = self._ledger.explained_votes() if commits else None
+        at = {(e.log, e.index) for e in self._logs.votes if shown and not shown.explains(e)}
+        return tuple(sorted({commits[each] for each in at if each in commits}))
 
     def _merge(self, old: Sequence[LedgerRecord]) -> tuple[LedgerRecord, ...]:
         """Join what was found with what was audited before; return what is new, or stands now."""
@@ -302,6 +316,7 @@ class _Work:
         names = [copy.name for copy in self._copies]
         self._findings += self._ledger.findings()
         self._findings += self._withheld()
+        self._findings += self._unshown()
         self._findings += self._logs.find_misplaced(new)
         self._findings += find_conflicts(self._records)
         self._findings += find_disorder(self._records)

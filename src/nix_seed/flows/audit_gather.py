@@ -9,10 +9,12 @@ from nix_seed.flows.attach import Attestation
 from nix_seed.flows.audit_bench import Bench, Envelopes, Sorted, sort_bundle
 from nix_seed.flows.audit_read import Beside, Copy, Document, read_copies
 from nix_seed.flows.records import EVIDENCE_TYPE
+from nix_seed.formats.intoto.commit import Commit
 from nix_seed.formats.intoto.promotion import PromotionPredicate, first_key
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CouldNotCheck, InputError, NixSeedError
 from nix_seed.rules.audit import AuditFinding, Kind, Severity
+from nix_seed.rules.audit_entries import Explained
 from nix_seed.rules.audit_record import LedgerRecord
 from nix_seed.rules.evidence import Finding
 from nix_seed.rules.release_evidence import Evidence
@@ -50,6 +52,7 @@ class Gathering:
         self._troubles: dict[tuple[str, str], NixSeedError] = {}
         self.documents: dict[Digest, dict[Document, None]] = {}
         self.envelopes = Envelopes()
+        self._shown = Envelopes()  # records alone
 
     def begin(self, heads: Iterable[LedgerRecord]) -> None:
         """Read the ledger from its first key, or from *heads* on, and all that has a new list."""
@@ -60,6 +63,10 @@ class Gathering:
         self._follow(begin)
         explained = self._explained()
         self._follow(each for each in self._listed() if each not in explained)
+
+    def read_again(self, commits: Iterable[Commit]) -> None:
+        """Read the lists of *commits*, audited before or not."""
+        self._follow(commit.key for commit in commits)
 
     def search(self, also: Sequence[Copy] = ()) -> None:
         """Read every list there is, of copies and *also* of other repositories."""
@@ -76,6 +83,19 @@ class Gathering:
     def attestations(self, commit_key: Digest) -> tuple[Attestation, ...]:
         """Return what was listed beside a commit."""
         return tuple(self._attestations.get(commit_key, {}).values())
+
+    def explained_votes(self) -> Explained:
+        """Return what explains builders' entries: only what verifies, for else it counts for none.
+
+        Records do as well: a promoter may be a builder, with one key.
+        """
+        found = Envelopes(set(self._shown.signed), set(self._shown.payloads))
+        for each in (one for listed in self._attestations.values() for one in listed.values()):
+            known = self._sort(each.text)
+            judged = self._bench.build(each, self._bench.book.present)
+            if known is not None and judged.verdict.verified:
+                found.add(known)
+        return Explained(frozenset(found.signed), frozenset(found.payloads))
 
     def findings(self) -> Iterator[AuditFinding]:
         """Yield what was wrong on the way: what could not be read, and who signed what."""
@@ -143,10 +163,12 @@ class Gathering:
                 self._attestations.setdefault(beside.subject, {})[bundle.text] = bundle
             elif found.predicate.repository != self._repository:
                 self.envelopes.add(found)
+                self._shown.add(found)
             else:
                 # A record explains an entry only if it counts as one: with its signature.
                 if self._keep(found.record, found.predicate, bundle, beside):
                     self.envelopes.add(found)
+                    self._shown.add(found)
                 yield found.record
 
     def _keep(

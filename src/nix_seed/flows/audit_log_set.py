@@ -74,6 +74,20 @@ class LogSet:
         return tuple(entry for each in self._replays.values() for entry in each.entries)
 
     @property
+    def votes(self) -> tuple[PromoterEntry, ...]:
+        """All entries in the name of a builder in force, of all logs that were read."""
+        return tuple(entry for each in self._replays.values() for entry in each.votes)
+
+    @property
+    def commits(self) -> Mapping[tuple[str, int], Commit]:
+        """The commit that an index gave an entry for, by log and index."""
+        return {
+            (name, index): commit
+            for name, each in self._replays.items()
+            for index, commit in each.commits.items()
+        }
+
+    @property
     def marks(self) -> tuple[LogMark, ...]:
         """How far each log was replayed."""
         return tuple(
@@ -123,14 +137,17 @@ class LogSet:
                     replay.check_brought(signed)
 
     def _one(self, named: _Named, since: TreeHead | None, commits: Sequence[Commit]) -> None:
-        place, sieve = self._place(named), Sieve(named.name, self._bench.book.all)
-        found = replay_log(named.trusted, place, since, sieve, self._reach.seen, self._reach.most)
+        book = self._bench.book
+        # Votes are the builders' in force: what a builder signs who is trusted no more counts not.
+        votes = Sieve(named.name, [book.present], builders=True)
+        place, sieves = self._place(named), (Sieve(named.name, book.all), votes)
+        found = replay_log(named.trusted, place, since, sieves, self._reach.seen, self._reach.most)
         if isinstance(found, Replay):
             self._replays[named.name] = found
             read = found.head.size - found.since
             self._status(named, found, read, "every entry was read, and the tree recomputed")
             return
-        replay = replay_index(found, commits, sieve, self._reach.seen)
+        replay = replay_index(found, commits, sieves, self._reach.seen)
         self._replays[named.name] = replay
         words = (
             f"it gives no list of its entries: its index was asked for {len(commits)} commits, and "

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
 from nix_seed.clients.logs.base import Historian
@@ -45,8 +45,9 @@ _AT_ONCE = 8
 class Replay:
     """The log *trusted*, replayed: its tree at *head*, of which what is after *since* was read.
 
-    *entries* are those in a promoter's name among these. *reader* is None for a log that gives no
-    list of its entries; nothing can be told of any index of it then.
+    *entries* are those in a promoter's name among these, *votes* those in a builder's,
+    *commits* what commit an index gave an entry for. *reader* is None for a log that gives no list
+    of its entries; nothing can be told of any index of it then.
     """
 
     trusted: TrustedLog
@@ -56,6 +57,8 @@ class Replay:
     reader: TileReader | None
     hashes: HashReader | None
     historian: Historian
+    votes: tuple[PromoterEntry, ...] = ()
+    commits: Mapping[int, Commit] = field(default_factory=dict)
 
     def holds(self, at: LoggedAt) -> bool | None:
         """Whether the leaf is at its index in the tree; None where that cannot be told."""
@@ -94,7 +97,7 @@ def replay_log(
     trusted: TrustedLog,
     place: str,
     since: TreeHead | None,
-    sieve: Sieve,
+    sieves: tuple[Sieve, Sieve],
     state: CheckpointState | None,
     most: int,
 ) -> Replay | RekorV1:
@@ -117,18 +120,20 @@ def replay_log(
     leaves = []
     for index, body in enumerate(_bodies(reader, start.size, signed.head.size), start.size):
         leaves.append(leaf_hash(body))
-        sieve.look(index, body, leaves[-1])
+        for sieve in sieves:
+            sieve.look(index, body, leaves[-1])
     hashes = _hashes(reader, start.size, leaves)
     _check_roots(trusted, start, signed.head, hashes)
     if start.size == 0:
         check_tiles(reader, signed.head.size, hashes)
-    return Replay(trusted, signed.head, start.size, tuple(sieve.found), reader, hashes, reader)
+    entries, votes = (tuple(sieve.found) for sieve in sieves)
+    return Replay(trusted, signed.head, start.size, entries, reader, hashes, reader, votes)
 
 
 def replay_index(
     log: RekorV1,
     commits: Iterable[Commit],
-    sieve: Sieve,
+    sieves: tuple[Sieve, Sieve],
     state: CheckpointState | None,
 ) -> Replay:
     """Ask Rekor v1 for all entries of *commits*, and hold it to what it showed before."""
@@ -136,14 +141,18 @@ def replay_index(
     if state is not None:
         state.advance(log.trusted, signed, log.consistency)
     seen: set[bytes] = set()
+    about: dict[int, Commit] = {}
     for commit in commits:
         for value in log.lookup(commit.key.raw):
             entry = LogEntry.from_json(value, f"an entry of {log.trusted.id}")
             leaf = leaf_hash(entry.body)
             if leaf not in seen:
                 seen.add(leaf)
-                sieve.look(entry.index, entry.body, leaf)
-    return Replay(log.trusted, signed.head, 0, tuple(sieve.found), None, None, log)
+                about[entry.index] = commit
+                for sieve in sieves:
+                    sieve.look(entry.index, entry.body, leaf)
+    entries, votes = (tuple(sieve.found) for sieve in sieves)
+    return Replay(log.trusted, signed.head, 0, entries, None, None, log, votes, about)
 
 
 def _check_size(trusted: TrustedLog, start: TreeHead, head: TreeHead, most: int) -> None:

@@ -116,8 +116,8 @@ def find_rolled_back(
             continue
         if order[each.digest] < order[known]:
             why = (
-                f"a release before {known}, which an audit saw it name: if nobody meant to go back, "
-                "whoever may push kept users from what came since"
+                f"a release before {known}, which an audit saw it name: if nobody meant to go "
+                "back, whoever may push kept users from what came since"
             )
             yield _moved(each, why, Severity.WARNING)
 
@@ -158,9 +158,7 @@ def _wanted(tag: str, wanted: set[Digest]) -> str:
     return f"and promoted was {', '.join(sorted(str(each) for each in wanted))}"
 
 
-def _moved(
-    found: TagNames, why: str, severity: Severity = Severity.ALARM
-) -> AuditFinding:
+def _moved(found: TagNames, why: str, severity: Severity = Severity.ALARM) -> AuditFinding:
     words = f"the tag {found.tag} of {found.copy} names {found.digest}, {why}"
     evidence = (f"{found.copy}:{found.tag} is {found.digest}",)
     return AuditFinding(Kind.TAG, severity, f"{found.copy}:{found.tag}", words, evidence)

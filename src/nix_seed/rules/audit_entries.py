@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
+from nix_seed.formats.intoto.commit import Commit
 from nix_seed.formats.tlog.body import Body, DsseV001, DsseV002, HashedRekord, Verifier, parse_body
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import InputError
@@ -19,7 +20,7 @@ from nix_seed.rules.certificate import read_identity
 from nix_seed.rules.policy import Policy, Promoter
 from nix_seed.rules.verifying_key import PublicKey
 
-__all__ = ["Explained", "PromoterEntry", "Sieve", "find_withheld"]
+__all__ = ["Explained", "PromoterEntry", "Sieve", "find_unshown", "find_withheld"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +56,15 @@ class Explained:
 class Sieve:
     """Is given each entry of the log *log*, and keeps in ``found`` those in a promoter's name.
 
-    Most of a log is told to be none by a look.
+    With *builders* those in a builder's, instead. Most of a log is told to be none by a look.
     """
 
-    def __init__(self, log: str, policies: Sequence[Policy]) -> None:
+    def __init__(self, log: str, policies: Sequence[Policy], *, builders: bool = False) -> None:
         self._log = log
         promoters = [each for policy in policies for each in policy.promoters]
+        if builders:
+            voters = [each for policy in policies for each in policy.builders]
+            promoters = [Promoter(each.id, each.signer) for each in voters]
         self._keys = {e.signer.der: e for e in promoters if isinstance(e.signer, PublicKey)}
         self._identities = [e for e in promoters if not isinstance(e.signer, PublicKey)]
         # A key is spelled in one way in a body of hashes; certificates and old kinds are parsed.
@@ -119,6 +123,43 @@ def find_withheld(entries: Sequence[PromoterEntry], explained: Explained) -> Ite
             yield _forged(entry)
         elif not explained.explains(entry):
             yield _withheld(entry)
+
+
+def find_unshown(
+    entries: Sequence[PromoterEntry],
+    explained: Explained,
+    commits: Mapping[tuple[str, int], Commit],
+) -> Iterator[AuditFinding]:
+    """Yield what builders signed and nothing found explains: it may be a dissent.
+
+    Of an entry whose commit a log's index told, in *commits* by log and index, it is an alarm.
+    Else it may be of a commit that was never released, and each builder has one notice a log.
+    """
+    others: dict[tuple[str, str], list[PromoterEntry]] = {}
+    for entry in entries:
+        if entry.genuine is False:
+            continue  # anyone may log what is in another's name, and it says nothing
+        if explained.explains(entry):
+            continue
+        commit = commits.get((entry.log, entry.index))
+        if commit is None:
+            others.setdefault((entry.log, entry.promoter), []).append(entry)
+            continue
+        words = (
+            f"entry {entry.index} of the log {entry.log} is signed by the builder {entry.promoter} "
+            f"about {commit}, and nothing shows it: it may be a dissent that is kept from you"
+        )
+        where = f"{entry.log} {entry.index}"
+        yield AuditFinding(Kind.WITHHELD, Severity.ALARM, where, words, _shown(entry))
+    for (log, builder), found in others.items():
+        some = ", ".join(str(each.index) for each in found[:5])
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        words = (
+            f"the builder {builder} signed entries {some}{more} of the log {log}, and nothing that "
+            "was read shows what: another commit, or a dissent that is kept from you"
+        )
+        shown = tuple(line for each in found[:5] for line in _shown(each))
+        yield AuditFinding(Kind.WITHHELD, Severity.NOTICE, f"{log} {builder}", words, shown)
 
 
 def _withheld(entry: PromoterEntry) -> AuditFinding:

@@ -33,8 +33,8 @@ class AuditState:
     """A verified checkpoint of a ledger.
 
     *basis* is the hash of what it was judged by: policies, copies, this format. *records* are in
-    their order; *subjects* are those whose lists were read and hold nothing else. *latest* is, of each
-    copy, the newest promoted index that ``latest`` was seen to name there.
+    their order; *subjects* are those whose lists were read and hold nothing else. *latest* is, of
+    each copy, the newest promoted index that ``latest`` was seen to name there.
     """
 
     basis: Digest
