@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from attacks.promoted import PromotedWorld, promotion_case
 from attacks.roots import copy_with
 from nix_seed.clients.root_pins import RootPins
+from nix_seed.clients.signers.key import KeySigner
+from nix_seed.flows.records import attach_documents, find_evidence
+from nix_seed.formats.intoto.commit import Commit
 from nix_seed.ground.digests import Digest
-from support.trust import COMMIT, SOURCE
+from support.trust import COMMIT, SOURCE, pem
 
 
 @promotion_case(0, ": promoted")
@@ -117,3 +123,66 @@ def promotion_of_no_repository(world: PromotedWorld) -> None:
     world.attest_all()
     del world.head["source"]
     world.ask_to_promote("rita")
+
+
+# One false promoter of three, of whom two must sign: it can neither spoil a release nor bar it.
+
+
+@promotion_case(0, ": promoted")
+def promotion_after_one_began_it_with_a_false_epoch(world: PromotedWorld) -> None:
+    begun_falsely(world, epoch=7)
+
+
+@promotion_case(0, ": promoted")
+def promotion_after_one_began_it_with_a_false_size(world: PromotedWorld) -> None:
+    begun_falsely(world, size=5)
+
+
+@promotion_case(0, ": promoted")
+def promotion_after_one_began_it_from_nowhere(world: PromotedWorld) -> None:
+    """A record that comes after what is nowhere would be a gap in the ledger for good."""
+    begun_falsely(world, previous=(Digest.of(b"nowhere"),))
+
+
+@promotion_case(0, ": promoted")
+def promotion_after_one_began_it_as_if_the_ledger_were_empty(world: PromotedWorld) -> None:
+    """Passing over releases that are there: audits would never be clean again."""
+    two_of_three(world)
+    for number in (1, 2):
+        released(world, Commit(f"{number:040x}"))
+    begun_falsely(world, previous=())
+
+
+def two_of_three(world: PromotedWorld) -> None:
+    """Have two promoters of three needed, of whom sam is the false one."""
+    if "tom" not in world.promoters:
+        world.quorum["promoters"] = "2"
+        world.keys["tom"] = KeySigner.generate()
+        world.promoters["tom"] = {"key": pem(world.keys["tom"])}
+        key = world.root / "tom.key"
+        key.write_bytes(world.keys["tom"].pem())
+        key.chmod(0o600)
+
+
+def released(world: PromotedWorld, commit: Commit) -> None:
+    """Have the honest two release *commit*."""
+    world.attest_all(commit=commit)
+    assert world.promote("rita", commit=commit).missing == 1
+    assert world.promote("tom", commit=commit).state == "promoted"
+
+
+def begun_falsely(world: PromotedWorld, **said: Any) -> None:
+    """Have sam begin the release, true but for what is *said*, and rita and tom promote after."""
+    two_of_three(world)
+    world.attest_all()
+    first = world.promote("sam")
+    assert first.missing == 1
+    evidence = find_evidence([world.store], first.record)
+    for subject in (COMMIT.key, *first.record.predicate.previous):
+        world.hide(subject)
+    world.attest_all()
+    false = world.record(replace(first.record.predicate, **said), "sam")
+    attach_documents(world.store, false, first.release, evidence)
+    begun = world.promote("rita")
+    assert (begun.missing, begun.record.digest != false) == (1, True)
+    world.ask_to_promote("tom")

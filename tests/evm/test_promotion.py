@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from web3.exceptions import Web3Exception
 
+from nix_seed.clients.ledgers.evm.contract import Contract
 from nix_seed.clients.registry.credentials import Keyring
 from nix_seed.flows.candidates import Place
 from nix_seed.flows.logging import open_logs
@@ -18,7 +20,7 @@ from nix_seed.flows.verify import Asked, Judges
 from nix_seed.flows.verify_commit import verify_commit
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck
 from nix_seed.rules.ledger_entry import LedgerEntry
 from nix_seed.rules.verification import Verification
 from support.evm import Evm
@@ -80,11 +82,43 @@ def test_a_release_waits_for_its_ledger(world: ReleaseWorld, evm: Evm) -> None:
     assert any(check.name.startswith("ledger chain") for check in found.promotion.checks)
 
 
-def test_another_root_on_chain_blocks_and_is_named(world: ReleaseWorld, evm: Evm) -> None:
+def test_another_root_on_chain_blocks_before_anything_is_signed(
+    world: ReleaseWorld, evm: Evm
+) -> None:
+    other = Digest.of(b"another")
+    evm.publish(LedgerEntry(COMMIT.key, other, Digest.of(b"record")), "alice", "bob")
+    size = world.log.checkpoint().head.size
+    with pytest.raises(CheckedFalse, match=f"under another root, {other}") as error:
+        release(world, evm)
+    assert error.value.hint == (
+        "one commit is promoted once: nothing was signed, and nothing published"
+    )
+    assert world.log.checkpoint().head.size == size
+    assert verify(world, evm).words == f"no promotion record of {COMMIT} was found"
+
+
+def test_another_root_that_came_on_chain_meanwhile_is_named(world: ReleaseWorld, evm: Evm) -> None:
+    assert release(world, evm).state == "signed, not yet promoted"
     other = Digest.of(b"another")
     evm.publish(LedgerEntry(COMMIT.key, other, Digest.of(b"record")), "alice", "bob")
     with pytest.raises(CheckedFalse, match=f"under another root, {other}"):
         release(world, evm)
+    assert world.store.head_manifest("latest") is None
     found = verify(world, evm)
     assert found.exit_code == 1
     assert f"has the root {other}" in found.words
+
+
+def test_what_the_library_of_a_ledger_raises_is_could_not_check(
+    world: ReleaseWorld, evm: Evm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chain's client is somebody else's code, with errors of its own."""
+
+    def breaks(*_: object, **__: object) -> None:
+        raise Web3Exception("the node speaks in tongues")
+
+    size = world.log.checkpoint().head.size
+    monkeypatch.setattr(Contract, "entry", breaks)
+    with pytest.raises(CouldNotCheck, match="Web3Exception: the node speaks in tongues"):
+        release(world, evm)
+    assert world.log.checkpoint().head.size == size

@@ -19,12 +19,14 @@ from nix_seed.formats.intoto.statement import Statement
 from nix_seed.ground.digests import Digest, NarHash
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.rules.bundle_verify import Fate
+from nix_seed.rules.claims import Standing
 from nix_seed.rules.evidence import Finding
 from nix_seed.rules.policy import Policy
 from nix_seed.rules.quorum import QuorumResult
+from nix_seed.rules.release_evidence import LoggedAt, Vote
 from nix_seed.rules.verification import ImageVerification
 
-__all__ = ["Member", "Place", "choose_members"]
+__all__ = ["Member", "Place", "choose_members", "votes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,36 @@ def choose_members(
     if failed:
         raise _refusal(commit, failed)
     return members
+
+
+def votes(member: Member) -> list[Vote]:
+    """Return the attestations that counted for *member*, and where logs hold them."""
+    found: dict[tuple[str, Digest], set[LoggedAt]] = {}
+    quorum = member.quorum
+    names = {
+        claim.claim.name: claim.builder
+        for claim in quorum.claims
+        if claim.builder and claim.standing is Standing.AGREES
+    }
+    counted = {builder.id for builder in quorum.counted}
+    pae_of: dict[bytes, str] = {}
+    for finding in member.findings:
+        builder = names.get(finding.name)
+        if builder is not None and builder.id in counted and finding.verdict.bundle is not None:
+            pae_of[finding.verdict.bundle.envelope.pae] = builder.id
+    for finding in member.findings:
+        bundle = finding.verdict.bundle
+        if bundle is None or not finding.verdict.verified or bundle.envelope.pae not in pae_of:
+            continue
+        key = (pae_of[bundle.envelope.pae], Digest.of(bundle.envelope.pae))
+        held = found.setdefault(key, set())
+        held |= {
+            LoggedAt(log, index, Digest(leaf.hex())) for log, index, leaf in finding.logs.entries
+        }
+    return [
+        Vote(member.system, builder, statement, tuple(sorted(logs)))
+        for (builder, statement), logs in sorted(found.items())
+    ]
 
 
 def _named(

@@ -11,10 +11,10 @@ from nix_seed.flows.evidence import gather
 from nix_seed.flows.promotion import judge_ledger
 from nix_seed.flows.verify import Judges
 from nix_seed.formats.intoto.commit import Commit
-from nix_seed.formats.intoto.promotion import first_key
+from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement, first_key
 from nix_seed.ground.digests import Digest
 from nix_seed.rules.policy import Policy
-from nix_seed.rules.promotion import Record
+from nix_seed.rules.promotion import Record, stands
 
 __all__ = ["Walked", "walk_ledger"]
 
@@ -26,7 +26,8 @@ class Walked:
     """Every *record* that could be reached, each once, in order; and what was wrong on the way.
 
     *heads* are those that nothing comes after. *unread* are what may be records and could not be
-    read; *unchecked* are these, and the logs that could not be asked.
+    read; *unchecked* are these, and the logs that could not be asked. *standing* are the records
+    that enough promoters signed.
     """
 
     records: tuple[Record, ...]
@@ -34,6 +35,32 @@ class Walked:
     lies: tuple[str, ...]
     unchecked: tuple[str, ...]
     unread: tuple[str, ...]
+    standing: frozenset[Digest]
+
+    def admits(self, said: PromotionPredicate) -> bool:
+        """Whether a record of *said* fits in: it comes after what is there, and late enough.
+
+        Of two that are written at about one time neither knows the other. But a release that had a
+        successor by then was there to be seen. Only those that stand are taken for it, so that
+        one promoter cannot make another's record too early by adding to the ledger.
+        """
+        known = {record.digest: record.predicate.previous for record in self.records}
+        if not all(digest in known for digest in said.previous):
+            return False
+        before = set(said.previous)
+        for digest, previous in reversed(known.items()):
+            if digest in before:
+                before.update(previous)
+        after = {Digest.of(build_statement(said).dump())}
+        for digest, previous in known.items():
+            if not after.isdisjoint(previous):
+                after.add(digest)
+        aside = {each for each in self.standing if each not in before and each not in after}
+        beyond: set[Digest] = set()
+        for digest, previous in known.items():
+            if not (aside.isdisjoint(previous) and beyond.isdisjoint(previous)):
+                beyond.add(digest)
+        return aside.isdisjoint(beyond)
 
 
 def walk_ledger(
@@ -67,7 +94,8 @@ def walk_ledger(
     records = _reached(listed, begin, first_key(repository))
     after = {digest for record in records for digest in record.predicate.previous}
     heads = sorted(each for each in (*since, *(r.digest for r in records)) if each not in after)
-    return Walked(records, tuple(heads), tuple(lies), tuple(unchecked), tuple(unread))
+    standing = frozenset(r.digest for r in records if stands(r, policy))
+    return Walked(records, tuple(heads), tuple(lies), tuple(unchecked), tuple(unread), standing)
 
 
 def _reached(

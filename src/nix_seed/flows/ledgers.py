@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nix_seed.clients.ledgers.base import Ledger
-from nix_seed.ground.errors import CheckedFalse, NixSeedError
+from nix_seed.clients.ledgers.base import Ledger, LedgerEntry
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, NixSeedError
 from nix_seed.rules.bundle_verify import Fate
 from nix_seed.rules.promotion import Check, Record
 
-__all__ = ["ask_ledgers"]
+__all__ = ["ask_ledgers", "entries_of"]
 
 
 def ask_ledgers(ledgers: Sequence[Ledger], record: Record) -> tuple[Check, ...]:
@@ -17,16 +18,31 @@ def ask_ledgers(ledgers: Sequence[Ledger], record: Record) -> tuple[Check, ...]:
     return tuple(_ask(ledger, record) for ledger in ledgers)
 
 
+def entries_of(ledger: Ledger, commit_key: Digest) -> tuple[LedgerEntry, ...]:
+    """Return what *ledger* holds for a commit.
+
+    ``CheckedFalse`` where it lies; whatever else goes wrong in its client is ``CouldNotCheck``.
+    """
+    try:
+        return ledger.by_commit(commit_key)
+    except (CheckedFalse, CouldNotCheck):
+        raise
+    except NixSeedError as error:
+        raise CouldNotCheck(error.message, hint=error.hint, detail=error.detail) from error
+    except Exception as error:
+        raise CouldNotCheck(
+            f"the ledger {ledger.name} could not be asked: {type(error).__name__}: {error}"
+        ) from error
+
+
 def _ask(ledger: Ledger, record: Record) -> Check:
     said, name = record.predicate, f"ledger {ledger.name}"
     try:
-        held = ledger.by_commit(said.commit.key)
+        held = entries_of(ledger, said.commit.key)
     except CheckedFalse as error:
         return Check(name, Fate.FALSE, error.message)
-    except NixSeedError as error:
+    except CouldNotCheck as error:
         return Check(name, Fate.UNCHECKED, error.message)
-    except Exception as error:
-        return Check(name, Fate.UNCHECKED, f"{type(error).__name__}: {error}")
     if not held:
         return Check(name, Fate.FALSE, f"{said.commit} is not in the ledger {ledger.name}")
     for entry in held:

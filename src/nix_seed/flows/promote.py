@@ -15,14 +15,13 @@ from typing import Literal
 from nix_seed.clients.blobs import ImageStore
 from nix_seed.clients.logs.base import Log
 from nix_seed.clients.signers.base import Signer
-from nix_seed.flows.candidates import Member, Place, choose_members
+from nix_seed.flows.candidates import Member, Place, choose_members, votes
 from nix_seed.flows.events import OnEvent, Stage, ignore
-from nix_seed.flows.evidence import gather
 from nix_seed.flows.index import ReadyIndex, prepare_index, publish_index
-from nix_seed.flows.ledger import walk_ledger
+from nix_seed.flows.ledger import Walked, walk_ledger
 from nix_seed.flows.logging import log_signed
-from nix_seed.flows.promotion import judge_ledger
-from nix_seed.flows.records import attach_documents, attach_record, find_evidence
+from nix_seed.flows.promoted_before import Before
+from nix_seed.flows.records import attach_documents, attach_record
 from nix_seed.flows.stores import Stores
 from nix_seed.flows.verify import Judges
 from nix_seed.formats.intoto.commit import Commit
@@ -31,13 +30,12 @@ from nix_seed.formats.intoto.promotion import MOST_PREVIOUS, PromotionPredicate,
 from nix_seed.formats.oci.reference import check_tag
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.rules.claims import Standing
 from nix_seed.rules.policy import Policy, Promoter, is_signer
 from nix_seed.rules.promotion import Record, judge_record, stands
 from nix_seed.rules.release import Release, build_release
-from nix_seed.rules.release_evidence import Evidence, LoggedAt, Vote
+from nix_seed.rules.release_evidence import Evidence
 
-__all__ = ["Promoted", "State", "promote", "votes"]
+__all__ = ["Promoted", "State", "promote"]
 
 State = Literal["promoted", "already promoted", "signed, not yet promoted"]
 
@@ -129,6 +127,7 @@ class _Work:
     repository: str
     places: Sequence[ImageStore]
     notices: list[str] = field(default_factory=list)
+    walked: Walked | None = None
 
     def release(self, members: Mapping[str, Member]) -> Promoted:
         """Publish *members*, by system, as the release."""
@@ -141,8 +140,10 @@ class _Work:
             self.policy.systems,
         )
         evidence = Evidence(release, tuple(sorted(v for m in members.values() for v in votes(m))))
-        before = self._records(release)
-        ours = self._ours(before, evidence, index)
+        records = self._records(release)
+        # Before anything is signed: what is in a log cannot be taken back.
+        self._before.lacking(release.root, "nothing was signed, and nothing published")
+        ours = self._before.usable(records, evidence, index.digest, self._walk)
         already = ours is not None and stands(ours, self.policy)
         if ours is None:
             ours = self._begin(release, index, evidence)
@@ -150,75 +151,17 @@ class _Work:
             self._sign(ours.predicate, ours.payload, len(index.body))
         return self._finish(self._settle(release, ours.digest), release, index, already=already)
 
+    @property
+    def _before(self) -> Before:
+        return Before(self.places, self.commit, self.repository, self.policy, self.judges)
+
     def _records(self, release: Release) -> list[Record]:
-        """Return the records of this very release; refuse where another one stands."""
-        found = judge_ledger(gather(self.places, [self.commit.key]), self.policy, self.judges)
-        if found.lies:
-            raise CheckedFalse(found.lies[0], hint="`nix-seed audit` shows the evidence")
-        if found.unread:
-            raise self._untold(found.unread[0])
-        same = []
-        for record in found.records:
-            if record.predicate.commit != self.commit:
-                continue
-            if record.predicate.root == release.root:
-                same.append(record)
-            elif stands(record, self.policy):
-                raise _another_root(record, release)
-            elif found.unchecked:
-                # It may stand by what a log holds that is out of reach now.
-                raise self._untold(found.unchecked[0])
-            else:
-                self.notices.append(_lone(record))
-        self._check_pin(release)
-        return same
+        return self._before.records(release, self.notices.append)
 
-    def _untold(self, why: str) -> CouldNotCheck:
-        return CouldNotCheck(
-            f"whether {self.commit} was promoted before: {why}",
-            hint="nothing was published; run the same command again",
-        )
-
-    def _check_pin(self, release: Release) -> None:
-        if self.judges.pins is None:
-            return
-        seen = self.judges.pins.seen(self.repository, self.commit)
-        if seen is not None and seen != release.root:
-            raise CheckedFalse(
-                f"this machine saw {self.commit} promoted under the root {seen}, and it would be "
-                f"{release.root} now",
-                hint="one commit is promoted once; find out what changed: nix-seed audit",
-            )
-
-    def _ours(
-        self, records: Sequence[Record], evidence: Evidence, index: ReadyIndex
-    ) -> Record | None:
-        """Return the record to go on with: one that stands, else one that could."""
-        standing = [each for each in records if stands(each, self.policy)]
-        usable = [
-            each
-            for each in records
-            if each.predicate.index == index.digest
-            and each.predicate.policy == self.policy.digest
-            and each.predicate.repository == self.repository
-            and self._holds(each, evidence)
-        ]
-        return next(iter((*standing, *usable)), None)
-
-    def _holds(self, record: Record, evidence: Evidence) -> bool:
-        """Whether the evidence of another's record is what was verified here, or part of it."""
-        if record.predicate.evidence == evidence.digest:
-            return True
-        try:
-            found = find_evidence(self.places, record)
-        except (CheckedFalse, CouldNotCheck):
-            return False
-        ours = {(v.system, v.builder, v.statement) for v in evidence.votes}
-        theirs = {(v.system, v.builder, v.statement) for v in found.votes}
-        return theirs == ours
-
-    def _begin(self, release: Release, index: ReadyIndex, evidence: Evidence) -> Record:
-        """Write a new record, after all that the ledger holds."""
+    def _walk(self) -> Walked:
+        """Read the ledger, once: what a record comes after, or must fit into."""
+        if self.walked is not None:
+            return self.walked
         self.on_event(Stage("ledger", "reading the ledger"))
         walked = walk_ledger(self.places, self.repository, self.policy, self.judges)
         if walked.lies:
@@ -228,6 +171,12 @@ class _Work:
                 f"what the ledger holds before {self.commit}: {walked.unread[0]}",
                 hint="nothing was published; run the same command again",
             )
+        self.walked = walked
+        return walked
+
+    def _begin(self, release: Release, index: ReadyIndex, evidence: Evidence) -> Record:
+        """Write a new record, after all that the ledger holds."""
+        walked = self._walk()
         predicate = PromotionPredicate(
             repository=self.repository,
             commit=self.commit,
@@ -283,9 +232,11 @@ class _Work:
                 problem = next(c for c in judge_record(record, self.policy) if c.fate != "verified")
                 raise CheckedFalse(f"the record that was written does not stand: {problem.words}")
             return Promoted("signed, not yet promoted", record, release, missing, (), notices)
-        lacking = self._lacking(record)
+        lacking = self._before.lacking(
+            release.root, "the record is logged, its index not published"
+        )
         if lacking:
-            notices = (*notices, *lacking)
+            notices = (*notices, *(_waiting(name, self.commit) for name in lacking))
             return Promoted("signed, not yet promoted", record, release, 0, (), notices)
         tags = tuple(dict.fromkeys((str(self.commit), *self.place.tags)))
         done = already and self._named(index.digest, tags)
@@ -303,25 +254,6 @@ class _Work:
         state: State = "already promoted" if done else "promoted"
         return Promoted(state, record, release, 0, tags, notices)
 
-    def _lacking(self, record: Record) -> list[str]:
-        """Return which ledgers do not hold the release yet; refuse where one holds another."""
-        lacking = []
-        for ledger in self.judges.ledgers:
-            held = ledger.by_commit(self.commit.key)
-            other = next((each for each in held if each.root != record.predicate.root), None)
-            if other is not None:
-                raise CheckedFalse(
-                    f"the ledger {ledger.name} has {self.commit} under another root, {other.root}",
-                    hint="one commit is promoted once: nothing was published",
-                )
-            if not held:
-                lacking.append(
-                    f"the ledger {ledger.name} does not hold {self.commit} yet: have the builders "
-                    "sign (nix-seed ledger evm sign), enter it (nix-seed ledger evm publish), and "
-                    "run the same command again"
-                )
-        return lacking
-
     def _named(self, index: Digest, tags: Sequence[str]) -> bool:
         found = [self.places[0].head_manifest(tag) for tag in tags]
         return all(each is not None and each.digest == index for each in found)
@@ -330,47 +262,8 @@ class _Work:
         return any(each.id == self.promoter.id for each in record.promoters)
 
 
-def votes(member: Member) -> list[Vote]:
-    """Return the attestations that counted for *member*, and where logs hold them."""
-    found: dict[tuple[str, Digest], set[LoggedAt]] = {}
-    quorum = member.quorum
-    names = {
-        claim.claim.name: claim.builder
-        for claim in quorum.claims
-        if claim.builder and claim.standing is Standing.AGREES
-    }
-    counted = {builder.id for builder in quorum.counted}
-    pae_of: dict[bytes, str] = {}
-    for finding in member.findings:
-        builder = names.get(finding.name)
-        if builder is not None and builder.id in counted and finding.verdict.bundle is not None:
-            pae_of[finding.verdict.bundle.envelope.pae] = builder.id
-    for finding in member.findings:
-        bundle = finding.verdict.bundle
-        if bundle is None or not finding.verdict.verified or bundle.envelope.pae not in pae_of:
-            continue
-        key = (pae_of[bundle.envelope.pae], Digest.of(bundle.envelope.pae))
-        held = found.setdefault(key, set())
-        held |= {
-            LoggedAt(log, index, Digest(leaf.hex())) for log, index, leaf in finding.logs.entries
-        }
-    return [
-        Vote(member.system, builder, statement, tuple(sorted(logs)))
-        for (builder, statement), logs in sorted(found.items())
-    ]
-
-
-def _another_root(record: Record, release: Release) -> CheckedFalse:
-    names = ", ".join(each.id for each in record.promoters)
-    return CheckedFalse(
-        f"{record.predicate.commit} was promoted before, by {names}, under another root: "
-        f"{record.predicate.root}; these images have {release.root}",
-        hint="one commit is promoted once: nothing was published. `nix-seed verify --commit` shows "
-        "what was promoted",
+def _waiting(ledger: str, commit: Commit) -> str:
+    return (
+        f"the ledger {ledger} does not hold {commit} yet: have the builders sign (nix-seed ledger "
+        "evm sign), enter it (nix-seed ledger evm publish), and run the same command again"
     )
-
-
-def _lone(record: Record) -> str:
-    names = ", ".join(sorted({s.promoter.id for s in record.signatures if s.promoter})) or "someone"
-    root = record.predicate.root
-    return f"{names} signed another root for this commit, which does not stand: {root}"

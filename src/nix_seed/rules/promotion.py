@@ -31,6 +31,7 @@ __all__ = [
     "PromotionResult",
     "Record",
     "Signature",
+    "could_stand",
     "evaluate_promotion",
     "judge_record",
     "promoter_trust",
@@ -223,6 +224,12 @@ def _predicate(verdict: Verdict) -> PromotionPredicate | None:
 def stands(record: Record, policy: Policy) -> bool:
     """Whether *record* is one by *policy*: of its repository, and signed by enough."""
     return all(check.fate is Fate.VERIFIED for check in judge_record(record, policy))
+
+
+def could_stand(record: Record, policy: Policy) -> bool:
+    """Whether all that *record* lacks, if anything, is promoters' signatures."""
+    checks = (_repository(record, policy), _by_policy(record, policy))
+    return all(check.fate is Fate.VERIFIED for check in checks)
 
 
 def _nonestands(records: Sequence[Record], policy: Policy, commit: Commit) -> Iterator[Check]:
