@@ -6,7 +6,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from attacks.logs import second_log
 from attacks.promoted import Forged, PromotedWorld, promotion_case
+from attacks.records import record_in_a_split_view
 from nix_seed.clients.layout import Layout
 from nix_seed.clients.layout_store import LayoutStore
 from nix_seed.clients.root_pins import RootPins
@@ -66,6 +68,26 @@ def record_of_another_commit_over_the_same_images(world: PromotedWorld) -> None:
     world.honest()
     world.publish_record(world.planned(commit=OTHER_COMMIT), "rita")
     world.question[0] = str(OTHER_COMMIT)
+
+
+@promotion_case(1, f"{COMMIT} was promoted more than once, as different things: sha256:")
+def two_roots_of_which_nothing_can_be_had(world: PromotedWorld) -> None:
+    """Neither index is there, and yet what was promoted is known to be two things."""
+    done = world.honest()
+    false = world.publish_record(world.planned(world.backdoored), "rita")
+    for index in (done.predicate.index, false.predicate.index):
+        (world.directory / "blobs/sha256" / index.hex).unlink()
+
+
+@promotion_case(1, "the log log shows a split view: it signed two roots for size")
+def index_that_is_gone_and_a_log_that_lied(world: PromotedWorld) -> None:
+    """The record stands, by another log; that one lied is told all the same."""
+    record_in_a_split_view(world)
+    second = second_log(world)
+    plan = world.planned()
+    signed = world.keys["rita"].sign(PAYLOAD_TYPE, plan.payload)
+    attach_record(world.store, plan.predicate, 1, [world.bundle(signed, second).dump()])
+    (world.directory / "blobs/sha256" / world.planned().predicate.index.hex).unlink()
 
 
 @promotion_case(1, "was promoted more than once, as different things: sha256:")

@@ -92,6 +92,30 @@ def empty_tree(world: PromotedWorld) -> None:
 
 
 @promotion_case(0, "leaf 1 of 2, 1 hashes lead to the root")
+def unreadable_beside_the_true_proof(world: PromotedWorld) -> None:
+    """What is listed before it, and gone or altered in the store, hides nothing."""
+    done = world.honest()
+    world.hide(done.digest)
+    for rubbish in (b"gone", b"altered"):
+        world.add_proof(done, rubbish)
+        blob = world.directory / "blobs/sha256" / Digest.of(rubbish).hex
+        blob.unlink()
+        if rubbish == b"altered":
+            blob.write_bytes(b"ALTERED")
+    world.add_proof(done, done.release.proof(SYSTEM).dump())
+    world.question += ["--system", SYSTEM]
+
+
+@promotion_case(3, f"promoted, and for {SYSTEM}: ")
+def proof_listed_and_not_there(world: PromotedWorld) -> None:
+    """It may have been the true one."""
+    done = world.honest()
+    text = done.release.proof(SYSTEM).dump()
+    world.replace_proof(done, text)
+    (world.directory / "blobs/sha256" / Digest.of(text).hex).unlink()
+
+
+@promotion_case(0, "leaf 1 of 2, 1 hashes lead to the root")
 def rubbish_beside_the_true_proof(world: PromotedWorld) -> None:
     """Whatever else lies there, one good proof is one."""
     done = world.honest()

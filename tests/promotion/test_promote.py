@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+import nix_seed
+from nix_seed.flows.candidates import Place
+from nix_seed.flows.logging import open_logs
+from nix_seed.flows.promote import promote
+from nix_seed.flows.stores import Stores
+from nix_seed.flows.trust import judges_of, load_policy
 from nix_seed.formats.intoto.promotion import PromotionPredicate
+from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, InputError
 from support.releases import ARM, ReleaseWorld
@@ -157,6 +165,45 @@ def test_an_export_of_the_index_verifies_offline(world: ReleaseWorld, tmp_path: 
     for what in ([f"{world.repository}:latest"], [str(COMMIT), "--from", "oci:gone"]):
         ended = world.verify(*what, "--offline", str(out))
         assert ended.code == 0, ended.printed
+
+
+def test_offline_the_word_of_a_ledger_is_missed_or_done_without(
+    world: ReleaseWorld, tmp_path: Path
+) -> None:
+    where = f'address = "0x{40 * "1"}", rpc = ["http://127.0.0.1:9/"]'
+    world.head["ledgers"] = f'[{{id = "main", kind = "evm", chainId = 1, {where}}}]'
+    world.attest_all()
+    image = f"{world.repository}@{_promoted_without_ledgers(world).index}"
+    out = tmp_path / "out"
+    assert world.run("export", image, str(out)).code == 0
+    for what in ([image], [str(COMMIT), "--from", world.repository]):
+        ended = world.verify(*what, "--offline", str(out))
+        assert ended.code == 3, ended.printed
+        assert f"whether the ledger main holds {COMMIT}: offline it is not asked" in ended.printed
+        ended = world.verify(*what, "--offline", str(out), "--no-ledgers")
+        assert ended.code == 0, ended.printed
+        assert "notice: --no-ledgers: whether main holds it was not asked" in ended.printed
+    policy = world.write_policy()
+    assert nix_seed.verify(image, policy, offline=out).exit_code == 3
+    assert nix_seed.verify(image, policy, offline=out, ledgers=False).exit_code == 0
+
+
+def _promoted_without_ledgers(world: ReleaseWorld) -> PromotionPredicate:
+    """Publish what ``promote`` does once a ledger holds the release."""
+    now = datetime.now(UTC)
+    loaded = load_policy(world.write_policy(), now)
+    done = promote(
+        Stores(),
+        COMMIT,
+        Place(parse_reference(world.repository)),
+        loaded.policy,
+        judges_of(loaded, ledgers=False),
+        world.keys["rita"],
+        open_logs(loaded.policy, loaded.directory),
+        now,
+    )
+    assert done.state == "promoted"
+    return done.record.predicate
 
 
 def _with_root(said: PromotionPredicate, root: Digest) -> PromotionPredicate:

@@ -38,6 +38,11 @@ __all__ = ["command"]
     is_flag=True,
     help="Do not ask whether it was promoted, though the policy knows promoters.",
 )
+@click.option(
+    "--no-ledgers",
+    is_flag=True,
+    help="Do not ask the policy's [[ledgers]], which --offline cannot.",
+)
 @click.option("--deep", is_flag=True, help="Read every layer, and recompute every NAR hash.")
 @click.option(
     "--offline",
@@ -79,13 +84,21 @@ def command(as_json: bool, **options: Any) -> None:
             reference,
             loaded.policy,
             asked,
-            judges_of(loaded, _state(options), ask=options["offline"] is None),
+            judges_of(
+                loaded,
+                _state(options),
+                ask=options["offline"] is None,
+                ledgers=not options["no_ledgers"],
+            ),
             now,
             evidence=[parse_reference(each) for each in options["evidence"]],
             on_event=show,
         )
     if options["quorum_only"] and loaded.policy.promoters:
         say("notice: --quorum-only: whether it was promoted was not asked", err=True)
+    if options["no_ledgers"] and loaded.policy.ledgers:
+        names = ", ".join(each.id for each in loaded.policy.ledgers)
+        say(f"notice: --no-ledgers: whether {names} holds it was not asked", err=True)
     if as_json:
         say(verification_json(found))
     else:

@@ -27,6 +27,7 @@ def verify(
     promotion: bool | None = None,
     offline: str | Path | None = None,
     evidence: Sequence[str] = (),
+    ledgers: bool = True,
     state: str | Path | None = None,
     now: datetime | None = None,
     stores: Stores | None = None,
@@ -38,6 +39,8 @@ def verify(
     *system* picks an image of an index, *deep* recomputes all from the layers, *promotion* asks
     whether the commit was promoted as this (None: if the policy knows promoters), *offline* is a
     directory that ``nix-seed export`` made, *evidence* names further repositories to look in.
+    Without *ledgers* the policy's are not asked, as they cannot be *offline*, where nothing that
+    needs their word is verified else.
     *state* is a directory in which the checkpoints of logs are kept and held against them (None:
     nothing is kept, and no log is asked). *now* is the time to judge by, aware of its zone (the
     clock's). *stores* carries credentials and connections over several calls.
@@ -55,7 +58,12 @@ def verify(
         parsed if offline is None else exported(parsed, Path(offline)),
         loaded.policy,
         Asked(None if commit is None else Commit(commit), system, deep, promotion),
-        judges_of(loaded, None if state is None else Path(state), ask=offline is None),
+        judges_of(
+            loaded,
+            None if state is None else Path(state),
+            ask=offline is None,
+            ledgers=ledgers,
+        ),
         moment,
         evidence=[parse_reference(each) for each in evidence],
     )

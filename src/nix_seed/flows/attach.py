@@ -142,27 +142,38 @@ def read_documents(
     subject: Digest,
     artifact_type: str,
     annotations: Mapping[str, str] = NO_ANNOTATIONS,
-) -> Iterator[bytes]:
+) -> Iterator[bytes | NixSeedError]:
     """Yield the documents of *artifact_type* beside *subject* that have all of *annotations*.
 
-    Unverified but for their digests. What is listed and is not such a document is passed over.
+    Unverified but for their digests. What is listed and is not such a document is passed over; for
+    what cannot be read, which hides no other, the error is yielded.
     """
     for item in store.referrers(subject, artifact_type):
-        place = f"{store}@{item.digest}"
-        fetched = store.get_manifest(item.digest)
-        if fetched is None or fetched.descriptor.media_type != media_types.MANIFEST:
-            continue
-        try:
-            manifest = Manifest.parse(fetched.body, place)
-        except InputError:
-            continue
-        if (
-            len(manifest.layers) == 1
-            and manifest.subject is not None
-            and manifest.subject.digest == subject
-            and annotations.items() <= manifest.annotations.items()
-        ):
-            yield _read(store, manifest.layers[0], place)
+        troubles: list[NixSeedError] = []
+        with _noted(troubles):
+            layer = _of_document(store, item, subject, annotations)
+            if layer is not None:
+                yield _read(store, layer, f"{store}@{item.digest}")
+        yield from troubles
+
+
+def _of_document(
+    store: ImageStore, item: Descriptor, subject: Digest, annotations: Mapping[str, str]
+) -> Descriptor | None:
+    fetched = store.get_manifest(item.digest)
+    if fetched is None or fetched.descriptor.media_type != media_types.MANIFEST:
+        return None
+    try:
+        manifest = Manifest.parse(fetched.body, f"{store}@{item.digest}")
+    except InputError:
+        return None
+    ours = (
+        len(manifest.layers) == 1
+        and manifest.subject is not None
+        and manifest.subject.digest == subject
+        and annotations.items() <= manifest.annotations.items()
+    )
+    return manifest.layers[0] if ours else None
 
 
 def commit_subject(commit: Commit) -> Descriptor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from nix_seed.clients.ledgers.base import Ledger, LedgerEntry
 from nix_seed.ground.digests import Digest
@@ -10,12 +10,19 @@ from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, NixSeedError
 from nix_seed.rules.bundle_verify import Fate
 from nix_seed.rules.promotion import Check, Record
 
+if TYPE_CHECKING:
+    from nix_seed.flows.verify import Judges
+
 __all__ = ["ask_ledgers", "entries_of"]
 
 
-def ask_ledgers(ledgers: Sequence[Ledger], record: Record) -> tuple[Check, ...]:
-    """Ask each ledger for the commit of *record*, a check each. Never raises."""
-    return tuple(_ask(ledger, record) for ledger in ledgers)
+def ask_ledgers(judges: Judges, record: Record) -> tuple[Check, ...]:
+    """Ask each ledger for the commit of *record*, a check each. Never raises.
+
+    One that may not be asked is *could not check*: the policy demands its word.
+    """
+    asked = (_ask(ledger, record) for ledger in judges.ledgers)
+    return (*asked, *(_unasked(name, record) for name in judges.unasked))
 
 
 def entries_of(ledger: Ledger, commit_key: Digest) -> tuple[LedgerEntry, ...]:
@@ -33,6 +40,14 @@ def entries_of(ledger: Ledger, commit_key: Digest) -> tuple[LedgerEntry, ...]:
         raise CouldNotCheck(
             f"the ledger {ledger.name} could not be asked: {type(error).__name__}: {error}"
         ) from error
+
+
+def _unasked(name: str, record: Record) -> Check:
+    words = (
+        f"whether the ledger {name} holds {record.predicate.commit}: offline it is not asked, "
+        "which --no-ledgers does without"
+    )
+    return Check(f"ledger {name}", Fate.UNCHECKED, words)
 
 
 def _ask(ledger: Ledger, record: Record) -> Check:

@@ -30,7 +30,7 @@ from nix_seed.rules.verification import ImageVerification
 if TYPE_CHECKING:
     from nix_seed.flows.verify import Judges
 
-__all__ = ["Ledgered", "judge_ledger", "judge_promotion"]
+__all__ = ["Ledgered", "judge_ledger", "judge_promotion", "pinned_root"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +114,12 @@ def _judge(
         leaves,
         proofs=None if whole else _proofs(places, standing, leaves),
         index=index,
-        pinned=_pinned(judges, policy, commit, standing),
+        pinned=pinned_root(judges, policy, commit, standing),
         unchecked=ledger.unchecked,
         unread=ledger.unread,
     )
     if result.record is not None:
-        more = ask_ledgers(judges.ledgers, result.record)
+        more = ask_ledgers(judges, result.record)
         result = PromotionResult(commit, result.record, (*result.checks, *more))
     result = ledger.with_lies(result)
     if result.fate is Fate.VERIFIED and judges.pins is not None and result.record is not None:
@@ -135,9 +135,9 @@ def _commits(images: Sequence[ImageVerification]) -> list[Commit]:
 
 def _proofs(
     places: Sequence[ImageStore], records: Sequence[Record], leaves: Sequence[Leaf]
-) -> dict[str, MemberProof | str]:
+) -> dict[str, MemberProof | Check]:
     """Return each leaf's proof under one of *records*, or why there is none."""
-    found: dict[str, MemberProof | str] = {}
+    found: dict[str, MemberProof | Check] = {}
     for record in records:
         for leaf in leaves:
             if not isinstance(found.get(leaf.system), MemberProof):
@@ -145,9 +145,10 @@ def _proofs(
     return found
 
 
-def _pinned(
+def pinned_root(
     judges: Judges, policy: Policy, commit: Commit, records: Sequence[Record]
 ) -> Digest | None:
+    """Return the root that this machine saw before, if any, for what *records* promote."""
     if judges.pins is None or not records:
         return None
     return judges.pins.seen(policy.source or records[0].predicate.repository, commit)

@@ -24,12 +24,12 @@ from nix_seed.formats.intoto.promotion import PREDICATE_TYPE, PromotionPredicate
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor
 from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.rules.bundle_verify import BundleCheck
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
+from nix_seed.rules.bundle_verify import BundleCheck, Fate
 from nix_seed.rules.evidence import Finding, LogJudge, examine
 from nix_seed.rules.image import ANNOTATION_SYSTEM
 from nix_seed.rules.policy import Policy
-from nix_seed.rules.promotion import EXPECTED, Record, promoter_trust
+from nix_seed.rules.promotion import EXPECTED, Check, Record, promoter_trust
 from nix_seed.rules.release import MemberProof, Release
 from nix_seed.rules.release_evidence import Evidence
 from nix_seed.rules.verification import Trouble
@@ -76,22 +76,39 @@ def judge_records(
     return FoundRecords(findings, troubles_of(listed))
 
 
-def find_proof(places: Sequence[ImageStore], record: Record, system: str) -> MemberProof | str:
+def find_proof(places: Sequence[ImageStore], record: Record, system: str) -> MemberProof | Check:
     """Return a proof of *system* that leads to the root of *record*, or why there is none."""
-    why = "none lies beside the record"
+    name = f"member {system}"
+    why = Check(name, Fate.FALSE, "none lies beside the record")
     wanted = {ANNOTATION_SYSTEM: system}
     for place in places:
-        for text in read_documents(place, record.digest, MEMBER_TYPE, wanted):
-            try:
-                proof = MemberProof.parse(text, f"the proof of {system} in {place}")
-                proof.check(record.head)
-            except (InputError, CheckedFalse) as error:
-                why = error.message
-                continue
-            if proof.leaf.system == system and proof.leaf.commit == record.predicate.commit:
-                return proof
-            why = f"what {place} calls the proof of {system} is that of {proof.leaf.system}"
+        try:
+            for text in read_documents(place, record.digest, MEMBER_TYPE, wanted):
+                found = _proof(text, f"{place}", record, system)
+                if isinstance(found, MemberProof):
+                    return found
+                why = found if why.fate is Fate.FALSE else why
+        except CouldNotCheck as error:
+            why = Check(name, Fate.UNCHECKED, error.message)
     return why
+
+
+def _proof(
+    text: bytes | NixSeedError, place: str, record: Record, system: str
+) -> MemberProof | Check:
+    name = f"member {system}"
+    if isinstance(text, NixSeedError):
+        unread = isinstance(text, CouldNotCheck)
+        return Check(name, Fate.UNCHECKED if unread else Fate.FALSE, text.message)
+    try:
+        proof = MemberProof.parse(text, f"the proof of {system} in {place}")
+        proof.check(record.head)
+    except (InputError, CheckedFalse) as error:
+        return Check(name, Fate.FALSE, error.message)
+    if proof.leaf.system == system and proof.leaf.commit == record.predicate.commit:
+        return proof
+    words = f"what {place} calls the proof of {system} is that of {proof.leaf.system}"
+    return Check(name, Fate.FALSE, words)
 
 
 def find_evidence(places: Sequence[ImageStore], record: Record) -> Evidence:
@@ -101,7 +118,7 @@ def find_evidence(places: Sequence[ImageStore], record: Record) -> Evidence:
     """
     for place in places:
         for text in read_documents(place, record.digest, EVIDENCE_TYPE):
-            if Digest.of(text) == record.predicate.evidence:
+            if isinstance(text, bytes) and Digest.of(text) == record.predicate.evidence:
                 return _fitting(text, record)
     raise CouldNotCheck(
         f"the evidence of the record {record.digest}, {record.predicate.evidence}, is nowhere",

@@ -66,16 +66,26 @@ def _certificates(policy: Policy, path: Path) -> BundleCheck | None:
     return SigstoreCheck(text, str(root))
 
 
-def judges_of(loaded: LoadedPolicy, state: Path | None = None, *, ask: bool = True) -> Judges:
+def judges_of(
+    loaded: LoadedPolicy, state: Path | None = None, *, ask: bool = True, ledgers: bool = True
+) -> Judges:
     """Return what judges log entries and certificates by the policy.
 
     In the directory *state* the checkpoints that logs show, and the roots of promoted commits, are
     kept, and held against them; None keeps nothing. *ask*: the logs themselves may be asked, where
-    the policy says where they are, and its ledgers are.
+    the policy says where they are, and its ledgers are; else what needs their word could not be
+    checked. Without *ledgers* that is not wanted at all.
     """
     watch = pins = None
     if state is not None:
         watch = watch_logs(loaded.policy, loaded.directory, state, ask=ask)
         pins = RootPins(state / "promoted")
-    ledgers = tuple(open_ledger(spec) for spec in loaded.policy.ledgers if ask)
-    return Judges(judge_logs_by(loaded.policy), loaded.certificates, watch, pins, ledgers)
+    wanted = loaded.policy.ledgers if ledgers else ()
+    return Judges(
+        judge_logs_by(loaded.policy),
+        loaded.certificates,
+        watch,
+        pins,
+        tuple(open_ledger(spec) for spec in wanted if ask),
+        tuple(spec.id for spec in wanted if not ask),
+    )

@@ -64,7 +64,7 @@ class Judges:
     """What judges the parts that need more than the policy: log entries, and certificates.
 
     *watch* holds logs to what they showed before, *pins* the records; None: that is not asked.
-    *ledgers* must hold every promotion as well.
+    *ledgers* must hold every promotion as well; those *unasked*, by id, too, and may not be asked.
     """
 
     logs: LogJudge
@@ -72,6 +72,7 @@ class Judges:
     watch: LogWatch | None = None
     pins: RootPins | None = None
     ledgers: tuple[Ledger, ...] = ()
+    unasked: tuple[str, ...] = ()
 
 
 def verify_image(

@@ -8,7 +8,7 @@ from datetime import datetime
 from nix_seed.flows.events import OnEvent, ignore
 from nix_seed.flows.evidence import gather
 from nix_seed.flows.ledgers import ask_ledgers
-from nix_seed.flows.promotion import judge_ledger
+from nix_seed.flows.promotion import Ledgered, judge_ledger, pinned_root
 from nix_seed.flows.records import find_proof
 from nix_seed.flows.stores import AnyReference, Stores, holder_of
 from nix_seed.flows.verify import Asked, Judges, verify_image
@@ -17,7 +17,13 @@ from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import InputError
 from nix_seed.rules.bundle_verify import Fate
 from nix_seed.rules.policy import Policy
-from nix_seed.rules.promotion import Check, PromotionResult, evaluate_promotion, stands
+from nix_seed.rules.promotion import (
+    Check,
+    PromotionResult,
+    Record,
+    evaluate_promotion,
+    stands,
+)
 from nix_seed.rules.verification import Verification
 
 __all__ = ["verify_commit"]
@@ -58,20 +64,21 @@ def verify_commit(
             policy, asked.commit, found.records, (), unchecked=found.unchecked
         )
         return _answer(reference, policy, found.with_lies(result))
-    checks = ask_ledgers(judges.ledgers, records[0])
-    if any(check.fate is Fate.FALSE for check in checks):
-        return _answer(reference, policy, PromotionResult(asked.commit, records[0], checks))
-    promoted: Digest | str = records[0].predicate.index
+    # Before anything is fetched: what is known to be false stays so, whatever cannot be had.
+    so_far = found.with_lies(_judge(found, records, policy, asked.commit, judges))
+    if so_far.fate is Fate.FALSE:
+        return _answer(reference, policy, so_far)
+    promoted: Digest | Check = records[0].predicate.index
     if asked.system is not None:
         proof = find_proof(places, records[0], asked.system)
-        promoted = proof if isinstance(proof, str) else proof.leaf.image_digest
-    if isinstance(promoted, str):
-        words = f"{asked.commit} was promoted, and for {asked.system}: {promoted}"
-        return _unproved(reference, policy, asked.commit, words)
+        promoted = proof if isinstance(proof, Check) else proof.leaf.image_digest
+    if isinstance(promoted, Check):
+        words = f"{asked.commit} was promoted, and for {asked.system}: {promoted.words}"
+        return _answer(reference, policy, _lacks(so_far, words, promoted.fate))
     held = holder_of(stores, (reference, *evidence), promoted)
     if held is None:
         words = f"{asked.commit} was promoted as {promoted}, which is not in {reference}"
-        return _unproved(reference, policy, asked.commit, words, Fate.UNCHECKED)
+        return _answer(reference, policy, _lacks(so_far, words, Fate.UNCHECKED))
     where, rest = held
     return verify_image(
         stores, where.at(promoted), policy, asked, judges, now, evidence=rest, on_event=on_event
@@ -84,9 +91,18 @@ def _answer(reference: AnyReference, policy: Policy, result: PromotionResult) ->
     )
 
 
-def _unproved(
-    reference: AnyReference, policy: Policy, commit: Commit, words: str, fate: Fate = Fate.FALSE
-) -> Verification:
-    return _answer(
-        reference, policy, PromotionResult(commit, None, (Check("member", fate, words),))
+def _judge(
+    found: Ledgered, records: Sequence[Record], policy: Policy, commit: Commit, judges: Judges
+) -> PromotionResult:
+    """Judge all of a promotion but its images: that it is the only one, here and in ledgers."""
+    pinned = pinned_root(judges, policy, commit, records)
+    alone = evaluate_promotion(
+        policy, commit, records, (), proofs={}, pinned=pinned, unread=found.unread
     )
+    checks = (*alone.checks, *ask_ledgers(judges, records[0]))
+    return PromotionResult(commit, records[0], checks)
+
+
+def _lacks(so_far: PromotionResult, words: str, fate: Fate) -> PromotionResult:
+    check = Check("member", fate, words)
+    return PromotionResult(so_far.commit, so_far.record, (check, *so_far.checks))

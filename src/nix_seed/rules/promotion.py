@@ -151,7 +151,7 @@ def evaluate_promotion(
     records: Sequence[Record],
     leaves: Sequence[Leaf],
     *,
-    proofs: Mapping[str, MemberProof | str] | None = None,
+    proofs: Mapping[str, MemberProof | Check] | None = None,
     index: Digest | None = None,
     pinned: Digest | None = None,
     unchecked: Sequence[str] = (),
@@ -159,7 +159,8 @@ def evaluate_promotion(
 ) -> PromotionResult:
     """Judge whether *leaves*, the images as they were found, are the promoted ones of *commit*.
 
-    *records* are all that were found. *proofs* has each system's proof, or why there is none; None
+    *records* are all that were found. *proofs* has each system's proof, or why there is none (which
+    is *could not check* where one might have been read); None
     where *leaves* are all systems of an index, whose root is then computed. *index* is that
     index's digest. *pinned* is the root this machine saw before for the commit. *unchecked* says
     what could not be read or judged: where no record stands, one of these might have. *unread* are
@@ -178,7 +179,8 @@ def evaluate_promotion(
         checks.append(_whole(record, leaves))
     else:
         checks += [
-            _member(record, leaf, proofs.get(leaf.system, "there is none")) for leaf in leaves
+            _member(record, leaf, proofs.get(leaf.system, _no_proof(leaf.system)))
+            for leaf in leaves
         ]
     if index is not None:
         checks.append(_index(record, index))
@@ -315,12 +317,15 @@ def _whole(record: Record, leaves: Sequence[Leaf]) -> Check:
     return Check("members", Fate.VERIFIED, f"the root over {', '.join(images)} is the promoted one")
 
 
-def _member(record: Record, leaf: Leaf, proof: MemberProof | str) -> Check:
+def _no_proof(system: str) -> Check:
+    return Check(f"member {system}", Fate.FALSE, "there is none")
+
+
+def _member(record: Record, leaf: Leaf, proof: MemberProof | Check) -> Check:
     name = f"member {leaf.system}"
-    if isinstance(proof, str):
-        return Check(
-            name, Fate.FALSE, f"no proof that {leaf.system} belongs to the release: {proof}"
-        )
+    if isinstance(proof, Check):
+        words = f"no proof that {leaf.system} belongs to the release: {proof.words}"
+        return Check(name, proof.fate, words)
     if proof.leaf != leaf:
         words = f"promoted for {leaf.system} is {proof.leaf.image_digest}, not {leaf.image_digest}"
         return Check(name, Fate.FALSE, words)
