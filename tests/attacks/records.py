@@ -9,7 +9,7 @@ from nix_seed.flows.records import attach_documents, attach_record
 from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
 from nix_seed.formats.tlog.merkle import TreeHead
 from nix_seed.ground.digests import Digest
-from support.trust import COMMIT
+from support.trust import COMMIT, SYSTEM
 
 NONE = f"no promotion record of {COMMIT} was found"
 BACKDOOR = "alice, bob built something else from this commit"
@@ -179,6 +179,35 @@ def record_under_an_accepted_old_policy_of_a_builder_since_revoked(world: Promot
     done = world.honest()
     world.head |= {"epoch": "2", "accepts": f'["{done.predicate.policy}"]'}
     world.builders["alice"]["revokedAt"] = "2020-01-01T00:00:00Z"
+
+
+@promotion_case(1, "the record is of 1 systems, and a release by that policy has 2")
+def record_of_one_system_under_an_accepted_old_policy_asked_for_one(world: PromotedWorld) -> None:
+    """Signed now, by the old policy's epoch: who asks for one system sees no other."""
+    old = Digest.of(world.write_policy().read_bytes())
+    world.attest_all()
+    world.head |= {"epoch": "2", "accepts": f'["{old}"]'}
+    plan = world.planned({SYSTEM: world.image}, policy=old, epoch=1)
+    world.publish_record(plan, "rita")
+    world.question += ["--system", SYSTEM]
+
+
+@promotion_case(1, "the record is of 2 systems, and a release by that policy has 3")
+def record_under_an_old_policy_accepted_for_more_systems(world: PromotedWorld) -> None:
+    done = world.honest()
+    accepted = f'{{policy = "{done.predicate.policy}", systems = 3}}'
+    world.head |= {"epoch": "2", "accepts": f"[{accepted}]"}
+
+
+@promotion_case(0, "promoted by rita under root sha256:")
+def record_of_fewer_systems_under_an_old_policy_accepted_for_them(world: PromotedWorld) -> None:
+    """One more system since: the releases before it had one less, as the policy says."""
+    both = world.head["systems"]
+    world.head["systems"] = f'["{SYSTEM}"]'
+    done = world.honest()
+    accepted = f'{{policy = "{done.predicate.policy}", systems = 1}}'
+    world.head |= {"systems": both, "epoch": "2", "accepts": f"[{accepted}]"}
+    world.question += ["--system", SYSTEM]
 
 
 @promotion_case(1, "epoch 3, which this one, epoch 2, does not accept")

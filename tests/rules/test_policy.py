@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from nix_seed.clients.signers.key import KeySigner
 from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
+from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import InputError
 from nix_seed.rules.certificate import CertificateIdentity
 from nix_seed.rules.distinct import independent_builders
 from nix_seed.rules.policy import Attribute, Builder, Policy
-from nix_seed.rules.policy_change import build_change_statement, evaluate_change
+from nix_seed.rules.policy_change import build_change_statement, compare_policies, evaluate_change
 from nix_seed.rules.policy_checks import policy_warnings
 from nix_seed.rules.policy_file import parse_policy
 from nix_seed.rules.policy_template import render_policy
@@ -102,6 +103,37 @@ def test_every_line_of_the_policy_matters(world: World) -> None:
             != getattr(policy, name)
         ]  # fmt: skip
         assert changed, line
+
+
+ONE, TWO = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
+
+
+def test_what_is_accepted_says_how_many_systems_it_had(world: World) -> None:
+    """As many as the policy at hand has, where nothing is said."""
+    world.head["accepts"] = f'["{ONE}", {{policy = "{TWO}", systems = 3}}]'
+    policy = parse(world.policy())
+    assert policy.accepts == {Digest.parse(ONE): len(policy.systems), Digest.parse(TWO): 3}
+    world.head["accepts"] = f'["{TWO}"]'
+    changed = list(compare_policies(parse(world.policy()), policy))
+    assert changed == [f"accepts: {TWO} of 1 systems → {ONE} of 1 systems, {TWO} of 3 systems"]
+
+
+@pytest.mark.parametrize(
+    ("accepts", "problem"),
+    [
+        (f'["{ONE}", {{policy = "{ONE}", systems = 3}}]', "accepts names something twice"),
+        (f'[{{policy = "{ONE}", systems = 0}}]', "accepts must be an array of policies"),
+        ("[1]", "accepts must be an array of policies"),
+        (f'[{{policy = "{ONE}"}}]', "[[accepts]] needs systems, a whole number"),
+        (f'[{{policy = "{ONE}", systems = 1, epoch = 1}}]', "[[accepts]] has no key 'epoch'"),
+        ('["sha256:1"]', "accepts: "),
+    ],
+)
+def test_what_is_not_accepted(world: World, accepts: str, problem: str) -> None:
+    world.head["accepts"] = accepts
+    with pytest.raises(InputError) as raised:
+        parse(world.policy())
+    assert problem in raised.value.message
 
 
 def test_the_template_is_a_policy() -> None:

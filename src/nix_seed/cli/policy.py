@@ -230,7 +230,9 @@ def _json(policy: Policy) -> dict[str, Any]:
         "promoters": [
             {"id": each.id, "signer": signer_name(each.signer)} for each in policy.promoters
         ],
-        "accepts": [str(digest) for digest in policy.accepts],
+        "accepts": [
+            {"policy": str(digest), "systems": count} for digest, count in policy.accepts.items()
+        ],
         "ledgers": [
             {"id": each.id, "kind": each.kind, "chainId": each.chain_id, "address": each.address}
             for each in policy.ledgers
@@ -266,8 +268,8 @@ def _lines(policy: Policy) -> Iterator[str]:
         yield f"{quorum.promoters} of {len(policy.promoters)} promoters must sign a release"
     for promoter in policy.promoters:
         yield f"  {promoter.id:12} {signer_name(promoter.signer)}"
-    for digest in policy.accepts:
-        yield f"accepts releases by {digest}"
+    for digest, count in policy.accepts.items():
+        yield f"accepts releases by {digest}, of {count} systems"
     for ledger in policy.ledgers:
         yield f"ledger {ledger.id}: {ledger.address} on chain {ledger.chain_id}"
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -122,8 +123,9 @@ class BuiltDemands:
 class Policy:
     """A whole policy; *digest* is of the exact bytes of its file.
 
-    *accepts* are earlier policies, by digest, whose promotions still stand. *licences* are those
-    (or packages) that whoever uses this policy has accepted.
+    *accepts* are earlier policies, by digest, whose promotions still stand, and how many systems
+    made a release complete by each. *licences* are those (or packages) that whoever uses this
+    policy has accepted.
     """
 
     epoch: int
@@ -138,6 +140,6 @@ class Policy:
     promoters: tuple[Promoter, ...]
     trusted_root: str | None
     digest: Digest
-    accepts: tuple[Digest, ...] = ()
+    accepts: Mapping[Digest, int] = field(default_factory=dict)
     ledgers: tuple[LedgerSpec, ...] = ()
     licences: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ one: promoters sign it where the old policy has any, else its builders, up to th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -131,6 +131,8 @@ def _compare_lists(name: str, old: Iterable[Any], new: Iterable[Any]) -> Iterato
 def _show(value: Any) -> str:
     if isinstance(value, tuple | frozenset):
         return ", ".join(sorted(map(str, value))) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} of {value[key]} systems" for key in sorted(value)) or "none"
     if value is None:
         return "none"
     return signer_name(value) if isinstance(value, PublicKey) else str(value)

@@ -6,7 +6,7 @@ can meet or that everything meets is refused, with its line. docs/verify.md list
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final, get_args
 
@@ -34,7 +34,10 @@ from nix_seed.rules.verifying_key import PublicKey
 __all__ = ["parse_policy"]
 
 VERSION: Final = 1
-_ACCEPTS: Final = "`sha256sum` of the earlier trust.toml says it, after sha256:"
+_ACCEPTS: Final = (
+    "each is sha256: and what `sha256sum` says of the earlier trust.toml, or, where that had "
+    'another number of systems, {policy = "sha256:…", systems = N}'
+)
 _MOST: Final = 256  # builders, logs, witnesses and promoters, each
 
 
@@ -75,7 +78,7 @@ def _policy(root: Section, digest: Digest) -> Policy:
         promoters=tuple(_promoter(each) for each in _some(root, "promoters")),
         trusted_root=_only(sigstore, "trustedRoot"),
         digest=digest,
-        accepts=tuple(_accepted(root)),
+        accepts=_accepted(root, len(systems)),
         ledgers=read_ledgers(root),
         licences=_licences(root.table("licences")),
     )
@@ -87,12 +90,25 @@ def _licences(section: Section) -> tuple[str, ...]:
     return accepted
 
 
-def _accepted(root: Section) -> Iterator[Digest]:
-    for text in root.strings("accepts"):
+def _accepted(root: Section, systems: int) -> Mapping[Digest, int]:
+    """Return each earlier policy and how many systems it had: as many as this one, if not said."""
+    found: dict[Digest, int] = {}
+    for number, item in enumerate(root.optional("accepts", list) or []):
+        text, count = item, systems
+        if isinstance(item, dict):
+            section = Section(item, (*root.place, "accepts", number), root.lines, root.what)
+            text, count = section.required("policy", str), section.required("systems", int)
+            section.done()
+        if not isinstance(text, str) or count < 1:
+            raise root.error("accepts must be an array of policies", "accepts", _ACCEPTS)
         try:
-            yield Digest.parse(text)
+            digest = Digest.parse(text)
         except InputError as error:
             raise root.error(f"accepts: {error.message}", "accepts", _ACCEPTS) from error
+        if digest in found:
+            raise root.error("accepts names something twice", "accepts")
+        found[digest] = count
+    return found
 
 
 def _some(root: Section, key: str) -> list[Section]:

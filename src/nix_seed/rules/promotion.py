@@ -257,7 +257,10 @@ def _by_policy(record: Record, policy: Policy) -> Check:
     if said.policy == policy.digest:
         return _by_this_policy(said, policy)
     if said.policy in policy.accepts and said.epoch < policy.epoch:
-        return Check("policy", Fate.VERIFIED, f"an accepted earlier one, epoch {said.epoch}")
+        lacks = _complete(said, policy.accepts[said.policy], "that policy")
+        return lacks or Check(
+            "policy", Fate.VERIFIED, f"an accepted earlier one, epoch {said.epoch}"
+        )
     words = (
         f"it was promoted under the policy {said.policy}, epoch {said.epoch}, which this one, "
         f"epoch {policy.epoch}, does not accept"
@@ -269,12 +272,19 @@ def _by_this_policy(said: PromotionPredicate, policy: Policy) -> Check:
     if said.epoch != policy.epoch:
         words = f"it says epoch {said.epoch} of this policy, whose epoch is {policy.epoch}"
         return Check("policy", Fate.FALSE, words)
-    # Who asks for one system sees no other: a release that lacks some shows in nothing else.
-    if said.size != len(policy.systems):
-        wanted = len(policy.systems)
-        words = f"the record is of {said.size} systems, and a release by this policy has {wanted}"
-        return Check("policy", Fate.FALSE, words)
-    return Check("policy", Fate.VERIFIED, f"this one, epoch {said.epoch}")
+    lacks = _complete(said, len(policy.systems), "this policy")
+    return lacks or Check("policy", Fate.VERIFIED, f"this one, epoch {said.epoch}")
+
+
+def _complete(said: PromotionPredicate, wanted: int, by: str) -> Check | None:
+    """Return what is wrong with the number of systems, if anything.
+
+    Who asks for one system sees no other: a release that lacks some shows in nothing else.
+    """
+    if said.size == wanted:
+        return None
+    words = f"the record is of {said.size} systems, and a release by {by} has {wanted}"
+    return Check("policy", Fate.FALSE, words)
 
 
 def _promoters(record: Record, policy: Policy) -> Check:
