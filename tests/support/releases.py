@@ -18,7 +18,7 @@ from nix_seed.flows.logging import open_logs
 from nix_seed.flows.promote import Promoted, promote
 from nix_seed.flows.records import attach_record
 from nix_seed.flows.stores import Stores
-from nix_seed.flows.trust import judges_of, load_policy
+from nix_seed.flows.trust import earlier_of, judges_of, load_policy
 from nix_seed.formats.intoto.commit import Commit
 from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
 from nix_seed.formats.intoto.predicate import Source
@@ -39,7 +39,10 @@ class Ended:
 
 
 class ReleaseWorld(World):
-    """Two systems, three builders, two promoters of whom one must sign."""
+    """Two systems, three builders, two promoters of whom one must sign.
+
+    *history* are the files of earlier policies that whoever promotes knows.
+    """
 
     def __init__(self, root: Path, repository: Repository | None = None) -> None:
         super().__init__(root, repository)
@@ -53,6 +56,7 @@ class ReleaseWorld(World):
             (root / f"{name}.key").write_bytes(key.pem())
             os.chmod(root / f"{name}.key", 0o600)
         self.repository = self.reference.removesuffix(":seed")
+        self.history: tuple[Path, ...] = ()
 
     @property
     def images(self) -> Mapping[str, MadeImage]:
@@ -80,6 +84,7 @@ class ReleaseWorld(World):
             self.keys[who],
             open_logs(loaded.policy, loaded.directory),
             now,
+            earlier=earlier_of(loaded, self.history),
         )
 
     def record(

@@ -41,6 +41,7 @@ _NEWEST = 64  # commits of the default branch that may have been promoted before
 @sign_options
 @ci_option("--systems", "Systems that must be there [the policy's].")
 @ci_option("--tags", "Tags of the index, moved last; latest only on the default branch.")
+@ci_option("--policy-history", "Files of earlier policies, whose promoters' records there are.")
 @ci_option("--commit", "The commit [the one checked out].")
 @ci_option("--result", "What the jobs that make the seeds came to [success].")
 def command(**options: Any) -> None:
@@ -173,13 +174,15 @@ def _authority(host: CiHost, secrets: Secrets, options: dict[str, Any]) -> Autho
 
     from nix_seed.flows.ci_promote import Authority
     from nix_seed.flows.logging import open_logs
-    from nix_seed.flows.trust import judges_of, load_policy
+    from nix_seed.flows.trust import earlier_of, judges_of, load_policy
+    from nix_seed.rules.ci_inputs import parse_list
 
     path = flake_of(options).policy
     if path is None:
         return None
     now = datetime.now(UTC)
     loaded = load_policy(path, now)
+    history = [Path(each) for each in parse_list(options["policy_history"])]
     promotes = bool(loaded.policy.promoters)
     return Authority(
         policy=loaded.policy,
@@ -187,6 +190,7 @@ def _authority(host: CiHost, secrets: Secrets, options: dict[str, Any]) -> Autho
         signer=secrets.signer(options, host) if promotes else None,
         logs=open_logs(loaded.policy, loaded.directory) if promotes else (),
         now=now,
+        earlier=earlier_of(loaded, history),
     )
 
 

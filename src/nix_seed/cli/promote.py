@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,6 +30,14 @@ __all__ = ["command", "split_target"]
     help="Where the release is published: host/name or oci:DIR; with :TAG, that tag moves too.",
 )
 @policy_option("Whom to believe, which systems make a release, and who may promote.")
+@click.option(
+    "--policy-history",
+    "history",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="An earlier policy, whose promoters' records the new one comes after; may be repeated.",
+)
 @key_option
 @sigstore_option
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="A further tag, moved last.")
@@ -53,7 +62,7 @@ def command(as_json: bool, **options: Any) -> None:
     from nix_seed.flows.candidates import Place
     from nix_seed.flows.logging import open_logs
     from nix_seed.flows.promote import promote
-    from nix_seed.flows.trust import judges_of, load_policy
+    from nix_seed.flows.trust import earlier_of, judges_of, load_policy
     from nix_seed.formats.intoto.commit import Commit
     from nix_seed.formats.oci.reference import parse_reference
 
@@ -78,6 +87,7 @@ def command(as_json: bool, **options: Any) -> None:
             open_logs(loaded.policy, loaded.directory),
             now,
             show,
+            earlier_of(loaded, options["history"]),
         )
     say(_json(done) if as_json else "\n".join(_lines(done, str(target))))
 

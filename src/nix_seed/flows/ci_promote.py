@@ -21,6 +21,7 @@ from nix_seed.flows.candidates import Place
 from nix_seed.flows.events import OnEvent, ignore
 from nix_seed.flows.index import build_index
 from nix_seed.flows.inspect import InspectedIndex, inspect
+from nix_seed.flows.ledger import Earlier
 from nix_seed.flows.promote import promote
 from nix_seed.flows.publish_image import add_tags
 from nix_seed.flows.stores import AnyReference, Stores, find
@@ -40,13 +41,17 @@ _LATEST = "latest"
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """By whose word: the policy, what judges by it, and, where it names promoters, who signs."""
+    """By whose word: the policy, what judges by it, and, where it names promoters, who signs.
+
+    The records of the *earlier* policies' promoters are part of the ledger.
+    """
 
     policy: Policy
     judges: Judges
     signer: Signer | None
     logs: Sequence[Log]
     now: datetime
+    earlier: Sequence[Earlier] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +243,7 @@ def _promote(
         authority.logs,
         authority.now,
         on_event,
+        authority.earlier,
     )
     notices = list(done.notices)
     if done.missing:

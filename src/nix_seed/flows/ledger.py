@@ -7,18 +7,38 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nix_seed.clients.blobs import ImageStore
-from nix_seed.flows.evidence import gather
+from nix_seed.flows.attach import Discovered
+from nix_seed.flows.evidence import gather, promotions
 from nix_seed.flows.promotion import judge_ledger
 from nix_seed.flows.verify import Judges
+from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.commit import Commit
-from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement, first_key
+from nix_seed.formats.intoto.promotion import (
+    PromotionPredicate,
+    build_statement,
+    check_statement,
+    first_key,
+)
+from nix_seed.formats.intoto.statement import Statement
 from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import InputError
 from nix_seed.rules.policy import Policy
 from nix_seed.rules.promotion import Record, stands
 
-__all__ = ["Walked", "walk_ledger"]
+__all__ = ["Earlier", "Walked", "walk_ledger"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """An earlier *policy*, whose promoters' records are part of the ledger, and what judges by it.
+
+    They need not promote any more: what comes after their records still has to name them.
+    """
+
+    policy: Policy
+    judges: Judges
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +47,8 @@ class Walked:
 
     *heads* are those that nothing comes after. *unread* are what may be records and could not be
     read; *unchecked* are these, and the logs that could not be asked. *standing* are the records
-    that enough promoters signed.
+    that enough promoters signed. *strange* are what say of themselves that they are records, by
+    which accepted policy, and that no promoter of a policy at hand signed.
     """
 
     records: tuple[Record, ...]
@@ -36,6 +57,7 @@ class Walked:
     unchecked: tuple[str, ...]
     unread: tuple[str, ...]
     standing: frozenset[Digest]
+    strange: Mapping[Digest, Digest]
 
     def admits(self, said: PromotionPredicate) -> bool:
         """Whether a record of *said* fits in: it comes after what is there, and late enough.
@@ -55,7 +77,11 @@ class Walked:
         for digest, previous in known.items():
             if not after.isdisjoint(previous):
                 after.add(digest)
-        aside = {each for each in self.standing if each not in before and each not in after}
+        aside = {
+            each
+            for each in self.standing & known.keys()
+            if each not in before and each not in after
+        }
         beyond: set[Digest] = set()
         for digest, previous in known.items():
             if not (aside.isdisjoint(previous) and beyond.isdisjoint(previous)):
@@ -69,14 +95,20 @@ def walk_ledger(
     policy: Policy,
     judges: Judges,
     since: Sequence[Digest] = (),
+    earlier: Sequence[Earlier] = (),
 ) -> Walked:
     """Walk the ledger of *repository* from its beginning, or from the records *since*.
+
+    A record is one if a promoter of the *policy* signed it, or one of an *earlier* policy.
 
     A record is reached only through all it says it comes after being there: one that names what is
     not reachable is not part of the walk. So that a long chain takes a few steps, and not one for
     each record, the commits that have tags are looked up at once, and so is all they lead to.
     """
+    by = (Earlier(policy, judges), *earlier)
     listed: dict[Digest, Record] = {}
+    standing: set[Digest] = set()
+    claimed: dict[Digest, Digest] = {}
     lies: dict[str, None] = {}
     unchecked: dict[str, None] = {}
     unread: dict[str, None] = {}
@@ -84,18 +116,31 @@ def walk_ledger(
     ahead = [*begin, *(() if since else _tagged(places))]
     asked = set(ahead)
     while ahead:
-        step = judge_ledger(gather(places, ahead), policy, judges)
-        lies |= dict.fromkeys(step.lies)
-        unchecked |= dict.fromkeys(step.unchecked)
-        unread |= dict.fromkeys(step.unread)
-        listed |= {r.digest: r for r in step.records if r.predicate.repository == repository}
+        beside = gather(places, ahead)
+        claimed |= _claimed(beside, repository)
+        for each in by:
+            step = judge_ledger(beside, each.policy, each.judges)
+            lies |= dict.fromkeys(step.lies)
+            unchecked |= dict.fromkeys(step.unchecked)
+            unread |= dict.fromkeys(step.unread)
+            ours = [r for r in step.records if r.predicate.repository == repository]
+            listed = {r.digest: r for r in ours} | listed
+            standing |= {r.digest for r in ours if stands(r, each.policy)}
         ahead = [digest for digest in listed if digest not in asked]
         asked.update(ahead)
     records = _reached(listed, begin, first_key(repository))
     after = {digest for record in records for digest in record.predicate.previous}
     heads = sorted(each for each in (*since, *(r.digest for r in records)) if each not in after)
-    standing = frozenset(r.digest for r in records if stands(r, policy))
-    return Walked(records, tuple(heads), tuple(lies), tuple(unchecked), tuple(unread), standing)
+    missing = policy.accepts.keys() - {each.policy.digest for each in earlier}
+    return Walked(
+        records,
+        tuple(heads),
+        tuple(lies),
+        tuple(unchecked),
+        tuple(unread),
+        frozenset(standing),
+        {each: by for each, by in claimed.items() if each not in listed and by in missing},
+    )
 
 
 def _reached(
@@ -117,6 +162,20 @@ def _reached(
             found.append(record)
             ready += waiting.pop(record.digest, [])
     return tuple(found)
+
+
+def _claimed(listed: Discovered, repository: str) -> dict[Digest, Digest]:
+    """Return what says of itself that it is a record of *repository*, and by which policy."""
+    found = {}
+    for each in promotions(listed):
+        try:
+            payload = Bundle.parse(each.text, each.place).envelope.payload
+            said = check_statement(Statement.parse(payload, each.place), each.place)
+        except InputError:
+            continue
+        if said.repository == repository:
+            found[Digest.of(payload)] = said.policy
+    return found
 
 
 def _tagged(places: Sequence[ImageStore]) -> Iterator[Digest]:

@@ -18,7 +18,7 @@ from nix_seed.clients.signers.base import Signer
 from nix_seed.flows.candidates import Member, Place, choose_members, votes
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.index import ReadyIndex, prepare_index, publish_index
-from nix_seed.flows.ledger import Walked, walk_ledger
+from nix_seed.flows.ledger import Earlier, Walked, walk_ledger
 from nix_seed.flows.logging import log_signed
 from nix_seed.flows.promoted_before import Before
 from nix_seed.flows.records import attach_documents, attach_record
@@ -66,8 +66,11 @@ def promote(
     logs: Sequence[Log],
     now: datetime,
     on_event: OnEvent = ignore,
+    earlier: Sequence[Earlier] = (),
 ) -> Promoted:
     """Release *commit* at *place*, as far as *signer* can.
+
+    The record comes after those of the policy's promoters, and of the *earlier* policies'.
 
     Raises ``CheckedFalse`` where a system is absent, a quorum is unmet, a dissent stands or another
     root was promoted; ``CouldNotCheck`` where that cannot be told; ``InputError`` for a signer who
@@ -79,7 +82,18 @@ def promote(
         check_tag(tag, str(place.target))
     places = [stores.open(place.target, create=True), *map(stores.open, place.evidence)]
     work = _Work(
-        stores, commit, place, policy, judges, signer, logs, on_event, promoter, repository, places
+        stores,
+        commit,
+        place,
+        policy,
+        judges,
+        signer,
+        logs,
+        on_event,
+        earlier,
+        promoter,
+        repository,
+        places,
     )
     members = choose_members(stores, commit, place, policy, judges, now, on_event)
     return work.release(members)
@@ -123,6 +137,7 @@ class _Work:
     signer: Signer
     logs: Sequence[Log]
     on_event: OnEvent
+    earlier: Sequence[Earlier]
     promoter: Promoter
     repository: str
     places: Sequence[ImageStore]
@@ -163,13 +178,21 @@ class _Work:
         if self.walked is not None:
             return self.walked
         self.on_event(Stage("ledger", "reading the ledger"))
-        walked = walk_ledger(self.places, self.repository, self.policy, self.judges)
+        walked = walk_ledger(
+            self.places, self.repository, self.policy, self.judges, earlier=self.earlier
+        )
         if walked.lies:
             raise CheckedFalse(walked.lies[0], hint="`nix-seed audit` shows the evidence")
         if walked.unread:
             raise CouldNotCheck(
                 f"what the ledger holds before {self.commit}: {walked.unread[0]}",
                 hint="nothing was published; run the same command again",
+            )
+        for record, policy in walked.strange.items():
+            raise CouldNotCheck(
+                f"what the ledger holds before {self.commit}: {record} may be a record by the "
+                f"policy {policy}, which is accepted, and whose promoters are not known",
+                hint="nothing was published; name the file of that policy: --policy-history",
             )
         self.walked = walked
         return walked

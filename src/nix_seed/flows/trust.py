@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,15 +10,24 @@ from pathlib import Path
 from nix_seed.clients.files import explained
 from nix_seed.clients.ledgers.choose import open_ledger
 from nix_seed.clients.root_pins import RootPins
+from nix_seed.flows.ledger import Earlier
 from nix_seed.flows.log_watch import watch_logs
 from nix_seed.flows.verify import Judges
 from nix_seed.ground.errors import InputError
+from nix_seed.rules.audit_policies import PolicyBook
 from nix_seed.rules.bundle_verify import BundleCheck
 from nix_seed.rules.policy import Policy
 from nix_seed.rules.policy_file import parse_policy
 from nix_seed.rules.policy_logs import judge_logs_by
 
-__all__ = ["DEFAULT_POLICY", "LoadedPolicy", "judges_of", "load_policy", "load_policy_of_then"]
+__all__ = [
+    "DEFAULT_POLICY",
+    "LoadedPolicy",
+    "earlier_of",
+    "judges_of",
+    "load_policy",
+    "load_policy_of_then",
+]
 
 DEFAULT_POLICY = Path("trust.toml")
 _LARGEST = 1 << 20
@@ -64,6 +74,13 @@ def _certificates(policy: Policy, path: Path) -> BundleCheck | None:
     with explained(f"reading {root}"):
         text = root.read_bytes()
     return SigstoreCheck(text, str(root))
+
+
+def earlier_of(loaded: LoadedPolicy, paths: Sequence[Path]) -> tuple[Earlier, ...]:
+    """Read the policies that came before *loaded*: ``InputError`` for those that cannot have."""
+    found = [load_policy_of_then(path) for path in paths]
+    PolicyBook.of(loaded.policy, [each.policy for each in found])
+    return tuple(Earlier(each.policy, judges_of(each, ask=False)) for each in found)
 
 
 def judges_of(
