@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from itertools import count
@@ -12,13 +13,18 @@ from pathlib import Path
 
 import pytest
 
+from nix_seed.clients.logs.embedded import EmbeddedLog
 from nix_seed.clients.registry.client import Registry
 from nix_seed.clients.registry.credentials import Keyring
+from nix_seed.formats.intoto.bundle import Bundle
+from nix_seed.formats.intoto.predicate import Source
+from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck
 from support.real_logs import logged_by, published
 from support.registries import Running, docker_registry, referrers_registry
 from support.rekor import rekor_v1, rekor_v2
 from support.releases import ARM, ReleaseWorld
-from support.trust import COMMIT
+from support.trust import COMMIT, OTHER_COMMIT, SOURCE
 
 NUMBERS = count()
 
@@ -99,3 +105,57 @@ def test_in_rekor_v1(tmp_path: Path) -> None:
         world = ReleaseWorld(tmp_path / "world")
         logged_by(world, "rekor-v1", key.name, key, url)
         check_release(world)
+        hidden_dissent(world)
+
+
+def hidden_dissent(world: ReleaseWorld) -> None:
+    """The registry shows nothing of what carol says; the log's index does."""
+    world.attest_all(commit=OTHER_COMMIT)
+    dissent = dissent_of(world, "carol")
+    wait_for_index(world, OTHER_COMMIT.key.raw, 5)
+    size = world.log.checkpoint().head.size
+    words = f"carol signed something about {OTHER_COMMIT}, which is entry "
+    with pytest.raises(CouldNotCheck, match=words) as error:
+        world.promote(commit=OTHER_COMMIT)
+    assert "of the log rekor, and no repository shows it" in error.value.message
+    assert "--evidence REF" in (error.value.hint or "")
+    assert world.log.checkpoint().head.size == size
+
+    world.builders["carol"]["revokedAt"] = "2020-01-01T00:00:00Z"
+    assert world.promote("rita", commit=OTHER_COMMIT).state == "promoted"
+    del world.builders["carol"]["revokedAt"]
+
+    world.attach(dissent, world.other, OTHER_COMMIT)
+    with pytest.raises(CheckedFalse, match="has no quorum") as refused:
+        world.promote(commit=OTHER_COMMIT)
+    assert "carol built something else" in (refused.value.detail or "")
+
+
+def dissent_of(world: ReleaseWorld, who: str) -> Bundle:
+    """What *who* says of another image of the other commit, logged, and shown nowhere."""
+    source = Source(SOURCE, OTHER_COMMIT, Digest.of(b"flake.lock"))
+    return world.bundle(world.sign(world.says(who, world.other, source=source)))
+
+
+def wait_for_index(world: ReleaseWorld, digest: bytes, number: int) -> None:
+    """Rekor enters in its index only after it has answered."""
+    deadline = time.monotonic() + 60
+    while len(list(world.log.lookup(digest))) < number:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.interop
+@pytest.mark.timeout(900)
+def test_a_log_that_is_down_is_noticed(tmp_path: Path) -> None:
+    """Its index cannot be asked; where another holds the evidence, that bars nobody."""
+    world = ReleaseWorld(tmp_path / "world")
+    with rekor_v1(tmp_path / "rekor") as (url, key):
+        own = world.logs[0]
+        logged_by(world, "rekor-v1", key.name, key, url)
+    world.logs.append(own)
+    world.log = EmbeddedLog.open(world.root / "log")
+    world.attest_all()
+    done = world.promote()
+    assert done.state == "promoted"
+    assert done.notices[0].startswith(f"what rekor holds of {COMMIT} is not known: ")

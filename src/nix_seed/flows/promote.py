@@ -17,12 +17,14 @@ from nix_seed.clients.logs.base import Log
 from nix_seed.clients.signers.base import Signer
 from nix_seed.flows.candidates import Member, Place, choose_members, votes
 from nix_seed.flows.events import OnEvent, Stage, ignore
+from nix_seed.flows.evidence import gather
 from nix_seed.flows.index import ReadyIndex, prepare_index, publish_index
 from nix_seed.flows.ledger import Earlier, Walked, walk_ledger
 from nix_seed.flows.logging import log_signed
 from nix_seed.flows.promoted_before import Before
 from nix_seed.flows.records import attach_documents, attach_record
 from nix_seed.flows.stores import Stores
+from nix_seed.flows.unshown import check_unshown
 from nix_seed.flows.verify import Judges
 from nix_seed.formats.intoto.commit import Commit
 from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
@@ -156,6 +158,7 @@ class _Work:
         )
         evidence = Evidence(release, tuple(sorted(v for m in members.values() for v in votes(m))))
         records = self._records(release)
+        self._check_logs(release)
         # Before anything is signed: what is in a log cannot be taken back.
         self._before.lacking(release.root, "nothing was signed, and nothing published")
         ours = self._before.usable(records, evidence, index.digest, self._walk)
@@ -165,6 +168,12 @@ class _Work:
         elif not already and not self._has_signed(ours):
             self._sign(ours.predicate, ours.payload, len(index.body))
         return self._finish(self._settle(release, ours.digest), release, index, already=already)
+
+    def _check_logs(self, release: Release) -> None:
+        """Refuse where a log's index has what a builder signed, and nobody shows."""
+        subjects = [self.commit.key, *(leaf.image_digest for leaf in release.leaves)]
+        shown = gather(self.places, subjects)
+        self.notices += check_unshown(self.logs, self.commit, self.policy, shown)
 
     @property
     def _before(self) -> Before:

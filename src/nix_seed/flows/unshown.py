@@ -1,0 +1,79 @@
+"""What a log's index has of a commit in a builder's name, and no registry shows.
+
+A registry that hides a dissent hides it well; a log that can be asked by the commit does not forget
+it. Rekor v1 has such an index. Logs of tiles have none: there it takes an audit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from nix_seed.clients.logs.base import Log
+from nix_seed.flows.attach import Discovered
+from nix_seed.flows.audit_bench import sort_bundle
+from nix_seed.formats.intoto.commit import Commit
+from nix_seed.formats.tlog.entry import LogEntry
+from nix_seed.formats.tlog.merkle import leaf_hash
+from nix_seed.ground.errors import CouldNotCheck
+from nix_seed.rules.audit_entries import Explained, PromoterEntry, Sieve
+from nix_seed.rules.policy import Builder, Policy, Promoter
+
+__all__ = ["check_unshown"]
+
+
+def check_unshown(
+    logs: Sequence[Log], commit: Commit, policy: Policy, shown: Discovered
+) -> tuple[str, ...]:
+    """Ask the *logs* that have an index for all of *commit*; return which were out of reach.
+
+    Raises ``CouldNotCheck`` where a builder of the policy signed what nothing *shown* explains, or
+    a log that is there does not give all that its index has; ``CheckedFalse`` where it lies.
+    """
+    explained = _explained(shown)
+    absent = []
+    for log in logs:
+        if log.trusted.kind != "rekor-v1":
+            continue
+        try:
+            log.checkpoint()
+        except CouldNotCheck as error:
+            absent.append(f"what {log.trusted.id} holds of {commit} is not known: {error.message}")
+            continue
+        for entry in _of_builders(log, commit, policy):
+            if not explained.explains(entry):
+                raise _unshown(entry, commit)
+    return tuple(absent)
+
+
+def _of_builders(log: Log, commit: Commit, policy: Policy) -> Iterator[PromoterEntry]:
+    for value in log.lookup(commit.key.raw):
+        entry = LogEntry.from_json(value, f"an entry of {log.trusted.id}")
+        time = datetime.fromtimestamp(entry.integrated_time, UTC)
+        # What finds promoters' entries finds anyone's.
+        signers = (Promoter(b.id, b.signer) for b in policy.builders if not _revoked(b, time))
+        sieve = Sieve(log.trusted.id, [replace(policy, promoters=tuple(signers))])
+        sieve.look(entry.index, entry.body, leaf_hash(entry.body))
+        yield from sieve.found
+
+
+def _revoked(builder: Builder, time: datetime) -> bool:
+    """Whether what *builder* signed at *time* counts no more, and so is no dissent either."""
+    return builder.revoked_at is not None and time >= builder.revoked_at
+
+
+def _explained(shown: Discovered) -> Explained:
+    found = [each for each in (sort_bundle(a.text) for a in shown.attestations) if each]
+    return Explained(
+        frozenset(each.signed for each in found), frozenset(each.payload for each in found)
+    )
+
+
+def _unshown(entry: PromoterEntry, commit: Commit) -> CouldNotCheck:
+    return CouldNotCheck(
+        f"{entry.promoter} signed something about {commit}, which is entry {entry.index} of the "
+        f"log {entry.log}, and no repository shows it: it may be a dissent",
+        hint="nothing was published; get the attestation from the builder, and name the repository "
+        "where it lies: --evidence REF",
+    )
