@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from nix_seed.clients.registry.client import Registry
 from nix_seed.clients.registry.credentials import Keyring
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.predicate import Source
+from nix_seed.ground import canonical_json
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck
 from support.real_logs import logged_by, published
@@ -115,6 +118,7 @@ def hidden_dissent(world: ReleaseWorld) -> None:
     wait_for_index(world, OTHER_COMMIT.key.raw, 5)
     size = world.log.checkpoint().head.size
     words = f"carol signed something about {OTHER_COMMIT}, which is entry "
+    world.attach(with_broken_signature(dissent), world.other, OTHER_COMMIT)
     with pytest.raises(CouldNotCheck, match=words) as error:
         world.promote(commit=OTHER_COMMIT)
     assert "of the log rekor, and no repository shows it" in error.value.message
@@ -129,6 +133,15 @@ def hidden_dissent(world: ReleaseWorld) -> None:
     with pytest.raises(CheckedFalse, match="has no quorum") as refused:
         world.promote(commit=OTHER_COMMIT)
     assert "carol built something else" in (refused.value.detail or "")
+
+
+def with_broken_signature(bundle: Bundle) -> bytes:
+    value = json.loads(bundle.dump())
+    signature = value["dsseEnvelope"]["signatures"][0]
+    broken = bytearray(base64.b64decode(signature["sig"]))
+    broken[-1] ^= 1
+    signature["sig"] = base64.b64encode(bytes(broken)).decode()
+    return canonical_json.dumps(value)
 
 
 def dissent_of(world: ReleaseWorld, who: str) -> Bundle:

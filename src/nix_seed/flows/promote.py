@@ -32,6 +32,7 @@ from nix_seed.formats.intoto.promotion import MOST_PREVIOUS, PromotionPredicate,
 from nix_seed.formats.oci.reference import check_tag
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.rules.evidence import trust_of
 from nix_seed.rules.policy import Policy, Promoter, is_signer
 from nix_seed.rules.promotion import Record, judge_record, stands
 from nix_seed.rules.release import Release, build_release
@@ -173,7 +174,8 @@ class _Work:
         """Refuse where a log's index has what a builder signed, and nobody shows."""
         subjects = [self.commit.key, *(leaf.image_digest for leaf in release.leaves)]
         shown = gather(self.places, subjects)
-        self.notices += check_unshown(self.logs, self.commit, self.policy, shown)
+        trust = trust_of(self.policy, self.judges.certificates)
+        self.notices += check_unshown(self.logs, self.commit, self.policy, shown, trust)
 
     @property
     def _before(self) -> Before:

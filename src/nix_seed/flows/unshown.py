@@ -18,20 +18,24 @@ from nix_seed.formats.tlog.entry import LogEntry
 from nix_seed.formats.tlog.merkle import leaf_hash
 from nix_seed.ground.errors import CouldNotCheck
 from nix_seed.rules.audit_entries import Explained, PromoterEntry, Sieve
+from nix_seed.rules.bundle_verify import Expected, Trust, evaluate_bundle
 from nix_seed.rules.policy import Builder, Policy, Promoter
 
 __all__ = ["check_unshown"]
 
+_ANYTHING = Expected(subject=None, predicate_types=None)
+
 
 def check_unshown(
-    logs: Sequence[Log], commit: Commit, policy: Policy, shown: Discovered
+    logs: Sequence[Log], commit: Commit, policy: Policy, shown: Discovered, trust: Trust
 ) -> tuple[str, ...]:
     """Ask the *logs* that have an index for all of *commit*; return which were out of reach.
 
-    Raises ``CouldNotCheck`` where a builder of the policy signed what nothing *shown* explains, or
-    a log that is there does not give all that its index has; ``CheckedFalse`` where it lies.
+    *trust* is that in the policy's builders: what none of them signed explains no entry. Raises
+    ``CouldNotCheck`` where a builder signed what nothing *shown* explains, or a log that is there
+    does not give all that its index has; ``CheckedFalse`` where it lies.
     """
-    explained = _explained(shown)
+    explained = _explained(shown, trust)
     absent = []
     for log in logs:
         if log.trusted.kind != "rekor-v1":
@@ -63,8 +67,14 @@ def _revoked(builder: Builder, time: datetime) -> bool:
     return builder.revoked_at is not None and time >= builder.revoked_at
 
 
-def _explained(shown: Discovered) -> Explained:
-    found = [each for each in (sort_bundle(a.text) for a in shown.attestations) if each]
+def _explained(shown: Discovered, trust: Trust) -> Explained:
+    """Return what was signed and is there to be judged; a broken signature hides a dissent."""
+    texts = [
+        each.text
+        for each in shown.attestations
+        if evaluate_bundle(each.text, trust, _ANYTHING, each.place).signer is not None
+    ]
+    found = [each for each in map(sort_bundle, texts) if each]
     return Explained(
         frozenset(each.signed for each in found), frozenset(each.payload for each in found)
     )
