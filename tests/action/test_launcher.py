@@ -59,6 +59,7 @@ def test_make_install(tools: Path, tmp_path: Path) -> None:
     path = [each for each in os.get_exec_path() if not Path(each, "nix-seed").exists()]
     env = {
         "PATH": os.pathsep.join(path),
+        "PYTHON": shutil.which("python3") or "python3",
         "HOME": str(tools),
         "NIX_SEED_TOOLS": str(tools / "tools"),
         "PREFIX": str(prefix),

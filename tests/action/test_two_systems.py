@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -72,7 +73,8 @@ def place(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def test_a_commit_of_source_where_the_other_system_cannot_be_evaluated(place: Place) -> None:
     """Who cannot tell that all is released says his word; who can, saves it."""
     before = place.runner.tags()["latest"]
-    (place.runner.project / "patch-level").write_text("1")
+    # One that no run before has built on this machine.
+    (place.runner.project / "patch-level").write_text(secrets.token_hex(8))
     commit(place.runner.project, "Patch")
     here = place.seed(HERE)
     assert here.outputs["built"] == "true"
