@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from nix_seed.flows.ledger import Walked, walk_ledger
 from nix_seed.flows.trust import judges_of, load_policy
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CouldNotCheck, InputError
-from support.audits import Ledger, commit
+from support.audits import Ledger, commit, unlist
 from support.bulk import bulk
 from support.trust import SOURCE
 
@@ -127,3 +128,54 @@ def test_a_later_policy_is_no_earlier_one(tmp_path: Path) -> None:
     ledger.history = (later,)
     with pytest.raises(InputError, match="it is no earlier one"):
         ledger.release()
+
+
+def show(ledger: Ledger, *arguments: str, code: int = 0) -> str:
+    """``nix-seed ledger show`` of the ledger, by the policy as it now is."""
+    policy = ("--policy", str(ledger.write_policy()))
+    ended = ledger.run("ledger", "show", *arguments, "--from", ledger.repository, *policy)
+    assert ended.code == code, ended.printed
+    return ended.printed
+
+
+def test_the_logs_ledger_is_asked_by_commit_and_by_root(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, releases=3)
+    second = ledger.said(2)
+    by_commit = json.loads(show(ledger, str(commit(2)), "--json"))
+    [entry] = by_commit[SOURCE]
+    assert entry == {
+        "commitKey": str(commit(2).key),
+        "root": str(second.root),
+        "record": str(ledger.digest(2)),
+        "position": "signed by rita",
+    }
+    # Roots are over commits as well: each release has its own.
+    assert json.loads(show(ledger, str(second.root), "--json")) == by_commit
+    everything = json.loads(show(ledger, "--json"))[SOURCE]
+    assert [each["record"] for each in everything] == [str(ledger.digest(n)) for n in (1, 2, 3)]
+    assert f"record   {ledger.digest(3)}" in show(ledger, str(commit(3)))
+
+
+def test_what_no_ledger_holds_is_not_there(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, releases=1)
+    assert "there is no such entry" in show(ledger, str(commit(7)), code=1)
+    assert "there is no such entry" in show(ledger, str(Digest.of(b"root")), code=1)
+    ledger.quorum["promoters"] = "2"
+    assert "there is no such entry" in show(ledger, str(commit(1)), code=1)
+    del ledger.head["source"]
+    assert "does not say of which repository" in show(ledger, code=2)
+
+
+def test_two_roots_for_a_commit_are_both_shown(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, releases=2)
+    other = ledger.forge(1, images=[ledger.other, ledger.arm], previous=(ledger.digest(2),))
+    shown = json.loads(show(ledger, str(commit(1)), "--json"))[SOURCE]
+    assert {each["record"] for each in shown} == {str(ledger.digest(1)), str(other)}
+
+
+def test_a_list_that_leaves_a_record_out_does_not_hide_it_from_all(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, releases=1)
+    unlist(ledger.layout, commit(1).key, lambda _: False)
+    assert "there is no such entry" in show(ledger, str(commit(1)), code=1)
+    # By what it comes after it is still found: here, by the beginning.
+    assert json.loads(show(ledger, "--json"))[SOURCE][0]["record"] == str(ledger.digest(1))

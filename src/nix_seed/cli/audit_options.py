@@ -71,7 +71,7 @@ _AUDIT: list[Callable[[Any], Any]] = [
         "--accept",
         multiple=True,
         metavar="ID",
-        help="A finding that was looked into: it is a notice from now on; may be repeated.",
+        help="A finding that was looked into: a notice in this run; may be repeated.",
     ),
     click.option(
         "--most-entries",

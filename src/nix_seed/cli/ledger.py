@@ -1,20 +1,109 @@
-"""``nix-seed ledger``: what keeps releases beside the transparency logs."""
+"""``nix-seed ledger``: what is released, by every ledger that the policy knows."""
 
 from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nix_seed.cli.ledger_evm import evm
+from nix_seed.cli.ledger_options import entry_json, entry_lines
+from nix_seed.cli.options import json_option, locked_image, policy_option
+from nix_seed.cli.registry_options import registry_options, stores_of
+from nix_seed.cli.say import say
+
+if TYPE_CHECKING:
+    from nix_seed.clients.ledgers.base import LedgerEntry, LedgerReader
 
 __all__ = ["command"]
 
 
-@click.group("ledger", short_help="Keep releases in a contract on an EVM chain.")
+@click.group("ledger", short_help="Show what is released; keep it in a contract as well.")
 def command() -> None:
-    """Keep releases where a second one for a commit cannot be entered.
+    """Show what is released, and keep releases where a second one cannot be entered.
 
-    Transparency logs are the default ledger, and need none of these commands.
+    Transparency logs are the default ledger: `nix-seed promote` writes it.
     """
 
 
 command.add_command(evm)
+
+
+@command.command("show", short_help="Show what each ledger holds for a commit, a root, or all.")
+@click.argument("what", required=False, metavar="[COMMIT|ROOT]")
+@click.option(
+    "--from",
+    "places",
+    multiple=True,
+    metavar="REF",
+    help="Where the records are: host/name or oci:DIR; repeated [the image of seed.lock].",
+)
+@policy_option("Whom to believe, and which ledgers there are.")
+@click.option(
+    "--policy-history",
+    "earlier",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="An earlier policy, by which earlier releases were made; may be repeated.",
+)
+@registry_options
+@json_option
+def _show(what: str | None, as_json: bool, **options: Any) -> None:
+    """Show what every ledger of the policy holds: for COMMIT, for the root ROOT, or at all.
+
+    Exit 1 where one holds nothing of it, or ledgers hold different things; 3 where one could not
+    be asked. Whether all is as it must be is what `nix-seed audit` says.
+    """
+    found = {each.name: _held(each, what) for each in _ledgers(options)}
+    if as_json:
+        say({name: [entry_json(entry) for entry in held] for name, held in found.items()})
+    else:
+        for name, held in found.items():
+            say(f"ledger {name}")
+            for entry in held:
+                say("\n".join(["", *entry_lines(entry)]))
+    if what is not None:
+        said = {tuple((e.commit_key, e.root, e.record) for e in held) for held in found.values()}
+        if len(said) > 1 or () in said:
+            words = "there is no such entry" if said == {()} else "the ledgers differ"
+            say(words, err=True)
+            click.get_current_context().exit(1)
+
+
+def _ledgers(options: dict[str, Any]) -> list[LedgerReader]:
+    from nix_seed.flows.logged_ledger import LoggedLedger
+    from nix_seed.flows.trust import earlier_of, judges_of, load_policy
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.ground.errors import InputError
+
+    loaded = load_policy(options["policy_file"], datetime.now(UTC))
+    if loaded.policy.source is None:
+        raise InputError(
+            "the policy does not say of which repository it is",
+            hint='add source = "https://…" to it: a ledger is that of a repository',
+        )
+    named = options["places"] or (locked_image("where is the ledger?"),)
+    references = [parse_reference(each) for each in named]
+    stores, judges = stores_of(options), judges_of(loaded)
+    logged = LoggedLedger(
+        [stores.open(each) for each in references],
+        loaded.policy.source,
+        loaded.policy,
+        judges,
+        earlier_of(loaded, options["earlier"]),
+    )
+    return [logged, *judges.ledgers]
+
+
+def _held(ledger: LedgerReader, what: str | None) -> tuple[LedgerEntry, ...]:
+    from nix_seed.formats.intoto.commit import Commit
+    from nix_seed.ground.digests import Digest
+
+    if what is None:
+        return tuple(ledger.entries())
+    if what.startswith("sha256:"):
+        return ledger.by_root(Digest.parse(what))
+    return ledger.by_commit(Commit(what).key)

@@ -15,6 +15,8 @@ from nix_seed.cli.ledger_options import (
     contract_of,
     contract_options,
     echo_signature,
+    entry_json,
+    entry_lines,
     fee_option,
     key_of,
     key_option,
@@ -192,7 +194,7 @@ def _publish(as_json: bool, **options: Any) -> None:
     entry = _released(signatures)
     sender = sender_of(options["key"], options["max_fee"])
     found = EvmLedger(contract, sender, signatures).publish(entry)
-    say(_entry_json(found) if as_json else "\n".join(_entry_lines(found)))
+    say(entry_json(found) if as_json else "\n".join(entry_lines(found)))
 
 
 def _released(signatures: tuple[EvmSignature, ...]) -> LedgerEntry:
@@ -240,7 +242,7 @@ def _show(commit: str | None, root: str | None, every: bool, as_json: bool, **op
             "count": status.count,
             "head": f"0x{status.head.hex()}",
             **set_json(status.builders),
-            "entries": [_entry_json(each) for each in found],
+            "entries": [entry_json(each) for each in found],
         }
         say(value)
     else:
@@ -248,7 +250,7 @@ def _show(commit: str | None, root: str | None, every: bool, as_json: bool, **op
         say("\n".join(set_lines(status.builders)))
         say(f"entries  {status.count}, as of block {status.block}")
         for entry in found:
-            say("\n".join(["", *_entry_lines(entry)]))
+            say("\n".join(["", *entry_lines(entry)]))
     if not found and (commit or root):
         say("there is no such entry", err=True)
         click.get_current_context().exit(1)
@@ -266,24 +268,6 @@ def _found(
     else:
         return ()
     return () if entry is None else (entry,)
-
-
-def _entry_json(entry: LedgerEntry) -> dict[str, str]:
-    return {
-        "commitKey": str(entry.commit_key),
-        "root": str(entry.root),
-        "record": str(entry.record),
-        "position": entry.position,
-    }
-
-
-def _entry_lines(entry: LedgerEntry) -> list[str]:
-    return [
-        f"commit   {entry.commit_key}",
-        f"root     {entry.root}",
-        f"record   {entry.record}",
-        f"where    {entry.position}",
-    ]
 
 
 def _sent_json(transaction: bytes, gas: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nix_seed.clients.ledgers.evm.nodes import Nodes
     from nix_seed.clients.ledgers.evm.send import Sender
     from nix_seed.clients.ledgers.evm.signatures import EvmSignature
+    from nix_seed.rules.ledger_entry import LedgerEntry
     from nix_seed.rules.policy_ledgers import LedgerSpec
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "contract_of",
     "contract_options",
     "echo_signature",
+    "entry_json",
+    "entry_lines",
     "fee_option",
     "key_of",
     "key_option",
@@ -223,3 +226,23 @@ def write_signature(path: Path, text: bytes) -> None:
                 file.write(text)
         except FileExistsError as error:
             raise InputError(f"{path} exists already", hint="choose another name") from error
+
+
+def entry_json(entry: LedgerEntry) -> dict[str, str]:
+    """Return an entry of any ledger as ``--json`` shows it."""
+    return {
+        "commitKey": str(entry.commit_key),
+        "root": str(entry.root),
+        "record": str(entry.record),
+        "position": entry.position,
+    }
+
+
+def entry_lines(entry: LedgerEntry) -> list[str]:
+    """Return an entry of any ledger for people."""
+    return [
+        f"commit   {entry.commit_key}",
+        f"root     {entry.root}",
+        f"record   {entry.record}",
+        f"where    {entry.position}",
+    ]

@@ -8,10 +8,10 @@ from typing import Protocol
 from nix_seed.ground.digests import Digest
 from nix_seed.rules.ledger_entry import LedgerEntry
 
-__all__ = ["Ledger", "LedgerEntry"]
+__all__ = ["Ledger", "LedgerEntry", "LedgerReader"]
 
 
-class Ledger(Protocol):
+class LedgerReader(Protocol):
     """A ledger of releases, by commit and by root.
 
     ``CouldNotCheck``: it is out of reach. ``CheckedFalse``: it answered, and what it says is false
@@ -21,13 +21,6 @@ class Ledger(Protocol):
     @property
     def name(self) -> str:
         """What people call it; also names it in errors."""
-        ...
-
-    def publish(self, entry: LedgerEntry) -> LedgerEntry:
-        """Enter *entry* (its position is not read), or find it entered; return it as it lies there.
-
-        Raises ``CheckedFalse`` if the ledger holds another root, or another record, for the commit.
-        """
         ...
 
     def by_commit(self, commit_key: Digest) -> tuple[LedgerEntry, ...]:
@@ -40,4 +33,15 @@ class Ledger(Protocol):
 
     def entries(self, since: int | None = None) -> Iterator[LedgerEntry]:
         """Replay the ledger from its first entry, or from *since* (a block, or an index) on."""
+        ...
+
+
+class Ledger(LedgerReader, Protocol):
+    """One that takes an entry by itself. To that of the logs, promoters' signatures are entered."""
+
+    def publish(self, entry: LedgerEntry) -> LedgerEntry:
+        """Enter *entry* (its position is not read), or find it entered; return it as it lies there.
+
+        Raises ``CheckedFalse`` if the ledger holds another root, or another record, for the commit.
+        """
         ...
