@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.group("ledger", short_help="Show what is released; keep it in a contract as well.")
+@click.group("ledger", short_help="Show what is released; keep it in a contract.")
 def command() -> None:
     """Show what is released, and keep releases where a second one cannot be entered.
 

@@ -54,7 +54,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "policy": ("nix_seed.cli.policy:command", "Write, check and change the policy to verify by."),
     "key": ("nix_seed.cli.key:command", "Make and show keys that sign attestations."),
     "log": ("nix_seed.cli.log:command", "Serve, show and check a transparency log."),
-    "ledger": ("nix_seed.cli.ledger:command", "Keep releases in a contract on an EVM chain."),
+    "ledger": ("nix_seed.cli.ledger:command", "Show what is released; keep it in a contract."),
     "doctor": (
         "nix_seed.cli.doctor:command",
         "Check this machine or an image, and say how to mend it.",
