@@ -109,6 +109,8 @@ class Anvil(Chain):
 
     def rewind(self, mark: Any) -> None:
         assert self.do("evm_revert", mark) is True
+        # Its pool forgets what was mined only a moment later, and would mine it again.
+        self.do("anvil_dropAllTransactions")
 
     def do(self, method: str, *parameters: Any) -> Any:
         answer = self._provider.make_request(method, list(parameters))  # type: ignore[arg-type]
