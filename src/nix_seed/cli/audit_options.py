@@ -10,6 +10,7 @@ import click
 
 from nix_seed.cli.options import (
     locked_image,
+    policy_history_option,
     policy_option,
     state_directory,
     state_option,
@@ -40,14 +41,7 @@ _AUDIT: list[Callable[[Any], Any]] = [
         "[the image of seed.lock].",
     ),
     policy_option("The policy in force."),
-    click.option(
-        "--policy-history",
-        "earlier",
-        multiple=True,
-        type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        metavar="FILE",
-        help="An earlier policy, by which earlier releases were made; may be repeated.",
-    ),
+    policy_history_option,
     click.option(
         "--also",
         multiple=True,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nix_seed.cli.ledger_evm import evm
 from nix_seed.cli.ledger_options import entry_json, entry_lines
-from nix_seed.cli.options import json_option, locked_image, policy_option
+from nix_seed.cli.options import (
+    json_option,
+    locked_image,
+    policy_history_option,
+    policy_option,
+)
 from nix_seed.cli.registry_options import registry_options, stores_of
 from nix_seed.cli.say import say
 
@@ -41,14 +45,7 @@ command.add_command(evm)
     help="Where the records are: host/name or oci:DIR; repeated [the image of seed.lock].",
 )
 @policy_option("Whom to believe, and which ledgers there are.")
-@click.option(
-    "--policy-history",
-    "earlier",
-    multiple=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE",
-    help="An earlier policy, by which earlier releases were made; may be repeated.",
-)
+@policy_history_option
 @registry_options
 @json_option
 def _show(what: str | None, as_json: bool, **options: Any) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "json_option",
     "locked_image",
     "open_seed",
+    "policy_history_option",
     "policy_option",
     "request_of",
     "state_directory",
@@ -58,6 +59,16 @@ def policy_option(about: str, default: str | None = "trust.toml") -> Callable[[A
         metavar="FILE",
         help=about,
     )
+
+
+policy_history_option = click.option(
+    "--policy-history",
+    "earlier",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="An earlier policy, by which earlier releases were made; may be repeated.",
+)
 
 
 def state_option(about: str) -> Callable[[Any], Any]:

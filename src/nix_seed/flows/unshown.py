@@ -19,7 +19,7 @@ from nix_seed.formats.tlog.merkle import leaf_hash
 from nix_seed.ground.errors import CouldNotCheck
 from nix_seed.rules.audit_entries import Explained, PromoterEntry, Sieve
 from nix_seed.rules.bundle_verify import Expected, Trust, evaluate_bundle
-from nix_seed.rules.policy import Builder, Policy, Promoter
+from nix_seed.rules.policy import Builder, Policy
 
 __all__ = ["check_unshown"]
 
@@ -55,9 +55,8 @@ def _of_builders(log: Log, commit: Commit, policy: Policy) -> Iterator[PromoterE
     for value in log.lookup(commit.key.raw):
         entry = LogEntry.from_json(value, f"an entry of {log.trusted.id}")
         time = datetime.fromtimestamp(entry.integrated_time, UTC)
-        # What finds promoters' entries finds anyone's.
-        signers = (Promoter(b.id, b.signer) for b in policy.builders if not _revoked(b, time))
-        sieve = Sieve(log.trusted.id, [replace(policy, promoters=tuple(signers))])
+        then = replace(policy, builders=tuple(b for b in policy.builders if not _revoked(b, time)))
+        sieve = Sieve(log.trusted.id, [then], builders=True)
         sieve.look(entry.index, entry.body, leaf_hash(entry.body))
         yield from sieve.found
 
