@@ -89,11 +89,15 @@ def play(place: Forge, name: str, **how: object) -> Step:
 
 
 def fresh(place: Forge) -> tuple[str, ...]:
-    """A namespace in which this machine is a new one: its Nix store is empty."""
+    """A namespace in which this machine is a new one: its Nix store is empty.
+
+    Installing Nix leaves a store that was opened once. Two jobs that both open one for the first
+    time can meet: the one that comes second finds a link there that it was about to make.
+    """
     store = place.root / f"nix-{place.runs}"
     store.mkdir()
-    mount = f'mount --bind "{store}" /nix && exec "$@"'
-    return ("unshare", "--mount", "--propagation", "private", "sh", "-c", mount, "sh")
+    install = f'mount --bind "{store}" /nix && nix-store --init && exec "$@"'
+    return ("unshare", "--mount", "--propagation", "private", "sh", "-c", install, "sh")
 
 
 def read(seed: str) -> dict[str, Any]:
