@@ -15,6 +15,8 @@ MODULES = sorted(ROOT.rglob("*.py"))
 # An auditor reads these floors: they decide, and touch nothing outside.
 PURE = {"ground", "formats", "rules"}
 OUTSIDE = {"subprocess", "socket", "ssl", "urllib3", "http", "time", "random", "secrets"}
+# What talks to the world: clients alone do.
+WORLD = {"subprocess", "socket", "ssl", "urllib3", "http", "sigstore"}
 LINES = 400
 
 
@@ -59,6 +61,12 @@ def test_pure_floors_touch_nothing_outside(path: Path) -> None:
         used = {name.split(".")[0] for name in imports(path)}
         assert not used & OUTSIDE
         assert "os.environ" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_clients_alone_start_processes_and_open_connections(path: Path) -> None:
+    if path.relative_to(ROOT).parts[0] != "clients":
+        assert not {name.split(".")[0] for name in imports(path)} & WORLD
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -80,12 +79,13 @@ def reporting(
 
 def _report(host: CiHost, what: str, flake: Path, error: NixSeedError, said: str) -> None:
     from nix_seed.cli.report import error_lines
+    from nix_seed.clients.git import find_line
     from nix_seed.rules.ci_summary import Code, build_summary
     from nix_seed.rules.ci_words import find_mismatches
 
     mismatches = find_mismatches(f"{said}\n{error.detail or ''}")
     for mismatch in mismatches:
-        file, line = _place_of(flake, mismatch.wanted)
+        file, line = find_line(flake, mismatch.wanted) or (None, None)
         host.annotate("error", "Hash mismatch", str(mismatch), file=file, line=line)
     lines = list(error_lines(error))
     host.say("\n".join(lines))
@@ -116,15 +116,3 @@ def denied_hint(host: CiHost, error: NixSeedError, *, writes: bool) -> str | Non
     return (
         f"set SEED_REGISTRY_USER and SEED_REGISTRY_TOKEN to who may {'push' if writes else 'pull'}"
     )
-
-
-def _place_of(flake: Path, text: str) -> tuple[str | None, int | None]:
-    """Find the file and line of the checkout that states *text*."""
-    command = ["git", "-C", str(flake), "grep", "-nIF", "--full-name", "-e", text]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return None, None
-    name, _, rest = done.stdout.partition(":")
-    number = rest.partition(":")[0]
-    return (name, int(number)) if number.isdigit() else (None, None)

@@ -20,6 +20,8 @@ __all__ = [
     "Checkout",
     "Login",
     "Repository",
+    "find_line",
+    "git_version",
     "newest_commits",
     "parents_of",
     "read_checkout",
@@ -132,6 +134,26 @@ def read_checkout(directory: Path) -> Checkout:
         lock_hash=None if lock is None else Digest(hashlib.sha256(lock).hexdigest()),
         changes=tuple(status.splitlines()),
     )
+
+
+def git_version() -> str | None:
+    """Return what Git calls itself, None where it fails; ``CouldNotCheck`` where there is none."""
+    said = _git(Path(), "--version")
+    return None if said is None else said.strip()
+
+
+def find_line(directory: Path, text: str) -> tuple[str, int] | None:
+    """Return the first file of the checkout, by its path there, and the line that hold *text*.
+
+    None where none does, or nothing can be told.
+    """
+    try:
+        found = _git(directory, "grep", "-nIF", "--full-name", "-e", text)
+    except CouldNotCheck:
+        return None
+    name, _, rest = (found or "").partition(":")
+    number = rest.partition(":")[0]
+    return (name, int(number)) if number.isdigit() else None
 
 
 def parents_of(directory: Path) -> tuple[str, ...]:

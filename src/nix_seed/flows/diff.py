@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nix_seed.clients.blobs import ImageStore
+from nix_seed.clients.diffoscope import compare, find_diffoscope
 from nix_seed.clients.image_source import RemoteSeed, read_seed
 from nix_seed.clients.layer_files import FileFacts, list_files, unpack_to
 from nix_seed.flows.evidence import of_store
@@ -25,7 +24,6 @@ from nix_seed.rules.difference import PathDifference, SpecDifference, compare_sp
 __all__ = ["FileDifference", "ImageDiff", "LayerPair", "PathFiles", "diff_images"]
 
 _MOST_PATHS = 20  # whose files are compared
-_MOST_OUTPUT = 1 << 20  # characters of diffoscope's report
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,7 @@ def diff_images(
     one, other = _open(stores, ours), _open(stores, theirs)
     difference = compare_specs(one.seed.spec, other.seed.spec)
     both = [path for path in difference.paths if path.ours and path.theirs][:_MOST_PATHS]
-    program = shutil.which("diffoscope") if diffoscope else None
+    program = find_diffoscope() if diffoscope else None
     return ImageDiff(
         (str(ours), str(theirs)),
         (one.image.digest, other.image.digest),
@@ -156,17 +154,11 @@ def _differing(
 def _report(one: _Side, other: _Side, path: PathDifference, diffoscope: str) -> str:
     """Unpack the path from both images and let diffoscope compare them."""
     with ExitStack() as stack:
-        places = [
+        ours, theirs = (
             stack.enter_context(_unpacked(side, path, which))
             for which, side in enumerate((one, other))
-        ]
-        done = subprocess.run(
-            [diffoscope, "--text", "-", *map(str, places)],
-            capture_output=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
         )
-    return done.stdout.decode("utf-8", "replace")[:_MOST_OUTPUT]
+        return compare(diffoscope, ours, theirs)
 
 
 @contextmanager

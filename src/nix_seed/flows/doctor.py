@@ -9,7 +9,6 @@ import importlib.util
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,11 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nix_seed.clients.engines import ENGINES
+from nix_seed.clients.engines.namespaces import why_no_namespaces
+from nix_seed.clients.git import git_version
 from nix_seed.clients.macos_store import Machine
 from nix_seed.clients.nix import Nix
 from nix_seed.clients.nix_setup import read_settings, try_build
 from nix_seed.flows.doctor_reach import Reach, check_reach
 from nix_seed.flows.events import OnEvent, Stage, ignore
+from nix_seed.ground.errors import CouldNotCheck
 from nix_seed.rules.diagnosis import Diagnosis, Outcome, diagnose_error
 from nix_seed.rules.setup_checks import (
     HOOK_FIX,
@@ -173,8 +175,12 @@ def _git(_setup: Setup) -> Iterator[Diagnosis]:
         why = "Nix reads a flake in a repository with it"
         yield Diagnosis("tools", "git", Outcome.FALSE, said, fix, why)
         return
-    done = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True)
-    yield Diagnosis("tools", "git", Outcome.FINE, done.stdout.strip())
+    version = git_version()
+    if version is None:
+        fix = "apt-get install --reinstall git"
+        yield Diagnosis("tools", "git", Outcome.FALSE, "it does not tell its version", fix)
+        return
+    yield Diagnosis("tools", "git", Outcome.FINE, version)
 
 
 def _engines(setup: Setup) -> Iterator[Diagnosis]:
@@ -192,18 +198,16 @@ def _engines(setup: Setup) -> Iterator[Diagnosis]:
 
 
 def _namespaces() -> Diagnosis:
-    command = ["unshare", "--user", "--map-root-user", "true"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError as error:
-        fix = "apt-get install util-linux"
-        return Diagnosis("engines", "user namespaces", Outcome.UNCHECKED, str(error), fix)
-    if done.returncode == 0:
+        said = why_no_namespaces()
+    except CouldNotCheck as error:
+        fix = error.hint or ""
+        return Diagnosis("engines", "user namespaces", Outcome.UNCHECKED, error.message, fix)
+    if said is None:
         return Diagnosis("engines", "user namespaces", Outcome.FINE, "allowed")
     fix = (
         "sysctl kernel.apparmor_restrict_unprivileged_userns=0, kernel.unprivileged_userns_clone=1"
     )
-    said = done.stderr.strip() or "refused"
     why = "engines and Nix's sandbox need them where they do not run as root"
     return Diagnosis("engines", "user namespaces", Outcome.WARNING, said, fix, why)
 
