@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -21,6 +24,7 @@ from nix_seed.ground import canonical_json
 from nix_seed.ground.errors import InputError
 from support.attestations import put
 from support.distribution import make_project
+from support.registries import PASSWORD, USER, Running, docker_registry
 from support.seed_images import layer
 from support.seeds import Ran, build, edit, nix_seed
 
@@ -204,6 +208,67 @@ def test_publish_builds_and_attests(bench: Bench, tmp_path: Path) -> None:
     )
     assert ran.code == 0, ran.err
     assert f"commit   {git(bench.project, 'rev-parse', 'HEAD')} of {SOURCE}" in ran.out
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Running]:
+    with docker_registry(tmp_path / "registry") as running:
+        yield running
+
+
+def publish(bench: Bench, image: str, *arguments: str | Path, password: str = PASSWORD) -> Ran:
+    """Publish *image*, with a password on standard input."""
+    return nix_seed(
+        *("publish", image, "--flake", bench.project, "--builder", "me", "--source", SOURCE),
+        *("--key", bench.root / "me.key", "--username", USER, "--password-stdin", *arguments),
+        cache=bench.root / "cache",
+        prefix=("sh", "-c", 'echo "$0" | "$@"', password),
+    )
+
+
+def writes(registry: Running) -> list[str]:
+    """The manifests that were written, by the last part of their address."""
+    return re.findall(r'"PUT \S+/manifests/(\S+) ', unquote(registry.log.read_text()))
+
+
+def test_publish_names_an_image_when_its_builder_has_attested_it(
+    bench: Bench, registry: Running
+) -> None:
+    ran = publish(bench, f"{registry.host}/own/seed:dev")
+    assert ran.code == 0, ran.err
+    head = git(bench.project, "rev-parse", "HEAD")
+    key, commit, dev = re.findall(r"^tag        (\S+)$", ran.out, re.MULTILINE)
+    assert (commit, dev) == (f"{head}-x86_64-linux", "dev")
+    image, *attested = writes(registry)[:-3]
+    assert attested, "there is something beside it"
+    assert writes(registry)[-3:] == [key, commit, dev]
+    assert f"@{image}" in ran.out
+    shown = nix_seed(
+        *("inspect", f"{registry.host}/own/seed:dev", "--json", "--username", USER),
+        "--password-stdin",
+        cache=bench.root / "cache",
+        prefix=("sh", "-c", 'echo "$0" | "$@"', PASSWORD),
+    )
+    assert json.loads(shown.out)["digest"] == image
+
+
+def test_publish_names_nothing_that_could_not_be_attested(
+    bench: Bench, registry: Running, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    ran = nix_seed(
+        *("policy", "init", "--source", SOURCE, "--log", log, "--key", f"me={bench.root}/me.pub"),
+        cache=bench.root / "cache",
+        cwd=tmp_path,
+    )
+    assert ran.code == 0, ran.err
+    shutil.rmtree(log)
+    log.write_text("no log any more")
+    policy = tmp_path / "trust.toml"
+    ran = publish(bench, f"{registry.host}/own/seed:dev", "--policy", policy)
+    assert ran.code == 2, ran.out + ran.err
+    assert f"there is no log in {log}" in ran.err
+    assert [name.partition(":")[0] for name in writes(registry)] == ["sha256"]
 
 
 def test_publish_refuses_a_dirty_tree_before_any_work(bench: Bench, tmp_path: Path) -> None:

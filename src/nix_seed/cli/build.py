@@ -13,6 +13,7 @@ from nix_seed.cli.registry_options import registry_options
 
 if TYPE_CHECKING:
     from nix_seed.flows.build import Destination
+    from nix_seed.flows.publish_image import Pushed
 
 __all__ = ["command"]
 
@@ -48,10 +49,11 @@ __all__ = ["command"]
     help="Plan every output inside the seed, with no network [on in CI].",
 )
 @click.option("--push", metavar="REF", help="Write the image straight into a registry.")
+@click.option("--untagged", is_flag=True, hidden=True)
 @click.option("--no-lock", is_flag=True, help="Do not take the flake's seed.lock for the base.")
 @registry_options
 @json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(as_json: bool, **options: Any) -> Pushed | None:
     """Turn a flake into an image: a seed to build in, or a run image to ship.
 
     FLAKE is a directory or any flake reference, such as github:owner/repo; the flake needs no
@@ -64,8 +66,7 @@ def command(as_json: bool, **options: Any) -> None:
     from nix_seed.flows.plan import evaluate_request, plan_image
 
     if options["push"] is not None:
-        push(as_json, options)
-        return
+        return push(as_json, options)
     nix, request = request_of(options)
     cache = LayerCache(cache_directory())
     with progress(quiet=as_json) as show:
@@ -84,6 +85,7 @@ def command(as_json: bool, **options: Any) -> None:
         print_build(built, reference, proof, cached=options["output"] is None)
     if proof is not None and not proof.complete:
         click.get_current_context().exit(1)
+    return None
 
 
 def _destination(options: dict[str, Any], name: str, key: str) -> Destination:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nix_seed.flows.events import OnEvent
     from nix_seed.flows.plan import Base, Evaluated, Plan
     from nix_seed.flows.prove import Proof
+    from nix_seed.flows.publish_image import Pushed
     from nix_seed.formats.oci.reference import Reference
 
 __all__ = ["assemble", "base_of", "prove", "push", "repository_of"]
@@ -81,8 +82,11 @@ def repository_of(options: dict[str, Any], reference: str) -> tuple[Repository, 
     return stores.registry(target.registry).repository(target.repository), target
 
 
-def push(as_json: bool, options: dict[str, Any]) -> None:
-    """Build into the registry, unless the image of this recipe is there already."""
+def push(as_json: bool, options: dict[str, Any]) -> Pushed | None:
+    """Build into the registry, unless the image of this recipe is there already.
+
+    Returns what was pushed. ``untagged``: it gets no name yet.
+    """
     from nix_seed.cli.build_report import print_pushed, print_there, pushed_json
     from nix_seed.cli.progress import progress
     from nix_seed.flows.plan import evaluate_request
@@ -94,17 +98,19 @@ def push(as_json: bool, options: dict[str, Any]) -> None:
         raise InputError("--push and -o or --format exclude each other", hint="leave one out")
     nix, request = request_of(options)
     repository, target = repository_of(options, options["push"])
-    tags = tuple(tag for tag in (target.tag, options["tag"]) if tag)
+    wanted = tuple(tag for tag in (target.tag, options["tag"]) if tag)
+    tags = None if options["untagged"] else wanted
     with progress(quiet=as_json) as show:
         evaluated = evaluate_request(nix, request, show)
         there = None if options["no_reuse"] else find_by_key(repository, evaluated)
-        fetched = None if there is None else add_tags(repository, there.digest, tags)
+        fetched = None if there is None else add_tags(repository, there.digest, tags or ())
         if fetched is None:
             pushed, proof = _build_and_push(options, nix, evaluated, repository, target, tags, show)
     if fetched is not None:
         print_there(fetched, evaluated, target, as_json=as_json)
-        return
+        return None
     (pushed_json if as_json else print_pushed)(pushed, proof)
+    return pushed
 
 
 def _build_and_push(
@@ -113,9 +119,9 @@ def _build_and_push(
     evaluated: Evaluated,
     repository: Repository,
     target: Reference,
-    tags: tuple[str, ...],
+    tags: tuple[str, ...] | None,
     show: OnEvent,
-) -> Any:
+) -> tuple[Pushed, Proof | None]:
     from nix_seed.clients.layer_cache import LayerCache
     from nix_seed.clients.layer_records import LayerRecords
     from nix_seed.flows.plan import plan_image

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from nix_seed.cli.options import store_option
 from nix_seed.cli.registry_options import registry_options
 from nix_seed.cli.sbom import sbom_option, sboms_of
 from nix_seed.cli.signer_options import signing_options
+
+if TYPE_CHECKING:
+    from nix_seed.flows.publish_image import Pushed
 
 __all__ = ["command"]
 
@@ -35,7 +38,8 @@ def command(reference: str, **options: Any) -> None:
     """Build the checkout in DIR, store its image as IMAGE, and attest that.
 
     IMAGE is a tag in a registry, or oci:DIR:TAG. Every layer is made anew from this machine's
-    store, whatever others pushed before: only what one has made oneself is worth attesting.
+    store, whatever others pushed before: only what one has made oneself is worth attesting. In a
+    registry it gets its tags last: whoever finds it by a name finds its builder's word as well.
     """
     from nix_seed.cli.attest import command as attest
     from nix_seed.cli.build import command as build
@@ -60,12 +64,28 @@ def command(reference: str, **options: Any) -> None:
     where = (
         {"output": Path(target.directory), "tag": target.tag}
         if isinstance(target, LayoutReference)
-        else {"push": reference}
+        else {"push": reference, "untagged": True}
     )
     flake = str(options["flake"].absolute())
-    ctx.invoke(build, flake=flake, system=options["system"], no_reuse=True, **where, **shared)
+    pushed = ctx.invoke(
+        build, flake=flake, system=options["system"], no_reuse=True, **where, **shared
+    )
     signing = {name: options[name] for name in _SIGNING}
-    ctx.invoke(attest, reference=reference, flake=options["flake"], **signing, **shared)
+    image = pushed.reference if pushed else reference
+    ctx.invoke(attest, reference=image, flake=options["flake"], **signing, **shared)
+    if pushed:
+        _name(pushed, reference, options)
+
+
+def _name(pushed: Pushed, reference: str, options: dict[str, Any]) -> None:
+    from nix_seed.cli.build_steps import repository_of
+    from nix_seed.cli.say import say
+    from nix_seed.flows.publish_image import name_image, tags_of
+
+    repository, target = repository_of(options, reference)
+    tags = (*tags_of(pushed.built.plan.evaluated), *filter(None, (target.tag,)))
+    named = name_image(repository, target.at(pushed.built.digest), tags)
+    say("\n".join(f"tag        {tag}" for tag in named))
 
 
 _REGISTRY = ("username", "password_stdin", "plain_http", "ca_file")

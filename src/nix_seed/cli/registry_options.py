@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["jobs_option", "registry_options", "stores_of"]
 
+_PASSWORD = "nix_seed.password"  # among what a context and those nested in it share
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -65,7 +67,7 @@ def stores_of(options: dict[str, Any]) -> Stores:
             hint='as in: printf %s "$TOKEN" | nix-seed push … --username me --password-stdin',
         )
     if username is not None:
-        password = sys.stdin.readline().rstrip("\r\n")
+        password = _password()
         if not password:
             raise InputError("--password-stdin: standard input holds no password")
         given = Credential("--username", username, password)
@@ -74,3 +76,12 @@ def stores_of(options: dict[str, Any]) -> Stores:
         plain_http=options["plain_http"],
         ca_file=options["ca_file"],
     )
+
+
+def _password() -> str:
+    """Return the line on standard input; it is read once, and several steps of a command ask."""
+    meta = click.get_current_context().meta
+    if _PASSWORD not in meta:
+        meta[_PASSWORD] = sys.stdin.readline().rstrip("\r\n")
+    password: str = meta[_PASSWORD]
+    return password

@@ -24,7 +24,7 @@ from nix_seed.flows.events import OnEvent, ignore
 from nix_seed.flows.inspect import InspectedImage, inspect
 from nix_seed.flows.plan import Base, Evaluated, Plan, Request, evaluate_request, plan_image
 from nix_seed.flows.prove import Proof, check_proof, prove_built
-from nix_seed.flows.publish_image import Pushed, add_tags, find_by_key, push_image, tags_of
+from nix_seed.flows.publish_image import Pushed, find_by_key, name_image, push_image, tags_of
 from nix_seed.flows.publishable import check_publishable
 from nix_seed.flows.stores import Stores
 from nix_seed.formats.intoto.bundle import Bundle
@@ -134,7 +134,7 @@ def make_seed(
         image = repository.at(pushed.built.digest)
         attested = _attest(stores, nix, image, layers, publication, on_event)
         # Last: whoever finds the image by a name finds its builder's word as well.
-        tags = _name(remote, image, (*tags_of(evaluated), *publication.tags))
+        tags = name_image(remote, image, (*tags_of(evaluated), *publication.tags))
     return SeedResult(
         system=plan.spec.system,
         digest=built.digest,
@@ -291,7 +291,7 @@ def _named(
     tags: tuple[str, ...] = ()
     if publication is not None:
         where = Reference.parse(image.reference)
-        tags = _name(remote, where, (*tags_of(evaluated)[1:], *publication.tags))
+        tags = name_image(remote, where, (*tags_of(evaluated)[1:], *publication.tags))
     return SeedResult(
         system=image.system or evaluated.evaluation.recipe.outline.system,
         digest=image.digest,
@@ -304,14 +304,6 @@ def _named(
         size=image.size,
         tags=tags,
     )
-
-
-def _name(remote: Repository, image: Reference, tags: Sequence[str]) -> tuple[str, ...]:
-    """Have *tags* name *image*, and return them, each once."""
-    wanted = tuple(dict.fromkeys(tags))
-    if image.digest is None or add_tags(remote, image.digest, wanted) is None:
-        raise CouldNotCheck(f"{image} was there a moment ago, and is gone")
-    return wanted
 
 
 def _prove(

@@ -19,8 +19,9 @@ from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.ground.digests import Digest
+from nix_seed.ground.errors import CouldNotCheck
 
-__all__ = ["Pushed", "add_tags", "find_by_key", "push_image", "tags_of"]
+__all__ = ["Pushed", "add_tags", "find_by_key", "name_image", "push_image", "tags_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,14 @@ def add_tags(repository: Repository, image: Digest, tags: Sequence[str]) -> Fetc
         for tag in tags:
             repository.put_manifest(fetched.body, fetched.descriptor.media_type, tag)
     return fetched
+
+
+def name_image(repository: Repository, image: Reference, tags: Sequence[str]) -> tuple[str, ...]:
+    """Have *tags* name *image*, and return them, each once; ``CouldNotCheck`` if it is gone."""
+    wanted = tuple(dict.fromkeys(tags))
+    if image.digest is None or add_tags(repository, image.digest, wanted) is None:
+        raise CouldNotCheck(f"{image} was there a moment ago, and is gone")
+    return wanted
 
 
 def push_image(
