@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from support.distribution import EXAMPLES, nix, require_nix
+from support.elf import elf
 from support.seeds import Ran, nix_seed, remove_tree
 
 FLAKE = """
@@ -118,6 +119,19 @@ def test_the_interpreter_of_a_script_is_executed(project: Path, tmp_path: Path) 
     ran, found = ask(flake, "no-host", tmp_path)
     assert ran.code == 1
     assert [each["program"][44:] for each in found["host"]] == ["shell"]
+
+
+def test_the_loader_of_a_program_is_executed(project: Path, tmp_path: Path) -> None:
+    """Linux starts the loader that an ELF file names, and that loads the file."""
+    flake = write(project, 'drv "it" ./program [ ]')
+    (project / "program").write_bytes(elf(b"/lib64/ld-linux-x86-64.so.2"))
+    ran, found = ask(flake, "no-host", tmp_path)
+    assert ran.code == 1, ran.err
+    assert [each["program"] for each in found["host"]] == ["/lib64/ld-linux-x86-64.so.2"]
+    (project / "program").write_bytes(elf(None))
+    ran, found = ask(flake, "no-host", tmp_path)
+    assert ran.code == 0, ran.err
+    assert found["host"] == []
 
 
 @pytest.mark.parametrize("below", ["sh", "../../../bin/dash"])

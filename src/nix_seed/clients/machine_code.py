@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from nix_seed.formats.elf import find_loader
 from nix_seed.ground.errors import CouldNotCheck
 
 __all__ = ["File", "Found", "find_machine_code", "look_at"]
@@ -45,7 +46,8 @@ _MOST = 4 << 30
 class File:
     """One file: its size in bytes, SHA-256 in hex, and *form* (``ELF``, ``script``, ``data``).
 
-    *interpreter* is the program that a script's first line names.
+    *interpreter* is the program that a script's first line names, or the loader that an ELF file
+    does: what Linux starts in its place.
     """
 
     size: int
@@ -79,9 +81,11 @@ def look_at(path: Path, limit: Path) -> File | None:
         with real.open("rb") as file:
             head = file.read(512)
             file.seek(0)
+            loader = find_loader(file)
+            file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         form = _form(head) or _plain_form(head)
-        return File(real.stat().st_size, digest, form, _interpreter(head))
+        return File(real.stat().st_size, digest, form, _interpreter(head) or loader)
     except FileNotFoundError:
         return None
     except (OSError, RuntimeError) as error:

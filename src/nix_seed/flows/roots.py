@@ -152,7 +152,7 @@ def report_roots(
 
 
 class _Builders:
-    """Follows builders to what is started in the end: by links, and by the first lines of scripts.
+    """Follows builders to what is started in the end: by links, first lines of scripts, loaders.
 
     *files* are those of ends that are executed so, *host* all programs of the building machine,
     *unread* the builders that are not in the store.

@@ -1,0 +1,56 @@
+"""Which loader an ELF file names: real programs, both sizes, both orders, and what is damaged."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nix_seed.formats.elf import find_loader
+from support.elf import elf
+
+
+def loader_of(data: bytes) -> str:
+    return find_loader(io.BytesIO(data))
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_loader_is_found(bits: int, order: str) -> None:
+    for loader in (b"/lib/ld.so", b"/nix/store/x-glibc/lib/ld-linux.so.2"):
+        assert loader_of(elf(loader, bits=bits, order=order)) == loader.decode()
+    assert loader_of(elf(None, bits=bits, order=order)) == ""
+
+
+def test_of_real_programs() -> None:
+    """As binutils read them."""
+    readelf = shutil.which("readelf")
+    if readelf is None:
+        pytest.skip("needs readelf: apt-get install binutils")
+    for name in ("sh", "env", "git"):
+        path = shutil.which(name)
+        assert path is not None
+        said = subprocess.check_output([readelf, "--program-headers", path], text=True)
+        with Path(path).open("rb") as file:
+            found = find_loader(file)
+        assert found == said.partition("program interpreter: ")[2].partition("]")[0]
+
+
+@given(st.binary(max_size=200), st.binary(max_size=300))
+def test_whatever_is_damaged_names_none_and_breaks_nothing(start: bytes, rest: bytes) -> None:
+    assert loader_of(start) == "" or start.startswith(b"\x7fELF")
+    for bits in (1, 2):
+        loader_of(b"\x7fELF" + bytes([bits, 1]) + rest)
+
+
+@given(st.integers(0, 120), st.integers(0, 255))
+def test_no_byte_of_the_headers_can_be_changed_to_break_it(where: int, to: int) -> None:
+    good = bytearray(elf(b"/lib/ld.so"))
+    good[where] = to
+    loader_of(bytes(good))
+    loader_of(bytes(good[: where + 1]))
