@@ -416,7 +416,7 @@ def _payload_digest(text: bytes) -> Digest | None:
     from nix_seed.flows.audit_bench import sort_bundle
 
     found = sort_bundle(text)
-    return found.record if found else None
+    return found.payload if found and found.predicate else None
 
 
 def _signed_by(ledger: Ledger, who: str, text: bytes) -> bool:

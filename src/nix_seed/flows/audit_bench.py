@@ -7,13 +7,10 @@ from dataclasses import dataclass, field
 
 from nix_seed.flows.attach import Attestation
 from nix_seed.flows.verify import Judges
-from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.envelope import Envelope
-from nix_seed.formats.intoto.promotion import PREDICATE_TYPE, PromotionPredicate, check_statement
-from nix_seed.formats.intoto.statement import Statement
+from nix_seed.formats.intoto.promotion import PromotionPredicate, check_statement
+from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.formats.tlog.checkpoint import SignedCheckpoint
 from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import InputError
 from nix_seed.rules.audit import AuditFinding, Kind, Severity
 from nix_seed.rules.audit_policies import PolicyBook
 from nix_seed.rules.audit_record import LedgerRecord
@@ -28,11 +25,13 @@ __all__ = ["Bench", "Envelopes", "Sorted", "sort_bundle"]
 
 @dataclass(frozen=True, slots=True)
 class Sorted:
-    """A bundle by what it says it is. *predicate* is None for all but a promotion record."""
+    """A bundle by what it says it is. *predicate* is None for all but a promotion record.
+
+    Of a record *payload* is the digest.
+    """
 
     signed: Digest
     payload: Digest
-    record: Digest | None
     predicate: PromotionPredicate | None
 
 
@@ -51,21 +50,10 @@ class Envelopes:
 
 def sort_bundle(text: bytes) -> Sorted | None:
     """Return what a bundle says it is, unverified; None for what is no envelope at all."""
-    try:
-        content = Bundle.parse(text, "a bundle").content
-    except InputError:
+    said = Unverified.read(text)
+    if said is None:
         return None
-    if not isinstance(content, Envelope):
-        return None
-    signed, payload = Digest.of(content.pae), Digest.of(content.payload)
-    try:
-        statement = Statement.parse(content.payload, "a statement")
-        if statement.predicate_type == PREDICATE_TYPE:
-            predicate = check_statement(statement, "the promotion record")
-            return Sorted(signed, payload, payload, predicate)
-    except InputError:
-        pass
-    return Sorted(signed, payload, None, None)
+    return Sorted(Digest.of(said.envelope.pae), said.payload, said.promotion)
 
 
 class Bench:

@@ -158,7 +158,7 @@ class Gathering:
             found = self._sort(bundle.text)
             if found is None:
                 continue
-            if found.record is None or found.predicate is None:
+            if found.predicate is None:
                 self.envelopes.add(found)
                 self._attestations.setdefault(beside.subject, {})[bundle.text] = bundle
             elif found.predicate.repository != self._repository:
@@ -166,10 +166,10 @@ class Gathering:
                 self._shown.add(found)
             else:
                 # A record explains an entry only if it counts as one: with its signature.
-                if self._keep(found.record, found.predicate, bundle, beside):
+                if self._keep(found.payload, found.predicate, bundle, beside):
                     self.envelopes.add(found)
                     self._shown.add(found)
-                yield found.record
+                yield found.payload
 
     def _keep(
         self, digest: Digest, predicate: PromotionPredicate, bundle: Attestation, beside: Beside

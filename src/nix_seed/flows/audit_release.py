@@ -118,7 +118,7 @@ class Releases:
         found: dict[Digest, list[Finding]] = {}
         for each in attestations:
             known = sort_bundle(each.text)
-            if known is not None and known.record is None:
+            if known is not None and known.predicate is None:
                 judged = self._bench.build(each, policy)
                 if judged.verdict.verified:
                     found.setdefault(known.signed, []).append(judged)

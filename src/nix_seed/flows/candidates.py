@@ -8,16 +8,14 @@ from datetime import datetime
 
 from nix_seed.clients.blobs import ImageStore
 from nix_seed.flows.events import OnEvent
-from nix_seed.flows.evidence import attestations, gather
+from nix_seed.flows.evidence import gather
 from nix_seed.flows.stores import AnyReference, Stores, holder_of
 from nix_seed.flows.transfer import JOBS
 from nix_seed.flows.verify import Asked, Judges, verify_image
-from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.commit import Commit
-from nix_seed.formats.intoto.predicate import check_statement
-from nix_seed.formats.intoto.statement import Statement
+from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.ground.digests import Digest, NarHash
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck
 from nix_seed.rules.bundle_verify import Fate
 from nix_seed.rules.claims import Standing
 from nix_seed.rules.evidence import Finding
@@ -142,13 +140,10 @@ def _named(
 
 
 def _claimed(places: Sequence[ImageStore], commit: Commit) -> Iterable[tuple[str, Digest]]:
-    for each in attestations(gather(places, [commit.key])):
-        try:
-            payload = Bundle.parse(each.text, each.place).envelope.payload
-            said = check_statement(Statement.parse(payload, each.place), each.place)
-        except InputError:
-            continue
-        yield said.system, said.image_digest
+    for each in gather(places, [commit.key]).attestations:
+        said = Unverified.read(each.text)
+        if said and (build := said.build):
+            yield build.system, build.image_digest
 
 
 def _verify(

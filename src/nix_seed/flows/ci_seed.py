@@ -27,15 +27,12 @@ from nix_seed.flows.prove import Proof, check_proof, prove_built
 from nix_seed.flows.publish_image import Pushed, find_by_key, name_image, push_image, tags_of
 from nix_seed.flows.publishable import check_publishable
 from nix_seed.flows.stores import Stores
-from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.envelope import Envelope
-from nix_seed.formats.intoto.predicate import BuildPredicate, check_statement
-from nix_seed.formats.intoto.statement import Statement
+from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CouldNotCheck, InputError, NixFailed, NixSeedError
+from nix_seed.ground.errors import CouldNotCheck, InputError, NixFailed
 from nix_seed.rules.bundle_verify import Fate
 from nix_seed.rules.lock import LOCK_NAME, SeedLock
 
@@ -229,7 +226,8 @@ class _Seeds:
         if publication.signer is None:
             return True
         # Unverified: it only saves work. Who could plant it could as well remove the image.
-        words = [_read(each.text) for each in discover(self.remote, image.digest).attestations]
+        found = discover(self.remote, image.digest).attestations
+        words = [said.build for each in found if (said := Unverified.read(each.text))]
         own = [each for each in words if each and each.builder == publication.builder]
         revision = self.evaluated.evaluation.flake.revision
         if any(each.source.commit.hex == revision for each in own):
@@ -268,17 +266,6 @@ class _Seeds:
             return None
         found = find_by_key(self.remote, evaluated)
         return None if found is None else found.digest
-
-
-def _read(bundle: bytes) -> BuildPredicate | None:
-    try:
-        content = Bundle.parse(bundle, "an attestation").content
-        if not isinstance(content, Envelope):
-            return None
-        statement = Statement.parse(content.payload, "an attestation")
-        return check_statement(statement, "an attestation")
-    except NixSeedError:
-        return None
 
 
 def _named(

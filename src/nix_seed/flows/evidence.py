@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING
 from nix_seed.clients.blobs import ImageStore
 from nix_seed.flows.attach import Attestation, Discovered, discover
 from nix_seed.flows.inspect import InspectedImage
-from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.envelope import Envelope
 from nix_seed.formats.intoto.predicate import Agreement, Commit, LayerDigests
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE as PROMOTION_TYPE
-from nix_seed.formats.intoto.statement import Statement
+from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.ground.digests import DiffID, Digest, NarHash
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
 from nix_seed.rules.bundle_verify import Fate
@@ -36,7 +34,6 @@ __all__ = [
     "gather",
     "of_store",
     "promotions",
-    "stated_type",
     "troubles_of",
 ]
 
@@ -98,28 +95,19 @@ def _discover_all(work: Sequence[tuple[ImageStore, Digest]]) -> Iterator[Discove
         yield from pool.map(lambda each: discover(*each), work)
 
 
-def stated_type(text: bytes) -> str | None:
-    """Return what a bundle says it states (``predicateType``), unverified; None if it cannot say.
-
-    It only sorts what is found: whoever lies here has it judged as what it is not.
-    """
-    try:
-        content = Bundle.parse(text, "a bundle").content
-        if not isinstance(content, Envelope):
-            return None
-        return Statement.parse(content.payload, "a statement").predicate_type
-    except InputError:
-        return None
-
-
 def attestations(discovered: Discovered) -> Iterator[Attestation]:
     """Yield what was found, but for promotion records, which say nothing of how it was built."""
-    return (e for e in discovered.attestations if stated_type(e.text) != PROMOTION_TYPE)
+    return (e for e in discovered.attestations if not _says_promotion(e.text))
 
 
 def promotions(discovered: Discovered) -> Iterator[Attestation]:
     """Yield what says of itself that it is a promotion record."""
-    return (e for e in discovered.attestations if stated_type(e.text) == PROMOTION_TYPE)
+    return (e for e in discovered.attestations if _says_promotion(e.text))
+
+
+def _says_promotion(text: bytes) -> bool:
+    said = Unverified.read(text)
+    return said is not None and said.predicate_type == PROMOTION_TYPE
 
 
 def troubles_of(discovered: Discovered) -> tuple[Trouble, ...]:

@@ -14,19 +14,16 @@ from pathlib import Path
 
 from nix_seed.clients.blobs import Fetched, ImageStore
 from nix_seed.flows.events import OnEvent, Stage, ignore
-from nix_seed.flows.evidence import stated_type
 from nix_seed.flows.records import EVIDENCE_TYPE, MEMBER_TYPE
 from nix_seed.flows.stores import AnyReference, Stores, fetch
-from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.envelope import Envelope
-from nix_seed.formats.intoto.predicate import BuildPredicate, Commit, check_statement
+from nix_seed.formats.intoto.predicate import BuildPredicate, Commit
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE as PROMOTION_TYPE
-from nix_seed.formats.intoto.statement import Statement
+from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor, Index, Manifest
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, InputError
+from nix_seed.ground.errors import CheckedFalse
 from nix_seed.rules.image import ANNOTATION_SYSTEM
 
 __all__ = ["Exported", "export", "exported"]
@@ -140,10 +137,11 @@ class _Copy:
             manifest = Manifest.parse(found.body, f"referrer {item.digest}")
             small = [layer for layer in manifest.layers if layer.size <= _LARGEST_BUNDLE]
             texts = [b"".join(self._source.open_blob(layer)) for layer in small]
-            claims = [said for text in texts for said in _said(text)]
+            said = [each for text in texts if (each := Unverified.read(text))]
+            claims = [build for each in said if (build := each.build)]
             if claims and self.only is not None and all(c.system != self.only for c in claims):
                 continue
-            self.records |= {record for text in texts for record in _record(text)}
+            self.records |= {e.payload for e in said if e.predicate_type == PROMOTION_TYPE}
             self._referrer(found, manifest)
             yield from claims
 
@@ -185,20 +183,3 @@ def _system_of(root: Fetched) -> str | None:
         return None
     found = Manifest.parse(root.body, str(root.descriptor.digest)).annotations
     return found.get(ANNOTATION_SYSTEM)
-
-
-def _record(text: bytes) -> Iterator[Digest]:
-    """Yield the record that a bundle says it signs, unverified."""
-    if stated_type(text) == PROMOTION_TYPE:
-        yield Digest.of(Bundle.parse(text, "a bundle").envelope.payload)
-
-
-def _said(text: bytes) -> Iterator[BuildPredicate]:
-    """Yield what a bundle says, unverified: that only tells what else to fetch."""
-    try:
-        content = Bundle.parse(text, "a bundle").content
-        if isinstance(content, Envelope):
-            statement = Statement.parse(content.payload, "a statement")
-            yield check_statement(statement, "a statement")
-    except InputError:
-        return

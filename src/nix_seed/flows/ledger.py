@@ -8,20 +8,13 @@ from dataclasses import dataclass
 
 from nix_seed.clients.blobs import ImageStore
 from nix_seed.flows.attach import Discovered
-from nix_seed.flows.evidence import gather, promotions
+from nix_seed.flows.evidence import gather
 from nix_seed.flows.promotion import judge_ledger
 from nix_seed.flows.verify import Judges
-from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.commit import Commit
-from nix_seed.formats.intoto.promotion import (
-    PromotionPredicate,
-    build_statement,
-    check_statement,
-    first_key,
-)
-from nix_seed.formats.intoto.statement import Statement
+from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement, first_key
+from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import InputError
 from nix_seed.rules.policy import Policy
 from nix_seed.rules.promotion import Record, stands
 
@@ -167,14 +160,10 @@ def _reached(
 def _claimed(listed: Discovered, repository: str) -> dict[Digest, Digest]:
     """Return what says of itself that it is a record of *repository*, and by which policy."""
     found = {}
-    for each in promotions(listed):
-        try:
-            payload = Bundle.parse(each.text, each.place).envelope.payload
-            said = check_statement(Statement.parse(payload, each.place), each.place)
-        except InputError:
-            continue
-        if said.repository == repository:
-            found[Digest.of(payload)] = said.policy
+    for each in listed.attestations:
+        said = Unverified.read(each.text)
+        if said and (record := said.promotion) and record.repository == repository:
+            found[said.payload] = record.policy
     return found
 
 
