@@ -13,14 +13,14 @@ from types import MappingProxyType
 from typing import Final
 
 from nix_seed.clients.blobs import Held, ImageStore
+from nix_seed.flows.referrers import is_bundle, read_blob, read_referrer
 from nix_seed.formats.intoto.bundle import BUNDLE_V03
 from nix_seed.formats.intoto.commit import Commit
 from nix_seed.formats.intoto.cosign import ENVELOPE_LAYER, attestation_tag, bundle_of_layer
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor, Manifest
 from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
-from nix_seed.rules.bundle_verify import LARGEST_BUNDLE
+from nix_seed.ground.errors import CheckedFalse, InputError, NixSeedError
 
 __all__ = [
     "Attestation",
@@ -37,7 +37,6 @@ CONTENT: Final = "dev.sigstore.bundle.content"
 COMMIT_TYPE: Final = "application/vnd.nix-seed.commit.v1"
 PREDICATE: Final = "dev.sigstore.bundle.predicateType"
 TITLE: Final = "org.opencontainers.image.title"
-_BUNDLES = "application/vnd.dev.sigstore.bundle"
 _DOCUMENTS = "application/vnd.nix-seed."
 _EMPTY = b"{}"
 _MOST_LAYERS = 256
@@ -153,7 +152,7 @@ def read_documents(
         with _noted(troubles):
             layer = _of_document(store, item, subject, annotations)
             if layer is not None:
-                yield _read(store, layer, f"{store}@{item.digest}")
+                yield read_blob(store, layer, f"{store}@{item.digest}")
         yield from troubles
 
 
@@ -203,19 +202,8 @@ def _keep(attestation: Attestation | None, found: dict[bytes, Attestation]) -> N
 
 def _of_referrer(store: ImageStore, item: Descriptor, subject: Digest) -> Attestation | None:
     """Return the bundle of a referrer; its manifest, not the list, says that it is one."""
-    place = f"{store}@{item.digest}"
-    fetched = store.get_manifest(item.digest)
-    if fetched is None:
-        raise CouldNotCheck(f"{place} is listed as a referrer of {subject}, but is not there")
-    manifest = Manifest.parse(fetched.body, place)
-    if not (manifest.artifact_type or manifest.config.media_type).startswith(_BUNDLES):
-        return None
-    if manifest.subject is None or manifest.subject.digest != subject:
-        named = "nothing" if manifest.subject is None else str(manifest.subject.digest)
-        raise CheckedFalse(f"{place} is listed as a referrer of {subject}, but points at {named}")
-    if len(manifest.layers) != 1:
-        raise CheckedFalse(f"{place} has {len(manifest.layers)} layers; a bundle is one")
-    return Attestation(place, _read(store, manifest.layers[0], place))
+    found = read_referrer(store, item, subject, is_bundle)
+    return None if found is None else Attestation(found.place, found.text)
 
 
 def _cosign_layers(store: ImageStore, subject: Digest) -> tuple[Descriptor, ...]:
@@ -232,14 +220,8 @@ def _cosign_layers(store: ImageStore, subject: Digest) -> tuple[Descriptor, ...]
 
 def _of_layer(store: ImageStore, tag: str, layer: Descriptor) -> Attestation:
     place = f"{store}:{tag}, layer {layer.digest}"
-    bundle = bundle_of_layer(_read(store, layer, place), layer.annotations, place)
+    bundle = bundle_of_layer(read_blob(store, layer, place), layer.annotations, place)
     return Attestation(place, bundle.dump())
-
-
-def _read(store: ImageStore, blob: Descriptor, place: str) -> bytes:
-    if blob.size > LARGEST_BUNDLE:
-        raise CheckedFalse(f"{place} has {blob.size} bytes; {LARGEST_BUNDLE} are the most read")
-    return b"".join(store.open_blob(blob))
 
 
 def _put(store: ImageStore, text: bytes, media_type: str) -> Descriptor:

@@ -13,19 +13,18 @@ from dataclasses import dataclass, field, replace
 from nix_seed.clients.blobs import ImageStore
 from nix_seed.flows.attach import Attestation, discover
 from nix_seed.flows.records import EVIDENCE_TYPE, MEMBER_TYPE
+from nix_seed.flows.referrers import is_bundle, read_referrer
 from nix_seed.flows.stores import AnyReference, Stores
 from nix_seed.formats.intoto.commit import Commit
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor, Manifest
+from nix_seed.formats.oci.descriptor import Descriptor
 from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
+from nix_seed.ground.errors import CheckedFalse, InputError, NixSeedError
 from nix_seed.rules.audit_copies import TagNames, is_release_tag
-from nix_seed.rules.bundle_verify import LARGEST_BUNDLE
 from nix_seed.rules.policy import Policy
 
 __all__ = ["Beside", "Copy", "Document", "open_copy", "read_copies", "read_tags"]
 
-_BUNDLES = "application/vnd.dev.sigstore.bundle"
 _LISTED = re.compile(r"sha256-([0-9a-f]{64})(\.att)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _AT_ONCE = 8
@@ -117,26 +116,16 @@ def _read(copy: Copy, subject: Digest) -> Beside:
 def _referrer(
     store: ImageStore, item: Descriptor, subject: Digest
 ) -> Attestation | Document | None:
-    place = f"{store}@{item.digest}"
-    fetched = store.get_manifest(item.digest)
-    if fetched is None:
-        raise CouldNotCheck(f"{place} is listed beside {subject}, but is not there")
-    manifest = Manifest.parse(fetched.body, place)
-    kind = manifest.artifact_type or manifest.config.media_type
-    if not kind.startswith(_BUNDLES) and kind not in (EVIDENCE_TYPE, MEMBER_TYPE):
+    found = read_referrer(store, item, subject, _is_of_ledger)
+    if found is None:
         return None
-    if manifest.subject is None or manifest.subject.digest != subject:
-        raise CheckedFalse(f"{place} is listed beside {subject}, and points elsewhere")
-    if len(manifest.layers) != 1:
-        raise CheckedFalse(f"{place} has {len(manifest.layers)} layers, and must have one")
-    text = _blob(store, manifest.layers[0], place)
-    return Attestation(place, text) if kind.startswith(_BUNDLES) else Document(kind, text)
+    if is_bundle(found.artifact_type):
+        return Attestation(found.place, found.text)
+    return Document(found.artifact_type, found.text)
 
 
-def _blob(store: ImageStore, blob: Descriptor, place: str) -> bytes:
-    if blob.size > LARGEST_BUNDLE:
-        raise CheckedFalse(f"{place} has {blob.size} bytes; {LARGEST_BUNDLE} are the most read")
-    return b"".join(store.open_blob(blob))
+def _is_of_ledger(artifact_type: str) -> bool:
+    return is_bundle(artifact_type) or artifact_type in (EVIDENCE_TYPE, MEMBER_TYPE)
 
 
 def _judged(error: NixSeedError) -> NixSeedError:

@@ -24,12 +24,12 @@ from nix_seed.formats.oci.descriptor import Descriptor, Index, Manifest
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse
+from nix_seed.rules.bundle_verify import LARGEST_BUNDLE
 from nix_seed.rules.image import ANNOTATION_SYSTEM
 
 __all__ = ["Exported", "export", "exported"]
 
 EXPORT_TAG = "exported"
-_LARGEST_BUNDLE = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +130,8 @@ class _Copy:
 
         What is yielded is unverified: it only tells what else to fetch.
         """
-        for item in self._source.referrers(subject):
-            found = self._source.get_manifest(item.digest)
-            if found is None or found.descriptor.media_type != media_types.MANIFEST:
-                continue
-            manifest = Manifest.parse(found.body, f"referrer {item.digest}")
-            small = [layer for layer in manifest.layers if layer.size <= _LARGEST_BUNDLE]
+        for found, manifest in self._listed(subject):
+            small = [layer for layer in manifest.layers if layer.size <= LARGEST_BUNDLE]
             texts = [b"".join(self._source.open_blob(layer)) for layer in small]
             said = [each for text in texts if (each := Unverified.read(text))]
             claims = [build for each in said if (build := each.build)]
@@ -147,17 +143,22 @@ class _Copy:
 
     def documents(self, subject: Digest, kind: str, annotations: Mapping[str, str]) -> None:
         """Copy the documents of type *kind* beside *subject* that have all of *annotations*."""
-        for item in self._source.referrers(subject, kind):
-            found = self._source.get_manifest(item.digest)
-            if found is None or found.descriptor.media_type != media_types.MANIFEST:
-                continue
-            manifest = Manifest.parse(found.body, f"referrer {item.digest}")
+        for found, manifest in self._listed(subject, kind):
             if annotations.items() <= manifest.annotations.items():
                 self._referrer(found, manifest)
 
+    def _listed(
+        self, subject: Digest, kind: str | None = None
+    ) -> Iterator[tuple[Fetched, Manifest]]:
+        """Yield the manifests listed beside *subject*, and pass over what is not there."""
+        for item in self._source.referrers(subject, kind):
+            found = self._source.get_manifest(item.digest)
+            if found is not None and found.descriptor.media_type == media_types.MANIFEST:
+                yield found, Manifest.parse(found.body, f"referrer {item.digest}")
+
     def _referrer(self, found: Fetched, manifest: Manifest) -> None:
         for blob in (manifest.config, *manifest.layers):
-            if blob.size <= _LARGEST_BUNDLE:
+            if blob.size <= LARGEST_BUNDLE:
                 self._blob(blob)
         self._target.attach(found.body)
         self.manifests += 1

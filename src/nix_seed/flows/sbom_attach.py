@@ -13,9 +13,10 @@ from typing import Final
 from nix_seed.clients.blobs import ImageStore
 from nix_seed.flows.attach import list_document
 from nix_seed.flows.events import OnEvent, Stage, ignore
+from nix_seed.flows.referrers import check_subject, read_manifest
 from nix_seed.flows.sbom import Format, SeedImage, sbom_of, write_sbom
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.formats.oci.descriptor import Descriptor, Manifest
+from nix_seed.formats.oci.descriptor import Descriptor
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
 from nix_seed.rules.licence_judge import Judged
@@ -144,12 +145,8 @@ def _only(found: Sequence[Attached], image: SeedImage, form: Format) -> Attached
 
 def _read(store: ImageStore, item: Descriptor, subject: Digest, form: Format) -> Attached:
     place = f"{store}@{item.digest}"
-    fetched = store.get_manifest(item.digest)
-    if fetched is None:
-        raise CouldNotCheck(f"{place} is listed as a referrer of {subject}, but is not there")
-    manifest = Manifest.parse(fetched.body, place)
-    if manifest.subject is None or manifest.subject.digest != subject:
-        raise CheckedFalse(f"{place} is listed as a referrer of {subject}, but does not say so")
+    manifest = read_manifest(store, item, subject)
+    check_subject(manifest, subject, place)
     blobs = [each for each in manifest.layers if each.media_type == MEDIA_TYPES[form]]
     if len(blobs) != 1 or blobs[0].size > _LARGEST:
         raise CheckedFalse(f"{place} does not hold one {MEDIA_TYPES[form]} of a readable size")
