@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,9 +105,6 @@ def command(as_json: bool, **options: Any) -> None:
     click.get_current_context().exit(found.exit_code)
 
 
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-
-
 def _question(options: dict[str, Any]) -> tuple[Callable[..., Verification], AnyReference, Asked]:
     """Return what answers, where it looks, and what is asked: about an image, or a commit.
 
@@ -118,12 +114,12 @@ def _question(options: dict[str, Any]) -> tuple[Callable[..., Verification], Any
     from nix_seed.flows.export import exported
     from nix_seed.flows.verify import Asked, verify_image
     from nix_seed.flows.verify_commit import verify_commit
-    from nix_seed.formats.intoto.commit import Commit
+    from nix_seed.formats.intoto.commit import Commit, is_commit
     from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 
     text, system, deep = options["reference"], options["system"], options["deep"]
     offline = options["offline"]
-    if _COMMIT.fullmatch(text):
+    if is_commit(text):
         if options["commit"] is not None or options["quorum_only"]:
             raise click.UsageError("COMMIT takes neither --commit nor --quorum-only")
         given = options["repository"] or locked_image(f"where was {text} published?")

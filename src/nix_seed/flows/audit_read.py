@@ -15,7 +15,7 @@ from nix_seed.flows.attach import Attestation, discover
 from nix_seed.flows.records import EVIDENCE_TYPE, MEMBER_TYPE
 from nix_seed.flows.referrers import is_bundle, read_referrer
 from nix_seed.flows.stores import AnyReference, Stores
-from nix_seed.formats.intoto.commit import Commit
+from nix_seed.formats.intoto.commit import Commit, is_commit
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor
 from nix_seed.ground.digests import Digest
@@ -26,7 +26,6 @@ from nix_seed.rules.policy import Policy
 __all__ = ["Beside", "Copy", "Document", "open_copy", "read_copies", "read_tags"]
 
 _LISTED = re.compile(r"sha256-([0-9a-f]{64})(\.att)?")
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _AT_ONCE = 8
 
 
@@ -62,7 +61,7 @@ class Copy:
     @property
     def commits(self) -> Iterator[Commit]:
         """The commits that have a tag."""
-        return (Commit(tag) for tag in self.tags if _COMMIT.fullmatch(tag))
+        return (Commit(tag) for tag in self.tags if is_commit(tag))
 
     @property
     def subjects(self) -> Iterator[Digest]:
@@ -146,19 +145,21 @@ def read_tags(copies: Sequence[Copy], policies: Iterable[Policy]) -> Iterator[Ta
     Other tags of one system's image are left out: no record says what they should name.
     """
     systems = tuple({f"-{system}" for policy in policies for system in policy.systems})
-    # The commit of a tag that ends with a system, of whatever length that is.
-    of_commit = re.compile(rf"({_COMMIT.pattern})({'|'.join(map(re.escape, systems))})")
     work = [
         (copy, tag)
         for copy in copies
         for tag in copy.tags
-        if is_release_tag(tag) and (not tag.endswith(systems) or of_commit.fullmatch(tag))
+        if is_release_tag(tag) and (not tag.endswith(systems) or _is_of_commit(tag, systems))
     ]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for (copy, tag), found in zip(work, pool.map(lambda w: _head(*w), work), strict=True):
             if found is not None:
                 is_index = found.media_type == media_types.INDEX
                 yield TagNames(copy.name, tag, found.digest, is_index)
+
+
+def _is_of_commit(tag: str, ends: Iterable[str]) -> bool:
+    return any(tag.endswith(end) and is_commit(tag.removesuffix(end)) for end in ends)
 
 
 def _head(copy: Copy, tag: str) -> Descriptor | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from nix_seed.flows.attach import Discovered
 from nix_seed.flows.evidence import gather
 from nix_seed.flows.promotion import judge_ledger
 from nix_seed.flows.verify import Judges
-from nix_seed.formats.intoto.commit import Commit
+from nix_seed.formats.intoto.commit import Commit, is_commit
 from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement, first_key
 from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.ground.digests import Digest
@@ -19,8 +18,6 @@ from nix_seed.rules.policy import Policy
 from nix_seed.rules.promotion import Record, stands
 
 __all__ = ["Earlier", "Walked", "walk_ledger"]
-
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,5 +168,5 @@ def _tagged(places: Sequence[ImageStore]) -> Iterator[Digest]:
     """Yield the key of each commit that a tag is named after."""
     for place in places:
         for tag in place.list_tags():
-            if _COMMIT.fullmatch(tag):
+            if is_commit(tag):
                 yield Commit(tag).key

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from nix_seed.formats.intoto.commit import Commit
+from nix_seed.formats.intoto.commit import Commit, is_commit
 from nix_seed.formats.oci.referrers import lists_referrers
 from nix_seed.ground.digests import Digest
 from nix_seed.rules.audit import AuditFinding, Kind, Severity
@@ -22,7 +21,6 @@ __all__ = [
     "newest_latest",
 ]
 
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _LATEST = "latest"
 _ALWAYS = frozenset({_LATEST})
 
@@ -56,7 +54,7 @@ def find_moved_tags(
         if record.stands:
             commits.setdefault(str(record.commit), set()).add(record.index)
     for each in tags:
-        if _COMMIT.fullmatch(each.tag):
+        if is_commit(each.tag):
             wanted = commits.get(each.tag, set())
             if each.digest not in wanted:
                 yield _moved(each, _wanted(each.tag, wanted))
@@ -185,7 +183,7 @@ def _lacking(name: str, lacking: Sequence[LedgerRecord], *, behind: bool) -> Aud
 
 def _differing(tag: str, found: Mapping[str, Digest]) -> AuditFinding:
     said = "; ".join(f"{copy} says {digest}" for copy, digest in sorted(found.items()))
-    severity = Severity.ALARM if _COMMIT.fullmatch(tag) else Severity.WARNING
+    severity = Severity.ALARM if is_commit(tag) else Severity.WARNING
     evidence = tuple(f"{copy}:{tag} is {digest}" for copy, digest in sorted(found.items()))
     words = f"the tag {tag} names different things: {said}"
     return AuditFinding(Kind.COPIES, severity, tag, words, evidence)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from nix_seed.formats.intoto.commit import is_commit
 from nix_seed.formats.oci.reference import Reference, check_tag
 from nix_seed.ground import canonical_json
 from nix_seed.ground.errors import InputError
@@ -29,7 +30,6 @@ LATEST: Final = "latest"
 _SEPARATORS = re.compile(r"[\s,]+")
 _LINES = re.compile(r"[,\n]")
 _SYSTEM = re.compile(r"[a-z0-9_]+-[a-z0-9]+\Z")
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _GHCR = "ghcr.io"
 # On GitHub a package lies beside the repository, on GitLab inside of it.
 _NAMES = {"github": "{}-seed", "gitlab": "{}/seed"}
@@ -89,7 +89,7 @@ def split_index_tags(tags: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str,
 
     These are ``latest``, and every commit.
     """
-    held = tuple(tag for tag in tags if tag == LATEST or _COMMIT.fullmatch(tag))
+    held = tuple(tag for tag in tags if tag == LATEST or is_commit(tag))
     return tuple(tag for tag in tags if tag not in held), held
 
 

@@ -12,9 +12,10 @@ from nix_seed.formats.intoto.members import member
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import InputError
 
-__all__ = ["Commit", "commit_json", "read_commit"]
+__all__ = ["Commit", "commit_json", "is_commit", "read_commit"]
 
 _LENGTHS = {40: "sha1", 64: "sha256"}
+_HEX = re.compile(r"[0-9a-f]*")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -24,7 +25,7 @@ class Commit:
     hex: str
 
     def __post_init__(self) -> None:
-        if len(self.hex) not in _LENGTHS or not re.fullmatch(r"[0-9a-f]*", self.hex):
+        if not is_commit(self.hex):
             raise InputError(f"{self.hex!r} is not a commit: 40 or 64 lower-case hex digits")
 
     def __str__(self) -> str:
@@ -43,6 +44,11 @@ class Commit:
         """
         text = f"nix-seed/commit/v1\0{self.algorithm}{self.hex}"
         return Digest(hashlib.sha256(text.encode()).hexdigest())
+
+
+def is_commit(text: str) -> bool:
+    """Whether *text* is spelled as a ``Commit`` is, as tags are that are named after one."""
+    return len(text) in _LENGTHS and _HEX.fullmatch(text) is not None
 
 
 def commit_json(commit: Commit) -> dict[str, str]:
