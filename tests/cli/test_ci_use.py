@@ -145,7 +145,7 @@ def variables(
 
 def used(*, exact: bool) -> Used:
     filled = Filled(1, 0, 7, "sha256-x=", SECONDS, NIX)
-    return Used(image=IMAGE, digest=DIGEST, how="test", exact=exact, fills=[filled])
+    return Used(image=IMAGE, digest=DIGEST, how="test", exact=exact, fills=(filled,))
 
 
 def test_a_mac_uses_its_own_certificates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def use_summary(used: Used, setup: float | None = None) -> str:
         lines = tuple(verification_lines(used.verification))
         parts.append(Code("Verification", lines))
     if used.problems:
-        parts.append(Code("Why not better", tuple(used.problems)))
+        parts.append(Code("Why not better", used.problems))
     if used.image is not None:
         hydrate = f"nix-seed hydrate {used.image}"
         parts.append(reproduce(None, hydrate, "nix-seed run --engine host -- nix build"))

@@ -78,7 +78,7 @@ def _use(host: CiHost, secrets: Secrets, options: dict[str, Any], stages: Stages
     except CouldNotCheck as error:
         if required:
             raise
-        used = Used(problems=[f"{error.message} ({explain(error)})"])
+        used = Used(problems=(f"{error.message} ({explain(error)})",))
     if required and used.digest is None:
         raise CouldNotCheck(
             f"there is no seed to use: {'; '.join(used.problems)}",

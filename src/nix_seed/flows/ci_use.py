@@ -8,7 +8,7 @@ the lock, the last one promoted), and what that lacks comes from the right one a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
@@ -66,7 +66,7 @@ class Search:
     lock: Path | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Used:
     """What was found, by *how* it was found, and how *exact*: nothing of this recipe lacks.
 
@@ -79,24 +79,15 @@ class Used:
     how: str = ""
     exact: bool = False
     input_key: str | None = None
-    fills: list[Filled] = field(default_factory=list)
+    fills: tuple[Filled, ...] = ()
     verification: Verification | None = None
-    problems: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def nix(self) -> Path | None:
         """Where the seed's own Nix is."""
         return next((each.nix for each in reversed(self.fills) if each.nix is not None), None)
-
-    @contextmanager
-    def timed(self, part: str) -> Iterator[None]:
-        """Add the time of what is done meanwhile to *part*."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[part] = self.seconds.get(part, 0) + time.perf_counter() - start
 
 
 def use_seed(
@@ -122,7 +113,7 @@ def use_seed(
 
 @dataclass(slots=True)
 class _Work:
-    """One search under way."""
+    """One search under way; *used* is what came of it so far."""
 
     stores: Stores
     search: Search
@@ -148,10 +139,23 @@ class _Work:
                 self._take_by_key()
             self._start()
 
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        """Add the time of what is done meanwhile to *part*."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            took = self.used.seconds.get(part, 0) + time.perf_counter() - start
+            self.used = replace(self.used, seconds={**self.used.seconds, part: took})
+
+    def _tell(self, problem: str) -> None:
+        self.used = replace(self.used, problems=(*self.used.problems, problem))
+
     def _start(self) -> None:
         """See that Nix starts: what is left to wait for before the first build."""
         try:
-            with self.used.timed("start"):
+            with self._timed("start"):
                 self.nix.version()
         except (NixFailed, CouldNotCheck) as error:
             words = f"the Nix in the store does not start here: {error.message}"
@@ -162,40 +166,38 @@ class _Work:
         key = self._input_key()
         if key is None:
             return False
-        with self.used.timed("find"):
+        with self._timed("find"):
             found = self._try(self.search.repository.at(f"{key}-{self.search.system}"))
         if found is None:
-            self.used.problems.append(
-                f"{self.search.repository} has no seed of this flake.lock and recipe yet"
-            )
+            self._tell(f"{self.search.repository} has no seed of this flake.lock and recipe yet")
             return False
-        self.used.exact = True
         if found.digest != self.used.digest:
             self._take(found, "the seed of this recipe, by its input key")
+        self.used = replace(self.used, exact=True)
         return True
 
     def _input_key(self) -> str | None:
         if self.used.input_key is None:
             try:
-                with self.used.timed("start"):
+                with self._timed("start"):
                     evaluated = evaluate_request(self.nix, self.search.request, self.on_event)
             except (NixFailed, InputError, CouldNotCheck) as error:
-                self.used.problems.append(f"the recipe could not be evaluated: {error.message}")
+                self._tell(f"the recipe could not be evaluated: {error.message}")
                 return None
-            self.used.input_key = evaluated.input_key
+            self.used = replace(self.used, input_key=evaluated.input_key)
         return self.used.input_key
 
     def _take_nearest(self) -> None:
         for reference, how in self._near():
-            with self.used.timed("find"):
+            with self._timed("find"):
                 found = self._try(reference)
             if found is not None:
-                # Its tag was moved by who built it for this very commit.
-                self.used.exact = how == _OF_THIS_COMMIT
                 self._take(found, how)
+                # Its tag was moved by who built it for this very commit.
+                self.used = replace(self.used, exact=how == _OF_THIS_COMMIT)
                 return
         if not self.used.problems:
-            self.used.problems.append(f"{self.search.repository} has no seed yet")
+            self._tell(f"{self.search.repository} has no seed yet")
 
     def _near(self) -> Iterator[tuple[AnyReference, str]]:
         """Yield where a seed may be, the likeliest to fit first."""
@@ -224,7 +226,7 @@ class _Work:
             hint = self.explain(error)
             words = f"{error.message} ({hint})" if hint else error.message
             if words not in self.used.problems:
-                self.used.problems.append(words)
+                self._tell(words)
             return None
 
     def _resolved(self, reference: AnyReference) -> AnyReference:
@@ -234,11 +236,16 @@ class _Work:
 
     def _take(self, image: AnyReference, how: str) -> None:
         self.on_event(Stage("found", f"found {how}: {image}"))
-        with self.used.timed("verify"):
+        with self._timed("verify"):
             verification = self.verify(image)
-        self.used.fills.append(self.fill(image))
-        self.used.verification = verification
-        self.used.image, self.used.digest, self.used.how = image, image.digest, how
+        self.used = replace(
+            self.used,
+            image=image,
+            digest=image.digest,
+            how=how,
+            fills=(*self.used.fills, self.fill(image)),
+            verification=verification,
+        )
 
 
 _OF_THIS_COMMIT = "the seed of this commit"
