@@ -87,7 +87,8 @@ class Gathering:
     def explained_votes(self) -> Explained:
         """Return what explains builders' entries: only what verifies, for else it counts for none.
 
-        Records do as well: a promoter may be a builder, with one key.
+        A good signature is not enough, as it is for who promotes (``check_unshown``): a builder's
+        word that nobody can count is told of. Records do: a promoter may be a builder, by one key.
         """
         found = Envelopes(set(self._shown.signed), set(self._shown.payloads))
         for each in (one for listed in self._attestations.values() for one in listed.values()):

@@ -67,7 +67,11 @@ def _revoked(builder: Builder, time: datetime) -> bool:
 
 
 def _explained(shown: Discovered, trust: Trust) -> Explained:
-    """Return what was signed and is there to be judged; a broken signature hides a dissent."""
+    """Return what was signed and is there to be judged; a broken signature hides a dissent.
+
+    What a builder signed and says badly, or says of something else, is shown all the same: it
+    blocks nothing here. An audit, which only tells, explains less (``Gathering``).
+    """
     texts = [
         each.text
         for each in shown.attestations
