@@ -115,7 +115,7 @@ def _judge(
         proofs=None if whole else _proofs(places, standing, leaves),
         index=index,
         pinned=pinned_root(judges, policy, commit, standing),
-        unchecked=ledger.unchecked,
+        unchecked=(*ledger.unchecked, *filter(None, (image.left_open for image in images))),
         unread=ledger.unread,
     )
     if result.record is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, partial
@@ -25,9 +25,12 @@ from nix_seed.flows.log_watch import LogWatch, doubt_logs
 from nix_seed.flows.promotion import judge_promotion
 from nix_seed.flows.stores import AnyReference, Stores, fetch
 from nix_seed.formats.intoto.predicate import Commit
+from nix_seed.formats.intoto.unverified import Unverified
+from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.rules.attested_commits import AttestedCommits, Released
 from nix_seed.rules.bundle_verify import BundleCheck, Fate
-from nix_seed.rules.evidence import Finding, LogJudge, claims_of, examine, trust_of
+from nix_seed.rules.evidence import LogJudge, claims_of, examine, trust_of
 from nix_seed.rules.policy import Policy
 from nix_seed.rules.quorum import evaluate_quorum
 from nix_seed.rules.verification import (
@@ -41,8 +44,6 @@ from nix_seed.rules.verification import (
 )
 
 __all__ = ["Asked", "Judges", "verify_image"]
-
-_MOST_COMMITS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,10 @@ def verify_image(
     places = [store, *(stores.open(each) for each in evidence)]
     # What lies beside a commit is asked for by each of its images, and by its promotion.
     beside = cache(partial(gather, places))
+    released = partial(_released, beside, root.descriptor.digest)
     answers = tuple(
-        _verify_one(places, beside, image, policy, asked, judges, now, on_event) for image in images
+        _verify_one(places, beside, image, policy, asked, judges, now, on_event, released)
+        for image in images
     )
     complete = isinstance(found, InspectedIndex) and asked.system is None
     there = {image.system for image in images}
@@ -122,6 +125,8 @@ def verify_image(
         )
         if promotion is None and fate is Fate.VERIFIED:
             fate, words = Fate.FALSE, "its images are of no one commit that could be promoted"
+            for left in filter(None, (each.left_open for each in answers)):
+                fate, words = Fate.UNCHECKED, left
     fate, words = join_promotion(fate, words, promotion)
     return Verification(
         str(reference), policy.digest, policy.epoch, answers, fate, words, promotion
@@ -152,6 +157,7 @@ def _verify_one(
     judges: Judges,
     now: datetime,
     on_event: OnEvent,
+    released: Released,
 ) -> ImageVerification:
     on_event(Stage("verify", f"verifying {image.reference}"))
     trust = trust_of(policy, judges.certificates)
@@ -160,17 +166,21 @@ def _verify_one(
         each.text: examine(each.place, each.text, trust, judges.logs)
         for each in attestations(beside)
     }
-    commits = _commits(image, asked, findings.values())
+    if asked.commit is not None:
+        chosen = AttestedCommits((asked.commit,))
+    else:
+        chosen = AttestedCommits.choose(image.digest, findings.values(), policy, released)
     # What builders say of the commit lies beside their own images, which may be other ones: those
     # are the dissents.
-    elsewhere = listed(tuple(commit.key for commit in commits))
+    elsewhere = listed(tuple(commit.key for commit in chosen.commits))
     for each in attestations(elsewhere):
         if each.text not in findings:
             findings[each.text] = examine(each.place, each.text, trust, judges.logs)
     doubts = doubt_logs(findings.values(), judges.watch)
     claims = claims_of(findings.values(), policy, doubts.distrusted)
     quorums = tuple(
-        evaluate_quorum(policy, agreement_of(image, commit), claims, now) for commit in commits
+        evaluate_quorum(policy, agreement_of(image, commit), claims, now)
+        for commit in chosen.commits
     )
     troubles = (
         *troubles_of(beside),
@@ -184,6 +194,8 @@ def _verify_one(
     # A log that is out of reach proves nothing; where others prove enough, that bars nobody.
     idle = set(doubts.watched.values()) if any(quorum.met for quorum in quorums) else set()
     barring = [each for each in troubles if each not in idle]
+    if chosen.left and not any(quorum.met for quorum in quorums):
+        barring.append(Trouble(Fate.UNCHECKED, chosen.left_open))
     fate, words = evaluate_image(quorums, findings.values(), barring, depth, doubts.lies)
     return ImageVerification(
         reference=image.reference,
@@ -197,27 +209,14 @@ def _verify_one(
         depth=depth,
         fate=fate,
         words=words,
+        left_open=chosen.left_open,
     )
 
 
-def _commits(
-    image: InspectedImage, asked: Asked, findings: Iterable[Finding]
-) -> tuple[Commit, ...]:
-    """Return the commits to ask about: the given one, or those that claims on *image* name."""
-    if asked.commit is not None:
-        return (asked.commit,)
-    named = {
-        finding.verdict.predicate.source.commit: None
-        for finding in findings
-        if finding.verdict.predicate is not None
-        and finding.verdict.predicate.image_digest == image.digest
-    }
-    if len(named) > _MOST_COMMITS:
-        raise InputError(
-            f"{image.reference} is attested for {len(named)} commits",
-            hint="say which one is meant: --commit COMMIT",
-        )
-    return tuple(named)
+def _released(beside: Gather, root: Digest) -> frozenset[Commit]:
+    """Return the commits of what is listed as a record of *root*, an index; nothing is verified."""
+    records = (Unverified.read(each.text) for each in beside((root,)).attestations)
+    return frozenset(each.promotion.commit for each in records if each and each.promotion)
 
 
 def _depth(store: ImageStore, image: InspectedImage, on_event: OnEvent) -> Depth | Trouble:

@@ -65,7 +65,10 @@ class Depth:
 
 @dataclass(frozen=True, slots=True)
 class ImageVerification:
-    """One image's answer. *quorums* has one result for each commit that was asked about."""
+    """One image's answer. *quorums* has one result for each commit that was asked about.
+
+    *left_open* says what that leaves open: commits that it is attested for, and not asked about.
+    """
 
     reference: str
     digest: Digest
@@ -78,6 +81,7 @@ class ImageVerification:
     depth: Depth | None
     fate: Fate
     words: str
+    left_open: str = ""
 
 
 @dataclass(frozen=True, slots=True)
