@@ -147,7 +147,8 @@ def test_what_cannot_be_is_refused(world: World, arguments: list[str], message: 
 def test_what_would_not_be_answered_is_refused(
     world: World, arguments: list[str], message: str
 ) -> None:
-    world.write_policy()
+    if "--policy" in arguments:
+        world.write_policy()
     ran = nix_seed(
         *("report", world.reference, "-o", "report.html", *arguments),
         cache=world.root / "cache",
@@ -191,6 +192,30 @@ def test_an_image_in_a_registry_and_one_of_an_index(tmp_path: Path) -> None:
         assert str(arm.descriptor.digest) in text
         ran, _ = report(world, "--system", "x86_64-darwin", "--no-roots")
         assert (ran.code, "has no images for x86_64-darwin" in ran.err) == (2, True)
+
+
+def test_the_policy_here_and_the_bill_of_materials_attached_are_asked(tmp_path: Path) -> None:
+    """What README writes: no option but where the page is to lie."""
+    release = demo()
+    page = tmp_path / "r"
+    text = words(page) if release.report("--no-roots", to=str(page)) else ""
+    assert re.search(r"Do its builders agree\? verified 2 builders agree", text)
+    assert "1 store path withheld; of what is in it, 4 unknown, 146 redistributable." in text
+    assert "noted By the bill of materials that is attached to the image." in text
+    assert "Homegrown" in text
+
+
+def test_what_the_image_says_of_licences_is_told_where_nothing_else_is(tmp_path: Path) -> None:
+    release = demo()
+    ran = nix_seed(
+        *("report", release.base, "--no-roots", "-o", tmp_path / "r"),
+        cache=release.directory / "cache",
+        cwd=release.directory,
+    )
+    assert ran.code == 0, ran.err
+    text = words(tmp_path / "r")
+    assert "1 store path withheld; 4 unknown licences; other licences: not asked." in text
+    assert "Of these nobody knows whether they may be passed on" in text
 
 
 def test_a_flake_that_moved_on_does_not_cover_the_image(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import click
 from nix_seed.cli.options import policy_option, store_option
 from nix_seed.cli.registry_options import registry_options, stores_of
 from nix_seed.cli.say import say
+from nix_seed.cli.trusted import policy_used
 
 if TYPE_CHECKING:
     from nix_seed.clients.image_source import RemoteSeed
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from nix_seed.flows.events import OnEvent
     from nix_seed.flows.inspect import InspectedImage
     from nix_seed.flows.licences import Licences
-    from nix_seed.flows.report import Absent, Change, ImageReport, Trusted
+    from nix_seed.flows.report import Absent, Change, ImageReport, JudgedPaths, Trusted
     from nix_seed.flows.stores import AnyReference, Stores
 
 __all__ = ["command"]
@@ -35,7 +36,7 @@ __all__ = ["command"]
     help="Where the page is written.",
 )
 @click.option("--base", metavar="REF", help="A previous image: what changed since [seed.lock's].")
-@policy_option("Verify by this policy, and show every check.", default=None)
+@policy_option("Verify by this policy, and show every check [trust.toml, if there].", default=None)
 @click.option("--commit", metavar="HASH", help="The commit it must be of [any the builders name].")
 @click.option("--deep", is_flag=True, help="With --policy: read every layer as well.")
 @click.option("--evidence", multiple=True, metavar="REF", help="Look for attestations here, too.")
@@ -48,16 +49,18 @@ __all__ = ["command"]
 def command(**options: Any) -> None:
     """Write one self-contained page about IMAGE.
 
-    What is in it, by size; what changed since --base; licences (--flake); whom it can be trusted to
-    be from (--policy); what it finally rests on, as this machine's store knows it. A part that was
-    not asked for, or could not be checked, says so. The page is no check: exit 0 means that it was
-    written; `nix-seed verify` answers with its exit code.
+    What is in it, by size; what changed since --base; licences, by --flake or by the bill of
+    materials attached to it; whom it can be trusted to be from (--policy); what it finally rests
+    on, as this machine's store knows it. A part that was not asked for, or could not be checked,
+    says so. The page is no check: exit 0 means that it was written; `nix-seed verify` answers with
+    its exit code.
     """
     from nix_seed.cli.page.document import report_page
     from nix_seed.cli.page.trust import verdict
     from nix_seed.cli.progress import progress
     from nix_seed.clients.files import write_output
 
+    options["policy_file"] = policy_used(options, Path())
     _check(options)
     with progress(quiet=False) as show:
         report = _gather(options, show)
@@ -79,6 +82,7 @@ def _gather(options: dict[str, Any], show: OnEvent) -> ImageReport:
     from nix_seed.clients.nix import Nix
     from nix_seed.flows.evaluate import current_system
     from nix_seed.flows.events import Stage
+    from nix_seed.flows.licences import Licences
     from nix_seed.flows.report import (
         Absent,
         ImageReport,
@@ -94,16 +98,16 @@ def _gather(options: dict[str, Any], show: OnEvent) -> ImageReport:
     show(Stage("read", f"reading {reference}"))
     image, seed = open_report(stores, reference, options["system"] or current_system())
     nix = Nix(store=options["store"] and options["store"].absolute())
-    licences = _licences(nix, seed, options, show)
-    known = None if isinstance(licences, Absent) else licences
+    licences = _licences(stores, nix, seed, reference.at(image.digest), options, show)
+    known = licences if isinstance(licences, Licences) else None
     return ImageReport(
         reference=str(reference),
         image=image,
         spec=seed.spec,
         change=_change(stores, nix, seed, image, options),
         licences=licences
-        if isinstance(licences, Absent)
-        else judged_paths(seed.spec, options["flake"], licences),
+        if not isinstance(licences, Licences)
+        else judged_paths(seed.spec, options["flake"], licences.judgement.paths, licences.problem),
         trust=_trust(stores, reference.at(image.digest), options, show),
         roots=Absent("not asked", "The trust roots were not asked for.", "leave out --no-roots")
         if options["no_roots"]
@@ -138,15 +142,23 @@ def _flake(options: dict[str, Any]) -> tuple[str, str | None]:
 
 
 def _licences(
-    nix: Nix, seed: RemoteSeed, options: dict[str, Any], show: OnEvent
-) -> Licences | Absent:
+    stores: Stores,
+    nix: Nix,
+    seed: RemoteSeed,
+    image: AnyReference,
+    options: dict[str, Any],
+    show: OnEvent,
+) -> Licences | JudgedPaths | Absent:
+    """Return what the flake says of licences; without one, what is attached to the image."""
     from nix_seed.flows.plan import Request, licences_of_flake
-    from nix_seed.flows.report import Absent, part
+    from nix_seed.flows.report import Absent, attached_paths, part
     from nix_seed.rules.partition import DEFAULT_BUDGET
 
     if options["flake"] is None:
+        attached = part(lambda: attached_paths(stores, image, seed.spec.system))
         words = "The image states what was withheld; the licences of the rest are its flake's word."
-        return Absent("not asked", words, "name the flake: nix-seed report … --flake .")
+        hint = "name the flake: nix-seed report … --flake ."
+        return attached or Absent("not asked", words, hint)
     flake, attr = _flake(options)
     spec = seed.spec
     request = Request(flake, spec.kind, spec.compressor, DEFAULT_BUDGET, attr, spec.system)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeVar
@@ -17,6 +17,8 @@ from nix_seed.flows.licences import Licences
 from nix_seed.flows.plan import compare_with_base
 from nix_seed.flows.pull import choose_system
 from nix_seed.flows.roots import RootsReport, report_roots, roots_of_paths
+from nix_seed.flows.sbom import open_seed_image
+from nix_seed.flows.sbom_attach import attached_licences
 from nix_seed.flows.stores import AnyReference, Stores, fetch
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.ground.digests import Digest
@@ -42,6 +44,7 @@ __all__ = [
     "ImageReport",
     "JudgedPaths",
     "Trusted",
+    "attached_paths",
     "compare_images",
     "find_image_roots",
     "judged_paths",
@@ -96,10 +99,11 @@ class Change:
 class JudgedPaths:
     """The licence of each store path of the image; *unjudged* are those the flake knows nothing of.
 
-    *problem* is why ``meta`` could not be read at all.
+    Without a *flake* it is what a bill of materials says that is attached to the image. *problem*
+    is why ``meta`` could not be read at all.
     """
 
-    flake: str
+    flake: str | None
     judged: tuple[Judged, ...]
     unjudged: tuple[StorePath, ...]
     problem: str | None = None
@@ -192,15 +196,31 @@ def compare_images(
     )
 
 
-def judged_paths(spec: Spec, flake: str, licences: Licences) -> JudgedPaths:
-    """Say of each path of the image what *flake*'s licences say of it."""
-    known = licences.judgement.paths
+def judged_paths(
+    spec: Spec, flake: str | None, known: Mapping[StorePath, Judged], problem: str | None = None
+) -> JudgedPaths:
+    """Say of each path of the image what is *known* of it, by *flake* or what is attached."""
     return JudgedPaths(
         flake=flake,
         judged=tuple(known[path] for path in sorted(spec.paths) if path in known),
         unjudged=tuple(path for path in sorted(spec.paths) if path not in known),
-        problem=licences.problem,
+        problem=problem,
     )
+
+
+def attached_paths(stores: Stores, reference: AnyReference, system: str) -> JudgedPaths | None:
+    """Say what a bill of materials says that is attached to the image; None where there is none.
+
+    Raises ``CheckedFalse`` where none of those attached is of this image, ``CouldNotCheck`` where
+    it cannot be told which one to believe.
+    """
+    image = open_seed_image(stores, reference, system)
+    told, trouble = attached_licences(image)
+    if isinstance(trouble, InputError):
+        raise CouldNotCheck(trouble.message, hint="name the flake: nix-seed report … --flake .")
+    if trouble is not None:
+        raise trouble
+    return judged_paths(image.spec, None, told) if told else None
 
 
 def find_image_roots(

@@ -39,7 +39,8 @@ def licence_answer(spec: Spec, licences: JudgedPaths | Absent) -> str:
         else "Nothing withheld"
     )
     if isinstance(licences, Absent):
-        return f"{held}; licences: {licences.state}."
+        lacking = f"; {plural(len(spec.unknown), 'unknown licence')}" if spec.unknown else ""
+        return f"{held}{lacking}; other licences: {licences.state}."
     counts = [(sum(i.licence.status == s for i in licences.judged), s) for s in _ORDER]
     shown = ", ".join(f"{count} {status}" for count, status in counts if count)
     unjudged = f", {len(licences.unjudged)} not judged" if licences.unjudged else ""
@@ -50,6 +51,7 @@ def licence_section(spec: Spec, licences: JudgedPaths | Absent) -> Section:
     """Return the section."""
     body: list[Child] = [_withheld(spec)] if spec.withheld else []
     if isinstance(licences, Absent):
+        body += [_unknown(spec)] if spec.unknown else []
         body.append(note(State(licences.state), licences.words, licences.hint))
     else:
         body += _judged(spec, licences)
@@ -71,15 +73,28 @@ def _withheld(spec: Spec) -> Element:
     return data_table(caption, columns, rows, name="withheld")
 
 
+def _unknown(spec: Spec) -> Element:
+    columns = [Column("Unknown"), Column("Licence")]
+    rows = [
+        [path_name(item.path), fold(item.licence or "none stated")]
+        for item in spec.unknown[:_MOST_ROWS]
+    ]
+    caption = "Of these nobody knows whether they may be passed on"
+    return data_table(caption, columns, rows, name="unknown")
+
+
 def _judged(spec: Spec, licences: JudgedPaths) -> list[Child]:
     body: list[Child] = []
+    if licences.flake is None:
+        words = "By the bill of materials that is attached to the image."
+        body.append(note(State.STATED, words, "computed anew: nix-seed report … --flake ."))
     if licences.problem:
         words = f"Not all licences could be read: {licences.problem}"
         body.append(note(State.UNCHECKED, words))
     if licences.unjudged:
         names = ", ".join(path.name for path in licences.unjudged[:20])
         count = plural(len(licences.unjudged), "store path")
-        words = f"{licences.flake} knows nothing of {count}: {names}"
+        words = f"{licences.flake or 'It'} knows nothing of {count}: {names}"
         body.append(
             note(State.UNCHECKED, words, "name the flake, at the commit, that the image is of")
         )
