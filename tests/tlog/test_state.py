@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from nix_seed.clients.logs.embedded import EmbeddedLog
 from nix_seed.clients.logs.state import CheckpointState
-from nix_seed.formats.tlog.checkpoint import Checkpoint
+from nix_seed.formats.tlog.checkpoint import Checkpoint, SignedCheckpoint
 from nix_seed.formats.tlog.merkle import TreeHead, build_root, leaf_hash, read_from_leaves
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.rules.log_history import History, check_history, evaluate_history
@@ -66,6 +67,49 @@ def test_a_rollback_is_named(twins: Twins) -> None:
         f"now:\n{twins.evil.checkpoint().checkpoint}"
     )
     assert twins.state.seen(twins.good.trusted) == twins.good.checkpoint()
+
+
+class Slow:
+    """A log whose answer is on its way while *meanwhile* is done."""
+
+    def __init__(self, log: EmbeddedLog, meanwhile: Callable[[], object]) -> None:
+        self.consistency = log.consistency
+        self._log, self._meanwhile = log, meanwhile
+
+    def checkpoint(self) -> SignedCheckpoint:
+        signed = self._log.checkpoint()
+        self._meanwhile()
+        return signed
+
+
+def test_what_another_process_saw_meanwhile_is_no_rollback(twins: Twins) -> None:
+    log = twins.good
+    twins.see(log)
+    asked = log.checkpoint()
+
+    def grow() -> None:
+        log.append_bodies([cheap_body(7)])
+        twins.see(log)
+
+    signed, result = twins.state.ask(log.trusted, Slow(log, grow))
+    assert (signed, result and result.history) == (asked, History.OLDER)
+    assert twins.state.seen(log.trusted) == log.checkpoint()
+    with pytest.raises(CheckedFalse, match=r"rolled back: 6 leaves were seen before, and now 5"):
+        twins.state.ask(twins.evil.trusted, twins.evil)
+
+
+def test_nor_does_that_hide_a_fork(twins: Twins) -> None:
+    twins.see(twins.good)
+    twins.evil.append_bodies([cheap_body(8)])
+
+    def grow() -> None:
+        twins.good.append_bodies([cheap_body(7), cheap_body(9)])
+        twins.see(twins.good)
+
+    asked = Slow(twins.evil, grow)
+    asked.consistency = twins.good.consistency
+    with pytest.raises(CheckedFalse, match=r"forked: 7 leaves were seen before, and now 6, but"):
+        twins.state.ask(twins.evil.trusted, asked)
 
 
 def test_a_split_view_is_named(twins: Twins) -> None:

@@ -112,9 +112,7 @@ def replay_log(
     reader = log.reader if isinstance(log, RekorV2) else log
     if not isinstance(reader, TileReader):
         raise CouldNotCheck(f"the log {trusted.id} at {place} is of no kind that can be replayed")
-    signed = reader.checkpoint()
-    if state is not None:
-        state.advance(trusted, signed, reader.consistency)
+    signed = _newest(trusted, reader, state)
     start = since or TreeHead(0, build_root(0, lambda _: []).root)
     _check_size(trusted, start, signed.head, most)
     leaves = []
@@ -137,9 +135,7 @@ def replay_index(
     state: CheckpointState | None,
 ) -> Replay:
     """Ask Rekor v1 for all entries of *commits*, and hold it to what it showed before."""
-    signed = log.checkpoint()
-    if state is not None:
-        state.advance(log.trusted, signed, log.consistency)
+    signed = _newest(log.trusted, log, state)
     seen: set[bytes] = set()
     about: dict[int, Commit] = {}
     for commit in commits:
@@ -153,6 +149,12 @@ def replay_index(
                     sieve.look(entry.index, entry.body, leaf)
     entries, votes = (tuple(sieve.found) for sieve in sieves)
     return Replay(log.trusted, signed.head, 0, entries, None, None, log, votes, about)
+
+
+def _newest(
+    trusted: TrustedLog, historian: Historian, state: CheckpointState | None
+) -> SignedCheckpoint:
+    return historian.checkpoint() if state is None else state.ask(trusted, historian)[0]
 
 
 def _check_size(trusted: TrustedLog, start: TreeHead, head: TreeHead, most: int) -> None:

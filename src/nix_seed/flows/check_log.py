@@ -40,11 +40,12 @@ def check_log(reader: TileReader, state: CheckpointState | None = None) -> LogRe
 
     With *state* the checkpoint is compared with the last one seen, and remembered.
     """
-    signed = reader.checkpoint()
-    head = signed.head
     history = None
-    if state is not None:
-        history = state.advance(reader.trusted, signed, reader.consistency)
+    if state is None:
+        signed = reader.checkpoint()
+    else:
+        signed, history = state.ask(reader.trusted, reader)
+    head = signed.head
     leaves: list[bytes] = []
     kinds: Counter[str] = Counter()
     for body in _bodies(reader, head.size):

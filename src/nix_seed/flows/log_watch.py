@@ -142,6 +142,10 @@ class LogWatch:
         historian, newest = self._newest_of(log, place)
         largest = brought[-1]
         if largest.head.size > newest.head.size:
+            # Someone may have logged more since it was asked.
+            del self._newest[log.id]
+            historian, newest = self._newest_of(log, place)
+        if largest.head.size > newest.head.size:
             # It gave this with an entry, and does not know of it any more.
             check_history(log.id, largest.checkpoint, newest.checkpoint, (), newest=True)
         for signed in brought:
@@ -152,11 +156,10 @@ class LogWatch:
             self._known.add(key)
 
     def _newest_of(self, log: TrustedLog, place: str) -> tuple[Historian, SignedCheckpoint]:
-        """Ask the log once, and hold its answer to what was seen."""
+        """Ask the log, unless it was asked, and hold its answer to what was seen."""
         if log.id not in self._newest:
             historian = self._historian(log, place)
-            newest = historian.checkpoint()
-            self._state.advance(log, newest, historian.consistency)
+            newest, _ = self._state.ask(log, historian)
             self._newest[log.id] = historian, newest
         return self._newest[log.id]
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nix_seed.clients.files import explained, write_atomically
+from nix_seed.clients.logs.base import Historian
 from nix_seed.formats.tlog.checkpoint import SignedCheckpoint
 from nix_seed.formats.tlog.merkle import Proof
 from nix_seed.ground.errors import InputError
@@ -47,6 +48,19 @@ class CheckpointState:
             raise InputError(f"{path} is of another log than {log.id}", hint=_HINT)
         log.key.check(signed.note)
         return signed
+
+    def ask(
+        self, log: TrustedLog, historian: Historian
+    ) -> tuple[SignedCheckpoint, HistoryResult | None]:
+        """Ask *historian* for the newest checkpoint, compare it with what was seen, remember it.
+
+        It must not fall short of what was seen before it was asked. Another process may have seen
+        more meanwhile, and that the log grew is no lie. Raises as ``advance`` does.
+        """
+        before = self.seen(log)
+        signed = historian.checkpoint()
+        back = before is not None and signed.head.size < before.head.size
+        return signed, self.advance(log, signed, historian.consistency, newest=back)
 
     def advance(
         self,
