@@ -329,6 +329,12 @@ def test_a_builders_entry_that_nobody_shows_is_told_of(ledger: Ledger) -> None:
     damaged = Bundle.parse(canonical_json.dumps(value), "it")
     ledger.attach(damaged, ledger.other, commit(2))
     assert ledger.audit(state=None).found("notice") == [("withheld", "notice")]
+    # Nor do her very words as another builder signed them, which are a forgery to whoever counts.
+    said = replace(ledger.says("carol", ledger.other), source=source)
+    forged = ledger.bundle(ledger.sign(said, "bob"))
+    ledger.attach(forged, ledger.other, commit(2))
+    told = ledger.audit(state=None).words("withheld")
+    assert [each.partition(" signed")[0] for each in told] == ["the builder carol"]
     ledger.attach(bundle, ledger.other, commit(2))
     assert ledger.audit(state=None).found("notice") == []
 

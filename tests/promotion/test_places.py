@@ -19,7 +19,7 @@ from nix_seed.clients.logs.embedded import EmbeddedLog
 from nix_seed.clients.registry.client import Registry
 from nix_seed.clients.registry.credentials import Keyring
 from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.predicate import Source
+from nix_seed.formats.intoto.predicate import BuildPredicate, Source
 from nix_seed.ground import canonical_json
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck
@@ -119,6 +119,9 @@ def hidden_dissent(world: ReleaseWorld) -> None:
     size = world.log.checkpoint().head.size
     words = f"carol signed something about {OTHER_COMMIT}, which is entry "
     world.attach(with_broken_signature(dissent), world.other, OTHER_COMMIT)
+    # Her words, signed by another builder, are a forgery to whoever counts: they show nothing.
+    forged = world.sign(words_of(world, "carol"), "bob").bundle
+    world.attach(forged, world.other, OTHER_COMMIT)
     with pytest.raises(CouldNotCheck, match=words) as error:
         world.promote(commit=OTHER_COMMIT)
     assert "of the log rekor, and no repository shows it" in error.value.message
@@ -146,8 +149,12 @@ def with_broken_signature(bundle: Bundle) -> bytes:
 
 def dissent_of(world: ReleaseWorld, who: str) -> Bundle:
     """What *who* says of another image of the other commit, logged, and shown nowhere."""
+    return world.bundle(world.sign(words_of(world, who)))
+
+
+def words_of(world: ReleaseWorld, who: str) -> BuildPredicate:
     source = Source(SOURCE, OTHER_COMMIT, Digest.of(b"flake.lock"))
-    return world.bundle(world.sign(world.says(who, world.other, source=source)))
+    return world.says(who, world.other, source=source)
 
 
 def wait_for_index(world: ReleaseWorld, digest: bytes, number: int) -> None:

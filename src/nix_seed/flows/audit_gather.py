@@ -17,6 +17,7 @@ from nix_seed.rules.audit import AuditFinding, Kind, Severity
 from nix_seed.rules.audit_entries import Explained
 from nix_seed.rules.audit_record import LedgerRecord
 from nix_seed.rules.evidence import Finding
+from nix_seed.rules.policy import Signer
 from nix_seed.rules.release_evidence import Evidence
 
 __all__ = ["Gathering"]
@@ -90,13 +91,14 @@ class Gathering:
         A good signature is not enough, as it is for who promotes (``check_unshown``): a builder's
         word that nobody can count is told of. Records do: a promoter may be a builder, by one key.
         """
-        found = Envelopes(set(self._shown.signed), set(self._shown.payloads))
+        votes: set[tuple[Signer, Digest]] = set()
         for each in (one for listed in self._attestations.values() for one in listed.values()):
             known = self._sort(each.text)
-            judged = self._bench.build(each, self._bench.book.present)
-            if known is not None and judged.verdict.verified:
-                found.add(known)
-        return Explained(frozenset(found.signed), frozenset(found.payloads))
+            verdict = self._bench.build(each, self._bench.book.present).verdict
+            if known is not None and verdict.verified and verdict.signer is not None:
+                votes |= {(verdict.signer, known.signed), (verdict.signer, known.payload)}
+        records = frozenset(self._shown.signed), frozenset(self._shown.payloads)
+        return Explained(*records, frozenset(votes))
 
     def findings(self) -> Iterator[AuditFinding]:
         """Yield what was wrong on the way: what could not be read, and who signed what."""

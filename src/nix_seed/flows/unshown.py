@@ -16,10 +16,11 @@ from nix_seed.flows.audit_bench import sort_bundle
 from nix_seed.formats.intoto.commit import Commit
 from nix_seed.formats.tlog.entry import LogEntry
 from nix_seed.formats.tlog.merkle import leaf_hash
+from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CouldNotCheck
 from nix_seed.rules.audit_entries import Explained, PromoterEntry, Sieve
 from nix_seed.rules.bundle_verify import Expected, Trust, evaluate_bundle
-from nix_seed.rules.policy import Builder, Policy
+from nix_seed.rules.policy import Builder, Policy, Signer
 
 __all__ = ["check_unshown"]
 
@@ -72,15 +73,13 @@ def _explained(shown: Discovered, trust: Trust) -> Explained:
     What a builder signed and says badly, or says of something else, is shown all the same: it
     blocks nothing here. An audit, which only tells, explains less (``Gathering``).
     """
-    texts = [
-        each.text
-        for each in shown.attestations
-        if evaluate_bundle(each.text, trust, _ANYTHING, each.place).signer is not None
-    ]
-    found = [each for each in map(sort_bundle, texts) if each]
-    return Explained(
-        frozenset(each.signed for each in found), frozenset(each.payload for each in found)
-    )
+    votes: set[tuple[Signer, Digest]] = set()
+    for each in shown.attestations:
+        signer = evaluate_bundle(each.text, trust, _ANYTHING, each.place).signer
+        found = sort_bundle(each.text)
+        if signer is not None and found is not None:
+            votes |= {(signer, found.signed), (signer, found.payload)}
+    return Explained(votes=frozenset(votes))
 
 
 def _unshown(entry: PromoterEntry, commit: Commit) -> CouldNotCheck:

@@ -17,7 +17,7 @@ from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import InputError
 from nix_seed.rules.audit import AuditFinding, Kind, Severity
 from nix_seed.rules.certificate import read_identity
-from nix_seed.rules.policy import Policy, Promoter
+from nix_seed.rules.policy import Policy, Promoter, Signer
 from nix_seed.rules.verifying_key import PublicKey
 
 __all__ = ["Explained", "PromoterEntry", "Sieve", "find_unshown", "find_withheld"]
@@ -27,15 +27,17 @@ __all__ = ["Explained", "PromoterEntry", "Sieve", "find_unshown", "find_withheld
 class PromoterEntry:
     """Entry *index* of *log*, whose verifier is a promoter's.
 
-    *signed* is the SHA-256 of the signed bytes (the PAE), *payload* of the payload; a log records
-    one of the two. *genuine* is None where what it records cannot tell whether it was the promoter
-    who signed: a payload's hash, or a key that signs no hash.
+    *signer* is how a policy names him, *promoter* his id in it. *signed* is the SHA-256 of the
+    signed bytes (the PAE), *payload* of the payload; a log records one of the two. *genuine* is
+    None where what it records cannot tell whether it was the promoter who signed: a payload's hash,
+    or a key that signs no hash.
     """
 
     log: str
     index: int
     leaf_hash: Digest
     promoter: str
+    signer: Signer
     signed: Digest | None
     payload: Digest | None
     genuine: bool | None
@@ -43,14 +45,22 @@ class PromoterEntry:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """What was found: the SHA-256 of every envelope's signed bytes, and of every payload."""
+    """What was found: the SHA-256 of envelopes' signed bytes, and of their payloads.
 
-    signed: frozenset[Digest]
-    payloads: frozenset[Digest]
+    *votes* are of what one signer signed, and explain entries of his alone: who signs the words of
+    another, and has them discounted as a forgery, would hide the other's.
+    """
+
+    signed: frozenset[Digest] = frozenset()
+    payloads: frozenset[Digest] = frozenset()
+    votes: frozenset[tuple[Signer, Digest]] = frozenset()
 
     def explains(self, entry: PromoterEntry) -> bool:
         """Whether the entry is of an envelope that was found."""
-        return entry.signed in self.signed or entry.payload in self.payloads
+        if entry.signed in self.signed or entry.payload in self.payloads:
+            return True
+        hashes = (each for each in (entry.signed, entry.payload) if each is not None)
+        return any((entry.signer, each) in self.votes for each in hashes)
 
 
 class Sieve:
@@ -83,7 +93,14 @@ class Sieve:
         for promoter, genuine in self._signers(parsed):
             signed, payload = _hashes(parsed)
             at = PromoterEntry(
-                self._log, index, Digest(leaf.hex()), promoter.id, signed, payload, genuine
+                self._log,
+                index,
+                Digest(leaf.hex()),
+                promoter.id,
+                promoter.signer,
+                signed,
+                payload,
+                genuine,
             )
             self.found.append(at)
 
