@@ -19,6 +19,7 @@ from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CouldNotCheck
 from nix_seed.rules.audit import AuditFinding, AuditReport, Kind, Severity
 from support.audits import Ledger, commit
+from support.programs import first_line
 
 ALARM = AuditFinding(Kind.CONFLICT, Severity.ALARM, "x", "two roots")
 DOWN = AuditFinding(Kind.LOG, Severity.UNCHECKED, "log", "it is down")
@@ -97,11 +98,6 @@ def process(ledger: Ledger, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     finally:
         running.kill()
         running.wait()
-
-
-def first_line(running: subprocess.Popen[str]) -> str:
-    assert running.stdout is not None
-    return running.stdout.readline()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -22,6 +22,7 @@ from nix_seed.clients.registry.credentials import Credential, Keyring
 from nix_seed.flows.stores import Stores
 from nix_seed.flows.transfer import collect
 from nix_seed.formats.oci.reference import Reference
+from support.programs import first_line
 from support.registries import PASSWORD, USER, docker_registry
 from support.seed_images import layer, seed_image
 
@@ -63,8 +64,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     """Begin the work and return once its imports are behind it."""
     command = [sys.executable, "-c", WORK, *arguments, USER, PASSWORD]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+    assert first_line(process) == "ready\n"
     return process
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -36,3 +37,15 @@ def run(
     done = subprocess.run(command, input=stdin, capture_output=True, env=env, check=False)
     assert done.returncode == 0, (command, done.stderr.decode(errors="replace"))
     return done.stdout
+
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    """Read the next line that *process* prints, and not a byte more.
+
+    Python's own ``readline`` takes all that is there, and ``communicate`` never gives that back.
+    """
+    assert process.stdout is not None
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(process.stdout.fileno(), 1)):
+        line += byte
+    return line.decode()

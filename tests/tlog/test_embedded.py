@@ -22,6 +22,7 @@ from nix_seed.formats.tlog.merkle import build_root, check_consistency, leaf_has
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.rules.logged import logged_signature
 from support.logs import Signing, cheap_body
+from support.programs import first_line
 
 APPENDER = """
 import sys
@@ -118,8 +119,7 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
     head, at, promised = log.checkpoint().head, 0, dict[int, int]()
     for _ in range(12):
         process = append_elsewhere(directory, at, at + 10_000)
-        assert process.stdout is not None
-        first = process.stdout.readline()
+        first = first_line(process)
         time.sleep(rng.random() * 0.2)
         process.send_signal(signal.SIGKILL)
         lines = [first, *process.communicate(timeout=60)[0].splitlines(keepends=True)]
