@@ -11,11 +11,13 @@ import sys
 import tempfile
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from nix_seed.clients.engines import Engine, Job, choose_engine
+from nix_seed.clients.engines.bwrap import _scratch
 from nix_seed.clients.image_layout import Image, open_image
 from nix_seed.clients.nix import Nix
 from nix_seed.flows.prove import check_proof, prove
@@ -267,6 +269,17 @@ def test_an_engine_that_is_not_there_says_how_to_get_it(
     assert "bwrap: bwrap is not on PATH; install it: apt-get install bubblewrap" in str(
         caught.value.hint
     )
+
+
+def test_runs_that_end_and_begin_at_once_leave_each_other_alone(tmp_path: Path) -> None:
+    def use(number: int) -> None:
+        with _scratch(tmp_path / "runs") as directory:
+            for each in range(20):
+                (directory / f"{number}-{each}").mkdir()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(use, range(100)))
+    assert os.listdir(tmp_path / "runs") == [".lock"]
 
 
 def test_killed_runs_leave_nothing_for_long(image: Image, root: Path, tmp_path: Path) -> None:

@@ -139,8 +139,7 @@ def _options() -> str:
 def _scratch(runs: Path) -> Iterator[Path]:
     """Yield a new directory, locked while in use; remove those that killed runs left behind."""
     runs.mkdir(parents=True, exist_ok=True)
-    with (runs / ".lock").open("w") as all_runs:
-        fcntl.flock(all_runs, fcntl.LOCK_EX)
+    with _alone(runs):
         for left in runs.iterdir():
             if left.is_dir() and not _in_use(left):
                 _remove(left)
@@ -150,8 +149,18 @@ def _scratch(runs: Path) -> Iterator[Path]:
     try:
         yield directory
     finally:
-        _remove(directory)
+        # Its lock goes with it: a run that began meanwhile would take it for one left behind.
+        with _alone(runs):
+            _remove(directory)
         lock.close()
+
+
+@contextlib.contextmanager
+def _alone(runs: Path) -> Iterator[None]:
+    """Let no other run make, look at or remove a directory meanwhile."""
+    with (runs / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _in_use(directory: Path) -> bool:
