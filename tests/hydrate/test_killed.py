@@ -57,7 +57,7 @@ def wait_for_workers(root: Path) -> None:
     if not path.exists():
         return
     with path.open("w") as lock:
-        for _ in range(200):
+        for _ in range(1200):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
