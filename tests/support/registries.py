@@ -34,9 +34,19 @@ def needs(program: str, package: str) -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """Return a port that, for a minute, is given to nobody who does not ask for it by number.
+
+    A connection that the port's side ended first keeps it (TIME-WAIT, RFC 9293); servers may bind
+    it nevertheless, by SO_REUSEADDR, as those of Go, Rust and Python do.
+    """
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port: int = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            server.accept()[0].close()
+            client.recv(1)
         return port
 
 
@@ -116,7 +126,7 @@ def _serving(command: list[str], port: int, log: Path) -> Iterator[Running]:
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    for _ in range(200):
+    for _ in range(1200):
         if process.poll() is not None:
             break
         with socket.socket() as probe:
