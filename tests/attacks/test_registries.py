@@ -24,7 +24,7 @@ from support.faults import Fault, Proxy, fault_proxy
 from support.registries import Running, docker_registry, referrers_registry
 from support.trust import COMMIT, World
 
-QUICK = Patience(attempts=2, base=0.01, stall=5, connect=5)
+QUICK = Patience(attempts=2, base=0.01)
 NUMBERS = count()
 
 

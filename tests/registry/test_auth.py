@@ -20,7 +20,7 @@ from support.registries import PASSWORD, USER, Running, docker_registry
 from support.tokens import REFRESH_TOKEN, TokenServer, token_server
 
 US = Keyring(given=Credential("the test", USER, PASSWORD))
-QUICK = Patience(attempts=3, base=0.01, stall=5, connect=5)
+QUICK = Patience(attempts=3, base=0.01)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
 from support.registries import PASSWORD, USER, Running, certificate, docker_registry
 
 US = Keyring(given=Credential("the test", USER, PASSWORD))
-QUICK = Patience(attempts=3, base=0.01, stall=5, connect=5)
+QUICK = Patience(attempts=3, base=0.01)
 
 
 @pytest.fixture(scope="module")

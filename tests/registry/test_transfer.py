@@ -31,7 +31,7 @@ from support.registries import PASSWORD, USER, Running, docker_registry, needs
 from support.seed_images import layer, seed_image
 
 US = Keyring(given=Credential("the test", USER, PASSWORD))
-QUICK = Patience(attempts=3, base=0.01, stall=2, connect=2)
+QUICK = Patience(attempts=3, base=0.01)
 
 
 @pytest.fixture(scope="module")
