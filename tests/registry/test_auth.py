@@ -71,14 +71,16 @@ def test_many_threads_ask_for_one_token(
 def test_a_token_that_expires_midway_is_fetched_again(
     place: tuple[Running, TokenServer], tokens: TokenServer
 ) -> None:
-    tokens.life, tokens.told = 1.5, 300
+    tokens.life, tokens.told = 5, 300  # long enough for the upload to begin on a busy machine
     ours = repository(place)
     sent = []
 
     def source() -> Iterator[bytes]:
         sent.append(1)
         yield b"first half"
-        time.sleep(3)  # the token dies while this blob is on its way
+        while time.time() <= tokens.ends:  # the token dies while this blob is on its way
+            time.sleep(0.1)
+        tokens.life = 300
         yield b"second half"
 
     stored = ours.push_stream(source, media_types.LAYER)

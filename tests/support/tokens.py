@@ -28,6 +28,7 @@ class TokenServer:
 
     *told* is the ``expires_in`` that clients are told, which may be a lie. *storage* is where the
     registry keeps repositories: of one that is not there, to pull alone is granted to nobody.
+    *ends* is when the registry stops to accept the last token, as ``time.time`` tells it.
     """
 
     trust: Tokens
@@ -38,6 +39,7 @@ class TokenServer:
     asked: list[dict[str, list[str]]] = field(default_factory=list)
     fail: list[int] = field(default_factory=list)
     storage: Path | None = None
+    ends: float = 0
 
 
 @contextmanager
@@ -118,13 +120,15 @@ def _basic(user: str, password: str) -> str:
 
 def _sign(server: TokenServer, access: list[dict[str, Any]]) -> str:
     now = time.time()
+    end = int(now + server.life)
+    server.ends = end
     pem = server.trust.certificate.read_text()
     der = "".join(line for line in pem.splitlines() if "-----" not in line)
     claims = {
         "iss": "test-issuer",
         "sub": USER,
         "aud": "test-registry",
-        "exp": int(now + server.life - _LEEWAY),
+        "exp": end - _LEEWAY,
         "nbf": int(now - 3600),
         "iat": int(now - 3600),
         "jti": str(time.monotonic_ns()),
