@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -91,7 +92,11 @@ def test_push(host: str, image: Path) -> None:
     killed = 0
     for number in range(KILLS):
         target = Reference(host, f"kill/push{number}", "v1")
-        killed += kill(start("push", f"oci:{image}", str(target)), choice.uniform(0, full))
+        after = choice.uniform(0, full)
+        if kill(start("push", f"oci:{image}", str(target)), after):
+            killed += 1
+        else:
+            full = after  # the machine was busier when that was measured
         repository = stores.registry(host).repository(target.repository)
         tagged = repository.get_manifest("v1")
         if tagged is not None:
@@ -110,12 +115,17 @@ def test_pull(host: str, image: Path, tmp_path: Path) -> None:
     choice = random.Random(2)
     source = f"{host}/kill/pull:v1"
     finish(start("push", f"oci:{image}", source))
-    full = finish(start("pull", source, f"oci:{tmp_path / 'measured'}"))
+    longest = finish(start("pull", source, f"oci:{tmp_path / 'measured'}")) / 2
     into, killed, resumed = tmp_path / "layout", 0, 0
     for _ in range(KILLS):
-        # The same layout all the time: each run goes on with what the killed ones left.
-        killed += kill(start("pull", source, f"oci:{into}"), choice.uniform(0, full / 2))
+        # The same layout until it is whole: each run goes on with what the killed ones left.
+        whole_work, after = not into.exists(), choice.uniform(0, longest)
+        running = kill(start("pull", source, f"oci:{into}"), after)
+        killed += running
         resumed += check_unfinished(into)
+        if not running:
+            shutil.rmtree(into)
+            longest = after if whole_work else longest
     finish(start("pull", source, f"oci:{into}"))
     layout = Layout.open(into)
     layout.check_image(layout.find("v1"))
