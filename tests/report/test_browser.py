@@ -368,7 +368,7 @@ def test_it_is_all_there_without_a_script(browser: Browser, release: Demo) -> No
         # The anchor has opened what it lies in.
         assert seen.page.locator("#stop-image").is_visible()
         seen.page.locator("#stop-image a", has_text="gdb-wrapped").click()
-        assert seen.page.locator(".stop:target h4").inner_text().startswith("gdb-wrapped")
+        expect(seen.page.locator(".stop:target h4")).to_have_text(re.compile("^gdb-wrapped"))
         assert not seen.page.locator("input, button").count()
         assert seen.page.locator("#map-wide title").first.text_content()
         assert seen.messages == []

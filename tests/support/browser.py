@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from support.distribution import CACHE
 
@@ -23,6 +23,9 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+# As long as playwright waits for everything else.
+expect.set_options(timeout=30_000)
 
 DESKTOP = (1280, 900)
 PHONE = (360, 740)
