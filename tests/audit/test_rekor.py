@@ -6,7 +6,7 @@ Of Rekor v1 only the index can be asked, by commit; it is asked about every comm
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_what_a_rekor_holds_and_nobody_shows(kind: str, tmp_path: Path) -> None:
             ledger.release()
         clean = ledger.audit()
         assert (clean.code, clean.found()) == (0, [])
-        before = entries(kind, key, url)
+        before = settled(kind, key, url)
         # A second root of a commit that was audited, signed, logged, and shown to victims alone.
         ledger.forge(1, images=[ledger.other, ledger.arm], listed=False, documents=False)
         if kind == "rekor-v1":
@@ -63,7 +63,7 @@ def test_a_dissent_that_a_rekor_holds_and_nobody_shows(kind: str, tmp_path: Path
         for _ in range(2):
             ledger.release()
         assert ledger.audit().found() == []
-        before = entries(kind, key, url)
+        before = settled(kind, key, url)
         source = replace(ledger.says("carol").source, commit=commit(1))
         ledger.bundle(ledger.sign(ledger.says("carol", ledger.other, source=source)))
         if kind == "rekor-v1":
@@ -80,14 +80,33 @@ def test_a_dissent_that_a_rekor_holds_and_nobody_shows(kind: str, tmp_path: Path
                 break  # what was kept goes on from here
 
 
-def entries(kind: str, key: NoteKey, url: str) -> int:
-    """How many entries the index of Rekor v1 has for the first commit."""
-    log = open_history(TrustedLog("rekor", kind, key.name, key), url)  # type: ignore[arg-type]
-    return len(list(log.lookup(commit(1).key.raw))) if isinstance(log, RekorV1) else 0
+def settled(kind: str, key: NoteKey, url: str) -> int:
+    """How many entries Rekor v1 has for the first commit, once its index has all of its log."""
+    if kind != "rekor-v1":
+        return 0
+    size = open_v1(key, url).checkpoint().head.size
+    wait_until(lambda: entries(key, url, 1) + entries(key, url, 2) == size)
+    return entries(key, url, 1)
 
 
 def indexed(key: NoteKey, url: str, number: int) -> None:
+    wait_until(lambda: entries(key, url, 1) >= number)
+
+
+def entries(key: NoteKey, url: str, release: int) -> int:
+    """How many entries the index has for the commit of that *release*."""
+    return len(list(open_v1(key, url).lookup(commit(release).key.raw)))
+
+
+def open_v1(key: NoteKey, url: str) -> RekorV1:
+    log = open_history(TrustedLog("rekor", "rekor-v1", key.name, key), url)
+    assert isinstance(log, RekorV1)
+    return log
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
     """Wait for the index, which Rekor writes only after it has answered."""
     deadline = time.monotonic() + 60
-    while entries("rekor-v1", key, url) < number and time.monotonic() < deadline:
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.1)
