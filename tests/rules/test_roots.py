@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
@@ -13,6 +10,7 @@ from nix_seed.ground.errors import InputError
 from nix_seed.rules.path_signatures import Signers
 from nix_seed.rules.roots import HostProgram, Impurity, Roots, find_roots, roots_digest
 from nix_seed.rules.roots_policy import Binary, Findings, RootsPolicy, Substituted, evaluate_roots
+from support.large_graph import measured
 
 
 def path(name: str) -> StorePath:
@@ -286,14 +284,6 @@ print(time.process_time() - start, peak / 1000)
 
 
 def test_fifty_thousand_derivations_in_ten_seconds_and_500_mb() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", LARGE],
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    seconds, megabytes = map(float, done.stdout.split())
+    seconds, megabytes = measured(LARGE, 10)
     assert megabytes < 500
     assert seconds < 10
