@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
 from typing import Any
 
 from attacks.logs import second_log
@@ -16,12 +18,13 @@ from nix_seed.flows.attach import commit_subject
 from nix_seed.flows.records import attach_documents, attach_record
 from nix_seed.flows.stores import Stores
 from nix_seed.flows.transfer import transfer
+from nix_seed.formats.intoto.commit import Commit
 from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
 from nix_seed.formats.intoto.promotion import build_statement
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.ground import canonical_json
 from nix_seed.ground.digests import Digest
-from support.trust import COMMIT, OTHER_COMMIT, SOURCE
+from support.trust import COMMIT, OTHER_COMMIT, SOURCE, SYSTEM
 
 NONE = f"no promotion record of {COMMIT} was found"
 BACKDOOR = "alice, bob built something else from this commit"
@@ -60,6 +63,28 @@ def record_replayed_onto_another_commit(world: PromotedWorld) -> None:
     done = world.honest()
     world.list_under(commit_subject(OTHER_COMMIT), done, "rita")
     world.question[0] = str(OTHER_COMMIT)
+
+
+@promotion_case(0, "promoted by sam under root sha256:")
+def second_record_without_proofs_asked_for_one(world: PromotedWorld) -> None:
+    """Under the same root: the first one's proofs lead to it as well."""
+    done = world.honest()
+    others = (replace(done.predicate, previous=(Digest.of(b"%d" % n),)) for n in count())
+    world.record(
+        next(e for e in others if Digest.of(build_statement(e).dump()) < done.digest), "sam"
+    )
+    world.question += ["--system", SYSTEM]
+
+
+@promotion_case(0, "promoted by rita under root sha256:")
+def record_replayed_beside_the_commits_own_asked_for_one(world: PromotedWorld) -> None:
+    """Its proofs are of another tree, and of no interest here."""
+    digest = world.honest().digest
+    commits = (Commit(f"{number:040x}") for number in count(1))
+    older = next(each for c in commits if (each := world.planned(commit=c)).digest < digest)
+    world.publish_record(older, "rita")
+    world.list_under(commit_subject(COMMIT), older, "rita")
+    world.question += ["--system", SYSTEM]
 
 
 @promotion_case(1, "0 of the 2 builders wanted agree")

@@ -106,7 +106,9 @@ def _judge(
     leaves = [
         Leaf(image.system, commit, NarHash.parse(image.nar_hash), image.digest) for image in images
     ]
-    standing = [each for each in ledger.records if stands(each, policy)]
+    # Another commit's record may be listed here as well: its proofs are no answer.
+    ours = [each for each in ledger.records if each.predicate.commit == commit]
+    standing = [each for each in ours if stands(each, policy)]
     result = evaluate_promotion(
         policy,
         commit,

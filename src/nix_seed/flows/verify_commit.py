@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from nix_seed.clients.blobs import ImageStore
 from nix_seed.flows.events import OnEvent, ignore
 from nix_seed.flows.evidence import gather
 from nix_seed.flows.ledgers import ask_ledgers
@@ -24,6 +25,7 @@ from nix_seed.rules.promotion import (
     evaluate_promotion,
     stands,
 )
+from nix_seed.rules.release import MemberProof
 from nix_seed.rules.verification import Verification
 
 __all__ = ["verify_commit"]
@@ -70,7 +72,7 @@ def verify_commit(
         return _answer(reference, policy, so_far)
     promoted: Digest | Check = records[0].predicate.index
     if asked.system is not None:
-        proof = find_proof(places, records[0], asked.system)
+        proof = _find_proof(places, records, asked.system)
         promoted = proof if isinstance(proof, Check) else proof.leaf.image_digest
     if isinstance(promoted, Check):
         words = f"{asked.commit} was promoted, and for {asked.system}: {promoted.words}"
@@ -83,6 +85,14 @@ def verify_commit(
     return verify_image(
         stores, where.at(promoted), policy, asked, judges, now, evidence=rest, on_event=on_event
     )
+
+
+def _find_proof(
+    places: Sequence[ImageStore], records: Sequence[Record], system: str
+) -> MemberProof | Check:
+    """Return a proof of *system* under the one root of *records*, whichever of them has it."""
+    found = [find_proof(places, record, system) for record in records]
+    return next((each for each in found if isinstance(each, MemberProof)), found[0])
 
 
 def _answer(reference: AnyReference, policy: Policy, result: PromotionResult) -> Verification:
