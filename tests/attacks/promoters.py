@@ -5,14 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from attacks.histories import NOWHERE
+from attacks.logs import second_log
 from attacks.promoted import PromotedWorld, promotion_case
 from attacks.roots import copy_with
 from nix_seed.clients.root_pins import RootPins
 from nix_seed.clients.signers.key import KeySigner
-from nix_seed.flows.records import attach_documents, find_evidence
+from nix_seed.flows.records import attach_documents, attach_record, find_evidence
 from nix_seed.formats.intoto.commit import Commit
+from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
+from nix_seed.formats.intoto.promotion import build_statement
 from nix_seed.ground.digests import Digest
-from support.trust import COMMIT, SOURCE, pem
+from support.trust import COMMIT, SOURCE, SYSTEM, pem
+
+ONE = Commit(f"{1:040x}")
 
 
 @promotion_case(0, ": promoted")
@@ -151,6 +157,51 @@ def promotion_after_one_began_it_as_if_the_ledger_were_empty(world: PromotedWorl
     for number in (1, 2):
         released(world, Commit(f"{number:040x}"))
     begun_falsely(world, previous=())
+
+
+@promotion_case(0, "promoted by rita, sam under root sha256:")
+def promotion_of_what_one_began_without_proofs(world: PromotedWorld) -> None:
+    """Then nobody could verify one system, had the other promoter not put them there."""
+    two_of_three(world)
+    world.attest_all()
+    begun = world.promote("sam").record
+    world.hide(begun.digest)
+    done = world.promote("rita")
+    assert (done.state, done.record.digest) == ("promoted", begun.digest)
+    world.question += ["--system", SYSTEM]
+
+
+@promotion_case(0, ": promoted")
+def promotion_of_what_one_never_stops_beginning_anew(world: PromotedWorld) -> None:
+    """Of two records that would do, it is not the one whose digest comes first that is signed."""
+    two_of_three(world)
+    released(world, ONE)
+    world.attest_all()
+    begun = world.promote("rita")
+    said, evidence = begun.record.predicate, find_evidence([world.store], begun.record)
+    for size in range(3, 1 << 16):
+        aside = replace(said, commit=ONE, size=size, previous=())
+        own = Digest.of(build_statement(aside).dump())
+        another = replace(said, previous=tuple(sorted((*said.previous, own))))
+        if Digest.of(build_statement(another).dump()) < begun.record.digest:
+            break
+    world.record(aside, "sam", log=False)
+    false = world.record(another, "sam", log=False)
+    attach_documents(world.store, false, begun.release, evidence)
+    world.ask_to_promote("tom")
+
+
+@promotion_case(0, "signed, not yet promoted")
+def promotion_beside_another_root_in_a_log_that_is_away(world: PromotedWorld) -> None:
+    """Whatever that log holds, one signature is too few for the other root."""
+    two_of_three(world)
+    world.attest_all()
+    second = second_log(world)
+    world.logs[1]["url"] = NOWHERE
+    forged = world.planned(world.backdoored)
+    bundle = world.bundle(world.keys["sam"].sign(PAYLOAD_TYPE, forged.payload), second)
+    attach_record(world.store, forged.predicate, 1, [bundle.dump()])
+    world.ask_to_promote("rita")
 
 
 def two_of_three(world: PromotedWorld) -> None:

@@ -22,7 +22,7 @@ from nix_seed.flows.index import ReadyIndex, prepare_index, publish_index
 from nix_seed.flows.ledger import Earlier, Walked, walk_ledger
 from nix_seed.flows.logging import log_signed
 from nix_seed.flows.promoted_before import Before
-from nix_seed.flows.records import attach_documents, attach_record
+from nix_seed.flows.records import attach_documents, attach_record, has_documents
 from nix_seed.flows.stores import Stores
 from nix_seed.flows.unshown import check_unshown
 from nix_seed.flows.verify import Judges
@@ -166,8 +166,10 @@ class _Work:
         already = ours is not None and stands(ours, self.policy)
         if ours is None:
             ours = self._begin(release, index, evidence)
-        elif not already and not self._has_signed(ours):
-            self._sign(ours.predicate, ours.payload, len(index.body))
+        else:
+            self._document(ours, release, evidence)
+            if not already and not self._has_signed(ours):
+                self._sign(ours.predicate, ours.payload, len(index.body))
         return self._finish(self._settle(release, ours.digest), release, index, already=already)
 
     def _check_logs(self, release: Release) -> None:
@@ -227,6 +229,14 @@ class _Work:
         attach_documents(self.places[0], record.digest, release, evidence)
         self._sign(predicate, payload, len(index.body))
         return record
+
+    def _document(self, record: Record, release: Release, evidence: Evidence) -> None:
+        """Put beside another's *record* what whoever began it may have left out.
+
+        Without the proofs nobody could verify one system of the release.
+        """
+        if not has_documents(self.places[:1], record, self.policy.systems):
+            attach_documents(self.places[0], record.digest, release, evidence)
 
     def _sign(self, predicate: PromotionPredicate, payload: bytes, size: int) -> None:
         self.on_event(Stage("sign", f"signing the record as {self.promoter.id}"))

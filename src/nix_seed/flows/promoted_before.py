@@ -20,7 +20,7 @@ from nix_seed.formats.intoto.commit import Commit
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck
 from nix_seed.rules.policy import Policy
-from nix_seed.rules.promotion import Record, could_stand, stands
+from nix_seed.rules.promotion import Record, could_stand, may_stand, stands
 from nix_seed.rules.release import Release
 from nix_seed.rules.release_evidence import Evidence
 
@@ -55,7 +55,7 @@ class Before:
                 same.append(record)
             elif stands(record, self.policy):
                 raise _another_root(record, release)
-            elif found.unchecked:
+            elif found.unchecked and may_stand(record, self.policy):
                 # It may stand by what a log holds that is out of reach now.
                 raise self._untold(found.unchecked[0])
             else:
@@ -104,7 +104,8 @@ class Before:
         index: Digest,
         walk: Callable[[], Walked],
     ) -> Iterator[Record]:
-        for record in records:
+        # Each honest promoter then adds to the most signatures there are, whatever else is begun.
+        for record in sorted(records, key=lambda each: -len(each.promoters)):
             said = record.predicate
             if (
                 said.index == index

@@ -7,7 +7,7 @@ evidence are listed under the record. Nothing found here is believed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,6 +43,7 @@ __all__ = [
     "attach_record",
     "find_evidence",
     "find_proof",
+    "has_documents",
     "judge_records",
     "record_subject",
     "record_subjects",
@@ -133,6 +134,15 @@ def _fitting(text: bytes, record: Record) -> Evidence:
     if release.head != record.head or release.leaves[0].commit != record.predicate.commit:
         raise CheckedFalse(f"the evidence of {record.digest} is of another release than it signs")
     return evidence
+
+
+def has_documents(places: Sequence[ImageStore], record: Record, systems: Iterable[str]) -> bool:
+    """Whether the evidence and a proof of each of *systems* lie beside *record*."""
+    try:
+        find_evidence(places, record)
+    except (CheckedFalse, CouldNotCheck):
+        return False
+    return all(isinstance(find_proof(places, record, system), MemberProof) for system in systems)
 
 
 def record_subjects(predicate: PromotionPredicate, index: int) -> tuple[Descriptor, ...]:

@@ -34,6 +34,7 @@ __all__ = [
     "could_stand",
     "evaluate_promotion",
     "judge_record",
+    "may_stand",
     "promoter_trust",
     "records_of",
     "stands",
@@ -232,6 +233,12 @@ def could_stand(record: Record, policy: Policy) -> bool:
     """Whether all that *record* lacks, if anything, is promoters' signatures."""
     checks = (_repository(record, policy), _by_policy(record, policy))
     return all(check.fate is Fate.VERIFIED for check in checks)
+
+
+def may_stand(record: Record, policy: Policy) -> bool:
+    """Whether *record* stands if every log holds what is signed: else logs make no difference."""
+    signers = {each.promoter.id for each in record.signatures if each.promoter}
+    return could_stand(record, policy) and len(signers) >= max(policy.quorum.promoters, 1)
 
 
 def _nonestands(records: Sequence[Record], policy: Policy, commit: Commit) -> Iterator[Check]:
