@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import count, islice
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from nix_seed.flows.attach import Discovered
 from nix_seed.flows.evidence import gather
 from nix_seed.flows.ledger import Walked, walk_ledger
 from nix_seed.flows.trust import judges_of, load_policy
+from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CouldNotCheck, InputError
+from nix_seed.rules.promotion import Record
 from support.audits import Ledger, commit, unlist
 from support.bulk import bulk
 from support.trust import SOURCE
@@ -68,6 +71,35 @@ def test_records_are_walked_after_all_that_they_come_after(tmp_path: Path) -> No
     order = [record.digest for record in walked.records]
     assert (order[0], set(order[1:3]), order[3]) == (ledger.digest(1), {one, other}, both)
     assert walked.heads == (both,)
+
+
+def entry(number: int, *previous: Digest) -> Record:
+    """Record *number*, which comes after those *previous*."""
+    some = Digest.of(b"some")
+    said = PromotionPredicate(
+        SOURCE, commit(number), some, 1, some, some, 1, some, tuple(sorted(previous))
+    )
+    payload = build_statement(said).dump()
+    return Record(Digest.of(payload), payload, said, ())
+
+
+def test_of_more_heads_than_can_be_named_what_leads_to_all_releases_is_named() -> None:
+    """One promoter adds records that come after nothing, and after the oldest release only."""
+    one = entry(1)
+    two, other = entry(2, one.digest), entry(3, one.digest)
+    last = entry(4, two.digest)
+    ends = {last.digest, other.digest}
+    candidates = (entry(n, *([one.digest] * (n % 2))) for n in count(5))
+    added = tuple(islice((e for e in candidates if e.digest < min(ends)), 80))
+    records = (one, two, other, last, *added)
+    heads = tuple(sorted((*ends, *(each.digest for each in added))))
+    standing = frozenset(each.digest for each in records[:4])
+    walked = Walked(records, heads, (), (), (), standing, {})
+    named = walked.to_come_after()
+    assert (len(named), list(named)) == (64, sorted(set(named)))
+    assert ends <= set(named) <= set(heads)
+    assert walked.admits(entry(1, *named).predicate)
+    assert not walked.admits(entry(1, *heads[:64]).predicate)
 
 
 def replace_promoter(ledger: Ledger) -> Path:

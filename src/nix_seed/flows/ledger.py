@@ -11,7 +11,12 @@ from nix_seed.flows.evidence import gather
 from nix_seed.flows.promotion import judge_ledger
 from nix_seed.flows.verify import Judges
 from nix_seed.formats.intoto.commit import Commit, is_commit
-from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement, first_key
+from nix_seed.formats.intoto.promotion import (
+    MOST_PREVIOUS,
+    PromotionPredicate,
+    build_statement,
+    first_key,
+)
 from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.ground.digests import Digest
 from nix_seed.rules.policy import Policy
@@ -59,10 +64,7 @@ class Walked:
         known = {record.digest: record.predicate.previous for record in self.records}
         if not all(digest in known for digest in said.previous):
             return False
-        before = set(said.previous)
-        for digest, previous in reversed(known.items()):
-            if digest in before:
-                before.update(previous)
+        before = self._up_to(said.previous)
         after = {Digest.of(build_statement(said).dump())}
         for digest, previous in known.items():
             if not after.isdisjoint(previous):
@@ -77,6 +79,31 @@ class Walked:
             if not (aside.isdisjoint(previous) and beyond.isdisjoint(previous)):
                 beyond.add(digest)
         return aside.isdisjoint(beyond)
+
+    def to_come_after(self) -> tuple[Digest, ...]:
+        """Return the records that the next one is to name: the heads, or as many as it can.
+
+        One promoter can add heads without end. So what leads to all that stand comes first.
+        """
+        if len(self.heads) <= MOST_PREVIOUS:
+            return self.heads
+        behind = {head: self._up_to((head,)) & self.standing for head in self.heads}
+        named: dict[Digest, None] = {}
+        reached: set[Digest] = set()
+        for head in sorted(self.heads, key=lambda each: -len(behind[each])):
+            if not behind[head] <= reached:
+                named[head] = None
+                reached |= behind[head]
+        named |= dict.fromkeys(self.heads)
+        return tuple(sorted([*named][:MOST_PREVIOUS]))
+
+    def _up_to(self, last: Iterable[Digest]) -> set[Digest]:
+        """Return the records *last*, and all that these come after."""
+        found = set(last)
+        for record in reversed(self.records):
+            if record.digest in found:
+                found.update(record.predicate.previous)
+        return found
 
 
 def walk_ledger(

@@ -28,7 +28,7 @@ from nix_seed.flows.unshown import check_unshown
 from nix_seed.flows.verify import Judges
 from nix_seed.formats.intoto.commit import Commit
 from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
-from nix_seed.formats.intoto.promotion import MOST_PREVIOUS, PromotionPredicate, build_statement
+from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
 from nix_seed.formats.oci.reference import check_tag
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
@@ -222,7 +222,7 @@ class _Work:
             policy=self.policy.digest,
             epoch=self.policy.epoch,
             evidence=evidence.digest,
-            previous=walked.heads[:MOST_PREVIOUS] if walked.records else (),
+            previous=walked.to_come_after(),
         )
         payload = build_statement(predicate).dump()
         record = Record(Digest.of(payload), payload, predicate, ())
