@@ -4,7 +4,8 @@
 
 Plays each plan of ``tests/sim/strategies.py`` with every combination of builders, logs, promoters
 and registry under control, against four policies; then honest releases with every combination of
-them away. Writes ``docs/simulation.json``, and the page and the plot that are made from it.
+them away, and with those in the way who lie (``tests/sim/liars.py``). Writes
+``docs/simulation.json``, and the page and the plot that are made from it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,12 @@ from sim.episodes import (  # noqa: E402
     releases_without,
     returning,
 )
+from sim.hindrance import (  # noqa: E402
+    Hindrance,
+    every_hindrance,
+    may_block,
+    releases_despite,
+)
 from sim.scene import Terms  # noqa: E402
 from sim.strategies import STRATEGIES, Power, used_by  # noqa: E402
 
@@ -61,12 +68,14 @@ def simulate(terms: Terms, pool: Executor) -> dict[str, Any]:
     everything = Power(terms.builders, terms.logs, terms.promoters, registry=True)
     plays = [Episode(terms, everything, name, True) for name in STRATEGIES]
     back = list(pool.map(returning, plays))
+    hindrances = list(every_hindrance(terms))
+    despite = list(pool.map(releases_despite, hindrances))
     questions = sum(result.asked for result in results.values())
     seconds = time.perf_counter() - start
     print(f"  {len(episodes)} releases, {questions} questions, {seconds:.0f} s", flush=True)
     return {
         "terms": asdict(terms),
-        "releases": len(episodes) + len(downs) + len(plays),
+        "releases": len(episodes) + len(downs) + len(plays) + len(hindrances),
         "questions": questions,
         "combinations": len(powers) * len(STRATEGIES),
         "powers": powers,
@@ -74,6 +83,7 @@ def simulate(terms: Terms, pool: Executor) -> dict[str, Any]:
             {"builders": b, "logs": lg, "promoters": p, "released": done}
             for (b, lg, p), done in zip(downs, away, strict=True)
         ],
+        "hindered": [_hindered(case, done) for case, done in zip(hindrances, despite, strict=True)],
         "returning": {
             "plays": len(plays),
             "accepted": [e.strategy for e, yes in zip(plays, back, strict=True) if yes],
@@ -98,6 +108,16 @@ def _power(terms: Terms, power: Power, results: dict[Episode, Result]) -> dict[s
     return asdict(power) | {"severity": severity.name, "plans": plans}
 
 
+def _hindered(case: Hindrance, released: bool) -> dict[str, Any]:
+    return {
+        "by": case.by,
+        "plan": case.plan,
+        "promoters": case.promoters,
+        "logs": case.logs,
+        "released": released,
+    }
+
+
 def main() -> None:
     """Simulate, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
@@ -115,12 +135,21 @@ def main() -> None:
     broken = [each for found in policies for each in found["powers"] if _broken(found, each)]
     if broken:
         sys.exit(f"{len(broken)} combinations are not as the policy promises: {broken[0]}")
+    blocked = [each for found in policies for each in found["hindered"] if _blocked(found, each)]
+    if blocked:
+        sys.exit(f"{len(blocked)} hindrances do not end as the policy promises: {blocked[0]}")
 
 
 def _broken(found: dict[str, Any], power: dict[str, Any]) -> bool:
     names = ("builders", "logs", "promoters", "registry")
     promised = expected(Terms(**found["terms"]), Power(*(power[name] for name in names)))
     return bool(power["severity"] != promised.name)
+
+
+def _blocked(found: dict[str, Any], case: dict[str, Any]) -> bool:
+    terms = Terms(**found["terms"])
+    promised = not may_block(Hindrance(terms, case["plan"], case["promoters"], case["logs"]))
+    return bool(case["released"] is not promised)
 
 
 if __name__ == "__main__":

@@ -53,8 +53,10 @@ system, by index, by image. A plan that makes no use of something is played once
 it. The plans are in `tests/sim/strategies.py`; those that ever come to anything are
 {", ".join(names)}.
 
-What is counted is a *false yes*: `verify` says *verified* to anything but all the honest images
-that were asked about.
+Then honest releases were driven past those whom the policy can do without: away, or in the way.
+
+What is counted first is a *false yes*: `verify` says *verified* to anything but all the honest
+images that were asked about.
 
 * **{SHORT["NOTHING"]}**: no plan got one.
 * **{SHORT["LONE"]}**: only where no honest builder had built the commit yet. One that does
@@ -141,8 +143,36 @@ def _findings(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         "honest releases with more away than that",
         f"{done - kept} of {len(away) - len(enough)} succeed",
     )
+    yield from _hindered(found)
 
 
+def _hindered(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what came of honest releases with those in the way whom the policy can do without."""
+    terms, cases = found["terms"], found["hindered"]
+    wanted, spare = terms["wanted"], terms["promoters"] - terms["wanted"]
+    by = {who: [case for case in cases if case["by"] == who] for who in _WHO}
+    away = f", and up to {terms['logs'] - terms['needed']} logs away"
+    few = [case for case in by["promoters"] if case["promoters"] < wanted]
+    many = [case for case in by["promoters"] if case["promoters"] >= wanted]
+    groups = (
+        (f"up to {min(spare, wanted - 1)} promoters lying{away}", few),
+        (f"{wanted} or more promoters lying, who are enough to sign{away}", many),
+        (f"a registry that adds what does not belong there{away}", by["registry"]),
+        (f"up to {terms['logs'] - terms['needed']} logs lying", by["logs"]),
+    )
+    for who, among in groups:
+        if among:
+            yield f"honest releases with {who}", _succeed(among)
+
+
+def _succeed(cases: Sequence[Mapping[str, Any]]) -> str:
+    done = sum(case["released"] for case in cases)
+    blocking = sorted({case["plan"] for case in cases if not case["released"]})
+    words = f"{done} of {len(cases)} succeed"
+    return f"{words}; what blocks: {', '.join(blocking)}" if blocking else words
+
+
+_WHO = ("promoters", "registry", "logs")
 _THRESHOLDS = (("builders", "threshold"), ("logs", "needed"), ("promoters", "wanted"))
 
 
@@ -153,10 +183,13 @@ def _foot() -> str:
   together. Builders are what the images rest on; the rest is about who can see what was done.
 * At the threshold, promoters who are honest sign what the quorum says: they check evidence, they do
   not build. Promoters keep a release from happening twice, early, or without a system.
+* Promoters who lie, too few to sign a release, cannot keep the others from it: whatever they sign,
+  log and list for the same commit before, between and after, each honest promoter needs one turn.
+  As many as must sign can, by a second root. "Away" above means silent; the plans of who lies are
+  in `tests/sim/liars.py`.
 * Whoever has too few builders can still be in the way: one stolen builder's key dissents and blocks
   a commit until the key is revoked, a log that is caught lying blocks whoever asks it, and a
-  registry that is down shows nothing. "Away" above means silent, not lying. See the
-  [runbook](runbook.md).
+  registry that is down, or leaves out, shows nothing. See the [runbook](runbook.md).
 * Keys, signatures and hashes are taken to hold, and so is the consumer's own machine. The
   [threat model](threat-model.md) says what else is.
 """

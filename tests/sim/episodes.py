@@ -33,10 +33,14 @@ __all__ = [
     "Episode",
     "Result",
     "Severity",
+    "before",
     "every_power",
     "expected",
+    "fast_directory",
     "judge",
+    "questions",
     "releases_without",
+    "remembering",
     "returning",
 ]
 
@@ -105,7 +109,7 @@ def _cast(terms: Terms) -> Cast:
 
 
 @cache
-def _before(terms: Terms, spoken: bool) -> tuple[Scene, Commit, Commit]:
+def before(terms: Terms, spoken: bool) -> tuple[Scene, Commit, Commit]:
     """A scene with an old release, and a commit that is released too, if *spoken*."""
     scene = Scene(_cast(terms))
     old, commit = scene.commit("an old commit"), scene.commit("the commit")
@@ -117,12 +121,12 @@ def _before(terms: Terms, spoken: bool) -> tuple[Scene, Commit, Commit]:
 
 def judge(episode: Episode) -> Result:
     """Play *episode* against a victim that has seen nothing before."""
-    scene, commit, old = _before(episode.terms, episode.spoken)
+    scene, commit, old = before(episode.terms, episode.spoken)
     attack = Attack(scene.copy(), episode.power, commit, old)
     shown = STRATEGIES[episode.strategy](attack)
     judges = Judges(judge_logs_by(scene.cast.policy))
     accepted, payloads, asked = [], [], 0
-    for name, answer in _questions(attack, shown, judges):
+    for name, answer in questions(attack, shown, judges):
         asked += 1
         if _false_yes(attack, name, answer):
             accepted.append(name)
@@ -137,19 +141,19 @@ def judge(episode: Episode) -> Result:
 def returning(episode: Episode) -> tuple[str, ...]:
     """Play against a victim that verified the honest release before; return its false yeses."""
     assert episode.spoken
-    scene, commit, old = _before(episode.terms, True)
+    scene, commit, old = before(episode.terms, True)
     attack = Attack(scene.copy(), episode.power, commit, old)
-    with TemporaryDirectory(dir=_fast()) as directory:
+    with TemporaryDirectory(dir=fast_directory()) as directory:
         honest = Shown(attack.scene.store.copy(), [log.fork() for log in attack.scene.logs])
-        for name, answer in _questions(attack, honest, _memory(scene, honest, Path(directory))):
+        for name, answer in questions(attack, honest, remembering(scene, honest, Path(directory))):
             if name.startswith("commit"):
                 assert answer is not None
                 assert answer.fate is Fate.VERIFIED, name
         shown = STRATEGIES[episode.strategy](attack)
-        judges = _memory(scene, shown, Path(directory))
+        judges = remembering(scene, shown, Path(directory))
         return tuple(
             name
-            for name, answer in _questions(attack, shown, judges)
+            for name, answer in questions(attack, shown, judges)
             if _false_yes(attack, name, answer)
         )
 
@@ -164,25 +168,26 @@ def releases_without(terms: Terms, down: tuple[int, int, int]) -> bool:
     builders, logs, promoters = down
     for log in scene.logs[:logs]:
         log.down = True
-    with TemporaryDirectory(dir=_fast()) as directory:
+    with TemporaryDirectory(dir=fast_directory()) as directory:
         shown = Shown(scene.store, scene.logs)
         try:
             scene.attest(list(scene.cast.builders)[builders:], scene.images(commit), commit)
             for number, who in enumerate(list(scene.cast.promoters)[promoters:]):
-                judges = _memory(scene, shown, Path(directory) / str(number))
+                judges = remembering(scene, shown, Path(directory) / str(number))
                 scene.promote(who, commit, judges=judges)
         except NixSeedError:
             return False
-        judges = _memory(scene, shown, Path(directory) / "victim")
+        judges = remembering(scene, shown, Path(directory) / "victim")
         answer = _asked(shown, scene, judges, commit, None)
         return answer is not None and answer.fate is Fate.VERIFIED
 
 
-def _fast() -> str | None:
+def fast_directory() -> str | None:
+    """Where small files are quick to write; None: wherever temporary ones go."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
-def _memory(scene: Scene, shown: Shown, directory: Path) -> Judges:
+def remembering(scene: Scene, shown: Shown, directory: Path) -> Judges:
     """Judges that ask the logs as they are shown, and remember in *directory*."""
     policy = scene.cast.policy
     there = {log.trusted.id: log for log in shown.logs}
@@ -195,7 +200,7 @@ def _memory(scene: Scene, shown: Shown, directory: Path) -> Judges:
     return Judges(judge_logs_by(policy), None, watch, RootPins(directory / "promoted"))
 
 
-def _questions(
+def questions(
     attack: Attack, shown: Shown, judges: Judges
 ) -> Iterator[tuple[str, Verification | None]]:
     """Ask by commit, by one system of it, by the index, and by each image."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from sim.episodes import Severity, expected
+from sim.hindrance import Hindrance, every_hindrance, may_block
 from sim.scene import Terms
 from sim.strategies import STRATEGIES, Power
 
@@ -40,6 +41,10 @@ def test_the_full_run_found_what_the_policy_promises(found: dict[str, Any]) -> N
             and terms.promoters - cell["promoters"] >= terms.wanted
         )
         assert cell["released"] == there, cell
+    for cell in found["hindered"]:
+        case = Hindrance(terms, cell["plan"], cell["promoters"], cell["logs"])
+        assert (case.by, cell["released"]) == (cell["by"], not may_block(case)), cell
+    assert len(found["hindered"]) == len(list(every_hindrance(terms)))
     assert found["returning"]["accepted"] == []
     assert found["returning"]["plays"] >= len(STRATEGIES)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import pytest
 
 from sim.episodes import Episode, Severity, expected, judge, releases_without, returning
+from sim.hindrance import Hindrance, every_hindrance, may_block, releases_despite
+from sim.liars import BY_LOGS, BY_PROMOTERS, BY_REGISTRY
 from sim.scene import Terms
 from sim.strategies import STRATEGIES, Power
 
@@ -71,3 +73,28 @@ OTHER = Terms(builders=3, threshold=2, logs=2, needed=1, promoters=2, wanted=1)
 )
 def test_what_may_be_away(down: tuple[int, int, int], released: bool) -> None:
     assert releases_without(OTHER, down) is released
+
+
+SPARE = Terms(builders=2, threshold=2, logs=3, needed=2, promoters=3, wanted=2)
+
+
+@pytest.mark.parametrize("plan", [*BY_PROMOTERS, *BY_REGISTRY, *BY_LOGS])
+def test_a_release_despite_those_whom_the_policy_can_do_without(plan: str) -> None:
+    """One promoter lies, too few to sign, and one log is away; or one log lies."""
+    case = Hindrance(SPARE, plan, promoters=1 if plan in BY_PROMOTERS else 0, logs=1)
+    assert case in set(every_hindrance(SPARE))
+    assert releases_despite(case) is not may_block(case)
+
+
+def test_promoters_too_few_to_sign_may_block_nothing() -> None:
+    cases = [case for case in every_hindrance(SPARE) if case.by != "logs"]
+    assert not any(may_block(case) for case in cases)
+    enough = Hindrance(OTHER, "another root", promoters=1, logs=0)
+    assert may_block(enough)
+    assert not releases_despite(enough)
+
+
+@pytest.mark.parametrize("plan", ["without documents", "ever another record", "many heads"])
+def test_a_release_despite_several_liars(plan: str) -> None:
+    terms = Terms(builders=2, threshold=2, logs=1, needed=1, promoters=5, wanted=3)
+    assert releases_despite(Hindrance(terms, plan, promoters=2, logs=0))
