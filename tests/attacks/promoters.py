@@ -14,8 +14,9 @@ from nix_seed.clients.signers.key import KeySigner
 from nix_seed.flows.records import attach_documents, attach_record, find_evidence
 from nix_seed.formats.intoto.commit import Commit
 from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
-from nix_seed.formats.intoto.promotion import build_statement
+from nix_seed.formats.intoto.promotion import build_statement, first_key
 from nix_seed.ground.digests import Digest
+from nix_seed.rules.release_evidence import Vote
 from support.trust import COMMIT, SOURCE, SYSTEM, pem
 
 ONE = Commit(f"{1:040x}")
@@ -169,6 +170,50 @@ def promotion_of_what_one_began_without_proofs(world: PromotedWorld) -> None:
     done = world.promote("rita")
     assert (done.state, done.record.digest) == ("promoted", begun.digest)
     world.question += ["--system", SYSTEM]
+
+
+@promotion_case(0, ": promoted")
+def promotion_after_a_builder_said_the_same_again(world: PromotedWorld) -> None:
+    """Else it could have each promoter sign a record of its own, for ever."""
+    two_of_three(world)
+    world.attest_all()
+    assert world.promote("rita").missing == 1
+    for image in world.images.values():
+        again = world.says("alice", image, finished_on="2026-01-31T13:00:00Z")
+        world.attach(world.bundle(world.sign(again)), image)
+    world.ask_to_promote("tom")
+
+
+@promotion_case(0, "signed, not yet promoted")
+def promotion_after_a_builder_more_agrees(world: PromotedWorld) -> None:
+    """It counts, and so the record of the release is to say so."""
+    two_of_three(world)
+    world.attest_all()
+    assert world.promote("rita").missing == 1
+    world.attest_all("carol")
+    world.ask_to_promote("tom")
+
+
+@promotion_case(0, ": promoted")
+def promotion_after_one_began_it_with_evidence_in_false_places(world: PromotedWorld) -> None:
+    """The votes are true, and lie elsewhere in the log: audits would never be clean again."""
+    two_of_three(world)
+    world.attest_all()
+    begun = world.promote("sam")
+    evidence = find_evidence([world.store], begun.record)
+    moved = replace(evidence, votes=tuple(map(elsewhere, evidence.votes)))
+    for subject in (COMMIT.key, begun.record.digest, first_key(SOURCE)):
+        world.hide(subject)
+    world.attest_all()
+    false = world.record(replace(begun.record.predicate, evidence=moved.digest), "sam")
+    attach_documents(world.store, false, begun.release, moved)
+    assert world.promote("rita").record.digest != false
+    world.ask_to_promote("tom")
+
+
+def elsewhere(vote: Vote) -> Vote:
+    """The vote at another place of each log."""
+    return replace(vote, logs=tuple(replace(at, index=at.index + 100) for at in vote.logs))
 
 
 @promotion_case(0, ": promoted")

@@ -117,16 +117,23 @@ class Before:
                 yield record
 
     def _holds(self, record: Record, evidence: Evidence) -> bool:
-        """Whether the evidence of another's record is what was verified here, or part of it."""
+        """Whether the evidence of another's record is what was verified here, or part of it.
+
+        It must name every builder that counts here. But of what one says again meanwhile, once is
+        enough: else one builder could have each promoter begin anew.
+        """
         if record.predicate.evidence == evidence.digest:
             return True
         try:
             found = find_evidence(self.places, record)
         except (CheckedFalse, CouldNotCheck):
             return False
-        ours = {(v.system, v.builder, v.statement) for v in evidence.votes}
-        theirs = {(v.system, v.builder, v.statement) for v in found.votes}
-        return theirs == ours
+        ours = {(v.system, v.builder, v.statement): v.logs for v in evidence.votes}
+        theirs = {(v.system, v.builder, v.statement): v.logs for v in found.votes}
+        builders = [{(system, builder) for system, builder, _ in each} for each in (ours, theirs)]
+        return builders[0] == builders[1] and all(
+            vote in ours and set(logs) <= set(ours[vote]) for vote, logs in theirs.items()
+        )
 
     def _untold(self, why: str) -> CouldNotCheck:
         return CouldNotCheck(
