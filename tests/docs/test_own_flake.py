@@ -77,8 +77,10 @@ def stand_in(place: Path, cyclonedx: str) -> Path:
 
 def instantiate(nixpkgs: Path, attribute: str) -> Any:
     require_nix()
-    options = ("--json", "--no-write-lock-file", "--override-input", "nixpkgs", f"path:{nixpkgs}")
-    return json.loads(nix("eval", *options, f"git+file://{ROOT}#{attribute}"))
+    # What an earlier run left in Nix's cache of evaluations is no part of what is asked.
+    options = ("--json", "--no-eval-cache", "--no-write-lock-file")
+    override = ("--override-input", "nixpkgs", f"path:{nixpkgs}")
+    return json.loads(nix("eval", *options, *override, f"git+file://{ROOT}#{attribute}"))
 
 
 def dependencies_of(path: str) -> set[str]:
