@@ -63,6 +63,12 @@ def two_roots(world: PromotedWorld) -> None:
     world.publish_record(world.planned(world.backdoored), "rita")
 
 
+def thief(world: PromotedWorld) -> None:
+    """Attested, and then released as something else, with rita's key and by nobody else."""
+    world.attest_all("alice", "bob", "carol")
+    world.publish_record(world.planned(world.backdoored), "rita")
+
+
 def log_down(world: PromotedWorld) -> None:
     """Attested in two logs, not yet released; and one of them is out of reach."""
     second = EmbeddedLog.create(world.root / "second", "second.example")
@@ -85,6 +91,7 @@ WORLDS: dict[str, Callable[[PromotedWorld], None]] = {
     "": released,
     "dissent": dissent,
     "two-roots": two_roots,
+    "thief": thief,
     "log-down": log_down,
 }
 

@@ -11,18 +11,20 @@ from pathlib import Path
 import pytest
 
 from nix_seed.clients.blobs import ImageStore
+from nix_seed.clients.signers.key import KeySigner
 from nix_seed.flows import ledger as ledger_flow
 from nix_seed.flows.attach import Discovered
 from nix_seed.flows.evidence import gather
 from nix_seed.flows.ledger import Walked, walk_ledger
 from nix_seed.flows.trust import judges_of, load_policy
+from nix_seed.formats.intoto.predicate import Source
 from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
 from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CouldNotCheck, InputError
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.rules.promotion import Record
 from support.audits import Ledger, commit, unlist
 from support.bulk import bulk
-from support.trust import SOURCE
+from support.trust import SOURCE, pem
 
 
 def walk(ledger: Ledger, **changes: object) -> Walked:
@@ -139,6 +141,45 @@ def test_what_a_removed_promoter_released_is_released_again_after_it(tmp_path: P
         before = done.record.digest
     found = ledger.audit("--policy-history", str(old))
     assert found.code == 0, found.words("skipped")
+
+
+def attest_another(ledger: Ledger, number: int) -> None:
+    """Give alice and bob new keys, with which they attest another image of release *number*."""
+    for name in ("alice", "bob"):
+        ledger.keys[name] = KeySigner.generate()
+        ledger.builders[name]["key"] = pem(ledger.keys[name])
+    source = Source(SOURCE, commit(number), Digest.of(b"flake.lock"))
+    for image in (ledger.arm, ledger.other):
+        for name in ("alice", "bob"):
+            signed = ledger.sign(ledger.says(name, image, source=source))
+            ledger.attach(ledger.bundle(signed), image, commit(number))
+
+
+def test_what_a_removed_promoter_released_is_not_released_as_something_else(
+    tmp_path: Path,
+) -> None:
+    ledger = Ledger(tmp_path)
+    old = replace_promoter(ledger)
+    ledger.history = (old,)
+    attest_another(ledger, 1)
+    size = ledger.log.checkpoint().head.size
+    by = f"under the accepted policy {Digest.of(old.read_bytes())}, as something else"
+    with pytest.raises(CheckedFalse, match=f"{commit(1)} was promoted before, {by}") as error:
+        ledger.promote("sam", commit=commit(1))
+    assert f"the root {ledger.said(1).root}" in error.value.message
+    assert "take that policy out of `accepts`" in (error.value.hint or "")
+    assert ledger.log.checkpoint().head.size == size
+    del ledger.head["accepts"]
+    assert ledger.promote("sam", commit=commit(1)).state == "promoted"
+
+
+def test_the_true_one_of_two_releases_by_a_removed_promoter_is_released_again(
+    tmp_path: Path,
+) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.forge(1, images=[ledger.other, ledger.arm], previous=(ledger.digest(3),))
+    ledger.history = (replace_promoter(ledger),)
+    assert ledger.promote("sam", commit=commit(1)).release.root == ledger.said(1).root
 
 
 def test_who_was_never_a_promoter_holds_nothing_up_for_whom_the_history_is_known(

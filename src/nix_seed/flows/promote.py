@@ -164,6 +164,8 @@ class _Work:
         self._before.lacking(release.root, "nothing was signed, and nothing published")
         ours = self._before.usable(records, evidence, index.digest, self._walk)
         already = ours is not None and stands(ours, self.policy)
+        if not already:
+            self._before.check_walked(self._walk(), release, index.digest)
         if ours is None:
             ours = self._begin(release, index, evidence)
         else:

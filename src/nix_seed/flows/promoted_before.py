@@ -81,6 +81,30 @@ class Before:
                 lacking.append(ledger.name)
         return tuple(lacking)
 
+    def check_walked(self, walked: Walked, release: Release, index: Digest) -> None:
+        """Refuse where promoters of an accepted policy released something else, and only that.
+
+        They may be promoters no more, so that nothing stands by the policy in force; an audit holds
+        all records together. Where theirs is one of two, the right one may be signed again.
+        """
+        before = [
+            each
+            for each in walked.records
+            if each.predicate.commit == self.commit
+            and each.digest in walked.standing
+            and each.predicate.policy in self.policy.accepts
+        ]
+        if not before or (release.root, index) in {_what(each) for each in before}:
+            return
+        raise CheckedFalse(
+            f"{self.commit} was promoted before, under the accepted policy "
+            f"{before[0].predicate.policy}, as something else: the root "
+            f"{before[0].predicate.root} with the index {before[0].predicate.index}; it would be "
+            f"{release.root} with {index} now",
+            hint="one commit is promoted once: nothing was published. If only a thief of keys "
+            "promoted it, take that policy out of `accepts` (docs/runbook.md)",
+        )
+
     def usable(
         self,
         records: Sequence[Record],
@@ -151,6 +175,10 @@ class Before:
                 f"{release.root} now",
                 hint="one commit is promoted once; find out what changed: nix-seed audit",
             )
+
+
+def _what(record: Record) -> tuple[Digest, Digest]:
+    return record.predicate.root, record.predicate.index
 
 
 def _another_root(record: Record, release: Release) -> CheckedFalse:
