@@ -17,7 +17,7 @@ from nix_seed.formats.oci.descriptor import Index
 from nix_seed.formats.tlog.body import HashedRekord, Verifier
 from nix_seed.ground.digests import Digest
 from nix_seed.rules.release_evidence import Vote
-from support.audits import Ledger, commit, drop_record, unlist, untag
+from support.audits import Ledger, commit, dangle, drop_record, unlist, untag
 from support.releases import ARM
 from support.trust import SOURCE, SYSTEM, MadeImage
 
@@ -202,6 +202,22 @@ def tag_missing(ledger: Ledger) -> None:
     untag(ledger.layout, str(commit(3)))
 
 
+def second_root_and_a_tag_that_dangles(ledger: Ledger) -> None:
+    second_root(ledger)
+    dangle(ledger.layout, "v9")
+
+
+def second_root_and_a_tag_of_other_bytes(ledger: Ledger) -> None:
+    second_root(ledger)
+    fetched = ledger.layout.get_manifest("latest")
+    assert fetched is not None
+    body = fetched.body + b" "
+    stored = ledger.layout.put_manifest(body, media_types.INDEX, "v9")
+    path = ledger.directory / "blobs" / "sha256" / stored.digest.hex
+    path.chmod(0o644)
+    path.write_bytes(fetched.body + b"\n")
+
+
 def copy_behind(ledger: Ledger) -> list[str]:
     mirror = ledger.copy("mirror")
     ledger.release()
@@ -346,6 +362,10 @@ CASES = [
          "promoted for that system was sha256:", code=0),
     Case("latest is an image", latest_is_an_image, [("tag", ALARM)], "which no record promotes"),
     Case("tag without record", tag_without_record, [("tag", ALARM)], "and no record promotes"),
+    Case("tag that dangles", second_root_and_a_tag_that_dangles,
+         [("conflict", ALARM), ("unread", UNCHECKED)], "the tag v9 of oci:"),
+    Case("tag of other bytes", second_root_and_a_tag_of_other_bytes,
+         [("conflict", ALARM), ("tag", ALARM)], "the tag v9 of oci:"),
     Case("tag missing", tag_missing, [("tag", WARNING)], "has no tag for it", code=0),
     Case("copy behind", copy_behind, [("copies", WARNING)], "is behind", code=0),
     Case("copy with a hole", copy_with_a_hole, [("equivocation", ALARM)],
@@ -395,6 +415,12 @@ def test_it_is_found_by_an_audit_that_goes_on(case: Case, ledger: Ledger) -> Non
     if case.code or case.attack is image_tag_moved:
         assert set(case.found) <= set(found.found()), found.report["findings"]
     assert found.code == case.code, found.report["findings"]
+
+
+def test_the_tag_of_a_release_that_cannot_be_read_is_not_called_missing(ledger: Ledger) -> None:
+    dangle(ledger.layout, str(commit(2)))
+    found = ledger.audit()
+    assert (found.code, found.found()) == (3, [("unread", UNCHECKED)])
 
 
 def test_two_logs_that_are_told_different_roots(tmp_path: Path) -> None:

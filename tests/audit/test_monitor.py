@@ -16,9 +16,9 @@ import pytest
 
 from nix_seed.flows.monitor import Round, monitor
 from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CouldNotCheck
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, NixSeedError
 from nix_seed.rules.audit import AuditFinding, AuditReport, Kind, Severity
-from support.audits import Ledger, commit
+from support.audits import Ledger, commit, dangle
 from support.programs import first_line
 
 ALARM = AuditFinding(Kind.CONFLICT, Severity.ALARM, "x", "two roots")
@@ -30,7 +30,7 @@ def report(*findings: AuditFinding) -> AuditReport:
 
 
 def watch(
-    reports: Sequence[AuditReport | CouldNotCheck], *, keep_going: bool = False, patience: int = 3
+    reports: Sequence[AuditReport | NixSeedError], *, keep_going: bool = False, patience: int = 3
 ) -> tuple[int, list[Round], list[str]]:
     """Run the monitor over *reports*, and stop it after the last; return what was told."""
     left = list(reports)
@@ -39,7 +39,7 @@ def watch(
 
     def run() -> AuditReport:
         found = left.pop(0)
-        if isinstance(found, CouldNotCheck):
+        if isinstance(found, NixSeedError):
             raise found
         return found
 
@@ -82,6 +82,37 @@ def test_who_cannot_look_does_not_watch() -> None:
     assert (code, len(rounds), alarms) == (3, 3, [])
     code, rounds, _ = watch([report(DOWN), down, report(), report(DOWN), report()])
     assert (code, [each.blind for each in rounds]) == (0, [1, 2, 0, 1, 0])
+
+
+def test_what_ends_an_audit_by_being_false_is_an_alarm() -> None:
+    false = CheckedFalse("it has other bytes")
+    code, rounds, alarms = watch([false, report()])
+    assert (code, len(rounds), alarms) == (1, 1, ["it has other bytes"])
+    code, rounds, alarms = watch([report(), false, false, report()], keep_going=True)
+    assert (code, alarms) == (0, ["it has other bytes"])
+    assert [each.blind for each in rounds] == [0, 1, 2, 0]
+
+
+def test_once_ends_as_the_audit_that_failed() -> None:
+    for error, code in ((CheckedFalse("false"), 1), (CouldNotCheck("down"), 3)):
+        assert once(error, keep_going=True) == code
+
+
+def once(error: NixSeedError, *, keep_going: bool) -> int:
+    def run() -> AuditReport:
+        raise error
+
+    never = pytest.fail
+    ended = monitor(
+        run,
+        lambda: never("waited"),
+        lambda _: None,
+        lambda _: None,
+        keep_going=keep_going,
+        patience=3,
+        once=True,
+    )
+    return ended.exit_code
 
 
 @contextmanager
@@ -171,6 +202,18 @@ def test_a_broken_hook_hides_no_alarm(ledger: Ledger, hook: str, words: str) -> 
     )
     assert ended.code == 1
     assert words in ended.printed
+    assert "ALARM conflict" in ended.printed
+
+
+def test_a_tag_that_cannot_be_read_hides_no_alarm(ledger: Ledger) -> None:
+    ledger.forge(2, images=[ledger.other, ledger.arm], previous=(ledger.digest(3),))
+    dangle(ledger.layout, "v9")
+    ended = ledger.run(
+        *["monitor", "--once", "--from", ledger.repository, "--hook", "sh -c 'exit 7'"],
+        *["--policy", str(ledger.write_policy()), "--state", str(ledger.root / "state/m")],
+    )
+    assert ended.code == 1
+    assert "the hook sh ended with 7" in ended.printed
     assert "ALARM conflict" in ended.printed
 
 

@@ -222,6 +222,17 @@ def untag(store: LayoutStore, *tags: str) -> None:
     path.write_text(json.dumps(value))
 
 
+def dangle(store: LayoutStore, tag: str) -> None:
+    """Have *tag* name what is not there."""
+    untag(store, tag)
+    path = Path(str(store).removeprefix("oci:")) / "index.json"
+    value = json.loads(path.read_bytes())
+    nothing = {"mediaType": media_types.INDEX, "digest": f"sha256:{'ab' * 32}", "size": 1}
+    value["manifests"].append(nothing | {"annotations": {"org.opencontainers.image.ref.name": tag}})
+    path.unlink()
+    path.write_text(json.dumps(value))
+
+
 def drop_record(store: LayoutStore, said: PromotionPredicate, digest: Digest) -> None:
     """Remove a record from a copy: wherever it is listed, and what lies beside it."""
     from nix_seed.flows.records import record_subjects

@@ -104,7 +104,7 @@ def _tell(as_json: bool) -> Callable[[Round], None]:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         if as_json:
             report = this.report
-            verdict = "could not check" if report is None else verdict_words(report)
+            verdict = _failed_words(this) if report is None else verdict_words(report)
             records = None if report is None else len(report.records)
             new = [finding_json(each) for each in this.new]
             value = {"time": now, "round": this.number, "verdict": verdict, "records": records}
@@ -116,6 +116,14 @@ def _tell(as_json: bool) -> Callable[[Round], None]:
             say(f"{now} " + "\n".join(finding_lines(finding)))
 
     return tell
+
+
+def _failed_words(this: Round) -> str:
+    """Return the verdict of a round without a report, in the words that all commands use."""
+    from nix_seed.rules.audit import Severity
+
+    false = this.failure is not None and this.failure.severity is Severity.ALARM
+    return "checked and false" if false else "could not check"
 
 
 def _hook(command: str | None) -> Callable[[AuditFinding], None]:

@@ -18,8 +18,9 @@ from nix_seed.clients.logs.state import CheckpointState
 from nix_seed.flows.audit_bench import Bench
 from nix_seed.flows.audit_gather import Gathering
 from nix_seed.flows.audit_log_set import LogSet, Reach
-from nix_seed.flows.audit_read import Copy, open_copy, read_tags
+from nix_seed.flows.audit_read import Copy, open_copy
 from nix_seed.flows.audit_release import Releases
+from nix_seed.flows.audit_tags import Tags, read_tags
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.stores import AnyReference, Stores
 from nix_seed.flows.trust import LoadedPolicy, judges_of
@@ -42,7 +43,6 @@ from nix_seed.rules.audit_conflicts import (
     find_ledger_conflicts,
 )
 from nix_seed.rules.audit_copies import (
-    TagNames,
     find_differing_copies,
     find_moved_images,
     find_moved_tags,
@@ -194,7 +194,7 @@ class _Work:
         if self._from is not None:
             subjects |= self._from.subjects
         records = tuple(replace(each, copies=frozenset()) for each in self._records)
-        latest = newest_latest(self._records, self._tags, self._latest)
+        latest = newest_latest(self._records, self._tags.named, self._latest)
         marks, read = self._logs.marks, frozenset(subjects)
         return AuditState(self._basis, self._repository, records, marks, read, latest)
 
@@ -286,17 +286,16 @@ class _Work:
         A record is published before its index is, and where the policy names a ledger on a chain,
         the index waits until the builders have entered the release there.
         """
-        named = {each.digest for each in self._tags} | {each.tag for each in self._tags}
         heads = set(heads_of(self._records))
         return frozenset(
             each.digest
             for each in self._records
-            if each.digest in heads and not {each.index, str(each.commit)} & named
+            if each.digest in heads and not self._tags.has(each)
         )
 
     @cached_property
-    def _tags(self) -> tuple[TagNames, ...]:
-        return tuple(read_tags(self._copies, self._book.all))
+    def _tags(self) -> Tags:
+        return read_tags(self._copies, self._book.all)
 
     def _taken(self) -> frozenset[Digest]:
         """Return the records up to the one that ``since`` names, which are taken as they are."""
@@ -312,7 +311,7 @@ class _Work:
         return before(self._records, [each.digest for each in named])
 
     def _judge(self, old: Sequence[LedgerRecord], new: Sequence[LedgerRecord]) -> None:
-        tags = self._tags
+        tags = self._tags.named
         names = [copy.name for copy in self._copies]
         self._findings += self._ledger.findings()
         self._findings += self._withheld()
@@ -323,7 +322,8 @@ class _Work:
         self._findings += find_policy_faults(self._records, self._book)
         self._findings += find_expired(self._records, self._book, self._now)
         self._findings += find_revoked(self._records, self._book, self._now)
-        self._findings += find_moved_tags(self._records, tags)
+        self._findings += self._tags.findings()
+        self._findings += find_moved_tags(self._records, tags, self._tags.unknown)
         self._findings += find_moved_images(self._records, tags)
         self._findings += find_rolled_back(self._records, tags, self._latest)
         if len(names) > 1:

@@ -20,13 +20,11 @@ from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, InputError, NixSeedError
-from nix_seed.rules.audit_copies import TagNames, is_release_tag
-from nix_seed.rules.policy import Policy
 
-__all__ = ["Beside", "Copy", "Document", "open_copy", "read_copies", "read_tags"]
+__all__ = ["AT_ONCE", "Beside", "Copy", "Document", "judged", "open_copy", "read_copies"]
 
 _LISTED = re.compile(r"sha256-([0-9a-f]{64})(\.att)?")
-_AT_ONCE = 8
+AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,7 @@ def read_copies(copies: Sequence[Copy], subjects: Iterable[Digest]) -> Iterator[
     if len(work) < 2:
         yield from (_read(*each) for each in work)
         return
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         yield from pool.map(lambda each: _read(*each), work)
 
 
@@ -101,14 +99,14 @@ def _read(copy: Copy, subject: Digest) -> Beside:
             try:
                 each = _referrer(copy.store, item, subject)
             except NixSeedError as error:
-                troubles.append(_judged(error))
+                troubles.append(judged(error))
                 continue
             if isinstance(each, Document):
                 documents[each] = None
             elif each is not None:
                 bundles.setdefault(each.text, each)
     except NixSeedError as error:
-        troubles.append(_judged(error))
+        troubles.append(judged(error))
     return Beside(copy.name, subject, tuple(bundles.values()), tuple(documents), tuple(troubles))
 
 
@@ -127,8 +125,8 @@ def _is_of_ledger(artifact_type: str) -> bool:
     return is_bundle(artifact_type) or artifact_type in (EVIDENCE_TYPE, MEMBER_TYPE)
 
 
-def _judged(error: NixSeedError) -> NixSeedError:
-    """What a store lists is not the user's input."""
+def judged(error: NixSeedError) -> NixSeedError:
+    """Return *error* as one of a store: what that lists is not the user's input."""
     return CheckedFalse(error.message) if isinstance(error, InputError) else error
 
 
@@ -137,30 +135,3 @@ def open_copy(stores: Stores, reference: AnyReference) -> Copy:
     where = replace(reference, tag=None, digest=None)
     store = stores.open(where)
     return Copy(str(where), where, store, store.list_tags())
-
-
-def read_tags(copies: Sequence[Copy], policies: Iterable[Policy]) -> Iterator[TagNames]:
-    """Yield what each tag names that people pull by: a release, or ``<commit>-<system>``.
-
-    Other tags of one system's image are left out: no record says what they should name.
-    """
-    systems = tuple({f"-{system}" for policy in policies for system in policy.systems})
-    work = [
-        (copy, tag)
-        for copy in copies
-        for tag in copy.tags
-        if is_release_tag(tag) and (not tag.endswith(systems) or _is_of_commit(tag, systems))
-    ]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for (copy, tag), found in zip(work, pool.map(lambda w: _head(*w), work), strict=True):
-            if found is not None:
-                is_index = found.media_type == media_types.INDEX
-                yield TagNames(copy.name, tag, found.digest, is_index)
-
-
-def _is_of_commit(tag: str, ends: Iterable[str]) -> bool:
-    return any(tag.endswith(end) and is_commit(tag.removesuffix(end)) for end in ends)
-
-
-def _head(copy: Copy, tag: str) -> Descriptor | None:
-    return copy.store.head_manifest(tag)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from nix_seed.ground.errors import CouldNotCheck, NixSeedError
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, NixSeedError
 from nix_seed.rules.audit import AuditFinding, AuditReport, Kind, Severity
 
 __all__ = ["Round", "Stopped", "monitor"]
@@ -17,16 +17,17 @@ __all__ = ["Round", "Stopped", "monitor"]
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One audit: its number, what it found that no round before had, and why it could not end.
+    """One audit: its number, and what it found that no round before had.
 
-    *report* is None where the audit itself failed. *blind* counts the rounds in a row, this one
-    included, in which not everything could be checked.
+    Where the audit itself failed there is no *report*, but why: the *failure*, an alarm if
+    something false ended it. *blind* counts the rounds in a row, this one included, in which not
+    everything could be checked.
     """
 
     number: int
     report: AuditReport | None
     new: tuple[AuditFinding, ...]
-    trouble: str
+    failure: AuditFinding | None
     blind: int
 
 
@@ -71,9 +72,10 @@ def monitor(
 
 
 def _once(this: Round) -> Stopped:
-    if this.report is None:
-        return Stopped(3, this.trouble)
-    return Stopped(this.report.exit_code, this.report.words)
+    if this.report is not None:
+        return Stopped(this.report.exit_code, this.report.words)
+    assert this.failure is not None
+    return Stopped(1 if this.failure.severity is Severity.ALARM else 3, this.failure.words)
 
 
 class _Watch:
@@ -89,19 +91,20 @@ class _Watch:
         self._number += 1
         try:
             report = self._run()
-        except CouldNotCheck as error:
+        except (CheckedFalse, CouldNotCheck) as error:
             return self._failed(error)
         unchecked = bool(report.of(Severity.UNCHECKED))
         self._blind = self._blind + 1 if unchecked else 0
         new = tuple(self._new(report))
-        return Round(self._number, report, new, "", self._blind)
+        return Round(self._number, report, new, None, self._blind)
 
     def _failed(self, error: NixSeedError) -> Round:
         self._blind += 1
-        finding = AuditFinding(Kind.UNREAD, Severity.UNCHECKED, "the audit", error.message)
+        severity = Severity.ALARM if isinstance(error, CheckedFalse) else Severity.UNCHECKED
+        finding = AuditFinding(Kind.UNREAD, severity, "the audit", error.message)
         new = () if finding.id in self._told else (finding,)
         self._told.add(finding.id)
-        return Round(self._number, None, new, error.message, self._blind)
+        return Round(self._number, None, new, finding, self._blind)
 
     def _new(self, report: AuditReport) -> Iterator[AuditFinding]:
         for finding in report.findings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nix_seed.formats.intoto.commit import Commit, is_commit
@@ -41,9 +41,11 @@ def is_release_tag(tag: str) -> bool:
 
 
 def find_moved_tags(
-    records: Sequence[LedgerRecord], tags: Sequence[TagNames]
+    records: Sequence[LedgerRecord],
+    tags: Sequence[TagNames],
+    unread: Collection[tuple[str, str]] = (),
 ) -> Iterator[AuditFinding]:
-    """Yield the tags that name what no record promotes.
+    """Yield the tags that name what no record promotes; those *unread*, by copy, are there.
 
     A commit's tag, and ``latest``, may name nothing but a promoted index; any other tag may name
     one system's image, and if an index, a promoted one.
@@ -60,7 +62,7 @@ def find_moved_tags(
                 yield _moved(each, _wanted(each.tag, wanted))
         elif (each.is_index or each.tag in _ALWAYS) and each.digest not in promoted:
             yield _moved(each, "which no record promotes")
-    named = {(each.copy, each.tag) for each in tags}
+    named = {(each.copy, each.tag) for each in tags} | set(unread)
     for copy in sorted({each.copy for each in tags}):
         for record in records:
             if record.stands and copy in record.copies and (copy, str(record.commit)) not in named:
