@@ -16,10 +16,11 @@ from nix_seed.flows.stores import Stores
 from nix_seed.flows.trust import judges_of, load_policy
 from nix_seed.formats.intoto.promotion import PromotionPredicate
 from nix_seed.formats.oci.reference import parse_reference
+from nix_seed.formats.oci.referrers import fallback_tag
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, InputError
 from support.releases import ARM, ReleaseWorld
-from support.trust import COMMIT, SYSTEM
+from support.trust import COMMIT, OTHER_COMMIT, SYSTEM
 
 
 @pytest.fixture
@@ -107,6 +108,37 @@ def test_who_is_no_promoter_is_told_so(world: ReleaseWorld) -> None:
     world.attest_all()
     with pytest.raises(InputError, match="may not promote: by the policy rita, sam may"):
         world.promote("mallory")
+
+
+@pytest.mark.parametrize(
+    ("tag", "why"),
+    [
+        (fallback_tag(COMMIT.key), "it names what is listed beside a digest"),
+        (f"{fallback_tag(COMMIT.key)}.att", "it names what is listed beside a digest"),
+        (str(OTHER_COMMIT), "it names the release of another commit"),
+        (f"{COMMIT}-{SYSTEM}", "it names one system's image"),
+        (f"{OTHER_COMMIT}-armv7l-linux", "it names one system's image"),
+    ],
+)
+def test_a_tag_that_says_something_else_is_refused(world: ReleaseWorld, tag: str, why: str) -> None:
+    world.attest_all()
+    before, size = world.store.list_tags(), world.log.checkpoint().head.size
+    policy = str(world.write_policy())
+    to = (str(COMMIT), "--policy", policy, "--key", str(world.root / "rita.key"))
+    for options in (
+        ["--to", world.repository, "--tag", tag],
+        ["--to", f"{world.repository}:{tag}"],
+    ):
+        ended = world.run("promote", *to, *options, "--state", str(world.root / "state/rita"))
+        assert ended.code == 2, ended.printed
+        assert f"a release cannot be given the tag {tag}: {why}" in ended.printed
+    assert (world.store.list_tags(), world.log.checkpoint().head.size) == (before, size)
+
+
+def test_tags_of_ones_own_are_given(world: ReleaseWorld) -> None:
+    world.attest_all()
+    tags = (str(COMMIT), "latest", "v1.2", "sha256-short", f"{COMMIT}-signed")
+    assert world.promote("rita", *tags).tags == tags
 
 
 def test_another_root_for_a_promoted_commit_is_refused(world: ReleaseWorld) -> None:

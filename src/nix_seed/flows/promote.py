@@ -29,7 +29,6 @@ from nix_seed.flows.verify import Judges
 from nix_seed.formats.intoto.commit import Commit
 from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
 from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
-from nix_seed.formats.oci.reference import check_tag
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.rules.evidence import trust_of
@@ -37,6 +36,7 @@ from nix_seed.rules.policy import Policy, Promoter, is_signer
 from nix_seed.rules.promotion import Record, judge_record, stands
 from nix_seed.rules.release import Release, build_release
 from nix_seed.rules.release_evidence import Evidence
+from nix_seed.rules.release_tag import check_release_tag
 
 __all__ = ["Promoted", "State", "promote"]
 
@@ -77,12 +77,12 @@ def promote(
 
     Raises ``CheckedFalse`` where a system is absent, a quorum is unmet, a dissent stands or another
     root was promoted; ``CouldNotCheck`` where that cannot be told; ``InputError`` for a signer who
-    is no promoter. Nothing is published then.
+    is no promoter, or a tag that says something else. Nothing is published then.
     """
+    for tag in place.tags:
+        check_release_tag(tag, commit, str(place.target))
     promoter = _promoter(policy, signer)
     repository = _releases(policy)
-    for tag in place.tags:
-        check_tag(tag, str(place.target))
     places = [stores.open(place.target, create=True), *map(stores.open, place.evidence)]
     work = _Work(
         stores,
