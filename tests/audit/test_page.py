@@ -64,3 +64,20 @@ def test_axe_finds_nothing(browser: Browser, ledger: Ledger, scheme: str) -> Non
         seen.evaluate(rules)
         found = seen.evaluate("() => axe.run()")
         assert [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]] == []
+
+
+@pytest.mark.parametrize(("false", "code"), [(True, 1), (False, 3)])
+def test_a_page_that_cannot_be_written_hides_no_finding(
+    ledger: Ledger, *, false: bool, code: int
+) -> None:
+    if false:
+        ledger.forge(2, images=[ledger.other, ledger.arm], previous=(ledger.digest(3),))
+    (ledger.root / "file").touch()
+    ended = ledger.run(
+        *["audit", "--from", ledger.repository, "--policy", str(ledger.write_policy())],
+        *["--no-state", "--page", str(ledger.root / "file" / "audit.html")],
+    )
+    assert ended.code == code, ended.printed
+    assert ("ALARM conflict" in ended.printed) is false
+    verdict, failed = ended.printed.index("verdict: "), ended.printed.index("error: writing ")
+    assert verdict < failed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from nix_seed.cli.audit_options import audit_options, question_of, state_of
 from nix_seed.cli.options import json_option
 from nix_seed.cli.registry_options import stores_of
 from nix_seed.cli.say import say
+
+if TYPE_CHECKING:
+    from nix_seed.rules.audit import AuditReport
 
 __all__ = ["command"]
 
@@ -49,17 +52,25 @@ def command(as_json: bool, **options: Any) -> None:
     question = question_of(options, ask=not options["offline"])
     with progress(quiet=as_json) as show:
         found = audit(stores_of(options), question, state, now, show)
-    if options["page"] is not None:
-        _write_page(options["page"], found, now)
     if as_json:
         say(audit_json(found))
     else:
         say("\n".join(audit_lines(found)))
+    if options["page"] is not None:
+        _write_page(options["page"], found, now)
     click.get_current_context().exit(found.exit_code)
 
 
-def _write_page(path: Path, found: Any, now: datetime) -> None:
+def _write_page(path: Path, found: AuditReport, now: datetime) -> None:
     from nix_seed.cli.page.audit import audit_page
+    from nix_seed.cli.report import error_lines
     from nix_seed.clients.files import write_output
+    from nix_seed.ground.errors import NixSeedError
 
-    write_output(path, audit_page(found, now).encode())
+    try:
+        write_output(path, audit_page(found, now).encode())
+    except NixSeedError as error:
+        if not found.alarms:
+            raise
+        # An alarm is what the exit code must say, whatever becomes of the page.
+        say("\n".join(error_lines(error)), err=True)
