@@ -16,7 +16,7 @@ import pytest
 
 from nix_seed.flows.monitor import Round, monitor
 from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, NixSeedError
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
 from nix_seed.rules.audit import AuditFinding, AuditReport, Kind, Severity
 from support.audits import Ledger, commit, dangle
 from support.programs import first_line
@@ -91,6 +91,16 @@ def test_what_ends_an_audit_by_being_false_is_an_alarm() -> None:
     code, rounds, alarms = watch([report(), false, false, report()], keep_going=True)
     assert (code, alarms) == (0, ["it has other bytes"])
     assert [each.blind for each in rounds] == [0, 1, 2, 0]
+
+
+def test_a_policy_that_is_being_written_ends_no_watch() -> None:
+    half = InputError("trust.toml: no policy")
+    code, rounds, _ = watch([report(), half, report(), half, half, report()])
+    assert (code, [each.blind for each in rounds]) == (0, [0, 1, 0, 1, 2, 0])
+    code, rounds, _ = watch([report(), half, half, half, report()])
+    assert (code, len(rounds)) == (3, 4)
+    with pytest.raises(InputError, match="no policy"):
+        watch([half, report()])
 
 
 def test_once_ends_as_the_audit_that_failed() -> None:
@@ -227,3 +237,9 @@ def test_an_interval_that_is_none_is_refused(ledger: Ledger) -> None:
     ended = ledger.run("monitor", "--from", ledger.repository, "--interval", "soon")
     assert ended.code == 2
     assert "--interval soon: 30s, 5m or 1h is wanted" in ended.printed
+
+
+def test_a_hook_that_is_no_command_is_refused(ledger: Ledger) -> None:
+    ended = ledger.run("monitor", "--from", ledger.repository, "--hook", "notify 'x")
+    assert ended.code == 2, ended.printed
+    assert "--hook notify 'x: No closing quotation" in ended.printed

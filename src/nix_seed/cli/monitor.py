@@ -134,7 +134,10 @@ def _hook(command: str | None) -> Callable[[AuditFinding], None]:
     from nix_seed.clients.hook import call_hook
     from nix_seed.ground.errors import CouldNotCheck
 
-    words = shlex.split(command or "")
+    try:
+        words = shlex.split(command or "")
+    except ValueError as error:
+        raise click.UsageError(f"--hook {command}: {error}") from error
 
     def call(finding: AuditFinding) -> None:
         if not words:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, NixSeedError
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
 from nix_seed.rules.audit import AuditFinding, AuditReport, Kind, Severity
 
 __all__ = ["Round", "Stopped", "monitor"]
@@ -53,6 +53,7 @@ def monitor(
 
     *on_alarm* is called once for each alarm; with *keep_going* it goes on after it. After
     *patience* rounds in a row that could not check everything it ends: nobody is watching then.
+    Wrong input ends it at once (``InputError``), but only before any audit has come to its end.
     """
     watch = _Watch(run)
     while True:
@@ -86,6 +87,7 @@ class _Watch:
         self._told: set[str] = set()
         self._number = 0
         self._blind = 0
+        self._worked = False
 
     def round(self) -> Round:
         self._number += 1
@@ -93,6 +95,12 @@ class _Watch:
             report = self._run()
         except (CheckedFalse, CouldNotCheck) as error:
             return self._failed(error)
+        except InputError as error:
+            # Once it has worked, the command line is right: a file is being changed meanwhile.
+            if not self._worked:
+                raise
+            return self._failed(error)
+        self._worked = True
         unchecked = bool(report.of(Severity.UNCHECKED))
         self._blind = self._blind + 1 if unchecked else 0
         new = tuple(self._new(report))
