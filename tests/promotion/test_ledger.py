@@ -239,11 +239,24 @@ def test_what_no_ledger_holds_is_not_there(tmp_path: Path) -> None:
     assert "does not say of which repository" in show(ledger, code=2)
 
 
-def test_two_roots_for_a_commit_are_both_shown(tmp_path: Path) -> None:
+def test_two_roots_for_a_commit_are_both_shown_and_no_answer(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, releases=2)
     other = ledger.forge(1, images=[ledger.other, ledger.arm], previous=(ledger.digest(2),))
-    shown = json.loads(show(ledger, str(commit(1)), "--json"))[SOURCE]
-    assert {each["record"] for each in shown} == {str(ledger.digest(1)), str(other)}
+    words = f"the ledger {SOURCE} has 2 roots for the commit {commit(1).key}: "
+    for asked in ([str(commit(1))], []):
+        printed = show(ledger, *asked, "--json", code=1)
+        shown, _ = json.JSONDecoder().raw_decode(printed)
+        assert {str(ledger.digest(1)), str(other)} <= {each["record"] for each in shown[SOURCE]}
+        assert words in printed
+    # Of one root, and of another commit, there is no doubt.
+    show(ledger, str(ledger.said(1).root))
+    show(ledger, str(commit(2)))
+
+
+def test_a_second_record_of_the_same_root_is_no_second_release(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, releases=2)
+    ledger.forge(1, previous=(ledger.digest(2),))
+    assert len(json.loads(show(ledger, str(commit(1)), "--json"))[SOURCE]) == 2
 
 
 def test_a_list_that_leaves_a_record_out_does_not_hide_it_from_all(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from nix_seed.cli.say import say
 
 if TYPE_CHECKING:
     from nix_seed.clients.ledgers.base import LedgerEntry, LedgerReader
+    from nix_seed.ground.digests import Digest
 
 __all__ = ["command"]
 
@@ -51,8 +53,9 @@ command.add_command(evm)
 def _show(what: str | None, as_json: bool, **options: Any) -> None:
     """Show what every ledger of the policy holds: for COMMIT, for the root ROOT, or at all.
 
-    Exit 1 where one holds nothing of it, or ledgers hold different things; 3 where one could not
-    be asked. Whether all is as it must be is what `nix-seed audit` says.
+    Exit 1 where one holds nothing of it, ledgers hold different things, or one holds two roots for
+    one commit; 3 where one could not be asked. Whether all is as it must be is what `nix-seed
+    audit` says.
     """
     found = {each.name: _held(each, what) for each in _ledgers(options)}
     if as_json:
@@ -62,12 +65,31 @@ def _show(what: str | None, as_json: bool, **options: Any) -> None:
             say(f"ledger {name}")
             for entry in held:
                 say("\n".join(["", *entry_lines(entry)]))
-    if what is not None:
-        said = {tuple((e.commit_key, e.root, e.record) for e in held) for held in found.values()}
-        if len(said) > 1 or () in said:
-            words = "there is no such entry" if said == {()} else "the ledgers differ"
-            say(words, err=True)
-            click.get_current_context().exit(1)
+    wrong = [*_twice(found), *(_lacking(found) if what is not None else ())]
+    if wrong:
+        say("\n".join(wrong), err=True)
+        click.get_current_context().exit(1)
+
+
+def _twice(found: Mapping[str, Sequence[LedgerEntry]]) -> Iterator[str]:
+    """Yield each commit for which one ledger has several roots: no answer is right then."""
+    for name, held in found.items():
+        roots: dict[Digest, set[Digest]] = {}
+        for entry in held:
+            roots.setdefault(entry.commit_key, set()).add(entry.root)
+        for key, several in roots.items():
+            if len(several) > 1:
+                shown = ", ".join(sorted(str(root) for root in several))
+                yield f"the ledger {name} has {len(several)} roots for the commit {key}: {shown}"
+
+
+def _lacking(found: Mapping[str, Sequence[LedgerEntry]]) -> Iterator[str]:
+    """Yield what is wrong where one commit or root was asked for: each must hold it, the same."""
+    said = {tuple((e.commit_key, e.root, e.record) for e in held) for held in found.values()}
+    if said == {()}:
+        yield "there is no such entry"
+    elif len(said) > 1:
+        yield "the ledgers differ"
 
 
 def _ledgers(options: dict[str, Any]) -> list[LedgerReader]:

@@ -41,7 +41,7 @@ class LoggedLedger:
         return self.repository
 
     def by_commit(self, commit_key: Digest) -> tuple[LedgerEntry, ...]:
-        """Return what is listed by the commit; more than one entry is an alarm."""
+        """Return what is listed by the commit; more than one root is an alarm."""
         listed = gather(self.places, [commit_key])
         found: dict[Digest, LedgerEntry] = {}
         for by in (Earlier(self.policy, self.judges), *self.earlier):
