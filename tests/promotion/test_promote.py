@@ -15,6 +15,7 @@ from nix_seed.flows.promote import promote
 from nix_seed.flows.stores import Stores
 from nix_seed.flows.trust import judges_of, load_policy
 from nix_seed.formats.intoto.promotion import PromotionPredicate
+from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.formats.oci.referrers import fallback_tag
 from nix_seed.ground.digests import Digest
@@ -94,6 +95,17 @@ def test_what_is_missing_is_named_and_nothing_published(world: ReleaseWorld) -> 
     arm = world.arm.descriptor.digest
     assert error.value.detail == f"aarch64-linux: {arm}: 1 of the 2 builders wanted agree"
     assert world.store.head_manifest(str(COMMIT)) is None
+
+
+def test_a_tag_of_one_system_may_name_the_index(world: ReleaseWorld) -> None:
+    """The image is then that of the index, whatever else names it."""
+    world.attest_all()
+    index = world.promote().record.predicate.index
+    fetched = world.store.get_manifest(index)
+    assert fetched is not None
+    world.store.put_manifest(fetched.body, media_types.INDEX, f"{COMMIT}-{SYSTEM}")
+    done = world.promote("sam", "latest")
+    assert (done.state, done.record.predicate.index) == ("promoted", index)
 
 
 def test_a_dissent_stands_in_the_way(world: ReleaseWorld) -> None:

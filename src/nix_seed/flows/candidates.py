@@ -170,7 +170,8 @@ def _verify(
     image = found.images[0]
     if found.fate is not Fate.VERIFIED or asked.system is None:
         return found.fate, f"{digest}: {found.words}"
-    return _member(image, reference, asked.system)
+    # A tag may name an index, of which the one system's image is what was verified.
+    return _member(image, reference.at(image.digest), asked.system)
 
 
 def _member(image: ImageVerification, reference: AnyReference, system: str) -> Member:
