@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import nix_seed
+from nix_seed.clients.layout_store import LayoutStore
 from nix_seed.flows.candidates import Place
 from nix_seed.flows.logging import open_logs
 from nix_seed.flows.promote import promote
@@ -19,7 +20,8 @@ from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.formats.oci.referrers import fallback_tag
 from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, InputError
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
+from support.audits import dangle
 from support.releases import ARM, ReleaseWorld
 from support.trust import COMMIT, OTHER_COMMIT, SYSTEM
 
@@ -106,6 +108,32 @@ def test_a_tag_of_one_system_may_name_the_index(world: ReleaseWorld) -> None:
     world.store.put_manifest(fetched.body, media_types.INDEX, f"{COMMIT}-{SYSTEM}")
     done = world.promote("sam", "latest")
     assert (done.state, done.record.predicate.index) == ("promoted", index)
+
+
+def test_a_tag_of_one_system_that_cannot_be_read_is_told_of_where_it_matters(
+    world: ReleaseWorld,
+) -> None:
+    assert isinstance(world.store, LayoutStore)
+    dangle(world.store, f"{COMMIT}-{ARM}")
+    world.publish("alice", "bob")
+    with pytest.raises(CouldNotCheck, match=f"{ARM} could not be checked") as error:
+        world.promote()
+    assert (error.value.detail or "").startswith(
+        f"{ARM}: the tag {COMMIT}-{ARM} of {world.repository}: reading "
+    )
+    world.attest_all()
+    assert world.promote().state == "promoted"
+
+
+def test_an_image_that_cannot_be_read_is_told_of_where_it_matters(world: ReleaseWorld) -> None:
+    world.publish("alice", "bob")
+    world.publish("alice", "bob", image=world.arm)
+    path = world.directory / "blobs" / "sha256" / world.arm.descriptor.digest.hex
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(CouldNotCheck, match=f"{ARM} could not be checked") as error:
+        world.promote()
+    assert (error.value.detail or "").startswith(f"{ARM}: {world.arm.descriptor.digest}: reading ")
 
 
 def test_a_dissent_stands_in_the_way(world: ReleaseWorld) -> None:

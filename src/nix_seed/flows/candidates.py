@@ -26,6 +26,9 @@ from nix_seed.rules.verification import ImageVerification
 
 __all__ = ["Member", "Place", "choose_members", "votes"]
 
+Reason = tuple[Fate, str]
+"""Why an image is no member of the release."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -65,23 +68,16 @@ def choose_members(
     """
     strict = replace(policy, quorum=replace(policy.quorum, logs=max(1, policy.quorum.logs)))
     references = [place.target, *place.evidence]
-    named = _named(stores, references, commit, policy.systems)
+    named, unread = _named(stores, references, commit, policy.systems)
     members: dict[str, Member] = {}
     failed: list[tuple[str, Fate, str]] = []
     for system in policy.systems:
-        answers = [
-            _verify(
-                stores,
-                references,
-                digest,
-                Asked(commit, system, promotion=False),
-                strict,
-                judges,
-                now,
-                on_event,
-            )
-            for digest in named.get(system, ())
+        asked = Asked(commit, system, promotion=False)
+        answers: list[Member | Reason] = [
+            _verify(stores, references, digest, asked, strict, judges, now, on_event)
+            for digest in named[system]
         ]
+        answers += unread[system]
         good = next((each for each in answers if isinstance(each, Member)), None)
         if good is not None:
             members[system] = good
@@ -124,19 +120,33 @@ def votes(member: Member) -> list[Vote]:
 
 def _named(
     stores: Stores, references: Sequence[AnyReference], commit: Commit, systems: Sequence[str]
-) -> dict[str, tuple[Digest, ...]]:
-    """Return the images that attestations of *commit*, or its tags, name; nothing is believed."""
+) -> tuple[dict[str, tuple[Digest, ...]], dict[str, list[Reason]]]:
+    """Return the images that attestations of *commit*, or its tags, name; nothing is believed.
+
+    And why it is not known what a tag names: it matters only where no other image is right.
+    """
     places = [stores.open(each, create=True) for each in references]
     found: dict[str, dict[Digest, None]] = {system: {} for system in systems}
+    unread: dict[str, list[Reason]] = {system: [] for system in systems}
     for place in places:
         for system in systems:
-            tagged = place.head_manifest(f"{commit}-{system}")
+            tag = f"{commit}-{system}"
+            try:
+                tagged = place.head_manifest(tag)
+            except (CheckedFalse, CouldNotCheck) as error:
+                unread[system].append(_because(f"the tag {tag} of {place}", error))
+                continue
             if tagged is not None:
                 found[system][tagged.digest] = None
     for system, digest in _claimed(places, commit):
         if system in found:
             found[system][digest] = None
-    return {system: tuple(digests) for system, digests in found.items()}
+    return {system: tuple(digests) for system, digests in found.items()}, unread
+
+
+def _because(what: str, error: CheckedFalse | CouldNotCheck) -> Reason:
+    fate = Fate.FALSE if isinstance(error, CheckedFalse) else Fate.UNCHECKED
+    return fate, f"{what}: {error.message}"
 
 
 def _claimed(places: Sequence[ImageStore], commit: Commit) -> Iterable[tuple[str, Digest]]:
@@ -155,18 +165,18 @@ def _verify(
     judges: Judges,
     now: datetime,
     on_event: OnEvent,
-) -> Member | tuple[Fate, str]:
+) -> Member | Reason:
     """Return the image as a member of the release if it has its quorum, else why not."""
-    held = holder_of(stores, references, digest)
-    if held is None:
-        return Fate.FALSE, f"builders name {digest}, which is in none of the repositories"
-    reference, rest = held[0].at(digest), held[1]
     try:
+        held = holder_of(stores, references, digest)
+        if held is None:
+            return Fate.FALSE, f"builders name {digest}, which is in none of the repositories"
+        reference, rest = held[0].at(digest), held[1]
         found = verify_image(
             stores, reference, policy, asked, judges, now, evidence=rest, on_event=on_event
         )
-    except CheckedFalse as error:
-        return Fate.FALSE, f"{digest}: {error.message}"
+    except (CheckedFalse, CouldNotCheck) as error:
+        return _because(str(digest), error)
     image = found.images[0]
     if found.fate is not Fate.VERIFIED or asked.system is None:
         return found.fate, f"{digest}: {found.words}"
@@ -180,7 +190,7 @@ def _member(image: ImageVerification, reference: AnyReference, system: str) -> M
     return Member(system, image.digest, nar_hash, reference, quorum, image.findings)
 
 
-def _why(answers: Sequence[Member | tuple[Fate, str]]) -> tuple[Fate, str]:
+def _why(answers: Sequence[Member | Reason]) -> Reason:
     """Return the worst fate, and what each image lacks, for there may be several."""
     reasons = [each for each in answers if not isinstance(each, Member)]
     if not reasons:
