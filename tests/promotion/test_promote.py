@@ -22,7 +22,7 @@ from nix_seed.formats.oci.referrers import fallback_tag
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
 from support.audits import dangle
-from support.releases import ARM, ReleaseWorld
+from support.releases import ARM, Ended, ReleaseWorld
 from support.trust import COMMIT, OTHER_COMMIT, SYSTEM
 
 
@@ -88,15 +88,54 @@ def test_two_of_two_promoters(world: ReleaseWorld) -> None:
 
 def test_what_is_missing_is_named_and_nothing_published(world: ReleaseWorld) -> None:
     world.publish("alice", "bob")
-    with pytest.raises(CheckedFalse, match="is not promoted: aarch64-linux has no quorum") as error:
+    with pytest.raises(CheckedFalse, match="no image of it was found for aarch64-linux") as error:
         world.promote()
     assert error.value.detail == "aarch64-linux: no image of this commit was found"
+    assert "--evidence REF" in (error.value.hint or "")
     world.publish("alice", image=world.arm)
-    with pytest.raises(CheckedFalse) as error:
+    with pytest.raises(CheckedFalse, match="is not promoted: aarch64-linux has no quorum") as error:
         world.promote()
     arm = world.arm.descriptor.digest
     assert error.value.detail == f"aarch64-linux: {arm}: 1 of the 2 builders wanted agree"
     assert world.store.head_manifest(str(COMMIT)) is None
+
+
+def promote_to(world: ReleaseWorld, target: Path, *more: str) -> Ended:
+    """``nix-seed promote`` to another layout than the one where the images lie."""
+    policy, key = str(world.write_policy()), str(world.root / "rita.key")
+    state = str(world.root / "state/rita")
+    options = ("--policy", policy, "--key", key, "--state", state)
+    return world.run("promote", str(COMMIT), "--to", f"oci:{target}", *options, *more)
+
+
+def test_a_target_is_made_only_when_something_is_put_there(world: ReleaseWorld) -> None:
+    world.attest_all()
+    target = world.root / "typo"
+    ended = promote_to(world, target)
+    assert ended.code == 1
+    assert f"no image of it was found for {ARM}, {SYSTEM}" in ended.printed
+    assert not target.exists()
+    world.publish("carol", image=world.other)
+    ended = promote_to(world, target, "--evidence", world.repository)
+    assert (ended.code, target.exists()) == (1, False), ended.printed
+    ended = promote_to(world, target, "--evidence", f"oci:{world.root / 'nowhere'}")
+    assert (ended.code, target.exists()) == (2, False), ended.printed
+
+
+def test_a_target_that_is_not_there_is_made_for_a_release(world: ReleaseWorld) -> None:
+    world.attest_all()
+    target = world.root / "new"
+    target.mkdir()
+    ended = promote_to(world, target, "--evidence", world.repository)
+    assert ended.code == 0, ended.printed
+    ended = world.verify(str(COMMIT), "--from", f"oci:{target}", "--evidence", world.repository)
+    assert ended.code == 0, ended.printed
+
+
+def test_a_target_that_is_no_layout_is_refused(world: ReleaseWorld) -> None:
+    world.attest_all()
+    ended = promote_to(world, world.root / "log", "--evidence", world.repository)
+    assert ended.code == 2, ended.printed
 
 
 def test_a_tag_of_one_system_may_name_the_index(world: ReleaseWorld) -> None:

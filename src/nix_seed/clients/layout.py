@@ -126,6 +126,14 @@ class Layout:
             layout._check_version()
         return layout
 
+    @classmethod
+    def is_to_be_made(cls, directory: Path) -> bool:
+        """Whether there is nothing in *directory* yet, so that ``create`` would make a layout."""
+        if not directory.exists():
+            return True
+        with explained(f"reading {directory}"):
+            return directory.is_dir() and all(_ours(path) for path in directory.iterdir())
+
     def blob_path(self, digest: Digest) -> Path:
         """Where the layout keeps the blob *digest*."""
         return self.directory / "blobs" / "sha256" / digest.hex

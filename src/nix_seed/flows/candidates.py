@@ -9,7 +9,7 @@ from datetime import datetime
 from nix_seed.clients.blobs import ImageStore
 from nix_seed.flows.events import OnEvent
 from nix_seed.flows.evidence import gather
-from nix_seed.flows.stores import AnyReference, Stores, holder_of
+from nix_seed.flows.stores import AnyReference, Stores, holder_of, is_to_be_made
 from nix_seed.flows.transfer import JOBS
 from nix_seed.flows.verify import Asked, Judges, verify_image
 from nix_seed.formats.intoto.commit import Commit
@@ -39,6 +39,12 @@ class Place:
     tags: Sequence[str] = ()
     jobs: int = JOBS
 
+    @property
+    def sources(self) -> tuple[AnyReference, ...]:
+        """What can be read: all but a target that is made only when something is put there."""
+        target = () if is_to_be_made(self.target) else (self.target,)
+        return *target, *self.evidence
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -67,10 +73,10 @@ def choose_members(
     system that lacks one, with the reason.
     """
     strict = replace(policy, quorum=replace(policy.quorum, logs=max(1, policy.quorum.logs)))
-    references = [place.target, *place.evidence]
+    references = place.sources
     named, unread = _named(stores, references, commit, policy.systems)
     members: dict[str, Member] = {}
-    failed: list[tuple[str, Fate, str]] = []
+    failed: dict[str, Sequence[Reason]] = {}
     for system in policy.systems:
         asked = Asked(commit, system, promotion=False)
         answers: list[Member | Reason] = [
@@ -82,7 +88,7 @@ def choose_members(
         if good is not None:
             members[system] = good
         else:
-            failed.append((system, *_why(answers)))
+            failed[system] = [each for each in answers if not isinstance(each, Member)]
     if failed:
         raise _refusal(commit, failed)
     return members
@@ -125,7 +131,7 @@ def _named(
 
     And why it is not known what a tag names: it matters only where no other image is right.
     """
-    places = [stores.open(each, create=True) for each in references]
+    places = [stores.open(each) for each in references]
     found: dict[str, dict[Digest, None]] = {system: {} for system in systems}
     unread: dict[str, list[Reason]] = {system: [] for system in systems}
     for place in places:
@@ -190,28 +196,31 @@ def _member(image: ImageVerification, reference: AnyReference, system: str) -> M
     return Member(system, image.digest, nar_hash, reference, quorum, image.findings)
 
 
-def _why(answers: Sequence[Member | Reason]) -> Reason:
-    """Return the worst fate, and what each image lacks, for there may be several."""
-    reasons = [each for each in answers if not isinstance(each, Member)]
-    if not reasons:
-        return Fate.FALSE, "no image of this commit was found"
-    fate = Fate.UNCHECKED if any(f is Fate.UNCHECKED for f, _ in reasons) else Fate.FALSE
-    return fate, "; ".join(words for _, words in reasons)
-
-
 def _refusal(
-    commit: Commit, failed: Sequence[tuple[str, Fate, str]]
+    commit: Commit, failed: Mapping[str, Sequence[Reason]]
 ) -> CheckedFalse | CouldNotCheck:
-    lines = "\n".join(f"{system}: {words}" for system, _, words in failed)
-    names = ", ".join(system for system, _, _ in failed)
-    if any(fate is Fate.UNCHECKED for _, fate, _ in failed):
+    """Return the error for the systems that *failed*, with what each of their images lacks."""
+    lines = "\n".join(f"{system}: {_words(reasons)}" for system, reasons in failed.items())
+    names = ", ".join(failed)
+    if any(fate is Fate.UNCHECKED for reasons in failed.values() for fate, _ in reasons):
         return CouldNotCheck(
             f"{commit} is not promoted: {names} could not be checked",
             detail=lines,
             hint="nothing was published; run the same command again",
+        )
+    if not any(failed.values()):
+        return CheckedFalse(
+            f"{commit} is not promoted: no image of it was found for {names}",
+            detail=lines,
+            hint="nothing was published; have the builders publish and attest, or name the "
+            "repository where that lies: --to, or --evidence REF",
         )
     return CheckedFalse(
         f"{commit} is not promoted: {names} has no quorum",
         detail=lines,
         hint="nothing was published; have the builders attest, or settle what they disagree on",
     )
+
+
+def _words(reasons: Sequence[Reason]) -> str:
+    return "; ".join(words for _, words in reasons) or "no image of this commit was found"

@@ -83,7 +83,6 @@ def promote(
         check_release_tag(tag, commit, str(place.target))
     promoter = _promoter(policy, signer)
     repository = _releases(policy)
-    places = [stores.open(place.target, create=True), *map(stores.open, place.evidence)]
     work = _Work(
         stores,
         commit,
@@ -96,7 +95,6 @@ def promote(
         earlier,
         promoter,
         repository,
-        places,
     )
     members = choose_members(stores, commit, place, policy, judges, now, on_event)
     return work.release(members)
@@ -143,7 +141,6 @@ class _Work:
     earlier: Sequence[Earlier]
     promoter: Promoter
     repository: str
-    places: Sequence[ImageStore]
     notices: list[str] = field(default_factory=list)
     walked: Walked | None = None
 
@@ -177,13 +174,22 @@ class _Work:
     def _check_logs(self, release: Release) -> None:
         """Refuse where a log's index has what a builder signed, and nobody shows."""
         subjects = [self.commit.key, *(leaf.image_digest for leaf in release.leaves)]
-        shown = gather(self.places, subjects)
+        shown = gather(self._places, subjects)
         trust = trust_of(self.policy, self.judges.certificates)
         self.notices += check_unshown(self.logs, self.commit, self.policy, shown, trust)
 
     @property
+    def _places(self) -> Sequence[ImageStore]:
+        return [self.stores.open(each) for each in self.place.sources]
+
+    @property
+    def _target(self) -> ImageStore:
+        """Where all is put; a layout is made now, if it is not there."""
+        return self.stores.open(self.place.target, create=True)
+
+    @property
     def _before(self) -> Before:
-        return Before(self.places, self.commit, self.repository, self.policy, self.judges)
+        return Before(self._places, self.commit, self.repository, self.policy, self.judges)
 
     def _records(self, release: Release) -> list[Record]:
         return self._before.records(release, self.notices.append)
@@ -194,7 +200,7 @@ class _Work:
             return self.walked
         self.on_event(Stage("ledger", "reading the ledger"))
         walked = walk_ledger(
-            self.places, self.repository, self.policy, self.judges, earlier=self.earlier
+            self._places, self.repository, self.policy, self.judges, earlier=self.earlier
         )
         if walked.lies:
             raise CheckedFalse(walked.lies[0], hint="`nix-seed audit` shows the evidence")
@@ -228,7 +234,7 @@ class _Work:
         )
         payload = build_statement(predicate).dump()
         record = Record(Digest.of(payload), payload, predicate, ())
-        attach_documents(self.places[0], record.digest, release, evidence)
+        attach_documents(self._target, record.digest, release, evidence)
         self._sign(predicate, payload, len(index.body))
         return record
 
@@ -247,7 +253,7 @@ class _Work:
         bundles = log_signed(signed, self.logs, self.on_event, needed=needed)
         if self.judges.watch is not None:
             self.judges.watch.refresh()
-        attach_record(self.places[0], predicate, size, [bundle.dump() for bundle in bundles])
+        attach_record(self._target, predicate, size, [bundle.dump() for bundle in bundles])
 
     def _settle(self, release: Release, written: Digest) -> Record:
         """Read back what stands now: another promoter may have been at it at the same time."""
@@ -301,7 +307,7 @@ class _Work:
         return Promoted(state, record, release, 0, tags, notices)
 
     def _named(self, index: Digest, tags: Sequence[str]) -> bool:
-        found = [self.places[0].head_manifest(tag) for tag in tags]
+        found = [self._target.head_manifest(tag) for tag in tags]
         return all(each is not None and each.digest == index for each in found)
 
     def _has_signed(self, record: Record) -> bool:

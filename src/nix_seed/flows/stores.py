@@ -20,7 +20,7 @@ from nix_seed.ground.errors import InputError
 if TYPE_CHECKING:
     from nix_seed.clients.registry.client import Registry
 
-__all__ = ["AnyReference", "Stores", "fetch", "find", "holder_of", "name_in"]
+__all__ = ["AnyReference", "Stores", "fetch", "find", "holder_of", "is_to_be_made", "name_in"]
 
 AnyReference = Reference | LayoutReference
 
@@ -61,6 +61,13 @@ class Stores:
                 ca_file=self.ca_file,
             )
         return self._registries[host]
+
+
+def is_to_be_made(reference: AnyReference) -> bool:
+    """Whether *reference* is of a layout that does not exist before something is put there."""
+    if not isinstance(reference, LayoutReference):
+        return False
+    return Layout.is_to_be_made(Path(reference.directory))
 
 
 def holder_of(
