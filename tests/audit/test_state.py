@@ -384,6 +384,16 @@ def test_a_copy_of_a_log_is_read_in_its_place(ledger: Ledger, tmp_path: Path) ->
     assert (found.code, found.report["logs"][0]["read"]) == (0, 15)
 
 
+def test_a_place_for_a_log_that_no_policy_has_is_refused(ledger: Ledger) -> None:
+    ended = ledger.run(
+        *["audit", "--from", ledger.repository, "--log", "nolog=/tmp", "--no-state"],
+        *["--policy", str(ledger.write_policy())],
+    )
+    assert ended.code == 2, ended.printed
+    assert "no policy has a log nolog, and so none is read at /tmp" in ended.printed
+    assert "--log ID=PLACE: there is log" in ended.printed
+
+
 def test_offline_asks_nobody(ledger: Ledger) -> None:
     ledger.logs[0]["url"] = '"https://log.example"'
     found = ledger.audit("--offline", state=None)

@@ -16,7 +16,7 @@ from nix_seed.formats.intoto.commit import Commit
 from nix_seed.formats.tlog.checkpoint import SignedCheckpoint
 from nix_seed.formats.tlog.merkle import TreeHead
 from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, NixSeedError
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
 from nix_seed.rules.audit import AuditFinding, Kind, LogStatus, Severity
 from nix_seed.rules.audit_entries import PromoterEntry, Sieve
 from nix_seed.rules.audit_record import LedgerRecord
@@ -53,12 +53,22 @@ class _Named:
 
 
 class LogSet:
-    """The logs of the policies *loaded*, the one in force first."""
+    """The logs of the policies *loaded*, the one in force first.
+
+    ``InputError`` where a place is given for a log that none of them has.
+    """
 
     def __init__(self, bench: Bench, loaded: Sequence[LoadedPolicy], reach: Reach) -> None:
         self._bench = bench
         self._reach = reach
         self._logs = tuple(_named(bench, loaded))
+        names = [each.name for each in self._logs]
+        for name in reach.places:
+            if name not in names:
+                raise InputError(
+                    f"no policy has a log {name}, and so none is read at {reach.places[name]}",
+                    hint=f"--log ID=PLACE: there is {', '.join(names)}",
+                )
         self._replays: dict[str, Replay] = {}
         self._statuses: dict[str, LogStatus] = {}
         self.findings: list[AuditFinding] = []
