@@ -266,7 +266,7 @@ def test_publish_names_nothing_that_could_not_be_attested(
     log.write_text("no log any more")
     policy = tmp_path / "trust.toml"
     ran = publish(bench, f"{registry.host}/own/seed:dev", "--policy", policy)
-    assert ran.code == 2, ran.out + ran.err
+    assert ran.code == 3, ran.out + ran.err
     assert f"there is no log in {log}" in ran.err
     assert [name.partition(":")[0] for name in writes(registry)] == ["sha256"]
 

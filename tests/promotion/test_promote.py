@@ -21,7 +21,7 @@ from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.formats.oci.referrers import fallback_tag
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
-from support.audits import dangle
+from support.audits import Ledger, dangle
 from support.releases import ARM, Ended, ReleaseWorld
 from support.trust import COMMIT, OTHER_COMMIT, SYSTEM
 
@@ -243,6 +243,37 @@ def test_records_follow_one_another(world: ReleaseWorld) -> None:
     assert records[0].predicate.previous == ()
     assert records[1].predicate.previous == (records[0].digest,)
     assert records[2].predicate.previous == (records[1].digest,)
+
+
+def with_a_second_log(tmp_path: Path) -> Ledger:
+    """A world that logs to the second of two logs, of which one must hold everything."""
+    world = Ledger(tmp_path, releases=0)
+    world.quorum["logs"] = "1"
+    world.log = world.add_log("second")
+    world.attest_all()
+    return world
+
+
+def test_a_log_in_a_directory_that_is_gone_is_spared(tmp_path: Path) -> None:
+    world = with_a_second_log(tmp_path)
+    world.attest_all(commit=OTHER_COMMIT)
+    shutil.rmtree(world.root / "log")
+    ended = promote_to(world, world.directory)
+    assert ended.code == 0, ended.printed
+    assert world.verify(str(COMMIT), "--from", world.repository).code == 0
+    shutil.rmtree(world.root / "second")
+    with pytest.raises(CouldNotCheck, match="could not be checked"):
+        world.promote(commit=OTHER_COMMIT)
+    loaded = load_policy(world.write_policy(), datetime.now(UTC))
+    with pytest.raises(CouldNotCheck, match="there is no log in "):
+        open_logs(loaded.policy, loaded.directory)
+
+
+def test_a_directory_that_holds_another_log_is_wrong_input(tmp_path: Path) -> None:
+    world = with_a_second_log(tmp_path)
+    world.logs[0]["url"] = '"second"'
+    with pytest.raises(InputError, match=r"is second\.example, not log\.example"):
+        world.promote()
 
 
 @pytest.mark.parametrize("system", [SYSTEM, ARM])

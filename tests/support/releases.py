@@ -82,7 +82,7 @@ class ReleaseWorld(World):
             loaded.policy,
             judges_of(loaded, self.root / "state" / who),
             self.keys[who],
-            open_logs(loaded.policy, loaded.directory),
+            open_logs(loaded.policy, loaded.directory, spare=True),
             now,
             earlier=earlier_of(loaded, self.history),
         )

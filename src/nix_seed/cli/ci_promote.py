@@ -188,7 +188,7 @@ def _authority(host: CiHost, secrets: Secrets, options: dict[str, Any]) -> Autho
         policy=loaded.policy,
         judges=judges_of(loaded, state_directory()),
         signer=secrets.signer(options, host) if promotes else None,
-        logs=open_logs(loaded.policy, loaded.directory) if promotes else (),
+        logs=open_logs(loaded.policy, loaded.directory, spare=True) if promotes else (),
         now=now,
         earlier=earlier_of(loaded, history),
     )

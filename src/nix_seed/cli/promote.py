@@ -84,7 +84,7 @@ def command(as_json: bool, **options: Any) -> None:
             loaded.policy,
             judges_of(loaded, options["state"] or state_directory()),
             signer_of(options["key"], options["sigstore"]),
-            open_logs(loaded.policy, loaded.directory),
+            open_logs(loaded.policy, loaded.directory, spare=True),
             now,
             show,
             earlier_of(loaded, options["history"]),

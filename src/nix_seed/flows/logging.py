@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nix_seed.clients.logs.absent import AbsentLog
 from nix_seed.clients.logs.base import Log
 from nix_seed.clients.logs.choose import open_log
 from nix_seed.clients.signers.base import Signed
@@ -20,13 +21,15 @@ from nix_seed.rules.policy_logs import log_trust
 __all__ = ["log_signed", "open_logs"]
 
 
-def open_logs(policy: Policy, beside: Path) -> Sequence[Log]:
+def open_logs(policy: Policy, beside: Path, *, spare: bool = False) -> Sequence[Log]:
     """Return a writer for every log of *policy*, whose file lies in the directory *beside*.
 
-    ``InputError`` where the policy does not say where a log is, or a log there has another key.
+    ``InputError`` where the policy does not say where a log is, or a log there has another key;
+    ``CouldNotCheck`` where a directory holds none. With *spare* that is raised only by what needs
+    that log, as it is of a log behind an address.
     """
     trusted = {log.id: log for log in log_trust(policy).logs}
-    found = []
+    found: list[Log] = []
     for log in policy.logs:
         if log.url is None:
             raise InputError(
@@ -34,7 +37,12 @@ def open_logs(policy: Policy, beside: Path) -> Sequence[Log]:
                 hint="add its url: https://…, or the directory of an embedded log",
             )
         place = log.url if "://" in log.url else str(beside / log.url)
-        found.append(open_log(trusted[log.id], place))
+        try:
+            found.append(open_log(trusted[log.id], place))
+        except CouldNotCheck as error:
+            if not spare:
+                raise
+            found.append(AbsentLog(trusted[log.id], error))
     return tuple(found)
 
 

@@ -10,7 +10,7 @@ from nix_seed.clients.logs.base import Historian, Log
 from nix_seed.clients.logs.tile_log import TileReader
 from nix_seed.clients.logs.tile_source import DirectorySource
 from nix_seed.formats.tlog.note import NoteKey
-from nix_seed.ground.errors import InputError
+from nix_seed.ground.errors import CouldNotCheck, InputError
 from nix_seed.rules.log_verify import TrustedLog
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ __all__ = ["open_history", "open_log", "open_reader", "trusted_by"]
 
 
 def open_log(trusted: TrustedLog, place: str) -> Log:
-    """Return the log *trusted* at *place*: an address, or the directory of an embedded log."""
+    """Return the log *trusted* at *place*: an address, or the directory of an embedded log.
+
+    ``CouldNotCheck`` where there is no log in the directory; an address is not asked yet.
+    """
     if "://" not in place:
         return _embedded(trusted, Path(place))
     if trusted.kind == "rekor-v1":
@@ -35,6 +38,12 @@ def open_log(trusted: TrustedLog, place: str) -> Log:
 def _embedded(trusted: TrustedLog, directory: Path) -> Log:
     from nix_seed.clients.logs.embedded import EmbeddedLog  # noqa: PLC0415
 
+    if not (directory / "log.vkey").is_file():
+        # Not wrong input: the policy is right, and what it names is not there now.
+        raise CouldNotCheck(
+            f"there is no log in {directory}",
+            hint=f"is it somewhere else now? 'nix-seed log serve {directory}' makes a new one",
+        )
     log = EmbeddedLog.open(directory)
     if log.trusted.key != trusted.key:
         raise InputError(
