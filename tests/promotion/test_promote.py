@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,20 +11,24 @@ import pytest
 
 import nix_seed
 from nix_seed.clients.layout_store import LayoutStore
+from nix_seed.clients.logs.embedded import EmbeddedLog
 from nix_seed.flows.candidates import Place
 from nix_seed.flows.logging import open_logs
 from nix_seed.flows.promote import promote
 from nix_seed.flows.stores import Stores
 from nix_seed.flows.trust import judges_of, load_policy
+from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
 from nix_seed.formats.intoto.promotion import PromotionPredicate
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.formats.oci.referrers import fallback_tag
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.rules.logged import verifier_of
 from support.audits import Ledger, dangle
 from support.releases import ARM, Ended, ReleaseWorld
 from support.trust import COMMIT, OTHER_COMMIT, SYSTEM
+from support.web import Reply, lying
 
 
 @pytest.fixture
@@ -267,6 +272,32 @@ def test_a_log_in_a_directory_that_is_gone_is_spared(tmp_path: Path) -> None:
     loaded = load_policy(world.write_policy(), datetime.now(UTC))
     with pytest.raises(CouldNotCheck, match="there is no log in "):
         open_logs(loaded.policy, loaded.directory)
+
+
+def test_a_log_that_answers_nonsense_is_spared(tmp_path: Path) -> None:
+    world = with_a_second_log(tmp_path)
+    with lying(lambda *_: (200, {}, b'{"maintenance": true}')) as url:
+        world.logs[0]["url"] = f'"{url}"'
+        ended = promote_to(world, world.directory)
+        assert ended.code == 0, ended.printed
+
+
+def test_a_log_that_gives_another_entry_lies(tmp_path: Path) -> None:
+    world = with_a_second_log(tmp_path)
+    first = EmbeddedLog.open(world.root / "log")
+    signed = world.keys["mallory"].sign(PAYLOAD_TYPE, b"another")
+    other = first.append(signed.envelope, verifier_of(signed.material, signed.key))
+    checkpoint = (world.root / "log/public/checkpoint").read_bytes()
+
+    def answer(_: str, path: str) -> Reply:
+        text = checkpoint if path.endswith("/checkpoint") else json.dumps(other).encode()
+        return 200, {}, text
+
+    with lying(answer) as url:
+        world.logs[0]["url"] = f'"{url}"'
+        ended = promote_to(world, world.directory)
+        assert ended.code == 1, ended.printed
+        assert "the log log answered falsely" in ended.printed
 
 
 def test_a_directory_that_holds_another_log_is_wrong_input(tmp_path: Path) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,9 +21,9 @@ from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.rules.log_verify import Fate
 from nix_seed.rules.logged import logged_signature
 from support.logs import IMPATIENT, Signing, served, served_client
+from support.web import Reply, lying
 
 ENTRIES = "/api/v2/log/entries"
-Reply = tuple[int, dict[str, str], bytes]
 
 
 def ask(
@@ -170,36 +168,6 @@ def test_a_taken_port(tmp_path: Path) -> None:
             LogServer(log, port=port)
 
 
-@contextlib.contextmanager
-def lying(answer: Callable[[str, str], Reply]) -> Iterator[str]:
-    """Serve what *answer* makes of (method, path)."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def reply(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            status, headers, body = answer(self.command, self.path)
-            self.send_response(status)
-            for name, value in (headers | {"Content-Length": str(len(body))}).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_GET = do_POST = reply
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
 def client_of(log: EmbeddedLog, url: str) -> RekorV2:
     http = LogHttp(url, patience=IMPATIENT)
     return RekorV2(log.trusted, url, tiles=log.reader.source, http=http)
@@ -278,6 +246,11 @@ def test_a_proof_too_long_is_a_lie(log: EmbeddedLog) -> None:
         ),
         ((200, {}, b"<html>a captive portal"), CouldNotCheck, "the answer is not valid JSON"),
         ((200, {}, b"[]"), CouldNotCheck, "the answer is not a JSON object$"),
+        (
+            (200, {}, b'{"maintenance": true}'),
+            CouldNotCheck,
+            "^the log log.test/x gave no entry: the log entry",
+        ),
     ],
 )
 def test_a_log_that_is_down_is_not_a_log_that_lies(

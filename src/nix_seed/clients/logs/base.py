@@ -9,8 +9,15 @@ from nix_seed.formats.intoto.envelope import Envelope
 from nix_seed.formats.tlog.body import LoggedSignature, Verifier
 from nix_seed.formats.tlog.checkpoint import SignedCheckpoint
 from nix_seed.formats.tlog.merkle import Proof
-from nix_seed.ground.errors import CheckedFalse
-from nix_seed.rules.log_verify import EntryResult, LogTrust, TrustedLog, check_entry, evaluate_entry
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck
+from nix_seed.rules.log_verify import (
+    EntryResult,
+    Fate,
+    LogTrust,
+    TrustedLog,
+    check_entry,
+    evaluate_entry,
+)
 
 __all__ = ["Entry", "Historian", "Log", "check_own", "evaluate_own"]
 
@@ -61,7 +68,17 @@ def evaluate_own(trusted: TrustedLog, entry: Entry, logged: LoggedSignature) -> 
 
 
 def check_own(trusted: TrustedLog, entry: Entry, logged: LoggedSignature) -> None:
-    """Raise ``CheckedFalse`` unless the log's own answer proves what was asked of it."""
+    """Raise ``CheckedFalse`` unless the log's own answer proves what was asked of it.
+
+    ``CouldNotCheck`` where the answer is no entry at all: whatever stands in for a log that is down
+    says nothing false.
+    """
+    result = evaluate_own(trusted, entry, logged)
+    if result.fate is Fate.MALFORMED:
+        raise CouldNotCheck(
+            f"the log {trusted.id} gave no entry: {result.reason}",
+            hint="is this the address of a transparency log of this kind?",
+        )
     try:
         check_entry(entry, logged, LogTrust((trusted,)))
     except CheckedFalse as error:
