@@ -320,9 +320,7 @@ def test_an_export_of_one_system_verifies_offline_without_the_others(
     ended = world.verify(f"{world.repository}@{image}", "--offline", str(out))
     assert ended.code == 0, ended.printed
     assert f"member {system}" in ended.printed
-    ended = world.verify(
-        str(COMMIT), "--from", "oci:gone", "--system", system, "--offline", str(out)
-    )
+    ended = world.verify(str(COMMIT), "--system", system, "--offline", str(out))
     assert ended.code == 0, ended.printed
     held = b"".join(path.read_bytes() for path in (out / "blobs").rglob("*") if path.is_file())
     (other,) = {SYSTEM, ARM} - {system}
@@ -335,9 +333,27 @@ def test_an_export_of_the_index_verifies_offline(world: ReleaseWorld, tmp_path: 
     out = tmp_path / "out"
     assert world.run("export", f"{world.repository}:latest", str(out)).code == 0
     shutil.rmtree(world.directory)
-    for what in ([f"{world.repository}:latest"], [str(COMMIT), "--from", "oci:gone"]):
+    for what in ([f"{world.repository}:latest"], [str(COMMIT)]):
         ended = world.verify(*what, "--offline", str(out))
         assert ended.code == 0, ended.printed
+
+
+def test_an_export_answers_for_nothing_else(world: ReleaseWorld, tmp_path: Path) -> None:
+    world.attest_all()
+    index = world.promote("rita", "latest").record.predicate.index
+    out = tmp_path / "out"
+    assert world.run("export", f"{world.repository}:latest", str(out)).code == 0
+    for other in ("ghcr.io/evil/other:v9", f"{world.repository}:seed", world.repository):
+        ended = world.verify(other, "--offline", str(out))
+        assert ended.code == 2, ended.printed
+        assert f"holds the export of {world.repository}:latest, not of {other}" in ended.printed
+    # A digest names one thing, wherever it lies.
+    ended = world.verify(f"mirror.example/seed@{index}", "--offline", str(out))
+    assert ended.code == 0, ended.printed
+    ended = world.verify(str(COMMIT), "--from", "HTTP://BAD REF", "--offline", str(out))
+    assert (ended.code, "--offline DIR says where to look" in ended.printed) == (2, True)
+    ended = world.verify("ghcr.io/a/b:v9", "--offline", str(world.directory))
+    assert (ended.code, "is no export" in ended.printed) == (2, True)
 
 
 def test_offline_the_word_of_a_ledger_is_missed_or_done_without(
@@ -349,7 +365,7 @@ def test_offline_the_word_of_a_ledger_is_missed_or_done_without(
     image = f"{world.repository}@{_promoted_without_ledgers(world).index}"
     out = tmp_path / "out"
     assert world.run("export", image, str(out)).code == 0
-    for what in ([image], [str(COMMIT), "--from", world.repository]):
+    for what in ([image], [str(COMMIT)]):
         ended = world.verify(*what, "--offline", str(out))
         assert ended.code == 3, ended.printed
         assert f"whether the ledger main holds {COMMIT}: offline it is not asked" in ended.printed

@@ -122,9 +122,13 @@ def _question(options: dict[str, Any]) -> tuple[Callable[..., Verification], Any
     if is_commit(text):
         if options["commit"] is not None or options["quorum_only"]:
             raise click.UsageError("COMMIT takes neither --commit nor --quorum-only")
+        asked = Asked(Commit(text), system, deep, True)
+        if offline:
+            if options["repository"] is not None:
+                raise click.UsageError("--offline DIR says where to look, and so --from does not")
+            return verify_commit, LayoutReference(str(offline)), asked
         given = options["repository"] or locked_image(f"where was {text} published?")
-        where = LayoutReference(str(offline)) if offline else parse_reference(given)
-        return verify_commit, where, Asked(Commit(text), system, deep, True)
+        return verify_commit, parse_reference(given), asked
     if options["repository"] is not None:
         raise click.UsageError("--from goes with a commit; IMAGE says itself where it is")
     commit = None if options["commit"] is None else Commit(options["commit"])

@@ -9,10 +9,11 @@ not part of it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nix_seed.clients.blobs import Fetched, ImageStore
+from nix_seed.clients.layout import REF_NAME, Layout
 from nix_seed.flows.events import OnEvent, Stage, ignore
 from nix_seed.flows.records import EVIDENCE_TYPE, MEMBER_TYPE
 from nix_seed.flows.stores import AnyReference, Stores, fetch
@@ -23,9 +24,9 @@ from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor, Index, Manifest
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse
+from nix_seed.ground.errors import CheckedFalse, InputError
 from nix_seed.rules.bundle_verify import LARGEST_BUNDLE
-from nix_seed.rules.image import ANNOTATION_SYSTEM
+from nix_seed.rules.image import ANNOTATION_EXPORTED, ANNOTATION_SYSTEM
 
 __all__ = ["Exported", "export", "exported"]
 
@@ -44,9 +45,24 @@ class Exported:
 
 
 def exported(reference: AnyReference, directory: Path) -> LayoutReference:
-    """Return where the exported copy of *reference* lies: by its digest, if it has one."""
+    """Return where the exported copy of *reference* lies: by its digest, if it has one.
+
+    ``InputError`` where *directory* holds the export of another one: what a tag named cannot be
+    told there from anything but what was asked for when it was exported.
+    """
     if reference.digest is not None:
         return LayoutReference(str(directory), digest=reference.digest)
+    found = Layout.open(directory).listing().named.get(EXPORT_TAG)
+    held = None if found is None else found.annotations.get(ANNOTATION_EXPORTED)
+    if held is None:
+        raise InputError(
+            f"{directory} is no export", hint=f"make one: nix-seed export {reference} {directory}"
+        )
+    if held != str(reference):
+        raise InputError(
+            f"{directory} holds the export of {held}, not of {reference}",
+            hint=f"name that, or export the other: nix-seed export {reference} {directory}",
+        )
     return LayoutReference(str(directory), tag=EXPORT_TAG)
 
 
@@ -65,7 +81,8 @@ def export(
     root = fetch(source, reference)
     on_event(Stage("export", f"exporting {reference}"))
     images = list(copy.image(root))
-    target.put_manifest(root.body, root.descriptor.media_type, EXPORT_TAG)
+    said = {REF_NAME: EXPORT_TAG, ANNOTATION_EXPORTED: str(reference)}
+    Layout.open(directory).add_document(replace(root.descriptor, annotations=said), root.body)
     system = _system_of(root)
     copy.only = system
     commits = {said.source.commit for image in images for said in copy.referrers(image)}

@@ -39,6 +39,7 @@ ANNOTATION_SYSTEM = _PREFIX + "system"
 ANNOTATION_TIER = _PREFIX + "tier"
 # Not in the image, for two recipes may have one image: on the descriptor that names it.
 ANNOTATION_INPUT_KEY = _PREFIX + "input-key"
+ANNOTATION_EXPORTED = _PREFIX + "exported-from"
 
 CONTAINER_TIER = "container"
 
