@@ -231,14 +231,14 @@ def member_proof_in_another_spelling(world: PromotedWorld) -> None:
     world.replace_proof(done, done.release.proof(SYSTEM).dump() + b"\n")
 
 
-@promotion_case(1, "none lies beside the record")
+@promotion_case(3, "none lies beside the record")
 def member_proof_withheld(world: PromotedWorld) -> None:
     done = world.honest()
     world.hide(done.digest)
     world.question += ["--system", SYSTEM]
 
 
-@promotion_case(1, "and for riscv64-linux: none lies beside the record")
+@promotion_case(1, "and for riscv64-linux: a release by this policy has no riscv64-linux")
 def system_that_was_not_promoted(world: PromotedWorld) -> None:
     world.honest()
     world.question += ["--system", "riscv64-linux"]

@@ -78,9 +78,12 @@ def judge_records(
 
 
 def find_proof(places: Sequence[ImageStore], record: Record, system: str) -> MemberProof | Check:
-    """Return a proof of *system* that leads to the root of *record*, or why there is none."""
+    """Return a proof of *system* that leads to the root of *record*, or why there is none.
+
+    That none is shown is not false: it may be withheld, or not be in this copy.
+    """
     name = f"member {system}"
-    why = Check(name, Fate.FALSE, "none lies beside the record")
+    why: Check | None = None
     wanted = {ANNOTATION_SYSTEM: system}
     for place in places:
         try:
@@ -88,10 +91,10 @@ def find_proof(places: Sequence[ImageStore], record: Record, system: str) -> Mem
                 found = _proof(text, f"{place}", record, system)
                 if isinstance(found, MemberProof):
                     return found
-                why = found if why.fate is Fate.FALSE else why
+                why = found if why is None or why.fate is Fate.FALSE else why
         except CouldNotCheck as error:
             why = Check(name, Fate.UNCHECKED, error.message)
-    return why
+    return why or Check(name, Fate.UNCHECKED, "none lies beside the record")
 
 
 def _proof(

@@ -23,6 +23,7 @@ from nix_seed.rules.promotion import (
     PromotionResult,
     Record,
     evaluate_promotion,
+    foreign_system,
     stands,
 )
 from nix_seed.rules.release import MemberProof
@@ -72,7 +73,9 @@ def verify_commit(
         return _answer(reference, policy, so_far)
     promoted: Digest | Check = records[0].predicate.index
     if asked.system is not None:
-        proof = _find_proof(places, records, asked.system)
+        record, system = records[0], asked.system
+        foreign = foreign_system(record, policy, system)
+        proof = foreign or _find_proof(places, records, system)
         promoted = proof if isinstance(proof, Check) else proof.leaf.image_digest
     if isinstance(promoted, Check):
         words = f"{asked.commit} was promoted, and for {asked.system}: {promoted.words}"

@@ -33,6 +33,7 @@ __all__ = [
     "Signature",
     "could_stand",
     "evaluate_promotion",
+    "foreign_system",
     "judge_record",
     "may_stand",
     "promoter_trust",
@@ -180,8 +181,7 @@ def evaluate_promotion(
         checks.append(_whole(record, leaves))
     else:
         checks += [
-            _member(record, leaf, proofs.get(leaf.system, _no_proof(leaf.system)))
-            for leaf in leaves
+            _member(record, leaf, _proof(record, policy, leaf.system, proofs)) for leaf in leaves
         ]
     if index is not None:
         checks.append(_index(record, index))
@@ -334,8 +334,21 @@ def _whole(record: Record, leaves: Sequence[Leaf]) -> Check:
     return Check("members", Fate.VERIFIED, f"the root over {', '.join(images)} is the promoted one")
 
 
-def _no_proof(system: str) -> Check:
-    return Check(f"member {system}", Fate.FALSE, "there is none")
+def foreign_system(record: Record, policy: Policy, system: str) -> Check | None:
+    """Return what is false where a release by *policy* has no *system*; a proof tells no more."""
+    if record.predicate.policy != policy.digest or system in policy.systems:
+        return None
+    words = f"a release by this policy has no {system}, but {', '.join(policy.systems)}"
+    return Check(f"member {system}", Fate.FALSE, words)
+
+
+def _proof(
+    record: Record, policy: Policy, system: str, proofs: Mapping[str, MemberProof | Check]
+) -> MemberProof | Check:
+    found = proofs.get(system, Check(f"member {system}", Fate.FALSE, "there is none"))
+    if isinstance(found, MemberProof):
+        return found
+    return foreign_system(record, policy, system) or found
 
 
 def _member(record: Record, leaf: Leaf, proof: MemberProof | Check) -> Check:
