@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,24 +10,20 @@ import pytest
 
 import nix_seed
 from nix_seed.clients.layout_store import LayoutStore
-from nix_seed.clients.logs.embedded import EmbeddedLog
 from nix_seed.flows.candidates import Place
 from nix_seed.flows.logging import open_logs
 from nix_seed.flows.promote import promote
 from nix_seed.flows.stores import Stores
 from nix_seed.flows.trust import judges_of, load_policy
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
 from nix_seed.formats.intoto.promotion import PromotionPredicate
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.formats.oci.referrers import fallback_tag
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.rules.logged import verifier_of
-from support.audits import Ledger, dangle
-from support.releases import ARM, Ended, ReleaseWorld
+from support.audits import dangle
+from support.releases import ARM, ReleaseWorld
 from support.trust import COMMIT, OTHER_COMMIT, SYSTEM
-from support.web import Reply, lying
 
 
 @pytest.fixture
@@ -105,25 +100,17 @@ def test_what_is_missing_is_named_and_nothing_published(world: ReleaseWorld) -> 
     assert world.store.head_manifest(str(COMMIT)) is None
 
 
-def promote_to(world: ReleaseWorld, target: Path, *more: str) -> Ended:
-    """``nix-seed promote`` to another layout than the one where the images lie."""
-    policy, key = str(world.write_policy()), str(world.root / "rita.key")
-    state = str(world.root / "state/rita")
-    options = ("--policy", policy, "--key", key, "--state", state)
-    return world.run("promote", str(COMMIT), "--to", f"oci:{target}", *options, *more)
-
-
 def test_a_target_is_made_only_when_something_is_put_there(world: ReleaseWorld) -> None:
     world.attest_all()
     target = world.root / "typo"
-    ended = promote_to(world, target)
+    ended = world.promote_by_command(f"oci:{target}")
     assert ended.code == 1
     assert f"no image of it was found for {ARM}, {SYSTEM}" in ended.printed
     assert not target.exists()
     world.publish("carol", image=world.other)
-    ended = promote_to(world, target, "--evidence", world.repository)
+    ended = world.promote_by_command(f"oci:{target}", "--evidence", world.repository)
     assert (ended.code, target.exists()) == (1, False), ended.printed
-    ended = promote_to(world, target, "--evidence", f"oci:{world.root / 'nowhere'}")
+    ended = world.promote_by_command(f"oci:{target}", "--evidence", f"oci:{world.root / 'nowhere'}")
     assert (ended.code, target.exists()) == (2, False), ended.printed
 
 
@@ -131,7 +118,7 @@ def test_a_target_that_is_not_there_is_made_for_a_release(world: ReleaseWorld) -
     world.attest_all()
     target = world.root / "new"
     target.mkdir()
-    ended = promote_to(world, target, "--evidence", world.repository)
+    ended = world.promote_by_command(f"oci:{target}", "--evidence", world.repository)
     assert ended.code == 0, ended.printed
     ended = world.verify(str(COMMIT), "--from", f"oci:{target}", "--evidence", world.repository)
     assert ended.code == 0, ended.printed
@@ -139,7 +126,7 @@ def test_a_target_that_is_not_there_is_made_for_a_release(world: ReleaseWorld) -
 
 def test_a_target_that_is_no_layout_is_refused(world: ReleaseWorld) -> None:
     world.attest_all()
-    ended = promote_to(world, world.root / "log", "--evidence", world.repository)
+    ended = world.promote_by_command(f"oci:{world.root / 'log'}", "--evidence", world.repository)
     assert ended.code == 2, ended.printed
 
 
@@ -207,13 +194,8 @@ def test_who_is_no_promoter_is_told_so(world: ReleaseWorld) -> None:
 def test_a_tag_that_says_something_else_is_refused(world: ReleaseWorld, tag: str, why: str) -> None:
     world.attest_all()
     before, size = world.store.list_tags(), world.log.checkpoint().head.size
-    policy = str(world.write_policy())
-    to = (str(COMMIT), "--policy", policy, "--key", str(world.root / "rita.key"))
-    for options in (
-        ["--to", world.repository, "--tag", tag],
-        ["--to", f"{world.repository}:{tag}"],
-    ):
-        ended = world.run("promote", *to, *options, "--state", str(world.root / "state/rita"))
+    for target, *more in ([world.repository, "--tag", tag], [f"{world.repository}:{tag}"]):
+        ended = world.promote_by_command(target, *more)
         assert ended.code == 2, ended.printed
         assert f"a release cannot be given the tag {tag}: {why}" in ended.printed
     assert (world.store.list_tags(), world.log.checkpoint().head.size) == (before, size)
@@ -248,63 +230,6 @@ def test_records_follow_one_another(world: ReleaseWorld) -> None:
     assert records[0].predicate.previous == ()
     assert records[1].predicate.previous == (records[0].digest,)
     assert records[2].predicate.previous == (records[1].digest,)
-
-
-def with_a_second_log(tmp_path: Path) -> Ledger:
-    """A world that logs to the second of two logs, of which one must hold everything."""
-    world = Ledger(tmp_path, releases=0)
-    world.quorum["logs"] = "1"
-    world.log = world.add_log("second")
-    world.attest_all()
-    return world
-
-
-def test_a_log_in_a_directory_that_is_gone_is_spared(tmp_path: Path) -> None:
-    world = with_a_second_log(tmp_path)
-    world.attest_all(commit=OTHER_COMMIT)
-    shutil.rmtree(world.root / "log")
-    ended = promote_to(world, world.directory)
-    assert ended.code == 0, ended.printed
-    assert world.verify(str(COMMIT), "--from", world.repository).code == 0
-    shutil.rmtree(world.root / "second")
-    with pytest.raises(CouldNotCheck, match="could not be checked"):
-        world.promote(commit=OTHER_COMMIT)
-    loaded = load_policy(world.write_policy(), datetime.now(UTC))
-    with pytest.raises(CouldNotCheck, match="there is no log in "):
-        open_logs(loaded.policy, loaded.directory)
-
-
-def test_a_log_that_answers_nonsense_is_spared(tmp_path: Path) -> None:
-    world = with_a_second_log(tmp_path)
-    with lying(lambda *_: (200, {}, b'{"maintenance": true}')) as url:
-        world.logs[0]["url"] = f'"{url}"'
-        ended = promote_to(world, world.directory)
-        assert ended.code == 0, ended.printed
-
-
-def test_a_log_that_gives_another_entry_lies(tmp_path: Path) -> None:
-    world = with_a_second_log(tmp_path)
-    first = EmbeddedLog.open(world.root / "log")
-    signed = world.keys["mallory"].sign(PAYLOAD_TYPE, b"another")
-    other = first.append(signed.envelope, verifier_of(signed.material, signed.key))
-    checkpoint = (world.root / "log/public/checkpoint").read_bytes()
-
-    def answer(_: str, path: str) -> Reply:
-        text = checkpoint if path.endswith("/checkpoint") else json.dumps(other).encode()
-        return 200, {}, text
-
-    with lying(answer) as url:
-        world.logs[0]["url"] = f'"{url}"'
-        ended = promote_to(world, world.directory)
-        assert ended.code == 1, ended.printed
-        assert "the log log answered falsely" in ended.printed
-
-
-def test_a_directory_that_holds_another_log_is_wrong_input(tmp_path: Path) -> None:
-    world = with_a_second_log(tmp_path)
-    world.logs[0]["url"] = '"second"'
-    with pytest.raises(InputError, match=r"is second\.example, not log\.example"):
-        world.promote()
 
 
 @pytest.mark.parametrize("system", [SYSTEM, ARM])

@@ -87,6 +87,13 @@ class ReleaseWorld(World):
             earlier=earlier_of(loaded, self.history),
         )
 
+    def promote_by_command(self, target: str, *more: str) -> Ended:
+        """Promote as rita to *target*, by the command."""
+        policy, key = str(self.write_policy()), str(self.root / "rita.key")
+        state = str(self.root / "state/rita")
+        options = ("--policy", policy, "--key", key, "--state", state)
+        return self.run("promote", str(COMMIT), "--to", target, *options, *more)
+
     def record(
         self, predicate: PromotionPredicate, *names: str, log: bool = True, attach: bool = True
     ) -> Digest:
