@@ -243,8 +243,9 @@ class _Work:
 
         Without the proofs nobody could verify one system of the release.
         """
-        if not has_documents(self.places[:1], record, self.policy.systems):
-            attach_documents(self.places[0], record.digest, release, evidence)
+        target = self._target
+        if not has_documents([target], record, self.policy.systems):
+            attach_documents(target, record.digest, release, evidence)
 
     def _sign(self, predicate: PromotionPredicate, payload: bytes, size: int) -> None:
         self.on_event(Stage("sign", f"signing the record as {self.promoter.id}"))
