@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,3 +100,42 @@ def test_one_systems_change_needs_the_word_of_all(place: Place) -> None:
     done = place.promote()
     assert done.outputs["promoted"] == "true"
     assert place.runner.tags()["latest"] == done.outputs["digest"]
+
+
+@pytest.fixture(scope="module")
+def half_seeded(place: Place) -> Iterator[Place]:
+    """The commit before is promoted; of this one, which needs more, one system is seeded."""
+    before = "doCheck = true;"
+    edit(place.runner.project, "hello.nix", before, f"{before} more = pkgs.openssl;")
+    assert place.seed(HERE).outputs["built"] == "true"
+    yield place
+    place.runner.clean()
+
+
+FORK = {"pull_request": {"head": {"repo": {"full_name": "stranger/Project"}}}}
+
+
+@pytest.mark.parametrize(("event", "payload"), [("push", None), ("pull_request", FORK)])
+def test_a_seed_that_is_not_promoted_yet_fails_no_job(
+    half_seeded: Place, event: str, payload: Any
+) -> None:
+    """The seed before it is used, which is; whatever lacks is fetched."""
+    used = half_seeded.runner.fresh().run("use", event=event, payload=payload)
+    assert used.code == 0, used.log
+    assert (used.outputs["found"], used.outputs["exact"]) == ("true", "false")
+    assert used.outputs["verified"] == "true"
+    parent = git(half_seeded.runner.project, "rev-parse", "HEAD^")
+    tags = half_seeded.runner.tags()
+    assert used.outputs["digest"] == tags[f"{parent}-{HERE}"]
+    [notice] = used.commands("notice")
+    assert notice.count("it is not promoted yet (no promotion record of") == 1
+    assert tags[f"{half_seeded.runner.commit}-{HERE}"] in notice
+
+
+def test_a_seed_named_that_is_not_promoted_yet_is_refused(half_seeded: Place) -> None:
+    """Who wants just this one gets no other in its place."""
+    digest = half_seeded.runner.tags()[f"{half_seeded.runner.commit}-{HERE}"]
+    named = {"reference": f"{half_seeded.runner.seeds}@{digest}"}
+    failed = half_seeded.runner.fresh().run("use", named)
+    assert failed.code == 1
+    assert "it is not promoted yet" in failed.commands("error")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,13 +16,16 @@ from nix_seed.flows.logging import open_logs
 from nix_seed.flows.promote import promote
 from nix_seed.flows.stores import Stores
 from nix_seed.flows.trust import judges_of, load_policy
+from nix_seed.flows.verify import Asked, verify_image
+from nix_seed.formats.intoto.commit import Commit
 from nix_seed.formats.intoto.promotion import PromotionPredicate
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.formats.oci.referrers import fallback_tag
 from nix_seed.ground.digests import Digest
 from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
-from support.audits import dangle
+from nix_seed.rules.verification import Verification
+from support.audits import dangle, drop_record
 from support.releases import ARM, ReleaseWorld
 from support.trust import COMMIT, OTHER_COMMIT, SYSTEM
 
@@ -68,6 +72,68 @@ def test_an_unpromoted_image_with_its_quorum_is_refused(world: ReleaseWorld) -> 
     only = world.verify(f"{world.repository}:seed", "--quorum-only")
     assert only.code == 0
     assert "whether it was promoted was not asked" in only.printed
+
+
+def verified(world: ReleaseWorld, state: str = "consumer") -> Verification:
+    """Verify the image alone, as a job does that looks for a seed."""
+    now = datetime.now(UTC)
+    loaded = load_policy(world.write_policy(), now)
+    judges = judges_of(loaded, world.root / "state" / state)
+    seed = parse_reference(f"{world.repository}:seed")
+    return verify_image(Stores(), seed, loaded.policy, Asked(system=SYSTEM), judges, now)
+
+
+def test_what_lacks_its_promotion_alone_awaits_it(world: ReleaseWorld) -> None:
+    world.attest_all("alice")
+    assert not verified(world).awaits_promotion, "its quorum is not met"
+    world.attest_all("bob")
+    found = verified(world)
+    assert found.awaits_promotion
+    assert found.exit_code == 1
+    world.promote()
+    found = verified(world)
+    assert found
+    assert not found.awaits_promotion
+
+
+def test_what_is_dissented_from_awaits_nothing(world: ReleaseWorld) -> None:
+    world.attest_all()
+    world.publish("carol", image=world.other)
+    found = verified(world)
+    assert (found.exit_code, found.awaits_promotion) == (1, False)
+
+
+@pytest.mark.parametrize("who", ["mallory", "alice"])
+def test_where_a_record_is_refused_it_is_not_awaited(world: ReleaseWorld, who: str) -> None:
+    """One by a stranger, or by who only builds, is not nothing."""
+    world.attest_all()
+    done = world.promote()
+    world.attest_all(commit=OTHER_COMMIT)
+    world.record(replace(done.record.predicate, commit=OTHER_COMMIT), who)
+    drop_record(world.store, done.record.predicate, done.record.digest)  # type: ignore[arg-type]
+    found = verified(world)
+    assert (found.exit_code, found.awaits_promotion) == (1, False)
+
+
+def test_what_two_roots_were_signed_for_awaits_nothing(world: ReleaseWorld) -> None:
+    """Nor where the image is of another commit as well, of which nothing is said yet."""
+    world.attest_all()
+    done = world.promote()
+    world.record(replace(done.record.predicate, root=Digest.of(b"another root")), "sam")
+    world.attest_all(commit=Commit("0" * 39 + "1"))
+    found = verified(world)
+    assert (found.exit_code, found.awaits_promotion) == (1, False)
+    assert "was promoted more than once" in found.words
+
+
+def test_what_was_seen_promoted_before_awaits_nothing(world: ReleaseWorld) -> None:
+    world.attest_all()
+    done = world.promote()
+    assert verified(world)
+    drop_record(world.store, done.record.predicate, done.record.digest)  # type: ignore[arg-type]
+    found = verified(world)
+    assert (found.exit_code, found.awaits_promotion) == (1, False)
+    assert verified(world, "another machine").awaits_promotion
 
 
 def test_two_of_two_promoters(world: ReleaseWorld) -> None:
@@ -325,6 +391,4 @@ def _promoted_without_ledgers(world: ReleaseWorld) -> PromotionPredicate:
 
 
 def _with_root(said: PromotionPredicate, root: Digest) -> PromotionPredicate:
-    from dataclasses import replace
-
     return replace(said, root=root)

@@ -112,6 +112,7 @@ def _search(host: CiHost, options: dict[str, Any], project: JobFlake) -> Search:
 def _verify(project: JobFlake, stores: Stores, system: str) -> Verify:
     from datetime import UTC, datetime
 
+    from nix_seed.flows.ci_use import NotPromoted
     from nix_seed.flows.trust import judges_of, load_policy
     from nix_seed.flows.verify import Asked, verify_image
     from nix_seed.ground.errors import CheckedFalse, CouldNotCheck
@@ -129,9 +130,11 @@ def _verify(project: JobFlake, stores: Stores, system: str) -> Verify:
         if found.fate is Fate.VERIFIED:
             return found
         failure = CheckedFalse if found.fate is Fate.FALSE else CouldNotCheck
-        raise failure(
-            f"{image} is not used: {found.words}", hint=f"nix-seed verify {image} --policy {path}"
-        )
+        why = found.words
+        if found.awaits_promotion:
+            failure, why = NotPromoted, f"it is not promoted yet ({found.words})"
+        hint = f"nix-seed verify {image} --policy {path}"
+        raise failure(f"{image} is not used: {why}", hint=hint)
 
     return verify
 

@@ -26,9 +26,16 @@ from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixF
 from nix_seed.rules.lock import LOCK_NAME, SeedLock
 from nix_seed.rules.verification import Verification
 
-__all__ = ["Filled", "Search", "Used", "use_seed"]
+__all__ = ["Filled", "NotPromoted", "Search", "Used", "use_seed"]
 
 _LATEST = "latest"
+
+
+class NotPromoted(CheckedFalse):
+    """All of the seed verified, but that nothing says yet that its commit was promoted.
+
+    So it is between the first system's job and the promotion. It is not used; others may be.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +54,10 @@ Fill = Callable[[AnyReference], Filled]
 """Makes the paths of the image named, by digest, valid in this machine's store."""
 
 Verify = Callable[[AnyReference], Verification | None]
-"""Verifies it before; None without a policy, ``CheckedFalse`` where it must not be used."""
+"""Verifies it before; None without a policy, ``CheckedFalse`` where it must not be used.
+
+``NotPromoted`` where that is all that it lacks.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +114,8 @@ def use_seed(
     *explain* says what to do about an error, for *problems*.
 
     Raises ``CheckedFalse`` where the seed that was found is not what the policy demands, or is not
-    what it says it is: that is never passed over.
+    what it says it is: that is never passed over. One that is not promoted yet is, unless it is the
+    one image wanted.
     """
     work = _Work(stores, search, nix, fill, verify, on_event, explain, Used())
     work.go()
@@ -123,6 +134,7 @@ class _Work:
     on_event: OnEvent
     explain: Callable[[NixSeedError], str | None]
     used: Used
+    waiting: set[Digest | None] = field(default_factory=set)
 
     def go(self) -> None:
         """Take the right seed, or the nearest and then the right one."""
@@ -150,7 +162,8 @@ class _Work:
             self.used = replace(self.used, seconds={**self.used.seconds, part: took})
 
     def _tell(self, problem: str) -> None:
-        self.used = replace(self.used, problems=(*self.used.problems, problem))
+        if problem not in self.used.problems:
+            self.used = replace(self.used, problems=(*self.used.problems, problem))
 
     def _start(self) -> None:
         """See that Nix starts: what is left to wait for before the first build."""
@@ -171,8 +184,9 @@ class _Work:
         if found is None:
             self._tell(f"{self.search.repository} has no seed of this flake.lock and recipe yet")
             return False
-        if found.digest != self.used.digest:
-            self._take(found, "the seed of this recipe, by its input key")
+        how = "the seed of this recipe, by its input key"
+        if found.digest != self.used.digest and not self._is_taken(found, how):
+            return False
         self.used = replace(self.used, exact=True)
         return True
 
@@ -191,8 +205,7 @@ class _Work:
         for reference, how in self._near():
             with self._timed("find"):
                 found = self._try(reference)
-            if found is not None:
-                self._take(found, how)
+            if found is not None and self._is_taken(found, how):
                 # Its tag was moved by who built it for this very commit.
                 self.used = replace(self.used, exact=how == _OF_THIS_COMMIT)
                 return
@@ -225,14 +238,25 @@ class _Work:
         except (CouldNotCheck, InputError) as error:
             hint = self.explain(error)
             words = f"{error.message} ({hint})" if hint else error.message
-            if words not in self.used.problems:
-                self._tell(words)
+            self._tell(words)
             return None
 
     def _resolved(self, reference: AnyReference) -> AnyReference:
         store = self.stores.open(reference)
         chosen = choose_system(store, fetch(store, reference), self.search.system)
         return reference.at(chosen.descriptor.digest)
+
+    def _is_taken(self, image: AnyReference, how: str) -> bool:
+        """Take *image*; False where it is not promoted yet, so that others are looked at."""
+        if image.digest in self.waiting:
+            return False
+        try:
+            self._take(image, how)
+        except NotPromoted as error:
+            self.waiting.add(image.digest)
+            self._tell(error.message)
+            return False
+        return True
 
     def _take(self, image: AnyReference, how: str) -> None:
         self.on_event(Stage("found", f"found {how}: {image}"))

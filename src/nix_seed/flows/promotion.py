@@ -38,28 +38,32 @@ class Ledgered:
     """What the stores hold about a commit: *records*, and what was wrong on the way to them.
 
     *lies* are those of logs. *unread* are what may be records and could not be read or judged;
-    *unchecked* are these, and the logs that could not be asked.
+    *unchecked* are these, and the logs that could not be asked. *refused* are what was judged, and
+    is no record of a promoter's.
     """
 
     records: tuple[Record, ...]
     lies: tuple[str, ...]
     unchecked: tuple[str, ...]
     unread: tuple[str, ...]
+    refused: tuple[str, ...] = ()
 
     def with_lies(self, result: PromotionResult) -> PromotionResult:
         """Return *result* with what logs lied about: checked, and false, whatever else is so."""
         lies = tuple(Check("logs", Fate.FALSE, words) for words in self.lies)
-        return PromotionResult(result.commit, result.record, (*lies, *result.checks))
+        absent = result.absent and not lies
+        return PromotionResult(result.commit, result.record, (*lies, *result.checks), absent)
 
 
 def judge_ledger(listed: Discovered, policy: Policy, judges: Judges) -> Ledgered:
     """Judge the records among what is *listed*; logs are held to what they showed."""
     found = judge_records(listed, policy, judges.logs, judges.certificates)
     doubts = doubt_logs(found.findings, judges.watch)
-    unread = tuple(_unread(found))
+    unread = tuple(_worded(found, Fate.UNCHECKED))
     unasked = (each.words for each in doubts.watched.values() if each.fate is Fate.UNCHECKED)
     records = records_of(found.findings, policy, doubts.distrusted)
-    return Ledgered(records, doubts.lies, (*unread, *unasked), unread)
+    refused = tuple(_worded(found, Fate.FALSE))
+    return Ledgered(records, doubts.lies, (*unread, *unasked), unread, refused)
 
 
 def judge_promotion(
@@ -78,7 +82,8 @@ def judge_promotion(
     *beside* gathers what is listed in *places* under the subjects it is given.
 
     Of several commits with these images the first that was promoted is taken; without *commit*
-    they are those whose quorum every image has. None where there is no such commit.
+    they are those whose quorum every image has; where none was, what is false of one outweighs that
+    nothing is said of another. None where there is no such commit.
     """
     commits = [commit] if commit is not None else _commits(images)
     results = []
@@ -88,7 +93,7 @@ def judge_promotion(
         )
         if results[-1].fate is Fate.VERIFIED:
             return results[-1]
-    return results[0] if results else None
+    return next((each for each in results if not each.absent), results[0] if results else None)
 
 
 def _judge(
@@ -117,6 +122,7 @@ def _judge(
         proofs=None if whole else _proofs(places, standing, leaves),
         index=index,
         pinned=pinned_root(judges, policy, commit, standing),
+        refused=ledger.refused,
         unchecked=(*ledger.unchecked, *filter(None, (image.left_open for image in images))),
         unread=ledger.unread,
     )
@@ -150,14 +156,17 @@ def _proofs(
 def pinned_root(
     judges: Judges, policy: Policy, commit: Commit, records: Sequence[Record]
 ) -> Digest | None:
-    """Return the root that this machine saw before, if any, for what *records* promote."""
-    if judges.pins is None or not records:
-        return None
-    return judges.pins.seen(policy.source or records[0].predicate.repository, commit)
+    """Return the root that this machine saw before, if any, for what *records* promote.
+
+    Where there are none, one may have been taken away: that it was there is known of the policy's
+    repository.
+    """
+    repository = policy.source or next((each.predicate.repository for each in records), None)
+    return None if judges.pins is None or not repository else judges.pins.seen(repository, commit)
 
 
-def _unread(found: FoundRecords) -> Iterator[str]:
+def _worded(found: FoundRecords, fate: Fate) -> Iterator[str]:
     for finding in found.findings:
-        if finding.verdict.fate is Fate.UNCHECKED:
+        if finding.verdict.fate is fate:
             yield finding.verdict.words
-    yield from (each.words for each in found.troubles if each.fate is Fate.UNCHECKED)
+    yield from (each.words for each in found.troubles if each.fate is fate)

@@ -127,9 +127,10 @@ def verify_image(
             fate, words = Fate.FALSE, "its images are of no one commit that could be promoted"
             for left in filter(None, (each.left_open for each in answers)):
                 fate, words = Fate.UNCHECKED, left
+    awaits = fate is Fate.VERIFIED and promotion is not None and promotion.absent
     fate, words = join_promotion(fate, words, promotion)
     return Verification(
-        str(reference), policy.digest, policy.epoch, answers, fate, words, promotion
+        str(reference), policy.digest, policy.epoch, answers, fate, words, promotion, awaits
     )
 
 

@@ -91,11 +91,16 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class PromotionResult:
-    """The answer: *record* is the one that stands, None where none does."""
+    """The answer: *record* is the one that stands, None where none does.
+
+    *absent*: nothing at all says that the commit was promoted, as before every promotion. Where a
+    record lies there that does not stand, or was seen before and is gone, it is false.
+    """
 
     commit: Commit
     record: Record | None
     checks: tuple[Check, ...]
+    absent: bool = False
 
     @property
     def fate(self) -> Fate:
@@ -158,6 +163,7 @@ def evaluate_promotion(
     pinned: Digest | None = None,
     unchecked: Sequence[str] = (),
     unread: Sequence[str] = (),
+    refused: Sequence[str] = (),
 ) -> PromotionResult:
     """Judge whether *leaves*, the images as they were found, are the promoted ones of *commit*.
 
@@ -166,14 +172,16 @@ def evaluate_promotion(
     where *leaves* are all systems of an index, whose root is then computed. *index* is that
     index's digest. *pinned* is the root this machine saw before for the commit. *unchecked* says
     what could not be read or judged: where no record stands, one of these might have. *unread* are
-    those of them that may be records of another root: where one stands, these bar it.
+    those of them that may be records of another root: where one stands, these bar it. *refused*
+    are what is listed as a record and is none: they bar nothing, and are not nothing.
     """
     ours = [record for record in records if record.predicate.commit == commit]
     good = [record for record in ours if stands(record, policy)]
     if not good and unchecked:
         return PromotionResult(commit, None, (Check("record", Fate.UNCHECKED, unchecked[0]),))
     if not good:
-        return PromotionResult(commit, None, tuple(_nonestands(ours, policy, commit)))
+        absent = not records and not refused and pinned is None
+        return PromotionResult(commit, None, tuple(_nonestands(ours, policy, commit)), absent)
     unique = _unique(good, commit, pinned, unread)
     record = min(good, key=lambda each: each.digest)
     checks = [*judge_record(record, policy), unique]

@@ -89,7 +89,8 @@ class Verification:
     """The whole answer, over all images of an index or the one image that was named.
 
     *promotion* is None where the policy knows no promoters, or only the quorum was asked about.
-    ``if result:`` is true for *verified* alone.
+    *awaits_promotion*: all of it verified, but that nothing says yet that the commit was promoted;
+    it is false all the same. ``if result:`` is true for *verified* alone.
     """
 
     reference: str
@@ -99,6 +100,7 @@ class Verification:
     fate: Fate
     words: str
     promotion: PromotionResult | None = None
+    awaits_promotion: bool = False
 
     def __bool__(self) -> bool:
         return self.fate is Fate.VERIFIED
