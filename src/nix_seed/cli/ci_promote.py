@@ -61,16 +61,33 @@ def command(**options: Any) -> None:
         decision = evaluate_event(os.environ, host.event())
         if not decision.publish or not secrets.get("SEED_REGISTRY_TOKEN"):
             why = decision.why if not decision.publish else "there is no registry_token"
-            host.annotate("notice", "Nothing is promoted", why)
-            _outputs(host, None, None)
+            _end_unpromoted(host, why)
             return
         repository = repository_of(options["image"], options["registry"], decision, os.environ)
         commit, authority = _commit(options, decision), _authority(host, secrets, options)
+        stranger = _why_stranger(authority, decision)
+        if stranger is not None:
+            _end_unpromoted(host, stranger)
+            return
         job = _Job(host, secrets, options, decision, repository, commit, authority)
         done = job.release(stages)
     _outputs(host, repository, done)
     _tell(host, done)
     host.add_summary(promote_summary(done, repository, str(commit), job.commands(done)))
+
+
+def _end_unpromoted(host: CiHost, why: str) -> None:
+    host.annotate("notice", "Nothing is promoted", why)
+    _outputs(host, None, None)
+
+
+def _why_stranger(authority: Authority | None, decision: Decision) -> str | None:
+    """Return why this job, a fork's for one, is rightly none that the policy has promote."""
+    from nix_seed.cli.signer_options import why_stranger
+
+    if authority is None or authority.signer is None:
+        return None
+    return why_stranger(authority.signer, authority.policy, decision)
 
 
 def _commit(options: dict[str, Any], decision: Decision) -> Commit:

@@ -24,6 +24,7 @@ from nix_seed.cli.options import cache_directory
 
 if TYPE_CHECKING:
     from nix_seed.clients.ci_host import CiHost
+    from nix_seed.clients.signers.base import Signer
     from nix_seed.flows.ci_promote import Authority
     from nix_seed.flows.ci_seed import Publication, SeedResult
     from nix_seed.formats.oci.reference import Reference
@@ -126,7 +127,8 @@ def _publication(
     options: dict[str, Any],
     decision: Decision,
     flake: JobFlake,
-) -> Publication:
+) -> Publication | None:
+    """Return what is to be published; None, with a notice, where the policy knows no such job."""
     from nix_seed.cli.signer_options import builder_id, loggers
     from nix_seed.flows.attest import SourceTree
     from nix_seed.flows.ci_seed import Publication
@@ -144,10 +146,25 @@ def _publication(
     if signer is None:
         return Publication(tags, tree)
     policy = flake.policy
+    stranger = None if options["builder"] else _why_stranger(signer, policy, decision)
+    if stranger is not None:
+        host.annotate("notice", "Nothing is published", stranger)
+        return None
     given = options["builder"] or (decision.repository if policy is None else None)
     logs = loggers(policy) if policy is not None else ()
     builder = builder_id(given, policy, signer)
     return Publication(tags, tree, builder, signer, logs, _releases(policy))
+
+
+def _why_stranger(signer: Signer, policy: Path | None, decision: Decision) -> str | None:
+    from datetime import UTC, datetime
+
+    from nix_seed.cli.signer_options import why_stranger
+    from nix_seed.flows.trust import load_policy
+
+    if policy is None:
+        return None
+    return why_stranger(signer, load_policy(policy, datetime.now(UTC)).policy, decision)
 
 
 _PROMOTES = {

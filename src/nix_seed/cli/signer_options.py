@@ -15,11 +15,20 @@ from nix_seed.cli.options import policy_option, with_options
 if TYPE_CHECKING:
     from nix_seed.clients.logs.base import Log
     from nix_seed.clients.signers.base import Signer
+    from nix_seed.rules.ci_events import Decision
     from nix_seed.rules.policy import Policy
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-__all__ = ["builder_id", "key_option", "loggers", "signer_of", "signing_options", "sigstore_option"]
+__all__ = [
+    "builder_id",
+    "key_option",
+    "loggers",
+    "signer_of",
+    "signing_options",
+    "sigstore_option",
+    "why_stranger",
+]
 
 
 def signer_of(key: Path | None, sigstore: Path | None = None) -> Signer:
@@ -56,6 +65,25 @@ def builder_id(given: str | None, policy_file: Path | None, signer: Signer) -> s
             "which builder is this?", hint="name it: --builder ID, as the policy calls it"
         )
     return given
+
+
+def why_stranger(signer: Signer, policy: Policy, decision: Decision) -> str | None:
+    """Return why a CI job's own identity is rightly none that *policy* knows; None where it is.
+
+    A key is a secret that somebody gave the job: one that the policy does not know is a mistake.
+    """
+    from nix_seed.rules.certificate import CertificateIdentity
+    from nix_seed.rules.ci_events import why_unknown
+    from nix_seed.rules.policy import is_signer
+
+    known = [each.signer for each in policy.builders]
+    known += [each.signer for each in policy.promoters]
+    if not isinstance(signer.who, CertificateIdentity):
+        return None
+    if any(is_signer(each, signer.who) for each in known):
+        return None
+    why = why_unknown(decision, policy.source)
+    return f"{why}, whose identity, {signer.identity}, the policy does not know" if why else None
 
 
 def loggers(policy_file: Path | None) -> Sequence[Log]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-__all__ = ["Decision", "Host", "evaluate_event", "host_of"]
+__all__ = ["Decision", "Host", "evaluate_event", "host_of", "why_unknown"]
 
 Host = Literal["github", "gitlab", "other"]
 
@@ -72,6 +73,20 @@ def evaluate_event(environ: Mapping[str, str], event: Any = None) -> Decision:
     if host == "github":
         return _github(environ, event if isinstance(event, dict) else {})
     return _gitlab(environ) if host == "gitlab" else _other(environ)
+
+
+def why_unknown(decision: Decision, source: str | None) -> str | None:
+    """Return why a policy need not know the identity of this job; None where it must.
+
+    A certificate names the repository, and on some services the branch as well. A policy of the
+    repository at *source* cannot know its forks, nor all of its branches. The default branch's it
+    must know, or nothing would ever be released.
+    """
+    if decision.repository is not None and source is not None:
+        known = urlsplit(source).path.strip("/")
+        if known.lower() != decision.repository.lower():
+            return f"the policy is of {known}, and this is a job of {decision.repository}"
+    return None if decision.release else "this is not a job of the default branch"
 
 
 def _github(environ: Mapping[str, str], event: Mapping[str, Any]) -> Decision:
