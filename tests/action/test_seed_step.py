@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -365,3 +366,27 @@ def test_json_of_the_manifest_says_nothing_of_the_job(runner: Runner, first: Res
         check=True,
     ).stdout
     assert runner.commit not in json.dumps(json.loads(raw))
+
+
+def test_a_pull_request_learns_that_publishing_would_be_refused(
+    runner: Runner, distribution: Path, tmp_path: Path
+) -> None:
+    """Else it is green, and the default branch red once it is merged."""
+    tools = "".join(
+        f'tool{each} = pkgs.runCommand "tool-{each}" {{ }} "mkdir $out";\n' for each in range(12)
+    )
+    flake = f"""
+      packages.x86_64-linux.default = pkgs.runCommand "it" {{ {tools} }} "mkdir $out";
+"""
+    project = write_project(tmp_path / "unknown", distribution, flake)
+    machine = Runner(tmp_path / "run", project, runner.registry)
+    # Where there is no such registry nothing is asked of one: nothing was to be published.
+    inputs = {"registry": "registry.invalid", "prove": "false"}
+    done = check(machine.run(".", inputs, event="pull_request", payload=FORK))
+    [notice] = [each for each in done.commands("notice") if "would be refused" in each]
+    # Ours are 12; the distribution's own packages, some of which say nothing either, are more.
+    assert re.search(r"the licences of 1\d store paths are not known", notice)
+    assert "not sent to registry.invalid: " in notice
+    assert re.search(r"; and \d more \(give them a meta\.license; ", notice)
+    here = check(machine.run(".", {"prove": "false"}, event="pull_request", payload=FORK))
+    assert not [each for each in here.commands("notice") if "would be refused" in each]

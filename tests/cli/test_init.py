@@ -266,6 +266,7 @@ def test_on_a_terminal_it_asks_in_colour(repository: Path, answer: str, written:
     assert (b"nothing was written" in said) is not written
     # A new package on GitHub is private.
     assert (b"make the package thing-seed public" in said) is written
+    assert (b"nix-seed licences ." in said) is written
 
 
 @pytest.mark.parametrize("name", ["no inputs", "only checks"])

@@ -158,8 +158,17 @@ def _end(plan: InitPlan, *, written: bool, notes: Sequence[str]) -> Iterator[str
         yield from (f"  {step}" for step in _next_steps(plan))
 
 
+def _shell_word(prefix: str) -> str:
+    """Name the flake's directory as one stands at the repository's top."""
+    import shlex
+
+    return shlex.quote(f"./{prefix.rstrip('/')}") if prefix else "."
+
+
 def _next_steps(plan: InitPlan) -> Iterator[str]:
     paths = [each.path for each in plan.to_write]
+    yield f"nix-seed licences {_shell_word(plan.repository.prefix)}"
+    yield "                        # what has no known licence is sent to no public registry"
     if any(path.endswith("flake.nix") for path in paths):
         yield "nix flake lock          # pins nix-seed in flake.lock"
         paths.append(f"{plan.repository.prefix}flake.lock")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,11 +32,13 @@ from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.descriptor import Descriptor
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CouldNotCheck, InputError, NixFailed
+from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
 from nix_seed.rules.bundle_verify import Fate
 from nix_seed.rules.lock import LOCK_NAME, SeedLock
 
 __all__ = ["Publication", "SeedResult", "make_seed"]
+
+_SHOWN = 10  # store paths that a notice names
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,8 @@ def make_seed(
     if publication is not None:
         # Before any work: what may not be passed on is not made either.
         check_publishable(plan.spec, repository, plan.licences.problem)
+    else:
+        notices.extend(_why_refused(plan, repository))
     layers = LayerCache(cache)
     built = assemble_image(nix, plan, layers, reuse=False, on_event=on_event)
     destination = Destination("oci", cache / "images", plan.input_key)
@@ -207,6 +211,16 @@ def _base(
             f"there were none: {error.message}"
         )
         return None
+
+
+def _why_refused(plan: Plan, repository: Reference) -> Iterator[str]:
+    """Yield why *repository* would not be sent this seed: a pull request is the time to know."""
+    try:
+        check_publishable(plan.spec, repository, plan.licences.problem)
+    except CheckedFalse as error:
+        lines = (error.detail or "").splitlines()
+        shown = [*lines[:_SHOWN], *([f"and {len(lines) - _SHOWN} more"] if lines[_SHOWN:] else [])]
+        yield f"publishing would be refused: {error.message}: {'; '.join(shown)} ({error.hint})"
 
 
 @dataclass(frozen=True, slots=True)
