@@ -240,7 +240,30 @@ def test_what_is_installed_is_what_is_locked() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["bin/nix-seed", "bin/publish"])
+@pytest.mark.parametrize("name", ["action.yml", "use/action.yml"])
+def test_no_build_finds_the_token_that_installing_nix_leaves(name: str) -> None:
+    """``cachix/install-nix-action`` writes it into nix.conf, and takes no input not to."""
+    steps = steps_of(name)
+    [number] = [n for n, step in enumerate(steps) if "install-nix-action" in step.get("uses", "")]
+    after = steps[number + 1]
+    assert after["run"].strip().endswith('bin/drop-access-tokens"')
+    assert after["if"] == steps[number]["if"]
+
+
+def test_what_is_not_a_token_stays_in_nix_conf(tmp_path: Path) -> None:
+    conf = tmp_path / "nix.conf"
+    kept = "max-jobs = auto\n# access-tokens are elsewhere\nexperimental-features = nix-command\n"
+    own = " access-tokens = github.com=secret\nextra-access-tokens=github.com=secret\n"
+    conf.write_text(f"{kept}{own}trusted-users = root\n")
+    conf.chmod(0o644)
+    for _ in range(2):
+        subprocess.run([ROOT / "bin/drop-access-tokens", conf], check=True)
+        assert conf.read_text() == f"{kept}trusted-users = root\n"
+    assert [each.name for each in tmp_path.iterdir()] == ["nix.conf"], "no copy holds it"
+    subprocess.run([ROOT / "bin/drop-access-tokens", tmp_path / "absent"], check=True)
+
+
+@pytest.mark.parametrize("name", ["bin/nix-seed", "bin/publish", "bin/drop-access-tokens"])
 def test_scripts_are_plain_posix(name: str) -> None:
     path = ROOT / name
     assert path.stat().st_mode & 0o111
