@@ -81,6 +81,42 @@ def policy(repository: Path) -> Policy:
     return load_policy(repository / "trust.toml", datetime.now(UTC)).policy
 
 
+def branch_of(repository: Path, *arguments: str) -> tuple[str, list[str]]:
+    """Return the branch that the workflow is for, and what is noted about it."""
+    said = done(repository, "--dry-run", "--system", "x86_64-linux", *arguments)
+    [line] = [each for each in said["files"][0]["diff"].splitlines() if "branches:" in each]
+    return json.loads(line.partition("[")[2].rstrip("]")), [
+        n for n in said["notes"] if "branch" in n
+    ]
+
+
+@pytest.mark.parametrize("name", ["main", "master", "mine"])
+def test_the_default_branch_is_not_the_one_at_hand(repository: Path, name: str) -> None:
+    """Seeds are added on a branch, to be merged."""
+    git(repository, "branch", "-m", name)
+    git(repository, "config", "init.defaultBranch", "mine")
+    git(repository, "checkout", "-qb", "add-seed")
+    assert branch_of(repository) == (name, [])
+    git(repository, "update-ref", "refs/remotes/origin/develop", "HEAD")
+    remote_head = ("refs/remotes/origin/HEAD", "refs/remotes/origin/develop")
+    git(repository, "symbolic-ref", *remote_head)
+    assert branch_of(repository) == ("develop", []), "as a clone knows"
+
+
+def test_a_default_branch_that_is_assumed_is_said_to_be(repository: Path) -> None:
+    git(repository, "config", "init.defaultBranch", "absent")
+    assert branch_of(repository) == ("trunk", []), "the only one"
+    git(repository, "checkout", "-qb", "add-seed")
+    note = "the default branch is assumed to be {}; --branch says otherwise".format
+    assert branch_of(repository) == ("add-seed", [note("add-seed")])
+    assert branch_of(repository, "--branch", "trunk") == ("trunk", [])
+    for name in ("main", "master"):
+        git(repository, "branch", name)
+    assert branch_of(repository) == ("main", [note("main")])
+    git(repository, "checkout", "-q", "master")
+    assert branch_of(repository) == ("master", [note("master")])
+
+
 def test_it_writes_a_workflow_and_a_policy_that_are_good(repository: Path) -> None:
     said = done(repository, "--yes")
     assert [(each["path"], each["state"]) for each in said["files"]] == [
@@ -444,6 +480,8 @@ def test_a_flake_below_the_repositorys_root(tmp_path: Path) -> None:
         (("--system", "riscv64-linux"), "there is no runner for riscv64-linux"),
         (("--ref", "v1; rm -rf /"), "'v1; rm -rf /' is no tag, branch or commit"),
         (("--ref", "../x"), "'../x' is no tag, branch or commit"),
+        (("--branch", "a b"), "'a b' is no branch"),
+        (("--branch", "refs/heads/main"), "'refs/heads/main' is no branch"),
     ],
 )
 def test_wrong_words(repository: Path, arguments: tuple[str, ...], words: str) -> None:

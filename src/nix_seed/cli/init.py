@@ -46,6 +46,7 @@ _WORDS = {
     help="A system to make seeds for; may be repeated [those of the flake].",
 )
 @click.option("--ref", metavar="REF", help="Tag or commit of nix-seed to use [this version's tag].")
+@click.option("--branch", metavar="NAME", help="The default branch, which publishes [Git's].")
 @click.option("--flake", is_flag=True, help="Add a seed to flake.nix, to set options of mkSeed.")
 @click.option("--no-policy", is_flag=True, help="Write no trust.toml.")
 @click.option("--force", is_flag=True, help="Replace files that are there and differ.")
@@ -94,6 +95,7 @@ def _asked(directory: Path, options: dict[str, Any]) -> Asked:
         ref=options["ref"] or f"v{__version__}",
         forge=options["forge"],
         systems=options["systems"],
+        branch=options["branch"],
         flake=options["flake"],
         policy=not options["no_policy"],
         force=options["force"],

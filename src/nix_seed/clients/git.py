@@ -76,13 +76,15 @@ class Checkout:
 class Repository:
     """A working tree, whether or not there is a commit: where it is, and where it is published.
 
-    *origin* and *prefix* are as in ``Checkout``; *branch* is the one that others start from.
+    *origin* and *prefix* are as in ``Checkout``; *branch* is the one that others start from, or is
+    *assumed* to be: nothing says so, and there are others.
     """
 
     root: Path
     prefix: str
     origin: str | None
     branch: str
+    assumed: bool = False
 
 
 def read_repository(directory: Path) -> Repository:
@@ -97,11 +99,30 @@ def read_repository(directory: Path) -> Repository:
         )
     root, prefix = where.split("\n")[:2]
     remote = _git(directory, "config", "--get", "remote.origin.url")
+    branch, assumed = _default_branch(directory)
+    return Repository(Path(root), prefix, remote and _plain_url(remote.strip()), branch, assumed)
+
+
+def _default_branch(directory: Path) -> tuple[str, bool]:
+    """Return the default branch, and whether that is but assumed.
+
+    A clone knows origin's. In another repository it is the only branch, or the one with a usual
+    name; the branch at hand may as well be the one on which seeds are being added.
+    """
     head = _git(directory, "symbolic-ref", "--quiet", "refs/remotes/origin/HEAD")
-    branch = (head or "").strip().removeprefix("refs/remotes/origin/")
-    if not branch:
-        branch = (_git(directory, "symbolic-ref", "--quiet", "--short", "HEAD") or "main").strip()
-    return Repository(Path(root), prefix, remote and _plain_url(remote.strip()), branch)
+    if head is not None:
+        return head.strip().removeprefix("refs/remotes/origin/"), False
+    here = (_git(directory, "symbolic-ref", "--quiet", "--short", "HEAD") or "").strip()
+    form = ("for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads")
+    local = (_git(directory, *form) or "").split()
+    form = ("for-each-ref", "--format=%(refname:lstrip=3)", "refs/remotes/origin")
+    there = (_git(directory, *form) or "").split()
+    own = (_git(directory, "config", "--get", "init.defaultBranch") or "").strip()
+    names = dict.fromkeys(("main", "master", own))
+    usual = [name for name in names if name in there] or [name for name in names if name in local]
+    if usual:
+        return here if here in usual else usual[0], len(usual) > 1
+    return here or "main", bool({*local, *there} - {here})
 
 
 def read_checkout(directory: Path) -> Checkout:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +22,15 @@ from nix_seed.ground.errors import InputError, NixSeedError
 from nix_seed.rules.ci_files import GITLAB_TAGS, RUNNERS, render_github, render_gitlab
 from nix_seed.rules.file_change import FileChange, change_of
 from nix_seed.rules.flake_edit import FlakeEdit, edit_flake
-from nix_seed.rules.forge import OURS, Forge, ForgeKind, check_ref, read_forge, workflow_of
+from nix_seed.rules.forge import (
+    OURS,
+    Forge,
+    ForgeKind,
+    check_branch,
+    check_ref,
+    read_forge,
+    workflow_of,
+)
 from nix_seed.rules.policy_file import parse_policy
 from nix_seed.rules.policy_template import render_policy
 
@@ -37,14 +45,16 @@ _FALLBACK = ("x86_64-linux", "aarch64-linux")
 class Asked:
     """What to prepare: the flake in *directory*, for the nix-seed of *ref*.
 
-    Without a *forge* the remote ``origin`` tells; without *systems* the flake does. *flake* edits
-    flake.nix too, *policy* writes trust.toml, *force* replaces files that were changed.
+    Without a *forge* the remote ``origin`` tells; without *systems* the flake does, and without a
+    *branch*, the default one, Git. *flake* edits flake.nix too, *policy* writes trust.toml, *force*
+    replaces files that were changed.
     """
 
     directory: Path
     ref: str
     forge: ForgeKind | None = None
     systems: tuple[str, ...] = ()
+    branch: str | None = None
     flake: bool = False
     policy: bool = True
     force: bool = False
@@ -77,6 +87,8 @@ def plan_init(asked: Asked, nix: Nix, now: datetime, on_event: OnEvent = ignore)
     """
     check_ref(asked.ref)
     repository = read_repository(asked.directory)
+    if asked.branch is not None:
+        repository = replace(repository, branch=check_branch(asked.branch), assumed=False)
     source = read_text(repository.root / repository.prefix / "flake.nix")
     if source is None:
         raise InputError(
@@ -119,6 +131,8 @@ def read_text(path: Path) -> str | None:
 
 
 def _about(repository: Repository, forge: Forge | None, asked: Asked) -> Iterator[str]:
+    if repository.assumed:
+        yield f"the default branch is assumed to be {repository.branch}; --branch says otherwise"
     if forge is not None:
         return
     what = "there is no remote origin"

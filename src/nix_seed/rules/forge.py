@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from nix_seed.ground.errors import InputError
 from nix_seed.rules.policy_template import Workflow
 
-__all__ = ["OURS", "Forge", "ForgeKind", "check_ref", "read_forge", "workflow_of"]
+__all__ = ["OURS", "Forge", "ForgeKind", "check_branch", "check_ref", "read_forge", "workflow_of"]
 
 ForgeKind = Literal["github", "gitlab"]
 OURS: Final = "0compute/nix-seed"
@@ -64,6 +64,13 @@ def check_ref(ref: str) -> str:
             hint="name one of the repository of nix-seed: --ref v0.1.0, or 40 hex digits",
         )
     return ref
+
+
+def check_branch(branch: str) -> str:
+    """Return *branch*, the name of one; ``InputError`` for what is none, or a full name."""
+    if not _REF.match(branch) or branch.startswith("refs/"):
+        raise InputError(f"{branch!r} is no branch", hint="name it without refs/heads/: main")
+    return branch
 
 
 def workflow_of(forge: Forge, ref: str, branch: str) -> Workflow:
