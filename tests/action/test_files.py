@@ -16,8 +16,9 @@ import pytest
 
 from nix_seed.cli.ci import command
 from nix_seed.cli.ci_options import KEPT_FROM_CHILDREN
+from nix_seed.rules.ci_files import render_github
 from support.goprograms import installed
-from support.steps import ROOT, load
+from support.steps import ROOT, load, parse
 
 ACTIONS = ["action.yml", "use/action.yml", "promote/action.yml"]
 WORKFLOWS = [
@@ -161,6 +162,18 @@ def test_promotions_of_different_things_do_not_wait_for_each_other() -> None:
     for name in ("registry", "image", "flake", "seed_attr"):
         assert f"${{{{ inputs.{name} }}}}" in job["concurrency"]["group"]
     assert job["concurrency"]["cancel-in-progress"] is False
+
+
+@pytest.mark.parametrize("where", ["the example", "init"])
+def test_every_commit_of_a_branch_has_a_run(where: str) -> None:
+    """Of several runs that wait in one group GitHub keeps the newest alone."""
+    rendered = render_github(ref="v1", branch="main", systems=["x86_64-linux"])
+    value = load(ROOT / "examples/github/seed.yml") if where == "the example" else parse(rendered)
+    group = value["concurrency"]["group"]
+    assert "github.event_name == 'pull_request' && github.ref || github.sha }}" in group
+    assert (
+        value["concurrency"]["cancel-in-progress"] == "${{ github.event_name == 'pull_request' }}"
+    )
 
 
 def documented(heading: str) -> set[str]:

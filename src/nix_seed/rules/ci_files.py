@@ -22,6 +22,10 @@ RUNNERS: Final[Mapping[str, str]] = MappingProxyType(
 # actions/checkout, as the project's own workflows pin it.
 _CHECKOUT = "actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1 # v7.0.1"
 
+_GROUP = (
+    "${{ github.workflow }}-${{ github.event_name == 'pull_request' && github.ref || github.sha }}"
+)
+
 _GITHUB = """\
 # Seeds for {about}, and builds that start in them with no network. Written by `nix-seed init`.
 name: Seed
@@ -33,9 +37,10 @@ on:
 
 permissions: {{}}
 
-# A newer push to a pull request ends the run of the older; what builds a release is left to end.
+# A newer push to a pull request ends the run of the older. Every commit of a branch has a run of
+# its own: in one group GitHub would drop those that wait, but the newest.
 concurrency:
-  group: ${{{{ github.workflow }}}}-${{{{ github.ref }}}}
+  group: {group}
   cancel-in-progress: ${{{{ github.event_name == 'pull_request' }}}}
 
 jobs:
@@ -152,6 +157,7 @@ def render_github(*, ref: str, branch: str, systems: Sequence[str], directory: s
     return _GITHUB.format(
         about=", ".join(systems),
         branch=json.dumps(branch),
+        group=_GROUP,
         ours=OURS,
         ref=ref,
         systems=json.dumps(list(systems), separators=(",", ":")),
