@@ -157,6 +157,14 @@ def test_the_reusable_workflow_offers_all_that_its_actions_take() -> None:
                 assert key in given[key], key
 
 
+def test_the_reusable_workflow_takes_secret_lines_for_nix() -> None:
+    """An input of such a workflow may hold no secret: GitHub knows no ``secrets`` there."""
+    workflow = load(ROOT / ".github/workflows/seed.yml")
+    assert workflow["on"]["workflow_call"]["secrets"]["nix_conf"]["required"] is False
+    given = workflow["jobs"]["seed"]["steps"][-1]["with"]["nix_conf"]
+    assert given.splitlines() == ["${{ inputs.nix_conf }}", "${{ secrets.nix_conf }}"]
+
+
 def test_promotions_of_different_things_do_not_wait_for_each_other() -> None:
     job = load(ROOT / ".github/workflows/seed.yml")["jobs"]["promote"]
     for name in ("registry", "image", "flake", "seed_attr"):
