@@ -212,6 +212,23 @@ def test_the_policy_knows_the_jobs_own_token(repository: Path, ref: str, full: s
     assert not is_signer(builder.signer, certified_identity(claims, issuer + "/"))
 
 
+@pytest.mark.parametrize("ref", ["v2", "v0.1.0", "main", "a" * 40, "refs/tags/nightly"])
+def test_a_ref_that_says_what_it_is(repository: Path, ref: str) -> None:
+    assert done(repository, "--dry-run", "--ref", ref)["notes"] == []
+
+
+@pytest.mark.parametrize("ref", ["v2-dev", "2.x", "nightly"])
+def test_a_ref_that_is_taken_for_a_branch(repository: Path, ref: str) -> None:
+    [note] = done(repository, "--yes", "--ref", ref)["notes"]
+    assert note == (
+        f"{ref} is taken for a branch of nix-seed: trust.toml names refs/heads/{ref}; "
+        f"for a tag give --ref refs/tags/{ref}"
+    )
+    [builder] = policy(repository).builders
+    assert f"seed.yml@refs/heads/{ref} of" in str(builder.signer)
+    assert done(repository, "--dry-run", "--no-policy", "--ref", ref)["notes"] == []
+
+
 def test_the_runners_are_those_of_the_reusable_workflow() -> None:
     from nix_seed.rules.ci_files import RUNNERS
 
@@ -480,6 +497,8 @@ def test_a_flake_below_the_repositorys_root(tmp_path: Path) -> None:
         (("--system", "riscv64-linux"), "there is no runner for riscv64-linux"),
         (("--ref", "v1; rm -rf /"), "'v1; rm -rf /' is no tag, branch or commit"),
         (("--ref", "../x"), "'../x' is no tag, branch or commit"),
+        (("--ref", "0a13026"), "'0a13026' may be part of a commit"),
+        (("--ref", "a" * 39), "name all 40 digits"),
         (("--branch", "a b"), "'a b' is no branch"),
         (("--branch", "refs/heads/main"), "'refs/heads/main' is no branch"),
     ],

@@ -28,6 +28,8 @@ from nix_seed.rules.forge import (
     ForgeKind,
     check_branch,
     check_ref,
+    full_ref,
+    is_assumed,
     read_forge,
     workflow_of,
 )
@@ -133,6 +135,11 @@ def read_text(path: Path) -> str | None:
 def _about(repository: Repository, forge: Forge | None, asked: Asked) -> Iterator[str]:
     if repository.assumed:
         yield f"the default branch is assumed to be {repository.branch}; --branch says otherwise"
+    if forge is not None and forge.kind == "github" and asked.policy and is_assumed(asked.ref):
+        yield (
+            f"{asked.ref} is taken for a branch of nix-seed: trust.toml names "
+            f"{full_ref(asked.ref)}; for a tag give --ref refs/tags/{asked.ref}"
+        )
     if forge is not None:
         return
     what = "there is no remote origin"

@@ -10,14 +10,25 @@ from urllib.parse import urlsplit
 from nix_seed.ground.errors import InputError
 from nix_seed.rules.policy_template import Workflow
 
-__all__ = ["OURS", "Forge", "ForgeKind", "check_branch", "check_ref", "read_forge", "workflow_of"]
+__all__ = [
+    "OURS",
+    "Forge",
+    "ForgeKind",
+    "check_branch",
+    "check_ref",
+    "full_ref",
+    "is_assumed",
+    "read_forge",
+    "workflow_of",
+]
 
 ForgeKind = Literal["github", "gitlab"]
 OURS: Final = "0compute/nix-seed"
 _PATH = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)+\Z")
 _REF = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/-]*\Z")
 _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
-_TAG = re.compile(r"v?[0-9]")
+_SHORT = re.compile(r"[0-9a-f]{7,39}\Z")
+_TAG = re.compile(r"v?[0-9]+(?:\.[0-9]+)*\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +74,18 @@ def check_ref(ref: str) -> str:
             f"{ref!r} is no tag, branch or commit",
             hint="name one of the repository of nix-seed: --ref v0.1.0, or 40 hex digits",
         )
+    if _SHORT.match(ref):
+        raise InputError(
+            f"{ref!r} may be part of a commit, which no job is certified by",
+            hint="name all 40 digits of a commit, or a tag or branch of that name in full: "
+            f"--ref refs/tags/{ref}",
+        )
     return ref
+
+
+def is_assumed(ref: str) -> bool:
+    """Whether *ref* says neither what it is nor looks like it, so that it is taken for a branch."""
+    return not (_COMMIT.match(ref) or ref.startswith("refs/") or _TAG.match(ref) or ref == "main")
 
 
 def check_branch(branch: str) -> str:
@@ -84,7 +106,7 @@ def workflow_of(forge: Forge, ref: str, branch: str) -> Workflow:
             id="github",
             about="The workflow on GitHub that .github/workflows/seed.yml calls, here only.",
             issuer="https://token.actions.githubusercontent.com",
-            subject=f"https://github.com/{OURS}/.github/workflows/seed.yml@{_full(ref)}",
+            subject=f"https://github.com/{OURS}/.github/workflows/seed.yml@{full_ref(ref)}",
             repository=forge.url,
             where=(("operator", "github.com"), ("provider", "azure"), ("jurisdiction", "US")),
         )
@@ -101,7 +123,7 @@ def workflow_of(forge: Forge, ref: str, branch: str) -> Workflow:
     )
 
 
-def _full(ref: str) -> str:
+def full_ref(ref: str) -> str:
     """Return *ref* as a job's token names it (``job_workflow_ref``): a commit, or a full name."""
     if _COMMIT.match(ref) or ref.startswith("refs/"):
         return ref
