@@ -33,6 +33,8 @@ from nix_seed.rules.forge import (
     read_forge,
     workflow_of,
 )
+from nix_seed.rules.policy import Policy
+from nix_seed.rules.policy_before import BEFORE, keep_before
 from nix_seed.rules.policy_file import parse_policy
 from nix_seed.rules.policy_template import render_policy
 
@@ -105,7 +107,7 @@ def plan_init(asked: Asked, nix: Nix, now: datetime, on_event: OnEvent = ignore)
     systems = _systems(asked, nix, source, runners, notes)
     wanted = dict(_ci(kind, repository, asked.ref, systems))
     if asked.policy and forge is not None:
-        wanted |= _policy(repository, forge, asked.ref, systems, now, notes)
+        wanted |= _policy(repository, forge, asked.ref, systems, now, notes, force=asked.force)
     changes = [
         change_of(path, read_text(repository.root / path), text, force=asked.force)
         for path, text in wanted.items()
@@ -203,6 +205,8 @@ def _policy(
     systems: tuple[str, ...],
     now: datetime,
     notes: list[str],
+    *,
+    force: bool,
 ) -> dict[str, str]:
     """Return the policy and the trusted root that it names."""
     path, beside = f"{repository.prefix}trust.toml", f"{repository.prefix}trusted_root.json"
@@ -214,17 +218,36 @@ def _policy(
             "pip install 'nix-seed[sigstore]'"
         )
         return {}
+    workflow = workflow_of(forge, ref, repository.branch)
+    before = keep_before(_parsed(old, path, now), workflow)
+    if before.workflow is not None and force:
+        known = before.workflow.subject.partition("@")[2]
+        notes.append(
+            f"trust.toml also trusts nix-seed at {known}, as before, for the seeds that there are: "
+            f"take out {BEFORE} after the first release"
+        )
     text = render_policy(
         repository=None,
         source=forge.url,
         systems=systems,
         keys=(),
         expires=_expires(old, now),
-        workflows=[workflow_of(forge, ref, repository.branch)],
+        workflows=[workflow],
         rekor_key=root.rekor_key,
+        epoch=before.epoch,
+        accepts=before.accepts,
+        before=before.workflow,
     )
     parse_policy(text.encode(), path, now)
     return {path: text, beside: root.text}
+
+
+def _parsed(text: str | None, path: str, now: datetime) -> Policy | None:
+    """Return the policy that lies there; None where there is none that is good."""
+    try:
+        return None if text is None else parse_policy(text.encode(), path, now)
+    except InputError:
+        return None
 
 
 def _root(text: str | None) -> PublicRoot | None:

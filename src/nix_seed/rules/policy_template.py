@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from nix_seed.ground.digests import Digest
+
 __all__ = ["Workflow", "render_policy"]
 
 
@@ -29,10 +31,10 @@ _HEAD = """\
 # Check it with `nix-seed policy check`; docs/verify.md explains every key.
 
 version = 1
-epoch = 1                          # raise it with every change
+epoch = {epoch:<27}# raise it with every change
 expires = {expires:%Y-%m-%dT00:00:00Z}     # nobody trusts it unawares after that
 systems = [{systems}]
-{source}
+{source}{accepts}
 [quorum]
 threshold = {threshold}                      # so many builders must say the same ...
 distinct = ["operator"]            # ... no two of which share an operator
@@ -145,11 +147,16 @@ def render_policy(
     workflows: Sequence[Workflow] = (),
     rekor_key: str | None = None,
     promoters: Sequence[tuple[str, str]] = (),
+    epoch: int = 1,
+    accepts: Sequence[tuple[Digest, int]] = (),
+    before: Workflow | None = None,
 ) -> str:
     """Return a policy for *keys*, pairs of (id, PEM); *repository* adds GitHub and GitLab.
 
     *log* is the place and verifier key of a tile log, *rekor_key* the public Rekor's. *workflows*
     build, and promote; so do the keys of *promoters*. The threshold is a majority of the builders.
+    *accepts* are earlier policies, each with its number of systems, and *before* is who was one of
+    *workflows* by them: another name of one, which counts for no majority.
     """
     number = len(keys) + len(workflows) + (2 if repository else 0)
     parts = [
@@ -157,6 +164,8 @@ def render_policy(
             expires=expires,
             systems=", ".join(f'"{system}"' for system in systems),
             source=f'source = "{source}"\n' if source else "",
+            epoch=epoch,
+            accepts=_accepts(accepts),
             threshold=number // 2 + 1,
             logs=(log is not None) + (rekor_key is not None),
             promoters=_PROMOTERS if workflows or promoters else "",
@@ -164,7 +173,8 @@ def render_policy(
     ]
     if repository:
         parts += [each.format(repository=repository) for each in (_GITHUB, _GITLAB)]
-    parts += [line for each in workflows for line in _builder(each)]
+    named = [*workflows, *([before] if before else [])]
+    parts += [line for each in named for line in _builder(each)]
     if repository or workflows:
         parts.append(_SIGSTORE)
     parts += [_KEY.format(id=name, pem=pem) for name, pem in keys]
@@ -173,9 +183,16 @@ def render_policy(
         parts.append(_LOG.format(url=place, key=key, origin=key.partition("+")[0]))
     if rekor_key is not None:
         parts.append(_REKOR.format(key=rekor_key))
-    parts += [line for each in workflows for line in _promoter(each)]
+    parts += [line for each in named for line in _promoter(each)]
     parts += [_PROMOTER_KEY.format(id=name, pem=pem) for name, pem in promoters]
     return "".join(parts).rstrip() + "\n"
+
+
+def _accepts(policies: Sequence[tuple[Digest, int]]) -> str:
+    if not policies:
+        return ""
+    lines = [f'  {{policy = "{digest}", systems = {number}}},\n' for digest, number in policies]
+    return f"# Earlier policies, whose releases still stand.\naccepts = [\n{''.join(lines)}]\n"
 
 
 def _builder(workflow: Workflow) -> Iterator[str]:
