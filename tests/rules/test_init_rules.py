@@ -64,7 +64,9 @@ def test_whatever_the_origin_nothing_breaks_out_of_a_string(text: str, kind: For
         ("feature/x", "refs/heads/feature/x"),
         ("refs/heads/v1", "refs/heads/v1"),
         ("a" * 40, "a" * 40),
-        ("a" * 39, f"refs/heads/{'a' * 39}"),
+        (f"refs/heads/{'a' * 39}", f"refs/heads/{'a' * 39}"),
+        ("a" * 41, f"refs/heads/{'a' * 41}"),
+        ("v2-dev", "refs/heads/v2-dev"),
     ],
 )
 def test_a_reference_as_tokens_name_it(ref: str, full: str) -> None:
