@@ -15,7 +15,8 @@ _PT_INTERP = 3
 _MOST = 4096  # bytes of a path, as Linux takes it
 _HEADERS = 1 << 16
 _FAR = 1 << 62  # no file is as large
-# By the header's class: 64 bytes' worth of header, and where in it and in a program header what is.
+# By the file's class: where the program headers are, of what size and how many; and, in one of
+# them, its type, where what it names is, and how long that is. (struct passes over spaces.)
 _HEADER = {1: "16x 12x I 10x H H", 2: "16x 16x Q 14x H H"}
 _PROGRAM = {1: "I I 8x I", 2: "I 4x Q 16x Q"}
 
@@ -29,8 +30,8 @@ def find_loader(file: BinaryIO) -> str:
     if len(ident) < 16 or ident[:4] != b"\x7fELF" or ident[4] not in _HEADER:
         return ""
     order = ">" if ident[5] == 2 else "<"
-    header = struct.Struct(order + _HEADER[ident[4]].replace(" ", ""))
-    program = struct.Struct(order + _PROGRAM[ident[4]].replace(" ", ""))
+    header = struct.Struct(order + _HEADER[ident[4]])
+    program = struct.Struct(order + _PROGRAM[ident[4]])
     head = ident + file.read(header.size - 16)
     if len(head) < header.size:
         return ""
