@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 
 from nix_seed.clients.logs.base import Log
 from nix_seed.flows.attach import Discovered
-from nix_seed.flows.audit_bench import sort_bundle
 from nix_seed.formats.intoto.commit import Commit
 from nix_seed.formats.tlog.entry import LogEntry
 from nix_seed.formats.tlog.merkle import leaf_hash
@@ -75,10 +74,10 @@ def _explained(shown: Discovered, trust: Trust) -> Explained:
     """
     votes: set[tuple[Signer, Digest]] = set()
     for each in shown.attestations:
-        signer = evaluate_bundle(each.text, trust, _ANYTHING, each.place).signer
-        found = sort_bundle(each.text)
-        if signer is not None and found is not None:
-            votes |= {(signer, found.signed), (signer, found.payload)}
+        verdict = evaluate_bundle(each.text, trust, _ANYTHING, each.place)
+        if verdict.signer is not None and verdict.bundle is not None:
+            signed = verdict.bundle.envelope
+            votes |= {(verdict.signer, Digest.of(e)) for e in (signed.pae, signed.payload)}
     return Explained(votes=frozenset(votes))
 
 
