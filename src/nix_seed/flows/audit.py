@@ -287,11 +287,8 @@ class _Work:
         the index waits until the builders have entered the release there.
         """
         heads = set(heads_of(self._records))
-        return frozenset(
-            each.digest
-            for each in self._records
-            if each.digest in heads and not self._tags.has(each)
-        )
+        last = (each for each in self._records if each.digest in heads)
+        return frozenset(each.digest for each in self._tags.without(last))
 
     @cached_property
     def _tags(self) -> Tags:

@@ -40,11 +40,11 @@ class Tags:
         """The unread ones: copy and tag."""
         return frozenset((each.copy, each.tag) for each in self.unread)
 
-    def has(self, record: LedgerRecord) -> bool:
-        """Whether a tag names the index of *record*, or is its commit's."""
+    def without(self, records: Iterable[LedgerRecord]) -> Iterator[LedgerRecord]:
+        """Yield those of *records* whose index no tag names, and whose commit none is of."""
         named = {each.digest for each in self.named} | {each.tag for each in self.named}
         named |= {each.tag for each in self.unread}
-        return not named.isdisjoint({record.index, str(record.commit)})
+        return (each for each in records if named.isdisjoint({each.index, str(each.commit)}))
 
     def findings(self) -> Iterator[AuditFinding]:
         """Yield the unread ones; one whose manifest has other bytes than it is listed with lies."""
