@@ -57,7 +57,7 @@
       # mkSeed { inherit self system; } and mkRun { inherit self system; }: see docs/recipe.md.
       # They use plain builtins, and the package set of the flake that calls them.
       lib = {
-        inherit (import ./src/nix_seed/nix) mkSeed mkRun;
+        inherit (import ./src/nix_seed/flake/expressions) mkSeed mkRun;
       };
 
       packages = forAllSystems (

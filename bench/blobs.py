@@ -19,12 +19,11 @@ from bench import assemble as ours
 from bench.builders import buildah, skopeo_recompress
 from bench.context import Context, Subject, Timing, absent, timed
 from bench.table import Section, Verdict
-from nix_seed.clients.store_files import StoreFiles
-from nix_seed.flows.assemble import assemble_layers
 from nix_seed.formats.nix.store_path import PathInfo
-from nix_seed.rules.compress import Compressor
-from nix_seed.rules.frames import Alone, FrameWriter
-from nix_seed.rules.path_writer import write_path
+from nix_seed.image.assemble import assemble_layers
+from nix_seed.image.rules.frames import Alone, Compressor, FrameWriter
+from nix_seed.image.rules.layer import write_path
+from nix_seed.image.store_files import StoreFiles
 from support.programs import need
 
 __all__ = ["rows"]

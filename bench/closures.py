@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
+from nix_seed.core.digests import NarHash, encode_nix32
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.ground.digests import NarHash, encode_nix32
 
 Closure = dict[StorePath, PathInfo]
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import msgspec
 
-from nix_seed.clients.nix import Nix
-from nix_seed.flows.plan import Base, Plan, Request, plan_image
+from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import PathInfo
-from nix_seed.rules.compress import Compressor
-from nix_seed.rules.partition import DEFAULT_BUDGET
+from nix_seed.image.plan import Base, Plan, Request, plan_image
+from nix_seed.image.rules.frames import Compressor
+from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
 from support.distribution import distribution, make_project, nix_env, upgraded, use_distribution
 from support.seeds import write_project
 

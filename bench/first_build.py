@@ -10,10 +10,10 @@ import subprocess
 from bench import hydrate as race
 from bench.context import Context, Subject
 from bench.table import Section, Verdict
-from nix_seed.clients.layer_cache import LayerCache
-from nix_seed.clients.nix import Nix
-from nix_seed.flows.build import Destination, assemble_image, store_image
+from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.reference import LayoutReference
+from nix_seed.image.build import Destination, assemble_image, store_image
+from nix_seed.image.layer_cache import LayerCache
 
 __all__ = ["layout_of", "rows"]
 

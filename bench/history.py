@@ -28,8 +28,7 @@ from bench.closures import (
 from bench.context import Context, absent
 from bench.table import Section, Verdict
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.rules.layers import divide
-from nix_seed.rules.partition import Group
+from nix_seed.image.rules.partition.plan import Group, divide
 from support.apt import available as suite_list
 
 __all__ = ["rows", "states"]

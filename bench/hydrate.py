@@ -33,24 +33,23 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from nix_seed.clients.image_layout import open_image
-from nix_seed.clients.image_spec import read_spec
-from nix_seed.clients.layout import Layout
-from nix_seed.clients.layout_store import LayoutStore
-from nix_seed.clients.store_files import StoreFiles
-from nix_seed.flows.hydrate import hydrate
-from nix_seed.flows.push import push
-from nix_seed.flows.stores import Stores
-from nix_seed.formats.nix.registration import format_registration
+from nix_seed.core.digests import Digest
+from nix_seed.formats.nix.database import format_registration
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor
+from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.formats.oci.reference import LayoutReference, Reference
-from nix_seed.ground.digests import Digest
-from nix_seed.rules.compress import Compressor
-from nix_seed.rules.container import container_entries
-from nix_seed.rules.image import build_image
-from nix_seed.rules.layer import FinishedLayer, write_entries_layer, write_layer
-from nix_seed.rules.spec import Spec
+from nix_seed.image.push import push
+from nix_seed.image.read.spec import read_spec
+from nix_seed.image.rules.documents import build_image, container_entries
+from nix_seed.image.rules.frames import Compressor
+from nix_seed.image.rules.layer import FinishedLayer, write_entries_layer, write_layer
+from nix_seed.image.rules.spec import Spec
+from nix_seed.image.store_files import StoreFiles
+from nix_seed.registry.image import open_image
+from nix_seed.registry.layout import Layout
+from nix_seed.registry.layout_store import LayoutStore
+from nix_seed.registry.open import Stores
+from nix_seed.use.hydrate import hydrate
 from support.engines import Started, docker, podman
 from support.registries import docker_registry, free_port
 

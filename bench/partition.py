@@ -28,7 +28,7 @@ from bench.closures import (
     synthetic,
 )
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.rules.partition import Group, partition
+from nix_seed.image.rules.partition.plan import Group, partition
 
 LAYERS = (16, 32, 64, 100)
 

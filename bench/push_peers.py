@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from bench.baselines import by_popularity
-from nix_seed.flows.plan import Plan
+from nix_seed.image.plan import Plan
 from support.goprograms import installed
 from support.programs import need as need_program
 

@@ -21,8 +21,8 @@ from bench.context import Context, Subject, Timing, absent, timed
 from bench.push_peers import PEERS, Push, Setting, forget
 from bench.table import Section, Verdict
 from bench.worker import dump_plan
-from nix_seed.flows.plan import Plan
 from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.image.plan import Plan
 from support.registries import docker_registry
 
 __all__ = ["OURS", "push_ours", "rows"]

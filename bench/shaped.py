@@ -26,11 +26,11 @@ from bench.hydrate import NIX, gzip_image
 from bench.push_peers import PEERS, Setting, run
 from bench.pushes import push_ours
 from bench.table import Section, Verdict
-from nix_seed.clients.image_layout import open_image
-from nix_seed.clients.image_spec import read_spec
-from nix_seed.flows.push import push
-from nix_seed.flows.stores import Stores
 from nix_seed.formats.oci.reference import LayoutReference, Reference
+from nix_seed.image.push import push
+from nix_seed.image.read.spec import read_spec
+from nix_seed.registry.image import open_image
+from nix_seed.registry.open import Stores
 from support.distribution import nix_env
 from support.engines import Started, docker, need, need_root
 

@@ -36,12 +36,7 @@ from sim.episodes import (  # noqa: E402
     releases_without,
     returning,
 )
-from sim.hindrance import (  # noqa: E402
-    Hindrance,
-    every_hindrance,
-    may_block,
-    releases_despite,
-)
+from sim.hindrance import Hindrance, every_hindrance, may_block, releases_despite  # noqa: E402
 from sim.scene import Terms  # noqa: E402
 from sim.strategies import STRATEGIES, Power, used_by  # noqa: E402
 

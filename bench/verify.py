@@ -16,12 +16,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Index
-from nix_seed.rules.evidence import claims_of, examine, trust_of
-from nix_seed.rules.image import platform_of
-from nix_seed.rules.policy_file import parse_policy
-from nix_seed.rules.policy_logs import judge_logs_by
-from nix_seed.rules.quorum import evaluate_quorum
+from nix_seed.formats.oci.manifest import Index, platform_of
+from nix_seed.trust.rules.claims import claims_of, examine, trust_of
+from nix_seed.trust.rules.policy_file import parse_policy
+from nix_seed.trust.rules.policy_logs import judge_logs_by
+from nix_seed.trust.rules.quorum import evaluate_quorum
 from support.trust import COMMIT, TREES, World, make_image
 
 __all__ = ["Row", "main", "run"]

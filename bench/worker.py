@@ -12,13 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nix_seed.clients.layer_cache import LayerCache
-from nix_seed.clients.layer_records import LayerRecords
-from nix_seed.clients.nix import Nix
-from nix_seed.flows.plan import Plan
-from nix_seed.flows.publish_image import push_image
-from nix_seed.flows.stores import Stores
+from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.reference import Reference
+from nix_seed.image.layer_cache import LayerCache, LayerRecords
+from nix_seed.image.plan import Plan
+from nix_seed.image.push import push_image
+from nix_seed.registry.open import Stores
 
 __all__ = ["dump_plan", "peak_mib"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.rules.ci_files import GITLAB_TAGS, render_gitlab
-from nix_seed.rules.diagnosis import Outcome
-from nix_seed.rules.setup_checks import judge_nix_version
+from nix_seed.setup.rules.ci_files import GITLAB_TAGS, render_gitlab
+from nix_seed.setup.rules.diagnosis import Outcome
+from nix_seed.setup.rules.setup_checks import judge_nix_version
 from support.distribution import make_project, nix_env
 from support.engines import trixie_nix
 from support.registries import PASSWORD, USER, Running, docker_registry

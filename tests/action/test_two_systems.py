@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nix_seed.clients.logs.embedded import EmbeddedLog
+from nix_seed.logs.embedded import EmbeddedLog
 from support.distribution import NIX_SETTINGS, commit, make_project
 from support.registries import docker_registry
 from support.runner import REPOSITORY, Runner, command, git

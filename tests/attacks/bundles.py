@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from attacks.cases import case
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE, Envelope
-from nix_seed.formats.intoto.predicate import build_statement
-from nix_seed.ground import canonical_json
+from nix_seed.core import canonical_json
+from nix_seed.formats.intoto.build import build_statement
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Envelope
 from support.trust import World
 
 

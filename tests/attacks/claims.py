@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from attacks.cases import case
-from nix_seed.clients.signers.key import KeySigner
-from nix_seed.formats.intoto.predicate import NixFacts, PathCounts, Source
-from nix_seed.ground.digests import Digest
+from nix_seed.core.digests import Digest
+from nix_seed.formats.intoto.build import NixFacts, PathCounts, Source
+from nix_seed.trust.sign import KeySigner
 from support.trust import COMMIT, OTHER_COMMIT, SOURCE, World
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from attacks.promoted import PromotedWorld, promotion_case
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Index
+from nix_seed.formats.oci.manifest import Index
 from support.releases import ARM
 from support.trust import COMMIT, OTHER_COMMIT, SYSTEM, TAMPERED, make_image
 

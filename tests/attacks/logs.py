@@ -9,11 +9,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from attacks.cases import case
-from nix_seed.clients.logs.embedded import EmbeddedLog
-from nix_seed.formats.tlog.checkpoint import Checkpoint, SignedCheckpoint, cosign_note, sign_note
+from nix_seed.core import canonical_json
 from nix_seed.formats.tlog.merkle import TreeHead
-from nix_seed.formats.tlog.note import NoteKey
-from nix_seed.ground import canonical_json
+from nix_seed.formats.tlog.note import Checkpoint, NoteKey, SignedCheckpoint, cosign_note, sign_note
+from nix_seed.logs.embedded import EmbeddedLog
 from support.trust import World
 
 Edit = Callable[[dict[str, Any]], None]

@@ -8,30 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from attacks.cases import enter
-from nix_seed.flows.attach import list_bundle, list_document
-from nix_seed.flows.records import (
+from nix_seed.core import canonical_json
+from nix_seed.core.digests import Digest
+from nix_seed.formats.intoto.build import Source
+from nix_seed.formats.intoto.promotion import PREDICATE_TYPE, PromotionPredicate, build_statement
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import (
+    ANNOTATION_NAR_HASH,
+    ANNOTATION_SYSTEM,
+    Descriptor,
+    Index,
+    fallback_tag,
+    platform_of,
+)
+from nix_seed.release.records import (
     EVIDENCE_TYPE,
     MEMBER_TYPE,
     attach_documents,
     attach_record,
     record_subject,
 )
-from nix_seed.formats.intoto.commit import Commit
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
-from nix_seed.formats.intoto.predicate import Source
-from nix_seed.formats.intoto.promotion import (
-    PREDICATE_TYPE,
-    PromotionPredicate,
-    build_statement,
-)
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor, Index
-from nix_seed.formats.oci.referrers import fallback_tag
-from nix_seed.ground import canonical_json
-from nix_seed.ground.digests import Digest
-from nix_seed.rules.image import ANNOTATION_NAR_HASH, ANNOTATION_SYSTEM, platform_of
-from nix_seed.rules.release import Leaf, Release, build_release
-from nix_seed.rules.release_evidence import Evidence
+from nix_seed.release.rules.evidence import Evidence
+from nix_seed.release.rules.tree import Leaf, Release, build_release
+from nix_seed.trust.attestations import list_bundle, list_document
 from support.releases import ARM, ReleaseWorld
 from support.trust import COMMIT, SOURCE, SYSTEM, TREES, MadeImage, make_image
 

@@ -9,14 +9,13 @@ from attacks.histories import NOWHERE
 from attacks.logs import second_log
 from attacks.promoted import PromotedWorld, promotion_case
 from attacks.roots import copy_with
-from nix_seed.clients.root_pins import RootPins
-from nix_seed.clients.signers.key import KeySigner
-from nix_seed.flows.records import attach_documents, attach_record, find_evidence
-from nix_seed.formats.intoto.commit import Commit
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
+from nix_seed.core.digests import Digest
 from nix_seed.formats.intoto.promotion import build_statement, first_key
-from nix_seed.ground.digests import Digest
-from nix_seed.rules.release_evidence import Vote
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
+from nix_seed.release.pins import RootPins
+from nix_seed.release.records import attach_documents, attach_record, find_evidence
+from nix_seed.release.rules.evidence import Vote
+from nix_seed.trust.sign import KeySigner
 from support.trust import COMMIT, SOURCE, SYSTEM, pem
 
 ONE = Commit(f"{1:040x}")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from attacks.logs import second_log
 from attacks.promoted import PromotedWorld, promotion_case
-from nix_seed.clients.logs.embedded import EmbeddedLog
-from nix_seed.flows.records import attach_documents, attach_record
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
+from nix_seed.core.digests import Digest
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE
 from nix_seed.formats.tlog.merkle import TreeHead
-from nix_seed.ground.digests import Digest
+from nix_seed.logs.embedded import EmbeddedLog
+from nix_seed.release.records import attach_documents, attach_record
 from support.trust import COMMIT, SYSTEM
 
 NONE = f"no promotion record of {COMMIT} was found"

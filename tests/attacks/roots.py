@@ -11,19 +11,18 @@ from typing import Any
 from attacks.logs import second_log
 from attacks.promoted import Forged, PromotedWorld, promotion_case
 from attacks.records import record_in_a_split_view
-from nix_seed.clients.layout import Layout
-from nix_seed.clients.layout_store import LayoutStore
-from nix_seed.clients.root_pins import RootPins
-from nix_seed.flows.attach import commit_subject
-from nix_seed.flows.records import attach_documents, attach_record
-from nix_seed.flows.stores import Stores
-from nix_seed.flows.transfer import transfer
-from nix_seed.formats.intoto.commit import Commit
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
+from nix_seed.core import canonical_json
+from nix_seed.core.digests import Digest
 from nix_seed.formats.intoto.promotion import build_statement
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
 from nix_seed.formats.oci.reference import parse_reference
-from nix_seed.ground import canonical_json
-from nix_seed.ground.digests import Digest
+from nix_seed.registry.layout import Layout
+from nix_seed.registry.layout_store import LayoutStore
+from nix_seed.registry.open import Stores
+from nix_seed.registry.transfer import transfer
+from nix_seed.release.pins import RootPins
+from nix_seed.release.records import attach_documents, attach_record
+from nix_seed.trust.attestations import commit_subject
 from support.trust import COMMIT, OTHER_COMMIT, SOURCE, SYSTEM
 
 NONE = f"no promotion record of {COMMIT} was found"

@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 
 from attacks.cases import case
+from nix_seed.core.digests import Digest
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Index, Manifest
-from nix_seed.formats.oci.referrers import fallback_tag
-from nix_seed.ground.digests import Digest
+from nix_seed.formats.oci.manifest import Index, Manifest, fallback_tag
 from support.trust import COMMIT, World
 
 

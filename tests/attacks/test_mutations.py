@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attacks.logs import known_witness
-from nix_seed.ground import canonical_json
-from nix_seed.rules.evidence import claims_of, examine, trust_of
-from nix_seed.rules.policy import Policy
-from nix_seed.rules.policy_file import parse_policy
-from nix_seed.rules.policy_logs import judge_logs_by
-from nix_seed.rules.quorum import evaluate_quorum
+from nix_seed.core import canonical_json
+from nix_seed.trust.rules.claims import claims_of, examine, trust_of
+from nix_seed.trust.rules.policy import Policy
+from nix_seed.trust.rules.policy_file import parse_policy
+from nix_seed.trust.rules.policy_logs import judge_logs_by
+from nix_seed.trust.rules.quorum import evaluate_quorum
 from support.trust import World
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

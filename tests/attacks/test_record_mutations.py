@@ -14,18 +14,17 @@ from hypothesis import strategies as st
 
 from attacks.promoted import PromotedWorld
 from attacks.test_mutations import UNSIGNED, get, mutations, places, put
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
+from nix_seed.core import canonical_json
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.intoto.promotion import build_statement, check_statement
-from nix_seed.formats.intoto.statement import Statement
-from nix_seed.ground import canonical_json
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, InputError
-from nix_seed.rules.evidence import examine
-from nix_seed.rules.policy_file import parse_policy
-from nix_seed.rules.policy_logs import judge_logs_by
-from nix_seed.rules.promotion import EXPECTED, promoter_trust, records_of, stands
-from nix_seed.rules.release import MemberProof
-from nix_seed.rules.release_evidence import Evidence, LoggedAt, Vote
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Statement
+from nix_seed.release.rules.evidence import Evidence, LoggedAt, Vote
+from nix_seed.release.rules.record import EXPECTED, promoter_trust, records_of, stands
+from nix_seed.release.rules.tree import MemberProof
+from nix_seed.trust.rules.claims import examine
+from nix_seed.trust.rules.policy_file import parse_policy
+from nix_seed.trust.rules.policy_logs import judge_logs_by
 from support.trust import COMMIT, SYSTEM
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

@@ -9,17 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.registry.client import Registry
-from nix_seed.clients.registry.credentials import Keyring
-from nix_seed.clients.registry.patience import Patience
-from nix_seed.flows.stores import Stores
-from nix_seed.flows.trust import judges_of, load_policy
-from nix_seed.flows.verify import Asked, verify_image
-from nix_seed.formats.oci.descriptor import Index
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+from nix_seed.formats.oci.manifest import Index, fallback_tag
 from nix_seed.formats.oci.reference import parse_reference
-from nix_seed.formats.oci.referrers import fallback_tag
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck
-from nix_seed.rules.verification import Verification
+from nix_seed.registry.client import Registry
+from nix_seed.registry.credentials import Keyring
+from nix_seed.registry.http import Patience
+from nix_seed.registry.open import Stores
+from nix_seed.release.load import judges_of, load_policy
+from nix_seed.release.rules.answer import Verification
+from nix_seed.release.verify import Asked, verify_image
 from support.faults import Fault, Proxy, fault_proxy
 from support.registries import Running, docker_registry, referrers_registry
 from support.trust import COMMIT, World

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from attacks.promoted import PromotedWorld, promotion_case, proof_text
+from nix_seed.core.digests import Digest
 from nix_seed.formats.tlog.merkle import EMPTY_ROOT, leaf_hash, node_hash
-from nix_seed.ground.digests import Digest
-from nix_seed.rules.release import build_release
+from nix_seed.release.rules.tree import build_release
 from support.releases import ARM
 from support.trust import COMMIT, OTHER_COMMIT, SYSTEM
 

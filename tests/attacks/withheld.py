@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from attacks.promoted import Forged, PromotedWorld, promotion_case
-from nix_seed.flows.records import attach_record
-from nix_seed.formats.oci.descriptor import Descriptor, Manifest
-from nix_seed.ground import canonical_json
-from nix_seed.ground.digests import Digest
+from nix_seed.core import canonical_json
+from nix_seed.core.digests import Digest
+from nix_seed.formats.oci.manifest import Descriptor, Manifest
+from nix_seed.release.records import attach_record
 from support.trust import COMMIT
 
 NONE = f"no promotion record of {COMMIT} was found"

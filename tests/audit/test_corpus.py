@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.layout_store import LayoutStore
-from nix_seed.clients.logs.embedded import EmbeddedLog
-from nix_seed.clients.root_pins import RootPins
+from nix_seed.core.digests import Digest
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Index
+from nix_seed.formats.oci.manifest import Index
 from nix_seed.formats.tlog.body import HashedRekord, Verifier
-from nix_seed.ground.digests import Digest
-from nix_seed.rules.release_evidence import Vote
+from nix_seed.logs.embedded import EmbeddedLog
+from nix_seed.registry.layout_store import LayoutStore
+from nix_seed.release.pins import RootPins
+from nix_seed.release.rules.evidence import Vote
 from support.audits import Ledger, commit, dangle, drop_record, unlist, untag
 from support.releases import ARM
 from support.trust import SOURCE, SYSTEM, MadeImage
@@ -109,8 +109,8 @@ def proof_removed(ledger: Ledger) -> None:
 
 def proof_of_another(ledger: Ledger) -> None:
     """Release 2 gets the proofs of release 1."""
-    from nix_seed.flows.attach import list_document
-    from nix_seed.flows.records import MEMBER_TYPE, record_subject
+    from nix_seed.release.records import MEMBER_TYPE, record_subject
+    from nix_seed.trust.attestations import list_document
 
     release = ledger.done[0].release
     unlist(ledger.layout, ledger.digest(2), lambda text: b'"proof":' not in text)
@@ -439,7 +439,7 @@ def test_two_logs_that_are_told_different_roots(tmp_path: Path) -> None:
 
 
 def _payload_digest(text: bytes) -> Digest | None:
-    from nix_seed.flows.audit_bench import sort_bundle
+    from nix_seed.audit.judge import sort_bundle
 
     found = sort_bundle(text)
     return found.payload if found and found.predicate else None
@@ -453,13 +453,13 @@ def _of_commit(ledger: Ledger, number: int, *systems: str) -> Callable[[object],
     """Return what gives the votes that logged attestations of release *number* are."""
 
     def votes(_: object) -> list[Vote]:
-        from nix_seed.flows.evidence import gather
+        from nix_seed.formats.intoto.build import check_statement
         from nix_seed.formats.intoto.bundle import Bundle
-        from nix_seed.formats.intoto.predicate import check_statement
         from nix_seed.formats.intoto.statement import Statement
         from nix_seed.formats.tlog.entry import LogEntry
         from nix_seed.formats.tlog.merkle import leaf_hash
-        from nix_seed.rules.release_evidence import LoggedAt
+        from nix_seed.release.rules.evidence import LoggedAt
+        from nix_seed.trust.gather import gather
 
         found = []
         for each in gather([ledger.store], [commit(number).key]).attestations:

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.flows.monitor import Round, monitor
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
-from nix_seed.rules.audit import AuditFinding, AuditReport, Kind, Severity
+from nix_seed.audit.monitor import Round, monitor
+from nix_seed.audit.rules.report import AuditReport
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
+from nix_seed.release.rules.finding import AuditFinding, Kind, Severity
 from support.audits import Ledger, commit, dangle
 from support.programs import first_line
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.ground.digests import Digest
-from nix_seed.rules.audit import Severity
-from nix_seed.rules.audit_policies import PolicyBook, find_expired
-from nix_seed.rules.audit_record import LedgerRecord
-from nix_seed.rules.policy_file import parse_policy
+from nix_seed.audit.rules.policies import find_expired
+from nix_seed.audit.rules.record import LedgerRecord
+from nix_seed.core.digests import Digest
+from nix_seed.release.rules.finding import Severity
+from nix_seed.trust.rules.policy_book import PolicyBook
+from nix_seed.trust.rules.policy_file import parse_policy
 from support.audits import Ledger, commit
 from support.trust import pem
 

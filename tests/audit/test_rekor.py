@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.logs.choose import open_history
-from nix_seed.clients.logs.rekor_v1 import RekorV1
 from nix_seed.formats.tlog.note import NoteKey
-from nix_seed.rules.log_verify import TrustedLog
+from nix_seed.logs.open import open_history
+from nix_seed.logs.rekor import RekorV1
+from nix_seed.logs.rules.entry import TrustedLog
 from support.audits import Ledger, commit
 from support.real_logs import logged_by, published
 from support.rekor import rekor_v1, rekor_v2

@@ -6,13 +6,14 @@ import random
 
 import pytest
 
-from nix_seed.ground.digests import Digest
-from nix_seed.rules.audit import Kind, Severity, sort_findings
-from nix_seed.rules.audit_conflicts import find_ledger_conflicts
-from nix_seed.rules.audit_order import before, find_disorder, heads_of, in_order
-from nix_seed.rules.audit_record import LedgerRecord
-from nix_seed.rules.ledger_entry import LedgerEntry
-from nix_seed.rules.release_evidence import LoggedAt
+from nix_seed.audit.rules.conflicts import find_ledger_conflicts
+from nix_seed.audit.rules.order import before, find_disorder, heads_of, in_order
+from nix_seed.audit.rules.record import LedgerRecord
+from nix_seed.audit.rules.report import sort_findings
+from nix_seed.core.digests import Digest
+from nix_seed.release.rules.evidence import LoggedAt
+from nix_seed.release.rules.finding import Kind, Severity
+from nix_seed.release.rules.ledger_entry import LedgerEntry
 from support.audits import commit
 
 
@@ -132,7 +133,7 @@ def test_a_record_is_kept_as_it_is() -> None:
 
 
 def test_findings_are_sorted_by_how_bad_they_are() -> None:
-    from nix_seed.rules.audit import AuditFinding
+    from nix_seed.release.rules.finding import AuditFinding
 
     kinds = [
         (Kind.TAG, Severity.WARNING),

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.audit_files import AuditFiles
-from nix_seed.clients.layout_store import LayoutStore
-from nix_seed.flows.evidence import gather
-from nix_seed.flows.records import attach_record
+from nix_seed.audit.rules.state import AuditState
+from nix_seed.audit.state import AuditFiles
+from nix_seed.core import canonical_json
+from nix_seed.core.digests import Digest
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.promotion import check_statement
 from nix_seed.formats.intoto.statement import Statement
 from nix_seed.formats.oci import media_types
-from nix_seed.ground import canonical_json
-from nix_seed.ground.digests import Digest
-from nix_seed.rules.audit_state import AuditState
+from nix_seed.registry.layout_store import LayoutStore
+from nix_seed.release.records import attach_record
+from nix_seed.trust.gather import gather
 from support.audits import Ledger, commit, drop_record, untag
 from support.bulk import bulk
 from support.trust import SOURCE
@@ -300,7 +300,8 @@ def test_a_librarys_own_error_is_no_end_of_an_audit(
 ) -> None:
     from dataclasses import replace
 
-    from nix_seed.flows import audit, trust
+    from nix_seed.audit import audit
+    from nix_seed.release import load as trust
 
     def judges(*given: object, **how: object) -> object:
         return replace(trust.judges_of(*given, **how), ledgers=(Fickle(),))  # type: ignore[arg-type]

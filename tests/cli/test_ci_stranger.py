@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from nix_seed.cli import ci_promote, ci_seed
-from nix_seed.cli.ci_options import Secrets
-from nix_seed.cli.signer_options import why_stranger
-from nix_seed.clients.ci_host import CiHost
-from nix_seed.clients.signers.key import KeySigner
-from nix_seed.flows.trust import load_policy
-from nix_seed.ground.errors import InputError
-from nix_seed.rules.ci_events import evaluate_event
+from nix_seed.cli.setup import ci_promote, ci_seed
+from nix_seed.cli.setup.ci_options import Secrets
+from nix_seed.cli.trust.options import why_stranger
+from nix_seed.core.errors import InputError
+from nix_seed.release.load import load_policy
+from nix_seed.setup.ci_host import CiHost
+from nix_seed.setup.rules.ci_events import evaluate_event
+from nix_seed.trust.sign import KeySigner
 from support.runner import git
 
 ACTIONS = "https://token.actions.githubusercontent.com"
@@ -93,7 +93,7 @@ def run(monkeypatch: pytest.MonkeyPatch, project: Path) -> Any:
         said: list[str] = []
         for name, value in environ.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr("nix_seed.clients.signers.keyless.ambient_token", lambda: identity)
+        monkeypatch.setattr("nix_seed.trust.sigstore.ambient_token", lambda: identity)
         values = {"SEED_REGISTRY_TOKEN": "t", "SIGSTORE_ID_TOKEN": identity}
         secrets = Secrets(values | {"ACTIONS_ID_TOKEN_REQUEST_URL": "unused"})
         monkeypatch.setattr(

@@ -13,17 +13,18 @@ from typing import Any
 
 import pytest
 
-from nix_seed.cli import ci_use
-from nix_seed.cli.ci_options import Secrets, flake_of
-from nix_seed.clients import ci_store, own_command
-from nix_seed.clients.ci_host import CiHost
-from nix_seed.flows import hydrate as hydrating
-from nix_seed.flows.ci_use import Filled, Used
-from nix_seed.flows.hydrate import Hydrated, Seconds
-from nix_seed.flows.stores import Stores
+from nix_seed.cli.setup import ci_use
+from nix_seed.cli.setup.ci_options import Secrets, flake_of
+from nix_seed.core import processes as own_command
+from nix_seed.core.digests import Digest
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.reference import Reference
-from nix_seed.ground.digests import Digest
+from nix_seed.registry.open import Stores
+from nix_seed.setup import ci_host as ci_store
+from nix_seed.setup.ci_host import CiHost
+from nix_seed.setup.ci_use import Filled, Used
+from nix_seed.use import hydrate as hydrating
+from nix_seed.use.hydrate import Hydrated, Seconds
 
 DIGEST = Digest("a" * 64)
 IMAGE = Reference("ghcr.io", "o/r-seed", digest=DIGEST)
@@ -121,7 +122,7 @@ def test_a_store_of_a_daemons_is_filled_by_root(
 
 def test_what_root_is_asked_for_exists() -> None:
     """The options that the record above shows are those of the command."""
-    from nix_seed.cli.hydrate import command
+    from nix_seed.cli.use.hydrate import command
 
     known = {name for each in command.params for name in each.opts}
     wanted = {"--json", "--no-verify", "--system", "--src", "--for", "--username"}

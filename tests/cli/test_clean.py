@@ -4,10 +4,10 @@ import os
 import time
 from pathlib import Path
 
-from nix_seed.clients.layer_cache import LayerCache
-from nix_seed.clients.unpack import clear_unpacked
-from nix_seed.rules.compress import Compressor
-from nix_seed.rules.layer import write_entries_layer
+from nix_seed.image.layer_cache import LayerCache
+from nix_seed.image.read.unpack import clear_unpacked
+from nix_seed.image.rules.frames import Compressor
+from nix_seed.image.rules.layer import write_entries_layer
 from support.seeds import nix_seed
 
 

@@ -19,14 +19,13 @@ from typing import Any
 
 import pytest
 
-from nix_seed.clients.inside_root import has_program
-from nix_seed.clients.logs.embedded import EmbeddedLog
-from nix_seed.clients.macos_store import Machine
-from nix_seed.clients.nix import Nix
-from nix_seed.clients.signers.key import KeySigner
-from nix_seed.flows.doctor import Setup, check_setup
-from nix_seed.flows.doctor_reach import Reach
-from nix_seed.rules.contract import checks_for
+from nix_seed.core.links import has_program
+from nix_seed.flake.nix import Nix
+from nix_seed.logs.embedded import EmbeddedLog
+from nix_seed.setup.doctor import Reach, Setup, check_setup
+from nix_seed.setup.rules.contract import checks_for
+from nix_seed.trust.sign import KeySigner
+from nix_seed.use.macos_store import Machine
 from support import engines
 from support.distribution import nix_env
 from support.host_image import host_image

@@ -16,14 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.cli.report import error_lines
-from nix_seed.cli.say import say
-from nix_seed.cli.transfer_progress import Lines
-from nix_seed.flows.events import Stage
-from nix_seed.ground.errors import CheckedFalse, InputError
-from nix_seed.ground.harmless import harmless, harmless_line
-from nix_seed.rules.accept import check_accepted
-from nix_seed.rules.spec import Withheld
+from nix_seed.cli.progress import Lines
+from nix_seed.cli.say import error_lines, say
+from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.events import Stage
+from nix_seed.core.safe_text import harmless, harmless_line
+from nix_seed.licences.rules.accept import check_accepted
+from nix_seed.licences.rules.withheld import Withheld
 from support.seeds import COMMAND, build, environment, nix_seed, write_project
 from support.specs import store_path
 

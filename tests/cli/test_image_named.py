@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nix_seed.cli.options import image_named
-from nix_seed.ground.errors import InputError
+from nix_seed.core.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from nix_seed.clients.nix import Nix
-from nix_seed.flows.init import Asked, plan_init
-from nix_seed.flows.init_write import carry_out
-from nix_seed.flows.trust import load_policy
-from nix_seed.ground.errors import CheckedFalse, InputError
-from nix_seed.rules.certificate import CertificateIdentity, certified_identity
-from nix_seed.rules.policy import Policy, is_signer
+from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.flake.nix import Nix
+from nix_seed.logs.rules.signer import CertificateIdentity, certified_identity
+from nix_seed.release.load import load_policy
+from nix_seed.setup.init import Asked, plan_init
+from nix_seed.setup.init_write import carry_out
+from nix_seed.trust.rules.policy import Policy, is_signer
 from support.distribution import nix_env
 from support.flakes import SHAPES, STRANGE
 from support.goprograms import installed
@@ -273,7 +273,7 @@ def _subject(ref: str) -> str:
 
 
 def test_the_runners_are_those_of_the_reusable_workflow() -> None:
-    from nix_seed.rules.ci_files import RUNNERS
+    from nix_seed.setup.rules.ci_files import RUNNERS
 
     ours = (ROOT / WORKFLOW).read_text()
     assert json.dumps(dict(RUNNERS), separators=(",", ":")) in ours
@@ -379,7 +379,7 @@ def test_the_flake_gets_its_seed_and_evaluates(tmp_path: Path, name: str) -> Non
     stub = tmp_path / "nix-seed"
     stub.mkdir()
     (stub / "flake.nix").write_text("{ outputs = { self }: { lib = import ./nix; }; }")
-    subprocess.run(["cp", "-r", ROOT / "src/nix_seed/nix", stub / "nix"], check=True)
+    subprocess.run(["cp", "-r", ROOT / "src/nix_seed/flake/expressions", stub / "nix"], check=True)
     command = ["nix", "eval", "--no-write-lock-file", "--override-input", "nix-seed"]
     command += [f"path:{stub}", f"{repository}#packages.x86_64-linux.seed", "--apply"]
     checked = subprocess.run(

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.logs.http import LogHttp
-from nix_seed.clients.logs.rekor_v2 import RekorV2
 from nix_seed.formats.tlog.note import NoteKey
-from nix_seed.rules.log_verify import TrustedLog
+from nix_seed.logs.rekor import LogHttp, RekorV2
+from nix_seed.logs.rules.entry import TrustedLog
 from support.logs import IMPATIENT, Signing
 
 COMMAND = [sys.executable, "-m", "nix_seed", "log"]

@@ -12,7 +12,7 @@ import pytest
 
 from nix_seed.cli import main as module
 from nix_seed.cli.main import COMMANDS, cli, main
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
 from support.programs import need
 
 SLOW = {"rich", "urllib3", "zstandard", "deflate", "msgspec", "sqlite3", "rfc8785"}
@@ -203,4 +203,4 @@ def test_bash_is_told_the_commands() -> None:
 
 def test_the_module_is_the_command() -> None:
     assert nix_seed("--version").stdout.startswith("nix-seed, version ")
-    assert module.__all__ == ["main"]
+    assert module.main is main

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from nix_seed.cli.options import cache_directory
 from nix_seed.cli.progress import progress
-from nix_seed.cli.report import human_size, plural
-from nix_seed.flows.events import Stage
+from nix_seed.core.events import Stage
+from nix_seed.core.words import human_size, plural
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.image_layout import open_image
 from nix_seed.formats.oci.reference import LayoutReference
+from nix_seed.registry.image import open_image
 from support import built, engines, registries
 from support.distribution import nix_env
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.ci_host import CiHost
-from nix_seed.ground.errors import CouldNotCheck, InputError
+from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.setup.ci_host import CiHost
 
 GITHUB = {"GITHUB_ACTIONS": "true"}
 GITLAB = {"GITLAB_CI": "true"}

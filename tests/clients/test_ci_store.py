@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients import ci_store
-from nix_seed.clients.ci_store import make_store_for, store_state
-from nix_seed.clients.own_command import run_as_root
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+from nix_seed.core.processes import run_as_root
+from nix_seed.setup import ci_host as ci_store
+from nix_seed.setup.ci_host import make_store_for, store_state
 from support.engines import need_root
 
 USER = 12345

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.copies import LEAST, find_copies
 from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.licences.copies import LEAST, find_copies
 
 TEXT = b"Permission is granted to nobody in particular.\n" * 20
 BINARY = bytes(range(256)) * 4

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.files import write_atomically, write_output
-from nix_seed.ground.errors import CouldNotCheck
+from nix_seed.core.errors import CouldNotCheck
+from nix_seed.core.files import write_atomically, write_output
 
 
 def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.git import Login, newest_commits
+from nix_seed.flake.checkout import Login, newest_commits
 
 
 def git(directory: Path, *arguments: str) -> str:

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.image_layout import open_image
-from nix_seed.clients.image_spec import read_spec
+from nix_seed.core.digests import DiffID, Digest
+from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.flake.rules.outline import SPEC_PATH
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor, Index, Manifest
+from nix_seed.formats.oci.manifest import ANNOTATION_NAR_HASH, Descriptor, Index, Manifest
 from nix_seed.formats.oci.reference import LayoutReference
-from nix_seed.ground.digests import DiffID, Digest
-from nix_seed.ground.errors import CheckedFalse, InputError
-from nix_seed.rules.image import ANNOTATION_NAR_HASH
-from nix_seed.rules.spec import SPEC_PATH
+from nix_seed.image.read.spec import read_spec
+from nix_seed.registry.image import open_image
 from support import layouts
 from support.specs import tiny_spec
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.layer_cache import LayerCache
-from nix_seed.clients.store_files import StoreFiles
-from nix_seed.flows.assemble import (
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+from nix_seed.formats.nix.nar import File
+from nix_seed.formats.nix.store_path import PathInfo
+from nix_seed.image.assemble import (
     AssembledLayer,
     Event,
     LayerFinished,
@@ -20,12 +22,10 @@ from nix_seed.flows.assemble import (
     LayerStarted,
     assemble_layers,
 )
-from nix_seed.formats.nix.nar import File
-from nix_seed.formats.nix.store_path import PathInfo
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck
-from nix_seed.rules.compress import Compressor
-from nix_seed.rules.layer import FinishedLayer
+from nix_seed.image.layer_cache import LayerCache
+from nix_seed.image.rules.frames import Compressor
+from nix_seed.image.rules.layer import FinishedLayer
+from nix_seed.image.store_files import StoreFiles
 from support.programs import first_line
 from support.trees import AWKWARD, put
 
@@ -169,12 +169,12 @@ def test_an_error_stops_a_large_layer_under_way(
 RUN = """
 import json, sys
 from pathlib import Path
-from nix_seed.clients.layer_cache import LayerCache
-from nix_seed.clients.store_files import StoreFiles
-from nix_seed.flows.assemble import assemble_layers
+from nix_seed.image.layer_cache import LayerCache
+from nix_seed.image.store_files import StoreFiles
+from nix_seed.image.assemble import assemble_layers
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.ground.digests import NarHash
-from nix_seed.rules.compress import Compressor
+from nix_seed.core.digests import NarHash
+from nix_seed.image.rules.frames import Compressor
 where, *rest = sys.argv[1:]
 layers = [[PathInfo(StorePath(p), NarHash(h), int(s), ())] for p, h, s in zip(*[iter(rest)] * 3)]
 store, cache = StoreFiles(Path(where, "root")), LayerCache(Path(where, "cache"))

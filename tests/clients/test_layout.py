@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.layout import REF_NAME, ImageFiles, Layout
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.nix.nar import File
-from nix_seed.formats.oci.descriptor import Descriptor
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.rules.compress import Compressor
+from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.image.rules.frames import Compressor
+from nix_seed.registry.layout import REF_NAME, ImageFiles, Layout
 from support.images import image
 from support.programs import need, run
 from support.trees import AWKWARD

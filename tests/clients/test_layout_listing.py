@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from nix_seed.clients.layout import Layout
-from nix_seed.clients.layout_store import LayoutStore
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Index
+from nix_seed.formats.oci.manifest import Index
+from nix_seed.registry.layout import Layout
+from nix_seed.registry.layout_store import LayoutStore
 
 
 def put(store: LayoutStore, tag: str, number: int) -> None:

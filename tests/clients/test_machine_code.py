@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from nix_seed.clients.machine_code import find_machine_code, look_at
+from nix_seed.roots.machine_code import find_machine_code, look_at
 
 ELF = b"\x7fELF" + bytes(60)
 

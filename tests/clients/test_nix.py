@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.nix import Nix
+from nix_seed.core.digests import NarHash
+from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
+from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.ground.digests import NarHash
-from nix_seed.ground.errors import CouldNotCheck, InputError, NixFailed
 from support.distribution import nix_env
 from support.programs import need, run
 from support.specs import store_path

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.own_source import OwnSource
+from nix_seed.core.errors import CouldNotCheck
+from nix_seed.flake.evaluate import OwnSource
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.ground.errors import CouldNotCheck
 from support.specs import store_path
 
 PROJECT = {

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.nix import Nix
-from nix_seed.clients.provenance import read_provenance, read_signers
-from nix_seed.clients.store_origins import count_origins
+from nix_seed.flake.nix import Nix
+from nix_seed.flake.provenance import count_origins, read_provenance, read_signers
+from nix_seed.flake.rules.signatures import Signers
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.rules.path_signatures import Signers
 from support.distribution import EXAMPLES, build, nix, nix_env, require_nix
 from support.seeds import nix_seed, remove_tree
 

@@ -15,10 +15,10 @@ from typing import NoReturn
 
 import pytest
 
-from nix_seed.clients.image_layout import Image, open_image
-from nix_seed.clients.unpack import Limits, unpack, unpacked
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.oci.reference import LayoutReference
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.image.read.unpack import Limits, unpack, unpacked
+from nix_seed.registry.image import Image, open_image
 from support.layouts import directory, file, hard_link, special, symlink, tar, write_layout
 
 Members = list[tuple[tarfile.TarInfo, bytes]]

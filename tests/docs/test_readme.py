@@ -120,7 +120,7 @@ def test_the_lines_for_a_flake_make_a_seed(distribution: Path, tmp_path: Path) -
     own.mkdir()
     for name in ("flake.nix", "pyproject.toml"):
         shutil.copy(ROOT / name, own)
-    shutil.copytree(ROOT / "src/nix_seed/nix", own / "src/nix_seed/nix")
+    shutil.copytree(ROOT / "src/nix_seed/flake/expressions", own / "src/nix_seed/flake/expressions")
     [snippet] = blocks("nix")
 
     def evaluate(name: str, snippet: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from attacks.promoted import PromotedWorld
-from nix_seed.clients.logs.embedded import EmbeddedLog
+from nix_seed.logs.embedded import EmbeddedLog
 from support.trust import COMMIT
 
 ROOT = Path(__file__).resolve().parents[2]

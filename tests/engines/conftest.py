@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.engines import Engine, choose_engine
-from nix_seed.clients.image_layout import Image, open_image
-from nix_seed.clients.unpack import unpacked
 from nix_seed.formats.oci.reference import LayoutReference
+from nix_seed.image.read.unpack import unpacked
+from nix_seed.registry.image import Image, open_image
+from nix_seed.use.engines import choose_engine
+from nix_seed.use.engines.base import Engine
 from support import built, engines
 
 ENGINES = ("bwrap", "podman", "docker")

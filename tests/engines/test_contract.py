@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.engines import Engine, Job, choose_engine
-from nix_seed.clients.image_layout import Image, open_image
-from nix_seed.clients.layout import REF_NAME, Layout
-from nix_seed.clients.unpack import unpacked
+from nix_seed.core.digests import Digest
+from nix_seed.flake.rules.outline import SPEC_PATH
 from nix_seed.formats.oci.reference import LayoutReference
-from nix_seed.ground.digests import Digest
-from nix_seed.rules.contract import Finding, Kind, checks_for, contract_script, read_findings
-from nix_seed.rules.outline import SPEC_PATH
+from nix_seed.image.read.unpack import unpacked
+from nix_seed.registry.image import Image, open_image
+from nix_seed.registry.layout import REF_NAME, Layout
+from nix_seed.setup.rules.contract import Finding, Kind, checks_for, contract_script, read_findings
+from nix_seed.use.engines import choose_engine
+from nix_seed.use.engines.base import Engine, Job
 from support import built, engines
 from support.engines import run_node
 from support.host_image import host_image

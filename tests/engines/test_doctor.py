@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nix_seed.clients.engines import Engine
-from nix_seed.clients.image_layout import Image
-from nix_seed.flows.doctor_image import GITHUB, check_image, kind_of
-from nix_seed.rules.contract import checks_for
-from nix_seed.rules.diagnosis import Outcome, exit_code
+from nix_seed.registry.image import Image
+from nix_seed.setup.doctor_image import GITHUB, check_image, kind_of
+from nix_seed.setup.rules.contract import checks_for
+from nix_seed.setup.rules.diagnosis import Outcome, exit_code
+from nix_seed.use.engines.base import Engine
 
 
 def test_a_seed_is_well(

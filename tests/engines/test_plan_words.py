@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.nix import Nix
+from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.rules.completeness import Plan, parse_plan
+from nix_seed.use.rules.completeness import Plan, parse_plan
 from support import engines
 
 EXPRESSION = """

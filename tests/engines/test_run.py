@@ -16,14 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.engines import Engine, Job, choose_engine
-from nix_seed.clients.engines.bwrap import _scratch
-from nix_seed.clients.image_layout import Image, open_image
-from nix_seed.clients.nix import Nix
-from nix_seed.flows.prove import check_proof, prove
-from nix_seed.flows.run import RunResult, run
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.reference import LayoutReference
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.registry.image import Image, open_image
+from nix_seed.use.engines import choose_engine
+from nix_seed.use.engines.base import Engine, Job
+from nix_seed.use.engines.bwrap import _scratch
+from nix_seed.use.prove import check_proof, prove
+from nix_seed.use.run import RunResult, run
 from support import engines
 from support.host_image import host_image
 from support.layouts import file, tar, write_layout

@@ -8,10 +8,10 @@ import runpy
 from importlib import metadata
 from pathlib import Path
 
-from nix_seed.clients.ledgers.evm.artifact import shipped
+from nix_seed.evm.artifact import shipped
 
 ROOT = Path(__file__).parents[2]
-HERE = ROOT / "src/nix_seed/clients/ledgers/evm"
+HERE = ROOT / "src/nix_seed/evm"
 
 
 def test_compiling_again_gives_the_same_bytes() -> None:

@@ -9,14 +9,14 @@ from random import Random
 
 import pytest
 
-from nix_seed.clients.ledgers.evm.artifact import shipped
-from nix_seed.clients.ledgers.evm.builders import BuilderSet, EvmBuilder
-from nix_seed.clients.ledgers.evm.keys import EvmKey
-from nix_seed.clients.ledgers.evm.messages import Domain, Release
-from nix_seed.clients.ledgers.evm.node import Refused
-from nix_seed.clients.ledgers.evm.signatures import EvmSignature
-from nix_seed.ground.digests import Digest
-from nix_seed.rules.ledger_entry import LedgerEntry
+from nix_seed.core.digests import Digest
+from nix_seed.evm.artifact import shipped
+from nix_seed.evm.builders import BuilderSet, EvmBuilder
+from nix_seed.evm.keys import EvmKey
+from nix_seed.evm.messages import Domain, Release
+from nix_seed.evm.node import Refused
+from nix_seed.evm.signatures import EvmSignature
+from nix_seed.release.rules.ledger_entry import LedgerEntry
 from support.chains import Chain, anvil
 from support.evm import Evm, ascending, digest, release, with_digest
 

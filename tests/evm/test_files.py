@@ -15,11 +15,11 @@ from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.clients.ledgers.evm.builders import BuilderSet, EvmBuilder, read_address
-from nix_seed.clients.ledgers.evm.keys import EvmKey
-from nix_seed.clients.ledgers.evm.messages import Domain, Release, Signed, signable, typed_data
-from nix_seed.clients.ledgers.evm.signatures import EvmSignature, collect
-from nix_seed.ground.errors import InputError
+from nix_seed.core.errors import InputError
+from nix_seed.evm.builders import BuilderSet, EvmBuilder, read_address
+from nix_seed.evm.keys import EvmKey
+from nix_seed.evm.messages import Domain, Release, Signed, signable, typed_data
+from nix_seed.evm.signatures import EvmSignature, collect
 from support.evm import release
 
 # The key and address of EIP-155's and EIP-712's own examples.

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from nix_seed.clients.ledgers.base import Ledger
-from nix_seed.clients.ledgers.evm.contract import Contract
-from nix_seed.clients.ledgers.evm.ledger import EvmLedger
-from nix_seed.clients.ledgers.evm.messages import Domain, Release
-from nix_seed.clients.ledgers.evm.node import Node, Refused
-from nix_seed.clients.ledgers.evm.nodes import Nodes
-from nix_seed.clients.ledgers.evm.send import GWEI, Sender
-from nix_seed.clients.registry.patience import Patience
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.evm.contract import Contract
+from nix_seed.evm.ledger import EvmLedger
+from nix_seed.evm.messages import Domain, Release
+from nix_seed.evm.node import Node, Refused
+from nix_seed.evm.nodes import Nodes
+from nix_seed.evm.send import GWEI, Sender
+from nix_seed.registry.http import Patience
+from nix_seed.release.ledgers import Ledger
 from support.chains import Chain
 from support.evm import Evm, digest, release, with_digest
 

@@ -10,15 +10,14 @@ from typing import Any
 
 import pytest
 
-from nix_seed.clients.ledgers.evm.contract import Contract
-from nix_seed.clients.ledgers.evm.ledger import EvmLedger
-from nix_seed.clients.ledgers.evm.node import Node
-from nix_seed.clients.ledgers.evm.nodes import Nodes
-from nix_seed.clients.ledgers.evm.provider import HttpProvider
-from nix_seed.clients.registry.failures import Unreachable
-from nix_seed.clients.registry.patience import Patience
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
-from nix_seed.rules.ledger_entry import LedgerEntry
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
+from nix_seed.evm.contract import Contract
+from nix_seed.evm.ledger import EvmLedger
+from nix_seed.evm.node import HttpProvider, Node
+from nix_seed.evm.nodes import Nodes
+from nix_seed.registry.errors import Unreachable
+from nix_seed.registry.http import Patience
+from nix_seed.release.rules.ledger_entry import LedgerEntry
 from support.chains import PATIENCE, Anvil, anvil
 from support.evm import Evm, release
 from support.lying_node import Alter, Answer, lying

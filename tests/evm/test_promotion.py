@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 from web3.exceptions import Web3Exception
 
-from nix_seed.clients.ledgers.evm.contract import Contract
-from nix_seed.clients.registry.credentials import Keyring
-from nix_seed.flows.candidates import Place
-from nix_seed.flows.logging import open_logs
-from nix_seed.flows.promote import Promoted, promote
-from nix_seed.flows.stores import Stores
-from nix_seed.flows.trust import judges_of, load_policy
-from nix_seed.flows.verify import Asked, Judges
-from nix_seed.flows.verify_commit import verify_commit
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+from nix_seed.evm.contract import Contract
 from nix_seed.formats.oci.reference import parse_reference
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck
-from nix_seed.rules.ledger_entry import LedgerEntry
-from nix_seed.rules.verification import Verification
+from nix_seed.registry.credentials import Keyring
+from nix_seed.registry.open import Stores
+from nix_seed.release.candidates import Place
+from nix_seed.release.load import judges_of, load_policy
+from nix_seed.release.promote import Promoted, promote
+from nix_seed.release.rules.answer import Verification
+from nix_seed.release.rules.ledger_entry import LedgerEntry
+from nix_seed.release.verifiers import Judges
+from nix_seed.release.verify import Asked, verify_commit
+from nix_seed.trust.log_signed import open_logs
 from support.evm import Evm
 from support.releases import ReleaseWorld
 from support.trust import COMMIT

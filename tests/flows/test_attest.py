@@ -14,14 +14,14 @@ from urllib.parse import unquote
 
 import pytest
 
-from nix_seed.clients.git import read_checkout
-from nix_seed.clients.layout import Layout
-from nix_seed.clients.layout_store import LayoutStore
-from nix_seed.clients.signers.key import KeySigner, write_key_pair
+from nix_seed.core import canonical_json
+from nix_seed.core.errors import InputError
+from nix_seed.flake.checkout import read_checkout
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Manifest
-from nix_seed.ground import canonical_json
-from nix_seed.ground.errors import InputError
+from nix_seed.formats.oci.manifest import Manifest
+from nix_seed.registry.layout import Layout
+from nix_seed.registry.layout_store import LayoutStore
+from nix_seed.trust.sign import KeySigner, write_key_pair
 from support.attestations import put
 from support.distribution import make_project
 from support.registries import PASSWORD, USER, Running, docker_registry

@@ -11,18 +11,12 @@ from typing import Any
 
 import pytest
 
-from nix_seed.clients.image_layout import Image, open_image
-from nix_seed.clients.nix import Nix
-from nix_seed.clients.unpack import unpacked
-from nix_seed.flows.evaluate import evaluate_flake
+from nix_seed.flake.evaluate import evaluate_flake
+from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.reference import LayoutReference
-from support.distribution import (
-    commit,
-    make_project,
-    nix_env,
-    upgraded,
-    use_distribution,
-)
+from nix_seed.image.read.unpack import unpacked
+from nix_seed.registry.image import Image, open_image
+from support.distribution import commit, make_project, nix_env, upgraded, use_distribution
 from support.engines import need, need_root
 from support.seeds import (
     build,

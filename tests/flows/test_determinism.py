@@ -15,14 +15,7 @@ import pytest
 
 from support.distribution import make, make_project, nix_env
 from support.engines import need_root, trixie_nix
-from support.seeds import (
-    build,
-    copied_store,
-    path_with,
-    remove_tree,
-    store_paths,
-    write_project,
-)
+from support.seeds import build, copied_store, path_with, remove_tree, store_paths, write_project
 
 # Built again in every store that lacks it: a derivation of the recipe's own.
 REBUILT = "-distribution-loader"

@@ -8,10 +8,10 @@ LARGE = """
 import time
 from pathlib import Path
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.flows.licences import Ancestry
-from nix_seed.rules.licence import Fact, Licence, LicencePolicy
-from nix_seed.rules.licence_judge import judge
-from nix_seed.rules.roots import find_roots
+from nix_seed.licences.licences import Ancestry
+from nix_seed.flake.rules.licence import Fact, Licence, LicencePolicy
+from nix_seed.licences.rules.judge import judge
+from nix_seed.roots.rules.roots import find_roots
 from support.large_graph import at, read
 
 start = time.process_time()

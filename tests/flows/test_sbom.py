@@ -11,27 +11,20 @@ from typing import Any
 
 import pytest
 
-from nix_seed.clients.layout import Layout
-from nix_seed.clients.layout_store import LayoutStore
-from nix_seed.clients.registry.client import Registry
-from nix_seed.clients.registry.credentials import Credential, Keyring
-from nix_seed.clients.signers.key import KeySigner, write_key_pair
-from nix_seed.flows.attach import list_document
-from nix_seed.flows.sbom_attach import MEDIA_TYPES
-from nix_seed.formats.oci.descriptor import Descriptor, Manifest
-from nix_seed.formats.oci.referrers import fallback_tag
-from nix_seed.ground.digests import Digest
+from nix_seed.core.digests import Digest
+from nix_seed.formats.oci.manifest import Descriptor, Manifest, fallback_tag
+from nix_seed.registry.client import Registry
+from nix_seed.registry.credentials import Credential, Keyring
+from nix_seed.registry.layout import Layout
+from nix_seed.registry.layout_store import LayoutStore
+from nix_seed.sbom.attach import MEDIA_TYPES
+from nix_seed.trust.attestations import list_document
+from nix_seed.trust.sign import KeySigner, write_key_pair
 from support import built
 from support.distribution import commit, nix_env
 from support.goprograms import installed
 from support.programs import need
-from support.registries import (
-    PASSWORD,
-    USER,
-    Running,
-    docker_registry,
-    referrers_registry,
-)
+from support.registries import PASSWORD, USER, Running, docker_registry, referrers_registry
 from support.sboms import valid_cyclonedx, valid_spdx
 from support.seed_images import seed_image
 from support.seeds import Ran, build, nix_seed, write_project

@@ -13,17 +13,18 @@ from pathlib import Path
 import pytest
 
 import nix_seed
-from nix_seed.clients.logs.state import CheckpointState
-from nix_seed.flows.export import export
-from nix_seed.flows.stores import Stores
-from nix_seed.flows.trust import load_policy
-from nix_seed.flows.verify import Asked, Judges, verify_image
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.formats.tlog.merkle import TreeHead
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CouldNotCheck, InputError
-from nix_seed.rules.bundle_verify import Fate
-from nix_seed.rules.evidence import LogFindings
+from nix_seed.logs.state import CheckpointState
+from nix_seed.registry.open import Stores
+from nix_seed.release.export import export
+from nix_seed.release.load import load_policy
+from nix_seed.release.verifiers import Judges
+from nix_seed.release.verify import Asked, verify_image
+from nix_seed.trust.rules.bundle import Fate
+from nix_seed.trust.rules.claims import LogFindings
 from support.logs import served
 from support.trust import COMMIT, World
 

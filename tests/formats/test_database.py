@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from nix_seed.core.digests import NarHash
+from nix_seed.core.errors import InputError
 from nix_seed.formats.nix.database import SCHEMA_VERSION, DerivationOutput, build_database
 from nix_seed.formats.nix.nar import File, Symlink
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.ground.digests import NarHash
-from nix_seed.ground.errors import InputError
 from support.programs import need, run
 from support.trees import AWKWARD, put
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import InputError
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor, Index, Manifest, Platform
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import InputError
+from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, Platform
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 ANNOTATIONS = st.dictionaries(TEXT, TEXT, max_size=3)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.formats.html.element import Own, el, harmless, is_web_address, render
+from nix_seed.report.rules.element import Own, el, harmless, is_web_address, render
 
 
 class Reader(HTMLParser):

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nix_seed.core.digests import NarHash
+from nix_seed.core.errors import InputError
 from nix_seed.formats.nix.nar import (
     Directory,
     File,
@@ -19,8 +21,6 @@ from nix_seed.formats.nix.nar import (
     nar_hash_of_file,
     strip_case_hack,
 )
-from nix_seed.ground.digests import NarHash
-from nix_seed.ground.errors import InputError
 from support.programs import need, run
 from support.trees import AWKWARD, make
 

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nix_seed.core.errors import InputError
 from nix_seed.formats.nix.parser import parse
-from nix_seed.formats.nix.syntax import AttrSet, Call, Lambda, Operation, Scope, Select
-from nix_seed.formats.nix.tokens import tokenize
-from nix_seed.ground.errors import InputError
+from nix_seed.formats.nix.syntax import AttrSet, Call, Lambda, Operation, Scope, Select, tokenize
 from support.programs import need
 
 ROOT = Path(__file__).resolve().parents[2]

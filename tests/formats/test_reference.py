@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import InputError
 from nix_seed.formats.oci.reference import LayoutReference, Reference, parse_reference
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import InputError
 
 DIGEST = Digest("ab" * 32)
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.formats.nix.registration import format_registration, parse_registration
+from nix_seed.core.digests import NarHash
+from nix_seed.core.errors import InputError
+from nix_seed.formats.nix.database import format_registration, parse_registration
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.ground.digests import NarHash
-from nix_seed.ground.errors import InputError
 from support.distribution import nix_env
 from support.programs import need, run
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nix_seed.core.errors import InputError
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.ground.errors import InputError
 
 HASH = "0123456789abcdfghijklmnpqrsvwxyz"
 NAMES = st.text(string.ascii_letters + string.digits + "+-._?=", min_size=1, max_size=211)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from nix_seed.core.errors import InputError
 from nix_seed.formats.oci import tar
-from nix_seed.ground.errors import InputError
 from support.programs import need, run
 
 KINDS = {tar.FILE: tarfile.REGTYPE, tar.SYMLINK: tarfile.SYMTYPE, tar.DIRECTORY: tarfile.DIRTYPE}

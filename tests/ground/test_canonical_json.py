@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.ground.canonical_json import dumps, loads
-from nix_seed.ground.errors import InputError
+from nix_seed.core.canonical_json import dumps, loads
+from nix_seed.core.errors import InputError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 VALUES = st.recursive(
@@ -143,8 +143,8 @@ def test_a_raised_recursion_limit_lets_nobody_through_the_stack() -> None:
     program = r"""
 import sys
 sys.setrecursionlimit(1 << 30)
-from nix_seed.ground.canonical_json import loads
-from nix_seed.ground.errors import InputError
+from nix_seed.core.canonical_json import loads
+from nix_seed.core.errors import InputError
 assert loads(b'["' + b"[" * 1000 + b'", "\\\\", [' + b"[]," * 1000 + b"{}]]", what="x")
 for text in (b"[" * 1_000_000, b'{"a":' * 1_000_000, b'["\\"[",' * 1_000_000):
     try:

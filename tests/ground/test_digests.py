@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nix_seed.ground.digests import DiffID, Digest, NarHash, decode_nix32, encode_nix32
-from nix_seed.ground.errors import InputError
+from nix_seed.core.digests import DiffID, Digest, NarHash, decode_nix32, encode_nix32
+from nix_seed.core.errors import InputError
 from support.distribution import nix_env
 from support.programs import need, run
 

@@ -2,14 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from nix_seed.cli.report import error_lines
-from nix_seed.ground.errors import (
-    CheckedFalse,
-    CouldNotCheck,
-    InputError,
-    NixFailed,
-    NixSeedError,
-)
+from nix_seed.cli.say import error_lines
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed, NixSeedError
 
 CODES = {CheckedFalse: 1, InputError: 2, CouldNotCheck: 3, NixFailed: 4}
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.store_database import uncollected, valid_paths
-from nix_seed.clients.tar_reader import _sum
-from nix_seed.flows.hydrate import hydrate
-from nix_seed.flows.push import push
-from nix_seed.flows.stores import Stores
 from nix_seed.formats.nix.nar import File
 from nix_seed.formats.oci.reference import LayoutReference, Reference, parse_reference
+from nix_seed.image.push import push
+from nix_seed.image.read.tar import _sum
+from nix_seed.registry.open import Stores
+from nix_seed.use.hydrate import hydrate
+from nix_seed.use.store import uncollected, valid_paths
 from support.distribution import nix_env
 from support.hydration import make_seed
 from support.programs import need

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.flows.hydrate import hydrate
-from nix_seed.flows.push import push
-from nix_seed.flows.stores import Stores
+from nix_seed.core.errors import InputError
 from nix_seed.formats.oci.reference import LayoutReference, Reference
-from nix_seed.ground.errors import InputError
+from nix_seed.image.push import push
+from nix_seed.registry.open import Stores
+from nix_seed.use.hydrate import hydrate
 from support.distribution import make_project, nix_env
 from support.engines import need_root
 from support.hydration import verify

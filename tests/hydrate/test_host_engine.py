@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.engines.host import Host
-from nix_seed.clients.image_layout import open_image
-from nix_seed.flows.run_host import run_on_host
+from nix_seed.core.errors import CouldNotCheck
 from nix_seed.formats.nix.nar import File
 from nix_seed.formats.oci.reference import LayoutReference
-from nix_seed.ground.errors import CouldNotCheck
+from nix_seed.registry.image import open_image
+from nix_seed.use.engines.host import Host
+from nix_seed.use.run import run_on_host
 from support.distribution import nix_env, require_nix
 from support.engines import need_root
 from support.hydration import make_seed

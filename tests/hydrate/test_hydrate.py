@@ -16,27 +16,17 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from nix_seed.cli.hydrate import command
-from nix_seed.flows.hydrate import Hydrated, hydrate
-from nix_seed.flows.push import push
-from nix_seed.flows.stores import Stores
+from nix_seed.cli.use.hydrate import command
+from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.nix.nar import Directory, File, Symlink, Tree
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.reference import LayoutReference, Reference, parse_reference
-from nix_seed.ground.errors import CheckedFalse, InputError
-from nix_seed.rules.compress import Compressor
-from nix_seed.rules.frames import FRAME_SIZE
-from nix_seed.rules.spec import Spec
-from support.hydration import (
-    Blob,
-    layers_of,
-    make_seed,
-    names_in,
-    put_seed,
-    query,
-    spec_of,
-    verify,
-)
+from nix_seed.image.push import push
+from nix_seed.image.rules.frames import FRAME_SIZE, Compressor
+from nix_seed.image.rules.spec import Spec
+from nix_seed.registry.open import Stores
+from nix_seed.use.hydrate import Hydrated, hydrate
+from support.hydration import Blob, layers_of, make_seed, names_in, put_seed, query, spec_of, verify
 from support.layouts import PACKERS, directory, file, hard_link, special, symlink, tar
 from support.programs import need
 from support.registries import docker_registry

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.store_database import valid_paths
 from nix_seed.formats.nix.nar import Directory, File, Tree
-from nix_seed.rules.spec import Spec
+from nix_seed.image.rules.spec import Spec
+from nix_seed.use.store import valid_paths
 from support.distribution import nix_env
 from support.hydration import make_seed, names_in, verify
 from support.programs import need

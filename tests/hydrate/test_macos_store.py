@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.macos_store import Machine, create_store
-from nix_seed.ground.errors import CouldNotCheck, InputError
+from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.use.macos_store import Machine, create_store
 
 UUID = "5B4D1F9A-6C21-4C53-8F2A-1B2C3D4E5F60"
 UTIL = "/System/Library/Filesystems/apfs.fs/Contents/Resources/apfs.util"

@@ -12,25 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.logs.rekor_v2 import RekorV2
-from nix_seed.clients.registry.client import Registry, Repository
-from nix_seed.clients.signers.base import Signed
-from nix_seed.clients.signers.key import KeySigner
-from nix_seed.clients.signers.keyless import KeylessSigner
-from nix_seed.clients.sigstore_verify import SigstoreCheck
-from nix_seed.flows.attach import attach_bundle, discover
-from nix_seed.flows.logging import log_signed
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CouldNotCheck
+from nix_seed.formats.intoto.build import PREDICATE_TYPE, build_statement
 from nix_seed.formats.intoto.bundle import Certificate
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
-from nix_seed.formats.intoto.predicate import PREDICATE_TYPE, build_statement
-from nix_seed.formats.intoto.statement import STATEMENT_V01
-from nix_seed.formats.oci.descriptor import Descriptor
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, STATEMENT_V01
+from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.formats.tlog.note import NoteKey
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CouldNotCheck
-from nix_seed.rules.bundle_verify import Expected, Fate, Reason, Trust, Verdict, evaluate_bundle
-from nix_seed.rules.certificate import CertificateIdentity, read_identity
-from nix_seed.rules.log_verify import TrustedLog
+from nix_seed.logs.rekor import RekorV2
+from nix_seed.logs.rules.entry import TrustedLog
+from nix_seed.logs.rules.signer import CertificateIdentity, read_identity
+from nix_seed.registry.client import Registry, Repository
+from nix_seed.trust.attestations import attach_bundle, discover
+from nix_seed.trust.log_signed import log_signed
+from nix_seed.trust.rules.bundle import Expected, Fate, Reason, Trust, Verdict, evaluate_bundle
+from nix_seed.trust.sign import KeySigner, Signed
+from nix_seed.trust.sigstore import KeylessSigner, SigstoreCheck
 from support.attestations import IMAGE, predicate, push_image
 from support.cosign import Cosign, cosign
 from support.fulcio import Authority, RealSigstore, Refusal, fulcio, real_sigstore

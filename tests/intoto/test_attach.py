@@ -8,23 +8,26 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.blobs import ImageStore
-from nix_seed.clients.image_layout import open_image
-from nix_seed.clients.layout import Layout
-from nix_seed.clients.layout_store import LayoutStore
-from nix_seed.clients.registry.client import Registry
-from nix_seed.clients.signers.key import KeySigner
-from nix_seed.flows.attach import attach_bundle, discover
-from nix_seed.formats.intoto.bundle import BUNDLE_V03, Bundle
-from nix_seed.formats.intoto.cosign import ENVELOPE_LAYER, attestation_tag
-from nix_seed.formats.intoto.predicate import PREDICATE_TYPE
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.formats.intoto.build import PREDICATE_TYPE
+from nix_seed.formats.intoto.bundle import (
+    BUNDLE_V03,
+    ENVELOPE_LAYER,
+    LARGEST_BUNDLE,
+    Bundle,
+    attestation_tag,
+)
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor, Index, Manifest
+from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, fallback_tag
 from nix_seed.formats.oci.reference import LayoutReference
-from nix_seed.formats.oci.referrers import fallback_tag
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.rules.bundle_verify import LARGEST_BUNDLE
+from nix_seed.registry.client import Registry
+from nix_seed.registry.image import open_image
+from nix_seed.registry.layout import Layout
+from nix_seed.registry.layout_store import LayoutStore
+from nix_seed.registry.store import ImageStore
+from nix_seed.trust.attestations import attach_bundle, discover
+from nix_seed.trust.sign import KeySigner
 from support.attestations import predicate, push_image, put, signed
 from support.registries import docker_registry
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.registry.client import Registry, Repository
-from nix_seed.clients.signers.key import KeyKind, KeySigner, write_key_pair
-from nix_seed.flows.attach import attach_bundle, discover
-from nix_seed.formats.intoto.predicate import PREDICATE_TYPE
+from nix_seed.formats.intoto.build import PREDICATE_TYPE
 from nix_seed.formats.intoto.statement import STATEMENT_V01, STATEMENT_V1
-from nix_seed.formats.oci.descriptor import Descriptor
-from nix_seed.rules.bundle_verify import Expected, Reason, Trust, evaluate_bundle
-from nix_seed.rules.verifying_key import PublicKey
+from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.logs.rules.signer import PublicKey
+from nix_seed.registry.client import Registry, Repository
+from nix_seed.trust.attestations import attach_bundle, discover
+from nix_seed.trust.rules.bundle import Expected, Reason, Trust, evaluate_bundle
+from nix_seed.trust.sign import KeyKind, KeySigner, write_key_pair
 from support.attestations import predicate, push_image, signed
 from support.cosign import Cosign, cosign
 from support.registries import Running, docker_registry, referrers_registry

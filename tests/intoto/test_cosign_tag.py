@@ -10,12 +10,17 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from nix_seed.clients.signers.key import KeySigner
-from nix_seed.formats.intoto.bundle import Bundle, Certificate, PublicKeyHint
-from nix_seed.formats.intoto.cosign import attestation_tag, bundle_of_layer
-from nix_seed.formats.intoto.predicate import build_statement
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import InputError
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import InputError
+from nix_seed.formats.intoto.build import build_statement
+from nix_seed.formats.intoto.bundle import (
+    Bundle,
+    Certificate,
+    PublicKeyHint,
+    attestation_tag,
+    bundle_of_layer,
+)
+from nix_seed.trust.sign import KeySigner
 from support.attestations import predicate, signed
 from support.private_sigstore import PrivateSigstore, b64
 

@@ -10,22 +10,29 @@ from typing import Any
 
 import pytest
 
-from nix_seed.clients.signers.key import KeySigner
-from nix_seed.formats.intoto.bundle import Bundle, Certificate, MessageSignature, PublicKeyHint
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE, Envelope, Signature, pae
-from nix_seed.formats.intoto.predicate import (
+from nix_seed.core import canonical_json
+from nix_seed.core.digests import Digest, NarHash
+from nix_seed.core.errors import InputError
+from nix_seed.formats.intoto.build import (
     BuildPredicate,
-    Commit,
+    build_provenance,
     build_statement,
     check_statement,
 )
-from nix_seed.formats.intoto.slsa import build_provenance
-from nix_seed.formats.intoto.statement import STATEMENT_V01, Statement, Subject
-from nix_seed.ground import canonical_json
-from nix_seed.ground.digests import Digest, NarHash
-from nix_seed.ground.errors import InputError
-from nix_seed.rules.bundle_verify import Expected, Trust, evaluate_bundle
-from nix_seed.rules.verifying_key import PublicKey
+from nix_seed.formats.intoto.bundle import Bundle, Certificate, MessageSignature, PublicKeyHint
+from nix_seed.formats.intoto.statement import (
+    PAYLOAD_TYPE,
+    STATEMENT_V01,
+    Commit,
+    Envelope,
+    Signature,
+    Statement,
+    Subject,
+    pae,
+)
+from nix_seed.logs.rules.signer import PublicKey
+from nix_seed.trust.rules.bundle import Expected, Trust, evaluate_bundle
+from nix_seed.trust.sign import KeySigner
 from support.attestations import IMAGE, predicate, signed
 
 Change = Callable[[Any], None]

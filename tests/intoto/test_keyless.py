@@ -10,20 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.registry.client import Registry
-from nix_seed.clients.signers.base import Signed, Signer
-from nix_seed.clients.signers.key import KeySigner
-from nix_seed.clients.signers.keyless import KeylessSigner, ambient_token
-from nix_seed.clients.sigstore_verify import SigstoreCheck
-from nix_seed.flows.attach import attach_bundle
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.formats.intoto.build import PREDICATE_TYPE, build_statement
 from nix_seed.formats.intoto.bundle import Certificate
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
-from nix_seed.formats.intoto.predicate import PREDICATE_TYPE, build_statement
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CouldNotCheck, InputError
-from nix_seed.rules.bundle_verify import Expected, Trust, evaluate_bundle
-from nix_seed.rules.certificate import CertificateIdentity, certified_identity
-from nix_seed.rules.policy import is_signer
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE
+from nix_seed.logs.rules.signer import CertificateIdentity, certified_identity
+from nix_seed.registry.client import Registry
+from nix_seed.trust.attestations import attach_bundle
+from nix_seed.trust.rules.bundle import Expected, Trust, evaluate_bundle
+from nix_seed.trust.rules.policy import is_signer
+from nix_seed.trust.sign import KeySigner, Signed, Signer
+from nix_seed.trust.sigstore import KeylessSigner, SigstoreCheck, ambient_token
 from support.attestations import IMAGE, predicate, push_image
 from support.cosign import cosign
 from support.private_sigstore import ISSUER, SUBJECT, PrivateSigstore

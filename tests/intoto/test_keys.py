@@ -13,11 +13,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from nix_seed.cli.main import cli
-from nix_seed.clients.signers.base import Signer
-from nix_seed.clients.signers.key import KeyKind, KeySigner, write_key_pair
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE, pae
-from nix_seed.ground.errors import InputError
-from nix_seed.rules.verifying_key import PublicKey
+from nix_seed.core.errors import InputError
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, pae
+from nix_seed.logs.rules.signer import PublicKey
+from nix_seed.trust.sign import KeyKind, KeySigner, Signer, write_key_pair
 from support.registries import needs
 
 KINDS: list[KeyKind] = ["ecdsa-p256", "ed25519"]

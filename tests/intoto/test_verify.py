@@ -16,19 +16,33 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from nix_seed.clients.signers.key import KeySigner
-from nix_seed.clients.sigstore_verify import SigstoreCheck
-from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE, Envelope, Signature
-from nix_seed.formats.intoto.predicate import PREDICATE_TYPE, build_statement
-from nix_seed.formats.intoto.slsa import SLSA_PROVENANCE_V1, build_provenance
-from nix_seed.formats.intoto.statement import STATEMENT_V01, STATEMENT_V1
+from nix_seed.core import canonical_json
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+from nix_seed.formats.intoto.build import (
+    PREDICATE_TYPE,
+    SLSA_PROVENANCE_V1,
+    build_provenance,
+    build_statement,
+)
+from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE, Bundle
+from nix_seed.formats.intoto.statement import (
+    PAYLOAD_TYPE,
+    STATEMENT_V01,
+    STATEMENT_V1,
+    Envelope,
+    Signature,
+)
 from nix_seed.formats.tlog.note import NoteKey
-from nix_seed.ground import canonical_json
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck
-from nix_seed.rules.bundle_verify import (
-    LARGEST_BUNDLE,
+from nix_seed.logs.rules.entry import (
+    LogTrust,
+    TrustedLog,
+    evaluate_entries,
+    logged_signature,
+    verifier_of,
+)
+from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey
+from nix_seed.trust.rules.bundle import (
     Expected,
     Fate,
     Reason,
@@ -37,10 +51,8 @@ from nix_seed.rules.bundle_verify import (
     check_bundle,
     evaluate_bundle,
 )
-from nix_seed.rules.certificate import CertificateIdentity
-from nix_seed.rules.log_verify import LogTrust, TrustedLog, evaluate_entries
-from nix_seed.rules.logged import logged_signature, verifier_of
-from nix_seed.rules.verifying_key import PublicKey
+from nix_seed.trust.sign import KeySigner
+from nix_seed.trust.sigstore import SigstoreCheck
 from support.attestations import IMAGE, predicate, signed
 from support.private_sigstore import ISSUER, ORIGIN, SUBJECT, PrivateSigstore, b64, key, spki
 

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.blobs import ImageStore
-from nix_seed.clients.signers.key import KeySigner
-from nix_seed.flows import ledger as ledger_flow
-from nix_seed.flows.attach import Discovered
-from nix_seed.flows.evidence import gather
-from nix_seed.flows.ledger import Walked, walk_ledger
-from nix_seed.flows.trust import judges_of, load_policy
-from nix_seed.formats.intoto.predicate import Source
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.formats.intoto.build import Source
 from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.rules.promotion import Record
+from nix_seed.registry.store import ImageStore
+from nix_seed.release import ledger as ledger_flow
+from nix_seed.release.ledger import Walked, walk_ledger
+from nix_seed.release.load import judges_of, load_policy
+from nix_seed.release.rules.record import Record
+from nix_seed.trust.attestations import Discovered
+from nix_seed.trust.gather import gather
+from nix_seed.trust.sign import KeySigner
 from support.audits import Ledger, commit, unlist
 from support.bulk import bulk
 from support.trust import SOURCE, pem

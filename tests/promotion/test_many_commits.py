@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nix_seed.formats.oci.reference import parse_reference
-from nix_seed.rules.attested_commits import MOST_COMMITS
+from nix_seed.trust.rules.claims import MOST_COMMITS
 from support.audits import Ledger, commit
 
 MANY = range(2, 2 + MOST_COMMITS + 3)

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.logs.embedded import EmbeddedLog
-from nix_seed.clients.registry.client import Registry
-from nix_seed.clients.registry.credentials import Keyring
+from nix_seed.core import canonical_json
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+from nix_seed.formats.intoto.build import BuildPredicate, Source
 from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.predicate import BuildPredicate, Source
-from nix_seed.ground import canonical_json
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck
+from nix_seed.logs.embedded import EmbeddedLog
+from nix_seed.registry.client import Registry
+from nix_seed.registry.credentials import Keyring
 from support.real_logs import logged_by, published
 from support.registries import Running, docker_registry, referrers_registry
 from support.rekor import rekor_v1, rekor_v2

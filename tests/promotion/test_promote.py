@@ -10,21 +10,21 @@ from pathlib import Path
 import pytest
 
 import nix_seed
-from nix_seed.clients.layout_store import LayoutStore
-from nix_seed.flows.candidates import Place
-from nix_seed.flows.logging import open_logs
-from nix_seed.flows.promote import promote
-from nix_seed.flows.stores import Stores
-from nix_seed.flows.trust import judges_of, load_policy
-from nix_seed.flows.verify import Asked, verify_image
-from nix_seed.formats.intoto.commit import Commit
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.intoto.promotion import PromotionPredicate
+from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import fallback_tag
 from nix_seed.formats.oci.reference import parse_reference
-from nix_seed.formats.oci.referrers import fallback_tag
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.rules.verification import Verification
+from nix_seed.registry.layout_store import LayoutStore
+from nix_seed.registry.open import Stores
+from nix_seed.release.candidates import Place
+from nix_seed.release.load import judges_of, load_policy
+from nix_seed.release.promote import promote
+from nix_seed.release.rules.answer import Verification
+from nix_seed.release.verify import Asked, verify_image
+from nix_seed.trust.log_signed import open_logs
 from support.audits import dangle, drop_record
 from support.releases import ARM, ReleaseWorld
 from support.trust import COMMIT, OTHER_COMMIT, SYSTEM
@@ -286,7 +286,7 @@ def test_another_root_for_a_promoted_commit_is_refused(world: ReleaseWorld) -> N
 
 
 def test_records_follow_one_another(world: ReleaseWorld) -> None:
-    from nix_seed.formats.intoto.commit import Commit
+    from nix_seed.formats.intoto.statement import Commit
 
     commits = [Commit(f"{number:040x}") for number in (1, 2, 3)]
     records = []

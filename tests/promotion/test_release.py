@@ -9,7 +9,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from nix_seed.formats.intoto.commit import Commit
+from nix_seed.core.digests import Digest, NarHash
+from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.tlog.merkle import (
     TreeHead,
     build_inclusion_proof,
@@ -18,9 +20,7 @@ from nix_seed.formats.tlog.merkle import (
     node_hash,
     read_from_leaves,
 )
-from nix_seed.ground.digests import Digest, NarHash
-from nix_seed.ground.errors import CheckedFalse, InputError
-from nix_seed.rules.release import DOMAIN, Leaf, MemberProof, Release, build_release
+from nix_seed.release.rules.tree import DOMAIN, Leaf, MemberProof, Release, build_release
 from promotion.rfc6962 import PUBLISHED_LEAVES, PUBLISHED_ROOTS, mth, path
 
 COMMIT = Commit("c0ffee" + "0" * 34)

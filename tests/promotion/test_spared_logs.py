@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.logs.embedded import EmbeddedLog
-from nix_seed.flows.logging import open_logs
-from nix_seed.flows.trust import load_policy
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
-from nix_seed.ground.errors import CouldNotCheck, InputError
-from nix_seed.rules.logged import verifier_of
+from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE
+from nix_seed.logs.embedded import EmbeddedLog
+from nix_seed.logs.rules.entry import verifier_of
+from nix_seed.release.load import load_policy
+from nix_seed.trust.log_signed import open_logs
 from support.audits import Ledger
 from support.trust import COMMIT, OTHER_COMMIT
 from support.web import Reply, lying

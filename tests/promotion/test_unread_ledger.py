@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from attacks.promoted import PromotedWorld
-from nix_seed.flows.ledger import walk_ledger
-from nix_seed.flows.records import record_subject
-from nix_seed.flows.trust import judges_of, load_policy
-from nix_seed.formats.intoto.commit import Commit
+from nix_seed.core.errors import CouldNotCheck
 from nix_seed.formats.intoto.promotion import first_key
-from nix_seed.ground.errors import CouldNotCheck
+from nix_seed.formats.intoto.statement import Commit
+from nix_seed.release.ledger import walk_ledger
+from nix_seed.release.load import judges_of, load_policy
+from nix_seed.release.records import record_subject
 from support.trust import SOURCE
 
 ONE, TWO = (Commit(f"{number:040x}") for number in (1, 2))

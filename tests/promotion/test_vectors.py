@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from nix_seed.core.digests import Digest
 from nix_seed.formats.intoto.promotion import check_statement
 from nix_seed.formats.intoto.statement import Statement
 from nix_seed.formats.tlog.merkle import TreeHead
-from nix_seed.ground.digests import Digest
-from nix_seed.rules.release import MemberProof
-from nix_seed.rules.release_evidence import Evidence
+from nix_seed.release.rules.evidence import Evidence
+from nix_seed.release.rules.tree import MemberProof
 from promotion.rfc6962 import mth, path
 from promotion.vectors import FILE, RELEASES, text
 

@@ -16,13 +16,12 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from nix_seed.clients.signers.key import KeySigner
-from nix_seed.formats.intoto.commit import Commit
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
+from nix_seed.core.digests import Digest, NarHash
 from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement, first_key
-from nix_seed.ground.digests import Digest, NarHash
-from nix_seed.rules.release import Release, build_release
-from nix_seed.rules.release_evidence import Evidence, LoggedAt, Vote
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
+from nix_seed.release.rules.evidence import Evidence, LoggedAt, Vote
+from nix_seed.release.rules.tree import Release, build_release
+from nix_seed.trust.sign import KeySigner
 
 __all__ = ["FILE", "vectors"]
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.registry.client import MANIFEST_LIMIT, Registry, Repository
-from nix_seed.clients.registry.credentials import Credential, Keyring
-from nix_seed.clients.registry.failures import Denied, Unreachable
-from nix_seed.clients.registry.patience import Patience
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor, Index, Manifest
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest
+from nix_seed.registry.client import MANIFEST_LIMIT, Registry, Repository
+from nix_seed.registry.credentials import Credential, Keyring
+from nix_seed.registry.errors import Denied, Unreachable
+from nix_seed.registry.http import Patience
 from support.registries import PASSWORD, USER, Running, certificate, docker_registry
 
 US = Keyring(given=Credential("the test", USER, PASSWORD))
@@ -265,8 +265,8 @@ def test_memory_stays_bounded(running: Running) -> None:
     # In a process of its own, because memory once used by others counts too.
     program = f"""
 import resource
-from nix_seed.clients.registry.client import Registry
-from nix_seed.clients.registry.credentials import Credential, Keyring
+from nix_seed.registry.client import Registry
+from nix_seed.registry.credentials import Credential, Keyring
 keyring = Keyring(given=Credential("the test", {USER!r}, {PASSWORD!r}))
 repository = Registry({running.host!r}, keyring=keyring).repository("test/memory")
 repository.push_stream(lambda: [b"warm"], "x")

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from nix_seed.cli.index import command as index
-from nix_seed.cli.inspect import command as inspect
-from nix_seed.cli.pull import command as pull
-from nix_seed.cli.push import command as push
-from nix_seed.cli.transfer_progress import Lines
-from nix_seed.flows.events import Stage
-from nix_seed.flows.transfer import BlobDone, TagMoved
-from nix_seed.formats.oci.descriptor import Descriptor
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import InputError
+from nix_seed.cli.image.index import command as index
+from nix_seed.cli.image.inspect import command as inspect
+from nix_seed.cli.progress import Lines
+from nix_seed.cli.registry.pull import command as pull
+from nix_seed.cli.registry.push import command as push
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import InputError
+from nix_seed.core.events import Stage
+from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.registry.transfer import BlobDone, TagMoved
 from support.registries import PASSWORD, USER, docker_registry
 from support.seed_images import seed_image
 

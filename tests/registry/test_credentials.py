@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from nix_seed.clients.registry.credentials import Credential, Keyring, run_helper
-from nix_seed.ground.errors import CouldNotCheck, InputError
+from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.registry.credentials import Credential, Keyring, run_helper
 
 
 def entry(username: str, password: str) -> dict[str, str]:

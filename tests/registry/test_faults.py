@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.blobs import Held
-from nix_seed.clients.registry.client import Registry, Repository
-from nix_seed.clients.registry.credentials import Credential, Keyring
-from nix_seed.clients.registry.failures import Unreachable
-from nix_seed.clients.registry.patience import Patience
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor, Manifest
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck
+from nix_seed.formats.oci.manifest import Descriptor, Manifest
+from nix_seed.registry.client import Registry, Repository
+from nix_seed.registry.credentials import Credential, Keyring
+from nix_seed.registry.errors import Unreachable
+from nix_seed.registry.http import Patience
+from nix_seed.registry.store import Held
 from support.faults import Fault, Proxy, fault_proxy
 from support.registries import PASSWORD, USER, Running, certificate, docker_registry
 

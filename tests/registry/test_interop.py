@@ -11,18 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.registry.client import Registry, Repository
-from nix_seed.clients.registry.credentials import Credential, Keyring
-from nix_seed.flows.index import build_index
-from nix_seed.flows.inspect import inspect
-from nix_seed.flows.pull import pull
-from nix_seed.flows.push import push
-from nix_seed.flows.stores import Stores
+from nix_seed.core.digests import Digest
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor, Index, Manifest
+from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, fallback_tag
 from nix_seed.formats.oci.reference import LayoutReference, Reference
-from nix_seed.formats.oci.referrers import fallback_tag
-from nix_seed.ground.digests import Digest
+from nix_seed.image.index import build_index
+from nix_seed.image.inspect import inspect
+from nix_seed.image.push import push
+from nix_seed.registry.client import Registry, Repository
+from nix_seed.registry.credentials import Credential, Keyring
+from nix_seed.registry.open import Stores
+from nix_seed.registry.transfer import pull
 from support.faults import fault_proxy
 from support.goprograms import installed
 from support.registries import PASSWORD, USER, docker_registry, referrers_registry

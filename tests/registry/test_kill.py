@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.layout import Layout
-from nix_seed.clients.layout_store import LayoutStore
-from nix_seed.clients.registry.credentials import Credential, Keyring
-from nix_seed.flows.stores import Stores
-from nix_seed.flows.transfer import collect
 from nix_seed.formats.oci.reference import Reference
+from nix_seed.registry.credentials import Credential, Keyring
+from nix_seed.registry.layout import Layout
+from nix_seed.registry.layout_store import LayoutStore
+from nix_seed.registry.open import Stores
+from nix_seed.registry.transfer import collect
 from support.programs import first_line
 from support.registries import PASSWORD, USER, docker_registry
 from support.seed_images import layer, seed_image
@@ -33,8 +33,9 @@ LAYERS = 10
 
 WORK = """
 import sys, time
-from nix_seed.clients.registry.credentials import Credential, Keyring
-from nix_seed.flows import pull, push, stores
+from nix_seed.registry.credentials import Credential, Keyring
+from nix_seed.registry import transfer as pull, open as stores
+from nix_seed.image import push
 from nix_seed.formats.oci.reference import parse_reference
 given = Keyring(given=Credential("the test", sys.argv[4], sys.argv[5]))
 work = {"push": push.push, "pull": pull.pull}[sys.argv[1]]

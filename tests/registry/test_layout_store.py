@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.blobs import Held, ImageStore
-from nix_seed.clients.layout import Layout
-from nix_seed.clients.layout_store import LayoutStore
-from nix_seed.clients.registry.client import Repository
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor, Index, Manifest
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest
+from nix_seed.registry.client import Repository
+from nix_seed.registry.layout import Layout
+from nix_seed.registry.layout_store import LayoutStore
+from nix_seed.registry.store import Held, ImageStore
 
 DATA = bytes(range(256)) * 4000
 BLOB = Descriptor(media_types.LAYER, Digest.of(DATA), len(DATA))

@@ -11,21 +11,20 @@ from typing import Any
 
 import pytest
 
-from nix_seed.clients.layout import Layout
-from nix_seed.clients.layout_store import LayoutStore
-from nix_seed.clients.registry.credentials import Credential, Keyring
-from nix_seed.clients.registry.patience import Patience
-from nix_seed.flows.index import build_index
-from nix_seed.flows.inspect import InspectedImage, InspectedIndex, inspect
-from nix_seed.flows.pull import pull
-from nix_seed.flows.push import push
-from nix_seed.flows.stores import Stores, find
-from nix_seed.flows.transfer import BlobDone, BlobProgress, TagMoved
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor, Index
+from nix_seed.formats.oci.manifest import Descriptor, Index
 from nix_seed.formats.oci.reference import LayoutReference, Reference
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.image.index import build_index
+from nix_seed.image.inspect import InspectedImage, InspectedIndex, inspect
+from nix_seed.image.push import push
+from nix_seed.registry.credentials import Credential, Keyring
+from nix_seed.registry.http import Patience
+from nix_seed.registry.layout import Layout
+from nix_seed.registry.layout_store import LayoutStore
+from nix_seed.registry.open import Stores, find
+from nix_seed.registry.transfer import BlobDone, BlobProgress, TagMoved, pull
 from support.faults import Fault, Proxy, fault_proxy
 from support.registries import PASSWORD, USER, Running, docker_registry, needs
 from support.seed_images import layer, seed_image

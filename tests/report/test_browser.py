@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
-from nix_seed.cli.report import human_size
+from nix_seed.core.words import human_size
 from support.browser import CONTRAST, DESKTOP, PHONE, Seen, axe, chromium, opened
 from support.report_demo import Demo, demo
 from support.report_pages import HOSTILE, hostile_page, large_page

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.registry.client import Registry
-from nix_seed.clients.registry.credentials import Keyring
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Index
-from nix_seed.rules.image import platform_of
+from nix_seed.formats.oci.manifest import Index, platform_of
+from nix_seed.registry.client import Registry
+from nix_seed.registry.credentials import Keyring
 from support.distribution import commit
 from support.registries import docker_registry
 from support.report_demo import demo

@@ -13,18 +13,28 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.cli.page.document import report_page
-from nix_seed.cli.page.frame import Section, page
-from nix_seed.cli.page.parts import Check, State, badge, check_list, fold, mark, note, web_address
-from nix_seed.cli.page.trust import trust_section
-from nix_seed.clients.signers.key import KeySigner
-from nix_seed.flows.report import Absent, Trusted, part
-from nix_seed.formats.html.element import harmless, render
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
-from nix_seed.rules import promotion
-from nix_seed.rules.bundle_verify import Fate
-from nix_seed.rules.policy import Promoter
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
+from nix_seed.release.rules import record as promotion
+from nix_seed.report.page.document import report_page
+from nix_seed.report.page.parts import (
+    Check,
+    Section,
+    State,
+    badge,
+    check_list,
+    fold,
+    mark,
+    note,
+    page,
+    web_address,
+)
+from nix_seed.report.page.trust import trust_section
+from nix_seed.report.report import Absent, Trusted, part
+from nix_seed.report.rules.element import harmless, render
+from nix_seed.trust.rules.bundle import Fate
+from nix_seed.trust.rules.policy import Promoter
+from nix_seed.trust.sign import KeySigner
 from support.report_pages import (
     HOSTILE,
     hostile_page,

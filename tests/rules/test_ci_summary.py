@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.rules.ci_summary import LARGEST, Code, Table, Words, build_summary, code
+from nix_seed.setup.rules.ci_summary import LARGEST, Code, Table, Words, build_summary, code
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.ground.harmless import harmless
-from nix_seed.rules.ci_words import (
+from nix_seed.core.safe_text import harmless
+from nix_seed.setup.rules.ci_words import (
     Mismatch,
     annotation,
     find_mismatches,

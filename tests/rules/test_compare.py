@@ -1,10 +1,10 @@
 from __future__ import annotations
 
+from nix_seed.core.digests import NarHash
+from nix_seed.flake.rules.names import PackageChange, match_packages
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.ground.digests import NarHash
-from nix_seed.rules.compare import PackageChange, evaluate_plan
-from nix_seed.rules.package_changes import match_packages
-from nix_seed.rules.partition import Group
+from nix_seed.image.rules.changes import evaluate_plan
+from nix_seed.image.rules.partition.plan import Group
 
 Closure = dict[StorePath, PathInfo]
 

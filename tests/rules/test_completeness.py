@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.rules.completeness import (
-    Gap,
-    Plan,
-    find_gaps,
-    parse_outputs,
-    parse_plan,
-)
+from nix_seed.use.rules.completeness import Gap, Plan, find_gaps, parse_outputs, parse_plan
 
 
 def path(name: str) -> StorePath:

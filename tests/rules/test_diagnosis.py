@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
-from nix_seed.rules.contract import Check, Finding
-from nix_seed.rules.diagnosis import (
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
+from nix_seed.setup.rules.contract import Check, Finding
+from nix_seed.setup.rules.diagnosis import (
     Diagnosis,
     Outcome,
     diagnose_error,
     diagnose_finding,
     exit_code,
 )
-from nix_seed.rules.setup_checks import (
+from nix_seed.setup.rules.setup_checks import (
     NixVersion,
     Reading,
     Room,

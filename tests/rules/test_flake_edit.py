@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.rules.flake_edit import edit_flake
+from nix_seed.setup.rules.flake_edit import edit_flake
 from support.flakes import SHAPES, STRANGE
 from support.programs import need
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nix_seed.flake.rules.recipe import Frontier, evaluate_frontier
 from nix_seed.formats.nix.derivation import Derivation, Output
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.rules.frontier import Frontier, evaluate_frontier
 
 OWN, FOREIGN = "own-source", "their-source"
 

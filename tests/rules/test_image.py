@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from nix_seed.core.digests import DiffID, Digest
+from nix_seed.core.errors import InputError
+from nix_seed.flake.rules.outline import SPEC_PATH, File, ImageConfig
 from nix_seed.formats.oci import media_types, tar
-from nix_seed.formats.oci.descriptor import Descriptor, Manifest, Platform
-from nix_seed.ground.digests import DiffID, Digest
-from nix_seed.ground.errors import InputError
-from nix_seed.rules.container import container_entries, container_key
-from nix_seed.rules.image import build_image, platform_of
-from nix_seed.rules.outline import File, ImageConfig
-from nix_seed.rules.spec import SPEC_PATH
+from nix_seed.formats.oci.manifest import Descriptor, Manifest, Platform, platform_of
+from nix_seed.image.rules.documents import build_image, container_entries, container_key
 from support.specs import tiny_spec
 
 SPEC = tiny_spec()

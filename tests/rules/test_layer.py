@@ -14,19 +14,23 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.store_files import StoreFiles
-from nix_seed.flows.assemble import assemble_layers
+from nix_seed.core.digests import NarHash
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.nix import nar
 from nix_seed.formats.nix.nar import Directory, File, Tree, nar_hash
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.formats.oci import tar
-from nix_seed.formats.seekable import SeekTable
-from nix_seed.ground.digests import NarHash
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.rules.compress import Compressor
-from nix_seed.rules.frames import FRAME_SIZE
-from nix_seed.rules.layer import FinishedLayer, layer_key, write_entries_layer, write_layer
-from nix_seed.rules.store_reader import Node
+from nix_seed.formats.zstd import SeekTable
+from nix_seed.image.assemble import assemble_layers
+from nix_seed.image.rules.frames import FRAME_SIZE, Compressor
+from nix_seed.image.rules.layer import (
+    FinishedLayer,
+    Node,
+    layer_key,
+    write_entries_layer,
+    write_layer,
+)
+from nix_seed.image.store_files import StoreFiles
 from rules.golden.make_layers import ENTRIES, TREES, VECTORS, vectors
 from support.blobs import Memory, decompress, members, unpack_store
 from support.programs import need, run
@@ -189,11 +193,11 @@ def test_a_frame_does_not_depend_on_what_was_compressed_before() -> None:
 SCRIPT = """
 import io, sys
 from pathlib import Path
-from nix_seed.clients.store_files import StoreFiles
+from nix_seed.image.store_files import StoreFiles
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.ground.digests import NarHash
-from nix_seed.rules.compress import Compressor
-from nix_seed.rules.layer import write_layer
+from nix_seed.core.digests import NarHash
+from nix_seed.image.rules.frames import Compressor
+from nix_seed.image.rules.layer import write_layer
 root, *rest = sys.argv[1:]
 infos = [PathInfo(StorePath(p), NarHash(h), int(s), ()) for p, h, s in zip(*[iter(rest)] * 3)]
 layer = write_layer(infos, Compressor.at_hand(), StoreFiles(Path(root)), io.BytesIO())
@@ -381,11 +385,11 @@ def test_a_hundred_thousand_files_in_one_path(tmp_path: Path) -> None:
 LARGE = """
 import os, sys
 from pathlib import Path
-from nix_seed.clients.store_files import StoreFiles
-from nix_seed.flows.assemble import assemble_layers
+from nix_seed.image.store_files import StoreFiles
+from nix_seed.image.assemble import assemble_layers
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.ground.digests import NarHash
-from nix_seed.rules.compress import Compressor
+from nix_seed.core.digests import NarHash
+from nix_seed.image.rules.frames import Compressor
 root, name, digest, size = sys.argv[1:]
 class Nowhere:
     def find(self, key): return None

@@ -4,10 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nix_seed.core.errors import InputError
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.ground.errors import InputError
-from nix_seed.rules.layers import MIN_BUDGET, divide
-from nix_seed.rules.partition import MAX_BUDGET, Group
+from nix_seed.image.rules.partition.plan import MAX_BUDGET, MIN_BUDGET, Group, divide
 from support.specs import path_info, store_path
 
 TIERS = ("base", "toolchain", "inputs", "packages", "apps", "checks", "devShells")

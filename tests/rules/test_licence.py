@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.rules.licence import (
+from nix_seed.flake.rules.licence import (
     Licence,
     LicencePolicy,
+    evaluate_expression,
     is_licence,
     join,
     read_facts,
     read_licence,
 )
-from nix_seed.rules.spdx import evaluate_expression
 
 FREE = {"spdxId": "MIT", "free": True}
 UNFREE = {"shortName": "unfree", "free": False}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from nix_seed.flake.rules.licence import Fact, Licence, LicencePolicy
 from nix_seed.formats.nix.derivation import Derivation, Output
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.rules.licence import Fact, Licence, LicencePolicy
-from nix_seed.rules.licence_judge import Judgement, judge
-from nix_seed.rules.roots import find_roots
+from nix_seed.licences.rules.judge import Judgement, judge
+from nix_seed.roots.rules.roots import find_roots
 
 MIT = Licence("MIT", "redistributable")
 GPL = Licence("GPL-3.0-only", "redistributable")

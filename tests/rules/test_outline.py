@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from nix_seed.ground.errors import InputError
-from nix_seed.rules.outline import SPEC_PATH, File, Outline, check_files
+from nix_seed.core.errors import InputError
+from nix_seed.flake.rules.outline import SPEC_PATH, File, Outline, check_files
 
 HASH = "0123456789abcdfghijklmnpqrsvwxyz"
 VALUE: dict[str, Any] = {

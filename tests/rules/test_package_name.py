@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packageurl import PackageURL
 
-from nix_seed.rules.package_name import Package, image_url, name_of_output, package_url, parse_name
+from nix_seed.flake.rules.names import Package, image_url, name_of_output, package_url, parse_name
 from support.distribution import nix
 from support.specs import store_path
 

@@ -10,14 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nix_seed.core.digests import NarHash
+from nix_seed.core.errors import InputError
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.ground.digests import NarHash
-from nix_seed.ground.errors import InputError
-from nix_seed.rules.layers import divide
-from nix_seed.rules.partition import MAX_BUDGET, Group, partition
-from nix_seed.rules.partition_assign import Atom, bars
-from nix_seed.rules.partition_chain import contract
-from nix_seed.rules.partition_index import build_index, members
+from nix_seed.image.rules.partition.assign import Atom, bars
+from nix_seed.image.rules.partition.chain import contract
+from nix_seed.image.rules.partition.closure import build_index, members
+from nix_seed.image.rules.partition.plan import MAX_BUDGET, Group, divide, partition
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from bench.baselines import by_popularity, by_size

@@ -10,18 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.clients.signers.key import KeySigner
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import InputError
-from nix_seed.rules.certificate import CertificateIdentity
-from nix_seed.rules.distinct import independent_builders
-from nix_seed.rules.policy import Attribute, Builder, Policy
-from nix_seed.rules.policy_change import build_change_statement, compare_policies, evaluate_change
-from nix_seed.rules.policy_checks import policy_warnings
-from nix_seed.rules.policy_file import parse_policy
-from nix_seed.rules.policy_template import render_policy
-from nix_seed.rules.toml_lines import find_lines
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import InputError
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE
+from nix_seed.logs.rules.signer import CertificateIdentity
+from nix_seed.trust.rules.independence import independent_builders
+from nix_seed.trust.rules.policy import Attribute, Builder, Policy
+from nix_seed.trust.rules.policy_change import (
+    build_change_statement,
+    compare_policies,
+    evaluate_change,
+)
+from nix_seed.trust.rules.policy_checks import policy_warnings
+from nix_seed.trust.rules.policy_file import parse_policy
+from nix_seed.trust.rules.policy_reader import find_lines
+from nix_seed.trust.rules.policy_template import render_policy
+from nix_seed.trust.sign import KeySigner
 from support.trust import World
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

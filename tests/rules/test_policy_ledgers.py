@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.ground.errors import InputError
-from nix_seed.rules.policy import Policy
-from nix_seed.rules.policy_change import compare_policies
-from nix_seed.rules.policy_checks import policy_warnings
-from nix_seed.rules.policy_file import parse_policy
-from nix_seed.rules.policy_ledgers import LedgerSpec
+from nix_seed.core.errors import InputError
+from nix_seed.trust.rules.policy import LedgerSpec, Policy
+from nix_seed.trust.rules.policy_change import compare_policies
+from nix_seed.trust.rules.policy_checks import policy_warnings
+from nix_seed.trust.rules.policy_file import parse_policy
 from support.trust import World
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

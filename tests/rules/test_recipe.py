@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from nix_seed.flake.rules.outline import File, Outline
+from nix_seed.flake.rules.recipe import Recipe, build_recipe, input_key
 from nix_seed.formats.nix.derivation import Derivation, Output
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.rules.outline import File, Outline
-from nix_seed.rules.recipe import Recipe, build_recipe, input_key
 from support.specs import store_path
 
 OWN = store_path("source")

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import pytest
 
+from nix_seed.core.errors import InputError
+from nix_seed.flake.rules.signatures import Signers
 from nix_seed.formats.nix.derivation import Derivation, Output
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.ground.errors import InputError
-from nix_seed.rules.path_signatures import Signers
-from nix_seed.rules.roots import HostProgram, Impurity, Roots, find_roots, roots_digest
-from nix_seed.rules.roots_policy import Binary, Findings, RootsPolicy, Substituted, evaluate_roots
+from nix_seed.roots.rules.policy import Binary, Findings, RootsPolicy, Substituted, evaluate_roots
+from nix_seed.roots.rules.roots import HostProgram, Impurity, Roots, find_roots, roots_digest
 from support.large_graph import measured
 
 
@@ -270,7 +270,7 @@ LARGE = """
 import time
 from pathlib import Path
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.rules.roots import find_roots, roots_digest
+from nix_seed.roots.rules.roots import find_roots, roots_digest
 from support.large_graph import at, read
 
 start = time.process_time()

@@ -6,8 +6,8 @@ import pytest
 
 from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.rules.roots import Roots, find_roots
-from nix_seed.rules.roots_walk import Stop, Walk, walk_roots
+from nix_seed.roots.rules.roots import Roots, find_roots
+from nix_seed.roots.rules.walk import Stop, Walk, walk_roots
 
 GRAPH = {
     "app": ["gcc", "libc"],

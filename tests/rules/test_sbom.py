@@ -13,19 +13,20 @@ from cyclonedx.model.bom import Bom
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nix_seed.clients.cyclonedx import write_cyclonedx
+from nix_seed.core import canonical_json
+from nix_seed.core.digests import Digest, NarHash
+from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.flake.rules.licence import Licence
+from nix_seed.flake.rules.names import Package
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.ground import canonical_json
-from nix_seed.ground.digests import Digest, NarHash
-from nix_seed.ground.errors import CheckedFalse, InputError
-from nix_seed.rules.licence import Licence
-from nix_seed.rules.package_name import Package
-from nix_seed.rules.partition import Group
-from nix_seed.rules.sbom import Origin, Sbom, build_sbom
-from nix_seed.rules.sbom_check import check_describes
-from nix_seed.rules.sbom_licences import read_licences
-from nix_seed.rules.sbom_spdx import write_spdx
-from nix_seed.rules.spec import Spec, Withheld
+from nix_seed.image.rules.partition.plan import Group
+from nix_seed.image.rules.spec import Spec
+from nix_seed.licences.rules.withheld import Withheld
+from nix_seed.sbom.cyclonedx import write_cyclonedx
+from nix_seed.sbom.rules.check import check_describes
+from nix_seed.sbom.rules.licences import read_licences
+from nix_seed.sbom.rules.sbom import Origin, Sbom, build_sbom
+from nix_seed.sbom.rules.spdx import write_spdx
 from support.sboms import IMAGE, manifest_of, valid_cyclonedx, valid_spdx
 from support.specs import path_info, store_path, tiny_spec
 

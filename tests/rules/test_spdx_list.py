@@ -10,7 +10,7 @@ from cyclonedx.spdx import is_expression
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.rules.spdx_list import EXCEPTIONS, LICENCES, read_expression
+from nix_seed.sbom.rules.spdx_list import EXCEPTIONS, LICENCES, read_expression
 
 SCHEMA = "spdx.SNAPSHOT.schema.json"
 

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.ground import canonical_json
-from nix_seed.ground.digests import NarHash
-from nix_seed.ground.errors import InputError
-from nix_seed.rules.format import FORMAT
-from nix_seed.rules.spec import Spec, UnknownLicence
+from nix_seed.core import canonical_json
+from nix_seed.core.digests import NarHash
+from nix_seed.core.errors import InputError
+from nix_seed.core.format import FORMAT
+from nix_seed.image.rules.spec import Spec
+from nix_seed.licences.rules.withheld import UnknownLicence
 from support.distribution import nix_env
 from support.programs import need, run
 from support.specs import tiny_spec

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nix_seed.core.digests import NarHash
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.ground.digests import NarHash
-from nix_seed.rules.partition import Group
-from nix_seed.rules.treemap import Box, Look, map_layers, squarify
+from nix_seed.image.rules.partition.plan import Group
+from nix_seed.report.rules.treemap import Box, Look, map_layers, squarify
 
 SIZES = st.lists(st.integers(1, 10**9), min_size=1, max_size=60)
 

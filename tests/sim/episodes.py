@@ -11,20 +11,19 @@ from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from nix_seed.clients.logs.base import Historian
-from nix_seed.clients.logs.state import CheckpointState
-from nix_seed.clients.root_pins import RootPins
-from nix_seed.flows.log_watch import LogWatch
-from nix_seed.flows.verify import Asked, Judges, verify_image
-from nix_seed.flows.verify_commit import verify_commit
-from nix_seed.formats.intoto.commit import Commit
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE, pae
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import NixSeedError
-from nix_seed.rules.bundle_verify import Fate
-from nix_seed.rules.log_verify import TrustedLog
-from nix_seed.rules.policy_logs import judge_logs_by
-from nix_seed.rules.verification import Verification
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import NixSeedError
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit, pae
+from nix_seed.logs.log import Historian
+from nix_seed.logs.rules.entry import TrustedLog
+from nix_seed.logs.state import CheckpointState
+from nix_seed.release.pins import RootPins
+from nix_seed.release.rules.answer import Verification
+from nix_seed.release.verifiers import Judges
+from nix_seed.release.verify import Asked, verify_commit, verify_image
+from nix_seed.trust.rules.bundle import Fate
+from nix_seed.trust.rules.policy_logs import judge_logs_by
+from nix_seed.trust.watch_logs import LogWatch
 from sim.scene import NOW, REFERENCE, SYSTEMS, Cast, Scene, Terms
 from sim.strategies import STRATEGIES, Attack, Power, Shown
 from sim.transports import MemoryLog, MemoryStores

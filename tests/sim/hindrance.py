@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from nix_seed.formats.intoto.commit import Commit
-from nix_seed.ground.errors import NixSeedError
-from nix_seed.rules.bundle_verify import Fate
+from nix_seed.core.errors import NixSeedError
+from nix_seed.formats.intoto.statement import Commit
+from nix_seed.trust.rules.bundle import Fate
 from sim.episodes import before, fast_directory, questions, remembering
 from sim.liars import BY_LOGS, BY_PROMOTERS, BY_REGISTRY, Plan
 from sim.scene import SYSTEMS, Scene, Terms

@@ -12,11 +12,17 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, Self
 
-from nix_seed.clients.logs.base import Entry
-from nix_seed.flows.attach import list_document
-from nix_seed.flows.evidence import gather, promotions
-from nix_seed.flows.logging import log_signed
-from nix_seed.flows.records import (
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+from nix_seed.formats.intoto.bundle import Bundle
+from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement, check_statement
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit, Envelope, Statement
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import ANNOTATION_SYSTEM, Index
+from nix_seed.formats.tlog.body import Verifier
+from nix_seed.formats.tlog.note import SignedCheckpoint
+from nix_seed.logs.log import Entry
+from nix_seed.release.records import (
     EVIDENCE_TYPE,
     MEMBER_TYPE,
     attach_documents,
@@ -24,24 +30,11 @@ from nix_seed.flows.records import (
     find_evidence,
     record_subject,
 )
-from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.commit import Commit
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE, Envelope
-from nix_seed.formats.intoto.promotion import (
-    PromotionPredicate,
-    build_statement,
-    check_statement,
-)
-from nix_seed.formats.intoto.statement import Statement
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Index
-from nix_seed.formats.tlog.body import Verifier
-from nix_seed.formats.tlog.checkpoint import SignedCheckpoint
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck
-from nix_seed.rules.image import ANNOTATION_SYSTEM
-from nix_seed.rules.release import build_release
-from nix_seed.rules.release_evidence import Evidence
+from nix_seed.release.rules.evidence import Evidence
+from nix_seed.release.rules.tree import build_release
+from nix_seed.trust.attestations import list_document
+from nix_seed.trust.gather import gather, promotions
+from nix_seed.trust.log_signed import log_signed
 from sim.scene import SOURCE, SYSTEMS
 from sim.strategies import Attack
 from sim.transports import MemoryLog

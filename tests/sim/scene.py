@@ -9,19 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
-from nix_seed.clients.blobs import Held
-from nix_seed.clients.logs.embedded_key import LogKey
-from nix_seed.clients.signers.base import Signed
-from nix_seed.clients.signers.key import KeySigner
-from nix_seed.flows.attach import attach_bundle
-from nix_seed.flows.attest import attach_to_commit
-from nix_seed.flows.candidates import Place
-from nix_seed.flows.logging import log_signed
-from nix_seed.flows.promote import Promoted, promote
-from nix_seed.flows.verify import Judges
-from nix_seed.formats.intoto.commit import Commit
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
-from nix_seed.formats.intoto.predicate import (
+from nix_seed.core import canonical_json
+from nix_seed.core.digests import DiffID, Digest, NarHash
+from nix_seed.formats.intoto.build import (
     PREDICATE_TYPE,
     BuildPredicate,
     LayerDigests,
@@ -30,16 +20,29 @@ from nix_seed.formats.intoto.predicate import (
     Source,
     build_statement,
 )
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor, Manifest
+from nix_seed.formats.oci.manifest import (
+    ANNOTATION_NAR_HASH,
+    ANNOTATION_SYSTEM,
+    Descriptor,
+    Manifest,
+    platform_of,
+)
 from nix_seed.formats.oci.reference import Reference
-from nix_seed.ground import canonical_json
-from nix_seed.ground.digests import DiffID, Digest, NarHash
-from nix_seed.rules.compress import Compressor
-from nix_seed.rules.image import ANNOTATION_NAR_HASH, ANNOTATION_SYSTEM, platform_of
-from nix_seed.rules.policy import Policy
-from nix_seed.rules.policy_file import parse_policy
-from nix_seed.rules.policy_logs import judge_logs_by
+from nix_seed.image.rules.frames import Compressor
+from nix_seed.logs.embedded import LogKey
+from nix_seed.registry.store import Held
+from nix_seed.release.attest import attach_to_commit
+from nix_seed.release.candidates import Place
+from nix_seed.release.promote import Promoted, promote
+from nix_seed.release.verifiers import Judges
+from nix_seed.trust.attestations import attach_bundle
+from nix_seed.trust.log_signed import log_signed
+from nix_seed.trust.rules.policy import Policy
+from nix_seed.trust.rules.policy_file import parse_policy
+from nix_seed.trust.rules.policy_logs import judge_logs_by
+from nix_seed.trust.sign import KeySigner, Signed
 from sim.transports import MemoryLog, MemoryStore, MemoryStores
 
 __all__ = ["NOW", "REFERENCE", "SOURCE", "Cast", "Scene", "Terms", "TinyImage"]

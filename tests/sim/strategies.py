@@ -9,30 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from nix_seed.flows.attach import commit_subject, list_bundle, list_document
-from nix_seed.flows.evidence import gather, promotions
-from nix_seed.flows.logging import log_signed
-from nix_seed.flows.records import (
-    MEMBER_TYPE,
-    attach_documents,
-    attach_record,
-    record_subject,
-)
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import NixSeedError
 from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.commit import Commit
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE, Envelope
-from nix_seed.formats.intoto.promotion import (
-    PREDICATE_TYPE,
-    PromotionPredicate,
-    build_statement,
-)
+from nix_seed.formats.intoto.promotion import PREDICATE_TYPE, PromotionPredicate, build_statement
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit, Envelope
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Index
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import NixSeedError
-from nix_seed.rules.image import ANNOTATION_SYSTEM
-from nix_seed.rules.release import build_release
-from nix_seed.rules.release_evidence import Evidence
+from nix_seed.formats.oci.manifest import ANNOTATION_SYSTEM, Index
+from nix_seed.release.records import MEMBER_TYPE, attach_documents, attach_record, record_subject
+from nix_seed.release.rules.evidence import Evidence
+from nix_seed.release.rules.tree import build_release
+from nix_seed.trust.attestations import commit_subject, list_bundle, list_document
+from nix_seed.trust.gather import gather, promotions
+from nix_seed.trust.log_signed import log_signed
 from sim.scene import SOURCE, Scene, TinyImage
 from sim.transports import MemoryLog, MemoryStore
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from nix_seed.clients.blobs import BlobSource, Fetched, Held, ImageStore, referrer_entry
-from nix_seed.clients.logs.base import Entry, evaluate_own
-from nix_seed.clients.logs.embedded_key import LogKey
-from nix_seed.clients.logs.tile_log import build_entry
-from nix_seed.flows.stores import AnyReference, Stores
-from nix_seed.formats.intoto.envelope import Envelope
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.formats.intoto.statement import Envelope
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor, Index, Manifest
+from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.formats.tlog.body import HashedRekord, LoggedSignature, Verifier, parse_body
-from nix_seed.formats.tlog.checkpoint import Checkpoint, SignedCheckpoint, sign_note
 from nix_seed.formats.tlog.merkle import (
     Proof,
     build_consistency_proof,
@@ -24,10 +20,13 @@ from nix_seed.formats.tlog.merkle import (
     leaf_hash,
     read_from_leaves,
 )
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import CouldNotCheck, InputError
-from nix_seed.rules.log_verify import EntryResult, TrustedLog
-from nix_seed.rules.logged import logged_signature
+from nix_seed.formats.tlog.note import Checkpoint, SignedCheckpoint, sign_note
+from nix_seed.logs.embedded import LogKey
+from nix_seed.logs.log import Entry, evaluate_own
+from nix_seed.logs.rules.entry import EntryResult, TrustedLog, logged_signature
+from nix_seed.logs.tile_log import build_entry
+from nix_seed.registry.open import AnyReference, Stores
+from nix_seed.registry.store import BlobSource, Fetched, Held, ImageStore, referrer_entry
 
 __all__ = ["MemoryLog", "MemoryStore", "MemoryStores"]
 

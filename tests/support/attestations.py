@@ -5,22 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from nix_seed.clients.blobs import Held, ImageStore
-from nix_seed.clients.signers.key import KeySigner
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
-from nix_seed.formats.intoto.predicate import (
+from nix_seed.core import canonical_json
+from nix_seed.core.digests import DiffID, Digest, NarHash
+from nix_seed.formats.intoto.build import (
     BuildPredicate,
-    Commit,
     LayerDigests,
     NixFacts,
     PathCounts,
     Source,
     build_statement,
 )
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor, Manifest
-from nix_seed.ground import canonical_json
-from nix_seed.ground.digests import DiffID, Digest, NarHash
+from nix_seed.formats.oci.manifest import Descriptor, Manifest
+from nix_seed.registry.store import Held, ImageStore
+from nix_seed.trust.sign import KeySigner
 
 IMAGE = Digest.of(b"an image")
 LAYERS = tuple(

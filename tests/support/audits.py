@@ -10,24 +10,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from nix_seed.clients.layout import Layout
-from nix_seed.clients.layout_store import LayoutStore
-from nix_seed.clients.logs.embedded import EmbeddedLog
-from nix_seed.flows.audit_read import Copy, read_copies
-from nix_seed.flows.index import prepare_index, publish_index
-from nix_seed.flows.promote import Promoted
-from nix_seed.flows.records import attach_documents, attach_record
-from nix_seed.flows.stores import Stores
-from nix_seed.formats.intoto.commit import Commit
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
+from nix_seed.audit.read import Copy, read_copies
+from nix_seed.core.digests import Digest, NarHash
 from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Index
+from nix_seed.formats.oci.manifest import Index, fallback_tag
 from nix_seed.formats.oci.reference import parse_reference
-from nix_seed.formats.oci.referrers import fallback_tag
-from nix_seed.ground.digests import Digest, NarHash
-from nix_seed.rules.release import build_release
-from nix_seed.rules.release_evidence import Evidence, Vote
+from nix_seed.image.index import prepare_index, publish_index
+from nix_seed.logs.embedded import EmbeddedLog
+from nix_seed.registry.layout import Layout
+from nix_seed.registry.layout_store import LayoutStore
+from nix_seed.registry.open import Stores
+from nix_seed.release.promote import Promoted
+from nix_seed.release.records import attach_documents, attach_record
+from nix_seed.release.rules.evidence import Evidence, Vote
+from nix_seed.release.rules.tree import build_release
 from support.releases import Ended, ReleaseWorld
 from support.trust import MadeImage
 
@@ -160,7 +158,7 @@ class Ledger(ReleaseWorld):
         return digest
 
     def _votes(self, number: int) -> tuple[Vote, ...]:
-        from nix_seed.flows.records import find_evidence
+        from nix_seed.release.records import find_evidence
 
         if number > len(self.done):
             return ()
@@ -235,7 +233,7 @@ def dangle(store: LayoutStore, tag: str) -> None:
 
 def drop_record(store: LayoutStore, said: PromotionPredicate, digest: Digest) -> None:
     """Remove a record from a copy: wherever it is listed, and what lies beside it."""
-    from nix_seed.flows.records import record_subjects
+    from nix_seed.release.records import record_subjects
 
     payload = build_statement(said).dump()
     for subject in record_subjects(said, 1):

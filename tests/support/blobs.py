@@ -11,8 +11,8 @@ from pathlib import Path
 import zstandard
 
 from nix_seed.formats.oci import media_types
-from nix_seed.rules.frames import Sink
-from nix_seed.rules.layer import FinishedLayer
+from nix_seed.image.rules.frames import Sink
+from nix_seed.image.rules.layer import FinishedLayer
 
 
 class Memory:

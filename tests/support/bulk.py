@@ -5,30 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from nix_seed.clients.layout import REF_NAME
-from nix_seed.clients.layout_store import LayoutStore
-from nix_seed.clients.signers.base import Signed
-from nix_seed.flows.attach import commit_subject, list_bundle
-from nix_seed.flows.index import prepare_index
-from nix_seed.flows.promote import Promoted
-from nix_seed.flows.records import attach_documents, attach_record
-from nix_seed.flows.stores import Stores
+from nix_seed.core.digests import Digest, NarHash
+from nix_seed.formats.intoto.build import PREDICATE_TYPE
 from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
-from nix_seed.formats.intoto.predicate import PREDICATE_TYPE
 from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor, Index
+from nix_seed.formats.oci.manifest import Descriptor, Index, fallback_tag
 from nix_seed.formats.oci.reference import parse_reference
-from nix_seed.formats.oci.referrers import fallback_tag
 from nix_seed.formats.tlog.body import HashedRekord
 from nix_seed.formats.tlog.entry import LogEntry
 from nix_seed.formats.tlog.merkle import leaf_hash
-from nix_seed.ground.digests import Digest, NarHash
-from nix_seed.rules.logged import logged_signature, verifier_of
-from nix_seed.rules.promotion import Record, Signature
-from nix_seed.rules.release import Release, build_release
-from nix_seed.rules.release_evidence import Evidence, LoggedAt, Vote
+from nix_seed.image.index import prepare_index
+from nix_seed.logs.rules.entry import logged_signature, verifier_of
+from nix_seed.registry.layout import REF_NAME
+from nix_seed.registry.layout_store import LayoutStore
+from nix_seed.registry.open import Stores
+from nix_seed.release.promote import Promoted
+from nix_seed.release.records import attach_documents, attach_record
+from nix_seed.release.rules.evidence import Evidence, LoggedAt, Vote
+from nix_seed.release.rules.record import Record, Signature
+from nix_seed.release.rules.tree import Release, build_release
+from nix_seed.trust.attestations import commit_subject, list_bundle
+from nix_seed.trust.sign import Signed
 from support.audits import Ledger, commit
 
 
@@ -44,7 +43,7 @@ class _Pile(LayoutStore):
         super().__init__(self.under._layout)
 
     def attach(self, body: bytes) -> Descriptor:
-        from nix_seed.clients.blobs import referrer_entry
+        from nix_seed.registry.store import referrer_entry
 
         entry, subject = referrer_entry(body)
         self._blob(entry.digest, body)
@@ -52,7 +51,7 @@ class _Pile(LayoutStore):
         return entry
 
     def take_blob(self, blob: Descriptor, source: object) -> bool:
-        from nix_seed.clients.blobs import Held
+        from nix_seed.registry.store import Held
 
         self._blob(blob.digest, b"".join(source(Held())))  # type: ignore[operator]
         return True
@@ -160,7 +159,7 @@ def _record(
 
 
 def _vote(bundle: Bundle) -> Vote:
-    from nix_seed.formats.intoto.predicate import check_statement
+    from nix_seed.formats.intoto.build import check_statement
     from nix_seed.formats.intoto.statement import Statement
 
     said = check_statement(Statement.parse(bundle.envelope.payload, "it"), "it")

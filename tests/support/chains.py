@@ -18,8 +18,8 @@ from eth_tester import EthereumTester, PyEVMBackend  # type: ignore[import-untyp
 from web3.providers.base import BaseProvider
 from web3.providers.eth_tester import EthereumTesterProvider
 
-from nix_seed.clients.ledgers.evm.provider import HttpProvider
-from nix_seed.clients.registry.patience import Patience
+from nix_seed.evm.node import HttpProvider
+from nix_seed.registry.http import Patience
 from support.apt import CACHE
 from support.registries import free_port
 from support.rekor import running

@@ -9,20 +9,20 @@ from typing import Any
 
 from web3 import Web3
 
-from nix_seed.clients.ledgers.evm.artifact import shipped
-from nix_seed.clients.ledgers.evm.builders import BuilderSet, EvmBuilder
-from nix_seed.clients.ledgers.evm.contract import Contract, deploy
-from nix_seed.clients.ledgers.evm.keys import EvmKey
-from nix_seed.clients.ledgers.evm.ledger import EvmLedger
-from nix_seed.clients.ledgers.evm.messages import Domain, Release, Signed
-from nix_seed.clients.ledgers.evm.node import Node
-from nix_seed.clients.ledgers.evm.nodes import Nodes
-from nix_seed.clients.ledgers.evm.send import Sender, Sent
-from nix_seed.clients.ledgers.evm.signatures import EvmSignature
-from nix_seed.clients.registry.patience import Patience
-from nix_seed.ground.digests import Digest
-from nix_seed.rules.ledger_entry import LedgerEntry
-from nix_seed.rules.policy_ledgers import LedgerSpec
+from nix_seed.core.digests import Digest
+from nix_seed.evm.artifact import shipped
+from nix_seed.evm.builders import BuilderSet, EvmBuilder
+from nix_seed.evm.contract import Contract, deploy
+from nix_seed.evm.keys import EvmKey
+from nix_seed.evm.ledger import EvmLedger
+from nix_seed.evm.messages import Domain, Release, Signed
+from nix_seed.evm.node import Node
+from nix_seed.evm.nodes import Nodes
+from nix_seed.evm.send import Sender, Sent
+from nix_seed.evm.signatures import EvmSignature
+from nix_seed.registry.http import Patience
+from nix_seed.release.rules.ledger_entry import LedgerEntry
+from nix_seed.trust.rules.policy import LedgerSpec
 from support.chains import Chain
 
 NAMES = ("alice", "bob", "carol")

@@ -9,21 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nix_seed.clients.layout import Layout
-from nix_seed.clients.layout_store import LayoutStore
-from nix_seed.clients.store_files import StoreFiles
+from nix_seed.core.digests import DiffID, Digest
+from nix_seed.flake.rules.outline import ImageConfig
 from nix_seed.formats.nix.nar import Tree
 from nix_seed.formats.nix.store_path import PathInfo
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor
-from nix_seed.ground.digests import DiffID, Digest
-from nix_seed.rules.compress import Compressor, Name
-from nix_seed.rules.container import container_entries
-from nix_seed.rules.image import build_image
-from nix_seed.rules.layer import write_entries_layer, write_layer
-from nix_seed.rules.outline import ImageConfig
-from nix_seed.rules.partition import Group
-from nix_seed.rules.spec import Spec
+from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.image.rules.documents import build_image, container_entries
+from nix_seed.image.rules.frames import Compressor, Name
+from nix_seed.image.rules.layer import write_entries_layer, write_layer
+from nix_seed.image.rules.partition.plan import Group
+from nix_seed.image.rules.spec import Spec
+from nix_seed.image.store_files import StoreFiles
+from nix_seed.registry.layout import Layout
+from nix_seed.registry.layout_store import LayoutStore
 from support.distribution import nix_env
 from support.trees import put
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nix_seed.clients.layer_cache import LayerCache
-from nix_seed.clients.layout import ImageFiles
-from nix_seed.clients.store_files import StoreFiles
-from nix_seed.flows.assemble import assemble_layers
+from nix_seed.core import canonical_json
+from nix_seed.core.digests import Digest
 from nix_seed.formats.nix.nar import Tree
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor, Manifest, Platform
-from nix_seed.ground import canonical_json
-from nix_seed.ground.digests import Digest
-from nix_seed.rules.compress import Compressor
+from nix_seed.formats.oci.manifest import Descriptor, Manifest, Platform
+from nix_seed.image.assemble import assemble_layers
+from nix_seed.image.layer_cache import LayerCache
+from nix_seed.image.rules.frames import Compressor
+from nix_seed.image.store_files import StoreFiles
+from nix_seed.registry.layout import ImageFiles
 from support.trees import put
 
 

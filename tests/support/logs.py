@@ -8,15 +8,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from nix_seed.clients.logs.embedded import EmbeddedLog
-from nix_seed.clients.logs.http import LogHttp
-from nix_seed.clients.logs.rekor_v2 import RekorV2
-from nix_seed.clients.logs.server import LogServer
-from nix_seed.clients.registry.patience import Patience
-from nix_seed.clients.signers.key import KeyKind, KeySigner
-from nix_seed.formats.intoto.envelope import Envelope
+from nix_seed.formats.intoto.statement import Envelope
 from nix_seed.formats.tlog.body import HashedRekord, LoggedSignature, Verifier
-from nix_seed.rules.logged import logged_signature, verifier_of
+from nix_seed.logs.embedded import EmbeddedLog
+from nix_seed.logs.rekor import LogHttp, RekorV2
+from nix_seed.logs.rules.entry import logged_signature, verifier_of
+from nix_seed.logs.server import LogServer
+from nix_seed.registry.http import Patience
+from nix_seed.trust.sign import KeyKind, KeySigner
 
 KIND = "application/vnd.in-toto+json"
 IMPATIENT = Patience(attempts=2, base=0.01, connect=3.0, stall=20.0, settle=20.0)

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nix_seed.clients.logs.choose import open_log
 from nix_seed.formats.tlog.note import NoteKey
-from nix_seed.rules.log_verify import TrustedLog
+from nix_seed.logs.open import open_log
+from nix_seed.logs.rules.entry import TrustedLog
 from support.releases import ReleaseWorld
 
 __all__ = ["logged_by", "published"]

@@ -20,13 +20,12 @@ from typing import Any
 
 import pytest
 
-from nix_seed.clients.logs.http import LogHttp
-from nix_seed.clients.logs.rekor_v2 import RekorV2
-from nix_seed.clients.logs.tile_source import DirectorySource
-from nix_seed.clients.registry.patience import Patience
-from nix_seed.clients.signers.key import KeyKind, KeySigner
 from nix_seed.formats.tlog.note import NoteKey
-from nix_seed.rules.log_verify import TrustedLog
+from nix_seed.logs.rekor import LogHttp, RekorV2
+from nix_seed.logs.rules.entry import TrustedLog
+from nix_seed.logs.tile_log import DirectorySource
+from nix_seed.registry.http import Patience
+from nix_seed.trust.sign import KeyKind, KeySigner
 from support.goprograms import MODULES, go_log_check, installed
 from support.registries import free_port, needs
 

@@ -10,21 +10,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from nix_seed.clients.registry.client import Repository
-from nix_seed.clients.registry.credentials import Keyring
-from nix_seed.clients.signers.key import KeySigner
-from nix_seed.flows.candidates import Place
-from nix_seed.flows.logging import open_logs
-from nix_seed.flows.promote import Promoted, promote
-from nix_seed.flows.records import attach_record
-from nix_seed.flows.stores import Stores
-from nix_seed.flows.trust import earlier_of, judges_of, load_policy
-from nix_seed.formats.intoto.commit import Commit
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
-from nix_seed.formats.intoto.predicate import Source
+from nix_seed.core.digests import Digest
+from nix_seed.formats.intoto.build import Source
 from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
 from nix_seed.formats.oci.reference import parse_reference
-from nix_seed.ground.digests import Digest
+from nix_seed.registry.client import Repository
+from nix_seed.registry.credentials import Keyring
+from nix_seed.registry.open import Stores
+from nix_seed.release.candidates import Place
+from nix_seed.release.load import earlier_of, judges_of, load_policy
+from nix_seed.release.promote import Promoted, promote
+from nix_seed.release.records import attach_record
+from nix_seed.trust.log_signed import open_logs
+from nix_seed.trust.sign import KeySigner
 from support.trust import COMMIT, SOURCE, SYSTEM, TREES, MadeImage, World, make_image, pem
 
 ARM = "aarch64-linux"

@@ -16,7 +16,7 @@ from atexit import register
 from dataclasses import dataclass
 from pathlib import Path
 
-from nix_seed.clients.logs.embedded import EmbeddedLog
+from nix_seed.logs.embedded import EmbeddedLog
 from support.distribution import distribution, nix_env, upgraded, use_distribution
 from support.seeds import build, nix_seed, product_flake, write_project
 

@@ -7,29 +7,30 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from nix_seed.cli.page.document import report_page
-from nix_seed.flows.inspect import InspectedImage, InspectedLayer
-from nix_seed.flows.report import Absent, Change, FoundRoots, ImageReport, JudgedPaths, Trusted
-from nix_seed.flows.roots import RootsReport, Source
-from nix_seed.flows.stores import Stores
-from nix_seed.flows.trust import judges_of, load_policy
-from nix_seed.flows.verify import Asked, verify_image
+from nix_seed.core.digests import Digest, NarHash, encode_nix32
+from nix_seed.flake.rules.licence import Licence
+from nix_seed.flake.rules.outline import ImageConfig
+from nix_seed.flake.rules.signatures import Signers
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor
+from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.formats.oci.reference import parse_reference
-from nix_seed.ground.digests import Digest, NarHash, encode_nix32
-from nix_seed.rules.compare import evaluate_plan
-from nix_seed.rules.compress import Compressor
-from nix_seed.rules.licence import Licence
-from nix_seed.rules.licence_judge import Judged
-from nix_seed.rules.outline import ImageConfig
-from nix_seed.rules.partition import Group
-from nix_seed.rules.path_signatures import Signers
-from nix_seed.rules.roots import End, HostProgram, Impurity, Roots
-from nix_seed.rules.roots_policy import Binary, Findings, Substituted
-from nix_seed.rules.roots_walk import Stop, Walk
-from nix_seed.rules.spec import Spec, Withheld
+from nix_seed.image.inspect import InspectedImage, InspectedLayer
+from nix_seed.image.rules.changes import evaluate_plan
+from nix_seed.image.rules.frames import Compressor
+from nix_seed.image.rules.partition.plan import Group
+from nix_seed.image.rules.spec import Spec
+from nix_seed.licences.rules.judge import Judged
+from nix_seed.licences.rules.withheld import Withheld
+from nix_seed.registry.open import Stores
+from nix_seed.release.load import judges_of, load_policy
+from nix_seed.release.verify import Asked, verify_image
+from nix_seed.report.page.document import report_page
+from nix_seed.report.report import Absent, Change, FoundRoots, ImageReport, JudgedPaths, Trusted
+from nix_seed.roots.roots import RootsReport, Source
+from nix_seed.roots.rules.policy import Binary, Findings, Substituted
+from nix_seed.roots.rules.roots import End, HostProgram, Impurity, Roots
+from nix_seed.roots.rules.walk import Stop, Walk
 from support.trust import World
 
 HOSTILE = (

@@ -10,10 +10,10 @@ from cyclonedx.validation.json import JsonStrictValidator
 from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDictParser
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
+from nix_seed.core.digests import Digest
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor, Manifest
-from nix_seed.ground.digests import Digest
-from nix_seed.rules.spec import Spec
+from nix_seed.formats.oci.manifest import Descriptor, Manifest
+from nix_seed.image.rules.spec import Spec
 
 IMAGE = Digest.of(b"the image")
 

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import zstandard
 
-from nix_seed.clients.layout import Layout
-from nix_seed.clients.layout_store import LayoutStore
+from nix_seed.core.digests import Digest
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor, Manifest
-from nix_seed.ground.digests import Digest
-from nix_seed.rules.image import platform_of
+from nix_seed.formats.oci.manifest import Descriptor, Manifest, platform_of
+from nix_seed.registry.layout import Layout
+from nix_seed.registry.layout_store import LayoutStore
 
 
 def layer(name: str, size: int = 1000, seed: int = 0) -> tuple[bytes, str]:

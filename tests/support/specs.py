@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from nix_seed.core.digests import NarHash
+from nix_seed.flake.rules.outline import File, ImageConfig
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.ground.digests import NarHash
-from nix_seed.rules.compress import Compressor
-from nix_seed.rules.outline import File, ImageConfig
-from nix_seed.rules.partition import Group
-from nix_seed.rules.spec import Spec, Withheld
+from nix_seed.image.rules.frames import Compressor
+from nix_seed.image.rules.partition.plan import Group
+from nix_seed.image.rules.spec import Spec
+from nix_seed.licences.rules.withheld import Withheld
 
 
 def store_path(name: str) -> StorePath:

@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from nix_seed.core.digests import encode_nix32
 from nix_seed.formats.nix.nar import Directory, File, Symlink, Tree, nar_hash
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.ground.digests import encode_nix32
 
 # All that a store may hold and that tools trip over.
 AWKWARD: Tree = Directory(

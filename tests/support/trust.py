@@ -9,41 +9,38 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nix_seed.clients.blobs import ImageStore
-from nix_seed.clients.layout import Layout
-from nix_seed.clients.layout_store import LayoutStore
-from nix_seed.clients.logs.embedded import EmbeddedLog
-from nix_seed.clients.registry.client import Repository
-from nix_seed.clients.signers.base import Signed
-from nix_seed.clients.signers.key import KeySigner
-from nix_seed.clients.store_files import StoreFiles
-from nix_seed.flows.attach import attach_bundle
-from nix_seed.flows.attest import attach_to_commit
-from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.envelope import PAYLOAD_TYPE
-from nix_seed.formats.intoto.predicate import (
+from nix_seed.core.digests import DiffID, Digest, encode_nix32
+from nix_seed.flake.rules.outline import ImageConfig
+from nix_seed.formats.intoto.build import (
     PREDICATE_TYPE,
     BuildPredicate,
-    Commit,
     LayerDigests,
     NixFacts,
     PathCounts,
     Source,
     build_statement,
 )
+from nix_seed.formats.intoto.bundle import Bundle
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
 from nix_seed.formats.nix.nar import Directory, File, Tree, nar_hash
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.descriptor import Descriptor
-from nix_seed.ground.digests import DiffID, Digest, encode_nix32
-from nix_seed.rules.compress import Compressor
-from nix_seed.rules.container import container_entries
-from nix_seed.rules.image import build_image
-from nix_seed.rules.layer import write_entries_layer, write_layer
-from nix_seed.rules.logged import verifier_of
-from nix_seed.rules.outline import ImageConfig
-from nix_seed.rules.partition import Group
-from nix_seed.rules.spec import Spec
+from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.image.rules.documents import build_image, container_entries
+from nix_seed.image.rules.frames import Compressor
+from nix_seed.image.rules.layer import write_entries_layer, write_layer
+from nix_seed.image.rules.partition.plan import Group
+from nix_seed.image.rules.spec import Spec
+from nix_seed.image.store_files import StoreFiles
+from nix_seed.logs.embedded import EmbeddedLog
+from nix_seed.logs.rules.entry import verifier_of
+from nix_seed.registry.client import Repository
+from nix_seed.registry.layout import Layout
+from nix_seed.registry.layout_store import LayoutStore
+from nix_seed.registry.store import ImageStore
+from nix_seed.release.attest import attach_to_commit
+from nix_seed.trust.attestations import attach_bundle
+from nix_seed.trust.sign import KeySigner, Signed
 from support.attestations import put
 from support.trees import make
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nix_seed.core.errors import InputError
 from nix_seed.formats.tlog.body import (
     DsseV001,
     DsseV002,
@@ -22,7 +23,6 @@ from nix_seed.formats.tlog.body import (
 )
 from nix_seed.formats.tlog.entry import InclusionProof, LogEntry, entry_from_v1
 from nix_seed.formats.tlog.merkle import leaf_hash
-from nix_seed.ground.errors import InputError
 
 BYTES = st.binary(min_size=1, max_size=200)
 DIGEST = st.binary(min_size=32, max_size=32)

@@ -13,21 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.logs.embedded import EmbeddedLog
-from nix_seed.clients.logs.tile_log import TileReader
-from nix_seed.clients.logs.tile_source import DirectorySource
-from nix_seed.flows.check_log import check_log
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.tlog.body import HashedRekord
 from nix_seed.formats.tlog.merkle import build_root, check_consistency, leaf_hash, read_from_leaves
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.rules.logged import logged_signature
+from nix_seed.logs.check_log import check_log
+from nix_seed.logs.embedded import EmbeddedLog
+from nix_seed.logs.rules.entry import logged_signature
+from nix_seed.logs.tile_log import DirectorySource, TileReader
 from support.logs import Signing, cheap_body
 from support.programs import first_line
 
 APPENDER = """
 import sys
 from pathlib import Path
-from nix_seed.clients.logs.embedded import EmbeddedLog
+from nix_seed.logs.embedded import EmbeddedLog
 log = EmbeddedLog.open(Path(sys.argv[1]))
 for number in range(int(sys.argv[2]), int(sys.argv[3])):
     done = log.append_bodies([b"entry %d" % number])[0]

@@ -13,13 +13,20 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from nix_seed.clients.logs.embedded import EmbeddedLog
+from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.tlog.body import HashedRekord, LoggedSignature
-from nix_seed.formats.tlog.checkpoint import Checkpoint, SignedCheckpoint, cosign_note, sign_note
 from nix_seed.formats.tlog.merkle import TreeHead, leaf_hash
-from nix_seed.formats.tlog.note import Note, NoteKey, NoteSignature
-from nix_seed.ground.errors import CheckedFalse, InputError
-from nix_seed.rules.log_verify import (
+from nix_seed.formats.tlog.note import (
+    Checkpoint,
+    Note,
+    NoteKey,
+    NoteSignature,
+    SignedCheckpoint,
+    cosign_note,
+    sign_note,
+)
+from nix_seed.logs.embedded import EmbeddedLog
+from nix_seed.logs.rules.entry import (
     EntryResult,
     Fate,
     LogTrust,

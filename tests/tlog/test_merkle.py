@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.tlog.merkle import (
     EMPTY_ROOT,
     Node,
@@ -22,7 +23,6 @@ from nix_seed.formats.tlog.merkle import (
     read_appended,
     read_from_leaves,
 )
-from nix_seed.ground.errors import CheckedFalse, InputError
 
 SIZE = 100
 LEAVES = [leaf_hash(b"leaf %d" % i) for i in range(SIZE)]

@@ -11,16 +11,18 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.formats.tlog.checkpoint import (
+from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.formats.tlog.merkle import TreeHead
+from nix_seed.formats.tlog.note import (
     Checkpoint,
+    Note,
+    NoteKey,
+    NoteSignature,
     SignedCheckpoint,
     check_signed,
     cosign_note,
     sign_note,
 )
-from nix_seed.formats.tlog.merkle import TreeHead
-from nix_seed.formats.tlog.note import Note, NoteKey, NoteSignature
-from nix_seed.ground.errors import CheckedFalse, InputError
 
 # The examples of C2SP's signed-note and tlog-checkpoint documents.
 VKEY = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"

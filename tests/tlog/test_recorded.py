@@ -10,14 +10,12 @@ from typing import Any
 
 import pytest
 
-from nix_seed.formats.intoto.envelope import Envelope
+from nix_seed.formats.intoto.statement import Envelope
 from nix_seed.formats.tlog.body import LoggedSignature, Verifier, parse_body
-from nix_seed.formats.tlog.checkpoint import check_signed
 from nix_seed.formats.tlog.entry import LogEntry
 from nix_seed.formats.tlog.merkle import check_consistency
-from nix_seed.formats.tlog.note import NoteKey
-from nix_seed.rules.log_verify import Fate, LogTrust, TrustedLog, evaluate_entry
-from nix_seed.rules.logged import logged_signature
+from nix_seed.formats.tlog.note import NoteKey, check_signed
+from nix_seed.logs.rules.entry import Fate, LogTrust, TrustedLog, evaluate_entry, logged_signature
 
 RECORDED: dict[str, Any] = json.loads(
     Path(__file__).with_name("golden").joinpath("rekor.json").read_text()

@@ -10,15 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.logs.base import Entry
-from nix_seed.clients.logs.http import LogHttp
-from nix_seed.clients.logs.rekor_v1 import RekorV1
-from nix_seed.clients.logs.state import CheckpointState
+from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.tlog.note import NoteKey
-from nix_seed.ground.errors import CheckedFalse, InputError
-from nix_seed.rules.log_history import History
-from nix_seed.rules.log_verify import Fate, TrustedLog
-from nix_seed.rules.logged import logged_signature
+from nix_seed.logs.log import Entry
+from nix_seed.logs.rekor import LogHttp, RekorV1
+from nix_seed.logs.rules.entry import Fate, TrustedLog, logged_signature
+from nix_seed.logs.rules.history import History
+from nix_seed.logs.state import CheckpointState
 from support.logs import Signing
 from support.rekor import PATIENCE, rekor_v1
 

@@ -10,25 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_der_public_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
-from nix_seed.clients.logs.base import Entry
-from nix_seed.clients.logs.embedded import EmbeddedLog
-from nix_seed.clients.logs.rekor_v2 import RekorV2
-from nix_seed.clients.logs.state import CheckpointState
-from nix_seed.clients.logs.tile_source import DirectorySource
-from nix_seed.flows.check_log import check_log
-from nix_seed.formats.intoto.envelope import Envelope
+from nix_seed.core.errors import InputError
+from nix_seed.formats.intoto.statement import Envelope
 from nix_seed.formats.tlog.body import Verifier
 from nix_seed.formats.tlog.merkle import TreeHead
 from nix_seed.formats.tlog.tile import Tile, tiles_of
-from nix_seed.ground.errors import InputError
-from nix_seed.rules.log_history import History
-from nix_seed.rules.logged import logged_signature
+from nix_seed.logs.check_log import check_log
+from nix_seed.logs.embedded import EmbeddedLog
+from nix_seed.logs.log import Entry
+from nix_seed.logs.rekor import RekorV2
+from nix_seed.logs.rules.entry import logged_signature
+from nix_seed.logs.rules.history import History
+from nix_seed.logs.state import CheckpointState
+from nix_seed.logs.tile_log import DirectorySource
 from support.logs import Signing, served_client
 from support.rekor import RealLog, ask_their_verifier, rekor_v2
 

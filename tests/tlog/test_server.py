@@ -12,14 +12,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from nix_seed.clients.logs.embedded import EmbeddedLog
-from nix_seed.clients.logs.http import LogHttp
-from nix_seed.clients.logs.rekor_v2 import RekorV2
-from nix_seed.clients.logs.server import LogServer
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.tlog.body import HashedRekord, request_v2
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.rules.log_verify import Fate
-from nix_seed.rules.logged import logged_signature
+from nix_seed.logs.embedded import EmbeddedLog
+from nix_seed.logs.rekor import LogHttp, RekorV2
+from nix_seed.logs.rules.entry import Fate, logged_signature
+from nix_seed.logs.server import LogServer
 from support.logs import IMPATIENT, Signing, served, served_client
 from support.web import Reply, lying
 
@@ -280,7 +278,7 @@ def test_an_answer_lost_on_the_way_is_found_again(log: EmbeddedLog) -> None:
                 reply = super()._once(*args)
                 tries.append(reply.status)
                 if len(tries) == 1:
-                    from nix_seed.clients.registry.failures import Unreachable
+                    from nix_seed.registry.errors import Unreachable
 
                     raise Unreachable("lost")
                 return reply

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.clients.logs.embedded import EmbeddedLog
-from nix_seed.clients.logs.state import CheckpointState
-from nix_seed.formats.tlog.checkpoint import Checkpoint, SignedCheckpoint
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.tlog.merkle import TreeHead, build_root, leaf_hash, read_from_leaves
-from nix_seed.ground.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.rules.log_history import History, check_history, evaluate_history
+from nix_seed.formats.tlog.note import Checkpoint, SignedCheckpoint
+from nix_seed.logs.embedded import EmbeddedLog
+from nix_seed.logs.rules.history import History, check_history, evaluate_history
+from nix_seed.logs.state import CheckpointState
 from support.logs import cheap_body
 
 

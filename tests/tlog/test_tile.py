@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.tlog.merkle import (
     Node,
     build_consistency_proof,
@@ -24,7 +25,6 @@ from nix_seed.formats.tlog.tile import (
     read_from_tiles,
     tiles_of,
 )
-from nix_seed.ground.errors import CheckedFalse, InputError
 
 LEVELS = 8
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nix_seed.clients.logs.embedded import EmbeddedLog
-from nix_seed.clients.logs.state import CheckpointState
-from nix_seed.flows.log_watch import LogWatch
-from nix_seed.rules.bundle_verify import Fate, Reason, Verdict
-from nix_seed.rules.evidence import Finding, LogFindings
+from nix_seed.logs.embedded import EmbeddedLog
+from nix_seed.logs.state import CheckpointState
+from nix_seed.trust.rules.bundle import Fate, Reason, Verdict
+from nix_seed.trust.rules.claims import Finding, LogFindings
+from nix_seed.trust.watch_logs import LogWatch
 from support.logs import cheap_body
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import click
 
-from nix_seed.ground.errors import InputError
-
-__all__ = ["command"]
+from nix_seed.core.errors import InputError
 
 
 @click.command("completion", short_help="Print a shell's completion script.")

@@ -14,53 +14,75 @@ import click
 
 from nix_seed.cli.say import say
 
-__all__ = ["main"]
-
 # name -> (module:attribute, one line of help), in the order of a user's day.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "init": ("nix_seed.cli.init:command", "Prepare a repository: workflow, policy, flake."),
-    "build": ("nix_seed.cli.build:command", "Turn a flake into an image to build in, or to ship."),
-    "plan": ("nix_seed.cli.plan:command", "Show the layers, and who caused what changed."),
-    "hydrate": ("nix_seed.cli.hydrate:command", "Fill this machine's Nix store from a seed."),
-    "run": ("nix_seed.cli.run:command", "Run a command inside a seed, with no network."),
-    "prove": ("nix_seed.cli.prove:command", "Show that a seed holds all that its flake needs."),
-    "push": ("nix_seed.cli.push:command", "Copy an image to a registry."),
-    "pull": ("nix_seed.cli.pull:command", "Copy an image from a registry, verified."),
-    "index": ("nix_seed.cli.index:command", "Publish one index over the images of all systems."),
-    "roots": ("nix_seed.cli.roots:command", "Show what an image finally rests on."),
-    "sbom": ("nix_seed.cli.sbom:command", "Write an image's bill of materials."),
-    "licences": ("nix_seed.cli.licences:command", "Show the licence of everything in an image."),
-    "inspect": ("nix_seed.cli.inspect:command", "Show what an image is, without its layers."),
-    "report": ("nix_seed.cli.image_report:command", "Write one page about an image."),
-    "exists": ("nix_seed.cli.exists:command", "Ask whether a registry has the image already."),
-    "lock": ("nix_seed.cli.lock:command", "Pin each system's seed in seed.lock."),
-    "publish": ("nix_seed.cli.publish:command", "Build, push and attest in one."),
-    "attest": ("nix_seed.cli.attest:command", "State, signed, what was built from a commit."),
+    "init": ("nix_seed.cli.setup.init:command", "Prepare a repository: workflow, policy, flake."),
+    "build": (
+        "nix_seed.cli.image.build:command",
+        "Turn a flake into an image to build in, or to ship.",
+    ),
+    "plan": ("nix_seed.cli.image.plan:command", "Show the layers, and who caused what changed."),
+    "hydrate": ("nix_seed.cli.use.hydrate:command", "Fill this machine's Nix store from a seed."),
+    "run": ("nix_seed.cli.use.run:command", "Run a command inside a seed, with no network."),
+    "prove": ("nix_seed.cli.use.prove:command", "Show that a seed holds all that its flake needs."),
+    "push": ("nix_seed.cli.registry.push:command", "Copy an image to a registry."),
+    "pull": ("nix_seed.cli.registry.pull:command", "Copy an image from a registry, verified."),
+    "index": (
+        "nix_seed.cli.image.index:command",
+        "Publish one index over the images of all systems.",
+    ),
+    "roots": ("nix_seed.cli.roots.roots:command", "Show what an image finally rests on."),
+    "sbom": ("nix_seed.cli.sbom.sbom:command", "Write an image's bill of materials."),
+    "licences": (
+        "nix_seed.cli.licences.licences:command",
+        "Show the licence of everything in an image.",
+    ),
+    "inspect": ("nix_seed.cli.image.inspect:command", "Show what an image is, without its layers."),
+    "report": ("nix_seed.cli.report.report:command", "Write one page about an image."),
+    "exists": (
+        "nix_seed.cli.image.exists:command",
+        "Ask whether a registry has the image already.",
+    ),
+    "lock": ("nix_seed.cli.image.lock:command", "Pin each system's seed in seed.lock."),
+    "publish": ("nix_seed.cli.release.publish:command", "Build, push and attest in one."),
+    "attest": (
+        "nix_seed.cli.release.attest:command",
+        "State, signed, what was built from a commit.",
+    ),
     "promote": (
-        "nix_seed.cli.promote:command",
+        "nix_seed.cli.release.promote:command",
         "Release a commit that a quorum of builders stands for.",
     ),
-    "verify": ("nix_seed.cli.verify:command", "Check that independent builders agree on an image."),
+    "verify": (
+        "nix_seed.cli.release.verify:command",
+        "Check that independent builders agree on an image.",
+    ),
     "audit": (
-        "nix_seed.cli.audit:command",
+        "nix_seed.cli.audit.audit:command",
         "Replay a ledger and its logs, and report all that is wrong.",
     ),
     "monitor": (
-        "nix_seed.cli.monitor:command",
+        "nix_seed.cli.audit.monitor:command",
         "Audit a ledger continuously; end at the first alarm.",
     ),
-    "export": ("nix_seed.cli.export:command", "Collect all that verifying offline needs."),
-    "diff": ("nix_seed.cli.diff:command", "Show in what two images differ."),
-    "policy": ("nix_seed.cli.policy:command", "Write, check and change the policy to verify by."),
-    "key": ("nix_seed.cli.key:command", "Make and show keys that sign attestations."),
-    "log": ("nix_seed.cli.log:command", "Serve, show and check a transparency log."),
-    "ledger": ("nix_seed.cli.ledger:command", "Show what is released; keep it in a contract."),
+    "export": ("nix_seed.cli.release.export:command", "Collect all that verifying offline needs."),
+    "diff": ("nix_seed.cli.image.diff:command", "Show in what two images differ."),
+    "policy": (
+        "nix_seed.cli.trust.policy:command",
+        "Write, check and change the policy to verify by.",
+    ),
+    "key": ("nix_seed.cli.trust.key:command", "Make and show keys that sign attestations."),
+    "log": ("nix_seed.cli.logs.log:command", "Serve, show and check a transparency log."),
+    "ledger": (
+        "nix_seed.cli.release.ledger:command",
+        "Show what is released; keep it in a contract.",
+    ),
     "doctor": (
-        "nix_seed.cli.doctor:command",
+        "nix_seed.cli.setup.doctor:command",
         "Check this machine or an image, and say how to mend it.",
     ),
-    "clean": ("nix_seed.cli.clean:command", "Clear away what was kept for the next run."),
-    "ci": ("nix_seed.cli.ci:command", "Run the steps of a CI job."),
+    "clean": ("nix_seed.cli.image.clean:command", "Clear away what was kept for the next run."),
+    "ci": ("nix_seed.cli.setup.ci:command", "Run the steps of a CI job."),
     "completion": ("nix_seed.cli.completion:command", "Print a shell's completion script."),
 }
 
@@ -146,7 +168,7 @@ def cli() -> None:
 def _show_version(ctx: click.Context) -> None:
     from importlib.metadata import PackageNotFoundError, version
 
-    from nix_seed import __version__
+    from nix_seed.core.version import __version__
 
     try:
         shown = version("nix-seed")
@@ -181,8 +203,8 @@ def _quit_pipe() -> NoReturn:
 
 
 def _fail(error: Exception) -> NoReturn:
-    from nix_seed.cli.report import error_lines
-    from nix_seed.ground.errors import NixSeedError
+    from nix_seed.cli.say import error_lines
+    from nix_seed.core.errors import NixSeedError
 
     if isinstance(error, NixSeedError):
         _quit("\n".join(error_lines(error)), error.exit_code)

@@ -1,39 +1,29 @@
-"""Options that several commands share, and what they mean."""
+"""Options that several commands share, and what they mean.
+
+Options of the commands that speak to registries, and what they mean.
+
+Commands that use an image verify it first, where there is a policy to verify it by.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-if TYPE_CHECKING:
-    from nix_seed.clients.image_layout import Image
-    from nix_seed.clients.nix import Nix
-    from nix_seed.flows.plan import Request
-    from nix_seed.flows.stores import AnyReference
+from nix_seed.cli.say import say
 
-__all__ = [
-    "accept_option",
-    "attr_option",
-    "cache_directory",
-    "flake_and_attr",
-    "image_named",
-    "image_options",
-    "json_option",
-    "locked_image",
-    "open_seed",
-    "policy_history_option",
-    "policy_option",
-    "request_of",
-    "state_directory",
-    "state_option",
-    "store_option",
-    "with_options",
-]
+if TYPE_CHECKING:
+    from nix_seed.core.events import OnEvent
+    from nix_seed.flake.nix import Nix
+    from nix_seed.image.plan import Request
+    from nix_seed.registry.image import Image
+    from nix_seed.registry.open import AnyReference, Stores
 
 # The scheme of a flake's address: what follows a host's colon is a port.
 _FLAKE = re.compile(r"[a-z][a-z0-9+.-]*:(?![0-9])")
@@ -158,8 +148,8 @@ def state_directory() -> Path:
 
 def locked_image(question: str) -> str:
     """Return the repository that ``seed.lock`` names; ``InputError`` asks *question* without."""
-    from nix_seed.ground.errors import InputError
-    from nix_seed.rules.lock import LOCK_NAME, SeedLock
+    from nix_seed.core.errors import InputError
+    from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
 
     lock = Path(LOCK_NAME)
     if not lock.is_file():
@@ -169,10 +159,10 @@ def locked_image(question: str) -> str:
 
 def request_of(options: dict[str, Any]) -> tuple[Nix, Request]:
     """Make of *options*, as ``image_options`` names them, a Nix and a request to it."""
-    from nix_seed.clients.nix import Nix
-    from nix_seed.flows.plan import Request
-    from nix_seed.rules.compress import Compressor
-    from nix_seed.rules.layers import check_budget
+    from nix_seed.flake.nix import Nix
+    from nix_seed.image.plan import Request
+    from nix_seed.image.rules.frames import Compressor
+    from nix_seed.image.rules.partition.plan import check_budget
 
     store = options["store"]
     flake, attr = flake_and_attr(options["flake"], options["attr"])
@@ -190,7 +180,7 @@ def request_of(options: dict[str, Any]) -> tuple[Nix, Request]:
 
 def flake_and_attr(flake: str, attr: str | None) -> tuple[str, str | None]:
     """Read ``FLAKE#NAME`` as Nix's own commands do, and a bare name as the directory it names."""
-    from nix_seed.ground.errors import InputError
+    from nix_seed.core.errors import InputError
 
     reference, _, fragment = flake.partition("#")
     if fragment and attr is not None:
@@ -226,12 +216,12 @@ def open_seed(options: dict[str, Any], nix: Nix, system: str | None = None) -> I
     One in a registry is pulled into the cache; of an index, *system*'s (default: this machine's).
     A command with ``verify_options`` has it verified first.
     """
-    from nix_seed.clients.image_layout import open_image
-    from nix_seed.flows.plan import Request, evaluate_request
+    from nix_seed.core.errors import InputError
     from nix_seed.formats.oci.reference import LayoutReference
-    from nix_seed.ground.errors import InputError
-    from nix_seed.rules.compress import Compressor
-    from nix_seed.rules.partition import DEFAULT_BUDGET
+    from nix_seed.image.plan import Request, evaluate_request
+    from nix_seed.image.rules.frames import Compressor
+    from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
+    from nix_seed.registry.image import open_image
 
     if options["image"] is not None:
         return _named_seed(options, system)
@@ -251,17 +241,156 @@ def open_seed(options: dict[str, Any], nix: Nix, system: str | None = None) -> I
 
 
 def _named_seed(options: dict[str, Any], system: str | None) -> Image:
-    from nix_seed.cli.registry_options import stores_of
-    from nix_seed.flows.evaluate import current_system
-    from nix_seed.flows.pull import open_here
+    pass  # moved
+    from nix_seed.flake.evaluate import current_system
     from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.registry.transfer import open_here
 
     reference = parse_reference(options["image"])
     kept = cache_directory() / "images"
     stores, system = stores_of(options), system or current_system()
     if "no_verify" in options:
-        from nix_seed.cli.trusted import trusted
-        from nix_seed.flows.events import ignore
+        pass  # moved
+        from nix_seed.core.events import ignore
 
         reference = trusted(options, stores, reference, system, options["src"], ignore)
     return open_here(stores, reference, kept, system)
+
+
+_PASSWORD = "nix_seed.password"  # among what a context and those nested in it share
+
+
+def registry_options(command: Command) -> Command:
+    """Add how to reach a registry and as whom; ``stores_of`` reads them."""
+    return with_options(command, _REGISTRY)
+
+
+_REGISTRY: list[Callable[[Any], Any]] = [
+    click.option("--username", metavar="NAME", help="Log in as NAME [docker's or podman's login]."),
+    click.option("--password-stdin", is_flag=True, help="Read the password from standard input."),
+    click.option(
+        "--plain-http",
+        is_flag=True,
+        help="Speak HTTP without TLS [only to this machine, where a server has no TLS].",
+    ),
+    click.option(
+        "--ca-file",
+        type=click.Path(exists=True, dir_okay=False),
+        metavar="FILE",
+        help="Accept certificates signed by these authorities.",
+    ),
+]
+
+jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="Blobs moved at once.",
+)
+
+
+def stores_of(options: dict[str, Any]) -> Stores:
+    """Make of *options*, as ``registry_options`` names them, what opens stores."""
+    from pathlib import Path
+
+    from nix_seed.core.errors import InputError
+    from nix_seed.registry.credentials import Credential, Keyring
+    from nix_seed.registry.open import Stores
+
+    username, given = options["username"], None
+    if (username is not None) != options["password_stdin"]:
+        raise InputError(
+            "--username and --password-stdin go together",
+            hint='as in: printf %s "$TOKEN" | nix-seed push … --username me --password-stdin',
+        )
+    if username is not None:
+        password = _password()
+        if not password:
+            raise InputError("--password-stdin: standard input holds no password")
+        given = Credential("--username", username, password)
+    return Stores(
+        Keyring(dict(os.environ), Path.home(), given),
+        plain_http=options["plain_http"],
+        ca_file=options["ca_file"],
+    )
+
+
+def _password() -> str:
+    """Return the line on standard input; it is read once, and several steps of a command ask."""
+    meta = click.get_current_context().meta
+    if _PASSWORD not in meta:
+        meta[_PASSWORD] = sys.stdin.readline().rstrip("\r\n")
+    password: str = meta[_PASSWORD]
+    return password
+
+
+def verify_options(command: Command) -> Command:
+    """Add the policy to verify by, and how to go without; ``trusted`` reads them."""
+    return with_options(command, _OPTIONS)
+
+
+_OPTIONS: list[Callable[[Any], Any]] = [
+    policy_option(
+        "Verify the image by this policy first [the project's trust.toml, if there].", default=None
+    ),
+    click.option("--no-verify", is_flag=True, help="Use the image unverified, policy or not."),
+]
+
+
+def trusted(
+    options: dict[str, Any],
+    stores: Stores,
+    reference: AnyReference,
+    system: str | None,
+    project: Path,
+    on_event: OnEvent,
+) -> AnyReference:
+    """Return *reference* by the digest that was verified; as it is where there is no policy.
+
+    *project* is the directory whose ``trust.toml`` is the default.
+    """
+    from datetime import UTC, datetime
+
+    from nix_seed.release.load import check_trusted, load_policy
+
+    path = policy_used(options, project)
+    if options["no_verify"]:
+        say(
+            f"WARNING: {reference} is used unverified (--no-verify): neither that builders agree "
+            "on it was checked, nor that it was promoted",
+            fg="yellow",
+            bold=True,
+            err=True,
+        )
+        return reference
+    if path is None:
+        return reference
+    now = datetime.now(UTC)
+    found = check_trusted(
+        stores, reference, system, load_policy(path, now), state_directory(), now, on_event
+    )
+    say(f"verified by {path}: {found.words}", err=True)
+    return found.reference
+
+
+def accepted_licences(given: Sequence[str], policy: Path | None) -> tuple[str, ...]:
+    """Return the licences that the user accepts: *given* now, and those of the *policy* used."""
+    from datetime import UTC, datetime
+
+    from nix_seed.release.load import load_policy
+
+    if policy is None:
+        return tuple(given)
+    return (*given, *load_policy(policy, datetime.now(UTC)).policy.licences)
+
+
+def policy_used(options: dict[str, Any], project: Path) -> Path | None:
+    """Return the policy that is named, or is *project*'s own; None where there is none."""
+    from nix_seed.release.load import DEFAULT_POLICY
+
+    path: Path | None = options.get("policy_file")
+    if path is None and (project / DEFAULT_POLICY).is_file():
+        return project / DEFAULT_POLICY
+    return path

@@ -1,14 +1,17 @@
-"""The one way to standard output and error: text without power over terminals, or JSON."""
+"""The one way to standard output and error: text without power over terminals, or JSON.
+
+Words for people: errors, sizes, times.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from nix_seed.ground.harmless import harmless
-
-__all__ = ["say", "say_styled"]
+from nix_seed.core.errors import NixSeedError
+from nix_seed.core.safe_text import harmless, harmless_line
 
 
 def say(
@@ -31,3 +34,18 @@ def say(
 def say_styled(text: str) -> None:
     """Print *text* with the colours in it; what is foreign in it must be harmless already."""
     click.echo(text)
+
+
+def error_lines(error: NixSeedError) -> Iterator[str]:
+    """Yield one line of error, foreign words where there are any, and what to do next.
+
+    Each of them may quote an image, a flake or a registry: all are harmless, and no line of theirs
+    can pass for the beginning of another.
+    """
+    yield f"error: {harmless_line(error.message)}"
+    if error.detail:
+        yield from (f"  | {harmless_line(line)}" for line in error.detail.splitlines())
+    if error.hint:
+        first, *others = harmless(error.hint).split("\n")
+        yield f"hint: {first}"
+        yield from (line if line[:2] in ("", "  ") else f"  {line}" for line in others)

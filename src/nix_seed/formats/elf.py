@@ -9,8 +9,6 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-__all__ = ["find_loader"]
-
 _PT_INTERP = 3
 _MOST = 4096  # bytes of a path, as Linux takes it
 _HEADERS = 1 << 16

@@ -12,13 +12,12 @@ import json
 import tempfile
 from pathlib import Path
 
-from nix_seed.clients.store_files import StoreFiles
+from nix_seed.core.format import FORMAT
 from nix_seed.formats.nix.nar import Directory, File, Symlink, Tree
 from nix_seed.formats.oci import tar
-from nix_seed.rules.compress import Compressor
-from nix_seed.rules.format import FORMAT
-from nix_seed.rules.frames import FRAME_SIZE
-from nix_seed.rules.layer import FinishedLayer, layer_key, write_entries_layer, write_layer
+from nix_seed.image.rules.frames import FRAME_SIZE, Compressor
+from nix_seed.image.rules.layer import FinishedLayer, layer_key, write_entries_layer, write_layer
+from nix_seed.image.store_files import StoreFiles
 from support.trees import AWKWARD, put_all
 
 VECTORS = Path(__file__).parent / "layers.json"

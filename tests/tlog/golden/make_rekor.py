@@ -13,10 +13,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from nix_seed.clients.logs.base import Log
-from nix_seed.clients.logs.http import LogHttp
-from nix_seed.clients.logs.rekor_v1 import RekorV1
-from nix_seed.rules.log_verify import TrustedLog
+from nix_seed.logs.log import Log
+from nix_seed.logs.rekor import LogHttp, RekorV1
+from nix_seed.logs.rules.entry import TrustedLog
 from support.logs import Signing
 from support.rekor import PATIENCE, rekor_v1, rekor_v2
 

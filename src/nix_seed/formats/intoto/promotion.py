@@ -14,21 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from nix_seed.formats.intoto import predicate_json as read
-from nix_seed.formats.intoto.commit import Commit, commit_json, read_commit
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import InputError
+from nix_seed.formats.intoto import members as read
 from nix_seed.formats.intoto.members import member, object_of
-from nix_seed.formats.intoto.statement import Statement, Subject
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import InputError
-
-__all__ = [
-    "MOST_PREVIOUS",
-    "PREDICATE_TYPE",
-    "PromotionPredicate",
-    "build_statement",
-    "check_statement",
-    "first_key",
-]
+from nix_seed.formats.intoto.statement import Commit, Statement, Subject, commit_json, read_commit
 
 PREDICATE_TYPE: Final = "urn:nix-seed:promotion:v1"
 _MEMBERS = ("repository", "commit", "tree", "index", "policy", "evidence", "previous")

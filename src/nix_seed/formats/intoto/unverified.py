@@ -9,17 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import InputError
+from nix_seed.formats.intoto.build import BuildPredicate
+from nix_seed.formats.intoto.build import check_statement as check_build
 from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.envelope import Envelope
-from nix_seed.formats.intoto.predicate import BuildPredicate
-from nix_seed.formats.intoto.predicate import check_statement as check_build
 from nix_seed.formats.intoto.promotion import PromotionPredicate
 from nix_seed.formats.intoto.promotion import check_statement as check_promotion
-from nix_seed.formats.intoto.statement import Statement
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import InputError
-
-__all__ = ["Unverified"]
+from nix_seed.formats.intoto.statement import Envelope, Statement
 
 _WHAT = "a bundle that is not verified"
 

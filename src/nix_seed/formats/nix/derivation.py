@@ -11,10 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from nix_seed.core.errors import InputError
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.ground.errors import InputError
-
-__all__ = ["Derivation", "Output"]
 
 _STRING = r'"([^"\\]*+(?:\\.[^"\\]*+)*+)"'
 _QUIET_STRING = r'"(?:[^"\\]*+(?:\\.[^"\\]*+)*+)"'

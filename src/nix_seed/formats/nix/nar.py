@@ -14,26 +14,8 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from nix_seed.ground.digests import NarHash
-from nix_seed.ground.errors import InputError
-
-__all__ = [
-    "CLOSE",
-    "DIRECTORY",
-    "MAGIC",
-    "Directory",
-    "File",
-    "Symlink",
-    "Tree",
-    "dump",
-    "entry_head",
-    "file_head",
-    "nar_hash",
-    "nar_hash_of_file",
-    "padding",
-    "strip_case_hack",
-    "symlink_head",
-]
+from nix_seed.core.digests import NarHash
+from nix_seed.core.errors import InputError
 
 _CASE_HACK = b"~nix~case~hack~"
 

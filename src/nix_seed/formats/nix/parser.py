@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from nix_seed.core.errors import InputError
 from nix_seed.formats.nix.syntax import (
     AttrSet,
     Binding,
@@ -16,11 +17,9 @@ from nix_seed.formats.nix.syntax import (
     Part,
     Scope,
     Select,
+    Token,
+    tokenize,
 )
-from nix_seed.formats.nix.tokens import Token, tokenize
-from nix_seed.ground.errors import InputError
-
-__all__ = ["parse"]
 
 _BINARY = frozenset({"==", "!=", "<=", ">=", "&&", "||", "->", "//", "|>", "<|", *"+-*/<>", "++"})
 _LITERALS = frozenset({"number", "string", "path", "uri"})

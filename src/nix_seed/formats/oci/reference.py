@@ -15,10 +15,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Self
 
-from nix_seed.ground.digests import Digest
-from nix_seed.ground.errors import InputError
-
-__all__ = ["LayoutReference", "Reference", "check_tag", "parse_reference"]
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import InputError
 
 _LAYOUT = "oci:"
 _HOST = re.compile(

@@ -19,19 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from nix_seed.ground.errors import InputError
-
-__all__ = [
-    "BLOCK",
-    "DIRECTORY",
-    "END",
-    "FILE",
-    "SYMLINK",
-    "Entry",
-    "header",
-    "in_order",
-    "padding",
-]
+from nix_seed.core.errors import InputError
 
 BLOCK = 512
 # Two empty blocks end an archive; GNU tar's filling up to 10 KiB is a habit of tape drives.

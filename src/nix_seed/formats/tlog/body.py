@@ -14,24 +14,10 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any, Final, Protocol, Self
 
-from nix_seed.formats.tlog.members import Members
+from nix_seed.core import canonical_json
+from nix_seed.core.errors import InputError
+from nix_seed.formats.tlog.entry import Members
 from nix_seed.formats.tlog.note import encode_base64
-from nix_seed.ground import canonical_json
-from nix_seed.ground.errors import InputError
-
-__all__ = [
-    "ECDSA_P256",
-    "Body",
-    "DsseV001",
-    "DsseV002",
-    "HashedRekord",
-    "LoggedSignature",
-    "Verifier",
-    "parse_body",
-    "parse_request",
-    "request_v1",
-    "request_v2",
-]
 
 ECDSA_P256: Final = "PKIX_ECDSA_P256_SHA_256"
 _SHA256 = "SHA2_256"

@@ -13,24 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from nix_seed.ground.errors import CheckedFalse, InputError
-
-__all__ = [
-    "EMPTY_ROOT",
-    "HashReader",
-    "Node",
-    "Proof",
-    "TreeHead",
-    "build_consistency_proof",
-    "build_inclusion_proof",
-    "build_root",
-    "check_consistency",
-    "check_inclusion",
-    "leaf_hash",
-    "node_hash",
-    "read_appended",
-    "read_from_leaves",
-]
+from nix_seed.core.errors import CheckedFalse, InputError
 
 HASH_SIZE: Final = 32
 EMPTY_ROOT: Final = hashlib.sha256().digest()

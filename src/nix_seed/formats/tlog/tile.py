@@ -12,21 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
+from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.tlog.merkle import HASH_SIZE, HashReader, Node, node_hash
-from nix_seed.ground.errors import CheckedFalse, InputError
-
-__all__ = [
-    "HEIGHT",
-    "WIDTH",
-    "Tile",
-    "build_tiles",
-    "decode_entries",
-    "encode_entries",
-    "new_tiles",
-    "read_from_tiles",
-    "tile_of",
-    "tiles_of",
-]
 
 HEIGHT: Final = 8
 WIDTH: Final = 1 << HEIGHT

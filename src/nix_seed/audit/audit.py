@@ -1,0 +1,380 @@
+"""Audits a ledger: replays it and its logs, and says all that is not as it must be.
+
+The logs are read from their first entries on, and the ledger from its first key, or from where the
+last clean audit ended. What is judged lies in ``rules``; here it is only brought together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+
+from nix_seed.audit.gather import Gathering
+from nix_seed.audit.judge import Bench, Releases
+from nix_seed.audit.logs import LogSet, Reach
+from nix_seed.audit.read import Copy, Tags, open_copy, read_tags
+from nix_seed.audit.rules.conflicts import (
+    find_changed_roots,
+    find_conflicts,
+    find_differing_copies,
+    find_ledger_conflicts,
+    find_moved_images,
+    find_moved_tags,
+    find_rolled_back,
+    newest_latest,
+)
+from nix_seed.audit.rules.order import before, find_disorder, heads_of, in_order
+from nix_seed.audit.rules.policies import find_expired, find_policy_faults, find_revoked
+from nix_seed.audit.rules.record import LedgerRecord
+from nix_seed.audit.rules.report import AuditReport, CopyStatus, accept, sort_findings
+from nix_seed.audit.rules.state import FORMAT, AuditState
+from nix_seed.audit.state import AuditFiles
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
+from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.formats.intoto.statement import Commit
+from nix_seed.logs.state import CheckpointState
+from nix_seed.registry.open import AnyReference, Stores
+from nix_seed.release.load import LoadedPolicy, judges_of
+from nix_seed.release.rules.finding import AuditFinding, Kind, Severity
+from nix_seed.release.rules.signed_entries import Explained, find_unshown, find_withheld
+from nix_seed.release.verifiers import Judges
+from nix_seed.trust.rules.policy_book import PolicyBook
+
+MOST_ENTRIES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is audited: *copies* of one ledger, by a policy and those *earlier* than it.
+
+    *also* are other repositories that the same promoters release, whose records explain entries of
+    the same logs. *places* says where logs are, by name, in place of the policy. *ask*: whatever is
+    behind an address may be asked. *since* takes releases up to that commit or record as they are;
+    *whole* does not go on from what was kept. Findings *accepted*, by id, are notices.
+    """
+
+    copies: tuple[AnyReference, ...]
+    policy: LoadedPolicy
+    earlier: tuple[LoadedPolicy, ...] = ()
+    also: tuple[AnyReference, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
+    ask: bool = True
+    since: str | None = None
+    whole: bool = False
+    most: int = MOST_ENTRIES
+    accepted: frozenset[str] = frozenset()
+
+
+def audit(
+    stores: Stores,
+    question: Question,
+    state: Path | None,
+    now: datetime,
+    on_event: OnEvent = ignore,
+) -> AuditReport:
+    """Audit what *question* asks, going on from what the directory *state* keeps of the last one.
+
+    That is written anew only after a run that found nothing false and could check everything.
+    Raises ``InputError`` for a policy without promoters, log or source, ``CouldNotCheck`` where
+    another audit holds the state or it is damaged; every other end is a report.
+    """
+    repository = _repository(question)
+    if state is None:
+        return _Work(stores, question, repository, None, None, now, on_event).run()
+    files = AuditFiles(state / "audit")
+    with files.alone(repository):
+        kept = files.load(repository)
+        work = _Work(stores, question, repository, kept, state, now, on_event)
+        report = work.run()
+        # What was accepted is not settled: the next audit is to come upon it again.
+        if report.clean and question.since is None:
+            files.save(work.state())
+    return report
+
+
+def _repository(question: Question) -> str:
+    policy = question.policy.policy
+    if policy.source is None:
+        raise InputError(
+            "the policy does not say of which repository it is",
+            hint='add source = "https://…" to it: a ledger is that of a repository',
+        )
+    if not policy.promoters or not policy.logs:
+        lacking = "promoters" if not policy.promoters else "logs"
+        raise InputError(
+            f"the policy has no {lacking}, so there is no ledger by it",
+            hint=f"add [[{lacking}]]; docs/verify.md lists every key",
+        )
+    if not question.copies:
+        raise InputError("no copy of the ledger was named", hint="name one: --from host/name")
+    return policy.source
+
+
+class _Work:
+    """One audit under way."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        question: Question,
+        repository: str,
+        kept: AuditState | None,
+        state: Path | None,
+        now: datetime,
+        on_event: OnEvent,
+    ) -> None:
+        self._stores = stores
+        self._question = question
+        self._repository = repository
+        self._state = state
+        self._now = now
+        self._on_event = on_event
+        loaded = (question.policy, *question.earlier)
+        self._book = PolicyBook.of(question.policy.policy, [e.policy for e in question.earlier])
+        self._judges = judges_of(question.policy, state, ask=question.ask)
+        judges: dict[Digest, Judges] = {e.policy.digest: judges_of(e, ask=False) for e in loaded}
+        self._bench = Bench(self._book, judges)
+        seen = None if state is None else CheckpointState(state / "checkpoints")
+        reach = Reach(question.places, question.ask, seen, question.most)
+        self._logs = LogSet(self._bench, loaded, reach)
+        self._findings: list[AuditFinding] = []
+        self._copies = self._open(question.copies)
+        self._also = self._open(question.also)
+        self._kept = kept
+        # From another policy, or other copies, one cannot go on: all is to be judged by these.
+        usable = kept is not None and kept.basis == self._basis and not question.whole
+        self._from = kept if usable else None
+        known = self._from.subjects if self._from else frozenset()
+        self._ledger = Gathering(self._copies, self._bench, repository, known)
+        self._records: tuple[LedgerRecord, ...] = ()
+
+    def run(self) -> AuditReport:
+        """Read, judge, report."""
+        old = self._from.records if self._from else ()
+        self._on_event(Stage("ledger", "reading the ledger"))
+        heads = set(heads_of(old))
+        self._ledger.begin(each for each in old if each.digest in heads)
+        self._replay()
+        # Votes on commits that were audited before: their lists were not read again so far.
+        self._ledger.read_again(self._doubted())
+        if any(True for _ in self._withheld()) or self._doubted():
+            # Something in a promoter's name is unexplained: look everywhere before crying wolf.
+            self._on_event(Stage("search", "looking for what the logs hold in every list there is"))
+            self._ledger.search(self._also)
+        new = self._merge(old)
+        self._releases(new)
+        self._judge(old, new)
+        return self._report(len(self._records) - len(new))
+
+    def state(self) -> AuditState:
+        """Return what the next audit goes on from."""
+        subjects = {each for copy in self._copies for each in (*copy.read, *copy.subjects)}
+        if self._from is not None:
+            subjects |= self._from.subjects
+        records = tuple(replace(each, copies=frozenset()) for each in self._records)
+        latest = newest_latest(self._records, self._tags.named, self._latest)
+        marks, read = self._logs.marks, frozenset(subjects)
+        return AuditState(self._basis, self._repository, records, marks, read, latest)
+
+    @property
+    def _latest(self) -> Mapping[str, Digest]:
+        """What ``latest`` was seen to name, by copy: of any audit, whatever it was judged by."""
+        return self._kept.latest if self._kept else {}
+
+    @property
+    def _basis(self) -> Digest:
+        """The hash of all that an audit's answer depends on, but for what it reads."""
+        parts = [str(FORMAT), self._repository]
+        parts += [str(policy.digest) for policy in self._book.all]
+        parts += sorted(str(copy) for copy in self._question.copies)
+        return Digest(hashlib.sha256("\0".join(parts).encode()).hexdigest())
+
+    def _open(self, references: Iterable[AnyReference]) -> tuple[Copy, ...]:
+        found = []
+        for reference in references:
+            try:
+                found.append(open_copy(self._stores, reference))
+            except (CouldNotCheck, CheckedFalse) as error:
+                self._trouble(str(reference), error)
+        return tuple(found)
+
+    def _trouble(self, subject: str, error: NixSeedError) -> None:
+        false = isinstance(error, CheckedFalse)
+        severity = Severity.ALARM if false else Severity.UNCHECKED
+        self._findings.append(AuditFinding(Kind.UNREAD, severity, subject, error.message))
+
+    def _replay(self) -> None:
+        marks = self._from.logs if self._from else ()
+        commits = {record.commit for record in self._ledger.records}
+        commits |= {commit for copy in self._copies for commit in copy.commits}
+        # Those audited before as well: an index does not tell by itself of what came since.
+        commits |= {record.commit for record in (self._from.records if self._from else ())}
+        self._logs.replay(marks, sorted(commits), self._on_event)
+
+    def _withheld(self) -> Iterator[AuditFinding]:
+        found = self._ledger.envelopes
+        before = {record.digest for record in (self._from.records if self._from else ())}
+        explained = Explained(frozenset(found.signed), frozenset(found.payloads | before))
+        return find_withheld(self._logs.entries, explained)
+
+    def _unshown(self) -> Iterator[AuditFinding]:
+        shown = self._ledger.explained_votes()
+        return find_unshown(self._logs.votes, shown, self._logs.commits)
+
+    def _doubted(self) -> tuple[Commit, ...]:
+        """Return the commits of which an index holds votes that nothing shows so far."""
+        commits = self._logs.commits
+        shown = self._ledger.explained_votes() if commits else None
+        at = {(e.log, e.index) for e in self._logs.votes if shown and not shown.explains(e)}
+        return tuple(sorted({commits[each] for each in at if each in commits}))
+
+    def _merge(self, old: Sequence[LedgerRecord]) -> tuple[LedgerRecord, ...]:
+        """Join what was found with what was audited before; return what is new, or stands now."""
+        before = {record.digest: record for record in old}
+        new = {}
+        for record in self._ledger.records:
+            known = before.get(record.digest)
+            if known is None or (record.stands and not known.stands):
+                new[record.digest] = record
+        self._records = in_order([*(before | new).values()])
+        return tuple(each for each in self._records if each.digest in new)
+
+    def _releases(self, new: Sequence[LedgerRecord]) -> None:
+        """Audit each new release by itself; keep who counted for it."""
+        waiting = self._waiting()
+        releases = Releases(self._stores, self._copies, self._bench, self._now, waiting)
+        taken = self._taken()
+        done: dict[Digest, LedgerRecord] = {}
+        self._on_event(Stage("releases", "evaluating quorums", len(new)))
+        for record in new:
+            if not record.stands or record.digest in taken:
+                continue
+            done[record.digest], findings = releases.audit(
+                record,
+                self._ledger.documents.get(record.digest, ()),
+                self._ledger.attestations(record.commit.key),
+                self._logs.holds,
+            )
+            self._findings += findings
+        self._records = tuple(done.get(each.digest, each) for each in self._records)
+
+    def _waiting(self) -> frozenset[Digest]:
+        """Return the records whose index may not be there yet: the newest, which no tag names.
+
+        A record is published before its index is, and where the policy names a ledger on a chain,
+        the index waits until the builders have entered the release there.
+        """
+        heads = set(heads_of(self._records))
+        last = (each for each in self._records if each.digest in heads)
+        return frozenset(each.digest for each in self._tags.without(last))
+
+    @cached_property
+    def _tags(self) -> Tags:
+        return read_tags(self._copies, self._book.all)
+
+    def _taken(self) -> frozenset[Digest]:
+        """Return the records up to the one that ``since`` names, which are taken as they are."""
+        since = self._question.since
+        if since is None:
+            return frozenset()
+        named = [e for e in self._records if since in (str(e.commit), str(e.digest), e.digest.hex)]
+        if not named:
+            raise InputError(
+                f"no record of the ledger is {since}, or of that commit",
+                hint="--since takes a promoted commit, or a record's digest",
+            )
+        return before(self._records, [each.digest for each in named])
+
+    def _judge(self, old: Sequence[LedgerRecord], new: Sequence[LedgerRecord]) -> None:
+        tags = self._tags.named
+        names = [copy.name for copy in self._copies]
+        self._findings += self._ledger.findings()
+        self._findings += self._withheld()
+        self._findings += self._unshown()
+        self._findings += self._logs.find_misplaced(new)
+        self._findings += find_conflicts(self._records)
+        self._findings += find_disorder(self._records)
+        self._findings += find_policy_faults(self._records, self._book)
+        self._findings += find_expired(self._records, self._book, self._now)
+        self._findings += find_revoked(self._records, self._book, self._now)
+        self._findings += self._tags.findings()
+        self._findings += find_moved_tags(self._records, tags, self._tags.unknown)
+        self._findings += find_moved_images(self._records, tags)
+        self._findings += find_rolled_back(self._records, tags, self._latest)
+        if len(names) > 1:
+            self._findings += find_differing_copies(names, self._records, tags)
+        self._compare(old)
+        self._ledgers()
+        self._logs.check_brought(self._bench.brought)
+        self._findings += self._logs.findings
+
+    def _compare(self, old: Sequence[LedgerRecord]) -> None:
+        """Hold the ledger to what was seen of it before, by audits and by ``verify``."""
+        kept = self._kept.records if self._kept else ()
+        seen = {record.commit: record.root for record in kept if record.stands}
+        self._findings += find_changed_roots(self._records, seen)
+        pins = {each.commit: pin for each in self._records if (pin := self._pinned(each))}
+        self._findings += find_changed_roots(self._records, pins)
+        found = {record.digest for record in self._ledger.records}
+        heads = set(heads_of(old))
+        for record in kept:
+            asked = record.digest in heads if self._from else True
+            if record.stands and asked and record.digest not in found and self._copies:
+                words = f"the record of {record.commit}, audited before, is in no copy any more"
+                subject = str(record.commit)
+                self._findings.append(
+                    AuditFinding(Kind.VANISHED, Severity.ALARM, subject, words, record.shown)
+                )
+
+    def _pinned(self, record: LedgerRecord) -> Digest | None:
+        if self._judges.pins is None or not record.stands:
+            return None
+        try:
+            return self._judges.pins.seen(self._repository, record.commit)
+        except CouldNotCheck as error:
+            self._trouble(str(record.commit), error)
+            return None
+
+    def _ledgers(self) -> None:
+        """Compare with every other ledger that the policy names."""
+        for ledger in self._judges.ledgers:
+            self._on_event(Stage("ledger", f"replaying the ledger {ledger.name}"))
+            try:
+                entries = tuple(ledger.entries())
+            except NixSeedError as error:
+                self._trouble(f"the ledger {ledger.name}", error)
+                continue
+            except Exception as error:  # a library's own: no watch may end by it
+                words = f"the ledger {ledger.name}: {type(error).__name__}: {error}"
+                self._trouble(f"the ledger {ledger.name}", CouldNotCheck(words))
+                continue
+            self._findings += find_ledger_conflicts(ledger.name, entries, self._records)
+        if self._book.present.ledgers and not self._question.ask:
+            words = "the policy's ledgers on chains were not asked: --offline"
+            self._findings.append(AuditFinding(Kind.LEDGER, Severity.UNCHECKED, "ledgers", words))
+
+    def _report(self, before: int) -> AuditReport:
+        findings, accepted = accept(sort_findings(self._findings), self._question.accepted)
+        return AuditReport(
+            repository=self._repository,
+            policies=tuple(policy.digest for policy in self._book.all),
+            epoch=self._book.present.epoch,
+            records=self._records,
+            before=before,
+            copies=tuple(
+                CopyStatus(
+                    copy.name,
+                    sum(1 for each in self._ledger.records if copy.name in each.copies),
+                    len(copy.read),
+                )
+                for copy in self._copies
+            ),
+            logs=self._logs.statuses,
+            findings=findings,
+            accepted=accepted,
+        )

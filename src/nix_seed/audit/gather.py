@@ -1,0 +1,209 @@
+"""Gathers a ledger from its copies: every record that can be reached, and what lies beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nix_seed.audit.judge import Bench, Envelopes, Sorted, sort_bundle
+from nix_seed.audit.read import Beside, Copy, Document, read_copies
+from nix_seed.audit.rules.record import LedgerRecord
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError
+from nix_seed.formats.intoto.promotion import PromotionPredicate, first_key
+from nix_seed.formats.intoto.statement import Commit
+from nix_seed.release.records import EVIDENCE_TYPE
+from nix_seed.release.rules.evidence import Evidence
+from nix_seed.release.rules.finding import AuditFinding, Kind, Severity
+from nix_seed.release.rules.signed_entries import Explained
+from nix_seed.trust.attestations import Attestation
+from nix_seed.trust.rules.claims import Finding
+from nix_seed.trust.rules.policy import Signer
+
+
+@dataclass(slots=True)
+class _Seen:
+    """The bundles over one record's statement, where they were found, and how they were judged."""
+
+    predicate: PromotionPredicate
+    bundles: dict[bytes, Finding] = field(default_factory=dict)
+    copies: set[str] = field(default_factory=set)
+    listed: dict[str, set[Digest]] = field(default_factory=dict)
+    record: LedgerRecord | None = None
+
+
+class Gathering:
+    """The ledger of *repository* in *copies*; *known* are subjects that hold nothing new.
+
+    Whatever promoters did not sign is not followed, only told of.
+    """
+
+    def __init__(
+        self, copies: Sequence[Copy], bench: Bench, repository: str, known: frozenset[Digest]
+    ) -> None:
+        self._copies = copies
+        self._bench = bench
+        self._repository = repository
+        self._known = set(known)
+        self._seen: dict[Digest, _Seen] = {}
+        self._attestations: dict[Digest, dict[bytes, Attestation]] = {}
+        self._sorted: dict[bytes, Sorted | None] = {}
+        self._troubles: dict[tuple[str, str], NixSeedError] = {}
+        self.documents: dict[Digest, dict[Document, None]] = {}
+        self.envelopes = Envelopes()
+        self._shown = Envelopes()  # records alone
+
+    def begin(self, heads: Iterable[LedgerRecord]) -> None:
+        """Read the ledger from its first key, or from *heads* on, and all that has a new list."""
+        keys = [commit.key for copy in self._copies for commit in copy.commits]
+        begin = [e for e in (first_key(self._repository), *keys) if e not in self._known]
+        for head in heads:
+            begin += [head.digest, head.commit.key]
+        self._follow(begin)
+        explained = self._explained()
+        self._follow(each for each in self._listed() if each not in explained)
+
+    def read_again(self, commits: Iterable[Commit]) -> None:
+        """Read the lists of *commits*, audited before or not."""
+        self._follow(commit.key for commit in commits)
+
+    def search(self, also: Sequence[Copy] = ()) -> None:
+        """Read every list there is, of copies and *also* of other repositories."""
+        self._follow(self._listed())
+        for beside in read_copies(also, [each for copy in also for each in copy.subjects]):
+            for digest in self._take(beside):
+                self._judge(digest)
+
+    @property
+    def records(self) -> tuple[LedgerRecord, ...]:
+        """Every record of this repository that a promoter signed."""
+        return tuple(each.record for each in self._seen.values() if each.record is not None)
+
+    def attestations(self, commit_key: Digest) -> tuple[Attestation, ...]:
+        """Return what was listed beside a commit."""
+        return tuple(self._attestations.get(commit_key, {}).values())
+
+    def explained_votes(self) -> Explained:
+        """Return what explains builders' entries: only what verifies, for else it counts for none.
+
+        A good signature is not enough, as it is for who promotes (``check_unshown``): a builder's
+        word that nobody can count is told of. Records do: a promoter may be a builder, by one key.
+        """
+        votes: set[tuple[Signer, Digest]] = set()
+        for each in (one for listed in self._attestations.values() for one in listed.values()):
+            known = self._sort(each.text)
+            verdict = self._bench.build(each, self._bench.book.present).verdict
+            if known is not None and verdict.verified and verdict.signer is not None:
+                votes |= {(verdict.signer, known.signed), (verdict.signer, known.payload)}
+        records = frozenset(self._shown.signed), frozenset(self._shown.payloads)
+        return Explained(*records, frozenset(votes))
+
+    def findings(self) -> Iterator[AuditFinding]:
+        """Yield what was wrong on the way: what could not be read, and who signed what."""
+        for (copy, _), error in self._troubles.items():
+            unread = isinstance(error, CouldNotCheck)
+            severity = Severity.UNCHECKED if unread else Severity.WARNING
+            yield AuditFinding(Kind.UNREAD, severity, copy, error.message, (error.message,))
+        for seen in self._seen.values():
+            yield from self._bench.outsiders(seen.bundles.values())
+            if seen.record is not None:
+                yield from self._unlisted(seen.record, seen.listed)
+            elif any(each.verdict.verified for each in seen.bundles.values()):
+                about = f"{seen.predicate.commit}"
+                words = f"a promoter signed a record of {about} that is spelled as none is"
+                yield AuditFinding(Kind.PROMOTER, Severity.WARNING, about, words)
+
+    def _unlisted(
+        self, record: LedgerRecord, listed: Mapping[str, set[Digest]]
+    ) -> Iterator[AuditFinding]:
+        """Yield where a copy lists *record*, and not where it is looked for: by its commit."""
+        key = record.commit.key
+        for copy in self._copies:
+            if key in copy.read and copy.name in listed and key not in listed[copy.name]:
+                words = f"{copy.name} does not list the record of {record.commit} by its commit"
+                subject = f"{copy.name} {record.commit}"
+                yield AuditFinding(Kind.GAP, Severity.WARNING, subject, words, record.shown)
+
+    def _follow(self, subjects: Iterable[Digest]) -> None:
+        """Read the lists of *subjects*, then of the records found there, and so on."""
+        ahead = list(subjects)
+        while ahead:
+            touched: dict[Digest, None] = {}
+            for beside in read_copies(self._copies, ahead):
+                touched |= dict.fromkeys(self._take(beside))
+            ahead = []
+            for digest in touched:
+                record = self._judge(digest)
+                if record is not None:
+                    ahead += [digest, record.commit.key, *record.previous]
+            ahead = [each for each in dict.fromkeys(ahead) if self._unread(each)]
+
+    def _judge(self, digest: Digest) -> LedgerRecord | None:
+        seen = self._seen[digest]
+        seen.record = self._bench.record(seen.bundles.values(), frozenset(seen.copies))
+        if seen.record is not None and digest not in self._known:
+            # New, even of a commit that was audited before: what lies beside that counts anew.
+            self._known.discard(seen.record.commit.key)
+        return seen.record
+
+    def _unread(self, subject: Digest) -> bool:
+        return subject not in self._known and any(subject not in c.read for c in self._copies)
+
+    def _take(self, beside: Beside) -> Iterator[Digest]:
+        """Keep what was read; yield the records of this repository that are new or seen anew."""
+        for error in beside.troubles:
+            self._troubles.setdefault((beside.copy, error.message), error)
+        kept = self.documents.setdefault(beside.subject, {})
+        kept |= dict.fromkeys(beside.documents)
+        for bundle in beside.bundles:
+            found = self._sort(bundle.text)
+            if found is None:
+                continue
+            if found.predicate is None:
+                self.envelopes.add(found)
+                self._attestations.setdefault(beside.subject, {})[bundle.text] = bundle
+            elif found.predicate.repository != self._repository:
+                self.envelopes.add(found)
+                self._shown.add(found)
+            else:
+                # A record explains an entry only if it counts as one: with its signature.
+                if self._keep(found.payload, found.predicate, bundle, beside):
+                    self.envelopes.add(found)
+                    self._shown.add(found)
+                yield found.payload
+
+    def _keep(
+        self, digest: Digest, predicate: PromotionPredicate, bundle: Attestation, beside: Beside
+    ) -> bool:
+        """Keep a bundle over a record; return whether a promoter signed it."""
+        seen = self._seen.setdefault(digest, _Seen(predicate))
+        seen.copies.add(beside.copy)
+        seen.listed.setdefault(beside.copy, set()).add(beside.subject)
+        if bundle.text not in seen.bundles:
+            seen.bundles[bundle.text] = self._bench.promotion(bundle, predicate)
+        return seen.bundles[bundle.text].verdict.verified
+
+    def _sort(self, text: bytes) -> Sorted | None:
+        if text not in self._sorted:
+            self._sorted[text] = sort_bundle(text)
+        return self._sorted[text]
+
+    def _listed(self) -> list[Digest]:
+        return list(dict.fromkeys(each for copy in self._copies for each in copy.subjects))
+
+    def _explained(self) -> set[Digest]:
+        """Return what is known to have a list for good reason: indexes and images of releases."""
+        found = set(self._known)
+        for record in self.records:
+            found.add(record.index)
+            for document in self.documents.get(record.digest, ()):
+                if document.type == EVIDENCE_TYPE:
+                    found |= _images(document.text)
+        return found
+
+
+def _images(text: bytes) -> set[Digest]:
+    try:
+        return {leaf.image_digest for leaf in Evidence.parse(text, "evidence").release.leaves}
+    except InputError:
+        return set()

@@ -1,0 +1,416 @@
+"""Judges what audits find: bundles by the policy they name, into records and attestations.
+
+Audits one release: its index and images, its proofs, its evidence, its quorums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from nix_seed.audit.read import Copy, Document
+from nix_seed.audit.rules.quorum import Found, Held, judge_evidence, judge_proofs, judge_quorums
+from nix_seed.audit.rules.record import LedgerRecord
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
+from nix_seed.formats.intoto.build import Agreement
+from nix_seed.formats.intoto.promotion import PromotionPredicate, check_statement
+from nix_seed.formats.intoto.unverified import Unverified
+from nix_seed.formats.oci.manifest import Index
+from nix_seed.formats.tlog.merkle import TreeHead
+from nix_seed.formats.tlog.note import SignedCheckpoint
+from nix_seed.image.inspect import InspectedImage, inspect
+from nix_seed.registry.open import Stores
+from nix_seed.release.records import EVIDENCE_TYPE, MEMBER_TYPE
+from nix_seed.release.rules.evidence import Evidence, LoggedAt
+from nix_seed.release.rules.finding import AuditFinding, Kind, Severity
+from nix_seed.release.rules.record import EXPECTED, judge_record, promoter_trust, records_of
+from nix_seed.release.rules.tree import Leaf, MemberProof
+from nix_seed.release.verifiers import Judges
+from nix_seed.trust.attestations import Attestation
+from nix_seed.trust.gather import agreement_of
+from nix_seed.trust.rules.bundle import Fate, Trust
+from nix_seed.trust.rules.claims import Finding, examine, trust_of
+from nix_seed.trust.rules.policy import Policy, Signer, signer_name
+from nix_seed.trust.rules.policy_book import PolicyBook
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """A bundle by what it says it is. *predicate* is None for all but a promotion record.
+
+    Of a record *payload* is the digest.
+    """
+
+    signed: Digest
+    payload: Digest
+    predicate: PromotionPredicate | None
+
+
+@dataclass(slots=True)
+class Envelopes:
+    """Every envelope found: the SHA-256 of what was signed, and of the payload."""
+
+    signed: set[Digest] = field(default_factory=set)
+    payloads: set[Digest] = field(default_factory=set)
+
+    def add(self, found: Sorted) -> None:
+        """Remember that *found* was."""
+        self.signed.add(found.signed)
+        self.payloads.add(found.payload)
+
+
+def sort_bundle(text: bytes) -> Sorted | None:
+    """Return what a bundle says it is, unverified; None for what is no envelope at all."""
+    said = Unverified.read(text)
+    if said is None:
+        return None
+    return Sorted(Digest.of(said.envelope.pae), said.payload, said.promotion)
+
+
+class Bench:
+    """Judges by the policies of *book*; *judges* has what judges logs and certificates for each."""
+
+    def __init__(self, book: PolicyBook, judges: Mapping[Digest, Judges]) -> None:
+        self.book = book
+        self._judges = judges
+        self._promoters = {
+            digest: _union(promoter_trust(p, each.certificates) for p in book.all)
+            for digest, each in judges.items()
+        }
+        self._builds: dict[tuple[bytes, Digest], Finding] = {}
+        self._names = {p.signer: p.id for policy in book.all[::-1] for p in policy.promoters}
+        self._logs = _log_names(book)
+        self._brought: dict[tuple[str, int, bytes], SignedCheckpoint] = {}
+
+    @property
+    def brought(self) -> tuple[tuple[str, SignedCheckpoint], ...]:
+        """Every checkpoint that came with what was judged, by the name of its log."""
+        return tuple((name, signed) for (name, _, _), signed in self._brought.items())
+
+    def log_name(self, policy: Policy, log: str) -> str:
+        """Return how the log that *policy* calls *log* is called throughout an audit."""
+        return self._logs[policy.digest, log]
+
+    def build(self, found: Attestation, policy: Policy) -> Finding:
+        """Judge an attestation by *policy*."""
+        key = found.text, policy.digest
+        if key not in self._builds:
+            judges = self._judges[policy.digest]
+            trust = trust_of(policy, judges.certificates)
+            judged = examine(found.place, found.text, trust, judges.logs)
+            self._builds[key] = self._noted(judged, policy)
+        return self._builds[key]
+
+    def promotion(self, found: Attestation, predicate: PromotionPredicate) -> Finding:
+        """Judge a bundle over a record: whose promoter's of any policy, and in which logs."""
+        policy = self.book.of_record(predicate.policy)
+        trust = self._promoters[policy.digest]
+        logs = self._judges[policy.digest].logs
+        return self._noted(examine(found.place, found.text, trust, logs, EXPECTED), policy)
+
+    def _noted(self, finding: Finding, policy: Policy) -> Finding:
+        for log, signed in finding.logs.checkpoints:
+            key = self.log_name(policy, log), signed.head.size, signed.head.root
+            self._brought.setdefault(key, signed)
+        return finding
+
+    def record(self, findings: Iterable[Finding], copies: frozenset[str]) -> LedgerRecord | None:
+        """Return the record that verified *findings*, all over one payload, state."""
+        good = [each for each in findings if each.verdict.verified]
+        if not good:
+            return None
+        digest = _named_policy(good[0])
+        policy = self.book.of_record(digest)
+        found = records_of(good, policy)
+        if not found:
+            return None
+        (record,) = found
+        lacking = {c.name: c.words for c in judge_record(record, policy) if c.fate != "verified"}
+        said = record.predicate
+        times = [time for each in good for _, time in each.logs.times]
+        return LedgerRecord(
+            digest=record.digest,
+            commit=said.commit,
+            root=said.root,
+            size=said.size,
+            index=said.index,
+            policy=said.policy,
+            epoch=said.epoch,
+            evidence=said.evidence,
+            previous=said.previous,
+            signers=tuple(sorted({self._name(each.verdict.signer) for each in good})),
+            promoters=tuple(each.id for each in record.promoters),
+            enough="promoters" not in lacking,
+            stands=not lacking,
+            why=next(iter(lacking.values()), ""),
+            positions=tuple(sorted(set(self._positions(good, policy)))),
+            copies=copies,
+            time=min(times, default=None),
+        )
+
+    def outsiders(self, findings: Iterable[Finding]) -> Iterator[AuditFinding]:
+        """Yield what is wrong with signatures under one record: whose, by which policy."""
+        for each in findings:
+            verdict = each.verdict
+            if verdict.fate is Fate.UNCHECKED:
+                yield AuditFinding(
+                    Kind.UNREAD, Severity.UNCHECKED, each.place, verdict.words, (each.place,)
+                )
+            elif verdict.fate is Fate.FALSE:
+                words = f"{verdict.words}: it is no record, whatever it says"
+                yield AuditFinding(
+                    Kind.PROMOTER, Severity.WARNING, each.place, words, (each.place,)
+                )
+            else:
+                yield from self._outside(each)
+
+    def _outside(self, finding: Finding) -> Iterator[AuditFinding]:
+        digest = _named_policy(finding)
+        policy = self.book.of_record(digest)
+        signer = finding.verdict.signer
+        if signer not in {promoter.signer for promoter in policy.promoters}:
+            name = self._name(signer)
+            words = (
+                f"{name} signed a record under the policy {digest}, by which {name} is no promoter"
+            )
+            shown = (finding.place, f"policy {digest}")
+            yield AuditFinding(Kind.PROMOTER, Severity.ALARM, name, words, shown)
+
+    def _name(self, signer: Signer | None) -> str:
+        if signer is None:
+            return "someone"
+        return self._names.get(signer, signer_name(signer))
+
+    def _positions(self, findings: Iterable[Finding], policy: Policy) -> Iterator[LoggedAt]:
+        for finding in findings:
+            for log, index, leaf in finding.logs.entries:
+                yield LoggedAt(self.log_name(policy, log), index, Digest(leaf.hex()))
+
+
+def _named_policy(finding: Finding) -> Digest:
+    statement = finding.verdict.statement
+    assert statement is not None
+    return check_statement(statement, "the promotion record").policy
+
+
+def _union(trusts: Iterable[Trust]) -> Trust:
+    found = tuple(trusts)
+    return Trust(
+        keys=tuple(dict.fromkeys(key for each in found for key in each.keys)),
+        identities=tuple(dict.fromkeys(each for trust in found for each in trust.identities)),
+        certificates=found[0].certificates,
+    )
+
+
+def _log_names(book: PolicyBook) -> dict[tuple[Digest, str], str]:
+    """Return one name for each log, whatever policies call it: what tells logs apart is the key."""
+    names: dict[bytes, str] = {}
+    found = {}
+    for policy in book.all:
+        for log in policy.logs:
+            name = names.get(log.key.der)
+            if name is None:
+                name = log.id if log.id not in names.values() else f"{log.id} of {log.origin}"
+                names[log.key.der] = name
+            found[policy.digest, log.id] = name
+    return found
+
+
+class Releases:
+    """Audits releases one after another; images and indexes of several are read once.
+
+    The index of a record that is *waiting* may not be there yet.
+    """
+
+    def __init__(
+        self,
+        stores: Stores,
+        copies: Sequence[Copy],
+        bench: Bench,
+        now: datetime,
+        waiting: Collection[Digest] = (),
+    ) -> None:
+        self._stores = stores
+        self._copies = copies
+        self._bench = bench
+        self._now = now
+        self._waiting = waiting
+        self._images: dict[Digest, InspectedImage | NixSeedError] = {}
+        self._indexes: dict[Digest, tuple[Digest, ...] | NixSeedError | None] = {}
+
+    def audit(
+        self,
+        record: LedgerRecord,
+        documents: Iterable[Document],
+        attestations: Iterable[Attestation],
+        held: Held,
+    ) -> tuple[LedgerRecord, tuple[AuditFinding, ...]]:
+        """Return *record* with who counted for it, and all that is wrong with the release."""
+        evidence, proofs = _documents(record, documents)
+        findings = list(self._index(record, evidence))
+        if isinstance(evidence, AuditFinding):
+            return record, (*findings, evidence)
+        leaves = evidence.release.leaves
+        findings += judge_proofs(record, leaves, proofs)
+        images: dict[str, Agreement] = {}
+        for leaf in leaves:
+            found = self._agreement(record, leaf)
+            if isinstance(found, AuditFinding):
+                findings.append(found)
+            else:
+                images[leaf.system] = found
+        each = tuple(attestations)
+        builders, more = self._quorums(record, evidence, images, each, held)
+        of = tuple(sorted((leaf.system, leaf.image_digest) for leaf in leaves))
+        return replace(record, builders=builders, images=of), (*findings, *more)
+
+    def _quorums(
+        self,
+        record: LedgerRecord,
+        evidence: Evidence,
+        images: Mapping[str, Agreement],
+        attestations: Sequence[Attestation],
+        held: Held,
+    ) -> tuple[tuple[str, ...], tuple[AuditFinding, ...]]:
+        book = self._bench.book
+        then = book.of_record(record.policy)
+        found = Found(evidence, self._judged(attestations, then), images)
+
+        def renamed(at: LoggedAt) -> bool | None:
+            if all(log.id != at.log for log in then.logs):
+                return None
+            return held(replace(at, log=self._bench.log_name(then, at.log)))
+
+        findings = list(judge_evidence(record, found, renamed))
+        builders: tuple[str, ...] = ()
+        if book.knows(record.policy):
+            moment = record.time or self._now
+            builders, more = judge_quorums(record, found, then, moment, present=False)
+            findings += more
+        if then is not book.present or not book.knows(record.policy):
+            now = Found(evidence, self._judged(attestations, book.present), images)
+            _, more = judge_quorums(record, now, book.present, self._now, present=True)
+            findings += more
+        return builders, tuple(findings)
+
+    def _judged(
+        self, attestations: Sequence[Attestation], policy: Policy
+    ) -> dict[Digest, list[Finding]]:
+        found: dict[Digest, list[Finding]] = {}
+        for each in attestations:
+            known = sort_bundle(each.text)
+            if known is not None and known.predicate is None:
+                judged = self._bench.build(each, policy)
+                if judged.verdict.verified:
+                    found.setdefault(known.signed, []).append(judged)
+        return found
+
+    def _index(
+        self, record: LedgerRecord, evidence: Evidence | AuditFinding
+    ) -> Iterator[AuditFinding]:
+        """Yield what is wrong with the promoted index: it must hold just the release's images."""
+        if record.index not in self._indexes:
+            self._indexes[record.index] = self._read_index(record.index)
+        found = self._indexes[record.index]
+        subject = str(record.commit)
+        if found is None and record.digest in self._waiting:
+            words = f"{record.commit} is promoted, and its index is not published yet"
+            yield AuditFinding(Kind.PENDING, Severity.NOTICE, subject, words, record.shown)
+        elif found is None:
+            words = f"the promoted index {record.index} is in none of the copies"
+            yield AuditFinding(Kind.GAP, Severity.ALARM, subject, words, record.shown)
+        elif isinstance(found, NixSeedError):
+            severity = _severity(found)
+            yield AuditFinding(Kind.GAP, severity, subject, found.message, record.shown)
+        elif isinstance(evidence, Evidence):
+            wanted = sorted(leaf.image_digest for leaf in evidence.release.leaves)
+            if sorted(found) != wanted:
+                words = f"the promoted index of {record.commit} holds other images than its root"
+                yield AuditFinding(Kind.GAP, Severity.ALARM, subject, words, record.shown)
+
+    def _read_index(self, digest: Digest) -> tuple[Digest, ...] | NixSeedError | None:
+        """Return the images of the index; None where no copy has it."""
+        try:
+            for copy in self._copies:
+                fetched = copy.store.get_manifest(digest)
+                if fetched is not None:
+                    index = Index.parse(fetched.body, f"{copy.name}@{digest}")
+                    return tuple(each.digest for each in index.manifests)
+        except NixSeedError as error:
+            return error
+        return None
+
+    def _agreement(self, record: LedgerRecord, leaf: Leaf) -> Agreement | AuditFinding:
+        """Return what builders of *leaf* must have said: what its image really is."""
+        found = self._image(leaf.image_digest)
+        try:
+            if isinstance(found, NixSeedError):
+                raise found
+            agreement = agreement_of(found, record.commit)
+            if (agreement.system, agreement.nar_hash) != (leaf.system, leaf.nar_hash):
+                raise CheckedFalse(
+                    f"the image {leaf.image_digest} is for {agreement.system} with narHash "
+                    f"{agreement.nar_hash}, and its leaf says {leaf.system} and {leaf.nar_hash}"
+                )
+        except NixSeedError as error:
+            words = f"{leaf.system} of {record.commit}: {error.message}"
+            subject = f"{record.commit} {leaf.system}"
+            return AuditFinding(Kind.GAP, _severity(error), subject, words, record.shown)
+        return agreement
+
+    def _image(self, digest: Digest) -> InspectedImage | NixSeedError:
+        if digest not in self._images:
+            self._images[digest] = self._read_image(digest)
+        return self._images[digest]
+
+    def _read_image(self, digest: Digest) -> InspectedImage | NixSeedError:
+        try:
+            for copy in self._copies:
+                if copy.store.head_manifest(digest) is not None:
+                    found = inspect(self._stores, copy.reference.at(digest))
+                    if isinstance(found, InspectedImage):
+                        return found
+                    return CheckedFalse(f"{digest} is an index, and not one system's image")
+        except NixSeedError as error:
+            return error
+        return CheckedFalse(f"the image {digest} is in none of the copies")
+
+
+def _documents(
+    record: LedgerRecord, documents: Iterable[Document]
+) -> tuple[Evidence | AuditFinding, tuple[MemberProof, ...]]:
+    """Return the evidence that *record* names, or what is wrong with it; and the proofs."""
+    evidence: Evidence | AuditFinding | None = None
+    proofs = []
+    for each in documents:
+        if each.type == MEMBER_TYPE:
+            try:
+                proofs.append(MemberProof.parse(each.text, "a proof"))
+            except InputError:
+                continue  # told of as missing, unless another is good
+        elif each.type == EVIDENCE_TYPE and Digest.of(each.text) == record.evidence:
+            evidence = _evidence(record, each.text)
+    if evidence is None:
+        words = f"the evidence of {record.commit}, {record.evidence}, is nowhere"
+        subject = str(record.commit)
+        evidence = AuditFinding(Kind.GAP, Severity.ALARM, subject, words, record.shown)
+    return evidence, tuple(proofs)
+
+
+def _evidence(record: LedgerRecord, text: bytes) -> Evidence | AuditFinding:
+    words = f"the evidence of {record.commit} is of another release than its record signs"
+    try:
+        evidence = Evidence.parse(text, f"the evidence of {record.commit}")
+        head = TreeHead(record.size, record.root.raw)
+        release = evidence.release
+        if release.head == head and release.leaves[0].commit == record.commit:
+            return evidence
+    except InputError as error:
+        words = error.message
+    return AuditFinding(Kind.QUORUM, Severity.ALARM, str(record.commit), words, record.shown)
+
+
+def _severity(error: NixSeedError) -> Severity:
+    return Severity.UNCHECKED if isinstance(error, CouldNotCheck) else Severity.ALARM

@@ -1,0 +1,395 @@
+"""Replays the logs of a policy: every entry from the first one on, or from where it left off.
+
+All logs of a repository's policies together: replayed, and asked where an entry is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from nix_seed.audit.judge import Bench
+from nix_seed.audit.rules.record import LedgerRecord
+from nix_seed.audit.rules.report import LogStatus
+from nix_seed.audit.rules.state import LogMark
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
+from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.formats.intoto.statement import Commit
+from nix_seed.formats.tlog.entry import LogEntry
+from nix_seed.formats.tlog.merkle import (
+    HashReader,
+    TreeHead,
+    build_inclusion_proof,
+    build_root,
+    check_consistency,
+    check_inclusion,
+    leaf_hash,
+    read_appended,
+    read_from_leaves,
+)
+from nix_seed.formats.tlog.note import SignedCheckpoint
+from nix_seed.formats.tlog.tile import WIDTH, Tile, decode_entries
+from nix_seed.logs.check_log import check_tiles
+from nix_seed.logs.log import Historian
+from nix_seed.logs.open import open_history
+from nix_seed.logs.rekor import RekorV1, RekorV2
+from nix_seed.logs.rules.entry import TrustedLog
+from nix_seed.logs.state import CheckpointState
+from nix_seed.logs.tile_log import TileReader, read_tiles
+from nix_seed.registry.http import Patience
+from nix_seed.release.load import LoadedPolicy
+from nix_seed.release.rules.evidence import LoggedAt
+from nix_seed.release.rules.finding import AuditFinding, Kind, Severity
+from nix_seed.release.rules.signed_entries import PromoterEntry, Sieve
+from nix_seed.trust.rules.policy import Log
+
+_PATIENCE = Patience(attempts=3, connect=10.0, stall=20.0, settle=20.0)
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The log *trusted*, replayed: its tree at *head*, of which what is after *since* was read.
+
+    *entries* are those in a promoter's name among these, *votes* those in a builder's,
+    *commits* what commit an index gave an entry for. *reader* is None for a log that gives no list
+    of its entries; nothing can be told of any index of it then.
+    """
+
+    trusted: TrustedLog
+    head: TreeHead
+    since: int
+    entries: tuple[PromoterEntry, ...]
+    reader: TileReader | None
+    hashes: HashReader | None
+    historian: Historian
+    votes: tuple[PromoterEntry, ...] = ()
+    commits: Mapping[int, Commit] = field(default_factory=dict)
+
+    def holds(self, at: LoggedAt) -> bool | None:
+        """Whether the leaf is at its index in the tree; None where that cannot be told."""
+        if self.hashes is None or at.index >= self.head.size:
+            return None
+        proof = build_inclusion_proof(at.index, self.head.size, self.hashes)
+        try:
+            check_inclusion(proof, at.index, at.leaf_hash.raw, self.head)
+        except CheckedFalse:
+            return False
+        return True
+
+    def check_brought(self, signed: SignedCheckpoint) -> None:
+        """``CheckedFalse`` unless the tree of *signed*, brought with an entry, began this one."""
+        size = signed.head.size
+        if size > self.head.size:
+            # It may have grown while the audit went on. It cannot have shrunk.
+            now = self.historian.checkpoint().head.size
+            if now < size:
+                raise CheckedFalse(
+                    f"the log {self.trusted.id} rolled back: it showed a tree of {size} entries, "
+                    f"and has {now} now"
+                )
+            return
+        if self.hashes is None:
+            proof = self.historian.consistency(size, self.head.size)
+            check_consistency(proof, signed.head, self.head)
+        elif build_root(size, self.hashes) != signed.head:
+            raise CheckedFalse(
+                f"the log {self.trusted.id} shows a split view: it signed another tree of {size} "
+                "entries than the one it has"
+            )
+
+
+def replay_log(
+    trusted: TrustedLog,
+    place: str,
+    since: TreeHead | None,
+    sieves: tuple[Sieve, Sieve],
+    state: CheckpointState | None,
+    most: int,
+) -> Replay | RekorV1:
+    """Read the log at *place* from the tree *since* on; recompute its root, and all tiles if None.
+
+    Rekor v1 gives no list of its entries: its client is returned. ``CheckedFalse`` where the log
+    lies, ``CouldNotCheck`` where it is out of reach or has more than *most* new entries.
+    """
+    log = open_history(trusted, place, patience=_PATIENCE)
+    if isinstance(log, RekorV1):
+        return log
+    reader = log.reader if isinstance(log, RekorV2) else log
+    if not isinstance(reader, TileReader):
+        raise CouldNotCheck(f"the log {trusted.id} at {place} is of no kind that can be replayed")
+    signed = _newest(trusted, reader, state)
+    start = since or TreeHead(0, build_root(0, lambda _: []).root)
+    _check_size(trusted, start, signed.head, most)
+    leaves = []
+    for index, body in enumerate(_bodies(reader, start.size, signed.head.size), start.size):
+        leaves.append(leaf_hash(body))
+        for sieve in sieves:
+            sieve.look(index, body, leaves[-1])
+    hashes = _hashes(reader, start.size, leaves)
+    _check_roots(trusted, start, signed.head, hashes)
+    if start.size == 0:
+        check_tiles(reader, signed.head.size, hashes)
+    entries, votes = (tuple(sieve.found) for sieve in sieves)
+    return Replay(trusted, signed.head, start.size, entries, reader, hashes, reader, votes)
+
+
+def replay_index(
+    log: RekorV1,
+    commits: Iterable[Commit],
+    sieves: tuple[Sieve, Sieve],
+    state: CheckpointState | None,
+) -> Replay:
+    """Ask Rekor v1 for all entries of *commits*, and hold it to what it showed before."""
+    signed = _newest(log.trusted, log, state)
+    seen: set[bytes] = set()
+    about: dict[int, Commit] = {}
+    for commit in commits:
+        for value in log.lookup(commit.key.raw):
+            entry = LogEntry.from_json(value, f"an entry of {log.trusted.id}")
+            leaf = leaf_hash(entry.body)
+            if leaf not in seen:
+                seen.add(leaf)
+                about[entry.index] = commit
+                for sieve in sieves:
+                    sieve.look(entry.index, entry.body, leaf)
+    entries, votes = (tuple(sieve.found) for sieve in sieves)
+    return Replay(log.trusted, signed.head, 0, entries, None, None, log, votes, about)
+
+
+def _newest(
+    trusted: TrustedLog, historian: Historian, state: CheckpointState | None
+) -> SignedCheckpoint:
+    return historian.checkpoint() if state is None else state.ask(trusted, historian)[0]
+
+
+def _check_size(trusted: TrustedLog, start: TreeHead, head: TreeHead, most: int) -> None:
+    if head.size < start.size:
+        raise CheckedFalse(
+            f"the log {trusted.id} rolled back: {start.size} entries were audited before, and now "
+            f"it has {head.size}"
+        )
+    if head.size - start.size > most:
+        raise CouldNotCheck(
+            f"the log {trusted.id} has {head.size - start.size} entries to read, and {most} are "
+            "the most: raise --most-entries"
+        )
+
+
+def _check_roots(trusted: TrustedLog, start: TreeHead, head: TreeHead, hashes: HashReader) -> None:
+    if build_root(start.size, hashes) != start:
+        raise CheckedFalse(
+            f"the log {trusted.id} forked: its first {start.size} entries are not those that were "
+            "audited before"
+        )
+    if build_root(head.size, hashes) != head:
+        raise CheckedFalse(
+            f"the log {trusted.id} does not hold what it signed: its {head.size} entries have "
+            "another root than its checkpoint"
+        )
+
+
+def _hashes(reader: TileReader, start: int, leaves: Sequence[bytes]) -> HashReader:
+    if start == 0:
+        return read_from_leaves(leaves)
+    return read_appended(start, reader.hashes(start), leaves)
+
+
+def _bodies(reader: TileReader, start: int, end: int) -> Iterator[bytes]:
+    """Yield the entries from *start* up to *end*, several bundles fetched at once."""
+    numbers = iter(range(start // WIDTH, -(-end // WIDTH)))
+    while some := list(islice(numbers, _AT_ONCE)):
+        tiles = [Tile(Tile.ENTRIES, each, min(WIDTH, end - each * WIDTH)) for each in some]
+        for tile, data in zip(tiles, read_tiles(reader.source, tiles), strict=True):
+            bodies = decode_entries(tile, data)
+            yield from bodies[max(0, start - tile.index * WIDTH) :]
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How logs are read: *places* by name, before the policy's; *ask* those behind an address.
+
+    *seen* keeps the checkpoints they show, *most* is how many entries of one are read at once.
+    """
+
+    places: Mapping[str, str]
+    ask: bool
+    seen: CheckpointState | None
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    name: str
+    log: Log
+    beside: Path
+
+    @property
+    def trusted(self) -> TrustedLog:
+        return TrustedLog(self.name, self.log.kind, self.log.origin, self.log.key)
+
+
+class LogSet:
+    """The logs of the policies *loaded*, the one in force first.
+
+    ``InputError`` where a place is given for a log that none of them has.
+    """
+
+    def __init__(self, bench: Bench, loaded: Sequence[LoadedPolicy], reach: Reach) -> None:
+        self._bench = bench
+        self._reach = reach
+        self._logs = tuple(_named(bench, loaded))
+        names = [each.name for each in self._logs]
+        for name in reach.places:
+            if name not in names:
+                raise InputError(
+                    f"no policy has a log {name}, and so none is read at {reach.places[name]}",
+                    hint=f"--log ID=PLACE: there is {', '.join(names)}",
+                )
+        self._replays: dict[str, Replay] = {}
+        self._statuses: dict[str, LogStatus] = {}
+        self.findings: list[AuditFinding] = []
+
+    @property
+    def statuses(self) -> tuple[LogStatus, ...]:
+        """What was done about each log."""
+        return tuple(self._statuses[each.name] for each in self._logs)
+
+    @property
+    def entries(self) -> tuple[PromoterEntry, ...]:
+        """All entries in a promoter's name, of all logs that were read."""
+        return tuple(entry for each in self._replays.values() for entry in each.entries)
+
+    @property
+    def votes(self) -> tuple[PromoterEntry, ...]:
+        """All entries in the name of a builder in force, of all logs that were read."""
+        return tuple(entry for each in self._replays.values() for entry in each.votes)
+
+    @property
+    def commits(self) -> Mapping[tuple[str, int], Commit]:
+        """The commit that an index gave an entry for, by log and index."""
+        return {
+            (name, index): commit
+            for name, each in self._replays.items()
+            for index, commit in each.commits.items()
+        }
+
+    @property
+    def marks(self) -> tuple[LogMark, ...]:
+        """How far each log was replayed."""
+        return tuple(
+            LogMark(Digest.of(each.log.key.der), self._replays[each.name].head)
+            for each in self._logs
+            if each.name in self._replays and self._replays[each.name].reader is not None
+        )
+
+    def replay(
+        self,
+        marks: Iterable[LogMark],
+        commits: Sequence[Commit],
+        on_event: OnEvent = ignore,
+    ) -> None:
+        """Replay each log from its mark on; of one that gives no list, ask for *commits*."""
+        since = {mark.key: mark.head for mark in marks}
+        for named in self._logs:
+            on_event(Stage("log", f"replaying the log {named.name}"))
+            self._statuses[named.name] = LogStatus(
+                named.name, named.log.kind, 0, 0, None, "not read"
+            )
+            with self._told(named.name):
+                self._one(named, since.get(Digest.of(named.log.key.der)), commits)
+
+    def holds(self, at: LoggedAt) -> bool | None:
+        """Whether the leaf is at its index in its log; None where that cannot be told."""
+        replay = self._replays.get(at.log)
+        return None if replay is None else replay.holds(at)
+
+    def find_misplaced(self, records: Iterable[LedgerRecord]) -> Iterator[AuditFinding]:
+        """Yield the records that are not where they say, in the logs as these are now."""
+        for record in records:
+            for at in record.positions:
+                if self.holds(at) is False:
+                    words = (
+                        f"the record of {record.commit} is not entry {at.index} of the log "
+                        f"{at.log}, which had proved that it is"
+                    )
+                    yield AuditFinding(Kind.LOG, Severity.ALARM, at.log, words, record.shown)
+
+    def check_brought(self, brought: Iterable[tuple[str, SignedCheckpoint]]) -> None:
+        """Hold each log to every tree that it signed, and that came with an entry."""
+        for name, signed in brought:
+            replay = self._replays.get(name)
+            if replay is not None:
+                with self._told(name, str(signed.checkpoint)):
+                    replay.check_brought(signed)
+
+    def _one(self, named: _Named, since: TreeHead | None, commits: Sequence[Commit]) -> None:
+        book = self._bench.book
+        # Votes are the builders' in force: what a builder signs who is trusted no more counts not.
+        votes = Sieve(named.name, [book.present], builders=True)
+        place, sieves = self._place(named), (Sieve(named.name, book.all), votes)
+        found = replay_log(named.trusted, place, since, sieves, self._reach.seen, self._reach.most)
+        if isinstance(found, Replay):
+            self._replays[named.name] = found
+            read = found.head.size - found.since
+            self._status(named, found, read, "every entry was read, and the tree recomputed")
+            return
+        replay = replay_index(found, commits, sieves, self._reach.seen)
+        self._replays[named.name] = replay
+        words = (
+            f"it gives no list of its entries: its index was asked for {len(commits)} commits, and "
+            "what that leaves out nobody can tell"
+        )
+        self._status(named, replay, None, words)
+        about = f"the log {named.name} cannot be replayed: {words}"
+        self._find(named.name, Severity.NOTICE, about)
+
+    def _place(self, named: _Named) -> str:
+        given = self._reach.places.get(named.name, named.log.url)
+        if given is None:
+            raise CouldNotCheck(
+                f"where the log {named.name} is, the policy does not say: nothing shows that it "
+                f"holds no other releases (--log {named.name}=PLACE)"
+            )
+        if "://" in given:
+            if not self._reach.ask:
+                raise CouldNotCheck(f"the log {named.name} was not asked: --offline")
+            return given
+        return given if named.name in self._reach.places else str(named.beside / given)
+
+    def _status(self, named: _Named, replay: Replay, read: int | None, words: str) -> None:
+        self._statuses[named.name] = LogStatus(
+            named.name, named.log.kind, replay.head.size, replay.since, read, words
+        )
+
+    @contextmanager
+    def _told(self, name: str, *evidence: str) -> Iterator[None]:
+        """Keep what goes wrong inside as a finding: a log may lie, or be down."""
+        try:
+            yield
+        except CheckedFalse as error:
+            shown = (*evidence, error.detail) if error.detail else evidence
+            self._find(name, Severity.ALARM, error.message, *shown)
+        except NixSeedError as error:
+            self._find(name, Severity.UNCHECKED, error.message)
+
+    def _find(self, name: str, severity: Severity, words: str, *evidence: str) -> None:
+        self.findings.append(AuditFinding(Kind.LOG, severity, name, words, evidence))
+        if severity is not Severity.NOTICE:
+            self._statuses[name] = LogStatus(
+                name, self._statuses[name].kind, 0, 0, None, f"{severity.value}: {words}"
+            )
+
+
+def _named(bench: Bench, loaded: Sequence[LoadedPolicy]) -> Iterator[_Named]:
+    seen: set[str] = set()
+    for each in loaded:
+        for log in each.policy.logs:
+            name = bench.log_name(each.policy, log.id)
+            if name not in seen:
+                seen.add(name)
+                yield _Named(name, log, each.directory)

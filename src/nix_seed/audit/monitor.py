@@ -1,0 +1,120 @@
+"""Audits a ledger again and again, and tells what is new: alarms, and when it cannot check.
+
+Each round goes on from what the last clean one kept. The clock is given in, so that waiting can be
+ended by a signal, and left out by a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from nix_seed.audit.rules.report import AuditReport
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
+from nix_seed.release.rules.finding import AuditFinding, Kind, Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One audit: its number, and what it found that no round before had.
+
+    Where the audit itself failed there is no *report*, but why: the *failure*, an alarm if
+    something false ended it. *blind* counts the rounds in a row, this one included, in which not
+    everything could be checked.
+    """
+
+    number: int
+    report: AuditReport | None
+    new: tuple[AuditFinding, ...]
+    failure: AuditFinding | None
+    blind: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Why it ended: 0 it was asked to, 1 an alarm, 3 it could not check for too long."""
+
+    exit_code: int
+    words: str
+
+
+def monitor(
+    run: Callable[[], AuditReport],
+    wait: Callable[[], bool],
+    on_round: Callable[[Round], None],
+    on_alarm: Callable[[AuditFinding], None],
+    *,
+    keep_going: bool,
+    patience: int,
+    once: bool,
+) -> Stopped:
+    """Audit by *run* until there is an alarm, or *wait* returns false.
+
+    *on_alarm* is called once for each alarm; with *keep_going* it goes on after it. After
+    *patience* rounds in a row that could not check everything it ends: nobody is watching then.
+    Wrong input ends it at once (``InputError``), but only before any audit has come to its end.
+    """
+    watch = _Watch(run)
+    while True:
+        this = watch.round()
+        on_round(this)
+        alarms = [each for each in this.new if each.severity is Severity.ALARM]
+        for alarm in alarms:
+            on_alarm(alarm)
+        if alarms and not keep_going:
+            return Stopped(1, alarms[0].words)
+        if this.blind >= patience:
+            return Stopped(3, f"not everything could be checked, {this.blind} times in a row")
+        if once:
+            return _once(this)
+        if not wait():
+            return Stopped(0, "stopped")
+
+
+def _once(this: Round) -> Stopped:
+    if this.report is not None:
+        return Stopped(this.report.exit_code, this.report.words)
+    assert this.failure is not None
+    return Stopped(1 if this.failure.severity is Severity.ALARM else 3, this.failure.words)
+
+
+class _Watch:
+    """What earlier rounds told of is not told again, until it has gone and come back."""
+
+    def __init__(self, run: Callable[[], AuditReport]) -> None:
+        self._run = run
+        self._told: set[str] = set()
+        self._number = 0
+        self._blind = 0
+        self._worked = False
+
+    def round(self) -> Round:
+        self._number += 1
+        try:
+            report = self._run()
+        except (CheckedFalse, CouldNotCheck) as error:
+            return self._failed(error)
+        except InputError as error:
+            # Once it has worked, the command line is right: a file is being changed meanwhile.
+            if not self._worked:
+                raise
+            return self._failed(error)
+        self._worked = True
+        unchecked = bool(report.of(Severity.UNCHECKED))
+        self._blind = self._blind + 1 if unchecked else 0
+        new = tuple(self._new(report))
+        return Round(self._number, report, new, None, self._blind)
+
+    def _failed(self, error: NixSeedError) -> Round:
+        self._blind += 1
+        severity = Severity.ALARM if isinstance(error, CheckedFalse) else Severity.UNCHECKED
+        finding = AuditFinding(Kind.UNREAD, severity, "the audit", error.message)
+        new = () if finding.id in self._told else (finding,)
+        self._told.add(finding.id)
+        return Round(self._number, None, new, finding, self._blind)
+
+    def _new(self, report: AuditReport) -> Iterator[AuditFinding]:
+        for finding in report.findings:
+            if finding.id not in self._told:
+                yield finding
+        self._told = {finding.id for finding in report.findings}

@@ -1,0 +1,211 @@
+"""Reads copies of a ledger: what is listed beside a commit, a record, anything that has a digest.
+
+Nothing is believed, and nothing read is dropped in silence. Lists are read several at once.
+
+What the tags of a ledger's copies name: of one that cannot be read that is told, too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from nix_seed.audit.rules.conflicts import TagNames, is_release_tag
+from nix_seed.audit.rules.record import LedgerRecord
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError
+from nix_seed.formats.intoto.statement import Commit, is_commit
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.registry.open import AnyReference, Stores
+from nix_seed.registry.store import ImageStore, is_bundle, read_referrer
+from nix_seed.release.records import EVIDENCE_TYPE, MEMBER_TYPE
+from nix_seed.release.rules.finding import AuditFinding, Kind, Severity
+from nix_seed.trust.attestations import Attestation, discover
+from nix_seed.trust.rules.policy import Policy
+
+_LISTED = re.compile(r"sha256-([0-9a-f]{64})(\.att)?")
+AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A member's proof or the evidence of a record: its media type and bytes."""
+
+    type: str
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What one copy lists beside *subject*; *troubles* are what of it could not be read."""
+
+    copy: str
+    subject: Digest
+    bundles: tuple[Attestation, ...]
+    documents: tuple[Document, ...]
+    troubles: tuple[NixSeedError, ...]
+
+
+@dataclass(slots=True)
+class Copy:
+    """A copy of the ledger at *reference*, the *tags* it has, and whose lists were *read*."""
+
+    name: str
+    reference: AnyReference
+    store: ImageStore
+    tags: tuple[str, ...]
+    read: set[Digest] = field(default_factory=set)
+
+    @property
+    def commits(self) -> Iterator[Commit]:
+        """The commits that have a tag."""
+        return (Commit(tag) for tag in self.tags if is_commit(tag))
+
+    @property
+    def subjects(self) -> Iterator[Digest]:
+        """All that has a list of referrers: whatever writes one gives it its fallback tag."""
+        return (Digest(found[1]) for tag in self.tags if (found := _LISTED.fullmatch(tag)))
+
+    def has_cosign_tag(self, subject: Digest) -> bool:
+        """Whether cosign 2 attached something to *subject*."""
+        return f"sha256-{subject.hex}.att" in self.tags
+
+
+def read_copies(copies: Sequence[Copy], subjects: Iterable[Digest]) -> Iterator[Beside]:
+    """Yield what each copy lists beside those of *subjects* that were not read in it before."""
+    wanted = list(dict.fromkeys(subjects))
+    work = [(copy, each) for copy in copies for each in wanted if each not in copy.read]
+    for copy, each in work:
+        copy.read.add(each)
+    if len(work) < 2:
+        yield from (_read(*each) for each in work)
+        return
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield from pool.map(lambda each: _read(*each), work)
+
+
+def _read(copy: Copy, subject: Digest) -> Beside:
+    troubles: list[NixSeedError] = []
+    bundles: dict[bytes, Attestation] = {}
+    documents: dict[Document, None] = {}
+    try:
+        if copy.has_cosign_tag(subject):
+            found = discover(copy.store, subject)
+            bundles |= {each.text: each for each in found.attestations}
+            troubles += found.troubles
+        for item in copy.store.referrers(subject):
+            if item.media_type != media_types.MANIFEST:
+                continue
+            try:
+                each = _referrer(copy.store, item, subject)
+            except NixSeedError as error:
+                troubles.append(judged(error))
+                continue
+            if isinstance(each, Document):
+                documents[each] = None
+            elif each is not None:
+                bundles.setdefault(each.text, each)
+    except NixSeedError as error:
+        troubles.append(judged(error))
+    return Beside(copy.name, subject, tuple(bundles.values()), tuple(documents), tuple(troubles))
+
+
+def _referrer(
+    store: ImageStore, item: Descriptor, subject: Digest
+) -> Attestation | Document | None:
+    found = read_referrer(store, item, subject, _is_of_ledger)
+    if found is None:
+        return None
+    if is_bundle(found.artifact_type):
+        return Attestation(found.place, found.text)
+    return Document(found.artifact_type, found.text)
+
+
+def _is_of_ledger(artifact_type: str) -> bool:
+    return is_bundle(artifact_type) or artifact_type in (EVIDENCE_TYPE, MEMBER_TYPE)
+
+
+def judged(error: NixSeedError) -> NixSeedError:
+    """Return *error* as one of a store: what that lists is not the user's input."""
+    return CheckedFalse(error.message) if isinstance(error, InputError) else error
+
+
+def open_copy(stores: Stores, reference: AnyReference) -> Copy:
+    """Open the copy of a ledger in the repository *reference*, and list its tags."""
+    where = replace(reference, tag=None, digest=None)
+    store = stores.open(where)
+    return Copy(str(where), where, store, store.list_tags())
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadTag:
+    """A tag that is there, and why it is not known what it names."""
+
+    copy: str
+    tag: str
+    error: NixSeedError
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """What tags were found to name, and those *unread*."""
+
+    named: tuple[TagNames, ...]
+    unread: tuple[UnreadTag, ...]
+
+    @property
+    def unknown(self) -> frozenset[tuple[str, str]]:
+        """The unread ones: copy and tag."""
+        return frozenset((each.copy, each.tag) for each in self.unread)
+
+    def without(self, records: Iterable[LedgerRecord]) -> Iterator[LedgerRecord]:
+        """Yield those of *records* whose index no tag names, and whose commit none is of."""
+        named = {each.digest for each in self.named} | {each.tag for each in self.named}
+        named |= {each.tag for each in self.unread}
+        return (each for each in records if named.isdisjoint({each.index, str(each.commit)}))
+
+    def findings(self) -> Iterator[AuditFinding]:
+        """Yield the unread ones; one whose manifest has other bytes than it is listed with lies."""
+        for each in self.unread:
+            subject, words = f"{each.copy}:{each.tag}", f"the tag {each.tag} of {each.copy}"
+            kind, severity = Kind.UNREAD, Severity.UNCHECKED
+            if isinstance(each.error, CheckedFalse):
+                kind, severity = Kind.TAG, Severity.ALARM
+            yield AuditFinding(kind, severity, subject, f"{words}: {each.error.message}")
+
+
+def read_tags(copies: Sequence[Copy], policies: Iterable[Policy]) -> Tags:
+    """Read what each tag names that people pull by: a release, or ``<commit>-<system>``.
+
+    Other tags of one system's image are left out: no record says what they should name.
+    """
+    systems = tuple({f"-{system}" for policy in policies for system in policy.systems})
+    work = [
+        (copy, tag)
+        for copy in copies
+        for tag in copy.tags
+        if is_release_tag(tag) and (not tag.endswith(systems) or _is_of_commit(tag, systems))
+    ]
+    named, unread = [], []
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for (copy, tag), found in zip(work, pool.map(lambda w: _head(*w), work), strict=True):
+            if isinstance(found, NixSeedError):
+                unread.append(UnreadTag(copy.name, tag, found))
+            elif found is not None:
+                is_index = found.media_type == media_types.INDEX
+                named.append(TagNames(copy.name, tag, found.digest, is_index))
+    return Tags(tuple(named), tuple(unread))
+
+
+def _is_of_commit(tag: str, ends: Iterable[str]) -> bool:
+    return any(tag.endswith(end) and is_commit(tag.removesuffix(end)) for end in ends)
+
+
+def _head(copy: Copy, tag: str) -> Descriptor | NixSeedError | None:
+    try:
+        return copy.store.head_manifest(tag)
+    except NixSeedError as error:
+        return judged(error)

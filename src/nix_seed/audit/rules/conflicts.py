@@ -1,0 +1,324 @@
+"""One commit, one release: what contradicts that, in a ledger, between logs, between copies.
+
+Copies of one ledger side by side, and the tags that each gives: do they say the same?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from nix_seed.audit.rules.record import LedgerRecord, by_commit
+from nix_seed.core.digests import Digest
+from nix_seed.formats.intoto.statement import Commit, is_commit
+from nix_seed.formats.oci.manifest import lists_referrers
+from nix_seed.release.rules.finding import AuditFinding, Kind, Severity
+from nix_seed.release.rules.ledger_entry import LedgerEntry
+
+_What = tuple[Digest, Digest]
+
+
+def find_conflicts(records: Iterable[LedgerRecord]) -> Iterator[AuditFinding]:
+    """Yield every commit that promoters said two things of, and records that are none yet.
+
+    Two that stand are a conflict, or an equivocation where no log, or no copy of the ledger, holds
+    both: whoever reads one of them sees nothing. One that does not stand contradicts another one
+    all the same: the promoter who signed it has signed what is not so.
+    """
+    for commit, ours in by_commit(records).items():
+        standing, rest = _split(ours)
+        if len(standing) > 1:
+            yield _conflict(commit, standing)
+        for what, others in rest.items():
+            if set(standing) - {what} or len(rest) > 1:
+                yield _contradiction(commit, others, standing)
+            elif not standing:
+                yield from (_pending(each) for each in others)
+        for same in standing.values():
+            if len(same) > 1:
+                yield _twice(commit, same)
+
+
+def find_changed_roots(
+    records: Iterable[LedgerRecord], seen: Mapping[Commit, Digest]
+) -> Iterator[AuditFinding]:
+    """Yield each commit whose root is another than the one that was *seen* before."""
+    for record in records:
+        before = seen.get(record.commit, record.root)
+        if record.stands and before != record.root:
+            yield AuditFinding(
+                Kind.CONFLICT,
+                Severity.ALARM,
+                str(record.commit),
+                f"{record.commit} was seen promoted under the root {before}, and now {record.root}",
+                (f"root {before}, kept here", *record.shown),
+            )
+
+
+def find_ledger_conflicts(
+    name: str, entries: Sequence[LedgerEntry], records: Sequence[LedgerRecord]
+) -> Iterator[AuditFinding]:
+    """Compare what the ledger *name* holds with the *records*: roots, and what only one has."""
+    keys = {commit.key: ours for commit, ours in by_commit(records).items()}
+    entered: set[Digest] = set()
+    for entry in entries:
+        ours = [each for each in keys.get(entry.commit_key, ()) if each.stands]
+        entered.add(entry.commit_key)
+        where = f"{name}, {entry.position}"
+        shown = (f"commit key {entry.commit_key}", f"root {entry.root}", f"record {entry.record}")
+        if not ours:
+            words = f"the ledger {where} holds a release that no record here is of"
+            yield AuditFinding(Kind.WITHHELD, Severity.ALARM, name, words, (*shown, where))
+        elif entry.root not in {each.root for each in ours}:
+            commit = ours[0].commit
+            words = (
+                f"the ledger {where} holds the root {entry.root} for {commit}, and the record says "
+                f"{ours[0].root}"
+            )
+            evidence = (*shown, where, *ours[0].shown)
+            yield AuditFinding(Kind.EQUIVOCATION, Severity.ALARM, str(commit), words, evidence)
+        elif entry.record not in {each.digest for each in ours}:
+            words = f"the ledger {where} names another record of {ours[0].commit}, of the same root"
+            yield AuditFinding(Kind.LEDGER, Severity.WARNING, str(ours[0].commit), words, shown)
+    for record in records:
+        if record.stands and record.commit.key not in entered:
+            words = f"the ledger {name} does not hold the release of {record.commit}"
+            subject = str(record.commit)
+            yield AuditFinding(Kind.LEDGER, Severity.WARNING, subject, words, record.shown)
+
+
+def _split(
+    records: Sequence[LedgerRecord],
+) -> tuple[dict[_What, list[LedgerRecord]], dict[_What, list[LedgerRecord]]]:
+    """Return those that stand and, by other things said, those that do not."""
+    standing: dict[_What, list[LedgerRecord]] = {}
+    for each in records:
+        if each.stands:
+            standing.setdefault(each.what, []).append(each)
+    rest: dict[_What, list[LedgerRecord]] = {}
+    for each in records:
+        if not each.stands and each.what not in standing:
+            rest.setdefault(each.what, []).append(each)
+    return standing, rest
+
+
+def _conflict(commit: Commit, standing: Mapping[_What, Sequence[LedgerRecord]]) -> AuditFinding:
+    evidence = tuple(line for each in standing.values() for line in each[0].shown)
+    roots = " and ".join(sorted({f"{root} with the index {index}" for root, index in standing}))
+    words = f"{commit} was promoted as {len(standing)} different things: {roots}"
+    kind = Kind.CONFLICT
+    for what, places in (
+        ("log", [_union(each, "logs") for each in standing.values()]),
+        ("copy of the ledger", [_union(each, "copies") for each in standing.values()]),
+    ):
+        if all(places) and not set.intersection(*places):
+            kind = Kind.EQUIVOCATION
+            held = "; ".join(", ".join(sorted(each)) for each in places)
+            words += f"; no {what} holds both ({held})"
+    return AuditFinding(kind, Severity.ALARM, str(commit), words, evidence)
+
+
+def _union(records: Sequence[LedgerRecord], name: str) -> set[str]:
+    return {place for each in records for place in getattr(each, name)}
+
+
+def _contradiction(
+    commit: Commit,
+    records: Sequence[LedgerRecord],
+    standing: Mapping[_What, Sequence[LedgerRecord]],
+) -> AuditFinding:
+    names = ", ".join(sorted({name for each in records for name in each.signers}))
+    stood = next(iter(standing), None)
+    against = f", which was promoted under {stood[0]}" if stood else ", and others signed another"
+    words = (
+        f"{names} signed the root {records[0].root} with the index {records[0].index} for "
+        f"{commit}{against}; it does not stand: {records[0].why}"
+    )
+    evidence = tuple(line for each in records for line in each.shown)
+    return AuditFinding(Kind.CONTRADICTION, Severity.ALARM, str(commit), words, evidence)
+
+
+def _pending(record: LedgerRecord) -> AuditFinding:
+    """Tell of a record that lacks signatures: a notice. Enough of them under what is false: no."""
+    words = f"a record of {record.commit} does not stand: {record.why}"
+    subject = str(record.commit)
+    if record.enough:
+        words = f"enough promoters signed what is no release of {record.commit}: {record.why}"
+        return AuditFinding(Kind.PROMOTER, Severity.ALARM, subject, words, record.shown)
+    return AuditFinding(Kind.PENDING, Severity.NOTICE, subject, words, record.shown)
+
+
+def _twice(commit: Commit, records: Sequence[LedgerRecord]) -> AuditFinding:
+    words = f"{commit} has {len(records)} records, all of one root: promoters wrote them at once"
+    evidence = tuple(f"record {each.digest}" for each in records)
+    return AuditFinding(Kind.PENDING, Severity.NOTICE, str(commit), words, evidence)
+
+
+_LATEST = "latest"
+_ALWAYS = frozenset({_LATEST})
+
+
+@dataclass(frozen=True, slots=True)
+class TagNames:
+    """What *tag* names in one copy; *is_index* where that is an index of images."""
+
+    copy: str
+    tag: str
+    digest: Digest
+    is_index: bool
+
+
+def is_release_tag(tag: str) -> bool:
+    """Whether *tag* may be one that people pull by: not a list of referrers."""
+    return not lists_referrers(tag)
+
+
+def find_moved_tags(
+    records: Sequence[LedgerRecord],
+    tags: Sequence[TagNames],
+    unread: Collection[tuple[str, str]] = (),
+) -> Iterator[AuditFinding]:
+    """Yield the tags that name what no record promotes; those *unread*, by copy, are there.
+
+    A commit's tag, and ``latest``, may name nothing but a promoted index; any other tag may name
+    one system's image, and if an index, a promoted one.
+    """
+    promoted: dict[Digest, LedgerRecord] = {each.index: each for each in records if each.stands}
+    commits: dict[str, set[Digest]] = {}
+    for record in records:
+        if record.stands:
+            commits.setdefault(str(record.commit), set()).add(record.index)
+    for each in tags:
+        if is_commit(each.tag):
+            wanted = commits.get(each.tag, set())
+            if each.digest not in wanted:
+                yield _moved(each, _wanted(each.tag, wanted))
+        elif (each.is_index or each.tag in _ALWAYS) and each.digest not in promoted:
+            yield _moved(each, "which no record promotes")
+    named = {(each.copy, each.tag) for each in tags} | set(unread)
+    for copy in sorted({each.copy for each in tags}):
+        for record in records:
+            if record.stands and copy in record.copies and (copy, str(record.commit)) not in named:
+                yield _untagged(copy, record)
+
+
+def find_moved_images(
+    records: Sequence[LedgerRecord], tags: Sequence[TagNames]
+) -> Iterator[AuditFinding]:
+    """Yield the tags ``<commit>-<system>`` of a release that name another image than it promotes.
+
+    A warning: whoever builds the commit later may move them, and `verify` believes no tag.
+    """
+    promoted: dict[str, set[Digest]] = {}
+    for record in records:
+        for system, image in record.images if record.stands else ():
+            promoted.setdefault(f"{record.commit}-{system}", set()).add(image)
+    for each in tags:
+        wanted = promoted.get(each.tag)
+        if wanted and each.digest not in wanted:
+            said = ", ".join(sorted(str(digest) for digest in wanted))
+            why = f"and promoted for that system was {said}: who pulls by it gets another image"
+            yield _moved(each, why, Severity.WARNING)
+
+
+def newest_latest(
+    records: Sequence[LedgerRecord], tags: Sequence[TagNames], seen: Mapping[str, Digest]
+) -> Mapping[str, Digest]:
+    """Return, of each copy, the newest promoted index that ``latest`` named: now, or in *seen*."""
+    order = _order(records)
+    newest = {copy: digest for copy, digest in seen.items() if digest in order}
+    for each in tags:
+        if each.tag == _LATEST and each.digest in order:
+            known = newest.get(each.copy)
+            if known is None or order[known] < order[each.digest]:
+                newest[each.copy] = each.digest
+    return newest
+
+
+def find_rolled_back(
+    records: Sequence[LedgerRecord], tags: Sequence[TagNames], seen: Mapping[str, Digest]
+) -> Iterator[AuditFinding]:
+    """Yield where ``latest`` names an older release than an audit saw it name before.
+
+    A warning: to go back is what someone may have meant to do, and nobody signs what it names.
+    """
+    order = _order(records)
+    for each in tags:
+        known = seen.get(each.copy)
+        if each.tag != _LATEST or known not in order or each.digest not in order:
+            continue
+        if order[each.digest] < order[known]:
+            why = (
+                f"a release before {known}, which an audit saw it name: if nobody meant to go "
+                "back, whoever may push kept users from what came since"
+            )
+            yield _moved(each, why, Severity.WARNING)
+
+
+def _order(records: Sequence[LedgerRecord]) -> dict[Digest, int]:
+    """Return where each promoted index comes last in the ledger: commits may share one."""
+    return {each.index: position for position, each in enumerate(records) if each.stands}
+
+
+def find_differing_copies(
+    names: Sequence[str], records: Sequence[LedgerRecord], tags: Sequence[TagNames]
+) -> Iterator[AuditFinding]:
+    """Yield in what copies of the ledger differ: records, and what their tags name.
+
+    A copy that lacks only the newest may be behind; one that lacks what others come after, or has
+    what another lacks, shows another ledger.
+    """
+    for name in names:
+        lacking = [each for each in records if each.copies and name not in each.copies]
+        if not lacking:
+            continue
+        has = [each for each in records if name in each.copies]
+        digests = {each.digest for each in lacking}
+        behind = not any(digests & set(each.previous) for each in has)
+        own = [each for each in has if each.copies != frozenset(names)]
+        yield _lacking(name, lacking, behind=behind and not own)
+    by_tag: dict[str, dict[str, Digest]] = {}
+    for each in tags:
+        by_tag.setdefault(each.tag, {})[each.copy] = each.digest
+    for tag, found in by_tag.items():
+        if len(set(found.values())) > 1:
+            yield _differing(tag, found)
+
+
+def _wanted(tag: str, wanted: set[Digest]) -> str:
+    if not wanted:
+        return f"and no record promotes {Commit(tag)}"
+    return f"and promoted was {', '.join(sorted(str(each) for each in wanted))}"
+
+
+def _moved(found: TagNames, why: str, severity: Severity = Severity.ALARM) -> AuditFinding:
+    words = f"the tag {found.tag} of {found.copy} names {found.digest}, {why}"
+    evidence = (f"{found.copy}:{found.tag} is {found.digest}",)
+    return AuditFinding(Kind.TAG, severity, f"{found.copy}:{found.tag}", words, evidence)
+
+
+def _untagged(copy: str, record: LedgerRecord) -> AuditFinding:
+    words = (
+        f"{record.commit} is promoted, and {copy} has no tag for it: promote it once more, which "
+        "goes on from there"
+    )
+    return AuditFinding(Kind.TAG, Severity.WARNING, f"{copy}:{record.commit}", words, record.shown)
+
+
+def _lacking(name: str, lacking: Sequence[LedgerRecord], *, behind: bool) -> AuditFinding:
+    shown = ", ".join(str(each.commit) for each in lacking[:5])
+    more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+    evidence = tuple(line for each in lacking[:5] for line in each.shown)
+    if behind:
+        words = f"{name} is behind: it lacks the records of {shown}{more}"
+        return AuditFinding(Kind.COPIES, Severity.WARNING, name, words, evidence)
+    words = f"{name} shows another ledger than the other copies: it lacks {shown}{more}"
+    return AuditFinding(Kind.EQUIVOCATION, Severity.ALARM, name, words, evidence)
+
+
+def _differing(tag: str, found: Mapping[str, Digest]) -> AuditFinding:
+    said = "; ".join(f"{copy} says {digest}" for copy, digest in sorted(found.items()))
+    severity = Severity.ALARM if is_commit(tag) else Severity.WARNING
+    evidence = tuple(f"{copy}:{tag} is {digest}" for copy, digest in sorted(found.items()))
+    words = f"the tag {tag} names different things: {said}"
+    return AuditFinding(Kind.COPIES, severity, tag, words, evidence)

@@ -1,0 +1,112 @@
+"""Did every record name a policy of the repository, and were its signers in office then?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from nix_seed.audit.rules.record import LedgerRecord
+from nix_seed.core.digests import Digest
+from nix_seed.release.rules.finding import AuditFinding, Kind, Severity
+from nix_seed.trust.rules.policy import Promoter, signer_name
+from nix_seed.trust.rules.policy_book import PolicyBook
+
+_SHOWN = 5
+
+
+def find_policy_faults(records: Iterable[LedgerRecord], book: PolicyBook) -> Iterator[AuditFinding]:
+    """Yield the policies by which records were made that are foreign, unknown or not accepted."""
+    by: dict[Digest, list[LedgerRecord]] = {}
+    for record in records:
+        if record.promoters:
+            by.setdefault(record.policy, []).append(record)
+    for digest, made in by.items():
+        names = _commits(made)
+        shown = (f"policy {digest}", f"epoch {made[0].epoch}", *(each.shown[0] for each in made))
+        if not book.knows(digest) and digest not in book.present.accepts:
+            words = f"{names} promoted under a policy that this one does not know: {digest}"
+            yield AuditFinding(Kind.POLICY, Severity.ALARM, str(digest), words, shown)
+        elif not book.knows(digest):
+            words = (
+                f"{names} promoted under an earlier policy, {digest}, by which nothing could be "
+                "judged: name its file with --policy-history"
+            )
+            yield AuditFinding(Kind.POLICY, Severity.UNCHECKED, str(digest), words, shown)
+        elif digest != book.present.digest and digest not in book.present.accepts:
+            words = f"{names} promoted under the policy {digest}, which this one accepts no more"
+            yield AuditFinding(Kind.POLICY, Severity.WARNING, str(digest), words, shown)
+
+
+def find_expired(
+    records: Iterable[LedgerRecord], book: PolicyBook, now: datetime
+) -> Iterator[AuditFinding]:
+    """Yield records that were made when their policy had expired, and that the one in force has."""
+    for record in records:
+        policy = book.of_record(record.policy)
+        if record.stands and record.time is not None and record.time > policy.expires:
+            words = (
+                f"{record.commit} was promoted at {record.time:%Y-%m-%d %H:%M} UTC under a policy "
+                f"that had expired at {policy.expires:%Y-%m-%d %H:%M} UTC"
+            )
+            subject = str(record.commit)
+            yield AuditFinding(Kind.POLICY, Severity.ALARM, subject, words, record.shown)
+    if book.present.expires <= now:
+        words = (
+            f"the policy in force expired at {book.present.expires:%Y-%m-%d %H:%M} UTC: nobody can "
+            "verify anything by it"
+        )
+        shown = (f"policy {book.present.digest}",)
+        yield AuditFinding(Kind.POLICY, Severity.UNCHECKED, "the policy", words, shown)
+
+
+def find_revoked(
+    records: Iterable[LedgerRecord], book: PolicyBook, now: datetime
+) -> Iterator[AuditFinding]:
+    """Yield builders and promoters on whose word releases rest, and who are trusted no more."""
+    standing = [record for record in records if record.stands]
+    earlier = [policy for policy in book.all if policy is not book.present]
+    signers = {each.signer for each in book.present.promoters}
+    gone = {p.id: p for policy in earlier for p in policy.promoters if p.signer not in signers}
+    for promoter in gone.values():
+        rest = [r for r in standing if _signed(r, promoter, book)]
+        if rest:
+            why = f"the promoter {promoter.id} ({signer_name(promoter.signer)}) is one no more"
+            yield _revoked(promoter.id, why, "signed", rest)
+    builders = {each.signer: each for each in book.present.builders}
+    for policy in book.all:
+        for builder in policy.builders:
+            current = builders.get(builder.signer)
+            if current is not None and (current.revoked_at is None or current.revoked_at > now):
+                continue
+            if current is not None and policy is not book.present:
+                continue  # told of once, by its name in the policy in force
+            same = builder.signer
+            rest = [
+                record
+                for record in standing
+                for named in book.of_record(record.policy).builders
+                if named.signer == same and named.id in record.builders
+            ]
+            if rest and current is not None and current.revoked_at is not None:
+                why = f"the builder {builder.id} was revoked at {current.revoked_at:%Y-%m-%d %H:%M}"
+                yield _revoked(builder.id, f"{why} UTC", "vouched for", rest)
+            elif rest:
+                why = f"the builder {builder.id} is one no more"
+                yield _revoked(builder.id, why, "vouched for", rest)
+
+
+def _signed(record: LedgerRecord, promoter: Promoter, book: PolicyBook) -> bool:
+    named = book.of_record(record.policy).promoters
+    return any(each == promoter and each.id in record.promoters for each in named)
+
+
+def _revoked(name: str, why: str, did: str, records: list[LedgerRecord]) -> AuditFinding:
+    words = f"{why}, and {did} what was released as {_commits(records)}"
+    evidence = tuple(each.shown[0] for each in records)
+    return AuditFinding(Kind.REVOKED, Severity.WARNING, name, words, evidence)
+
+
+def _commits(records: list[LedgerRecord]) -> str:
+    shown = ", ".join(str(each.commit) for each in records[:_SHOWN])
+    rest = len(records) - _SHOWN
+    return f"{shown} and {rest} more" if rest > 0 else shown

@@ -1,0 +1,157 @@
+"""Was each release what its quorum stood for? Evaluated once more, from the evidence it names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from nix_seed.audit.rules.record import LedgerRecord
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse
+from nix_seed.formats.intoto.build import Agreement
+from nix_seed.formats.tlog.merkle import TreeHead
+from nix_seed.release.rules.evidence import Evidence, LoggedAt
+from nix_seed.release.rules.finding import AuditFinding, Kind, Severity
+from nix_seed.release.rules.tree import Leaf, MemberProof
+from nix_seed.trust.rules.claims import Finding, claims_of
+from nix_seed.trust.rules.policy import Policy
+from nix_seed.trust.rules.quorum import Outcome, QuorumResult, evaluate_quorum
+
+Held = Callable[[LoggedAt], bool | None]
+"""Whether the leaf is at its index in its log; None where that cannot be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What lies beside a record: *evidence*, the *attestations* of its commit, by the SHA-256 of
+    what was signed, as its policy judges them, and what each system's image really is.
+    """
+
+    evidence: Evidence
+    attestations: Mapping[Digest, Sequence[Finding]]
+    images: Mapping[str, Agreement]
+
+
+def judge_proofs(
+    record: LedgerRecord, leaves: Sequence[Leaf], proofs: Sequence[MemberProof]
+) -> Iterator[AuditFinding]:
+    """Yield each leaf without a proof that leads to the root of *record*."""
+    head = TreeHead(record.size, record.root.raw)
+    good = set()
+    for proof in proofs:
+        try:
+            proof.check(head)
+        except CheckedFalse:
+            continue
+        good.add(proof.leaf)
+    for leaf in leaves:
+        if leaf not in good:
+            words = (
+                f"no proof that {leaf.system} belongs to the release of {record.commit} lies "
+                "beside its record"
+            )
+            subject = f"{record.commit} {leaf.system}"
+            yield AuditFinding(Kind.GAP, Severity.ALARM, subject, words, record.shown)
+
+
+def judge_evidence(record: LedgerRecord, found: Found, held: Held) -> Iterator[AuditFinding]:
+    """Yield what of the evidence is not so: attestations that are absent, or not where it says."""
+    for vote in found.evidence.votes:
+        subject = f"{record.commit} {vote.system}"
+        shown = (*record.shown[:1], f"attestation {vote.statement}")
+        whose = f"the attestation of {vote.builder} for {vote.system} of {record.commit}"
+        findings = found.attestations.get(vote.statement, ())
+        if not findings:
+            words = f"{whose}, which the record rests on, is nowhere"
+            yield AuditFinding(Kind.GAP, Severity.ALARM, subject, words, shown)
+            continue
+        proved = {entry for each in findings for entry in each.logs.entries}
+        for at in vote.logs:
+            where = (*shown, f"entry {at.index} of {at.log}", f"leaf {at.leaf_hash}")
+            if (at.log, at.index, at.leaf_hash.raw) not in proved:
+                words = f"{whose} is not proved to be entry {at.index} of {at.log}"
+                yield AuditFinding(Kind.QUORUM, Severity.ALARM, subject, words, where)
+            elif held(at) is False:
+                words = f"{whose} is not entry {at.index} of {at.log}, as that log is now"
+                yield AuditFinding(Kind.LOG, Severity.ALARM, at.log, words, where)
+
+
+def judge_quorums(
+    record: LedgerRecord, found: Found, policy: Policy, now: datetime, *, present: bool
+) -> tuple[tuple[str, ...], tuple[AuditFinding, ...]]:
+    """Evaluate each member's quorum by *policy*; return who counted for it, and what is wrong.
+
+    By the policy that the record names, only what its evidence lists counts, and less than a quorum
+    is an alarm. By the *present* one it is a warning: it would not be released like this today.
+    """
+    strict = replace(policy, quorum=replace(policy.quorum, logs=max(1, policy.quorum.logs)))
+    listed = {vote.statement for vote in found.evidence.votes}
+    voted = [e for digest, each in found.attestations.items() if digest in listed for e in each]
+    every = [each for findings in found.attestations.values() for each in findings]
+    names: dict[str, None] = {}
+    findings: list[AuditFinding] = []
+    for leaf in found.evidence.release.leaves:
+        asked = found.images.get(leaf.system)
+        if asked is None:
+            continue
+        result = evaluate_quorum(strict, asked, claims_of(voted, strict), now)
+        names |= dict.fromkeys(builder.id for builder in result.counted)
+        if not result.met:
+            findings.append(_unmet(record, leaf, policy, result, present=present))
+        else:
+            whole = evaluate_quorum(strict, asked, claims_of(every, strict), now)
+            if whole.outcome is Outcome.DISSENT and not present:
+                findings.append(_dissent(record, leaf, whole, found))
+    missing = sorted(set(policy.systems) - {e.system for e in found.evidence.release.leaves})
+    if missing and not present:
+        words = f"the release of {record.commit} lacks {', '.join(missing)}, which its policy asks"
+        subject = str(record.commit)
+        alarm = AuditFinding(Kind.QUORUM, Severity.ALARM, subject, words, record.shown)
+        findings.append(alarm)
+    return tuple(sorted(names)), tuple(findings)
+
+
+def _unmet(
+    record: LedgerRecord, leaf: Leaf, policy: Policy, result: QuorumResult, *, present: bool
+) -> AuditFinding:
+    why = "; ".join(f"{each.builder.id}: {each.words}" for each in result.missing)
+    words = f"{leaf.system} of {record.commit}: {result.words}"
+    words += f", by the policy {'in force now' if present else 'it was promoted under'}"
+    if why:
+        words += f" ({why})"
+    severity = Severity.WARNING if present else Severity.ALARM
+    shown = (*record.shown[:1], f"image {leaf.image_digest}", f"policy {policy.digest}")
+    return AuditFinding(Kind.QUORUM, severity, f"{record.commit} {leaf.system}", words, shown)
+
+
+def _dissent(record: LedgerRecord, leaf: Leaf, result: QuorumResult, found: Found) -> AuditFinding:
+    """Tell of a dissent; it is an alarm if a log held it when the release was made."""
+    names = {each.claim.name for each in result.dissents}
+    first = _first(record)
+    earlier = any(
+        index < first.get(log, 0)
+        for findings in found.attestations.values()
+        for each in findings
+        if each.name in names
+        for log, index, _ in each.logs.entries
+    )
+    words = f"{leaf.system} of {record.commit}: {result.words}"
+    words += ", and had said so before it was promoted" if earlier else ", and said so since"
+    severity = Severity.ALARM if earlier else Severity.WARNING
+    shown = (
+        *record.shown[:1],
+        *(
+            f"roots {said.roots_digest}" if each.about_roots else f"image {said.image_digest}"
+            for each in result.dissents
+            if (said := each.claim.predicate)
+        ),
+    )
+    return AuditFinding(Kind.QUORUM, severity, f"{record.commit} {leaf.system}", words, shown)
+
+
+def _first(record: LedgerRecord) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for at in record.positions:
+        found[at.log] = min(at.index, found.get(at.log, at.index))
+    return found

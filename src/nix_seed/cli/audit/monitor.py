@@ -1,0 +1,178 @@
+"""``nix-seed monitor``."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nix_seed.cli.audit.options import audit_options, question_of, state_of
+from nix_seed.cli.options import json_option, stores_of
+from nix_seed.cli.say import say
+
+if TYPE_CHECKING:
+    from nix_seed.audit.monitor import Round
+    from nix_seed.audit.rules.report import AuditReport
+    from nix_seed.release.rules.finding import AuditFinding
+
+_INTERVAL = re.compile(r"([1-9][0-9]{0,6})(s|m|h)?")
+_UNITS = {None: 1, "s": 1, "m": 60, "h": 3600}
+
+
+@click.command("monitor", short_help="Audit a ledger continuously; end at the first alarm.")
+@audit_options
+@click.option(
+    "--interval",
+    default="5m",
+    show_default=True,
+    metavar="TIME",
+    help="30s, 5m, 1h between audits.",
+)
+@click.option("--once", is_flag=True, help="Audit once, as `nix-seed audit` does, with the hook.")
+@click.option(
+    "--hook",
+    metavar="COMMAND",
+    help="Run it at each alarm: the finding is on its standard input, as JSON.",
+)
+@click.option("--keep-going", is_flag=True, help="Go on after an alarm.")
+@click.option(
+    "--patience",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Audits in a row that may be unable to check everything.",
+)
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """Audit as `nix-seed audit` does, every INTERVAL, reading only what is new; say only what is.
+
+    Exit 1: an alarm. 3: for N audits in a row not everything could be checked, so nobody was
+    watching. 0: it was stopped, by SIGTERM or SIGINT; what was audited is kept.
+
+    The hook has NIX_SEED_ALARM=<kind of finding> in its environment. It is called once for each
+    alarm while that lasts.
+    """
+    from nix_seed.audit.monitor import monitor
+
+    seconds, hook = _seconds(options["interval"]), _hook(options["hook"])
+    with _stoppable() as stop:
+        ended = monitor(
+            _audit(options),
+            lambda: not stop.wait(seconds),
+            _tell(as_json),
+            hook,
+            keep_going=options["keep_going"],
+            patience=options["patience"],
+            once=options["once"],
+        )
+    if not as_json:
+        say(f"ended: {ended.words}")
+    click.get_current_context().exit(ended.exit_code)
+
+
+def _audit(options: dict[str, Any]) -> Callable[[], AuditReport]:
+    from nix_seed.audit.audit import audit
+
+    state, stores = state_of(options), stores_of(options)
+    whole = [options["whole"]]
+
+    def run() -> AuditReport:
+        # The policy is read anew: who runs this for months changes it.
+        now = datetime.now(UTC)
+        question = question_of(options | {"whole": whole[0]}, ask=True)
+        report = audit(stores, question, state, now)
+        whole[0] = False
+        return report
+
+    return run
+
+
+def _tell(as_json: bool) -> Callable[[Round], None]:
+    from nix_seed.cli.audit.report import finding_json, finding_lines, verdict_words
+
+    def tell(this: Round) -> None:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if as_json:
+            report = this.report
+            verdict = _failed_words(this) if report is None else verdict_words(report)
+            records = None if report is None else len(report.records)
+            new = [finding_json(each) for each in this.new]
+            value = {"time": now, "round": this.number, "verdict": verdict, "records": records}
+            say(value | {"new": new})
+            return
+        if this.number == 1 and this.report is not None:
+            say(f"{now} watching {this.report.repository}: {this.report.words}")
+        for finding in this.new:
+            say(f"{now} " + "\n".join(finding_lines(finding)))
+
+    return tell
+
+
+def _failed_words(this: Round) -> str:
+    """Return the verdict of a round without a report, in the words that all commands use."""
+    from nix_seed.release.rules.finding import Severity
+
+    false = this.failure is not None and this.failure.severity is Severity.ALARM
+    return "checked and false" if false else "could not check"
+
+
+def _hook(command: str | None) -> Callable[[AuditFinding], None]:
+    import shlex
+
+    from nix_seed.cli.audit.report import finding_json
+    from nix_seed.cli.say import error_lines
+    from nix_seed.core.errors import CouldNotCheck
+    from nix_seed.core.processes import call_hook
+
+    try:
+        words = shlex.split(command or "")
+    except ValueError as error:
+        raise click.UsageError(f"--hook {command}: {error}") from error
+
+    def call(finding: AuditFinding) -> None:
+        if not words:
+            return
+        text = json.dumps(finding_json(finding)).encode() + b"\n"
+        try:
+            call_hook(words, text, {"NIX_SEED_ALARM": finding.kind.value})
+        except CouldNotCheck as error:
+            # The alarm itself was told of already, and is what the exit code must say.
+            say("\n".join(error_lines(error)), err=True)
+
+    return call
+
+
+def _seconds(text: str) -> int:
+    found = _INTERVAL.fullmatch(text)
+    if found is None:
+        raise click.UsageError(f"--interval {text}: 30s, 5m or 1h is wanted")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+@contextmanager
+def _stoppable() -> Iterator[threading.Event]:
+    """Give an event that SIGTERM and SIGINT set: a round under way is ended first, and kept.
+
+    The second signal ends it at once; what is kept is written whole or not at all.
+    """
+    stop = threading.Event()
+
+    def ask(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,159 @@
+"""Parts of ``nix-seed build``: the base, the proof, and the way straight into a registry."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from nix_seed.cli.options import cache_directory, request_of, stores_of
+
+if TYPE_CHECKING:
+    from nix_seed.core.events import OnEvent
+    from nix_seed.flake.nix import Nix
+    from nix_seed.formats.oci.reference import Reference
+    from nix_seed.image.build import Built, Destination
+    from nix_seed.image.layer_cache import LayerCache
+    from nix_seed.image.plan import Base, Evaluated, Plan
+    from nix_seed.image.push import Pushed
+    from nix_seed.registry.client import Repository
+    from nix_seed.use.prove import Proof
+
+
+def base_of(options: dict[str, Any], nix: Nix, evaluated: Evaluated) -> Base | None:
+    """Open the image that ``--base`` names, else the one in the flake's ``seed.lock``."""
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.image.plan import locked_base, open_base, read_lock
+
+    system = evaluated.evaluation.recipe.outline.system
+    if options["base"] is not None:
+        return open_base(stores_of(options), parse_reference(options["base"]), system)
+    if options.get("no_lock") or options["kind"] != "seed":
+        return None
+    lock = read_lock(nix, evaluated.evaluation.flake)
+    return None if lock is None else locked_base(stores_of(options), lock, system)
+
+
+def assemble(
+    nix: Nix, plan: Plan, cache: LayerCache, options: dict[str, Any], show: OnEvent
+) -> Built:
+    """Write the layers that the cache lacks."""
+    from nix_seed.image.build import assemble_image
+
+    return assemble_image(
+        nix,
+        plan,
+        cache,
+        threads=options["threads"],
+        reuse=not options["no_reuse"],
+        on_event=show,
+    )
+
+
+def prove(
+    nix: Nix, built: Built, destination: Destination, wanted: bool | None, show: OnEvent
+) -> Proof | None:
+    """Prove a seed complete if asked to, or, unasked, in CI."""
+    if not _is_wanted(wanted) or built.plan.spec.kind != "seed":
+        return None
+    from nix_seed.use.prove import prove_built
+
+    return prove_built(nix, built, destination, cache_directory(), show)
+
+
+def _is_wanted(wanted: bool | None) -> bool:
+    in_ci = os.environ.get("CI", "") not in ("", "0", "false")
+    return in_ci if wanted is None else wanted
+
+
+def repository_of(options: dict[str, Any], reference: str) -> tuple[Repository, Reference]:
+    """Open the repository that *reference* names; ``InputError`` if it is a layout."""
+    from nix_seed.core.errors import InputError
+    from nix_seed.formats.oci.reference import Reference, parse_reference
+
+    target = parse_reference(reference)
+    if not isinstance(target, Reference):
+        raise InputError(f"{target} is on this machine", hint="use -o DIR for an image on disk")
+    if target.digest is not None:
+        raise InputError(f"{target}: an image cannot be pushed to a digest", hint="name a tag")
+    stores = stores_of(options)
+    return stores.registry(target.registry).repository(target.repository), target
+
+
+def push(as_json: bool, options: dict[str, Any]) -> Pushed | None:
+    """Build into the registry, unless the image of this recipe is there already.
+
+    Returns what was pushed. ``untagged``: it gets no name yet.
+    """
+    from nix_seed.cli.image.build_report import print_pushed, print_there, pushed_json
+    from nix_seed.cli.progress import progress
+    from nix_seed.image.plan import evaluate_request
+    from nix_seed.image.push import add_tags, find_by_key
+
+    if options["output"] is not None or options["format_"] != "oci":
+        from nix_seed.core.errors import InputError
+
+        raise InputError("--push and -o or --format exclude each other", hint="leave one out")
+    nix, request = request_of(options)
+    repository, target = repository_of(options, options["push"])
+    wanted = tuple(tag for tag in (target.tag, options["tag"]) if tag)
+    tags = None if options["untagged"] else wanted
+    with progress(quiet=as_json) as show:
+        evaluated = evaluate_request(nix, request, show)
+        there = None if options["no_reuse"] else find_by_key(repository, evaluated)
+        fetched = None if there is None else add_tags(repository, there.digest, tags or ())
+        if fetched is None:
+            pushed, proof = _build_and_push(options, nix, evaluated, repository, target, tags, show)
+    if fetched is not None:
+        print_there(fetched, evaluated, target, as_json=as_json)
+        return None
+    (pushed_json if as_json else print_pushed)(pushed, proof)
+    return pushed
+
+
+def _build_and_push(
+    options: dict[str, Any],
+    nix: Nix,
+    evaluated: Evaluated,
+    repository: Repository,
+    target: Reference,
+    tags: tuple[str, ...] | None,
+    show: OnEvent,
+) -> tuple[Pushed, Proof | None]:
+    from nix_seed.image.layer_cache import LayerCache, LayerRecords
+    from nix_seed.image.plan import plan_image
+    from nix_seed.image.push import push_image
+
+    cache = LayerCache(cache_directory())
+    _, request = request_of(options)
+    plan = plan_image(nix, request, base_of(options, nix, evaluated), show, evaluated)
+    proof = _prove_first(options, nix, plan, cache, show)
+    pushed = push_image(
+        nix,
+        plan,
+        repository,
+        target,
+        records=LayerRecords(cache_directory() / "pushed"),
+        cache=cache,
+        tags=tags,
+        threads=options["threads"],
+        reuse=not options["no_reuse"],
+        on_event=show,
+    )
+    return pushed, proof
+
+
+def _prove_first(
+    options: dict[str, Any], nix: Nix, plan: Plan, cache: LayerCache, show: OnEvent
+) -> Proof | None:
+    """Prove the seed before it is published; for that it has to be on disk for once."""
+    if not _is_wanted(options["prove"]) or plan.spec.kind != "seed":
+        return None
+    from nix_seed.image.build import Destination, store_image
+    from nix_seed.use.prove import check_proof, prove_built
+
+    built = assemble(nix, plan, cache, options, show)
+    destination = Destination("oci", cache_directory() / "images", plan.input_key)
+    store_image(built, cache, destination, show)
+    proof = prove_built(nix, built, destination, cache_directory(), show)
+    check_proof(proof)
+    return proof

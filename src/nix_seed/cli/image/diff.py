@@ -1,0 +1,105 @@
+"""``nix-seed diff``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nix_seed.cli.options import json_option, registry_options, stores_of
+from nix_seed.cli.say import say
+
+if TYPE_CHECKING:
+    from nix_seed.image.diff import ImageDiff, PathFiles
+
+
+@click.command("diff", short_help="Show in what two images differ.")
+@click.argument("ours", metavar="A")
+@click.argument("theirs", metavar="B")
+@click.option("--diffoscope/--no-diffoscope", default=True, help="Look into files, if it is there.")
+@registry_options
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """Show in which layers, store paths and files the images A and B differ.
+
+    A dissenting builder's image is named, by digest, in the answer of `nix-seed verify`. Exit 1 if
+    they differ.
+    """
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.image.diff import diff_images
+
+    found = diff_images(
+        stores_of(options),
+        parse_reference(options["ours"]),
+        parse_reference(options["theirs"]),
+        diffoscope=options["diffoscope"],
+    )
+    say(_json(found) if as_json else "\n".join(_lines(found)))
+    click.get_current_context().exit(0 if found.same else 1)
+
+
+def _lines(found: ImageDiff) -> Iterator[str]:
+    yield f"A {found.digests[0]}"
+    yield f"B {found.digests[1]}"
+    if found.same:
+        yield "the same image"
+        return
+    for layer in found.layers:
+        yield f"layer {layer.position + 1} ({layer.tier}) differs"
+    for path in found.spec.paths:
+        yield f"{path.path}"
+        yield f"  A {path.ours or 'absent'}"
+        yield f"  B {path.theirs or 'absent'}"
+        for files in found.files:
+            if files.path == path.path:
+                yield from _file_lines(files)
+    for member in found.spec.members:
+        yield f"seed.json: {member} differs"
+
+
+def _file_lines(found: PathFiles) -> Iterator[str]:
+    if found.trouble is not None:
+        yield f"  files not compared: {found.trouble}"
+    for file in found.files:
+        yield f"  {file.name}"
+        for side, facts in (("A", file.ours), ("B", file.theirs)):
+            yield f"    {side} {f'{facts.what}, {facts.content}' if facts else 'absent'}"
+    if found.report:
+        yield from (f"  | {line}" for line in found.report.splitlines())
+
+
+def _json(found: ImageDiff) -> dict[str, Any]:
+    return {
+        "same": found.same,
+        "images": [str(digest) for digest in found.digests],
+        "layers": [
+            {
+                "position": each.position,
+                "tier": each.tier,
+                "a": each.ours and str(each.ours),
+                "b": each.theirs and str(each.theirs),
+            }
+            for each in found.layers
+        ],
+        "paths": [
+            {
+                "path": str(each.path),
+                "a": each.ours and str(each.ours),
+                "b": each.theirs and str(each.theirs),
+            }
+            for each in found.spec.paths
+        ],
+        "files": {
+            str(each.path): [
+                {
+                    "name": file.name,
+                    "a": file.ours and file.ours.content,
+                    "b": file.theirs and file.theirs.content,
+                }
+                for file in each.files
+            ]
+            for each in found.files
+        },
+        "members": list(found.spec.members),
+    }

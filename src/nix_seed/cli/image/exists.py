@@ -1,0 +1,39 @@
+"""``nix-seed exists``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from nix_seed.cli.image.build_steps import repository_of
+from nix_seed.cli.options import image_options, json_option, registry_options, request_of
+from nix_seed.cli.say import say
+
+
+@click.command("exists", short_help="Ask whether a registry has the image already.")
+@image_options
+@click.argument("reference", metavar="REF")
+@registry_options
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """Ask whether the repository REF has the image that FLAKE evaluates to.
+
+    Evaluation, then one HEAD request; nothing is built. Exit code 0 if it is there, 1 if it is not.
+    """
+    from nix_seed.image.plan import evaluate_request
+    from nix_seed.image.push import find_by_key, tags_of
+
+    nix, request = request_of(options)
+    repository, target = repository_of(options, options["reference"])
+    evaluated = evaluate_request(nix, request)
+    found = find_by_key(repository, evaluated)
+    tag = tags_of(evaluated)[0]
+    if as_json:
+        value = {"exists": found is not None, "inputKey": evaluated.input_key, "tag": tag}
+        say(value | {"digest": str(found.digest) if found else None})
+    elif found is not None:
+        say(str(target.at(found.digest)))
+    else:
+        say(f"{target.at(tag)} is not there; nix-seed build --push makes it", err=True)
+    click.get_current_context().exit(0 if found else 1)

@@ -1,0 +1,92 @@
+"""``nix-seed index``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
+from nix_seed.cli.say import say
+
+
+@click.command("index", short_help="Publish one index over the images of all systems.")
+@click.argument("target", metavar="REF")
+@click.argument("more", nargs=-1, metavar="[IMAGE]...")
+@click.option(
+    "--system-images",
+    "images",
+    multiple=True,
+    metavar="IMAGE",
+    help="One system's image; the same as naming it after REF.",
+)
+@click.option(
+    "--system",
+    "systems",
+    multiple=True,
+    metavar="SYSTEM",
+    help="A system the index must have; nothing is published while one lacks.",
+)
+@click.option(
+    "--flake",
+    metavar="FLAKE",
+    help="The index must have every system of FLAKE; without IMAGEs, those of its recipe.",
+)
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="A further tag, moved last.")
+@jobs_option
+@registry_options
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """Publish at REF an index of IMAGEs, one for each system.
+
+    Each image says itself for which system it is. Images that lie elsewhere are copied first; the
+    tags are moved when everything is there. With --flake and no IMAGE, the images are those that
+    `build --push` tagged by input key in REF's repository.
+    """
+    from nix_seed.cli.progress import transfer_progress
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.image.index import build_index
+
+    target = parse_reference(options["target"])
+    images = [parse_reference(image) for image in (*options["images"], *options["more"])]
+    systems = list(options["systems"])
+    if options["flake"] is not None:
+        keyed = _of_flake(options["flake"], evaluate=not images)
+        systems += keyed
+        images += [target.at(tag) for tag in keyed.values() if tag is not None]
+    with transfer_progress(quiet=as_json) as show:
+        done = build_index(
+            stores_of(options),
+            target,
+            images,
+            systems=systems,
+            tags=options["tags"],
+            jobs=options["jobs"],
+            on_event=show,
+        )
+    reference = str(target.at(done.descriptor.digest))
+    if as_json:
+        members = {member.system: str(member.descriptor.digest) for member in done.members}
+        value = {"reference": reference, "digest": str(done.descriptor.digest)}
+        say(value | {"tags": list(done.tags), "systems": members})
+        return
+    say(f"{reference}\ntags: {', '.join(done.tags)}")
+    for member in done.members:
+        say(f"  {member.system:16} {member.descriptor.digest}")
+
+
+def _of_flake(flake: str, *, evaluate: bool) -> dict[str, str | None]:
+    """Return the flake's systems, each with the tag of its seed if *evaluate* asks for those."""
+    from nix_seed.flake.evaluate import declared_systems
+    from nix_seed.flake.nix import Nix
+    from nix_seed.image.plan import Request, evaluate_request
+    from nix_seed.image.push import tags_of
+    from nix_seed.image.rules.frames import Compressor
+    from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
+
+    nix = Nix()
+    found: dict[str, str | None] = dict.fromkeys(declared_systems(nix, flake))
+    for system in found if evaluate else ():
+        request = Request(flake, "seed", Compressor.at_hand(), DEFAULT_BUDGET, system=system)
+        found[system] = tags_of(evaluate_request(nix, request))[0]
+    return found

@@ -1,0 +1,82 @@
+"""``nix-seed inspect``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nix_seed.cli.options import json_option, registry_options, stores_of
+from nix_seed.cli.say import say
+from nix_seed.core.safe_text import harmless_line
+
+if TYPE_CHECKING:
+    from nix_seed.image.inspect import InspectedImage
+
+
+@click.command("inspect", short_help="Show what an image is, without its layers.")
+@click.argument("reference", metavar="IMAGE")
+@registry_options
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """Show IMAGE's tiers, layers, sizes, narHash and input key; of an index, each system's."""
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.image.inspect import InspectedImage, inspect
+
+    found = inspect(stores_of(options), parse_reference(options["reference"]))
+    if isinstance(found, InspectedImage):
+        say(_json(found) if as_json else "\n".join(_lines(found)))
+        return
+    if as_json:
+        value = {"reference": found.reference, "digest": str(found.digest)}
+        say(value | {"images": [_json(image) for image in found.images]})
+        return
+    say(f"{found.reference}\n  index of {len(found.images)}: {found.digest}")
+    for image in found.images:
+        say("\n" + "\n".join(_lines(image)))
+
+
+def _json(image: InspectedImage) -> dict[str, Any]:
+    return {
+        "reference": image.reference,
+        "digest": str(image.digest),
+        "platform": None if image.platform is None else image.platform.to_json(),
+        "kind": image.kind,
+        "name": image.name,
+        "system": image.system,
+        "narHash": image.nar_hash,
+        "inputKey": image.input_key,
+        "size": image.size,
+        "tiers": image.tiers(),
+        "layers": [
+            {
+                "digest": str(layer.descriptor.digest),
+                "diffId": layer.diff_id,
+                "size": layer.descriptor.size,
+                "tier": layer.tier,
+                "mediaType": layer.descriptor.media_type,
+            }
+            for layer in image.layers
+        ],
+    }
+
+
+def _lines(image: InspectedImage) -> Iterator[str]:
+    from nix_seed.core.words import human_size, plural
+
+    yield image.reference
+    facts = {
+        "digest": str(image.digest),
+        "name": image.name,
+        "kind": image.kind,
+        "system": image.system,
+        "narHash": image.nar_hash,
+        "input key": image.input_key,
+        "size": f"{human_size(image.size)} in {plural(len(image.layers), 'layer')}",
+    }
+    told = {name: value for name, value in facts.items() if value is not None}
+    yield from (f"  {name:10} {harmless_line(value)}" for name, value in told.items())
+    for tier, size in image.tiers().items():
+        count = sum((layer.tier or "(no tier)") == tier for layer in image.layers)
+        yield f"    {harmless_line(tier):12} {human_size(size):>10}  {plural(count, 'layer')}"

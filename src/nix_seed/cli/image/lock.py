@@ -1,0 +1,49 @@
+"""``nix-seed lock``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nix_seed.cli.options import json_option, registry_options, stores_of, trusted, verify_options
+from nix_seed.cli.say import say
+
+
+@click.command("lock", short_help="Pin each system's seed in seed.lock.")
+@click.argument("reference", metavar="REF")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="seed.lock",
+    show_default=True,
+    metavar="FILE",
+    help="Where to write it.",
+)
+@verify_options
+@registry_options
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """Write which image REF, an index or one system's seed, is now, by digest.
+
+    Commit the file: builds take what it names for their base, and consumers use it. Where there is
+    a trust.toml, what is pinned must verify by it first.
+    """
+    from nix_seed.cli.progress import progress
+    from nix_seed.core.files import write_output
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.image.lock import make_lock
+
+    stores, reference = stores_of(options), parse_reference(options["reference"])
+    with progress(quiet=as_json) as show:
+        reference = trusted(options, stores, reference, None, Path(), show)
+    lock = make_lock(stores, reference)
+    write_output(options["output"], lock.dump())
+    if as_json:
+        say(lock.dump().decode(), nl=False)
+        return
+    for system, image in sorted(lock.systems.items()):
+        say(f"{system:16}{image.digest}")
+    say(f"\nwritten to {options['output']}: commit it")

@@ -1,0 +1,179 @@
+"""``nix-seed plan``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nix_seed.cli.image.build_steps import base_of
+from nix_seed.cli.options import image_options, json_option, registry_options, request_of
+from nix_seed.cli.say import say
+from nix_seed.core.safe_text import harmless, harmless_line
+from nix_seed.core.words import human_size, plural
+
+if TYPE_CHECKING:
+    from nix_seed.flake.rules.names import PackageChange
+    from nix_seed.formats.nix.store_path import StorePath
+    from nix_seed.image.plan import Plan
+    from nix_seed.image.rules.changes import Culprit, PlanDiff
+    from nix_seed.image.rules.partition.plan import Group
+
+
+@click.command("plan", short_help="Show the layers, and who caused what changed.")
+@image_options
+@click.option("--no-lock", is_flag=True, help="Do not take the flake's seed.lock for the base.")
+@registry_options
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """Show how FLAKE's image would be laid into layers, without writing it.
+
+    With --base, also what a consumer of that image would have to pull, and which flake input or
+    package caused it. Sizes are of unpacked store paths.
+    """
+    from nix_seed.cli.progress import progress
+    from nix_seed.image.plan import evaluate_request, plan_image
+
+    nix, request = request_of(options)
+    with progress(quiet=as_json) as show:
+        evaluated = evaluate_request(nix, request, show)
+        base = base_of(options, nix, evaluated)
+        plan = plan_image(nix, request, base, show, evaluated)
+    if as_json:
+        say(_json(plan), indent=2)
+    else:
+        _print(plan)
+
+
+def _size(plan: Plan, group: Group) -> int:
+    return sum(plan.spec.paths[path].nar_size for path in group.paths)
+
+
+def _print(plan: Plan) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title, justify in (("layer", "right"), ("tier", "left"), ("unpacked", "right")):
+        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    if plan.diff is not None:
+        table.add_column("pull")
+    table.add_column("holds", overflow="ellipsis", no_wrap=True)
+    for number, group in enumerate(plan.spec.layers):
+        pull = [] if plan.diff is None else ["" if plan.diff.layers[number].reused else "pull"]
+        size = human_size(_size(plan, group))
+        table.add_row(
+            str(number + 1),
+            escape(harmless_line(group.tier)),
+            size,
+            *pull,
+            _holds(plan, group.paths),
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    for line in _summary(plan):
+        console.print(harmless(line), markup=False, soft_wrap=True)
+
+
+def _holds(plan: Plan, paths: tuple[StorePath, ...]) -> str:
+    largest = sorted(paths, key=lambda path: (-plan.spec.paths[path].nar_size, path))
+    names = ", ".join(path.name for path in largest[:3])
+    return names if len(paths) <= 3 else f"{names} and {len(paths) - 3} more"
+
+
+def _summary(plan: Plan) -> Iterator[str]:
+    total = human_size(sum(info.nar_size for info in plan.spec.paths.values()))
+    layers = plural(len(plan.spec.layers), "layer")
+    paths = plural(len(plan.spec.paths), "store path")
+    yield f"\n{paths}, {total}, in {layers} and the container's own"
+    yield f"narHash    {plan.spec.nar_hash}"
+    yield f"input key  {plan.input_key}"
+    if plan.diff is not None and plan.base is not None:
+        yield from _diff(plan.base.name, plan.diff)
+
+
+def _diff(base: str, diff: PlanDiff) -> Iterator[str]:
+    if not diff.pulled_layers and not diff.changes:
+        yield f"\nnothing to pull for whoever has {base}: every layer is the same"
+        return
+    pulled = f"{human_size(diff.pull_bytes)} of {human_size(diff.total_bytes)}"
+    yield f"\nwhoever has {base} pulls {plural(diff.pulled_layers, 'layer')}, {pulled}, because:"
+    for culprit in diff.culprits:
+        yield f"  {culprit_line(culprit)}"
+
+
+def culprit_line(culprit: Culprit) -> str:
+    """Return in one line who changed, what that drags along, and what it costs to pull."""
+    shown = ", ".join(_change(change) for change in culprit.roots[:5])
+    if len(culprit.roots) > 5:
+        shown += f" and {len(culprit.roots) - 5} more"
+    who = f"input {culprit.cause} changed: {shown}" if culprit.cause_changed else shown
+    drags = f", and {plural(len(culprit.dependents), 'dependent')}" if culprit.dependents else ""
+    where = plural(len(culprit.layers), "layer")
+    return f"{who}{drags}: {human_size(culprit.path_bytes)} in {where} of " + human_size(
+        culprit.pull_bytes
+    )
+
+
+def _change(change: PackageChange) -> str:
+    if change.old is None:
+        return f"{_name(change.new)} is new"
+    if change.new is None:
+        return f"{_name(change.old)} is gone"
+    if change.old.name == change.new.name:
+        return f"{_name(change.new)} was rebuilt"
+    return f"{_name(change.old)} -> {_name(change.new)}"
+
+
+def _name(path: StorePath | None) -> str:
+    return "" if path is None else path.name
+
+
+def _json(plan: Plan) -> dict[str, Any]:
+    value: dict[str, Any] = {
+        "narHash": str(plan.spec.nar_hash),
+        "inputKey": plan.input_key,
+        "system": plan.spec.system,
+        "layers": [
+            {
+                "tier": group.tier,
+                "narSize": _size(plan, group),
+                "paths": [str(path) for path in group.paths],
+            }
+            for group in plan.spec.layers
+        ],
+    }
+    if plan.diff is not None:
+        value["pull"] = _diff_json(plan.diff)
+        for layer, change in zip(value["layers"], plan.diff.layers, strict=True):
+            layer["reused"] = change.reused
+    return value
+
+
+def _diff_json(diff: PlanDiff) -> dict[str, Any]:
+    return {
+        "layers": diff.pulled_layers,
+        "narSize": diff.pull_bytes,
+        "totalNarSize": diff.total_bytes,
+        "culprits": [
+            {
+                "input": culprit.cause if culprit.cause_changed else None,
+                "roots": [_change_json(change) for change in culprit.roots],
+                "dependents": [_change_json(change) for change in culprit.dependents],
+                "narSize": culprit.path_bytes,
+                "layers": list(culprit.layers),
+                "pullNarSize": culprit.pull_bytes,
+            }
+            for culprit in diff.culprits
+        ],
+    }
+
+
+def _change_json(change: PackageChange) -> dict[str, str | None]:
+    return {
+        "package": change.package,
+        "old": None if change.old is None else str(change.old),
+        "new": None if change.new is None else str(change.new),
+    }

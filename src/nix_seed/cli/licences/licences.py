@@ -1,0 +1,155 @@
+"""``nix-seed licences``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nix_seed.cli.options import (
+    image_named,
+    image_options,
+    json_option,
+    registry_options,
+    request_of,
+    stores_of,
+)
+from nix_seed.cli.say import say
+from nix_seed.core.safe_text import harmless_line
+
+if TYPE_CHECKING:
+    from nix_seed.formats.nix.store_path import StorePath
+    from nix_seed.image.rules.spec import Spec
+    from nix_seed.licences.licences import Licences
+    from nix_seed.licences.rules.judge import Judged
+    from nix_seed.registry.open import AnyReference
+
+_ORDER = ("withheld", "unknown", "redistributable")
+
+
+@click.command("licences", short_help="Show the licence of everything in an image.")
+@image_options
+@registry_options
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """Show under which licence everything in FLAKE's image is, and what is withheld.
+
+    Of an image, in a registry or oci:DIR[:TAG], what the bill of materials attached to it says;
+    without one only what was withheld or is unknown, which the image itself tells.
+    """
+    from nix_seed.cli.progress import progress
+    from nix_seed.image.plan import licences_of_flake
+
+    reference = image_named(options["flake"])
+    if reference is not None:
+        _of_image(reference, options, as_json)
+        return
+    nix, request = request_of(options)
+    with progress(quiet=as_json) as show:
+        licences = licences_of_flake(nix, request, show)
+    if as_json:
+        say(_json(licences), indent=2)
+    else:
+        say("\n".join(_lines(licences)))
+
+
+def _of_image(reference: AnyReference, options: dict[str, Any], as_json: bool) -> None:
+    from nix_seed.flake.evaluate import current_system
+    from nix_seed.sbom.attach import attached_licences
+    from nix_seed.sbom.sbom import open_seed_image
+
+    system = options["system"] or current_system()
+    image = open_seed_image(stores_of(options), reference, system)
+    told, trouble = attached_licences(image)
+    if trouble is not None:
+        say(f"note: {trouble.message}", err=True)
+    if as_json:
+        value: dict[str, Any] = {
+            "withheld": _withheld_json(image.spec),
+            "unknown": [
+                {"path": str(item.path), "licence": item.licence or None}
+                for item in image.spec.unknown
+            ],
+        }
+        if told:
+            value["paths"] = [_path_json(item) for item in _sorted(told)]
+        say(value, indent=2)
+        return
+    say("\n".join(_table(told) if told else _withheld_lines(image.spec)))
+    if told:
+        say(
+            "as the attached bill of materials says; computed again: nix-seed sbom"
+            f" {options['flake']} --flake FLAKE",
+            err=True,
+        )
+
+
+def _sorted(paths: Mapping[StorePath, Judged]) -> list[Judged]:
+    rank = {status: number for number, status in enumerate(_ORDER)}
+    return sorted(
+        paths.values(), key=lambda item: (rank[item.licence.status], item.path.name, item.path)
+    )
+
+
+def _table(paths: Mapping[StorePath, Judged]) -> Iterator[str]:
+    items = _sorted(paths)
+    width = max((len(item.path.name) for item in items), default=0)
+    for item in items:
+        licence = item.licence.name or "none stated"
+        yield f"{item.licence.status:15}  {item.path.name:{width}}  {harmless_line(licence)}"
+    counts = (f"{sum(i.licence.status == s for i in items)} {s}" for s in _ORDER)
+    yield ", ".join(counts)
+
+
+def _lines(licences: Licences) -> Iterator[str]:
+    yield from _table(licences.judgement.paths)
+    for conflict in licences.judgement.conflicts:
+        yield f"contradiction: {conflict.path.name} is built from {conflict.fetched.name}," + (
+            f" which is withheld ({harmless_line(conflict.licence)})"
+        )
+    if licences.problem:
+        yield f"not all licences could be read: {harmless_line(licences.problem.splitlines()[-1])}"
+
+
+def _json(licences: Licences) -> dict[str, Any]:
+    return {
+        "paths": [_path_json(item) for item in _sorted(licences.judgement.paths)],
+        "contradictions": [
+            {"path": str(item.path), "source": str(item.fetched), "licence": item.licence}
+            for item in licences.judgement.conflicts
+        ],
+        "problem": licences.problem,
+    }
+
+
+def _path_json(item: Judged) -> dict[str, str | None]:
+    return {
+        "path": str(item.path),
+        "licence": item.licence.name or None,
+        "status": item.licence.status,
+        "derivation": None if item.derivation is None else str(item.derivation),
+        "url": item.url or None,
+    }
+
+
+def _withheld_json(spec: Spec) -> list[dict[str, str | None]]:
+    return [
+        {
+            "path": str(item.path),
+            "licence": item.licence,
+            "derivation": item.derivation or None,
+            "url": item.url or None,
+        }
+        for item in spec.withheld
+    ]
+
+
+def _withheld_lines(spec: Spec) -> Iterator[str]:
+    if not spec.withheld:
+        yield "nothing was withheld"
+    for item in spec.withheld:
+        source = f", from {harmless_line(item.url)}" if item.url else ""
+        yield f"withheld  {item.name}  {harmless_line(item.licence)}{source}"
+    for unknown in spec.unknown:
+        yield f"unknown   {unknown.path.name}  {harmless_line(unknown.licence or 'none stated')}"

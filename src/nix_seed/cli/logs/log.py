@@ -1,0 +1,154 @@
+"""``nix-seed log``: serve, show and check a log of tiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nix_seed.cli.options import json_option, state_directory
+from nix_seed.cli.say import say
+
+if TYPE_CHECKING:
+    from nix_seed.formats.tlog.entry import LogEntry
+    from nix_seed.logs.server import LogServer
+    from nix_seed.logs.tile_log import TileReader
+
+
+@click.group("log", short_help="Serve, show and check a transparency log.")
+def command() -> None:
+    """Keep a transparency log of tiles in a directory; read and check any.
+
+    PLACE is the directory of such a log, or the address that its files are served below: for
+    Rekor v2 and 'nix-seed log serve' that is https://HOST/api/v2.
+    """
+
+
+key_option = click.option(
+    "--key", metavar="VKEY", help="The log's verifier key [PLACE/log.vkey]; or a file of it."
+)
+
+
+@command.command("serve", short_help="Take entries as Rekor v2 does, and serve the log's files.")
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--origin", metavar="NAME", help="A new log's name, such as example.com/log.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=7080, show_default=True, help="Port; 0 takes any that is free.")
+@click.option("--quiet", is_flag=True, help="Do not report requests.")
+def _serve(directory: Path, origin: str | None, host: str, port: int, quiet: bool) -> None:
+    """Serve the log in DIRECTORY, making it if there is none.
+
+    Anyone who reaches the address may append. Several processes may serve and append to one
+    directory. DIRECTORY/public may as well be served by any web server, for reading.
+    """
+    from nix_seed.logs.embedded import EmbeddedLog
+    from nix_seed.logs.server import LogServer
+
+    log = EmbeddedLog.create(directory, origin)
+    server = LogServer(log, host, port, _ignore if quiet else _report)
+    say(f"log:     {log.trusted.origin}")
+    say(f"key:     {log.trusted.key}")
+    say(f"entries: {log.checkpoint().head.size}")
+    say(f"serving: {server.url}")
+    _run(server)
+
+
+def _run(server: LogServer) -> None:
+    import signal
+    import sys
+
+    # A service manager's way to stop; the entry being written is finished or has not happened.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    sys.stdout.flush()
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        say("stopped", err=True)
+
+
+def _report(method: str, path: str, status: int) -> None:
+    shown = "".join(c if c.isprintable() else "?" for c in path[:200])
+    say(f"{method} {shown} {status}", err=True)
+
+
+def _ignore(method: str, path: str, status: int) -> None:
+    pass
+
+
+@command.command("show", short_help="Show a log's checkpoint and entries.")
+@click.argument("place")
+@click.argument("index", type=int, required=False)
+@key_option
+@click.option("--last", default=10, show_default=True, metavar="N", help="Entries to list.")
+@json_option
+def _show(place: str, index: int | None, key: str | None, last: int, as_json: bool) -> None:
+    """Show the newest checkpoint of the log at PLACE and its last entries, or the entry INDEX.
+
+    What is shown has been proved to be in the log.
+    """
+    reader = _reader(place, key)
+    signed = reader.checkpoint()
+    size = signed.head.size
+    if index is not None:
+        say(reader.entry(index, signed).to_json(), indent=None if as_json else 2)
+        return
+    entries = list(reader.entries(signed, max(0, size - max(0, last))))
+    if as_json:
+        value = _checkpoint_json(reader, size, signed.head.root)
+        say(value | {"entries": [entry.to_json() for entry in entries]})
+        return
+    say(signed.dump().decode(), nl=False)
+    for entry in entries:
+        say(_line(entry))
+
+
+@command.command("check", short_help="Recompute a whole log; has it kept what it showed before?")
+@click.argument("place")
+@key_option
+@click.option("--no-remember", is_flag=True, help="Neither compare with earlier checks nor keep.")
+@json_option
+def _check(place: str, key: str | None, no_remember: bool, as_json: bool) -> None:
+    """Read every entry and tile of the log at PLACE and recompute its root.
+
+    The checkpoint is compared with the last one seen: a log that rolled back, forked or shows
+    different trees to different readers is named as such (exit 1).
+    """
+    from nix_seed.logs.check_log import check_log
+    from nix_seed.logs.state import CheckpointState
+
+    reader = _reader(place, key)
+    state = None if no_remember else CheckpointState(state_directory() / "checkpoints")
+    report = check_log(reader, state)
+    head = report.signed.head
+    history = report.history.history.value if report.history else "first seen"
+    if as_json:
+        value = _checkpoint_json(reader, head.size, head.root)
+        say(value | {"history": history, "kinds": dict(report.kinds)})
+        return
+    say(f"{reader.trusted.origin}: whole, {head.size} entries, {report.tiles} tiles")
+    for kind, number in report.kinds:
+        say(f"  {number:6} {kind}")
+    say(f"since the last check: {'not remembered' if no_remember else history}")
+
+
+def _reader(place: str, key: str | None) -> TileReader:
+    from nix_seed.core.files import explained
+    from nix_seed.formats.tlog.note import NoteKey
+    from nix_seed.logs.open import open_reader
+
+    if key is not None and "+" not in key:
+        with explained(f"reading the key {key}"):
+            key = Path(key).read_text("utf-8").strip()
+    return open_reader(place, NoteKey.parse(key) if key is not None else None)
+
+
+def _checkpoint_json(reader: TileReader, size: int, root: bytes) -> dict[str, Any]:
+    return {"origin": reader.trusted.origin, "size": size, "root": root.hex()}
+
+
+def _line(entry: LogEntry) -> str:
+    import hashlib
+
+    leaf = hashlib.sha256(b"\0" + entry.body).hexdigest()
+    return f"{entry.index:6}  {entry.kind} {entry.version}  leaf {leaf[:16]}…"

@@ -1,0 +1,48 @@
+"""``nix-seed pull``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
+from nix_seed.cli.say import say
+
+
+@click.command("pull", short_help="Copy an image from a registry, verified.")
+@click.argument("source", metavar="REF")
+@click.argument("target", metavar="oci:DIR[:TAG]")
+@click.option("--system", metavar="SYSTEM", help="Of an index, this system's image only [all].")
+@jobs_option
+@registry_options
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """Copy the image or index REF into an OCI image layout on disk.
+
+    Every byte is checked against its digest before it gets a name. The next try goes on from where
+    an interrupted one was.
+    """
+    from nix_seed.cli.progress import transfer_progress
+    from nix_seed.cli.registry.push import transferred_json, transferred_text
+    from nix_seed.core.errors import InputError
+    from nix_seed.formats.oci.reference import LayoutReference, parse_reference
+    from nix_seed.registry.transfer import pull
+
+    target = parse_reference(options["target"])
+    if not isinstance(target, LayoutReference):
+        raise InputError(
+            f"{target} is in a registry; pull copies to this machine",
+            hint=f"nix-seed push {options['source']} {target}",
+        )
+    with transfer_progress(quiet=as_json) as show:
+        done = pull(
+            stores_of(options),
+            parse_reference(options["source"]),
+            target,
+            system=options["system"],
+            jobs=options["jobs"],
+            on_event=show,
+        )
+    reference = str(target.at(done.tags[0]))
+    say(transferred_json(done, reference) if as_json else transferred_text(done, reference))

@@ -1,0 +1,85 @@
+"""``nix-seed push``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
+from nix_seed.cli.say import say
+
+if TYPE_CHECKING:
+    from nix_seed.registry.transfer import How, Transferred
+
+
+@click.command("push", short_help="Copy an image to a registry.")
+@click.argument("source", metavar="IMAGE")
+@click.argument("target", metavar="REF")
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="A further tag, moved last.")
+@click.option(
+    "--mount-from",
+    multiple=True,
+    metavar="REPO",
+    help="A repository of the same registry whose layers are linked, not sent.",
+)
+@jobs_option
+@registry_options
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """Copy IMAGE (oci:DIR[:TAG], or a reference) to the registry's REF.
+
+    Only what the registry lacks is sent; the tag is moved when everything is there.
+    """
+    from nix_seed.cli.progress import transfer_progress
+    from nix_seed.core.errors import InputError
+    from nix_seed.formats.oci.reference import Reference, parse_reference
+    from nix_seed.image.push import push
+
+    target = parse_reference(options["target"])
+    if not isinstance(target, Reference):
+        raise InputError(
+            f"{target} is on this machine", hint=f"nix-seed pull {options['source']} {target}"
+        )
+    with transfer_progress(quiet=as_json) as show:
+        done = push(
+            stores_of(options),
+            parse_reference(options["source"]),
+            target,
+            tags=options["tags"],
+            mount_from=options["mount_from"],
+            jobs=options["jobs"],
+            on_event=show,
+        )
+    reference = str(target.at(done.root.digest))
+    say(transferred_json(done, reference) if as_json else transferred_text(done, reference))
+
+
+def transferred_json(done: Transferred, reference: str) -> dict[str, Any]:
+    """Return what was done as one JSON object."""
+    return {
+        "reference": reference,
+        "digest": str(done.root.digest),
+        "tags": list(done.tags),
+        "images": [str(image.digest) for image in done.images],
+        "bytes": {
+            "moved": done.size("moved"),
+            "linked": done.size("linked"),
+            "present": done.size("present"),
+        },
+        "blobs": [
+            {"digest": str(blob.digest), "size": blob.size, "how": how} for blob, how in done.blobs
+        ],
+    }
+
+
+def transferred_text(done: Transferred, reference: str) -> str:
+    """Return what was done for people: the pinned reference first."""
+    from nix_seed.core.words import human_size
+
+    words: dict[How, str] = {"moved": "moved", "linked": "linked", "present": "already there"}
+    sizes = ", ".join(
+        f"{human_size(done.size(how))} {word}" for how, word in words.items() if done.size(how)
+    )
+    tags = f"\ntags: {', '.join(done.tags)}" if done.tags else ""
+    return f"{reference}{tags}\n{sizes or 'nothing to move'}"

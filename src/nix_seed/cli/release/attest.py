@@ -1,0 +1,110 @@
+"""``nix-seed attest``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nix_seed.cli.options import (
+    cache_directory,
+    json_option,
+    registry_options,
+    store_option,
+    stores_of,
+)
+from nix_seed.cli.say import say
+from nix_seed.cli.sbom.sbom import sbom_option, sboms_of
+from nix_seed.cli.trust.options import signing_options
+
+if TYPE_CHECKING:
+    from nix_seed.release.attest import Attested
+    from nix_seed.trust.sign import Signer
+
+
+@click.command("attest", short_help="State, signed, what was built from a commit.")
+@click.argument("reference", metavar="IMAGE")
+@click.option(
+    "--flake",
+    default=".",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="The checkout the image was built from [.].",
+)
+@click.option("--attr", metavar="NAME", help="Attribute made by mkSeed or mkRun [seed, run].")
+@click.option(
+    "--builder",
+    metavar="ID",
+    help="This builder's id in the policy [the one whose signer this is].",
+)
+@signing_options
+@sbom_option
+@click.option(
+    "--allow-dirty",
+    is_flag=True,
+    help="Attest a tree with changes, and say so: no quorum counts it.",
+)
+@store_option
+@registry_options
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """State that IMAGE is what this machine built from the commit checked out in DIR.
+
+    The facts come from the image, the Nix store and Git. The flake, evaluated at its commit, must
+    ask for just what the image holds, and the store must yield it bit for bit. The statement is
+    signed, logged to every log of the policy, and attached to the image, beside its bill of
+    materials.
+    """
+    from nix_seed.cli.progress import progress
+    from nix_seed.cli.trust.options import builder_id, loggers, signer_of
+    from nix_seed.flake.nix import Nix
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.image.layer_cache import LayerCache
+    from nix_seed.release.attest import SourceTree, attest
+
+    reference = parse_reference(options["reference"])
+    signer: Signer = signer_of(options["key"], options["sigstore"])
+    store = options["store"]
+    tree = SourceTree(options["flake"], options["source"], options["attr"], options["allow_dirty"])
+    with progress(quiet=as_json) as show:
+        done = attest(
+            stores_of(options),
+            reference,
+            Nix(store=store.absolute() if store else None),
+            LayerCache(cache_directory()),
+            tree,
+            builder_id(options["builder"], options["policy_file"], signer),
+            signer,
+            loggers(options["policy_file"]),
+            show,
+            sboms=sboms_of(options["sboms"]),
+        )
+    say(_json(done) if as_json else "\n".join(_lines(done)))
+
+
+def _json(done: Attested) -> dict[str, Any]:
+    return {
+        "image": str(done.image),
+        "predicate": done.predicate.to_json(),
+        "signer": done.signer,
+        "logs": list(done.logs),
+        "referrers": [str(each.digest) for each in done.referrers],
+        "sboms": [str(each.digest) for each in done.sboms],
+    }
+
+
+def _lines(done: Attested) -> list[str]:
+    said = done.predicate
+    paths = said.paths
+    dirty = " (dirty: no quorum counts this)" if said.source.dirty else ""
+    return [
+        f"{said.builder} states, signed by {done.signer}:",
+        f"  commit   {said.source.commit} of {said.source.uri}{dirty}",
+        f"  system   {said.system}",
+        f"  narHash  {said.nar_hash}",
+        f"  image    {said.image_digest}",
+        f"  paths    {paths.built} built here, {paths.substituted} substituted, "
+        f"{paths.added} added, {paths.unexplained} unexplained",
+        f"  logs     {', '.join(done.logs) or 'none'}",
+    ]

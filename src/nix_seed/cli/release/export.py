@@ -1,0 +1,51 @@
+"""``nix-seed export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nix_seed.cli.options import json_option, registry_options, stores_of
+from nix_seed.cli.say import say
+
+
+@click.command("export", short_help="Collect all that verifying offline needs.")
+@click.argument("reference", metavar="IMAGE")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--deep", is_flag=True, help="Every layer as well, for verify --deep.")
+@registry_options
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """Collect IMAGE's documents and all attestations of it and of its commits in DIR.
+
+    `nix-seed verify IMAGE --offline DIR` then needs no network; the policy stays the verifier's.
+    """
+    from nix_seed.cli.progress import progress
+    from nix_seed.core.words import human_size, plural
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.release.export import export
+
+    with progress(quiet=as_json) as show:
+        done = export(
+            stores_of(options),
+            parse_reference(options["reference"]),
+            options["directory"],
+            deep=options["deep"],
+            on_event=show,
+        )
+    if as_json:
+        value = {
+            "reference": done.reference,
+            "digest": str(done.digest),
+            "manifests": done.manifests,
+            "blobs": done.blobs,
+            "size": done.size,
+        }
+        say(value)
+        return
+    say(
+        f"{done.reference}: {done.digest}, {plural(done.manifests, 'manifest')}, "
+        f"{plural(done.blobs, 'blob')}, {human_size(done.size)}"
+    )

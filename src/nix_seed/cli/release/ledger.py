@@ -1,0 +1,158 @@
+"""``nix-seed ledger``: what is released, by every ledger that the policy knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nix_seed.cli.options import (
+    json_option,
+    locked_image,
+    policy_history_option,
+    policy_option,
+    registry_options,
+    stores_of,
+)
+from nix_seed.cli.say import say
+
+if TYPE_CHECKING:
+    from nix_seed.core.digests import Digest
+    from nix_seed.release.ledgers import LedgerReader
+    from nix_seed.release.rules.ledger_entry import LedgerEntry
+
+
+class _Ledgers(click.Group):
+    """Its own commands, and one for each kind of ledger that an add-on brings."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        kinds = {each.name for each in entry_points(group="nix_seed.ledger_commands")}
+        return sorted({*super().list_commands(ctx), *kinds})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        for each in entry_points(group="nix_seed.ledger_commands", name=cmd_name):
+            found: click.Command = each.load()
+            return found
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group("ledger", cls=_Ledgers, short_help="Show what is released; keep it in a contract.")
+def command() -> None:
+    """Show what is released, and keep releases where a second one cannot be entered.
+
+    Transparency logs are the default ledger: `nix-seed promote` writes it.
+    """
+
+
+@command.command("show", short_help="Show what each ledger holds for a commit, a root, or all.")
+@click.argument("what", required=False, metavar="[COMMIT|ROOT]")
+@click.option(
+    "--from",
+    "places",
+    multiple=True,
+    metavar="REF",
+    help="Where the records are: host/name or oci:DIR; repeated [the image of seed.lock].",
+)
+@policy_option("Whom to believe, and which ledgers there are.")
+@policy_history_option
+@registry_options
+@json_option
+def _show(what: str | None, as_json: bool, **options: Any) -> None:
+    """Show what every ledger of the policy holds: for COMMIT, for the root ROOT, or at all.
+
+    Exit 1 where one holds nothing of it, ledgers hold different things, or one holds two roots for
+    one commit; 3 where one could not be asked. Whether all is as it must be is what `nix-seed
+    audit` says.
+    """
+    found = {each.name: _held(each, what) for each in _ledgers(options)}
+    if as_json:
+        say({name: [entry_json(entry) for entry in held] for name, held in found.items()})
+    else:
+        for name, held in found.items():
+            say(f"ledger {name}")
+            for entry in held:
+                say("\n".join(["", *entry_lines(entry)]))
+    wrong = [*_twice(found), *(_lacking(found) if what is not None else ())]
+    if wrong:
+        say("\n".join(wrong), err=True)
+        click.get_current_context().exit(1)
+
+
+def _twice(found: Mapping[str, Sequence[LedgerEntry]]) -> Iterator[str]:
+    """Yield each commit for which one ledger has several roots: no answer is right then."""
+    for name, held in found.items():
+        roots: dict[Digest, set[Digest]] = {}
+        for entry in held:
+            roots.setdefault(entry.commit_key, set()).add(entry.root)
+        for key, several in roots.items():
+            if len(several) > 1:
+                shown = ", ".join(sorted(str(root) for root in several))
+                yield f"the ledger {name} has {len(several)} roots for the commit {key}: {shown}"
+
+
+def _lacking(found: Mapping[str, Sequence[LedgerEntry]]) -> Iterator[str]:
+    """Yield what is wrong where one commit or root was asked for: each must hold it, the same."""
+    said = {tuple((e.commit_key, e.root, e.record) for e in held) for held in found.values()}
+    if said == {()}:
+        yield "there is no such entry"
+    elif len(said) > 1:
+        yield "the ledgers differ"
+
+
+def _ledgers(options: dict[str, Any]) -> list[LedgerReader]:
+    from nix_seed.core.errors import InputError
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.release.ledger import LoggedLedger
+    from nix_seed.release.load import earlier_of, judges_of, load_policy
+
+    loaded = load_policy(options["policy_file"], datetime.now(UTC))
+    if loaded.policy.source is None:
+        raise InputError(
+            "the policy does not say of which repository it is",
+            hint='add source = "https://…" to it: a ledger is that of a repository',
+        )
+    named = options["places"] or (locked_image("where is the ledger?"),)
+    references = [parse_reference(each) for each in named]
+    stores, judges = stores_of(options), judges_of(loaded)
+    logged = LoggedLedger(
+        [stores.open(each) for each in references],
+        loaded.policy.source,
+        loaded.policy,
+        judges,
+        earlier_of(loaded, options["earlier"]),
+    )
+    return [logged, *judges.ledgers]
+
+
+def _held(ledger: LedgerReader, what: str | None) -> tuple[LedgerEntry, ...]:
+    from nix_seed.core.digests import Digest
+    from nix_seed.formats.intoto.statement import Commit
+
+    if what is None:
+        return tuple(ledger.entries())
+    if what.startswith("sha256:"):
+        return ledger.by_root(Digest.parse(what))
+    return ledger.by_commit(Commit(what).key)
+
+
+def entry_json(entry: LedgerEntry) -> dict[str, str]:
+    """Return an entry of any ledger as ``--json`` shows it."""
+    return {
+        "commitKey": str(entry.commit_key),
+        "root": str(entry.root),
+        "record": str(entry.record),
+        "position": entry.position,
+    }
+
+
+def entry_lines(entry: LedgerEntry) -> list[str]:
+    """Return an entry of any ledger for people."""
+    return [
+        f"commit   {entry.commit_key}",
+        f"root     {entry.root}",
+        f"record   {entry.record}",
+        f"where    {entry.position}",
+    ]

@@ -1,0 +1,151 @@
+"""``nix-seed promote``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nix_seed.cli.options import (
+    jobs_option,
+    json_option,
+    policy_option,
+    registry_options,
+    state_directory,
+    state_option,
+    stores_of,
+)
+from nix_seed.cli.say import say
+from nix_seed.cli.trust.options import key_option, signer_of, sigstore_option
+
+if TYPE_CHECKING:
+    from nix_seed.registry.open import AnyReference
+    from nix_seed.release.promote import Promoted
+
+
+@click.command("promote", short_help="Release a commit that a quorum of builders stands for.")
+@click.argument("commit", metavar="COMMIT")
+@click.option(
+    "--to",
+    "target",
+    required=True,
+    metavar="REF",
+    help="Where the release is published: host/name or oci:DIR; with :TAG, that tag moves too.",
+)
+@policy_option("Whom to believe, which systems make a release, and who may promote.")
+@click.option(
+    "--policy-history",
+    "history",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="An earlier policy, whose promoters' records the new one comes after; may be repeated.",
+)
+@key_option
+@sigstore_option
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="A further tag, moved last.")
+@click.option(
+    "--evidence",
+    multiple=True,
+    metavar="REF",
+    help="Look for images and attestations in this repository as well; may be repeated.",
+)
+@state_option("Where what logs and ledgers showed before is kept [~/.local/state/nix-seed].")
+@jobs_option
+@registry_options
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """Release COMMIT: every system's image that has the policy's quorum, under one Merkle root.
+
+    Each quorum is verified from what logs hold. The record of the release is signed and logged;
+    only when enough promoters have signed it are the index and its tags, COMMIT and each --tag,
+    published. Doing it again changes nothing, and says so.
+    """
+    from nix_seed.cli.progress import transfer_progress
+    from nix_seed.formats.intoto.statement import Commit
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.release.candidates import Place
+    from nix_seed.release.load import earlier_of, judges_of, load_policy
+    from nix_seed.release.promote import promote
+    from nix_seed.trust.log_signed import open_logs
+
+    now = datetime.now(UTC)
+    commit = Commit(options["commit"])
+    loaded = load_policy(options["policy_file"], now)
+    target, tags = split_target(options["target"])
+    place = Place(
+        target,
+        [parse_reference(each) for each in options["evidence"]],
+        (*tags, *options["tags"]),
+        options["jobs"],
+    )
+    with transfer_progress(quiet=as_json) as show:
+        done = promote(
+            stores_of(options),
+            commit,
+            place,
+            loaded.policy,
+            judges_of(loaded, options["state"] or state_directory()),
+            signer_of(options["key"], options["sigstore"]),
+            open_logs(loaded.policy, loaded.directory, spare=True),
+            now,
+            show,
+            earlier_of(loaded, options["history"]),
+        )
+    say(_json(done) if as_json else "\n".join(_lines(done, str(target))))
+
+
+def split_target(text: str) -> tuple[AnyReference, tuple[str, ...]]:
+    """Return the repository that *text* names, and the tag that it names in it, if any."""
+    from dataclasses import replace
+
+    from nix_seed.core.errors import InputError
+    from nix_seed.formats.oci.reference import parse_reference
+
+    reference = parse_reference(text)
+    if reference.digest is not None:
+        raise InputError(f"{text} names a digest, and a release is given tags", hint="leave it out")
+    return replace(reference, tag=None), () if reference.tag is None else (reference.tag,)
+
+
+def _json(done: Promoted) -> dict[str, Any]:
+    said = done.record.predicate
+    return {
+        "state": done.state,
+        "promoted": bool(done.tags),
+        "missing": done.missing,
+        "commit": str(said.commit),
+        "root": str(said.root),
+        "record": str(done.record.digest),
+        "index": str(said.index),
+        "systems": {leaf.system: str(leaf.image_digest) for leaf in done.release.leaves},
+        "promoters": [each.id for each in done.record.promoters],
+        "tags": list(done.tags),
+        "notices": list(done.notices),
+    }
+
+
+def _lines(done: Promoted, target: str) -> list[str]:
+    said = done.record.predicate
+    names = ", ".join(each.id for each in done.record.promoters)
+    lines = [f"notice: {each}" for each in done.notices]
+    lines += [
+        f"{said.commit}: {done.state}",
+        f"  root     {said.root}",
+        f"  record   {done.record.digest}, signed by {names}",
+        f"  index    {said.index}",
+        *(f"  {leaf.system:16} {leaf.image_digest}" for leaf in done.release.leaves),
+    ]
+    if done.missing:
+        lines.append(
+            f"{done.missing} more of the policy's promoters must sign: the same command, with "
+            "another's key. Nothing is published before."
+        )
+        return lines
+    if not done.tags:
+        return lines
+    lines.append(f"  tags     {', '.join(done.tags)}")
+    lines.append(f"next: nix-seed verify {said.commit} --from {target}")
+    return lines

@@ -1,0 +1,262 @@
+"""The answer of ``verify`` for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from nix_seed.core.words import human_size, plural
+
+if TYPE_CHECKING:
+    from nix_seed.core.digests import Digest
+    from nix_seed.release.rules.answer import ImageVerification, Verification
+    from nix_seed.release.rules.record import PromotionResult
+    from nix_seed.trust.rules.claims import DissentDetail, Finding, JudgedClaim
+    from nix_seed.trust.rules.quorum import Dissent, QuorumResult
+
+_MOST_PATHS = 10
+
+
+def verification_lines(found: Verification) -> Iterator[str]:
+    """Yield the table: each image, its attestations with their fates, the quorum, the verdict."""
+    for image in found.images:
+        yield from _image_lines(image)
+        yield ""
+    if found.promotion is not None:
+        yield from promotion_lines(found.promotion)
+        yield ""
+    if len(found.images) != 1:
+        yield f"{found.reference}: {found.words}"
+    yield f"verdict: {found.fate.value.upper()}: {found.words}"
+
+
+def _image_lines(image: ImageVerification) -> Iterator[str]:
+    yield image.reference
+    yield f"  image        {image.digest}"
+    yield f"  system       {image.system}"
+    yield f"  narHash      {image.nar_hash}"
+    yield f"  attestations {len(image.findings) or 'none'}"
+    rows = [_row(finding, image) for finding in image.findings]
+    rows += [("-", each.fate.value, "", each.words) for each in image.troubles]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    for who, fate, logs, words in rows:
+        line = f"    {who:{widths[0]}}  {fate:{widths[1]}}  {logs:{widths[2]}}  {words}"
+        yield line.rstrip()
+    for quorum in image.quorums:
+        yield from _quorum_lines(quorum, image.dissents)
+    if image.depth is not None:
+        yield from _depth_lines(image)
+
+
+def _row(finding: Finding, image: ImageVerification) -> tuple[str, str, str, str]:
+    """Return who, fate, logs and why, for one attestation."""
+    judged = _judged(finding, image)
+    logs = ", ".join(sorted(finding.logs.logs))
+    if judged is None:
+        words = finding.verdict.words.removeprefix(f"{finding.name} ")
+        who = "?" if finding.verdict.predicate is None else finding.verdict.predicate.builder
+        fate = "same claim" if finding.verdict.verified else finding.verdict.fate.value
+        return who, fate, logs, "" if finding.verdict.verified else words
+    who = judged.claim.predicate.builder if judged.builder is None else judged.builder.id
+    return (
+        who,
+        judged.standing.value,
+        logs,
+        "; ".join([judged.words, *finding.logs.words]).strip("; "),
+    )
+
+
+def _judged(finding: Finding, image: ImageVerification) -> JudgedClaim | None:
+    """Return how the claim stands that the finding brought, for the commit it is about."""
+    found = [
+        each
+        for quorum in image.quorums
+        for each in quorum.claims
+        if each.claim.name == finding.name
+    ]
+    about = [each for each in found if each.discount != "another commit"]
+    return next(iter(about or found), None)
+
+
+def _quorum_lines(quorum: QuorumResult, details: tuple[DissentDetail, ...]) -> Iterator[str]:
+    yield f"  commit       {quorum.asked.commit}"
+    yield f"    quorum     {quorum.outcome.value}: {quorum.words}"
+    for stated in quorum.roots:
+        names = ", ".join(builder.id for builder in stated.builders)
+        yield f"    roots      {stated.digest}, stated by {names}"
+    for builder in quorum.shadowed:
+        yield f"    agrees     {builder.id}, but shares an attribute with one that is counted"
+    for missing in quorum.missing:
+        yield f"    missing    {missing.builder.id}: {missing.words}"
+    for dissent in quorum.dissents:
+        yield from _dissent_lines(dissent, details)
+
+
+def _dissent_lines(dissent: Dissent, details: tuple[DissentDetail, ...]) -> Iterator[str]:
+    said = dissent.claim.predicate
+    if dissent.about_roots:
+        yield f"    DISSENTS   {dissent.builder.id}: its trust roots are {said.roots_digest}"
+        yield "      look     nix-seed roots . in a checkout of the commit prints the right digest"
+        yield "               (of an image to ship: --kind run), the same on every machine"
+        return
+    yield f"    DISSENTS   {dissent.builder.id}: its image is {said.image_digest}"
+    layers = [str(each.position + 1) for each in dissent.difference.layers]
+    if layers:
+        yield f"      layers   {', '.join(layers)} of {len(said.layers)} differ"
+    for detail in details:
+        if (detail.builder, detail.image) == (dissent.builder.id, said.image_digest):
+            yield from _detail_lines(detail)
+
+
+def _detail_lines(detail: DissentDetail) -> Iterator[str]:
+    if detail.difference is None:
+        yield f"      paths    {detail.words}"
+        return
+    for path in detail.difference.paths[:_MOST_PATHS]:
+        yield f"      path     {path.path}"
+        yield f"               here {path.ours or 'absent'}"
+        yield f"               {detail.builder} {path.theirs or 'absent'}"
+    rest = len(detail.difference.paths) - _MOST_PATHS
+    if rest > 0:
+        yield f"      and {plural(rest, 'more path')}"
+    members = [name for name in detail.difference.members if name != "layers"]
+    if members:
+        yield f"      spec     {', '.join(members)} differ"
+
+
+def _depth_lines(image: ImageVerification) -> Iterator[str]:
+    depth = image.depth
+    assert depth is not None
+    what = f"{plural(depth.layers, 'layer')}, {plural(depth.paths, 'store path')}"
+    state = plural(len(depth.problems), "problem") if depth.problems else "all as the spec says"
+    yield f"  deep         {what}, {human_size(depth.size)} read: {state}"
+    yield from (f"    {problem}" for problem in depth.problems)
+
+
+def promotion_lines(found: PromotionResult) -> Iterator[str]:
+    """Yield what was checked of a promotion, a line each."""
+    root = "none stands" if found.record is None else f"root {found.record.predicate.root}"
+    yield f"promotion of {found.commit}: {root}"
+    width = max((len(check.name) for check in found.checks), default=0)
+    for check in found.checks:
+        yield f"    {check.name:{width}}  {check.fate.value:17}  {check.words}"
+
+
+def promotion_json(found: PromotionResult) -> dict[str, Any]:
+    """Return the same as one object."""
+    record = found.record
+    return {
+        "commit": str(found.commit),
+        "verdict": found.fate.value,
+        "words": found.words,
+        "record": None if record is None else str(record.digest),
+        "root": None if record is None else str(record.predicate.root),
+        "index": None if record is None else str(record.predicate.index),
+        "promoters": [] if record is None else [each.id for each in record.promoters],
+        "checks": [
+            {"name": each.name, "fate": each.fate.value, "words": each.words}
+            for each in found.checks
+        ],
+    }
+
+
+def verification_json(found: Verification) -> dict[str, Any]:
+    """Return the same as one object."""
+    return {
+        "reference": found.reference,
+        "policy": str(found.policy),
+        "epoch": found.epoch,
+        "verdict": found.fate.value,
+        "exitCode": found.exit_code,
+        "words": found.words,
+        "images": [_image_json(image) for image in found.images],
+        "promotion": found.promotion and promotion_json(found.promotion),
+    }
+
+
+def _image_json(image: ImageVerification) -> dict[str, Any]:
+    depth = image.depth
+    return {
+        "reference": image.reference,
+        "digest": str(image.digest),
+        "system": image.system,
+        "narHash": image.nar_hash,
+        "verdict": image.fate.value,
+        "words": image.words,
+        "attestations": [_finding_json(each, image) for each in image.findings],
+        "troubles": [{"fate": each.fate.value, "words": each.words} for each in image.troubles],
+        "quorums": [_quorum_json(each) for each in image.quorums],
+        "dissents": [_detail_json(each) for each in image.dissents],
+        "deep": None
+        if depth is None
+        else {
+            "layers": depth.layers,
+            "paths": depth.paths,
+            "size": depth.size,
+            "problems": list(depth.problems),
+        },
+    }
+
+
+def _finding_json(finding: Finding, image: ImageVerification) -> dict[str, Any]:
+    judged = _judged(finding, image)
+    return {
+        "name": finding.name,
+        "place": finding.place,
+        "fate": finding.verdict.fate.value,
+        "reason": finding.verdict.reason.value,
+        "words": finding.verdict.words,
+        "logs": sorted(finding.logs.logs),
+        "time": judged and judged.claim.time and judged.claim.time.isoformat(),
+        "builder": judged.builder.id if judged is not None and judged.builder else None,
+        "standing": judged and judged.standing.value,
+        "discount": judged and judged.discount and judged.discount.value,
+        "why": judged and judged.words,
+        "rootsDigest": judged and _text(judged.claim.predicate.roots_digest),
+    }
+
+
+def _text(value: Digest | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _quorum_json(quorum: QuorumResult) -> dict[str, Any]:
+    return {
+        "commit": str(quorum.asked.commit),
+        "outcome": quorum.outcome.value,
+        "threshold": quorum.threshold,
+        "agreeing": [each.id for each in quorum.agreeing],
+        "counted": [each.id for each in quorum.counted],
+        "roots": [
+            {"digest": str(each.digest), "builders": [builder.id for builder in each.builders]}
+            for each in quorum.roots
+        ],
+        "missing": [{"builder": each.builder.id, "words": each.words} for each in quorum.missing],
+        "dissents": [
+            {
+                "builder": each.builder.id,
+                "image": str(each.claim.predicate.image_digest),
+                "rootsDigest": _text(each.claim.predicate.roots_digest),
+                "differs": list(each.difference.members),
+                "layers": [layer.position for layer in each.difference.layers],
+            }
+            for each in quorum.dissents
+        ],
+    }
+
+
+def _detail_json(detail: DissentDetail) -> dict[str, Any]:
+    paths = () if detail.difference is None else detail.difference.paths
+    return {
+        "builder": detail.builder,
+        "image": str(detail.image),
+        "words": detail.words,
+        "paths": [
+            {
+                "path": str(each.path),
+                "here": each.ours and str(each.ours),
+                "there": each.theirs and str(each.theirs),
+            }
+            for each in paths
+        ],
+    }

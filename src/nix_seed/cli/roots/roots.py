@@ -1,0 +1,251 @@
+"""``nix-seed roots``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nix_seed.cli.options import image_named, json_option, registry_options, store_option, stores_of
+from nix_seed.cli.say import say
+
+if TYPE_CHECKING:
+    from nix_seed.core.events import OnEvent
+    from nix_seed.flake.nix import Nix
+    from nix_seed.formats.nix.store_path import StorePath
+    from nix_seed.roots.roots import RootsReport
+    from nix_seed.roots.rules.policy import Binary, RootsPolicy, Verdict
+    from nix_seed.roots.rules.roots import Roots
+
+
+@click.command("roots", short_help="Show what an image finally rests on.")
+@click.argument("what", default=".", metavar="[FLAKE|REF]")
+@click.option("--outputs", is_flag=True, help="Of a flake: its own outputs, not its image.")
+@click.option("--attr", metavar="NAME", help="Attribute made by mkSeed or mkRun [seed, run].")
+@click.option("--kind", type=click.Choice(["seed", "run"]), default="seed", show_default=True)
+@click.option("--system", metavar="SYSTEM", help="Nix system [this machine's].")
+@click.option("--why", metavar="PATH", help="The shortest way from the image to PATH.")
+@click.option(
+    "--policy",
+    metavar="RULES|FILE",
+    help="Exit with 1 if broken: executed-seed-max=1KiB,binary-max=0,built-here,no-impure,no-host.",
+)
+@store_option
+@registry_options
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """Follow the derivations of FLAKE's image, or of the image REF, to their ends.
+
+    Binaries that are executed and were not built; fetched and added files that hold machine code;
+    other sources; impure derivations; what was substituted, and with whose signature.
+    """
+    from nix_seed.cli.progress import progress
+    from nix_seed.flake.nix import Nix
+    from nix_seed.roots.roots import report_roots
+    from nix_seed.roots.rules.policy import evaluate_roots
+
+    policy = None if options["policy"] is None else _policy(options["policy"])
+    store = options["store"]
+    nix = Nix(store=store.absolute() if store else None)
+    with progress(quiet=as_json) as show:
+        roots, unknown = _roots(nix, options, show)
+        if options["why"] is not None:
+            way = _way(roots, options["why"])
+            say([str(path) for path in way] if as_json else _way_text(way))
+            return
+        report = report_roots(nix, roots, unknown, show)
+    verdict = None if policy is None else evaluate_roots(policy, report.findings)
+    if as_json:
+        say(_json(report, verdict), indent=2)
+    else:
+        say("\n".join(_lines(report)))
+    _judge(policy, verdict)
+
+
+def _policy(text: str) -> RootsPolicy:
+    """Read rules, or the file of them."""
+    from nix_seed.core.errors import InputError
+    from nix_seed.roots.rules.policy import RootsPolicy
+
+    path = Path(text)
+    if not path.is_file() and path.suffix != ".toml":
+        return RootsPolicy.parse(text)
+    try:
+        return RootsPolicy.parse_file(path.read_text("utf-8"), text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the policy {path}: {error}") from error
+
+
+def _roots(nix: Nix, options: dict[str, Any], show: OnEvent) -> tuple[Roots, tuple[StorePath, ...]]:
+    from nix_seed.cli.options import flake_and_attr
+    from nix_seed.core.events import Stage
+    from nix_seed.flake.evaluate import current_system, evaluate_flake
+    from nix_seed.roots import roots
+    from nix_seed.sbom.sbom import open_seed_image
+
+    what = options["what"]
+    show(Stage("evaluate", f"reading {what}"))
+    reference = image_named(what)
+    if reference is not None:
+        system = options["system"] or current_system()
+        image = open_seed_image(stores_of(options), reference, system)
+        return roots.roots_of_paths(nix, image.name, image.spec.paths)
+    flake, attr = flake_and_attr(what, options["attr"])
+    if options["outputs"]:
+        return roots.roots_of_outputs(nix, flake, options["system"], attr), ()
+    evaluation = evaluate_flake(
+        nix, flake, kind=options["kind"], attr=attr, system=options["system"]
+    )
+    return roots.roots_of_recipe(nix, evaluation.recipe), ()
+
+
+def _judge(policy: RootsPolicy | None, verdict: Verdict | None) -> None:
+    from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+
+    if policy is None or verdict is None:
+        return
+    if verdict.broken:
+        raise CheckedFalse(
+            f"the trust roots break the policy in {len(verdict.broken)} places",
+            detail="\n".join(verdict.broken),
+            hint="nix-seed roots … --why PATH shows what needs it",
+        )
+    if verdict.unjudged:
+        raise CouldNotCheck(
+            "the policy could not be judged: not everything is here",
+            detail="\n".join(verdict.unjudged),
+            hint="build the image here first, so that its sources and outputs are in the store",
+        )
+
+
+def _way(roots: Roots, text: str) -> tuple[StorePath, ...]:
+    """Find the path that *text* names: in full, or by a part of exactly one path's name."""
+    from nix_seed.core.errors import InputError
+    from nix_seed.formats.nix.store_path import StorePath
+
+    if text.startswith("/"):
+        return roots.why(StorePath.containing(text))
+    known = {*roots.makers, *(end.path for end in roots.ends)}
+    found = sorted(path for path in known if text in path.name)
+    if len(found) != 1:
+        names = "\n".join(map(str, found[:20]))
+        raise InputError(
+            f"{text!r} names {len(found) or 'nothing'} of what this rests on",
+            hint=f"give the whole path, one of\n{names}" if found else "--json lists the ends",
+        )
+    return roots.why(found[0])
+
+
+def _way_text(way: tuple[StorePath, ...]) -> str:
+    return "\n".join(f"{'  ' * depth}{path}" for depth, path in enumerate(way))
+
+
+def _lines(report: RootsReport) -> Iterator[str]:
+    from nix_seed.core.words import human_size, plural
+
+    found = report.findings
+    yield f"executed, and not built: {plural(len(found.executed), 'file')}"
+    yield from (f"  {_binary(item)}" for item in found.executed)
+    held = f"{len(found.binaries)}" if found.binaries else "none"
+    yield f"fetched or added, and holding machine code: {held}"
+    yield from (f"  {_binary(item)}" for item in found.binaries)
+    size = sum(source.size or 0 for source in report.sources)
+    yield f"other sources: {len(report.sources)}, {human_size(size)} (--json lists them)"
+    if found.unseen:
+        yield f"not in the store, so not looked into: {plural(len(found.unseen), 'path')}"
+    if found.unread:
+        what = plural(len(found.unread), "builder")
+        yield f"not in the store, so it is not known whether these are scripts: {what}"
+    for program in found.host:
+        yield f"executed from the building machine: {program.program}"
+    for impurity in found.impure:
+        yield f"impure: {impurity.derivation}: {impurity.reason}"
+    yield from _provenance(report)
+    yield f"derivations: {report.roots.derivations}"
+    digest = report.digest or "not of an image, but of its flake: nix-seed roots FLAKE"
+    yield f"roots digest: {digest}"
+
+
+def _provenance(report: RootsReport) -> Iterator[str]:
+    found = report.findings
+    yield (
+        f"outputs: {report.built} built here, {len(found.substituted)} not,"
+        f" {len(found.absent)} not in the store"
+    )
+    counts = Counter(item.signers.words for item in found.substituted)
+    yield from (f"  {count} not built here: {words}" for words, count in sorted(counts.items()))
+    if any(item.signers.unchecked for item in found.substituted):
+        yield "  (not checked: Nix's setting trusted-public-keys has no key of that name)"
+    if found.unknown:
+        yield f"of unknown origin: {len(found.unknown)}"
+
+
+def _binary(item: Binary) -> str:
+    from nix_seed.core.words import human_size
+
+    size = "not in the store" if item.size is None else human_size(item.size)
+    inside = f", in it {item.inside}" if item.inside else ""
+    digest = f", sha256 {item.digest}" if item.digest else ""
+    urls = f", from {item.urls[0]}" if item.urls else ""
+    return f"{item}: {size}{inside}{digest}{urls}"
+
+
+def _json(report: RootsReport, verdict: Verdict | None) -> dict[str, Any]:
+    found = report.findings
+    value: dict[str, Any] = {
+        "rootsDigest": report.digest and str(report.digest),
+        "derivations": report.roots.derivations,
+        "executed": [_binary_json(item) for item in found.executed],
+        "binaries": [_binary_json(item) for item in found.binaries],
+        "sources": [
+            {
+                "path": str(source.end.path),
+                "kind": source.end.kind,
+                "use": source.end.use,
+                "size": source.size,
+                "hash": source.end.hash or None,
+                "urls": list(source.end.urls),
+                "usedBy": _text(source.end.used_by),
+            }
+            for source in report.sources
+        ],
+        "unseen": list(map(str, found.unseen)),
+        "unknown": list(map(str, found.unknown)),
+        "host": [{"program": i.program, "usedBy": str(i.used_by)} for i in found.host],
+        "unread": list(found.unread),
+        "impure": [{"derivation": str(i.derivation), "reason": i.reason} for i in found.impure],
+        "built": report.built,
+        "substituted": [
+            {
+                "path": str(each.path),
+                "keys": list(each.signers.verified),
+                "unverified": list(each.signers.unverified),
+                "unchecked": list(each.signers.unchecked),
+            }
+            for each in found.substituted
+        ],
+        "absent": list(map(str, found.absent)),
+    }
+    if verdict is not None:
+        value["policy"] = {"broken": list(verdict.broken), "unjudged": list(verdict.unjudged)}
+    return value
+
+
+def _text(path: StorePath | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _binary_json(item: Binary) -> dict[str, Any]:
+    return {
+        "path": str(item.path),
+        "file": item.file,
+        "size": item.size,
+        "sha256": item.digest,
+        "form": item.form,
+        "inside": item.inside or None,
+        "urls": list(item.urls),
+        "usedBy": _text(item.used_by),
+    }

@@ -1,0 +1,210 @@
+"""``nix-seed sbom``, and which bills of materials publishing attaches."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nix_seed.cli.options import registry_options, store_option, stores_of
+from nix_seed.cli.say import say
+
+if TYPE_CHECKING:
+    from nix_seed.core.events import OnEvent
+    from nix_seed.flake.evaluate import Evaluation
+    from nix_seed.flake.nix import Nix
+    from nix_seed.registry.open import AnyReference
+    from nix_seed.sbom.sbom import Format, SeedImage
+
+_FORMATS: tuple[Format, ...] = ("cyclonedx", "spdx")
+
+sbom_option = click.option(
+    "--sbom",
+    "sboms",
+    multiple=True,
+    type=click.Choice([*_FORMATS, "none"]),
+    help="Attach a bill of materials in this format; again for more [all that are installed].",
+)
+
+
+def sboms_of(given: Sequence[str]) -> tuple[Format, ...] | None:
+    """Return the formats that ``--sbom`` names; None where it is not given.
+
+    ``InputError`` for one that cannot be written, before anything else is done.
+    """
+    from nix_seed.core.errors import InputError
+    from nix_seed.sbom.cyclonedx import check_cyclonedx
+
+    if "none" in given and len(set(given)) > 1:
+        raise InputError("--sbom none goes with no other format")
+    if "cyclonedx" in given:
+        check_cyclonedx()
+    return tuple(form for form in _FORMATS if form in given) if given else None
+
+
+@click.command("sbom", short_help="Write an image's bill of materials.")
+@click.argument("what", default=".", metavar="[FLAKE|IMAGE]")
+@click.option(
+    "--flake",
+    metavar="FLAKE",
+    help="The flake that IMAGE was built from: adds licences, derivations and sources.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(_FORMATS),
+    default="cyclonedx",
+    show_default=True,
+    help="CycloneDX 1.6 or SPDX 2.3, in JSON.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write it there [standard output].",
+)
+@click.option("--attached", is_flag=True, help="The one attached to IMAGE, verified against it.")
+@click.option("--attached-digest", metavar="DIGEST", help="Of several that are, the one meant.")
+@click.option("--attr", metavar="NAME", help="Attribute made by mkSeed or mkRun [seed, run].")
+@click.option("--kind", type=click.Choice(["seed", "run"]), default="seed", show_default=True)
+@click.option("--system", metavar="SYSTEM", help="Nix system [this machine's].")
+@store_option
+@registry_options
+def command(what: str, form: Format, output: Path | None, **options: Any) -> None:
+    """Write what is in the image built here of FLAKE, or in IMAGE: every store path, with its hash.
+
+    What is not known is left out: licences are a flake's to tell. The same image and flake give the
+    same bytes, on any machine.
+    """
+    from nix_seed.cli.options import image_named
+    from nix_seed.cli.progress import progress
+
+    reference = image_named(what)
+    _check(what, reference is None, options)
+    with progress(quiet=False) as show:
+        if reference is None:
+            text = _of_flake(what, form, options, show)
+        else:
+            text = _of_image(_opened(reference, options), form, options, show)
+    if output is None:
+        sys.stdout.buffer.write(text)
+        return
+    from nix_seed.core.files import write_output
+
+    write_output(output, text)
+
+
+def _check(what: str, is_flake: bool, options: dict[str, Any]) -> None:
+    """Refuse options that mean nothing together."""
+    from nix_seed.core.errors import InputError
+
+    attached = options["attached"] or options["attached_digest"]
+    if is_flake and (attached or options["flake"]):
+        named = "--flake" if options["flake"] else "--attached"
+        raise InputError(
+            f"{what} is a flake, and {named} is about an image",
+            hint="name the image, as in: nix-seed sbom ghcr.io/owner/repo:tag " + named,
+        )
+    if attached and options["flake"]:
+        raise InputError(
+            "--attached reads what is there, --flake computes it anew", hint="choose one of them"
+        )
+
+
+def _opened(reference: AnyReference, options: dict[str, Any]) -> SeedImage:
+    from nix_seed.flake.evaluate import current_system
+    from nix_seed.sbom.sbom import open_seed_image
+
+    return open_seed_image(stores_of(options), reference, options["system"] or current_system())
+
+
+def _of_image(image: SeedImage, form: Format, options: dict[str, Any], show: OnEvent) -> bytes:
+    from nix_seed.core.digests import Digest
+    from nix_seed.flake.evaluate import evaluate_flake
+    from nix_seed.sbom.attach import find_attached
+    from nix_seed.sbom.sbom import sbom_of, write_sbom
+
+    if options["attached"] or options["attached_digest"]:
+        wanted = options["attached_digest"]
+        return find_attached(image, form, Digest.parse(wanted) if wanted else None).text
+    if options["flake"] is None:
+        text = write_sbom(sbom_of(image), form)
+        _offer(image, form)
+        return text
+    from nix_seed.cli.options import flake_and_attr
+    from nix_seed.core.events import Stage
+
+    flake, attr = flake_and_attr(options["flake"], options["attr"])
+    nix = _nix(options)
+    show(Stage("evaluate", f"evaluating {flake}"))
+    spec = image.spec
+    evaluation = evaluate_flake(nix, flake, kind=spec.kind, attr=attr, system=spec.system)
+    return _with_licences(image, nix, evaluation, attr, form, show)
+
+
+def _offer(image: SeedImage, form: Format) -> None:
+    """Tell of what is attached, which may say more than the image itself can."""
+    from nix_seed.core.errors import NixSeedError
+    from nix_seed.sbom.attach import list_attached
+
+    try:
+        count = len(list_attached(image, form))
+    except NixSeedError:
+        return  # this was only an offer
+    if count:
+        say(
+            f"note: {image.name} has {count} attached, with what a flake says of licences and"
+            " sources: --attached",
+            err=True,
+        )
+
+
+def _of_flake(what: str, form: Format, options: dict[str, Any], show: OnEvent) -> bytes:
+    from nix_seed.cli.options import cache_directory, flake_and_attr
+    from nix_seed.core.errors import InputError
+    from nix_seed.formats.oci.reference import LayoutReference
+    from nix_seed.image.plan import Request, evaluate_request
+    from nix_seed.image.rules.frames import Compressor
+    from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
+
+    flake, attr = flake_and_attr(what, options["attr"])
+    request = Request(
+        flake, options["kind"], Compressor.at_hand(), DEFAULT_BUDGET, attr, options["system"]
+    )
+    nix = _nix(options)
+    evaluated = evaluate_request(nix, request, show)
+    kept = LayoutReference(str(cache_directory() / "images"), tag=evaluated.input_key)
+    try:
+        image = _opened(kept, options)
+    except InputError as error:
+        raise InputError(
+            f"no {options['kind']} image of {what} has been built here",
+            hint=f"build it first: nix-seed build {what}; or name where it is: nix-seed sbom IMAGE"
+            f" --flake {what}",
+        ) from error
+    return _with_licences(image, nix, evaluated.evaluation, attr, form, show)
+
+
+def _with_licences(
+    image: SeedImage,
+    nix: Nix,
+    evaluation: Evaluation,
+    attr: str | None,
+    form: Format,
+    show: OnEvent,
+) -> bytes:
+    from nix_seed.sbom.sbom import licences_of_image, sbom_of, write_sbom
+
+    licences = licences_of_image(nix, image, evaluation, attr, show)
+    return write_sbom(sbom_of(image, nix, licences), form)
+
+
+def _nix(options: dict[str, Any]) -> Nix:
+    from nix_seed.flake.nix import Nix
+
+    store = options["store"]
+    return Nix(store=store.absolute() if store else None)

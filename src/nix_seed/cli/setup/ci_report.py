@@ -1,0 +1,159 @@
+"""What a CI job shows on its page: what was done, used again, changed, proved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from nix_seed.cli.image.plan import culprit_line
+from nix_seed.cli.release.verify_report import verification_lines
+from nix_seed.core.words import human_size, plural
+from nix_seed.setup.rules.ci_summary import Code, Part, Table, Words, build_summary, code
+
+if TYPE_CHECKING:
+    from nix_seed.formats.oci.reference import Reference
+    from nix_seed.setup.ci_promote import Released
+    from nix_seed.setup.ci_seed import LastSeed, SeedResult
+    from nix_seed.setup.ci_use import Used
+
+
+def seed_summary(result: SeedResult, commit: str | None, command: str) -> str:
+    """Return the page of ``ci seed``."""
+    parts: list[Part] = [Words(_headline(result)), _names(result)]
+    if result.proof is not None:
+        count = plural(len(result.proof.outputs), "output")
+        parts.append(Words(f"Proved: all {count} can be built in it with no network."))
+    if result.last is not None:
+        parts += _against(result.last, result)
+    if result.attested is not None:
+        parts.append(_attestation(result))
+    parts.append(reproduce(commit, command))
+    return build_summary(f"Seed for {code(result.system)}", parts)
+
+
+def _headline(result: SeedResult) -> str:
+    size = f"{human_size(result.size)} in {plural(result.layers, 'layer')}"
+    if not result.built:
+        return f"The registry had it already, nothing was built: {size}."
+    if not result.published:
+        return f"Built, not published: {size}."
+    return f"Built and published: {size}, of which {human_size(result.sent)} had to be sent."
+
+
+def _names(result: SeedResult) -> Table:
+    rows = [
+        ("image", result.reference),
+        ("digest", str(result.digest)),
+        ("narHash", result.nar_hash),
+        ("input key", result.input_key),
+        *(("tag", tag) for tag in result.tags),
+    ]
+    return Table("Names", ("", ""), tuple((name, code(text)) for name, text in rows))
+
+
+def _against(last: LastSeed, result: SeedResult) -> Iterator[Part]:
+    """Yield what who has the last seed need not pull again, and who caused the rest."""
+    rows = (
+        ("used again", plural(last.layers, "layer"), human_size(last.size)),
+        (
+            "to pull",
+            plural(result.layers - last.layers, "layer"),
+            human_size(result.size - last.size),
+        ),
+    )
+    yield Table(f"Against {code(last.name)}", ("", "layers", "compressed"), rows)
+    if last.diff.culprits:
+        lines = tuple(culprit_line(culprit) for culprit in last.diff.culprits)
+        yield Code("What changed, and what that pulls (unpacked)", lines)
+
+
+def _attestation(result: SeedResult) -> Table:
+    done = result.attested
+    assert done is not None
+    paths = done.predicate.paths
+    rows = [
+        ("builder", done.predicate.builder),
+        ("signed by", done.signer),
+        ("commit", str(done.predicate.source.commit)),
+        ("logs", ", ".join(done.logs) or "none"),
+        ("paths", f"{paths.built} built here, {paths.substituted} substituted"),
+    ]
+    return Table("Attestation", ("", ""), tuple((name, code(text)) for name, text in rows))
+
+
+def reproduce(commit: str | None, *commands: str) -> Code:
+    """Return the commands that do the same on anyone's machine."""
+    first: Sequence[str] = () if commit is None else (f"git checkout {commit}",)
+    return Code("The same on your machine", (*first, *commands))
+
+
+def use_summary(used: Used, setup: float | None = None) -> str:
+    """Return the page of ``ci use``; *setup* are the seconds it took to install nix-seed."""
+    parts: list[Part] = [Words(_how(used))]
+    if used.fills:
+        parts.append(_time_to_first_build(used, setup))
+        parts.append(_brought(used))
+    if used.verification is not None:
+        lines = tuple(verification_lines(used.verification))
+        parts.append(Code("Verification", lines))
+    if used.problems:
+        parts.append(Code("Why not better", used.problems))
+    if used.image is not None:
+        hydrate = f"nix-seed hydrate {used.image}"
+        parts.append(reproduce(None, hydrate, "nix-seed run --engine host -- nix build"))
+    return build_summary("Seed in use", parts)
+
+
+def _how(used: Used) -> str:
+    if used.image is None:
+        return "There is no seed to use: Nix fetches and builds as ever."
+    fits = "It fits: no network is needed" if used.exact else "Nix fetches what it lacks"
+    return f"{used.how}: {code(str(used.image))}. {fits}."
+
+
+def _time_to_first_build(used: Used, setup: float | None) -> Table:
+    """Return the seconds until Nix can begin. What fetches also unpacks, at the same time.
+
+    Nix itself comes with the seed: nothing is installed besides.
+    """
+    filled = [each.seconds for each in used.fills]
+    busy = sum(each.fetch + each.decode + each.unpack for each in filled) or 1.0
+    wall = sum(each.total - each.register for each in filled)
+    pull = wall * sum(each.fetch for each in filled) / busy
+    rows = [] if setup is None else [("set up nix-seed", setup)]
+    rows += [
+        ("find", used.seconds.get("find", 0.0)),
+        ("verify", used.seconds.get("verify", 0.0)),
+        ("pull", pull),
+        ("unpack", wall - pull),
+        ("start", sum(each.register for each in filled) + used.seconds.get("start", 0.0)),
+    ]
+    rows.append(("together", sum(seconds for _, seconds in rows)))
+    cells = tuple((name, f"{seconds:.2f} s") for name, seconds in rows)
+    return Table("Time to the first build", ("", "time"), cells)
+
+
+def _brought(used: Used) -> Table:
+    rows = (
+        ("fetched", human_size(sum(each.fetched for each in used.fills))),
+        ("new", plural(sum(each.added for each in used.fills), "store path")),
+        ("there before", plural(used.fills[0].skipped, "store path")),
+    )
+    return Table("What came", ("", ""), rows)
+
+
+def promote_summary(
+    done: Released, repository: Reference, commit: str, commands: Sequence[str]
+) -> str:
+    """Return the page of ``ci promote``; *commands* do the same at *commit*."""
+    parts: list[Part] = [Words(f"{code(done.state)}.")]
+    rows = tuple((code(system), code(str(image))) for system, image in done.members.items())
+    parts.append(Table("Systems", ("system", "image"), rows))
+    if done.index is not None:
+        names = [("index", str(repository.at(done.index))), *(("tag", tag) for tag in done.tags)]
+        cells = tuple((name, code(text)) for name, text in names)
+        parts.append(Table("Index", ("", ""), cells))
+    for found in done.verified:
+        parts.append(Code("Verification", tuple(verification_lines(found))))
+    parts.append(reproduce(commit, *commands))
+    return build_summary("Promotion", parts)

@@ -1,0 +1,159 @@
+"""``nix-seed doctor``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nix_seed.cli.options import (
+    cache_directory,
+    json_option,
+    policy_option,
+    registry_options,
+    state_directory,
+    store_option,
+    stores_of,
+)
+from nix_seed.cli.say import say, say_styled
+from nix_seed.core.safe_text import harmless_line
+
+if TYPE_CHECKING:
+    from nix_seed.core.events import OnEvent
+    from nix_seed.setup.doctor import Reach
+    from nix_seed.setup.rules.diagnosis import Diagnosis
+
+_COLOURS = {"fine": "green", "warning": "yellow", "false": "red", "not checked": "magenta"}
+_WAYS = ["bwrap", "podman", "docker", "github"]
+
+
+@click.command("doctor", short_help="Check this machine or an image, and say how to mend it.")
+@click.argument("image", required=False, metavar="[IMAGE]")
+@click.option(
+    "--engine",
+    "ways",
+    multiple=True,
+    type=click.Choice(_WAYS),
+    help="Replay IMAGE's contract with this only; github: as its runner does, by Docker [all].",
+)
+@policy_option("Ask the logs of this policy [trust.toml, if there].", default=None)
+@click.option(
+    "--registry",
+    "registries",
+    multiple=True,
+    metavar="HOST",
+    help="This registry must answer, and have credentials; may be repeated.",
+)
+@click.option("--system", metavar="SYSTEM", help="Which image of an index [this machine's].")
+@store_option
+@click.option("-v", "--verbose", is_flag=True, help="Show what is fine with all it said, too.")
+@registry_options
+@json_option
+def command(as_json: bool, image: str | None, verbose: bool, **options: Any) -> None:
+    """Check this machine's set-up; or, inside IMAGE, all that it must do to be built in.
+
+    Every failure comes with its fix; nothing is changed. Exit 0: all is well, or only warnings.
+    1: something was checked and is false. 3: something could not be checked.
+    """
+    from nix_seed.cli.progress import progress
+    from nix_seed.setup.rules.diagnosis import exit_code
+
+    if image is None and (options["ways"] or options["system"]):
+        raise click.UsageError("--engine and --system are for an IMAGE")
+    with progress(quiet=True) as show:
+        found = _machine(options, show) if image is None else _image(image, options, show)
+    code = exit_code(found)
+    if as_json:
+        value = {
+            "image": image,
+            "diagnoses": [each.to_json() for each in found],
+            "counts": _counts(found),
+            "exitCode": code,
+        }
+        say(value)
+    else:
+        say_styled("\n".join(_lines(found, verbose)))
+    click.get_current_context().exit(code)
+
+
+def _machine(options: dict[str, Any], show: OnEvent) -> Sequence[Diagnosis]:
+    from nix_seed.flake.nix import Nix
+    from nix_seed.setup.doctor import Setup, check_setup
+
+    store = options["store"]
+    nix = Nix(store=store.absolute() if store else None)
+    setup = Setup(nix, cache_directory(), state_directory(), _reach(options))
+    return check_setup(setup, show)
+
+
+def _reach(options: dict[str, Any]) -> Reach:
+    from nix_seed.registry.credentials import Keyring
+    from nix_seed.release.load import DEFAULT_POLICY
+    from nix_seed.setup.doctor import Reach
+
+    policy = options["policy_file"]
+    if policy is None and DEFAULT_POLICY.is_file():
+        policy = DEFAULT_POLICY
+    stores = stores_of(options)
+    return Reach(
+        datetime.now(UTC),
+        stores.keyring or Keyring(dict(os.environ), Path.home()),
+        policy,
+        options["registries"],
+        stores.plain_http,
+        stores.ca_file,
+    )
+
+
+def _image(image: str, options: dict[str, Any], show: OnEvent) -> Sequence[Diagnosis]:
+    from nix_seed.flake.evaluate import current_system
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.registry.transfer import open_here
+    from nix_seed.setup.doctor_image import check_image
+
+    cache = cache_directory()
+    found = open_here(
+        stores_of(options),
+        parse_reference(image),
+        cache / "images",
+        options["system"] or current_system(),
+        show,
+    )
+    return tuple(check_image(found, cache, options["ways"], show))
+
+
+def _counts(found: Sequence[Diagnosis]) -> dict[str, int]:
+    from nix_seed.setup.rules.diagnosis import Outcome
+
+    return {outcome.value: sum(each.outcome is outcome for each in found) for outcome in Outcome}
+
+
+def _lines(found: Sequence[Diagnosis], verbose: bool) -> Iterator[str]:
+    width = max((len(each.name) for each in found), default=0)
+    area = ""
+    for each in found:
+        if each.area != area:
+            area = each.area
+            yield click.style(area, bold=True)
+        mark = click.style(f"{each.outcome.value:12}", fg=_COLOURS[each.outcome.value])
+        said = [harmless_line(line) for line in each.said.splitlines()] or [""]
+        if each.outcome.value == "fine" and not verbose:
+            said = said[:1]
+        yield f"  {mark} {each.name:{width}}  {said[0]}".rstrip()
+        indent = " " * (width + 17)
+        yield from (f"{indent}{line}" for line in said[1:])
+        if each.outcome.value != "fine":
+            if each.why:
+                yield f"{indent}why: {harmless_line(each.why)}"
+            yield f"{indent}fix: " + f"\n{indent}     ".join(
+                map(harmless_line, each.fix.splitlines())
+            )
+    counts = _counts(found)
+    yield ""
+    yield ", ".join(
+        f"{number} {name}" for name, number in counts.items() if number or name == "fine"
+    )

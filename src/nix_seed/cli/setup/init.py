@@ -1,0 +1,202 @@
+"""``nix-seed init``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nix_seed.cli.options import json_option
+from nix_seed.cli.say import say, say_styled
+from nix_seed.core.safe_text import harmless_line
+
+if TYPE_CHECKING:
+    from nix_seed.setup.init import Asked, InitPlan
+    from nix_seed.setup.rules.file_change import FileChange
+
+_WORDS = {
+    "new": "is new",
+    "edited": "gets lines",
+    "same": "is as it should be",
+    "kept": "is there and differs: it stays as it is (the lines below are what would change)",
+    "replaced": "is replaced",
+}
+
+
+@click.command("init", short_help="Prepare a repository: workflow, policy, flake.")
+@click.argument(
+    "directory",
+    default=".",
+    metavar="[DIR]",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+)
+@click.option("--github", "forge", flag_value="github", help="Write GitHub's workflow.")
+@click.option("--gitlab", "forge", flag_value="gitlab", help="Write GitLab's configuration.")
+@click.option(
+    "--system",
+    "systems",
+    multiple=True,
+    metavar="SYSTEM",
+    help="A system to make seeds for; may be repeated [those of the flake].",
+)
+@click.option("--ref", metavar="REF", help="Tag or commit of nix-seed to use [this version's tag].")
+@click.option("--branch", metavar="NAME", help="The default branch, which publishes [Git's].")
+@click.option("--flake", is_flag=True, help="Add a seed to flake.nix, to set options of mkSeed.")
+@click.option("--no-policy", is_flag=True, help="Write no trust.toml.")
+@click.option("--force", is_flag=True, help="Replace files that are there and differ.")
+@click.option("-y", "--yes", is_flag=True, help="Write without asking.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only show what would be written.")
+@json_option
+def command(directory: Path, as_json: bool, yes: bool, dry_run: bool, **options: Any) -> None:
+    """Prepare the repository of the flake in DIR for seeds in CI.
+
+    Shows what would be written, as a diff, and asks. A file that is there and differs is kept.
+    Seeds need nothing in flake.nix; --flake adds a package `seed` to it, to set options.
+    """
+    from nix_seed.cli.progress import progress
+    from nix_seed.core.errors import InputError
+    from nix_seed.flake.nix import Nix
+    from nix_seed.setup.init import plan_init
+    from nix_seed.setup.init_write import carry_out
+
+    nix = Nix()
+    with progress(quiet=True) as show:
+        plan = plan_init(_asked(directory, options), nix, datetime.now(UTC), show)
+    if not as_json:
+        say_styled("\n".join(_lines(plan, _has_colour())))
+    write = bool(plan.to_write) and not dry_run
+    if write and not yes:
+        if as_json or not sys.stdin.isatty():
+            raise InputError(
+                "nothing was written: there is nobody to ask"
+                + ("" if as_json else ", for standard input is no terminal"),
+                hint="--yes writes without asking, --dry-run only shows what would be written",
+            )
+        write = click.confirm(f"Write {_count(plan.to_write)}?", err=True)
+    notes = carry_out(plan, nix) if write else ()
+    if as_json:
+        say(_json(plan, written=write, notes=notes))
+    else:
+        say("\n".join(_end(plan, written=write, notes=notes)))
+
+
+def _asked(directory: Path, options: dict[str, Any]) -> Asked:
+    from nix_seed.core.version import __version__
+    from nix_seed.setup.init import Asked
+
+    return Asked(
+        directory=directory,
+        ref=options["ref"] or f"v{__version__}",
+        forge=options["forge"],
+        systems=options["systems"],
+        branch=options["branch"],
+        flake=options["flake"],
+        policy=not options["no_policy"],
+        force=options["force"],
+    )
+
+
+def _has_colour() -> bool:
+    import os
+
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
+def _lines(plan: InitPlan, colour: bool) -> Iterator[str]:
+    for change in plan.changes:
+        yield harmless_line(f"{change.path} {_WORDS[change.state]}")
+    yield from (f"note: {harmless_line(note)}" for note in plan.notes)
+    for change in plan.changes:
+        if change.state != "same":
+            yield ""
+            yield from (_coloured(line) if colour else line for line in _shown(change))
+    if plan.edit is not None and plan.edit.problem is not None:
+        yield ""
+        why = harmless_line(plan.edit.problem)
+        yield f"flake.nix is not understood ({why}): write there yourself"
+        for place, lines in plan.edit.advice:
+            yield f"  {harmless_line(place)}:"
+            yield from (f"      {harmless_line(line)}" for line in lines)
+
+
+def _shown(change: FileChange) -> Iterator[str]:
+    """Yield the diff, without what a foreign file could steer the terminal with."""
+    lines = list(change.diff())
+    if change.path.endswith(".json") and change.before is None:
+        # Nobody reads certificates by eye; --json has them all.
+        lines[3:] = [f"({len(lines) - 3} lines: the public Sigstore's certificates and keys)"]
+    yield from map(harmless_line, lines)
+
+
+def _coloured(line: str) -> str:
+    if line.startswith(("---", "+++")):
+        return click.style(line, bold=True)
+    colours = {"+": "green", "-": "red", "@": "cyan"}
+    return click.style(line, fg=colours.get(line[:1]))
+
+
+def _count(changes: Sequence[FileChange]) -> str:
+    from nix_seed.core.words import plural
+
+    return f"{'this' if len(changes) == 1 else 'these'} {plural(len(changes), 'file')}"
+
+
+def _end(plan: InitPlan, *, written: bool, notes: Sequence[str]) -> Iterator[str]:
+    yield ""
+    yield from (f"note: {note}" for note in notes)
+    if not plan.to_write:
+        yield "nothing to write"
+    elif not written:
+        yield "nothing was written"
+    else:
+        yield f"written: {', '.join(each.path for each in plan.to_write)}"
+        yield "next:"
+        yield from (f"  {step}" for step in _next_steps(plan))
+
+
+def _shell_word(prefix: str) -> str:
+    """Name the flake's directory as one stands at the repository's top."""
+    import shlex
+
+    return shlex.quote(f"./{prefix.rstrip('/')}") if prefix else "."
+
+
+def _next_steps(plan: InitPlan) -> Iterator[str]:
+    paths = [each.path for each in plan.to_write]
+    yield f"nix-seed licences {_shell_word(plan.repository.prefix)}"
+    yield "                        # what has no known licence is sent to no public registry"
+    if any(path.endswith("flake.nix") for path in paths):
+        yield "nix flake lock          # pins nix-seed in flake.lock"
+        paths.append(f"{plan.repository.prefix}flake.lock")
+    yield f"git add {' '.join(paths)}"
+    yield "git commit, git push    # CI makes the first seed"
+    if plan.forge is not None and plan.forge.kind == "github":
+        name = f"{plan.forge.repository.rpartition('/')[2].lower()}-seed"
+        yield f"make the package {name} public, on its page: Package settings, Change visibility"
+        yield "                        # a new one is private: forks could not use it"
+
+
+def _json(plan: InitPlan, *, written: bool, notes: Sequence[str]) -> dict[str, Any]:
+    edit = plan.edit
+    return {
+        "repository": str(plan.repository.root),
+        "forge": plan.forge and plan.forge.kind,
+        "source": plan.forge and plan.forge.url,
+        "systems": list(plan.systems),
+        "written": written,
+        "files": [
+            {"path": each.path, "state": each.state, "diff": "\n".join(each.diff())}
+            for each in plan.changes
+        ],
+        "flake": edit
+        and {
+            "added": list(edit.added),
+            "problem": edit.problem,
+            "advice": [{"where": where, "lines": list(lines)} for where, lines in edit.advice],
+        },
+        "notes": [*plan.notes, *notes],
+    }

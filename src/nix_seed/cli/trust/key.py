@@ -1,0 +1,95 @@
+"""``nix-seed key``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nix_seed.cli.options import json_option
+from nix_seed.cli.say import say
+
+if TYPE_CHECKING:
+    from nix_seed.logs.rules.signer import PublicKey
+
+PASSPHRASE = "NIX_SEED_KEY_PASSPHRASE"
+_ALGORITHMS = ("ecdsa-p256", "ed25519")
+
+
+@click.group("key", short_help="Make and show keys that sign attestations.")
+def command() -> None:
+    """Make and show keys that sign attestations.
+
+    A passphrase is read from the environment variable NIX_SEED_KEY_PASSPHRASE, never from the
+    command line.
+    """
+
+
+@command.command("generate")
+@click.argument("file", default="nix-seed.key", type=click.Path(path_type=Path))
+@click.option(
+    "--algorithm",
+    type=click.Choice(_ALGORITHMS),
+    default=_ALGORITHMS[0],
+    show_default=True,
+    help="ECDSA is what every log takes; Rekor v2 does not take Ed25519.",
+)
+@json_option
+def generate(file: Path, algorithm: str, as_json: bool) -> None:
+    """Write a new private key to FILE (nix-seed.key), and its public key beside it (.pub).
+
+    Neither is ever overwritten. The private key is encrypted if NIX_SEED_KEY_PASSPHRASE is set.
+    """
+    from nix_seed.trust.sign import KeySigner, write_key_pair
+
+    passphrase = os.environ.get(PASSPHRASE)
+    signer = KeySigner.generate("ed25519" if algorithm == "ed25519" else "ecdsa-p256")
+    public = write_key_pair(signer, file, passphrase)
+    if as_json:
+        _echo_json(
+            private=str(file),
+            public=str(public),
+            algorithm=algorithm,
+            fingerprint=signer.public_key.fingerprint,
+            encrypted=bool(passphrase),
+        )
+        return
+    say(f"private key: {file}{'' if passphrase else ' (not encrypted)'}")
+    say(f"public key:  {public}")
+    say(f"fingerprint: {signer.public_key.fingerprint}")
+
+
+@command.command("show")
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+def show(file: Path, as_json: bool) -> None:
+    """Print the public key of FILE, which holds a private or a public key."""
+    key = _public_key(file)
+    if as_json:
+        _echo_json(
+            algorithm=key.algorithm,
+            fingerprint=key.fingerprint,
+            hint=key.hint,
+            pem=key.pem.decode(),
+        )
+        return
+    say(f"algorithm:   {key.algorithm}", err=True)
+    say(f"fingerprint: {key.fingerprint}", err=True)
+    say(key.pem.decode(), nl=False)
+
+
+def _public_key(file: Path) -> PublicKey:
+    from nix_seed.logs.rules.signer import PublicKey
+    from nix_seed.trust.sign import KeySigner, read_key_file
+
+    text = read_key_file(file)
+    if b"PUBLIC KEY" in text:
+        return PublicKey.from_pem(text, str(file))
+    return KeySigner.from_pem(text, str(file), os.environ.get(PASSPHRASE)).public_key
+
+
+def _echo_json(**value: object) -> None:
+
+    say(value)

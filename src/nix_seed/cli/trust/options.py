@@ -1,0 +1,123 @@
+"""Who signs, as the command line says it: a key file, or the identity a CI job has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from nix_seed.cli.options import policy_option, with_options
+from nix_seed.cli.trust.key import PASSPHRASE
+
+if TYPE_CHECKING:
+    from nix_seed.logs.log import Log
+    from nix_seed.setup.rules.ci_events import Decision
+    from nix_seed.trust.rules.policy import Policy
+    from nix_seed.trust.sign import Signer
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def signer_of(key: Path | None, sigstore: Path | None = None) -> Signer:
+    """Return the signer with *key*, or without one a keyless one (*sigstore*: which instance)."""
+    if key is not None:
+        from nix_seed.trust.sign import KeySigner
+
+        return KeySigner.open(key, os.environ.get(PASSPHRASE))
+    from nix_seed.trust.sigstore import KeylessSigner
+
+    return KeylessSigner(None if sigstore is None else sigstore.read_bytes())
+
+
+def builder_id(given: str | None, policy_file: Path | None, signer: Signer) -> str:
+    """Return the id of the builder: as *given*, else as the policy calls the one who signs."""
+    from nix_seed.core.errors import InputError
+
+    policy = _policy(policy_file)
+    if policy is not None:
+        from nix_seed.trust.rules.policy import is_signer
+
+        known = (each.id for each in policy.builders if is_signer(each.signer, signer.who))
+        found = next(known, None)
+        if found is not None and given in (None, found):
+            return found
+        if given is None or found is not None:
+            raise InputError(
+                f"the policy calls {signer.identity} {found or 'nothing'}"
+                + (f", not {given}" if given else ""),
+                hint="sign with the builder's own key, or add the builder to the policy",
+            )
+    if given is None:
+        raise InputError(
+            "which builder is this?", hint="name it: --builder ID, as the policy calls it"
+        )
+    return given
+
+
+def why_stranger(signer: Signer, policy: Policy, decision: Decision) -> str | None:
+    """Return why a CI job's own identity is rightly none that *policy* knows; None where it is.
+
+    A key is a secret that somebody gave the job: one that the policy does not know is a mistake.
+    """
+    from nix_seed.logs.rules.signer import CertificateIdentity
+    from nix_seed.setup.rules.ci_events import why_unknown
+    from nix_seed.trust.rules.policy import is_signer
+
+    known = [each.signer for each in policy.builders]
+    known += [each.signer for each in policy.promoters]
+    if not isinstance(signer.who, CertificateIdentity):
+        return None
+    if any(is_signer(each, signer.who) for each in known):
+        return None
+    why = why_unknown(decision, policy.source)
+    return f"{why}, whose identity, {signer.identity}, the policy does not know" if why else None
+
+
+def loggers(policy_file: Path | None) -> Sequence[Log]:
+    """Return what writes to each log of the policy."""
+    policy = _policy(policy_file)
+    if policy is None:
+        return ()
+    from nix_seed.release.load import DEFAULT_POLICY
+    from nix_seed.trust.log_signed import open_logs
+
+    return open_logs(policy, (policy_file or DEFAULT_POLICY).parent)
+
+
+def _policy(path: Path | None) -> Policy | None:
+    from datetime import UTC, datetime
+
+    from nix_seed.release.load import DEFAULT_POLICY, load_policy
+
+    if path is None and not DEFAULT_POLICY.is_file():
+        return None
+    return load_policy(path or DEFAULT_POLICY, datetime.now(UTC)).policy
+
+
+key_option = click.option(
+    "--key", type=click.Path(path_type=Path), metavar="FILE", help="Sign with this key [keyless]."
+)
+sigstore_option = click.option(
+    "--sigstore",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="ClientTrustConfig of a private Sigstore [the public one].",
+)
+
+
+def signing_options(command: Command) -> Command:
+    """Add who signs, by what policy, and where the source is published."""
+    return with_options(command, _SIGNING)
+
+
+_SIGNING: list[Callable[[Any], Any]] = [
+    policy_option(
+        "The policy that knows the builder and the logs [trust.toml, if there].", default=None
+    ),
+    key_option,
+    sigstore_option,
+    click.option("--source", metavar="URL", help="Where the source is published [remote origin]."),
+]

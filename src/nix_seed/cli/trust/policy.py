@@ -1,0 +1,286 @@
+"""``nix-seed policy``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nix_seed.cli.options import json_option
+from nix_seed.cli.say import say
+from nix_seed.cli.trust.options import key_option, signer_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from nix_seed.trust.rules.policy import Builder, Policy
+
+_FILE = click.argument("file", default="trust.toml", type=click.Path(path_type=Path))
+
+
+@click.group("policy", short_help="Write, check and change the policy to verify by.")
+def command() -> None:
+    """Write, check and change trust.toml: whom to believe, and how many of them."""
+
+
+@command.command("check")
+@_FILE
+def _check(file: Path) -> None:
+    """Read FILE (trust.toml) as verify does; exit 2, naming the line, if that would refuse it."""
+    from nix_seed.release.load import load_policy
+    from nix_seed.trust.rules.policy_checks import policy_warnings
+
+    now = datetime.now(UTC)
+    policy = load_policy(file, now).policy
+    for warning in policy_warnings(policy, now):
+        say(f"warning: {warning}", err=True)
+    say(
+        f"{file}: epoch {policy.epoch}, {policy.quorum.threshold} of {len(policy.builders)} "
+        f"builders, until {policy.expires:%Y-%m-%d}"
+    )
+
+
+@command.command("show")
+@_FILE
+@json_option
+def _show(file: Path, as_json: bool) -> None:
+    """Show what FILE (trust.toml) demands."""
+    from nix_seed.release.load import load_policy
+
+    policy = load_policy(file, datetime.now(UTC)).policy
+    say(_json(policy) if as_json else "\n".join(_lines(policy)))
+
+
+@command.command("init")
+@click.argument("file", default="trust.toml", type=click.Path(path_type=Path))
+@click.option("--repository", metavar="OWNER/REPO", help="Add its workflows on GitHub and GitLab.")
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    metavar="ID=FILE",
+    help="Add a builder with this public key; may be repeated.",
+)
+@click.option(
+    "--promoter",
+    "promoters",
+    multiple=True,
+    metavar="ID=FILE",
+    help="Add who may release, with this public key; one of them must sign.",
+)
+@click.option("--source", metavar="URL", help="Where the source is published, as attestations say.")
+@click.option(
+    "--system", "systems", multiple=True, metavar="SYSTEM", help="A system [x86_64-linux]."
+)
+@click.option(
+    "--log",
+    "log_place",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Demand that this embedded log holds every attestation; made if there is none.",
+)
+def _init(
+    file: Path,
+    repository: str | None,
+    keys: Sequence[str],
+    promoters: Sequence[str],
+    source: str | None,
+    systems: Sequence[str],
+    log_place: Path | None,
+) -> None:
+    """Write FILE (trust.toml), commented, to begin with. It never overwrites one."""
+    from nix_seed.core.errors import InputError
+    from nix_seed.core.files import explained
+    from nix_seed.trust.rules.policy_file import parse_policy
+    from nix_seed.trust.rules.policy_template import render_policy
+
+    if not repository and not keys:
+        raise InputError(
+            "a policy needs builders",
+            hint="name keys (--key alice=alice.pub), or --repository OWNER/REPO, or both",
+        )
+    now = datetime.now(UTC)
+    text = render_policy(
+        repository=repository,
+        source=source,
+        systems=systems or ("x86_64-linux",),
+        keys=[_key_option(each) for each in keys],
+        promoters=[_key_option(each) for each in promoters],
+        log=None if log_place is None else _log_option(log_place),
+        expires=now + timedelta(days=365),
+    )
+    parse_policy(text.encode(), str(file), now)
+    with explained(f"writing {file}"):
+        try:
+            with file.open("x") as out:
+                out.write(text)
+        except FileExistsError as error:
+            raise InputError(f"{file} exists already", hint="edit it, or name another") from error
+    say(f"{file} is written; edit it, then: nix-seed policy check {file}")
+
+
+@command.command("diff")
+@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@click.option(
+    "--signature",
+    "signatures",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="A signature on the change, made by `policy sign`; may be repeated.",
+)
+@json_option
+def _diff(old: Path, new: Path, signatures: Sequence[Path], as_json: bool) -> None:
+    """Show what NEW changes of OLD, and whether OLD's own threshold signed that.
+
+    Exit 1 if it did not: whoever trusts OLD has no reason to trust NEW.
+    """
+    from nix_seed.release.load import load_policy
+    from nix_seed.trust.rules.policy_change import evaluate_change
+
+    now = datetime.now(UTC)
+    before, after = load_policy(old, now), load_policy(new, now)
+    change = evaluate_change(
+        before.policy,
+        after.policy,
+        [path.read_bytes() for path in signatures],
+        before.certificates,
+    )
+    if as_json:
+        value = {
+            "valid": change.valid,
+            "changes": change.changes,
+            "signedBy": change.signed_by,
+            "wanted": change.wanted,
+            "problems": change.problems,
+        }
+        say(value)
+    else:
+        say("\n".join(change.changes) or "no difference but in spelling")
+        for verdict in change.verdicts:
+            say(f"  {verdict.words}")
+        say(f"signed by {', '.join(change.signed_by) or 'nobody'}; {change.wanted} wanted")
+        for problem in change.problems:
+            say(f"not valid: {problem}")
+    click.get_current_context().exit(0 if change.valid else 1)
+
+
+@command.command("sign")
+@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@key_option
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE")
+def _sign(old: Path, new: Path, key: Path | None, output: Path) -> None:
+    """Sign the change from OLD to NEW, for `policy diff` to count."""
+    from nix_seed.core.files import write_output
+    from nix_seed.formats.intoto.statement import PAYLOAD_TYPE
+    from nix_seed.release.load import load_policy
+    from nix_seed.trust.rules.policy_change import build_change_statement
+
+    now = datetime.now(UTC)
+    before, after = load_policy(old, now).policy, load_policy(new, now).policy
+    signer = signer_of(key)
+    signed = signer.sign(PAYLOAD_TYPE, build_change_statement(before, after).dump())
+    write_output(output, signed.bundle.dump())
+    say(f"{output}: {signer.identity} signs epoch {after.epoch}")
+
+
+def _key_option(text: str) -> tuple[str, str]:
+    from nix_seed.core.errors import InputError
+    from nix_seed.logs.rules.signer import PublicKey
+    from nix_seed.trust.sign import read_key_file
+
+    name, equals, path = text.partition("=")
+    if not equals or not name or '"' in name:
+        raise InputError(f"--key {text}: write ID=FILE", hint="such as --key alice=alice.pub")
+    return name, PublicKey.from_pem(read_key_file(Path(path)), path).pem.decode()
+
+
+def _log_option(directory: Path) -> tuple[str, str]:
+    """Return the place and the verifier key of an embedded log, a new one if nothing is there."""
+    from nix_seed.core.files import explained
+    from nix_seed.logs.embedded import EmbeddedLog
+
+    if not directory.exists():
+        EmbeddedLog.create(directory)
+    with explained(f"reading the log in {directory}"):
+        return str(directory.absolute()), (directory / "log.vkey").read_text().strip()
+
+
+def _json(policy: Policy) -> dict[str, Any]:
+    from nix_seed.trust.rules.policy import signer_name
+
+    quorum = policy.quorum
+    return {
+        "epoch": policy.epoch,
+        "expires": policy.expires.isoformat(),
+        "digest": str(policy.digest),
+        "source": policy.source,
+        "systems": list(policy.systems),
+        "threshold": quorum.threshold,
+        "distinct": list(quorum.distinct),
+        "logs": quorum.logs,
+        "witnesses": quorum.witnesses,
+        "promotersWanted": quorum.promoters,
+        "promoters": [
+            {"id": each.id, "signer": signer_name(each.signer)} for each in policy.promoters
+        ],
+        "accepts": [
+            {"policy": str(digest), "systems": count} for digest, count in policy.accepts.items()
+        ],
+        "ledgers": [
+            {"id": each.id, "kind": each.kind, "chainId": each.chain_id, "address": each.address}
+            for each in policy.ledgers
+        ],
+        "builders": [
+            {
+                "id": each.id,
+                "signer": signer_name(each.signer),
+                "systems": sorted(each.systems),
+                "operator": each.operator,
+                "provider": each.provider,
+                "jurisdiction": each.jurisdiction,
+                "notBefore": each.not_before and each.not_before.isoformat(),
+                "revokedAt": each.revoked_at and each.revoked_at.isoformat(),
+            }
+            for each in policy.builders
+        ],
+    }
+
+
+def _lines(policy: Policy) -> Iterator[str]:
+    from nix_seed.trust.rules.policy import signer_name
+
+    quorum = policy.quorum
+    yield f"epoch {policy.epoch}, until {policy.expires:%Y-%m-%d %H:%M} UTC, {policy.digest}"
+    apart = f", distinct in {' and '.join(quorum.distinct)}" if quorum.distinct else ""
+    yield f"{quorum.threshold} of {len(policy.builders)} builders must agree{apart}"
+    yield f"each in {quorum.logs} of {len(policy.logs)} logs, under {quorum.witnesses} witnesses"
+    yield f"systems: {', '.join(policy.systems)}"
+    for builder in policy.builders:
+        yield from _builder_lines(builder)
+    if policy.promoters:
+        yield f"{quorum.promoters} of {len(policy.promoters)} promoters must sign a release"
+    for promoter in policy.promoters:
+        yield f"  {promoter.id:12} {signer_name(promoter.signer)}"
+    for digest, count in policy.accepts.items():
+        yield f"accepts releases by {digest}, of {count} systems"
+    for ledger in policy.ledgers:
+        yield f"ledger {ledger.id}: {ledger.address} on chain {ledger.chain_id}"
+
+
+def _builder_lines(builder: Builder) -> Iterator[str]:
+    from nix_seed.trust.rules.policy import signer_name
+
+    where = [each for each in (builder.operator, builder.provider, builder.jurisdiction) if each]
+    yield f"  {builder.id:12} {signer_name(builder.signer)}"
+    about = [", ".join(where)] if where else []
+    if builder.not_before is not None:
+        about.append(f"from {builder.not_before:%Y-%m-%d %H:%M} UTC on")
+    if builder.revoked_at is not None:
+        about.append(f"revoked at {builder.revoked_at:%Y-%m-%d %H:%M} UTC")
+    if about:
+        yield f"  {'':12} {'; '.join(about)}"

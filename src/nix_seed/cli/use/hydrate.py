@@ -1,0 +1,152 @@
+"""What ``nix-seed hydrate`` tells: lines while it works, and its result.
+
+``nix-seed hydrate``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nix_seed.cli.options import (
+    accept_option,
+    accepted_licences,
+    attr_option,
+    json_option,
+    policy_used,
+    registry_options,
+    stores_of,
+    trusted,
+    verify_options,
+)
+from nix_seed.cli.say import say
+from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.safe_text import harmless_line
+from nix_seed.core.words import human_size, plural
+from nix_seed.use.hydrate import Hydrated, LayerHydrated
+
+
+def hydrate_progress(*, quiet: bool) -> OnEvent:
+    """Return what the flow reports to: a line a layer, on standard error.
+
+    No bars: what draws them is a thread, and a process with threads may not fork workers.
+    """
+    return ignore if quiet else _line
+
+
+def _line(event: Any) -> None:
+    if isinstance(event, Stage):
+        say(f"nix-seed: {harmless_line(event.text)}", err=True)
+    elif isinstance(event, LayerHydrated):
+        about = f"{plural(event.paths, 'path')}  {human_size(event.fetched)}"
+        tier = harmless_line(event.tier)
+        say(f"nix-seed: {event.layer.hex[:12]}  {tier}  {about}", err=True)
+
+
+def hydrated_json(done: Hydrated) -> dict[str, Any]:
+    """Return the result as programs read it: store paths, bytes, seconds."""
+    return {
+        "image": str(done.image),
+        "narHash": done.nar_hash,
+        "root": str(done.root),
+        "added": [str(path) for path in done.added],
+        "skipped": [str(path) for path in done.skipped],
+        "reused": done.reused,
+        "bytesFetched": done.fetched,
+        "seconds": {
+            "fetch": done.seconds.fetch,
+            "decode": done.seconds.decode,
+            "unpack": done.seconds.unpack,
+            "register": done.seconds.register,
+            "total": done.seconds.total,
+        },
+        "nix": None if done.nix is None else str(done.nix),
+    }
+
+
+def hydrated_text(done: Hydrated) -> str:
+    """Return the result for people."""
+    lines = [
+        f"{done.root / 'nix/store'} has {plural(len(done.added), 'new path')} of {done.image}",
+        f"  {human_size(done.fetched)} fetched in {done.seconds.total:.1f} s;"
+        f" {plural(len(done.skipped), 'path')} there before",
+    ]
+    if done.nix is not None and done.root == Path("/"):
+        lines.append(f"  Nix's programs: {done.nix}")
+    if done.root != Path("/"):
+        lines.append(f"  use it: nix --store {done.root} --offline build")
+    return "\n".join(lines)
+
+
+@click.command("hydrate", short_help="Fill this machine's Nix store from a seed.")
+@click.argument("source", metavar="REF")
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="/",
+    show_default=True,
+    metavar="DIR",
+    help="Where the store's /nix lies; for use with `nix --store DIR`.",
+)
+@click.option(
+    "--for",
+    "outputs",
+    multiple=True,
+    metavar="FLAKE#OUTPUT",
+    help="Take only what these need to be built: .#checks, .#packages.default [everything].",
+)
+@click.option(
+    "--system", metavar="SYSTEM", help="Of an index, this system's image [this machine's]."
+)
+@click.option(
+    "--jobs", type=click.IntRange(1, 64), metavar="N", help="Layers worked on at once [by cores]."
+)
+@attr_option
+@accept_option
+@click.option(
+    "--src",
+    default=".",
+    show_default=True,
+    metavar="FLAKE",
+    help="The project, which says how to get what the seed must not pass on.",
+)
+@verify_options
+@registry_options
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """Fetch, verify and unpack the seed REF into a Nix store, and register its paths with Nix.
+
+    REF is in a registry or an oci:DIR. Paths that are valid already are not fetched, and what an
+    interrupted run left is used. Where the project has a trust.toml, the seed must verify by it
+    first. Then builds need no network:
+
+        nix-seed run --engine host -- nix build
+    """
+
+    pass  # moved
+    from nix_seed.flake.evaluate import current_system
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.use.hydrate import hydrate
+    from nix_seed.use.macos_store import ensure_store
+
+    stores, reference = stores_of(options), parse_reference(options["source"])
+    show = hydrate_progress(quiet=as_json)
+    system = options["system"] or current_system()
+    project = Path(options["src"])
+    reference = trusted(options, stores, reference, system, project, show)
+    ensure_store(options["root"])
+    done = hydrate(
+        stores,
+        reference,
+        options["root"],
+        outputs=options["outputs"],
+        system=system,
+        jobs=options["jobs"],
+        accepted=accepted_licences(options["accept_licence"], policy_used(options, project)),
+        project=options["src"],
+        attr=options["attr"],
+        on_event=show,
+    )
+    say(hydrated_json(done) if as_json else hydrated_text(done))

@@ -1,0 +1,93 @@
+"""``nix-seed prove``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nix_seed.cli.options import (
+    accept_option,
+    attr_option,
+    cache_directory,
+    json_option,
+    open_seed,
+    registry_options,
+)
+from nix_seed.cli.say import say
+
+
+@click.command("prove", short_help="Show that a seed holds all that its flake needs.")
+@click.option(
+    "--engine",
+    type=click.Choice(["bwrap", "podman", "docker"]),
+    envvar="NIX_SEED_ENGINE",
+    help="What runs the image [the first that works].",
+)
+@click.option(
+    "--image", metavar="REF", help="The seed, on disk or in a registry [the one built here]."
+)
+@click.option(
+    "--src",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=".",
+    show_default=True,
+    metavar="DIR",
+    help="The project.",
+)
+@attr_option
+@click.option("--system", metavar="SYSTEM", help="Nix system [this machine's].")
+@accept_option
+@registry_options
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """Plan every output of the project's flake inside the seed, with no network.
+
+    What would still have to be fetched is named, with the way to add it (exit code 1). Flake inputs
+    that the seed must not pass on are fetched first, once you accept their licences.
+    """
+    from nix_seed.cli.options import accepted_licences, policy_used
+    from nix_seed.cli.progress import progress
+    from nix_seed.core.words import plural
+    from nix_seed.flake.evaluate import DEFAULT_ATTR, current_system
+    from nix_seed.flake.nix import Nix
+    from nix_seed.use.engines import choose_engine
+    from nix_seed.use.prove import check_proof, prove
+    from nix_seed.use.withheld import needed_to_evaluate, obtain_withheld, spec_of
+
+    nix, source = Nix(), options["src"]
+    with progress(quiet=as_json) as show:
+        engine = choose_engine(options["engine"], cache_directory())
+        image = open_seed(options, nix, options["system"])
+        spec = spec_of(image)
+        accepted = accepted_licences(options["accept_licence"], policy_used(options, source))
+        obtained = (
+            ()
+            if spec is None
+            else obtain_withheld(
+                nix,
+                needed_to_evaluate(spec),
+                accepted,
+                str(source.absolute()),
+                options["attr"],
+                show,
+            )
+        )
+        proof = prove(
+            engine=engine,
+            image=image,
+            source=source,
+            system=options["system"] or current_system(),
+            attr=options["attr"] or DEFAULT_ATTR["seed"],
+            nix=nix,
+            obtained=obtained,
+            on_event=show,
+        )
+    if as_json:
+        say(proof.to_json(), indent=2)
+        click.get_current_context().exit(0 if proof.complete else 1)
+    check_proof(proof)
+    say(f"complete: all {plural(len(proof.outputs), 'output')} can be built offline")
+    if proof.left_out:
+        say(f"left out of the seed: {', '.join(proof.left_out)}")

@@ -1,0 +1,101 @@
+"""RFC 8785 canonical JSON out, strict JSON in.
+
+Reading refuses what makes one text mean two things: a key given twice, ``NaN`` and the infinities
+(a number too large for a double as well), half a surrogate pair, and bytes that are not UTF-8.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from itertools import pairwise
+from typing import Any, Final, NoReturn
+
+import rfc8785
+
+from nix_seed.core.errors import InputError
+
+_USUAL_LIMIT: Final = 1000
+_DEEPEST: Final = 500
+# Strings are taken whole, so that brackets in them do not count; an unfinished one ends the text.
+_TOKENS: Final = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
+
+
+def dumps(value: Any) -> bytes:
+    """Return the one canonical spelling of *value* (RFC 8785), without a final newline.
+
+    Raises ``InputError`` for what JSON cannot hold exactly: an integer beyond 2^53, a lone
+    surrogate, a non-string key, a value nested beyond Python's stack.
+    """
+    try:
+        return rfc8785.dumps(value)
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
+        raise InputError(f"this value has no canonical JSON: {error}") from error
+    except RecursionError as error:
+        raise InputError("this value has no canonical JSON: it is nested too deep") from error
+
+
+def loads(text: bytes, *, what: str) -> Any:
+    """Parse *text*; *what* names it in the error (``"seed.json of oci:seed"``)."""
+    if sys.getrecursionlimit() > _USUAL_LIMIT:
+        _check_depth(text, what)
+    try:
+        value = json.loads(
+            text.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+        )
+        if b"\\u" in text:
+            _check_surrogates(value)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{what} is not valid JSON: {error}") from error
+    return value
+
+
+def _check_depth(text: bytes, what: str) -> None:
+    """Refuse deep nesting before it is read.
+
+    Python's own limit does that as a rule. A library that raised it for the whole process would
+    have the reader, which is in C, run through the stack's end.
+    """
+    if text.count(b"[") + text.count(b"{") <= _DEEPEST:
+        return
+    depth = 0
+    for token in _TOKENS.finditer(text):
+        if token[0] in b"[{":
+            depth += 1
+            if depth > _DEEPEST:
+                raise InputError(f"{what} is not valid JSON: it is nested too deep")
+        elif token[0] in b"]}":
+            depth -= 1
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        keys = sorted(key for key, _ in pairs)
+        twice = next(key for key, following in pairwise(keys) if key == following)
+        raise ValueError(f"key {twice!r} is given twice")
+    return result
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is too large a number")
+    return number
+
+
+def _check_surrogates(value: Any) -> None:
+    """Refuse what no UTF-8 can hold, which only an escape can have brought in."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("a string holds half a surrogate pair") from error
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

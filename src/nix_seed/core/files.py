@@ -1,0 +1,136 @@
+"""Writing files so that they are whole or not there: temporary name, fsync, rename."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from nix_seed.core.errors import CouldNotCheck, NixSeedError
+
+
+@contextmanager
+def explained(doing: str) -> Iterator[None]:
+    """Map an ``OSError`` inside to ``CouldNotCheck``; *doing* begins the message."""
+    try:
+        yield
+    except OSError as error:
+        raise _failure(doing, error) from error
+
+
+def _failure(doing: str, error: OSError) -> NixSeedError:
+    hints = {
+        errno.ENOSPC: "the disk is full: make room there, or choose another place; what was"
+        " finished is kept and the next run goes on from it",
+        errno.EDQUOT: "the disk quota is used up: make room there, or choose another place",
+        errno.EACCES: "choose a place that you may write to",
+        errno.EROFS: "choose a place that you may write to",
+    }
+    where = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else ""
+    return CouldNotCheck(
+        f"{doing} failed: {error.strerror or error}{where}", hint=hints.get(error.errno or 0)
+    )
+
+
+class Unnamed:
+    """A file being written under a temporary name, until ``keep``."""
+
+    def __init__(self, handle: int, name: str) -> None:
+        self._handle = handle
+        self._name = name
+        self.kept = False
+
+    def write(self, data: bytes | memoryview, /) -> None:
+        """Append all of *data*."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._handle, view) :]
+
+    def copy(self, source: BinaryIO) -> None:
+        """Append all of *source*, sharing its blocks if the file system can."""
+        try:
+            while os.copy_file_range(source.fileno(), self._handle, 1 << 30):
+                pass
+        except (AttributeError, OSError):
+            # Not on macOS, nor between all kinds of file systems. Both offsets have moved alike.
+            while chunk := source.read(1 << 20):
+                self.write(chunk)
+
+    def keep(self, path: Path, mode: int = 0o644) -> None:
+        """Sync the file to disk and make it *path*, replacing what was there."""
+        os.fchmod(self._handle, mode)
+        os.fsync(self._handle)
+        os.rename(self._name, path)
+        self.kept = True
+
+
+@contextmanager
+def unnamed(directory: Path, doing: str) -> Iterator[Unnamed]:
+    """Open a file in *directory* (made if absent) that is removed unless the block keeps it.
+
+    Its name begins with a dot and ends in ``.tmp``. ``OSError`` inside becomes ``CouldNotCheck``.
+    """
+    with explained(doing):
+        directory.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=directory)
+        file = Unnamed(handle, name)
+        try:
+            yield file
+        finally:
+            os.close(handle)
+            if not file.kept:
+                with suppress(FileNotFoundError):
+                    os.unlink(name)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Make *path* hold *data*, or leave it as it was."""
+    with unnamed(path.parent, f"writing {path}") as file:
+        file.write(data)
+        file.keep(path)
+
+
+def write_output(path: Path, data: bytes) -> None:
+    """Write *data* where a user says, as atomically as that place allows.
+
+    A link stays, and what it leads to is written; a device or a pipe is written to.
+    ``write_atomically`` replaces all of these, as it should in directories of the product's own.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        with explained(f"writing {path}"), path.open("wb") as stream:
+            stream.write(data)
+        return
+    write_atomically(path, data)
+
+
+def place(source: Path, target: Path) -> None:
+    """Make *target* hold what *source* does, sharing the disk's blocks where it can.
+
+    A hard link if both lie on one file system, else a copy, a reflink where the kernel offers it.
+    Only for files that are never written again.
+    """
+    doing = f"placing {target}"
+    with explained(doing):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if _linked(source, target):
+            return
+    with unnamed(target.parent, doing) as file, open(source, "rb", buffering=0) as read:
+        file.copy(read)
+        file.keep(target, 0o444)
+
+
+def _linked(source: Path, target: Path) -> bool:
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return os.path.samefile(source, target)
+    except OSError as error:
+        if error.errno in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+            return False
+        raise
+    return True

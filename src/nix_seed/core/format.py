@@ -1,0 +1,11 @@
+"""The one number that stands for every byte the assembler writes.
+
+It rises with any change to the bytes a given spec yields: tar headers, frame cuts, the Nix
+database, the order of anything. ``tests/rules/golden`` holds vectors that notice.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+FORMAT: Final = 1

@@ -1,0 +1,46 @@
+"""Words from elsewhere (an image, a flake, a registry, a log) that may be shown to people.
+
+Escape sequences steer a terminal, and signs that turn the direction of text make it read as
+something else. A line that begins with ``::``, or has ``##[`` anywhere, is a command to GitHub's
+runner, which reads what any step prints.
+
+Which texts are web addresses that a document may carry as a link (RFC 3986).
+"""
+
+from __future__ import annotations
+
+import re
+
+_COMMAND = re.compile(r"^(\s*)::", re.MULTILINE)
+# What Python, a terminal or the runner might take for a line's end, but for the one that is.
+_BREAKS = re.compile(r"\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+
+
+def printable(text: str) -> str:
+    """Keep lines and tabs; everything else that cannot be printed becomes a sign that it was."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+
+
+def harmless(text: str) -> str:
+    """Return *text*, of any number of lines, such that printing it does nothing but show it."""
+    flat = printable(_BREAKS.sub(" ", text))
+    return _COMMAND.sub(r"\1: :", flat).replace("##[", "## [")
+
+
+def harmless_line(text: str) -> str:
+    """Return *text* the same way in one line: what it says cannot pass for another line."""
+    return harmless(text.replace("\r\n", " ").replace("\n", " "))
+
+
+_WEB = re.compile(
+    r"(?:https?|ftp)://[A-Za-z0-9.-]+(?::[0-9]{1,5})?"
+    r"(?:[/?#](?:[A-Za-z0-9._~!$&'()*+,;=:@/?#-]|%[0-9A-Fa-f]{2})*)?\Z"
+)
+_LONGEST = 2000
+
+
+def is_web_address(text: str) -> bool:
+    """Whether *text* is one, and in plain spelling: no user, no blanks, nothing but ASCII."""
+    return len(text) <= _LONGEST and text.count("#") <= 1 and _WEB.match(text) is not None

@@ -1,0 +1,295 @@
+"""The contract as its builders and readers use it: deploy, read, replay, change the builders.
+
+Replays the contract's events and holds them to its storage: none withheld, added or altered.
+
+The contract keeps the number of entries and a hash chain over them
+(``head' = keccak256(head ‖ commitKey ‖ root ‖ record)``, from 32 zero bytes on), so a replay either
+ends in the contract's own ``head`` or is not what happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from eth_utils.crypto import keccak
+from web3 import Web3
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.evm.artifact import shipped
+from nix_seed.evm.builders import BuilderSet, EvmBuilder
+from nix_seed.evm.keys import EvmKey
+from nix_seed.evm.messages import Domain, Release, Signed
+from nix_seed.evm.node import Log
+from nix_seed.evm.nodes import Nodes, View
+from nix_seed.evm.send import Sender, Sent
+from nix_seed.evm.signatures import Collected, EvmSignature, collect
+from nix_seed.release.rules.ledger_entry import LedgerEntry
+from nix_seed.trust.rules.policy import LedgerSpec
+
+_NOTHING = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the contract says of itself at *block*, a height that is final."""
+
+    builders: BuilderSet
+    count: int
+    head: bytes
+    block: int
+
+
+class Contract:
+    """The contract of *spec*, seen through *nodes*. Everything read is final, and of all nodes."""
+
+    def __init__(self, spec: LedgerSpec, nodes: Nodes) -> None:
+        self.spec = spec
+        self.nodes = nodes
+        self.domain = Domain.of(spec)
+
+    @contextmanager
+    def view(self) -> Iterator[View]:
+        """Give a view of it at the newest final block; its code has been compared."""
+        with self.nodes.view(self.domain.address, self.spec.from_block) as view:
+            yield view
+
+    def status(self) -> Status:
+        """Return the present builders, the number of entries, and the head of their chain."""
+        with self.view() as view:
+            return Status(
+                present_builders(view), view.read("count"), view.read("head"), view.block.number
+            )
+
+    def entry(self, commit_key: Digest) -> LedgerEntry | None:
+        """Return what is entered for a commit, if anything is."""
+        with self.view() as view:
+            return self._read(view, commit_key)
+
+    def is_entered(self, commit_key: Digest) -> bool:
+        """Whether anything stands for a commit in the newest block, final or not."""
+        node = self.nodes.first
+        root, _ = node.read(self.domain.address, "entries", commit_key.raw, at="latest")
+        return bool(root != _NOTHING)
+
+    def entry_of(self, root: Digest) -> LedgerEntry | None:
+        """Return the entry that has this root, if any has."""
+        with self.view() as view:
+            key = view.read("commitOf", root.raw)
+            found = None if key == _NOTHING else self._read(view, Digest(key.hex()))
+        if key != _NOTHING and (found is None or found.root != root):
+            raise CheckedFalse(
+                f"{self.spec.id} shows another root for the commit of the root {root}",
+                hint="a node that lies shows this; ask another",
+            )
+        return found
+
+    def entries(self) -> tuple[LedgerEntry, ...]:
+        """Replay all entries; see ``replay_entries``."""
+        with self.view() as view:
+            return replay_entries(view, self.spec.from_block)
+
+    def history(self) -> tuple[BuilderSet, ...]:
+        """Replay all sets of builders, the present one last."""
+        with self.view() as view:
+            return replay_builders(view, self.spec.from_block)
+
+    def sign(self, entry: LedgerEntry, key: EvmKey) -> EvmSignature:
+        """Sign *entry* as one of the present builders; ``InputError`` if the key is of none."""
+        builders = self.status().builders
+        if builders.named(key.address) is None:
+            known = ", ".join(f"{each.id} {each.account}" for each in builders.builders)
+            raise InputError(
+                f"{key.address} is no builder of epoch {builders.epoch}", hint=f"these are: {known}"
+            )
+        return EvmSignature.make(key, self.domain, Release(_bare(entry), builders.epoch))
+
+    def publish(
+        self, entry: LedgerEntry, signatures: Sequence[EvmSignature], sender: Sender
+    ) -> Sent:
+        """Enter *entry*, which must not be entered yet, with the builders' *signatures*."""
+        builders = self.status().builders
+        content = Release(_bare(entry), builders.epoch)
+        counted = self.collect(content, signatures, builders)
+        words = [each.words for each in counted.counted]
+        arguments = (entry.commit_key.raw, entry.root.raw, entry.record.raw, words)
+        return self._send(sender, "publish", arguments, "entering the release")
+
+    def set_builders(
+        self, proposed: BuilderSet, signatures: Sequence[EvmSignature], sender: Sender
+    ) -> Sent:
+        """Replace the builders by *proposed*, which the present ones have signed."""
+        builders = self.status().builders
+        if proposed.epoch != builders.epoch + 1:
+            raise CheckedFalse(
+                f"the proposed builders are for epoch {proposed.epoch}, and the contract's next is "
+                f"{builders.epoch + 1}",
+                hint="propose and sign them anew: 'nix-seed ledger evm builders sign'",
+            )
+        counted = self.collect(proposed, signatures, builders)
+        members = [(each.account, each.raw_id) for each in proposed.builders]
+        words = [each.words for each in counted.counted]
+        arguments = (members, proposed.threshold, proposed.epoch, words)
+        return self._send(sender, "setBuilders", arguments, "changing the builders")
+
+    def collect(
+        self, content: Signed, signatures: Sequence[EvmSignature], builders: BuilderSet
+    ) -> Collected:
+        """Return those that count; ``CheckedFalse``, naming who is missing, for too few."""
+        found = collect(signatures, self.domain, content, builders)
+        if not found.enough:
+            missing = ", ".join(each.id for each in found.missing)
+            raise CheckedFalse(
+                f"{len(found.counted)} of the {found.wanted} builders of epoch {builders.epoch} "
+                f"that must sign did; missing: {missing}",
+                hint=_useless(signatures, found, builders),
+            )
+        return found
+
+    def _read(self, view: View, commit_key: Digest) -> LedgerEntry | None:
+        """Return what the state shows for a commit, and where its event lies, if that is found."""
+        root, record = view.read("entries", commit_key.raw)
+        if root == _NOTHING:
+            return None
+        log = view.log_about("Published", self.spec.from_block, commit_key.raw)
+        if log is not None and (log.values["root"], log.values["record"]) != (root, record):
+            raise CheckedFalse(
+                f"{self.spec.id} shows one entry for a commit in its state, another in its events",
+                hint="a node that lies shows this; ask another",
+            )
+        where = f"by block {view.block.number}" if log is None else position(log)
+        return LedgerEntry(commit_key, Digest(root.hex()), Digest(record.hex()), where)
+
+    def _send(self, sender: Sender, function: str, arguments: Any, doing: str) -> Sent:
+        contract = Web3().eth.contract(self.domain.address, abi=shipped().abi)  # type: ignore[call-overload]
+        data = contract.encode_abi(function, list(arguments))
+        return sender.send(self.nodes, self.domain.address, bytes.fromhex(data[2:]), doing)
+
+
+def deploy(nodes: Nodes, builders: BuilderSet, sender: Sender) -> tuple[str, Sent]:
+    """Deploy the contract; return its address, where its code has been compared."""
+    if builders.epoch != 1:
+        raise InputError(f"a contract begins with epoch 1, not {builders.epoch}")
+    contract = Web3().eth.contract(abi=shipped().abi, bytecode=shipped().bytecode)
+    members = [(each.account, each.raw_id) for each in builders.builders]
+    data = contract.constructor(members, builders.threshold).data_in_transaction
+    sent = sender.send(nodes, None, bytes.fromhex(data[2:]), "deploying the ledger")
+    address = sent.receipt.contract
+    if address is None:
+        raise CouldNotCheck("the node does not say where the contract is")
+    with nodes.view(address) as view:
+        found = present_builders(view)
+    if found != builders:
+        raise CheckedFalse(f"the contract at {address} has other builders than were given")
+    return address, sent
+
+
+def _bare(entry: LedgerEntry) -> LedgerEntry:
+    """Return *entry* without its position, which nobody signs."""
+    return LedgerEntry(entry.commit_key, entry.root, entry.record)
+
+
+def _useless(
+    signatures: Sequence[EvmSignature], found: Collected, builders: BuilderSet
+) -> str | None:
+    """Say why signatures that are there do not count."""
+    if found.strangers:
+        return f"no builders of this epoch: {', '.join(found.strangers)}"
+    epochs = {each.content.epoch for each in signatures} - {builders.epoch, builders.epoch + 1}
+    if epochs:
+        return (
+            f"signatures of epoch {min(epochs)} count no more: the builders have changed; sign anew"
+        )
+    if len(signatures) > len(found.counted):
+        return "the other signatures are for another contract, chain, epoch or content"
+    return "each builder signs with 'nix-seed ledger evm sign'"
+
+
+def replay_entries(view: View, first: int) -> tuple[LedgerEntry, ...]:
+    """Return every entry, in order, from the events since block *first*.
+
+    ``CouldNotCheck``: events are missing, as with a node that prunes them. ``CheckedFalse``: they
+    are not those that the contract's state was made by.
+    """
+    count, head = view.read("count"), view.read("head")
+    logs = view.logs("Published", first)
+    numbers = [log.values["index"] for log in logs]
+    _check_numbers(view, "entries", count, numbers)
+    chain = bytes(32)
+    for log in logs:
+        values = log.values
+        chain = keccak(chain + values["commitKey"] + values["root"] + values["record"])
+    if chain != head:
+        raise CheckedFalse(
+            f"the entries that are shown of {view.address} are not those it was made by",
+            hint="a node that lies shows this; ask another",
+        )
+    return tuple(_entry(log) for log in logs)
+
+
+def replay_builders(view: View, first: int) -> tuple[BuilderSet, ...]:
+    """Return every set of builders there was, the present one last."""
+    present = present_builders(view)
+    logs = view.logs("BuildersChanged", first)
+    sets = [_set(log.values) for log in logs]
+    numbers = [each.epoch - 1 for each in sets]
+    _check_numbers(view, "sets of builders", present.epoch, numbers)
+    if sets[-1] != present:
+        raise CheckedFalse(
+            f"the builders of {view.address} are not those that its last event names",
+            hint="a node that lies shows this; ask another",
+        )
+    return tuple(sets)
+
+
+def present_builders(view: View) -> BuilderSet:
+    """Return the builders who must sign now."""
+    return BuilderSet(
+        _builders(view.read("builderSet")), view.read("threshold"), view.read("epoch")
+    )
+
+
+def position(log: Log) -> str:
+    """Return where an entry lies, for people."""
+    return f"entry {log.values['index']}, block {log.block}, transaction 0x{log.transaction.hex()}"
+
+
+def _entry(log: Log) -> LedgerEntry:
+    values = log.values
+    key, root, record = (Digest(values[name].hex()) for name in ("commitKey", "root", "record"))
+    return LedgerEntry(key, root, record, position(log))
+
+
+def _set(values: Any) -> BuilderSet:
+    return BuilderSet(_builders(values["builders"]), values["threshold"], values["epoch"])
+
+
+def _builders(values: Sequence[Any]) -> tuple[EvmBuilder, ...]:
+    return tuple(EvmBuilder.from_chain(account, raw) for account, raw in map(_pair, values))
+
+
+def _pair(value: Any) -> tuple[str, bytes]:
+    """Events decode a struct by its names, calls as a tuple."""
+    return (value["account"], value["id"]) if hasattr(value, "keys") else (value[0], value[1])
+
+
+def _check_numbers(view: View, what: str, count: int, numbers: Sequence[int]) -> None:
+    """Raise unless *numbers* are 0 to *count* - 1; a node may claim any count, however large."""
+    if len(numbers) == count and all(number == i for i, number in enumerate(numbers)):
+        return
+    rising = all(one < other for one, other in pairwise(numbers))
+    if rising and len(numbers) < count and (not numbers or numbers[-1] < count):
+        lacks = next((i for i, number in enumerate(numbers) if number != i), len(numbers))
+        raise CouldNotCheck(
+            f"{count - len(numbers)} of the {count} {what} of {view.address} are not shown; "
+            f"the first that lacks is number {lacks}",
+            hint="the node withholds or has pruned them, or fromBlock is too high: ask another",
+        )
+    raise CheckedFalse(
+        f"the {what} that are shown of {view.address} are not numbered 0 to {count - 1}",
+        hint="a node that lies shows this; ask another",
+    )

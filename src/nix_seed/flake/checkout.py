@@ -1,0 +1,262 @@
+"""What Git knows of a checkout: its commit, whether it was changed, where it came from."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.formats.intoto.statement import Commit
+
+_ENVIRONMENT = {
+    "LC_ALL": "C.UTF-8",
+    "GIT_OPTIONAL_LOCKS": "0",
+    # Nobody is there to answer.
+    "GIT_TERMINAL_PROMPT": "0",
+    "GCM_INTERACTIVE": "never",
+}
+_PATIENCE = 120  # seconds for a forge to answer
+_SCP = re.compile(r"(?:[^@/]+@)?([A-Za-z0-9.-]+):(?!//)(.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """The state of a working tree.
+
+    *origin* is the URL of the remote of that name, without credentials, or None. *changes* are the
+    changed files that Git tracks, as ``git status`` lists them: Nix copies no others. *prefix* is
+    where in the repository at *root* the directory lies; *shallow* says that history is cut off,
+    as CI services clone.
+    """
+
+    root: Path
+    prefix: str
+    shallow: bool
+    commit: Commit
+    origin: str | None
+    lock_hash: Digest | None
+    changes: tuple[str, ...]
+
+    @property
+    def dirty(self) -> bool:
+        """Whether the tree differs from its commit."""
+        return bool(self.changes)
+
+    @property
+    def flake(self) -> str:
+        """The flake in the directory, at this very commit, as Nix fetches it."""
+        query = [f"rev={self.commit}"]
+        query += [f"dir={quote(self.prefix)}"] if self.prefix else []
+        # Without this Nix refuses such a repository.
+        query += ["shallow=1"] if self.shallow else []
+        return f"git+file://{quote(str(self.root))}?{'&'.join(query)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A working tree, whether or not there is a commit: where it is, and where it is published.
+
+    *origin* and *prefix* are as in ``Checkout``; *branch* is the one that others start from, or is
+    *assumed* to be: nothing says so, and there are others.
+    """
+
+    root: Path
+    prefix: str
+    origin: str | None
+    branch: str
+    assumed: bool = False
+
+
+def read_repository(directory: Path) -> Repository:
+    """Read what repository *directory* lies in."""
+    if not directory.is_dir():
+        raise InputError(f"{directory} is not a directory")
+    where = _git(directory, "rev-parse", "--show-toplevel", "--show-prefix")
+    if where is None:
+        raise InputError(
+            f"{directory} lies in no Git repository",
+            hint="make one: git init, and git remote add origin URL",
+        )
+    root, prefix = where.split("\n")[:2]
+    remote = _git(directory, "config", "--get", "remote.origin.url")
+    branch, assumed = _default_branch(directory)
+    return Repository(Path(root), prefix, remote and _plain_url(remote.strip()), branch, assumed)
+
+
+def _default_branch(directory: Path) -> tuple[str, bool]:
+    """Return the default branch, and whether that is but assumed.
+
+    A clone knows origin's. In another repository it is the only branch, or the one with a usual
+    name; the branch at hand may as well be the one on which seeds are being added.
+    """
+    head = _git(directory, "symbolic-ref", "--quiet", "refs/remotes/origin/HEAD")
+    if head is not None:
+        return head.strip().removeprefix("refs/remotes/origin/"), False
+    here = (_git(directory, "symbolic-ref", "--quiet", "--short", "HEAD") or "").strip()
+    form = ("for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads")
+    local = (_git(directory, *form) or "").split()
+    form = ("for-each-ref", "--format=%(refname:lstrip=3)", "refs/remotes/origin")
+    there = (_git(directory, *form) or "").split()
+    own = (_git(directory, "config", "--get", "init.defaultBranch") or "").strip()
+    names = dict.fromkeys(("main", "master", own))
+    usual = [name for name in names if name in there] or [name for name in names if name in local]
+    if usual:
+        return here if here in usual else usual[0], len(usual) > 1
+    return here or "main", bool({*local, *there} - {here})
+
+
+def read_checkout(directory: Path) -> Checkout:
+    """Read the checkout that *directory*, which holds the flake, lies in."""
+    if not directory.is_dir():
+        raise InputError(f"{directory} is not a directory")
+    head = _git(directory, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+    if head is None:
+        raise InputError(
+            f"{directory} is no Git checkout with a commit",
+            hint="an attestation is about a commit: commit first (git init, git add, git commit)",
+        )
+    status = _git(directory, "status", "--porcelain", "--untracked-files=no")
+    if status is None:
+        raise CouldNotCheck(f"Git cannot say whether {directory} has changes")
+    where = _git(
+        directory, "rev-parse", "--show-toplevel", "--is-shallow-repository", "--show-prefix"
+    )
+    if where is None:
+        raise InputError(f"{directory} is no working tree of Git's")
+    root, shallow, prefix = where.split("\n")[:3]
+    remote = _git(directory, "config", "--get", "remote.origin.url")
+    lock = _git_bytes(directory, "show", "HEAD:./flake.lock")
+    return Checkout(
+        root=Path(root),
+        prefix=prefix.rstrip("/"),
+        shallow=shallow == "true",
+        commit=Commit(head.strip()),
+        origin=None if remote is None else _plain_url(remote.strip()),
+        lock_hash=None if lock is None else Digest(hashlib.sha256(lock).hexdigest()),
+        changes=tuple(status.splitlines()),
+    )
+
+
+def git_version() -> str | None:
+    """Return what Git calls itself, None where it fails; ``CouldNotCheck`` where there is none."""
+    said = _git(Path(), "--version")
+    return None if said is None else said.strip()
+
+
+def find_line(directory: Path, text: str) -> tuple[str, int] | None:
+    """Return the first file of the checkout, by its path there, and the line that hold *text*.
+
+    None where none does, or nothing can be told.
+    """
+    try:
+        found = _git(directory, "grep", "-nIF", "--full-name", "-e", text)
+    except CouldNotCheck:
+        return None
+    name, _, rest = (found or "").partition(":")
+    number = rest.partition(":")[0]
+    return (name, int(number)) if number.isdigit() else None
+
+
+def parents_of(directory: Path) -> tuple[str, ...]:
+    """Return the commit checked out in *directory* and its parents; nothing outside of Git.
+
+    A clone without history knows its parents' names all the same: the commit itself states them.
+    """
+    text = _git(directory, "cat-file", "commit", "HEAD")
+    head = _git(directory, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+    if text is None or head is None:
+        return ()
+    lines = text.partition("\n\n")[0].splitlines()
+    parents = [line.removeprefix("parent ") for line in lines if line.startswith("parent ")]
+    return (head.strip(), *parents)
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A *token* that may read the repositories of the forge at *server* (``https://host``)."""
+
+    server: str
+    token: str = field(repr=False)
+
+    def config(self) -> str:
+        """Return the lines of Git's configuration that have it sent there, and nowhere else."""
+        basic = base64.b64encode(f"x-access-token:{self.token}".encode()).decode()
+        section = f"[http {_quoted(self.server.rstrip('/') + '/')}]"
+        return f"{section}\n\textraheader = {_quoted(f'AUTHORIZATION: basic {basic}')}\n"
+
+
+def newest_commits(
+    directory: Path, most: int, *, url: str | None = None, login: Login | None = None
+) -> tuple[str, ...] | None:
+    """Ask origin for the newest commits of its default branch, the newest first, *most* at most.
+
+    Of merged branches only the merges count. *url* is asked in the place of *directory*'s remote
+    called origin. None where nothing answers, or nobody lets us in. The checkout, which may have
+    no history, is not touched.
+    """
+    found = url or _git(directory, "config", "--get", "remote.origin.url")
+    if found is None:
+        return None
+    lines = f'[remote "origin"]\n\turl = {_quoted(found.strip())}\n'
+    with tempfile.TemporaryDirectory(prefix="nix-seed-") as place:
+        _git(directory, "init", "--quiet", "--bare", place)
+        # In a file, and not among arguments, which every process may read.
+        with open(Path(place, "config"), "a", encoding="utf-8") as config:
+            config.write(lines + (login.config() if login else ""))
+        there = ("--git-dir", place)
+        fetch = ("fetch", "--quiet", "--no-tags", "--depth", str(most), "--filter=tree:0")
+        if _git(directory, *there, *fetch, "origin", "HEAD", patience=_PATIENCE) is None:
+            return None
+        listed = _git(directory, *there, "rev-list", "--first-parent", "FETCH_HEAD")
+    return None if listed is None else tuple(listed.split())[:most]
+
+
+def _quoted(text: str) -> str:
+    """Quote for a file of Git's configuration."""
+    plain = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{plain}"'
+
+
+def _git(directory: Path, *arguments: str, patience: float | None = None) -> str | None:
+    out = _git_bytes(directory, *arguments, patience=patience)
+    return None if out is None else out.decode("utf-8", "replace")
+
+
+def _git_bytes(directory: Path, *arguments: str, patience: float | None = None) -> bytes | None:
+    """Return what Git prints, or None where it says no, or nothing within *patience* seconds."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(directory), *arguments],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | _ENVIRONMENT,
+            timeout=patience,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    except OSError as error:
+        raise CouldNotCheck(
+            f"cannot start git: {error.strerror}", hint="apt-get install git"
+        ) from error
+    return done.stdout if done.returncode == 0 else None
+
+
+def _plain_url(url: str) -> str:
+    """Return *url* as everyone would write it: ``https://host/owner/repo``, without credentials."""
+    if (found := _SCP.fullmatch(url)) and "://" not in url:
+        url = f"https://{found[1]}/{found[2]}"
+    parts = urlsplit(url)
+    if parts.scheme in ("ssh", "git+ssh", "git", "http", "https") and parts.hostname:
+        port = f":{parts.port}" if parts.port and parts.scheme == "https" else ""
+        path = parts.path.removesuffix("/").removesuffix(".git")
+        return urlunsplit(("https", f"{parts.hostname}{port}", path, "", ""))
+    return url

@@ -1,0 +1,198 @@
+"""Tells the project's own source from its inputs'.
+
+Evaluation copies ``./src`` or a filtered source to a store path of its own, which no longer says
+where it came from. Its content does: it is the project's if every file of it that is not empty is
+also, byte for byte, a file of the flake.
+
+flake -> recipe: evaluation alone, nothing is built.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.flake.nix import FlakeMetadata, Nix
+from nix_seed.flake.nix_code import call_nix_half
+from nix_seed.flake.rules.outline import Outline
+from nix_seed.flake.rules.recipe import Recipe, build_recipe
+from nix_seed.formats.nix.store_path import StorePath
+
+
+class OwnSource:
+    """Answers whether a source path holds nothing but the project's own files.
+
+    *source* is the project: its path in the store below *root*, or a directory elsewhere.
+    """
+
+    def __init__(self, source: StorePath | Path, root: Path) -> None:
+        self._source = f"{root}{source}" if isinstance(source, StorePath) else str(source)
+        self._root = root
+        self._answers: dict[StorePath, bool] = (
+            {source: True} if isinstance(source, StorePath) else {}
+        )
+        self._sizes: dict[int, list[str]] | None = None
+        self._hashes: dict[str, bytes] = {}
+
+    def __call__(self, path: StorePath) -> bool:
+        """Tell whether *path*, a source path of some derivation, is the project's."""
+        if path not in self._answers:
+            self._answers[path] = self._is_copy(path)
+        return self._answers[path]
+
+    def _is_copy(self, path: StorePath) -> bool:
+        try:
+            return self._holds_own_files_only(path)
+        except OSError as error:
+            raise CouldNotCheck(
+                f"cannot read the source {path}: {error.strerror}",
+                hint="a garbage collection may have removed it: run the command again",
+            ) from error
+
+    def _holds_own_files_only(self, path: StorePath) -> bool:
+        found = False
+        for name, size in _files(str(self._root) + str(path)):
+            if size == 0:
+                continue
+            if not self._has(name, size):
+                return False
+            found = True
+        return found
+
+    def _has(self, name: str, size: int) -> bool:
+        candidates = self._by_size().get(size)
+        if not candidates:
+            return False
+        wanted = self._hash(name)
+        return any(self._hash(candidate) == wanted for candidate in candidates)
+
+    def _by_size(self) -> dict[int, list[str]]:
+        if self._sizes is None:
+            self._sizes = {}
+            for name, size in _files(self._source):
+                self._sizes.setdefault(size, []).append(name)
+        return self._sizes
+
+    def _hash(self, name: str) -> bytes:
+        if name not in self._hashes:
+            with open(name, "rb") as file:
+                self._hashes[name] = hashlib.file_digest(file, "sha256").digest()
+        return self._hashes[name]
+
+
+def _files(top: str) -> Iterator[tuple[str, int]]:
+    """Walk the regular files at or below *top* with their sizes in bytes."""
+    status = os.lstat(top)
+    if not os.path.isdir(top) or os.path.islink(top):
+        if os.path.isfile(top) and not os.path.islink(top):
+            yield top, status.st_size
+        return
+    for directory, _, names in os.walk(top):
+        for name in names:
+            full = os.path.join(directory, name)
+            if not os.path.islink(full):
+                yield full, os.lstat(full).st_size
+
+
+Kind = Literal["seed", "run"]
+DEFAULT_ATTR: Mapping[str, str] = {"seed": "seed", "run": "run"}
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A flake, as found, and the recipe of its image."""
+
+    flake: FlakeMetadata
+    recipe: Recipe
+
+
+def current_system() -> str:
+    """Return the machine's system as Nix spells it: ``x86_64-linux``, ``aarch64-darwin``."""
+    machine = {"arm64": "aarch64", "amd64": "x86_64"}.get(platform.machine(), platform.machine())
+    return f"{machine}-{platform.system().lower()}"
+
+
+def evaluate_flake(
+    nix: Nix, flake: str, *, kind: Kind = "seed", attr: str | None = None, system: str | None = None
+) -> Evaluation:
+    """Evaluate *flake* to the recipe of its *kind* of image for *system* (default: this machine's).
+
+    The flake's own attribute *attr* wins where it exists (and must exist if given); without one
+    the recipe is made from the flake's outputs. Raises ``InputError`` with what there is instead,
+    ``NixFailed`` with Nix's own words.
+    """
+    system = system or current_system()
+    metadata = nix.metadata(flake)
+    arguments = {
+        "system": system,
+        "kind": kind,
+        "attr": attr or DEFAULT_ATTR[kind],
+        "required": attr is not None,
+    }
+    doing = f"evaluating {flake} for {system}"
+    answer = call_nix_half(nix, "outline", metadata.url, arguments, doing)
+    if "problem" in answer:
+        raise _problem(answer, flake, kind, attr or DEFAULT_ATTR[kind], system)
+    outline = Outline.from_json(answer["outline"])
+    if outline.system != system:
+        raise InputError(
+            f"{attr or DEFAULT_ATTR[kind]} of {flake} is for {outline.system}, not for {system}",
+            hint=f"ask for it with --system {outline.system}",
+        )
+    own = OwnSource(metadata.source, nix.root)
+    return Evaluation(metadata, build_recipe(outline, cache(nix.read_derivation), own))
+
+
+def declared_systems(nix: Nix, flake: str, attr: str = DEFAULT_ATTR["seed"]) -> tuple[str, ...]:
+    """Return the systems *flake* has a seed for, or else outputs, sorted."""
+    metadata = nix.metadata(flake)
+    doing = f"asking {flake} for its systems"
+    found = call_nix_half(nix, "systems", metadata.url, {"attr": attr}, doing)
+    return tuple(sorted(found))
+
+
+def _problem(
+    answer: Mapping[str, Any], flake: str, kind: str, attr: str, system: str
+) -> InputError:
+    """Put into words what the Nix half found wrong with the request."""
+    match answer["problem"]:
+        case "attribute":
+            names = ", ".join(answer["available"]) or "none"
+            return InputError(
+                f"{flake} has no attribute {attr} for {system}",
+                hint=f"packages of {system} there: {names};"
+                " without --attr an image is made from all outputs",
+            )
+        case "system":
+            systems = ", ".join(answer["systems"]) or "none"
+            return InputError(
+                f"{flake} has no outputs for {system}",
+                hint=f"systems it has outputs for: {systems}; choose one with --system",
+            )
+        case "package":
+            names = ", ".join(answer["available"]) or "none"
+            return InputError(
+                f"{flake} has no package `default` for {system} to make a run image of",
+                hint=f"packages of {system} there: {names}; name one with mkRun {{ package = …; }}",
+            )
+        case "packages":
+            return InputError(
+                f"{flake} has no input with packages for {system} to take a shell and Nix from",
+                hint="add nixpkgs to its inputs, or use mkSeed with pkgs = …",
+            )
+        case "kind":
+            return InputError(
+                f"{attr} of {flake} is a {answer['kind']} image, not a {kind} image",
+                hint=f"ask for it with --kind {answer['kind']}",
+            )
+    return InputError(
+        f"{attr} of {flake} was not made by mkSeed or mkRun",
+        hint="name another with --attr, or leave --attr out to use the flake's outputs",
+    )

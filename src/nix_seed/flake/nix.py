@@ -1,0 +1,325 @@
+"""The only place that runs Nix: CppNix, Lix or Determinate, from 2.8 on.
+
+Where versions differ in what they print, the older tools' stable formats are used: closures come
+from ``nix-store --dump-db``, whose lines have not changed in a decade, rather than from the JSON
+of ``nix path-info``, which has changed more than once.
+
+Nix's settings, as Nix itself resolves them.
+"""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
+from nix_seed.formats.nix.database import format_registration, parse_registration
+from nix_seed.formats.nix.derivation import Derivation
+from nix_seed.formats.nix.store_path import PathInfo, StorePath
+
+# What project.nix adds to the trace of an output that cannot be evaluated.
+_CONTEXT = re.compile(r"while looking at .*\(leave it out .*\)")
+
+# Far below what Linux and macOS accept as arguments.
+_BATCH = 500
+
+_INSTALL = """install it:
+  on Debian and Ubuntu     apt-get install nix-bin (Debian 13, Ubuntu 24.04 or newer for nixpkgs)
+  elsewhere, macOS too     the installer described at https://nixos.org/download"""
+
+
+@dataclass(frozen=True, slots=True)
+class FlakeMetadata:
+    """A flake that Nix has found: where its source lies, and how to name it purely."""
+
+    url: str
+    source: StorePath
+    revision: str | None
+    last_modified: int | None
+    description: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Nix:
+    """A Nix and the store it works on.
+
+    *store* is the root of a store of its own (``nix --store``), or ``None`` for the machine's.
+    *settings* are Nix settings that are put before the user's own.
+    """
+
+    store: Path | None = None
+    bin_dir: Path | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def root(self) -> Path:
+        """Where the logical ``/nix/store`` is found on this machine's disk."""
+        return self.store or Path("/")
+
+    def is_at_hand(self) -> bool:
+        """Whether there is a Nix to run."""
+        if self.bin_dir is not None:
+            return (self.bin_dir / "nix-store").exists()
+        return shutil.which("nix-store") is not None
+
+    def version(self) -> str:
+        """Return what Nix says of itself: ``nix (Nix) 2.8.0``."""
+        return self._run("nix", ["--version"], "asking Nix for its version").strip()
+
+    def metadata(self, flake: str) -> FlakeMetadata:
+        """Resolve and fetch *flake*; its lock file is neither written nor brought up to date."""
+        doing = f"reading the flake {flake}"
+        arguments = ["flake", "metadata", "--json", "--no-write-lock-file", "--", flake]
+        value = _json(self._run("nix", arguments, doing), doing)
+        locked = value.get("locked") or {}
+        return FlakeMetadata(
+            url=_pure_url(value, locked),
+            source=StorePath.containing(value["path"]),
+            revision=locked.get("rev"),
+            last_modified=value.get("lastModified", locked.get("lastModified")),
+            description=value.get("description"),
+        )
+
+    def evaluate(self, expression: str, doing: str) -> Any:
+        """Evaluate *expression*, purely, to JSON."""
+        arguments = ["eval", "--json", "--expr", expression]
+        try:
+            return _json(self._run("nix", arguments, doing), doing)
+        except NixFailed as error:
+            hint = self._traced_hint(arguments, doing)
+            raise NixFailed(error.message, detail=error.detail, hint=hint or error.hint) from error
+
+    def _traced_hint(self, arguments: Sequence[str], doing: str) -> str | None:
+        """Find in the trace, which is too long to show, where our own code says what to do."""
+        try:
+            self._run("nix", [*arguments, "--show-trace"], doing)
+        except NixFailed as error:
+            found = _CONTEXT.search(error.detail or "")
+            return found and found[0]
+        return None
+
+    def hash_path(self, path: Path) -> str:
+        """Return the SRI NAR hash of a file or directory."""
+        return self._run("nix", ["hash", "path", str(path)], f"hashing {path}").strip()
+
+    def read_derivation(self, path: StorePath) -> Derivation:
+        """Parse a ``.drv`` of this store."""
+        try:
+            text = (self.root / str(path).lstrip("/")).read_text("utf-8", "surrogateescape")
+        except OSError as error:
+            raise CouldNotCheck(
+                f"cannot read the derivation {path}: {error.strerror}",
+                hint="a garbage collection may have removed it: run the command again",
+            ) from error
+        return Derivation.parse(text, str(path))
+
+    def realise(
+        self, outputs: Mapping[StorePath, Iterable[str]], paths: Iterable[StorePath]
+    ) -> None:
+        """Build or substitute the *outputs* of derivations, and see that *paths* are there.
+
+        Nix's own progress goes to the terminal.
+        """
+        wanted = [f"{path}!{','.join(sorted(names))}" for path, names in outputs.items()]
+        wanted += [str(path) for path in paths]
+        for batch in _batches(wanted):
+            self._run(
+                "nix-store",
+                ["--realise", "--quiet", "--no-gc-warning", *batch],
+                "building what the image is to hold",
+                show=True,
+            )
+
+    def invalid_paths(self, paths: Iterable[StorePath]) -> frozenset[StorePath]:
+        """Return those of *paths* that this store does not have; nothing is fetched."""
+        found: set[StorePath] = set()
+        for batch in _batches(sorted(map(str, paths))):
+            arguments = ["--check-validity", "--print-invalid", *batch]
+            text = self._run("nix-store", arguments, "asking for store paths")
+            found |= set(map(StorePath.parse, text.split()))
+        return frozenset(found)
+
+    def fetch_inputs(self, flake: str) -> None:
+        """Have the source trees of *flake*'s inputs, and of theirs, in the store."""
+        arguments = ["flake", "archive", "--no-write-lock-file", "--", flake]
+        self._run("nix", arguments, f"fetching the inputs of {flake}")
+
+    def closure(self, paths: Iterable[StorePath]) -> dict[StorePath, PathInfo]:
+        """Return what Nix knows of *paths* and of all they refer to, sorted by path."""
+        found: set[str] = set()
+        for batch in _batches(sorted(map(str, paths))):
+            doing = "listing the closure"
+            found |= set(self._run("nix-store", ["--query", "--requisites", *batch], doing).split())
+        return {info.path: info for info in self.path_infos(map(StorePath.parse, found))}
+
+    def path_infos(self, paths: Iterable[StorePath]) -> list[PathInfo]:
+        """Return what Nix knows of each of *paths*, sorted."""
+        infos: list[PathInfo] = []
+        for batch in _batches(sorted(map(str, paths))):
+            text = self._run("nix-store", ["--dump-db", *batch], "reading Nix's database")
+            infos += parse_registration(text)
+        return sorted(infos, key=lambda info: info.path)
+
+    def add_root(self, link: Path, path: StorePath) -> None:
+        """Keep *path* from the garbage collector for as long as *link* exists."""
+        arguments = ["--realise", str(path), "--add-root", str(link), "--indirect"]
+        self._run("nix-store", arguments, f"keeping {path}")
+
+    def export_paths(self, paths: Sequence[StorePath], into: BinaryIO) -> None:
+        """Write *paths*, references first, to an open file as ``nix-store --export`` does."""
+        doing = "exporting store paths"
+        self._run("nix-store", ["--export", *map(str, paths)], doing, stdout=into)
+
+    def import_paths(self, export: BinaryIO) -> list[StorePath]:
+        """Make the paths of an open ``nix-store --export`` file valid here; return them."""
+        text = self._run("nix-store", ["--import"], "importing store paths", stdin=export)
+        return [StorePath.parse(line) for line in text.split()]
+
+    def register(self, infos: Iterable[PathInfo]) -> None:
+        """Call *infos* valid, which lie in the store with the NAR hashes they state."""
+        with tempfile.TemporaryFile() as records:
+            records.write(format_registration(infos).encode())
+            records.seek(0)
+            self._run("nix-store", ["--load-db"], "registering store paths", stdin=records)
+
+    def run(self, program: str, arguments: Sequence[str], doing: str) -> str:
+        """Run one of Nix's programs and return what it prints."""
+        return self._run(program, arguments, doing)
+
+    def _run(
+        self,
+        program: str,
+        arguments: Sequence[str],
+        doing: str,
+        *,
+        show: bool = False,
+        stdin: int | BinaryIO = subprocess.DEVNULL,
+        stdout: int | BinaryIO = subprocess.PIPE,
+    ) -> str:
+        command = [self._find(program), *self._flags(program), *arguments]
+        try:
+            done = subprocess.run(
+                command,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=None if show else subprocess.PIPE,
+                env=_environment(),
+                check=False,
+            )
+        except OSError as error:
+            raise CouldNotCheck(f"{doing}: cannot start {command[0]}: {error.strerror}") from error
+        if done.returncode != 0:
+            detail = (done.stderr or b"").decode("utf-8", "replace").strip()
+            raise NixFailed(f"{doing}: {program} failed", detail=detail or None, hint=_hint(detail))
+        return (done.stdout or b"").decode("utf-8", "surrogateescape")
+
+    def _find(self, program: str) -> str:
+        if self.bin_dir is not None:
+            return str(self.bin_dir / program)
+        found = shutil.which(program)
+        if found is None:
+            raise InputError(f"{program} is not installed, or not on PATH", hint=_INSTALL)
+        return found
+
+    def _flags(self, program: str) -> Iterator[str]:
+        if self.store is not None:
+            yield from ("--store", str(self.store))
+        for name, value in (_own_settings() | dict(self.settings)).items():
+            yield from ("--option", name, value)
+        if program == "nix":
+            yield from ("--extra-experimental-features", "nix-command flakes")
+
+
+def _own_settings() -> dict[str, str]:
+    """Return what a root user without Nix's build group needs, as in most containers."""
+    if os.geteuid() != 0:
+        return {}
+    try:
+        grp.getgrnam("nixbld")
+    except KeyError:
+        return {"build-users-group": ""}
+    return {}
+
+
+def _environment() -> dict[str, str]:
+    # Messages are matched and shown: they must not depend on the user's language.
+    return os.environ | {"LC_ALL": "C.UTF-8", "NIX_PAGER": "cat"}
+
+
+def _pure_url(value: dict[str, Any], locked: dict[str, Any]) -> str:
+    """Name the very tree that was fetched, so that evaluation can be pure.
+
+    A clean checkout or a remote flake is locked by its URL; a dirty or plain directory only by the
+    NAR hash of its copy in the store.
+    """
+    url = value.get("url") or value.get("lockedUrl") or ""
+    if locked.get("rev") is not None and url:
+        return str(url)
+    query = f"narHash={locked['narHash'].replace('+', '%2B').replace('=', '%3D')}"
+    if "lastModified" in locked:
+        query += f"&lastModified={locked['lastModified']}"
+    if locked.get("dir"):
+        query += f"&dir={locked['dir']}"
+    source = StorePath.containing(value["path"])
+    return f"path:{source}?{query}"
+
+
+def _batches(items: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(items), _BATCH):
+        yield items[start : start + _BATCH]
+
+
+def _json(text: str, doing: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise NixFailed(f"{doing}: Nix printed something that is not JSON") from error
+
+
+def _hint(detail: str) -> str | None:
+    """Say what to do about the failures that people meet most."""
+    for words, hint in _HINTS.items():
+        if words in detail:
+            return hint
+    return None
+
+
+_NO_FLAKE = (
+    "name a directory that holds a flake.nix, or a flake such as github:owner/repo;"
+    " `nix flake init` makes one"
+)
+
+_HINTS = {
+    "does not contain a 'flake.nix'": _NO_FLAKE,
+    "could not find a flake.nix": _NO_FLAKE,
+    "/flake.nix': No such file": _NO_FLAKE,
+    "/flake.nix' does not exist": _NO_FLAKE,
+    "cannot be evaluated in pure": "lock the flake's inputs first: nix flake lock",
+    "in pure mode": "lock the flake's inputs first: nix flake lock",
+    "unlocked": "lock the flake's inputs first: nix flake lock",
+    "requires lock file changes": "lock the flake's inputs first: nix flake lock",
+    "Permission denied": "Nix's store is not writable for this user; is its daemon running?",
+}
+
+
+def read_settings(nix: Nix) -> Mapping[str, str]:
+    """Return every setting by its name."""
+    doing = "asking Nix for its settings"
+    try:
+        text = nix.run("nix", ["show-config"], doing)
+    except NixFailed:  # the command's name since Nix 2.20
+        text = nix.run("nix", ["config", "show"], doing)
+    return {
+        name.strip(): value.strip()
+        for name, equals, value in (line.partition("=") for line in text.splitlines())
+        if equals
+    }

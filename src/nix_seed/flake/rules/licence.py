@@ -1,0 +1,237 @@
+"""SPDX licence identifiers and expressions (SPDX 2.3, annex D): may the work be passed on?
+
+Only identifiers whose terms let anyone pass unchanged copies on are listed; whatever is not listed
+is unknown, never guessed.
+
+What a package's ``meta.license`` means: may its files be passed on (docs/licences.md)?
+
+A licence is what nixpkgs writes: a set with ``spdxId``, ``free`` and ``redistributable``, a string,
+or a list of which all apply. Whatever else it is, it is unknown, and never an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+Status = Literal["redistributable", "withheld", "unknown"]
+
+_PLAIN = """
+0BSD AFL-2.0 AFL-2.1 AFL-3.0 APSL-2.0 Apache-1.0 Apache-1.1 Apache-2.0 Artistic-1.0
+Artistic-1.0-Perl Artistic-1.0-cl8 Artistic-2.0 Beerware BlueOak-1.0.0 BSD-1-Clause BSD-2-Clause
+BSD-2-Clause-Patent BSD-2-Clause-Views BSD-3-Clause BSD-3-Clause-Clear BSD-3-Clause-LBNL
+BSD-4-Clause BSD-4-Clause-UC BSD-Source-Code BSL-1.0 bzip2-1.0.5 bzip2-1.0.6 CC-BY-3.0 CC-BY-4.0
+CC-BY-SA-3.0 CC-BY-SA-4.0 CC-BY-NC-4.0 CC-BY-NC-SA-4.0 CC-BY-ND-4.0 CC0-1.0 CDDL-1.0 CDDL-1.1
+CECILL-2.0 CECILL-2.1 CECILL-B CECILL-C CPL-1.0 curl ECL-2.0 EPL-1.0 EPL-2.0 EUPL-1.1 EUPL-1.2 FSFAP
+FSFUL FSFULLR FTL HPND HPND-sell-variant ICU IJG ImageMagick Info-ZIP IPA IPL-1.0 ISC JasPer-2.0
+libpng libpng-2.0 libtiff LPPL-1.0 LPPL-1.2 LPPL-1.3a LPPL-1.3c MirOS MIT MIT-0 MIT-CMU
+MIT-Modern-Variant MPL-1.0 MPL-1.1 MPL-2.0 MS-PL MS-RL MulanPSL-2.0 NAIST-2003 NCSA Nethack NTP
+OFL-1.0 OFL-1.1 OLDAP-2.8 OpenSSL OSL-2.1 OSL-3.0 PHP-3.01 PostgreSQL PSF-2.0 Python-2.0
+Python-2.0.1 QPL-1.0 Ruby SGI-B-2.0 Sleepycat SMLNJ SSH-OpenSSH SSPL-1.0 TCL TCP-wrappers TMate
+Unicode-3.0 Unicode-DFS-2015 Unicode-DFS-2016 Unlicense UPL-1.0 Vim VSL-1.0 W3C Watcom-1.0 WTFPL
+X11 XFree86-1.1 Xnet Zend-2.0 Zlib zlib-acknowledgement ZPL-2.0 ZPL-2.1
+"""
+_VERSIONED = {
+    "GPL": ("1.0", "2.0", "3.0"),
+    "LGPL": ("2.0", "2.1", "3.0"),
+    "AGPL": ("1.0", "3.0"),
+    "GFDL": ("1.1", "1.2", "1.3"),
+}
+_KNOWN = frozenset(name.lower() for name in _PLAIN.split()) | frozenset(
+    f"{family}-{version}{suffix}".lower()
+    for family, versions in _VERSIONED.items()
+    for version in versions
+    for suffix in ("", "+", "-only", "-or-later")
+)
+_RANK: dict[Status, int] = {"redistributable": 0, "unknown": 1, "withheld": 2}
+_TOKEN = re.compile(r"\s*(\(|\)|[A-Za-z0-9.+:-]+)")
+
+
+def worst(statuses: list[Status]) -> Status:
+    """Return what holds where all of *statuses* apply; ``unknown`` where there is none."""
+    return max(statuses, key=_RANK.__getitem__) if statuses else "unknown"
+
+
+def _best(statuses: list[Status]) -> Status:
+    return min(statuses, key=_RANK.__getitem__)
+
+
+def evaluate_expression(text: str) -> Status:
+    """Judge an identifier or expression: ``MIT``, ``(GPL-2.0-only WITH x) OR Apache-2.0``.
+
+    Of what is joined by OR one may choose. What is no expression is unknown.
+    """
+    tokens, position = [], 0
+    text = text.strip()
+    while position < len(text):
+        found = _TOKEN.match(text, position)
+        if found is None:
+            return "unknown"
+        tokens.append(found[1])
+        position = found.end()
+    # A hostile expression must not exhaust the stack.
+    if not tokens or len(tokens) > 200:
+        return "unknown"
+    try:
+        status, rest = _either(tokens)
+    except IndexError:
+        return "unknown"
+    return "unknown" if rest else status
+
+
+def _either(tokens: list[str]) -> tuple[Status, list[str]]:
+    status, rest = _both(tokens)
+    while rest and rest[0].upper() == "OR":
+        other, rest = _both(rest[1:])
+        status = _best([status, other])
+    return status, rest
+
+
+def _both(tokens: list[str]) -> tuple[Status, list[str]]:
+    status, rest = _one(tokens)
+    while rest and rest[0].upper() == "AND":
+        other, rest = _one(rest[1:])
+        status = worst([status, other])
+    return status, rest
+
+
+def _one(tokens: list[str]) -> tuple[Status, list[str]]:
+    status: Status = "unknown"
+    if tokens[0] == "(":
+        status, rest = _either(tokens[1:])
+        return (status, rest[1:]) if rest[0] == ")" else ("unknown", ["("])
+    if tokens[0].lower() in _KNOWN:
+        status = "redistributable"
+    rest = tokens[1:]
+    # An exception only ever permits more.
+    if rest and rest[0].upper() == "WITH" and rest[1]:
+        rest = rest[2:]
+    return status, rest
+
+
+# Words that nixpkgs' sets are called by where only their name is left.
+_WITHHELD = frozenset({"unfree", "proprietary", "non-free", "nonfree"})
+_PASSED_ON = frozenset({"free", "publicdomain", "public domain", "unfreeredistributable"})
+_WITHHELD_BY, _ACCEPTED_BY = "withheld by the recipe", "accepted by the recipe"
+# What stands where a licence would, and is this project's own word.
+_REMARK = re.compile(rf"(?:\A| AND )\(?(?:malformed \(|see |{_WITHHELD_BY}|{_ACCEPTED_BY})")
+
+
+@dataclass(frozen=True, slots=True)
+class Licence:
+    """A licence's *name* for people (SPDX where there is one) and what it permits."""
+
+    name: str
+    status: Status
+
+
+UNSTATED = Licence("", "unknown")
+"""No licence is stated at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What ``meta`` says of one derivation."""
+
+    licence: Licence
+    homepage: str = ""
+
+
+class LicencePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """The recipe's own word: licences or packages to *accept* or *withhold* whatever ``meta`` says.
+
+    ``unknown``: whether images with unknown licences may go to a registry. ``refuse`` them, or
+    only ``report`` them.
+    """
+
+    accept: tuple[str, ...] = ()
+    withhold: tuple[str, ...] = ()
+    unknown: Literal["refuse", "report"] = "refuse"
+
+    def apply(self, licence: Licence, *names: str) -> Licence:
+        """Return *licence* as the policy sees it, of a package that goes by *names*."""
+        called = {licence.name, *names} - {""}
+        if called & set(self.withhold):
+            return Licence(licence.name or _WITHHELD_BY, "withheld")
+        if called & set(self.accept):
+            return Licence(licence.name or _ACCEPTED_BY, "redistributable")
+        return licence
+
+
+def read_licence(entries: Any) -> Licence:
+    """Judge what ``nix/meta.nix`` makes of ``meta.license``: a list of which all apply."""
+    if not isinstance(entries, list | tuple) or not entries:
+        return UNSTATED
+    each = [_read(entry) if isinstance(entry, dict) else _malformed("?") for entry in entries]
+    names = list(dict.fromkeys(licence.name for licence in each))
+    shown = names[0] if len(names) == 1 else " AND ".join(_bracketed(name) for name in names)
+    return Licence(shown, worst([licence.status for licence in each]))
+
+
+def is_licence(name: str) -> bool:
+    """Whether *name* is what someone calls a licence, and no remark made here in its place."""
+    return bool(name) and _REMARK.search(name) is None
+
+
+def read_facts(values: Any) -> dict[str, Fact]:
+    """Read what ``nix/meta.nix`` answers, by derivation path; skip what makes no sense."""
+    found = {}
+    for value in values if isinstance(values, list) else ():
+        if isinstance(value, dict) and isinstance(value.get("drv"), str):
+            homepage = value.get("homepage")
+            found[value["drv"]] = Fact(
+                read_licence(value.get("licences")), homepage if isinstance(homepage, str) else ""
+            )
+    return found
+
+
+def _read(entry: dict[str, Any]) -> Licence:
+    text = _text(entry, "text")
+    if text:
+        return Licence(text, _by_word(text))
+    name = _text(entry, "spdxId") or _text(entry, "shortName") or _text(entry, "fullName")
+    if not name:
+        return _malformed(_text(entry, "malformed") or "a set without a name")
+    redistributable, free = entry.get("redistributable"), entry.get("free")
+    # What forbids wins: an entry that contradicts itself is not believed where it permits.
+    if isinstance(redistributable, bool):
+        return Licence(name, "redistributable" if redistributable else "withheld")
+    if isinstance(free, bool):
+        return Licence(name, "redistributable" if free else "withheld")
+    return Licence(name, _by_word(name))
+
+
+def _by_word(text: str) -> Status:
+    word = text.strip().lower()
+    if word in _WITHHELD:
+        return "withheld"
+    return "redistributable" if word in _PASSED_ON else evaluate_expression(text)
+
+
+def _text(entry: dict[str, Any], name: str) -> str:
+    """Return one line that cannot steer a terminal: a flake's own words go far from here."""
+    value = entry.get(name)
+    line = " ".join(value.split()) if isinstance(value, str) else ""
+    return "".join(char if char.isprintable() else "\ufffd" for char in line)
+
+
+def _malformed(what: str) -> Licence:
+    return Licence(f"malformed ({what})", "unknown")
+
+
+def _bracketed(name: str) -> str:
+    return f"({name})" if " OR " in name.upper() else name
+
+
+def join(licences: Iterable[Licence]) -> Licence:
+    """Return the licence of what several works under *licences* are part of."""
+    each = list(licences)
+    status = worst([licence.status for licence in each])
+    decisive = {licence.name for licence in each if licence.status == status and licence.name}
+    names = sorted(decisive)
+    shown = names[0] if len(names) == 1 else " AND ".join(map(_bracketed, names))
+    return Licence(shown, status)

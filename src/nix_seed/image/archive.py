@@ -1,0 +1,165 @@
+"""An image as one file: ``oci-archive`` (a tar of a layout) and ``docker-archive``.
+
+Both are functions of the image and its name alone, and are written as streams, whatever the size.
+A docker-archive holds layers uncompressed, which ``docker load`` reads from its first versions on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from nix_seed.core import canonical_json
+from nix_seed.core.digests import DiffID, Digest
+from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.files import Unnamed, explained, unnamed
+from nix_seed.formats.oci import media_types, tar
+from nix_seed.formats.oci.manifest import Descriptor, Index
+from nix_seed.registry.layout import LAYOUT_FILE, ImageFiles
+
+_CHUNK: Final = 1 << 20
+
+
+def write_oci_archive(image: ImageFiles, path: Path, name: str | None = None) -> None:
+    """Write *image*, tagged *name*, to the file *path* (replacing it when all went well)."""
+    _check_path(path)
+    described = image.descriptor(name)
+    documents = {
+        "oci-layout": LAYOUT_FILE,
+        "index.json": Index((described,)).dump(),
+        _blob(described.digest): image.manifest.dump(),
+        _blob(image.manifest.config.digest): image.config,
+    }
+    blobs = {_blob(layer.digest): (layer, source) for layer, source in image.layers()}
+    with unnamed(path.parent, f"writing {path}") as out:
+        for directory in ("blobs/", "blobs/sha256/"):
+            out.write(tar.header(directory.encode(), tar.DIRECTORY, 0o755))
+        for member in sorted({*documents, *blobs}):
+            if member in documents:
+                _put(out, member, documents[member])
+            else:
+                _copy(out, member, *blobs[member])
+        out.write(tar.END)
+        out.keep(path)
+
+
+def write_docker_archive(image: ImageFiles, path: Path, tags: tuple[str, ...] = ()) -> None:
+    """Write *image* to the file *path* for ``docker load``; *tags* are ``name:tag``.
+
+    Every layer is checked against the config's diffIDs on the way: ``CheckedFalse`` if one differs.
+    """
+    _check_path(path)
+    config = f"{image.manifest.config.digest.hex}.json"
+    diff_ids = _diff_ids(image)
+    members = {f"{diff_id.hex}/layer.tar": diff_id for diff_id in diff_ids}
+    sources = dict(zip(diff_ids, image.manifest.layers, strict=True))
+    listing = [
+        {
+            "Config": config,
+            "RepoTags": list(tags),
+            "Layers": [f"{i.hex}/layer.tar" for i in diff_ids],
+        }
+    ]
+    with unnamed(path.parent, f"writing {path}") as out:
+        for member, diff_id in sorted(members.items()):
+            out.write(tar.header(f"{diff_id.hex}/".encode(), tar.DIRECTORY, 0o755))
+            layer = sources[diff_id]
+            _unpack(out, member, layer, image.blobs[layer.digest], diff_id)
+        _put(out, config, image.config)
+        _put(out, "manifest.json", canonical_json.dumps(listing))
+        out.write(tar.END)
+        out.keep(path)
+
+
+def _check_path(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{path} is a directory; an archive is a file", hint="name a file in it")
+
+
+def _blob(digest: Digest) -> str:
+    return f"blobs/sha256/{digest.hex}"
+
+
+def _diff_ids(image: ImageFiles) -> list[DiffID]:
+    config: Any = canonical_json.loads(image.config, what="the image's config")
+    try:
+        diff_ids = [DiffID.parse(text) for text in config["rootfs"]["diff_ids"]]
+    except (KeyError, TypeError) as error:
+        raise InputError("the image's config lists no diffIDs") from error
+    if len(diff_ids) != len(image.manifest.layers):
+        raise InputError("the image's config and manifest differ in their number of layers")
+    return diff_ids
+
+
+def _put(out: Unnamed, member: str, data: bytes) -> None:
+    out.write(tar.header(member.encode(), tar.FILE, 0o644, len(data)))
+    out.write(data)
+    out.write(tar.padding(len(data)))
+
+
+def _copy(out: Unnamed, member: str, layer: Descriptor, source: Path) -> None:
+    out.write(tar.header(member.encode(), tar.FILE, 0o644, layer.size))
+    for chunk in _checked(layer, source):
+        out.write(chunk)
+    out.write(tar.padding(layer.size))
+
+
+def _checked(layer: Descriptor, source: Path) -> Iterator[bytes]:
+    """Yield a blob's bytes; ``CheckedFalse`` at their end, if they were not the layer's."""
+    sha256, size = hashlib.sha256(), 0
+    with open(source, "rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK):
+            sha256.update(chunk)
+            size += len(chunk)
+            yield chunk
+    if (sha256.hexdigest(), size) != (layer.digest.hex, layer.size):
+        raise CheckedFalse(f"{source} does not have the digest {layer.digest}")
+
+
+def _unpack(out: Unnamed, member: str, layer: Descriptor, source: Path, diff_id: DiffID) -> None:
+    for _ in _checked(layer, source):
+        pass
+    # A tar says sizes first, so the blob is decompressed twice: that costs less than keeping it.
+    size = sum(len(chunk) for chunk in _decompressed(layer, source))
+    out.write(tar.header(member.encode(), tar.FILE, 0o644, size))
+    sha256 = hashlib.sha256()
+    for chunk in _decompressed(layer, source):
+        sha256.update(chunk)
+        out.write(chunk)
+    if sha256.hexdigest() != diff_id.hex:
+        raise CheckedFalse(f"{source} does not unpack to the diffID {diff_id}")
+    out.write(tar.padding(size))
+
+
+def _decompressed(layer: Descriptor, source: Path) -> Iterator[bytes]:
+    with explained(f"unpacking {source}"), open(source, "rb") as file:
+        if layer.media_type == media_types.LAYER_ZSTD:
+            import zstandard
+
+            try:
+                with zstandard.ZstdDecompressor().stream_reader(
+                    file, read_across_frames=True, read_size=_CHUNK
+                ) as reader:
+                    while chunk := reader.read(_CHUNK):
+                        yield chunk
+            except zstandard.ZstdError as error:
+                raise CheckedFalse(f"{source} is not whole zstd data: {error}") from error
+        elif layer.media_type == media_types.LAYER_GZIP:
+            yield from _gunzipped(source)
+        else:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+
+
+def _gunzipped(source: Path) -> Iterator[bytes]:
+    import gzip
+    import zlib
+
+    try:
+        with gzip.open(source) as reader:
+            while chunk := reader.read(_CHUNK):
+                yield chunk
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise CheckedFalse(f"{source} is not whole gzip data: {error}") from error

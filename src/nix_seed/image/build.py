@@ -1,0 +1,184 @@
+"""plan -> image: every layer written or taken from the cache, the documents, one finished image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import InputError
+from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.files import explained
+from nix_seed.flake.nix import Nix
+from nix_seed.formats.oci.manifest import ANNOTATION_INPUT_KEY, Manifest
+from nix_seed.formats.oci.reference import LayoutReference, Reference, check_tag
+from nix_seed.image.archive import write_docker_archive, write_oci_archive
+from nix_seed.image.assemble import AssembledLayer, LayerTarget, assemble_layers
+from nix_seed.image.layer_cache import LayerCache
+from nix_seed.image.plan import Plan
+from nix_seed.image.rules.documents import (
+    CONTAINER_TIER,
+    ImageDocuments,
+    build_image,
+    container_entries,
+    container_key,
+)
+from nix_seed.image.rules.layer import FinishedLayer, write_entries_layer
+from nix_seed.image.rules.spec import Spec
+from nix_seed.image.store_files import StoreFiles
+from nix_seed.registry.layout import ImageFiles, Layout
+
+Format = Literal["oci", "oci-archive", "docker-archive"]
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltLayer:
+    """A finished layer, its tier, how many store paths it holds, and whether it was at hand."""
+
+    layer: FinishedLayer
+    tier: str
+    paths: tuple[str, ...]
+    reused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """An image whose blobs all lie in the target they were written to."""
+
+    plan: Plan
+    documents: ImageDocuments
+    layers: tuple[BuiltLayer, ...]
+
+    @property
+    def digest(self) -> Digest:
+        """The image's digest."""
+        return self.documents.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where an image goes: a layout's directory or an archive's file, and its name there."""
+
+    format: Format
+    path: Path
+    tag: str
+
+
+def assemble_image(
+    nix: Nix,
+    plan: Plan,
+    target: LayerTarget,
+    *,
+    threads: int | None = None,
+    reuse: bool = True,
+    on_event: OnEvent = ignore,
+) -> Built:
+    """Write the layers that *target*, a cache or a registry, lacks, and compose the documents.
+
+    ``reuse=False`` writes all of them anew. Raises ``CheckedFalse`` where the store does not hold
+    what Nix says it holds.
+    """
+    spec = plan.spec
+    on_event(Stage("assemble", f"writing {len(spec.layers) + 1} layers", len(spec.layers)))
+    assembled = assemble_layers(
+        [[spec.paths[path] for path in group.paths] for group in spec.layers],
+        spec.compressor,
+        StoreFiles(nix.root),
+        target,
+        threads=threads,
+        reuse=reuse,
+        on_event=on_event,
+    )
+    last = _container_layer(spec, target, reuse)
+    layers = (*_built(spec, assembled), last)
+    documents = build_image(
+        spec, [(built.layer.descriptor, built.layer.diff_id) for built in layers]
+    )
+    return Built(plan, documents, layers)
+
+
+def _container_layer(spec: Spec, target: LayerTarget, reuse: bool) -> BuiltLayer:
+    key = container_key(spec)
+    found = target.find(key) if reuse else None
+    layer = found or target.write(
+        key, lambda sink: write_entries_layer(container_entries(spec), spec.compressor, sink)
+    )
+    return BuiltLayer(layer, CONTAINER_TIER, (), found is not None)
+
+
+def _built(spec: Spec, assembled: Sequence[AssembledLayer]) -> list[BuiltLayer]:
+    return [
+        BuiltLayer(done.layer, group.tier, tuple(map(str, group.paths)), done.reused)
+        for done, group in zip(assembled, spec.layers, strict=True)
+    ]
+
+
+def store_image(
+    built: Built, cache: LayerCache, destination: Destination, on_event: OnEvent = ignore
+) -> str:
+    """Put the image at *destination*, whole or not at all; return a reference to it."""
+    on_event(Stage("store", f"storing the image in {destination.path}"))
+    layers = [built_layer.layer.descriptor for built_layer in built.layers]
+    image = ImageFiles(
+        manifest=Manifest.parse(built.documents.manifest, "the manifest"),
+        config=built.documents.config,
+        blobs={layer.digest: cache.blob_path(layer.digest) for layer in layers},
+        platform=built.documents.platform,
+        annotations={ANNOTATION_INPUT_KEY: built.plan.input_key},
+    )
+    if destination.format == "oci":
+        Layout.create(destination.path).add(image, destination.tag)
+        return str(LayoutReference(str(destination.path), tag=destination.tag))
+    if destination.format == "oci-archive":
+        write_oci_archive(image, destination.path, destination.tag)
+    else:
+        write_docker_archive(image, destination.path, (_docker_name(destination.tag),))
+    return f"{destination.format}:{destination.path}"
+
+
+def check_destination(destination: Destination) -> None:
+    """Refuse, before any work, a place that cannot take the image."""
+    _check_name(destination)
+    if destination.format == "oci":
+        # An absent or empty directory takes any image, and is not touched before there is one.
+        if destination.path.is_file() or (destination.path.is_dir() and _holds_any(destination)):
+            Layout.create(destination.path)
+    elif destination.path.is_dir():
+        raise InputError(
+            f"{destination.path} is a directory; a {destination.format} is a file",
+            hint=f"name a file, such as -o {destination.path}/{destination.tag}.tar",
+        )
+    elif destination.path.exists() and not _is_tar(destination.path):
+        raise InputError(
+            f"{destination.path} exists and is no archive, so it is not replaced",
+            hint="name a file that does not exist yet, or remove this one",
+        )
+
+
+def _holds_any(destination: Destination) -> bool:
+    with explained(f"reading {destination.path}"):
+        return any(destination.path.iterdir())
+
+
+def _check_name(destination: Destination) -> None:
+    """Refuse what no reference could name afterwards."""
+    if destination.format == "oci":
+        LayoutReference(str(destination.path), tag=destination.tag)
+    elif destination.format == "oci-archive":
+        check_tag(destination.tag, str(destination.path))
+    else:
+        # Docker's archives name images in full, but for the registry.
+        Reference.parse(f"localhost/{_docker_name(destination.tag)}")
+
+
+def _docker_name(tag: str) -> str:
+    return tag if ":" in tag else f"{tag}:latest"
+
+
+def _is_tar(path: Path) -> bool:
+    """Tell an earlier archive, or an empty file that was made for one, from anything else."""
+    with explained(f"reading {path}"), path.open("rb") as file:
+        head = file.read(512)
+    return not head or head[257:262] == b"ustar"

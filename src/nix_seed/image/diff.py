@@ -1,0 +1,188 @@
+"""diffoscope, which looks into files of many kinds: where there is one, it compares two paths.
+
+Two images, side by side: which layers, store paths and files differ.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import InputError, NixSeedError, of_store
+from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.image.inspect import InspectedImage, inspect
+from nix_seed.image.read.check import FileFacts, list_files, unpack_to
+from nix_seed.image.read.spec import RemoteSeed, read_seed
+from nix_seed.image.rules.difference import PathDifference, SpecDifference, compare_specs, tier_of
+from nix_seed.registry.open import AnyReference, Stores, fetch
+from nix_seed.registry.store import ImageStore
+
+_MOST_OUTPUT = 1 << 20  # characters of its report
+
+
+def find_diffoscope() -> str | None:
+    """Return where the program is."""
+    return shutil.which("diffoscope")
+
+
+def compare(program: str, one: Path, other: Path) -> str:
+    """Return the report of *program* on *one* and *other*, cut off where it gets too long."""
+    done = subprocess.run(
+        [program, "--text", "-", str(one), str(other)],
+        capture_output=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    return done.stdout.decode("utf-8", "replace")[:_MOST_OUTPUT]
+
+
+_MOST_PATHS = 20  # whose files are compared
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPair:
+    """The layers at one *position*, where they differ; None where one side has none."""
+
+    position: int
+    tier: str
+    ours: Digest | None
+    theirs: Digest | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileDifference:
+    """A file below a store path: what it is on each side, None where it is absent."""
+
+    name: str
+    ours: FileFacts | None
+    theirs: FileFacts | None
+
+
+@dataclass(frozen=True, slots=True)
+class PathFiles:
+    """The files in which a store path differs; *trouble* says why they could not be compared.
+
+    *report* is diffoscope's, where that is installed and was wanted.
+    """
+
+    path: StorePath
+    files: tuple[FileDifference, ...]
+    trouble: str | None = None
+    report: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDiff:
+    """How two images of one system differ; in nothing at all if *same*."""
+
+    names: tuple[str, str]
+    digests: tuple[Digest, Digest]
+    layers: tuple[LayerPair, ...]
+    spec: SpecDifference
+    files: tuple[PathFiles, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether they are one image."""
+        return self.digests[0] == self.digests[1]
+
+
+def diff_images(
+    stores: Stores, ours: AnyReference, theirs: AnyReference, *, diffoscope: bool = True
+) -> ImageDiff:
+    """Compare two images; their layers are read only where a store path differs.
+
+    Raises ``InputError`` for what is no image of one system.
+    """
+    one, other = _open(stores, ours), _open(stores, theirs)
+    difference = compare_specs(one.seed.spec, other.seed.spec)
+    both = [path for path in difference.paths if path.ours and path.theirs][:_MOST_PATHS]
+    program = find_diffoscope() if diffoscope else None
+    return ImageDiff(
+        (str(ours), str(theirs)),
+        (one.image.digest, other.image.digest),
+        tuple(_layers(one, other)),
+        difference,
+        tuple(_compare_path(one, other, path, program) for path in both),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    store: ImageStore
+    image: InspectedImage
+    seed: RemoteSeed
+
+
+def _open(stores: Stores, reference: AnyReference) -> _Side:
+    store = stores.open(reference)
+    root = fetch(store, reference)
+    with of_store():
+        image = inspect(stores, reference.at(root.descriptor.digest))
+    if not isinstance(image, InspectedImage):
+        raise InputError(f"{reference} is an index of images", hint="name the image of one system")
+    return _Side(store, image, read_seed(str(reference), root, store))
+
+
+def _layers(one: _Side, other: _Side) -> Iterator[LayerPair]:
+    ours, theirs = one.image.layers, other.image.layers
+    for position in range(max(len(ours), len(theirs))):
+        mine = ours[position].descriptor.digest if position < len(ours) else None
+        its = theirs[position].descriptor.digest if position < len(theirs) else None
+        if mine != its:
+            spec = one.seed.spec if mine is not None else other.seed.spec
+            yield LayerPair(position, tier_of(spec, position), mine, its)
+
+
+def _compare_path(
+    one: _Side, other: _Side, path: PathDifference, diffoscope: str | None
+) -> PathFiles:
+    try:
+        ours, theirs = _files(one, path, 0), _files(other, path, 1)
+        found = tuple(_differing(ours, theirs))
+        report = _report(one, other, path, diffoscope) if diffoscope else None
+    except NixSeedError as error:
+        return PathFiles(path.path, (), error.message)
+    return PathFiles(path.path, found, None, report)
+
+
+def _files(side: _Side, path: PathDifference, which: int) -> Mapping[str, FileFacts]:
+    return list_files(side.store, _layer(side, path, which), path.path)
+
+
+def _layer(side: _Side, path: PathDifference, which: int) -> Descriptor:
+    position = path.layers[which]
+    assert position is not None
+    return side.seed.manifest.layers[position]
+
+
+def _differing(
+    ours: Mapping[str, FileFacts], theirs: Mapping[str, FileFacts]
+) -> Iterator[FileDifference]:
+    for name in sorted(ours.keys() | theirs.keys()):
+        if ours.get(name) != theirs.get(name):
+            yield FileDifference(name, ours.get(name), theirs.get(name))
+
+
+def _report(one: _Side, other: _Side, path: PathDifference, diffoscope: str) -> str:
+    """Unpack the path from both images and let diffoscope compare them."""
+    with ExitStack() as stack:
+        ours, theirs = (
+            stack.enter_context(_unpacked(side, path, which))
+            for which, side in enumerate((one, other))
+        )
+        return compare(diffoscope, ours, theirs)
+
+
+@contextmanager
+def _unpacked(side: _Side, path: PathDifference, which: int) -> Iterator[Path]:
+    with TemporaryDirectory(prefix="nix-seed-diff-") as directory:
+        unpack_to(side.store, _layer(side, path, which), Path(directory))
+        yield Path(directory) / str(path.path).removeprefix("/")

@@ -1,0 +1,182 @@
+"""Makes one index of several systems' images, complete or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import (
+    ANNOTATION_NAR_HASH,
+    ANNOTATION_SYSTEM,
+    Descriptor,
+    Index,
+    Manifest,
+    Platform,
+    platform_of,
+)
+from nix_seed.formats.oci.reference import Reference, check_tag
+from nix_seed.image.inspect import read_config
+from nix_seed.image.publishable import check_images_publishable
+from nix_seed.registry.open import AnyReference, Stores, fetch
+from nix_seed.registry.store import Fetched, ImageStore
+from nix_seed.registry.transfer import JOBS, TagMoved, transfer
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An image of the index: its system and where it came from."""
+
+    system: str
+    source: str
+    descriptor: Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """The index that was published, its members sorted by system, and the tags that name it."""
+
+    descriptor: Descriptor
+    members: tuple[Member, ...]
+    tags: tuple[str, ...]
+
+
+def build_index(
+    stores: Stores,
+    target: AnyReference,
+    images: Sequence[AnyReference],
+    *,
+    systems: Sequence[str] = (),
+    tags: Sequence[str] = (),
+    jobs: int = JOBS,
+    on_event: OnEvent = ignore,
+) -> Indexed:
+    """Publish at *target* an index of *images*, and then move the further *tags* to it.
+
+    Raises ``InputError``, before anything is published, where one of *systems* lacks, an image is
+    for none of them, or two are for one system. Images that lie elsewhere are copied first.
+    """
+    wanted = list(dict.fromkeys([*([target.tag] if target.tag else []), *tags]))
+    if not wanted:
+        raise InputError(f"{target} names no tag for the index", hint=f"add one: {target}:latest")
+    for tag in wanted:
+        check_tag(tag, str(target))
+    ready = prepare_index(stores, target, images, systems)
+    return publish_index(stores, target, ready, tags=wanted, jobs=jobs, on_event=on_event)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyIndex:
+    """An index that is known and not yet anywhere: its *body* and where its images come from."""
+
+    members: tuple[Member, ...]
+    body: bytes
+    images: tuple[tuple[AnyReference, ImageStore, Fetched], ...]
+
+    @property
+    def digest(self) -> Digest:
+        """The digest that the index will have."""
+        return Digest.of(self.body)
+
+
+def prepare_index(
+    stores: Stores,
+    target: AnyReference,
+    images: Sequence[AnyReference],
+    systems: Sequence[str] = (),
+) -> ReadyIndex:
+    """Make the index of *images*, one for each of *systems*; nothing is published.
+
+    Raises ``CheckedFalse`` where one of them must not be published at *target*.
+    """
+    found = tuple((reference, *_read(stores, reference)) for reference in images)
+    members = tuple(sorted((_member(*each) for each in found), key=lambda member: member.system))
+    _check_complete(members, systems)
+    for _, store, root in found:
+        check_images_publishable(store, root, target)
+    return ReadyIndex(members, Index(tuple(each.descriptor for each in members)).dump(), found)
+
+
+def publish_index(
+    stores: Stores,
+    target: AnyReference,
+    ready: ReadyIndex,
+    *,
+    tags: Sequence[str],
+    jobs: int = JOBS,
+    on_event: OnEvent = ignore,
+) -> Indexed:
+    """Copy the images of *ready* to *target*, store the index there, and then move *tags*."""
+    neighbours = _neighbours(target, [reference for reference, _, _ in ready.images])
+    store = stores.open(target, create=True, mount_from=neighbours)
+    for reference, origin, root in ready.images:
+        on_event(Stage("image", f"making sure that {target} has {reference}"))
+        transfer(origin, root, store, jobs=jobs, on_event=on_event)
+    on_event(Stage("index", f"publishing the index at {target}"))
+    stored = store.put_manifest(ready.body, media_types.INDEX)
+    for tag in tags:
+        store.put_manifest(ready.body, media_types.INDEX, tag)
+        on_event(TagMoved(tag, stored.digest))
+    return Indexed(stored, ready.members, tuple(tags))
+
+
+def _read(stores: Stores, reference: AnyReference) -> tuple[ImageStore, Fetched]:
+    store = stores.open(reference)
+    return store, fetch(store, reference)
+
+
+def _member(reference: AnyReference, store: ImageStore, root: Fetched) -> Member:
+    what = str(reference)
+    if root.descriptor.media_type != media_types.MANIFEST:
+        raise InputError(f"{what} is {root.descriptor.media_type}, not one system's image")
+    manifest = Manifest.parse(root.body, what)
+    system = manifest.annotations.get(ANNOTATION_SYSTEM)
+    if system is None:
+        raise InputError(f"{what} does not say for which system it is: it is no seed of ours")
+    config = read_config(store, manifest, what)
+    platform = platform_of(system)
+    said = Platform.from_json(config, f"{what}, config")
+    if said != platform:
+        raise CheckedFalse(f"{what} is for {system}, but its configuration says {said}")
+    kept = {
+        key: manifest.annotations[key]
+        for key in (ANNOTATION_SYSTEM, ANNOTATION_NAR_HASH)
+        if key in manifest.annotations
+    }
+    found = root.descriptor
+    descriptor = Descriptor(found.media_type, found.digest, found.size, kept, platform)
+    return Member(system, what, descriptor)
+
+
+def _check_complete(members: Sequence[Member], systems: Sequence[str]) -> None:
+    have = [member.system for member in members]
+    twice = sorted({system for system in have if have.count(system) > 1})
+    if twice:
+        sources = ", ".join(member.source for member in members if member.system == twice[0])
+        raise InputError(f"two images are for {twice[0]}: {sources}")
+    if not have:
+        raise InputError("an index of no images is refused", hint="name one image a system")
+    missing = sorted(set(systems) - set(have))
+    if missing:
+        raise InputError(
+            f"the index lacks {', '.join(missing)}; it has {', '.join(have)}",
+            hint="build and push the images that lack, then make the index; nothing was published",
+        )
+    extra = sorted(set(have) - set(systems)) if systems else []
+    if extra:
+        raise InputError(f"no image for {', '.join(extra)} is declared in the recipe's systems")
+
+
+def _neighbours(target: AnyReference, images: Sequence[AnyReference]) -> tuple[str, ...]:
+    if not isinstance(target, Reference):
+        return ()
+    return tuple(
+        dict.fromkeys(
+            image.repository
+            for image in images
+            if isinstance(image, Reference) and image.registry == target.registry
+        )
+    )

@@ -1,0 +1,205 @@
+"""What is remembered of a finished layer, so that it need not be made again.
+
+Finished layers on disk, by layer key: what makes a second run read and compress nothing.
+
+::
+
+    DIR/layers/<key>.json     a record: descriptor, diffID, frames, which path starts where
+    DIR/blobs/<digest hex>    the blob
+
+A record is written after its blob, both atomically, so an interrupted run leaves whole layers only.
+A blob is hashed again before it is used: bytes are what a digest is made of, and a disk is not to
+be trusted. (That is some ten times faster than making it.) What does not match is removed, and
+the layer made anew. Processes may share the directory; none waits for another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from nix_seed.core import canonical_json
+from nix_seed.core.digests import DiffID, Digest
+from nix_seed.core.errors import InputError
+from nix_seed.core.files import explained, unnamed, write_atomically
+from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.formats.zstd import Frame
+from nix_seed.image.rules.frames import Sink
+from nix_seed.image.rules.layer import FinishedLayer
+
+
+class LayerRecords:
+    """Records by layer key in *directory*, without blobs: those are elsewhere, in a registry."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def find(self, key: str) -> FinishedLayer | None:
+        """Return what is remembered under *key*; a damaged record counts as none."""
+        path = self._directory / f"{key}.json"
+        try:
+            return parse_record(path.read_bytes(), str(path))
+        except (OSError, InputError):
+            return None
+
+    def save(self, key: str, layer: FinishedLayer) -> None:
+        """Remember *layer* under *key*."""
+        write_atomically(self._directory / f"{key}.json", dump_record(layer))
+
+
+def dump_record(layer: FinishedLayer) -> bytes:
+    """Return the record of *layer*."""
+    return canonical_json.dumps(
+        {
+            "descriptor": layer.descriptor.to_json(),
+            "diffId": str(layer.diff_id),
+            "tarSize": layer.tar_size,
+            "frames": [[frame.compressed, frame.size] for frame in layer.frames],
+            "starts": [[str(path), number] for path, number in layer.starts],
+        }
+    )
+
+
+def parse_record(text: bytes, what: str) -> FinishedLayer:
+    """Read a record; ``InputError`` for anything else."""
+    value: Any = canonical_json.loads(text, what=what)
+    try:
+        return FinishedLayer(
+            descriptor=Descriptor.from_json(value["descriptor"], what),
+            diff_id=DiffID.parse(value["diffId"]),
+            tar_size=int(value["tarSize"]),
+            frames=tuple(Frame(int(one), int(other)) for one, other in value["frames"]),
+            starts=tuple((StorePath.parse(path), int(number)) for path, number in value["starts"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{what} is not a record of this cache") from error
+
+
+_CHUNK: Final = 1 << 20
+# Older than any run that could still be writing it.
+_ABANDONED: Final = 24 * 3600
+
+
+class LayerCache:
+    """The cache in *directory*, made when first written to. A ``LayerTarget``."""
+
+    def __init__(self, directory: Path) -> None:
+        self._layers = directory / "layers"
+        self._blobs = directory / "blobs"
+
+    def blob_path(self, digest: Digest) -> Path:
+        """Where the blob *digest* lies, if it is there. Never to be written to."""
+        return self._blobs / digest.hex
+
+    def find(self, key: str) -> FinishedLayer | None:
+        """Return the layer of *key* if record and blob are there and whole; else ``None``."""
+        record = self._record_path(key)
+        try:
+            layer = parse_record(record.read_bytes(), str(record))
+        except OSError:
+            return None
+        except InputError:
+            _remove(record)
+            return None
+        if not _holds(self.blob_path(layer.descriptor.digest), layer.descriptor):
+            _remove(record)
+            _remove(self.blob_path(layer.descriptor.digest))
+            return None
+        # The time of last use. A cache that may only be read is still a cache.
+        with suppress(OSError):
+            os.utime(record)
+        return layer
+
+    def write(self, key: str, produce: Callable[[Sink], FinishedLayer]) -> FinishedLayer:
+        """Give *produce* a file to write to and keep it under *key*; if it raises, keep nothing."""
+        with unnamed(self._blobs, f"writing a layer to {self._blobs}") as file:
+            layer = produce(file)
+            # Read-only, for image layouts may link it.
+            file.keep(self.blob_path(layer.descriptor.digest), 0o444)
+        write_atomically(self._record_path(key), dump_record(layer))
+        return layer
+
+    def prune(self, max_bytes: int) -> int:
+        """Remove the layers used longest ago until at most *max_bytes* remain; return bytes freed.
+
+        Blobs without a record and temporary files of runs that died go first. Removing a blob
+        leaves an image layout that linked it intact.
+        """
+        with explained(f"pruning {self._blobs.parent}"):
+            freed = sum(_remove(path) for path in self._abandoned())
+            kept: set[Path] = set()
+            left = max_bytes
+            for record, blob in self._by_last_use():
+                size = _size(record) + (0 if blob in kept else _size(blob))
+                if size <= left:
+                    left -= size
+                    kept.add(blob)
+                    continue
+                left = -1  # whatever was used before this one goes too
+                freed += _remove(record) + (0 if blob in kept else _remove(blob))
+            return freed
+
+    def _record_path(self, key: str) -> Path:
+        return self._layers / f"{key}.json"
+
+    def _by_last_use(self) -> Iterator[tuple[Path, Path]]:
+        """Yield (record, blob), the last used first."""
+        records = sorted(self._layers.glob("*.json"), key=_last_use, reverse=True)
+        for record in records:
+            try:
+                layer = parse_record(record.read_bytes(), str(record))
+            except (OSError, InputError):
+                _remove(record)
+                continue
+            yield record, self.blob_path(layer.descriptor.digest)
+
+    def _abandoned(self) -> Iterator[Path]:
+        recorded = {blob for _, blob in self._by_last_use()}
+        oldest = time.time() - _ABANDONED
+        for path in [*self._blobs.glob("*"), *self._blobs.glob(".*"), *self._layers.glob(".*.tmp")]:
+            if path not in recorded and _last_use(path) < oldest:
+                yield path
+
+
+def _holds(blob: Path, descriptor: Descriptor) -> bool:
+    sha256, size = hashlib.sha256(), 0
+    try:
+        with open(blob, "rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size != descriptor.size:
+                return False
+            while chunk := file.read(_CHUNK):
+                sha256.update(chunk)
+                size += len(chunk)
+    except OSError:
+        return False
+    return size == descriptor.size and sha256.hexdigest() == descriptor.digest.hex
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _last_use(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0
+
+
+def _remove(path: Path) -> int:
+    """Remove a file that another process may have removed already; return the bytes freed."""
+    size = _size(path)
+    try:
+        path.unlink()
+    except OSError:
+        return 0
+    return size

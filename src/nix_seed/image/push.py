@@ -1,0 +1,293 @@
+"""A ``LayerTarget`` that is a repository: store paths go to the registry in one pass.
+
+No blob is written to disk. What the registry already has is neither read nor sent: layer records
+remember digests by layer key, and one request tells whether the blob is there. A blob that an
+earlier build left in the layer cache is sent from there.
+
+Pushes an image from a layout, or from another registry, to a registry.
+
+plan -> registry in one pass: no image on disk, no temporary blobs.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.flake.nix import Nix
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.formats.oci.reference import Reference, check_tag
+from nix_seed.image.build import Built, assemble_image
+from nix_seed.image.layer_cache import LayerCache, LayerRecords
+from nix_seed.image.plan import Evaluated, Plan
+from nix_seed.image.publishable import check_images_publishable, check_publishable
+from nix_seed.image.rules.frames import Sink
+from nix_seed.image.rules.layer import FinishedLayer
+from nix_seed.registry.client import Repository
+from nix_seed.registry.open import AnyReference, Stores, fetch
+from nix_seed.registry.store import Fetched
+from nix_seed.registry.transfer import JOBS, Transferred, transfer
+
+Source = Callable[[], Iterator[bytes]]
+
+# Chunks on their way from the compressor to the network: frames of a few MB at most.
+_IN_FLIGHT: Final = 4
+_CHUNK: Final = 1 << 20
+
+
+class UploadRepository(Protocol):
+    """The part of a registry's repository that is used here."""
+
+    def has_blob(self, digest: Digest) -> bool:
+        """Whether the blob is there."""
+        ...
+
+    def push_blob(self, blob: Descriptor, source: Source) -> None:
+        """Send a blob that is known."""
+        ...
+
+    def push_stream(self, source: Source, media_type: str) -> Descriptor:
+        """Send a stream; return what it proved to be."""
+        ...
+
+
+class UploadTarget:
+    """Layers go to *repository*; *records* remember them, *cache* may hold some."""
+
+    def __init__(
+        self,
+        repository: UploadRepository,
+        records: LayerRecords,
+        cache: LayerCache,
+        media_type: str,
+    ) -> None:
+        self._repository = repository
+        self._records = records
+        self._cache = cache
+        self._media_type = media_type
+        self._lock = threading.Lock()
+        self.sent = 0
+
+    def find(self, key: str) -> FinishedLayer | None:
+        """Return the layer of *key* if the registry has it already."""
+        layer = self._records.find(key)
+        if layer is None or not self._repository.has_blob(layer.descriptor.digest):
+            return None
+        return layer
+
+    def write(self, key: str, produce: Callable[[Sink], FinishedLayer]) -> FinishedLayer:
+        """Send the layer that *produce* makes, or the cache has, and remember it."""
+        layer = self._cache.find(key)
+        if layer is None:
+            layer = self._stream(produce)
+        elif not self._repository.has_blob(layer.descriptor.digest):
+            path = self._cache.blob_path(layer.descriptor.digest)
+            self._repository.push_blob(layer.descriptor, lambda: _read(path))
+            self._count(layer.descriptor.size)
+        self._records.save(key, layer)
+        return layer
+
+    def _stream(self, produce: Callable[[Sink], FinishedLayer]) -> FinishedLayer:
+        made: list[FinishedLayer] = []
+        # A try that fails midway is made anew from the store, which is still there.
+        sent = self._repository.push_stream(lambda: _run(produce, made), self._media_type)
+        layer = made[-1]
+        if (sent.digest, sent.size) != (layer.descriptor.digest, layer.descriptor.size):
+            raise CheckedFalse(
+                f"the registry was sent {sent.digest}, the layer is {layer.descriptor.digest}",
+                hint="this is a fault of nix-seed, or of this machine: please report it",
+            )
+        self._count(sent.size)
+        return layer
+
+    def _count(self, size: int) -> None:
+        with self._lock:
+            self.sent += size
+
+
+def _read(path: Path) -> Iterator[bytes]:
+    with open(path, "rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
+def _run(produce: Callable[[Sink], FinishedLayer], made: list[FinishedLayer]) -> Iterator[bytes]:
+    """Yield what *produce* writes; *made* gets its result, its error is raised here."""
+    pipe = _Pipe()
+    worker = threading.Thread(target=pipe.run, args=(produce, made), daemon=True)
+    worker.start()
+    try:
+        yield from pipe
+    finally:
+        pipe.close()
+        worker.join()
+
+
+class _Abandoned(Exception):
+    """Nobody reads any more: the upload failed."""
+
+
+class _Pipe:
+    """A sink on one side, an iterator on the other, a few chunks in between."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[bytes | BaseException | None] = queue.Queue(_IN_FLIGHT)
+        self._closed = threading.Event()
+
+    def run(self, produce: Callable[[Sink], FinishedLayer], made: list[FinishedLayer]) -> None:
+        try:
+            made.append(produce(self))
+            self._put(None)
+        except _Abandoned:
+            pass
+        except BaseException as error:
+            self._put_last(error)
+
+    def write(self, data: bytes, /) -> None:
+        """Hand over *data*; waits while the other side is busy."""
+        self._put(bytes(data))
+
+    def _put(self, item: bytes | BaseException | None) -> None:
+        while not self._closed.is_set():
+            try:
+                self._queue.put(item, timeout=0.5)
+            except queue.Full:
+                continue
+            return
+        raise _Abandoned
+
+    def _put_last(self, error: BaseException) -> None:
+        try:
+            self._put(error)
+        except _Abandoned:
+            return
+
+    def __iter__(self) -> Iterator[bytes]:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def close(self) -> None:
+        """Let the writing side give up."""
+        self._closed.set()
+
+
+def push(
+    stores: Stores,
+    source: AnyReference,
+    target: Reference,
+    *,
+    tags: Sequence[str] = (),
+    mount_from: Sequence[str] = (),
+    jobs: int = JOBS,
+    on_event: OnEvent = ignore,
+) -> Transferred:
+    """Make *target* name what *source* does; *tags* are further tags, moved after its own.
+
+    Blobs the registry has in repositories *mount_from* are linked rather than sent, and so are
+    those of a *source* in the same registry. A digest in *target* must be the image's. Raises
+    ``CheckedFalse`` for an image of unknown licences, if the registry is not on this machine.
+    """
+    for tag in tags:
+        check_tag(tag, str(target))
+    origin = stores.open(source)
+    root = fetch(origin, source)
+    if target.digest not in (None, root.descriptor.digest):
+        raise InputError(f"{source} is {root.descriptor.digest}, not the {target.digest} to push")
+    check_images_publishable(origin, root, target)
+    if isinstance(source, Reference) and source.registry == target.registry:
+        mount_from = (source.repository, *mount_from)
+    wanted = ([] if target.tag is None else [target.tag]) + list(tags)
+    on_event(Stage("push", f"pushing {source} to {target}"))
+    return transfer(
+        origin,
+        root,
+        stores.open(target, mount_from=tuple(mount_from)),
+        list(dict.fromkeys(wanted)),
+        jobs=jobs,
+        on_event=on_event,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """An image in a registry: its reference by digest, its tags, and the bytes that were sent."""
+
+    built: Built
+    reference: str
+    tags: tuple[str, ...]
+    sent: int
+
+
+def tags_of(evaluated: Evaluated) -> tuple[str, ...]:
+    """Return the tags that every pushed image gets: by input key, and by commit if it is clean."""
+    outline = evaluated.evaluation.recipe.outline
+    revision = evaluated.evaluation.flake.revision
+    keyed = f"{evaluated.input_key}-{outline.system}"
+    return (keyed,) if revision is None else (keyed, f"{revision}-{outline.system}")
+
+
+def find_by_key(repository: Repository, evaluated: Evaluated) -> Descriptor | None:
+    """Ask, by one HEAD request, whether the image of this recipe is in the registry already."""
+    return repository.head_manifest(tags_of(evaluated)[0])
+
+
+def add_tags(repository: Repository, image: Digest, tags: Sequence[str]) -> Fetched | None:
+    """Have *tags* name *image*, which is in the repository; return it, None if it is gone."""
+    fetched = repository.get_manifest(image)
+    if fetched is not None:
+        for tag in tags:
+            repository.put_manifest(fetched.body, fetched.descriptor.media_type, tag)
+    return fetched
+
+
+def name_image(repository: Repository, image: Reference, tags: Sequence[str]) -> tuple[str, ...]:
+    """Have *tags* name *image*, and return them, each once; ``CouldNotCheck`` if it is gone."""
+    wanted = tuple(dict.fromkeys(tags))
+    if image.digest is None or add_tags(repository, image.digest, wanted) is None:
+        raise CouldNotCheck(f"{image} was there a moment ago, and is gone")
+    return wanted
+
+
+def push_image(
+    nix: Nix,
+    plan: Plan,
+    repository: Repository,
+    target: Reference,
+    *,
+    records: LayerRecords,
+    cache: LayerCache,
+    tags: Sequence[str] | None = (),
+    threads: int | None = None,
+    reuse: bool = True,
+    on_event: OnEvent = ignore,
+) -> Pushed:
+    """Write the layers of *plan* that *repository* lacks straight into it; the tags move last.
+
+    With None for *tags* the image gets none at all, to be named when more is there. Layers that an
+    earlier build left in *cache* are sent from there, the others are streamed from the store. An
+    error leaves blobs without a name in the registry, and no tag on a part of an image. Raises
+    ``CheckedFalse`` for licences that are not known, and as ``assemble_image`` and the registry do.
+    """
+    check_publishable(plan.spec, target, plan.licences.problem)
+    upload = UploadTarget(repository, records, cache, plan.spec.compressor.media_type)
+    built = assemble_image(nix, plan, upload, threads=threads, reuse=reuse, on_event=on_event)
+    on_event(Stage("publish", f"naming the image in {repository}"))
+    config = built.documents.config
+    described = Descriptor(media_types.CONFIG, Digest.of(config), len(config))
+    if not repository.has_blob(described.digest):
+        repository.push_blob(described, lambda: iter((config,)))
+    wanted = () if tags is None else tuple(dict.fromkeys((*tags_of(plan.evaluated), *tags)))
+    for name in wanted or (None,):
+        repository.put_manifest(built.documents.manifest, media_types.MANIFEST, name)
+    sent = upload.sent + len(config) + len(built.documents.manifest)
+    return Pushed(built, str(target.at(built.digest)), wanted, sent)

@@ -1,0 +1,378 @@
+"""Read a layer of store paths back: the NAR hash of each path, and what its tar ought to be.
+
+While entries go by, the tar they would have in canonical form is made and hashed beside them. The
+layer is canonical if, and only if, that hash is the diffID of the bytes that came.
+
+The files of one layer, in whatever store it lies: listed by their digests, or unpacked.
+
+Recompute everything an image claims, from the bytes of its layers alone.
+
+Every layer is read once: its blob against the digest, its tar against the diffID and against the
+one canonical form, each store path against the NAR hash and size in the spec. The last layer
+(files, Nix database, spec) and the image's documents are made anew from the spec and compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from nix_seed.core.digests import DiffID, NarHash
+from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.formats.nix import nar
+from nix_seed.formats.nix.store_path import STORE_DIR, StorePath
+from nix_seed.formats.oci import tar
+from nix_seed.formats.oci.manifest import Descriptor, Manifest
+from nix_seed.image.read.spec import read_seed
+from nix_seed.image.read.stream import TarPieces
+from nix_seed.image.read.tar import Entry, Kind, read_entries
+from nix_seed.image.read.unpack import unpack_layer
+from nix_seed.image.rules.documents import build_image, container_entries
+from nix_seed.image.rules.layer import NarHasher
+from nix_seed.image.rules.spec import Spec
+from nix_seed.registry.store import Fetched, ImageStore
+
+_STORE: Final = tuple(STORE_DIR.removeprefix("/").encode().split(b"/"))
+_MODES: Final = {tar.FILE: (0o444, 0o555), tar.SYMLINK: (0o777,), tar.DIRECTORY: (0o555,)}
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedLayer:
+    """What a layer holds: each path's NAR hash and NAR size; *diff_id* as it ought to be."""
+
+    paths: dict[StorePath, tuple[NarHash, int]]
+    diff_id: DiffID
+
+
+class LayerAudit:
+    """Takes the entries of one layer in their order; ``CheckedFalse`` for one out of place."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._tar = hashlib.sha256()
+        self._paths: dict[StorePath, tuple[NarHash, int]] = {}
+        self._last: tuple[bytes, ...] = ()
+        self._path: StorePath | None = None
+        self._nar = NarHasher()
+        self._open: list[bytes] = []  # the directories of the path that are not closed yet
+
+    def enter(self, kind: bytes, name: bytes, mode: int, size: int, target: bytes) -> None:
+        """Take an entry: *name* relative, without a slash at its end; *mode* permission bits."""
+        parts = tuple(name.split(b"/"))
+        if parts <= self._last:
+            raise self._wrong(name, "is not in order")
+        self._last = parts
+        slash = b"/" if kind == tar.DIRECTORY else b""
+        try:
+            self._tar.update(tar.header(name + slash, kind, mode, size, target))
+        except InputError as error:
+            raise self._wrong(name, error.message) from error
+        if len(parts) <= len(_STORE):
+            if parts != _STORE[: len(parts)] or kind != tar.DIRECTORY or mode != 0o755:
+                raise self._wrong(name, "does not belong in a layer of store paths")
+            return
+        if parts[: len(_STORE)] != _STORE or mode not in _MODES.get(kind, ()):
+            raise self._wrong(name, f"has mode {mode:04o}, or lies outside {STORE_DIR}")
+        self._node(parts[len(_STORE) :], name, kind, mode, size, target)
+
+    def body(self, piece: bytes) -> None:
+        """Take the next bytes of the file last entered."""
+        self._tar.update(piece)
+        self._nar.add_now(memoryview(piece))
+
+    def end_body(self, size: int) -> None:
+        """Close the file of *size* bytes last entered."""
+        self._tar.update(tar.padding(size))
+        self._nar.add(nar.padding(size) + nar.CLOSE)
+        self._leave_entry()
+
+    def finish(self) -> AuditedLayer:
+        """Return what the layer held, once its last entry was taken."""
+        self._finish_path()
+        self._tar.update(tar.END)
+        return AuditedLayer(self._paths, DiffID(self._tar.hexdigest()))
+
+    def _node(
+        self,
+        parts: tuple[bytes, ...],
+        name: bytes,
+        kind: bytes,
+        mode: int,
+        size: int,
+        target: bytes,
+    ) -> None:
+        if len(parts) == 1:
+            self._begin_path(parts[0], name)
+        else:
+            self._descend(parts, name)
+            self._nar.add(nar.entry_head(parts[-1]))
+        if kind == tar.DIRECTORY:
+            self._nar.add(nar.DIRECTORY)
+            self._open.append(parts[-1])
+        elif kind == tar.SYMLINK:
+            self._nar.add(nar.symlink_head(target) + nar.CLOSE)
+            self._leave_entry()
+        else:
+            self._nar.add(nar.file_head(size, mode == 0o555))
+
+    def _begin_path(self, base_name: bytes, name: bytes) -> None:
+        self._finish_path()
+        try:
+            self._path = StorePath.parse(f"{STORE_DIR}/{base_name.decode()}")
+        except (InputError, UnicodeDecodeError) as error:
+            raise self._wrong(name, "is no store path") from error
+        self._nar = NarHasher()
+        self._nar.add(nar.MAGIC)
+
+    def _descend(self, parts: tuple[bytes, ...], name: bytes) -> None:
+        """Close directories down to the parent of *parts*, which must be open."""
+        while len(self._open) > len(parts) - 1:
+            self._close_directory()
+        if tuple(self._open) != parts[:-1]:
+            raise self._wrong(name, "comes without its directory")
+
+    def _close_directory(self) -> None:
+        self._open.pop()
+        self._nar.add(nar.CLOSE)
+        self._leave_entry()
+
+    def _leave_entry(self) -> None:
+        if self._open:
+            self._nar.add(nar.CLOSE)
+
+    def _finish_path(self) -> None:
+        if self._path is None:
+            return
+        while self._open:
+            self._close_directory()
+        self._paths[self._path] = (NarHash(self._nar.hexdigest()), self._nar.size)
+
+    def _wrong(self, name: bytes, how: str) -> CheckedFalse:
+        return CheckedFalse(f"{self._what}: {name.decode(errors='backslashreplace')!r} {how}")
+
+
+_LARGEST_LAYER = 1 << 40  # bytes of tar
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """A file as ``ls`` would show it: *what* it is, and the SHA-256 of its bytes or its target."""
+
+    what: str
+    content: str
+
+
+def list_files(store: ImageStore, layer: Descriptor, path: StorePath) -> dict[str, FileFacts]:
+    """Return every file of *path*, by its name below it (the path itself is ``.``).
+
+    Raises ``CheckedFalse`` for a layer that is not what its descriptor says.
+    """
+    root = str(path).removeprefix("/").encode()
+    found: dict[str, FileFacts] = {}
+    with _opened(store, layer) as (pieces, what):
+        for entry in read_entries(pieces, what):  # type: ignore[arg-type]
+            if entry.name == root or entry.name.startswith(root + b"/"):
+                name = entry.name[len(root) + 1 :].decode("utf-8", "backslashreplace") or "."
+                found[name] = _facts(entry, pieces)
+        pieces.drain()
+    return found
+
+
+def unpack_to(store: ImageStore, layer: Descriptor, directory: Path) -> None:
+    """Unpack all of *layer* below *directory*, which nothing in it can leave."""
+    with _opened(store, layer) as (pieces, what):
+        unpack_layer(pieces, directory, what, _LARGEST_LAYER)  # type: ignore[arg-type]
+        pieces.drain()
+
+
+@contextmanager
+def _opened(store: ImageStore, layer: Descriptor) -> Iterator[tuple[TarPieces, str]]:
+    what = f"the layer {layer.digest}"
+    with TarPieces(store.open_blob(layer), layer.media_type, _LARGEST_LAYER, what, 2) as pieces:
+        yield pieces, what
+
+
+def _facts(entry: Entry, pieces: TarPieces) -> FileFacts:
+    if entry.kind is not Kind.FILE:
+        return FileFacts(entry.kind.name.lower(), entry.target.decode("utf-8", "backslashreplace"))
+    state, left = hashlib.sha256(), entry.size
+    while left:
+        piece = pieces.read(min(left, _PIECE))
+        if not piece:
+            raise CheckedFalse(f"a layer ends in the middle of {entry.name!r}")
+        state.update(piece)
+        left -= len(piece)
+    what = "program" if entry.mode & 0o111 else "file"
+    return FileFacts(f"{what} of {entry.size} bytes", f"sha256:{state.hexdigest()}")
+
+
+_KINDS = {Kind.FILE: tar.FILE, Kind.SYMLINK: tar.SYMLINK, Kind.DIRECTORY: tar.DIRECTORY}
+
+
+@dataclass(frozen=True, slots=True)
+class DeepCheck:
+    """What was read, and every *problem* found, one line each; none means that all is right."""
+
+    layers: int
+    paths: int
+    size: int
+    problems: tuple[str, ...]
+
+
+def deep_check(
+    store: ImageStore,
+    image: Fetched,
+    name: str,
+    on_layer: Callable[[int, int], None] = lambda _position, _all: None,
+) -> DeepCheck:
+    """Read all of *image* and compare; *size* in the answer is in bytes of tar.
+
+    Raises ``CouldNotCheck`` where a blob is out of reach. A wrong byte is a problem, not an error;
+    but without a readable spec there is nothing to compare with, and ``CheckedFalse`` says so.
+    """
+    try:
+        seed = read_seed(name, image, store)
+    except InputError as error:
+        raise CheckedFalse(error.message, hint=error.hint) from error
+    problems: list[str] = []
+    found: list[tuple[Descriptor, DiffID]] = []
+    size = 0
+    for position, layer in enumerate(seed.manifest.layers):
+        on_layer(position, len(seed.manifest.layers))
+        what = f"layer {position + 1}"
+        try:
+            read = _read_layer(store, layer, seed.spec, position, what)
+        except CheckedFalse as error:
+            problems.append(error.message)
+            continue
+        problems += read.problems
+        found.append((layer, read.diff_id))
+        size += read.size
+    if len(found) == len(seed.manifest.layers):
+        problems += _documents(seed.spec, seed.manifest, found, image)
+    return DeepCheck(len(seed.manifest.layers), len(seed.spec.paths), size, tuple(problems))
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    diff_id: DiffID
+    size: int
+    problems: tuple[str, ...]
+
+
+def _read_layer(
+    store: ImageStore, layer: Descriptor, spec: Spec, position: int, what: str
+) -> _Read:
+    with TarPieces(store.open_blob(layer), layer.media_type, _LARGEST_LAYER, what, 2) as pieces:
+        stream = _Hashing(pieces)
+        if position == len(spec.layers):
+            wanted = _container_diff_id(spec)
+            problems: Iterator[str] = iter(())
+        else:
+            audited = _audit(stream, what)
+            wanted = audited.diff_id
+            problems = _paths(audited, spec, position, what)
+        stream.drain()
+        pieces.drain()
+        diff_id = DiffID(stream.hexdigest())
+        found = list(problems)
+        if diff_id != wanted:
+            how = (
+                "the files, database and spec that seed.json asks for"
+                if position == len(spec.layers)
+                else "the canonical tar of what it holds"
+            )
+            found.append(f"{what}: its tar is {diff_id}, but {how} would be {wanted}")
+        return _Read(diff_id, pieces.tell(), tuple(found))
+
+
+def _audit(stream: _Hashing, what: str) -> AuditedLayer:
+    audit = LayerAudit(what)
+    for entry in read_entries(stream, what):  # type: ignore[arg-type]
+        _take(audit, entry, stream, what)
+    return audit.finish()
+
+
+def _take(audit: LayerAudit, entry: Entry, stream: _Hashing, what: str) -> None:
+    kind = _KINDS.get(entry.kind)
+    if kind is None:
+        raise CheckedFalse(f"{what}: {entry.name!r} is a hard link, which no layer of ours has")
+    target = entry.target if kind == tar.SYMLINK else b""
+    audit.enter(kind, entry.name, entry.mode, entry.size, target)
+    if kind != tar.FILE:
+        return
+    left = entry.size
+    while left:
+        piece = stream.read(min(left, _PIECE))
+        if not piece:
+            raise CheckedFalse(f"{what}: ends in the middle of {entry.name!r}")
+        audit.body(piece)
+        left -= len(piece)
+    audit.end_body(entry.size)
+
+
+def _paths(audited: AuditedLayer, spec: Spec, position: int, what: str) -> Iterator[str]:
+    """Compare what the layer holds with what the spec says lies in it."""
+    wanted = spec.layers[position].paths
+    for path in sorted(set(wanted) - audited.paths.keys()):
+        yield f"{what}: lacks {path}"
+    for path in sorted(audited.paths.keys() - set(wanted)):
+        yield f"{what}: holds {path}, which the spec does not put there"
+    for path in sorted(audited.paths.keys() & set(wanted)):
+        info, (nar_hash, nar_size) = spec.paths[path], audited.paths[path]
+        if nar_hash != info.nar_hash:
+            yield f"{path}: its NAR hash is {nar_hash}, the spec says {info.nar_hash}"
+        elif nar_size != info.nar_size:
+            yield f"{path}: its NAR has {nar_size} bytes, the spec says {info.nar_size}"
+
+
+def _container_diff_id(spec: Spec) -> DiffID:
+    state = hashlib.sha256()
+    for entry in tar.in_order(container_entries(spec)):
+        if entry.kind == tar.FILE:
+            state.update(tar.header(entry.name, entry.kind, entry.mode, len(entry.data)))
+            state.update(entry.data + tar.padding(len(entry.data)))
+        elif entry.kind == tar.SYMLINK:
+            state.update(tar.header(entry.name, entry.kind, 0o777, target=entry.data))
+        else:
+            state.update(tar.header(entry.name + b"/", entry.kind, entry.mode))
+    state.update(tar.END)
+    return DiffID(state.hexdigest())
+
+
+def _documents(
+    spec: Spec, manifest: Manifest, layers: list[tuple[Descriptor, DiffID]], image: Fetched
+) -> Iterator[str]:
+    made = build_image(spec, layers)
+    if manifest.config.digest.hex != hashlib.sha256(made.config).hexdigest():
+        yield "the configuration is not the one that its spec and layers have"
+    if made.digest != image.descriptor.digest:
+        yield f"the manifest is not the one that its spec and layers have, {made.digest}"
+
+
+class _Hashing:
+    """The stream of a tar, hashed as it is read."""
+
+    def __init__(self, pieces: TarPieces) -> None:
+        self._pieces = pieces
+        self._state = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        data = self._pieces.read(size)
+        self._state.update(data)
+        return data
+
+    def tell(self) -> int:
+        return self._pieces.tell()
+
+    def drain(self) -> None:
+        while self.read(_PIECE):
+            pass
+
+    def hexdigest(self) -> str:
+        return self._state.hexdigest()

@@ -1,0 +1,153 @@
+"""Write below one directory and nowhere else, whatever the names say.
+
+Every directory is reached from the root's own file descriptor, one component at a time and never
+through a symlink (``O_NOFOLLOW``), so a name can only lead to where it reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from nix_seed.core.errors import CheckedFalse
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def as_root() -> bool:
+    """Whether permission bits bind this process at all."""
+    return os.geteuid() == 0
+
+
+def open_directory(name: bytes | str | Path, at: int | None = None) -> int:
+    """Open directory *name*, itself no symlink, relative to the descriptor *at*."""
+    return os.open(name, _DIRECTORY, dir_fd=at)
+
+
+@contextlib.contextmanager
+def walk(root: int, path: bytes) -> Iterator[int]:
+    """Open directory *path* (relative, normal) below *root*, for the duration of the context."""
+    current = os.dup(root)
+    try:
+        for part in path.split(b"/") if path else ():
+            below = open_directory(part, current)
+            os.close(current)
+            current = below
+        yield current
+    finally:
+        os.close(current)
+
+
+def remove(name: bytes | str, at: int) -> None:
+    """Remove *name* in the directory *at*, with all that is below it; absent is fine."""
+    try:
+        os.unlink(name, dir_fd=at)
+    except FileNotFoundError:
+        return
+    except (IsADirectoryError, PermissionError):
+        fd = _open_locked(name, at)
+        try:
+            if not as_root():
+                os.fchmod(fd, 0o700)
+            for child in os.listdir(fd):
+                remove(os.fsencode(child), fd)
+        finally:
+            os.close(fd)
+        os.rmdir(name, dir_fd=at)
+
+
+def _open_locked(name: bytes | str, at: int) -> int:
+    try:
+        return open_directory(name, at)
+    except PermissionError:
+        # Overlayfs leaves a directory that not even its owner may read. It is opened as a mere path
+        # first, so that no symlink put in its place meanwhile is followed.
+        place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY, dir_fd=at)
+        try:
+            os.chmod(f"/proc/self/fd/{place}", 0o700)
+        finally:
+            os.close(place)
+        return open_directory(name, at)
+
+
+def apply(fd: int, mode: int, mtime: int) -> None:
+    """Give the open directory *fd* its final *mode* and *mtime* (seconds)."""
+    os.fchmod(fd, mode)
+    os.utime(fd, (mtime, mtime))
+
+
+class DirectoryWriter:
+    """Finds and makes parent directories below *root*, keeping the last path's descriptors open.
+
+    Tars are sorted, so nearly every entry lies in the directory the one before it was in. Modes
+    and times are applied when a directory is left: a 0555 directory could not be filled otherwise.
+    """
+
+    def __init__(self, root: int, what: str) -> None:
+        self._what = what
+        self._stack: list[tuple[bytes, int]] = [(b"", root)]
+        self._wanted: dict[bytes, tuple[int, int]] = {}
+        self.implicit: set[bytes] = set()
+
+    @property
+    def explicit(self) -> dict[bytes, tuple[int, int]]:
+        """Mode and mtime of every directory that had an entry of its own."""
+        return self._wanted
+
+    def enter(self, path: bytes) -> int:
+        """Return a descriptor of directory *path*, making what is missing on the way."""
+        top, fd = self._stack[-1]
+        if top == path:
+            return fd
+        while not _holds(self._stack[-1][0], path):
+            self._leave()
+        top, fd = self._stack[-1]
+        for part in path[len(top) + 1 if top else 0 :].split(b"/") if path != top else ():
+            top = top + b"/" + part if top else part
+            fd = self._open(part, fd, top)
+            self._stack.append((top, fd))
+        return fd
+
+    def directory(self, path: bytes, mode: int, mtime: int) -> None:
+        """Make directory *path*; a second entry for it replaces the first's mode and time."""
+        self.enter(path)
+        self._wanted[path] = mode, mtime
+        self.implicit.discard(path)
+
+    def close(self) -> None:
+        """Leave every directory (the root stays open)."""
+        while len(self._stack) > 1:
+            self._leave()
+        if b"" in self._wanted:
+            apply(self._stack[0][1], *self._wanted[b""])
+
+    def _open(self, part: bytes, parent: int, path: bytes) -> int:
+        try:
+            os.mkdir(part, 0o755, dir_fd=parent)
+            self.implicit.add(path)
+        except FileExistsError:
+            pass
+        try:
+            fd = open_directory(part, parent)
+        except OSError as error:
+            raise CheckedFalse(
+                f"{self._what}: {path.decode('utf-8', 'backslashreplace')!r} is used as a "
+                "directory, and is a symlink or a file in the same layer",
+                hint="The layer was refused and nothing of it kept.",
+            ) from error
+        if not as_root() and path in self._wanted:
+            os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode) | 0o700)
+        return fd
+
+    def _leave(self) -> None:
+        path, fd = self._stack.pop()
+        mode, mtime = self._wanted.get(path, (0o755, 1))
+        apply(fd, mode, mtime)
+        os.close(fd)
+
+
+def _holds(directory: bytes, path: bytes) -> bool:
+    return not directory or path == directory or path.startswith(directory + b"/")

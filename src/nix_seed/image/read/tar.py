@@ -1,0 +1,221 @@
+"""Read a layer's tar as a stream: POSIX ustar, PAX and GNU long names (image-spec, layer.md).
+
+Written for hostile input: what a layer of a build image has no use for (devices, set-user-ID bits,
+sparse maps, names that climb) is refused by name, and nothing is held in memory but one header and
+one buffer.
+"""
+
+from __future__ import annotations
+
+import enum
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from nix_seed.core.errors import CheckedFalse
+
+_BLOCK = 512
+_END = bytes(_BLOCK)
+_LONGEST_HEADER = 1 << 20
+_LONGEST_PATH = 4096
+_LONGEST_NAME = 255
+_REFUSED = {b"3": "a character device", b"4": "a block device", b"6": "a named pipe"}
+
+
+class Kind(enum.Enum):
+    """What an entry makes."""
+
+    FILE = b"0"
+    HARD_LINK = b"1"
+    SYMLINK = b"2"
+    DIRECTORY = b"5"
+
+
+_KINDS = {kind.value: kind for kind in Kind} | {b"\0": Kind.FILE, b"7": Kind.FILE}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry: *name* is relative and normal (``nix/store/…``; empty for the root itself).
+
+    *target* is a symlink's text, verbatim, or a hard link's normal name. *mode* is permission bits,
+    *mtime* whole seconds, *size* the bytes of a file's content.
+    """
+
+    kind: Kind
+    name: bytes
+    mode: int
+    mtime: int
+    size: int
+    target: bytes
+
+
+def read_entries(stream: BinaryIO, what: str) -> Iterator[Entry]:
+    """Yield the entries of *stream*; *what* names the layer in errors.
+
+    After a file is yielded, exactly ``size`` bytes of content may be read from *stream*; what the
+    caller leaves unread is skipped. Raises ``CheckedFalse`` for anything malformed or refused.
+    """
+    reader = _Reader(stream, what)
+    while (entry := reader.next_entry()) is not None:
+        yield entry
+        reader.finish_body()
+
+
+class _Reader:
+    """The position in one tar, and the extended headers that wait for their entry."""
+
+    def __init__(self, stream: BinaryIO, what: str) -> None:
+        self._stream = stream
+        self._what = what
+        self._offset = 0
+        self._body_end = 0
+
+    def next_entry(self) -> Entry | None:
+        pax: dict[bytes, bytes] = {}
+        while True:
+            header = self._exactly(_BLOCK)
+            if header == _END:
+                self._check_ended(pax)
+                return None
+            self._check_sum(header)
+            size = _number(header[124:136])
+            typeflag = header[156:157]
+            if typeflag == b"x":
+                pax |= _pax_records(self._extended(size), self._what)
+            elif typeflag == b"g":
+                self._extended(size)  # comments and defaults; nothing a layer depends on
+            elif typeflag in (b"L", b"K"):
+                pax[b"path" if typeflag == b"L" else b"linkpath"] = self._extended(size).rstrip(
+                    b"\0"
+                )
+            else:
+                return self._entry(header, typeflag, size, pax)
+
+    def finish_body(self) -> None:
+        """Skip what is left of the body and its padding."""
+        # The stream's own position is asked for, since the caller reads bodies directly from it.
+        position = self._stream.tell()
+        while position < self._body_end:
+            skipped = len(self._stream.read(min(1 << 20, self._body_end - position)))
+            if not skipped:
+                raise self._refuse("ends in the middle of a file")
+            position += skipped
+        self._offset = position
+
+    def _entry(self, header: bytes, typeflag: bytes, size: int, pax: dict[bytes, bytes]) -> Entry:
+        name = self._normal(pax.get(b"path") or _ustar_name(header))
+        if typeflag == b"S" or (pax and any(key.startswith(b"GNU.sparse") for key in pax)):
+            raise self._refuse(f"{_show(name)} is a sparse file, which layers do not have")
+        if typeflag in _REFUSED:
+            raise self._refuse(f"{_show(name)} is {_REFUSED[typeflag]}")
+        kind = _KINDS.get(typeflag)
+        if kind is None:
+            raise self._refuse(f"{_show(name)} has the unknown type {typeflag!r}")
+        mode = _number(header[100:108])
+        if mode & 0o6000:
+            raise self._refuse(f"{_show(name)} is set-user-ID or set-group-ID")
+        if b"size" in pax:
+            size = self._decimal(pax[b"size"])
+        if kind is not Kind.FILE:
+            size = 0
+        if size < 0:
+            raise self._refuse(f"{_show(name)} has a negative size")
+        mtime = self._decimal(pax[b"mtime"]) if b"mtime" in pax else _number(header[136:148])
+        target = pax.get(b"linkpath") or header[157:257].split(b"\0", 1)[0]
+        if kind is Kind.HARD_LINK:
+            target = self._normal(target)
+        self._body_end = self._offset + -(-size // _BLOCK) * _BLOCK
+        return Entry(kind, name, mode & 0o1777, mtime, size, target)
+
+    def _normal(self, name: bytes) -> bytes:
+        if name.startswith(b"/"):
+            raise self._refuse(f"{_show(name)} is an absolute name")
+        parts = name.split(b"/")
+        if b"" in parts or b"." in parts:
+            parts = [part for part in parts if part not in (b"", b".")]
+        if b".." in parts:
+            raise self._refuse(f"{_show(name)} climbs out with ..")
+        if len(name) > _LONGEST_PATH or max(map(len, parts), default=0) > _LONGEST_NAME:
+            raise self._refuse(f"{_show(name[:60])}… is longer than a file name can be")
+        if b"\0" in name:
+            raise self._refuse(f"{_show(name)} has a NUL in its name")
+        return b"/".join(parts)
+
+    def _check_ended(self, pax: dict[bytes, bytes]) -> None:
+        if pax:
+            raise self._refuse("ends after an extended header that describes nothing")
+
+    def _extended(self, size: int) -> bytes:
+        if not 0 <= size <= _LONGEST_HEADER:
+            raise self._refuse(f"has an extended header of {size} bytes")
+        padded = -(-size // _BLOCK) * _BLOCK
+        return self._exactly(padded)[:size]
+
+    def _exactly(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        if len(data) != size:
+            raise self._refuse("ends without the two empty blocks that end a tar")
+        self._offset += size
+        return data
+
+    def _check_sum(self, header: bytes) -> None:
+        wanted = _number(header[148:156])
+        if wanted != _sum(header[:148]) + 8 * 0x20 + _sum(header[156:388]) + _sum(header[388:]):
+            raise self._refuse(f"has a header with a wrong checksum at byte {self._offset - 512}")
+
+    def _decimal(self, text: bytes) -> int:
+        try:
+            return int(text.split(b".", 1)[0])
+        except ValueError:
+            raise self._refuse(f"has {text!r} where a PAX number is wanted") from None
+
+    def _refuse(self, problem: str) -> CheckedFalse:
+        return CheckedFalse(
+            f"{self._what}: {problem}",
+            hint="The layer was refused and nothing of it kept; use an image from a trusted maker.",
+        )
+
+
+def _ustar_name(header: bytes) -> bytes:
+    name = header[:100].split(b"\0", 1)[0]
+    if header[257:263] != b"ustar\0":  # GNU's older magic keeps other things in the prefix field
+        return name
+    prefix = header[345:500].split(b"\0", 1)[0]
+    return prefix + b"/" + name if prefix else name
+
+
+def _sum(data: bytes) -> int:
+    """Add up at most 256 bytes: that is Adler-32's lower half less 1, which cannot wrap there."""
+    return (zlib.adler32(data) & 0xFFFF) - 1
+
+
+def _number(field: bytes) -> int:
+    """Read an octal field, or GNU's base-256 (first bit set); -1 where it is neither."""
+    if field[0] & 0x80:
+        return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
+    try:
+        return int(field.strip(b" \0") or b"0", 8)
+    except ValueError:
+        return -1
+
+
+def _pax_records(data: bytes, what: str) -> dict[bytes, bytes]:
+    """Read ``<length> <key>=<value>\\n`` records (POSIX pax, "pax Extended Header")."""
+    records: dict[bytes, bytes] = {}
+    position = 0
+    while position < len(data):
+        length_text, space, _ = data[position : position + 20].partition(b" ")
+        length = int(length_text) if space and length_text.isdigit() else 0
+        record = data[position : position + length]
+        key, equals, value = record[len(length_text) + 1 :].partition(b"=")
+        if not equals or not value.endswith(b"\n") or len(record) != length:
+            raise CheckedFalse(f"{what}: has a malformed PAX record")
+        records[key] = value[:-1]
+        position += length
+    return records
+
+
+def _show(name: bytes) -> str:
+    return repr(name.decode("utf-8", "backslashreplace"))

@@ -1,0 +1,477 @@
+"""Unpack one layer into a directory of its own.
+
+Lay unpacked layers over one another, in order, by moving whole directories (layer.md).
+
+Layers of a seed hold disjoint store paths, so a merge is one ``rename`` a store path. Whiteouts,
+files that replace files, and hard links into lower layers are honoured as the specification says.
+
+Unpack an image into a root directory, verified, in parallel, all or nothing.
+
+``unpack(image, root)`` makes a root; ``unpacked(image, cache)`` does so once per manifest digest.
+Layers are unpacked side by side into directories of their own while their digests are computed,
+and only when every digest and diffID has proved right are they merged and the result renamed into
+place. A killed run leaves a ``.partial`` directory, which the next run removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import multiprocessing
+import os
+import stat
+from collections.abc import Iterator
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.processes import may_fork
+from nix_seed.image.read.safe_root import (
+    DirectoryWriter,
+    apply,
+    as_root,
+    open_directory,
+    remove,
+    walk,
+)
+from nix_seed.image.read.stream import Allowance, open_layer
+from nix_seed.image.read.tar import Entry, Kind, read_entries
+from nix_seed.registry.image import Image
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_WHITEOUT = b".wh."
+_OPAQUE = b".wh..wh..opq"
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """What a layer asks of the layers below it, besides the files it brings.
+
+    *whiteouts* are paths to remove below, *opaque* directories to empty below, *links* hard links
+    (path, target) into lower layers, *implicit* directories that had no entry of their own.
+    """
+
+    directory: Path
+    entries: int
+    whiteouts: tuple[bytes, ...]
+    opaque: tuple[bytes, ...]
+    links: tuple[tuple[bytes, bytes], ...]
+    implicit: frozenset[bytes]
+    explicit_root: bool
+
+
+def unpack_layer(stream: BinaryIO, directory: Path, what: str, limit: int) -> Unpacked:
+    """Write the tar *stream* into the empty *directory*; at most *limit* entries.
+
+    Ownership is that of the caller: layers of the project know only uid 0, and a build image needs
+    no other. Raises ``CheckedFalse`` for what a layer may not hold.
+    """
+    root = open_directory(directory)
+    try:
+        return _Layer(root, stream, what).run(directory, limit)
+    finally:
+        os.close(root)
+
+
+class _Layer:
+    def __init__(self, root: int, stream: BinaryIO, what: str) -> None:
+        self._root = root
+        self._stream = stream
+        self._what = what
+        self._directories = DirectoryWriter(root, what)
+        self._mask = _umask()
+        self._whiteouts: list[bytes] = []
+        self._opaque: list[bytes] = []
+        self._links: list[tuple[bytes, bytes]] = []
+
+    def run(self, directory: Path, limit: int) -> Unpacked:
+        count = 0
+        for entry in read_entries(self._stream, self._what):
+            count += 1
+            if count > limit:
+                raise CheckedFalse(f"{self._what}: has more than {limit} entries")
+            self._write(entry)
+        self._directories.close()
+        return Unpacked(
+            directory,
+            count,
+            tuple(self._whiteouts),
+            tuple(self._opaque),
+            tuple(self._links),
+            frozenset(self._directories.implicit),
+            b"" in self._directories.explicit,
+        )
+
+    def _write(self, entry: Entry) -> None:
+        if entry.kind is Kind.DIRECTORY:
+            self._directories.directory(entry.name, entry.mode, _time(entry.mtime))
+            return
+        parent, _, base = entry.name.rpartition(b"/")
+        if not base:
+            raise CheckedFalse(f"{self._what}: replaces its root by something else")
+        if base.startswith(_WHITEOUT):
+            self._white_out(parent, base)
+            return
+        at = self._directories.enter(parent)
+        try:
+            self._make(entry, base, at)
+        except FileExistsError:
+            shown = entry.name.decode("utf-8", "backslashreplace")
+            raise CheckedFalse(f"{self._what}: {shown!r} is there twice") from None
+
+    def _make(self, entry: Entry, base: bytes, at: int) -> None:
+        if entry.kind is Kind.FILE:
+            self._file(entry, base, at)
+        elif entry.kind is Kind.SYMLINK:
+            os.symlink(entry.target, base, dir_fd=at)
+            _touch_link(base, at, entry.mtime)
+        elif not link(self._root, entry.target, base, at):
+            self._links.append((entry.name, entry.target))
+
+    def _file(self, entry: Entry, base: bytes, at: int) -> None:
+        fd = os.open(base, _CREATE, entry.mode, dir_fd=at)
+        try:
+            left = entry.size
+            while left:
+                data = self._stream.read(min(left, _CHUNK))
+                if not data:
+                    raise CheckedFalse(f"{self._what}: ends in the middle of a file")
+                _write_all(fd, data)
+                left -= len(data)
+            if entry.mode & (self._mask | 0o1000):
+                os.fchmod(fd, entry.mode)
+            os.utime(fd, (_time(entry.mtime),) * 2)
+        finally:
+            os.close(fd)
+
+    def _white_out(self, parent: bytes, base: bytes) -> None:
+        if base == _OPAQUE:
+            self._opaque.append(parent)
+            return
+        name = base[len(_WHITEOUT) :]
+        if name in (b"", b".", b"..") or name.startswith(_WHITEOUT):
+            raise CheckedFalse(f"{self._what}: has the whiteout {base!r}, which names no file")
+        self._whiteouts.append(parent + b"/" + name if parent else name)
+
+
+def link(root: int, target: bytes, base: bytes, at: int) -> bool:
+    """Hard-link *base* in *at* to *target* below *root*; whether the target is there."""
+    parent, _, name = target.rpartition(b"/")
+    try:
+        with walk(root, parent) as source:
+            os.link(name, base, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A symlink on the way (ELOOP) and a directory as target (EPERM) come here, too: the layers
+        # below cannot have the target either, and the merge then refuses it by name.
+        return False
+    return True
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _touch_link(base: bytes, at: int, mtime: int) -> None:
+    os.utime(base, (_time(mtime),) * 2, dir_fd=at, follow_symlinks=False)
+
+
+def _time(mtime: int) -> int:
+    return min(max(mtime, 0), 1 << 33)
+
+
+def _umask() -> int:
+    # Read, not set and set back: the umask is the whole process's, and threads are at work.
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.exists() else ():
+        if line.startswith("Umask:"):
+            return int(line.split()[1], 8)
+    return 0o777
+
+
+def merge_layer(root: int, layer: Unpacked, what: str) -> None:
+    """Move everything *layer* brings onto the open directory *root*; its own tree is left empty."""
+    for path in layer.opaque:
+        _empty(root, path)
+    for path in layer.whiteouts:
+        _whiteout(root, path)
+    source = open_directory(layer.directory)
+    try:
+        _Merge(layer, what).directory(source, root, b"")
+    finally:
+        os.close(source)
+    for path, target in layer.links:
+        _link(root, path, target, what)
+
+
+class _Merge:
+    def __init__(self, layer: Unpacked, what: str) -> None:
+        self._implicit = layer.implicit if layer.explicit_root else layer.implicit | {b""}
+        self._what = what
+
+    def directory(self, source: int, target: int, path: bytes) -> None:
+        """Move the children of *source* to *target*; keep the times and mode that should stay."""
+        keep = os.fstat(target if path in self._implicit else source)
+        if not as_root():
+            os.fchmod(source, 0o700)
+            os.fchmod(target, 0o700)
+        for name in os.listdir(source):
+            child = os.fsencode(name)
+            self._child(child, source, target, path + b"/" + child if path else child)
+        apply(target, stat.S_IMODE(keep.st_mode), int(keep.st_mtime))
+
+    def _child(self, name: bytes, source: int, target: int, path: bytes) -> None:
+        there = _lstat(name, target)
+        here = os.stat(name, dir_fd=source, follow_symlinks=False)
+        if there is not None and stat.S_ISDIR(here.st_mode):
+            if stat.S_ISDIR(there.st_mode):
+                self._both(name, source, target, path)
+                return
+            if path in self._implicit:
+                raise CheckedFalse(
+                    f"{self._what}: {path.decode('utf-8', 'backslashreplace')!r} is used as a "
+                    "directory, and is a symlink or a file in a lower layer",
+                    hint="The image was refused and nothing of it kept.",
+                )
+        if there is not None:
+            remove(name, target)
+        _move(name, source, target, here)
+
+    def _both(self, name: bytes, source: int, target: int, path: bytes) -> None:
+        below, onto = open_directory(name, source), open_directory(name, target)
+        try:
+            self.directory(below, onto, path)
+        finally:
+            os.close(below)
+            os.close(onto)
+
+
+def _move(name: bytes, source: int, target: int, here: os.stat_result) -> None:
+    # Moving a directory rewrites its "..", which needs write permission on it (unless as root).
+    locked = stat.S_ISDIR(here.st_mode) and not as_root() and not here.st_mode & stat.S_IWUSR
+    if locked:
+        os.chmod(name, 0o700, dir_fd=source)
+    os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+    if locked:
+        os.chmod(name, stat.S_IMODE(here.st_mode), dir_fd=target)
+
+
+def _link(root: int, path: bytes, target: bytes, what: str) -> None:
+    parent, _, base = path.rpartition(b"/")
+    with walk(root, parent) as at:
+        keep = os.fstat(at)
+        if not as_root():
+            os.fchmod(at, 0o700)
+        remove(base, at)
+        if not link(root, target, base, at):
+            raise CheckedFalse(
+                f"{what}: {path.decode('utf-8', 'backslashreplace')!r} is a hard link to "
+                f"{target.decode('utf-8', 'backslashreplace')!r}, which is no file of the image",
+                hint="The image was refused and nothing of it kept.",
+            )
+        apply(at, stat.S_IMODE(keep.st_mode), int(keep.st_mtime))
+
+
+def _whiteout(root: int, path: bytes) -> None:
+    parent, _, base = path.rpartition(b"/")
+    try:
+        with walk(root, parent) as at:
+            keep = os.fstat(at)
+            if not as_root():
+                os.fchmod(at, 0o700)
+            remove(base, at)
+            apply(at, stat.S_IMODE(keep.st_mode), int(keep.st_mtime))
+    except OSError:
+        return  # nothing of that name below: a whiteout may name what is not there
+
+
+def _empty(root: int, path: bytes) -> None:
+    try:
+        with walk(root, path) as at:
+            if not as_root():
+                os.fchmod(at, 0o700)
+            for name in os.listdir(at):
+                remove(os.fsencode(name), at)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+
+
+def _lstat(name: bytes, at: int) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=at, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an image may ask for: *total* bytes unpacked, *entries* per layer; and how many
+    *workers* to unpack with (0: one a core).
+
+    The free space of the disk is a limit as well, whatever *total* says.
+    """
+
+    total: int = 256 << 30
+    entries: int = 8_000_000
+    workers: int = 0
+
+
+def unpacked(image: Image, cache: Path, limits: Limits = Limits()) -> Path:
+    """Return the root of *image* in *cache*, unpacking it first if it is not there.
+
+    The root is shared and must never be written to. Two processes that ask at once unpack once.
+    """
+    root = cache / f"sha256-{image.digest.hex}"
+    with _as_could_not_check(f"keep unpacked images in {cache}"):
+        cache.mkdir(parents=True, exist_ok=True)
+        if root.is_dir():
+            os.utime(cache / root.name)  # the time of last use, by which old ones are cleared away
+            return root
+        with _locked(cache / f".lock-{image.digest.hex}"):
+            if not root.is_dir():
+                unpack(image, root, limits)
+    return root
+
+
+def clear_unpacked(cache: Path, before: float) -> tuple[str, ...]:
+    """Remove roots last used before the time *before*; return their names. A running one stays."""
+    removed = []
+    with _as_could_not_check(f"clear unpacked images in {cache}"):
+        for root in sorted(cache.glob("sha256-*")) if cache.is_dir() else []:
+            if root.stat().st_mtime < before and not _is_mounted(root):
+                _remove(root)
+                removed.append(root.name)
+    return tuple(removed)
+
+
+def _is_mounted(root: Path) -> bool:
+    """Whether some process has a writable layer above *root*: its mounts name it."""
+    for table in Path("/proc").glob("[0-9]*/mounts"):
+        with contextlib.suppress(OSError):
+            if root.name in table.read_text(errors="replace"):
+                return True
+    return False
+
+
+def unpack(image: Image, root: Path, limits: Limits = Limits()) -> None:
+    """Unpack *image* as the new directory *root*; ``InputError`` if it already exists.
+
+    Raises ``CheckedFalse`` where a digest, a diffID or an entry is wrong; nothing is left then.
+    """
+    if root.exists() or root.is_symlink():
+        raise InputError(f"{root} exists already", hint="Name a directory that does not exist.")
+    partial = root.with_name(f".partial-{root.name}")
+    with _as_could_not_check(f"unpack {image.name} into {root.parent}"):
+        _remove(partial)
+        partial.mkdir(parents=True, mode=0o755)
+        try:
+            layers = _unpack_layers(image, partial, limits)
+            _merge(layers, partial / "root", image)
+            (partial / "root").rename(root)
+        finally:
+            _remove(partial)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Everything a worker needs to unpack any layer of *image*."""
+
+    image: Image
+    partial: Path
+    allowance: Allowance
+    entries: int
+
+    def layer(self, position: int) -> Unpacked:
+        layer, diff_id = self.image.layers[position]
+        what = f"{self.image.name}, layer {position + 1} of {len(self.image.layers)}"
+        directory = self.partial / str(position)
+        directory.mkdir(mode=0o755)
+        path = self.image.blob_path(layer.digest)
+        with open_layer(path, layer, diff_id, self.allowance, what) as stream:
+            return unpack_layer(stream, directory, what, self.entries)
+
+
+_job: _Job | None = None
+
+
+def _begin(job: _Job) -> None:
+    global _job  # noqa: PLW0603
+    _job = job
+
+
+def _layer(position: int) -> Unpacked:
+    assert _job is not None
+    return _job.layer(position)
+
+
+def _unpack_layers(image: Image, partial: Path, limits: Limits) -> list[Unpacked]:
+    space = os.statvfs(partial)
+    allowance = Allowance(min(limits.total, space.f_bavail * space.f_frsize))
+    job = _Job(image, partial, allowance, limits.entries)
+    count = len(image.layers)
+    workers = min(limits.workers or _cores(), count)
+    # Making small files is bound by the interpreter's lock, so cores mean processes, not threads.
+    # Only a single-threaded process may fork safely; any other unpacks layer by layer.
+    if workers < 2 or not may_fork():
+        return [job.layer(position) for position in range(count)]
+    # The largest first: a big layer begun last would leave the other cores idle at the end.
+    order = sorted(range(count), key=lambda at: -image.layers[at][0].size)
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(workers, context, _begin, (job,)) as pool:
+        tasks = {at: pool.submit(_layer, at) for at in order}
+        done, _ = wait(tasks.values(), return_when=FIRST_EXCEPTION)
+        pool.shutdown(wait=True, cancel_futures=True)
+    for task in done:
+        task.result()
+    return [tasks[at].result() for at in range(count)]
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS; elsewhere it knows a container's share
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _merge(layers: list[Unpacked], root: Path, image: Image) -> None:
+    root.mkdir(mode=0o755)
+    fd = open_directory(root)
+    try:
+        for position, layer in enumerate(layers):
+            merge_layer(fd, layer, f"{image.name}, layer {position + 1} of {len(layers)}")
+    finally:
+        os.close(fd)
+    # A mode the image gives its root must not keep the owner from renaming it.
+    root.chmod(stat.S_IMODE(root.stat().st_mode) | 0o700)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _remove(path: Path) -> None:
+    if path.parent.is_dir():
+        fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            remove(path.name, fd)
+        finally:
+            os.close(fd)
+
+
+@contextlib.contextmanager
+def _as_could_not_check(action: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CouldNotCheck(
+            f"cannot {action}: {error.strerror or error}",
+            hint="Free disk space, or point NIX_SEED_CACHE at a directory you can write to.",
+        ) from error

@@ -1,0 +1,159 @@
+"""The last layer: what makes a closure a system. A pure function of the spec.
+
+The files the recipe asks for, the Nix database of exactly the paths in the image, and the spec
+itself.
+
+The documents of an image: its configuration and manifest, from the spec and finished layers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nix_seed.core import canonical_json
+from nix_seed.core.digests import DiffID, Digest
+from nix_seed.core.errors import InputError
+from nix_seed.core.format import FORMAT
+from nix_seed.flake.rules.outline import SPEC_PATH, File
+from nix_seed.formats.nix.database import SCHEMA_VERSION, build_database
+from nix_seed.formats.oci import media_types, tar
+from nix_seed.formats.oci.manifest import (
+    ANNOTATION_FORMAT,
+    ANNOTATION_KIND,
+    ANNOTATION_NAME,
+    ANNOTATION_NAR_HASH,
+    ANNOTATION_SYSTEM,
+    ANNOTATION_TIER,
+    Descriptor,
+    Manifest,
+    Platform,
+    platform_of,
+)
+from nix_seed.image.rules.spec import Spec
+
+if TYPE_CHECKING:
+    from nix_seed.image.rules.spec import Spec
+
+_STATE = ("gcroots", "profiles", "temproots", "userpool")
+
+
+def container_entries(spec: Spec) -> tuple[tar.Entry, ...]:
+    """Return the entries of the last layer of the image that *spec* describes."""
+    entries = [_entry(file) for file in spec.files]
+    entries.append(tar.Entry(SPEC_PATH.encode(), tar.FILE, 0o444, spec.dump()))
+    entries += _database(spec)
+    return tuple(entries)
+
+
+def container_key(spec: Spec) -> str:
+    """Return what the last layer is cached under; the spec's narHash decides its bytes."""
+    return hashlib.sha256(f"nix-seed/container/v1\0{spec.nar_hash}".encode()).hexdigest()
+
+
+def _entry(file: File) -> tar.Entry:
+    name = file.path.encode()
+    if file.link is not None:
+        return tar.Entry(name, tar.SYMLINK, 0o777, file.link.encode())
+    if file.text is not None:
+        return tar.Entry(name, tar.FILE, int(file.mode or "0644", 8), file.text.encode())
+    return tar.Entry(name, tar.DIRECTORY, int(file.mode or "0755", 8))
+
+
+def _database(spec: Spec) -> Iterator[tar.Entry]:
+    """Yield Nix's state: a valid store from the first moment, with nothing to import."""
+    database = build_database(spec.registrable(path) for path in sorted(spec.paths))
+    yield tar.Entry(b"nix/var/nix/db/db.sqlite", tar.FILE, 0o644, database)
+    yield tar.Entry(b"nix/var/nix/db/schema", tar.FILE, 0o644, SCHEMA_VERSION)
+    for name in _STATE:
+        yield tar.Entry(f"nix/var/nix/{name}".encode(), tar.DIRECTORY, 0o755)
+
+
+CONTAINER_TIER = "container"
+
+# Nix's own notion of no time; a zero would be read as absent by some engines.
+_CREATED = "1970-01-01T00:00:01Z"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDocuments:
+    """The bytes of the configuration and of the manifest; ``digest`` is the image's."""
+
+    config: bytes
+    manifest: bytes
+    platform: Platform
+
+    @property
+    def digest(self) -> Digest:
+        """The digest by which the image is known."""
+        return Digest.of(self.manifest)
+
+
+def build_image(spec: Spec, layers: Sequence[tuple[Descriptor, DiffID]]) -> ImageDocuments:
+    """Compose the documents; *layers* are finished, in the order of the spec, the last included."""
+    if len(layers) != len(spec.layers) + 1:
+        raise InputError(f"{len(layers)} layers given for a spec of {len(spec.layers) + 1}")
+    platform = platform_of(spec.system)
+    tiers = [group.tier for group in spec.layers] + [CONTAINER_TIER]
+    config = canonical_json.dumps(_config(spec, platform, tiers, [diff for _, diff in layers]))
+    manifest = Manifest(
+        config=Descriptor(media_types.CONFIG, Digest.of(config), len(config)),
+        layers=tuple(
+            Descriptor(layer.media_type, layer.digest, layer.size, {ANNOTATION_TIER: tier})
+            for (layer, _), tier in zip(layers, tiers, strict=True)
+        ),
+        annotations=_annotations(spec),
+    )
+    return ImageDocuments(config, manifest.dump(), platform)
+
+
+def _annotations(spec: Spec) -> Mapping[str, str]:
+    return {
+        ANNOTATION_FORMAT: str(FORMAT),
+        ANNOTATION_KIND: spec.kind,
+        ANNOTATION_NAME: spec.name,
+        ANNOTATION_NAR_HASH: str(spec.nar_hash),
+        ANNOTATION_SYSTEM: spec.system,
+    }
+
+
+def _config(
+    spec: Spec, platform: Platform, tiers: Sequence[str], diff_ids: Sequence[DiffID]
+) -> dict[str, Any]:
+    return platform.to_json() | {
+        "created": _CREATED,
+        "config": _container_config(spec),
+        "rootfs": {"type": "layers", "diff_ids": [str(diff) for diff in diff_ids]},
+        "history": [
+            {"created": _CREATED, "created_by": "nix-seed", "comment": comment}
+            for comment in _comments(spec, tiers)
+        ],
+    }
+
+
+def _container_config(spec: Spec) -> dict[str, Any]:
+    given = spec.config
+    config: dict[str, Any] = {
+        "Env": [f"{name}={value}" for name, value in sorted(given.env.items())],
+        "Labels": dict(given.labels) | dict(_annotations(spec)),
+    }
+    members = {
+        "Entrypoint": list(given.entrypoint),
+        "Cmd": list(given.cmd),
+        "WorkingDir": given.working_dir,
+        "User": given.user,
+    }
+    return config | {name: value for name, value in members.items() if value}
+
+
+def _comments(spec: Spec, tiers: Sequence[str]) -> list[str]:
+    """Name each layer for ``docker history``: its tier and its largest packages."""
+    comments = []
+    for group in spec.layers:
+        largest = sorted(group.paths, key=lambda path: (-spec.paths[path].nar_size, path))
+        names = ", ".join(path.name for path in largest[:3])
+        more = f" and {len(largest) - 3} more" if len(largest) > 3 else ""
+        comments.append(f"{group.tier}: {names}{more}")
+    return [*comments, f"{tiers[-1]}: files, Nix database, seed.json"]

@@ -1,0 +1,326 @@
+"""What the assembler wants of a store: to walk a path, and to read its files.
+
+One store path, read once: into the tar, and through its NAR hash to see that it is the path.
+
+A layer: its key, known before a byte is read, and its bytes.
+
+A layer of store paths is frames upon frames: first ``nix/`` and ``nix/store/``, then for each path,
+in order of base name, its own frames, last the end of the tar. So the frames of a path are the same
+in whatever layer it lies, and a reader can fetch just them.
+
+Inside a path, entries come as in its NAR: a directory, then its entries by the bytes of their
+names, depth first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final, NamedTuple, Protocol
+
+from nix_seed.core import canonical_json
+from nix_seed.core.digests import DiffID, NarHash
+from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.format import FORMAT
+from nix_seed.formats.nix import nar
+from nix_seed.formats.nix.store_path import STORE_DIR, PathInfo, StorePath
+from nix_seed.formats.oci import tar
+from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.formats.zstd import Frame, SeekTable
+from nix_seed.image.rules.frames import Alone, Compressor, Framed, FramePool, FrameWriter, Sink
+
+FILE: Final = 0
+SYMLINK: Final = 1
+DIRECTORY: Final = 2
+
+
+class Node(NamedTuple):
+    """One file system object of a store path. (A tuple, for there are very many of them.)
+
+    ``below`` is its place under the store path, empty for the path itself, else ``b"/bin/sh"``.
+    ``size`` and ``executable`` are a file's, ``target`` a symlink's; ``source`` is the reader's.
+    """
+
+    kind: int
+    below: bytes
+    name: bytes
+    depth: int
+    size: int = 0
+    executable: bool = False
+    target: bytes = b""
+    source: bytes = b""
+
+
+class StoreReader(Protocol):
+    """Reads one store. What vanished raises ``CheckedFalse``, other trouble ``CouldNotCheck``."""
+
+    def walk(self, path: StorePath) -> Iterator[Node]:
+        """Yield the path's nodes, a directory before its entries, those by the bytes of names."""
+        ...
+
+    def open(self, path: StorePath, node: Node) -> int:
+        """Open a file node; the handle goes to ``read`` and at last to ``close``."""
+        ...
+
+    def read(self, handle: int, view: memoryview) -> int:
+        """Fill *view* from the front with what comes next; return the bytes read, 0 at the end."""
+        ...
+
+    def close(self, handle: int) -> None:
+        """Give the handle back."""
+        ...
+
+
+# Files up to this size are hashed together with their neighbours, to save calls.
+_SMALL: Final = 32 << 10
+_BATCH: Final = 256 << 10
+_READ: Final = 512 << 10
+_CLOSE_ENTRY: Final = nar.CLOSE + nar.CLOSE
+_STORE: Final = STORE_DIR.removeprefix("/").encode() + b"/"
+
+
+class NarHasher:
+    """SHA-256 and size of a NAR that arrives in many small pieces and a few large ones."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self._pieces: list[bytes] = []
+        self._waiting = 0
+        self.size = 0
+
+    def add(self, piece: bytes) -> None:
+        """Append *piece*, to be hashed with its neighbours."""
+        self._pieces.append(piece)
+        self._waiting += len(piece)
+        if self._waiting >= _BATCH:
+            self._flush()
+
+    def add_now(self, view: memoryview) -> None:
+        """Hash *view* before returning: its memory is about to be used again."""
+        self._flush()
+        self._sha256.update(view)
+        self.size += len(view)
+
+    def hexdigest(self) -> str:
+        """Return the SHA-256 of all that was added, in hex."""
+        self._flush()
+        return self._sha256.hexdigest()
+
+    def _flush(self) -> None:
+        self._sha256.update(b"".join(self._pieces))
+        self.size += self._waiting
+        self._pieces.clear()
+        self._waiting = 0
+
+
+def write_path(info: PathInfo, store: StoreReader, out: FrameWriter) -> None:
+    """Append the tar entries of *info*'s path to *out*.
+
+    Raises ``CheckedFalse`` if what was read is not what *info* says; then all of the blob is void.
+    """
+    writer = _PathWriter(info.path, store, out)
+    writer.write()
+    _check(info, writer.nar)
+
+
+class _PathWriter:
+    def __init__(self, path: StorePath, store: StoreReader, out: FrameWriter) -> None:
+        self._path = path
+        self._root = _STORE + path.base_name.encode()
+        self._store = store
+        self._out = out
+        self.nar = NarHasher()
+
+    def write(self) -> None:
+        add = self.nar.add
+        add(nar.MAGIC)
+        inside = 0  # how many directories of the NAR are open
+        for node in self._store.walk(self._path):
+            depth = node.depth
+            if depth:
+                add(_CLOSE_ENTRY * (inside - depth) + nar.entry_head(node.name))
+            if node.kind == DIRECTORY:
+                self._write_directory(node)
+                inside = depth + 1
+                continue
+            if node.kind == FILE:
+                self._write_file(node)
+            else:
+                self._write_symlink(node)
+            inside = depth
+            if depth:
+                add(_CLOSE_ENTRY)
+        add(nar.CLOSE if inside == 0 else _CLOSE_ENTRY * (inside - 1) + nar.CLOSE)
+
+    def _write_directory(self, node: Node) -> None:
+        self._out.put(tar.header(self._root + node.below + b"/", tar.DIRECTORY, 0o555))
+        self.nar.add(nar.DIRECTORY)
+
+    def _write_symlink(self, node: Node) -> None:
+        name = self._root + node.below
+        self._out.put(tar.header(name, tar.SYMLINK, 0o777, target=node.target))
+        self.nar.add(nar.symlink_head(node.target))
+
+    def _write_file(self, node: Node) -> None:
+        size = node.size
+        mode = 0o555 if node.executable else 0o444
+        self._out.put(tar.header(self._root + node.below, tar.FILE, mode, size))
+        self.nar.add(nar.file_head(size, node.executable))
+        if size:
+            handle = self._store.open(self._path, node)
+            try:
+                self._copy(node, handle)
+            finally:
+                self._store.close(handle)
+            self._out.put(tar.padding(size))
+            self.nar.add(nar.padding(size))
+
+    def _copy(self, node: Node, handle: int) -> None:
+        left = node.size
+        while left:
+            view = self._out.room()[: min(left, _READ)]
+            count = self._store.read(handle, view)
+            if count == 0:
+                name = node.below.decode(errors="replace") or "it"
+                raise _changed(self._path, f"{name} became shorter while it was read")
+            if count <= _SMALL:
+                self.nar.add(bytes(view[:count]))
+            else:
+                self.nar.add_now(view[:count])
+            self._out.advance(count)
+            left -= count
+
+
+def _check(info: PathInfo, nar_hash: NarHasher) -> None:
+    found = nar_hash.hexdigest()
+    if nar_hash.size != info.nar_size:
+        raise _changed(
+            info.path, f"its NAR has {nar_hash.size} bytes where Nix recorded {info.nar_size}"
+        )
+    if found != info.nar_hash.hex:
+        raise _changed(
+            info.path, f"its NAR hash is {NarHash(found)} where Nix recorded {info.nar_hash}"
+        )
+
+
+def _changed(path: StorePath, how: str) -> CheckedFalse:
+    return CheckedFalse(
+        f"{path} is not what the store's database says: {how}",
+        hint="the store changed, now or since the path was made: `nix-store --verify"
+        " --check-contents --repair` restores it; then run this again",
+    )
+
+
+_PARENTS = (b"nix/", b"nix/store/")
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedLayer:
+    """What there is to know of a layer once it is written.
+
+    ``tar_size`` is that of the uncompressed tar, in bytes. ``starts`` pairs each store path, in
+    order, with the number of its first frame; its last is the one before the next path's first.
+    """
+
+    descriptor: Descriptor
+    diff_id: DiffID
+    tar_size: int
+    frames: tuple[Frame, ...]
+    starts: tuple[tuple[StorePath, int], ...] = ()
+
+    def span(self, path: StorePath) -> tuple[int, int]:
+        """Return offset and size in bytes of the part of the blob that holds just *path*.
+
+        Raises ``InputError`` if the layer does not hold it.
+        """
+        numbers = [number for held, number in self.starts if held == path]
+        if not numbers:
+            raise InputError(f"{path} does not lie in the layer {self.descriptor.digest}")
+        later = [number for _, number in self.starts if number > numbers[0]]
+        # After the last path there is one more frame, the end of the tar.
+        end = min(later, default=len(self.frames) - 1)
+        offsets = SeekTable(self.frames).offsets()
+        return offsets[numbers[0]], offsets[end] - offsets[numbers[0]]
+
+
+def layer_key(paths: Sequence[PathInfo], compressor: Compressor) -> str:
+    """Return the SHA-256, in hex, of all that decides the bytes of a layer of *paths*."""
+    value = {
+        "format": FORMAT,
+        "compressor": compressor.to_json(),
+        "paths": [[str(info.path), str(info.nar_hash)] for info in _in_order(paths)],
+    }
+    return hashlib.sha256(canonical_json.dumps(value)).hexdigest()
+
+
+def write_layer(
+    paths: Sequence[PathInfo],
+    compressor: Compressor,
+    store: StoreReader,
+    sink: Sink,
+    pool: FramePool | None = None,
+) -> FinishedLayer:
+    """Write the blob of the layer of *paths*, in any order, to *sink*; return what it is.
+
+    Raises ``CheckedFalse`` if a path is not what its ``PathInfo`` says: whatever *sink* took is
+    then void. Without a *pool* all work is done by the calling thread.
+    """
+    compressor.check_at_hand()
+    ordered = _in_order(paths)
+    starts: list[tuple[StorePath, int]] = []
+    with FrameWriter(compressor, sink, pool or Alone()) as out:
+        for parent in _PARENTS:
+            out.put(tar.header(parent, tar.DIRECTORY, 0o755))
+        for info in ordered:
+            starts.append((info.path, out.cut()))
+            write_path(info, store, out)
+        out.cut()
+        out.put(tar.END)
+        return _finished(out.finish(), compressor, tuple(starts))
+
+
+def write_entries_layer(
+    entries: Iterable[tar.Entry], compressor: Compressor, sink: Sink, pool: FramePool | None = None
+) -> FinishedLayer:
+    """Write a layer of *entries*, sorted, with every parent directory; return what it is."""
+    compressor.check_at_hand()
+    with FrameWriter(compressor, sink, pool or Alone()) as out:
+        for entry in tar.in_order(entries):
+            _put_entry(entry, out)
+        out.put(tar.END)
+        return _finished(out.finish(), compressor, ())
+
+
+def _put_entry(entry: tar.Entry, out: FrameWriter) -> None:
+    if entry.kind == tar.DIRECTORY:
+        out.put(tar.header(entry.name + b"/", entry.kind, entry.mode))
+    elif entry.kind == tar.SYMLINK:
+        out.put(tar.header(entry.name, entry.kind, 0o777, target=entry.data))
+    else:
+        out.put(tar.header(entry.name, entry.kind, entry.mode, len(entry.data)))
+        out.put(entry.data)
+        out.put(tar.padding(len(entry.data)))
+
+
+def _finished(
+    framed: Framed, compressor: Compressor, starts: tuple[tuple[StorePath, int], ...]
+) -> FinishedLayer:
+    return FinishedLayer(
+        descriptor=Descriptor(compressor.media_type, framed.digest, framed.size),
+        diff_id=framed.diff_id,
+        tar_size=framed.tar_size,
+        frames=framed.frames,
+        starts=starts,
+    )
+
+
+def _in_order(paths: Sequence[PathInfo]) -> list[PathInfo]:
+    ordered = sorted(paths, key=lambda info: info.path)
+    if not ordered:
+        raise InputError("a layer needs at least one store path")
+    for one, other in pairwise(ordered):
+        if one.path == other.path:
+            raise InputError(f"{one.path} is given twice for one layer")
+    return ordered

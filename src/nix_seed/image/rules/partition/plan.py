@@ -1,0 +1,193 @@
+"""Divides a budget of layers among tiers.
+
+The lowest tiers are partitioned on their own, each with a fixed share: what lies above, or another
+project's seed, then cannot move a path in them. So a seed and a run image, and all the seeds of an
+organisation on one nixpkgs, share those layers digest for digest.
+
+Which store path lies in which layer (docs/decisions/0020-partition.md).
+
+A layer is pulled again when anything in the union of its members' closures changes. The partition
+keeps the expected pull after one random update small within a budget of layers; see
+``docs/decisions/0020-partition.md`` for the objective, the measurements and what was not chosen.
+Integers only: two builders reach the same layers on any machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from nix_seed.core.errors import InputError
+from nix_seed.flake.rules.names import Name, by_name
+from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from nix_seed.image.rules.partition.assign import Atom, Layer, plan_layers
+from nix_seed.image.rules.partition.chain import contract, line_up
+from nix_seed.image.rules.partition.closure import ClosureIndex, assign_tiers, build_index
+from nix_seed.image.rules.partition.keep import keep_layers
+
+Roots = Sequence[tuple[str, Sequence[StorePath]]]
+Closure = Mapping[StorePath, PathInfo]
+
+# In 64ths of the budget: base and toolchain; the other tiers share the rest.
+_SHARES = {"base": 6, "toolchain": 18}
+_WHOLE = 64
+
+# One layer for each tier there can be.
+MIN_BUDGET = 8
+
+
+def check_budget(budget: int) -> None:
+    """Raise ``InputError`` unless *budget* is from ``MIN_BUDGET`` to ``MAX_BUDGET`` layers."""
+    if not MIN_BUDGET <= budget <= MAX_BUDGET:
+        raise InputError(
+            f"{budget} layers cannot be asked for",
+            hint=f"choose from {MIN_BUDGET} to {MAX_BUDGET} (--layers); 40 to 70 suit most images",
+        )
+
+
+def divide(
+    closure: Closure, tiers: Roots, budget: int, base: Sequence[Group] | None = None
+) -> tuple[Group, ...]:
+    """Partition *closure* into at most *budget* groups, in the order of *tiers*.
+
+    *base* are the groups of a previous image. Raises ``InputError`` for a budget below
+    ``MIN_BUDGET`` or above ``MAX_BUDGET``, and for a closure that is not exactly the tiers'.
+    """
+    check_budget(budget)
+    below: frozenset[StorePath] = frozenset()
+    groups: list[Group] = []
+    for part, share in _shares(tiers, budget):
+        own = _reach(closure, [root for _, roots in part for root in roots]) - below
+        remaining = {path: closure[path] for path in own}
+        roots = [(name, [path for path in paths if path not in below]) for name, paths in part]
+        # A root that lies in a lower tier is at hand already; what it leads to is as well.
+        groups += partition(remaining, roots, budget=share, base=_of(base, part), absent=below)
+        below |= own
+    if len(below) != len(closure):
+        raise InputError(f"no tier reaches {min(closure.keys() - below)}, a path of the closure")
+    return tuple(groups)
+
+
+def _shares(tiers: Roots, budget: int) -> list[tuple[Roots, int]]:
+    alone = [
+        ([tier], max(1, budget * _SHARES[tier[0]] // _WHOLE))
+        for tier in tiers
+        if tier[0] in _SHARES
+    ]
+    rest = [tier for tier in tiers if tier[0] not in _SHARES]
+    return [*alone, (rest, budget - sum(share for _, share in alone))]
+
+
+def _of(base: Sequence[Group] | None, part: Roots) -> list[Group] | None:
+    if base is None:
+        return None
+    names = {name for name, _ in part}
+    return [group for group in base if group.tier in names]
+
+
+def _reach(closure: Closure, roots: Sequence[StorePath]) -> frozenset[StorePath]:
+    # A path out of the closure is for ``partition`` to refuse.
+    seen: set[StorePath] = set()
+    stack = list(roots)
+    while stack:
+        path = stack.pop()
+        if path in closure and path not in seen:
+            seen.add(path)
+            stack.extend(closure[path].references)
+    return frozenset(seen)
+
+
+DEFAULT_BUDGET = 64
+# Docker refuses more than 127 layers; the container's own and a user's few come on top of these.
+MAX_BUDGET = 120
+# Above so many paths, neighbours are united first, to about so many atoms.
+ONE_BY_ONE = 8192
+CONTRACTED = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The store paths of one layer, sorted, and the tier they belong to."""
+
+    tier: str
+    paths: tuple[StorePath, ...]
+
+
+def partition(
+    closure: Mapping[StorePath, PathInfo],
+    tiers: Sequence[tuple[str, Sequence[StorePath]]],
+    *,
+    budget: int = DEFAULT_BUDGET,
+    base: Sequence[Group] | None = None,
+    absent: frozenset[StorePath] = frozenset(),
+) -> tuple[Group, ...]:
+    """Divide *closure* into at most *budget* groups, one a layer, in the order of *tiers*.
+
+    *tiers* pairs each tier's name with its root paths; a path belongs to the first tier whose roots
+    reach it. *base* is the partition of a previous image: packages keep, by name, the layer they
+    were in. *absent* are paths that may be referred to though they are not in the closure
+    (withheld for their licence). *budget* does not count the container's own last layer.
+
+    The result depends on the arguments' contents, never on the order of a mapping or of roots.
+    Raises ``InputError`` for references out of the closure, paths that no tier reaches, and a
+    budget that is above ``MAX_BUDGET`` or below the number of tiers that hold something.
+    """
+    index = build_index(closure, absent)
+    assigned = assign_tiers(index, tiers)
+    _check_budget(budget, assigned)
+    tier_of = {name: number for number, (name, _) in enumerate(assigned)}
+    atoms = [
+        (index.paths[i], _atom(index, number, i))
+        for number, (_, members) in enumerate(assigned)
+        for i in members
+    ]
+    old = [(tier_of[group.tier], group.paths) for group in base or () if group.tier in tier_of]
+    kept, new = keep_layers(atoms, old, budget, len(atoms))
+    if not kept:
+        new = _plan(index, [atom for _, atom in atoms], budget, len(atoms))
+    layers = sorted([*kept, *sorted(new, key=_stability)], key=lambda layer: layer.tier)
+    return tuple(_group(index, assigned[layer.tier][0], layer) for layer in layers)
+
+
+def _plan(index: ClosureIndex, atoms: list[Atom], budget: int, paths: int) -> list[Layer]:
+    if len(atoms) <= ONE_BY_ONE:
+        return plan_layers(atoms, budget, paths)
+    by_number = {atom.members[0]: atom for atom in atoms}
+    tiers = sorted({atom.tier for atom in atoms})
+    line = [
+        by_number[i]
+        for tier in tiers
+        for i in line_up(index, (atom.members[0] for atom in atoms if atom.tier == tier))
+    ]
+    return plan_layers(contract(line, CONTRACTED), budget, paths)
+
+
+def _stability(layer: Layer) -> tuple[int, Name]:
+    """Least volatile first: engines unpack in order, and redo all that lies above a change."""
+    return layer.atoms[0].count, layer.atoms[0].name
+
+
+def _check_budget(budget: int, assigned: Sequence[tuple[str, object]]) -> None:
+    if budget > MAX_BUDGET:
+        raise InputError(
+            f"a budget of {budget} layers is above {MAX_BUDGET}, which engines accept at most",
+            hint=f"ask for {MAX_BUDGET} or fewer; {DEFAULT_BUDGET} is the default",
+        )
+    if budget < max(1, len(assigned)):
+        names = ", ".join(name for name, _ in assigned)
+        raise InputError(
+            f"a budget of {budget} layers cannot hold {len(assigned)} tiers ({names}),"
+            " since no layer holds two",
+            hint=f"ask for at least {max(1, len(assigned))}",
+        )
+
+
+def _atom(index: ClosureIndex, tier: int, i: int) -> Atom:
+    closure = index.closures[i]
+    name = by_name(index.paths[i])
+    return Atom(tier, (i,), index.sizes[i], closure, closure.bit_count(), name)
+
+
+def _group(index: ClosureIndex, tier: str, layer: Layer) -> Group:
+    numbers = (i for atom in layer.atoms for i in atom.members)
+    return Group(tier, tuple(sorted(index.paths[i] for i in numbers)))

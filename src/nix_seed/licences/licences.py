@@ -1,0 +1,288 @@
+"""Asks Nix what ``meta`` says of an image's derivations, wherever it can be read.
+
+Which paths of an image may be passed on; those that may not are left out of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from nix_seed.core.errors import CheckedFalse, NixFailed
+from nix_seed.flake.evaluate import DEFAULT_ATTR, Evaluation
+from nix_seed.flake.nix import Nix
+from nix_seed.flake.nix_code import call_nix_half
+from nix_seed.flake.rules.licence import Fact, LicencePolicy, read_facts
+from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from nix_seed.licences.copies import find_copies
+from nix_seed.licences.rules.judge import Judged, Judgement, judge
+from nix_seed.licences.rules.withheld import UnknownLicence, Withheld
+from nix_seed.licences.texts import read_licence_texts
+from nix_seed.roots.roots import roots_of_recipe
+from nix_seed.roots.rules.roots import Inputs, Roots
+
+# A dozen tell one broken package from some hundred others.
+_EVALUATIONS = 12
+
+
+def facts_of(
+    nix: Nix, url: str, arguments: Mapping[str, Any], closure: Collection[StorePath], roots: Roots
+) -> tuple[dict[str, Fact], str | None]:
+    """Return what ``meta`` says, by derivation, and why something could not be read, if so.
+
+    *arguments* are those by which the flake at *url* was evaluated, for an image of *closure*. What
+    is no value anywhere in it is looked for among the packages of all flakes that it has.
+    """
+    names = sorted({name for path in closure for name in (path.package, path.name)})
+    facts, problem = _facts(nix, url, arguments, names)
+    unread = _unread(closure, roots, facts)
+    if unread:
+        facts |= _facts_elsewhere(nix, url, arguments["system"], unread, roots)
+    return facts, problem
+
+
+def _facts(
+    nix: Nix, url: str, arguments: Mapping[str, Any], names: Sequence[str]
+) -> tuple[dict[str, Fact], str | None]:
+    """Ask the Nix half; where some package's own code aborts, ask for less, at last for nothing."""
+    problem = None
+    for wanted in (names, ()):
+        try:
+            given = {**arguments, "names": list(wanted)}
+            answer = call_nix_half(nix, "licences", url, given, "reading licences")
+            return read_facts(answer), problem
+        except NixFailed as error:
+            problem = error.detail or error.message
+    return {}, problem
+
+
+def _unread(
+    closure: Iterable[StorePath], roots: Roots, facts: Mapping[str, Fact]
+) -> set[StorePath]:
+    """Return derivations of *closure* whose ``meta`` is in no fact, and such of their inputs."""
+    found: set[StorePath] = set()
+    stack = [roots.makers[path] for path in closure if path in roots.makers]
+    while stack:
+        drv = stack.pop()
+        if drv in roots.inputs and drv not in found and str(drv) not in facts:
+            found.add(drv)
+            stack += roots.inputs[drv].derivations
+    return found
+
+
+def _facts_elsewhere(
+    nix: Nix, url: str, system: str, unread: Iterable[StorePath], roots: Roots
+) -> dict[str, Fact]:
+    """Look for *unread* among the packages of all flakes that there are, for a few evaluations.
+
+    What does not evaluate is left out, and so is what is not of this graph: a namesake.
+    """
+    made = {StorePath(drv.base_name.removesuffix(".drv")) for drv in unread}
+    names = sorted({name for path in made for name in (path.package, path.name)})
+    given = {"system": system, "names": names}
+    ask = partial(call_nix_half, nix, "otherPackages", url, doing="reading licences elsewhere")
+    facts: dict[str, Fact] = {}
+    left: list[list[Any]] = []
+    for evaluation in range(_EVALUATIONS):
+        some = left.pop() if left else []
+        try:
+            if evaluation == 0:
+                left = [ask(given)]
+            elif some:
+                facts |= read_facts(ask({**given, "some": some}))
+        except NixFailed:
+            half = len(some) // 2
+            left += [some[half:], some[:half]] if half else []
+    graph = {str(drv) for drv in roots.via}
+    return {drv: fact for drv, fact in facts.items() if drv in graph}
+
+
+Tiers = Sequence[tuple[str, Sequence[StorePath]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Licences:
+    """What was judged, by which *policy*; *problem* is why ``meta`` could not be read at all."""
+
+    judgement: Judgement
+    policy: LicencePolicy
+    roots: Roots
+    problem: str | None = None
+
+
+def assess_licences(
+    nix: Nix, evaluation: Evaluation, attr: str | None, paths: Iterable[StorePath]
+) -> Licences:
+    """Judge *paths*, the closure of the image that *evaluation* is the recipe of.
+
+    Broken ``meta`` never fails a build: what it says is then unknown.
+    """
+    outline = evaluation.recipe.outline
+    closure = sorted(set(paths))
+    roots = roots_of_recipe(nix, evaluation.recipe)
+    arguments = {
+        "system": outline.system,
+        "kind": outline.kind,
+        "attr": attr or DEFAULT_ATTR[outline.kind],
+        "required": attr is not None,
+    }
+    facts, problem = facts_of(nix, evaluation.flake.url, arguments, closure, roots)
+    trees = {}
+    for name, text in outline.inputs.items():
+        tree = StorePath.containing(text)
+        trees[tree] = (name, read_licence_texts(_at(nix, tree)))
+    judgement = judge(closure, roots, facts, trees, outline.licences)
+    return Licences(judgement, outline.licences, roots, problem)
+
+
+def check_contents(nix: Nix, licences: Licences) -> None:
+    """Raise ``CheckedFalse`` where a path that may be passed on holds what may not.
+
+    By its own word (it is built from a source that another package withholds) or by its bytes (a
+    file of it is a file of a withheld path, which did not take it from there).
+    """
+    judgement = licences.judgement
+    problems = [
+        f"{item.path} may be passed on by its own word, but is built from {item.fetched}, whose"
+        f" licence is {item.licence}" + "".join(f", says {other}" for other in item.others[:1])
+        for item in judgement.conflicts
+    ]
+    withheld = (*judgement.withheld, *judgement.withheld_elsewhere)
+    if withheld:
+        problems += _copies(nix, licences, withheld)
+    if problems:
+        raise CheckedFalse(
+            f"{len(problems)} of the image's paths hold what may not be passed on",
+            detail="\n".join(problems),
+            hint='withhold them too: mkSeed { licences.withhold = [ "name" ]; }, or, if you may'
+            " pass them on, name them in licences.accept",
+        )
+
+
+def _copies(nix: Nix, licences: Licences, withheld: Sequence[Judged]) -> list[str]:
+    ancestry = Ancestry(licences.roots, withheld)
+    among = [
+        item.path
+        for item in licences.judgement.paths.values()
+        if item.licence.status != "withheld" and not item.accepted
+    ]
+    here = [item.path for item in withheld if _at(nix, item.path).exists()]
+    return [
+        f"{copy.path}: {copy.file} is {copy.original} of {copy.of}"
+        for copy in find_copies(nix.root, here, among, ancestry.holds)
+    ]
+
+
+class Ancestry:
+    """What *withheld* paths are built from, however far back."""
+
+    def __init__(self, roots: Roots, withheld: Iterable[Judged]) -> None:
+        self._inputs = roots.inputs
+        self._derivations = {item.path: item.derivation for item in withheld}
+        self._makers = {end.path: end.derivations for end in roots.ends}
+        self._makers |= {path: (drv,) for path, drv in roots.makers.items()}
+        # Few at a time: each may be most of the graph.
+        self._built_from = lru_cache(maxsize=16)(self._walk)
+
+    def holds(self, path: StorePath, withheld: StorePath) -> bool:
+        """Whether *withheld* is built from *path*, and so may have its files from there."""
+        drv = self._derivations[withheld]
+        return drv is not None and not self._built_from(drv).isdisjoint(
+            (path, *self._makers.get(path, ()))
+        )
+
+    def _walk(self, derivation: StorePath) -> set[StorePath]:
+        found: set[StorePath] = set()
+        stack = [derivation]
+        while stack:
+            inputs = self._inputs.get(stack.pop(), Inputs())
+            new = [drv for drv in inputs.derivations if drv not in found]
+            found.update(new, inputs.files)
+            stack += new
+        return found
+
+
+def leave_out(
+    closure: Mapping[StorePath, PathInfo], tiers: Tiers, judgement: Judgement
+) -> tuple[dict[StorePath, PathInfo], Tiers]:
+    """Return *closure* and *tiers* without what is withheld; references to it stay.
+
+    What a withheld root refers to takes its place: the consumer needs it all the same.
+    """
+    withheld = {item.path for item in judgement.withheld}
+    if not withheld:
+        return dict(closure), tiers
+    kept = {path: info for path, info in closure.items() if path not in withheld}
+    left = [(name, _replaced(roots, closure, withheld)) for name, roots in tiers]
+    # What only a withheld path that is no root refers to belongs where that path was needed.
+    reached = _reach(kept, [root for _, roots in left for root in roots])
+    name, last = left[-1]
+    below = {ref for path in withheld for ref in closure[path].references} - withheld - reached
+    return kept, [*left[:-1], (name, sorted({*last, *below}))]
+
+
+def _replaced(
+    roots: Sequence[StorePath],
+    closure: Mapping[StorePath, PathInfo],
+    withheld: set[StorePath],
+) -> list[StorePath]:
+    found: set[StorePath] = set()
+    seen: set[StorePath] = set()
+    stack = list(roots)
+    while stack:
+        path = stack.pop()
+        if path not in withheld:
+            found.add(path)
+        elif path not in seen:
+            seen.add(path)
+            stack += closure[path].references
+    return sorted(found)
+
+
+def _reach(closure: Mapping[StorePath, PathInfo], roots: Iterable[StorePath]) -> set[StorePath]:
+    seen: set[StorePath] = set()
+    stack = list(roots)
+    while stack:
+        path = stack.pop()
+        if path in closure and path not in seen:
+            seen.add(path)
+            stack += closure[path].references
+    return seen
+
+
+def closed(closure: Mapping[StorePath, PathInfo]) -> dict[StorePath, PathInfo]:
+    """Return *closure* with only the references inside it, as layers are divided by."""
+    return {
+        path: replace(info, references=tuple(r for r in info.references if r in closure))
+        for path, info in closure.items()
+    }
+
+
+def withheld_entries(judgement: Judgement) -> tuple[Withheld, ...]:
+    """Return what the spec lists: each path left out, with name, licence, derivation and URL."""
+    return tuple(
+        Withheld(
+            path=item.path,
+            name=item.path.name,
+            licence=item.licence.name,
+            derivation="" if item.derivation is None else str(item.derivation),
+            url=item.url,
+        )
+        for item in judgement.withheld
+    )
+
+
+def unknown_entries(licences: Licences) -> tuple[UnknownLicence, ...]:
+    """Return what the spec lists as of unknown licence; none where the policy lets that pass."""
+    if licences.policy.unknown == "report":
+        return ()
+    return tuple(
+        UnknownLicence(item.path, item.licence.name) for item in licences.judgement.unknown
+    )
+
+
+def _at(nix: Nix, path: StorePath) -> Path:
+    return nix.root / str(path).lstrip("/")

@@ -1,0 +1,316 @@
+"""The embedded log's signing key: Ed25519, in a file.
+
+The embedded tile log: a directory, appended to by any number of processes.
+
+::
+
+    DIR/log.vkey      the verifier key, which verifiers are given
+    DIR/private/      the signing key; never served, mode 0700
+    DIR/lock          held by whoever appends
+    DIR/public/       what any web server may serve: checkpoint, tile/… (C2SP tlog-tiles)
+
+The checkpoint is written last, whole, after everything it commits to has been synced. Until then
+an append has not happened, so one that is killed leaves a log of which nothing is missing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.files import explained, unnamed, write_atomically
+from nix_seed.formats.intoto.statement import Envelope
+from nix_seed.formats.tlog.body import HashedRekord, LoggedSignature, Verifier
+from nix_seed.formats.tlog.entry import LogEntry
+from nix_seed.formats.tlog.merkle import (
+    HASH_SIZE,
+    HashReader,
+    Proof,
+    TreeHead,
+    build_inclusion_proof,
+    build_root,
+    leaf_hash,
+    read_appended,
+)
+from nix_seed.formats.tlog.note import Checkpoint, NoteKey, SignedCheckpoint, sign_note
+from nix_seed.formats.tlog.tile import (
+    WIDTH,
+    Tile,
+    build_tiles,
+    decode_entries,
+    encode_entries,
+    new_tiles,
+    tiles_of,
+)
+from nix_seed.logs.log import Entry, evaluate_own
+from nix_seed.logs.rules.entry import EntryResult, TrustedLog, logged_signature
+from nix_seed.logs.tile_log import DirectorySource, TileReader, build_entry, read_tile
+
+
+class LogKey:
+    """Signs checkpoints in the name of ``note_key``."""
+
+    def __init__(self, key: Ed25519PrivateKey, origin: str | None) -> None:
+        self._key = key
+        public = key.public_key().public_bytes_raw()
+        name = origin or f"nix-seed-log/{hashlib.sha256(public).hexdigest()[:16]}"
+        self.note_key = NoteKey(name, "ed25519", public)
+
+    @classmethod
+    def make(cls, origin: str | None) -> Self:
+        """Make a new key; unnamed, it is called after its own hash."""
+        return cls(Ed25519PrivateKey.generate(), origin)
+
+    @classmethod
+    def load(cls, path: Path, expected: NoteKey) -> Self:
+        """Read the key; ``InputError`` unless it is that of *expected*."""
+        with explained(f"reading the log's key {path}"):
+            text = path.read_bytes()
+        try:
+            key = load_pem_private_key(text, None)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{path} is not a private key in PEM") from error
+        if not isinstance(key, Ed25519PrivateKey):
+            raise InputError(f"{path} is not an Ed25519 key")
+        found = cls(key, expected.name)
+        if found.note_key != expected:
+            raise InputError(
+                f"{path} is not the key of the log {expected.name}",
+                hint="a log keeps its key for good; put the right one back",
+            )
+        return found
+
+    def save(self, path: Path) -> None:
+        """Write the key to *path*, readable by its owner only."""
+        os.makedirs(path.parent, mode=0o700, exist_ok=True)
+        with unnamed(path.parent, f"writing the log's key {path}") as file:
+            file.write(self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+            file.keep(path, 0o600)
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the signature over *message*."""
+        return self._key.sign(message)
+
+
+_LEFT_OVER = re.compile(r"\..*\.tmp")
+
+
+class Appended:
+    """A leaf's *entry*, and whether it was there before (*duplicate*)."""
+
+    __slots__ = ("duplicate", "entry")
+
+    def __init__(self, entry: LogEntry, *, duplicate: bool) -> None:
+        self.entry = entry
+        self.duplicate = duplicate
+
+
+class EmbeddedLog:
+    """The log in *directory*; satisfies ``Log``. Thread-safe, and safe beside other processes."""
+
+    def __init__(self, directory: Path, key: LogKey) -> None:
+        self.directory = directory
+        self.key = key
+        self._public = directory / "public"
+        note_key = key.note_key
+        self._trusted = TrustedLog(note_key.name, "tiles", note_key.name, note_key)
+        self._reader = TileReader(self._trusted, DirectorySource(self._public))
+        self._indices: dict[bytes, int] = {}
+
+    @classmethod
+    def create(cls, directory: Path, origin: str | None = None) -> Self:
+        """Open the log in *directory*, making it if there is none.
+
+        A new log is called *origin*; unnamed, after the hash of its new key.
+        """
+        with explained(f"making a log in {directory}"):
+            (directory / "private").mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _alone(directory):
+            if not (directory / "log.vkey").exists():
+                cls._begin(directory, origin)
+        log = cls.open(directory)
+        if origin not in (None, log.trusted.origin):
+            raise InputError(
+                f"the log in {directory} is called {log.trusted.origin}, not {origin}",
+                hint="a log keeps its name for good; name another directory for another log",
+            )
+        return log
+
+    @classmethod
+    def _begin(cls, directory: Path, origin: str | None) -> None:
+        if (directory / "public" / "checkpoint").exists():
+            raise InputError(
+                f"{directory} holds a log whose key is missing",
+                hint="put its log.vkey and private/key.pem back, or choose another directory",
+            )
+        key = LogKey.make(origin)
+        key.save(directory / "private" / "key.pem")
+        log = cls(directory, key)
+        log._publish(build_root(0, lambda _: []))
+        write_atomically(directory / "log.vkey", f"{key.note_key}\n".encode())
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Open the log in *directory* for appending; ``InputError`` if there is none."""
+        if not (directory / "log.vkey").is_file():
+            raise InputError(
+                f"there is no log in {directory}",
+                hint=f"'nix-seed log serve {directory}' makes one",
+            )
+        with explained(f"opening the log in {directory}"):
+            text = (directory / "log.vkey").read_text("utf-8")
+        note_key = NoteKey.parse(text.strip())
+        return cls(directory, LogKey.load(directory / "private" / "key.pem", note_key))
+
+    @property
+    def trusted(self) -> TrustedLog:
+        """The log's identity and key."""
+        return self._trusted
+
+    @property
+    def reader(self) -> TileReader:
+        """Reads the log's files, and proves them."""
+        return self._reader
+
+    def checkpoint(self) -> SignedCheckpoint:
+        """Return the newest checkpoint."""
+        return self._reader.checkpoint()
+
+    def consistency(self, old: int, new: int) -> Proof:
+        """Return the consistency proof between two sizes."""
+        return self._reader.consistency(old, new)
+
+    def lookup(self, digest: bytes) -> Iterator[Entry]:
+        """Yield the entries of signed bytes with the SHA-256 *digest*."""
+        for entry in self._reader.find(digest, self.checkpoint()):
+            yield entry.to_json()
+
+    def verify(self, entry: Entry, logged: LoggedSignature) -> EntryResult:
+        """Judge *entry* by this log's key."""
+        return evaluate_own(self._trusted, entry, logged)
+
+    def append(self, envelope: Envelope, verifier: Verifier) -> dict[str, Any]:
+        """Log the envelope's signature, or find it logged; return its entry."""
+        body = HashedRekord.of(logged_signature(envelope, verifier))
+        return self.append_bodies([body.dump()])[0].entry.to_json()
+
+    def append_bodies(self, bodies: Sequence[bytes]) -> list[Appended]:
+        """Append leaves, each once however often it is given; return each one's proven entry."""
+        with explained(f"appending to the log in {self.directory}"), _alone(self.directory):
+            before = self._caught_up()
+            leaves = {leaf_hash(body): body for body in bodies}
+            fresh = [body for leaf, body in leaves.items() if leaf not in self._indices]
+            if fresh:
+                self._extend(before.head, fresh)
+            signed = self._caught_up()
+        # Outside the lock: what a checkpoint commits to never changes.
+        read = self._reader.hashes(signed.head.size)
+        done = []
+        for body in bodies:
+            index = self._indices[leaf_hash(body)]
+            proof = build_inclusion_proof(index, signed.head.size, read)
+            entry = build_entry(self._trusted, index, body, proof, signed)
+            done.append(Appended(entry, duplicate=index < before.head.size))
+        return done
+
+    def _caught_up(self) -> SignedCheckpoint:
+        """Learn the leaves that this or another process appended; return the checkpoint."""
+        signed = self.checkpoint()
+        known = len(self._indices)
+        for tile in tiles_of(signed.head.size):
+            if tile.leaf_range.stop > known:
+                data = read_tile(self._reader.source, tile)
+                for i, index in enumerate(tile.leaf_range):
+                    self._indices[data[i * HASH_SIZE : (i + 1) * HASH_SIZE]] = index
+        if len(self._indices) != signed.head.size:
+            raise CheckedFalse(
+                f"the log in {self.directory} does not hold what its checkpoint says",
+                hint=f"run 'nix-seed log check {self.directory}'",
+            )
+        return signed
+
+    def _extend(self, old: TreeHead, bodies: Sequence[bytes]) -> None:
+        size = old.size + len(bodies)
+        leaves = [leaf_hash(body) for body in bodies]
+        read: HashReader = read_appended(old.size, self._reader.hashes(old.size), leaves)
+        files = self._new_bundles(old.size, bodies)
+        tiles = list(new_tiles(old.size, size))
+        files |= dict(zip(tiles, build_tiles(tiles, read), strict=True))
+        directories = {(self._public / tile.path).parent for tile in files}
+        for directory in (self._public, *directories):
+            _sweep(directory)
+        for tile, data in files.items():
+            write_atomically(self._public / tile.path, data)
+        for directory in directories:
+            _sync(directory)
+        self._publish(build_root(size, read))
+        self._drop_partial(tile for tile in files if tile.is_full)
+
+    def _new_bundles(self, old: int, bodies: Sequence[bytes]) -> dict[Tile, bytes]:
+        """Return the bundles that *bodies* begin or make wider, and their bytes."""
+        begun = old % WIDTH
+        head: tuple[bytes, ...] = ()
+        if begun:
+            tile = Tile(Tile.ENTRIES, old // WIDTH, begun)
+            head = decode_entries(tile, read_tile(self._reader.source, tile))
+        entries = (*head, *bodies)
+        first = old // WIDTH
+        groups = [entries[i : i + WIDTH] for i in range(0, len(entries), WIDTH)]
+        return {
+            Tile(Tile.ENTRIES, first + i, len(group)): encode_entries(group)
+            for i, group in enumerate(groups)
+        }
+
+    def _publish(self, head: TreeHead) -> None:
+        text = str(Checkpoint(self._trusted.origin, head))
+        note = sign_note(text, self._trusted.key, self.key.sign)
+        write_atomically(self._public / "checkpoint", note.dump())
+        _sync(self._public)
+
+    def _drop_partial(self, full: Iterator[Tile]) -> None:
+        """Remove the partial tiles that full ones have replaced: readers take those instead."""
+        for tile in full:
+            shutil.rmtree(self._public / f"{tile.path}.p", ignore_errors=True)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Hold the log's lock. The kernel frees it when its holder dies, however it dies."""
+    handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _sweep(directory: Path) -> None:
+    """Remove what a killed writer left; only the lock's holder writes here."""
+    with suppress(FileNotFoundError):
+        for name in os.listdir(directory):
+            if _LEFT_OVER.fullmatch(name):
+                os.unlink(directory / name)
+
+
+def _sync(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

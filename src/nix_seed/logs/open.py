@@ -1,0 +1,114 @@
+"""Opens a log by its kind and place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.core.files import explained
+from nix_seed.formats.tlog.note import NoteKey
+from nix_seed.logs.log import Historian, Log
+from nix_seed.logs.rules.entry import TrustedLog
+from nix_seed.logs.tile_log import DirectorySource, TileReader
+
+if TYPE_CHECKING:
+    from nix_seed.registry.http import Patience
+
+
+def open_log(trusted: TrustedLog, place: str) -> Log:
+    """Return the log *trusted* at *place*: an address, or the directory of an embedded log.
+
+    ``CouldNotCheck`` where there is no log in the directory; an address is not asked yet.
+    """
+    if "://" not in place:
+        return _embedded(trusted, Path(place))
+    if trusted.kind == "rekor-v1":
+        from nix_seed.logs.rekor import RekorV1
+
+        return RekorV1(trusted, place)
+    from nix_seed.logs.rekor import RekorV2
+
+    return RekorV2(trusted, place)
+
+
+def _embedded(trusted: TrustedLog, directory: Path) -> Log:
+    from nix_seed.logs.embedded import EmbeddedLog
+
+    if not (directory / "log.vkey").is_file():
+        # Not wrong input: the policy is right, and what it names is not there now.
+        raise CouldNotCheck(
+            f"there is no log in {directory}",
+            hint=f"is it somewhere else now? 'nix-seed log serve {directory}' makes a new one",
+        )
+    log = EmbeddedLog.open(directory)
+    if log.trusted.key != trusted.key:
+        raise InputError(
+            f"the log in {directory} is {log.trusted.origin}, not {trusted.origin}",
+            hint="their keys differ: name another directory, or correct the policy",
+        )
+    return log
+
+
+def open_history(trusted: TrustedLog, place: str, *, patience: Patience | None = None) -> Historian:
+    """Return what can be asked about the log *trusted* at *place* by those who only read it.
+
+    *place* is an address or a directory, as a policy has it; a directory takes no private key.
+    """
+    if "://" not in place:
+        directory = Path(place)
+        public = directory / "public"
+        return TileReader(trusted, DirectorySource(public if public.is_dir() else directory))
+    from nix_seed.logs.rekor import HttpSource, LogHttp
+
+    http = LogHttp(place, patience=patience)
+    if trusted.kind == "rekor-v1":
+        from nix_seed.logs.rekor import RekorV1
+
+        return RekorV1(trusted, place, http=http)
+    from nix_seed.logs.rekor import RekorV2
+
+    tiles = HttpSource(LogHttp(f"{http.url}/api/v2", patience=patience))
+    return RekorV2(trusted, place, tiles=tiles, http=http)
+
+
+def open_reader(place: str, key: NoteKey | None) -> TileReader:
+    """Return a reader of the tile log at *place*, an address or a directory, for checking it.
+
+    A directory is an embedded log's own, or a copy of what one publishes; *key* may be left out
+    only where ``log.vkey`` lies there.
+    """
+    if "://" in place:
+        from nix_seed.logs.rekor import HttpSource, LogHttp
+
+        if key is None:
+            raise InputError(
+                f"checking the log at {place} takes its verifier key",
+                hint="name it with --key; an embedded log has it in its file log.vkey",
+            )
+        return TileReader(trusted_by(key), HttpSource(LogHttp(place)))
+    directory = Path(place)
+    if not directory.is_dir():
+        raise InputError(f"{place} is neither a directory nor an address", hint=_PLACES)
+    key = key or _key_in(directory)
+    public = directory / "public"
+    return TileReader(trusted_by(key), DirectorySource(public if public.is_dir() else directory))
+
+
+def trusted_by(key: NoteKey, origin: str | None = None) -> TrustedLog:
+    """Return the tile log that *key* signs for, called by its origin."""
+    name = origin or key.name
+    return TrustedLog(name, "tiles", name, key)
+
+
+def _key_in(directory: Path) -> NoteKey:
+    path = directory / "log.vkey"
+    if not path.is_file():
+        raise InputError(
+            f"there is no log.vkey in {directory}", hint="name the log's verifier key with --key"
+        )
+    with explained(f"reading {path}"):
+        return NoteKey.parse(path.read_text("utf-8").strip())
+
+
+_PLACES = "name the directory of an embedded log, or the https:// address of a log"

@@ -1,0 +1,367 @@
+"""Requests to a log: a log that is down is waited for, one that refuses is quoted.
+
+Rekor v1: ``dsse`` 0.0.1 entries, an index by hash, proofs by API.
+
+Rekor v2, and the embedded log behind ``nix-seed log serve``: one API, one client.
+
+Writing is ``POST /api/v2/log/entries``. Reading is tlog-tiles below ``/api/v2``, or from anywhere
+else where the tiles are served apart from the server.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from nix_seed.core import canonical_json
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.formats.intoto.statement import Envelope
+from nix_seed.formats.tlog.body import (
+    ECDSA_P256,
+    HashedRekord,
+    LoggedSignature,
+    Verifier,
+    request_v1,
+    request_v2,
+)
+from nix_seed.formats.tlog.entry import LogEntry, entry_from_v1, promised_bytes
+from nix_seed.formats.tlog.merkle import Proof, check_inclusion, leaf_hash
+from nix_seed.formats.tlog.note import SignedCheckpoint
+from nix_seed.logs.log import Entry, check_own, evaluate_own
+from nix_seed.logs.rules.entry import EntryResult, TrustedLog, logged_signature
+from nix_seed.logs.tile_log import TileReader, TileSource
+from nix_seed.registry.errors import Unreachable, retryable
+from nix_seed.registry.http import Patience, Transport
+
+LARGEST_ANSWER = 1 << 25  # a bundle of 256 entries has at most 16 MiB
+_WORDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer, read to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+
+
+class LogHttp:
+    """Speaks to the log at *url*, over HTTPS, or plain HTTP on loopback only. Thread-safe.
+
+    Every request may be repeated: logs refuse what they already hold, and say where it is.
+    """
+
+    def __init__(self, url: str, *, patience: Patience | None = None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
+            raise InputError(f"{url!r} is not the address of a log: https://HOST[/PATH] is")
+        self.url = url.rstrip("/")
+        # Rekor v2 answers a new entry when it is in the tree: 20 s at least (its documentation).
+        self._patience = patience or Patience(stall=60.0, settle=60.0)
+        self._transport = Transport(self._patience, os.environ)
+
+    def get(self, path: str, doing: str) -> Reply:
+        """GET *path* below the log's address; any status below 500 is an answer."""
+        return self._send("GET", path, None, doing)
+
+    def post(self, path: str, body: bytes, doing: str) -> Reply:
+        """POST JSON to *path* below the log's address."""
+        return self._send("POST", path, body, doing)
+
+    def _send(self, method: str, path: str, body: bytes | None, doing: str) -> Reply:
+        url = f"{self.url}/{path}"
+        return self._patience.retry(lambda: self._once(method, url, body, doing))
+
+    def _once(self, method: str, url: str, body: bytes | None, doing: str) -> Reply:
+        headers = {"Accept": "application/json, */*"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        answer = self._transport.send(method, url, headers, body)
+        if retryable(answer.status) or answer.status >= 500:
+            words = _said(answer.read_error())
+            raise Unreachable(
+                f"{doing}: the log answered {answer.status}{words}",
+                hint="this is the log's trouble; try again later",
+                retry_after=answer.headers.get("Retry-After"),
+            )
+        found = answer.read(LARGEST_ANSWER)
+        if found is None:
+            raise CouldNotCheck(f"{doing}: the answer is longer than {LARGEST_ANSWER} bytes")
+        return Reply(answer.status, answer.headers, found, url)
+
+
+class HttpSource:
+    """A tile log's files behind an address."""
+
+    def __init__(self, http: LogHttp) -> None:
+        self._http = http
+
+    def read(self, path: str) -> bytes | None:
+        """Return the file's bytes, None for 404."""
+        doing = f"reading {path} of the log at {self}"
+        reply = self._http.get(path, doing)
+        if reply.status == 404:
+            return None
+        if reply.status != 200:
+            raise refusal(reply, doing)
+        return reply.body
+
+    def __str__(self) -> str:
+        return self._http.url
+
+
+def refusal(reply: Reply, doing: str) -> CouldNotCheck | InputError:
+    """Return the error for an answer that was not asked for."""
+    text = f"{doing}: the log answered {reply.status}{_said(reply.body)}"
+    if reply.status == 400:
+        return InputError(text, hint="the log does not take such entries")
+    return CouldNotCheck(text, hint="is this the address of a transparency log of this kind?")
+
+
+def parse_answer(reply: Reply, doing: str) -> Mapping[str, Any]:
+    """Return the JSON object of an answer; what is none is no answer of a log."""
+    try:
+        value = canonical_json.loads(reply.body, what="the answer")
+    except InputError as error:
+        raise CouldNotCheck(f"{doing}: {error.message}") from error
+    if not isinstance(value, dict):
+        raise CouldNotCheck(f"{doing}: the answer is not a JSON object")
+    return value
+
+
+def _said(body: bytes) -> str:
+    """Return the message of an error's JSON, ready to be put after its number."""
+    try:
+        text = str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return ": " + "".join(c if c.isprintable() else " " for c in text)[:_WORDS]
+
+
+_UUID = re.compile(r"(?:[0-9a-f]{16})?[0-9a-f]{64}")
+_MOST_FOUND = 1000
+
+
+class RekorV1:
+    """The log *trusted* at *url*; satisfies ``Log``."""
+
+    def __init__(self, trusted: TrustedLog, url: str, *, http: LogHttp | None = None) -> None:
+        self._trusted = trusted
+        self._http = http or LogHttp(url)
+
+    @property
+    def trusted(self) -> TrustedLog:
+        """The log's identity and key."""
+        return self._trusted
+
+    def append(self, envelope: Envelope, verifier: Verifier) -> Entry:
+        """Log the envelope; return its entry in a bundle's spelling, proof and promise verified."""
+        logged = logged_signature(envelope, verifier)
+        doing = f"logging to {self._trusted.id} at {self._http.url}"
+        request = request_v1(envelope.dump(), [verifier])
+        reply = self._http.post("api/v1/log/entries", request, doing)
+        if reply.status == 409:
+            reply = self._existing(reply, doing)
+        if reply.status not in {200, 201}:
+            raise refusal(reply, doing)
+        # A 409 is no success by itself: the entry it points at must record this very signature.
+        entry = self._one(reply, doing).to_json()
+        check_own(self._trusted, entry, logged)
+        return entry
+
+    def _existing(self, reply: Reply, doing: str) -> Reply:
+        uuid = reply.headers.get("Location", "").rpartition("/")[2]
+        if not _UUID.fullmatch(uuid):
+            raise CouldNotCheck(f"{doing}: the log has it already, and does not say where (409)")
+        return self._http.get(f"api/v1/log/entries/{uuid}", doing)
+
+    def verify(self, entry: Entry, logged: LoggedSignature) -> EntryResult:
+        """Judge *entry* by this log's key."""
+        return evaluate_own(self._trusted, entry, logged)
+
+    def lookup(self, digest: bytes) -> Iterator[Entry]:
+        """Yield the proven entries that the index has for a SHA-256: of the payload or a subject.
+
+        The index itself is not proven: what it leaves out, nobody can tell from its answer.
+        """
+        doing = f"asking {self._trusted.id} for entries of sha256:{digest.hex()}"
+        query = canonical_json.dumps({"hash": f"sha256:{digest.hex()}"})
+        reply = self._http.post("api/v1/index/retrieve", query, doing)
+        if reply.status != 200:
+            raise refusal(reply, doing)
+        for uuid in dict.fromkeys(_uuids(reply, doing)):
+            found = self._http.get(f"api/v1/log/entries/{uuid}", doing)
+            if found.status != 200:
+                raise refusal(found, doing)
+            entry = self._one(found, doing)
+            if not uuid.endswith(leaf_hash(entry.body).hex()):
+                raise CheckedFalse(f"{doing}: the log answered with another entry than {uuid}")
+            self._check(entry)
+            yield entry.to_json()
+
+    def checkpoint(self) -> SignedCheckpoint:
+        """Return the newest checkpoint of the active tree."""
+        doing = f"asking {self._trusted.id} for its checkpoint"
+        reply = self._http.get("api/v1/log?stable=false", doing)
+        if reply.status != 200:
+            raise refusal(reply, doing)
+        value = parse_answer(reply, doing).get("signedTreeHead")
+        if not isinstance(value, str):
+            raise CouldNotCheck(f"{doing}: the answer has no signedTreeHead")
+        return self._signed(value.encode(), f"the checkpoint of {self._trusted.id}")
+
+    def consistency(self, old: int, new: int) -> Proof:
+        """Return the consistency proof between two sizes of the active tree."""
+        if not 0 < old < new:
+            return ()
+        doing = f"asking {self._trusted.id} for a consistency proof"
+        reply = self._http.get(f"api/v1/log/proof?firstSize={old}&lastSize={new}", doing)
+        if reply.status != 200:
+            raise refusal(reply, doing)
+        hashes = parse_answer(reply, doing).get("hashes")
+        try:
+            return tuple(bytes.fromhex(value) for value in hashes or ())
+        except (TypeError, ValueError) as error:
+            raise CouldNotCheck(f"{doing}: the answer has no hashes") from error
+
+    def _one(self, reply: Reply, doing: str) -> LogEntry:
+        """Read an answer that holds one entry, under its UUID."""
+        value: Mapping[str, Any] = parse_answer(reply, doing)
+        if len(value) != 1:
+            raise CouldNotCheck(f"{doing}: the answer holds {len(value)} entries, not one")
+        try:
+            return entry_from_v1(next(iter(value.values())), "the answer")
+        except InputError as error:
+            raise CouldNotCheck(f"{doing}: {error.message}") from error
+
+    def _check(self, entry: LogEntry) -> None:
+        """Raise ``CheckedFalse`` unless the log proves the entry, of whatever signature it is."""
+        proof = entry.proof
+        if proof is None or entry.promise is None:
+            raise CheckedFalse(f"the log {self._trusted.id} gave an entry without a proof")
+        signed = self._signed(proof.checkpoint, "the entry's checkpoint")
+        check_inclusion(proof.hashes, proof.index, leaf_hash(entry.body), signed.head)
+        if not self._trusted.key.verifies(entry.promise, promised_bytes(entry)):
+            raise CheckedFalse(f"the log {self._trusted.id} did not sign an entry's timestamp")
+
+    def _signed(self, data: bytes, what: str) -> SignedCheckpoint:
+        signed = SignedCheckpoint.parse(data, what)
+        if not self._trusted.issued(signed.checkpoint.origin):
+            raise CheckedFalse(
+                f"{what} is of {signed.checkpoint.origin}, not of {self._trusted.origin}"
+            )
+        self._trusted.key.check(signed.note)
+        return signed
+
+
+def _uuids(reply: Reply, doing: str) -> list[str]:
+    value = canonical_json.loads(reply.body, what="the answer")
+    if not isinstance(value, list) or len(value) > _MOST_FOUND:
+        raise CouldNotCheck(f"{doing}: the answer is not a list of up to {_MOST_FOUND} entries")
+    for uuid in value:
+        if not isinstance(uuid, str) or not _UUID.fullmatch(uuid):
+            raise CouldNotCheck(f"{doing}: {str(uuid)[:80]!r} names no entry")
+    return value
+
+
+_INDEX = re.compile(r"[0-9]{1,19}")
+_TRIES = 20  # to see a duplicate in the tree: it may have come in a moment ago
+_PAUSE = 1.0
+
+
+class RekorV2:
+    """The log *trusted* at *url*; satisfies ``Log``. *tiles* reads its files from elsewhere."""
+
+    def __init__(
+        self,
+        trusted: TrustedLog,
+        url: str,
+        *,
+        tiles: TileSource | None = None,
+        http: LogHttp | None = None,
+    ) -> None:
+        self._trusted = trusted
+        self._http = http or LogHttp(url)
+        self._reader = TileReader(trusted, tiles or HttpSource(LogHttp(f"{self._http.url}/api/v2")))
+
+    @property
+    def trusted(self) -> TrustedLog:
+        """The log's identity and key."""
+        return self._trusted
+
+    @property
+    def reader(self) -> TileReader:
+        """Reads the log's files, and proves them."""
+        return self._reader
+
+    def append(self, envelope: Envelope, verifier: Verifier) -> Entry:
+        """Log the envelope's signature; return the entry verbatim, its proof verified."""
+        if verifier.key_details != ECDSA_P256:
+            raise InputError(
+                f"the log {self._trusted.id} takes signatures by ECDSA on P-256 only",
+                hint="only a hash travels to the log, and Ed25519 cannot be verified by it; "
+                "sign with the default kind of key, or log to Rekor v1",
+            )
+        logged = logged_signature(envelope, verifier)
+        body = HashedRekord.of(logged)
+        doing = f"logging to {self._trusted.id} at {self._http.url}"
+        reply = self._http.post("api/v2/log/entries", request_v2(body), doing)
+        if reply.status == 409:
+            entry = self._duplicate(reply, body, doing)
+        elif reply.status in {200, 201}:
+            entry = parse_answer(reply, doing)
+        else:
+            raise refusal(reply, doing)
+        check_own(self._trusted, entry, logged)
+        return entry
+
+    def _duplicate(self, reply: Reply, body: HashedRekord, doing: str) -> Entry:
+        """Return the entry that a 409 points at, if it is ours to the byte."""
+        text = reply.headers.get("X-Log-Index", "")
+        if not _INDEX.fullmatch(text):
+            raise CouldNotCheck(f"{doing}: the log has it already, and does not say where (409)")
+        index = int(text)
+        signed = self._checkpoint_over(index, doing)
+        entry = self._reader.entry(index, signed)
+        if entry.body != body.dump():
+            raise CheckedFalse(
+                f"{doing}: the log says that entry {index} is the one sent, but it is another",
+                hint="nothing was logged; do not trust this log",
+            )
+        return entry.to_json()
+
+    def _checkpoint_over(self, index: int, doing: str) -> SignedCheckpoint:
+        for _ in range(_TRIES):
+            signed = self.checkpoint()
+            if index < signed.head.size:
+                return signed
+            time.sleep(_PAUSE)
+        raise CouldNotCheck(
+            f"{doing}: the log says it is entry {index} already, but holds {signed.head.size}",
+            hint="try again later; if it stays so, do not trust this log",
+        )
+
+    def verify(self, entry: Entry, logged: LoggedSignature) -> EntryResult:
+        """Judge *entry* by this log's key."""
+        return evaluate_own(self._trusted, entry, logged)
+
+    def lookup(self, digest: bytes) -> Iterator[Entry]:
+        """Read the whole log for the SHA-256 *digest* of signed bytes; yield what was found."""
+        for entry in self._reader.find(digest, self.checkpoint()):
+            yield entry.to_json()
+
+    def checkpoint(self) -> SignedCheckpoint:
+        """Return the newest checkpoint."""
+        return self._reader.checkpoint()
+
+    def consistency(self, old: int, new: int) -> Proof:
+        """Return the consistency proof between two sizes, made of the log's tiles."""
+        return self._reader.consistency(old, new)

@@ -1,0 +1,280 @@
+"""From a signed envelope to what its log entry must record.
+
+Is a signature in a log that is trusted? Decided from the entry alone: no network, no clock.
+
+``evaluate_entry`` answers with a frozen result for each entry, whatever is wrong with it;
+``check_entry`` raises from it. How many logs are enough is the caller's to say; a log is counted
+by its ``id``, and two of one key are refused when the trust is put together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.formats.intoto.bundle import Certificate, PublicKeyHint
+from nix_seed.formats.intoto.statement import Envelope
+from nix_seed.formats.tlog.body import ECDSA_P256, LoggedSignature, Verifier, parse_body
+from nix_seed.formats.tlog.entry import InclusionProof, LogEntry, promised_bytes
+from nix_seed.formats.tlog.merkle import TreeHead, check_inclusion, leaf_hash
+from nix_seed.formats.tlog.note import NoteKey, SignedCheckpoint
+from nix_seed.logs.rules.signer import PublicKey
+
+
+def verifier_of(material: PublicKeyHint | Certificate, key: PublicKey) -> Verifier:
+    """Return what a log records as the verifier: the certificate, or *key* where there is none."""
+    details = ECDSA_P256 if key.algorithm == "ecdsa-p256" else "PKIX_ED25519"
+    if isinstance(material, Certificate):
+        return Verifier(material.der, True, details)
+    return Verifier(key.der, False, details)
+
+
+def logged_signature(envelope: Envelope, verifier: Verifier) -> LoggedSignature:
+    """Return what a log entry of *envelope* must record; the envelope has one signature."""
+    if len(envelope.signatures) != 1:
+        raise InputError(
+            f"the envelope has {len(envelope.signatures)} signatures; a log entry is of one"
+        )
+    return LoggedSignature(
+        pae_digest=hashlib.sha256(envelope.pae).digest(),
+        payload_digest=hashlib.sha256(envelope.payload).digest(),
+        signature=envelope.signatures[0].sig,
+        verifier=verifier,
+    )
+
+
+_TREE_ID = re.compile(r"[1-9][0-9]{0,19}")
+
+
+class Fate(StrEnum):
+    """What became of an entry."""
+
+    PROVED = "proved"
+    MALFORMED = "malformed"
+    OTHER_SIGNATURE = "of another signature"
+    NO_PROOF = "without a proof"
+    UNKNOWN_LOG = "of no trusted log"
+    WRONG_KEY = "not signed by the log"
+    FALSE_PROOF = "not in the tree"
+    FALSE_TIME = "with a forged timestamp"
+    FORGED_WITNESS = "under a forged cosignature"
+    TOO_FEW_WITNESSES = "under too few witnesses"
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedLog:
+    """A log: checkpoints of *origin* are signed by *key*.
+
+    Rekor v1 names itself in its signatures and adds a tree's number to its origin, ``NAME -
+    NUMBER``; *origin* is then either of them.
+    """
+
+    id: str
+    kind: Literal["tiles", "rekor-v2", "rekor-v1"]
+    origin: str
+    key: NoteKey
+
+    def issued(self, origin: str) -> bool:
+        """Whether a checkpoint that says it is of *origin* is this log's."""
+        if origin == self.origin:
+            return True
+        name, _, number = origin.rpartition(" - ")
+        return self.kind == "rekor-v1" and name == self.origin and bool(_TREE_ID.fullmatch(number))
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedWitness:
+    """A witness, whose cosignatures *key* verifies."""
+
+    id: str
+    key: NoteKey
+
+
+@dataclass(frozen=True, slots=True)
+class LogTrust:
+    """The logs and witnesses that count, and under how many witnesses a checkpoint must be."""
+
+    logs: tuple[TrustedLog, ...]
+    witnesses: tuple[TrustedWitness, ...] = ()
+    witness_threshold: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.witness_threshold <= len(self.witnesses):
+            raise InputError(
+                f"{self.witness_threshold} of {len(self.witnesses)} witnesses can never be met"
+            )
+        members: list[TrustedLog | TrustedWitness] = [*self.logs, *self.witnesses]
+        _refuse_twice("id", [member.id for member in members])
+        # Distinct keys, not distinct names: one key under two names would be counted twice.
+        _refuse_twice("key", [member.key.der.hex() for member in members])
+        _refuse_twice("origin", [log.origin for log in self.logs])
+        for witness in self.witnesses:
+            if witness.key.kind != "cosignature":
+                raise InputError(
+                    f"the key of the witness {witness.id} is a log's",
+                    hint="a witness's verifier key is of type 4: its base64 begins with B",
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class EntryResult:
+    """The *fate* of one entry and its *reason*; only PROVED counts.
+
+    *log* is the trusted log's id where one is known. *checkpoint* is the proof's, signed by that
+    log; *time* is what Rekor v1 promised, in seconds since 1970; *witnesses* gives, for each
+    witness that cosigned, its latest time.
+    """
+
+    fate: Fate
+    reason: str
+    log: str | None = None
+    index: int | None = None
+    checkpoint: SignedCheckpoint | None = None
+    time: int | None = None
+    witnesses: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def proved(self) -> bool:
+        """Whether the entry is what it must be, in a trusted log."""
+        return self.fate is Fate.PROVED
+
+
+class _Refused(Exception):
+    def __init__(self, fate: Fate, reason: str, log: TrustedLog | None = None) -> None:
+        super().__init__(reason)
+        self.result = EntryResult(fate, reason, log.id if log else None)
+
+
+def evaluate_entry(
+    entry: Mapping[str, Any], logged: LoggedSignature, trust: LogTrust
+) -> EntryResult:
+    """Judge one ``TransparencyLogEntry`` (JSON, as it stands in a bundle) of *logged*."""
+    try:
+        return _evaluate(LogEntry.from_json(entry, "the log entry"), logged, trust)
+    except _Refused as refused:
+        return refused.result
+    except InputError as error:
+        return EntryResult(Fate.MALFORMED, error.message)
+
+
+def evaluate_entries(
+    entries: Sequence[Mapping[str, Any]], logged: LoggedSignature, trust: LogTrust
+) -> tuple[EntryResult, ...]:
+    """Judge each of a bundle's entries."""
+    return tuple(evaluate_entry(entry, logged, trust) for entry in entries)
+
+
+def check_entry(entry: Mapping[str, Any], logged: LoggedSignature, trust: LogTrust) -> EntryResult:
+    """Judge one entry; ``CheckedFalse`` unless it is proved."""
+    result = evaluate_entry(entry, logged, trust)
+    if not result.proved:
+        where = f" of {result.log}" if result.log else ""
+        raise CheckedFalse(f"the log entry{where} is {result.fate.value}: {result.reason}")
+    return result
+
+
+def _evaluate(entry: LogEntry, logged: LoggedSignature, trust: LogTrust) -> EntryResult:
+    _check_body(entry, logged)
+    proof = entry.proof
+    if proof is None:
+        raise _Refused(Fate.NO_PROOF, "there is no inclusion proof, and a promise proves nothing")
+    signed = SignedCheckpoint.parse(proof.checkpoint, "the checkpoint of the log entry")
+    log = _find_log(signed, trust)
+    _check_log_id(entry, log)
+    _check_proof(entry, proof, signed.head, log)
+    time = _promised_time(entry, log)
+    witnesses = _witnesses(signed, trust, log)
+    if len(witnesses) < trust.witness_threshold:
+        have, want = len(witnesses), trust.witness_threshold
+        reason = f"{have} of the trusted witnesses cosigned its checkpoint, and {want} must"
+        raise _Refused(Fate.TOO_FEW_WITNESSES, reason, log)
+    reason = f"leaf {proof.index} of {signed.checkpoint.origin}, size {signed.head.size}"
+    return EntryResult(Fate.PROVED, reason, log.id, proof.index, signed, time, witnesses)
+
+
+def _check_body(entry: LogEntry, logged: LoggedSignature) -> None:
+    body = parse_body(entry.body, "the body of the log entry")
+    said = (entry.kind, entry.version)
+    if body.kind != said:
+        reason = f"its body is {' '.join(body.kind)}, and kindVersion says {' '.join(said)}"
+        raise _Refused(Fate.MALFORMED, reason)
+    differs = body.differs(logged)
+    if differs is not None:
+        raise _Refused(Fate.OTHER_SIGNATURE, differs)
+
+
+def _find_log(signed: SignedCheckpoint, trust: LogTrust) -> TrustedLog:
+    origin = signed.checkpoint.origin
+    for log in trust.logs:
+        if log.issued(origin):
+            with _refused_as(Fate.WRONG_KEY, log):
+                log.key.check(signed.note)
+            return log
+    raise _Refused(Fate.UNKNOWN_LOG, f"no trusted log has the origin {origin!r}")
+
+
+def _check_log_id(entry: LogEntry, log: TrustedLog) -> None:
+    """Compare ``logId``, which nothing signs in Rekor v2, with the key that signed."""
+    if entry.log_id is None and log.kind != "rekor-v1":
+        return
+    if entry.log_id != log.key.log_id:
+        raise _Refused(Fate.WRONG_KEY, "logId names another log than the checkpoint's", log)
+
+
+def _check_proof(entry: LogEntry, proof: InclusionProof, head: TreeHead, log: TrustedLog) -> None:
+    if TreeHead(proof.size, proof.root) != head:
+        reason = "its size and root are not those of its own checkpoint"
+        raise _Refused(Fate.FALSE_PROOF, reason, log)
+    # Rekor v1 counts over all its trees outside the proof, and inside one tree in it.
+    if log.kind != "rekor-v1" and proof.index != entry.index:
+        reason = f"it says it is leaf {entry.index}, and its proof says {proof.index}"
+        raise _Refused(Fate.FALSE_PROOF, reason, log)
+    leaf = leaf_hash(entry.body)
+    with _refused_as(Fate.FALSE_PROOF, log):
+        check_inclusion(proof.hashes, proof.index, leaf, head)
+
+
+def _promised_time(entry: LogEntry, log: TrustedLog) -> int | None:
+    """Return the time that the log signed, if it signed one."""
+    if log.kind != "rekor-v1":
+        if entry.integrated_time or entry.promise is not None:
+            reason = "a log of this kind signs no time, and the entry gives one"
+            raise _Refused(Fate.FALSE_TIME, reason, log)
+        return None
+    if entry.promise is None:
+        raise _Refused(Fate.FALSE_TIME, "it lacks Rekor v1's signed entry timestamp", log)
+    if not log.key.verifies(entry.promise, promised_bytes(entry)):
+        reason = "the log did not sign its timestamp, index and body as they stand"
+        raise _Refused(Fate.FALSE_TIME, reason, log)
+    return entry.integrated_time
+
+
+def _witnesses(
+    signed: SignedCheckpoint, trust: LogTrust, log: TrustedLog
+) -> tuple[tuple[str, int], ...]:
+    found = []
+    for witness in trust.witnesses:
+        if signed.note.signatures_of(witness.key):
+            with _refused_as(Fate.FORGED_WITNESS, log):
+                found.append((witness.id, max(witness.key.check(signed.note))))
+    return tuple(found)
+
+
+@contextmanager
+def _refused_as(fate: Fate, log: TrustedLog) -> Iterator[None]:
+    try:
+        yield
+    except CheckedFalse as error:
+        raise _Refused(fate, error.message, log) from error
+
+
+def _refuse_twice(what: str, values: Sequence[str]) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise InputError(f"two logs or witnesses have the {what} {value}: they are one")

@@ -1,0 +1,182 @@
+"""Where the files of a tile log lie: a directory, or (``http``) a server.
+
+Reads a tile log and proves what it reads: checkpoints, entries, consistency.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.files import explained
+from nix_seed.formats.tlog.body import HashedRekord, parse_body
+from nix_seed.formats.tlog.entry import InclusionProof, LogEntry
+from nix_seed.formats.tlog.merkle import (
+    HASH_SIZE,
+    HashReader,
+    Proof,
+    build_consistency_proof,
+    build_inclusion_proof,
+    check_inclusion,
+    leaf_hash,
+)
+from nix_seed.formats.tlog.note import SignedCheckpoint, check_signed
+from nix_seed.formats.tlog.tile import WIDTH, Tile, decode_entries, read_from_tiles
+from nix_seed.logs.rules.entry import TrustedLog
+
+_AT_ONCE = 8
+
+
+class TileSource(Protocol):
+    """Reads files by their path below the log's prefix."""
+
+    def read(self, path: str) -> bytes | None:
+        """Return the file's bytes, None where there is none."""
+        ...
+
+    def __str__(self) -> str: ...
+
+
+class DirectorySource:
+    """A tile log's files on disk."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def read(self, path: str) -> bytes | None:
+        """Return the file's bytes, None where there is none."""
+        try:
+            with explained(f"reading {path} of the log in {self}"):
+                return (self._directory / path).read_bytes()
+        except CouldNotCheck as error:
+            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+                return None
+            raise
+
+    def __str__(self) -> str:
+        return str(self._directory)
+
+
+def read_tile(source: TileSource, tile: Tile) -> bytes:
+    """Return a hash tile or bundle; a partial one may be cut from the full one that followed it."""
+    data = source.read(tile.path)
+    if data is not None:
+        return data
+    if not tile.is_full:
+        # A log may drop partial tiles once the full one is there (tlog-tiles, "Partial Tiles").
+        data = source.read(tile.full.path)
+        if data is not None:
+            return _cut(tile, data)
+    raise CouldNotCheck(
+        f"the log at {source} has no {tile.path}",
+        hint="its checkpoint says there must be one: the copy is incomplete, or its operator lies",
+    )
+
+
+def read_tiles(source: TileSource, tiles: Sequence[Tile]) -> list[bytes]:
+    """Return each of the tiles, several read at once."""
+    if len(tiles) < 2:
+        return [read_tile(source, tile) for tile in tiles]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(lambda tile: read_tile(source, tile), tiles))
+
+
+def _cut(tile: Tile, data: bytes) -> bytes:
+    if tile.level != Tile.ENTRIES:
+        return data[: tile.width * HASH_SIZE]
+    end = 0
+    for _ in range(tile.width):
+        end += 2 + int.from_bytes(data[end : end + 2], "big")
+    return data[:end]
+
+
+class TileReader:
+    """The files of the log *trusted*, at *source*. What it returns has been verified."""
+
+    def __init__(self, trusted: TrustedLog, source: TileSource) -> None:
+        self.trusted = trusted
+        self.source = source
+
+    def checkpoint(self) -> SignedCheckpoint:
+        """Return the newest checkpoint; ``CheckedFalse`` if the log's key did not sign it."""
+        data = self.source.read("checkpoint")
+        what = f"the checkpoint of the log {self.trusted.id}"
+        if data is None:
+            raise CouldNotCheck(
+                f"there is no log at {self.source}: it has no checkpoint",
+                hint="is the address right, and the directory the one that is published?",
+            )
+        try:
+            return check_signed(data, self.trusted.key, self.trusted.origin, what)
+        except InputError as error:
+            raise CouldNotCheck(f"at {self.source}: {error.message}") from error
+
+    def hashes(self, size: int) -> HashReader:
+        """Return a reader over the tree of *size* leaves; what it reads proves nothing yet."""
+        return read_from_tiles(size, lambda tiles: read_tiles(self.source, tiles))
+
+    def consistency(self, old: int, new: int) -> Proof:
+        """Return a consistency proof made of the log's tiles."""
+        return build_consistency_proof(old, new, self.hashes(new))
+
+    def bundle(self, tile: Tile) -> tuple[bytes, ...]:
+        """Return the entries of a bundle, as the log gives them."""
+        return decode_entries(tile, read_tile(self.source, tile))
+
+    def entry(self, index: int, signed: SignedCheckpoint) -> LogEntry:
+        """Return the proven entry *index* of the tree that *signed* is the checkpoint of."""
+        return next(self.entries(signed, index, index + 1))
+
+    def entries(
+        self, signed: SignedCheckpoint, start: int = 0, end: int | None = None
+    ) -> Iterator[LogEntry]:
+        """Yield the proven entries from *start* up to *end*, or to the end of the tree."""
+        head = signed.head
+        end = head.size if end is None else end
+        if not 0 <= start <= end <= head.size:
+            raise InputError(f"the log has {head.size} entries: there are none {start} to {end}")
+        read = self.hashes(head.size)
+        for number in range(start // WIDTH, -(-end // WIDTH)):
+            first = number * WIDTH
+            bodies = self.bundle(Tile(Tile.ENTRIES, number, min(WIDTH, head.size - first)))
+            for index in range(max(start, first), min(end, first + len(bodies))):
+                yield self._proven(index, bodies[index - first], signed, read)
+
+    def find(self, digest: bytes, signed: SignedCheckpoint) -> Iterator[LogEntry]:
+        """Yield the proven entries of signed bytes with the SHA-256 *digest*."""
+        for entry in self.entries(signed):
+            try:
+                body = parse_body(entry.body, f"entry {entry.index} of {self.trusted.id}")
+            except InputError:
+                continue  # a log holds what others wrote, too
+            if isinstance(body, HashedRekord) and body.digest == digest:
+                yield entry
+
+    def _proven(
+        self, index: int, body: bytes, signed: SignedCheckpoint, read: HashReader
+    ) -> LogEntry:
+        head = signed.head
+        proof = build_inclusion_proof(index, head.size, read)
+        try:
+            check_inclusion(proof, index, leaf_hash(body), head)
+        except CheckedFalse as error:
+            raise CheckedFalse(
+                f"the log {self.trusted.id} lies about entry {index}: {error.message}"
+            ) from error
+        return build_entry(self.trusted, index, body, proof, signed)
+
+
+def build_entry(
+    trusted: TrustedLog, index: int, body: bytes, proof: Proof, signed: SignedCheckpoint
+) -> LogEntry:
+    """Return the entry of the leaf *body*, with its proof under *signed*."""
+    try:
+        kind, version = parse_body(body, "the entry").kind
+    except InputError:
+        kind, version = "unknown", "0"
+    head = signed.head
+    inclusion = InclusionProof(index, head.root, head.size, proof, signed.dump())
+    return LogEntry(index, trusted.key.log_id, kind, version, 0, None, inclusion, body)

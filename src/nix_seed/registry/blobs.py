@@ -1,0 +1,385 @@
+"""Blobs in: streamed, resumed by range after a cut, and hashed before their end is given out.
+
+A reader may use the bytes of an unfinished stream only for what it can undo: the digest is known to
+be right when the iterator ends, and not before.
+
+Blobs out (distribution specification 1.1, "Pushing blobs").
+
+A blob of known size goes as POST and one PUT. A stream goes as POST, one chunked PATCH of all of it
+(several would have to be at most 4 MiB each at GHCR) and a PUT that names the digest learnt on the
+way. What fails midway is begun anew, from a fresh stream.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from urllib.parse import quote, urljoin, urlsplit
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.registry.auth import Scope
+from nix_seed.registry.errors import Denied, Unreachable
+from nix_seed.registry.http import Answer
+from nix_seed.registry.session import Reply, Request, Session
+from nix_seed.registry.store import Held
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)\Z")
+
+
+def open_blob(
+    session: Session, repository: str, wanted: Descriptor, held: Held | None = None
+) -> Iterator[bytes]:
+    """Yield the blob after what is *held*, then check size and digest of the whole.
+
+    Raises ``CheckedFalse`` for other bytes than *wanted* names, ``CouldNotCheck`` for a blob
+    that cannot be had. A cut connection is resumed; patience is counted anew with every byte won.
+    """
+    what = f"blob {wanted.digest} of {session.registry}/{repository}"
+    held = held or Held()
+    state, position, attempt = held.state.copy(), held.size, 0
+    while position < wanted.size:
+        try:
+            for chunk in _from(session, repository, wanted, position, what):
+                position += len(chunk)
+                if position > wanted.size:
+                    raise CheckedFalse(f"{what} is longer than the {wanted.size} bytes it has")
+                state.update(chunk)
+                attempt = 0
+                yield chunk
+            if position < wanted.size:
+                # A body of unknown length looks finished when it is cut: the rest is asked for.
+                raise Unreachable(f"{what}: ended after {position} of {wanted.size} bytes")
+        except Unreachable as error:
+            delay = session.patience.delay(attempt, error.retry_after)
+            if delay is None:
+                raise
+            session.patience.sleep(delay)
+            attempt += 1
+    if state.hexdigest() != wanted.digest.hex:
+        raise CheckedFalse(
+            f"{what} has other bytes than its digest names: sha256:{state.hexdigest()}",
+            hint="nothing of it was kept; the registry, or something before it, alters data",
+        )
+
+
+def read_range(
+    session: Session, repository: str, wanted: Descriptor, start: int, length: int
+) -> bytes:
+    """Return *length* bytes of a blob from *start*; nothing proves that they are the right ones."""
+    what = f"blob {wanted.digest} of {session.registry}/{repository}"
+    end = start + length
+    if not 0 <= start <= end <= wanted.size:
+        raise InputError(f"{what} has no bytes {start} to {end}: it is {wanted.size} long")
+    if length == 0:
+        return b""
+
+    def once() -> bytes:
+        answer = _ask(session, repository, wanted, f"bytes={start}-{end - 1}", what)
+        _check_range(answer.headers, start, wanted, what)
+        if answer.status == 200:
+            return _take(_skip(answer.chunks(), start), length, answer, what)
+        return _take(answer.chunks(), length, answer, what)
+
+    return session.retry(once, safe=True)
+
+
+def _from(
+    session: Session, repository: str, wanted: Descriptor, start: int, what: str
+) -> Iterator[bytes]:
+    """Yield the bytes from *start* on, for as long as this one connection lives."""
+    asked = f"bytes={start}-{wanted.size - 1}" if start else None
+    answer = _ask(session, repository, wanted, asked, what)
+    try:
+        if answer.status == 206:
+            _check_range(answer.headers, start, wanted, what)
+            yield from answer.chunks()
+        else:
+            _check_length(answer.headers, wanted, what)
+            yield from _skip(answer.chunks(), start)
+    finally:
+        answer.close()
+
+
+def _ask(
+    session: Session, repository: str, wanted: Descriptor, asked: str | None, what: str
+) -> Answer:
+    answer = session.open(
+        Request(
+            "GET",
+            f"{repository}/blobs/{wanted.digest}",
+            doing=f"fetching {what}",
+            scopes=(Scope(repository),),
+            expect=frozenset({200, 206, 404, 416}),
+            headers={"Range": asked} if asked else {},
+        )
+    )
+    if answer.status == 404:
+        answer.close()
+        raise CheckedFalse(
+            f"{what} is missing in the registry, although a manifest names it",
+            hint="push the image again",
+        )
+    if answer.status == 416:
+        answer.close()
+        raise CheckedFalse(f"{what} is shorter than the {wanted.size} bytes it should have")
+    return answer
+
+
+def _check_range(headers: Mapping[str, str], start: int, wanted: Descriptor, what: str) -> None:
+    text = headers.get("Content-Range")
+    if text is None:
+        return
+    match = _CONTENT_RANGE.match(text)
+    if match is None or int(match[1]) != start:
+        raise CouldNotCheck(f"{what}: asked for bytes from {start}, was answered {text!r}")
+    if match[3] != "*" and int(match[3]) != wanted.size:
+        raise CheckedFalse(f"{what} is {match[3]} bytes, not {wanted.size}")
+
+
+def _check_length(headers: Mapping[str, str], wanted: Descriptor, what: str) -> None:
+    length = headers.get("Content-Length", "")
+    if length.isdigit() and int(length) != wanted.size:
+        raise CheckedFalse(f"{what} is {length} bytes, not {wanted.size}")
+
+
+def _skip(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
+    """Leave out the first *count* bytes: a registry may answer a range with the whole."""
+    for chunk in chunks:
+        if count >= len(chunk):
+            count -= len(chunk)
+            continue
+        yield chunk[count:]
+        count = 0
+
+
+def _take(chunks: Iterator[bytes], length: int, answer: Answer, what: str) -> bytes:
+    parts, total = [], 0
+    for chunk in chunks:
+        parts.append(chunk)
+        total += len(chunk)
+        if total >= length:
+            break
+    answer.close()
+    if total < length:
+        raise Unreachable(f"{what}: {total} of {length} bytes arrived")
+    return b"".join(parts)[:length]
+
+
+_PIECE = 1 << 18  # bytes
+
+Source = Callable[[], Iterable[bytes]]
+
+
+def push_blob(session: Session, repository: str, blob: Descriptor, source: Source) -> None:
+    """Send *blob*, whose bytes each call of *source* yields anew.
+
+    Raises ``CheckedFalse`` when the source yields other bytes than the descriptor names.
+    """
+    doing = f"pushing blob {blob.digest} to {session.registry}/{repository}"
+
+    def once() -> None:
+        meter = _Meter(source, blob.size)
+        location = _begin(session, repository, doing)
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(blob.size),
+        }
+        try:
+            reply = _put(session, repository, location, blob.digest, doing, headers, meter)
+        except (Unreachable, CouldNotCheck):
+            meter.check(blob, doing)
+            raise
+        meter.check(blob, doing)
+        _check_hint(reply, blob.digest, doing)
+
+    session.retry(once, safe=True)
+
+
+def push_stream(session: Session, repository: str, source: Source, media_type: str) -> Descriptor:
+    """Send a stream of unknown length and return what it proved to be.
+
+    *source* is called once a try, so a stream that can be had only once must raise on its second
+    call.
+    """
+    doing = f"streaming a blob to {session.registry}/{repository}"
+
+    def once() -> Descriptor:
+        meter = _Meter(source)
+        location = _begin(session, repository, doing)
+        reply = session.call(
+            Request(
+                "PATCH",
+                location,
+                doing=doing,
+                scopes=_push(repository),
+                expect=frozenset({202}),
+                headers={"Content-Type": "application/octet-stream"},
+                body=meter.start,
+                safe=False,
+                settle=True,
+            )
+        )
+        _check_received(reply, meter.size, doing)
+        digest = meter.digest()
+        done = _put(session, repository, _location(reply, doing), digest, doing)
+        _check_hint(done, digest, doing)
+        return Descriptor(media_type, digest, meter.size)
+
+    # A repeated attempt is an upload of its own: what the first left behind has no name.
+    return session.retry(once, safe=True)
+
+
+def mount_blob(session: Session, repository: str, digest: Digest, source: str) -> bool:
+    """Have the registry link a blob from repository *source*; False where it will not.
+
+    The upload session that a registry opens instead (202) is cancelled.
+    """
+    doing = f"mounting blob {digest} from {source} in {session.registry}/{repository}"
+    request = Request(
+        "POST",
+        f"{repository}/blobs/uploads/?mount={quote(str(digest))}&from={quote(source, safe='')}",
+        doing=doing,
+        scopes=(*_push(repository), Scope(source)),
+        expect=frozenset({201, 202, 400, 404, 405}),
+        headers={"Content-Length": "0"},
+    )
+    try:
+        reply = session.call(request)
+    except Denied:
+        return False  # no right to read the source: then it is simply sent
+    if reply.status == 202:
+        _cancel(session, repository, _location(reply, doing), doing)
+    return reply.status == 201
+
+
+class _Meter:
+    """Hashes and counts what one try sends; ``start`` begins anew (a 401 asks for that)."""
+
+    def __init__(self, source: Source, size: int | None = None) -> None:
+        self._source = source
+        self._size = size
+        self._state = hashlib.sha256()
+        self.size = 0
+        self.ended = False
+
+    def start(self) -> Iterator[bytes]:
+        self._state, self.size, self.ended = hashlib.sha256(), 0, False
+        return self._run()
+
+    def _run(self) -> Iterator[bytes]:
+        # The HTTP library takes an OSError for the network's, so the source's own is renamed here.
+        try:
+            for chunk in self._source():
+                self._state.update(chunk)
+                self.size += len(chunk)
+                if self._size is not None and self.size > self._size:
+                    self.ended = True
+                    raise CouldNotCheck("more bytes than were announced")
+                yield from _pieces(chunk)
+        except OSError as error:
+            raise CouldNotCheck(f"the data to be pushed cannot be read: {error}") from error
+        if self._size is not None and self.size < self._size:
+            self.ended = True
+            raise CouldNotCheck("fewer bytes than were announced")
+        self.ended = True
+
+    def digest(self) -> Digest:
+        return Digest(self._state.hexdigest())
+
+    def check(self, blob: Descriptor, doing: str) -> None:
+        """Raise if the source was read and is not what its descriptor says."""
+        if self.ended and (self.size != blob.size or self.digest() != blob.digest):
+            raise CheckedFalse(
+                f"{doing}: the local data has other bytes than its digest names: {self.digest()}",
+                hint="the image on disk is damaged; build or pull it again",
+            )
+
+
+def _pieces(chunk: bytes) -> Iterator[bytes]:
+    # A socket's time limit is for one call of send: a large chunk on a slow line would exceed it.
+    if len(chunk) <= _PIECE:
+        yield chunk
+        return
+    view = memoryview(chunk)
+    for start in range(0, len(chunk), _PIECE):
+        yield bytes(view[start : start + _PIECE])
+
+
+def _push(repository: str) -> tuple[Scope, ...]:
+    return (Scope(repository, ("pull", "push")),)
+
+
+def _begin(session: Session, repository: str, doing: str) -> str:
+    reply = session.call(
+        Request(
+            "POST",
+            f"{repository}/blobs/uploads/",
+            doing=doing,
+            scopes=_push(repository),
+            expect=frozenset({202}),
+            headers={"Content-Length": "0"},
+        )
+    )
+    return _location(reply, doing)
+
+
+def _put(
+    session: Session,
+    repository: str,
+    location: str,
+    digest: Digest,
+    doing: str,
+    headers: dict[str, str] | None = None,
+    meter: _Meter | None = None,
+) -> Reply:
+    joint = "&" if urlsplit(location).query else "?"
+    return session.call(
+        Request(
+            "PUT",
+            f"{location}{joint}digest={quote(str(digest))}",
+            doing=doing,
+            scopes=_push(repository),
+            expect=frozenset({201}),
+            headers=headers or {"Content-Length": "0"},
+            body=None if meter is None else meter.start,
+            safe=False,
+            settle=True,
+        )
+    )
+
+
+def _cancel(session: Session, repository: str, location: str, doing: str) -> None:
+    request = Request(
+        "DELETE",
+        location,
+        doing=doing,
+        scopes=_push(repository),
+        expect=frozenset({200, 202, 204, 404, 405}),
+    )
+    try:
+        session.call(request)
+    except CouldNotCheck:
+        return  # only tidiness was lost: registries expire abandoned uploads
+
+
+def _location(reply: Reply, doing: str) -> str:
+    location = reply.headers.get("Location")
+    if not location:
+        raise CouldNotCheck(f"{doing}: the registry opened an upload, but did not say where")
+    return urljoin(reply.url, location)
+
+
+def _check_received(reply: Reply, size: int, doing: str) -> None:
+    text = reply.headers.get("Range", "")
+    last = text.rpartition("-")[2]
+    if size and last.isdigit() and int(last) + 1 != size:
+        raise Unreachable(f"{doing}: {size} bytes were sent and {int(last) + 1} arrived")
+
+
+def _check_hint(reply: Reply, digest: Digest, doing: str) -> None:
+    hint = reply.headers.get("Docker-Content-Digest", "")
+    if hint.startswith("sha256:") and hint != str(digest):
+        raise CheckedFalse(f"{doing}: the registry says it stored {hint}, but {digest} was sent")

@@ -1,0 +1,252 @@
+"""Credentials, from where people already keep them.
+
+In this order, the first that has an entry wins:
+
+1. what was given on the command line;
+2. ``NIX_SEED_REGISTRY_USERNAME`` and ``NIX_SEED_REGISTRY_PASSWORD``, or
+   ``NIX_SEED_REGISTRY_TOKEN``; only for the host in ``NIX_SEED_REGISTRY``, if that is set;
+3. podman's ``auth.json`` (containers-auth.json(5)) and Docker's ``config.json``: ``credHelpers``,
+   ``auths``, ``credsStore``;
+4. in a GitHub job, ``GITHUB_TOKEN`` for ghcr.io.
+
+No secret is ever shown: they are left out of every ``repr``, message and event.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nix_seed.core.errors import CouldNotCheck, InputError
+
+_DOCKER_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
+_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_HELPER_SECONDS = 60
+_PREFIX = "NIX_SEED_REGISTRY"
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """Who we are to a registry; ``source`` says where that was found.
+
+    ``identity_token`` is an OAuth2 refresh token, ``bearer`` a token to be sent as it is.
+    """
+
+    source: str
+    username: str = ""
+    password: str = field(default="", repr=False)
+    identity_token: str | None = field(default=None, repr=False)
+    bearer: str | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.username or 'a token'} (from {self.source})"
+
+    def basic(self) -> str:
+        """Return the ``Authorization`` header of RFC 7617."""
+        pair = f"{self.username}:{self.password}".encode()
+        return "Basic " + base64.b64encode(pair).decode()
+
+
+Helper = Callable[[str, str], bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """Finds credentials. *given* are the command line's, *environ* and *home* the process's."""
+
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    home: Path | None = None
+    given: Credential | None = None
+    helper: Helper | None = None
+
+    def find(self, registry: str, repository: str) -> Credential | None:
+        """Return the credential for *repository* of *registry* (``host[:port]``), None if none."""
+        if self.given is not None:
+            return self.given
+        return (
+            _from_environment(self.environ, registry)
+            or self._from_files(registry, repository)
+            or _from_github(self.environ, registry)
+        )
+
+    def registries(self) -> tuple[str, ...]:
+        """Return what the user's files have entries for, sorted, as they name it."""
+        found: set[str] = set()
+        for path in self._files():
+            config = _read(path)
+            found |= {_normal(key) for key in _object(config, "auths", path)}
+            found |= set(_object(config, "credHelpers", path))
+        return tuple(sorted(found))
+
+    def _from_files(self, registry: str, repository: str) -> Credential | None:
+        for path in self._files():
+            found = self._from_file(path, registry, repository)
+            if found is not None:
+                return found
+        return None
+
+    def _files(self) -> Iterator[Path]:
+        if "REGISTRY_AUTH_FILE" in self.environ:
+            yield Path(self.environ["REGISTRY_AUTH_FILE"])
+            return
+        if "XDG_RUNTIME_DIR" in self.environ:
+            yield Path(self.environ["XDG_RUNTIME_DIR"], "containers/auth.json")
+        config = self.environ.get("XDG_CONFIG_HOME") or (self.home and self.home / ".config")
+        if config:
+            yield Path(config, "containers/auth.json")
+        docker = self.environ.get("DOCKER_CONFIG") or (self.home and self.home / ".docker")
+        if docker:
+            yield Path(docker, "config.json")
+
+    def _from_file(self, path: Path, registry: str, repository: str) -> Credential | None:
+        config = _read(path)
+        for key in _keys(registry, repository):
+            helper = _text(_object(config, "credHelpers", path), key, path)
+            if helper is not None:
+                return self._ask(helper, key, path)
+            entry = _object(config, "auths", path)
+            match = next((name for name in entry if _normal(name) == key), None)
+            # `docker login` leaves an empty entry behind where a helper holds the secret.
+            if match is not None and (found := _from_entry(entry[match], f"{path}, {key}")):
+                return found
+        store = _text(config, "credsStore", path)
+        return None if store is None else self._ask(store, _server(registry), path)
+
+    def _ask(self, name: str, server: str, path: Path) -> Credential | None:
+        if not _HELPER.match(name):
+            raise InputError(f"{path}: {name!r} is no name of a credential helper")
+        answer = (self.helper or run_helper)(name, server)
+        if answer is None:
+            return None
+        source = f"docker-credential-{name}"
+        try:
+            value = json.loads(answer)
+            username, secret = str(value["Username"]), str(value["Secret"])
+        except (ValueError, KeyError, TypeError) as error:
+            # The answer holds a secret: no part of it is repeated here.
+            raise CouldNotCheck(f"{source} answered what is not its protocol") from error
+        if username == "<token>":
+            return Credential(source, identity_token=secret)
+        return Credential(source, username, secret)
+
+
+def run_helper(name: str, server: str) -> bytes | None:
+    """Ask ``docker-credential-NAME get``; None if it knows nothing of *server*."""
+    program = f"docker-credential-{name}"
+    try:
+        done = subprocess.run(
+            [program, "get"],
+            input=server.encode(),
+            capture_output=True,
+            timeout=_HELPER_SECONDS,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise InputError(
+            f"the credential helper {program} is configured, but not on PATH",
+            hint="install it, or remove it from Docker's config.json",
+        ) from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CouldNotCheck(f"{program} did not answer: {error}") from error
+    if done.returncode == 0:
+        return done.stdout
+    # The protocol tells "unknown server" from a failure by this text on standard output only.
+    if b"credentials not found" in done.stdout:
+        return None
+    raise CouldNotCheck(f"{program} failed with exit code {done.returncode} for {server}")
+
+
+def _from_environment(environ: Mapping[str, str], registry: str) -> Credential | None:
+    if environ.get(_PREFIX, registry) != registry:
+        return None
+    source = "the environment"
+    token = environ.get(f"{_PREFIX}_TOKEN")
+    username = environ.get(f"{_PREFIX}_USERNAME")
+    password = environ.get(f"{_PREFIX}_PASSWORD")
+    if username and password:
+        return Credential(source, username, password)
+    if username or password:
+        raise InputError(f"set both {_PREFIX}_USERNAME and {_PREFIX}_PASSWORD, or neither")
+    return Credential(source, bearer=token) if token else None
+
+
+def _from_github(environ: Mapping[str, str], registry: str) -> Credential | None:
+    token = environ.get("GITHUB_TOKEN")
+    if registry != "ghcr.io" or not token or environ.get("GITHUB_ACTIONS") != "true":
+        return None
+    return Credential("GITHUB_TOKEN", environ.get("GITHUB_ACTOR") or "x-access-token", token)
+
+
+def _keys(registry: str, repository: str) -> Iterator[str]:
+    """Yield what a file may call it, the most exact first (containers-auth.json(5))."""
+    parts = repository.split("/")
+    for length in range(len(parts), 0, -1):
+        yield "/".join([registry, *parts[:length]])
+    yield from _DOCKER_HUB if registry in _DOCKER_HUB else (registry,)
+
+
+def _normal(key: str) -> str:
+    """Docker's keys may be addresses: ``https://index.docker.io/v1/``."""
+    bare = key.removeprefix("https://").removeprefix("http://")
+    return re.sub(r"/v[12]/?\Z", "", bare).rstrip("/")
+
+
+def _server(registry: str) -> str:
+    return "https://index.docker.io/v1/" if registry in _DOCKER_HUB else registry
+
+
+def _from_entry(entry: Any, where: str) -> Credential | None:
+    if not isinstance(entry, dict):
+        raise InputError(f"{where}: an object is wanted")
+    if entry.get("identitytoken"):
+        return Credential(where, identity_token=str(entry["identitytoken"]))
+    if entry.get("registrytoken"):
+        return Credential(where, bearer=str(entry["registrytoken"]))
+    if entry.get("username") and entry.get("password"):
+        return Credential(where, str(entry["username"]), str(entry["password"]))
+    if not entry.get("auth"):
+        return None
+    try:
+        pair = base64.b64decode(str(entry["auth"]), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{where}: auth is not base64 of user:password") from error
+    username, colon, password = pair.rstrip("\0").partition(":")
+    if not colon:
+        raise InputError(f"{where}: auth is not base64 of user:password")
+    return Credential(where, username, password)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        # The parser's message quotes the text, which holds secrets.
+        raise InputError(f"{path} is not valid JSON", hint="mend it, or log in anew") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: an object is wanted")
+    return value
+
+
+def _object(config: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
+    value = config.get(key) or {}
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: {key} must be an object")
+    return value
+
+
+def _text(config: dict[str, Any], key: str, path: Path) -> str | None:
+    value = config.get(key)
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{path}: {key} must be a string")
+    return value or None

@@ -1,0 +1,333 @@
+"""How long to wait for a registry, and when to ask it again.
+
+One HTTP request: TLS, time limits, proxies and what plain HTTP is allowed for. No retries here.
+
+Every error of the HTTP library becomes ``Unreachable`` at this boundary, inside the iterator of a
+streamed body as well.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
+from typing import TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+import urllib3
+from urllib3.util import Timeout
+
+from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.core.version import __version__
+from nix_seed.registry.errors import Unreachable
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Limits in seconds, and the clock, the chance and the sleep they are measured with.
+
+    ``connect``: to open a connection, and for one that takes no more of what we send. ``stall``:
+    for the next byte of an answer. ``settle``: for the answer to a finished upload, which some
+    registries hash first. ``longest_asked``: the most that a ``Retry-After`` is honoured for; a
+    server that wants longer is reported at once rather than slept for.
+    """
+
+    attempts: int = 5
+    base: float = 0.4
+    longest: float = 20.0
+    longest_asked: float = 120.0
+    connect: float = 15.0
+    stall: float = 30.0
+    settle: float = 300.0
+    sleep: Callable[[float], None] = time.sleep
+    chance: Callable[[], float] = random.random
+    now: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+
+    def delay(self, attempt: int, retry_after: str | None = None) -> float | None:
+        """Return how long to wait after failed *attempt* (0 is the first), None to give up.
+
+        Exponential with full jitter; a server's own ``Retry-After`` is never undercut.
+        """
+        if attempt + 1 >= self.attempts:
+            return None
+        backoff: float = min(self.longest, self.base * 2**attempt) * self.chance()
+        asked = self._asked(retry_after)
+        if asked is None:
+            return backoff
+        return None if asked > self.longest_asked else asked + backoff
+
+    def retry(self, work: Callable[[], T], *, safe: bool = True) -> T:
+        """Do *work* until it succeeds, fails for good, or patience ends.
+
+        What is not *safe* to repeat is done again only if it was certainly not carried out.
+        """
+        attempt = 0
+        while True:
+            try:
+                return work()
+            except Unreachable as error:
+                if not (safe or error.not_done):
+                    raise
+                delay = self.delay(attempt, error.retry_after)
+                if delay is None:
+                    raise
+                self.sleep(delay)
+                attempt += 1
+
+    def _asked(self, retry_after: str | None) -> float | None:
+        """Read ``Retry-After`` (RFC 9110, 10.2.3): seconds, or an HTTP date."""
+        if retry_after is None:
+            return None
+        text = retry_after.strip()
+        if text.isascii() and text.isdigit():
+            return float(text)
+        try:
+            return max(0.0, parsedate_to_datetime(text).timestamp() - self.now())
+        except ValueError:
+            return None
+
+
+_CHUNK = 1 << 18
+_CONNECTIONS = 64
+_ERROR_BODY = 1 << 16
+_WORTH_READING = 1 << 14  # bytes; less than a new TLS connection costs
+
+
+class NotTLS(Unreachable):
+    """The server speaks, but not TLS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response whose body is still on the wire. ``url`` is where it came from."""
+
+    status: int
+    headers: Mapping[str, str]
+    url: str
+    raw: urllib3.BaseHTTPResponse
+
+    def chunks(self, size: int = _CHUNK) -> Iterator[bytes]:
+        """Yield the body as it was sent, in pieces of at most *size* bytes."""
+        try:
+            # Whatever has arrived is given out at once: what a stall follows is not lost.
+            with _mapped(self.url):
+                while data := self.raw.read1(size, decode_content=False):
+                    yield data
+        finally:
+            self.close()
+
+    def read(self, limit: int) -> bytes | None:
+        """Return the whole body, or None once it proves longer than *limit* bytes."""
+        length = self.headers.get("Content-Length", "")
+        if length.isdigit() and int(length) > limit:
+            self.close()
+            return None
+        parts, total = [], 0
+        for chunk in self.chunks(min(_CHUNK, limit + 1)):
+            total += len(chunk)
+            if total > limit:
+                return None
+            parts.append(chunk)
+        return b"".join(parts)
+
+    def read_error(self) -> bytes:
+        """Return what can be had of an error's body; never raises."""
+        try:
+            return self.read(_ERROR_BODY) or b""
+        except CouldNotCheck:
+            return b""
+
+    def close(self) -> None:
+        """Give the connection back if (nearly) all of the body was read, else drop it."""
+        left = self.raw.length_remaining
+        if left is not None and left <= _WORTH_READING:
+            self.raw.drain_conn()
+            self.raw.release_conn()
+        else:
+            self.raw.close()
+
+
+class Transport:
+    """Sends requests over HTTPS; over plain HTTP only to loopback and to *plain* (``host:port``).
+
+    Thread-safe, and goes on working in a fork, which gets connections of its own. *environ* gives
+    the proxy variables and the CA file (``SSL_CERT_FILE``, ``NIX_SSL_CERT_FILE``).
+    """
+
+    def __init__(
+        self,
+        patience: Patience,
+        environ: Mapping[str, str],
+        *,
+        plain: frozenset[str] = frozenset(),
+        ca_file: str | None = None,
+    ) -> None:
+        self._patience = patience
+        self._plain = plain
+        self._proxies = _proxies(environ)
+        self._context = _tls(ca_file or environ.get("SSL_CERT_FILE"), environ)
+        self._lock = threading.Lock()
+        self._pools: dict[tuple[int, str | None], urllib3.PoolManager] = {}
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Iterable[bytes] | None = None,
+        *,
+        settle: bool = False,
+    ) -> Answer:
+        """Send one request and return once the answer's headers are here.
+
+        Follows no redirect. *settle* waits for the longer of the two answer limits.
+        """
+        parts = urlsplit(url)
+        self.check_allowed(url)
+        limit = self._patience.settle if settle else self._patience.stall
+        sent = {"User-Agent": f"nix-seed/{__version__}", "Accept-Encoding": "identity"}
+        with _mapped(url):
+            raw = self._pool(parts).request(
+                method,
+                url,
+                headers=sent | dict(headers),
+                body=body,
+                timeout=Timeout(connect=self._patience.connect, read=limit),
+                retries=False,
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
+            )
+        return Answer(raw.status, raw.headers, url, raw)
+
+    def check_allowed(self, url: str) -> None:
+        """Raise unless *url* is HTTPS, or plain HTTP to where that is allowed."""
+        parts = urlsplit(url)
+        if parts.scheme == "https" and parts.hostname:
+            return
+        if parts.scheme != "http" or not parts.hostname:
+            raise CouldNotCheck(f"{_shown(parts)} is no address that can be followed")
+        if not is_loopback(parts.hostname) and parts.netloc not in self._plain:
+            raise CouldNotCheck(
+                f"refused to speak to {parts.netloc} over plain HTTP",
+                hint="plain HTTP is used for loopback addresses only, or with --plain-http",
+            )
+
+    def _pool(self, parts: SplitResult) -> urllib3.PoolManager:
+        proxy = self._proxy(parts)
+        with self._lock:
+            key = os.getpid(), proxy
+            if key not in self._pools:
+                self._pools[key] = self._open_pool(proxy)
+            return self._pools[key]
+
+    def _open_pool(self, proxy: str | None) -> urllib3.PoolManager:
+        if proxy is None:
+            return urllib3.PoolManager(maxsize=_CONNECTIONS, ssl_context=self._context)
+        return urllib3.ProxyManager(proxy, maxsize=_CONNECTIONS, ssl_context=self._context)
+
+    def _proxy(self, parts: SplitResult) -> str | None:
+        host = parts.hostname or ""
+        if is_loopback(host) or _is_exempt(host, self._proxies.get("no", "")):
+            return None
+        return self._proxies.get(parts.scheme)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host* (no port) can only be this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """Return (scheme, host, port): what credentials are bound to."""
+    parts = urlsplit(url)
+    return (
+        parts.scheme,
+        parts.hostname or "",
+        parts.port or (443 if parts.scheme == "https" else 80),
+    )
+
+
+def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
+    """Read ``https_proxy``, ``http_proxy`` and ``no_proxy``, in capitals too."""
+    found = {
+        scheme: environ.get(f"{scheme}_proxy") or environ.get(f"{scheme.upper()}_PROXY")
+        for scheme in ("https", "http", "no")
+    }
+    return {scheme: value for scheme, value in found.items() if value}
+
+
+def _is_exempt(host: str, no_proxy: str) -> bool:
+    names = [name.strip().lstrip(".").lower() for name in no_proxy.split(",") if name.strip()]
+    return any(name in {"*", host} or host.endswith(f".{name}") for name in names)
+
+
+def _tls(ca_file: str | None, environ: Mapping[str, str]) -> ssl.SSLContext:
+    file = ca_file or environ.get("NIX_SSL_CERT_FILE")
+    try:
+        return ssl.create_default_context(cafile=file or None)
+    except (OSError, ssl.SSLError) as error:
+        raise InputError(
+            f"the CA file {file} cannot be read: {error}",
+            hint="mend or unset SSL_CERT_FILE / NIX_SSL_CERT_FILE, or name another CA file",
+        ) from error
+
+
+@contextmanager
+def _mapped(url: str) -> Iterator[None]:
+    where = _shown(urlsplit(url))
+    try:
+        yield
+    except urllib3.exceptions.HTTPError as error:
+        raise _unreachable(where, error) from error
+    except (OSError, UnicodeError) as error:
+        raise Unreachable(f"{where}: the connection failed: {error}") from error
+
+
+def _unreachable(where: str, error: urllib3.exceptions.HTTPError) -> Unreachable:
+    text = str(error)
+    if isinstance(error, urllib3.exceptions.SSLError):
+        return _tls_failed(where, text)
+    for kind, words, not_done in _FAILURES:
+        if isinstance(error, kind):
+            return Unreachable(f"{where}: {words}", hint=_LATER, not_done=not_done)
+    return Unreachable(f"{where}: the connection failed: {text}", hint=_LATER)
+
+
+def _tls_failed(where: str, text: str) -> Unreachable:
+    if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
+        return NotTLS(f"{where} does not speak TLS", not_done=True)
+    return Unreachable(
+        f"{where}: its certificate was not accepted: {text}",
+        hint="if it is signed by your own CA, name that CA's file in SSL_CERT_FILE",
+        not_done=True,
+    )
+
+
+_FAILURES = (
+    (urllib3.exceptions.NewConnectionError, "no connection could be made", True),
+    (urllib3.exceptions.ConnectTimeoutError, "no connection within the time limit", True),
+    (urllib3.exceptions.ReadTimeoutError, "nothing arrived within the time limit", False),
+    (urllib3.exceptions.IncompleteRead, "the connection was cut in the middle of a body", False),
+)
+_LATER = "check the name and the network, and try again"
+
+
+def _shown(parts: SplitResult) -> str:
+    # Queries carry upload states and signed storage links: nothing of them is ever shown.
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

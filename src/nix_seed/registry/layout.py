@@ -1,0 +1,343 @@
+"""An OCI image layout on disk (image-spec, image-layout.md): several images, named by tags.
+
+Blobs come first and ``index.json`` last, by rename, so that a reader sees an image whole or not at
+all. A lock on the directory keeps writers apart. Whatever is read is checked against its digest.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Self
+
+from nix_seed.core import canonical_json
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.files import explained, place, write_atomically
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, Platform, fallback_tag
+
+REF_NAME: Final = "org.opencontainers.image.ref.name"
+"""The annotation that gives an image of a layout its tag."""
+
+LAYOUT_FILE: Final = canonical_json.dumps({"imageLayoutVersion": "1.0.0"})
+"""What the file ``oci-layout`` holds."""
+
+_LARGEST_DOCUMENT: Final = 16 << 20
+_CHUNK: Final = 1 << 20
+_TICK: Final = 100_000_000  # nanoseconds
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFiles:
+    """An image ready to be stored: its documents, and where its layers' blobs lie.
+
+    ``annotations`` go on the descriptor that names the image, not into it.
+    """
+
+    manifest: Manifest
+    config: bytes
+    blobs: Mapping[Digest, Path]
+    platform: Platform | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def descriptor(self, name: str | None = None) -> Descriptor:
+        """Describe the manifest, for an index, under the tag *name*."""
+        text = self.manifest.dump()
+        return Descriptor(
+            media_types.MANIFEST,
+            Digest.of(text),
+            len(text),
+            annotations=dict(self.annotations) | ({} if name is None else {REF_NAME: name}),
+            platform=self.platform,
+        )
+
+    def layers(self) -> Iterator[tuple[Descriptor, Path]]:
+        """Yield each distinct layer with its blob's path, lowest first."""
+        seen: set[Digest] = set()
+        for layer in self.manifest.layers:
+            if layer.digest not in seen:
+                seen.add(layer.digest)
+                yield layer, self.blobs[layer.digest]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """``index.json``, read: what each tag or digest names first, and what has no tag."""
+
+    index: Index
+    named: Mapping[str | Digest, Descriptor]
+    untagged: tuple[Descriptor, ...]
+
+    @classmethod
+    def of(cls, index: Index) -> Self:
+        """Sort what *index* names."""
+        named: dict[str | Digest, Descriptor] = {}
+        for item in index.manifests:
+            named.setdefault(item.digest, item)
+            if REF_NAME in item.annotations:
+                named.setdefault(item.annotations[REF_NAME], item)
+        untagged = tuple(item for item in index.manifests if REF_NAME not in item.annotations)
+        return cls(index, named, untagged)
+
+
+class Layout:
+    """The layout in *directory*."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._read_before: tuple[tuple[int, int, int], Listing] | None = None
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Open a layout that is there; ``InputError`` if it is none."""
+        layout = cls(directory)
+        layout._check_version()
+        return layout
+
+    @classmethod
+    def create(cls, directory: Path) -> Self:
+        """Open the layout in *directory*, or make one if that is absent or empty.
+
+        ``InputError`` for a file, or a directory that holds something else.
+        """
+        if directory.exists() and not directory.is_dir():
+            raise InputError(f"{directory} is a file; an image layout is a directory")
+        layout = cls(directory)
+        with explained(f"making the image layout {directory}"):
+            directory.mkdir(parents=True, exist_ok=True)
+        with layout._locked():
+            if not (directory / "oci-layout").exists():
+                if any(not _ours(path) for path in directory.iterdir()):
+                    raise InputError(
+                        f"{directory} is not empty and not an OCI image layout",
+                        hint="name another directory, or empty this one",
+                    )
+                write_atomically(directory / "oci-layout", LAYOUT_FILE)
+            layout._check_version()
+        return layout
+
+    @classmethod
+    def is_to_be_made(cls, directory: Path) -> bool:
+        """Whether there is nothing in *directory* yet, so that ``create`` would make a layout."""
+        if not directory.exists():
+            return True
+        with explained(f"reading {directory}"):
+            return directory.is_dir() and all(_ours(path) for path in directory.iterdir())
+
+    def blob_path(self, digest: Digest) -> Path:
+        """Where the layout keeps the blob *digest*."""
+        return self.directory / "blobs" / "sha256" / digest.hex
+
+    def index(self) -> Index:
+        """Read ``index.json``: empty, if no image was added yet."""
+        return self.listing().index
+
+    def listing(self) -> Listing:
+        """Read ``index.json``, if it is another file than the last time.
+
+        A ledger has a tag in it for each of its thousands of lists.
+        """
+        path = self.directory / "index.json"
+        if not path.exists():
+            return Listing.of(Index(()))
+        with explained(f"reading {path}"):
+            found = path.stat()
+        file = (found.st_ino, found.st_mtime_ns, found.st_size)
+        known = self._read_before
+        if known is None or known[0] != file:
+            index = Index.parse(_read(path, f"reading {path}"), str(path))
+            known = (file, Listing.of(index))
+            # A file may change twice within a tick of the clock: only one that is older is known.
+            settled = time.time_ns() - found.st_mtime_ns > _TICK
+            self._read_before = known if settled else None
+        return known[1]
+
+    def find(self, name: str) -> Descriptor:
+        """Return the image or index whose tag or ``sha256:…`` digest is *name*."""
+        manifests = self.index().manifests
+        for found in manifests:
+            if name in (found.annotations.get(REF_NAME), str(found.digest)):
+                return found
+        there = ", ".join(sorted(_label(found) for found in manifests)) or "no image yet"
+        raise InputError(f"{self.directory} has no image {name!r}", hint=f"it has: {there}")
+
+    def add(self, image: ImageFiles, name: str | None = None) -> Descriptor:
+        """Store *image*, under the tag *name* if given, which then names no other image.
+
+        Blobs are linked where possible. Nothing shows until all is there.
+        """
+        described = image.descriptor(name)
+        with self._locked():
+            self._sweep()
+            for layer, source in image.layers():
+                self._place(layer, source)
+            self._put(image.manifest.config, image.config)
+            self._put(described, image.manifest.dump())
+            self._list(described)
+        return described
+
+    def add_document(self, described: Descriptor, text: bytes) -> None:
+        """Store a manifest or index whose blobs are all there; list it if it has a tag.
+
+        Its tag then names no other.
+        """
+        with self._locked():
+            self._sweep()
+            self._put(described, text)
+            if REF_NAME in described.annotations:
+                self._list(described)
+
+    def add_referrer(self, described: Descriptor, text: bytes, subject: Digest) -> None:
+        """Store a manifest that points at *subject*; list it at the subject's fallback tag."""
+        with self._locked():
+            self._sweep()
+            self._put(described, text)
+            others = (item for item in self.referrers(subject) if item.digest != described.digest)
+            merged = sorted((*others, described), key=lambda item: item.digest)
+            body = Index(tuple(merged)).dump()
+            tag = {REF_NAME: fallback_tag(subject)}
+            listed = Descriptor(media_types.INDEX, Digest.of(body), len(body), annotations=tag)
+            self._put(listed, body)
+            self._list(listed)
+
+    def referrers(self, subject: Digest) -> tuple[Descriptor, ...]:
+        """Return what the subject's fallback tag lists, unjudged."""
+        tag = fallback_tag(subject)
+        found = self.listing().named.get(tag)
+        if found is None:
+            return ()
+        return Index.parse(self.read_blob(found), f"{self.directory}:{tag}").manifests
+
+    def read_blob(self, descriptor: Descriptor) -> bytes:
+        """Return a document's bytes, checked; ``CheckedFalse`` if they are not its digest's."""
+        path = self.blob_path(descriptor.digest)
+        if descriptor.size > _LARGEST_DOCUMENT:
+            raise CheckedFalse(f"{path} is said to have {descriptor.size} bytes: no document has")
+        text = _read(path, f"reading {path}")
+        if len(text) != descriptor.size or Digest.of(text) != descriptor.digest:
+            raise _damaged(path)
+        return text
+
+    def check_blob(self, descriptor: Descriptor) -> None:
+        """Read a blob of any size; ``CheckedFalse`` if it is not *descriptor*'s."""
+        path = self.blob_path(descriptor.digest)
+        with explained(f"reading {path}"):
+            if not _matches(path, descriptor):
+                raise _damaged(path)
+
+    def check_image(self, descriptor: Descriptor) -> Manifest:
+        """Check manifest, config and every layer of an image; return its manifest."""
+        text = self.read_blob(descriptor)
+        manifest = Manifest.parse(text, str(self.blob_path(descriptor.digest)))
+        for blob in (manifest.config, *manifest.layers):
+            self.check_blob(blob)
+        return manifest
+
+    def image_files(self, descriptor: Descriptor) -> ImageFiles:
+        """Return a stored image as something that can be stored elsewhere."""
+        text = self.read_blob(descriptor)
+        manifest = Manifest.parse(text, str(self.blob_path(descriptor.digest)))
+        return ImageFiles(
+            manifest=manifest,
+            config=self.read_blob(manifest.config),
+            blobs={layer.digest: self.blob_path(layer.digest) for layer in manifest.layers},
+            platform=descriptor.platform,
+        )
+
+    def _check_version(self) -> None:
+        path = self.directory / "oci-layout"
+        if not path.is_file():
+            raise InputError(
+                f"{self.directory} is not an OCI image layout: it has no file oci-layout",
+                hint="name a directory that `nix-seed build -o DIR` made",
+            )
+        value = canonical_json.loads(_read(path, f"reading {path}"), what=str(path))
+        version = value.get("imageLayoutVersion") if isinstance(value, dict) else None
+        if version != "1.0.0":
+            raise InputError(f"{path}: imageLayoutVersion is {version!r}, and only 1.0.0 is known")
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        # The directory itself, for a file in it could be replaced while another waits for its lock.
+        with explained(f"writing to the image layout {self.directory}"):
+            handle = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(handle)
+
+    def _sweep(self) -> None:
+        """Remove what a writer that was killed left behind; we hold the lock, so none is alive."""
+        for directory in (self.directory, self.directory / "blobs" / "sha256"):
+            for path in directory.glob(".*.tmp"):
+                with suppress(FileNotFoundError):
+                    path.unlink()
+
+    def _place(self, descriptor: Descriptor, source: Path) -> None:
+        target = self.blob_path(descriptor.digest)
+        if target.exists():
+            if target.samefile(source) or _matches(target, descriptor):
+                return
+            target.unlink()
+        place(source, target)
+
+    def _put(self, descriptor: Descriptor, text: bytes) -> None:
+        if Digest.of(text) != descriptor.digest or len(text) != descriptor.size:
+            raise InputError(f"the document for {descriptor.digest} has another digest or size")
+        write_atomically(self.blob_path(descriptor.digest), text)
+
+    def _list(self, described: Descriptor) -> None:
+        self._read_before = None
+        index = self.index()
+        name = described.annotations.get(REF_NAME)
+        others = tuple(
+            found
+            for found in index.manifests
+            if found != described and (name is None or found.annotations.get(REF_NAME) != name)
+        )
+        listed = tuple(
+            sorted((*others, described), key=lambda found: (_label(found), found.digest))
+        )
+        text = replace(index, manifests=listed).dump()
+        write_atomically(self.directory / "index.json", text)
+
+
+def _ours(path: Path) -> bool:
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
+def _label(found: Descriptor) -> str:
+    return found.annotations.get(REF_NAME) or str(found.digest)
+
+
+def _damaged(path: Path) -> CheckedFalse:
+    return CheckedFalse(
+        f"{path} does not have the digest or the size it is listed with",
+        hint="the layout is damaged: write the image anew",
+    )
+
+
+def _read(path: Path, doing: str) -> bytes:
+    with explained(doing):
+        if path.stat().st_size > _LARGEST_DOCUMENT:
+            raise CouldNotCheck(f"{path} is larger than any document of an image")
+        return path.read_bytes()
+
+
+def _matches(path: Path, descriptor: Descriptor) -> bool:
+    sha256, size = hashlib.sha256(), 0
+    with open(path, "rb", buffering=0) as file:
+        if os.fstat(file.fileno()).st_size != descriptor.size:
+            return False
+        while chunk := file.read(_CHUNK):
+            sha256.update(chunk)
+            size += len(chunk)
+    return size == descriptor.size and sha256.hexdigest() == descriptor.digest.hex

@@ -1,0 +1,258 @@
+"""An image layout as a store of images: what a registry's repository is, on disk.
+
+A blob on its way lies beside the finished ones as ``.<hex>.partial``, locked by who writes it, and
+the next try goes on from it. It gets its name only once its digest is proved.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from nix_seed.core import canonical_json
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.files import explained
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import Descriptor, Manifest, lists_referrers
+from nix_seed.registry.layout import REF_NAME, Layout
+from nix_seed.registry.store import BlobSource, Fetched, Held, referrer_entry
+
+_CHUNK = 1 << 18
+_LARGEST_MANIFEST = 4 << 20
+
+
+class LayoutStore:
+    """The layout in a directory; satisfies ``ImageStore``. Safe for threads and processes."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def __str__(self) -> str:
+        return f"oci:{self._layout.directory}"
+
+    def only_image(self) -> Descriptor:
+        """Return the one image the layout holds; ``InputError`` for none or several."""
+        found = {
+            item.digest: item
+            for item in self._layout.index().manifests
+            if not lists_referrers(item.annotations.get(REF_NAME))
+        }
+        if len(found) == 1:
+            return next(iter(found.values()))
+        shown = [tag for tag in self.list_tags() if not lists_referrers(tag)]
+        tags = ", ".join(shown) or "no tags"
+        raise InputError(
+            f"{self} holds {len(found) or 'no'} images; say which",
+            hint=f"write {self}:TAG or {self}@sha256:…; it has {tags}",
+        )
+
+    def head_manifest(self, name: str | Digest) -> Descriptor | None:
+        """Return the descriptor of the manifest with this tag or digest, None if there is none."""
+        fetched = self.get_manifest(name)
+        return None if fetched is None else fetched.descriptor
+
+    def get_manifest(self, name: str | Digest) -> Fetched | None:
+        """Return the manifest with this tag or digest, verified; None if there is none.
+
+        Annotations that the index keeps for it are on the descriptor.
+        """
+        listed = self._listed(name)
+        if listed is not None:
+            return Fetched(listed, self._layout.read_blob(listed))
+        if not isinstance(name, Digest):
+            return None
+        path = self._layout.blob_path(name)
+        if not path.exists():
+            return None
+        with explained(f"reading {path}"):
+            size = path.stat().st_size
+        if size > _LARGEST_MANIFEST:
+            raise CheckedFalse(f"{self}@{name} is larger than 4 MiB, which no manifest may be")
+        body = self._layout.read_blob(Descriptor("", name, size))
+        return Fetched(Descriptor(_kind(body, f"{self}@{name}"), name, size), body)
+
+    def put_manifest(
+        self, body: bytes, media_type: str, name: str | Digest | None = None
+    ) -> Descriptor:
+        """Store a manifest; under a tag if *name* is one, which then names nothing else."""
+        stored = Descriptor(media_type, Digest.of(body), len(body))
+        if isinstance(name, Digest) and name != stored.digest:
+            raise InputError(f"{self}: this manifest is {stored.digest}, not {name}")
+        annotations = {REF_NAME: name} if isinstance(name, str) else {}
+        self._layout.add_document(replace(stored, annotations=annotations), body)
+        return stored
+
+    def has_blob(self, digest: Digest) -> bool:
+        """Whether the blob is there and whole; a damaged one is removed, so that it comes anew."""
+        path = self._layout.blob_path(digest)
+        if not path.is_file():
+            return False
+        with explained(f"reading {path}"), open(path, "rb", buffering=0) as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() == digest.hex:
+                return True
+            path.unlink(missing_ok=True)
+        return False
+
+    def open_blob(self, blob: Descriptor, held: Held | None = None) -> Iterator[bytes]:
+        """Yield the blob after what is *held*; ``CheckedFalse`` at its end for other bytes."""
+        held = held or Held()
+        path = self._layout.blob_path(blob.digest)
+        state, size = held.state.copy(), held.size
+        with explained(f"reading {path}"), open(path, "rb", buffering=0) as file:
+            file.seek(held.size)
+            while chunk := file.read(_CHUNK):
+                size += len(chunk)
+                state.update(chunk)
+                yield chunk
+        if size != blob.size or state.hexdigest() != blob.digest.hex:
+            raise CheckedFalse(
+                f"{path} does not have the digest or the size it is listed with",
+                hint="the layout is damaged: build or pull the image again",
+            )
+
+    def read_range_unverified(self, blob: Descriptor, start: int, length: int) -> bytes:
+        """Return part of a blob; the caller must have a proof of its own."""
+        path = self._layout.blob_path(blob.digest)
+        with explained(f"reading {path}"), open(path, "rb", buffering=0) as file:
+            data = os.pread(file.fileno(), length, start)
+        if len(data) != length:
+            raise CheckedFalse(f"{path} is shorter than the {blob.size} bytes it is listed with")
+        return data
+
+    def take_blob(self, blob: Descriptor, source: BlobSource) -> bool:
+        """Store a blob from elsewhere, going on where an earlier try was interrupted.
+
+        False if another process was faster.
+        """
+        target = self._layout.blob_path(blob.digest)
+        with _partial(target) as file:
+            if file is None:
+                return False
+            try:
+                _receive(file, blob, source)
+            except CheckedFalse:
+                _partial_name(target).unlink()
+                raise
+            file.flush()
+            os.fsync(file.fileno())
+            os.rename(_partial_name(target), target)
+            return True
+
+    def list_tags(self) -> tuple[str, ...]:
+        """Return every tag, sorted."""
+        tags = (item.annotations.get(REF_NAME) for item in self._layout.index().manifests)
+        return tuple(sorted(tag for tag in tags if tag is not None))
+
+    def attach(self, body: bytes) -> Descriptor:
+        """Store a manifest that has a ``subject``, and list it among the subject's referrers."""
+        entry, subject = referrer_entry(body)
+        self._layout.add_referrer(entry, body, subject)
+        return entry
+
+    def referrers(
+        self, subject: Digest, artifact_type: str | None = None
+    ) -> tuple[Descriptor, ...]:
+        """Return what points at *subject*, sorted by digest.
+
+        By its fallback tag, and, as other tools write it, from the layout's own index.
+        """
+        found = {item.digest: item for item in self._untagged(subject)}
+        found |= {item.digest: item for item in self._layout.referrers(subject)}
+        listed = [found[digest] for digest in sorted(found)]
+        if artifact_type is None:
+            return tuple(listed)
+        return tuple(item for item in listed if self._type(item) == artifact_type)
+
+    def _untagged(self, subject: Digest) -> Iterator[Descriptor]:
+        for item in self._layout.listing().untagged:
+            if item.media_type == media_types.MANIFEST:
+                manifest = self._manifest(item)
+                if manifest.subject is not None and manifest.subject.digest == subject:
+                    yield replace(item, artifact_type=manifest.artifact_type)
+
+    def _type(self, item: Descriptor) -> str | None:
+        """Return what the manifest itself says: lists are often wrong."""
+        if item.media_type != media_types.MANIFEST:
+            return None
+        manifest = self._manifest(item)
+        return manifest.artifact_type or manifest.config.media_type
+
+    def _manifest(self, item: Descriptor) -> Manifest:
+        return Manifest.parse(self._layout.read_blob(item), f"{self}@{item.digest}")
+
+    def _listed(self, name: str | Digest) -> Descriptor | None:
+        return self._layout.listing().named.get(name)
+
+
+@contextmanager
+def _partial(target: Path) -> Iterator[BinaryIO | None]:
+    """Open the blob's unfinished file, alone; None if another writer finished it meanwhile."""
+    name = _partial_name(target)
+    with explained(f"writing {target}"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(name) as file:
+            if target.exists():
+                name.unlink(missing_ok=True)
+                yield None
+            else:
+                yield file
+
+
+@contextmanager
+def _locked(name: Path) -> Iterator[BinaryIO]:
+    while True:
+        with open(name, "a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Who held the lock before may have renamed the file: it is no longer the one meant.
+            if name.exists() and os.path.samestat(name.stat(), os.fstat(file.fileno())):
+                yield file
+                return
+
+
+def _partial_name(target: Path) -> Path:
+    return target.with_name(f".{target.name}.partial")
+
+
+def _receive(file: BinaryIO, blob: Descriptor, source: BlobSource) -> None:
+    """Fill *file*, from where it ends; it is emptied when what came proved wrong."""
+    for held in (_hold(file, blob.size), Held()):
+        try:
+            for chunk in source(held):
+                file.write(chunk)
+        except CheckedFalse:
+            # What an earlier try left may be what is wrong: once more, from nothing.
+            file.seek(0)
+            file.truncate()
+            if held.size == 0:
+                raise
+        else:
+            return
+
+
+def _hold(file: BinaryIO, size: int) -> Held:
+    state = hashlib.sha256()
+    file.seek(0)
+    there = 0
+    while chunk := file.read(_CHUNK):
+        state.update(chunk)
+        there += len(chunk)
+    if there > size:
+        file.truncate(0)
+        return Held()
+    return Held(there, state)
+
+
+def _kind(body: bytes, what: str) -> str:
+    value = canonical_json.loads(body, what=what)
+    inner = value.get("mediaType") if isinstance(value, dict) else None
+    if isinstance(inner, str):
+        return inner
+    is_index = isinstance(value, dict) and "manifests" in value
+    return media_types.INDEX if is_index else media_types.MANIFEST

@@ -1,0 +1,108 @@
+"""From a reference to the store that holds it: a layout on disk or a registry's repository."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import InputError
+from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.formats.oci.reference import LayoutReference, Reference
+from nix_seed.registry.credentials import Keyring
+from nix_seed.registry.http import Patience
+from nix_seed.registry.layout import Layout
+from nix_seed.registry.layout_store import LayoutStore
+from nix_seed.registry.store import Fetched, ImageStore
+
+if TYPE_CHECKING:
+    from nix_seed.registry.client import Registry
+
+AnyReference = Reference | LayoutReference
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Opens stores, each registry once, so that its connections and tokens are shared.
+
+    Without a *keyring* the user's own files and environment are asked for credentials.
+    """
+
+    keyring: Keyring | None = None
+    plain_http: bool = False
+    patience: Patience = field(default_factory=Patience)
+    ca_file: str | None = None
+    _registries: dict[str, Registry] = field(default_factory=dict, repr=False)
+
+    def open(
+        self, reference: AnyReference, *, create: bool = False, mount_from: tuple[str, ...] = ()
+    ) -> ImageStore:
+        """Open the store of *reference*; *create* makes a layout that is not there yet."""
+        if isinstance(reference, LayoutReference):
+            directory = Path(reference.directory)
+            return LayoutStore(Layout.create(directory) if create else Layout.open(directory))
+        return self.registry(reference.registry).repository(reference.repository, mount_from)
+
+    def registry(self, host: str) -> Registry:
+        """Return the registry at *host*, the same one each time."""
+        # Only here: layouts on disk need no HTTP, whose library takes a while to import.
+        from nix_seed.registry.client import Registry
+
+        if host not in self._registries:
+            self._registries[host] = Registry(
+                host,
+                keyring=self.keyring,
+                patience=self.patience,
+                plain_http=self.plain_http,
+                ca_file=self.ca_file,
+            )
+        return self._registries[host]
+
+
+def is_to_be_made(reference: AnyReference) -> bool:
+    """Whether *reference* is of a layout that does not exist before something is put there."""
+    if not isinstance(reference, LayoutReference):
+        return False
+    return Layout.is_to_be_made(Path(reference.directory))
+
+
+def holder_of(
+    stores: Stores, references: Sequence[AnyReference], digest: Digest
+) -> tuple[AnyReference, list[AnyReference]] | None:
+    """Return the first of *references* whose store holds *digest*, and the rest of them."""
+    for number, reference in enumerate(references):
+        if stores.open(reference).head_manifest(digest) is not None:
+            return reference, [*references[:number], *references[number + 1 :]]
+    return None
+
+
+def name_in(store: ImageStore, reference: AnyReference) -> str | Digest:
+    """Return the tag or digest of *reference*; for a layout of one image, that image's digest."""
+    if reference.name is not None:
+        return reference.name
+    if isinstance(store, LayoutStore):
+        return store.only_image().digest
+    raise InputError(f"{reference} names no image", hint=f"add a tag: {reference}:latest")
+
+
+def find(stores: Stores, reference: AnyReference) -> Descriptor | None:
+    """Return what *reference* names if it exists: one HEAD request, nothing fetched or verified.
+
+    A layout that is not there holds nothing.
+    """
+    if isinstance(reference, LayoutReference) and not Path(reference.directory).exists():
+        return None
+    store = stores.open(reference)
+    return store.head_manifest(name_in(store, reference))
+
+
+def fetch(store: ImageStore, reference: AnyReference) -> Fetched:
+    """Return the manifest or index that *reference* names; ``InputError`` if there is none."""
+    found = store.get_manifest(name_in(store, reference))
+    if found is None:
+        tags = store.list_tags()
+        shown = ", ".join(tags[:10]) + (" …" if len(tags) > 10 else "")
+        raise InputError(f"{reference} does not exist", hint=f"{store} has {shown or 'no tags'}")
+    return found

@@ -1,0 +1,170 @@
+"""What an image layout on disk and a repository of a registry have in common.
+
+Flows move images between any two of these and never ask which they have.
+
+Reads one thing that a store lists beside another: a manifest with one layer.
+
+The list is not believed: the manifest says what it is and what it is beside. Nor is the manifest:
+what it holds is only bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import Descriptor, Manifest
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The first *size* bytes of a blob, already here; *state* has hashed them."""
+
+    size: int = 0
+    state: _Hash = field(default_factory=hashlib.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A manifest's or index's exact bytes, and the descriptor they were found to have."""
+
+    descriptor: Descriptor
+    body: bytes
+
+
+BlobSource = Callable[[Held], Iterator[bytes]]
+"""Yields the rest of a blob after what is held; each call begins anew."""
+
+
+class ImageStore(Protocol):
+    """Holds manifests, blobs and tags; ``str`` of it is its name for people."""
+
+    def head_manifest(self, name: str | Digest) -> Descriptor | None:
+        """Return what the store says *name* is, unverified; None if there is no such manifest."""
+        ...
+
+    def get_manifest(self, name: str | Digest) -> Fetched | None:
+        """Return the manifest with this tag or digest, verified; None if there is none."""
+        ...
+
+    def put_manifest(
+        self, body: bytes, media_type: str, name: str | Digest | None = None
+    ) -> Descriptor:
+        """Store a manifest whose blobs are there already, under a tag if *name* is one."""
+        ...
+
+    def has_blob(self, digest: Digest) -> bool:
+        """Whether the blob is there, whole."""
+        ...
+
+    def open_blob(self, blob: Descriptor, held: Held | None = None) -> Iterator[bytes]:
+        """Yield the blob after what is *held*; right if, and only if, the iterator ends."""
+        ...
+
+    def read_range_unverified(self, blob: Descriptor, start: int, length: int) -> bytes:
+        """Return part of a blob; the caller must have a proof of its own."""
+        ...
+
+    def take_blob(self, blob: Descriptor, source: BlobSource) -> bool:
+        """Store a blob from elsewhere; nothing shows unless all of it is as *blob* says.
+
+        False where no bytes had to be moved for that.
+        """
+        ...
+
+    def list_tags(self) -> tuple[str, ...]:
+        """Return every tag, sorted."""
+        ...
+
+    def attach(self, body: bytes) -> Descriptor:
+        """Store a manifest that has a ``subject``, and list it among the subject's referrers."""
+        ...
+
+    def referrers(
+        self, subject: Digest, artifact_type: str | None = None
+    ) -> tuple[Descriptor, ...]:
+        """Return what points at *subject*, sorted by digest; with a type, what is of that type."""
+        ...
+
+
+def referrer_entry(body: bytes) -> tuple[Descriptor, Digest]:
+    """Return how the manifest *body* is listed as a referrer, and the digest of its subject."""
+    manifest = Manifest.parse(body, "the referrer to be stored")
+    if manifest.subject is None:
+        raise InputError("the manifest to be attached names no subject")
+    entry = Descriptor(
+        media_types.MANIFEST,
+        Digest.of(body),
+        len(body),
+        annotations=manifest.annotations,
+        artifact_type=manifest.artifact_type or manifest.config.media_type,
+    )
+    return entry, manifest.subject.digest
+
+
+_BUNDLES = "application/vnd.dev.sigstore.bundle"
+
+
+@dataclass(frozen=True, slots=True)
+class Referrer:
+    """The one layer of a referrer, unverified, with the type it says it is of, and its *place*."""
+
+    place: str
+    artifact_type: str
+    text: bytes
+
+
+def is_bundle(artifact_type: str) -> bool:
+    """Whether it is the type of a Sigstore bundle, of any version."""
+    return artifact_type.startswith(_BUNDLES)
+
+
+def read_referrer(
+    store: ImageStore, item: Descriptor, subject: Digest, wanted: Callable[[str], bool]
+) -> Referrer | None:
+    """Read what is listed as *item* beside *subject*; None unless its own type is *wanted*.
+
+    ``CouldNotCheck`` where it is not there, ``InputError`` where it is no manifest, and
+    ``CheckedFalse`` where it points elsewhere, or does not have one layer of a readable size.
+    """
+    place = f"{store}@{item.digest}"
+    manifest = read_manifest(store, item, subject)
+    artifact_type = manifest.artifact_type or manifest.config.media_type
+    if not wanted(artifact_type):
+        return None
+    check_subject(manifest, subject, place)
+    if len(manifest.layers) != 1:
+        raise CheckedFalse(f"{place} has {len(manifest.layers)} layers, and must have one")
+    return Referrer(place, artifact_type, read_blob(store, manifest.layers[0], place))
+
+
+def read_manifest(store: ImageStore, item: Descriptor, subject: Digest) -> Manifest:
+    """Return the manifest that is listed as *item* beside *subject*, whatever it points at."""
+    place = f"{store}@{item.digest}"
+    fetched = store.get_manifest(item.digest)
+    if fetched is None:
+        raise CouldNotCheck(f"{place} is listed as a referrer of {subject}, but is not there")
+    return Manifest.parse(fetched.body, place)
+
+
+def check_subject(manifest: Manifest, subject: Digest, place: str) -> None:
+    """Raise ``CheckedFalse`` unless *manifest*, which is at *place*, points at *subject*."""
+    if manifest.subject is None or manifest.subject.digest != subject:
+        named = "nothing" if manifest.subject is None else str(manifest.subject.digest)
+        raise CheckedFalse(f"{place} is listed as a referrer of {subject}, but points at {named}")
+
+
+def read_blob(store: ImageStore, blob: Descriptor, place: str) -> bytes:
+    """Return the bytes of *blob*, which is at *place*, if they are no more than a bundle may be."""
+    if blob.size > LARGEST_BUNDLE:
+        raise CheckedFalse(f"{place} has {blob.size} bytes; {LARGEST_BUNDLE} are the most read")
+    return b"".join(store.open_blob(blob))

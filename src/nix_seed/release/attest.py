@@ -1,0 +1,244 @@
+"""image + store + Git -> a signed statement: this builder got this image from this commit.
+
+What is stated is looked up, never taken from the command line: the flake, evaluated at the commit,
+must ask for just what the image holds, and this store must yield the image, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.flake.checkout import Checkout, read_checkout
+from nix_seed.flake.nix import Nix
+from nix_seed.flake.provenance import count_origins, nix_facts
+from nix_seed.formats.intoto.build import PREDICATE_TYPE, BuildPredicate, Source, build_statement
+from nix_seed.formats.intoto.bundle import Bundle
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
+from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.image.build import assemble_image
+from nix_seed.image.inspect import InspectedImage, inspect
+from nix_seed.image.layer_cache import LayerCache
+from nix_seed.image.plan import Plan, Request, plan_image
+from nix_seed.image.rules.difference import compare_specs
+from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
+from nix_seed.image.rules.spec import Spec
+from nix_seed.logs.log import Log
+from nix_seed.registry.open import AnyReference, Stores, fetch
+from nix_seed.registry.store import ImageStore
+from nix_seed.roots.rules.roots import roots_digest
+from nix_seed.sbom.attach import attach_sboms
+from nix_seed.sbom.sbom import Format, formats_at_hand, sbom_of, seed_image
+from nix_seed.trust.attestations import attach_bundle, commit_subject, list_bundle
+from nix_seed.trust.gather import agreement_of
+from nix_seed.trust.log_signed import log_signed
+from nix_seed.trust.sign import Signer
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTree:
+    """The checkout to attest for.
+
+    *uri* says where it is published, for a checkout without a remote. *allow_dirty* lets changes
+    that no commit holds pass, and has the attestation say so.
+    """
+
+    directory: Path
+    uri: str | None = None
+    attr: str | None = None
+    allow_dirty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """What was said of *image*, and where it lies: one referrer for each log, or one in all.
+
+    *sboms* are the manifests of the bills of materials attached beside.
+    """
+
+    image: Digest
+    predicate: BuildPredicate
+    signer: str
+    logs: tuple[str, ...]
+    bundles: tuple[bytes, ...]
+    referrers: tuple[Descriptor, ...]
+    sboms: tuple[Descriptor, ...] = ()
+
+
+def attest(
+    stores: Stores,
+    reference: AnyReference,
+    nix: Nix,
+    cache: LayerCache,
+    tree: SourceTree,
+    builder: str,
+    signer: Signer,
+    logs: Sequence[Log] = (),
+    on_event: OnEvent = ignore,
+    *,
+    sboms: Sequence[Format] | None = None,
+) -> Attested:
+    """State, sign, log and attach; return what was stated.
+
+    Bills of materials are attached in each format of *sboms* (None: in all that are installed).
+    Raises ``CheckedFalse`` where image, store and commit do not belong together, ``InputError`` for
+    a tree with changes, and as the signer, the logs and the registry do.
+    """
+    started = _now()
+    checkout = read_checkout(tree.directory)
+    _check_clean(checkout, tree)
+    store = stores.open(reference)
+    root = fetch(store, reference)
+    image = inspect(stores, reference.at(root.descriptor.digest))
+    if not isinstance(image, InspectedImage):
+        raise InputError(
+            f"{reference} is an index of images", hint="attest the image of one system, by its tag"
+        )
+    seed = seed_image(store, root, str(reference))
+    spec = seed.spec
+    on_event(Stage("compare", "comparing the image with the commit and the store"))
+    plan = _check_flake(nix, spec, tree, checkout)
+    _check_store(nix, spec)
+    _check_bytes(nix, replace(plan, spec=spec), cache, image.digest, on_event)
+    predicate = replace(
+        _predicate(nix, image, spec, _source(checkout, tree), builder, started),
+        roots_digest=roots_digest(plan.licences.roots),
+    )
+    wanted = formats_at_hand() if sboms is None else sboms
+    bills = attach_sboms(seed, sbom_of(seed, nix, plan.licences), wanted, on_event)
+    on_event(Stage("sign", f"signing as {signer.identity}"))
+    statement = build_statement(predicate, str(reference).partition("@")[0])
+    signed = signer.sign(PAYLOAD_TYPE, statement.dump())
+    bundles = log_signed(signed, logs, on_event)
+    on_event(Stage("attach", f"attaching to {root.descriptor.digest}"))
+    referrers = _attach(store, root.descriptor, bundles, predicate.source.commit)
+    names = tuple(log.trusted.id for log in logs)
+    return Attested(
+        image.digest,
+        predicate,
+        signer.identity,
+        names,
+        tuple(bundle.dump() for bundle in bundles),
+        referrers,
+        bills,
+    )
+
+
+def _check_clean(checkout: Checkout, tree: SourceTree) -> None:
+    if checkout.dirty and not tree.allow_dirty:
+        raise InputError(
+            f"{tree.directory} has changes that no commit holds",
+            detail="\n".join(checkout.changes[:10]),
+            hint="commit them; or, with --allow-dirty, have the attestation say so, which counts "
+            "for no quorum",
+        )
+
+
+def _source(checkout: Checkout, tree: SourceTree) -> Source:
+    if tree.uri is not None and checkout.origin is not None and tree.uri != checkout.origin:
+        raise InputError(
+            f"{tree.directory} comes from {checkout.origin}, not from {tree.uri}",
+            hint="leave --source out: the remote called origin says it",
+        )
+    uri = checkout.origin or tree.uri
+    if uri is None:
+        raise InputError(
+            f"{tree.directory} has no remote called origin that says where it is published",
+            hint="add one (git remote add origin URL), or name it: --source URL",
+        )
+    return Source(uri, checkout.commit, checkout.lock_hash, checkout.dirty)
+
+
+def _check_flake(nix: Nix, spec: Spec, tree: SourceTree, checkout: Checkout) -> Plan:
+    """See that the flake, at its commit, asks for just what the image holds; return its plan."""
+    flake = str(tree.directory.absolute()) if checkout.dirty else checkout.flake
+    budget = max(DEFAULT_BUDGET, len(spec.layers))
+    request = Request(flake, spec.kind, spec.compressor, budget, tree.attr, spec.system)
+    plan = plan_image(nix, request)
+    found = compare_specs(plan.spec, spec)
+    # How paths are divided into layers is the builder's choice (its base, its budget).
+    members = sorted(set(found.members) - {"layers", "compressor", "withheld"})
+    if found.paths:
+        first = found.paths[0]
+        raise CheckedFalse(
+            f"the image is not what {checkout.commit} asks for: {len(found.paths)} store paths "
+            f"differ, first {first.path}",
+            hint="build the image of this commit first: nix-seed build",
+        )
+    if members:
+        raise CheckedFalse(
+            f"the image is not what {checkout.commit} asks for: its {', '.join(members)} differ",
+            hint="build the image of this commit first: nix-seed build",
+        )
+    return plan
+
+
+def _check_bytes(nix: Nix, plan: Plan, cache: LayerCache, image: Digest, on_event: OnEvent) -> None:
+    """Make every layer from this store (or take those made of it before), and compare the digest.
+
+    A registry's image may have the right spec over other bytes: nobody attests what he has not
+    made himself.
+    """
+    made = assemble_image(nix, plan, cache, on_event=on_event).digest
+    if made != image:
+        raise CheckedFalse(
+            f"this store makes {made} of the image's own spec, and the image is {image}",
+            hint="the image holds other bytes than its spec says: `nix-seed verify --deep` shows "
+            "where; do not attest it",
+        )
+
+
+def _check_store(nix: Nix, spec: Spec) -> None:
+    """See that this machine's store, not only the image, holds each path with that NAR hash."""
+    infos = {info.path: info for info in nix.path_infos(spec.paths)}
+    for path, info in spec.paths.items():
+        if path not in infos or infos[path].nar_hash != info.nar_hash:
+            here = infos[path].nar_hash if path in infos else "nothing"
+            raise CheckedFalse(
+                f"{path} has NAR hash {info.nar_hash} in the image, and {here} in this store",
+                hint="attest what was built here: build the image with this store",
+            )
+
+
+def _predicate(
+    nix: Nix, image: InspectedImage, spec: Spec, source: Source, builder: str, started: str
+) -> BuildPredicate:
+    agreed = agreement_of(image, source.commit)
+    return BuildPredicate(
+        source=source,
+        system=spec.system,
+        nar_hash=agreed.nar_hash,
+        layers=agreed.layers,
+        image_digest=agreed.image_digest,
+        builder=builder,
+        nix=nix_facts(nix),
+        paths=count_origins(nix, spec.paths),
+        started_on=started,
+        finished_on=_now(),
+    )
+
+
+def _attach(
+    store: ImageStore, subject: Descriptor, bundles: Sequence[Bundle], commit: Commit
+) -> tuple[Descriptor, ...]:
+    """Attach each bundle to the image, and list it under the commit as well."""
+    found = []
+    for bundle in bundles:
+        text = bundle.dump()
+        found.append(attach_bundle(store, subject, text, PREDICATE_TYPE))
+        attach_to_commit(store, commit, text)
+    return tuple(found)
+
+
+def attach_to_commit(store: ImageStore, commit: Commit, bundle: bytes) -> Descriptor:
+    """List *bundle*, which is in *store* already, among the referrers of *commit*."""
+    return list_bundle(store, commit_subject(commit), bundle, PREDICATE_TYPE)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,224 @@
+"""Which image of each system is to be released: the one that has the policy's quorum, in logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from nix_seed.core.digests import Digest, NarHash
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+from nix_seed.core.events import OnEvent
+from nix_seed.formats.intoto.statement import Commit
+from nix_seed.formats.intoto.unverified import Unverified
+from nix_seed.registry.open import AnyReference, Stores, holder_of, is_to_be_made
+from nix_seed.registry.store import ImageStore
+from nix_seed.registry.transfer import JOBS
+from nix_seed.release.rules.answer import ImageVerification
+from nix_seed.release.rules.evidence import LoggedAt, Vote
+from nix_seed.release.verifiers import Judges
+from nix_seed.release.verify import Asked, verify_image
+from nix_seed.trust.gather import gather
+from nix_seed.trust.rules.bundle import Fate
+from nix_seed.trust.rules.claims import Finding, Standing
+from nix_seed.trust.rules.policy import Policy
+from nix_seed.trust.rules.quorum import QuorumResult
+
+Reason = tuple[Fate, str]
+"""Why an image is no member of the release."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a release is published, and *evidence*: where else attestations and images may lie."""
+
+    target: AnyReference
+    evidence: Sequence[AnyReference] = ()
+    tags: Sequence[str] = ()
+    jobs: int = JOBS
+
+    @property
+    def sources(self) -> tuple[AnyReference, ...]:
+        """What can be read: all but a target that is made only when something is put there."""
+        target = () if is_to_be_made(self.target) else (self.target,)
+        return *target, *self.evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A system's image, where it lies, and the quorum it has."""
+
+    system: str
+    digest: Digest
+    nar_hash: NarHash
+    reference: AnyReference
+    quorum: QuorumResult
+    findings: tuple[Finding, ...]
+
+
+def choose_members(
+    stores: Stores,
+    commit: Commit,
+    place: Place,
+    policy: Policy,
+    judges: Judges,
+    now: datetime,
+    on_event: OnEvent,
+) -> Mapping[str, Member]:
+    """Return the image of each of the policy's systems.
+
+    Raises ``CheckedFalse``, or ``CouldNotCheck`` where something could not be told, and lists every
+    system that lacks one, with the reason.
+    """
+    strict = replace(policy, quorum=replace(policy.quorum, logs=max(1, policy.quorum.logs)))
+    references = place.sources
+    named, unread = _named(stores, references, commit, policy.systems)
+    members: dict[str, Member] = {}
+    failed: dict[str, Sequence[Reason]] = {}
+    for system in policy.systems:
+        asked = Asked(commit, system, promotion=False)
+        answers: list[Member | Reason] = [
+            _verify(stores, references, digest, asked, strict, judges, now, on_event)
+            for digest in named[system]
+        ]
+        answers += unread[system]
+        good = next((each for each in answers if isinstance(each, Member)), None)
+        if good is not None:
+            members[system] = good
+        else:
+            failed[system] = [each for each in answers if not isinstance(each, Member)]
+    if failed:
+        raise _refusal(commit, failed)
+    return members
+
+
+def votes(member: Member) -> list[Vote]:
+    """Return the attestations that counted for *member*, and where logs hold them."""
+    found: dict[tuple[str, Digest], set[LoggedAt]] = {}
+    quorum = member.quorum
+    names = {
+        claim.claim.name: claim.builder
+        for claim in quorum.claims
+        if claim.builder and claim.standing is Standing.AGREES
+    }
+    counted = {builder.id for builder in quorum.counted}
+    pae_of: dict[bytes, str] = {}
+    for finding in member.findings:
+        builder = names.get(finding.name)
+        if builder is not None and builder.id in counted and finding.verdict.bundle is not None:
+            pae_of[finding.verdict.bundle.envelope.pae] = builder.id
+    for finding in member.findings:
+        bundle = finding.verdict.bundle
+        if bundle is None or not finding.verdict.verified or bundle.envelope.pae not in pae_of:
+            continue
+        key = (pae_of[bundle.envelope.pae], Digest.of(bundle.envelope.pae))
+        held = found.setdefault(key, set())
+        held |= {
+            LoggedAt(log, index, Digest(leaf.hex())) for log, index, leaf in finding.logs.entries
+        }
+    return [
+        Vote(member.system, builder, statement, tuple(sorted(logs)))
+        for (builder, statement), logs in sorted(found.items())
+    ]
+
+
+def _named(
+    stores: Stores, references: Sequence[AnyReference], commit: Commit, systems: Sequence[str]
+) -> tuple[dict[str, tuple[Digest, ...]], dict[str, list[Reason]]]:
+    """Return the images that attestations of *commit*, or its tags, name; nothing is believed.
+
+    And why it is not known what a tag names: it matters only where no other image is right.
+    """
+    places = [stores.open(each) for each in references]
+    found: dict[str, dict[Digest, None]] = {system: {} for system in systems}
+    unread: dict[str, list[Reason]] = {system: [] for system in systems}
+    for place in places:
+        for system in systems:
+            tag = f"{commit}-{system}"
+            try:
+                tagged = place.head_manifest(tag)
+            except (CheckedFalse, CouldNotCheck) as error:
+                unread[system].append(_because(f"the tag {tag} of {place}", error))
+                continue
+            if tagged is not None:
+                found[system][tagged.digest] = None
+    for system, digest in _claimed(places, commit):
+        if system in found:
+            found[system][digest] = None
+    return {system: tuple(digests) for system, digests in found.items()}, unread
+
+
+def _because(what: str, error: CheckedFalse | CouldNotCheck) -> Reason:
+    fate = Fate.FALSE if isinstance(error, CheckedFalse) else Fate.UNCHECKED
+    return fate, f"{what}: {error.message}"
+
+
+def _claimed(places: Sequence[ImageStore], commit: Commit) -> Iterable[tuple[str, Digest]]:
+    for each in gather(places, [commit.key]).attestations:
+        said = Unverified.read(each.text)
+        if said and (build := said.build):
+            yield build.system, build.image_digest
+
+
+def _verify(
+    stores: Stores,
+    references: Sequence[AnyReference],
+    digest: Digest,
+    asked: Asked,
+    policy: Policy,
+    judges: Judges,
+    now: datetime,
+    on_event: OnEvent,
+) -> Member | Reason:
+    """Return the image as a member of the release if it has its quorum, else why not."""
+    try:
+        held = holder_of(stores, references, digest)
+        if held is None:
+            return Fate.FALSE, f"builders name {digest}, which is in none of the repositories"
+        reference, rest = held[0].at(digest), held[1]
+        found = verify_image(
+            stores, reference, policy, asked, judges, now, evidence=rest, on_event=on_event
+        )
+    except (CheckedFalse, CouldNotCheck) as error:
+        return _because(str(digest), error)
+    image = found.images[0]
+    if found.fate is not Fate.VERIFIED or asked.system is None:
+        return found.fate, f"{digest}: {found.words}"
+    # A tag may name an index, of which the one system's image is what was verified.
+    return _member(image, reference.at(image.digest), asked.system)
+
+
+def _member(image: ImageVerification, reference: AnyReference, system: str) -> Member:
+    quorum = next(each for each in image.quorums if each.met)
+    nar_hash = NarHash.parse(image.nar_hash)
+    return Member(system, image.digest, nar_hash, reference, quorum, image.findings)
+
+
+def _refusal(
+    commit: Commit, failed: Mapping[str, Sequence[Reason]]
+) -> CheckedFalse | CouldNotCheck:
+    """Return the error for the systems that *failed*, with what each of their images lacks."""
+    lines = "\n".join(f"{system}: {_words(reasons)}" for system, reasons in failed.items())
+    names = ", ".join(failed)
+    if any(fate is Fate.UNCHECKED for reasons in failed.values() for fate, _ in reasons):
+        return CouldNotCheck(
+            f"{commit} is not promoted: {names} could not be checked",
+            detail=lines,
+            hint="nothing was published; run the same command again",
+        )
+    if not any(failed.values()):
+        return CheckedFalse(
+            f"{commit} is not promoted: no image of it was found for {names}",
+            detail=lines,
+            hint="nothing was published; have the builders publish and attest, or name the "
+            "repository where that lies: --to, or --evidence REF",
+        )
+    return CheckedFalse(
+        f"{commit} is not promoted: {names} has no quorum",
+        detail=lines,
+        hint="nothing was published; have the builders attest, or settle what they disagree on",
+    )
+
+
+def _words(reasons: Sequence[Reason]) -> str:
+    return "; ".join(words for _, words in reasons) or "no image of this commit was found"

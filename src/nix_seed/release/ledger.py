@@ -1,0 +1,264 @@
+"""Walks a repository's ledger from its first record on, by what each record comes after.
+
+The ledger that needs no chain: records in registries, keyed by commit, which logs prove.
+
+What keeps it from leaving out a record is an audit, which replays the logs; what it shows is true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+from nix_seed.formats.intoto.promotion import (
+    MOST_PREVIOUS,
+    PromotionPredicate,
+    build_statement,
+    first_key,
+)
+from nix_seed.formats.intoto.statement import Commit, is_commit
+from nix_seed.formats.intoto.unverified import Unverified
+from nix_seed.registry.store import ImageStore
+from nix_seed.release.judge import judge_ledger
+from nix_seed.release.rules.ledger_entry import LedgerEntry
+from nix_seed.release.rules.record import Record, stands
+from nix_seed.release.verifiers import Judges
+from nix_seed.trust.attestations import Discovered
+from nix_seed.trust.gather import gather
+from nix_seed.trust.rules.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """An earlier *policy*, whose promoters' records are part of the ledger, and what judges by it.
+
+    They need not promote any more: what comes after their records still has to name them.
+    """
+
+    policy: Policy
+    judges: Judges
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """Every *record* that could be reached, each once, in order; and what was wrong on the way.
+
+    *heads* are those that nothing comes after. *unread* are what may be records and could not be
+    read; *unchecked* are these, and the logs that could not be asked. *standing* are the records
+    that enough promoters signed. *strange* are what say of themselves that they are records, by
+    which accepted policy, and that no promoter of a policy at hand signed.
+    """
+
+    records: tuple[Record, ...]
+    heads: tuple[Digest, ...]
+    lies: tuple[str, ...]
+    unchecked: tuple[str, ...]
+    unread: tuple[str, ...]
+    standing: frozenset[Digest]
+    strange: Mapping[Digest, Digest]
+
+    def admits(self, said: PromotionPredicate) -> bool:
+        """Whether a record of *said* fits in: it comes after what is there, and late enough.
+
+        Of two that are written at about one time neither knows the other. But a release that had a
+        successor by then was there to be seen. Only those that stand are taken for it, so that
+        one promoter cannot make another's record too early by adding to the ledger.
+        """
+        known = {record.digest: record.predicate.previous for record in self.records}
+        if not all(digest in known for digest in said.previous):
+            return False
+        before = self._up_to(said.previous)
+        after = {Digest.of(build_statement(said).dump())}
+        for digest, previous in known.items():
+            if not after.isdisjoint(previous):
+                after.add(digest)
+        aside = {
+            each
+            for each in self.standing & known.keys()
+            if each not in before and each not in after
+        }
+        beyond: set[Digest] = set()
+        for digest, previous in known.items():
+            if not (aside.isdisjoint(previous) and beyond.isdisjoint(previous)):
+                beyond.add(digest)
+        return aside.isdisjoint(beyond)
+
+    def to_come_after(self) -> tuple[Digest, ...]:
+        """Return the records that the next one is to name: the heads, or as many as it can.
+
+        One promoter can add heads without end. So what leads to all that stand comes first.
+        """
+        if len(self.heads) <= MOST_PREVIOUS:
+            return self.heads
+        behind = {head: self._up_to((head,)) & self.standing for head in self.heads}
+        named: dict[Digest, None] = {}
+        reached: set[Digest] = set()
+        for head in sorted(self.heads, key=lambda each: -len(behind[each])):
+            if not behind[head] <= reached:
+                named[head] = None
+                reached |= behind[head]
+        named |= dict.fromkeys(self.heads)
+        return tuple(sorted([*named][:MOST_PREVIOUS]))
+
+    def _up_to(self, last: Iterable[Digest]) -> set[Digest]:
+        """Return the records *last*, and all that these come after."""
+        found = set(last)
+        for record in reversed(self.records):
+            if record.digest in found:
+                found.update(record.predicate.previous)
+        return found
+
+
+def walk_ledger(
+    places: Sequence[ImageStore],
+    repository: str,
+    policy: Policy,
+    judges: Judges,
+    since: Sequence[Digest] = (),
+    earlier: Sequence[Earlier] = (),
+) -> Walked:
+    """Walk the ledger of *repository* from its beginning, or from the records *since*.
+
+    A record is one if a promoter of the *policy* signed it, or one of an *earlier* policy.
+
+    A record is reached only through all it says it comes after being there: one that names what is
+    not reachable is not part of the walk. So that a long chain takes a few steps, and not one for
+    each record, the commits that have tags are looked up at once, and so is all they lead to.
+    """
+    by = (Earlier(policy, judges), *earlier)
+    listed: dict[Digest, Record] = {}
+    standing: set[Digest] = set()
+    claimed: dict[Digest, Digest] = {}
+    lies: dict[str, None] = {}
+    unchecked: dict[str, None] = {}
+    unread: dict[str, None] = {}
+    begin = list(since) or [first_key(repository)]
+    ahead = [*begin, *(() if since else _tagged(places))]
+    asked = set(ahead)
+    while ahead:
+        beside = gather(places, ahead)
+        claimed |= _claimed(beside, repository)
+        for each in by:
+            step = judge_ledger(beside, each.policy, each.judges)
+            lies |= dict.fromkeys(step.lies)
+            unchecked |= dict.fromkeys(step.unchecked)
+            unread |= dict.fromkeys(step.unread)
+            ours = [r for r in step.records if r.predicate.repository == repository]
+            listed = {r.digest: r for r in ours} | listed
+            standing |= {r.digest for r in ours if stands(r, each.policy)}
+        ahead = [digest for digest in listed if digest not in asked]
+        asked.update(ahead)
+    records = _reached(listed, begin, first_key(repository))
+    after = {digest for record in records for digest in record.predicate.previous}
+    heads = sorted(each for each in (*since, *(r.digest for r in records)) if each not in after)
+    missing = policy.accepts.keys() - {each.policy.digest for each in earlier}
+    return Walked(
+        records,
+        tuple(heads),
+        tuple(lies),
+        tuple(unchecked),
+        tuple(unread),
+        frozenset(standing),
+        {each: by for each, by in claimed.items() if each not in listed and by in missing},
+    )
+
+
+def _reached(
+    listed: Mapping[Digest, Record], begin: Iterable[Digest], first: Digest
+) -> tuple[Record, ...]:
+    """Return the records that *begin* leads to, each after all that it comes after."""
+    reached = set(begin)
+    found: list[Record] = []
+    waiting: dict[Digest, list[Record]] = {}
+    ready = [each for each in listed.values() if each.digest not in reached]
+    while ready:
+        record = ready.pop(0)
+        before = record.predicate.previous or (first,)
+        lacking = next((each for each in before if each not in reached), None)
+        if lacking is not None:
+            waiting.setdefault(lacking, []).append(record)
+        elif record.digest not in reached:
+            reached.add(record.digest)
+            found.append(record)
+            ready += waiting.pop(record.digest, [])
+    return tuple(found)
+
+
+def _claimed(listed: Discovered, repository: str) -> dict[Digest, Digest]:
+    """Return what says of itself that it is a record of *repository*, and by which policy."""
+    found = {}
+    for each in listed.attestations:
+        said = Unverified.read(each.text)
+        if said and (record := said.promotion) and record.repository == repository:
+            found[said.payload] = record.policy
+    return found
+
+
+def _tagged(places: Sequence[ImageStore]) -> Iterator[Digest]:
+    """Yield the key of each commit that a tag is named after."""
+    for place in places:
+        for tag in place.list_tags():
+            if is_commit(tag):
+                yield Commit(tag).key
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedLedger:
+    """The ledger of *repository* in *places*, as a ``LedgerReader``; ``promote`` writes it.
+
+    Records of *earlier* policies count by these. Only what stands is an entry.
+    """
+
+    places: Sequence[ImageStore]
+    repository: str
+    policy: Policy
+    judges: Judges
+    earlier: Sequence[Earlier] = ()
+
+    @property
+    def name(self) -> str:
+        """The repository whose releases these are."""
+        return self.repository
+
+    def by_commit(self, commit_key: Digest) -> tuple[LedgerEntry, ...]:
+        """Return what is listed by the commit; more than one root is an alarm."""
+        listed = gather(self.places, [commit_key])
+        found: dict[Digest, LedgerEntry] = {}
+        for by in (Earlier(self.policy, self.judges), *self.earlier):
+            step = judge_ledger(listed, by.policy, by.judges)
+            self._check(step.lies, step.unchecked)
+            for record in step.records:
+                if record.predicate.commit.key == commit_key and self._counts(record, by.policy):
+                    found.setdefault(record.digest, _entry(record))
+        return tuple(found[each] for each in sorted(found))
+
+    def by_root(self, root: Digest) -> tuple[LedgerEntry, ...]:
+        """Return the entries with this root; the whole ledger is read for it."""
+        return tuple(entry for entry in self.entries() if entry.root == root)
+
+    def entries(self, since: int | None = None) -> Iterator[LedgerEntry]:
+        """Yield every entry that the first one leads to, in order, or those from *since* on."""
+        walked = walk_ledger(
+            self.places, self.repository, self.policy, self.judges, earlier=self.earlier
+        )
+        self._check(walked.lies, walked.unchecked)
+        standing = [each for each in walked.records if each.digest in walked.standing]
+        for record in standing[since or 0 :]:
+            yield _entry(record)
+
+    def _counts(self, record: Record, policy: Policy) -> bool:
+        return record.predicate.repository == self.repository and stands(record, policy)
+
+    def _check(self, lies: Iterable[str], unchecked: Iterable[str]) -> None:
+        for words in lies:
+            raise CheckedFalse(words, hint="`nix-seed audit` shows the evidence")
+        for words in unchecked:
+            raise CouldNotCheck(f"what the ledger of {self.repository} holds: {words}")
+
+
+def _entry(record: Record) -> LedgerEntry:
+    said = record.predicate
+    signers = ", ".join(each.id for each in record.promoters)
+    return LedgerEntry(said.commit.key, said.root, record.digest, f"signed by {signers}")

@@ -1,0 +1,179 @@
+"""From ``trust.toml`` on disk to what judges by it.
+
+Verify before use: from a reference to the very digest that was verified, or an error.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.files import explained, write_atomically
+from nix_seed.registry.open import AnyReference, Stores, fetch
+from nix_seed.registry.transfer import choose_system
+from nix_seed.release.ledger import Earlier
+from nix_seed.release.ledgers import open_ledger
+from nix_seed.release.pins import RootPins
+from nix_seed.release.rules.answer import Verification
+from nix_seed.release.verifiers import Judges
+from nix_seed.release.verify import Asked, verify_image
+from nix_seed.trust.rules.bundle import BundleCheck, Fate
+from nix_seed.trust.rules.policy import Policy
+from nix_seed.trust.rules.policy_book import PolicyBook
+from nix_seed.trust.rules.policy_file import parse_policy
+from nix_seed.trust.rules.policy_logs import judge_logs_by
+from nix_seed.trust.watch_logs import watch_logs
+
+DEFAULT_POLICY = Path("trust.toml")
+_LARGEST = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPolicy:
+    """A policy, its exact bytes, what judges the certificates it lets sign, and where it lies."""
+
+    policy: Policy
+    text: bytes
+    certificates: BundleCheck | None
+    directory: Path
+
+
+def load_policy(path: Path, now: datetime) -> LoadedPolicy:
+    """Read the policy at *path*; ``InputError`` where it is missing or no policy."""
+    if not path.is_file():
+        raise InputError(
+            f"there is no policy at {path}",
+            hint="name one with --policy FILE; `nix-seed policy init` writes one to begin with",
+        )
+    with explained(f"reading {path}"), path.open("rb") as file:
+        text = file.read(_LARGEST + 1)
+    if len(text) > _LARGEST:
+        raise InputError(f"{path} is larger than {_LARGEST >> 20} MiB, which no policy is")
+    policy = parse_policy(text, str(path), now)
+    return LoadedPolicy(policy, text, _certificates(policy, path), path.parent)
+
+
+def load_policy_of_then(path: Path) -> LoadedPolicy:
+    """Read the policy at *path*, though it may have expired: to judge what was made by it."""
+    return load_policy(path, datetime(1970, 1, 1, tzinfo=UTC))
+
+
+def _certificates(policy: Policy, path: Path) -> BundleCheck | None:
+    """Return what judges certificates, by the trusted root the policy names beside itself."""
+    if policy.trusted_root is None:
+        return None
+    # Only here: keyless verification is an extra.
+    from nix_seed.trust.sigstore import SigstoreCheck
+
+    root = path.parent / policy.trusted_root
+    with explained(f"reading {root}"):
+        text = root.read_bytes()
+    return SigstoreCheck(text, str(root))
+
+
+def earlier_of(loaded: LoadedPolicy, paths: Sequence[Path]) -> tuple[Earlier, ...]:
+    """Read the policies that came before *loaded*: ``InputError`` for those that cannot have."""
+    found = [load_policy_of_then(path) for path in paths]
+    PolicyBook.of(loaded.policy, [each.policy for each in found])
+    return tuple(Earlier(each.policy, judges_of(each, ask=False)) for each in found)
+
+
+def judges_of(
+    loaded: LoadedPolicy, state: Path | None = None, *, ask: bool = True, ledgers: bool = True
+) -> Judges:
+    """Return what judges log entries and certificates by the policy.
+
+    In the directory *state* the checkpoints that logs show, and the roots of promoted commits, are
+    kept, and held against them; None keeps nothing. *ask*: the logs themselves may be asked, where
+    the policy says where they are, and its ledgers are; else what needs their word could not be
+    checked. Without *ledgers* that is not wanted at all.
+    """
+    watch = pins = None
+    if state is not None:
+        watch = watch_logs(loaded.policy, loaded.directory, state, ask=ask)
+        pins = RootPins(state / "promoted")
+    wanted = loaded.policy.ledgers if ledgers else ()
+    return Judges(
+        judge_logs_by(loaded.policy),
+        loaded.certificates,
+        watch,
+        pins,
+        tuple(open_ledger(spec) for spec in wanted if ask),
+        tuple(spec.id for spec in wanted if not ask),
+    )
+
+
+_FRESH = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """What may be used: *reference* by digest, and why, in one line."""
+
+    reference: AnyReference
+    words: str
+
+
+def check_trusted(
+    stores: Stores,
+    reference: AnyReference,
+    system: str | None,
+    loaded: LoadedPolicy,
+    state: Path,
+    now: datetime,
+    on_event: OnEvent = ignore,
+) -> Trusted:
+    """Verify what *reference* names by the policy; of an index, *system*'s image, or all of it.
+
+    What is returned names the digest that was verified, so that no tag can move in between. A
+    digest that this machine verified by the same policy within a day is not verified again.
+    Raises ``CheckedFalse`` where it is not what it must be, ``CouldNotCheck`` where that cannot be
+    told.
+    """
+    if reference.digest is not None and system is not None:
+        mark = _mark(state, loaded.policy.digest, reference.digest)
+        if _fresh(mark):
+            return Trusted(reference, "verified within the last day, by this policy")
+    on_event(Stage("verify", f"verifying {reference}"))
+    store = stores.open(reference)
+    root = fetch(store, reference)
+    chosen = root if system is None else choose_system(store, root, system)
+    pinned = reference.at(root.descriptor.digest)
+    found = verify_image(
+        stores, pinned, loaded.policy, Asked(system=system), judges_of(loaded, state), now
+    )
+    _check(found, str(reference))
+    used = chosen.descriptor.digest
+    if all(image.digest != used for image in found.images) and used != root.descriptor.digest:
+        raise CheckedFalse(f"{reference}: {used} was to be used, and something else was verified")
+    if system is not None:
+        with suppress(CouldNotCheck):  # a mark saves time; without it one verifies again
+            write_atomically(_mark(state, loaded.policy.digest, used), b"")
+    return Trusted(reference.at(used), found.words)
+
+
+def _check(found: Verification, reference: str) -> None:
+    hint = f"nix-seed verify {reference} shows every check; --no-verify uses it all the same"
+    if found.fate is Fate.FALSE:
+        raise CheckedFalse(f"{reference} does not verify: {found.words}", hint=hint)
+    if found.fate is not Fate.VERIFIED:
+        raise CouldNotCheck(f"{reference} could not be verified: {found.words}", hint=hint)
+
+
+def _mark(state: Path, policy: Digest, image: Digest) -> Path:
+    return state / "verified" / policy.hex / image.hex
+
+
+def _fresh(mark: Path) -> bool:
+    try:
+        age = time.time() - mark.stat().st_mtime
+    except OSError:
+        return False
+    return 0 <= age < _FRESH

@@ -1,0 +1,129 @@
+"""The answer of ``verify``: what was found, what each of it is worth, and one verdict.
+
+Three verdicts, never confused: *verified*, *checked and false*, *could not check*. The last is
+never a yes: something that could not be read or judged may have been a dissent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from nix_seed.core.digests import Digest
+from nix_seed.release.rules.record import PromotionResult
+from nix_seed.trust.rules.bundle import Fate
+from nix_seed.trust.rules.claims import DissentDetail, Finding, Trouble
+from nix_seed.trust.rules.quorum import Outcome, QuorumResult
+
+_EXIT_CODES: Final = {Fate.VERIFIED: 0, Fate.FALSE: 1, Fate.UNCHECKED: 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What was recomputed from the layers: how many, of how many bytes, and what was wrong."""
+
+    layers: int
+    paths: int
+    size: int
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageVerification:
+    """One image's answer. *quorums* has one result for each commit that was asked about.
+
+    *left_open* says what that leaves open: commits that it is attested for, and not asked about.
+    """
+
+    reference: str
+    digest: Digest
+    system: str
+    nar_hash: str
+    findings: tuple[Finding, ...]
+    troubles: tuple[Trouble, ...]
+    quorums: tuple[QuorumResult, ...]
+    dissents: tuple[DissentDetail, ...]
+    depth: Depth | None
+    fate: Fate
+    words: str
+    left_open: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The whole answer, over all images of an index or the one image that was named.
+
+    *promotion* is None where the policy knows no promoters, or only the quorum was asked about.
+    *awaits_promotion*: all of it verified, but that nothing says yet that the commit was promoted;
+    it is false all the same. ``if result:`` is true for *verified* alone.
+    """
+
+    reference: str
+    policy: Digest
+    epoch: int
+    images: tuple[ImageVerification, ...]
+    fate: Fate
+    words: str
+    promotion: PromotionResult | None = None
+    awaits_promotion: bool = False
+
+    def __bool__(self) -> bool:
+        return self.fate is Fate.VERIFIED
+
+    @property
+    def exit_code(self) -> int:
+        """0 verified, 1 checked and false, 3 could not check."""
+        return _EXIT_CODES[self.fate]
+
+
+def evaluate_image(
+    quorums: Sequence[QuorumResult],
+    findings: Iterable[Finding],
+    troubles: Iterable[Trouble],
+    depth: Depth | None,
+    lies: Sequence[str] = (),
+) -> tuple[Fate, str]:
+    """Return the verdict on one image, and why, in one line; *lies* are those of its logs."""
+    if depth is not None and depth.problems:
+        return Fate.FALSE, f"the image is not what it claims to be: {depth.problems[0]}"
+    met = next((each for each in quorums if each.met), None)
+    dissent = next((each for each in quorums if each.outcome is Outcome.DISSENT), None)
+    false = [dissent.words] if met is None and dissent is not None else []
+    false += lies
+    if false:
+        return Fate.FALSE, false[0]
+    unchecked = [each.verdict.words for each in findings if each.verdict.fate is Fate.UNCHECKED]
+    unchecked += [each.words for each in troubles if each.fate is Fate.UNCHECKED]
+    if unchecked:
+        return Fate.UNCHECKED, f"not everything could be checked: {unchecked[0]}"
+    if met is not None:
+        return Fate.VERIFIED, met.words
+    if not quorums:
+        return Fate.FALSE, "no builder of the policy says of any commit that this is its image"
+    return Fate.FALSE, quorums[0].words
+
+
+def join_promotion(fate: Fate, words: str, promotion: PromotionResult | None) -> tuple[Fate, str]:
+    """Return the verdict on images and promotion together: the worse of the two."""
+    if promotion is None or fate is Fate.FALSE or promotion.fate is Fate.VERIFIED:
+        joined = promotion is not None and fate is Fate.VERIFIED
+        return fate, f"{words}; {promotion.words}" if joined and promotion else words
+    if fate is Fate.VERIFIED or promotion.fate is Fate.FALSE:
+        return promotion.fate, promotion.words
+    return fate, words
+
+
+def evaluate_images(
+    images: Sequence[ImageVerification], missing: Sequence[str]
+) -> tuple[Fate, str]:
+    """Return the verdict on all *images* together; *missing* are systems that have none."""
+    worst = [fate for fate in (Fate.FALSE, Fate.UNCHECKED) if any(i.fate is fate for i in images)]
+    if missing:
+        return Fate.FALSE, f"there is no image for {', '.join(missing)}"
+    if not images:
+        return Fate.FALSE, "there is no image"
+    if not worst:
+        return Fate.VERIFIED, images[0].words if len(images) == 1 else "every image has its quorum"
+    first = next(each for each in images if each.fate is worst[0])
+    return worst[0], first.words if len(images) == 1 else f"{first.system}: {first.words}"

@@ -1,0 +1,366 @@
+"""Was this commit promoted, once, by those who may, and as just these images? (docs/promote.md)
+
+A promotion record is found among bytes that anyone may have put there. What counts is a record that
+enough promoters of the policy signed and the policy's logs hold; two such records with different
+roots for one commit are the alarm that the whole ledger exists for, and never a yes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.formats.intoto.promotion import (
+    PREDICATE_TYPE,
+    PromotionPredicate,
+    build_statement,
+    check_statement,
+)
+from nix_seed.formats.intoto.statement import Commit
+from nix_seed.formats.tlog.merkle import TreeHead
+from nix_seed.release.rules.tree import Leaf, MemberProof, build_release
+from nix_seed.trust.rules.bundle import BundleCheck, Expected, Fate, Trust, Verdict
+from nix_seed.trust.rules.claims import Finding
+from nix_seed.trust.rules.policy import Policy, Promoter, signer_name
+
+EXPECTED = Expected(subject=None, predicate_types=(PREDICATE_TYPE,))
+"""What a bundle over a promotion record must state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was checked, how it ended, and the evidence in one line."""
+
+    name: str
+    fate: Fate
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A good signature under a record. *counts* if its promoter's and in enough logs."""
+
+    promoter: Promoter | None
+    logs: frozenset[str]
+    counts: bool
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record whose statement someone the policy knows has signed; *digest* is the statement's."""
+
+    digest: Digest
+    payload: bytes
+    predicate: PromotionPredicate
+    signatures: tuple[Signature, ...]
+
+    @property
+    def head(self) -> TreeHead:
+        """The tree that the record signs."""
+        return TreeHead(self.predicate.size, self.predicate.root.raw)
+
+    @property
+    def promoters(self) -> tuple[Promoter, ...]:
+        """Whose signature counts, each once."""
+        found = {
+            each.promoter.id: each.promoter
+            for each in self.signatures
+            if each.counts and each.promoter
+        }
+        return tuple(found[name] for name in sorted(found))
+
+
+@dataclass(frozen=True, slots=True)
+class PromotionResult:
+    """The answer: *record* is the one that stands, None where none does.
+
+    *absent*: nothing at all says that the commit was promoted, as before every promotion. Where a
+    record lies there that does not stand, or was seen before and is gone, it is false.
+    """
+
+    commit: Commit
+    record: Record | None
+    checks: tuple[Check, ...]
+    absent: bool = False
+
+    @property
+    def fate(self) -> Fate:
+        """The worst of the checks."""
+        fates = {check.fate for check in self.checks}
+        return next((each for each in (Fate.FALSE, Fate.UNCHECKED) if each in fates), Fate.VERIFIED)
+
+    @property
+    def words(self) -> str:
+        """The first check that failed, or what was found."""
+        failed = next(
+            (each for each in self.checks if each.fate is self.fate is not Fate.VERIFIED), None
+        )
+        if failed is not None:
+            return failed.words
+        assert self.record is not None
+        names = ", ".join(each.id for each in self.record.promoters)
+        return f"promoted by {names} under root {self.record.predicate.root}"
+
+
+def promoter_trust(policy: Policy, certificates: BundleCheck | None) -> Trust:
+    """Return whose signatures under records *policy* lets one look at."""
+    return Trust.in_signers((each.signer for each in policy.promoters), certificates)
+
+
+def records_of(
+    findings: Iterable[Finding], policy: Policy, distrusted: Container[str] = ()
+) -> tuple[Record, ...]:
+    """Return the records that verified *findings* state, in the order of their digests.
+
+    Bundles over one payload are signatures of one record, and those of one signer are one: each may
+    bring the proof of another log. Logs in *distrusted* prove nothing.
+    """
+    gathered: dict[bytes, list[Finding]] = {}
+    for finding in findings:
+        if finding.verdict.verified and finding.verdict.bundle is not None:
+            gathered.setdefault(finding.verdict.bundle.envelope.payload, []).append(finding)
+    records = []
+    for payload, together in gathered.items():
+        predicate = _predicate(together[0].verdict)
+        if predicate is not None:
+            signatures = tuple(_signatures(together, policy, distrusted))
+            records.append(Record(Digest.of(payload), payload, predicate, signatures))
+    return tuple(sorted(records, key=lambda record: record.digest))
+
+
+def judge_record(record: Record, policy: Policy) -> tuple[Check, ...]:
+    """Judge what a record says of itself: whose, by which policy, and signed by enough."""
+    return (_repository(record, policy), _by_policy(record, policy), _promoters(record, policy))
+
+
+def evaluate_promotion(
+    policy: Policy,
+    commit: Commit,
+    records: Sequence[Record],
+    leaves: Sequence[Leaf],
+    *,
+    proofs: Mapping[str, MemberProof | Check] | None = None,
+    index: Digest | None = None,
+    pinned: Digest | None = None,
+    unchecked: Sequence[str] = (),
+    unread: Sequence[str] = (),
+    refused: Sequence[str] = (),
+) -> PromotionResult:
+    """Judge whether *leaves*, the images as they were found, are the promoted ones of *commit*.
+
+    *records* are all that were found. *proofs* has each system's proof, or why there is none (which
+    is *could not check* where one might have been read); None
+    where *leaves* are all systems of an index, whose root is then computed. *index* is that
+    index's digest. *pinned* is the root this machine saw before for the commit. *unchecked* says
+    what could not be read or judged: where no record stands, one of these might have. *unread* are
+    those of them that may be records of another root: where one stands, these bar it. *refused*
+    are what is listed as a record and is none: they bar nothing, and are not nothing.
+    """
+    ours = [record for record in records if record.predicate.commit == commit]
+    good = [record for record in ours if stands(record, policy)]
+    if not good and unchecked:
+        return PromotionResult(commit, None, (Check("record", Fate.UNCHECKED, unchecked[0]),))
+    if not good:
+        absent = not records and not refused and pinned is None
+        return PromotionResult(commit, None, tuple(_nonestands(ours, policy, commit)), absent)
+    unique = _unique(good, commit, pinned, unread)
+    record = min(good, key=lambda each: each.digest)
+    checks = [*judge_record(record, policy), unique]
+    if proofs is None:
+        checks.append(_whole(record, leaves))
+    else:
+        checks += [
+            _member(record, leaf, _proof(record, policy, leaf.system, proofs)) for leaf in leaves
+        ]
+    if index is not None:
+        checks.append(_index(record, index))
+    return PromotionResult(commit, record, tuple(checks))
+
+
+def _signatures(
+    findings: Sequence[Finding], policy: Policy, distrusted: Container[str]
+) -> Iterator[Signature]:
+    promoters = {promoter.signer: promoter for promoter in policy.promoters}
+    wanted = max(policy.quorum.logs, 1)
+    known = {log.id for log in policy.logs}
+    together: dict[object, set[str]] = {}
+    for finding in findings:
+        logs = together.setdefault(finding.verdict.signer, set())
+        logs |= {log for log in finding.logs.logs if log in known and log not in distrusted}
+    for signer, logs in together.items():
+        promoter = promoters.get(signer)  # type: ignore[call-overload]
+        if promoter is None:
+            name = signer_name(signer)  # type: ignore[arg-type]
+            yield Signature(None, frozenset(logs), False, f"{name} is no promoter of the policy")
+        elif len(logs) < wanted:
+            words = f"{promoter.id}'s signature is proved to be in {len(logs)} of the {wanted} logs"
+            yield Signature(promoter, frozenset(logs), False, words)
+        else:
+            words = f"{promoter.id} signed it, in {', '.join(sorted(logs))}"
+            yield Signature(promoter, frozenset(logs), True, words)
+
+
+def _predicate(verdict: Verdict) -> PromotionPredicate | None:
+    assert verdict.statement is not None
+    assert verdict.bundle is not None
+    try:
+        predicate = check_statement(verdict.statement, "the promotion record")
+    except InputError:
+        # Signed by a promoter, and yet no record: nothing that anyone could count.
+        return None
+    # In other spellings one record would have several digests, and a ledger several of it.
+    canonical = build_statement(predicate).dump() == verdict.bundle.envelope.payload
+    return predicate if canonical else None
+
+
+def stands(record: Record, policy: Policy) -> bool:
+    """Whether *record* is one by *policy*: of its repository, and signed by enough."""
+    return all(check.fate is Fate.VERIFIED for check in judge_record(record, policy))
+
+
+def could_stand(record: Record, policy: Policy) -> bool:
+    """Whether all that *record* lacks, if anything, is promoters' signatures."""
+    checks = (_repository(record, policy), _by_policy(record, policy))
+    return all(check.fate is Fate.VERIFIED for check in checks)
+
+
+def may_stand(record: Record, policy: Policy) -> bool:
+    """Whether *record* stands if every log holds what is signed: else logs make no difference."""
+    signers = {each.promoter.id for each in record.signatures if each.promoter}
+    return could_stand(record, policy) and len(signers) >= max(policy.quorum.promoters, 1)
+
+
+def _nonestands(records: Sequence[Record], policy: Policy, commit: Commit) -> Iterator[Check]:
+    if not records:
+        words = f"no promotion record of {commit} was found"
+        yield Check("record", Fate.FALSE, words)
+    for record in records:
+        for check in judge_record(record, policy):
+            if check.fate is not Fate.VERIFIED:
+                yield check
+
+
+def _repository(record: Record, policy: Policy) -> Check:
+    said = record.predicate.repository
+    if policy.source is not None and said != policy.source:
+        words = f"the record is of the repository {said}, not of {policy.source}"
+        return Check("repository", Fate.FALSE, words)
+    return Check("repository", Fate.VERIFIED, said)
+
+
+def _by_policy(record: Record, policy: Policy) -> Check:
+    said = record.predicate
+    if said.policy == policy.digest:
+        return _by_this_policy(said, policy)
+    if said.policy in policy.accepts and said.epoch < policy.epoch:
+        lacks = _complete(said, policy.accepts[said.policy], "that policy")
+        return lacks or Check(
+            "policy", Fate.VERIFIED, f"an accepted earlier one, epoch {said.epoch}"
+        )
+    words = (
+        f"it was promoted under the policy {said.policy}, epoch {said.epoch}, which this one, "
+        f"epoch {policy.epoch}, does not accept"
+    )
+    return Check("policy", Fate.FALSE, words)
+
+
+def _by_this_policy(said: PromotionPredicate, policy: Policy) -> Check:
+    if said.epoch != policy.epoch:
+        words = f"it says epoch {said.epoch} of this policy, whose epoch is {policy.epoch}"
+        return Check("policy", Fate.FALSE, words)
+    lacks = _complete(said, len(policy.systems), "this policy")
+    return lacks or Check("policy", Fate.VERIFIED, f"this one, epoch {said.epoch}")
+
+
+def _complete(said: PromotionPredicate, wanted: int, by: str) -> Check | None:
+    """Return what is wrong with the number of systems, if anything.
+
+    Who asks for one system sees no other: a release that lacks some shows in nothing else.
+    """
+    if said.size == wanted:
+        return None
+    words = f"the record is of {said.size} systems, and a release by {by} has {wanted}"
+    return Check("policy", Fate.FALSE, words)
+
+
+def _promoters(record: Record, policy: Policy) -> Check:
+    have, wanted = len(record.promoters), max(policy.quorum.promoters, 1)
+    names = ", ".join(each.id for each in record.promoters) or "none"
+    if have >= wanted:
+        return Check("promoters", Fate.VERIFIED, f"{names} signed, {wanted} must")
+    why = "; ".join(each.words for each in record.signatures if not each.counts)
+    words = f"{have} of the {wanted} promoters that must sign the record did"
+    return Check("promoters", Fate.FALSE, f"{words}: {why}" if why else words)
+
+
+def _unique(
+    records: Sequence[Record], commit: Commit, pinned: Digest | None, unread: Sequence[str]
+) -> Check:
+    roots = {(record.predicate.root, record.predicate.index) for record in records}
+    if len(roots) > 1:
+        shown = ", ".join(sorted({str(root) for root, _ in roots}))
+        words = f"{commit} was promoted more than once, as different things: {shown}"
+        return Check("unique", Fate.FALSE, words)
+    root = records[0].predicate.root
+    if pinned is not None and pinned != root:
+        words = f"this machine saw {commit} promoted under the root {pinned}, and now {root}"
+        return Check("unique", Fate.FALSE, words)
+    if unread:
+        words = f"whether {commit} was promoted as something else, too: {unread[0]}"
+        return Check("unique", Fate.UNCHECKED, words)
+    return Check("unique", Fate.VERIFIED, f"one root for this commit among {len(records)} found")
+
+
+def _whole(record: Record, leaves: Sequence[Leaf]) -> Check:
+    images = {leaf.system: (leaf.nar_hash, leaf.image_digest) for leaf in leaves}
+    found = build_release(record.predicate.commit, images)
+    if found.head != record.head or len(images) != len(leaves):
+        words = (
+            f"the root over {', '.join(images)} is {found.root}, and promoted was "
+            f"{record.predicate.root} over {record.predicate.size}"
+        )
+        return Check("members", Fate.FALSE, words)
+    return Check("members", Fate.VERIFIED, f"the root over {', '.join(images)} is the promoted one")
+
+
+def foreign_system(record: Record, policy: Policy, system: str) -> Check | None:
+    """Return what is false where a release by *policy* has no *system*; a proof tells no more."""
+    if record.predicate.policy != policy.digest or system in policy.systems:
+        return None
+    words = f"a release by this policy has no {system}, but {', '.join(policy.systems)}"
+    return Check(f"member {system}", Fate.FALSE, words)
+
+
+def _proof(
+    record: Record, policy: Policy, system: str, proofs: Mapping[str, MemberProof | Check]
+) -> MemberProof | Check:
+    found = proofs.get(system, Check(f"member {system}", Fate.FALSE, "there is none"))
+    if isinstance(found, MemberProof):
+        return found
+    return foreign_system(record, policy, system) or found
+
+
+def _member(record: Record, leaf: Leaf, proof: MemberProof | Check) -> Check:
+    name = f"member {leaf.system}"
+    if isinstance(proof, Check):
+        words = f"no proof that {leaf.system} belongs to the release: {proof.words}"
+        return Check(name, proof.fate, words)
+    if proof.leaf != leaf:
+        words = f"promoted for {leaf.system} is {proof.leaf.image_digest}, not {leaf.image_digest}"
+        return Check(name, Fate.FALSE, words)
+    try:
+        proof.check(record.head)
+    except CheckedFalse as error:
+        return Check(name, Fate.FALSE, error.message)
+    words = f"leaf {proof.index} of {proof.size}, {len(proof.hashes)} hashes lead to the root"
+    return Check(name, Fate.VERIFIED, words)
+
+
+def _index(record: Record, index: Digest) -> Check:
+    if index != record.predicate.index:
+        words = f"the index is {index}, and {record.predicate.index} was promoted"
+        return Check("index", Fate.FALSE, words)
+    return Check("index", Fate.VERIFIED, f"{index} is the promoted index")

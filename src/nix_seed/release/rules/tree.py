@@ -1,0 +1,187 @@
+"""A release: which image each system of a commit has, as one Merkle tree (docs/promote.md).
+
+The tree is RFC 6962's, over the systems in sorted order, each once. A leaf is canonical JSON that
+says of itself what it is, so that no leaf means anything else elsewhere; the size is signed with
+the root, so that no tree passes for another with a leaf more or less.
+
+Which tags a release may be given: none that says something else than which release it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from nix_seed.core import canonical_json
+from nix_seed.core.digests import Digest, NarHash
+from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.formats.intoto.members import count, digest, member, object_of, strings
+from nix_seed.formats.intoto.statement import Commit, commit_json, is_commit, read_commit
+from nix_seed.formats.oci.manifest import lists_referrers
+from nix_seed.formats.oci.reference import check_tag
+from nix_seed.formats.tlog.merkle import (
+    Proof,
+    TreeHead,
+    build_inclusion_proof,
+    build_root,
+    check_inclusion,
+    leaf_hash,
+    read_from_leaves,
+)
+
+DOMAIN: Final = "nix-seed/release/v1"
+_MOST_HASHES: Final = 64
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Leaf:
+    """One system's image of a commit."""
+
+    system: str
+    commit: Commit
+    nar_hash: NarHash
+    image_digest: Digest
+
+    def dump(self) -> bytes:
+        """Return the leaf's data: canonical JSON."""
+        return canonical_json.dumps(self.to_json())
+
+    @property
+    def hash(self) -> bytes:
+        """The 32 bytes of RFC 6962's leaf hash."""
+        return leaf_hash(self.dump())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that is hashed."""
+        return {
+            "domain": DOMAIN,
+            "commit": commit_json(self.commit),
+            "system": self.system,
+            "narHash": str(self.nar_hash),
+            "imageDigest": str(self.image_digest),
+        }
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> Self:
+        """Read a leaf; ``InputError`` unless *value* is just what it would be written as."""
+        names = ("domain", "commit", "system", "narHash", "imageDigest")
+        found = object_of(value, where, *names)
+        leaf = cls(
+            member(found, "system", str, where),
+            read_commit(found, where),
+            NarHash.parse(member(found, "narHash", str, where)),
+            digest(found, "imageDigest", where),
+        )
+        if leaf.to_json() != value:
+            raise InputError(f"{where}: it is no leaf of {DOMAIN}, or not spelled as one")
+        return leaf
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """All *leaves* of a commit's release, sorted by system; *head* is the tree over them."""
+
+    leaves: tuple[Leaf, ...]
+    head: TreeHead
+
+    @property
+    def root(self) -> Digest:
+        """The root, as a digest."""
+        return Digest(self.head.root.hex())
+
+    def proof(self, system: str) -> MemberProof:
+        """Return what shows, without the others, that *system* belongs to the release."""
+        for index, leaf in enumerate(self.leaves):
+            if leaf.system == system:
+                read = read_from_leaves([each.hash for each in self.leaves])
+                proof = build_inclusion_proof(index, self.head.size, read)
+                return MemberProof(leaf, index, self.head.size, proof)
+        raise InputError(f"the release has no {system}")
+
+
+@dataclass(frozen=True, slots=True)
+class MemberProof:
+    """A leaf, its *index* in a tree of *size* leaves, and the hashes that lead to the root."""
+
+    leaf: Leaf
+    index: int
+    size: int
+    hashes: Proof
+
+    def check(self, head: TreeHead) -> None:
+        """Raise ``CheckedFalse`` unless the leaf is at its index under *head*."""
+        if self.size != head.size:
+            raise CheckedFalse(
+                f"the proof of {self.leaf.system} is of a tree of {self.size} leaves, and the "
+                f"promotion is of {head.size}"
+            )
+        check_inclusion(self.hashes, self.index, self.leaf.hash, head)
+
+    def dump(self) -> bytes:
+        """Return canonical JSON."""
+        return canonical_json.dumps(
+            {
+                "leaf": self.leaf.to_json(),
+                "index": self.index,
+                "size": self.size,
+                "proof": [each.hex() for each in self.hashes],
+            }
+        )
+
+    @classmethod
+    def parse(cls, text: bytes, what: str) -> Self:
+        """Read the document; *what* names it in errors."""
+        names = ("leaf", "index", "size", "proof")
+        found = object_of(canonical_json.loads(text, what=what), what, *names)
+        hashes = strings(found, "proof", what)
+        if len(hashes) > _MOST_HASHES:
+            raise InputError(f"{what}: a proof has no more than {_MOST_HASHES} hashes")
+        proof = cls(
+            Leaf.from_json(found.get("leaf"), f"{what}, leaf"),
+            count(found, "index", what),
+            count(found, "size", what),
+            tuple(Digest(each).raw for each in hashes),
+        )
+        if proof.dump() != text:
+            raise InputError(f"{what} is not spelled as it would be written: canonical JSON")
+        return proof
+
+
+def build_release(commit: Commit, images: Mapping[str, tuple[NarHash, Digest]]) -> Release:
+    """Return the release of *commit*: *images* gives narHash and image digest by system."""
+    if not images:
+        raise InputError(f"a release of {commit} without a system is none")
+    return _release(Leaf(system, commit, *images[system]) for system in sorted(images))
+
+
+def _release(leaves: Iterable[Leaf]) -> Release:
+    found = tuple(leaves)
+    return Release(found, build_root(len(found), read_from_leaves([leaf.hash for leaf in found])))
+
+
+_OF_SYSTEM: Final = re.compile(r"([0-9a-f]+)-[0-9a-z_]+-[0-9a-z]+\Z")
+
+
+def check_release_tag(tag: str, commit: Commit, where: str) -> None:
+    """Raise ``InputError`` unless *tag* may name the release of *commit*.
+
+    What is listed beside a digest would be lost where a release took its tag. That of another
+    commit, or of one system's image, would name what it does not say.
+    """
+    check_tag(tag, where)
+    if lists_referrers(tag):
+        raise _refused(tag, "it names what is listed beside a digest")
+    if is_commit(tag) and tag != str(commit):
+        raise _refused(tag, f"it names the release of another commit than {commit}")
+    found = _OF_SYSTEM.match(tag)
+    if found is not None and is_commit(found[1]):
+        raise _refused(tag, "it names one system's image")
+
+
+def _refused(tag: str, why: str) -> InputError:
+    return InputError(
+        f"a release cannot be given the tag {tag}: {why}",
+        hint="name another tag, such as latest or v1.2; the commit's own is given always",
+    )

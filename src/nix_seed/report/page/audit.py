@@ -1,0 +1,171 @@
+"""The page of an audit: the verdict, what was found, the timeline of releases, what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from nix_seed.audit.rules.record import LedgerRecord
+from nix_seed.audit.rules.report import AuditReport, LogStatus
+from nix_seed.core.words import plural
+from nix_seed.release.rules.finding import AuditFinding, Severity
+from nix_seed.report.page.parts import (
+    Check,
+    Column,
+    Row,
+    Section,
+    Sorted,
+    State,
+    badge,
+    check_list,
+    data_table,
+    digest,
+    facts,
+    fold,
+    note,
+    page,
+)
+from nix_seed.report.rules.element import Child, el
+
+_STATES = {
+    Severity.ALARM: State.FALSE,
+    Severity.UNCHECKED: State.UNCHECKED,
+    Severity.WARNING: State.STATED,
+    Severity.NOTICE: State.STATED,
+}
+_VERDICTS = {0: State.VERIFIED, 1: State.FALSE, 3: State.UNCHECKED}
+
+
+def audit_page(found: AuditReport, now: datetime) -> str:
+    """Return the page of the audit *found*, which was made at *now*."""
+    sections = [
+        _findings(found.findings),
+        _timeline(found),
+        _logs(found.logs),
+        _copies(found),
+    ]
+    footer = el(
+        "p",
+        f"Made by nix-seed audit at {now:%Y-%m-%d %H:%M} UTC. This page fetches nothing; it states "
+        "what was found then.",
+    )
+    return page(f"Audit of {found.repository}", _banner(found, now), sections, footer)
+
+
+def _banner(found: AuditReport, now: datetime) -> Child:
+    new = len(found.records) - found.before
+    return [
+        el(
+            "div",
+            el("p", "Nix Seed audit", class_="eyebrow"),
+            el("h1", fold(found.repository)),
+            el("p", "The ledger of its releases, and the logs it rests on", class_="under"),
+            class_="title",
+        ),
+        badge(_VERDICTS[found.exit_code], fold(found.words)),
+        facts(
+            [
+                ("Audited", f"{now:%Y-%m-%d %H:%M} UTC"),
+                ("Records", f"{len(found.records)}, {new} of them evaluated now"),
+                ("Policy", digest(str(found.policies[0]))),
+                ("Policy's epoch", str(found.epoch)),
+                ("Logs", ", ".join(each.id for each in found.logs)),
+                ("Copies", ", ".join(each.name for each in found.copies) or "none could be read"),
+            ]
+        ),
+    ]
+
+
+def _findings(findings: Sequence[AuditFinding]) -> Section:
+    counts = [
+        plural(number, word)
+        for severity, word in (
+            (Severity.ALARM, "alarm"),
+            (Severity.UNCHECKED, "check that could not be made"),
+            (Severity.WARNING, "warning"),
+            (Severity.NOTICE, "notice"),
+        )
+        if (number := sum(1 for each in findings if each.severity is severity))
+    ]
+    lead = ", ".join(counts) or "Nothing was found that is not as it must be."
+    body = check_list(map(_check, findings)) if findings else None
+    return Section("findings", "What was found", lead, body)
+
+
+def _check(finding: AuditFinding) -> Check:
+    evidence = [el("div", digest(line)) for text in finding.evidence for line in text.split("\n")]
+    name = f"{finding.severity.value}: {finding.kind.value}"
+    words = [fold(finding.words), el("div", "Known again by ", digest(finding.id), class_="hint")]
+    return Check(name, _STATES[finding.severity], words, evidence or None)
+
+
+def _timeline(found: AuditReport) -> Section:
+    columns = [
+        Column("Commit"),
+        Column("No.", number=True),
+        Column("Root"),
+        Column("Promoted by"),
+        Column("Builders"),
+        Column("In logs"),
+        Column("Record"),
+    ]
+    numbered = list(enumerate(found.records, 1))
+    rows = [_row(number, record) for number, record in reversed(numbered)]
+    lead = f"{plural(len(found.records), 'record')}, the newest first."
+    table = data_table(
+        "Every record of the ledger", columns, rows, name="timeline-table", filters=True
+    )
+    none = note(State.STATED, "The ledger holds no record.")
+    return Section("timeline", "Releases", lead, table if rows else none)
+
+
+def _row(number: int, record: LedgerRecord) -> Row:
+    where = [f"{at.log}, entry {at.index}" for at in record.positions]
+    signed: Child = ", ".join(record.promoters)
+    if not record.stands:
+        signed = [", ".join(record.signers), el("div", fold(record.why), class_="status-withheld")]
+    return [
+        digest(str(record.commit)),
+        Sorted(str(number), number),
+        digest(str(record.root)),
+        signed,
+        ", ".join(record.builders) or "not evaluated",
+        [el("div", each) for each in where],
+        digest(str(record.digest)),
+    ]
+
+
+def _logs(logs: Sequence[LogStatus]) -> Section:
+    columns = [
+        Column("Log"),
+        Column("Kind"),
+        Column("Entries", number=True),
+        Column("What was done"),
+    ]
+    rows: list[Row] = []
+    for log in logs:
+        done = log.words
+        if log.read is not None:
+            since = f" after entry {log.since - 1}" if log.since else ""
+            done = f"{log.read} read{since}: {log.words}"
+        rows.append([log.id, log.kind, Sorted(str(log.size), log.size), fold(done)])
+    lead = "A release counts only if logs hold it; so these are read as well, entry by entry."
+    return Section(
+        "logs", "Logs", lead, data_table("The policy's logs", columns, rows, name="log-table")
+    )
+
+
+def _copies(found: AuditReport) -> Section:
+    columns = [
+        Column("Copy"),
+        Column("Records read", number=True),
+        Column("Lists read", number=True),
+    ]
+    rows: list[Row] = [
+        [fold(e.name), Sorted(str(e.records), e.records), Sorted(str(e.lists), e.lists)]
+        for e in found.copies
+    ]
+    lead = "Where the ledger was read. Registries are not trusted: what they hide, the logs show."
+    table = data_table("Copies of the ledger", columns, rows, name="copy-table")
+    none = note(State.UNCHECKED, "No copy of the ledger could be read.")
+    return Section("copies", "Copies", lead, table if rows else none)

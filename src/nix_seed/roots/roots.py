@@ -1,0 +1,256 @@
+"""What does it finally rest on? A flake's image, its outputs, or an image, followed to the ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import InputError
+from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.links import follow_links
+from nix_seed.flake.evaluate import current_system
+from nix_seed.flake.nix import Nix
+from nix_seed.flake.nix_code import call_nix_half
+from nix_seed.flake.provenance import read_provenance, read_signers
+from nix_seed.flake.rules.outline import Context, Project
+from nix_seed.flake.rules.recipe import Recipe
+from nix_seed.flake.rules.signatures import Signers
+from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.roots.machine_code import find_machine_code, look_at
+from nix_seed.roots.rules.policy import Binary, Findings, Substituted
+from nix_seed.roots.rules.roots import (
+    End,
+    HostProgram,
+    Roots,
+    find_roots,
+    roots_digest,
+    store_path_of,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An end that holds no machine code: *size* in bytes, None where it is not in the store."""
+
+    end: End
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RootsReport:
+    """Ends and what they hold, how many outputs were *built* here, and the roots' *digest*.
+
+    That is None for roots that one store alone knows: another would find other ones.
+    """
+
+    roots: Roots
+    digest: Digest | None
+    findings: Findings
+    sources: Sequence[Source]
+    built: int
+
+
+def roots_of_recipe(nix: Nix, recipe: Recipe) -> Roots:
+    """Follow the derivations of an image's recipe; flake inputs' trees are ends of their own."""
+    plain = (path for tier in recipe.tiers for path in tier.paths)
+    return _follow(nix, recipe.wanted, plain)
+
+
+def roots_of_outputs(
+    nix: Nix, flake: str, system: str | None = None, output: str | None = None
+) -> Roots:
+    """Follow the derivations of a flake's own outputs, or of one, for *system*."""
+    system = system or current_system()
+    url = nix.metadata(flake).url
+    doing = f"evaluating the outputs of {flake} for {system}"
+    arguments = {"system": system, "name": output}
+    project = msgspec.convert(call_nix_half(nix, "ownOutputs", url, arguments, doing), Project)
+    kinds = (project.packages, project.apps, project.checks, project.dev_shells)
+    contexts: list[Context] = [each.context for kind in kinds for each in kind]
+    derivations = {StorePath.parse(path) for context in contexts for path in context}
+    if not derivations:
+        what = f"output {output}" if output else "outputs"
+        raise InputError(
+            f"{flake} has no {what} for {system}",
+            hint="name another system with --system, or an output such as FLAKE#hello",
+        )
+    return _follow(nix, (path for path in derivations if path.name.endswith(".drv")), ())
+
+
+def roots_of_paths(
+    nix: Nix, name: str, paths: Collection[StorePath]
+) -> tuple[Roots, tuple[StorePath, ...]]:
+    """Follow the derivations that this machine's store knows for the *paths* of the image *name*.
+
+    Returns also the paths of which nobody here knows where they come from.
+    """
+    known = read_provenance(nix, paths)
+    derivers, plain, unknown = set(), [], []
+    for path in paths:
+        info = known.get(path)
+        deriver = None if info is None else info.deriver
+        if deriver is not None and _at(nix, deriver).is_file():
+            derivers.add(deriver)
+        elif info is not None and info.addressed:
+            plain.append(path)
+        else:
+            unknown.append(path)
+    if len(unknown) == len(paths):
+        raise InputError(
+            f"this machine's store knows none of the derivations behind {name}",
+            hint="name the flake that the image was built from: nix-seed roots FLAKE",
+        )
+    return replace(_follow(nix, derivers, plain), evaluated=False), tuple(unknown)
+
+
+def _follow(nix: Nix, derivations: Iterable[StorePath], plain: Iterable[StorePath]) -> Roots:
+    return find_roots(derivations, nix.read_derivation, plain)
+
+
+def report_roots(
+    nix: Nix, roots: Roots, unknown: Sequence[StorePath] = (), on_event: OnEvent = ignore
+) -> RootsReport:
+    """Look at every end in the store, and ask Nix where what was built comes from.
+
+    Raises ``CouldNotCheck`` where something that is there cannot be read.
+    """
+    on_event(Stage("look", f"looking into {len(roots.ends)} files and trees", len(roots.ends)))
+    builders = _Builders(nix, roots)
+    look = _Look(nix, builders.files)
+    for end in roots.ends:
+        look.at(end)
+    on_event(Stage("provenance", f"asking Nix about {len(roots.makers)} outputs"))
+    known = read_provenance(nix, roots.makers)
+    signers = read_signers(nix, known)
+    substituted = [
+        Substituted(path, signers.get(path, Signers()))
+        for path, info in known.items()
+        if not info.ultimate and not info.addressed
+    ]
+    findings = Findings(
+        executed=look.executed,
+        binaries=look.binaries,
+        unseen=look.unseen,
+        unknown=unknown,
+        substituted=substituted,
+        absent=sorted(roots.makers.keys() - known.keys()),
+        host=builders.host,
+        unread=builders.unread,
+        impure=roots.impure,
+    )
+    built = sum(info.ultimate for info in known.values())
+    digest = roots_digest(roots) if roots.evaluated else None
+    return RootsReport(roots, digest, findings, look.sources, built)
+
+
+class _Builders:
+    """Follows builders to what is started in the end: by links, first lines of scripts, loaders.
+
+    *files* are those of ends that are executed so, *host* all programs of the building machine,
+    *unread* the builders that are not in the store.
+    """
+
+    def __init__(self, nix: Nix, roots: Roots) -> None:
+        self.host = list(roots.host)
+        self.unread: list[str] = []
+        self.files: dict[StorePath, list[str]] = {}
+        self._nix = nix
+        self._ends = {end.path for end in roots.ends}
+        self._given = self._ends | roots.makers.keys()
+        seen = {item.program for item in roots.host}
+        left = sorted(roots.builders.items(), reverse=True)
+        while left:
+            program, user = left.pop()
+            if program not in seen:
+                seen.add(program)
+                left += [(after, user) for after in self._follow(program, user)]
+
+    def _follow(self, program: str, user: StorePath) -> Iterator[str]:
+        """Take *program* in; yield what is started in its place."""
+        path = store_path_of(program)
+        if path not in self._given:
+            self.host.append(HostProgram(program, user))
+            return
+        real = follow_links(self._nix.root, program)
+        if real is not None and real != program:
+            yield real
+            return
+        file = self._nix.root / program.lstrip("/")
+        found = None if real is None else look_at(file, self._nix.root)
+        if found is None:
+            self.unread.append(program)
+        elif found.interpreter:
+            yield found.interpreter
+        if path in self._ends:
+            self.files.setdefault(path, []).append(program[len(str(path)) + 1 :])
+
+
+class _Look:
+    """Sorts ends by what they hold; *files* of them are executed beside those that they know."""
+
+    def __init__(self, nix: Nix, files: Mapping[StorePath, Sequence[str]]) -> None:
+        self._nix = nix
+        self._files = files
+        self.executed: list[Binary] = []
+        self.binaries: list[Binary] = []
+        self.unseen: list[StorePath] = []
+        self.sources: list[Source] = []
+        self._look_at = cache(look_at)
+
+    def at(self, end: End) -> None:
+        if self._at_executed(end):
+            return
+        found = find_machine_code(_at(self._nix, end.path))
+        if found is None or found.holds is None:
+            self.unseen.append(end.path)
+        if found is not None and found.holds:
+            form = "archive" if found.inside else "file"
+            self.binaries.append(
+                Binary(*(end.path, "", found.size, None, form, found.inside, end.urls, end.used_by))
+            )
+        else:
+            self.sources.append(Source(end, None if found is None else found.size))
+
+    def _at_executed(self, end: End) -> bool:
+        """Take in the files of *end* that are executed; tell whether there are any.
+
+        A text among the arguments is read by whoever is executed, and is a source like another. Of
+        an end that is not here nobody knows what it holds.
+        """
+        top = _at(self._nix, end.path)
+        there = os.path.lexists(top)
+        started = [(name, "builder") for name in self._files.get(end.path, ())]
+        seen = set()
+        for name, use in dict.fromkeys([*end.files, *started]):
+            file = self._look_at(top / name, top)
+            if file is None and (use == "builder" or not there):
+                self.executed.append(
+                    Binary(end.path, name, None, None, None, "", end.urls, end.used_by)
+                )
+                continue
+            if file is None or (use == "argument" and file.form in ("text", "script", "data")):
+                continue
+            if file.digest not in seen:
+                seen.add(file.digest)
+                self.executed.append(
+                    Binary(
+                        path=end.path,
+                        file=name,
+                        size=file.size,
+                        digest=file.digest,
+                        form=file.form,
+                        urls=end.urls,
+                        used_by=end.used_by,
+                    )
+                )
+        return bool(seen or started) or end.use == "builder" or (bool(end.files) and not there)
+
+
+def _at(nix: Nix, path: StorePath) -> Path:
+    return nix.root / str(path).lstrip("/")

@@ -1,0 +1,162 @@
+"""A bill of materials as CycloneDX 1.6 in JSON, written by CycloneDX's own library.
+
+The library's models say what may be written and how; its order of members, its clock and its
+random numbers are not used, so that the same values are always the same bytes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from nix_seed.core import canonical_json
+from nix_seed.core.errors import InputError
+from nix_seed.core.safe_text import is_web_address
+from nix_seed.sbom.rules.sbom import Component, Origin, Sbom
+from nix_seed.sbom.rules.spdx_list import LICENCES, read_expression
+
+if TYPE_CHECKING:
+    from cyclonedx.model import ExternalReference, Property
+    from cyclonedx.model import component as cdx
+    from cyclonedx.model.bom import Bom, BomMetaData
+    from cyclonedx.model.dependency import Dependency
+    from cyclonedx.model.license import License
+
+_LISTED = frozenset(LICENCES)
+
+
+def has_cyclonedx() -> bool:
+    """Whether the library is installed; it takes a while to import, so that is left for later."""
+    return importlib.util.find_spec("cyclonedx") is not None
+
+
+def check_cyclonedx() -> None:
+    """Raise ``InputError`` if the library is not installed."""
+    if not has_cyclonedx():
+        raise InputError(
+            "CycloneDX is written by the library cyclonedx-python-lib, which is not installed",
+            hint="install it: pip install 'nix-seed[sbom]'; SPDX needs no library",
+        )
+
+
+def write_cyclonedx(sbom: Sbom) -> bytes:
+    """Return the document as canonical JSON; ``InputError`` if the library is not installed."""
+    check_cyclonedx()
+    from cyclonedx.model.bom import Bom
+
+    value = _serialised(Bom(serial_number=sbom.serial, metadata=_metadata(sbom)))
+    # The library always states the present; when this was written says nothing of the image.
+    del value["metadata"]["timestamp"]
+    # One by one: of all together, the library compares each with many and searches for stray
+    # references by the square of their number.
+    value |= {
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "components": [_serialised(_component(item)) for item in sbom.components],
+        "dependencies": [_serialised(item) for item in _dependencies(sbom)],
+    }
+    return canonical_json.dumps(value)
+
+
+def _serialised(model: Bom | cdx.Component | Dependency) -> dict[str, Any]:
+    """Return a model of the library as it writes it in version 1.6."""
+    from cyclonedx.schema.schema import SchemaVersion1Dot6
+
+    text = model.as_json(view_=SchemaVersion1Dot6)  # type: ignore[union-attr]
+    value: dict[str, Any] = json.loads(text)
+    return value
+
+
+def _metadata(sbom: Sbom) -> BomMetaData:
+    from cyclonedx.model import bom, component, lifecycle
+
+    metadata = bom.BomMetaData(
+        component=_image(sbom),
+        lifecycles=[lifecycle.PredefinedLifecycle(lifecycle.LifecyclePhase.POST_BUILD)],
+    )
+    writer = component.Component(name="nix-seed", type=component.ComponentType.APPLICATION)
+    metadata.tools.components.add(writer)
+    return metadata
+
+
+def _image(sbom: Sbom) -> cdx.Component:
+    from cyclonedx.model import HashAlgorithm, HashType, component
+    from packageurl import PackageURL
+
+    return component.Component(
+        type=component.ComponentType.CONTAINER,
+        bom_ref=sbom.package_url,
+        name=sbom.name or sbom.kind,
+        version=str(sbom.image),
+        purl=PackageURL.from_string(sbom.package_url),
+        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=sbom.image.hex)],
+        properties=_properties(sbom.properties()),
+    )
+
+
+def _component(item: Component) -> cdx.Component:
+    from cyclonedx.model import component
+    from packageurl import PackageURL
+
+    package = item.origin.package
+    return component.Component(
+        # What the specification says of software whose type cannot be told.
+        type=component.ComponentType.APPLICATION,
+        bom_ref=str(item.path),
+        name=package.name,
+        version=package.version or None,
+        purl=PackageURL.from_string(item.package_url),
+        licenses=_licences(item.origin),
+        external_references=_links(item.origin),
+        properties=_properties(item.properties()),
+    )
+
+
+def _properties(pairs: Iterable[tuple[str, str]]) -> list[Property]:
+    from cyclonedx.model import Property
+
+    return [Property(name=name, value=value) for name, value in pairs]
+
+
+def _licences(origin: Origin) -> list[License]:
+    """Return the licence that is declared, else the one concluded; none where there is neither."""
+    from cyclonedx.model.license import (
+        DisjunctiveLicense,
+        LicenseAcknowledgement,
+        LicenseExpression,
+    )
+
+    text = origin.declared or origin.concluded
+    if not text:
+        return []
+    how = LicenseAcknowledgement.DECLARED if origin.declared else LicenseAcknowledgement.CONCLUDED
+    expression = read_expression(text)
+    if expression is None:
+        return [DisjunctiveLicense(name=text, acknowledgement=how)]
+    if expression in _LISTED:
+        return [DisjunctiveLicense(id=expression, acknowledgement=how)]
+    return [LicenseExpression(expression, acknowledgement=how)]
+
+
+def _links(origin: Origin) -> list[ExternalReference]:
+    from cyclonedx.model import ExternalReference, ExternalReferenceType, XsUri
+
+    if not is_web_address(origin.url):
+        return []
+    source, home = ExternalReferenceType.SOURCE_DISTRIBUTION, ExternalReferenceType.WEBSITE
+    return [ExternalReference(type=source if origin.fetched else home, url=XsUri(origin.url))]
+
+
+def _dependencies(sbom: Sbom) -> Iterator[Dependency]:
+    """Yield what each part refers to, sorted by the part."""
+    from cyclonedx.model.bom_ref import BomRef
+    from cyclonedx.model.dependency import Dependency
+
+    leaves = {item.path: Dependency(BomRef(str(item.path))) for item in sbom.components}
+    for item in sbom.components:
+        yield Dependency(BomRef(str(item.path)), [leaves[path] for path in item.references])
+    # "pkg:" comes after "/nix/store".
+    yield Dependency(BomRef(sbom.package_url), [leaves[path] for path in sbom.tops])

@@ -1,0 +1,285 @@
+"""May ``latest`` name this commit's release? Not where a newer commit's has been promoted.
+
+Jobs overlap, and old ones are run again: whichever ends last is not the newest.
+
+The last job of a CI run: once every system has its seed, promote the commit, or say who lacks.
+
+Each system's job left a tag, ``<commit>-<system>``; jobs are told nothing else of each other. With
+a policy that names promoters the release is theirs; without, the index is published when all
+systems are there, and verified where there is a policy at all.
+
+A commit whose images are all those of the last release is none of its own: its builders said
+nothing of it, and its tag would name what no record promotes. The tags that were asked for are
+given to the last release then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.events import OnEvent, ignore
+from nix_seed.formats.intoto.statement import Commit
+from nix_seed.formats.oci.reference import Reference
+from nix_seed.image.index import build_index
+from nix_seed.image.inspect import InspectedIndex, inspect
+from nix_seed.image.push import add_tags
+from nix_seed.logs.log import Log
+from nix_seed.registry.open import AnyReference, Stores, find
+from nix_seed.release.candidates import Place
+from nix_seed.release.ledger import Earlier
+from nix_seed.release.promote import promote
+from nix_seed.release.rules.answer import Verification
+from nix_seed.release.verifiers import Judges
+from nix_seed.release.verify import Asked, verify_image
+from nix_seed.trust.rules.bundle import Fate
+from nix_seed.trust.rules.policy import Policy
+from nix_seed.trust.sign import Signer
+
+
+def why_latest_stays(
+    stores: Stores, repository: Reference, commit: Commit, newest: Sequence[str] | None
+) -> str | None:
+    """Return why ``latest`` must not move to the release of *commit*, None where it may.
+
+    *newest* are the newest commits of the default branch, the newest first, as the forge has them
+    now; None where it could not be asked. What is in doubt stays as it is.
+    """
+    if newest is None:
+        return "origin could not be asked which commits of its default branch are newer"
+    if commit.hex not in newest:
+        return f"{commit} is none of the newest {len(newest)} commits of origin's default branch"
+    for newer in newest[: newest.index(commit.hex)]:
+        if find(stores, repository.at(newer)) is not None:
+            return f"{newer}, which came after {commit}, is promoted already"
+    return None
+
+
+_LATEST = "latest"
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """By whose word: the policy, what judges by it, and, where it names promoters, who signs.
+
+    The records of the *earlier* policies' promoters are part of the ledger.
+    """
+
+    policy: Policy
+    judges: Judges
+    signer: Signer | None
+    logs: Sequence[Log]
+    now: datetime
+    earlier: Sequence[Earlier] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """What came of it: *index* is None where nothing was released, and *state* says why.
+
+    *members* are the images by system, *tags* what names the index now, *verified* the answers of
+    the policy, where there is one: for each image, or for the index where it names promoters.
+    *published* is false where the index is an earlier release's.
+    """
+
+    state: str
+    members: Mapping[str, Digest]
+    index: Digest | None
+    tags: tuple[str, ...]
+    notices: tuple[str, ...] = ()
+    verified: tuple[Verification, ...] = ()
+    published: bool = True
+
+
+def release(
+    stores: Stores,
+    repository: Reference,
+    commit: Commit,
+    systems: Sequence[str],
+    tags: Sequence[str],
+    authority: Authority | None,
+    on_event: OnEvent = ignore,
+    *,
+    result: str = "success",
+) -> Released:
+    """Publish the index over *systems* at *repository*, under *commit* and *tags*; or nothing.
+
+    *result* is what the jobs that make the seeds came to. Raises ``CheckedFalse`` with the systems
+    that lack, or as the promotion and the quorum do.
+    """
+    members = _members(stores, repository, commit, systems)
+    if result != "success":
+        raise CheckedFalse(
+            f"every system has a seed of {commit}, and yet the jobs that make them came to "
+            f"{result}: nothing is promoted",
+            hint="this run lists the job of each system: run those that failed again. "
+            f"{_LATEST} stays where it is",
+        )
+    if authority is None:
+        return _index(stores, repository, commit, members, tags, on_event)
+    if not authority.policy.promoters:
+        verified = _verified(stores, repository, commit, members, authority, on_event)
+        return _index(stores, repository, commit, members, tags, on_event, verified)
+    before = promoted_images(stores, repository)
+    if before is not None and before[1] == members:
+        last = repository.at(before[0])
+        found = verify_release(stores, last, authority, on_event=on_event)
+        if found.fate is Fate.VERIFIED:
+            return _tag(stores, last, members, tags, found)
+    return _promote(stores, repository, commit, tags, authority, on_event)
+
+
+def verify_release(
+    stores: Stores,
+    index: Reference,
+    authority: Authority,
+    commit: Commit | None = None,
+    on_event: OnEvent = ignore,
+) -> Verification:
+    """Verify *index* as whoever uses it does: quorums and promotion, of *commit* or of any."""
+    asked, judges = Asked(commit), authority.judges
+    return verify_image(
+        stores, index, authority.policy, asked, judges, authority.now, on_event=on_event
+    )
+
+
+def _tag(
+    stores: Stores,
+    index: Reference,
+    members: Mapping[str, Digest],
+    tags: Sequence[str],
+    found: Verification,
+) -> Released:
+    """Give the last release *tags*, for a commit of the same images."""
+    assert index.digest is not None
+    remote = stores.registry(index.registry).repository(index.repository)
+    if add_tags(remote, index.digest, tags) is None:
+        raise CouldNotCheck(f"{index} was there a moment ago, and is gone")
+    words = f"every image is what {_LATEST} was promoted with: there is nothing new to promote"
+    if tags:
+        words += f"; {', '.join(tags)} now {'names' if len(tags) == 1 else 'name'} that release"
+    return Released(words, members, index.digest, tuple(tags), verified=(found,), published=False)
+
+
+def promoted_images(
+    stores: Stores, repository: Reference
+) -> tuple[Digest, Mapping[str, Digest]] | None:
+    """Return the index that ``latest`` names, and its images by system; None without one."""
+    reference = repository.at(_LATEST)
+    if find(stores, reference) is None:
+        return None
+    found = inspect(stores, reference)
+    if not isinstance(found, InspectedIndex):
+        return None
+    return found.digest, {image.system or "": image.digest for image in found.images}
+
+
+def _members(
+    stores: Stores, repository: Reference, commit: Commit, systems: Sequence[str]
+) -> dict[str, Digest]:
+    found = {}
+    for system in systems:
+        image = find(stores, repository.at(f"{commit.hex}-{system}"))
+        if image is not None:
+            found[system] = image.digest
+    missing = [system for system in systems if system not in found]
+    if missing:
+        raise CheckedFalse(
+            f"{commit} has no seed for {', '.join(missing)}: nothing is promoted",
+            hint="the jobs of these systems failed, or published nothing: see their logs. "
+            f"{_LATEST} stays where it is",
+        )
+    return found
+
+
+def _index(
+    stores: Stores,
+    repository: Reference,
+    commit: Commit,
+    members: Mapping[str, Digest],
+    tags: Sequence[str],
+    on_event: OnEvent,
+    verified: tuple[Verification, ...] = (),
+) -> Released:
+    images: list[AnyReference] = [repository.at(digest) for digest in members.values()]
+    target = repository.at(commit.hex)
+    done = build_index(stores, target, images, systems=list(members), tags=tags, on_event=on_event)
+    state = "the index over all systems is published"
+    return Released(state, members, done.descriptor.digest, done.tags, verified=verified)
+
+
+def _verified(
+    stores: Stores,
+    repository: Reference,
+    commit: Commit,
+    members: Mapping[str, Digest],
+    authority: Authority,
+    on_event: OnEvent,
+) -> tuple[Verification, ...]:
+    """Verify each member by the policy; nothing is published where one is not what it must be."""
+    answers = []
+    for system, digest in members.items():
+        found = verify_image(
+            stores,
+            repository.at(digest),
+            authority.policy,
+            Asked(system=system, promotion=False),
+            authority.judges,
+            authority.now,
+            on_event=on_event,
+        )
+        answers.append((system, found))
+    bad = [f"{system}: {found.words}" for system, found in answers if not found]
+    if bad:
+        failed = any(found.fate is Fate.FALSE for _, found in answers)
+        raise (CheckedFalse if failed else CouldNotCheck)(
+            f"{commit} is not promoted: {'; '.join(bad)}",
+            hint=f"nix-seed verify {repository.at(f'{commit.hex}-{answers[0][0]}')}",
+        )
+    return tuple(found for _, found in answers)
+
+
+def _promote(
+    stores: Stores,
+    repository: Reference,
+    commit: Commit,
+    tags: Sequence[str],
+    authority: Authority,
+    on_event: OnEvent,
+) -> Released:
+    if authority.signer is None:
+        raise InputError(
+            "the policy names promoters, and nobody signs here",
+            hint="signing: keyless or key",
+        )
+    done = promote(
+        stores,
+        commit,
+        Place(repository, tags=tuple(tags)),
+        authority.policy,
+        authority.judges,
+        authority.signer,
+        authority.logs,
+        authority.now,
+        on_event,
+        authority.earlier,
+    )
+    notices = list(done.notices)
+    if done.missing:
+        notices.append(f"{done.missing} more of the policy's promoters must sign")
+    index = done.record.predicate.index if done.tags else None
+    verified: tuple[Verification, ...] = ()
+    if index is not None:
+        verified = (verify_release(stores, repository.at(index), authority, commit, on_event),)
+    return Released(
+        state=done.state,
+        members={leaf.system: leaf.image_digest for leaf in done.release.leaves},
+        index=index,
+        tags=done.tags,
+        notices=tuple(notices),
+        verified=verified,
+        published=bool(done.tags),
+    )

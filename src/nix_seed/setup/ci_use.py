@@ -1,0 +1,273 @@
+"""Fills a CI machine's store from the seed that fits its checkout best, and says how well it fits.
+
+The seed of this very recipe is found by its input key, which takes a Nix to evaluate with. A
+machine that has none gets one with the nearest seed there is (of this commit, of its parents, of
+the lock, the last one promoted), and what that lacks comes from the right one afterwards.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
+from pathlib import Path
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed, NixSeedError
+from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.flake.nix import Nix
+from nix_seed.formats.oci.reference import Reference
+from nix_seed.image.plan import Request, evaluate_request
+from nix_seed.registry.open import AnyReference, Stores, fetch, find
+from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
+from nix_seed.registry.transfer import choose_system
+from nix_seed.release.rules.answer import Verification
+from nix_seed.use.hydrate import Seconds
+
+_LATEST = "latest"
+
+
+class NotPromoted(CheckedFalse):
+    """All of the seed verified, but that nothing says yet that its commit was promoted.
+
+    So it is between the first system's job and the promotion. It is not used; others may be.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What one image brought: *added* paths by *fetched* bytes; *nix* is where its Nix is."""
+
+    added: int
+    skipped: int
+    fetched: int
+    nar_hash: str
+    seconds: Seconds
+    nix: Path | None
+
+
+Fill = Callable[[AnyReference], Filled]
+"""Makes the paths of the image named, by digest, valid in this machine's store."""
+
+Verify = Callable[[AnyReference], Verification | None]
+"""Verifies it before; None without a policy, ``CheckedFalse`` where it must not be used.
+
+``NotPromoted`` where that is all that it lacks.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Where to look: in *repository*, for *system*, with this *request* to know the recipe by.
+
+    *named* is the one image wanted, if the user said so. *commits* are the one checked out and then
+    its parents: a pull request's own commit is one that nobody else has.
+    """
+
+    repository: Reference
+    system: str
+    request: Request
+    named: AnyReference | None = None
+    commits: tuple[str, ...] = ()
+    lock: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What was found, by *how* it was found, and how *exact*: nothing of this recipe lacks.
+
+    *problems* say, for people, why no better one was found. *seconds* are by the clock, of the
+    parts ``find``, ``verify``, ``start`` (the first evaluation); ``fill`` has its own.
+    """
+
+    image: AnyReference | None = None
+    digest: Digest | None = None
+    how: str = ""
+    exact: bool = False
+    input_key: str | None = None
+    fills: tuple[Filled, ...] = ()
+    verification: Verification | None = None
+    problems: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def nix(self) -> Path | None:
+        """Where the seed's own Nix is."""
+        return next((each.nix for each in reversed(self.fills) if each.nix is not None), None)
+
+
+def use_seed(
+    stores: Stores,
+    search: Search,
+    nix: Nix,
+    fill: Fill,
+    verify: Verify,
+    on_event: OnEvent = ignore,
+    explain: Callable[[NixSeedError], str | None] = attrgetter("hint"),
+) -> Used:
+    """Find, verify and unpack; an answer without an image is one as well.
+
+    *explain* says what to do about an error, for *problems*.
+
+    Raises ``CheckedFalse`` where the seed that was found is not what the policy demands, or is not
+    what it says it is: that is never passed over. One that is not promoted yet is, unless it is the
+    one image wanted.
+    """
+    work = _Work(stores, search, nix, fill, verify, on_event, explain, Used())
+    work.go()
+    return work.used
+
+
+@dataclass(slots=True)
+class _Work:
+    """One search under way; *used* is what came of it so far."""
+
+    stores: Stores
+    search: Search
+    nix: Nix
+    fill: Fill
+    verify: Verify
+    on_event: OnEvent
+    explain: Callable[[NixSeedError], str | None]
+    used: Used
+    waiting: set[Digest | None] = field(default_factory=set)
+
+    def go(self) -> None:
+        """Take the right seed, or the nearest and then the right one."""
+        if self.search.named is not None:
+            self._take(self._resolved(self.search.named), "the image named")
+        elif self.nix.is_at_hand() and self._take_by_key():
+            return
+        else:
+            self._take_nearest()
+        if self.used.nix is not None and not self.nix.is_at_hand():
+            self.nix = replace(self.nix, bin_dir=self.used.nix)
+        if self.used.digest is not None and self.nix.is_at_hand():
+            if not self.used.exact:
+                self._take_by_key()
+            self._start()
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        """Add the time of what is done meanwhile to *part*."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            took = self.used.seconds.get(part, 0) + time.perf_counter() - start
+            self.used = replace(self.used, seconds={**self.used.seconds, part: took})
+
+    def _tell(self, problem: str) -> None:
+        if problem not in self.used.problems:
+            self.used = replace(self.used, problems=(*self.used.problems, problem))
+
+    def _start(self) -> None:
+        """See that Nix starts: what is left to wait for before the first build."""
+        try:
+            with self._timed("start"):
+                self.nix.version()
+        except (NixFailed, CouldNotCheck) as error:
+            words = f"the Nix in the store does not start here: {error.message}"
+            raise CheckedFalse(words, detail=error.detail) from error
+
+    def _take_by_key(self) -> bool:
+        """Take the seed of this recipe; False where there is none, or the recipe is not known."""
+        key = self._input_key()
+        if key is None:
+            return False
+        with self._timed("find"):
+            found = self._try(self.search.repository.at(f"{key}-{self.search.system}"))
+        if found is None:
+            self._tell(f"{self.search.repository} has no seed of this flake.lock and recipe yet")
+            return False
+        how = "the seed of this recipe, by its input key"
+        if found.digest != self.used.digest and not self._is_taken(found, how):
+            return False
+        self.used = replace(self.used, exact=True)
+        return True
+
+    def _input_key(self) -> str | None:
+        if self.used.input_key is None:
+            try:
+                with self._timed("start"):
+                    evaluated = evaluate_request(self.nix, self.search.request, self.on_event)
+            except (NixFailed, InputError, CouldNotCheck) as error:
+                self._tell(f"the recipe could not be evaluated: {error.message}")
+                return None
+            self.used = replace(self.used, input_key=evaluated.input_key)
+        return self.used.input_key
+
+    def _take_nearest(self) -> None:
+        for reference, how in self._near():
+            with self._timed("find"):
+                found = self._try(reference)
+            if found is not None and self._is_taken(found, how):
+                # Its tag was moved by who built it for this very commit.
+                self.used = replace(self.used, exact=how == _OF_THIS_COMMIT)
+                return
+        if not self.used.problems:
+            self._tell(f"{self.search.repository} has no seed yet")
+
+    def _near(self) -> Iterator[tuple[AnyReference, str]]:
+        """Yield where a seed may be, the likeliest to fit first."""
+        repository, system = self.search.repository, self.search.system
+        for number, commit in enumerate(self.search.commits):
+            how = _OF_THIS_COMMIT if number == 0 else f"the seed of {commit[:12]}, before this one"
+            yield repository.at(f"{commit}-{system}"), how
+        locked = self._locked()
+        if locked is not None:
+            yield locked, f"the seed that {LOCK_NAME} names"
+        yield repository.at(_LATEST), "the last seed promoted"
+
+    def _locked(self) -> AnyReference | None:
+        path = self.search.lock
+        if path is None or not path.is_file():
+            return None
+        return SeedLock.parse(path.read_bytes(), str(path)).reference(self.search.system)
+
+    def _try(self, reference: AnyReference) -> AnyReference | None:
+        """Return the image by its digest, None where there is none for this system."""
+        try:
+            if find(self.stores, reference) is None:
+                return None
+            return self._resolved(reference)
+        except (CouldNotCheck, InputError) as error:
+            hint = self.explain(error)
+            words = f"{error.message} ({hint})" if hint else error.message
+            self._tell(words)
+            return None
+
+    def _resolved(self, reference: AnyReference) -> AnyReference:
+        store = self.stores.open(reference)
+        chosen = choose_system(store, fetch(store, reference), self.search.system)
+        return reference.at(chosen.descriptor.digest)
+
+    def _is_taken(self, image: AnyReference, how: str) -> bool:
+        """Take *image*; False where it is not promoted yet, so that others are looked at."""
+        if image.digest in self.waiting:
+            return False
+        try:
+            self._take(image, how)
+        except NotPromoted as error:
+            self.waiting.add(image.digest)
+            self._tell(error.message)
+            return False
+        return True
+
+    def _take(self, image: AnyReference, how: str) -> None:
+        self.on_event(Stage("found", f"found {how}: {image}"))
+        with self._timed("verify"):
+            verification = self.verify(image)
+        self.used = replace(
+            self.used,
+            image=image,
+            digest=image.digest,
+            how=how,
+            fills=(*self.used.fills, self.fill(image)),
+            verification=verification,
+        )
+
+
+_OF_THIS_COMMIT = "the seed of this commit"

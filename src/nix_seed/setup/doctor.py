@@ -1,0 +1,388 @@
+"""Checks what lies beyond the machine: the policy's logs, registries, and the time there.
+
+Checks a machine for all that nix-seed needs of it; nothing is mended, and nothing is printed.
+
+Each check ends in diagnoses, whatever happens in it: one that breaks hides no other.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.flake.checkout import git_version
+from nix_seed.flake.nix import Nix
+from nix_seed.registry.credentials import Keyring
+from nix_seed.registry.http import Patience
+from nix_seed.release.load import load_policy
+from nix_seed.setup.facts import read_settings, try_build
+from nix_seed.setup.rules.diagnosis import Diagnosis, Outcome, diagnose_error
+from nix_seed.setup.rules.setup_checks import (
+    HOOK_FIX,
+    INSTALL_NIX,
+    Reading,
+    Room,
+    judge_clock,
+    judge_engines,
+    judge_nix_version,
+    judge_room,
+    judge_settings,
+)
+from nix_seed.trust.rules.policy import Log, Policy
+from nix_seed.trust.rules.policy_checks import policy_warnings
+from nix_seed.trust.rules.policy_logs import log_trust
+from nix_seed.use.engines import ENGINES
+from nix_seed.use.engines.bwrap import why_no_namespaces
+from nix_seed.use.macos_store import Machine
+
+# Whoever asks a doctor is there, and waits.
+_PATIENCE = Patience(attempts=1, connect=5.0, stall=10.0, settle=10.0)
+_LOGIN = "docker login {0} (or podman login {0}), or set NIX_SEED_REGISTRY_TOKEN"
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The *policy* file, None where there is none, and *registries* that must be reached.
+
+    *now* is this machine's time; *plain_http* and *ca_file* are as for ``Stores``.
+    """
+
+    now: datetime
+    keyring: Keyring = field(default_factory=Keyring)
+    policy: Path | None = None
+    registries: tuple[str, ...] = ()
+    plain_http: bool = False
+    ca_file: str | None = None
+
+
+def check_reach(reach: Reach, on_event: OnEvent = ignore) -> Iterator[Diagnosis]:
+    """Check policy, logs, credentials, registries and, by whoever answered, the clock."""
+    readings: list[Reading] = []
+    policy = None
+    if reach.policy is not None:
+        try:
+            policy = load_policy(reach.policy, reach.now).policy
+        except Exception as error:
+            yield diagnose_error("policy", reach.policy.name, error)
+        else:
+            yield from _policy(policy, reach.policy, reach.now)
+    for log in policy.logs if policy else ():
+        on_event(Stage("check", f"asking the log {log.id}"))
+        assert policy is not None
+        yield _log(log, policy, reach, readings)
+    yield from _credentials(reach)
+    for host in reach.registries:
+        on_event(Stage("check", f"asking {host}"))
+        yield _registry(host, reach, readings)
+    clock = judge_clock(readings)
+    asked = [*reach.registries, *(log.url for log in (policy.logs if policy else ()) if log.url)]
+    if clock is not None:
+        yield clock
+    elif any("://" in each or each in reach.registries for each in asked):
+        said = "none of the servers above could be asked for its time"
+        yield Diagnosis(
+            "clock", "skew", Outcome.UNCHECKED, said, "reach one of them, and try again"
+        )
+
+
+def _policy(policy: Policy, path: Path, now: datetime) -> Iterator[Diagnosis]:
+    until = f"epoch {policy.epoch}, until {policy.expires:%Y-%m-%d}"
+    yield Diagnosis("policy", path.name, Outcome.FINE, until)
+    for warning in policy_warnings(policy, now):
+        fix = f"edit {path}, if you did not mean that"
+        if "expires" in warning:
+            fix = f"write its next epoch, with a later `expires`, into {path}"
+        yield Diagnosis("policy", "warning", Outcome.WARNING, warning, fix)
+
+
+def _log(log: Log, policy: Policy, reach: Reach, readings: list[Reading]) -> Diagnosis:
+    if log.url is None:
+        said = "the policy does not say where it is"
+        return Diagnosis(
+            "logs", log.id, Outcome.WARNING, said, f"give {log.id} a url in the policy"
+        )
+    from nix_seed.logs.open import open_history
+
+    trusted = next(each for each in log_trust(policy).logs if each.id == log.id)
+    place = log.url if "://" in log.url else str((reach.policy or Path()).parent / log.url)
+    try:
+        if "://" in place:
+            _read_clock(place, readings, reach)
+        signed = open_history(trusted, place, patience=_PATIENCE).checkpoint()
+    except Exception as error:
+        return diagnose_error("logs", log.id, error)
+    said = f"{place} answers: {signed.head.size} entries, signed by the policy's key"
+    return Diagnosis("logs", log.id, Outcome.FINE, said)
+
+
+def _read_clock(url: str, readings: list[Reading], reach: Reach) -> None:
+    """Add the time at *url* to *readings*, if it is told there."""
+    from nix_seed.setup.facts import read_clock
+
+    plain = frozenset(reach.registries) if reach.plain_http else frozenset[str]()
+    found = read_clock(url, _PATIENCE, plain=plain, ca_file=reach.ca_file)
+    if found is not None:
+        readings.append(found)
+
+
+def _credentials(reach: Reach) -> Iterator[Diagnosis]:
+    """Look for credentials where pushes would; what they are is never shown, but whose."""
+    try:
+        known = reach.keyring.registries()
+    except InputError as error:
+        yield diagnose_error("credentials", "files", error)
+        return
+    for host in dict.fromkeys([*known, *reach.registries]):
+        registry, _, repository = host.partition("/")
+        try:
+            found = reach.keyring.find(registry, repository)
+        except Exception as error:
+            yield diagnose_error("credentials", host, error)
+            continue
+        if found is not None:
+            yield Diagnosis("credentials", host, Outcome.FINE, str(found))
+            continue
+        said = "none: what is public can be pulled, and nothing pushed"
+        yield Diagnosis("credentials", host, Outcome.WARNING, said, _LOGIN.format(host))
+    if not known and not reach.registries:
+        said = "no registry has any: what is public can be pulled, and nothing pushed"
+        yield Diagnosis("credentials", "any", Outcome.FINE, said)
+
+
+def _registry(host: str, reach: Reach, readings: list[Reading]) -> Diagnosis:
+    """Ask *host* for its API version, as every client begins (distribution-spec, end-1)."""
+    from nix_seed.registry.session import Session
+
+    try:
+        session = Session(
+            host,
+            reach.keyring,
+            patience=_PATIENCE,
+            plain_http=reach.plain_http,
+            ca_file=reach.ca_file,
+        )
+        base = session.base()
+        _read_clock(f"{base}/v2/", readings, reach)
+    except Exception as error:
+        return diagnose_error("registries", host, error)
+    return Diagnosis("registries", host, Outcome.FINE, f"{base} answers")
+
+
+_PINNED = {"zstandard": "0.25.0", "deflate": "0.9.0"}
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+# Words of Nix's errors, and what to do about each; the first that fits.
+_BUILD_FIXES = (
+    ("build hook", HOOK_FIX),
+    ("build-remote", HOOK_FIX),
+    ("executing '", HOOK_FIX),
+    (
+        "getting attributes of path",
+        "Nix's sandbox wants that file: install the package that has it (Debian: bash-static), or"
+        " set sandbox-paths in nix.conf",
+    ),
+    ("cannot connect to", "start Nix's daemon: systemctl start nix-daemon"),
+    ("Permission denied", "the store is not this user's: start Nix's daemon, or run as its owner"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What is looked at: the machine's or another *nix*, places on disk, and what to *reach*.
+
+    *machine* is where macOS has its files.
+    """
+
+    nix: Nix
+    cache: Path
+    state: Path
+    reach: Reach
+    machine: Machine = field(default_factory=Machine)
+    system: str = sys.platform
+
+
+def check_setup(setup: Setup, on_event: OnEvent = ignore) -> tuple[Diagnosis, ...]:
+    """Check everything that needs no image."""
+    found: list[Diagnosis] = []
+    for area, name, check in (
+        ("python", "version", _python),
+        ("nix", "version", _nix),
+        ("tools", "git", _git),
+        ("engines", "any", _engines),
+        ("macOS", "store", _macos),
+        ("disk", "cache", _disk),
+    ):
+        on_event(Stage("check", f"checking {area}"))
+        found += _checked(area, name, check, setup)
+    return (*found, *check_reach(setup.reach, on_event))
+
+
+def _checked(
+    area: str, name: str, check: Callable[[Setup], Iterable[Diagnosis]], setup: Setup
+) -> Iterator[Diagnosis]:
+    """Yield what *check* finds, and what breaks it, as a diagnosis of *name*."""
+    try:
+        yield from check(setup)
+    except Exception as error:
+        yield diagnose_error(area, name, error)
+
+
+def _python(_setup: Setup) -> Iterator[Diagnosis]:
+    """Python, and the libraries that decide digests."""
+    # An older one than 3.11 would not have come this far.
+    yield Diagnosis("python", "version", Outcome.FINE, platform.python_version())
+    yield _compressors()
+    if importlib.util.find_spec("sigstore") is None:
+        said = "not installed: nothing can be signed or verified keyless"
+        fix = "pip install 'nix-seed[sigstore]', unless you use keys alone"
+        yield Diagnosis("python", "sigstore", Outcome.WARNING, said, fix)
+    else:
+        yield Diagnosis("python", "sigstore", Outcome.FINE, "installed")
+
+
+def _compressors() -> Diagnosis:
+    from importlib.metadata import PackageNotFoundError, version
+
+    why = "another version compresses to other bytes, and so to other digests"
+    wrong = []
+    for name, wanted in _PINNED.items():
+        try:
+            here = version(name)
+        except PackageNotFoundError:
+            here = "missing"
+        if here != wanted:
+            wrong.append(f"{name} is {here}, not {wanted}")
+    if wrong:
+        pins = " ".join(f"{name}=={wanted}" for name, wanted in _PINNED.items())
+        said = ", ".join(wrong)
+        fix = f"pip install {pins}"
+        return Diagnosis("python", "compressors", Outcome.WARNING, said, fix, why)
+    said = ", ".join(f"{name} {wanted}" for name, wanted in _PINNED.items())
+    return Diagnosis("python", "compressors", Outcome.FINE, said, why=why)
+
+
+def _nix(setup: Setup) -> Iterator[Diagnosis]:
+    """Nix itself, its settings, and whether it builds."""
+    nix = setup.nix
+    if not nix.is_at_hand():
+        said = "not installed, or not on PATH"
+        why = "recipes are evaluated, and their closures built, by Nix"
+        yield Diagnosis("nix", "version", Outcome.FALSE, said, INSTALL_NIX, why)
+        return
+    yield judge_nix_version(nix.version())
+    yield from _checked("nix", "settings", _settings, setup)
+    try:
+        try_build(nix)
+    except Exception as error:
+        yield _no_build(error)
+    else:
+        yield Diagnosis("nix", "a build", Outcome.FINE, "the store is writable, and builds work")
+
+
+def _settings(setup: Setup) -> Iterator[Diagnosis]:
+    settings = read_settings(setup.nix)
+    hook = settings.get("build-hook", "nix").split(" ")[0]
+    linux = setup.system.startswith("linux")
+    yield from judge_settings(settings, linux=linux, hook_exists=_is_program(hook))
+
+
+def _is_program(name: str) -> bool:
+    return bool(name) and (shutil.which(name) is not None or Path(name).exists())
+
+
+def _no_build(error: Exception) -> Diagnosis:
+    found = diagnose_error("nix", "a build", error)
+    text = _ANSI.sub("", found.said)
+    words = [line.strip() for line in text.splitlines()]
+    reasons = [line for line in words if line.startswith("error:") and line != "error:"]
+    said = "\n".join([words[0], *reasons[-3:]])
+    fix = next((fix for part, fix in _BUILD_FIXES if part in text), "see Nix's own words")
+    return Diagnosis("nix", "a build", Outcome.FALSE, said, fix)
+
+
+def _git(_setup: Setup) -> Iterator[Diagnosis]:
+    """Git, by which Nix reads flakes."""
+    if shutil.which("git") is None:
+        said, fix = "not on PATH", "apt-get install git"
+        why = "Nix reads a flake in a repository with it"
+        yield Diagnosis("tools", "git", Outcome.FALSE, said, fix, why)
+        return
+    version = git_version()
+    if version is None:
+        fix = "apt-get install --reinstall git"
+        yield Diagnosis("tools", "git", Outcome.FALSE, "it does not tell its version", fix)
+        return
+    yield Diagnosis("tools", "git", Outcome.FINE, version)
+
+
+def _engines(setup: Setup) -> Iterator[Diagnosis]:
+    """What runs images; on macOS there is nothing to run them with, nor need there be."""
+    if not setup.system.startswith("linux"):
+        return
+    reasons: dict[str, str | None] = {}
+    for name, make in ENGINES.items():
+        try:
+            reasons[name] = make(setup.cache).unavailable()
+        except Exception as error:
+            reasons[name] = f"it could not be asked: {error}"
+    yield from judge_engines(reasons)
+    yield _namespaces()
+
+
+def _namespaces() -> Diagnosis:
+    try:
+        said = why_no_namespaces()
+    except CouldNotCheck as error:
+        fix = error.hint or ""
+        return Diagnosis("engines", "user namespaces", Outcome.UNCHECKED, error.message, fix)
+    if said is None:
+        return Diagnosis("engines", "user namespaces", Outcome.FINE, "allowed")
+    fix = (
+        "sysctl kernel.apparmor_restrict_unprivileged_userns=0, kernel.unprivileged_userns_clone=1"
+    )
+    why = "engines and Nix's sandbox need them where they do not run as root"
+    return Diagnosis("engines", "user namespaces", Outcome.WARNING, said, fix, why)
+
+
+def _macos(setup: Setup) -> Iterator[Diagnosis]:
+    """The place for /nix, which a Mac's read-only root has none of its own for."""
+    if setup.system != "darwin":
+        return
+    machine = setup.machine
+    if machine.nix.is_dir():
+        yield Diagnosis("macOS", "store", Outcome.FINE, f"{machine.nix} is there")
+        return
+    said = f"there is no {machine.nix}"
+    fix = "`sudo nix-seed hydrate REF` makes a volume for it, or an installer of Nix does"
+    yield Diagnosis("macOS", "store", Outcome.WARNING, said, fix)
+
+
+def _disk(setup: Setup) -> Iterator[Diagnosis]:
+    """Room for images and layers, for what logs showed, and for the store."""
+    places: Mapping[str, tuple[Path, str]] = {
+        "cache": (setup.cache, "NIX_SEED_CACHE"),
+        "state": (setup.state, "NIX_SEED_STATE"),
+    }
+    for what, (place, variable) in places.items():
+        yield judge_room(_room(what, place, variable))
+
+
+def _room(what: str, place: Path, variable: str) -> Room:
+    nearest = next(each for each in (place, *place.parents) if each.exists())
+    problem = None
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(b"nix-seed")
+    except OSError as error:
+        problem = error.strerror or str(error)
+    return Room(what, str(place), shutil.disk_usage(nearest).free, problem, variable)

@@ -1,0 +1,273 @@
+"""Prepares a repository for seeds in CI: a workflow, a policy, and lines for its flake.
+
+``plan_init`` reads and decides, ``carry_out`` writes: everything that the plan shows, or nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from nix_seed.core.errors import InputError, NixSeedError
+from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.files import explained
+from nix_seed.flake.checkout import Repository, read_repository
+from nix_seed.flake.evaluate import declared_systems
+from nix_seed.flake.nix import Nix
+from nix_seed.setup.rules.ci_files import GITLAB_TAGS, RUNNERS, render_github, render_gitlab
+from nix_seed.setup.rules.file_change import FileChange, change_of
+from nix_seed.setup.rules.flake_edit import FlakeEdit, edit_flake
+from nix_seed.setup.rules.forge import (
+    OURS,
+    Forge,
+    ForgeKind,
+    check_branch,
+    check_ref,
+    full_ref,
+    is_assumed,
+    read_forge,
+    workflow_of,
+)
+from nix_seed.setup.rules.policy_before import BEFORE, keep_before
+from nix_seed.trust.rules.policy import Policy
+from nix_seed.trust.rules.policy_file import parse_policy
+from nix_seed.trust.rules.policy_template import render_policy
+from nix_seed.trust.sigstore import PublicRoot, public_root
+
+_LARGEST = 1 << 20
+_EXPIRES = re.compile(r"^expires\s*=\s*(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)", re.MULTILINE)
+_FALLBACK = ("x86_64-linux", "aarch64-linux")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What to prepare: the flake in *directory*, for the nix-seed of *ref*.
+
+    Without a *forge* the remote ``origin`` tells; without *systems* the flake does, and without a
+    *branch*, the default one, Git. *flake* edits flake.nix too, *policy* writes trust.toml, *force*
+    replaces files that were changed.
+    """
+
+    directory: Path
+    ref: str
+    forge: ForgeKind | None = None
+    systems: tuple[str, ...] = ()
+    branch: str | None = None
+    flake: bool = False
+    policy: bool = True
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InitPlan:
+    """What would be written into *repository*. *edit* is of flake.nix, None if that was not asked.
+
+    *notes* say what was assumed or left out.
+    """
+
+    repository: Repository
+    forge: Forge | None
+    systems: tuple[str, ...]
+    changes: tuple[FileChange, ...]
+    edit: FlakeEdit | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def to_write(self) -> tuple[FileChange, ...]:
+        """Those of the changes that write."""
+        return tuple(each for each in self.changes if each.writes)
+
+
+def plan_init(asked: Asked, nix: Nix, now: datetime, on_event: OnEvent = ignore) -> InitPlan:
+    """Decide what to write; nothing is written. ``InputError`` where there is no flake or no Git.
+
+    What is there already and differs is kept, and so is a seed that the flake has.
+    """
+    check_ref(asked.ref)
+    repository = read_repository(asked.directory)
+    if asked.branch is not None:
+        repository = replace(repository, branch=check_branch(asked.branch), assumed=False)
+    source = read_text(repository.root / repository.prefix / "flake.nix")
+    if source is None:
+        raise InputError(
+            f"there is no flake.nix in {asked.directory}",
+            hint="name the directory of the flake; `nix flake init` makes one",
+        )
+    forge = None if repository.origin is None else read_forge(repository.origin, asked.forge)
+    kind = asked.forge or (forge.kind if forge else "github")
+    notes = list(_about(repository, forge, asked))
+    on_event(Stage("systems", "asking the flake for its systems"))
+    runners = RUNNERS if kind == "github" else GITLAB_TAGS
+    systems = _systems(asked, nix, source, runners, notes)
+    wanted = dict(_ci(kind, repository, asked.ref, systems))
+    if asked.policy and forge is not None:
+        wanted |= _policy(repository, forge, asked.ref, systems, now, notes, force=asked.force)
+    changes = [
+        change_of(path, read_text(repository.root / path), text, force=asked.force)
+        for path, text in wanted.items()
+    ]
+    edit = None
+    if asked.flake:
+        edit = edit_flake(source, f"github:{OURS}/{asked.ref}")
+        state = "edited" if edit.added else "same"
+        path = f"{repository.prefix}flake.nix"
+        changes.append(FileChange(path, source, edit.text, state))  # type: ignore[arg-type]
+    return InitPlan(repository, forge, systems, tuple(changes), edit, tuple(notes))
+
+
+def read_text(path: Path) -> str | None:
+    """Return the file's text, line ends as they are; None where there is no file."""
+    with explained(f"reading {path}"):
+        try:
+            data = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+    try:
+        return data[: _LARGEST + 1].decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not text in UTF-8", hint="move it away") from error
+
+
+def _about(repository: Repository, forge: Forge | None, asked: Asked) -> Iterator[str]:
+    if repository.assumed:
+        yield f"the default branch is assumed to be {repository.branch}; --branch says otherwise"
+    if forge is not None and forge.kind == "github" and asked.policy and is_assumed(asked.ref):
+        yield (
+            f"{asked.ref} is taken for a branch of nix-seed: trust.toml names "
+            f"{full_ref(asked.ref)}; for a tag give --ref refs/tags/{asked.ref}"
+        )
+    if forge is not None:
+        return
+    what = "there is no remote origin"
+    if repository.origin is not None:
+        names = {"github": "GitHub's", "gitlab": "GitLab's", None: "GitHub's or GitLab's"}
+        what = f"the remote origin, {repository.origin}, is not known for {names[asked.forge]}"
+    if asked.forge is None:
+        yield f"{what}: the workflow is GitHub's; --github or --gitlab says which it is"
+    if asked.policy:
+        hint = "git remote add origin URL, and then again"
+        yield f"{what}: trust.toml is left out, for it names who builds ({hint})"
+
+
+def _systems(
+    asked: Asked, nix: Nix, source: str, runners: Mapping[str, str], notes: list[str]
+) -> tuple[str, ...]:
+    for system in asked.systems:
+        if system not in runners:
+            raise InputError(
+                f"there is no runner for {system}", hint=f"there are: {', '.join(runners)}"
+            )
+    found = asked.systems
+    if not found:
+        try:
+            found = declared_systems(nix, str(asked.directory.absolute()))
+        except NixSeedError as error:
+            found = tuple(system for system in RUNNERS if f'"{system}"' in source) or _FALLBACK
+            notes.append(
+                f"the flake could not be asked for its systems ({error.message}): "
+                f"{', '.join(found)} assumed; --system says otherwise"
+            )
+    served = tuple(system for system in runners if system in found)
+    left = [system for system in found if system not in served]
+    if left and served:
+        notes.append(f"there are no runners for {', '.join(left)}: left out")
+    if not served:
+        raise InputError(
+            f"the flake is for {', '.join(found) or 'no system'}, which no runner is for",
+            hint=f"there are runners for {', '.join(runners)}",
+        )
+    return served
+
+
+def _ci(
+    kind: ForgeKind, repository: Repository, ref: str, systems: tuple[str, ...]
+) -> Iterator[tuple[str, str]]:
+    directory = repository.prefix.rstrip("/")
+    if kind == "github":
+        text = render_github(
+            ref=ref, branch=repository.branch, systems=systems, directory=directory
+        )
+        yield ".github/workflows/seed.yml", text
+        return
+    yield ".gitlab-ci.yml", render_gitlab(ref=ref, systems=systems, directory=directory)
+
+
+def _policy(
+    repository: Repository,
+    forge: Forge,
+    ref: str,
+    systems: tuple[str, ...],
+    now: datetime,
+    notes: list[str],
+    *,
+    force: bool,
+) -> dict[str, str]:
+    """Return the policy and the trusted root that it names."""
+    path, beside = f"{repository.prefix}trust.toml", f"{repository.prefix}trusted_root.json"
+    old, old_root = read_text(repository.root / path), read_text(repository.root / beside)
+    root = _root(old_root) or public_root()
+    if root is None:
+        notes.append(
+            "trust.toml is left out: its trusted root comes with Sigstore's library, "
+            "pip install 'nix-seed[sigstore]'"
+        )
+        return {}
+    workflow = workflow_of(forge, ref, repository.branch)
+    before = keep_before(_parsed(old, path, now), workflow)
+    if before.workflow is not None and force:
+        known = before.workflow.subject.partition("@")[2]
+        notes.append(
+            f"trust.toml also trusts nix-seed at {known}, as before, for the seeds that there are: "
+            f"take out {BEFORE} after the first release"
+        )
+    text = render_policy(
+        repository=None,
+        source=forge.url,
+        systems=systems,
+        keys=(),
+        expires=_expires(old, now),
+        workflows=[workflow],
+        rekor_key=root.rekor_key,
+        epoch=before.epoch,
+        accepts=before.accepts,
+        before=before.workflow,
+    )
+    parse_policy(text.encode(), path, now)
+    return {path: text, beside: root.text}
+
+
+def _parsed(text: str | None, path: str, now: datetime) -> Policy | None:
+    """Return the policy that lies there; None where there is none that is good."""
+    try:
+        return None if text is None else parse_policy(text.encode(), path, now)
+    except InputError:
+        return None
+
+
+def _root(text: str | None) -> PublicRoot | None:
+    """Return the root that lies there already: Sigstore's own changes, and both are good."""
+    if text is None:
+        return None
+    try:
+        logs = json.loads(text)["tlogs"]
+        keys = {each["baseUrl"]: each["publicKey"]["rawBytes"] for each in logs}
+    except (ValueError, KeyError, TypeError):
+        return None
+    return PublicRoot(text, keys.get("https://rekor.sigstore.dev"))
+
+
+def _expires(old: str | None, now: datetime) -> datetime:
+    """Keep the date of a policy that is there: doing it again must change nothing."""
+    found = _EXPIRES.search(old or "")
+    if found is not None:
+        try:
+            kept = datetime.fromisoformat(found[1].replace("Z", "+00:00"))
+        except ValueError:
+            kept = now
+        if kept > now:
+            return kept
+    return now + timedelta(days=365)

@@ -1,0 +1,227 @@
+"""Attestations beside an image: put there as cosign 3 does, and found wherever they may lie.
+
+Whoever lists them is not believed: what is found is only bytes, with the place they came from, and
+what cannot be read is told as well, so that nothing is dropped in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError
+from nix_seed.formats.intoto.bundle import (
+    BUNDLE_V03,
+    ENVELOPE_LAYER,
+    attestation_tag,
+    bundle_of_layer,
+)
+from nix_seed.formats.intoto.statement import Commit
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import Descriptor, Manifest
+from nix_seed.registry.store import Held, ImageStore, is_bundle, read_blob, read_referrer
+
+CONTENT: Final = "dev.sigstore.bundle.content"
+COMMIT_TYPE: Final = "application/vnd.nix-seed.commit.v1"
+PREDICATE: Final = "dev.sigstore.bundle.predicateType"
+TITLE: Final = "org.opencontainers.image.title"
+_DOCUMENTS = "application/vnd.nix-seed."
+_EMPTY = b"{}"
+_MOST_LAYERS = 256
+NO_ANNOTATIONS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Attestation:
+    """The bytes of a bundle, unverified, and *place*, where they were found, for people."""
+
+    place: str
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """All that lies beside an image; *troubles* are the things listed that could not be read."""
+
+    attestations: tuple[Attestation, ...]
+    troubles: tuple[NixSeedError, ...]
+
+
+def attach_bundle(
+    store: ImageStore, subject: Descriptor, bundle: bytes, predicate_type: str
+) -> Descriptor:
+    """Store *bundle* as a referrer of *subject*, by API and fallback tag; return its manifest.
+
+    The manifest is a function of the arguments: attaching again changes nothing.
+    """
+    if store.head_manifest(subject.digest) is None:
+        raise InputError(
+            f"{store} has no image {subject.digest} to attach an attestation to",
+            hint="push the image first",
+        )
+    return list_bundle(store, subject, bundle, predicate_type)
+
+
+def list_bundle(
+    store: ImageStore, subject: Descriptor, bundle: bytes, predicate_type: str
+) -> Descriptor:
+    """Store *bundle* as a referrer of *subject*, which may be anything with a digest."""
+    said = {CONTENT: "dsse-envelope", PREDICATE: predicate_type}
+    return _attach(store, subject, _put(store, bundle, BUNDLE_V03), said)
+
+
+def _attach(
+    store: ImageStore, subject: Descriptor, layer: Descriptor, annotations: Mapping[str, str]
+) -> Descriptor:
+    manifest = Manifest(
+        config=_put(store, _EMPTY, media_types.EMPTY),
+        layers=(layer,),
+        annotations=annotations,
+        artifact_type=layer.media_type,
+        subject=Descriptor(subject.media_type, subject.digest, subject.size),
+    )
+    return store.attach(manifest.dump())
+
+
+def discover(store: ImageStore, subject: Digest) -> Discovered:
+    """Find every attestation of *subject*: the API's, the fallback tag's, and cosign 2's.
+
+    Raises only where the list of referrers itself cannot be had: each thing it names is read by
+    itself, so that a bad one hides no other. What the list calls a document of ours is not read: a
+    list that lies of that could as well leave it out.
+    """
+    found: dict[bytes, Attestation] = {}
+    troubles: list[NixSeedError] = []
+    for item in store.referrers(subject):
+        ours = (item.artifact_type or "").startswith(_DOCUMENTS)
+        if item.media_type == media_types.MANIFEST and not ours:
+            with _noted(troubles):
+                _keep(_of_referrer(store, item, subject), found)
+    with _noted(troubles):
+        for layer in _cosign_layers(store, subject):
+            with _noted(troubles):
+                _keep(_of_layer(store, attestation_tag(subject), layer), found)
+    return Discovered(tuple(found.values()), tuple(troubles))
+
+
+def list_document(
+    store: ImageStore,
+    subject: Descriptor,
+    text: bytes,
+    artifact_type: str,
+    annotations: Mapping[str, str] = NO_ANNOTATIONS,
+    *,
+    title: str | None = None,
+) -> Descriptor:
+    """Store *text*, a document of *artifact_type*, as a referrer of *subject*.
+
+    *title* is the name of the file for those who fetch it with other tools. The manifest is a
+    function of the arguments: doing it again changes nothing.
+    """
+    layer = _put(store, text, artifact_type)
+    if title is not None:
+        layer = replace(layer, annotations={TITLE: title})
+    return _attach(store, subject, layer, annotations)
+
+
+def read_documents(
+    store: ImageStore,
+    subject: Digest,
+    artifact_type: str,
+    annotations: Mapping[str, str] = NO_ANNOTATIONS,
+) -> Iterator[bytes | NixSeedError]:
+    """Yield the documents of *artifact_type* beside *subject* that have all of *annotations*.
+
+    Unverified but for their digests. What is listed and is not such a document is passed over; for
+    what cannot be read, which hides no other, the error is yielded.
+    """
+    for item in store.referrers(subject, artifact_type):
+        troubles: list[NixSeedError] = []
+        with _noted(troubles):
+            layer = _of_document(store, item, subject, annotations)
+            if layer is not None:
+                yield read_blob(store, layer, f"{store}@{item.digest}")
+        yield from troubles
+
+
+def _of_document(
+    store: ImageStore, item: Descriptor, subject: Digest, annotations: Mapping[str, str]
+) -> Descriptor | None:
+    fetched = store.get_manifest(item.digest)
+    if fetched is None or fetched.descriptor.media_type != media_types.MANIFEST:
+        return None
+    try:
+        manifest = Manifest.parse(fetched.body, f"{store}@{item.digest}")
+    except InputError:
+        return None
+    ours = (
+        len(manifest.layers) == 1
+        and manifest.subject is not None
+        and manifest.subject.digest == subject
+        and annotations.items() <= manifest.annotations.items()
+    )
+    return manifest.layers[0] if ours else None
+
+
+def commit_subject(commit: Commit) -> Descriptor:
+    """Return the descriptor of a commit: of the text whose SHA-256 is its key.
+
+    Attestations are its referrers too, so that one finds what others built from the same commit.
+    """
+    size = len(f"nix-seed/commit/v1\0{commit.algorithm}{commit.hex}")
+    return Descriptor(COMMIT_TYPE, commit.key, size)
+
+
+@contextmanager
+def _noted(troubles: list[NixSeedError]) -> Iterator[None]:
+    """Keep what went wrong inside. What is found there is not the user's input, even if unread."""
+    try:
+        yield
+    except InputError as error:
+        troubles.append(CheckedFalse(error.message, hint=error.hint))
+    except NixSeedError as error:
+        troubles.append(error)
+
+
+def _keep(attestation: Attestation | None, found: dict[bytes, Attestation]) -> None:
+    if attestation is not None:
+        found.setdefault(attestation.text, attestation)
+
+
+def _of_referrer(store: ImageStore, item: Descriptor, subject: Digest) -> Attestation | None:
+    """Return the bundle of a referrer; its manifest, not the list, says that it is one."""
+    found = read_referrer(store, item, subject, is_bundle)
+    return None if found is None else Attestation(found.place, found.text)
+
+
+def _cosign_layers(store: ImageStore, subject: Digest) -> tuple[Descriptor, ...]:
+    """Return the envelopes at cosign 2's tag, none where there is no such tag."""
+    tag = attestation_tag(subject)
+    fetched = store.get_manifest(tag)
+    if fetched is None:
+        return ()
+    layers = Manifest.parse(fetched.body, f"{store}:{tag}").layers
+    if len(layers) > _MOST_LAYERS:
+        raise CheckedFalse(f"{store}:{tag} has {len(layers)} layers; {_MOST_LAYERS} are the most")
+    return tuple(layer for layer in layers if layer.media_type == ENVELOPE_LAYER)
+
+
+def _of_layer(store: ImageStore, tag: str, layer: Descriptor) -> Attestation:
+    place = f"{store}:{tag}, layer {layer.digest}"
+    bundle = bundle_of_layer(read_blob(store, layer, place), layer.annotations, place)
+    return Attestation(place, bundle.dump())
+
+
+def _put(store: ImageStore, text: bytes, media_type: str) -> Descriptor:
+    blob = Descriptor(media_type, Digest.of(text), len(text))
+    if not store.has_blob(blob.digest):
+        store.take_blob(blob, lambda held: _rest(text, held))
+    return blob
+
+
+def _rest(text: bytes, held: Held) -> Iterator[bytes]:
+    yield text[held.size :]

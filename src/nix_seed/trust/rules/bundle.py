@@ -1,0 +1,334 @@
+"""Is this bundle what it seems? The one way by which every attestation is judged.
+
+A verdict has a fate (verified; checked and false; could not be checked) and a reason, and only a
+verified one carries a statement. What is judged by Sigstore's own library, a certificate and its
+proofs, is given in as a check. Whatever goes wrong in any of it, nothing is verified.
+
+What Sigstore's verifier passes over in a log entry (sigstore 4.5): checked beside it.
+
+It verifies the checkpoint's signature and compares the root. It does not compare the tree's size,
+takes the log's name in the signature line from nobody, of ``logId`` reads four bytes, and passes
+over an index and a time that no promise signs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol, Self
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.formats.intoto.build import PREDICATE_TYPE, BuildPredicate, check_statement
+from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE, Bundle, Certificate
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, STATEMENT_V1, Envelope, Statement
+from nix_seed.formats.tlog.entry import LogEntry
+from nix_seed.formats.tlog.merkle import TreeHead
+from nix_seed.formats.tlog.note import NoteKey, SignedCheckpoint
+from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey, check_no_root, read_identity
+
+SignedBy = PublicKey | CertificateIdentity
+
+
+class Fate(StrEnum):
+    """The three ends of a check."""
+
+    VERIFIED = "verified"
+    FALSE = "checked and false"
+    UNCHECKED = "could not check"
+
+
+class Reason(StrEnum):
+    """Why, by the first thing that failed, in the order in which things are checked."""
+
+    VERIFIED = "verified"
+    TOO_LARGE = "too large"
+    MALFORMED = "malformed"
+    NO_ENVELOPE = "no envelope"
+    PAYLOAD_TYPE = "payload type"
+    UNTRUSTED = "untrusted signer"
+    SIGNATURE = "signature"
+    CERTIFICATE = "certificate"
+    TIME = "time"
+    LOG = "log"
+    STATEMENT = "statement"
+    PREDICATE_TYPE = "predicate type"
+    PREDICATE = "predicate"
+    SUBJECT = "subject"
+    UNAVAILABLE = "unavailable"
+    INTERNAL = "internal error"
+
+
+_UNCHECKED = frozenset({Reason.UNAVAILABLE, Reason.INTERNAL})
+
+
+class Refused(Exception):
+    """Raised by a check that says no, or that cannot say; the verdict is made of it.
+
+    Never seen outside ``evaluate_bundle``, and so no part of the tree of errors.
+    """
+
+    def __init__(self, reason: Reason, words: str) -> None:
+        super().__init__(words)
+        self.reason = reason
+        self.words = words
+
+
+class BundleCheck(Protocol):
+    """A further check of a bundle whose signature is good."""
+
+    def check(self, bundle: Bundle) -> None:
+        """Return if all is well; raise ``Refused`` if not, or if it cannot be told."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Who may sign.
+
+    *certificates* judges a certificate's chain, time and log entry, as of Sigstore; without it no
+    bundle with a certificate is verified. Other log entries are for ``log_verify`` to judge.
+    """
+
+    keys: tuple[PublicKey, ...] = ()
+    identities: tuple[CertificateIdentity, ...] = ()
+    certificates: BundleCheck | None = None
+
+    @classmethod
+    def in_signers(cls, signers: Iterable[SignedBy], certificates: BundleCheck | None) -> Self:
+        """Return the trust in just these keys and identities."""
+        found = tuple(signers)
+        return cls(
+            keys=tuple(each for each in found if isinstance(each, PublicKey)),
+            identities=tuple(each for each in found if not isinstance(each, PublicKey)),
+            certificates=certificates,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the statement must be, and *subject* which bytes it must be about.
+
+    None asks for no certain subject, or no certain type of predicate.
+    """
+
+    subject: Digest | None
+    predicate_types: Collection[str] | None = (PREDICATE_TYPE,)
+    statement_types: Collection[str] = (STATEMENT_V1,)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The end of a check. *words* say what was wrong with what, in one line.
+
+    *signer* is known once the signature proved good, *statement* only when all did, *predicate*
+    only for a statement of ours.
+    """
+
+    fate: Fate
+    reason: Reason
+    words: str
+    signer: SignedBy | None = None
+    statement: Statement | None = None
+    predicate: BuildPredicate | None = None
+    bundle: Bundle | None = None
+
+    def __post_init__(self) -> None:
+        if (self.fate is Fate.VERIFIED) is (self.statement is None):
+            raise ValueError("a verdict has a statement if, and only if, it is verified")
+
+    @property
+    def verified(self) -> bool:
+        """Whether everything asked for was checked and holds."""
+        return self.fate is Fate.VERIFIED
+
+
+def evaluate_bundle(text: bytes, trust: Trust, expected: Expected, what: str) -> Verdict:
+    """Judge the bytes of a bundle; *what* names it in the verdict's words. Never raises."""
+    signer: SignedBy | None = None
+    bundle: Bundle | None = None
+    try:
+        bundle = _parse(text, what)
+        envelope = _envelope(bundle, what)
+        signer = find_signer(bundle, envelope.pae, envelope.signatures[0].sig, trust, what)
+        statement, predicate = _statement(envelope, expected, what)
+    except Refused as refused:
+        fate = Fate.UNCHECKED if refused.reason in _UNCHECKED else Fate.FALSE
+        return Verdict(fate, refused.reason, refused.words, signer, bundle=bundle)
+    except Exception as error:
+        words = f"{what}: an unexpected {type(error).__name__}: {error}"
+        return Verdict(Fate.UNCHECKED, Reason.INTERNAL, words, signer, bundle=bundle)
+    words = f"{what} is signed by {_name(signer)}"
+    return Verdict(Fate.VERIFIED, Reason.VERIFIED, words, signer, statement, predicate, bundle)
+
+
+def check_bundle(text: bytes, trust: Trust, expected: Expected, what: str) -> Verdict:
+    """Return the verdict if it is good; raise ``CheckedFalse`` or ``CouldNotCheck`` if not."""
+    verdict = evaluate_bundle(text, trust, expected, what)
+    if verdict.fate is Fate.FALSE:
+        raise CheckedFalse(verdict.words)
+    if verdict.fate is Fate.UNCHECKED:
+        raise CouldNotCheck(verdict.words)
+    return verdict
+
+
+def find_signer(
+    bundle: Bundle, signed: bytes, signature: bytes, trust: Trust, what: str
+) -> SignedBy:
+    """Return who of *trust* made *signature* over *signed*; ``Refused`` if none did."""
+    if isinstance(bundle.material, Certificate):
+        return _certified(bundle, bundle.material, signed, signature, trust, what)
+    hint = bundle.material.hint
+    named = [key for key in trust.keys if key.hint == hint]
+    # The hint is not signed: it only says where to begin.
+    for key in (*named, *trust.keys):
+        if key.verifies(signature, signed):
+            return key
+    if named:
+        raise Refused(Reason.SIGNATURE, f"{what}: the signature is not that of the key it names")
+    raise Refused(
+        Reason.UNTRUSTED, f"{what} is signed by none of the trusted keys (it names {hint!r})"
+    )
+
+
+def _certified(
+    bundle: Bundle,
+    certificate: Certificate,
+    signed: bytes,
+    signature: bytes,
+    trust: Trust,
+    what: str,
+) -> CertificateIdentity:
+    """Check signature, identity and at last, by *trust*, the certificate itself."""
+    try:
+        key = PublicKey.of_certificate(certificate.der, f"{what}, certificate")
+        identity = read_identity(certificate.der, f"{what}, certificate")
+        check_no_root(certificate.chain, f"{what}, certificate chain")
+    except InputError as error:
+        raise Refused(Reason.CERTIFICATE, error.message) from error
+    if not key.verifies(signature, signed):
+        raise Refused(
+            Reason.SIGNATURE, f"{what}: the signature is not that of its certificate's key"
+        )
+    trusted = next((each for each in trust.identities if each.admits(identity)), None)
+    if trusted is None:
+        raise Refused(Reason.UNTRUSTED, f"{what} is signed by {identity}, who is not trusted")
+    if trust.certificates is None:
+        raise Refused(
+            Reason.UNAVAILABLE,
+            f"{what} is signed keyless, and no Sigstore root to judge it by was given",
+        )
+    trust.certificates.check(bundle)
+    return trusted
+
+
+def _parse(text: bytes, what: str) -> Bundle:
+    if len(text) > LARGEST_BUNDLE:
+        raise Refused(
+            Reason.TOO_LARGE, f"{what} has {len(text)} bytes; {LARGEST_BUNDLE} are the most"
+        )
+    try:
+        return Bundle.parse(text, what)
+    except InputError as error:
+        raise Refused(Reason.MALFORMED, error.message) from error
+
+
+def _envelope(bundle: Bundle, what: str) -> Envelope:
+    if not isinstance(bundle.content, Envelope):
+        raise Refused(Reason.NO_ENVELOPE, f"{what} signs an artifact and states nothing about it")
+    envelope = bundle.content
+    if len(envelope.signatures) != 1:
+        raise Refused(
+            Reason.MALFORMED, f"{what} has {len(envelope.signatures)} signatures, not one"
+        )
+    if envelope.payload_type != PAYLOAD_TYPE:
+        raise Refused(
+            Reason.PAYLOAD_TYPE,
+            f"{what}: its payload is of type {envelope.payload_type!r}, not {PAYLOAD_TYPE}",
+        )
+    return envelope
+
+
+def _statement(
+    envelope: Envelope, expected: Expected, what: str
+) -> tuple[Statement, BuildPredicate | None]:
+    try:
+        statement = Statement.parse(envelope.payload, what, expected.statement_types)
+    except InputError as error:
+        raise Refused(Reason.STATEMENT, error.message) from error
+    wanted = expected.predicate_types
+    if wanted is not None and statement.predicate_type not in wanted:
+        raise Refused(
+            Reason.PREDICATE_TYPE,
+            f"{what}: predicateType is {statement.predicate_type!r}, "
+            f"not {' or '.join(sorted(wanted))}",
+        )
+    if statement.predicate_type != PREDICATE_TYPE:
+        if expected.subject is not None and not statement.names(expected.subject):
+            raise Refused(Reason.SUBJECT, f"{what} is not about {expected.subject}")
+        return statement, None
+    return statement, _ours(statement, expected, what)
+
+
+def _ours(statement: Statement, expected: Expected, what: str) -> BuildPredicate:
+    """Read a build statement. Only its image is the subject; narHash and commit are for finding."""
+    if statement.statement_type != STATEMENT_V1:
+        raise Refused(Reason.STATEMENT, f"{what}: {PREDICATE_TYPE} needs _type {STATEMENT_V1}")
+    try:
+        predicate = check_statement(statement, what)
+    except InputError as error:
+        raise Refused(Reason.PREDICATE, error.message) from error
+    if expected.subject is not None and predicate.image_digest != expected.subject:
+        raise Refused(
+            Reason.SUBJECT, f"{what} is about {predicate.image_digest}, not {expected.subject}"
+        )
+    return predicate
+
+
+def _name(signer: SignedBy) -> str:
+    return signer.fingerprint if isinstance(signer, PublicKey) else str(signer)
+
+
+def check_log(entry: Mapping[str, Any], keys: Iterable[bytes]) -> None:
+    """Raise ``Refused`` unless the entry's checkpoint is, all of it, of the log it names.
+
+    *keys* are the logs' SubjectPublicKeyInfos. That the leaf is in the tree was proved before.
+    """
+    try:
+        found = LogEntry.from_json(entry, "the log entry")
+        if found.proof is None:
+            raise Refused(Reason.LOG, "the log entry has no inclusion proof")
+        signed = SignedCheckpoint.parse(found.proof.checkpoint, "the log entry's checkpoint")
+        if signed.head != TreeHead(found.proof.size, found.proof.root):
+            raise Refused(
+                Reason.LOG, "the log entry's proof is of another tree than its checkpoint"
+            )
+        _check_promise(found)
+        _key_of(found, keys, _log_name(signed.checkpoint.origin)).check(signed.note)
+    except (InputError, CheckedFalse) as error:
+        raise Refused(Reason.LOG, error.message) from error
+
+
+def _check_promise(entry: LogEntry) -> None:
+    """Index and time are signed by Rekor v1's promise; without one, the proof has the index."""
+    if entry.promise is not None and not entry.integrated_time:
+        raise Refused(Reason.LOG, "the log entry has a promise without the time it is of")
+    if entry.promise is None and entry.integrated_time:
+        raise Refused(Reason.LOG, "the log entry gives a time that nothing signs")
+    if entry.promise is None and (entry.proof is None or entry.index != entry.proof.index):
+        raise Refused(Reason.LOG, "the log entry's index is not that of its proof")
+
+
+def _key_of(entry: LogEntry, keys: Iterable[bytes], name: str) -> NoteKey:
+    for der in keys:
+        key = NoteKey.from_der(name, der)
+        if entry.log_id in (key.log_id, hashlib.sha256(der).digest()):
+            return key
+    raise Refused(Reason.LOG, "the log entry's logId is that of no trusted log")
+
+
+def _log_name(origin: str) -> str:
+    """Rekor v1 signs as ``NAME`` for the origin ``NAME - TREE``."""
+    return origin.partition(" - ")[0]

@@ -1,0 +1,373 @@
+"""What one builder's verified word is worth for one question, before any counting.
+
+The question is always: is this image what one gets by building this commit for this system? A claim
+that is not about that, or not by a builder of the policy in its time, is set aside with the reason.
+
+From the bytes of bundles to claims that can be counted, with each one's fate kept.
+
+Of which commits is an image said to be? An image outlives many that change its source alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Self
+
+from cryptography.x509 import load_der_x509_certificate
+
+from nix_seed.core.digests import Digest
+from nix_seed.formats.intoto.build import Agreement, BuildPredicate
+from nix_seed.formats.intoto.bundle import Bundle, Certificate
+from nix_seed.formats.intoto.statement import Commit
+from nix_seed.formats.tlog.note import SignedCheckpoint
+from nix_seed.image.rules.difference import SpecDifference
+from nix_seed.trust.rules.bundle import (
+    BundleCheck,
+    Expected,
+    Fate,
+    Reason,
+    SignedBy,
+    Trust,
+    Verdict,
+    evaluate_bundle,
+)
+from nix_seed.trust.rules.policy import Builder, Policy, Signer, signer_name
+
+
+class Standing(StrEnum):
+    """How a claim stands to the question."""
+
+    AGREES = "agrees"
+    DISSENTS = "dissents"
+    NOT_COUNTED = "not counted"
+
+
+class Discount(StrEnum):
+    """Why a claim was not counted, by the first reason that applies."""
+
+    UNKNOWN_SIGNER = "unknown signer"
+    FORGED_ID = "forged builder id"
+    OTHER_COMMIT = "another commit"
+    OTHER_SYSTEM = "another system"
+    OTHER_SOURCE = "another source"
+    DIRTY = "dirty tree"
+    SYSTEM_NOT_GRANTED = "system not granted"
+    NOT_YET = "before the builder's time"
+    REVOKED = "revoked"
+    LOGS = "too few logs"
+    SUBSTITUTED = "substituted"
+    UNSANDBOXED = "no sandbox"
+    REUSED = "reused layers"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim whose signature was verified.
+
+    *name* is how reports call it. *logs* are the policy's logs that were proved to hold it, under
+    enough witnesses. *time* is a moment by which it is proved to have existed, None if none is.
+    """
+
+    name: str
+    signer: Signer
+    predicate: BuildPredicate
+    logs: frozenset[str] = frozenset()
+    time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedClaim:
+    """A claim and its standing; *builder* is None for an unknown signer.
+
+    *words* say, in one line, why it was not counted, or nothing. *same_image*: it is the builder's
+    word on the question, and its answer is this image, even if policy demands more to count it.
+    """
+
+    claim: Claim
+    builder: Builder | None
+    standing: Standing
+    discount: Discount | None = None
+    words: str = ""
+    same_image: bool = False
+
+
+def judge_claim(
+    claim: Claim,
+    policy: Policy,
+    builders: Mapping[Signer, Builder],
+    asked: Agreement,
+    now: datetime,
+) -> JudgedClaim:
+    """Judge *claim* on *asked*, the image as it was found, at the time *now*.
+
+    *builders* are the policy's, by signer. What was built how, and whether it was logged, decides
+    only whether an agreement counts: a dissent blocks without these, for its signer said it.
+    """
+    builder = builders.get(claim.signer)
+    if builder is None:
+        words = f"{signer_name(claim.signer)} is no builder of the policy"
+        return JudgedClaim(claim, None, Standing.NOT_COUNTED, Discount.UNKNOWN_SIGNER, words)
+    reasons = _foreign(claim, policy, builder, asked, now)
+    if found := next(reasons, None):
+        return JudgedClaim(claim, builder, Standing.NOT_COUNTED, *found)
+    if claim.predicate.agreement != asked:
+        return JudgedClaim(claim, builder, Standing.DISSENTS)
+    if found := next(_unmet(claim, policy), None):
+        return JudgedClaim(claim, builder, Standing.NOT_COUNTED, *found, same_image=True)
+    return JudgedClaim(claim, builder, Standing.AGREES, same_image=True)
+
+
+def _foreign(
+    claim: Claim, policy: Policy, builder: Builder, asked: Agreement, now: datetime
+) -> Iterator[tuple[Discount, str]]:
+    """Yield why the claim is not this builder's word on this question."""
+    said = claim.predicate
+    if said.builder != builder.id:
+        words = f"it names the builder {said.builder!r}, but {builder.id} signed it"
+        yield Discount.FORGED_ID, words
+    if said.source.commit != asked.commit:
+        yield Discount.OTHER_COMMIT, f"it is about the commit {said.source.commit}"
+    if said.system != asked.system:
+        yield Discount.OTHER_SYSTEM, f"it is about {said.system}"
+    if policy.source is not None and said.source.uri != policy.source:
+        yield Discount.OTHER_SOURCE, f"it is about {said.source.uri}, not {policy.source}"
+    if said.source.dirty:
+        yield Discount.DIRTY, "it was built from a tree with changes that no commit holds"
+    if said.system not in builder.systems:
+        yield Discount.SYSTEM_NOT_GRANTED, f"{builder.id} does not build for {said.system}"
+    yield from _untimely(claim, builder, now)
+
+
+def _untimely(claim: Claim, builder: Builder, now: datetime) -> Iterator[tuple[Discount, str]]:
+    """Yield why the claim is not of the builder's time. Only proved times can help a revoked one.
+
+    What the claim itself says of its time proves nothing: whoever stole a key writes what he likes.
+    """
+    made = claim.time or now
+    if builder.not_before is not None and made < builder.not_before:
+        yield (
+            Discount.NOT_YET,
+            f"{builder.id} counts from {builder.not_before:%Y-%m-%d %H:%M} UTC on, "
+            f"and this is of {made:%Y-%m-%d %H:%M} UTC",
+        )
+    if builder.revoked_at is None or (now < builder.revoked_at and claim.time is None):
+        return
+    if claim.time is None:
+        yield (
+            Discount.REVOKED,
+            f"{builder.id} was revoked at {builder.revoked_at:%Y-%m-%d %H:%M} UTC, and no log or "
+            "timestamp proves that this is older",
+        )
+    elif claim.time >= builder.revoked_at:
+        yield (
+            Discount.REVOKED,
+            f"{builder.id} was revoked at {builder.revoked_at:%Y-%m-%d %H:%M} UTC, and this is of "
+            f"{claim.time:%Y-%m-%d %H:%M} UTC",
+        )
+
+
+def _unmet(claim: Claim, policy: Policy) -> Iterator[tuple[Discount, str]]:
+    """Yield which demands of the policy an agreeing claim does not meet."""
+    known = claim.logs & {log.id for log in policy.logs}
+    if len(known) < policy.quorum.logs:
+        yield (
+            Discount.LOGS,
+            f"it is proved to be in {len(known)} of the policy's logs, and {policy.quorum.logs} "
+            "are demanded",
+        )
+    said, demands = claim.predicate, policy.built
+    elsewhere = said.paths.substituted + said.paths.unexplained
+    if demands.here and elsewhere:
+        yield (
+            Discount.SUBSTITUTED,
+            f"{elsewhere} of its store paths were not built by its builder, as the policy demands",
+        )
+    if demands.sandbox and said.nix.sandbox != "true":
+        yield Discount.UNSANDBOXED, f"it was built with sandbox = {said.nix.sandbox}"
+    if demands.no_reused_layers and said.reused_layers:
+        yield Discount.REUSED, f"{len(said.reused_layers)} of its layers were taken from elsewhere"
+
+
+@dataclass(frozen=True, slots=True)
+class LogFindings:
+    """Which of the policy's logs hold an envelope, and by when each did.
+
+    *checkpoints* are those that the logs signed, *entries* the index and leaf hash in each log.
+    *words* say of each log entry that proves nothing why, one line each.
+    """
+
+    logs: frozenset[str] = frozenset()
+    times: tuple[tuple[str, datetime], ...] = ()
+    checkpoints: tuple[tuple[str, SignedCheckpoint], ...] = ()
+    words: tuple[str, ...] = ()
+    entries: tuple[tuple[str, int, bytes], ...] = ()
+
+
+LogJudge = Callable[[Bundle, SignedBy, str], LogFindings]
+"""Judges the log entries of a bundle whose signature is good; the string names it in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A bundle as it was found at *place*, its verdict, and what the logs say of it."""
+
+    name: str
+    place: str
+    verdict: Verdict
+    logs: LogFindings
+
+
+def trust_of(policy: Policy, certificates: BundleCheck | None) -> Trust:
+    """Return whose signatures *policy* lets one look at; *certificates* judges keyless ones."""
+    return Trust.in_signers((each.signer for each in policy.builders), certificates)
+
+
+_ANY_BUILD = Expected(subject=None)
+
+
+def examine(
+    place: str, text: bytes, trust: Trust, judge_logs: LogJudge, expected: Expected = _ANY_BUILD
+) -> Finding:
+    """Judge one bundle's bytes. Never raises: what goes wrong inside is *could not check*.
+
+    Which image it is about is left to the quorum, which must see dissents as well.
+    """
+    name = f"bundle {hashlib.sha256(text).hexdigest()[:12]}"
+    verdict = evaluate_bundle(text, trust, expected, name)
+    if not verdict.verified or verdict.bundle is None or verdict.signer is None:
+        return Finding(name, place, verdict, LogFindings())
+    try:
+        logs = judge_logs(verdict.bundle, verdict.signer, name)
+    except Exception as error:
+        words = f"{name}: an unexpected {type(error).__name__} in judging its logs: {error}"
+        return Finding(name, place, Verdict(Fate.UNCHECKED, Reason.INTERNAL, words), LogFindings())
+    return Finding(name, place, verdict, logs)
+
+
+def claims_of(
+    findings: Iterable[Finding], policy: Policy, distrusted: Container[str] = ()
+) -> tuple[Claim, ...]:
+    """Return the claims of verified findings, in their order; *distrusted* logs prove nothing.
+
+    Bundles over one envelope are one claim: each may bring the proof of another log.
+    """
+    gathered: dict[tuple[Signer, bytes], list[Finding]] = {}
+    for finding in findings:
+        verdict = finding.verdict
+        if verdict.predicate is None or verdict.signer is None or verdict.bundle is None:
+            continue
+        gathered.setdefault((verdict.signer, verdict.bundle.envelope.pae), []).append(finding)
+    return tuple(
+        _claim(signer, together, policy, distrusted) for (signer, _), together in gathered.items()
+    )
+
+
+def _claim(
+    signer: Signer, findings: Sequence[Finding], policy: Policy, distrusted: Container[str]
+) -> Claim:
+    predicate = findings[0].verdict.predicate
+    assert predicate is not None
+    logs = {log for each in findings for log in each.logs.logs if log not in distrusted}
+    times = [time for each in findings for time in each.logs.times if time[0] in logs]
+    return Claim(
+        findings[0].name, signer, predicate, frozenset(logs), _time(findings[0], times, policy)
+    )
+
+
+def _time(
+    finding: Finding, times: Sequence[tuple[str, datetime]], policy: Policy
+) -> datetime | None:
+    """Return a moment by which the claim is proved to have existed.
+
+    By a certificate, judged by then, it is the certificate's end. By logs it is the moment by which
+    as many logs as the policy demands held it: fewer than these may lie together.
+    """
+    material = finding.verdict.bundle and finding.verdict.bundle.material
+    if isinstance(material, Certificate):
+        return load_der_x509_certificate(material.der).not_valid_after_utc
+    earliest: dict[str, datetime] = {}
+    for log, time in times:
+        earliest[log] = min(time, earliest.get(log, time))
+    wanted = max(policy.quorum.logs, 1)
+    return sorted(earliest.values())[wanted - 1] if len(earliest) >= wanted else None
+
+
+MOST_COMMITS = 32
+"""How many commits are asked about where none was named: for each of them a list is read."""
+
+Released = Callable[[], Collection[Commit]]
+"""Returns commits of which it is said, unverified, that they were released as what is verified."""
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class AttestedCommits:
+    """The *commits* to ask about, and how many others are *left* out."""
+
+    commits: tuple[Commit, ...]
+    left: int = 0
+
+    @property
+    def left_open(self) -> str:
+        """What that leaves open, in one line, or nothing."""
+        if not self.left:
+            return ""
+        asked = len(self.commits)
+        return (
+            f"the image is attested for {asked + self.left} commits, and {asked} of them were "
+            "asked about; --commit says which one is meant"
+        )
+
+    @classmethod
+    def choose(
+        cls, image: Digest, findings: Iterable[Finding], policy: Policy, released: Released
+    ) -> Self:
+        """Choose of the commits that claims on *image* name those that are likeliest to count.
+
+        That is, of many, those that enough builders name; of these the *released* ones, and then
+        the newest: one builder may name as many as he likes. What is chosen is judged as ever.
+        """
+        named: dict[Commit, list[tuple[str, datetime]]] = {}
+        builders = {builder.signer: builder.id for builder in policy.builders}
+        for claim in claims_of(findings, policy):
+            if claim.predicate.image_digest == image:
+                said = (builders.get(claim.signer, ""), claim.time or _NEVER)
+                named.setdefault(claim.predicate.source.commit, []).append(said)
+        if len(named) <= MOST_COMMITS:
+            return cls(tuple(named))
+        first = released()
+
+        def rank(commit: Commit) -> tuple[int, bool, datetime, Commit]:
+            who = {builder for builder, _ in named[commit] if builder}
+            newest = max(time for _, time in named[commit])
+            return min(len(who), policy.quorum.threshold), commit in first, newest, commit
+
+        ranked = sorted(named, key=rank, reverse=True)
+        return cls(tuple(ranked[:MOST_COMMITS]), len(ranked) - MOST_COMMITS)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something listed beside the image that gave no attestation, and why."""
+
+    fate: Fate
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class DissentDetail:
+    """In which store paths a dissenter's image differs.
+
+    *difference* is None where its image is not at hand or is not what the dissenter said; *words*
+    then say so.
+    """
+
+    builder: str
+    image: Digest
+    difference: SpecDifference | None
+    words: str = ""

@@ -1,0 +1,130 @@
+"""From one policy to the next: what changes, and whether those the old one trusts agreed to it.
+
+A change is signed as an in-toto statement over the exact bytes of the new file, which names the old
+one: promoters sign it where the old policy has any, else its builders, up to the old thresholds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from nix_seed.formats.intoto.statement import Statement, Subject
+from nix_seed.logs.rules.signer import PublicKey
+from nix_seed.trust.rules.bundle import BundleCheck, Expected, Trust, Verdict, evaluate_bundle
+from nix_seed.trust.rules.independence import independent_builders
+from nix_seed.trust.rules.policy import Policy, Signer, signer_name
+
+PREDICATE_TYPE: Final = "urn:nix-seed:policy:v1"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChange:
+    """The step from an old policy to a new one.
+
+    *changes* and *problems* are one line each; *signed_by* are the ids whose signature counts, of
+    which *wanted* are needed.
+    """
+
+    changes: tuple[str, ...]
+    signed_by: tuple[str, ...]
+    wanted: int
+    verdicts: tuple[Verdict, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def valid(self) -> bool:
+        """Whether whoever trusted the old policy may trust the new one."""
+        return not self.problems
+
+
+def build_change_statement(old: Policy, new: Policy) -> Statement:
+    """Return what signers of the change from *old* to *new* sign."""
+    predicate = {"epoch": new.epoch, "previous": str(old.digest)}
+    return Statement((Subject("trust.toml", new.digest),), PREDICATE_TYPE, predicate)
+
+
+def evaluate_change(
+    old: Policy, new: Policy, bundles: Sequence[bytes], certificates: BundleCheck | None = None
+) -> PolicyChange:
+    """Judge the change by the *bundles* that sign it; *certificates* judges keyless ones."""
+    voters = _voters(old)
+    trust = Trust.in_signers(voters, certificates)
+    expected = Expected(new.digest, (PREDICATE_TYPE,))
+    verdicts = tuple(
+        evaluate_bundle(text, trust, expected, f"signature {number}")
+        for number, text in enumerate(bundles, 1)
+    )
+    wanted = build_change_statement(old, new).predicate
+    agreed = {
+        verdict.signer
+        for verdict in verdicts
+        if verdict.statement is not None and verdict.statement.predicate == wanted
+    }
+    signed_by = _counted(old, {voters[signer] for signer in agreed if signer in voters})
+    threshold = old.quorum.promoters if old.promoters else old.quorum.threshold
+    problems = tuple(_problems(old, new, len(signed_by), threshold))
+    return PolicyChange(tuple(compare_policies(old, new)), signed_by, threshold, verdicts, problems)
+
+
+def compare_policies(old: Policy, new: Policy) -> Iterator[str]:
+    """Yield what differs, one line each; comments and order are no difference."""
+    for name in ("epoch", "expires", "source", "systems", "trusted_root", "accepts", "licences"):
+        yield from _compare(name, getattr(old, name), getattr(new, name))
+    for part in ("quorum", "built"):
+        one, other = getattr(old, part), getattr(new, part)
+        for field in fields(one):
+            label = f"{part}.{field.name}"
+            yield from _compare(label, getattr(one, field.name), getattr(other, field.name))
+    for name in ("builders", "logs", "witnesses", "promoters", "ledgers"):
+        yield from _compare_lists(name, getattr(old, name), getattr(new, name))
+
+
+def _voters(old: Policy) -> dict[Signer, str]:
+    return {each.signer: each.id for each in (old.promoters or old.builders)}
+
+
+def _counted(old: Policy, ids: set[str]) -> tuple[str, ...]:
+    """Return whose signatures count: builders only as far as they are independent."""
+    if old.promoters:
+        return tuple(each.id for each in old.promoters if each.id in ids)
+    builders = [each for each in old.builders if each.id in ids and each.revoked_at is None]
+    return tuple(each.id for each in independent_builders(builders, old.quorum.distinct))
+
+
+def _problems(old: Policy, new: Policy, signed: int, wanted: int) -> Iterator[str]:
+    if old.digest == new.digest:
+        yield "the two policies are the same file"
+    if new.epoch <= old.epoch:
+        yield f"the epoch does not rise: {old.epoch} before, {new.epoch} now"
+    if signed < wanted:
+        whom = "promoters" if old.promoters else "independent builders"
+        yield f"{signed} of the {wanted} {whom} of the old policy that must sign did"
+
+
+def _compare(name: str, old: Any, new: Any) -> Iterator[str]:
+    if old != new:
+        yield f"{name}: {_show(old)} → {_show(new)}"
+
+
+def _compare_lists(name: str, old: Iterable[Any], new: Iterable[Any]) -> Iterator[str]:
+    before, after = {each.id: each for each in old}, {each.id: each for each in new}
+    for key in sorted(before.keys() - after.keys()):
+        yield f"{name}: {key} is gone"
+    for key in sorted(after.keys() - before.keys()):
+        yield f"{name}: {key} is new"
+    for key in sorted(before.keys() & after.keys()):
+        for field in fields(before[key]):
+            one, other = getattr(before[key], field.name), getattr(after[key], field.name)
+            yield from _compare(f"{name}: {key}: {field.name}", one, other)
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, tuple | frozenset):
+        return ", ".join(sorted(map(str, value))) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} of {value[key]} systems" for key in sorted(value)) or "none"
+    if value is None:
+        return "none"
+    return signer_name(value) if isinstance(value, PublicKey) else str(value)

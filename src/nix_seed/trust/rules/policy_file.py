@@ -1,0 +1,368 @@
+"""Reads ``trust.toml``.
+
+The file is read whole and strictly: an unknown key, a key of another type, a demand that nothing
+can meet or that everything meets is refused, with its line. docs/verify.md lists every key.
+
+The ledgers of a policy: ``[[ledgers]]`` of ``trust.toml``.
+
+::
+
+    [[ledgers]]
+    id = "mainnet"
+    kind = "evm"
+    chainId = 1
+    address = "0x…"                 # the contract
+    rpc = ["https://…", "https://…"]  # nodes to ask; they must agree
+    confirmations = 12              # blocks on top; without it, what the nodes call finalized
+    fromBlock = 20000000            # the block the contract was deployed in
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from ipaddress import ip_address
+from typing import Final, get_args
+from urllib.parse import urlsplit
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import InputError
+from nix_seed.formats.tlog.note import NoteKey
+from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey
+from nix_seed.trust.rules.policy import (
+    Attribute,
+    Builder,
+    BuiltDemands,
+    LedgerKind,
+    LedgerSpec,
+    Log,
+    LogKind,
+    Policy,
+    Promoter,
+    Quorum,
+    Signer,
+    Witness,
+)
+from nix_seed.trust.rules.policy_checks import check_policy
+from nix_seed.trust.rules.policy_reader import Section, read_sections
+
+VERSION: Final = 1
+_ACCEPTS: Final = (
+    "each is sha256: and what `sha256sum` says of the earlier trust.toml, or, where that had "
+    'another number of systems, {policy = "sha256:…", systems = N}'
+)
+_MOST: Final = 256  # builders, logs, witnesses and promoters, each
+
+
+def parse_policy(text: bytes, what: str, now: datetime) -> Policy:
+    """Read *text*, the bytes of ``trust.toml``; *what* names it in errors.
+
+    Raises ``InputError`` for a policy that is malformed, has expired by *now*, can never be
+    satisfied, or always is.
+    """
+    root = read_sections(text, what)
+    if root.required("version", int) != VERSION:
+        raise root.error(f"version must be {VERSION}, the one this release reads", "version")
+    policy = _policy(root, Digest.of(text))
+    root.done()
+    check_policy(policy, root, now)
+    return policy
+
+
+def _policy(root: Section, digest: Digest) -> Policy:
+    expires = root.time("expires")
+    if expires is None:
+        raise root.error(
+            "the policy needs expires, a time",
+            hint="such as expires = 2027-01-31T00:00:00Z: nobody may trust it forever unawares",
+        )
+    systems = root.strings("systems")
+    sigstore = root.table("sigstore")
+    return Policy(
+        epoch=root.required("epoch", int),
+        expires=expires,
+        source=root.optional("source", str),
+        systems=systems,
+        quorum=_quorum(root.table("quorum")),
+        built=_built(root.table("built")),
+        builders=tuple(_builder(each, systems) for each in _some(root, "builders")),
+        logs=tuple(_log(each) for each in _some(root, "logs")),
+        witnesses=tuple(_witness(each) for each in _some(root, "witnesses")),
+        promoters=tuple(_promoter(each) for each in _some(root, "promoters")),
+        trusted_root=_only(sigstore, "trustedRoot"),
+        digest=digest,
+        accepts=_accepted(root, len(systems)),
+        ledgers=read_ledgers(root),
+        licences=_licences(root.table("licences")),
+    )
+
+
+def _licences(section: Section) -> tuple[str, ...]:
+    accepted = section.strings("accept")
+    section.done()
+    return accepted
+
+
+def _accepted(root: Section, systems: int) -> Mapping[Digest, int]:
+    """Return each earlier policy and how many systems it had: as many as this one, if not said."""
+    found: dict[Digest, int] = {}
+    for number, item in enumerate(root.optional("accepts", list) or []):
+        text, count = item, systems
+        if isinstance(item, dict):
+            section = Section(item, (*root.place, "accepts", number), root.lines, root.what)
+            text, count = section.required("policy", str), section.required("systems", int)
+            section.done()
+        if not isinstance(text, str) or count < 1:
+            raise root.error("accepts must be an array of policies", "accepts", _ACCEPTS)
+        try:
+            digest = Digest.parse(text)
+        except InputError as error:
+            raise root.error(f"accepts: {error.message}", "accepts", _ACCEPTS) from error
+        if digest in found:
+            raise root.error("accepts names something twice", "accepts")
+        found[digest] = count
+    return found
+
+
+def _some(root: Section, key: str) -> list[Section]:
+    found = list(root.tables(key))
+    if len(found) > _MOST:
+        raise root.error(f"{len(found)} {key}; at most {_MOST} are read", key)
+    return found
+
+
+def _only(section: Section, key: str) -> str | None:
+    value: str | None = section.optional(key, str)
+    section.done()
+    return value
+
+
+def _quorum(section: Section) -> Quorum:
+    distinct = section.strings("distinct")
+    for name in distinct:
+        if name not in get_args(Attribute):
+            raise section.error(
+                f"distinct: {name!r} is no attribute of builders",
+                "distinct",
+                f"known: {', '.join(get_args(Attribute))}",
+            )
+    quorum = Quorum(
+        threshold=section.required("threshold", int),
+        distinct=distinct,  # type: ignore[arg-type]
+        logs=_count(section, "logs"),
+        witnesses=_count(section, "witnesses"),
+        promoters=_count(section, "promoters"),
+    )
+    section.done()
+    return quorum
+
+
+def _count(section: Section, key: str) -> int:
+    value: int = section.optional(key, int) or 0
+    if value < 0:
+        raise section.error(f"{key} is negative", key)
+    return value
+
+
+def _built(section: Section) -> BuiltDemands:
+    demands = BuiltDemands(
+        here=section.flag("requireBuiltHere"),
+        sandbox=section.flag("requireSandbox"),
+        no_reused_layers=section.flag("refuseReusedLayers"),
+    )
+    section.done()
+    return demands
+
+
+def _builder(section: Section, systems: tuple[str, ...]) -> Builder:
+    given = section.strings("systems")
+    for system in given:
+        if system not in systems:
+            raise section.error(f"the policy's own systems do not name {system}", "systems")
+    builder = Builder(
+        id=section.required("id", str),
+        signer=_signer(section),
+        systems=frozenset(given or systems),
+        operator=section.optional("operator", str),
+        provider=section.optional("provider", str),
+        jurisdiction=section.optional("jurisdiction", str),
+        not_before=section.time("notBefore"),
+        revoked_at=section.time("revokedAt"),
+    )
+    section.done()
+    return builder
+
+
+def _signer(section: Section) -> Signer:
+    issuer, subject = section.optional("issuer", str), section.optional("subject", str)
+    key = section.optional("key", str)
+    if (issuer is None) != (subject is None) or (issuer is None) == (key is None):
+        raise section.error("say either issuer and subject, or key")
+    repository = section.optional("repository", str) or ""
+    if key is None:
+        return CertificateIdentity(issuer, subject, repository)
+    if repository:
+        raise section.error("only a certificate names a repository, not a key", "repository")
+    return _key(section, key)
+
+
+def _key(section: Section, text: str) -> PublicKey:
+    try:
+        return PublicKey.from_pem(text.strip().encode() + b"\n", "key")
+    except InputError as error:
+        raise section.error(error.message, "key", error.hint) from error
+
+
+def _log(section: Section) -> Log:
+    kind = section.required("kind", str)
+    if kind not in get_args(LogKind):
+        known = ", ".join(get_args(LogKind))
+        raise section.error(f"{kind!r} is no kind of log", "kind", f"known: {known}")
+    origin = section.required("origin", str)
+    log = Log(
+        id=section.required("id", str),
+        kind=kind,
+        origin=origin,
+        key=_note_key(section, lambda text: NoteKey.read(text, origin)),
+        url=section.optional("url", str),
+        operator=section.optional("operator", str),
+    )
+    section.done()
+    return log
+
+
+def _witness(section: Section) -> Witness:
+    witness = Witness(
+        id=section.required("id", str),
+        key=_note_key(section, NoteKey.parse),
+        operator=section.optional("operator", str),
+    )
+    if witness.key.kind != "cosignature":
+        raise section.error(
+            "the key is a log's, not a witness's",
+            "key",
+            "a witness's verifier key is of type 4: its base64 begins with B",
+        )
+    section.done()
+    return witness
+
+
+def _note_key(section: Section, read: Callable[[str], NoteKey]) -> NoteKey:
+    text = section.required("key", str)
+    try:
+        return read(text.strip())
+    except InputError as error:
+        raise section.error(error.message, "key", error.hint) from error
+
+
+def _promoter(section: Section) -> Promoter:
+    promoter = Promoter(id=section.required("id", str), signer=_signer(section))
+    section.done()
+    return promoter
+
+
+_ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{40}\Z")
+_MOST_LEDGERS: Final = 16
+_MOST_CONFIRMATIONS: Final = 100_000
+# An id of a chain beyond 2^53 would not survive JSON, in which signatures are passed on.
+_LARGEST: Final = 1 << 53
+
+
+def read_ledgers(root: Section) -> tuple[LedgerSpec, ...]:
+    """Read the array ``ledgers`` of *root*; ``InputError``, with its line, for one that is none."""
+    sections = list(root.tables("ledgers"))
+    if len(sections) > _MOST_LEDGERS:
+        raise root.error(f"{len(sections)} ledgers; at most {_MOST_LEDGERS} are read", "ledgers")
+    return tuple(_different(sections))
+
+
+def check_rpc(url: str) -> None:
+    """Raise ``InputError`` unless *url* is HTTPS, or plain HTTP to this very machine."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        host = None
+    if host and (parts.scheme == "https" or (parts.scheme == "http" and _is_here(host))):
+        return
+    raise InputError(
+        f"{url!r} is no address of a node",
+        hint="https://HOST[/PATH] is, and http:// for loopback addresses only",
+    )
+
+
+def _different(sections: list[Section]) -> Iterator[LedgerSpec]:
+    ids: set[str] = set()
+    places: set[tuple[int, str]] = set()
+    for section in sections:
+        spec = _ledger(section)
+        place = spec.chain_id, spec.address.lower()
+        if spec.id.casefold() in ids:
+            raise section.error(f"two ledgers have the id {spec.id}", "id")
+        if place in places:
+            raise section.error("two ledgers are one contract under two names", "address")
+        ids.add(spec.id.casefold())
+        places.add(place)
+        yield spec
+
+
+def _ledger(section: Section) -> LedgerSpec:
+    kind = section.required("kind", str)
+    if kind not in get_args(LedgerKind):
+        raise section.error(f"{kind!r} is no kind of ledger", "kind", "known: evm")
+    spec = LedgerSpec(
+        id=section.required("id", str),
+        kind=kind,
+        chain_id=_number(section, "chainId", 1, _LARGEST),
+        address=_address(section),
+        rpc=_nodes(section),
+        confirmations=_optional(section, "confirmations", 0, _MOST_CONFIRMATIONS),
+        from_block=_optional(section, "fromBlock", 0, _LARGEST) or 0,
+    )
+    section.done()
+    return spec
+
+
+def _address(section: Section) -> str:
+    text: str = section.required("address", str)
+    if _ADDRESS.match(text) is None:
+        raise section.error(
+            f"{text!r} is no address of a contract", "address", "0x and 40 hex digits are"
+        )
+    if int(text, 16) == 0:
+        raise section.error("no contract is at the zero address", "address")
+    return text
+
+
+def _nodes(section: Section) -> tuple[str, ...]:
+    found = section.strings("rpc")
+    for url in found:
+        try:
+            check_rpc(url)
+        except InputError as error:
+            raise section.error(f"rpc: {error.message}", "rpc", error.hint) from error
+    return found
+
+
+def _number(section: Section, key: str, least: int, most: int) -> int:
+    section.required(key, int)
+    value = _optional(section, key, least, most)
+    assert value is not None
+    return value
+
+
+def _optional(section: Section, key: str, least: int, most: int) -> int | None:
+    value: int | None = section.optional(key, int)
+    if value is not None and not least <= value <= most:
+        raise section.error(f"{key} must be from {least} to {most}", key)
+    return value
+
+
+def _is_here(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

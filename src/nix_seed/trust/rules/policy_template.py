@@ -1,0 +1,212 @@
+"""The policies that ``policy init`` and ``init`` write: short, commented, to be edited."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from nix_seed.core.digests import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """A job that signs by its certificate; *repository* as in ``CertificateIdentity``.
+
+    *about* is the comment above it, *where* pairs such as ``("operator", "github.com")``.
+    """
+
+    id: str
+    about: str
+    issuer: str
+    subject: str
+    repository: str
+    where: tuple[tuple[str, str], ...]
+
+
+_HEAD = """\
+# Whom to believe about this project's images, and how many of them.
+# Check it with `nix-seed policy check`; docs/verify.md explains every key.
+
+version = 1
+epoch = {epoch:<27}# raise it with every change
+expires = {expires:%Y-%m-%dT00:00:00Z}     # nobody trusts it unawares after that
+systems = [{systems}]
+{source}{accepts}
+[quorum]
+threshold = {threshold}                      # so many builders must say the same ...
+distinct = ["operator"]            # ... no two of which share an operator
+logs = {logs}                           # transparency logs that must hold each word
+{promoters}witnesses = 0                      # witnesses under each log's checkpoint
+
+[built]
+requireBuiltHere = false           # true: nothing may come from a binary cache
+requireSandbox = false
+refuseReusedLayers = false
+
+"""
+
+_GITHUB = """\
+# A workflow on GitHub, by the identity in its Sigstore certificate.
+[[builders]]
+id = "github"
+issuer = "https://token.actions.githubusercontent.com"
+subject = "https://github.com/{repository}/.github/workflows/seed.yml@refs/heads/main"
+operator = "github.com"
+provider = "azure"
+jurisdiction = "US"
+
+"""
+
+_GITLAB = """\
+# A pipeline on GitLab.
+[[builders]]
+id = "gitlab"
+issuer = "https://gitlab.com"
+subject = "https://gitlab.com/{repository}//.gitlab-ci.yml@refs/heads/main"
+operator = "gitlab.com"
+provider = "gcp"
+jurisdiction = "US"
+
+"""
+
+_PROMOTERS = """\
+promoters = 1                      # so many of those below must sign a release
+"""
+
+_PROMOTER = """\
+# Who releases: the workflow's last job, once every system's quorum is met.
+[[promoters]]
+"""
+
+_PROMOTER_KEY = """\
+# Who releases, with a key of its own, once every system's quorum is met.
+[[promoters]]
+id = "{id}"
+key = \"\"\"
+{pem}\"\"\"
+
+"""
+
+_REKOR = """\
+# Sigstore's public log, with the key that its trusted root gives.
+[[logs]]
+id = "rekor"
+kind = "rekor-v1"
+origin = "rekor.sigstore.dev"
+url = "https://rekor.sigstore.dev"
+key = "{key}"
+operator = "sigstore.dev"
+
+"""
+
+_SIGSTORE = """\
+# Judges the certificates of those above: the public Sigstore's trusted root, or your own's.
+# `cosign trusted-root create` writes one. The file lies beside this one.
+[sigstore]
+trustedRoot = "trusted_root.json"
+
+"""
+
+_KEY = """\
+# A builder with a key of its own: `nix-seed key generate` makes one.
+[[builders]]
+id = "{id}"
+operator = "{id}"
+key = \"\"\"
+{pem}\"\"\"
+# systems = ["x86_64-linux"]       # all of the above, unless said
+# notBefore = 2026-01-01T00:00:00Z
+# revokedAt = 2026-06-01T00:00:00Z # what is proved to be older still counts
+
+"""
+
+
+_LOG = """\
+# What `nix-seed attest` writes to and `nix-seed verify` demands. A URL would do as well.
+[[logs]]
+id = "log"
+kind = "tiles"
+origin = "{origin}"
+key = "{key}"
+url = "{url}"
+
+"""
+
+
+def render_policy(
+    *,
+    repository: str | None,
+    source: str | None,
+    systems: Sequence[str],
+    keys: Sequence[tuple[str, str]],
+    expires: datetime,
+    log: tuple[str, str] | None = None,
+    workflows: Sequence[Workflow] = (),
+    rekor_key: str | None = None,
+    promoters: Sequence[tuple[str, str]] = (),
+    epoch: int = 1,
+    accepts: Sequence[tuple[Digest, int]] = (),
+    before: Workflow | None = None,
+) -> str:
+    """Return a policy for *keys*, pairs of (id, PEM); *repository* adds GitHub and GitLab.
+
+    *log* is the place and verifier key of a tile log, *rekor_key* the public Rekor's. *workflows*
+    build, and promote; so do the keys of *promoters*. The threshold is a majority of the builders.
+    *accepts* are earlier policies, each with its number of systems, and *before* is who was one of
+    *workflows* by them: another name of one, which counts for no majority.
+    """
+    number = len(keys) + len(workflows) + (2 if repository else 0)
+    parts = [
+        _HEAD.format(
+            expires=expires,
+            systems=", ".join(f'"{system}"' for system in systems),
+            source=f'source = "{source}"\n' if source else "",
+            epoch=epoch,
+            accepts=_accepts(accepts),
+            threshold=number // 2 + 1,
+            logs=(log is not None) + (rekor_key is not None),
+            promoters=_PROMOTERS if workflows or promoters else "",
+        )
+    ]
+    if repository:
+        parts += [each.format(repository=repository) for each in (_GITHUB, _GITLAB)]
+    named = [*workflows, *([before] if before else [])]
+    parts += [line for each in named for line in _builder(each)]
+    if repository or workflows:
+        parts.append(_SIGSTORE)
+    parts += [_KEY.format(id=name, pem=pem) for name, pem in keys]
+    if log is not None:
+        place, key = log
+        parts.append(_LOG.format(url=place, key=key, origin=key.partition("+")[0]))
+    if rekor_key is not None:
+        parts.append(_REKOR.format(key=rekor_key))
+    parts += [line for each in named for line in _promoter(each)]
+    parts += [_PROMOTER_KEY.format(id=name, pem=pem) for name, pem in promoters]
+    return "".join(parts).rstrip() + "\n"
+
+
+def _accepts(policies: Sequence[tuple[Digest, int]]) -> str:
+    if not policies:
+        return ""
+    lines = [f'  {{policy = "{digest}", systems = {number}}},\n' for digest, number in policies]
+    return f"# Earlier policies, whose releases still stand.\naccepts = [\n{''.join(lines)}]\n"
+
+
+def _builder(workflow: Workflow) -> Iterator[str]:
+    yield f'# {workflow.about}\n[[builders]]\nid = "{workflow.id}"\n'
+    yield from _identity(workflow)
+    yield from (f'{name} = "{value}"\n' for name, value in workflow.where)
+    yield "\n"
+
+
+def _promoter(workflow: Workflow) -> Iterator[str]:
+    yield _PROMOTER + f'id = "{workflow.id}"\n'
+    yield from _identity(workflow)
+    yield "\n"
+
+
+def _identity(workflow: Workflow) -> Iterator[str]:
+    yield f'issuer = "{workflow.issuer}"\nsubject = "{workflow.subject}"\n'
+    if workflow.repository:
+        yield f'repository = "{workflow.repository}"\n'

@@ -1,0 +1,228 @@
+"""Do those who got the same image also say that it rests on the same trust roots?
+
+They must: the roots' digest follows from the commit alone (docs/roots.md). A claim that states
+none says nothing about them. Where claims state several, nobody can tell here which is right, so
+there is dissent in any case; who is named for it is whoever has fewer independent builders beside
+him, or, of equals, all. A single builder can so do what any dissent can, block, and no more.
+
+Do enough independent builders say the same, and does none of them say otherwise?
+
+What is counted are builders *of the policy*, each once, whatever it signed and how often. The bar
+is the policy's number: who stays silent, or is kept silent, never lowers it. One builder's valid
+dissent blocks, and the result says in what it differs: in the image, or in what it rests on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from nix_seed.core.digests import Digest
+from nix_seed.formats.intoto.build import Agreement
+from nix_seed.image.rules.difference import Difference, compare_agreements
+from nix_seed.trust.rules.claims import Claim, JudgedClaim, Standing, judge_claim
+from nix_seed.trust.rules.independence import independent_builders
+from nix_seed.trust.rules.policy import Attribute, Builder, Policy
+
+
+@dataclass(frozen=True, slots=True)
+class StatedRoots:
+    """A digest of trust roots, and the *builders* of the policy that state it of the image."""
+
+    digest: Digest
+    builders: tuple[Builder, ...]
+
+
+def stated_roots(
+    judged: Iterable[JudgedClaim], standing: Standing | None = None
+) -> tuple[StatedRoots, ...]:
+    """Return what claims on the same image state, of one *standing* or (None) of any."""
+    found: dict[Digest, dict[Builder, None]] = {}
+    for each in judged:
+        digest = each.claim.predicate.roots_digest
+        if each.same_image and each.builder and digest and standing in (None, each.standing):
+            found.setdefault(digest, {})[each.builder] = None
+    return tuple(
+        StatedRoots(digest, tuple(sorted(found[digest], key=lambda builder: builder.id)))
+        for digest in sorted(found)
+    )
+
+
+def dissent_on_roots(
+    judged: Sequence[JudgedClaim], distinct: Sequence[Attribute]
+) -> tuple[JudgedClaim, ...]:
+    """Return *judged* with those dissenting that state other roots than the rest.
+
+    As with images, whether a claim was logged decides only whether its agreement counts.
+    """
+    stated = stated_roots(judged)
+    if len(stated) < 2:
+        return tuple(judged)
+    weight = {
+        each.digest: len(independent_builders(each.builders, distinct))
+        for each in stated_roots(judged, Standing.AGREES)
+    }
+    most = max(weight.values(), default=0)
+    first = [digest for digest, number in weight.items() if number == most]
+    held = first[0] if len(first) == 1 else None
+    return tuple(_settled(each, stated, held) for each in judged)
+
+
+def _settled(each: JudgedClaim, stated: Sequence[StatedRoots], held: Digest | None) -> JudgedClaim:
+    digest = each.claim.predicate.roots_digest
+    if not each.same_image or each.builder is None or digest in (None, held):
+        return each
+    others = "; ".join(
+        f"{', '.join(builder.id for builder in other.builders)}: {other.digest}"
+        for other in stated
+        if other.digest != digest
+    )
+    words = f"it states the trust roots {digest}, and not as {others}"
+    return replace(each, standing=Standing.DISSENTS, discount=None, words=words)
+
+
+_ROOTS: Final = "roots_digest"
+
+
+class Outcome(StrEnum):
+    """The three answers; only ``MET`` is a yes."""
+
+    MET = "quorum met"
+    DISSENT = "builders disagree"
+    SHORT = "too few builders agree"
+
+
+@dataclass(frozen=True, slots=True)
+class Dissent:
+    """A builder that says another thing of the same commit and system."""
+
+    builder: Builder
+    claim: Claim
+    difference: Difference
+
+    @property
+    def about_roots(self) -> bool:
+        """Whether it got the same image, and says that it rests on other trust roots."""
+        return _ROOTS in self.difference.members
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A builder that could have been heard and was not; *words* say why, if anything was found."""
+
+    builder: Builder
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuorumResult:
+    """The answer on *asked*.
+
+    *agreeing* are all builders that agree, *counted* those of them that are independent of one
+    another; *shadowed* agree, but share an attribute with one that is counted. *roots* are all
+    digests of trust roots that builders state of the image: of those that agree, one at most.
+    """
+
+    asked: Agreement
+    outcome: Outcome
+    threshold: int
+    agreeing: tuple[Builder, ...]
+    counted: tuple[Builder, ...]
+    dissents: tuple[Dissent, ...]
+    missing: tuple[Missing, ...]
+    claims: tuple[JudgedClaim, ...]
+    roots: tuple[StatedRoots, ...] = ()
+
+    @property
+    def met(self) -> bool:
+        """Whether the image has the policy's quorum."""
+        return self.outcome is Outcome.MET
+
+    @property
+    def shadowed(self) -> tuple[Builder, ...]:
+        """Return who agrees and yet adds nothing."""
+        return tuple(builder for builder in self.agreeing if builder not in self.counted)
+
+    @property
+    def words(self) -> str:
+        """The answer in one line."""
+        if self.outcome is Outcome.DISSENT:
+            return "; ".join(_dissent_words(self.dissents))
+        number = f"{len(self.counted)} of the {self.threshold} builders wanted agree"
+        return number if self.outcome is Outcome.SHORT else _met_words(self)
+
+
+def evaluate_quorum(
+    policy: Policy, asked: Agreement, claims: Iterable[Claim], now: datetime
+) -> QuorumResult:
+    """Count *claims* on *asked*: the image as it was found, said to be of its commit and system."""
+    signers = {builder.signer: builder for builder in policy.builders}
+    judged = dissent_on_roots(
+        [judge_claim(claim, policy, signers, asked, now) for claim in claims],
+        policy.quorum.distinct,
+    )
+    dissents = tuple(
+        Dissent(builder, each.claim, _difference(asked, each))
+        for builder in policy.builders
+        for each in judged
+        if each.standing is Standing.DISSENTS and each.builder == builder
+    )
+    against = {dissent.builder.id for dissent in dissents}
+    said = {each.builder.id for each in judged if each.standing is Standing.AGREES and each.builder}
+    # Who says both cannot be believed in either.
+    agreeing = tuple(each for each in policy.builders if each.id in said - against)
+    counted = independent_builders(agreeing, policy.quorum.distinct)
+    return QuorumResult(
+        asked=asked,
+        outcome=_outcome(dissents, counted, policy.quorum.threshold),
+        threshold=policy.quorum.threshold,
+        agreeing=agreeing,
+        counted=counted,
+        dissents=dissents,
+        missing=tuple(_missing(policy, asked.system, judged, said | against)),
+        claims=judged,
+        roots=tuple(
+            each
+            for standing in (Standing.AGREES, Standing.DISSENTS)
+            for each in stated_roots(judged, standing)
+        ),
+    )
+
+
+def _difference(asked: Agreement, dissenting: JudgedClaim) -> Difference:
+    found = compare_agreements(asked, dissenting.claim.predicate.agreement)
+    return replace(found, members=(_ROOTS,)) if dissenting.same_image else found
+
+
+def _outcome(dissents: Sequence[Dissent], counted: Sequence[Builder], threshold: int) -> Outcome:
+    if dissents:
+        return Outcome.DISSENT
+    return Outcome.MET if len(counted) >= threshold else Outcome.SHORT
+
+
+def _missing(
+    policy: Policy, system: str, judged: Sequence[JudgedClaim], heard: set[str]
+) -> Iterable[Missing]:
+    for builder in policy.builders:
+        if builder.id in heard or system not in builder.systems:
+            continue
+        words = [each.words for each in judged if each.builder == builder]
+        yield Missing(builder, "; ".join(dict.fromkeys(words)) or "nothing of it was found")
+
+
+def _met_words(result: QuorumResult) -> str:
+    names = ", ".join(builder.id for builder in result.counted)
+    return f"{len(result.counted)} builders agree ({names}), {result.threshold} are wanted"
+
+
+def _dissent_words(dissents: Sequence[Dissent]) -> Iterator[str]:
+    for about_roots, words in (
+        (False, "built something else from this commit"),
+        (True, "got this image from other trust roots"),
+    ):
+        names = [each.builder.id for each in dissents if each.about_roots is about_roots]
+        if names:
+            yield f"{', '.join(dict.fromkeys(names))} {words}"

@@ -1,0 +1,304 @@
+"""The public Sigstore's trusted root, as Sigstore's own library brings it.
+
+Judge certificates and their log entries with Sigstore's own verifier, offline.
+
+Imported only where a bundle has a certificate: the library takes a while to load, and is an extra.
+It needs no clock: a bundle's own proofs say when it was signed.
+
+Sign with an identity: an OIDC token, certified by Fulcio, logged, and stamped where it can be.
+
+The token comes from the CI service the program runs in; the library knows GitHub's, GitLab's and
+others. Nothing secret outlives the signature.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
+from nix_seed.formats.intoto.bundle import Bundle, Certificate
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Envelope
+from nix_seed.logs.rules.signer import (
+    CertificateIdentity,
+    PublicKey,
+    certified_identity,
+    read_identity,
+)
+from nix_seed.trust.rules.bundle import Reason, Refused, check_log
+from nix_seed.trust.sign import Signed
+
+if TYPE_CHECKING:
+    from sigstore.models import ClientTrustConfig
+    from sigstore.oidc import IdentityToken
+    from sigstore.verify import Verifier
+
+_REKOR = "https://rekor.sigstore.dev"
+
+
+@dataclass(frozen=True, slots=True)
+class PublicRoot:
+    """*text* is the JSON of a ``TrustedRoot``, *rekor_key* the base64 of its Rekor v1's key."""
+
+    text: str
+    rekor_key: str | None
+
+
+def public_root() -> PublicRoot | None:
+    """Return the root without asking the network; None where the library is not installed."""
+    try:
+        from sigstore.models import ClientTrustConfig
+    except ImportError:
+        return None
+    logging.getLogger("sigstore").addHandler(logging.NullHandler())  # its warnings go nowhere
+    value = json.loads(ClientTrustConfig.production(offline=True).trusted_root._inner.to_json())
+    keys = {each["baseUrl"]: each["publicKey"]["rawBytes"] for each in value.get("tlogs", ())}
+    return PublicRoot(json.dumps(value, indent=2) + "\n", keys.get(_REKOR))
+
+
+_PROMISE = re.compile(r"\bSCT\b")  # a signed certificate timestamp is no question of time
+_TIME = re.compile(r"time|timestamp|expired", re.IGNORECASE)
+_LOG = re.compile(r"log entry|inclusion|checkpoint|SET|hashedrekord|DSSE log", re.IGNORECASE)
+
+
+def needs_sigstore(doing: str) -> CouldNotCheck:
+    """Return the error for a missing library."""
+    return CouldNotCheck(
+        f"{doing} needs the library sigstore, which is not installed",
+        hint="install it with: pip install 'nix-seed[sigstore]'",
+    )
+
+
+class SigstoreCheck:
+    """Checks chain, signed certificate timestamp, log entry and time; satisfies ``BundleCheck``.
+
+    *trusted_root* is the JSON of a Sigstore ``TrustedRoot``, None the public instance's as the
+    library last fetched it or came with it. Whose certificate it is, is not judged here.
+    """
+
+    def __init__(self, trusted_root: bytes | None, what: str = "the trusted root") -> None:
+        self._root = trusted_root
+        self._what = what
+        self._verifier: Verifier | None = None
+
+    def check(self, bundle: Bundle) -> None:
+        """Verify; raises ``Refused`` with Sigstore's own words."""
+        from sigstore.errors import CertValidationError, Error
+        from sigstore.models import Bundle as SigstoreBundle
+
+        verifier = self._loaded()
+        try:
+            # What was parsed here is what is verified there: one reading of the bytes, not two.
+            theirs = SigstoreBundle.from_json(bundle.dump())
+            kind, payload = verifier.verify_dsse(theirs, SameCertificate(bundle))
+        except Error as error:
+            judged = isinstance(error, CertValidationError)
+            reason = Reason.CERTIFICATE if judged else _reason(str(error))
+            raise Refused(reason, f"Sigstore's verifier says: {error}") from error
+        except (ValueError, x509.InvalidVersion) as error:
+            # What its parsers raise for bytes that are none of what they should be.
+            raise Refused(Reason.MALFORMED, f"Sigstore's verifier cannot read: {error}") from error
+        ours = bundle.content
+        if not isinstance(ours, Envelope) or (kind, payload) != (ours.payload_type, ours.payload):
+            raise Refused(Reason.SIGNATURE, "Sigstore's verifier read another payload")
+        for entry in bundle.tlog_entries:
+            check_log(entry, _log_keys(verifier))
+
+    def _loaded(self) -> Verifier:
+        if self._verifier is None:
+            self._verifier = load_verifier(self._root, self._what)
+        return self._verifier
+
+
+class SameCertificate:
+    """A policy of Sigstore's verifier: the certificate it judges is the one that was read here.
+
+    The identity in that one was compared, exactly, before.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._material = bundle.material
+
+    def verify(self, cert: x509.Certificate) -> None:
+        """Raise Sigstore's error for another certificate."""
+        from sigstore.errors import VerificationError
+
+        der = cert.public_bytes(Encoding.DER)
+        if not isinstance(self._material, Certificate) or self._material.der != der:
+            raise VerificationError("another certificate than the bundle's own was read")
+
+
+def load_verifier(trusted_root: bytes | None, what: str) -> Verifier:
+    """Return Sigstore's verifier for a trusted root; None is the public instance's.
+
+    Raises ``CouldNotCheck`` if the library is missing, ``InputError`` for another JSON.
+    """
+    try:
+        from sigstore.models import TrustedRoot
+        from sigstore.verify import Verifier
+        from sigstore_models.trustroot.v1 import TrustedRoot as Model
+    except ImportError as error:
+        raise needs_sigstore("judging a keyless signature") from error
+    logging.getLogger("sigstore").addHandler(logging.NullHandler())  # its warnings go nowhere
+    try:
+        if trusted_root is None:
+            return Verifier.production(offline=True)
+        return Verifier(trusted_root=TrustedRoot(Model.from_json(trusted_root)))
+    except Exception as error:
+        # Whatever is wrong with the file, it is the user's, and nothing is trusted by it.
+        raise InputError(
+            f"{what} is not a Sigstore trusted root",
+            hint="'cosign trusted-root create' makes one; that of the public instance is in its "
+            "TUF repository",
+            detail=str(error),
+        ) from error
+
+
+def _log_keys(verifier: Verifier) -> tuple[bytes, ...]:
+    """Return the SubjectPublicKeyInfo of each log of the trusted root."""
+    logs = verifier._trusted_root._inner.tlogs
+    return tuple(log.public_key.raw_bytes for log in logs if log.public_key.raw_bytes)
+
+
+def _reason(words: str) -> Reason:
+    """Guess from the words which part failed; they stand in the verdict themselves as well."""
+    if _PROMISE.search(words):
+        return Reason.CERTIFICATE
+    if _LOG.search(words):
+        return Reason.LOG
+    return Reason.TIME if _TIME.search(words) else Reason.CERTIFICATE
+
+
+def ambient_token() -> str | None:
+    """Return the OIDC token that the CI service offers, None outside of one."""
+    try:
+        from sigstore.oidc import IdentityError, detect_credential
+    except ImportError as error:
+        raise needs_sigstore("signing keyless") from error
+    try:
+        return detect_credential()
+    except IdentityError as error:
+        raise CouldNotCheck(
+            f"the CI service gave no identity token: {error}",
+            hint="on GitHub the job needs 'permissions: id-token: write'; "
+            "on GitLab an id_tokens entry SIGSTORE_ID_TOKEN with 'aud: sigstore'",
+        ) from error
+
+
+class KeylessSigner:
+    """Signs in-toto statements by Sigstore; satisfies ``Signer``.
+
+    *config* is the JSON of a ``ClientTrustConfig`` (trusted root and signing configuration) for a
+    private instance; None is the public one, whose configuration is fetched by TUF.
+    """
+
+    def __init__(
+        self, config: bytes | None = None, token: Callable[[], str | None] = ambient_token
+    ) -> None:
+        self._config = config
+        self._token = token
+        self._identity: IdentityToken | None = None
+
+    @property
+    def who(self) -> CertificateIdentity:
+        """Whom the token stands for; the certificate decides in the end."""
+        token = self._identity_token()
+        claims = str(token).split(".")[1]
+        loaded = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+        return certified_identity(loaded, token.federated_issuer)
+
+    @property
+    def identity(self) -> str:
+        """The subject, the issuer and, where it is a job's, the repository."""
+        return str(self.who)
+
+    def sign(self, payload_type: str, payload: bytes) -> Signed:
+        """Sign; every server asked is named by the configuration."""
+        if payload_type != PAYLOAD_TYPE:
+            raise InputError(f"keyless signatures are made of {PAYLOAD_TYPE}, not {payload_type}")
+        token = self._identity_token()
+        with _explained("signing keyless"):
+            from sigstore.dsse import Statement
+            from sigstore.sign import SigningContext
+
+            context = SigningContext.from_trust_config(self._trust_config())
+            with context.signer(token) as signer:
+                text = signer.sign_dsse(Statement(payload)).to_json().encode()
+        return _signed(Bundle.parse(text, "the bundle just signed"), payload)
+
+    def _identity_token(self) -> IdentityToken:
+        if self._identity is None or not self._identity.in_validity_period():
+            raw = self._token()
+            if raw is None:
+                raise InputError(
+                    "no identity to sign with was found here",
+                    hint="run in a CI job that may ask for an identity token, or sign with a key: "
+                    "--key FILE",
+                )
+            with _explained("reading the identity token"):
+                from sigstore.oidc import IdentityToken
+
+                self._identity = IdentityToken(raw)
+        return self._identity
+
+    def _trust_config(self) -> ClientTrustConfig:
+        from sigstore.models import ClientTrustConfig
+
+        if self._config is None:
+            return ClientTrustConfig.production()
+        try:
+            return ClientTrustConfig.from_json(self._config.decode())
+        except ValueError as error:
+            raise InputError(
+                "the Sigstore configuration is not a ClientTrustConfig", detail=str(error)
+            ) from error
+
+
+def _signed(bundle: Bundle, payload: bytes) -> Signed:
+    """Take the bundle apart; the bytes signed must be those that were to be signed."""
+    envelope, material = bundle.content, bundle.material
+    if not isinstance(envelope, Envelope) or not isinstance(material, Certificate):
+        raise CheckedFalse("Sigstore's library made a bundle without envelope or certificate")
+    if envelope.payload != payload or envelope.payload_type != PAYLOAD_TYPE:
+        raise CheckedFalse("Sigstore's library signed other bytes than it was given")
+    read_identity(material.der, "the certificate just issued")
+    key = PublicKey.of_certificate(material.der, "the certificate just issued")
+    if not key.verifies(envelope.signatures[0].sig, envelope.pae):
+        raise CheckedFalse("the signature just made is not that of its certificate")
+    return Signed(envelope, key, material, bundle.tlog_entries, bundle.timestamps)
+
+
+@contextmanager
+def _explained(doing: str) -> Iterator[None]:
+    """Map whatever the library and its HTTP client raise."""
+    try:
+        yield
+    except NixSeedError:
+        raise
+    except ImportError as error:
+        raise needs_sigstore(doing) from error
+    except Exception as error:
+        raise CouldNotCheck(
+            f"{doing} failed: {type(error).__name__}",
+            hint="is the Sigstore instance in reach? With a key (--key FILE) none is needed",
+            detail=_detail(error),
+        ) from error
+
+
+def _detail(error: BaseException) -> str | None:
+    """Return what a server answered, which the library's own errors drop, else the error's words.
+
+    A refusal of Fulcio's comes without words, caused by an HTTP error that has the response.
+    """
+    response = getattr(error.__cause__, "response", None)
+    said = "" if response is None else str(response.text)[:500].strip()
+    return said or str(error) or str(error.__cause__ or "") or None

@@ -1,0 +1,85 @@
+"""What every engine does: make an image ready, and run one command in a fresh copy of it.
+
+Inside, the source tree lies at ``/src``, writable, and yet the user's own is never changed: the
+engines give the command a copy-on-write view or a copy. ``/.nix-seed/exchange`` is the one
+directory both sides share.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from nix_seed.core.errors import CouldNotCheck
+from nix_seed.registry.image import Image
+
+SOURCE = "/src"
+EXCHANGE = "/.nix-seed/exchange"
+_STARTED = "started"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One command: *argv* run in *workdir* with *env* added to the image's own environment.
+
+    *source* is the host's tree to be seen at ``/src``; *exchange* an empty host directory to be
+    mounted, writable, at ``/.nix-seed/exchange``. Without *network* there is only loopback.
+    """
+
+    argv: tuple[str, ...]
+    exchange: Path
+    source: Path | None = None
+    workdir: str = "/"
+    env: Mapping[str, str] = field(default_factory=dict)
+    network: bool = False
+
+
+class Engine(Protocol):
+    """A way to run images on this machine."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls it: ``bwrap``."""
+
+    def unavailable(self) -> str | None:
+        """Why this engine cannot be used here, and what to do; ``None`` where it can."""
+
+    def prepare(self, image: Image) -> str:
+        """Verify *image* and have it ready to start; return the engine's own name for it.
+
+        Raises ``CheckedFalse`` where the image is not what its digests say. Ready already: quick.
+        """
+
+    def run(self, prepared: str, image: Image, job: Job) -> int:
+        """Run *job* in a fresh copy of the *prepared* image; return the command's exit code.
+
+        Standard input, output and error are the caller's. Raises ``CouldNotCheck`` where the
+        command was not even started.
+        """
+
+
+def wrapped(job: Job, *, copy_from: str | None = None) -> list[str]:
+    """Return the argv that an engine starts: it marks the start, fetches the source, runs the job.
+
+    *copy_from* is where the engine mounted the source read-only, for engines that have no
+    copy-on-write mount; the copy keeps modes, times and symlinks, and belongs to the user inside.
+    """
+    lines = [f": > {EXCHANGE}/{_STARTED} || exit 125"]
+    if copy_from is not None:
+        copy = f"cp -R -P --preserve=mode,timestamps,links {copy_from}/. {SOURCE}"
+        lines.append(f"mkdir -p {SOURCE} && {copy} || exit 125")
+    lines += ['cd "$1" || exit 125', "shift", 'exec "$@"']
+    return ["/bin/sh", "-c", "\n".join(lines), "nix-seed", job.workdir, *job.argv]
+
+
+def check_started(job: Job, engine: str, code: int, command: list[str]) -> None:
+    """Raise ``CouldNotCheck`` unless the container got as far as the command."""
+    if not (job.exchange / _STARTED).exists():
+        raise CouldNotCheck(
+            f"{engine} could not start the image (its exit code: {code})",
+            hint="Its own message is above. `nix-seed doctor` checks the image; the command was:\n"
+            + shlex.join(command),
+        )

@@ -1,0 +1,197 @@
+"""Whether this user may make user namespaces, which engines and Nix's sandbox take without root.
+
+Run an image with bubblewrap: its root unpacked once, a throw-away overlay above it.
+
+Works as root and, through a user namespace, as anyone. The overlays are mounted by ``mount`` in
+a mount namespace of their own, since bubblewrap has ``--overlay`` only from 0.9 on, and vanish with
+it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nix_seed.core.errors import CouldNotCheck
+from nix_seed.image.read.safe_root import remove
+from nix_seed.image.read.unpack import unpacked
+from nix_seed.registry.image import Image
+from nix_seed.use.engines.base import EXCHANGE, SOURCE, Job, check_started, wrapped
+
+
+def why_no_namespaces() -> str | None:
+    """Return why none can be made, in ``unshare``'s words; None where it made one.
+
+    Raises ``CouldNotCheck`` where it cannot be started.
+    """
+    command = ["unshare", "--user", "--map-root-user", "true"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise CouldNotCheck(str(error), hint="apt-get install util-linux") from error
+    return None if done.returncode == 0 else done.stderr.strip() or "refused"
+
+
+_INSTALL = "install it: apt-get install bubblewrap util-linux"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+# $1 the scratch directory, $2 overlay options to try, then the command. All names are relative, so
+# that no colon or comma of a user's path can be mistaken for one of overlay's own.
+_MOUNT = r"""
+cd "$1" || exit 125
+choices=$2
+shift 2
+lay() {
+  for more in $choices; do
+    mount -t overlay -o "lowerdir=$1/lower,upperdir=$1/rw/upper,workdir=$1/rw/work$more" \
+      overlay "$1/merged" 2>>overlay.log && return
+  done
+  # The scratch directory may lie on an overlay itself, which takes no other above it; memory does.
+  mount -t tmpfs tmpfs "$1/rw" && mkdir "$1/rw/upper" "$1/rw/work" && chmod 755 "$1/rw/upper" &&
+  mount -t overlay -o "lowerdir=$1/lower,upperdir=$1/rw/upper,workdir=$1/rw/work" \
+    overlay "$1/merged" && return
+  cat overlay.log >&2
+  exit 125
+}
+for view in root source; do
+  if test -e "$view/lower"; then lay "$view"; fi
+done
+exec "$@"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Bwrap:
+    """Keeps unpacked roots in *cache*``/roots``, and writable layers in *cache*``/runs``."""
+
+    cache: Path
+    name: str = "bwrap"
+
+    def unavailable(self) -> str | None:
+        """See ``Engine``; tries a namespace, since many systems forbid them to some users."""
+        for program in ("bwrap", "unshare", "mount"):
+            if shutil.which(program) is None:
+                return f"{program} is not on PATH; {_INSTALL}"
+        command = [*_unshare(), "bwrap", "--ro-bind", "/", "/", "--unshare-all", "true"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            words = done.stderr.strip().splitlines()[-1:] or ["no message"]
+            return (
+                f"a user namespace could not be made ({words[0]}); allow it "
+                "(sysctl kernel.apparmor_restrict_unprivileged_userns=0) or run as root"
+            )
+        return None
+
+    def prepare(self, image: Image) -> str:
+        """See ``Engine``: the unpacked root's path."""
+        return str(unpacked(image, self.cache / "roots"))
+
+    def run(self, prepared: str, image: Image, job: Job) -> int:
+        """See ``Engine``."""
+        with _scratch(self.cache / "runs") as scratch:
+            _view(scratch / "root", Path(prepared))
+            if job.source is not None:
+                _view(scratch / "source", job.source)
+            command = [*_unshare(), "/bin/sh", "-c", _MOUNT, "nix-seed", str(scratch), _options()]
+            command += _bwrap(image, job)
+            code = subprocess.run(command, check=False).returncode
+            check_started(job, self.name, code, command)
+            return code if code >= 0 else 128 - code
+
+
+def _bwrap(image: Image, job: Job) -> list[str]:
+    command = ["bwrap", "--bind", "root/merged", "/", "--dev", "/dev", "--proc", "/proc"]
+    # /tmp stays on the overlay, thus on disk: a build that fills a tmpfs takes the machine with it.
+    if job.source is not None:
+        command += ["--bind", "source/merged", SOURCE]
+    command += ["--bind", str(job.exchange), EXCHANGE]
+    if job.network:
+        command += ["--ro-bind-try", "/etc/resolv.conf", "/etc/resolv.conf"]
+    else:
+        command += ["--unshare-net"]
+    command += ["--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try"]
+    command += ["--die-with-parent", "--clearenv"]
+    for key, value in _environment(image, job).items():
+        command += ["--setenv", key, value]
+    return [*command, "--", *wrapped(job)]
+
+
+def _environment(image: Image, job: Job) -> dict[str, str]:
+    base = {"PATH": _PATH, "HOME": "/root"}
+    if "TERM" in os.environ:
+        base["TERM"] = os.environ["TERM"]
+    return base | image.environment | dict(job.env)
+
+
+def _view(directory: Path, lower: Path) -> None:
+    for name in ("rw/upper", "rw/work", "merged"):
+        (directory / name).mkdir(parents=True)
+    (directory / "rw/upper").chmod(lower.stat().st_mode & 0o777)
+    (directory / "lower").symlink_to(lower.resolve())
+
+
+def _unshare() -> list[str]:
+    return ["unshare", *(() if os.geteuid() == 0 else ("--user", "--map-root-user")), "--mount"]
+
+
+def _options() -> str:
+    # `volatile` spares the syncs of what is thrown away; kernels before 5.10 do not have it.
+    # Outside the first user namespace overlayfs must keep its marks in user.* attributes.
+    first = Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+    if os.geteuid() == 0 and first:
+        return ",volatile ,redirect_dir=off"
+    return ",volatile,userxattr ,userxattr"
+
+
+@contextlib.contextmanager
+def _scratch(runs: Path) -> Iterator[Path]:
+    """Yield a new directory, locked while in use; remove those that killed runs left behind."""
+    runs.mkdir(parents=True, exist_ok=True)
+    with _alone(runs):
+        for left in runs.iterdir():
+            if left.is_dir() and not _in_use(left):
+                _remove(left)
+        directory = Path(tempfile.mkdtemp(dir=runs))
+        lock = (directory / "lock").open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield directory
+    finally:
+        # Its lock goes with it: a run that began meanwhile would take it for one left behind.
+        with _alone(runs):
+            _remove(directory)
+        lock.close()
+
+
+@contextlib.contextmanager
+def _alone(runs: Path) -> Iterator[None]:
+    """Let no other run make, look at or remove a directory meanwhile."""
+    with (runs / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _in_use(directory: Path) -> bool:
+    try:
+        with (directory / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _remove(directory: Path) -> None:
+    fd = os.open(directory.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        remove(directory.name, fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,349 @@
+"""From an image straight into a Nix store: fetched, decoded, verified and unpacked side by side.
+
+Nothing is registered before all of it is in place and proved, so at any moment the database tells
+the truth; what a killed run left in place is found right by its NAR hash, and not fetched again.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse
+from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.files import explained
+from nix_seed.flake.nix import Nix
+from nix_seed.formats.nix.derivation import Derivation
+from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.image.read.safe_root import open_directory, remove
+from nix_seed.image.read.spec import RemoteSeed, read_seed
+from nix_seed.licences.rules.accept import check_accepted
+from nix_seed.licences.rules.withheld import Withheld
+from nix_seed.registry.open import AnyReference, Stores, fetch
+from nix_seed.registry.store import ImageStore
+from nix_seed.registry.transfer import choose_system
+from nix_seed.use.hydrate_layer import LayerTask, Target, Workers, cores, workers
+from nix_seed.use.rules.subset import FIRST_TIERS, closure_in, paths_of_tiers
+from nix_seed.use.store import PARTIAL, locked_store, register_paths, uncollected, valid_paths
+
+_LEAST_WORKERS = 2  # streams at once, however few the cores; more contend for the disk
+# With more cores than this, those idle while the largest layer ends are worth threads' price.
+_FEW_CORES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """*fetch*, *decode* and *unpack* (writing, hashing) summed over workers; the rest by clock."""
+
+    fetch: float = 0.0
+    decode: float = 0.0
+    unpack: float = 0.0
+    register: float = 0.0
+    total: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LayerHydrated:
+    """An event: of *layer*, so many *paths* are in place; *fetched* bytes, all or parts of it."""
+
+    layer: Digest
+    tier: str
+    paths: int
+    fetched: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hydrated:
+    """What the store gained: *added* paths; *skipped* ones were valid before.
+
+    *reused* of the added lay there already, left by an interrupted run. *nix* is a directory of
+    Nix's programs in the store, where the seed has one.
+    """
+
+    image: Digest
+    nar_hash: str
+    root: Path
+    added: tuple[StorePath, ...]
+    skipped: tuple[StorePath, ...]
+    reused: int
+    fetched: int
+    seconds: Seconds
+    nix: Path | None
+
+
+def hydrate(
+    stores: Stores,
+    reference: AnyReference,
+    root: Path = Path("/"),
+    *,
+    nix: Nix | None = None,
+    outputs: Sequence[str] = (),
+    system: str | None = None,
+    jobs: int | None = None,
+    case_hack: bool | None = None,
+    accepted: Sequence[str] = (),
+    project: str = ".",
+    attr: str | None = None,
+    on_event: OnEvent = ignore,
+) -> Hydrated:
+    """Make the paths of the seed at *reference* valid in the store below *root*.
+
+    *outputs* (``.#checks``, ``.#packages.default``) take only what these need to be built. *jobs*
+    layers are worked on at once. *nix* registers where there is a database already, and evaluates;
+    the default is what is on PATH. What the seed withholds (with *outputs*, of what these need) is
+    got from its vendor, as the flake *project* says, whose attribute *attr* the seed was built for,
+    where its licence is *accepted*: ``InputError`` otherwise. Raises ``CheckedFalse`` where the
+    image is not what its digests and spec say; nothing is registered then.
+    """
+    start = time.perf_counter()
+    source = stores.open(reference)
+    chosen = choose_system(source, fetch(source, reference), system or _own_system())
+    on_event(Stage("spec", f"reading what {reference} holds"))
+    seed = read_seed(str(reference), chosen, source)
+    lacking = seed.spec.withheld
+    # To evaluate, as is done for outputs, is to fetch what evaluation reads.
+    first = [item for item in lacking if not (outputs and item.derivation)]
+    check_accepted(seed.spec.name, first, accepted)
+    run = _Run(source, seed, root, nix or _nix_for(root), jobs, case_hack, on_event)
+    with locked_store(root), explained(f"writing to {root / 'nix/store'}"):
+        if outputs:
+            run.add(paths_of_tiers(seed.spec, FIRST_TIERS))
+            needed, lacking = _needed(seed, run.nix_at_hand(), outputs, attr)
+            check_accepted(seed.spec.name, lacking, accepted)
+            run.add(needed)
+        else:
+            run.add(frozenset(seed.spec.paths))
+    if lacking:
+        run.complete(lacking, accepted, project, attr)
+    seconds = replace(run.seconds, total=time.perf_counter() - start)
+    return Hydrated(
+        image=chosen.descriptor.digest,
+        nar_hash=str(seed.spec.nar_hash),
+        root=root,
+        added=tuple(sorted(run.added)),
+        skipped=tuple(sorted(run.skipped)),
+        reused=run.reused,
+        fetched=run.fetched + seed.fetched,
+        seconds=seconds,
+        nix=run.seeds_nix(),
+    )
+
+
+def _nix_for(root: Path) -> Nix:
+    return Nix() if root == Path("/") else Nix(store=root.absolute())
+
+
+def _own_system() -> str:
+    from nix_seed.flake.evaluate import current_system
+
+    return current_system()
+
+
+def _needed(
+    seed: RemoteSeed, nix: Nix, outputs: Sequence[str], attr: str | None
+) -> tuple[frozenset[StorePath], tuple[Withheld, ...]]:
+    """Return what of the seed the *outputs*, as ``FLAKE#OUTPUT``, are built from.
+
+    Its paths, and what it withholds, for which the flake says how it is made.
+    """
+    # Only here: a whole seed needs no evaluation, and should not wait for its imports.
+    from nix_seed.flake.evaluate import OwnSource, evaluate_flake
+    from nix_seed.use.rules.subset import Selection, needed_of, needed_outputs
+
+    spec = seed.spec
+    withheld = {item.path for item in spec.withheld}
+    read = cache(nix.read_derivation)
+    roots: set[StorePath] = set()
+    flakes: dict[str, list[Selection]] = {}
+    for text in outputs:
+        flake, _, name = text.partition("#")
+        flakes.setdefault(flake or ".", []).append(Selection.parse(name, spec.system))
+    for flake, selections in flakes.items():
+        evaluation = evaluate_flake(nix, flake, attr=attr, system=spec.system)
+        own = OwnSource(evaluation.flake.source, nix.root)
+        wanted, plain = needed_outputs(evaluation.recipe.outline, selections, read, own)
+        roots |= plain
+        for path, names in wanted.items():
+            made = read(path).outputs
+            roots |= {made[name].path or path for name in names}
+    missing = sorted(roots - spec.paths.keys() - withheld)
+    if missing:
+        shown = "\n".join(str(path) for path in missing[:20])
+        raise CheckedFalse(
+            f"{seed.name} lacks {len(missing)} of the things needed for {', '.join(outputs)}",
+            detail=shown,
+            hint="the seed is another commit's: build or name the one for this flake.lock",
+        )
+    roots |= paths_of_tiers(spec, FIRST_TIERS)
+    # Evaluation reads these in any case.
+    roots |= {item.path for item in spec.withheld if not item.derivation}
+    return needed_of(spec, roots, lambda item: _made_from(item, read))
+
+
+def _made_from(item: Withheld, read: Callable[[StorePath], Derivation]) -> Iterator[StorePath]:
+    if item.derivation:
+        derivation = read(StorePath.parse(item.derivation))
+        yield from derivation.input_srcs
+        for path, names in derivation.input_drvs.items():
+            outputs = read(path).outputs
+            yield from (found for name in names if (found := outputs[name].path) is not None)
+
+
+class _Run:
+    """One hydration: what it adds, and what that cost."""
+
+    def __init__(
+        self,
+        source: ImageStore,
+        seed: RemoteSeed,
+        root: Path,
+        nix: Nix,
+        jobs: int | None,
+        case_hack: bool | None,
+        on_event: OnEvent,
+    ) -> None:
+        self._source = source
+        self._seed = seed
+        self._root = root
+        self._nix = nix
+        self._jobs = jobs or max(cores(), _LEAST_WORKERS)
+        self._case_hack = case_hack
+        self._on_event = on_event
+        self.seconds = Seconds()
+        self.fetched = self.reused = 0
+        self.added: set[StorePath] = set()
+        self.skipped: set[StorePath] = set()
+
+    def add(self, paths: Collection[StorePath]) -> None:
+        """Have *paths*, of the spec and closed, valid in the store."""
+        wanted = closure_in(self._seed.spec.paths, paths)
+        # From knowing what is valid until all is registered, nothing may be collected.
+        with uncollected(self._root):
+            valid = valid_paths(self._root)
+            self.skipped |= (wanted & valid) - self.added
+            missing = wanted - valid
+            if missing:
+                self._unpack(missing)
+                self._register(missing)
+        self.added |= missing
+
+    def _unpack(self, missing: frozenset[StorePath]) -> None:
+        infos = self._seed.spec.paths
+        with _store(self._root) as (store, left):
+            hack = _case_hack(store) if self._case_hack is None else self._case_hack
+            target = Target(store, hack, threads=_decoders(self._jobs))
+            with workers(self._source, target, self._jobs) as pool:
+                there = [infos[path] for path in sorted(missing) if path.base_name in left]
+                intact = pool.intact(there) if there else frozenset()
+                self.reused += len(intact)
+                tasks = _tasks(self._seed, missing - intact)
+                text = f"fetching {len(missing - intact)} store paths in {len(tasks)} layers"
+                self._on_event(Stage("layers", text, len(tasks)))
+                self._layers(pool, tasks)
+
+    def _layers(self, pool: Workers, tasks: Sequence[LayerTask]) -> None:
+        for task, spent in pool.layers(tasks):
+            self.fetched += spent.fetched
+            self.seconds = replace(
+                self.seconds,
+                fetch=self.seconds.fetch + spent.fetch,
+                decode=self.seconds.decode + spent.decode,
+                unpack=self.seconds.unpack + spent.unpack,
+            )
+            tier = task.layer.annotations.get("io.nix-seed.tier", "")
+            done = LayerHydrated(task.layer.digest, tier, len(task.wanted), spent.fetched)
+            self._on_event(done)
+
+    def _register(self, missing: Collection[StorePath]) -> None:
+        self._on_event(Stage("register", f"registering {len(missing)} store paths"))
+        start = time.perf_counter()
+        infos = [self._seed.spec.registrable(path) for path in sorted(missing)]
+        register_paths(self._root, infos, self.nix_at_hand)
+        spent = time.perf_counter() - start
+        self.seconds = replace(self.seconds, register=self.seconds.register + spent)
+
+    def complete(
+        self, lacking: Sequence[Withheld], accepted: Sequence[str], project: str, attr: str | None
+    ) -> None:
+        """Get what is *lacking*, of what was withheld, and let what refers to it say so."""
+        from nix_seed.use.withheld import dependents, obtain_withheld
+
+        nix, spec = self.nix_at_hand(), replace(self._seed.spec, withheld=tuple(lacking))
+        obtain_withheld(nix, spec, accepted, project, attr, self._on_event)
+        valid = valid_paths(self._root)
+        nix.register(info for info in dependents(spec, valid) if info.path in valid)
+
+    def nix_at_hand(self) -> Nix:
+        """Return the Nix on PATH, or where there is none, the seed's own, if it can run here."""
+        if self._nix.is_at_hand():
+            return self._nix
+        own = self.seeds_nix()
+        if own is not None and self._root == Path("/"):
+            return replace(self._nix, bin_dir=own)
+        return self._nix
+
+    def seeds_nix(self) -> Path | None:
+        """Return the directory of Nix's programs, if the seed has them and they are in place."""
+        for path in sorted(self._seed.spec.paths):
+            programs = self._root / str(path).lstrip("/") / "bin"
+            if os.path.lexists(programs / "nix-store"):
+                return programs
+        return None
+
+
+def _decoders(jobs: int) -> int:
+    """Return threads a worker decodes with: none where the workers already take every core."""
+    return 0 if jobs >= cores() and cores() <= _FEW_CORES else min(4, cores())
+
+
+@contextmanager
+def _store(root: Path) -> Iterator[tuple[int, frozenset[str]]]:
+    """Open the store directory, without what a killed run left unfinished; list what it holds."""
+    path = root / "nix/store"
+    fd = open_directory(path)
+    try:
+        _clean(fd)
+        yield fd, frozenset(os.listdir(fd))
+    finally:
+        _clean(fd)
+        os.close(fd)
+
+
+def _clean(store: int) -> None:
+    for name in os.listdir(store):
+        if os.fsencode(name).startswith(PARTIAL):
+            remove(name, store)
+
+
+def _case_hack(store: int) -> bool:
+    """Whether names that differ only in case need Nix's suffix: on macOS, and where they clash."""
+    if sys.platform == "darwin":
+        return True
+    probe, other = PARTIAL.decode() + "case", PARTIAL.decode() + "CASE"
+    os.mkdir(probe, dir_fd=store)
+    try:
+        os.stat(other, dir_fd=store)
+    except FileNotFoundError:
+        return False
+    finally:
+        os.rmdir(probe, dir_fd=store)
+    return True
+
+
+def _tasks(seed: RemoteSeed, wanted: frozenset[StorePath]) -> list[LayerTask]:
+    tasks = []
+    count = len(seed.manifest.layers)
+    for number, group in enumerate(seed.spec.layers):
+        here = wanted.intersection(group.paths)
+        if here:
+            paths = {path: seed.spec.paths[path] for path in group.paths}
+            what = f"{seed.name}, layer {number + 1} of {count}"
+            tasks.append(LayerTask(seed.manifest.layers[number], paths, here, what))
+    return tasks

@@ -1,0 +1,273 @@
+"""Prove that a seed is complete: plan every output of the flake inside it, with no network."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.flake.evaluate import OwnSource
+from nix_seed.flake.nix import Nix
+from nix_seed.flake.rules.recipe import Recipe
+from nix_seed.formats.nix.derivation import Derivation
+from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.oci.reference import LayoutReference
+from nix_seed.image.build import Built, Destination, store_image
+from nix_seed.image.layer_cache import LayerCache
+from nix_seed.licences.rules.withheld import Withheld
+from nix_seed.registry.image import Image, open_image
+from nix_seed.use.engines import choose_engine
+from nix_seed.use.engines.base import EXCHANGE, Engine
+from nix_seed.use.rules.completeness import (
+    Gap,
+    Planned,
+    find_gaps,
+    parse_left_out,
+    parse_outputs,
+    parse_plan,
+)
+from nix_seed.use.sandboxed import Inside, Tree, find_tree, inside
+from nix_seed.use.withheld import TAKE_IN, needed_to_evaluate, offer_withheld, spec_of
+
+# $1 is the expression. Whatever Nix plans to build is copied out, to be judged on the host, with
+# those sources of it that evaluation has just put into the store.
+_SCRIPT = rf"""
+x={EXCHANGE}
+ls /nix/store | sed 's,^,/nix/store/,' | LC_ALL=C sort > $x/before
+for name in outputs extra; do
+  nix --offline --extra-experimental-features 'nix-command flakes' \
+    eval --impure --raw --expr "($1).$name" > $x/$name 2> $x/problem || exit 1
+done
+cut -f 2 $x/outputs | grep -v '^-$' | LC_ALL=C sort -u > $x/wanted
+: > $x/plan
+test ! -s $x/wanted || nix-store --realise --dry-run $(cat $x/wanted) \
+  > /dev/null 2> $x/plan || {{ cat $x/plan > $x/problem; exit 1; }}
+mkdir -p $x/drv $x/nix/store
+while read -r path _; do
+  case $path in /nix/store/*.drv) cp "$path" $x/drv/ && echo "$path" ;; esac
+done < $x/plan > $x/planned
+if test -s $x/planned; then
+  nix-store --query --references $(cat $x/planned) | grep -v '\.drv$' | LC_ALL=C sort -u > $x/used
+  for path in $(LC_ALL=C comm -23 $x/used $x/before); do
+    cp -R -P "$path" $x/nix/store/ || exit 1
+  done
+fi
+: > $x/done
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was planned, the *gaps*, and Nix's own words (*problem*) where it cannot evaluate.
+
+    *left_out* are outputs that the seed is not meant for (mkSeed's ``include`` and ``exclude``).
+    """
+
+    image: Digest
+    system: str
+    outputs: tuple[str, ...]
+    gaps: tuple[Gap, ...]
+    problem: str | None = None
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """A line for people for each gap: what it is, who needs it, how to add it."""
+        if self.problem is not None:
+            return (f"what evaluation needs: {self.problem.splitlines()[-1]}",)
+        return tuple(f"{gap.name} ({gap.kind}{_who(gap)}); {gap.hint}" for gap in self.gaps)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the proof as programs read it."""
+        return {
+            "complete": self.complete,
+            "image": str(self.image),
+            "system": self.system,
+            "outputs": list(self.outputs),
+            "leftOut": list(self.left_out),
+            "missing": [
+                {"path": str(gap.path), "kind": gap.kind, "neededBy": list(gap.needed_by)}
+                for gap in self.gaps
+            ],
+            "problem": self.problem,
+        }
+
+    @property
+    def complete(self) -> bool:
+        """Whether every output can be built inside with no network."""
+        return not self.gaps and self.problem is None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a seed is meant for: the *outputs* by name, and the project's known *derivations*."""
+
+    outputs: tuple[str, ...]
+    derivations: frozenset[StorePath] = frozenset()
+
+
+def prove(
+    *,
+    engine: Engine,
+    image: Image,
+    source: Path,
+    system: str,
+    attr: str = "seed",
+    scope: Scope | None = None,
+    root: Path | None = None,
+    nix: Nix | None = None,
+    obtained: Sequence[StorePath] = (),
+    on_event: OnEvent = ignore,
+) -> Proof:
+    """Plan the outputs of the flake in *source* for *system* inside *image*, and judge the plan.
+
+    Without a *scope*, the flake's own seed *attr* says which outputs are meant; if it has none, all
+    are. *root* is the tree that *source* is part of, where it is not the repository around it.
+    *obtained* is what the image withholds of what evaluation reads, got into the store of *nix*.
+    Raises ``CouldNotCheck`` where the engine or the image's own Nix cannot run at all.
+    """
+    tree = find_tree(source, root)
+    on_event(Stage("unpack", f"making {image.name} ready for {engine.name}"))
+    with inside(engine, image) as work:
+        spec = spec_of(image)
+        if spec is not None:
+            offer_withheld(nix or Nix(), spec, obtained, work.exchange)
+        on_event(Stage("prove", "planning every output with no network"))
+        script = (
+            "/bin/sh",
+            "-c",
+            TAKE_IN + _SCRIPT,
+            "nix-seed",
+            _expression(tree, system, attr, scope),
+        )
+        code = work.run(script, tree)
+        if code == 127 or not (work.exchange / "problem").exists():
+            raise CouldNotCheck(
+                f"Nix could not be run inside {image.name} (exit code {code})",
+                hint="is it a seed? `nix-seed doctor` says what the image lacks",
+                detail=work.read("problem").strip() or None,
+            )
+        lines = work.read("outputs")
+        outputs, left_out = parse_outputs(lines), parse_left_out(lines)
+        names = tuple(dict.fromkeys(each.output for each in outputs))
+        if not (work.exchange / "done").exists():
+            problem = work.read("problem").strip() or f"exit code {code}"
+            return Proof(image.digest, system, names, (), problem, left_out)
+        gaps = _gaps(work, tree, outputs, scope, () if spec is None else spec.withheld)
+        return Proof(image.digest, system, names, gaps, left_out=left_out)
+
+
+def prove_built(
+    nix: Nix, built: Built, destination: Destination, cache: Path, on_event: OnEvent = ignore
+) -> Proof:
+    """Prove a seed that was just built, by the source it was built for, with whatever engine works.
+
+    *cache* is where layers and unpacked images are kept.
+    """
+    flake = built.plan.evaluated.evaluation.flake
+    source = nix.root / str(flake.source).lstrip("/")
+    below = re.search(r"[?&]dir=([^&]+)", flake.url)
+    with tempfile.TemporaryDirectory(prefix="nix-seed-") as directory:
+        if destination.format != "oci":
+            destination = Destination("oci", Path(directory), "proof")
+            store_image(built, LayerCache(cache), destination)
+        reference = LayoutReference(str(destination.path), tag=destination.tag)
+        return prove(
+            engine=choose_engine(None, cache),
+            image=open_image(reference),
+            source=source / unquote(below[1]) if below else source,
+            root=source,
+            scope=_scope(built.plan.evaluated.evaluation.recipe),
+            system=built.plan.spec.system,
+            nix=nix,
+            # To build the seed was to evaluate the flake, with all that this reads.
+            obtained=[item.path for item in needed_to_evaluate(built.plan.spec).withheld],
+            on_event=on_event,
+        )
+
+
+def check_proof(proof: Proof) -> None:
+    """Raise ``CheckedFalse`` unless the seed is complete."""
+    if proof.problem is not None:
+        raise CheckedFalse(
+            "the flake cannot be evaluated inside the seed with no network",
+            detail=proof.problem,
+            hint="a flake input that is missing in the seed can be added with mkSeed's inputs;"
+            " a source that changed flake.lock needs a new seed",
+        )
+    if proof.gaps:
+        raise CheckedFalse(
+            f"the seed lacks {len(proof.gaps)} of the things its flake's outputs are built from",
+            hint="\n".join(proof.missing),
+        )
+
+
+def _who(gap: Gap) -> str:
+    return f" for {', '.join(gap.needed_by)}" if gap.needed_by else ""
+
+
+def _scope(recipe: Recipe) -> Scope:
+    project = recipe.outline.project
+    kinds = (project.packages, project.apps, project.checks, project.dev_shells)
+    outputs = tuple(entry.output for kind in kinds for entry in kind)
+    return Scope(outputs, recipe.project)
+
+
+def _gaps(
+    work: Inside,
+    tree: Tree,
+    outputs: tuple[Planned, ...],
+    scope: Scope | None,
+    withheld: Sequence[Withheld],
+) -> tuple[Gap, ...]:
+    derivations = {}
+    for path in (work.exchange / "drv").iterdir():
+        text = path.read_text("utf-8", "surrogateescape")
+        derivations[StorePath(path.name)] = Derivation.parse(text, path.name)
+    extra = frozenset(map(StorePath.parse, work.read("extra").splitlines()))
+    own = extra | (frozenset() if scope is None else scope.derivations)
+    plan = parse_plan(work.read("plan"))
+    derivations_withheld = {item.derivation for item in withheld}
+    left_out = [path for path in plan.build if str(path) in derivations_withheld]
+    return find_gaps(outputs, plan, derivations, _own_sources(work, tree), own, left_out)
+
+
+def _own_sources(work: Inside, tree: Tree) -> frozenset[StorePath]:
+    """Tell which of the sources that came out hold the project's own files."""
+    is_own = OwnSource(tree.root, work.exchange)
+    copies = (StorePath(path.name) for path in (work.exchange / "nix/store").iterdir())
+    return frozenset(filter(is_own, copies))
+
+
+def _expression(tree: Tree, system: str, attr: str, scope: Scope | None) -> str:
+    subdirectory = tree.workdir.removeprefix("/src").lstrip("/")
+    git = tree.root / ".git"
+    query = [f"dir={subdirectory}"] if subdirectory else []
+    # A clone that CI made has its history cut off, which Nix refuses unless told.
+    query += ["shallow=1"] if (git / "shallow").exists() else []
+    reference = "git+file:///src" if git.is_dir() else "path:/src"
+    reference += f"?{'&'.join(query)}" if query else ""
+    known = "null"
+    if scope is not None:
+        known = f"[ {' '.join(map(_string, scope.outputs))} ]"
+    return (
+        f"({_outputs_nix()}) {{ ref = {_string(reference)}; system = {_string(system)};"
+        f" attr = {_string(attr)}; known = {known}; }}"
+    )
+
+
+def _outputs_nix() -> str:
+    return (importlib.resources.files("nix_seed") / "nix" / "outputs.nix").read_text()
+
+
+def _string(text: str) -> str:
+    return json.dumps(text).replace("${", "\\${")

@@ -1,0 +1,210 @@
+"""Results come out of the container: store paths into the host's store or a directory, and links.
+
+Inside, a shell script finds what was built: store paths that were not there before and have a
+deriver, and the links that Nix registered as garbage collector roots, which are exactly the
+``result`` links it made, wherever they lie. It exports what the host's store does not have yet.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.flake.nix import Nix
+from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.image.read.safe_root import open_directory
+from nix_seed.image.read.unpack import unpack_layer
+from nix_seed.registry.image import Image
+from nix_seed.use.engines.base import EXCHANGE, SOURCE
+from nix_seed.use.sandboxed import Inside
+
+# $@ is the command. Before and after, the store's directory is listed: no Nix is needed for that.
+SCRIPT = rf"""
+x={EXCHANGE}
+store() {{
+  ls -A /nix/store 2>/dev/null |
+    grep -v -e '\.drv$' -e '\.lock$' -e '\.chroot$' -e '^\.' | LC_ALL=C sort
+}}
+store > $x/before
+date +%s.%N > $x/begin
+"$@"
+code=$?
+date +%s.%N > $x/end
+printf '%s' $code > $x/code
+test $code = 0 || exit $code
+command -v nix-store >/dev/null || exit 0
+for root in /nix/var/nix/gcroots/auto/*; do
+  link=$(readlink "$root") && path=$(readlink "$link") || continue
+  case $link in {SOURCE}/*) ;; *) continue ;; esac
+  case $path in /nix/store/*) printf '%s\t%s\n' "${{link#{SOURCE}/}}" "$path" ;; esac
+done > $x/links
+cut -f 2 $x/links | cut -d / -f 1-4 > $x/wanted
+store > $x/after
+LC_ALL=C comm -13 $x/before $x/after | while read -r name; do
+  case $(nix-store --query --deriver "/nix/store/$name" 2>/dev/null) in
+    *.drv) printf '/nix/store/%s\n' "$name" ;;
+  esac
+done >> $x/wanted
+LC_ALL=C sort -u -o $x/wanted $x/wanted
+test -s $x/wanted || exit 0
+if test -e $x/host-has; then
+  nix-store --query --requisites $(cat $x/wanted) | LC_ALL=C sort -u > $x/closure || exit 125
+  LC_ALL=C comm -23 $x/closure $x/host-has > $x/export-list
+  sed 's,^,/nix/store/,' $x/before > $x/image-has
+  LC_ALL=C comm -12 $x/export-list $x/image-has > $x/from-image
+  LC_ALL=C comm -23 $x/export-list $x/image-has > $x/from-run
+  test ! -s $x/from-run || nix-store --export $(cat $x/from-run) > $x/export || exit 125
+else
+  sed 's,^/,,' $x/wanted > $x/export-list
+  tar -C / -cf $x/export.tar --files-from $x/export-list || exit 125
+fi
+"""
+
+# What the image had already is taken from a fresh copy of it: the command may have been root, whom
+# modes do not keep from writing into the store (Python puts its caches beside its modules).
+_EXPORT_FROM_IMAGE = f"nix-store --export $(cat {EXCHANGE}/from-image) > {EXCHANGE}/export-image"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link that Nix made: *path* on the host, *target* a store path or a file in one."""
+
+    path: Path
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """What came out: *paths* new on the host, *links* as made there; *into* the store or where."""
+
+    paths: tuple[StorePath, ...]
+    links: tuple[Link, ...]
+    into: str
+
+
+def store_problem(nix: Nix) -> str | None:
+    """Why the host's store cannot take the results; ``None`` where it can."""
+    try:
+        nix.version()
+    except InputError:
+        return "Nix is not installed here"
+    if os.geteuid() == 0 or (nix.root / "nix/var/nix/daemon-socket/socket").exists():
+        return None
+    store = nix.root / "nix/store"
+    if not os.access(store if store.exists() else nix.root, os.W_OK):
+        return f"{store} is not writable for this user"
+    return None
+
+
+def offer_host_paths(nix: Nix, work: Inside) -> None:
+    """Tell the inside which paths the host's store has, so that only the others come out."""
+    known = sorted(nix.run("nix", ["path-info", "--all"], "listing the store").split())
+    text = "".join(f"{path}\n" for path in known)
+    (work.exchange / "host-has").write_text(text, "utf-8", "surrogateescape")
+
+
+def bring_out(work: Inside, nix: Nix, root: Path, out: Path | None) -> Brought:
+    """Take what the script left: into the store of *nix*, or below the directory *out*.
+
+    *root* is the host's tree that was mounted at ``/src``; links are made in the same places there.
+    """
+    paths = tuple(StorePath.parse(f"/{line.lstrip('/')}") for line in _lines(work, "export-list"))
+    links = tuple(_link(root, line) for line in _lines(work, "links"))
+    for link in links:
+        if link.path.exists() and not link.path.is_symlink():
+            raise InputError(
+                f"{link.path} is in the way of the link to {link.target}",
+                hint="move it away, or give nix build another --out-link",
+            )
+    if out is None:
+        return _into_store(work, nix, paths, links)
+    return _into_directory(work, out, paths, links)
+
+
+def _into_store(
+    work: Inside, nix: Nix, paths: tuple[StorePath, ...], links: tuple[Link, ...]
+) -> Brought:
+    if _lines(work, "from-image"):
+        if work.run(("/bin/sh", "-c", _EXPORT_FROM_IMAGE), None) != 0:
+            raise CouldNotCheck(
+                f"what the results need of {work.image.name} could not be exported from it",
+                hint="its own message is above; is there room in the temporary directory?",
+            )
+        _import(work, nix, "export-image")
+    if _lines(work, "from-run"):
+        _import(work, nix, "export")
+    for link in links:
+        link.path.unlink(missing_ok=True)
+        target = StorePath.containing(link.target)
+        nix.add_root(link.path, target)
+        if link.target != str(target):  # a link to a file inside of a store path
+            link.path.unlink()
+            link.path.symlink_to(link.target)
+    return Brought(paths, links, "store")
+
+
+def _import(work: Inside, nix: Nix, name: str) -> None:
+    with (work.exchange / name).open("rb") as export:
+        nix.import_paths(export)
+
+
+def _into_directory(
+    work: Inside, out: Path, paths: tuple[StorePath, ...], links: tuple[Link, ...]
+) -> Brought:
+    out = out.resolve()
+    new = tuple(path for path in paths if not (out / str(path).lstrip("/")).exists())
+    if new:
+        _extract(work.exchange / "export.tar", out, new, work.image)
+    made = []
+    for link in links:
+        target = out / link.target.lstrip("/")
+        link.path.unlink(missing_ok=True)
+        link.path.symlink_to(target)
+        made.append(Link(link.path, str(target)))
+    return Brought(new, tuple(made), str(out))
+
+
+def _extract(archive: Path, out: Path, new: Sequence[StorePath], image: Image) -> None:
+    """Unpack the tar beside *out*, then move each new store path into place."""
+    store = out / "nix/store"
+    store.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".partial-") as directory:
+        with io.BufferedReader(io.FileIO(archive)) as stream:
+            unpack_layer(stream, Path(directory), f"results from {image.name}", 8_000_000)
+        for path in new:
+            source = Path(directory) / str(path).lstrip("/")
+            _move(source, store / path.base_name)
+
+
+def _move(source: Path, target: Path) -> None:
+    # Moving a directory needs write permission on it, which store paths do not give their owner.
+    if source.is_dir() and not source.is_symlink():
+        mode = source.stat().st_mode & 0o777
+        source.chmod(0o755)
+        source.rename(target)
+        target.chmod(mode)
+    else:
+        source.rename(target)
+
+
+def _lines(work: Inside, name: str) -> list[str]:
+    return work.read(name).splitlines()
+
+
+def _link(root: Path, line: str) -> Link:
+    """Place a link on the host; what came out of the container is not trusted to stay in *root*."""
+    relative, _, target = line.partition("\t")
+    parts = PurePosixPath(relative).parts
+    path = root.joinpath(*parts)
+    StorePath.containing(target)
+    if ".." in parts or ".." in target.split("/") or relative.startswith("/"):
+        raise CheckedFalse(f"the container asked for a link outside of the project: {relative!r}")
+    if not path.parent.resolve().is_relative_to(root.resolve()):
+        raise CheckedFalse(f"the link {path} would lie outside of the project")
+    os.close(open_directory(path.parent))
+    return Link(path, target)

@@ -1,0 +1,197 @@
+"""Is a seed complete? What Nix plans inside it: the project's own work, or something missing.
+
+The plan is read from the words of ``nix-store --realise --dry-run``, which have been the same
+since long before Nix 2.8; its JSON has not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from nix_seed.formats.nix.derivation import Derivation
+from nix_seed.formats.nix.store_path import StorePath
+
+LEFT_OUT = "-"
+
+_BUILT = re.compile(r"derivations? will be built:?$")
+_FETCHED = re.compile(r"paths? will be fetched\b.*:?$")
+_UNKNOWN = re.compile(r"don't know how to build (?:these|this) paths?\b.*:?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One output of the flake, ``packages.default``, and a derivation that makes it."""
+
+    output: str
+    derivation: StorePath
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What Nix would do: derivations to build, paths to fetch, paths it cannot get at all."""
+
+    build: tuple[StorePath, ...] = ()
+    fetch: tuple[StorePath, ...] = ()
+    unknown: tuple[StorePath, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Something the seed lacks.
+
+    *kind* is ``derivation`` (would be built although it is none of the project's), ``download`` (a
+    fixed-output derivation: needs the network) or ``path`` (known only to a cache, or lost).
+    *needed_by* are the flake's outputs that ask for it; *behind* counts what only it needs in turn.
+    """
+
+    path: StorePath
+    kind: Literal["derivation", "download", "path"]
+    needed_by: tuple[str, ...]
+    behind: int = 0
+
+    @property
+    def name(self) -> str:
+        """The name for people: ``openssl-3.0.9``."""
+        return self.path.name.removesuffix(".drv")
+
+    @property
+    def tier(self) -> str:
+        """The tier of the seed it belongs in: the kind of the first output that needs it."""
+        return self.needed_by[0].partition(".")[0] if self.needed_by else "packages"
+
+    @property
+    def hint(self) -> str:
+        """How to have it in the seed from now on."""
+        return f"add it: mkSeed {{ contents.{self.tier} = [ {_attribute(self.name)} ]; }}"
+
+
+def parse_outputs(text: str) -> tuple[Planned, ...]:
+    """Read lines of ``<kind>.<name>\\t<derivation>``; an output left out has a ``-`` there."""
+    pairs = (line.rpartition("\t") for line in text.splitlines())
+    return tuple(
+        Planned(output, StorePath.parse(path)) for output, _, path in pairs if path != LEFT_OUT
+    )
+
+
+def parse_left_out(text: str) -> tuple[str, ...]:
+    """Name the outputs, in the same lines, that the seed is not meant for."""
+    pairs = (line.rpartition("\t") for line in text.splitlines())
+    return tuple(output for output, _, path in pairs if path == LEFT_OUT)
+
+
+def parse_plan(text: str) -> Plan:
+    """Read what ``nix-store --realise --dry-run`` says on standard error."""
+    found: dict[str, list[StorePath]] = {"build": [], "fetch": [], "unknown": []}
+    current: list[StorePath] | None = None
+    for line in text.splitlines():
+        if line.startswith("  /nix/store/"):
+            if current is not None:
+                current.append(StorePath.containing(line.strip()))
+            continue
+        heading = _heading(line.strip())
+        current = None if heading is None else found[heading]
+    return Plan(**{name: tuple(paths) for name, paths in found.items()})
+
+
+def _heading(line: str) -> str | None:
+    for pattern, name in ((_BUILT, "build"), (_FETCHED, "fetch"), (_UNKNOWN, "unknown")):
+        if pattern.search(line):
+            return name
+    return None
+
+
+def find_gaps(
+    outputs: Sequence[Planned],
+    plan: Plan,
+    derivations: Mapping[StorePath, Derivation],
+    own_sources: Collection[StorePath] = (),
+    own: Collection[StorePath] = (),
+    withheld: Collection[StorePath] = (),
+) -> tuple[Gap, ...]:
+    """Return what *plan* holds beyond the project's own work, causes only, sorted by name.
+
+    *derivations* are the parsed ones of the plan. The project's own are its *outputs*, those known
+    otherwise (*own*), and whatever is built, however indirectly, from one of them or from one of
+    its sources (*own_sources*). A missing derivation that only other missing ones need is counted
+    in their ``behind``: what one adds to the seed is what the project asks for. Derivations that
+    are *withheld* come from their vendors, with what only they need.
+    """
+    project = _project({*own, *(each.derivation for each in outputs)}, derivations, own_sources)
+    missing = [path for path in plan.build if path not in project]
+    needs = {path: set(derivations[path].input_drvs) for path in plan.build if path in derivations}
+    if withheld:
+        others = {path: used for path, used in needs.items() if path not in withheld}
+        asked = set().union(*(_reach(path, others) for path in project))
+        missing = [path for path in missing if path in asked and path not in withheld]
+    gaps = []
+    for path in missing:
+        needed_by = _needed_by(path, outputs, needs, project)
+        by_project = any(path in needs.get(other, ()) for other in project)
+        if by_project or not any(path in needs.get(other, ()) for other in missing):
+            behind = len(_reach(path, needs) & set(missing)) - 1
+            gaps.append(Gap(path, _kind(derivations.get(path)), needed_by, behind))
+    gaps += [Gap(path, "path", ()) for path in (*plan.fetch, *plan.unknown)]
+    return tuple(sorted(gaps, key=lambda gap: (gap.name, gap.path)))
+
+
+def _kind(derivation: Derivation | None) -> Literal["derivation", "download"]:
+    return "download" if derivation is not None and derivation.is_fixed_output else "derivation"
+
+
+def _project(
+    known: Collection[StorePath],
+    derivations: Mapping[StorePath, Derivation],
+    own_sources: Collection[StorePath],
+) -> set[StorePath]:
+    """Return those of *derivations*, and *known*, that change with the project's source."""
+    users: dict[StorePath, list[StorePath]] = {}
+    for path, derivation in derivations.items():
+        for needed in derivation.input_drvs:
+            users.setdefault(needed, []).append(path)
+    sources = set(own_sources)
+    found = set(known)
+    waiting = [*known, *(p for p, drv in derivations.items() if sources & set(drv.input_srcs))]
+    while waiting:
+        path = waiting.pop()
+        fixed = path in derivations and derivations[path].is_fixed_output
+        # A fixed output's content is agreed on: no source changes it (``rules/frontier.py``).
+        if fixed and path not in known:
+            continue
+        found.add(path)
+        waiting += [user for user in users.get(path, ()) if user not in found]
+    return found
+
+
+def _needed_by(
+    path: StorePath,
+    outputs: Iterable[Planned],
+    needs: Mapping[StorePath, set[StorePath]],
+    project: set[StorePath],
+) -> tuple[str, ...]:
+    """Name the outputs that ask for *path*, themselves or through what no output names."""
+    outputs = tuple(outputs)
+    unnamed = project - {each.derivation for each in outputs}
+    inner = {each: needs.get(each, set()) & unnamed for each in project}
+    names = (
+        each.output
+        for each in outputs
+        if any(path in needs.get(step, ()) for step in _reach(each.derivation, inner))
+    )
+    return tuple(dict.fromkeys(names))
+
+
+def _reach(start: StorePath, needs: Mapping[StorePath, set[StorePath]]) -> set[StorePath]:
+    found, waiting = {start}, [start]
+    while waiting:
+        new = needs.get(waiting.pop(), set()) - found
+        found |= new
+        waiting += new
+    return found
+
+
+def _attribute(name: str) -> str:
+    """Guess the package's attribute: its name without the version."""
+    return re.sub(r"-[0-9].*", "", name)

@@ -1,0 +1,147 @@
+"""What some outputs of a flake need of its seed: to be built, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from nix_seed.core.errors import InputError
+from nix_seed.flake.rules.outline import Outline, ProjectOutput
+from nix_seed.flake.rules.recipe import Graph, evaluate_frontier
+from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from nix_seed.image.rules.spec import Spec
+from nix_seed.licences.rules.withheld import Withheld
+
+FIRST_TIERS = ("base", "toolchain", "inputs")
+"""The tiers that every build needs: a shell, Nix and compilers, and what evaluation reads."""
+
+KINDS = ("packages", "apps", "checks", "devShells")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Outputs of a flake as the user names them: ``checks``, ``packages.default``."""
+
+    kind: str
+    name: str | None = None
+
+    @classmethod
+    def parse(cls, text: str, system: str) -> Selection:
+        """Read ``kind``, ``kind.name`` or ``kind.<system>.name``; a bare name is a package."""
+        parts = text.split(".") if text else ["packages", "default"]
+        if parts[0] not in KINDS:
+            parts = ["packages", *parts]
+        kind, rest = parts[0], parts[1:]
+        if rest[:1] == [system]:
+            rest = rest[1:]
+        return cls(kind, ".".join(rest) or None)
+
+    def __str__(self) -> str:
+        return self.kind if self.name is None else f"{self.kind}.{self.name}"
+
+
+def needed_outputs(
+    outline: Outline,
+    selections: Iterable[Selection],
+    read: Graph,
+    is_own_source: Callable[[StorePath], bool],
+) -> tuple[Mapping[StorePath, frozenset[str]], frozenset[StorePath]]:
+    """Return the derivation outputs and plain store paths that the selected outputs are built from.
+
+    ``InputError`` for a selection that names nothing, with the names there are.
+    """
+    project = outline.project
+    kinds: dict[str, tuple[ProjectOutput, ...]] = {
+        "packages": project.packages,
+        "apps": project.apps,
+        "checks": project.checks,
+        "devShells": project.dev_shells,
+    }
+    chosen = [output for each in selections for output in _select(each, kinds[each.kind])]
+    known = frozenset(
+        path
+        for kind, outputs in kinds.items()
+        if kind != "apps"
+        for path in _derivations(outputs + (project.extra if kind == "packages" else ()))
+    )
+    own = [output for output in chosen if not output.foreign]
+    found = evaluate_frontier(_derivations(own), read, is_own_source, known=known)
+    outputs = dict(found.derivations)
+    paths: set[StorePath] = set()
+    for output in chosen:
+        if output.foreign:
+            for text, element in output.context.items():
+                path = StorePath.parse(text)
+                outputs[path] = outputs.get(path, frozenset()) | frozenset(element.outputs)
+                if element.path or element.all_outputs:
+                    paths.add(path)
+    return {path: names for path, names in outputs.items() if names}, frozenset(paths)
+
+
+def _select(selection: Selection, outputs: tuple[ProjectOutput, ...]) -> list[ProjectOutput]:
+    wanted = str(selection)
+    found = [each for each in outputs if selection.name is None or each.output == wanted]
+    if not found:
+        names = ", ".join(sorted(each.output for each in outputs))
+        raise InputError(
+            f"the flake has no output {selection}", hint=f"it has: {names or 'none of that kind'}"
+        )
+    return found
+
+
+def _derivations(outputs: Iterable[ProjectOutput]) -> dict[StorePath, frozenset[str]]:
+    roots: dict[StorePath, frozenset[str]] = {}
+    for output in outputs:
+        if output.foreign:
+            continue
+        for text, element in output.context.items():
+            if element.outputs:
+                path = StorePath.parse(text)
+                roots[path] = roots.get(path, frozenset()) | frozenset(element.outputs)
+    return roots
+
+
+def paths_of_tiers(spec: Spec, tiers: Collection[str]) -> frozenset[StorePath]:
+    """Return what the layers of *tiers* hold."""
+    return frozenset(path for group in spec.layers if group.tier in tiers for path in group.paths)
+
+
+def closure_in(
+    paths: Mapping[StorePath, PathInfo], roots: Iterable[StorePath]
+) -> frozenset[StorePath]:
+    """Return *roots*, of *paths*, and all they refer to there: what a spec lacks is withheld."""
+    seen: set[StorePath] = set()
+    stack = list(roots)
+    while stack:
+        path = stack.pop()
+        if path not in seen:
+            seen.add(path)
+            stack.extend(reference for reference in paths[path].references if reference in paths)
+    return frozenset(seen)
+
+
+def needed_of(
+    spec: Spec,
+    roots: Iterable[StorePath],
+    made_from: Callable[[Withheld], Iterable[StorePath]],
+) -> tuple[frozenset[StorePath], tuple[Withheld, ...]]:
+    """Return *roots* and all they need, of *spec*: its paths, and what it withholds.
+
+    What a withheld path refers to nobody knows before it is there. What it is *made_from*, as far
+    as the image has it, is more than that, and needed to make it.
+    """
+    withheld = {item.path: item for item in spec.withheld}
+    seen: set[StorePath] = set()
+    stack = list(roots)
+    while stack:
+        path = stack.pop()
+        if path in seen:
+            continue
+        if path in spec.paths:
+            seen.add(path)
+            stack += spec.paths[path].references
+        elif path in withheld:
+            seen.add(path)
+            stack += made_from(withheld[path])
+    lacking = tuple(item for item in spec.withheld if item.path in seen)
+    return frozenset(seen & spec.paths.keys()), lacking

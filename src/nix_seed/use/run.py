@@ -1,0 +1,163 @@
+"""Run a command on the machine itself, on the store a seed was hydrated into, with no network.
+
+Run a command inside a seed, with no network, and bring its results out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CouldNotCheck
+from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.flake.nix import Nix
+from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.licences.rules.accept import check_accepted
+from nix_seed.registry.image import Image
+from nix_seed.use.engines.base import Engine, Job
+from nix_seed.use.engines.host import Host
+from nix_seed.use.results import SCRIPT, Brought, bring_out, offer_host_paths, store_problem
+from nix_seed.use.sandboxed import Inside, find_tree, inside
+from nix_seed.use.withheld import TAKE_IN, obtain_withheld, offer_withheld, spec_of
+
+
+@dataclass(frozen=True, slots=True)
+class HostRun:
+    """The command's *exit_code*, its *seconds*, and what kept it off the network.
+
+    *network* is ``namespace`` (none but loopback), ``settings`` (Nix alone was told) or ``on``.
+    """
+
+    exit_code: int
+    network: str
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the run as programs read it."""
+        return {
+            "exitCode": self.exit_code,
+            "engine": "host",
+            "network": self.network,
+            "seconds": {"command": self.seconds},
+        }
+
+
+def run_on_host(
+    argv: Sequence[str],
+    *,
+    source: Path,
+    engine: Host | None = None,
+    image: Image | None = None,
+    env: Mapping[str, str] | None = None,
+    network: bool = False,
+    accepted: Sequence[str] = (),
+    on_event: OnEvent = ignore,
+) -> HostRun:
+    """Run *argv* in *source*; results and links are where the command itself puts them.
+
+    With an *image*, all its paths must be valid in the host's store, and the licences of what it
+    withholds *accepted*: ``InputError`` otherwise. Raises ``CouldNotCheck`` where they are not, or
+    there is no store.
+    """
+    spec = None if image is None else spec_of(image)
+    if spec is not None:
+        check_accepted(spec.name, spec.withheld, accepted)
+    engine = engine or Host()
+    problem = engine.unavailable()
+    if problem is not None:
+        raise CouldNotCheck("the engine host cannot be used on this machine", hint=problem)
+    prepared = str(engine.root) if image is None else engine.prepare(image)
+    kept = "on" if network else engine.network_off()
+    on_event(Stage("command", f"running the command; network: {kept}"))
+    start = time.monotonic()
+    job = Job(tuple(argv), exchange=source, source=source, env=env or {}, network=network)
+    code = engine.run(prepared, image, job)
+    return HostRun(code, kept, time.monotonic() - start)
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """Where the time went: having the image ready, starting it, the command, the results."""
+
+    unpack: float
+    start: float
+    command: float
+    results: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """The command's *exit_code*, and what it *brought* out (nothing where it failed)."""
+
+    exit_code: int
+    image: Digest
+    engine: str
+    seconds: Seconds
+    brought: Brought = field(default_factory=lambda: Brought((), (), "store"))
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    engine: Engine,
+    image: Image,
+    source: Path,
+    nix: Nix,
+    out: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    network: bool = False,
+    accepted: Sequence[str] = (),
+    attr: str | None = None,
+    on_event: OnEvent = ignore,
+) -> RunResult:
+    """Run *argv* in *source*, seen as ``/src`` inside *image*, and bring its results out.
+
+    New store paths go into the store of *nix*, or below *out*; links such as ``result`` are made in
+    *source*, which is not changed otherwise. What the image withholds is got from its vendor first,
+    as the seed *attr* of the flake in *source* says, where its licence is *accepted*
+    (``InputError`` otherwise). A failing command is a result, not an error. Raises
+    ``CouldNotCheck`` where the command was not started, or results have no place to go.
+    """
+    problem = store_problem(nix) if out is None else None
+    if problem is not None:
+        raise CouldNotCheck(
+            f"results cannot come back into the host's store: {problem}",
+            hint="name a directory for them with --out DIR",
+        )
+    tree = find_tree(source)
+    spec = spec_of(image)
+    lacking: tuple[StorePath, ...] = ()
+    if spec is not None:
+        lacking = obtain_withheld(nix, spec, accepted, str(source.absolute()), attr, on_event)
+    on_event(Stage("unpack", f"making {image.name} ready for {engine.name}"))
+    with inside(engine, image, env=env, network=network) as work:
+        if out is None:
+            offer_host_paths(nix, work)
+        if spec is not None:
+            offer_withheld(nix, spec, lacking, work.exchange)
+        on_event(Stage("command", "running the command inside" if network else "going offline"))
+        start = time.time()
+        code = work.run(("/bin/sh", "-c", TAKE_IN + SCRIPT, "nix-seed", *argv), tree)
+        begin, end = _time(work, "begin", start), _time(work, "end", time.time())
+        if work.read("code") not in ("", str(code)):
+            raise CouldNotCheck(
+                "the command succeeded, but its results could not be exported from the container",
+                hint="its own message is above; is there room in the temporary directory?",
+            )
+        brought = Brought((), (), "store" if out is None else str(out))
+        if code == 0:
+            on_event(Stage("results", "bringing results out"))
+            brought = bring_out(work, nix, tree.root, out)
+        done = time.time()
+        seconds = Seconds(work.seconds, begin - start, end - begin, done - end)
+    return RunResult(code, image.digest, engine.name, seconds, brought)
+
+
+def _time(work: Inside, name: str, otherwise: float) -> float:
+    # Inside and outside share one kernel, thus one clock.
+    text = work.read(name).strip()
+    return float(text) if text else otherwise

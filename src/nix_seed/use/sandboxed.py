@@ -1,0 +1,94 @@
+"""A source tree, an image and an engine: one script run inside, what it wrote read back."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nix_seed.core.errors import InputError
+from nix_seed.registry.image import Image
+from nix_seed.use.engines.base import SOURCE, Engine, Job
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The tree to mount (*root*, the whole repository) and the directory in it to work in."""
+
+    root: Path
+    workdir: str
+
+
+def find_tree(source: Path, known_root: Path | None = None) -> Tree:
+    """Return the repository that *source* lies in, or *source* itself where it is in none.
+
+    A flake in a subdirectory is part of its repository, and Nix looks upwards for ``.git``. Where
+    the tree's root is known, nothing is looked for.
+    """
+    path = source.resolve()
+    if known_root is not None:
+        return _tree(known_root.resolve(), path)
+    if not path.is_dir():
+        raise InputError(
+            f"{source} is not a directory", hint="name the project's directory with --src"
+        )
+    for root in (path, *path.parents):
+        git = root / ".git"
+        if git.is_file():
+            raise InputError(
+                f"{root} is a git worktree or submodule, whose history lies outside of it",
+                hint="use a clone of its own: git clone . ../copy, then --src ../copy",
+            )
+        if git.is_dir():
+            return _tree(root, path)
+    return _tree(path, path)
+
+
+def _tree(root: Path, path: Path) -> Tree:
+    below = path.relative_to(root)
+    return Tree(root, f"{SOURCE}/{below}" if below.parts else SOURCE)
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """A prepared image: ``run`` starts a fresh copy each time. *seconds* is what preparing took."""
+
+    engine: Engine
+    image: Image
+    prepared: str
+    exchange: Path
+    seconds: float
+    env: Mapping[str, str] = field(default_factory=dict)
+    network: bool = False
+
+    def run(self, argv: tuple[str, ...], tree: Tree | None) -> int:
+        """Run *argv* in *tree*, return its exit code; files it leaves are in ``exchange``."""
+        job = Job(
+            argv=argv,
+            exchange=self.exchange,
+            source=None if tree is None else tree.root,
+            workdir="/" if tree is None else tree.workdir,
+            env=self.env,
+            network=self.network,
+        )
+        return self.engine.run(self.prepared, self.image, job)
+
+    def read(self, name: str) -> str:
+        """Return the text of a file the script left, or nothing where it left none."""
+        path = self.exchange / name
+        return path.read_text("utf-8", "surrogateescape") if path.is_file() else ""
+
+
+@contextmanager
+def inside(
+    engine: Engine, image: Image, *, env: Mapping[str, str] | None = None, network: bool = False
+) -> Iterator[Inside]:
+    """Prepare *image* and yield it, with an exchange directory that lasts as long."""
+    start = time.monotonic()
+    prepared = engine.prepare(image)
+    seconds = time.monotonic() - start
+    with tempfile.TemporaryDirectory(prefix="nix-seed-") as directory:
+        yield Inside(engine, image, prepared, Path(directory), seconds, env or {}, network)

@@ -1,0 +1,360 @@
+"""Writes one store path beside its final name, proves its NAR hash, then moves it into place.
+
+Entries must come in the order of a NAR, which is that of the project's layers, so the hash is
+computed while they are written; in any other order the hash would not be the one wanted, and
+nothing gets its name unless it is.
+
+The database of valid paths below a root: read it, add to it, or begin it.
+
+Where there is none yet, Nix need not be at hand: the database of exactly those paths is written,
+the same bytes as in an image. An existing one is only ever changed by Nix itself.
+
+Is a store path on disk exactly what it should be: its NAR hash, permissions and times?
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import stat
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from nix_seed.core.digests import NarHash
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+from nix_seed.core.files import explained
+from nix_seed.flake.nix import Nix
+from nix_seed.formats.nix import nar
+from nix_seed.formats.nix.database import SCHEMA_VERSION, build_database
+from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from nix_seed.image.read.safe_root import apply, open_directory, remove
+from nix_seed.image.read.tar import Entry, Kind
+from nix_seed.image.rules.layer import NarHasher
+
+PARTIAL = b".seed-"
+"""What the names of unfinished paths in the store begin with."""
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_CLOSE_ENTRY = nar.CLOSE + nar.CLOSE
+_SMALL = 32 << 10
+_TIME = (1, 1)
+_CASE_HACK = b"~nix~case~hack~"
+
+
+class Body(Protocol):
+    """The stream that file contents are taken from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return *size* bytes, fewer only at the end."""
+        ...
+
+    def take(self, size: int, /) -> memoryview:
+        """Return some of the next *size* bytes; empty only at the end."""
+        ...
+
+
+class _Open:
+    """A directory that is being filled: what it is below the path, and names taken in it."""
+
+    __slots__ = ("below", "fd", "names")
+
+    def __init__(self, below: bytes, fd: int) -> None:
+        self.below = below
+        self.fd = fd
+        self.names: dict[bytes, int] = {}
+
+
+class StorePathWriter:
+    """Writes the path of *info* into the store open at *store*.
+
+    With *case_hack*, names that differ from an earlier one of their directory only in case get
+    Nix's ``~nix~case~hack~`` suffix. The umask must be 0. Call ``finish``, or ``abandon``.
+    """
+
+    def __init__(self, info: PathInfo, store: int, body: Body, *, case_hack: bool) -> None:
+        self._info = info
+        self._store = store
+        self._body = body
+        self._case_hack = case_hack
+        self._name = info.path.base_name.encode()
+        self._nar = NarHasher()
+        self._nar.add(nar.MAGIC)
+        self._open: list[_Open] = []
+        self._inside = 0  # directories of the NAR that are open
+        self._begun = False
+
+    def entry(self, below: bytes, entry: Entry) -> None:
+        """Write one entry; *below* is its place under the store path, empty for the path itself."""
+        if not below:
+            if self._begun:
+                raise self._refuse("is there twice")
+            at, name, depth = self._store, PARTIAL + self._name, 0
+        else:
+            parent, _, base = below.rpartition(b"/")
+            at, name, depth = self._enter(parent, base)
+        self._begun = True
+        if entry.kind is Kind.DIRECTORY:
+            self._nar.add(nar.DIRECTORY)
+            os.mkdir(name, 0o755, dir_fd=at)
+            self._open.append(_Open(below, open_directory(name, at)))
+            self._inside = depth + 1
+            return
+        if entry.kind is Kind.FILE:
+            self._file(entry, name, at)
+        elif entry.kind is Kind.SYMLINK:
+            os.symlink(entry.target, name, dir_fd=at)
+            os.utime(name, _TIME, dir_fd=at, follow_symlinks=False)
+            self._nar.add(nar.symlink_head(entry.target))
+        else:
+            raise self._refuse("has a hard link, which layers of store paths do not have")
+        self._inside = depth
+        if depth:
+            self._nar.add(_CLOSE_ENTRY)
+
+    def finish(self) -> None:
+        """Check the NAR hash and give the path its name; ``CheckedFalse`` if it is another."""
+        while self._open:
+            self._leave()
+        inside = self._inside
+        self._nar.add(nar.CLOSE if inside == 0 else _CLOSE_ENTRY * (inside - 1) + nar.CLOSE)
+        found = self._nar.hexdigest()
+        if found != self._info.nar_hash.hex:
+            raise self._refuse(
+                f"has the NAR hash {NarHash(found)}, not {self._info.nar_hash} as its spec says"
+            )
+        place(self._store, PARTIAL + self._name, self._name)
+
+    def abandon(self) -> None:
+        """Remove what was written."""
+        while self._open:
+            os.close(self._open.pop().fd)
+        remove(PARTIAL + self._name, self._store)
+
+    def _enter(self, parent: bytes, base: bytes) -> tuple[int, bytes, int]:
+        """Return the open directory *parent*, the name for *base* in it, and its depth."""
+        while self._open and self._open[-1].below != parent:
+            self._leave()
+        if not self._open:
+            raise self._refuse(f"has {parent + b'/' + base!r} outside of the order of a NAR")
+        here, depth = self._open[-1], len(self._open)
+        self._nar.add(_CLOSE_ENTRY * (self._inside - depth) + nar.entry_head(base))
+        return here.fd, self._hacked(here.names, base) if self._case_hack else base, depth
+
+    def _hacked(self, names: dict[bytes, int], base: bytes) -> bytes:
+        # As Nix does: by ASCII case alone, numbered in the order of the NAR.
+        folded = base.lower()
+        count = names.get(folded)
+        names[folded] = 0 if count is None else count + 1
+        return base if count is None else base + _CASE_HACK + b"%d" % (count + 1)
+
+    def _file(self, entry: Entry, name: bytes, at: int) -> None:
+        executable = bool(entry.mode & 0o100)
+        left = entry.size
+        if left > self._info.nar_size:
+            raise self._refuse("has a file larger than all of it should be")
+        self._nar.add(nar.file_head(left, executable))
+        fd = os.open(name, _CREATE, 0o555 if executable else 0o444, dir_fd=at)
+        try:
+            if left <= _SMALL:
+                self._small(fd, left)
+            else:
+                self._large(fd, left)
+            os.utime(fd, _TIME)
+        finally:
+            os.close(fd)
+
+    def _small(self, fd: int, size: int) -> None:
+        data = self._body.read(size)
+        if len(data) != size:
+            raise self._refuse("ends in the middle of a file")
+        if data:
+            _write_all(fd, data)
+            self._nar.add(data + nar.padding(size))
+
+    def _large(self, fd: int, size: int) -> None:
+        left = size
+        while left:
+            view = self._body.take(left)
+            if not view:
+                raise self._refuse("ends in the middle of a file")
+            _write_all(fd, view)
+            self._nar.add_now(view)
+            left -= len(view)
+        self._nar.add(nar.padding(size))
+
+    def _leave(self) -> None:
+        fd = self._open.pop().fd
+        apply(fd, 0o555, 1)
+        os.close(fd)
+
+    def _refuse(self, problem: str) -> CheckedFalse:
+        return CheckedFalse(
+            f"{self._info.path} {problem}",
+            hint="the image is damaged or was altered: nothing of this path was kept",
+        )
+
+
+def place(store: int, partial: bytes, name: bytes) -> None:
+    """Rename *partial* to *name* in the directory *store*, replacing what is not valid there."""
+    try:
+        os.stat(name, dir_fd=store, follow_symlinks=False)
+    except FileNotFoundError:
+        pass
+    else:
+        remove(name, store)
+    os.rename(partial, name, src_dir_fd=store, dst_dir_fd=store)
+
+
+def _write_all(fd: int, data: bytes | memoryview) -> None:
+    done = os.write(fd, data)
+    if done < len(data):
+        view = memoryview(data)[done:]
+        while view:
+            view = view[os.write(fd, view) :]
+
+
+_STATE = "nix/var/nix"
+
+
+def _database(root: Path) -> Path:
+    return root / _STATE / "db/db.sqlite"
+
+
+@contextlib.contextmanager
+def locked_store(root: Path) -> Iterator[None]:
+    """Let one hydration at a time work on the store below *root*, which need not exist yet."""
+    with explained(f"writing to {root / 'nix'}"):
+        (root / "nix/store").mkdir(parents=True, exist_ok=True)
+        (root / _STATE / "db").mkdir(parents=True, exist_ok=True)
+        with (root / _STATE / "nix-seed.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+@contextlib.contextmanager
+def uncollected(root: Path) -> Iterator[None]:
+    """Keep Nix's garbage collector out of the store below *root*; one at work is waited for.
+
+    It would remove paths that are in place and not registered yet, and valid ones that these refer
+    to. Nix's collector takes this lock alone, and all else shares it, as is done here. Nothing may
+    run meanwhile that could start a collection of its own and wait for it (``min-free``): no
+    evaluation and no build. A collection that starts afterwards finds valid paths without roots.
+    """
+    with explained(f"writing to {root / _STATE}"), (root / _STATE / "gc.lock").open("a") as lock:
+        os.chmod(lock.fileno(), 0o600)  # as Nix makes it
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
+def valid_paths(root: Path) -> frozenset[StorePath]:
+    """Return every path that the database below *root* calls valid; none where there is none."""
+    path = _database(root)
+    if not path.exists():
+        return frozenset()
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True)) as db:
+            rows = db.execute("SELECT path FROM ValidPaths").fetchall()
+    except sqlite3.Error as error:
+        raise CouldNotCheck(
+            f"cannot read Nix's database {path}: {error}",
+            hint="is it Nix's, and readable? Another root can be named with --root DIR",
+        ) from error
+    return frozenset(StorePath.parse(row[0]) for row in rows)
+
+
+def register_paths(root: Path, infos: Sequence[PathInfo], nix: Callable[[], Nix]) -> None:
+    """Make *infos* valid below *root*: they lie there, verified, and all they refer to is valid.
+
+    *nix* gives the Nix that does it, and is asked only where there is a database already.
+    """
+    if not infos:
+        return
+    # Nix holds this lock while it makes a database, so that no two begin one.
+    big_lock = root / _STATE / "db/big-lock"
+    with explained(f"writing to {root / _STATE}"), big_lock.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _database(root).exists():
+            _begin_database(root, infos)
+            return
+    nix().register(infos)
+
+
+def _begin_database(root: Path, infos: Collection[PathInfo]) -> None:
+    path = _database(root)
+    partial = path.with_name(".db.sqlite.partial")
+    with partial.open("wb") as file:
+        file.write(build_database(infos))
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(path)
+    # After the database: alone, the schema's number would promise one that is not there.
+    (path.parent / "schema").write_bytes(SCHEMA_VERSION)
+
+
+def _quoted(path: Path) -> str:
+    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+_READ = 1 << 20
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def check_path(info: PathInfo, store: int, *, case_hack: bool) -> bool:
+    """Whether *info*'s path in the directory open at *store* is canonical and has its NAR hash."""
+    hasher = NarHasher()
+    hasher.add(nar.MAGIC)
+    try:
+        if not _add(info.path.base_name.encode(), store, hasher, case_hack):
+            return False
+    except OSError:
+        return False
+    return hasher.hexdigest() == info.nar_hash.hex
+
+
+def _add(name: bytes, at: int, hasher: NarHasher, case_hack: bool) -> bool:
+    status = os.stat(name, dir_fd=at, follow_symlinks=False)
+    mode = stat.S_IMODE(status.st_mode)
+    if int(status.st_mtime) != 1 or status.st_uid != os.geteuid():
+        return False
+    if stat.S_ISLNK(status.st_mode):
+        hasher.add(nar.symlink_head(os.readlink(name, dir_fd=at)) + nar.CLOSE)
+        return True
+    if stat.S_ISREG(status.st_mode) and mode in (0o444, 0o555):
+        return _add_file(name, at, hasher, mode == 0o555)
+    if not stat.S_ISDIR(status.st_mode) or mode != 0o555:
+        return False
+    hasher.add(nar.DIRECTORY)
+    fd = open_directory(name, at)
+    try:
+        for plain, real in sorted(_entries(fd, case_hack)):
+            hasher.add(nar.entry_head(plain))
+            if not _add(real, fd, hasher, case_hack):
+                return False
+            hasher.add(nar.CLOSE)
+    finally:
+        os.close(fd)
+    hasher.add(nar.CLOSE)
+    return True
+
+
+def _entries(fd: int, case_hack: bool) -> list[tuple[bytes, bytes]]:
+    names = [os.fsencode(name) for name in os.listdir(fd)]
+    return [(nar.strip_case_hack(name) if case_hack else name, name) for name in names]
+
+
+def _add_file(name: bytes, at: int, hasher: NarHasher, executable: bool) -> bool:
+    fd = os.open(name, _FILE, dir_fd=at)
+    try:
+        size = os.fstat(fd).st_size
+        hasher.add(nar.file_head(size, executable))
+        left = size
+        while left and (data := os.read(fd, min(left, _READ))):
+            hasher.add(data)
+            left -= len(data)
+        hasher.add(nar.padding(size) + nar.CLOSE)
+        return left == 0
+    finally:
+        os.close(fd)
