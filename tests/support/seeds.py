@@ -106,8 +106,8 @@ def remove_tree(root: Path) -> None:
 def product_flake(directory: Path) -> Path:
     """Copy what of the product a flake takes as an input: its flake and the Nix half."""
     root = Path(__file__).resolve().parents[2]
-    code = directory / "src" / "nix_seed" / "nix"
-    shutil.copytree(root / "src" / "nix_seed" / "nix", code)
+    code = directory / "src/nix_seed/flake/expressions"
+    shutil.copytree(root / "src/nix_seed/flake/expressions", code)
     for name in ("flake.nix", "pyproject.toml"):
         shutil.copy(root / name, directory / name)
     return directory

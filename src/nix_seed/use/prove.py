@@ -266,7 +266,7 @@ def _expression(tree: Tree, system: str, attr: str, scope: Scope | None) -> str:
 
 
 def _outputs_nix() -> str:
-    return (importlib.resources.files("nix_seed") / "nix" / "outputs.nix").read_text()
+    return (importlib.resources.files("nix_seed.flake") / "expressions/outputs.nix").read_text()
 
 
 def _string(text: str) -> str:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,7 +25,9 @@ from nix_seed.cli.say import say
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.safe_text import harmless_line
 from nix_seed.core.words import human_size, plural
-from nix_seed.use.hydrate import Hydrated, LayerHydrated
+
+if TYPE_CHECKING:
+    from nix_seed.use.hydrate import Hydrated
 
 
 def hydrate_progress(*, quiet: bool) -> OnEvent:
@@ -37,6 +39,8 @@ def hydrate_progress(*, quiet: bool) -> OnEvent:
 
 
 def _line(event: Any) -> None:
+    from nix_seed.use.hydrate import LayerHydrated
+
     if isinstance(event, Stage):
         say(f"nix-seed: {harmless_line(event.text)}", err=True)
     elif isinstance(event, LayerHydrated):

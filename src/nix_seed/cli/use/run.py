@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,7 +24,9 @@ from nix_seed.cli.options import (
 )
 from nix_seed.cli.say import say
 from nix_seed.core.words import plural
-from nix_seed.use.run import RunResult
+
+if TYPE_CHECKING:
+    from nix_seed.use.run import RunResult
 
 
 def run_json(result: RunResult) -> None:
