@@ -144,3 +144,54 @@ def test_manifests_and_tags(store: LayoutStore) -> None:
     assert "it has v1, v2" in (caught.value.hint or "")
     with pytest.raises(InputError, match="this manifest is sha256:"):
         store.put_manifest(body, media_types.MANIFEST, stored.digest)
+
+
+def test_a_planted_link_for_an_unfinished_blob_is_not_written_through(
+    store: LayoutStore, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    folder = tmp_path / "layout/blobs/sha256"
+    folder.mkdir(parents=True)
+    (folder / f".{BLOB.digest.hex}.partial").symlink_to(victim)
+    with pytest.raises(CouldNotCheck, match=r"\.partial is a link, a pipe or a device"):
+        store.take_blob(BLOB, rest)
+    assert victim.read_bytes() == b"precious"
+
+
+def test_a_planted_link_for_the_folder_of_blobs_is_not_followed(
+    store: LayoutStore, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "layout/blobs").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CouldNotCheck, match="blobs is a link"):
+        store.take_blob(BLOB, rest)
+    with pytest.raises(CouldNotCheck, match="blobs is a link"):
+        store.put_manifest(Index(()).dump(), media_types.INDEX, "tag")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["oci-layout", "index.json"])
+def test_pipes_and_devices_for_documents_neither_hang_nor_fill_memory(
+    store: LayoutStore, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "layout" / name
+    for planted in ("pipe", "device"):
+        path.unlink(missing_ok=True)
+        os.mkfifo(path) if planted == "pipe" else path.symlink_to("/dev/zero")
+        with pytest.raises((CouldNotCheck, InputError), match=name):
+            LayoutStore(Layout.open(tmp_path / "layout")).list_tags()
+
+
+def test_a_pipe_for_a_blob_does_not_hang(store: LayoutStore, tmp_path: Path) -> None:
+    folder = tmp_path / "layout/blobs/sha256"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / BLOB.digest.hex)
+    for attempt in (
+        lambda: list(store.open_blob(BLOB)),
+        lambda: store.read_range_unverified(BLOB, 0, 1),
+        lambda: store.get_manifest(BLOB.digest),
+    ):
+        with pytest.raises(CouldNotCheck, match="must be a plain file"):
+            attempt()
+    assert not store.has_blob(BLOB.digest)

@@ -1,12 +1,18 @@
-"""Writing files so that they are whole or not there: temporary name, fsync, rename."""
+"""Files written so that they are whole or not there, and files opened where others may write.
+
+Writing goes by a temporary name, fsync and rename. Whatever lies in a directory that others may
+have written is opened by ``open_regular``: a planted link, pipe or device is refused.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedRandom, FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,6 +39,52 @@ def _failure(doing: str, error: OSError) -> NixSeedError:
     where = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else ""
     return CouldNotCheck(
         f"{doing} failed: {error.strerror or error}{where}", hint=hints.get(error.errno or 0)
+    )
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY) -> FileIO | BufferedRandom:
+    """Open *path*, which others may have put there; ``CouldNotCheck`` unless it is a plain file.
+
+    A link is not followed, a pipe is not waited for, and what has a second name is not written to.
+    ``OSError`` for what cannot be opened otherwise.
+    """
+    always = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        handle = os.open(path, flags & ~os.O_TRUNC | always, 0o644)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise _planted(path) from error
+        raise
+    found, reads = os.fstat(handle), flags & os.O_ACCMODE == os.O_RDONLY
+    if not stat.S_ISREG(found.st_mode) or (found.st_nlink > 1 and not reads):
+        os.close(handle)
+        raise _planted(path)
+    if flags & os.O_TRUNC:
+        os.ftruncate(handle, 0)
+    return open(handle, "rb", buffering=0) if reads else open(handle, "r+b")
+
+
+def open_lock(path: Path) -> FileIO | BufferedRandom:
+    """Open the lock file *path*, made if absent, for ``flock``; nothing in it is changed."""
+    return open_regular(path, os.O_RDWR | os.O_CREAT)
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Return what the plain file *path* holds; ``CouldNotCheck`` for more than *limit* bytes."""
+    with explained(f"reading {path}"), open_regular(path) as file:
+        parts, left = [], limit + 1
+        while left > 0 and (data := file.read(min(left, 1 << 20))):
+            parts.append(data)
+            left -= len(data)
+    if left <= 0:
+        raise CouldNotCheck(f"{path} is larger than any document of its kind: over {limit} bytes")
+    return b"".join(parts)
+
+
+def _planted(path: Path) -> CouldNotCheck:
+    return CouldNotCheck(
+        f"{path} is a link, a pipe or a device, and must be a plain file of its own",
+        hint="someone put it there: look at it, and remove it",
     )
 
 

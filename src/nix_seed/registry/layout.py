@@ -19,7 +19,7 @@ from typing import Final, Self
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.core.files import explained, place, write_atomically
+from nix_seed.core.files import explained, open_regular, place, read_regular, write_atomically
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, Platform, fallback_tag
 
@@ -152,7 +152,7 @@ class Layout:
         file = (found.st_ino, found.st_mtime_ns, found.st_size)
         known = self._read_before
         if known is None or known[0] != file:
-            index = Index.parse(_read(path, f"reading {path}"), str(path))
+            index = Index.parse(read_regular(path, _LARGEST_DOCUMENT), str(path))
             known = (file, Listing.of(index))
             # A file may change twice within a tick of the clock: only one that is older is known.
             settled = time.time_ns() - found.st_mtime_ns > _TICK
@@ -220,7 +220,7 @@ class Layout:
         path = self.blob_path(descriptor.digest)
         if descriptor.size > _LARGEST_DOCUMENT:
             raise CheckedFalse(f"{path} is said to have {descriptor.size} bytes: no document has")
-        text = _read(path, f"reading {path}")
+        text = read_regular(path, _LARGEST_DOCUMENT)
         if len(text) != descriptor.size or Digest.of(text) != descriptor.digest:
             raise _damaged(path)
         return text
@@ -258,13 +258,14 @@ class Layout:
                 f"{self.directory} is not an OCI image layout: it has no file oci-layout",
                 hint="name a directory that `nix-seed build -o DIR` made",
             )
-        value = canonical_json.loads(_read(path, f"reading {path}"), what=str(path))
+        value = canonical_json.loads(read_regular(path, _LARGEST_DOCUMENT), what=str(path))
         version = value.get("imageLayoutVersion") if isinstance(value, dict) else None
         if version != "1.0.0":
             raise InputError(f"{path}: imageLayoutVersion is {version!r}, and only 1.0.0 is known")
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
+        check_folders(self.directory)
         # The directory itself, for a file in it could be replaced while another waits for its lock.
         with explained(f"writing to the image layout {self.directory}"):
             handle = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -310,6 +311,16 @@ class Layout:
         write_atomically(self.directory / "index.json", text)
 
 
+def check_folders(directory: Path) -> None:
+    """Raise ``CouldNotCheck`` where a layout's own folder is a link: it may lead anywhere."""
+    for folder in (directory / "blobs", directory / "blobs" / "sha256"):
+        if folder.is_symlink():
+            raise CouldNotCheck(
+                f"{folder} is a link, and nothing is written to where it leads",
+                hint="someone put it there: look at it, and remove it",
+            )
+
+
 def _ours(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(".tmp")
 
@@ -325,16 +336,9 @@ def _damaged(path: Path) -> CheckedFalse:
     )
 
 
-def _read(path: Path, doing: str) -> bytes:
-    with explained(doing):
-        if path.stat().st_size > _LARGEST_DOCUMENT:
-            raise CouldNotCheck(f"{path} is larger than any document of an image")
-        return path.read_bytes()
-
-
 def _matches(path: Path, descriptor: Descriptor) -> bool:
     sha256, size = hashlib.sha256(), 0
-    with open(path, "rb", buffering=0) as file:
+    with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size != descriptor.size:
             return False
         while chunk := file.read(_CHUNK):

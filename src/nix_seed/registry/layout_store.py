@@ -18,10 +18,10 @@ from typing import BinaryIO
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
-from nix_seed.core.files import explained
+from nix_seed.core.files import explained, open_regular
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor, Manifest, lists_referrers
-from nix_seed.registry.layout import REF_NAME, Layout
+from nix_seed.registry.layout import REF_NAME, Layout, check_folders
 from nix_seed.registry.store import BlobSource, Fetched, Held, referrer_entry
 
 _CHUNK = 1 << 18
@@ -94,7 +94,7 @@ class LayoutStore:
         path = self._layout.blob_path(digest)
         if not path.is_file():
             return False
-        with explained(f"reading {path}"), open(path, "rb", buffering=0) as file:
+        with explained(f"reading {path}"), open_regular(path) as file:
             if hashlib.file_digest(file, "sha256").hexdigest() == digest.hex:
                 return True
             path.unlink(missing_ok=True)
@@ -105,7 +105,7 @@ class LayoutStore:
         held = held or Held()
         path = self._layout.blob_path(blob.digest)
         state, size = held.state.copy(), held.size
-        with explained(f"reading {path}"), open(path, "rb", buffering=0) as file:
+        with explained(f"reading {path}"), open_regular(path) as file:
             file.seek(held.size)
             while chunk := file.read(_CHUNK):
                 size += len(chunk)
@@ -120,7 +120,7 @@ class LayoutStore:
     def read_range_unverified(self, blob: Descriptor, start: int, length: int) -> bytes:
         """Return part of a blob; the caller must have a proof of its own."""
         path = self._layout.blob_path(blob.digest)
-        with explained(f"reading {path}"), open(path, "rb", buffering=0) as file:
+        with explained(f"reading {path}"), open_regular(path) as file:
             data = os.pread(file.fileno(), length, start)
         if len(data) != length:
             raise CheckedFalse(f"{path} is shorter than the {blob.size} bytes it is listed with")
@@ -196,6 +196,7 @@ def _partial(target: Path) -> Iterator[BinaryIO | None]:
     """Open the blob's unfinished file, alone; None if another writer finished it meanwhile."""
     name = _partial_name(target)
     with explained(f"writing {target}"):
+        check_folders(target.parents[2])
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(name) as file:
             if target.exists():
@@ -208,10 +209,10 @@ def _partial(target: Path) -> Iterator[BinaryIO | None]:
 @contextmanager
 def _locked(name: Path) -> Iterator[BinaryIO]:
     while True:
-        with open(name, "a+b") as file:
+        with open_regular(name, os.O_RDWR | os.O_CREAT) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             # Who held the lock before may have renamed the file: it is no longer the one meant.
-            if name.exists() and os.path.samestat(name.stat(), os.fstat(file.fileno())):
+            if name.exists() and os.path.samestat(name.lstat(), os.fstat(file.fileno())):
                 yield file
                 return
 
@@ -244,7 +245,8 @@ def _hold(file: BinaryIO, size: int) -> Held:
         state.update(chunk)
         there += len(chunk)
     if there > size:
-        file.truncate(0)
+        file.seek(0)
+        file.truncate()
         return Held()
     return Held(there, state)
 

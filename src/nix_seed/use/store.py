@@ -25,7 +25,7 @@ from typing import Protocol
 
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
-from nix_seed.core.files import explained
+from nix_seed.core.files import explained, open_lock, open_regular
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix import nar
 from nix_seed.formats.nix.database import SCHEMA_VERSION, build_database
@@ -229,7 +229,7 @@ def locked_store(root: Path) -> Iterator[None]:
     with explained(f"writing to {root / 'nix'}"):
         (root / "nix/store").mkdir(parents=True, exist_ok=True)
         (root / _STATE / "db").mkdir(parents=True, exist_ok=True)
-        with (root / _STATE / "nix-seed.lock").open("w") as lock:
+        with open_lock(root / _STATE / "nix-seed.lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -243,7 +243,7 @@ def uncollected(root: Path) -> Iterator[None]:
     run meanwhile that could start a collection of its own and wait for it (``min-free``): no
     evaluation and no build. A collection that starts afterwards finds valid paths without roots.
     """
-    with explained(f"writing to {root / _STATE}"), (root / _STATE / "gc.lock").open("a") as lock:
+    with explained(f"writing to {root / _STATE}"), open_lock(root / _STATE / "gc.lock") as lock:
         os.chmod(lock.fileno(), 0o600)  # as Nix makes it
         fcntl.flock(lock, fcntl.LOCK_SH)
         yield
@@ -274,7 +274,7 @@ def register_paths(root: Path, infos: Sequence[PathInfo], nix: Callable[[], Nix]
         return
     # Nix holds this lock while it makes a database, so that no two begin one.
     big_lock = root / _STATE / "db/big-lock"
-    with explained(f"writing to {root / _STATE}"), big_lock.open("a") as lock:
+    with explained(f"writing to {root / _STATE}"), open_lock(big_lock) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _database(root).exists():
             _begin_database(root, infos)
@@ -285,7 +285,7 @@ def register_paths(root: Path, infos: Sequence[PathInfo], nix: Callable[[], Nix]
 def _begin_database(root: Path, infos: Collection[PathInfo]) -> None:
     path = _database(root)
     partial = path.with_name(".db.sqlite.partial")
-    with partial.open("wb") as file:
+    with open_regular(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
         file.write(build_database(infos))
         file.flush()
         os.fsync(file.fileno())

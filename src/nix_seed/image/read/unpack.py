@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.files import open_lock
 from nix_seed.core.processes import may_fork
 from nix_seed.image.read.safe_root import (
     DirectoryWriter,
@@ -452,7 +453,7 @@ def _merge(layers: list[Unpacked], root: Path, image: Image) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
+    with open_lock(path) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nix_seed.core.errors import CouldNotCheck
+from nix_seed.core.files import open_lock
 from nix_seed.image.read.safe_root import remove
 from nix_seed.image.read.unpack import unpacked
 from nix_seed.registry.image import Image
@@ -159,7 +160,7 @@ def _scratch(runs: Path) -> Iterator[Path]:
             if left.is_dir() and not _in_use(left):
                 _remove(left)
         directory = Path(tempfile.mkdtemp(dir=runs))
-        lock = (directory / "lock").open("w")
+        lock = open_lock(directory / "lock")
         fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         yield directory
@@ -173,14 +174,14 @@ def _scratch(runs: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def _alone(runs: Path) -> Iterator[None]:
     """Let no other run make, look at or remove a directory meanwhile."""
-    with (runs / ".lock").open("w") as lock:
+    with open_lock(runs / ".lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _in_use(directory: Path) -> bool:
     try:
-        with (directory / "lock").open("w") as lock:
+        with open_lock(directory / "lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
