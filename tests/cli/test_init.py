@@ -13,20 +13,45 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.errors import InputError
 from nix_seed.flake.nix import Nix
 from nix_seed.logs.rules.signer import CertificateIdentity, certified_identity
 from nix_seed.release.load import load_policy
-from nix_seed.setup.init import Asked, plan_init
-from nix_seed.setup.init_write import carry_out
+from nix_seed.setup.init import InitRequest, carry_out, plan_init
 from nix_seed.trust.rules.policy import Policy, is_signer
 from support.distribution import nix_env
-from support.flakes import SHAPES, STRANGE
 from support.goprograms import installed
 from support.programs import need
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOW = ".github/workflows/seed.yml"
+FLAKE = """{
+  outputs = { self }: {
+    packages.x86_64-linux.default = derivation {
+      name = "a"; system = "x86_64-linux"; builder = "/bin/sh";
+    };
+  };
+}
+"""
+# Flakes that the lines which ``init`` shows are pasted into, where they say.
+ONE_SYSTEM = """{
+  inputs = { INPUT };
+  outputs = { ARGUMENTS }: let system = "x86_64-linux"; in {
+    packages.${system} = { PACKAGE };
+  };
+}
+"""
+EACH_SYSTEM = """{
+  inputs = { nixpkgs.url = "nixpkgs"; INPUT FOLLOWS };
+  outputs = { nixpkgs, ARGUMENTS }: {
+    packages = nixpkgs.lib.genAttrs [ "aarch64-linux" "x86_64-linux" ] (system: { PACKAGE });
+  };
+}
+"""
+NIXPKGS = """{
+  lib.genAttrs = names: f:
+    builtins.listToAttrs (map (name: { inherit name; value = f name; }) names);
+}"""
 FILES = [WORKFLOW, "trust.toml", "trusted_root.json"]
 
 
@@ -51,7 +76,7 @@ def make(path: Path, text: str, origin: str | None = "git@github.com:me/thing.gi
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    return make(tmp_path / "project", SHAPES["no inputs"][1])
+    return make(tmp_path / "project", FLAKE)
 
 
 def init(
@@ -309,12 +334,12 @@ def test_what_somebody_changed_is_kept_and_shown(repository: Path) -> None:
 
 
 def test_the_diff_is_a_patch(repository: Path, tmp_path: Path) -> None:
-    shown = done(repository, "--dry-run", "--flake")
+    shown = done(repository, "--dry-run")
     assert git(repository, "status", "--porcelain") == ""
     patch = tmp_path / "all.patch"
     patch.write_text("".join(each["diff"] + "\n" for each in shown["files"]))
     git(repository, "apply", str(patch))
-    assert {each["state"] for each in done(repository, "--dry-run", "--flake")["files"]} == {"same"}
+    assert {each["state"] for each in done(repository, "--dry-run")["files"]} == {"same"}
 
 
 def test_it_asks_nobody_where_there_is_no_terminal(repository: Path) -> None:
@@ -365,23 +390,55 @@ def test_on_a_terminal_it_asks_in_colour(repository: Path, answer: str, written:
     assert (b"nix-seed licences ." in said) is written
 
 
-@pytest.mark.parametrize("name", ["no inputs", "only checks"])
-def test_the_flake_gets_its_seed_and_evaluates(tmp_path: Path, name: str) -> None:
+def test_the_lines_for_the_flake_are_shown_and_it_stays_as_it_is(repository: Path) -> None:
+    before = (repository / "flake.nix").read_bytes()
+    result = init(repository, "--yes", "--flake", "--no-policy")
+    assert result.returncode == 0, result.stderr
+    assert (
+        "to set options of mkSeed, add to flake.nix:\n"
+        "  to the flake's inputs:\n"
+        '      nix-seed.url = "github:0compute/nix-seed/v0.1.0";\n'
+        "  there too, if nixpkgs is an input:\n"
+        '      nix-seed.inputs.nixpkgs.follows = "nixpkgs";\n'
+        "  to the arguments of outputs:\n"
+        "      self\n"
+        "      nix-seed\n"
+        "  to packages.<system>, for each system:\n"
+        "      seed = nix-seed.lib.mkSeed { inherit self system; };\n"
+    ) in result.stdout
+    assert (repository / "flake.nix").read_bytes() == before
+    assert git(repository, "status", "--porcelain") == "?? .github/\n"
+    assert "add to flake.nix" not in init(repository, "--yes", "--no-policy").stdout
+    assert done(repository, "--dry-run")["flake"] == []
+
+
+@pytest.mark.parametrize("text", [ONE_SYSTEM, EACH_SYSTEM], ids=["one system", "each system"])
+def test_the_lines_make_a_seed_where_they_are_added(tmp_path: Path, text: str) -> None:
     need("nix")
-    repository = make(tmp_path / "project", SHAPES[name][1])
-    said = done(repository, "--yes", "--flake", "--no-policy")
-    assert said["flake"]["added"] == [
-        "the package seed, for x86_64-linux",
-        "the argument nix-seed of outputs",
-        "the input nix-seed",
-    ]
+    repository = make(tmp_path / "project", FLAKE)
+    said = done(repository, "--dry-run", "--flake", "--system", "x86_64-linux")
+    own_input, follows, arguments, package = [each["lines"] for each in said["flake"]]
+    pasted = {
+        "INPUT": "\n".join(own_input),
+        "FOLLOWS": "\n".join(follows),
+        "ARGUMENTS": ", ".join(arguments),
+        "PACKAGE": "\n".join(package),
+    }
+    for gap, lines in pasted.items():
+        text = text.replace(gap, lines)
+    (repository / "flake.nix").write_text(text)
     # The real thing: our own library as the input, which a checkout of the project has.
-    stub = tmp_path / "nix-seed"
-    stub.mkdir()
-    (stub / "flake.nix").write_text("{ outputs = { self }: { lib = import ./nix; }; }")
-    subprocess.run(["cp", "-r", ROOT / "src/nix_seed/flake/expressions", stub / "nix"], check=True)
-    command = ["nix", "eval", "--no-write-lock-file", "--override-input", "nix-seed"]
-    command += [f"path:{stub}", f"{repository}#packages.x86_64-linux.seed", "--apply"]
+    inputs = {"nix-seed": "{ lib = import ./nix; }"}
+    if follows[0] in text:
+        inputs["nixpkgs"] = NIXPKGS
+    command = ["nix", "eval", "--no-write-lock-file"]
+    for name, outputs in inputs.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "flake.nix").write_text(f"{{ outputs = {{ ... }}: {outputs}; }}")
+        command += ["--override-input", name, f"path:{tmp_path / name}"]
+    library = ROOT / "src/nix_seed/flake/expressions"
+    subprocess.run(["cp", "-r", library, tmp_path / "nix-seed/nix"], check=True)
+    command += [f"{repository}#packages.x86_64-linux.seed", "--apply"]
     checked = subprocess.run(
         [*command, "seed: builtins.isAttrs seed"], capture_output=True, text=True, env=nix_env(),
         check=False,
@@ -389,56 +446,13 @@ def test_the_flake_gets_its_seed_and_evaluates(tmp_path: Path, name: str) -> Non
     assert checked.stdout == "true\n", checked.stderr
 
 
-def test_an_unknown_shape_is_told_what_to_write(tmp_path: Path) -> None:
-    repository = make(tmp_path / "project", STRANGE["packages elsewhere"][1])
-    said = init(repository, "--flake", "--yes", "--system", "x86_64-linux")
-    assert said.returncode == 0
-    assert (
-        "flake.nix is not understood (no place where packages are defined for a system was "
-        "recognised): write there yourself\n"
-        "  to the flake's inputs:\n"
-        '      nix-seed.url = "github:0compute/nix-seed/v0.1.0";\n'
-    ) in said.stdout
-    assert git(repository, "diff") == ""
-    assert (repository / WORKFLOW).exists()
-
-
-def test_a_change_that_nix_would_read_otherwise_is_taken_back(repository: Path) -> None:
-    need("nix-instantiate")
-    from dataclasses import replace
-    from datetime import UTC, datetime
-
-    plan = plan_init(Asked(repository, "v1", flake=True), Nix(), datetime.now(UTC))
-    *others, flake = plan.changes
-
-    def wrong(old: str, new: str) -> Any:
-        assert old in flake.after
-        return replace(plan, changes=(*others, replace(flake, after=flake.after.replace(old, new))))
-
-    for changed, words in [
-        (wrong("};", "}"), "syntax error"),
-        (wrong("inputs.nix-seed.url", "inputs.other.url"), "its inputs would be"),
-        (wrong("{ self, nix-seed }", "{ self, nix-seed, more }"), "outputs would take"),
-        (wrong("packages.x86_64-linux.default", "checks.x86_64-linux.x"), "would lose"),
-        (wrong("packages.x86_64-linux.seed", "checks.x86_64-linux.x"), "no system has a package"),
-    ]:
-        with pytest.raises(CheckedFalse) as raised:
-            carry_out(changed, Nix())
-        assert raised.value.message == (
-            "with the lines for nix-seed, flake.nix would not be what it should; nothing was "
-            "written"
-        )
-        assert words in (raised.value.detail or "")
-        assert git(repository, "status", "--porcelain") == ""
-
-
 def test_all_or_nothing(repository: Path) -> None:
     from datetime import UTC, datetime
 
-    plan = plan_init(Asked(repository, "v1"), Nix(), datetime.now(UTC))
+    plan = plan_init(InitRequest(repository, "v1"), Nix(), datetime.now(UTC))
     (repository / "trusted_root.json").write_text("somebody was faster\n")
     with pytest.raises(InputError) as raised:
-        carry_out(plan, Nix())
+        carry_out(plan)
     assert raised.value.message == "trusted_root.json was changed meanwhile"
     assert git(repository, "status", "--porcelain") == "?? trusted_root.json\n"
     assert not (repository / ".github").exists()
@@ -468,7 +482,7 @@ def test_a_link_leads_nowhere_else(repository: Path, tmp_path: Path) -> None:
 def test_the_forge_is_known_by_its_origin(
     tmp_path: Path, origin: str | None, arguments: tuple[str, ...], forge: str, words: str | None
 ) -> None:
-    repository = make(tmp_path / "project", SHAPES["no inputs"][1], origin)
+    repository = make(tmp_path / "project", FLAKE, origin)
     said = done(repository, "--yes", *arguments)
     assert said["forge"] == forge
     assert (words is None) or any(words in note for note in said["notes"])
@@ -494,7 +508,7 @@ def test_without_sigstores_library_there_is_no_policy(repository: Path, tmp_path
 
 def test_gitlab_gets_its_own(tmp_path: Path) -> None:
     origin = "git@gitlab.com:group/below/thing.git"
-    repository = make(tmp_path / "project", SHAPES["no inputs"][1], origin)
+    repository = make(tmp_path / "project", FLAKE, origin)
     done(repository, "--yes", "--system", "x86_64-linux", "--system", "aarch64-linux")
     command: list[str | Path] = [
         ROOT / ".venv/bin/check-jsonschema",
@@ -520,7 +534,7 @@ def test_gitlab_gets_its_own(tmp_path: Path) -> None:
 
 
 def test_a_flake_below_the_repositorys_root(tmp_path: Path) -> None:
-    repository = make(tmp_path / "project", SHAPES["no inputs"][1])
+    repository = make(tmp_path / "project", FLAKE)
     (repository / "nix code").mkdir()
     git(repository, "mv", "flake.nix", "nix code/flake.nix")
     git(repository, "commit", "-qm", "moved")
@@ -570,27 +584,19 @@ def test_without_nix_it_still_helps(repository: Path, tmp_path: Path) -> None:
     programs.mkdir()
     (programs / "git").symlink_to(need("git"))
     environment = nix_env() | {"PATH": str(programs)}
-    result = init(repository, "--yes", "--flake", "--json", env=environment)
+    result = init(repository, "--yes", "--json", env=environment)
     assert result.returncode == 0, result.stderr
     said = json.loads(result.stdout)
     assert said["systems"] == ["x86_64-linux"]
     assert any("could not be asked for its systems" in note for note in said["notes"])
-    assert (
-        "Nix is not installed here: flake.nix was not evaluated after the change" in said["notes"]
-    )
-
-
-def test_line_ends_stay_what_they_are(tmp_path: Path) -> None:
-    text = SHAPES["no inputs"][1].replace("\n", "\r\n")
-    repository = make(tmp_path / "project", "")
-    (repository / "flake.nix").write_bytes(text.encode())
-    git(repository, "commit", "-qam", "other ends")
-    done(repository, "--yes", "--flake")
-    data = (repository / "flake.nix").read_bytes()
-    assert data.count(b"\n") == data.count(b"\r\n") > text.count("\n")
+    assert said["written"] is True
 
 
 def test_modes_stay_what_they_are(repository: Path) -> None:
-    (repository / "flake.nix").chmod(0o600)
-    done(repository, "--yes", "--flake")
-    assert (repository / "flake.nix").stat().st_mode & 0o777 == 0o600
+    done(repository, "--yes")
+    path = repository / WORKFLOW
+    path.write_text("mine\n")
+    path.chmod(0o600)
+    done(repository, "--yes", "--force")
+    assert path.read_text() != "mine\n"
+    assert path.stat().st_mode & 0o777 == 0o600

@@ -1,4 +1,4 @@
-"""What ``init`` decides without looking: forges, references, diffs, insertions."""
+"""What ``init`` decides without looking: forges, references and diffs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from nix_seed.core.errors import InputError
 from nix_seed.setup.rules.file_change import FileChange, change_of
-from nix_seed.setup.rules.flake_edit import Insertion, apply
 from nix_seed.setup.rules.forge import Forge, ForgeKind, check_ref, read_forge, workflow_of
 from support.programs import need
 
@@ -119,11 +118,3 @@ def test_git_applies_every_diff(before: str | None, after: str) -> None:
 def test_states(before: str | None, force: bool, state: str, writes: bool) -> None:
     found: FileChange = change_of("f", before, "x", force=force)
     assert (found.state, found.writes) == (state, writes)
-
-
-@given(st.text("ab\n", max_size=30), st.lists(st.tuples(st.integers(0, 30), st.text("<>"))))
-def test_insertions_add_and_take_nothing(source: str, made: list[tuple[int, str]]) -> None:
-    insertions = [Insertion(min(at, len(source)), text) for at, text in made]
-    result = apply(source, insertions)
-    assert result.replace("<", "").replace(">", "") == source
-    assert len(result) == len(source) + sum(len(text) for _, text in made)

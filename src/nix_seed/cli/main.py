@@ -16,7 +16,7 @@ from nix_seed.cli.say import say
 
 # name -> (module:attribute, one line of help), in the order of a user's day.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "init": ("nix_seed.cli.setup.init:command", "Prepare a repository: workflow, policy, flake."),
+    "init": ("nix_seed.cli.setup.init:command", "Prepare a repository: workflow and policy."),
     "build": (
         "nix_seed.cli.image.build:command",
         "Turn a flake into an image to build in, or to ship.",

@@ -1,6 +1,7 @@
-"""Prepares a repository for seeds in CI: a workflow, a policy, and lines for its flake.
+"""Prepares a repository for seeds in CI: a workflow and a policy.
 
 ``plan_init`` reads and decides, ``carry_out`` writes: everything that the plan shows, or nothing.
+``flake.nix`` is never written; ``flake_lines`` says what a person may add to it.
 """
 
 from __future__ import annotations
@@ -14,13 +15,12 @@ from pathlib import Path
 
 from nix_seed.core.errors import InputError, NixSeedError
 from nix_seed.core.events import OnEvent, Stage, ignore
-from nix_seed.core.files import explained
+from nix_seed.core.files import explained, unnamed
 from nix_seed.flake.checkout import Repository, read_repository
 from nix_seed.flake.evaluate import declared_systems
 from nix_seed.flake.nix import Nix
 from nix_seed.setup.rules.ci_files import GITLAB_TAGS, RUNNERS, render_github, render_gitlab
 from nix_seed.setup.rules.file_change import FileChange, change_of
-from nix_seed.setup.rules.flake_edit import FlakeEdit, edit_flake
 from nix_seed.setup.rules.forge import (
     OURS,
     Forge,
@@ -44,12 +44,12 @@ _FALLBACK = ("x86_64-linux", "aarch64-linux")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class InitRequest:
     """What to prepare: the flake in *directory*, for the nix-seed of *ref*.
 
     Without a *forge* the remote ``origin`` tells; without *systems* the flake does, and without a
-    *branch*, the default one, Git. *flake* edits flake.nix too, *policy* writes trust.toml, *force*
-    replaces files that were changed.
+    *branch*, the default one, Git. *policy* writes trust.toml, *force* replaces files that were
+    changed.
     """
 
     directory: Path
@@ -57,23 +57,18 @@ class Asked:
     forge: ForgeKind | None = None
     systems: tuple[str, ...] = ()
     branch: str | None = None
-    flake: bool = False
     policy: bool = True
     force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class InitPlan:
-    """What would be written into *repository*. *edit* is of flake.nix, None if that was not asked.
-
-    *notes* say what was assumed or left out.
-    """
+    """What would be written into *repository*; *notes* say what was assumed or left out."""
 
     repository: Repository
     forge: Forge | None
     systems: tuple[str, ...]
     changes: tuple[FileChange, ...]
-    edit: FlakeEdit | None = None
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -82,41 +77,37 @@ class InitPlan:
         return tuple(each for each in self.changes if each.writes)
 
 
-def plan_init(asked: Asked, nix: Nix, now: datetime, on_event: OnEvent = ignore) -> InitPlan:
+def plan_init(
+    request: InitRequest, nix: Nix, now: datetime, on_event: OnEvent = ignore
+) -> InitPlan:
     """Decide what to write; nothing is written. ``InputError`` where there is no flake or no Git.
 
-    What is there already and differs is kept, and so is a seed that the flake has.
+    What is there already and differs is kept.
     """
-    check_ref(asked.ref)
-    repository = read_repository(asked.directory)
-    if asked.branch is not None:
-        repository = replace(repository, branch=check_branch(asked.branch), assumed=False)
+    check_ref(request.ref)
+    repository = read_repository(request.directory)
+    if request.branch is not None:
+        repository = replace(repository, branch=check_branch(request.branch), assumed=False)
     source = read_text(repository.root / repository.prefix / "flake.nix")
     if source is None:
         raise InputError(
-            f"there is no flake.nix in {asked.directory}",
+            f"there is no flake.nix in {request.directory}",
             hint="name the directory of the flake; `nix flake init` makes one",
         )
-    forge = None if repository.origin is None else read_forge(repository.origin, asked.forge)
-    kind = asked.forge or (forge.kind if forge else "github")
-    notes = list(_about(repository, forge, asked))
+    forge = None if repository.origin is None else read_forge(repository.origin, request.forge)
+    kind = request.forge or (forge.kind if forge else "github")
+    notes = list(_about(repository, forge, request))
     on_event(Stage("systems", "asking the flake for its systems"))
     runners = RUNNERS if kind == "github" else GITLAB_TAGS
-    systems = _systems(asked, nix, source, runners, notes)
-    wanted = dict(_ci(kind, repository, asked.ref, systems))
-    if asked.policy and forge is not None:
-        wanted |= _policy(repository, forge, asked.ref, systems, now, notes, force=asked.force)
-    changes = [
-        change_of(path, read_text(repository.root / path), text, force=asked.force)
+    systems = _systems(request, nix, source, runners, notes)
+    wanted = dict(_ci(kind, repository, request.ref, systems))
+    if request.policy and forge is not None:
+        wanted |= _policy(repository, forge, request, systems, now, notes)
+    changes = tuple(
+        change_of(path, read_text(repository.root / path), text, force=request.force)
         for path, text in wanted.items()
-    ]
-    edit = None
-    if asked.flake:
-        edit = edit_flake(source, f"github:{OURS}/{asked.ref}")
-        state = "edited" if edit.added else "same"
-        path = f"{repository.prefix}flake.nix"
-        changes.append(FileChange(path, source, edit.text, state))  # type: ignore[arg-type]
-    return InitPlan(repository, forge, systems, tuple(changes), edit, tuple(notes))
+    )
+    return InitPlan(repository, forge, systems, changes, tuple(notes))
 
 
 def read_text(path: Path) -> str | None:
@@ -132,39 +123,39 @@ def read_text(path: Path) -> str | None:
         raise InputError(f"{path} is not text in UTF-8", hint="move it away") from error
 
 
-def _about(repository: Repository, forge: Forge | None, asked: Asked) -> Iterator[str]:
+def _about(repository: Repository, forge: Forge | None, request: InitRequest) -> Iterator[str]:
     if repository.assumed:
         yield f"the default branch is assumed to be {repository.branch}; --branch says otherwise"
-    if forge is not None and forge.kind == "github" and asked.policy and is_assumed(asked.ref):
+    if forge is not None and forge.kind == "github" and request.policy and is_assumed(request.ref):
         yield (
-            f"{asked.ref} is taken for a branch of nix-seed: trust.toml names "
-            f"{full_ref(asked.ref)}; for a tag give --ref refs/tags/{asked.ref}"
+            f"{request.ref} is taken for a branch of nix-seed: trust.toml names "
+            f"{full_ref(request.ref)}; for a tag give --ref refs/tags/{request.ref}"
         )
     if forge is not None:
         return
     what = "there is no remote origin"
     if repository.origin is not None:
         names = {"github": "GitHub's", "gitlab": "GitLab's", None: "GitHub's or GitLab's"}
-        what = f"the remote origin, {repository.origin}, is not known for {names[asked.forge]}"
-    if asked.forge is None:
+        what = f"the remote origin, {repository.origin}, is not known for {names[request.forge]}"
+    if request.forge is None:
         yield f"{what}: the workflow is GitHub's; --github or --gitlab says which it is"
-    if asked.policy:
+    if request.policy:
         hint = "git remote add origin URL, and then again"
         yield f"{what}: trust.toml is left out, for it names who builds ({hint})"
 
 
 def _systems(
-    asked: Asked, nix: Nix, source: str, runners: Mapping[str, str], notes: list[str]
+    request: InitRequest, nix: Nix, source: str, runners: Mapping[str, str], notes: list[str]
 ) -> tuple[str, ...]:
-    for system in asked.systems:
+    for system in request.systems:
         if system not in runners:
             raise InputError(
                 f"there is no runner for {system}", hint=f"there are: {', '.join(runners)}"
             )
-    found = asked.systems
+    found = request.systems
     if not found:
         try:
-            found = declared_systems(nix, str(asked.directory.absolute()))
+            found = declared_systems(nix, str(request.directory.absolute()))
         except NixSeedError as error:
             found = tuple(system for system in RUNNERS if f'"{system}"' in source) or _FALLBACK
             notes.append(
@@ -199,12 +190,10 @@ def _ci(
 def _policy(
     repository: Repository,
     forge: Forge,
-    ref: str,
+    request: InitRequest,
     systems: tuple[str, ...],
     now: datetime,
     notes: list[str],
-    *,
-    force: bool,
 ) -> dict[str, str]:
     """Return the policy and the trusted root that it names."""
     path, beside = f"{repository.prefix}trust.toml", f"{repository.prefix}trusted_root.json"
@@ -216,9 +205,9 @@ def _policy(
             "pip install 'nix-seed[sigstore]'"
         )
         return {}
-    workflow = workflow_of(forge, ref, repository.branch)
+    workflow = workflow_of(forge, request.ref, repository.branch)
     before = keep_before(_parsed(old, path, now), workflow)
-    if before.workflow is not None and force:
+    if before.workflow is not None and request.force:
         known = before.workflow.subject.partition("@")[2]
         notes.append(
             f"trust.toml also trusts nix-seed at {known}, as before, for the seeds that there are: "
@@ -271,3 +260,77 @@ def _expires(old: str | None, now: datetime) -> datetime:
         if kept > now:
             return kept
     return now + timedelta(days=365)
+
+
+def flake_lines(ref: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return what to add to flake.nix to set options of ``mkSeed``: places, each with lines."""
+    return (
+        ("to the flake's inputs", (f'nix-seed.url = "github:{OURS}/{ref}";',)),
+        (
+            "there too, if nixpkgs is an input",
+            ('nix-seed.inputs.nixpkgs.follows = "nixpkgs";',),
+        ),
+        ("to the arguments of outputs", ("self", "nix-seed")),
+        (
+            "to packages.<system>, for each system",
+            ("seed = nix-seed.lib.mkSeed { inherit self system; };",),
+        ),
+    )
+
+
+def carry_out(plan: InitPlan) -> None:
+    """Write *plan*, all of it or nothing; ``InputError`` where a file changed since."""
+    root = plan.repository.root
+    done: list[FileChange] = []
+    made: list[Path] = []
+    try:
+        for change in plan.to_write:
+            if read_text(root / change.path) != change.before:
+                raise InputError(
+                    f"{change.path} was changed meanwhile", hint="nothing was written: try again"
+                )
+            path = _target(root, change.path)
+            made += _make_directory(path.parent)
+            done.append(change)
+            _write(path, change.after)
+    except BaseException:
+        for change in reversed(done):
+            _take_back(root / change.path, change.before)
+        for directory in reversed(made):
+            with explained(f"removing {directory}"):
+                directory.rmdir()
+        raise
+
+
+def _target(root: Path, path: str) -> Path:
+    """Return the file to write, past symlinks, which may not lead out of the repository."""
+    target = (root / path).resolve()
+    if not target.is_relative_to(root.resolve()):
+        raise InputError(
+            f"{path} lies outside of the repository, at {target}",
+            hint="nothing was written: a symlink leads there",
+        )
+    return target
+
+
+def _make_directory(directory: Path) -> list[Path]:
+    with explained(f"making {directory}"):
+        if directory.exists():
+            return []
+        made = _make_directory(directory.parent)
+        directory.mkdir()
+        return [*made, directory]
+
+
+def _write(path: Path, text: str) -> None:
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+    with unnamed(path.parent, f"writing {path}") as file:
+        file.write(text.encode())
+        file.keep(path, mode)
+
+
+def _take_back(path: Path, before: str | None) -> None:
+    if before is not None:
+        _write(path.resolve(), before)
+    else:
+        path.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -15,19 +15,20 @@ from nix_seed.cli.say import say, say_styled
 from nix_seed.core.safe_text import harmless_line
 
 if TYPE_CHECKING:
-    from nix_seed.setup.init import Asked, InitPlan
+    from nix_seed.setup.init import InitPlan, InitRequest
     from nix_seed.setup.rules.file_change import FileChange
+
+FlakeLines: TypeAlias = "Sequence[tuple[str, tuple[str, ...]]]"
 
 _WORDS = {
     "new": "is new",
-    "edited": "gets lines",
     "same": "is as it should be",
     "kept": "is there and differs: it stays as it is (the lines below are what would change)",
     "replaced": "is replaced",
 }
 
 
-@click.command("init", short_help="Prepare a repository: workflow, policy, flake.")
+@click.command("init", short_help="Prepare a repository: workflow and policy.")
 @click.argument(
     "directory",
     default=".",
@@ -45,7 +46,11 @@ _WORDS = {
 )
 @click.option("--ref", metavar="REF", help="Tag or commit of nix-seed to use [this version's tag].")
 @click.option("--branch", metavar="NAME", help="The default branch, which publishes [Git's].")
-@click.option("--flake", is_flag=True, help="Add a seed to flake.nix, to set options of mkSeed.")
+@click.option(
+    "--flake",
+    is_flag=True,
+    help="Show the lines that add a seed to flake.nix, to set options of mkSeed.",
+)
 @click.option("--no-policy", is_flag=True, help="Write no trust.toml.")
 @click.option("--force", is_flag=True, help="Replace files that are there and differ.")
 @click.option("-y", "--yes", is_flag=True, help="Write without asking.")
@@ -55,19 +60,20 @@ def command(directory: Path, as_json: bool, yes: bool, dry_run: bool, **options:
     """Prepare the repository of the flake in DIR for seeds in CI.
 
     Shows what would be written, as a diff, and asks. A file that is there and differs is kept.
-    Seeds need nothing in flake.nix; --flake adds a package `seed` to it, to set options.
+    Seeds need nothing in flake.nix, which is never written; --flake shows what to add to it, to set
+    options.
     """
     from nix_seed.cli.progress import progress
     from nix_seed.core.errors import InputError
     from nix_seed.flake.nix import Nix
-    from nix_seed.setup.init import plan_init
-    from nix_seed.setup.init_write import carry_out
+    from nix_seed.setup.init import carry_out, flake_lines, plan_init
 
-    nix = Nix()
+    request = _request(directory, options)
     with progress(quiet=True) as show:
-        plan = plan_init(_asked(directory, options), nix, datetime.now(UTC), show)
+        plan = plan_init(request, Nix(), datetime.now(UTC), show)
+    lines = flake_lines(request.ref) if options["flake"] else ()
     if not as_json:
-        say_styled("\n".join(_lines(plan, _has_colour())))
+        say_styled("\n".join(_lines(plan, lines, _has_colour())))
     write = bool(plan.to_write) and not dry_run
     if write and not yes:
         if as_json or not sys.stdin.isatty():
@@ -77,24 +83,24 @@ def command(directory: Path, as_json: bool, yes: bool, dry_run: bool, **options:
                 hint="--yes writes without asking, --dry-run only shows what would be written",
             )
         write = click.confirm(f"Write {_count(plan.to_write)}?", err=True)
-    notes = carry_out(plan, nix) if write else ()
+    if write:
+        carry_out(plan)
     if as_json:
-        say(_json(plan, written=write, notes=notes))
+        say(_json(plan, lines, written=write))
     else:
-        say("\n".join(_end(plan, written=write, notes=notes)))
+        say("\n".join(_end(plan, written=write)))
 
 
-def _asked(directory: Path, options: dict[str, Any]) -> Asked:
+def _request(directory: Path, options: dict[str, Any]) -> InitRequest:
     from nix_seed.core.version import __version__
-    from nix_seed.setup.init import Asked
+    from nix_seed.setup.init import InitRequest
 
-    return Asked(
+    return InitRequest(
         directory=directory,
         ref=options["ref"] or f"v{__version__}",
         forge=options["forge"],
         systems=options["systems"],
         branch=options["branch"],
-        flake=options["flake"],
         policy=not options["no_policy"],
         force=options["force"],
     )
@@ -106,7 +112,7 @@ def _has_colour() -> bool:
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
 
-def _lines(plan: InitPlan, colour: bool) -> Iterator[str]:
+def _lines(plan: InitPlan, flake: FlakeLines, colour: bool) -> Iterator[str]:
     for change in plan.changes:
         yield harmless_line(f"{change.path} {_WORDS[change.state]}")
     yield from (f"note: {harmless_line(note)}" for note in plan.notes)
@@ -114,13 +120,12 @@ def _lines(plan: InitPlan, colour: bool) -> Iterator[str]:
         if change.state != "same":
             yield ""
             yield from (_coloured(line) if colour else line for line in _shown(change))
-    if plan.edit is not None and plan.edit.problem is not None:
+    if flake:
         yield ""
-        why = harmless_line(plan.edit.problem)
-        yield f"flake.nix is not understood ({why}): write there yourself"
-        for place, lines in plan.edit.advice:
-            yield f"  {harmless_line(place)}:"
-            yield from (f"      {harmless_line(line)}" for line in lines)
+        yield "to set options of mkSeed, add to flake.nix:"
+    for place, lines in flake:
+        yield f"  {place}:"
+        yield from (f"      {line}" for line in lines)
 
 
 def _shown(change: FileChange) -> Iterator[str]:
@@ -145,9 +150,8 @@ def _count(changes: Sequence[FileChange]) -> str:
     return f"{'this' if len(changes) == 1 else 'these'} {plural(len(changes), 'file')}"
 
 
-def _end(plan: InitPlan, *, written: bool, notes: Sequence[str]) -> Iterator[str]:
+def _end(plan: InitPlan, *, written: bool) -> Iterator[str]:
     yield ""
-    yield from (f"note: {note}" for note in notes)
     if not plan.to_write:
         yield "nothing to write"
     elif not written:
@@ -169,9 +173,6 @@ def _next_steps(plan: InitPlan) -> Iterator[str]:
     paths = [each.path for each in plan.to_write]
     yield f"nix-seed licences {_shell_word(plan.repository.prefix)}"
     yield "                        # what has no known licence is sent to no public registry"
-    if any(path.endswith("flake.nix") for path in paths):
-        yield "nix flake lock          # pins nix-seed in flake.lock"
-        paths.append(f"{plan.repository.prefix}flake.lock")
     yield f"git add {' '.join(paths)}"
     yield "git commit, git push    # CI makes the first seed"
     if plan.forge is not None and plan.forge.kind == "github":
@@ -180,8 +181,7 @@ def _next_steps(plan: InitPlan) -> Iterator[str]:
         yield "                        # a new one is private: forks could not use it"
 
 
-def _json(plan: InitPlan, *, written: bool, notes: Sequence[str]) -> dict[str, Any]:
-    edit = plan.edit
+def _json(plan: InitPlan, flake: FlakeLines, *, written: bool) -> dict[str, Any]:
     return {
         "repository": str(plan.repository.root),
         "forge": plan.forge and plan.forge.kind,
@@ -192,11 +192,6 @@ def _json(plan: InitPlan, *, written: bool, notes: Sequence[str]) -> dict[str, A
             {"path": each.path, "state": each.state, "diff": "\n".join(each.diff())}
             for each in plan.changes
         ],
-        "flake": edit
-        and {
-            "added": list(edit.added),
-            "problem": edit.problem,
-            "advice": [{"where": where, "lines": list(lines)} for where, lines in edit.advice],
-        },
-        "notes": [*plan.notes, *notes],
+        "flake": [{"where": where, "lines": list(lines)} for where, lines in flake],
+        "notes": list(plan.notes),
     }

@@ -8,26 +8,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-State = Literal["new", "edited", "same", "kept", "replaced"]
+FileState = Literal["new", "same", "kept", "replaced"]
 
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
     """The file *path* (relative, with slashes) is to hold *after*; None *before*: it is not there.
 
-    *state* ``new``, ``edited`` and ``replaced`` are written; ``same`` need not be, and ``kept`` is
+    *state* ``new`` and ``replaced`` are written; ``same`` need not be, and ``kept`` is
     not, since somebody changed what is there.
     """
 
     path: str
     before: str | None
     after: str
-    state: State
+    state: FileState
 
     @property
     def writes(self) -> bool:
         """Whether the file is written."""
-        return self.state in ("new", "edited", "replaced")
+        return self.state in ("new", "replaced")
 
     def diff(self) -> Iterator[str]:
         """Yield the lines of a unified diff, as ``git apply`` reads it, without line ends."""
@@ -46,7 +46,7 @@ def _lines(text: str) -> list[str]:
 
 def change_of(path: str, before: str | None, after: str, *, force: bool) -> FileChange:
     """Return the change for a file that is written whole; *force* replaces what differs."""
-    state: State = "new"
+    state: FileState = "new"
     if before is not None:
         state = "same" if before == after else "replaced" if force else "kept"
     return FileChange(path, before, after, state)
