@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from nix_seed.flake.rules.outline import File, Outline
-from nix_seed.flake.rules.recipe import Recipe, build_recipe, input_key
+from nix_seed.flake.rules.recipe import Ownership, Recipe, build_recipe, input_key
 from nix_seed.formats.nix.derivation import Derivation, Output
 from nix_seed.formats.nix.store_path import StorePath
 from support.specs import store_path
@@ -79,7 +79,7 @@ def outline(**changes: Any) -> Outline:
 
 
 def recipe(given: Outline | None = None) -> Recipe:
-    return build_recipe(given or outline(), GRAPH.__getitem__, OWN.__eq__)
+    return build_recipe(Ownership(given or outline(), GRAPH.__getitem__, OWN.__eq__))
 
 
 def names(built: Recipe) -> dict[str, set[str]]:
@@ -160,8 +160,7 @@ def test_another_source_has_the_same_recipe(name: str) -> None:
     for old, new in renamed.items():
         text = text.replace(str(old), str(new))
     text = text.replace(str(OWN), str(store_path("source2")))
-    changed = build_recipe(
-        Outline.from_json(msgspec.json.decode(text)), graph.__getitem__, OWN.__eq__
-    )
+    moved_outline = Outline.from_json(msgspec.json.decode(text))
+    changed = build_recipe(Ownership(moved_outline, graph.__getitem__, OWN.__eq__))
     assert input_key(changed, COMPRESSOR, 64) == input_key(recipe(), COMPRESSOR, 64)
     assert changed.project != recipe().project

@@ -1,10 +1,7 @@
-"""Tells the project's own source from its inputs'.
+"""flake -> recipe: evaluation alone, nothing is built.
 
-Evaluation copies ``./src`` or a filtered source to a store path of its own, which no longer says
-where it came from. Its content does: it is the project's if every file of it that is not empty is
-also, byte for byte, a file of the flake.
-
-flake -> recipe: evaluation alone, nothing is built.
+The flake and its altered twin are evaluated side by side; what differs is the project's own. Where
+the twin does not evaluate, the content of copied sources tells whose they are.
 """
 
 from __future__ import annotations
@@ -13,21 +10,30 @@ import hashlib
 import os
 import platform
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.flake.experiment import compare, evaluate_twin
 from nix_seed.flake.nix import FlakeMetadata, Nix
 from nix_seed.flake.nix_code import call_nix_half
-from nix_seed.flake.rules.outline import Outline
-from nix_seed.flake.rules.recipe import Recipe, build_recipe
+from nix_seed.flake.rules.frontier import Twin
+from nix_seed.flake.rules.outline import Outline, Project
+from nix_seed.flake.rules.recipe import Ownership, Recipe, build_recipe
 from nix_seed.formats.nix.store_path import StorePath
 
 
 class OwnSource:
     """Answers whether a source path holds nothing but the project's own files.
+
+    Evaluation copies ``./src`` or a filtered source to a store path of its own, which no longer
+    says where it came from. Its content does: it is the project's if every file of it that is not
+    empty is also, byte for byte, a file of the flake.
 
     *source* is the project: its path in the store below *root*, or a directory elsewhere.
     """
@@ -111,6 +117,7 @@ class Evaluation:
 
     flake: FlakeMetadata
     recipe: Recipe
+    ownership: Ownership
 
 
 def current_system() -> str:
@@ -129,25 +136,49 @@ def evaluate_flake(
     ``NixFailed`` with Nix's own words.
     """
     system = system or current_system()
+    name = attr or DEFAULT_ATTR[kind]
     metadata = nix.metadata(flake)
     arguments = {
         "system": system,
         "kind": kind,
-        "attr": attr or DEFAULT_ATTR[kind],
+        "attr": name,
         "required": attr is not None,
     }
     doing = f"evaluating {flake} for {system}"
-    answer = call_nix_half(nix, "outline", metadata.url, arguments, doing)
-    if "problem" in answer:
-        raise _problem(answer, flake, kind, attr or DEFAULT_ATTR[kind], system)
-    outline = Outline.from_json(answer["outline"])
-    if outline.system != system:
-        raise InputError(
-            f"{attr or DEFAULT_ATTR[kind]} of {flake} is for {outline.system}, not for {system}",
-            hint=f"ask for it with --system {outline.system}",
-        )
+    with ThreadPoolExecutor(1) as beside:
+        twin = beside.submit(evaluate_twin, nix, metadata, arguments)
+        answer = call_nix_half(nix, "outline", metadata.url, arguments, doing)
+        if "problem" in answer:
+            raise _problem(answer, flake, kind, name, system)
+        outline = Outline.from_json(answer["outline"])
+        if outline.system != system:
+            raise InputError(
+                f"{name} of {flake} is for {outline.system}, not for {system}",
+                hint=f"ask for it with --system {outline.system}",
+            )
+        found = compare(nix, twin.result(), _derivations(outline.project))
+    outline = msgspec.structs.replace(outline, inputs=_foreign_inputs(outline, found))
     own = OwnSource(metadata.source, nix.root)
-    return Evaluation(metadata, build_recipe(outline, cache(nix.read_derivation), own))
+    ownership = Ownership(outline, cache(nix.read_derivation), own, found)
+    return Evaluation(metadata, build_recipe(ownership), ownership)
+
+
+def _derivations(project: Project) -> frozenset[StorePath]:
+    return frozenset(
+        StorePath.parse(path)
+        for entry in project.all
+        for path, element in entry.context.items()
+        if element.outputs
+    )
+
+
+def _foreign_inputs(outline: Outline, twin: Twin) -> dict[str, str]:
+    """Leave out inputs whose tree lies in the flake's own, under a path that changes with it."""
+    if not twin.outputs:
+        return outline.inputs
+    return {
+        name: path for name, path in outline.inputs.items() if twin.inputs.get(name, path) == path
+    }
 
 
 def declared_systems(nix: Nix, flake: str, attr: str = DEFAULT_ATTR["seed"]) -> tuple[str, ...]:

@@ -46,6 +46,8 @@ class FlakeMetadata:
     revision: str | None
     last_modified: int | None
     description: str | None
+    rev_count: int | None = None
+    directory: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class Nix:
             revision=locked.get("rev"),
             last_modified=value.get("lastModified", locked.get("lastModified")),
             description=value.get("description"),
+            rev_count=value.get("revCount", locked.get("revCount")),
+            directory=locked.get("dir"),
         )
 
     def evaluate(self, expression: str, doing: str) -> Any:
@@ -155,11 +159,15 @@ class Nix:
 
     def closure(self, paths: Iterable[StorePath]) -> dict[StorePath, PathInfo]:
         """Return what Nix knows of *paths* and of all they refer to, sorted by path."""
+        return {info.path: info for info in self.path_infos(self.requisites(paths))}
+
+    def requisites(self, paths: Iterable[StorePath]) -> frozenset[StorePath]:
+        """Return *paths* and all they refer to; of derivations, all that they are built from."""
         found: set[str] = set()
         for batch in _batches(sorted(map(str, paths))):
             doing = "listing the closure"
             found |= set(self._run("nix-store", ["--query", "--requisites", *batch], doing).split())
-        return {info.path: info for info in self.path_infos(map(StorePath.parse, found))}
+        return frozenset(map(StorePath.parse, found))
 
     def path_infos(self, paths: Iterable[StorePath]) -> list[PathInfo]:
         """Return what Nix knows of each of *paths*, sorted."""

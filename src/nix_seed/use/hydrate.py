@@ -154,7 +154,7 @@ def _needed(
     Its paths, and what it withholds, for which the flake says how it is made.
     """
     # Only here: a whole seed needs no evaluation, and should not wait for its imports.
-    from nix_seed.flake.evaluate import OwnSource, evaluate_flake
+    from nix_seed.flake.evaluate import evaluate_flake
     from nix_seed.use.rules.subset import Selection, needed_of, needed_outputs
 
     spec = seed.spec
@@ -167,9 +167,7 @@ def _needed(
         flakes.setdefault(flake or ".", []).append(Selection.parse(name, spec.system))
     for flake, selections in flakes.items():
         evaluation = evaluate_flake(nix, flake, attr=attr, system=spec.system)
-        own = OwnSource(evaluation.flake.source, nix.root)
-        wanted, plain = needed_outputs(evaluation.recipe.outline, selections, read, own)
-        roots |= plain
+        wanted = needed_outputs(evaluation.ownership, selections)
         for path, names in wanted.items():
             made = read(path).outputs
             roots |= {made[name].path or path for name in names}

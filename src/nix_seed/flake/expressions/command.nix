@@ -15,7 +15,7 @@ let
     (prefix: util.attrPath (prefix ++ path) missing flake)
     [ [ "packages" system ] [ "legacyPackages" system ] [ ] ]);
 
-  kinds = [ "packages" "apps" "checks" "devShells" ];
+  kinds = [ "packages" "apps" "checks" "devShells" "formatter" ];
   systems = util.unique (util.concatMap (name: util.attrNames (flake.${name} or { })) kinds);
   isEmpty = util.filter (name: (flake.${name} or { }) ? ${system}) kinds == [ ]
     && !(flake ? defaultPackage) && !(flake ? devShell);

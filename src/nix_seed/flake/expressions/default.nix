@@ -9,6 +9,21 @@ rec {
 
   # What the command evaluates: a flake in, an outline (or a named problem) out.
   outline = arguments: builtins.removeAttrs (command arguments) [ "values" ];
+
+  # The same arguments, for a flake whose files were altered -> its outputs and its inputs' trees.
+  # An output that throws then has no context.
+  twin = arguments:
+    let
+      inherit (command arguments) outline;
+      tried = entry:
+        let context = builtins.tryEval (builtins.deepSeq entry.context entry.context); in
+        { inherit (entry) output; } // (if context.success then { context = context.value; } else { });
+    in
+    {
+      inherit (outline) inputs;
+      outputs = builtins.concatMap (kind: map tried kind) (builtins.attrValues outline.project);
+    };
+
   command = import ./command.nix { inherit mkSeed mkRun; };
 
   # The same arguments, and names to look up -> what `meta` says of the image's derivations.
@@ -25,6 +40,11 @@ rec {
   # { flake, attr } -> the systems a flake is for.
   systems = import ./systems.nix;
 
-  # { flake, system } -> the flake's own outputs, where no image is asked for.
-  ownOutputs = import ./own-outputs.nix;
+  # { flake, system, name } -> the flake's outputs, or the one of that name, as in an outline's
+  # `project`. It takes no package set: a flake that has none has outputs too.
+  ownOutputs = { flake, system, name ? null }: import ./project.nix {
+    self = flake;
+    inherit system;
+    include = if name == null then null else [ name "packages.${name}" ];
+  };
 }

@@ -19,13 +19,13 @@ in
 import ./outline.nix {
   inherit name system pkgs;
   values = tools.base ++ [ package ] ++ builtins.attrValues contents
-    ++ builtins.attrValues (import ./project.nix { inherit self system pkgs; values = true; });
+    ++ builtins.attrValues (import ./project.nix { inherit self system; values = true; });
   outline = {
     inherit name system;
     kind = "run";
     source = builtins.unsafeDiscardStringContext "${self}";
     inputs = { };
-    project = import ./project.nix { inherit self system pkgs; };
+    project = import ./project.nix { inherit self system; };
     tiers = [
       (tier "base" tools.base)
       (tier "lib" [ ])

@@ -23,7 +23,7 @@
 let
   util = import ./util.nix;
   tools = import ./tools.nix { inherit pkgs system; };
-  project = import ./project.nix { inherit self system pkgs include exclude; };
+  project = import ./project.nix { inherit self system include exclude; };
   extra = tier: contents.${tier} or [ ];
   unknown = util.filter (tier: !(util.elem tier tierNames)) (util.attrNames contents);
   tierNames = [ "base" "toolchain" "inputs" "packages" "apps" "checks" "devShells" ];
@@ -37,7 +37,7 @@ else
     inherit name system pkgs;
     values = tools.base ++ tools.toolchain ++ tools.compilers ++ [ nix ] ++ extraProject
       ++ builtins.attrValues contents
-      ++ builtins.attrValues (import ./project.nix { inherit self system pkgs include exclude; values = true; });
+      ++ builtins.attrValues (import ./project.nix { inherit self system include exclude; values = true; });
     outline = {
       inherit name system config;
       kind = "seed";

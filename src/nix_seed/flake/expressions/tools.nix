@@ -3,7 +3,10 @@
 { pkgs, system }:
 let
   util = import ./util.nix;
-  have = names: util.concatMap (name: util.optional (pkgs ? ${name}) pkgs.${name}) names;
+  # A name may be there only to throw: a removed alias, a broken or unfree package.
+  have = util.concatMap (name:
+    let tried = builtins.tryEval (pkgs.${name} or null); in
+    util.optional (tried.success && tried.value != null) tried.value);
   isLinux = util.endsWith "-linux" system;
   ccLib = util.attrPath [ "stdenv" "cc" "cc" "lib" ] null pkgs;
 in

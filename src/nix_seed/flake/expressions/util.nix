@@ -1,6 +1,6 @@
 # Small helpers that nixpkgs' lib would give, had we it.
 rec {
-  inherit (builtins) attrNames concatLists concatMap elem filter isAttrs listToAttrs map;
+  inherit (builtins) any attrNames concatLists concatMap elem filter isAttrs listToAttrs map;
 
   optional = condition: value: if condition then [ value ] else [ ];
   optionalAttrs = condition: value: if condition then value else { };
@@ -21,6 +21,8 @@ rec {
   endsWith = suffix: text:
     let n = builtins.stringLength text; m = builtins.stringLength suffix; in
     n >= m && builtins.substring (n - m) m text == suffix;
+
+  startsWith = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
 
   splitOn = separator: text: filter builtins.isString (builtins.split separator text);
 

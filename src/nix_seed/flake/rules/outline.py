@@ -40,12 +40,23 @@ Context = dict[str, ContextElement]
 class ProjectOutput(_Part, frozen=True):
     """One output of the flake, ``packages.default``, and the derivations that make it.
 
-    ``foreign`` ones are another flake's, passed on under the same name: baked like any dependency.
+    ``foreign`` ones are defined in no file of the flake: where no source decides them, they are
+    baked like any dependency.
     """
 
     output: str
     context: Context
     foreign: bool = False
+
+    @property
+    def is_shell(self) -> bool:
+        """Whether it is there for what it is built from."""
+        return self.output.startswith("devShells.")
+
+    @property
+    def is_program(self) -> bool:
+        """Whether it is there to be started, whoever's it is."""
+        return self.output.startswith(("apps.", "formatter."))
 
 
 class Project(_Part, frozen=True):
@@ -56,6 +67,11 @@ class Project(_Part, frozen=True):
     checks: tuple[ProjectOutput, ...] = ()
     dev_shells: tuple[ProjectOutput, ...] = ()
     extra: tuple[ProjectOutput, ...] = ()
+
+    @property
+    def all(self) -> tuple[ProjectOutput, ...]:
+        """Outputs of every kind, and what is the project's though no output names it."""
+        return self.packages + self.extra + self.apps + self.checks + self.dev_shells
 
 
 class TierOutline(_Part, frozen=True):

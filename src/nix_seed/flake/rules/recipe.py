@@ -1,13 +1,4 @@
-"""The frontier of a flake's build graph: what its own derivations are built from.
-
-The project's derivations P are those its outputs name, and every derivation that is built from one
-of them or from the project's own source, however deep and unnamed: all of them change when the
-source changes, so none is baked. What P is built from, and is not in P, is the frontier.
-
-A fixed-output derivation is never in P: its content is agreed on beforehand, it has to be fetched,
-and a change of the project's source does not change it.
-
-The recipe: exactly which derivation outputs and source paths each tier of an image is rooted in.
+"""The recipe: exactly which derivation outputs and source paths each tier of an image is rooted in.
 
 It follows from evaluation alone. Its hash, with what else decides the image's bytes, is the input
 key, by which a finished image is found before anything is built.
@@ -24,87 +15,18 @@ import msgspec
 
 from nix_seed.core import canonical_json
 from nix_seed.core.format import FORMAT
+from nix_seed.flake.rules.frontier import (
+    Experiment,
+    Frontier,
+    Graph,
+    Outputs,
+    Twin,
+    Walk,
+    evaluate_frontier,
+)
 from nix_seed.flake.rules.licence import LicencePolicy
 from nix_seed.flake.rules.outline import Context, Outline, ProjectOutput
-from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.store_path import StorePath
-
-Graph = Callable[[StorePath], Derivation]
-
-
-@dataclass(frozen=True, slots=True)
-class Frontier:
-    """Wanted outputs by derivation, and the project's derivations, which were opened."""
-
-    derivations: Mapping[StorePath, frozenset[str]]
-    project: frozenset[StorePath]
-
-
-def evaluate_frontier(
-    roots: Mapping[StorePath, Iterable[str]],
-    read: Graph,
-    is_own_source: Callable[[StorePath], bool],
-    *,
-    known: frozenset[StorePath],
-) -> Frontier:
-    """Walk from *roots*, the derivations of the flake's outputs, to what the project is built from.
-
-    *read* gives a derivation by its path; *is_own_source* tells the project's source from its
-    inputs'; *known* are the derivations that are the project's because an output names them. A root
-    that is not the project's (an ``app`` may start another flake's program) is itself wanted.
-    """
-    volatile = _Volatile(read, is_own_source, known)
-    wanted: dict[StorePath, set[str]] = {}
-    opened: set[StorePath] = set()
-    queue: list[Mapping[StorePath, Iterable[str]]] = [roots]
-    while queue:
-        for path, outputs in queue.pop().items():
-            if not volatile(path):
-                wanted.setdefault(path, set()).update(outputs)
-            elif path not in opened:
-                opened.add(path)
-                queue.append(read(path).input_drvs)
-    derivations = {path: frozenset(outputs) for path, outputs in sorted(wanted.items())}
-    return Frontier(derivations, frozenset(opened))
-
-
-class _Volatile:
-    """Whether a derivation changes with the project's source; each is looked at once."""
-
-    def __init__(
-        self, read: Graph, is_own_source: Callable[[StorePath], bool], known: frozenset[StorePath]
-    ) -> None:
-        self._read = read
-        self._is_own_source = is_own_source
-        self._known = known
-        self._answers: dict[StorePath, bool] = {}
-
-    def __call__(self, root: StorePath) -> bool:
-        # Depth first without recursion: chains of derivations are deeper than Python's stack.
-        stack = [root]
-        while stack:
-            path = stack[-1]
-            if path in self._answers:
-                stack.pop()
-                continue
-            derivation = self._read(path)
-            if derivation.is_fixed_output:
-                self._answers[path] = False
-                continue
-            if path in self._known:
-                self._answers[path] = True
-                continue
-            open_inputs = [item for item in derivation.input_drvs if item not in self._answers]
-            if open_inputs:
-                stack.extend(open_inputs)
-                continue
-            self._answers[path] = any(self._answers[item] for item in derivation.input_drvs) or any(
-                map(self._is_own_source, derivation.input_srcs)
-            )
-        return self._answers[root]
-
-
-OutputRoots = Mapping[StorePath, frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,25 +34,34 @@ class TierRoots:
     """The roots of one tier: outputs by derivation, and plain store paths."""
 
     name: str
-    outputs: OutputRoots
+    outputs: Outputs
     paths: frozenset[StorePath] = frozenset()
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a value that is the same for the same roots."""
+    def to_json(self, made: Mapping[StorePath, str]) -> dict[str, Any]:
+        """Return a value that is the same for the same roots; *made* is as in ``Recipe``."""
+        outputs: dict[str, set[str]] = {}
+        for path, names in self.outputs.items():
+            outputs.setdefault(made.get(path, str(path)), set()).update(names)
         return {
             "name": self.name,
-            "outputs": {str(path): sorted(names) for path, names in self.outputs.items()},
+            "outputs": {path: sorted(names) for path, names in outputs.items()},
             "paths": sorted(map(str, self.paths)),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """An outline whose frontier is known."""
+    """An outline whose frontier is known.
+
+    *project* are the derivations that were opened. *made* names by what they make those wanted ones
+    that another source gives another derivation. *walked* are outputs that no experiment decided.
+    """
 
     outline: Outline
     tiers: tuple[TierRoots, ...]
     project: frozenset[StorePath] = field(default_factory=frozenset)
+    made: Mapping[StorePath, str] = field(default_factory=dict)
+    walked: tuple[str, ...] = ()
 
     @property
     def wanted(self) -> dict[StorePath, frozenset[str]]:
@@ -142,26 +73,85 @@ class Recipe:
         return merged
 
 
-def build_recipe(
-    outline: Outline, read: Graph, is_own_source: Callable[[StorePath], bool]
-) -> Recipe:
-    """Find the frontier of each kind of output and lay it into the tiers of *outline*."""
+class Ownership:
+    """What outputs of a flake are built from and is not the project's own.
+
+    Without a *twin*, and for outputs that it lacks, a walk decides, by *is_own_source*.
+    """
+
+    def __init__(
+        self,
+        outline: Outline,
+        read: Graph,
+        is_own_source: Callable[[StorePath], bool],
+        twin: Twin | None = None,
+    ) -> None:
+        self.outline = outline
+        self.twin = twin or Twin()
+        self._read = read
+        # What an app starts, and a formatter, may be another flake's; other outputs, if they are
+        # defined in a file of the flake, are what the project makes.
+        own = [entry for entry in outline.project.all if not entry.foreign and not entry.is_program]
+        known = frozenset(_derivations(own))
+        self.walk = Walk(read, is_own_source, known)
+        self.experiment = Experiment(read, self.twin, known)
+
+    def frontier(self, outputs: Iterable[ProjectOutput]) -> Frontier:
+        """Return what *outputs* are built from."""
+        outputs = tuple(outputs)
+        derivations: Outputs = {}
+        project: frozenset[StorePath] = frozenset()
+        for tested in (True, False):
+            is_own = self.experiment if tested else self.walk
+            some = [entry for entry in outputs if (entry.output in self.twin.outputs) is tested]
+            roots = _derivations(entry for entry in some if not entry.is_shell)
+            # A shell is made anew from what it is built from; it is never built itself.
+            for path in _derivations(entry for entry in some if entry.is_shell):
+                shell = self._read(path)
+                if shell.is_fixed_output:
+                    roots = _union(roots, {path: frozenset(shell.outputs)})
+                else:
+                    project |= {path}
+                    inputs = shell.input_drvs.items()
+                    roots = _union(roots, {item: frozenset(names) for item, names in inputs})
+            found = evaluate_frontier(roots, self._read, is_own)
+            derivations = _union(derivations, found.derivations)
+            project |= found.project
+        return Frontier(derivations, project)
+
+    def made(self, wanted: Iterable[StorePath]) -> dict[StorePath, str]:
+        """Name by what they make those of *wanted* whose derivation alone is another in the twin.
+
+        A download by hash whose builder has the project's source is one of them.
+        """
+        if not self.twin.outputs:
+            return {}
+        found = {}
+        for path in wanted:
+            if path not in self.twin.derivations:
+                made = self._read(path).outputs
+                names = sorted(str(output.path) for output in made.values() if output.path)
+                if len(names) == len(made):
+                    found[path] = " ".join(names)
+        return found
+
+
+def build_recipe(ownership: Ownership) -> Recipe:
+    """Find the frontier of each kind of output and lay it into the tiers of the outline."""
+    outline = ownership.outline
     kinds: dict[str, tuple[ProjectOutput, ...]] = {
         "packages": outline.project.packages + outline.project.extra,
         "apps": outline.project.apps,
         "checks": outline.project.checks,
         "devShells": outline.project.dev_shells,
     }
-    roots = {kind: _derivations(outputs) for kind, outputs in kinds.items()}
-    # An app names a program, of whatever derivation; the other kinds name what the project makes.
-    known = frozenset(path for kind in roots if kind != "apps" for path in roots[kind])
-    frontiers = {
-        kind: evaluate_frontier(roots[kind], read, is_own_source, known=known) for kind in roots
-    }
+    frontiers = {kind: ownership.frontier(outputs) for kind, outputs in kinds.items()}
     project = frozenset().union(*(found.project for found in frontiers.values()))
+    tested = ownership.twin.outputs
+    walked = tuple(entry.output for entry in outline.project.all if entry.output not in tested)
     if outline.kind == "run":
         run = tuple(_roots(tier.name, tier.roots) for tier in outline.tiers)
-        return Recipe(outline, run, project)
+        return Recipe(outline, run, project, walked=walked)
     tiers = []
     for tier in outline.tiers:
         parts = [_roots(tier.name, tier.roots)]
@@ -172,11 +162,10 @@ def build_recipe(
             trees = frozenset(map(StorePath.containing, outline.inputs.values()))
             parts.append(TierRoots(tier.name, {}, trees))
         if tier.name in frontiers:
-            foreign = [output.context for output in kinds[tier.name] if output.foreign]
-            parts += [_roots(tier.name, context) for context in foreign]
             parts.append(TierRoots(tier.name, frontiers[tier.name].derivations))
         tiers.append(_merge(tier.name, parts))
-    return Recipe(outline, tuple(tiers), project)
+    wanted = {path for found in frontiers.values() for path in found.derivations}
+    return Recipe(outline, tuple(tiers), project, ownership.made(wanted), walked)
 
 
 def input_key(recipe: Recipe, compressor: Mapping[str, Any], budget: int) -> str:
@@ -196,7 +185,7 @@ def input_key(recipe: Recipe, compressor: Mapping[str, Any], budget: int) -> str
         "inputs": outline.inputs,
         "config": msgspec.to_builtins(outline.config),
         "container": msgspec.to_builtins(outline.container),
-        "tiers": [tier.to_json() for tier in recipe.tiers],
+        "tiers": [tier.to_json(recipe.made) for tier in recipe.tiers],
     }
     # Only where it says anything: the keys of recipes without it must stay what they were.
     if outline.licences != LicencePolicy():
@@ -204,10 +193,13 @@ def input_key(recipe: Recipe, compressor: Mapping[str, Any], budget: int) -> str
     return hashlib.sha256(canonical_json.dumps(value)).hexdigest()[:40]
 
 
-def _derivations(outputs: Iterable[ProjectOutput]) -> OutputRoots:
-    """Name the derivations of outputs that are not another flake's, with the outputs used."""
-    own = [_roots("", output.context) for output in outputs if not output.foreign]
-    return _merge("", own).outputs
+def _derivations(outputs: Iterable[ProjectOutput]) -> Outputs:
+    """Name the derivations of *outputs*, with the outputs used of each."""
+    return _merge("", [_roots("", output.context) for output in outputs]).outputs
+
+
+def _union(first: Outputs, second: Outputs) -> Outputs:
+    return _merge("", [TierRoots("", first), TierRoots("", second)]).outputs
 
 
 def _roots(name: str, context: Context) -> TierRoots:
@@ -227,7 +219,7 @@ def _roots(name: str, context: Context) -> TierRoots:
     )
 
 
-def _compilers(candidates: Context, used: Iterable[OutputRoots]) -> TierRoots:
+def _compilers(candidates: Context, used: Iterable[Outputs]) -> TierRoots:
     """Keep those compilers that the project is built from: others would only weigh."""
     needed = set().union(*used)
     context = {

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from nix_seed.core.errors import InputError
-from nix_seed.flake.rules.outline import Outline, ProjectOutput
-from nix_seed.flake.rules.recipe import Graph, evaluate_frontier
+from nix_seed.flake.rules.outline import ProjectOutput
+from nix_seed.flake.rules.recipe import Ownership
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.image.rules.spec import Spec
 from nix_seed.licences.rules.withheld import Withheld
@@ -15,7 +15,18 @@ from nix_seed.licences.rules.withheld import Withheld
 FIRST_TIERS = ("base", "toolchain", "inputs")
 """The tiers that every build needs: a shell, Nix and compilers, and what evaluation reads."""
 
-KINDS = ("packages", "apps", "checks", "devShells")
+KINDS = (
+    "packages",
+    "apps",
+    "checks",
+    "devShells",
+    "formatter",
+    "legacyPackages",
+    "hydraJobs",
+    "nixosConfigurations",
+    "darwinConfigurations",
+    "homeConfigurations",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,64 +52,28 @@ class Selection:
 
 
 def needed_outputs(
-    outline: Outline,
-    selections: Iterable[Selection],
-    read: Graph,
-    is_own_source: Callable[[StorePath], bool],
-) -> tuple[Mapping[StorePath, frozenset[str]], frozenset[StorePath]]:
-    """Return the derivation outputs and plain store paths that the selected outputs are built from.
+    ownership: Ownership, selections: Iterable[Selection]
+) -> Mapping[StorePath, frozenset[str]]:
+    """Return the derivation outputs that the selected outputs of a flake are built from.
 
     ``InputError`` for a selection that names nothing, with the names there are.
     """
-    project = outline.project
-    kinds: dict[str, tuple[ProjectOutput, ...]] = {
-        "packages": project.packages,
-        "apps": project.apps,
-        "checks": project.checks,
-        "devShells": project.dev_shells,
-    }
-    chosen = [output for each in selections for output in _select(each, kinds[each.kind])]
-    known = frozenset(
-        path
-        for kind, outputs in kinds.items()
-        if kind != "apps"
-        for path in _derivations(outputs + (project.extra if kind == "packages" else ()))
-    )
-    own = [output for output in chosen if not output.foreign]
-    found = evaluate_frontier(_derivations(own), read, is_own_source, known=known)
-    outputs = dict(found.derivations)
-    paths: set[StorePath] = set()
-    for output in chosen:
-        if output.foreign:
-            for text, element in output.context.items():
-                path = StorePath.parse(text)
-                outputs[path] = outputs.get(path, frozenset()) | frozenset(element.outputs)
-                if element.path or element.all_outputs:
-                    paths.add(path)
-    return {path: names for path, names in outputs.items() if names}, frozenset(paths)
+    outputs = ownership.outline.project.all
+    chosen = [output for each in selections for output in _select(each, outputs)]
+    found = ownership.frontier(chosen).derivations
+    return {path: names for path, names in found.items() if names}
 
 
 def _select(selection: Selection, outputs: tuple[ProjectOutput, ...]) -> list[ProjectOutput]:
+    of_kind = [each for each in outputs if each.output.startswith(f"{selection.kind}.")]
     wanted = str(selection)
-    found = [each for each in outputs if selection.name is None or each.output == wanted]
+    found = [each for each in of_kind if selection.name is None or each.output == wanted]
     if not found:
-        names = ", ".join(sorted(each.output for each in outputs))
+        names = ", ".join(sorted(each.output for each in of_kind))
         raise InputError(
             f"the flake has no output {selection}", hint=f"it has: {names or 'none of that kind'}"
         )
     return found
-
-
-def _derivations(outputs: Iterable[ProjectOutput]) -> dict[StorePath, frozenset[str]]:
-    roots: dict[StorePath, frozenset[str]] = {}
-    for output in outputs:
-        if output.foreign:
-            continue
-        for text, element in output.context.items():
-            if element.outputs:
-                path = StorePath.parse(text)
-                roots[path] = roots.get(path, frozenset()) | frozenset(element.outputs)
-    return roots
 
 
 def paths_of_tiers(spec: Spec, tiers: Collection[str]) -> frozenset[StorePath]:
