@@ -136,6 +136,6 @@ def _url(tree: Path, nar_hash: str, metadata: FlakeMetadata) -> str:
         query["lastModified"] = str(metadata.last_modified + _LATER)
     if metadata.directory:
         query["dir"] = metadata.directory
-    return f"path:{tree}?" + "&".join(
+    return f"path:{quote(str(tree))}?" + "&".join(
         f"{name}={quote(text, safe='')}" for name, text in query.items()
     )

@@ -9,13 +9,19 @@ let
     let inputs = input.inputs or { }; in
     (if inputs ? nixpkgs then [ inputs.nixpkgs ] else [ ]) ++ builtins.attrValues inputs;
 
+  # The first that suits; what comes after it may not even evaluate.
+  first = inputs:
+    if inputs == [ ] then null
+    else if suits (builtins.head inputs) then packagesOf (builtins.head inputs)
+    else first (builtins.tail inputs);
+
   # Breadth first; five generations are more than any flake has, and keep a cycle from hanging us.
   search = depth: level:
     let
       next = builtins.concatMap children level;
-      found = builtins.filter suits next;
+      found = first next;
     in
-    if found != [ ] then packagesOf (builtins.head found)
+    if found != null then found
     else if depth == 0 || next == [ ] then null
     else search (depth - 1) next;
 in
