@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nix_seed.setup.rules.ci_files import GITLAB_TAGS, render_gitlab
-from nix_seed.setup.rules.diagnosis import Outcome
+from nix_seed.setup.rules.diagnosis import Health
 from nix_seed.setup.rules.setup_checks import judge_nix_version
 from support.distribution import make_project, nix_env
 from support.engines import trixie_nix
@@ -199,7 +199,7 @@ def nix_of_the_image() -> Path:
 def test_the_image_has_a_nix_for_nixpkgs(nix_of_the_image: Path) -> None:
     command = [str(nix_of_the_image / "nix"), "--version"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert judge_nix_version(said).outcome is Outcome.FINE, said
+    assert judge_nix_version(said).outcome is Health.FINE, said
 
 
 def test_the_template_of_gitlab(

@@ -11,7 +11,7 @@ import pytest
 from nix_seed.audit.rules.policies import find_expired
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
-from nix_seed.release.rules.finding import Severity
+from nix_seed.core.verdict import Severity
 from nix_seed.trust.rules.policy_book import PolicyBook
 from nix_seed.trust.rules.policy_file import parse_policy
 from support.audits import Ledger, commit

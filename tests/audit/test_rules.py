@@ -11,8 +11,9 @@ from nix_seed.audit.rules.order import before, find_disorder, heads_of, in_order
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.audit.rules.report import sort_findings
 from nix_seed.core.digests import Digest
+from nix_seed.core.verdict import Severity
 from nix_seed.release.rules.evidence import LoggedAt
-from nix_seed.release.rules.finding import Kind, Severity
+from nix_seed.release.rules.finding import Kind
 from nix_seed.release.rules.ledger_entry import LedgerEntry
 from support.audits import commit
 

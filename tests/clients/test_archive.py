@@ -10,7 +10,7 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.formats.nix.nar import File
+from nix_seed.formats.nix.nar import NarFile
 from nix_seed.formats.oci import media_types
 from nix_seed.image.archive import write_docker_archive, write_oci_archive
 from nix_seed.image.rules.frames import Compressor
@@ -23,7 +23,7 @@ from support.trees import AWKWARD
 
 @pytest.fixture(params=["zstd", "gzip"])
 def one(request: pytest.FixtureRequest, tmp_path: Path) -> ImageFiles:
-    trees = {"awkward": AWKWARD, "file": File(b"1" * 5_000_000)}
+    trees = {"awkward": AWKWARD, "file": NarFile(b"1" * 5_000_000)}
     return image(tmp_path / "one", trees, Compressor.at_hand(request.param))
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
-from nix_seed.formats.nix.nar import File
+from nix_seed.formats.nix.nar import NarFile
 from nix_seed.formats.nix.store_path import PathInfo
 from nix_seed.image.assemble import (
     AssembledLayer,
@@ -34,7 +34,7 @@ ZSTD = Compressor.at_hand()
 
 @pytest.fixture
 def layers(tmp_path: Path) -> list[list[PathInfo]]:
-    trees = {"a": AWKWARD, "b": File(b"b" * 9_000_000), "c": File(b"c")}
+    trees = {"a": AWKWARD, "b": NarFile(b"b" * 9_000_000), "c": NarFile(b"c")}
     return [[put(tmp_path / "root", name, tree)] for name, tree in trees.items()]
 
 
@@ -102,7 +102,7 @@ def test_one_changed_layer_is_the_only_one_made(
     tmp_path: Path, layers: list[list[PathInfo]]
 ) -> None:
     build(tmp_path, layers)
-    layers[2] = [put(tmp_path / "root", "c", File(b"changed"))]
+    layers[2] = [put(tmp_path / "root", "c", NarFile(b"changed"))]
     assert [one.reused for one in build(tmp_path, layers)] == [True, True, False]
 
 
@@ -159,7 +159,7 @@ def test_an_error_stops_a_large_layer_under_way(
     tmp_path: Path, layers: list[list[PathInfo]]
 ) -> None:
     root = tmp_path / "root"
-    large = put(root, "large", File(os.urandom(1 << 16) * 4096))
+    large = put(root, "large", NarFile(os.urandom(1 << 16) * 4096))
     (root / "nix/store" / layers[2][0].path.base_name).unlink()
     with pytest.raises(CheckedFalse, match="is gone"):
         build(tmp_path, [[large], layers[2]])
@@ -205,7 +205,7 @@ def test_an_interrupted_run_leaves_whole_layers_and_the_next_goes_on(
 ) -> None:
     noise = os.urandom(1 << 20)
     layers = [
-        [put(tmp_path / "root", f"p{number}", File(bytes([number]) + noise * 12))]
+        [put(tmp_path / "root", f"p{number}", NarFile(bytes([number]) + noise * 12))]
         for number in range(6)
     ]
     for wait in (0.0, 0.05, 0.1, 0.2):
@@ -270,7 +270,7 @@ def test_a_full_disk_is_said_to_be_one(tmp_path: Path, layers: list[list[PathInf
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("needs the right to mount a tmpfs: run as root")
     try:
-        noise = put(tmp_path / "root", "noise", File(os.urandom(3 << 20)))
+        noise = put(tmp_path / "root", "noise", NarFile(os.urandom(3 << 20)))
         with pytest.raises(CouldNotCheck, match="No space left on device") as caught:
             build(tmp_path, [[noise]])
         assert "the disk is full" in str(caught.value.hint)

@@ -12,7 +12,7 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.formats.nix.nar import File
+from nix_seed.formats.nix.nar import NarFile
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.registry.layout import REF_NAME, ImageFiles, Layout
@@ -25,12 +25,12 @@ ZSTD, GZIP = Compressor.at_hand("zstd"), Compressor.at_hand("gzip")
 
 @pytest.fixture
 def one(tmp_path: Path) -> ImageFiles:
-    return image(tmp_path / "one", {"awkward": AWKWARD, "file": File(b"1")}, ZSTD)
+    return image(tmp_path / "one", {"awkward": AWKWARD, "file": NarFile(b"1")}, ZSTD)
 
 
 @pytest.fixture
 def other(tmp_path: Path) -> ImageFiles:
-    return image(tmp_path / "other", {"awkward": AWKWARD, "file": File(b"2")}, ZSTD)
+    return image(tmp_path / "other", {"awkward": AWKWARD, "file": NarFile(b"2")}, ZSTD)
 
 
 def snapshot(directory: Path) -> dict[str, bytes]:
@@ -211,7 +211,7 @@ def test_skopeo_reads_and_copies_it(tmp_path: Path, one: ImageFiles) -> None:
 
 def test_umoci_unpacks_gzip_to_the_very_store(tmp_path: Path) -> None:
     need("umoci")
-    gzipped = image(tmp_path / "one", {"awkward": AWKWARD, "file": File(b"1")}, GZIP)
+    gzipped = image(tmp_path / "one", {"awkward": AWKWARD, "file": NarFile(b"1")}, GZIP)
     layout = Layout.create(tmp_path / "layout")
     layout.add(gzipped, "seed")
     run("umoci", "raw", "unpack", "--image", f"{layout.directory}:seed", tmp_path / "rootfs")

@@ -16,7 +16,13 @@ from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.read.unpack import unpacked
 from nix_seed.registry.image import Image, open_image
 from nix_seed.registry.layout import REF_NAME, Layout
-from nix_seed.setup.rules.contract import Finding, Kind, checks_for, contract_script, read_findings
+from nix_seed.setup.rules.contract import (
+    ClauseResult,
+    Kind,
+    checks_for,
+    contract_script,
+    read_findings,
+)
 from nix_seed.use.engines import choose_engine
 from nix_seed.use.engines.base import Engine, Job
 from support import built, engines
@@ -25,7 +31,7 @@ from support.host_image import host_image
 from support.layouts import directory, file, symlink, tar
 
 
-def examine(engine: Engine, image: Image, tmp_path: Path, kind: Kind) -> tuple[Finding, ...]:
+def examine(engine: Engine, image: Image, tmp_path: Path, kind: Kind) -> tuple[ClauseResult, ...]:
     checks = checks_for(kind, image.architecture)
     exchange = tmp_path / "exchange"
     exchange.mkdir()

@@ -7,7 +7,7 @@ from pathlib import Path
 from nix_seed.registry.image import Image
 from nix_seed.setup.doctor_image import GITHUB, check_image, kind_of
 from nix_seed.setup.rules.contract import checks_for
-from nix_seed.setup.rules.diagnosis import Outcome, exit_code
+from nix_seed.setup.rules.diagnosis import Health, exit_code
 from nix_seed.use.engines.base import Engine
 
 
@@ -16,7 +16,7 @@ def test_a_seed_is_well(
 ) -> None:
     ways = [engine.name, GITHUB] if engine.name == "docker" else [engine.name]
     found = list(check_image(image, root.parent.parent, ways))
-    assert [each for each in found if each.outcome is not Outcome.FINE] == []
+    assert [each for each in found if each.outcome is not Health.FINE] == []
     assert exit_code(found) == 0
     assert len(found) == len(ways) * len(checks_for("seed", image.architecture))
     assert {each.area for each in found} == set(ways)

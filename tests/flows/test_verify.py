@@ -15,6 +15,7 @@ import pytest
 import nix_seed
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.core.verdict import Fate
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.formats.tlog.merkle import TreeHead
 from nix_seed.logs.state import CheckpointState
@@ -23,7 +24,6 @@ from nix_seed.release.export import export
 from nix_seed.release.load import load_policy
 from nix_seed.release.verifiers import Judges
 from nix_seed.release.verify import Asked, verify_image
-from nix_seed.trust.rules.bundle import Fate
 from nix_seed.trust.rules.claims import LogFindings
 from support.logs import served
 from support.trust import COMMIT, World

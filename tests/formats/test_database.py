@@ -12,7 +12,7 @@ import pytest
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import InputError
 from nix_seed.formats.nix.database import SCHEMA_VERSION, DerivationOutput, build_database
-from nix_seed.formats.nix.nar import File, Symlink
+from nix_seed.formats.nix.nar import NarFile, Symlink
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from support.programs import need, run
 from support.trees import AWKWARD, put
@@ -35,7 +35,7 @@ def some_infos(count: int) -> list[PathInfo]:
 def store(tmp_path: Path) -> tuple[Path, list[PathInfo]]:
     """A store whose database is ours: three paths, of which one refers to all."""
     lib, link = put(tmp_path, "lib", AWKWARD), put(tmp_path, "link", Symlink(b"lib"))
-    app = put(tmp_path, "app", File(b"#!/bin/sh\n", executable=True))
+    app = put(tmp_path, "app", NarFile(b"#!/bin/sh\n", executable=True))
     app = replace(app, references=(link.path, app.path, lib.path))
     infos = [lib, link, app]
     state = tmp_path / "nix/var/nix/db"

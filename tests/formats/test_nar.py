@@ -13,7 +13,7 @@ from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import InputError
 from nix_seed.formats.nix.nar import (
     Directory,
-    File,
+    NarFile,
     Symlink,
     Tree,
     dump,
@@ -27,7 +27,7 @@ from support.trees import AWKWARD, make
 names = st.binary(min_size=1, max_size=40).filter(
     lambda name: name not in (b".", b"..") and not set(name) & {0, 0x2F}
 )
-leaves = st.builds(File, st.binary(max_size=50), st.booleans()) | st.builds(
+leaves = st.builds(NarFile, st.binary(max_size=50), st.booleans()) | st.builds(
     Symlink, st.binary(min_size=1, max_size=50).filter(lambda target: 0 not in target)
 )
 trees: st.SearchStrategy[Tree] = st.recursive(
@@ -48,7 +48,13 @@ def test_awkward_tree_dumps_as_nix_dumps_it() -> None:
 
 @pytest.mark.parametrize(
     "tree",
-    [File(b""), File(b"x" * 8), File(b"x", executable=True), Symlink(b"/a"), Directory({})],
+    [
+        NarFile(b""),
+        NarFile(b"x" * 8),
+        NarFile(b"x", executable=True),
+        Symlink(b"/a"),
+        Directory({}),
+    ],
 )
 def test_a_root_of_any_kind(tree: Tree) -> None:
     assert b"".join(dump(tree)) == real_dump(tree)
@@ -73,7 +79,7 @@ def test_hash_of_one_file_is_what_nix_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [b"", b".", b"..", b"a/b", b"a\0b"])
 def test_a_name_no_directory_holds_is_refused(name: bytes) -> None:
     with pytest.raises(InputError, match="is not a file name"):
-        b"".join(dump(Directory({name: File(b"")})))
+        b"".join(dump(Directory({name: NarFile(b"")})))
 
 
 def test_case_hack() -> None:

@@ -125,9 +125,9 @@ def test_a_name_that_only_contains_a_whiteout_prefix_is_fine() -> None:
 
 def test_entries_are_sorted_below_explicit_parents() -> None:
     entries = [
-        tar.Entry(b"etc/a-/x", tar.FILE, 0o644),
-        tar.Entry(b"tmp", tar.DIRECTORY, 0o1777),
-        tar.Entry(b"etc/a", tar.SYMLINK, 0o777, b"b"),
+        tar.TarEntry(b"etc/a-/x", tar.FILE, 0o644),
+        tar.TarEntry(b"tmp", tar.DIRECTORY, 0o1777),
+        tar.TarEntry(b"etc/a", tar.SYMLINK, 0o777, b"b"),
     ]
     order = [(entry.name, entry.mode) for entry in tar.in_order(entries)]
     assert order == [
@@ -140,14 +140,14 @@ def test_entries_are_sorted_below_explicit_parents() -> None:
 
 
 def test_entries_that_contradict_are_refused() -> None:
-    file = tar.Entry(b"etc", tar.FILE, 0o644)
+    file = tar.TarEntry(b"etc", tar.FILE, 0o644)
     with pytest.raises(InputError, match="b'etc' is given twice for one layer"):
         list(tar.in_order([file, file]))
     with pytest.raises(InputError, match="b'etc/x' lies below b'etc', which is not a directory"):
-        list(tar.in_order([file, tar.Entry(b"etc/x", tar.FILE, 0o644)]))
+        list(tar.in_order([file, tar.TarEntry(b"etc/x", tar.FILE, 0o644)]))
 
 
 @pytest.mark.parametrize("name", [b"", b"/etc", b"a/", b"a//b", b"../a", b"a/./b", b"a\0"])
 def test_an_entry_must_be_plain_and_relative(name: bytes) -> None:
     with pytest.raises(InputError, match="is not a relative path in plain form"):
-        tar.Entry(name, tar.FILE, 0o644)
+        tar.TarEntry(name, tar.FILE, 0o644)

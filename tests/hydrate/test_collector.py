@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.formats.nix.nar import File
+from nix_seed.formats.nix.nar import NarFile
 from nix_seed.formats.oci.reference import LayoutReference, Reference, parse_reference
 from nix_seed.image.push import push
 from nix_seed.image.read.tar import _sum
@@ -26,7 +26,7 @@ RANDOM = random.Random(11)
 
 def test_a_collection_waits_until_all_is_registered(tmp_path: Path) -> None:
     need("nix-store")
-    reference, spec = make_seed(tmp_path / "seed", [{"a": File(b"a")}, {"b": File(b"b")}])
+    reference, spec = make_seed(tmp_path / "seed", [{"a": NarFile(b"a")}, {"b": NarFile(b"b")}])
     root = tmp_path / "root"
     hydrate(Stores(), parse_reference(reference), root, system="x86_64-linux")
     stray = root / "nix/store" / ("0" * 32 + "-placed-and-not-registered")
@@ -49,7 +49,7 @@ def test_a_collection_waits_until_all_is_registered(tmp_path: Path) -> None:
 
 
 def test_workers_share_one_login_and_no_connection(tmp_path: Path) -> None:
-    groups = [{f"p{n}": File(RANDOM.randbytes(200_000))} for n in range(6)]
+    groups = [{f"p{n}": NarFile(RANDOM.randbytes(200_000))} for n in range(6)]
     reference, spec = make_seed(tmp_path / "seed", groups)
     with docker_registry(tmp_path / "registry", password=False) as registry:
         stores, pushed = Stores(), Reference(registry.host, "a/seed", "latest")

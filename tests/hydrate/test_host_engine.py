@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nix_seed.core.errors import CouldNotCheck
-from nix_seed.formats.nix.nar import File
+from nix_seed.formats.nix.nar import NarFile
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.registry.image import open_image
 from nix_seed.use.engines.host import Host
@@ -70,7 +70,7 @@ def test_what_cannot_be_used_is_said(tmp_path: Path, store: Path) -> None:
         run_on_host(["true"], source=tmp_path, engine=Host(tmp_path / "none"))
     assert "fill it: nix-seed hydrate REF" in (caught.value.hint or "")
     (store / "nix/var/nix/db/db.sqlite").unlink()
-    reference, _ = make_seed(tmp_path / "made", [{"a": File(b"a")}])
+    reference, _ = make_seed(tmp_path / "made", [{"a": NarFile(b"a")}])
     image = open_image(LayoutReference.parse(reference))
     with pytest.raises(CouldNotCheck, match="lacks 1 paths of"):
         Host(store).prepare(image)

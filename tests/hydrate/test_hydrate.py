@@ -18,7 +18,7 @@ import zstandard
 
 from nix_seed.cli.use.hydrate import command
 from nix_seed.core.errors import CheckedFalse, InputError
-from nix_seed.formats.nix.nar import Directory, File, Symlink, Tree
+from nix_seed.formats.nix.nar import Directory, NarFile, Symlink, Tree
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.reference import LayoutReference, Reference, parse_reference
 from nix_seed.image.push import push
@@ -34,14 +34,14 @@ from support.trees import AWKWARD, put
 
 RANDOM = random.Random(4)
 # More than two frames, the last not full; and one of exactly two.
-LARGE = Directory({b"large": File(RANDOM.randbytes(2 * FRAME_SIZE + 12345))})
-EXACT = File(RANDOM.randbytes(2 * FRAME_SIZE - 512))
+LARGE = Directory({b"large": NarFile(RANDOM.randbytes(2 * FRAME_SIZE + 12345))})
+EXACT = NarFile(RANDOM.randbytes(2 * FRAME_SIZE - 512))
 GROUPS: list[dict[str, Tree]] = [
-    {"awkward": AWKWARD, "file": File(b"just a file"), "link": Symlink(b"/nix/store")},
-    {"large": LARGE, "program": File(b"#!/bin/sh\n", executable=True), "empty": Directory({})},
+    {"awkward": AWKWARD, "file": NarFile(b"just a file"), "link": Symlink(b"/nix/store")},
+    {"large": LARGE, "program": NarFile(b"#!/bin/sh\n", executable=True), "empty": Directory({})},
     {
-        "small": Directory({b"s": File(b"s")}),
-        **{f"p{n}": File(RANDOM.randbytes(9000)) for n in range(9)},
+        "small": Directory({b"s": NarFile(b"s")}),
+        **{f"p{n}": NarFile(RANDOM.randbytes(9000)) for n in range(9)},
     },
 ]
 
@@ -142,7 +142,7 @@ def test_parts_of_layers_are_fetched_by_range(tmp_path: Path) -> None:
 
 def test_a_path_of_whole_frames_hides_no_other(tmp_path: Path) -> None:
     """Where the seek table cannot tell paths apart, the layer is read whole."""
-    groups: list[dict[str, Tree]] = [{"exact": EXACT, "b": File(b"b"), "c": File(b"c" * 99)}]
+    groups: list[dict[str, Tree]] = [{"exact": EXACT, "b": NarFile(b"b"), "c": NarFile(b"c" * 99)}]
     reference, spec = make_seed(tmp_path / "made", groups)
     root = tmp_path / "store"
     into(root, reference)
@@ -174,10 +174,10 @@ def test_from_a_registry(tmp_path: Path) -> None:
 def test_names_that_differ_in_case_get_nixs_suffix(tmp_path: Path) -> None:
     tree = Directory(
         {
-            b"README": File(b"1"),
-            b"ReadMe": File(b"2"),
-            b"readme": Directory({b"a": File(b"3"), b"A": Symlink(b"a")}),
-            b"other": File(b"4"),
+            b"README": NarFile(b"1"),
+            b"ReadMe": NarFile(b"2"),
+            b"readme": Directory({b"a": NarFile(b"3"), b"A": Symlink(b"a")}),
+            b"other": NarFile(b"4"),
         }
     )
     reference, spec = make_seed(tmp_path / "made", [{"cases": tree}])
@@ -199,8 +199,8 @@ def _layout(reference: str) -> LayoutReference:
 
 
 def spoilt(tmp_path: Path, spoil: Callable[[Spec, list[Blob]], tuple[Spec, list[Blob]]]) -> str:
-    infos = [[put(tmp_path / "root", "a", Directory({b"x": File(b"x" * 5000)}))]]
-    infos += [[put(tmp_path / "root", "b", File(b"b"))]]
+    infos = [[put(tmp_path / "root", "a", Directory({b"x": NarFile(b"x" * 5000)}))]]
+    infos += [[put(tmp_path / "root", "b", NarFile(b"b"))]]
     spec = spec_of(infos, Compressor.at_hand())
     return put_seed(tmp_path / "image", *spoil(spec, layers_of(spec, tmp_path / "root")))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.formats.nix.nar import Directory, File, Tree
+from nix_seed.formats.nix.nar import Directory, NarFile, Tree
 from nix_seed.image.rules.spec import Spec
 from nix_seed.use.store import valid_paths
 from support.distribution import nix_env
@@ -29,9 +29,9 @@ RANDOM = random.Random(7)
 
 def tree(number: int) -> Tree:
     files = {
-        b"%d" % n: File(RANDOM.randbytes(RANDOM.choice([10, 2000, 300_000]))) for n in range(25)
+        b"%d" % n: NarFile(RANDOM.randbytes(RANDOM.choice([10, 2000, 300_000]))) for n in range(25)
     }
-    return Directory({b"data": Directory(dict(files)), b"n": File(b"%d" % number)})
+    return Directory({b"data": Directory(dict(files)), b"n": NarFile(b"%d" % number)})
 
 
 @pytest.fixture(scope="module")

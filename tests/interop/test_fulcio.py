@@ -14,6 +14,7 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck
+from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto.build import PREDICATE_TYPE, build_statement
 from nix_seed.formats.intoto.bundle import Certificate
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, STATEMENT_V01
@@ -25,7 +26,7 @@ from nix_seed.logs.rules.signer import CertificateIdentity, read_identity
 from nix_seed.registry.client import Registry, Repository
 from nix_seed.trust.attestations import attach_bundle, discover
 from nix_seed.trust.log_signed import log_signed
-from nix_seed.trust.rules.bundle import Expected, Fate, Reason, Trust, Verdict, evaluate_bundle
+from nix_seed.trust.rules.bundle import Expected, Reason, Trust, Verdict, evaluate_bundle
 from nix_seed.trust.sign import KeySigner, Signed
 from nix_seed.trust.sigstore import KeylessSigner, SigstoreCheck
 from support.attestations import IMAGE, predicate, push_image

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto.build import (
     PREDICATE_TYPE,
     SLSA_PROVENANCE_V1,
@@ -44,7 +45,6 @@ from nix_seed.logs.rules.entry import (
 from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey
 from nix_seed.trust.rules.bundle import (
     Expected,
-    Fate,
     Reason,
     Trust,
     Verdict,

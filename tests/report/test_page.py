@@ -15,11 +15,12 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
+from nix_seed.core.verdict import Check, Fate
 from nix_seed.release.rules import record as promotion
 from nix_seed.report.page.document import report_page
 from nix_seed.report.page.parts import (
-    Check,
     Section,
+    ShownCheck,
     State,
     badge,
     check_list,
@@ -32,7 +33,6 @@ from nix_seed.report.page.parts import (
 from nix_seed.report.page.trust import trust_section
 from nix_seed.report.report import Absent, Trusted, part
 from nix_seed.report.rules.element import harmless, render
-from nix_seed.trust.rules.bundle import Fate
 from nix_seed.trust.rules.policy import Promoter
 from nix_seed.trust.sign import KeySigner
 from support.report_pages import (
@@ -164,7 +164,7 @@ def test_the_four_ends_of_a_check_never_look_alike() -> None:
     states = (State.VERIFIED, State.FALSE, State.UNCHECKED, State.NOT_ASKED)
     assert len({render(mark(state)) for state in states}) == 4
     for state in states:
-        text = render(check_list([Check("Name", state, "why", "evidence")]))
+        text = render(check_list([ShownCheck("Name", state, "why", "evidence")]))
         assert [each for each in states if f"> {each.value}<" in text] == [state]
         assert render(mark(state)) in text
         assert "why" in text
@@ -239,9 +239,9 @@ def test_a_promotion_is_shown_among_the_checks(tmp_path: Path) -> None:
         r"checked and false\s+Promotion\s+Its images are of no one", promotion_text(trust)
     )
     checks = (
-        promotion.Check("promoters", Fate.VERIFIED, "rita signed, 1 must"),
-        promotion.Check("unique", Fate.UNCHECKED, "a ledger is out of reach"),
-        promotion.Check("<b>new</b>", Fate.FALSE, "<i>no</i>"),
+        Check("promoters", Fate.VERIFIED, "rita signed, 1 must"),
+        Check("unique", Fate.UNCHECKED, "a ledger is out of reach"),
+        Check("<b>new</b>", Fate.FALSE, "<i>no</i>"),
     )
     result = promotion.PromotionResult(COMMIT, None, checks)
     found = replace(trust.verification, promotion=result)
@@ -278,7 +278,7 @@ def test_what_builders_say_that_it_rests_on_is_shown(tmp_path: Path) -> None:
 
 def test_a_page_can_be_made_of_the_parts_alone() -> None:
     """As for another report, of a ledger say."""
-    sections = [Section("one", "One", "Lead.", check_list([Check("a", State.VERIFIED)]))]
+    sections = [Section("one", "One", "Lead.", check_list([ShownCheck("a", State.VERIFIED)]))]
     text = page("Title", badge(State.FALSE, "why"), sections)
     document = Document(text)
     assert document.mistakes == []

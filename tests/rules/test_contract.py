@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from nix_seed.setup.rules.contract import Check, checks_for, contract_script, read_findings
+from nix_seed.setup.rules.contract import Clause, checks_for, contract_script, read_findings
 
 KINDS = [(kind, arch) for kind in ("seed", "run") for arch in ("amd64", "arm64", "riscv64")]
 
@@ -28,22 +28,22 @@ def test_a_seed_must_do_all_that_a_run_image_must() -> None:
     assert set(checks_for("run", "amd64")) < set(checks_for("seed", "amd64"))
 
 
-def run(*checks: Check, cut: int | None = None) -> list[tuple[bool, str]]:
+def run(*checks: Clause, cut: int | None = None) -> list[tuple[bool, str]]:
     script = contract_script(checks)
     done = subprocess.run(["/bin/sh"], input=script, text=True, capture_output=True, check=False)
     transcript = done.stdout
     return [(each.passed, each.said) for each in read_findings(checks, transcript[:cut])]
 
 
-GOOD = Check("good", "true", "", "")
-BAD = Check("bad", "echo no >&2; exit 3", "", "")
-LYING = Check("lying", "echo; echo '::2::0'; exit 1", "", "")
+GOOD = Clause("good", "true", "", "")
+BAD = Clause("bad", "echo no >&2; exit 3", "", "")
+LYING = Clause("lying", "echo; echo '::2::0'; exit 1", "", "")
 
 
 def test_each_check_has_its_own_result() -> None:
     assert run(GOOD, BAD, GOOD) == [(True, ""), (False, "no"), (True, "")]
-    assert run(Check("syntax", "cd /nowhere && (", "", ""), GOOD)[0][0] is False
-    assert run(Check("exits", "exit 0", "", ""), BAD) == [(True, ""), (False, "no")]
+    assert run(Clause("syntax", "cd /nowhere && (", "", ""), GOOD)[0][0] is False
+    assert run(Clause("exits", "exit 0", "", ""), BAD) == [(True, ""), (False, "no")]
 
 
 def test_a_check_that_was_not_reached_did_not_pass() -> None:

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
-from nix_seed.setup.rules.contract import Check, Finding
+from nix_seed.setup.rules.contract import Clause, ClauseResult
 from nix_seed.setup.rules.diagnosis import (
     Diagnosis,
-    Outcome,
+    Health,
     diagnose_error,
     diagnose_finding,
     exit_code,
@@ -29,16 +29,16 @@ from nix_seed.setup.rules.setup_checks import (
     parse_nix_version,
 )
 
-FINE, WARNING, FALSE, UNCHECKED = Outcome
+FINE, WARNING, FALSE, UNCHECKED = Health
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
-def of(*outcomes: Outcome) -> list[Diagnosis]:
+def of(*outcomes: Health) -> list[Diagnosis]:
     return [Diagnosis("a", "b", outcome, "said", "fix") for outcome in outcomes]
 
 
-@given(st.lists(st.sampled_from(list(Outcome))))
-def test_false_is_worse_than_unchecked_and_warnings_do_not_count(outcomes: list[Outcome]) -> None:
+@given(st.lists(st.sampled_from(list(Health))))
+def test_false_is_worse_than_unchecked_and_warnings_do_not_count(outcomes: list[Health]) -> None:
     code = exit_code(of(*outcomes))
     assert (code == 1) is (FALSE in outcomes)
     assert (code == 0) is (bool(outcomes) and set(outcomes) <= {FINE, WARNING})
@@ -50,7 +50,7 @@ def test_nothing_checked_is_no_yes() -> None:
 
 
 @pytest.mark.parametrize("outcome", [WARNING, FALSE, UNCHECKED])
-def test_what_is_not_fine_has_a_fix(outcome: Outcome) -> None:
+def test_what_is_not_fine_has_a_fix(outcome: Health) -> None:
     with pytest.raises(ValueError, match="a, b: what is not fine needs a fix"):
         Diagnosis("a", "b", outcome, "said")
 
@@ -70,18 +70,18 @@ def test_what_is_not_fine_has_a_fix(outcome: Outcome) -> None:
         ),
     ],
 )
-def test_errors_in_a_check(error: Exception, outcome: Outcome, said: str, fix: str | None) -> None:
+def test_errors_in_a_check(error: Exception, outcome: Health, said: str, fix: str | None) -> None:
     found = diagnose_error("a", "b", error)
     assert (found.outcome, found.said) == (outcome, said)
     assert fix is None or found.fix == fix
 
 
 def test_clauses_of_the_contract_keep_their_fix() -> None:
-    check = Check("name", "shell", "why", "fix")
-    assert diagnose_finding("bwrap", Finding(check, True, "v1")) == Diagnosis(
+    check = Clause("name", "shell", "why", "fix")
+    assert diagnose_finding("bwrap", ClauseResult(check, True, "v1")) == Diagnosis(
         "bwrap", "name", FINE, "v1", why="why"
     )
-    assert diagnose_finding("bwrap", Finding(check, False, "")) == Diagnosis(
+    assert diagnose_finding("bwrap", ClauseResult(check, False, "")) == Diagnosis(
         "bwrap", "name", FALSE, "it failed, and said nothing", "fix", "why"
     )
 
@@ -100,7 +100,7 @@ def test_clauses_of_the_contract_keep_their_fix() -> None:
         ("nix (Tvix) 2.3", "Tvix", "2.3", FALSE),
     ],
 )
-def test_versions_of_nix(text: str, fork: str, version: str, outcome: Outcome) -> None:
+def test_versions_of_nix(text: str, fork: str, version: str, outcome: Health) -> None:
     assert parse_nix_version(text) == NixVersion(fork, version)
     found = judge_nix_version(text)
     assert found.outcome is outcome
@@ -137,7 +137,7 @@ GOOD = {"experimental-features": "nix-command flakes", "sandbox": "true", "build
     ],
 )
 def test_settings_of_nix(
-    changes: dict[str, str], hook: bool, name: str, outcome: Outcome, said: str
+    changes: dict[str, str], hook: bool, name: str, outcome: Health, said: str
 ) -> None:
     found = {
         each.name: each for each in judge_settings(GOOD | changes, linux=True, hook_exists=hook)
@@ -170,7 +170,7 @@ def test_one_engine_is_enough() -> None:
         ([3600, 2], FINE, "2 s ahead of s1"),
     ],
 )
-def test_the_kindest_clock_counts(seconds: list[int], outcome: Outcome, said: str) -> None:
+def test_the_kindest_clock_counts(seconds: list[int], outcome: Health, said: str) -> None:
     readings = [
         Reading(f"s{number}", NOON + timedelta(seconds=each), NOON)
         for number, each in enumerate(seconds)
@@ -193,7 +193,7 @@ def test_no_clock_no_answer() -> None:
         (1 << 40, "Read-only file system", FALSE),
     ],
 )
-def test_room_on_disk(free: int, problem: str | None, outcome: Outcome) -> None:
+def test_room_on_disk(free: int, problem: str | None, outcome: Health) -> None:
     found = judge_room(Room("cache", "/c", free, problem, "NIX_SEED_CACHE"))
     assert found.outcome is outcome
     assert outcome is FINE or found.fix.endswith("NIX_SEED_CACHE=DIR")

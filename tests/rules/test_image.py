@@ -93,10 +93,10 @@ def test_other_systems_are_refused(system: str) -> None:
 
 def test_the_last_layer_holds_files_spec_and_database(tmp_path: Path) -> None:
     entries = {entry.name.decode(): entry for entry in container_entries(SPEC)}
-    assert entries["bin"] == tar.Entry(b"bin", tar.SYMLINK, 0o777, b"usr/bin")
-    assert entries["etc/motd"] == tar.Entry(b"etc/motd", tar.FILE, 0o644, b"hi\n")
-    assert entries["tmp"] == tar.Entry(b"tmp", tar.DIRECTORY, 0o1777)
-    assert entries[SPEC_PATH] == tar.Entry(SPEC_PATH.encode(), tar.FILE, 0o444, SPEC.dump())
+    assert entries["bin"] == tar.TarEntry(b"bin", tar.SYMLINK, 0o777, b"usr/bin")
+    assert entries["etc/motd"] == tar.TarEntry(b"etc/motd", tar.FILE, 0o644, b"hi\n")
+    assert entries["tmp"] == tar.TarEntry(b"tmp", tar.DIRECTORY, 0o1777)
+    assert entries[SPEC_PATH] == tar.TarEntry(SPEC_PATH.encode(), tar.FILE, 0o444, SPEC.dump())
     (tmp_path / "db").write_bytes(entries["nix/var/nix/db/db.sqlite"].data)
     with sqlite3.connect(tmp_path / "db") as database:
         rows = database.execute("select path, hash, narSize from ValidPaths order by path")

@@ -17,7 +17,7 @@ import pytest
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.nix import nar
-from nix_seed.formats.nix.nar import Directory, File, Tree, nar_hash
+from nix_seed.formats.nix.nar import Directory, NarFile, Tree, nar_hash
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.formats.oci import tar
 from nix_seed.formats.zstd import SeekTable
@@ -231,7 +231,7 @@ def test_neither_time_zone_locale_umask_nor_hash_seed_matters(
 
 
 def test_modes_times_and_hard_links_of_the_store_do_not_matter(tmp_path: Path) -> None:
-    tree = Directory({b"a": File(b"same"), b"b": File(b"same"), b"c": File(b"other")})
+    tree = Directory({b"a": NarFile(b"same"), b"b": NarFile(b"same"), b"c": NarFile(b"other")})
     one, other = tmp_path / "one", tmp_path / "other"
     infos = [put(one, "x", tree)]
     # Made in another order, so that the directory lists it in another.
@@ -269,7 +269,7 @@ def test_a_path_that_is_not_what_nix_recorded(tmp_path: Path, damage: str) -> No
 
 
 def test_wrong_size_or_hash_on_record(tmp_path: Path) -> None:
-    info = put(tmp_path, "x", File(b"x"))
+    info = put(tmp_path, "x", NarFile(b"x"))
     with pytest.raises(CheckedFalse, match="its NAR has 120 bytes where Nix recorded 121"):
         write(tmp_path, [replace(info, nar_size=121)])
     with pytest.raises(CheckedFalse, match=r"its NAR hash is sha256-.* where Nix recorded sha256-"):
@@ -277,7 +277,7 @@ def test_wrong_size_or_hash_on_record(tmp_path: Path) -> None:
 
 
 def test_a_path_that_vanished(tmp_path: Path) -> None:
-    info = put(tmp_path, "x", File(b"x"))
+    info = put(tmp_path, "x", NarFile(b"x"))
     (tmp_path / "nix/store" / info.path.base_name).unlink()
     with pytest.raises(CheckedFalse, match="is gone, or part of it: No such file") as caught:
         write(tmp_path, [info])
@@ -322,20 +322,20 @@ class Meddler(StoreFiles):
     ],
 )
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path, deed: str, message: str) -> None:
-    info = put(tmp_path, "x", Directory({b"victim": File(b"contents")}))
+    info = put(tmp_path, "x", Directory({b"victim": NarFile(b"contents")}))
     with pytest.raises(CheckedFalse, match=message) as caught:
         write_layer([info], ZSTD, Meddler(tmp_path, deed), io.BytesIO())
     assert str(info.path) in caught.value.message
 
 
 def test_a_file_that_grows_is_taken_as_nix_recorded_it(tmp_path: Path) -> None:
-    info = put(tmp_path, "x", Directory({b"victim": File(b"contents")}))
+    info = put(tmp_path, "x", Directory({b"victim": NarFile(b"contents")}))
     before, _ = write(tmp_path, [info])
     assert write_layer([info], ZSTD, Meddler(tmp_path, "grow"), io.BytesIO()) == before
 
 
 def test_an_unreadable_store_is_not_a_changed_one(tmp_path: Path) -> None:
-    info = put(tmp_path, "x", Directory({b"loop": File(b"")}))
+    info = put(tmp_path, "x", Directory({b"loop": NarFile(b"")}))
     store = StoreFiles(tmp_path)
     node = Node(0, b"/loop", b"loop", 1, size=1, source=os.fsencode(tmp_path))
     handle = store.open(info.path, node)
@@ -352,8 +352,10 @@ def test_a_socket_or_pipe_is_no_part_of_a_store(tmp_path: Path) -> None:
 
 
 def test_the_case_hack_is_undone_where_nix_does_it(tmp_path: Path) -> None:
-    plain: Tree = Directory({b"A": File(b"1"), b"a": File(b"2"), b"b": File(b"3")})
-    hacked = Directory({b"A": File(b"1"), b"a~nix~case~hack~1": File(b"2"), b"b": File(b"3")})
+    plain: Tree = Directory({b"A": NarFile(b"1"), b"a": NarFile(b"2"), b"b": NarFile(b"3")})
+    hacked = Directory(
+        {b"A": NarFile(b"1"), b"a~nix~case~hack~1": NarFile(b"2"), b"b": NarFile(b"3")}
+    )
     one, other = tmp_path / "one", tmp_path / "other"
     info = put(one, "x", plain)
     put(other, "x", hacked)
@@ -374,9 +376,9 @@ def test_a_hundred_thousand_files_in_one_path(tmp_path: Path) -> None:
     path.mkdir(parents=True)
     for number in range(100_000):
         os.close(os.open(path / str(number), os.O_CREAT | os.O_WRONLY, 0o444))
-    tree: Tree = Directory({b"%d" % number: File(b"") for number in range(100_000)})
+    tree: Tree = Directory({b"%d" % number: NarFile(b"") for number in range(100_000)})
     digest, size = nar_hash(tree)
-    info = replace(put(tmp_path / "other", "many", File(b"")), nar_hash=digest, nar_size=size)
+    info = replace(put(tmp_path / "other", "many", NarFile(b"")), nar_hash=digest, nar_size=size)
     info = replace(info, path=StorePath(path.name))
     layer, blob = write(tmp_path, [info])
     assert len(members(decompress(layer, blob))) == 100_003
@@ -436,7 +438,7 @@ def test_generic_entries(tmp_path: Path) -> None:
 
 
 def test_a_layer_of_nothing_or_of_one_path_twice_is_refused(tmp_path: Path) -> None:
-    info = put(tmp_path, "x", File(b"x"))
+    info = put(tmp_path, "x", NarFile(b"x"))
     with pytest.raises(InputError, match="a layer needs at least one store path"):
         write(tmp_path, [])
     with pytest.raises(InputError, match="is given twice for one layer"):
@@ -444,7 +446,7 @@ def test_a_layer_of_nothing_or_of_one_path_twice_is_refused(tmp_path: Path) -> N
 
 
 def test_another_compressor_s_version_is_refused(tmp_path: Path) -> None:
-    info = put(tmp_path, "x", File(b"x"))
+    info = put(tmp_path, "x", NarFile(b"x"))
     old = replace(ZSTD, version="1.4.0")
     with pytest.raises(InputError, match=r"the spec wants zstd 1\.4\.0, but 1\.5\.7 is installed"):
         write(tmp_path, [info], old)

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import NixSeedError
+from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit, pae
 from nix_seed.logs.log import Historian
 from nix_seed.logs.rules.entry import TrustedLog
@@ -21,7 +22,6 @@ from nix_seed.release.pins import RootPins
 from nix_seed.release.rules.answer import Verification
 from nix_seed.release.verifiers import Judges
 from nix_seed.release.verify import Asked, verify_commit, verify_image
-from nix_seed.trust.rules.bundle import Fate
 from nix_seed.trust.rules.policy_logs import judge_logs_by
 from nix_seed.trust.watch_logs import LogWatch
 from sim.scene import NOW, REFERENCE, SYSTEMS, Cast, Scene, Terms

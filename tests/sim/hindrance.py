@@ -8,8 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nix_seed.core.errors import NixSeedError
+from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto.statement import Commit
-from nix_seed.trust.rules.bundle import Fate
 from sim.episodes import before, fast_directory, questions, remembering
 from sim.liars import BY_LOGS, BY_PROMOTERS, BY_REGISTRY, Plan
 from sim.scene import SYSTEMS, Scene, Terms

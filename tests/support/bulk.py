@@ -24,7 +24,7 @@ from nix_seed.registry.open import Stores
 from nix_seed.release.promote import Promoted
 from nix_seed.release.records import attach_documents, attach_record
 from nix_seed.release.rules.evidence import Evidence, LoggedAt, Vote
-from nix_seed.release.rules.record import Record, Signature
+from nix_seed.release.rules.record import Record, RecordSignature
 from nix_seed.release.rules.tree import Release, build_release
 from nix_seed.trust.attestations import commit_subject, list_bundle
 from nix_seed.trust.sign import Signed
@@ -152,7 +152,7 @@ def _record(
         previous=(ledger.done[-1].record.digest,) if ledger.done else (),
     )
     payload = build_statement(predicate).dump()
-    signatures: tuple[Signature, ...] = ()
+    signatures: tuple[RecordSignature, ...] = ()
     record = Record(Digest.of(payload), payload, predicate, signatures)
     ledger.done.append(Promoted("promoted", record, release, 0, (), ()))
     return release, evidence, predicate, ledger.keys["rita"].sign(PAYLOAD_TYPE, payload)

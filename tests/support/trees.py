@@ -7,32 +7,32 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nix_seed.core.digests import encode_nix32
-from nix_seed.formats.nix.nar import Directory, File, Symlink, Tree, nar_hash
+from nix_seed.formats.nix.nar import Directory, NarFile, Symlink, Tree, nar_hash
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 
 # All that a store may hold and that tools trip over.
 AWKWARD: Tree = Directory(
     {
-        b"empty": File(b""),
+        b"empty": NarFile(b""),
         b"empty-directory": Directory({}),
-        b"program": File(b"#!/bin/sh\n", executable=True),
-        b"n" * 255: File(b"a long name"),
-        b"d" * 200: Directory({b"e" * 200: Directory({b"f" * 255: File(b"a long path")})}),
-        "äöü-日本".encode(): File("größe".encode()),
-        b"latin-1-\xe9\xff": File(b"not UTF-8"),
-        b"\xff" * 150: File(b"long and not UTF-8"),
-        b"two\nlines": File(b"a newline in the name"),
-        b" \t-'\"\\*?": File(b"what shells eat"),
+        b"program": NarFile(b"#!/bin/sh\n", executable=True),
+        b"n" * 255: NarFile(b"a long name"),
+        b"d" * 200: Directory({b"e" * 200: Directory({b"f" * 255: NarFile(b"a long path")})}),
+        "äöü-日本".encode(): NarFile("größe".encode()),
+        b"latin-1-\xe9\xff": NarFile(b"not UTF-8"),
+        b"\xff" * 150: NarFile(b"long and not UTF-8"),
+        b"two\nlines": NarFile(b"a newline in the name"),
+        b" \t-'\"\\*?": NarFile(b"what shells eat"),
         b"dangling": Symlink(b"/nowhere/at all"),
         b"absolute": Symlink(b"/etc/passwd"),
         b"relative": Symlink(b"../.."),
         b"long-target": Symlink(b"t" * 300),
         "ümlaut-target".encode(): Symlink("zü".encode()),
         b"raw-target": Symlink(b"\xfe\xfd"),
-        b"a": Directory({b"b": File(b"1")}),
-        b"a-": File(b"sorts between a and a/b as text, after both in a walk"),
-        b"block": File(b"x" * 512),
-        b"not-a-block": File(b"y" * 513),
+        b"a": Directory({b"b": NarFile(b"1")}),
+        b"a-": NarFile(b"sorts between a and a/b as text, after both in a walk"),
+        b"block": NarFile(b"x" * 512),
+        b"not-a-block": NarFile(b"y" * 513),
     }
 )
 
@@ -40,7 +40,7 @@ AWKWARD: Tree = Directory(
 def make(tree: Tree, path: bytes) -> None:
     """Write *tree* at *path* with permissions Nix would change."""
     match tree:
-        case File(data, executable):
+        case NarFile(data, executable):
             with open(path, "wb") as file:
                 file.write(data)
             os.chmod(path, 0o744 if executable else 0o640)

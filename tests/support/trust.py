@@ -22,7 +22,7 @@ from nix_seed.formats.intoto.build import (
 )
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
-from nix_seed.formats.nix.nar import Directory, File, Tree, nar_hash
+from nix_seed.formats.nix.nar import Directory, NarFile, Tree, nar_hash
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor
@@ -50,11 +50,11 @@ SOURCE = "https://forge.example/owner/project"
 SYSTEM = "x86_64-linux"
 
 TREES: dict[str, Tree] = {
-    "glibc-2.36": Directory({b"lib": Directory({b"libc.so": File(b"the C library")})}),
-    "gcc-12.2.0": Directory({b"bin": Directory({b"gcc": File(b"#!compiler", executable=True)})}),
+    "glibc-2.36": Directory({b"lib": Directory({b"libc.so": NarFile(b"the C library")})}),
+    "gcc-12.2.0": Directory({b"bin": Directory({b"gcc": NarFile(b"#!compiler", executable=True)})}),
 }
 TAMPERED: dict[str, Tree] = TREES | {
-    "gcc-12.2.0": Directory({b"bin": Directory({b"gcc": File(b"#!backdoor", executable=True)})})
+    "gcc-12.2.0": Directory({b"bin": Directory({b"gcc": NarFile(b"#!backdoor", executable=True)})})
 }
 
 

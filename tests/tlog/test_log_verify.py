@@ -27,8 +27,8 @@ from nix_seed.formats.tlog.note import (
 )
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.logs.rules.entry import (
+    EntryFate,
     EntryResult,
-    Fate,
     LogTrust,
     TrustedLog,
     TrustedWitness,
@@ -87,7 +87,7 @@ def b64(raw: bytes) -> str:
 def test_a_true_entry_is_proved(case: Case) -> None:
     result = case.judge(case.entry)
     assert result == check_entry(case.entry, case.logged, case.trust)
-    assert (result.fate, result.log, result.index) == (Fate.PROVED, "log.test/one", 5)
+    assert (result.fate, result.log, result.index) == (EntryFate.PROVED, "log.test/one", 5)
     assert result.reason == "leaf 5 of log.test/one, size 7"
     assert result.checkpoint is not None
     assert result.checkpoint.head == case.log.checkpoint().head
@@ -143,7 +143,10 @@ def test_no_member_may_be_taken_away_or_added(case: Case) -> None:
     for where in ((), ("logId",), ("inclusionProof",), ("inclusionProof", "checkpoint")):
         changed = case.changed(*where, "more", to=1)
         result = case.judge(changed)
-        assert (result.fate, "there is no member 'more'" in result.reason) == (Fate.MALFORMED, True)
+        assert (result.fate, "there is no member 'more'" in result.reason) == (
+            EntryFate.MALFORMED,
+            True,
+        )
 
 
 def test_every_flipped_bit_of_the_body(case: Case) -> None:
@@ -159,7 +162,7 @@ def test_a_body_spelled_otherwise_is_refused(case: Case) -> None:
     spaced = json.dumps(body, sort_keys=True).encode()
     result = case.judge(case.changed("canonicalizedBody", to=b64(spaced)))
     assert (result.fate, result.reason) == (
-        Fate.MALFORMED,
+        EntryFate.MALFORMED,
         "the body of the log entry is not canonical JSON",
     )
 
@@ -175,22 +178,22 @@ def test_the_entry_of_another_envelope(case: Case) -> None:
     ]
     for asked, reason in cases:
         result = evaluate_entry(case.entry, asked, case.trust)
-        assert result.fate is Fate.OTHER_SIGNATURE
+        assert result.fate is EntryFate.OTHER_SIGNATURE
         assert reason in result.reason
 
 
 def test_a_log_that_is_not_trusted(case: Case) -> None:
     stranger = TrustedLog("s", "tiles", "log.test/other", case.log.trusted.key)
     result = case.judge(case.entry, LogTrust((stranger,)))
-    assert result.fate is Fate.UNKNOWN_LOG
+    assert result.fate is EntryFate.UNKNOWN_LOG
     assert result.reason == "no trusted log has the origin 'log.test/one'"
-    assert case.judge(case.entry, LogTrust(())).fate is Fate.UNKNOWN_LOG
+    assert case.judge(case.entry, LogTrust(())).fate is EntryFate.UNKNOWN_LOG
 
 
 def test_the_wrong_key_under_the_right_name(case: Case, tmp_path: Path) -> None:
     other = EmbeddedLog.create(tmp_path / "other", "log.test/one")
     result = case.judge(case.entry, LogTrust((other.trusted,)))
-    assert (result.fate, result.log) == (Fate.WRONG_KEY, "log.test/one")
+    assert (result.fate, result.log) == (EntryFate.WRONG_KEY, "log.test/one")
     assert result.reason.startswith("the note is not signed by log.test/one (")
     with pytest.raises(
         CheckedFalse, match=r"^the log entry of log.test/one is not signed by the log: "
@@ -204,13 +207,13 @@ def test_the_wrong_key_under_the_right_name(case: Case, tmp_path: Path) -> None:
 
 def test_another_log_id(case: Case) -> None:
     result = case.judge(case.changed("logId", "keyId", to=b64(b"x" * 32)))
-    assert result.fate is Fate.WRONG_KEY
+    assert result.fate is EntryFate.WRONG_KEY
     assert result.reason == "logId names another log than the checkpoint's"
 
 
 def test_proofs_that_are_none(case: Case) -> None:
     result = case.judge(case.changed("inclusionProof", to=None))
-    assert result.fate is Fate.NO_PROOF
+    assert result.fate is EntryFate.NO_PROOF
     hashes = case.entry["inclusionProof"]["hashes"]
     for bad, reason in (
         (hashes[:-1], "the inclusion proof of leaf 5 has hashes too few"),
@@ -218,16 +221,16 @@ def test_proofs_that_are_none(case: Case) -> None:
         ([hashes[0], *hashes[:-1]], "does not lead to the root"),
     ):
         result = case.judge(case.changed("inclusionProof", "hashes", to=bad))
-        assert result.fate is Fate.FALSE_PROOF
+        assert result.fate is EntryFate.FALSE_PROOF
         assert reason in result.reason
     long = case.judge(case.changed("inclusionProof", "hashes", to=hashes[:1] * 65))
-    assert (long.fate, "no more than 64 hashes" in long.reason) == (Fate.MALFORMED, True)
+    assert (long.fate, "no more than 64 hashes" in long.reason) == (EntryFate.MALFORMED, True)
 
 
 def test_the_proofs_own_head_must_be_its_checkpoints(case: Case) -> None:
     for name, value in (("treeSize", "8"), ("rootHash", b64(b"r" * 32))):
         result = case.judge(case.changed("inclusionProof", name, to=value))
-        assert result.fate is Fate.FALSE_PROOF
+        assert result.fate is EntryFate.FALSE_PROOF
         assert result.reason == "its size and root are not those of its own checkpoint"
     result = case.judge(case.changed("logIndex", to="4"))
     assert result.reason == "it says it is leaf 4, and its proof says 5"
@@ -241,7 +244,7 @@ def test_a_tree_of_one_that_nobody_signed(case: Case) -> None:
     note = sign_note(str(Checkpoint("log.test/one", TreeHead(1, root))), mine, private.sign)
     entry = case.with_note(note)
     entry["inclusionProof"] |= {"rootHash": b64(root), "treeSize": "1", "hashes": []}
-    assert case.judge(entry).fate is Fate.WRONG_KEY
+    assert case.judge(entry).fate is EntryFate.WRONG_KEY
 
 
 def test_a_time_that_no_one_signed(case: Case) -> None:
@@ -250,19 +253,19 @@ def test_a_time_that_no_one_signed(case: Case) -> None:
         ("inclusionPromise", {"signedEntryTimestamp": "AAAA"}),
     ):
         result = case.judge(case.changed(name, to=value))
-        assert result.fate is Fate.FALSE_TIME
+        assert result.fate is EntryFate.FALSE_TIME
         assert result.reason == "a log of this kind signs no time, and the entry gives one"
 
 
 @pytest.mark.parametrize("entry", [{}, {"logIndex": "1"}, {"logIndex": 1}])
 def test_what_is_no_entry(case: Case, entry: Json) -> None:
-    assert case.judge(entry).fate is Fate.MALFORMED
+    assert case.judge(entry).fate is EntryFate.MALFORMED
 
 
 def test_other_kinds_of_entries_prove_nothing(case: Case) -> None:
     body = b64(b'{"apiVersion":"0.0.1","kind":"rpm","spec":{}}')
     result = case.judge(case.changed("canonicalizedBody", to=body))
-    assert (result.fate, "of the kind rpm 0.0.1" in result.reason) == (Fate.MALFORMED, True)
+    assert (result.fate, "of the kind rpm 0.0.1" in result.reason) == (EntryFate.MALFORMED, True)
     result = case.judge(case.changed("kindVersion", "version", to="0.0.1"))
     assert (
         result.reason == "its body is hashedrekord 0.0.2, and kindVersion says hashedrekord 0.0.1"
@@ -284,15 +287,15 @@ def test_witnesses_are_counted_by_key(case: Case) -> None:
     witnesses = tuple(each.trusted for each in watching)
     two = LogTrust(case.trust.logs, witnesses, 2)
     result = case.judge(case.entry, two)
-    assert result.fate is Fate.TOO_FEW_WITNESSES
+    assert result.fate is EntryFate.TOO_FEW_WITNESSES
     assert result.reason == "0 of the trusted witnesses cosigned its checkpoint, and 2 must"
     note = watching[0].cosign(watching[0].cosign(case.note, 10), 20)
     assert case.judge(case.with_note(note), two).reason.startswith("1 of the trusted witnesses")
     note = Watching("stranger").cosign(note, 5)
-    assert case.judge(case.with_note(note), two).fate is Fate.TOO_FEW_WITNESSES
+    assert case.judge(case.with_note(note), two).fate is EntryFate.TOO_FEW_WITNESSES
     note = watching[2].cosign(note, 30)
     result = case.judge(case.with_note(note), two)
-    assert (result.fate, result.witnesses) == (Fate.PROVED, (("w1", 20), ("w3", 30)))
+    assert (result.fate, result.witnesses) == (EntryFate.PROVED, (("w1", 20), ("w3", 30)))
 
 
 def test_a_forged_witness(case: Case) -> None:
@@ -301,14 +304,14 @@ def test_a_forged_witness(case: Case) -> None:
     trust = LogTrust(case.trust.logs, (watching.trusted,), 1)
     forged = case.note.signed_also([NoteSignature(key.name, key.key_id, b"\0" * 72)])
     result = case.judge(case.with_note(forged), trust)
-    assert (result.fate, result.log) == (Fate.FORGED_WITNESS, "log.test/one")
+    assert (result.fate, result.log) == (EntryFate.FORGED_WITNESS, "log.test/one")
     other = SignedCheckpoint.parse(case.log.checkpoint().dump(), "x").checkpoint
     elsewhere = sign_note(
         str(replace(other, head=TreeHead(6, b"x" * 32))), case.log.trusted.key, case.log.key.sign
     )
     moved = watching.cosign(elsewhere, 7).signatures[1:]
     result = case.judge(case.with_note(case.note.signed_also(moved)), trust)
-    assert result.fate is Fate.FORGED_WITNESS
+    assert result.fate is EntryFate.FORGED_WITNESS
 
 
 def test_trust_that_cannot_be_meant(case: Case, tmp_path: Path) -> None:

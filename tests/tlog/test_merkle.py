@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.tlog.merkle import (
     EMPTY_ROOT,
-    Node,
     TreeHead,
+    TreeNode,
     build_consistency_proof,
     build_inclusion_proof,
     build_root,
@@ -172,9 +172,9 @@ def test_appending_reads_as_one_tree(old: int, more: int) -> None:
 
 
 def test_a_huge_tree_needs_few_hashes() -> None:
-    asked: list[Node] = []
+    asked: list[TreeNode] = []
 
-    def read(nodes: Sequence[Node]) -> list[bytes]:
+    def read(nodes: Sequence[TreeNode]) -> list[bytes]:
         asked.extend(nodes)
         return [leaf_hash(repr(node).encode()) for node in nodes]
 

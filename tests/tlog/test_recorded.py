@@ -15,7 +15,13 @@ from nix_seed.formats.tlog.body import LoggedSignature, Verifier, parse_body
 from nix_seed.formats.tlog.entry import LogEntry
 from nix_seed.formats.tlog.merkle import check_consistency
 from nix_seed.formats.tlog.note import NoteKey, check_signed
-from nix_seed.logs.rules.entry import Fate, LogTrust, TrustedLog, evaluate_entry, logged_signature
+from nix_seed.logs.rules.entry import (
+    EntryFate,
+    LogTrust,
+    TrustedLog,
+    evaluate_entry,
+    logged_signature,
+)
 
 RECORDED: dict[str, Any] = json.loads(
     Path(__file__).with_name("golden").joinpath("rekor.json").read_text()
@@ -41,7 +47,7 @@ def cases(server: str) -> list[tuple[dict[str, Any], LoggedSignature]]:
 def test_recorded_entries_are_proved(server: str) -> None:
     for number, (entry, logged) in enumerate(cases(server)):
         result = evaluate_entry(entry, logged, trust_of(server))
-        assert (result.fate, result.log, result.index) == (Fate.PROVED, server, number)
+        assert (result.fate, result.log, result.index) == (EntryFate.PROVED, server, number)
         assert (result.time is None) == ("v2" in server)
         # Read, written and read again, it is the very same JSON.
         assert LogEntry.from_json(entry, "it").to_json() == entry
@@ -52,7 +58,7 @@ def test_recorded_entries_are_proved(server: str) -> None:
 @pytest.mark.parametrize("server", SERVERS)
 def test_an_entry_is_of_one_envelope_and_one_log(server: str) -> None:
     (first, logged), (_, other), _ = cases(server)
-    assert evaluate_entry(first, other, trust_of(server)).fate is Fate.OTHER_SIGNATURE
+    assert evaluate_entry(first, other, trust_of(server)).fate is EntryFate.OTHER_SIGNATURE
     for elsewhere in SERVERS:
         if elsewhere != server:
             assert not evaluate_entry(first, logged, trust_of(elsewhere)).proved
@@ -99,7 +105,7 @@ def test_what_rekor_v1_promised_is_checked() -> None:
         ),
     ):  # fmt: skip
         result = evaluate_entry(other, logged, trust)
-        assert (result.fate, result.reason) == (Fate.FALSE_TIME, forged)
+        assert (result.fate, result.reason) == (EntryFate.FALSE_TIME, forged)
     result = evaluate_entry(changed(entry, "inclusionPromise", to=None), logged, trust)
     assert result.reason == "it lacks Rekor v1's signed entry timestamp"
 
@@ -107,7 +113,7 @@ def test_what_rekor_v1_promised_is_checked() -> None:
 def test_a_promise_without_a_proof_proves_nothing() -> None:
     entry, logged = cases("rekor v1")[1]
     result = evaluate_entry(changed(entry, "inclusionProof", to=None), logged, trust_of("rekor v1"))
-    assert result.fate is Fate.NO_PROOF
+    assert result.fate is EntryFate.NO_PROOF
     assert result.reason == "there is no inclusion proof, and a promise proves nothing"
 
 
@@ -133,8 +139,8 @@ def test_entries_of_one_kind_do_not_pass_for_another() -> None:
     key = NoteKey.parse(RECORDED["rekor v1"]["key"])
     origin = entry["inclusionProof"]["checkpoint"]["envelope"].partition("\n")[0]
     trust = LogTrust((TrustedLog("x", "rekor-v2", origin, key),))
-    assert evaluate_entry(entry, logged, trust).fate is Fate.FALSE_TIME
+    assert evaluate_entry(entry, logged, trust).fate is EntryFate.FALSE_TIME
     entry, logged = cases("rekor v2 ed25519")[0]
     found = RECORDED["rekor v2 ed25519"]
     trust = LogTrust((TrustedLog("x", "rekor-v1", found["origin"], NoteKey.parse(found["key"])),))
-    assert evaluate_entry(entry, logged, trust).fate is Fate.FALSE_TIME
+    assert evaluate_entry(entry, logged, trust).fate is EntryFate.FALSE_TIME

@@ -14,7 +14,7 @@ from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.logs.log import Entry
 from nix_seed.logs.rekor import LogHttp, RekorV1
-from nix_seed.logs.rules.entry import Fate, TrustedLog, logged_signature
+from nix_seed.logs.rules.entry import EntryFate, TrustedLog, logged_signature
 from nix_seed.logs.rules.history import History
 from nix_seed.logs.state import CheckpointState
 from support.logs import Signing
@@ -91,7 +91,7 @@ def test_the_wrong_key_is_noticed(client: RekorV1, place: tuple[str, NoteKey]) -
     with pytest.raises(CheckedFalse, match=r"^the note is not signed by rekor.test"):
         other.checkpoint()
     entry = client.append(envelope, verifier)
-    assert other.verify(entry, logged_signature(envelope, verifier)).fate is Fate.WRONG_KEY
+    assert other.verify(entry, logged_signature(envelope, verifier)).fate is EntryFate.WRONG_KEY
 
 
 def test_its_refusals_are_quoted(client: RekorV1) -> None:

@@ -16,7 +16,7 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.tlog.body import HashedRekord, request_v2
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.logs.rekor import LogHttp, RekorV2
-from nix_seed.logs.rules.entry import Fate, logged_signature
+from nix_seed.logs.rules.entry import EntryFate, logged_signature
 from nix_seed.logs.server import LogServer
 from support.logs import IMPATIENT, Signing, served, served_client
 from support.web import Reply, lying
@@ -222,7 +222,7 @@ def test_a_proof_too_long_is_a_lie(log: EmbeddedLog) -> None:
     signing = Signing().sign(b"payload")
     entry = log.append(*signing)
     entry["inclusionProof"]["hashes"] = ["A" * 43 + "="]
-    assert log.verify(entry, logged_signature(*signing)).fate is Fate.FALSE_PROOF
+    assert log.verify(entry, logged_signature(*signing)).fate is EntryFate.FALSE_PROOF
     with (
         lying(lambda *_: (201, {}, json.dumps(entry).encode())) as url,
         pytest.raises(CheckedFalse, match=r"has hashes too many$"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.tlog.merkle import (
-    Node,
+    TreeNode,
     build_consistency_proof,
     build_inclusion_proof,
     build_root,
@@ -134,7 +134,7 @@ def test_new_tiles_are_those_that_were_not_there(one: int, other: int) -> None:
 def test_a_tile_has_its_length() -> None:
     read = read_from_tiles(3, lambda _: [b"x" * 64])
     with pytest.raises(CheckedFalse, match=r"tile/0/000.p/3 has 64 bytes; 3 hashes have 96"):
-        read([Node(0, 0)])
+        read([TreeNode(0, 0)])
 
 
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=WIDTH))

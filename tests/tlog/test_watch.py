@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nix_seed.core.verdict import Fate
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.logs.state import CheckpointState
-from nix_seed.trust.rules.bundle import Fate, Reason, Verdict
+from nix_seed.trust.rules.bundle import Reason, Verdict
 from nix_seed.trust.rules.claims import Finding, LogFindings
 from nix_seed.trust.watch_logs import LogWatch
 from support.logs import cheap_body

@@ -36,11 +36,12 @@ from nix_seed.audit.state import AuditFiles
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
 from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.logs.state import CheckpointState
 from nix_seed.registry.open import AnyReference, Stores
 from nix_seed.release.load import LoadedPolicy, judges_of
-from nix_seed.release.rules.finding import AuditFinding, Kind, Severity
+from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.release.rules.signed_entries import Explained, find_unshown, find_withheld
 from nix_seed.release.verifiers import Judges
 from nix_seed.trust.rules.policy_book import PolicyBook
@@ -204,9 +205,8 @@ class _Work:
         return tuple(found)
 
     def _trouble(self, subject: str, error: NixSeedError) -> None:
-        false = isinstance(error, CheckedFalse)
-        severity = Severity.ALARM if false else Severity.UNCHECKED
-        self._findings.append(AuditFinding(Kind.UNREAD, severity, subject, error.message))
+        found = AuditFinding(Kind.UNREAD, Severity.of(error), subject, error.message)
+        self._findings.append(found)
 
     def _replay(self) -> None:
         marks = self._from.logs if self._from else ()

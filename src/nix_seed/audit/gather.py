@@ -10,11 +10,12 @@ from nix_seed.audit.read import Beside, Copy, Document, read_copies
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError
+from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.promotion import PromotionPredicate, first_key
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.release.records import EVIDENCE_TYPE
 from nix_seed.release.rules.evidence import Evidence
-from nix_seed.release.rules.finding import AuditFinding, Kind, Severity
+from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.release.rules.signed_entries import Explained
 from nix_seed.trust.attestations import Attestation
 from nix_seed.trust.rules.claims import Finding

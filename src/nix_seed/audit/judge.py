@@ -13,7 +13,13 @@ from nix_seed.audit.read import Copy, Document
 from nix_seed.audit.rules.quorum import Found, Held, judge_evidence, judge_proofs, judge_quorums
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
+from nix_seed.core.errors import (
+    CheckedFalse,
+    InputError,
+    NixSeedError,
+    foreign_error,
+)
+from nix_seed.core.verdict import Fate, Severity
 from nix_seed.formats.intoto.build import Agreement
 from nix_seed.formats.intoto.promotion import PromotionPredicate, check_statement
 from nix_seed.formats.intoto.unverified import Unverified
@@ -24,13 +30,13 @@ from nix_seed.image.inspect import InspectedImage, inspect
 from nix_seed.registry.open import Stores
 from nix_seed.release.records import EVIDENCE_TYPE, MEMBER_TYPE
 from nix_seed.release.rules.evidence import Evidence, LoggedAt
-from nix_seed.release.rules.finding import AuditFinding, Kind, Severity
-from nix_seed.release.rules.record import EXPECTED, judge_record, promoter_trust, records_of
+from nix_seed.release.rules.finding import AuditFinding, Kind
+from nix_seed.release.rules.record import EXPECTED, failed_checks, promoter_trust, records_of
 from nix_seed.release.rules.tree import Leaf, MemberProof
 from nix_seed.release.verifiers import Judges
 from nix_seed.trust.attestations import Attestation
 from nix_seed.trust.gather import agreement_of
-from nix_seed.trust.rules.bundle import Fate, Trust
+from nix_seed.trust.rules.bundle import Trust
 from nix_seed.trust.rules.claims import Finding, examine, trust_of
 from nix_seed.trust.rules.policy import Policy, Signer, signer_name
 from nix_seed.trust.rules.policy_book import PolicyBook
@@ -127,7 +133,7 @@ class Bench:
         if not found:
             return None
         (record,) = found
-        lacking = {c.name: c.words for c in judge_record(record, policy) if c.fate != "verified"}
+        lacking = {each.name: each.words for each in failed_checks(record, policy)}
         said = record.predicate
         times = [time for each in good for _, time in each.logs.times]
         return LedgerRecord(
@@ -322,7 +328,7 @@ class Releases:
             words = f"the promoted index {record.index} is in none of the copies"
             yield AuditFinding(Kind.GAP, Severity.ALARM, subject, words, record.shown)
         elif isinstance(found, NixSeedError):
-            severity = _severity(found)
+            severity = Severity.of(foreign_error(found))
             yield AuditFinding(Kind.GAP, severity, subject, found.message, record.shown)
         elif isinstance(evidence, Evidence):
             wanted = sorted(leaf.image_digest for leaf in evidence.release.leaves)
@@ -357,7 +363,9 @@ class Releases:
         except NixSeedError as error:
             words = f"{leaf.system} of {record.commit}: {error.message}"
             subject = f"{record.commit} {leaf.system}"
-            return AuditFinding(Kind.GAP, _severity(error), subject, words, record.shown)
+            return AuditFinding(
+                Kind.GAP, Severity.of(foreign_error(error)), subject, words, record.shown
+            )
         return agreement
 
     def _image(self, digest: Digest) -> InspectedImage | NixSeedError:
@@ -410,7 +418,3 @@ def _evidence(record: LedgerRecord, text: bytes) -> Evidence | AuditFinding:
     except InputError as error:
         words = error.message
     return AuditFinding(Kind.QUORUM, Severity.ALARM, str(record.commit), words, record.shown)
-
-
-def _severity(error: NixSeedError) -> Severity:
-    return Severity.UNCHECKED if isinstance(error, CouldNotCheck) else Severity.ALARM

@@ -18,6 +18,7 @@ from nix_seed.audit.rules.state import LogMark
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
 from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.tlog.entry import LogEntry
 from nix_seed.formats.tlog.merkle import (
@@ -43,9 +44,9 @@ from nix_seed.logs.tile_log import TileReader, read_tiles
 from nix_seed.registry.http import Patience
 from nix_seed.release.load import LoadedPolicy
 from nix_seed.release.rules.evidence import LoggedAt
-from nix_seed.release.rules.finding import AuditFinding, Kind, Severity
+from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.release.rules.signed_entries import PromoterEntry, Sieve
-from nix_seed.trust.rules.policy import Log
+from nix_seed.trust.rules.policy import PolicyLog
 
 _PATIENCE = Patience(attempts=3, connect=10.0, stall=20.0, settle=20.0)
 _AT_ONCE = 8
@@ -225,7 +226,7 @@ class Reach:
 @dataclass(frozen=True, slots=True)
 class _Named:
     name: str
-    log: Log
+    log: PolicyLog
     beside: Path
 
     @property

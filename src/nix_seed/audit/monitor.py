@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from nix_seed.audit.rules.report import AuditReport
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
-from nix_seed.release.rules.finding import AuditFinding, Kind, Severity
+from nix_seed.core.verdict import Severity
+from nix_seed.release.rules.finding import AuditFinding, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,7 @@ class _Watch:
 
     def _failed(self, error: NixSeedError) -> Round:
         self._blind += 1
-        severity = Severity.ALARM if isinstance(error, CheckedFalse) else Severity.UNCHECKED
-        finding = AuditFinding(Kind.UNREAD, severity, "the audit", error.message)
+        finding = AuditFinding(Kind.UNREAD, Severity.of(error), "the audit", error.message)
         new = () if finding.id in self._told else (finding,)
         self._told.add(finding.id)
         return Round(self._number, None, new, finding, self._blind)

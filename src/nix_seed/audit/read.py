@@ -15,14 +15,15 @@ from dataclasses import dataclass, field, replace
 from nix_seed.audit.rules.conflicts import TagNames, is_release_tag
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError
+from nix_seed.core.errors import CheckedFalse, NixSeedError, foreign_error
+from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.statement import Commit, is_commit
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.registry.open import AnyReference, Stores
 from nix_seed.registry.store import ImageStore, is_bundle, read_referrer
 from nix_seed.release.records import EVIDENCE_TYPE, MEMBER_TYPE
-from nix_seed.release.rules.finding import AuditFinding, Kind, Severity
+from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.trust.attestations import Attestation, discover
 from nix_seed.trust.rules.policy import Policy
 
@@ -102,14 +103,14 @@ def _read(copy: Copy, subject: Digest) -> Beside:
             try:
                 each = _referrer(copy.store, item, subject)
             except NixSeedError as error:
-                troubles.append(judged(error))
+                troubles.append(foreign_error(error))
                 continue
             if isinstance(each, Document):
                 documents[each] = None
             elif each is not None:
                 bundles.setdefault(each.text, each)
     except NixSeedError as error:
-        troubles.append(judged(error))
+        troubles.append(foreign_error(error))
     return Beside(copy.name, subject, tuple(bundles.values()), tuple(documents), tuple(troubles))
 
 
@@ -126,11 +127,6 @@ def _referrer(
 
 def _is_of_ledger(artifact_type: str) -> bool:
     return is_bundle(artifact_type) or artifact_type in (EVIDENCE_TYPE, MEMBER_TYPE)
-
-
-def judged(error: NixSeedError) -> NixSeedError:
-    """Return *error* as one of a store: what that lists is not the user's input."""
-    return CheckedFalse(error.message) if isinstance(error, InputError) else error
 
 
 def open_copy(stores: Stores, reference: AnyReference) -> Copy:
@@ -208,4 +204,4 @@ def _head(copy: Copy, tag: str) -> Descriptor | NixSeedError | None:
     try:
         return copy.store.head_manifest(tag)
     except NixSeedError as error:
-        return judged(error)
+        return foreign_error(error)

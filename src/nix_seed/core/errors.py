@@ -60,10 +60,20 @@ class NixFailed(NixSeedError):
     exit_code = 4
 
 
+def foreign_error(error: NixSeedError) -> NixSeedError:
+    """Return *error* as one about what a store or log gave: malformed, that is *false*.
+
+    An ``InputError`` is for what the user gave, and nobody gave this.
+    """
+    if not isinstance(error, InputError):
+        return error
+    return CheckedFalse(error.message, hint=error.hint, detail=error.detail)
+
+
 @contextmanager
 def of_store() -> Iterator[None]:
     """Turn an error about malformed input, which a store gave, into *checked and false*."""
     try:
         yield
     except InputError as error:
-        raise CheckedFalse(error.message, hint=error.hint, detail=error.detail) from error
+        raise foreign_error(error) from error

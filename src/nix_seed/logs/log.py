@@ -14,8 +14,8 @@ from nix_seed.formats.tlog.body import LoggedSignature, Verifier
 from nix_seed.formats.tlog.merkle import Proof
 from nix_seed.formats.tlog.note import SignedCheckpoint
 from nix_seed.logs.rules.entry import (
+    EntryFate,
     EntryResult,
-    Fate,
     LogTrust,
     TrustedLog,
     check_entry,
@@ -75,7 +75,7 @@ def check_own(trusted: TrustedLog, entry: Entry, logged: LoggedSignature) -> Non
     says nothing false.
     """
     result = evaluate_own(trusted, entry, logged)
-    if result.fate is Fate.MALFORMED:
+    if result.fate is EntryFate.MALFORMED:
         raise CouldNotCheck(
             f"the log {trusted.id} gave no entry: {result.reason}",
             hint="is this the address of a transparency log of this kind?",

@@ -44,7 +44,7 @@ _WORDS = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class RekorReply:
     """An answer, read to its end."""
 
     status: int
@@ -68,19 +68,19 @@ class LogHttp:
         self._patience = patience or Patience(stall=60.0, settle=60.0)
         self._transport = Transport(self._patience, os.environ)
 
-    def get(self, path: str, doing: str) -> Reply:
+    def get(self, path: str, doing: str) -> RekorReply:
         """GET *path* below the log's address; any status below 500 is an answer."""
         return self._send("GET", path, None, doing)
 
-    def post(self, path: str, body: bytes, doing: str) -> Reply:
+    def post(self, path: str, body: bytes, doing: str) -> RekorReply:
         """POST JSON to *path* below the log's address."""
         return self._send("POST", path, body, doing)
 
-    def _send(self, method: str, path: str, body: bytes | None, doing: str) -> Reply:
+    def _send(self, method: str, path: str, body: bytes | None, doing: str) -> RekorReply:
         url = f"{self.url}/{path}"
         return self._patience.retry(lambda: self._once(method, url, body, doing))
 
-    def _once(self, method: str, url: str, body: bytes | None, doing: str) -> Reply:
+    def _once(self, method: str, url: str, body: bytes | None, doing: str) -> RekorReply:
         headers = {"Accept": "application/json, */*"}
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -95,7 +95,7 @@ class LogHttp:
         found = answer.read(LARGEST_ANSWER)
         if found is None:
             raise CouldNotCheck(f"{doing}: the answer is longer than {LARGEST_ANSWER} bytes")
-        return Reply(answer.status, answer.headers, found, url)
+        return RekorReply(answer.status, answer.headers, found, url)
 
 
 class HttpSource:
@@ -118,7 +118,7 @@ class HttpSource:
         return self._http.url
 
 
-def refusal(reply: Reply, doing: str) -> CouldNotCheck | InputError:
+def refusal(reply: RekorReply, doing: str) -> CouldNotCheck | InputError:
     """Return the error for an answer that was not asked for."""
     text = f"{doing}: the log answered {reply.status}{_said(reply.body)}"
     if reply.status == 400:
@@ -126,7 +126,7 @@ def refusal(reply: Reply, doing: str) -> CouldNotCheck | InputError:
     return CouldNotCheck(text, hint="is this the address of a transparency log of this kind?")
 
 
-def parse_answer(reply: Reply, doing: str) -> Mapping[str, Any]:
+def parse_answer(reply: RekorReply, doing: str) -> Mapping[str, Any]:
     """Return the JSON object of an answer; what is none is no answer of a log."""
     try:
         value = canonical_json.loads(reply.body, what="the answer")
@@ -177,7 +177,7 @@ class RekorV1:
         check_own(self._trusted, entry, logged)
         return entry
 
-    def _existing(self, reply: Reply, doing: str) -> Reply:
+    def _existing(self, reply: RekorReply, doing: str) -> RekorReply:
         uuid = reply.headers.get("Location", "").rpartition("/")[2]
         if not _UUID.fullmatch(uuid):
             raise CouldNotCheck(f"{doing}: the log has it already, and does not say where (409)")
@@ -232,7 +232,7 @@ class RekorV1:
         except (TypeError, ValueError) as error:
             raise CouldNotCheck(f"{doing}: the answer has no hashes") from error
 
-    def _one(self, reply: Reply, doing: str) -> LogEntry:
+    def _one(self, reply: RekorReply, doing: str) -> LogEntry:
         """Read an answer that holds one entry, under its UUID."""
         value: Mapping[str, Any] = parse_answer(reply, doing)
         if len(value) != 1:
@@ -262,7 +262,7 @@ class RekorV1:
         return signed
 
 
-def _uuids(reply: Reply, doing: str) -> list[str]:
+def _uuids(reply: RekorReply, doing: str) -> list[str]:
     value = canonical_json.loads(reply.body, what="the answer")
     if not isinstance(value, list) or len(value) > _MOST_FOUND:
         raise CouldNotCheck(f"{doing}: the answer is not a list of up to {_MOST_FOUND} entries")
@@ -323,7 +323,7 @@ class RekorV2:
         check_own(self._trusted, entry, logged)
         return entry
 
-    def _duplicate(self, reply: Reply, body: HashedRekord, doing: str) -> Entry:
+    def _duplicate(self, reply: RekorReply, body: HashedRekord, doing: str) -> Entry:
         """Return the entry that a 409 points at, if it is ours to the byte."""
         text = reply.headers.get("X-Log-Index", "")
         if not _INDEX.fullmatch(text):

@@ -9,6 +9,7 @@ from datetime import datetime
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.core.events import OnEvent
+from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.registry.open import AnyReference, Stores, holder_of, is_to_be_made
@@ -19,7 +20,6 @@ from nix_seed.release.rules.evidence import LoggedAt, Vote
 from nix_seed.release.verifiers import Judges
 from nix_seed.release.verify import Asked, verify_image
 from nix_seed.trust.gather import gather
-from nix_seed.trust.rules.bundle import Fate
 from nix_seed.trust.rules.claims import Finding, Standing
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.rules.quorum import QuorumResult
@@ -149,8 +149,7 @@ def _named(
 
 
 def _because(what: str, error: CheckedFalse | CouldNotCheck) -> Reason:
-    fate = Fate.FALSE if isinstance(error, CheckedFalse) else Fate.UNCHECKED
-    return fate, f"{what}: {error.message}"
+    return Fate.of(error), f"{what}: {error.message}"
 
 
 def _claimed(places: Sequence[ImageStore], commit: Commit) -> Iterable[tuple[str, Digest]]:

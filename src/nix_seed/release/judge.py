@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixSeedError
+from nix_seed.core.verdict import Check, Fate
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.registry.store import ImageStore
 from nix_seed.release.ledgers import Ledger
@@ -18,7 +19,6 @@ from nix_seed.release.records import FoundRecords, find_proof, judge_records
 from nix_seed.release.rules.answer import ImageVerification
 from nix_seed.release.rules.ledger_entry import LedgerEntry
 from nix_seed.release.rules.record import (
-    Check,
     PromotionResult,
     Record,
     evaluate_promotion,
@@ -28,7 +28,6 @@ from nix_seed.release.rules.record import (
 from nix_seed.release.rules.tree import Leaf, MemberProof
 from nix_seed.trust.attestations import Discovered
 from nix_seed.trust.gather import Gather
-from nix_seed.trust.rules.bundle import Fate
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.watch_logs import doubt_logs
 
@@ -213,10 +212,8 @@ def _ask(ledger: Ledger, record: Record) -> Check:
     said, name = record.predicate, f"ledger {ledger.name}"
     try:
         held = entries_of(ledger, said.commit.key)
-    except CheckedFalse as error:
-        return Check(name, Fate.FALSE, error.message)
-    except CouldNotCheck as error:
-        return Check(name, Fate.UNCHECKED, error.message)
+    except (CheckedFalse, CouldNotCheck) as error:
+        return Check.failed(name, error)
     if not held:
         return Check(name, Fate.FALSE, f"{said.commit} is not in the ledger {ledger.name}")
     for entry in held:

@@ -16,6 +16,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import explained, write_atomically
+from nix_seed.core.verdict import Fate
 from nix_seed.registry.open import AnyReference, Stores, fetch
 from nix_seed.registry.transfer import choose_system
 from nix_seed.release.ledger import Earlier
@@ -24,7 +25,7 @@ from nix_seed.release.pins import RootPins
 from nix_seed.release.rules.answer import Verification
 from nix_seed.release.verifiers import Judges
 from nix_seed.release.verify import Asked, verify_image
-from nix_seed.trust.rules.bundle import BundleCheck, Fate
+from nix_seed.trust.rules.bundle import BundleCheck
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.rules.policy_book import PolicyBook
 from nix_seed.trust.rules.policy_file import parse_policy

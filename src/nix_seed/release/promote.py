@@ -26,7 +26,7 @@ from nix_seed.release.earlier import Before, check_unshown
 from nix_seed.release.ledger import Earlier, Walked, walk_ledger
 from nix_seed.release.records import attach_documents, attach_record, has_documents
 from nix_seed.release.rules.evidence import Evidence
-from nix_seed.release.rules.record import Record, judge_record, stands
+from nix_seed.release.rules.record import Record, failed_checks, stands
 from nix_seed.release.rules.tree import Release, build_release, check_release_tag
 from nix_seed.release.verifiers import Judges
 from nix_seed.trust.gather import gather
@@ -277,7 +277,7 @@ class _Work:
         if not stands(record, self.policy):
             missing = self.policy.quorum.promoters - len(record.promoters)
             if missing <= 0:
-                problem = next(c for c in judge_record(record, self.policy) if c.fate != "verified")
+                problem = failed_checks(record, self.policy)[0]
                 raise CheckedFalse(f"the record that was written does not stand: {problem.words}")
             return Promoted("signed, not yet promoted", record, release, missing, (), notices)
         lacking = self._before.lacking(

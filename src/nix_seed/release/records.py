@@ -13,12 +13,13 @@ from typing import Final
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError, of_store
+from nix_seed.core.verdict import Check, Fate, Trouble
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE, PromotionPredicate, first_key
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import ANNOTATION_SYSTEM, Descriptor
 from nix_seed.registry.store import ImageStore
 from nix_seed.release.rules.evidence import Evidence
-from nix_seed.release.rules.record import EXPECTED, Check, Record, promoter_trust
+from nix_seed.release.rules.record import EXPECTED, Record, promoter_trust
 from nix_seed.release.rules.tree import MemberProof, Release
 from nix_seed.trust.attestations import (
     Discovered,
@@ -28,8 +29,8 @@ from nix_seed.trust.attestations import (
     read_documents,
 )
 from nix_seed.trust.gather import promotions, troubles_of
-from nix_seed.trust.rules.bundle import BundleCheck, Fate
-from nix_seed.trust.rules.claims import Finding, LogJudge, Trouble, examine
+from nix_seed.trust.rules.bundle import BundleCheck
+from nix_seed.trust.rules.claims import Finding, LogJudge, examine
 from nix_seed.trust.rules.policy import Policy
 
 RECORD_TYPE: Final = "application/vnd.nix-seed.promotion.v1"
@@ -76,7 +77,7 @@ def find_proof(places: Sequence[ImageStore], record: Record, system: str) -> Mem
                     return found
                 why = found if why is None or why.fate is Fate.FALSE else why
         except CouldNotCheck as error:
-            why = Check(name, Fate.UNCHECKED, error.message)
+            why = Check.failed(name, error)
     return why or Check(name, Fate.UNCHECKED, "none lies beside the record")
 
 
@@ -85,8 +86,7 @@ def _proof(
 ) -> MemberProof | Check:
     name = f"member {system}"
     if isinstance(text, NixSeedError):
-        unread = isinstance(text, CouldNotCheck)
-        return Check(name, Fate.UNCHECKED if unread else Fate.FALSE, text.message)
+        return Check.failed(name, text)
     try:
         proof = MemberProof.parse(text, f"the proof of {system} in {place}")
         proof.check(record.head)

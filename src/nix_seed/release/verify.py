@@ -13,6 +13,7 @@ from functools import cache, partial
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, of_store
 from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.verdict import Check, Fate, Trouble
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.image.inspect import InspectedImage, InspectedIndex, inspect
@@ -29,7 +30,6 @@ from nix_seed.release.rules.answer import (
     join_promotion,
 )
 from nix_seed.release.rules.record import (
-    Check,
     PromotionResult,
     Record,
     evaluate_promotion,
@@ -46,15 +46,7 @@ from nix_seed.trust.gather import (
     gather,
     troubles_of,
 )
-from nix_seed.trust.rules.bundle import Fate
-from nix_seed.trust.rules.claims import (
-    AttestedCommits,
-    Released,
-    Trouble,
-    claims_of,
-    examine,
-    trust_of,
-)
+from nix_seed.trust.rules.claims import AttestedCommits, Released, claims_of, examine, trust_of
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.rules.quorum import evaluate_quorum
 from nix_seed.trust.watch_logs import doubt_logs

@@ -22,6 +22,7 @@ from datetime import datetime
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.events import OnEvent, ignore
+from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.image.index import build_index
@@ -35,7 +36,6 @@ from nix_seed.release.promote import promote
 from nix_seed.release.rules.answer import Verification
 from nix_seed.release.verifiers import Judges
 from nix_seed.release.verify import Asked, verify_image
-from nix_seed.trust.rules.bundle import Fate
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.sign import Signer
 

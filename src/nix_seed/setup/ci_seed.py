@@ -13,6 +13,7 @@ from pathlib import Path
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed, NixSeedError
 from nix_seed.core.events import OnEvent, ignore
+from nix_seed.core.verdict import Fate
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.formats.oci import media_types
@@ -45,7 +46,6 @@ from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
 from nix_seed.release.attest import Attested, SourceTree, attest
 from nix_seed.setup.ci_promote import Authority, promoted_images, verify_release
 from nix_seed.trust.attestations import discover
-from nix_seed.trust.rules.bundle import Fate
 from nix_seed.trust.sign import Signer
 from nix_seed.use.prove import Proof, check_proof, prove_built
 

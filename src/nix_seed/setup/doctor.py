@@ -26,7 +26,7 @@ from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.http import Patience
 from nix_seed.release.load import load_policy
 from nix_seed.setup.facts import read_settings, try_build
-from nix_seed.setup.rules.diagnosis import Diagnosis, Outcome, diagnose_error
+from nix_seed.setup.rules.diagnosis import Diagnosis, Health, diagnose_error
 from nix_seed.setup.rules.setup_checks import (
     HOOK_FIX,
     INSTALL_NIX,
@@ -38,7 +38,7 @@ from nix_seed.setup.rules.setup_checks import (
     judge_room,
     judge_settings,
 )
-from nix_seed.trust.rules.policy import Log, Policy
+from nix_seed.trust.rules.policy import Policy, PolicyLog
 from nix_seed.trust.rules.policy_checks import policy_warnings
 from nix_seed.trust.rules.policy_logs import log_trust
 from nix_seed.use.engines import ENGINES
@@ -90,27 +90,23 @@ def check_reach(reach: Reach, on_event: OnEvent = ignore) -> Iterator[Diagnosis]
         yield clock
     elif any("://" in each or each in reach.registries for each in asked):
         said = "none of the servers above could be asked for its time"
-        yield Diagnosis(
-            "clock", "skew", Outcome.UNCHECKED, said, "reach one of them, and try again"
-        )
+        yield Diagnosis("clock", "skew", Health.UNCHECKED, said, "reach one of them, and try again")
 
 
 def _policy(policy: Policy, path: Path, now: datetime) -> Iterator[Diagnosis]:
     until = f"epoch {policy.epoch}, until {policy.expires:%Y-%m-%d}"
-    yield Diagnosis("policy", path.name, Outcome.FINE, until)
+    yield Diagnosis("policy", path.name, Health.FINE, until)
     for warning in policy_warnings(policy, now):
         fix = f"edit {path}, if you did not mean that"
         if "expires" in warning:
             fix = f"write its next epoch, with a later `expires`, into {path}"
-        yield Diagnosis("policy", "warning", Outcome.WARNING, warning, fix)
+        yield Diagnosis("policy", "warning", Health.WARNING, warning, fix)
 
 
-def _log(log: Log, policy: Policy, reach: Reach, readings: list[Reading]) -> Diagnosis:
+def _log(log: PolicyLog, policy: Policy, reach: Reach, readings: list[Reading]) -> Diagnosis:
     if log.url is None:
         said = "the policy does not say where it is"
-        return Diagnosis(
-            "logs", log.id, Outcome.WARNING, said, f"give {log.id} a url in the policy"
-        )
+        return Diagnosis("logs", log.id, Health.WARNING, said, f"give {log.id} a url in the policy")
     from nix_seed.logs.open import open_history
 
     trusted = next(each for each in log_trust(policy).logs if each.id == log.id)
@@ -122,7 +118,7 @@ def _log(log: Log, policy: Policy, reach: Reach, readings: list[Reading]) -> Dia
     except Exception as error:
         return diagnose_error("logs", log.id, error)
     said = f"{place} answers: {signed.head.size} entries, signed by the policy's key"
-    return Diagnosis("logs", log.id, Outcome.FINE, said)
+    return Diagnosis("logs", log.id, Health.FINE, said)
 
 
 def _read_clock(url: str, readings: list[Reading], reach: Reach) -> None:
@@ -150,13 +146,13 @@ def _credentials(reach: Reach) -> Iterator[Diagnosis]:
             yield diagnose_error("credentials", host, error)
             continue
         if found is not None:
-            yield Diagnosis("credentials", host, Outcome.FINE, str(found))
+            yield Diagnosis("credentials", host, Health.FINE, str(found))
             continue
         said = "none: what is public can be pulled, and nothing pushed"
-        yield Diagnosis("credentials", host, Outcome.WARNING, said, _LOGIN.format(host))
+        yield Diagnosis("credentials", host, Health.WARNING, said, _LOGIN.format(host))
     if not known and not reach.registries:
         said = "no registry has any: what is public can be pulled, and nothing pushed"
-        yield Diagnosis("credentials", "any", Outcome.FINE, said)
+        yield Diagnosis("credentials", "any", Health.FINE, said)
 
 
 def _registry(host: str, reach: Reach, readings: list[Reading]) -> Diagnosis:
@@ -175,7 +171,7 @@ def _registry(host: str, reach: Reach, readings: list[Reading]) -> Diagnosis:
         _read_clock(f"{base}/v2/", readings, reach)
     except Exception as error:
         return diagnose_error("registries", host, error)
-    return Diagnosis("registries", host, Outcome.FINE, f"{base} answers")
+    return Diagnosis("registries", host, Health.FINE, f"{base} answers")
 
 
 _PINNED = {"zstandard": "0.25.0", "deflate": "0.9.0"}
@@ -239,14 +235,14 @@ def _checked(
 def _python(_setup: Setup) -> Iterator[Diagnosis]:
     """Python, and the libraries that decide digests."""
     # An older one than 3.11 would not have come this far.
-    yield Diagnosis("python", "version", Outcome.FINE, platform.python_version())
+    yield Diagnosis("python", "version", Health.FINE, platform.python_version())
     yield _compressors()
     if importlib.util.find_spec("sigstore") is None:
         said = "not installed: nothing can be signed or verified keyless"
         fix = "pip install 'nix-seed[sigstore]', unless you use keys alone"
-        yield Diagnosis("python", "sigstore", Outcome.WARNING, said, fix)
+        yield Diagnosis("python", "sigstore", Health.WARNING, said, fix)
     else:
-        yield Diagnosis("python", "sigstore", Outcome.FINE, "installed")
+        yield Diagnosis("python", "sigstore", Health.FINE, "installed")
 
 
 def _compressors() -> Diagnosis:
@@ -265,9 +261,9 @@ def _compressors() -> Diagnosis:
         pins = " ".join(f"{name}=={wanted}" for name, wanted in _PINNED.items())
         said = ", ".join(wrong)
         fix = f"pip install {pins}"
-        return Diagnosis("python", "compressors", Outcome.WARNING, said, fix, why)
+        return Diagnosis("python", "compressors", Health.WARNING, said, fix, why)
     said = ", ".join(f"{name} {wanted}" for name, wanted in _PINNED.items())
-    return Diagnosis("python", "compressors", Outcome.FINE, said, why=why)
+    return Diagnosis("python", "compressors", Health.FINE, said, why=why)
 
 
 def _nix(setup: Setup) -> Iterator[Diagnosis]:
@@ -276,7 +272,7 @@ def _nix(setup: Setup) -> Iterator[Diagnosis]:
     if not nix.is_at_hand():
         said = "not installed, or not on PATH"
         why = "recipes are evaluated, and their closures built, by Nix"
-        yield Diagnosis("nix", "version", Outcome.FALSE, said, INSTALL_NIX, why)
+        yield Diagnosis("nix", "version", Health.FALSE, said, INSTALL_NIX, why)
         return
     yield judge_nix_version(nix.version())
     yield from _checked("nix", "settings", _settings, setup)
@@ -285,7 +281,7 @@ def _nix(setup: Setup) -> Iterator[Diagnosis]:
     except Exception as error:
         yield _no_build(error)
     else:
-        yield Diagnosis("nix", "a build", Outcome.FINE, "the store is writable, and builds work")
+        yield Diagnosis("nix", "a build", Health.FINE, "the store is writable, and builds work")
 
 
 def _settings(setup: Setup) -> Iterator[Diagnosis]:
@@ -306,7 +302,7 @@ def _no_build(error: Exception) -> Diagnosis:
     reasons = [line for line in words if line.startswith("error:") and line != "error:"]
     said = "\n".join([words[0], *reasons[-3:]])
     fix = next((fix for part, fix in _BUILD_FIXES if part in text), "see Nix's own words")
-    return Diagnosis("nix", "a build", Outcome.FALSE, said, fix)
+    return Diagnosis("nix", "a build", Health.FALSE, said, fix)
 
 
 def _git(_setup: Setup) -> Iterator[Diagnosis]:
@@ -314,14 +310,14 @@ def _git(_setup: Setup) -> Iterator[Diagnosis]:
     if shutil.which("git") is None:
         said, fix = "not on PATH", "apt-get install git"
         why = "Nix reads a flake in a repository with it"
-        yield Diagnosis("tools", "git", Outcome.FALSE, said, fix, why)
+        yield Diagnosis("tools", "git", Health.FALSE, said, fix, why)
         return
     version = git_version()
     if version is None:
         fix = "apt-get install --reinstall git"
-        yield Diagnosis("tools", "git", Outcome.FALSE, "it does not tell its version", fix)
+        yield Diagnosis("tools", "git", Health.FALSE, "it does not tell its version", fix)
         return
-    yield Diagnosis("tools", "git", Outcome.FINE, version)
+    yield Diagnosis("tools", "git", Health.FINE, version)
 
 
 def _engines(setup: Setup) -> Iterator[Diagnosis]:
@@ -343,14 +339,14 @@ def _namespaces() -> Diagnosis:
         said = why_no_namespaces()
     except CouldNotCheck as error:
         fix = error.hint or ""
-        return Diagnosis("engines", "user namespaces", Outcome.UNCHECKED, error.message, fix)
+        return Diagnosis("engines", "user namespaces", Health.UNCHECKED, error.message, fix)
     if said is None:
-        return Diagnosis("engines", "user namespaces", Outcome.FINE, "allowed")
+        return Diagnosis("engines", "user namespaces", Health.FINE, "allowed")
     fix = (
         "sysctl kernel.apparmor_restrict_unprivileged_userns=0, kernel.unprivileged_userns_clone=1"
     )
     why = "engines and Nix's sandbox need them where they do not run as root"
-    return Diagnosis("engines", "user namespaces", Outcome.WARNING, said, fix, why)
+    return Diagnosis("engines", "user namespaces", Health.WARNING, said, fix, why)
 
 
 def _macos(setup: Setup) -> Iterator[Diagnosis]:
@@ -359,11 +355,11 @@ def _macos(setup: Setup) -> Iterator[Diagnosis]:
         return
     machine = setup.machine
     if machine.nix.is_dir():
-        yield Diagnosis("macOS", "store", Outcome.FINE, f"{machine.nix} is there")
+        yield Diagnosis("macOS", "store", Health.FINE, f"{machine.nix} is there")
         return
     said = f"there is no {machine.nix}"
     fix = "`sudo nix-seed hydrate REF` makes a volume for it, or an installer of Nix does"
-    yield Diagnosis("macOS", "store", Outcome.WARNING, said, fix)
+    yield Diagnosis("macOS", "store", Health.WARNING, said, fix)
 
 
 def _disk(setup: Setup) -> Iterator[Diagnosis]:

@@ -17,14 +17,14 @@ from nix_seed.core.links import has_program
 from nix_seed.image.read.unpack import unpacked
 from nix_seed.registry.image import Image
 from nix_seed.setup.rules.contract import (
-    Check,
-    Finding,
+    Clause,
+    ClauseResult,
     Kind,
     checks_for,
     contract_script,
     read_findings,
 )
-from nix_seed.setup.rules.diagnosis import Diagnosis, Outcome, diagnose_error, diagnose_finding
+from nix_seed.setup.rules.diagnosis import Diagnosis, Health, diagnose_error, diagnose_finding
 from nix_seed.use.engines import ENGINES
 from nix_seed.use.engines.base import EXCHANGE, Engine
 from nix_seed.use.engines.containers import ask, extra
@@ -134,7 +134,7 @@ def check_image(
     if image.config.get("os", "linux") != "linux":
         said = f"the image is for {image.config.get('os')}, which has no containers"
         yield Diagnosis(
-            "image", "contract", Outcome.UNCHECKED, said, "`nix-seed hydrate` unpacks it"
+            "image", "contract", Health.UNCHECKED, said, "`nix-seed hydrate` unpacks it"
         )
         return
     kind = kind_of(image)
@@ -160,7 +160,7 @@ def check_image(
             yield diagnose_error(way, "contract", error)
     if not used and not ways:
         said = "\n".join(["no engine can run the image here", *reasons])
-        yield Diagnosis("image", "contract", Outcome.UNCHECKED, said, _NO_ENGINE)
+        yield Diagnosis("image", "contract", Health.UNCHECKED, said, _NO_ENGINE)
 
 
 def _all_ways(kind: Kind) -> list[str]:
@@ -193,5 +193,5 @@ def _has_shell(image: Image, cache: Path) -> bool:
     return has_program(unpacked(image, cache / "roots"), "/bin/sh")
 
 
-def _broken(way: str, check: Check, said: str) -> Diagnosis:
-    return diagnose_finding(way, Finding(check, False, said))
+def _broken(way: str, check: Clause, said: str) -> Diagnosis:
+    return diagnose_finding(way, ClauseResult(check, False, said))

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError
+from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError, foreign_error
 from nix_seed.formats.intoto.bundle import (
     BUNDLE_V03,
     ENVELOPE_LAYER,
@@ -181,10 +181,8 @@ def _noted(troubles: list[NixSeedError]) -> Iterator[None]:
     """Keep what went wrong inside. What is found there is not the user's input, even if unread."""
     try:
         yield
-    except InputError as error:
-        troubles.append(CheckedFalse(error.message, hint=error.hint))
     except NixSeedError as error:
-        troubles.append(error)
+        troubles.append(foreign_error(error))
 
 
 def _keep(attestation: Attestation | None, found: dict[bytes, Attestation]) -> None:

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from nix_seed.core.digests import DiffID, Digest, NarHash
-from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixSeedError, of_store
+from nix_seed.core.errors import CheckedFalse, NixSeedError, of_store
+from nix_seed.core.verdict import Trouble
 from nix_seed.formats.intoto.build import Agreement, LayerDigests
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE as PROMOTION_TYPE
 from nix_seed.formats.intoto.statement import Commit
@@ -19,8 +20,7 @@ from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.image.inspect import InspectedImage
 from nix_seed.registry.store import ImageStore
 from nix_seed.trust.attestations import Attestation, Discovered, discover
-from nix_seed.trust.rules.bundle import Fate
-from nix_seed.trust.rules.claims import DissentDetail, Trouble
+from nix_seed.trust.rules.claims import DissentDetail
 from nix_seed.trust.rules.quorum import Dissent, QuorumResult
 
 if TYPE_CHECKING:
@@ -92,10 +92,7 @@ def _says_promotion(text: bytes) -> bool:
 
 def troubles_of(discovered: Discovered) -> tuple[Trouble, ...]:
     """Return the troubles of a search as parts of the answer."""
-    return tuple(
-        Trouble(Fate.UNCHECKED if isinstance(each, CouldNotCheck) else Fate.FALSE, each.message)
-        for each in discovered.troubles
-    )
+    return tuple(map(Trouble.of, discovered.troubles))
 
 
 def detail_dissents(

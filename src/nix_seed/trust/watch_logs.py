@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixSeedError
+from nix_seed.core.verdict import Fate, Trouble
 from nix_seed.formats.tlog.merkle import Proof
 from nix_seed.formats.tlog.note import SignedCheckpoint
 from nix_seed.logs.log import Historian
@@ -20,8 +21,7 @@ from nix_seed.logs.rules.entry import TrustedLog
 from nix_seed.logs.rules.history import check_history
 from nix_seed.logs.state import CheckpointState
 from nix_seed.registry.http import Patience
-from nix_seed.trust.rules.bundle import Fate
-from nix_seed.trust.rules.claims import Finding, Trouble
+from nix_seed.trust.rules.claims import Finding
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.rules.policy_logs import find_split_views, log_trust
 
@@ -111,7 +111,7 @@ class LogWatch:
             else:
                 self._ask(log, watched.place, brought)
         except CheckedFalse as error:
-            self._troubles[log.id] = Trouble(Fate.FALSE, error.message)
+            self._troubles[log.id] = Trouble.of(error)
         except NixSeedError as error:
             words = f"whether the log {log.id} kept what it showed: {error.message}"
             self._troubles[log.id] = Trouble(Fate.UNCHECKED, words)

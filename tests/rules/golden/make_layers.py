@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from nix_seed.core.format import FORMAT
-from nix_seed.formats.nix.nar import Directory, File, Symlink, Tree
+from nix_seed.formats.nix.nar import Directory, NarFile, Symlink, Tree
 from nix_seed.formats.oci import tar
 from nix_seed.image.rules.frames import FRAME_SIZE, Compressor
 from nix_seed.image.rules.layer import FinishedLayer, layer_key, write_entries_layer, write_layer
@@ -25,15 +25,15 @@ VECTORS = Path(__file__).parent / "layers.json"
 LONG = b"".join(b"%d squared is %d\n" % (number, number**2) for number in range(350_000))
 TREES: dict[str, Tree] = {
     "awkward": AWKWARD,
-    "file": File(b"a path that is a file"),
-    "program": File(b"#!/bin/sh\n", executable=True),
+    "file": NarFile(b"a path that is a file"),
+    "program": NarFile(b"#!/bin/sh\n", executable=True),
     "symlink": Symlink(b"/nix/store"),
-    "long": Directory({b"bin": Directory({b"long": File(LONG[: FRAME_SIZE * 2 + 5])})}),
+    "long": Directory({b"bin": Directory({b"long": NarFile(LONG[: FRAME_SIZE * 2 + 5])})}),
 }
 ENTRIES = (
-    tar.Entry(b"etc/passwd", tar.FILE, 0o644, b"root:x:0:0::/root:/bin/sh\n"),
-    tar.Entry(b"tmp", tar.DIRECTORY, 0o1777),
-    tar.Entry(b"bin/sh", tar.SYMLINK, 0o777, b"/nix/store/x/bin/sh"),
+    tar.TarEntry(b"etc/passwd", tar.FILE, 0o644, b"root:x:0:0::/root:/bin/sh\n"),
+    tar.TarEntry(b"tmp", tar.DIRECTORY, 0o1777),
+    tar.TarEntry(b"bin/sh", tar.SYMLINK, 0o777, b"/nix/store/x/bin/sh"),
 )
 COMPRESSORS = (
     Compressor("zstd", "1.5.7", 3),

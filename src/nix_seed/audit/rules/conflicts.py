@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from nix_seed.audit.rules.record import LedgerRecord, by_commit
 from nix_seed.core.digests import Digest
+from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.statement import Commit, is_commit
 from nix_seed.formats.oci.manifest import lists_referrers
-from nix_seed.release.rules.finding import AuditFinding, Kind, Severity
+from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.release.rules.ledger_entry import LedgerEntry
 
 _What = tuple[Digest, Digest]

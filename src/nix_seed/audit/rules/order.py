@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
-from nix_seed.release.rules.finding import AuditFinding, Kind, Severity
+from nix_seed.core.verdict import Severity
+from nix_seed.release.rules.finding import AuditFinding, Kind
 
 
 def heads_of(records: Sequence[LedgerRecord]) -> tuple[Digest, ...]:

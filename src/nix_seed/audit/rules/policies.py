@@ -7,7 +7,8 @@ from datetime import datetime
 
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
-from nix_seed.release.rules.finding import AuditFinding, Kind, Severity
+from nix_seed.core.verdict import Severity
+from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.trust.rules.policy import Promoter, signer_name
 from nix_seed.trust.rules.policy_book import PolicyBook
 

@@ -9,10 +9,11 @@ from datetime import datetime
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse
+from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.build import Agreement
 from nix_seed.formats.tlog.merkle import TreeHead
 from nix_seed.release.rules.evidence import Evidence, LoggedAt
-from nix_seed.release.rules.finding import AuditFinding, Kind, Severity
+from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.release.rules.tree import Leaf, MemberProof
 from nix_seed.trust.rules.claims import Finding, claims_of
 from nix_seed.trust.rules.policy import Policy

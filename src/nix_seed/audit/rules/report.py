@@ -12,7 +12,8 @@ from typing import Final
 
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
-from nix_seed.release.rules.finding import AuditFinding, Kind, Severity
+from nix_seed.core.verdict import Severity
+from nix_seed.release.rules.finding import AuditFinding, Kind
 
 
 @dataclass(frozen=True, slots=True)

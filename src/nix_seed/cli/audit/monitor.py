@@ -118,7 +118,7 @@ def _tell(as_json: bool) -> Callable[[Round], None]:
 
 def _failed_words(this: Round) -> str:
     """Return the verdict of a round without a report, in the words that all commands use."""
-    from nix_seed.release.rules.finding import Severity
+    from nix_seed.core.verdict import Severity
 
     false = this.failure is not None and this.failure.severity is Severity.ALARM
     return "checked and false" if false else "could not check"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nix_seed.flake.nix import Nix
     from nix_seed.formats.nix.store_path import StorePath
     from nix_seed.roots.roots import RootsReport
-    from nix_seed.roots.rules.policy import Binary, RootsPolicy, Verdict
+    from nix_seed.roots.rules.policy import Binary, RootsJudgement, RootsPolicy
     from nix_seed.roots.rules.roots import Roots
 
 
@@ -102,7 +102,7 @@ def _roots(nix: Nix, options: dict[str, Any], show: OnEvent) -> tuple[Roots, tup
     return roots.roots_of_recipe(nix, evaluation.recipe), ()
 
 
-def _judge(policy: RootsPolicy | None, verdict: Verdict | None) -> None:
+def _judge(policy: RootsPolicy | None, verdict: RootsJudgement | None) -> None:
     from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 
     if policy is None or verdict is None:
@@ -193,7 +193,7 @@ def _binary(item: Binary) -> str:
     return f"{item}: {size}{inside}{digest}{urls}"
 
 
-def _json(report: RootsReport, verdict: Verdict | None) -> dict[str, Any]:
+def _json(report: RootsReport, verdict: RootsJudgement | None) -> dict[str, Any]:
     found = report.findings
     value: dict[str, Any] = {
         "rootsDigest": report.digest and str(report.digest),

@@ -110,11 +110,10 @@ def _search(host: CiHost, options: dict[str, Any], project: JobFlake) -> Search:
 def _verify(project: JobFlake, stores: Stores, system: str) -> Verify:
     from datetime import UTC, datetime
 
-    from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+    from nix_seed.core.verdict import Fate
     from nix_seed.release.load import judges_of, load_policy
     from nix_seed.release.verify import Asked, verify_image
     from nix_seed.setup.ci_use import NotPromoted
-    from nix_seed.trust.rules.bundle import Fate
 
     path = project.policy
 
@@ -127,8 +126,7 @@ def _verify(project: JobFlake, stores: Stores, system: str) -> Verify:
         found = verify_image(stores, image, loaded.policy, Asked(system=system), judges, now)
         if found.fate is Fate.VERIFIED:
             return found
-        failure = CheckedFalse if found.fate is Fate.FALSE else CouldNotCheck
-        why = found.words
+        failure, why = found.fate.error, found.words
         if found.awaits_promotion:
             failure, why = NotPromoted, f"it is not promoted yet ({found.words})"
         hint = f"nix-seed verify {image} --policy {path}"

@@ -127,9 +127,9 @@ def _image(image: str, options: dict[str, Any], show: OnEvent) -> Sequence[Diagn
 
 
 def _counts(found: Sequence[Diagnosis]) -> dict[str, int]:
-    from nix_seed.setup.rules.diagnosis import Outcome
+    from nix_seed.setup.rules.diagnosis import Health
 
-    return {outcome.value: sum(each.outcome is outcome for each in found) for outcome in Outcome}
+    return {outcome.value: sum(each.outcome is outcome for each in found) for outcome in Health}
 
 
 def _lines(found: Sequence[Diagnosis], verbose: bool) -> Iterator[str]:

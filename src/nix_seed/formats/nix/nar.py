@@ -63,7 +63,7 @@ def strip_case_hack(name: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class NarFile:
     """A regular file."""
 
     data: bytes
@@ -84,7 +84,7 @@ class Directory:
     entries: Mapping[bytes, Tree]
 
 
-Tree = File | Symlink | Directory
+Tree = NarFile | Symlink | Directory
 
 
 def dump(tree: Tree) -> Iterator[bytes]:
@@ -95,7 +95,7 @@ def dump(tree: Tree) -> Iterator[bytes]:
 
 def _node(tree: Tree) -> Iterator[bytes]:
     match tree:
-        case File(data, executable):
+        case NarFile(data, executable):
             yield file_head(len(data), executable)
             yield data
             yield padding(len(data))
@@ -127,4 +127,4 @@ def nar_hash(tree: Tree) -> tuple[NarHash, int]:
 
 def nar_hash_of_file(data: bytes) -> NarHash:
     """The NAR hash of a regular, not executable file that holds *data*."""
-    return nar_hash(File(data))[0]
+    return nar_hash(NarFile(data))[0]

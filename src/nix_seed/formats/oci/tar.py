@@ -33,7 +33,7 @@ _WHITEOUT = b".wh."
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TarEntry:
     """One entry of a generic layer; *name* is relative, without a slash at its end.
 
     ``kind`` is ``FILE`` (with *data*), ``SYMLINK`` (with *data* as its target) or ``DIRECTORY``.
@@ -157,20 +157,20 @@ def _ustar(
     )
 
 
-def in_order(entries: Iterable[Entry]) -> Iterator[Entry]:
+def in_order(entries: Iterable[TarEntry]) -> Iterator[TarEntry]:
     """Yield *entries* sorted, parents first, with every missing parent as a directory of mode 0755.
 
     Siblings are sorted by the bytes of their names. ``InputError`` for one name given twice, or
     for an entry below one that is no directory.
     """
-    found: dict[bytes, Entry] = {}
+    found: dict[bytes, TarEntry] = {}
     for entry in entries:
         if entry.name in found:
             raise InputError(f"{entry.name!r} is given twice for one layer")
         found[entry.name] = entry
     for name in list(found):
         for parent in _parents(name):
-            made = found.setdefault(parent, Entry(parent, DIRECTORY, 0o755))
+            made = found.setdefault(parent, TarEntry(parent, DIRECTORY, 0o755))
             if made.kind != DIRECTORY:
                 raise InputError(f"{name!r} lies below {parent!r}, which is not a directory")
     for name in sorted(found, key=lambda name: name.split(b"/")):

@@ -73,7 +73,7 @@ class LoggedSignature:
     verifier: Verifier
 
 
-class Body(Protocol):
+class LogBody(Protocol):
     """A body of one of the known kinds; *kind* is its name and version."""
 
     @property
@@ -212,11 +212,11 @@ class DsseV001:
         return None if logged.verifier.pem in pems else "it names another key or certificate"
 
 
-def parse_body(data: bytes, what: str) -> Body:
+def parse_body(data: bytes, what: str) -> LogBody:
     """Read a leaf of a known kind; any but its one spelling is refused."""
     found = Members(canonical_json.loads(data, what=what), what, "apiVersion", "kind", "spec")
     kind = (found.text("kind"), found.text("apiVersion"))
-    body: Body
+    body: LogBody
     if kind == ("hashedrekord", "0.0.2"):
         body = HashedRekord._read(found.inside("spec", "hashedRekordV002"))
     elif kind == ("dsse", "0.0.2"):

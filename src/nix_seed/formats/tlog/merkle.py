@@ -23,14 +23,14 @@ Proof = tuple[bytes, ...]
 """The hashes of a proof, in RFC 6962's order, 32 bytes each."""
 
 
-class Node(NamedTuple):
+class TreeNode(NamedTuple):
     """A perfect subtree: the *number*-th run of ``2 ** level`` leaves."""
 
     level: int
     number: int
 
 
-HashReader = Callable[[Sequence[Node]], Sequence[bytes]]
+HashReader = Callable[[Sequence[TreeNode]], Sequence[bytes]]
 """Returns the hash of each node asked for; they are asked for together, to be fetched at once."""
 
 
@@ -68,20 +68,20 @@ def read_from_leaves(leaves: Sequence[bytes]) -> HashReader:
 
 def read_appended(size: int, read: HashReader, leaves: Sequence[bytes]) -> HashReader:
     """Return a reader over a tree of *size* leaves, read by *read*, and *leaves* after them."""
-    known: dict[Node, bytes] = {}
+    known: dict[TreeNode, bytes] = {}
 
-    def read_one(node: Node) -> bytes:
+    def read_one(node: TreeNode) -> bytes:
         if node not in known:
             known[node] = make(node)
         return known[node]
 
-    def make(node: Node) -> bytes:
+    def make(node: TreeNode) -> bytes:
         level, number = node
         if (number + 1) << level <= size:
             return read([node])[0]
         if level == 0:
             return leaves[number - size]
-        left, right = Node(level - 1, 2 * number), Node(level - 1, 2 * number + 1)
+        left, right = TreeNode(level - 1, 2 * number), TreeNode(level - 1, 2 * number + 1)
         return node_hash(read_one(left), read_one(right))
 
     return lambda nodes: [read_one(node) for node in nodes]
@@ -219,7 +219,7 @@ def _split(size: int) -> int:
     return 1 << ((size - 1).bit_length() - 1)
 
 
-def _perfect(low: int, high: int) -> list[Node]:
+def _perfect(low: int, high: int) -> list[TreeNode]:
     """Return the perfect subtrees of the leaves from *low* to *high*, the larger ones first.
 
     *low* is a multiple of a power of two that is no less than the range, as in every proof.
@@ -227,7 +227,7 @@ def _perfect(low: int, high: int) -> list[Node]:
     nodes = []
     while low < high:
         level = (high - low).bit_length() - 1
-        nodes.append(Node(level, low >> level))
+        nodes.append(TreeNode(level, low >> level))
         low += 1 << level
     return nodes
 

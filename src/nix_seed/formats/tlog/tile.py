@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from nix_seed.core.errors import CheckedFalse, InputError
-from nix_seed.formats.tlog.merkle import HASH_SIZE, HashReader, Node, node_hash
+from nix_seed.formats.tlog.merkle import HASH_SIZE, HashReader, TreeNode, node_hash
 
 HEIGHT: Final = 8
 WIDTH: Final = 1 << HEIGHT
@@ -106,7 +106,7 @@ def new_tiles(old: int, new: int) -> Iterator[Tile]:
 def build_tiles(tiles: Sequence[Tile], read: HashReader) -> list[bytes]:
     """Return the bytes of each of the hash tiles."""
     nodes = [
-        Node(tile.level * HEIGHT, tile.index * WIDTH + i)
+        TreeNode(tile.level * HEIGHT, tile.index * WIDTH + i)
         for tile in tiles
         for i in range(tile.width)
     ]
@@ -114,7 +114,7 @@ def build_tiles(tiles: Sequence[Tile], read: HashReader) -> list[bytes]:
     return [b"".join(next(hashes) for _ in range(tile.width)) for tile in tiles]
 
 
-def tile_of(node: Node, size: int) -> Tile:
+def tile_of(node: TreeNode, size: int) -> Tile:
     """Return the tile that *node*'s hash comes from, as wide as it is in a tree of *size*."""
     level, height = divmod(node.level, HEIGHT)
     index = (node.number << height) // WIDTH
@@ -131,15 +131,15 @@ def read_from_tiles(
     signed tree head.
     """
     known: dict[Tile, bytes] = {}
-    hashed: dict[Node, bytes] = {}
+    hashed: dict[TreeNode, bytes] = {}
 
-    def hash_of(node: Node) -> bytes:
+    def hash_of(node: TreeNode) -> bytes:
         if node not in hashed:
             tile = tile_of(node, size)
             hashed[node] = _hash_in(tile, known[tile], node)
         return hashed[node]
 
-    def read(nodes: Sequence[Node]) -> list[bytes]:
+    def read(nodes: Sequence[TreeNode]) -> list[bytes]:
         wanted = {tile_of(node, size) for node in nodes}
         missing = sorted(wanted - known.keys())
         for tile, data in zip(missing, read_tiles(missing), strict=True):
@@ -158,7 +158,7 @@ def _check_tile(tile: Tile, data: bytes) -> None:
         )
 
 
-def _hash_in(tile: Tile, data: bytes, node: Node) -> bytes:
+def _hash_in(tile: Tile, data: bytes, node: TreeNode) -> bytes:
     height = node.level - tile.level * HEIGHT
     first = (node.number << height) - tile.index * WIDTH
     hashes = [

@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 _STATE = ("gcroots", "profiles", "temproots", "userpool")
 
 
-def container_entries(spec: Spec) -> tuple[tar.Entry, ...]:
+def container_entries(spec: Spec) -> tuple[tar.TarEntry, ...]:
     """Return the entries of the last layer of the image that *spec* describes."""
     entries = [_entry(file) for file in spec.files]
-    entries.append(tar.Entry(SPEC_PATH.encode(), tar.FILE, 0o444, spec.dump()))
+    entries.append(tar.TarEntry(SPEC_PATH.encode(), tar.FILE, 0o444, spec.dump()))
     entries += _database(spec)
     return tuple(entries)
 
@@ -53,22 +53,22 @@ def container_key(spec: Spec) -> str:
     return hashlib.sha256(f"nix-seed/container/v1\0{spec.nar_hash}".encode()).hexdigest()
 
 
-def _entry(file: File) -> tar.Entry:
+def _entry(file: File) -> tar.TarEntry:
     name = file.path.encode()
     if file.link is not None:
-        return tar.Entry(name, tar.SYMLINK, 0o777, file.link.encode())
+        return tar.TarEntry(name, tar.SYMLINK, 0o777, file.link.encode())
     if file.text is not None:
-        return tar.Entry(name, tar.FILE, int(file.mode or "0644", 8), file.text.encode())
-    return tar.Entry(name, tar.DIRECTORY, int(file.mode or "0755", 8))
+        return tar.TarEntry(name, tar.FILE, int(file.mode or "0644", 8), file.text.encode())
+    return tar.TarEntry(name, tar.DIRECTORY, int(file.mode or "0755", 8))
 
 
-def _database(spec: Spec) -> Iterator[tar.Entry]:
+def _database(spec: Spec) -> Iterator[tar.TarEntry]:
     """Yield Nix's state: a valid store from the first moment, with nothing to import."""
     database = build_database(spec.registrable(path) for path in sorted(spec.paths))
-    yield tar.Entry(b"nix/var/nix/db/db.sqlite", tar.FILE, 0o644, database)
-    yield tar.Entry(b"nix/var/nix/db/schema", tar.FILE, 0o644, SCHEMA_VERSION)
+    yield tar.TarEntry(b"nix/var/nix/db/db.sqlite", tar.FILE, 0o644, database)
+    yield tar.TarEntry(b"nix/var/nix/db/schema", tar.FILE, 0o644, SCHEMA_VERSION)
     for name in _STATE:
-        yield tar.Entry(f"nix/var/nix/{name}".encode(), tar.DIRECTORY, 0o755)
+        yield tar.TarEntry(f"nix/var/nix/{name}".encode(), tar.DIRECTORY, 0o755)
 
 
 CONTAINER_TIER = "container"

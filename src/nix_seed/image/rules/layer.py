@@ -282,7 +282,10 @@ def write_layer(
 
 
 def write_entries_layer(
-    entries: Iterable[tar.Entry], compressor: Compressor, sink: Sink, pool: FramePool | None = None
+    entries: Iterable[tar.TarEntry],
+    compressor: Compressor,
+    sink: Sink,
+    pool: FramePool | None = None,
 ) -> FinishedLayer:
     """Write a layer of *entries*, sorted, with every parent directory; return what it is."""
     compressor.check_at_hand()
@@ -293,7 +296,7 @@ def write_entries_layer(
         return _finished(out.finish(), compressor, ())
 
 
-def _put_entry(entry: tar.Entry, out: FrameWriter) -> None:
+def _put_entry(entry: tar.TarEntry, out: FrameWriter) -> None:
     if entry.kind == tar.DIRECTORY:
         out.put(tar.header(entry.name + b"/", entry.kind, entry.mode))
     elif entry.kind == tar.SYMLINK:

@@ -52,7 +52,7 @@ def logged_signature(envelope: Envelope, verifier: Verifier) -> LoggedSignature:
 _TREE_ID = re.compile(r"[1-9][0-9]{0,19}")
 
 
-class Fate(StrEnum):
+class EntryFate(StrEnum):
     """What became of an entry."""
 
     PROVED = "proved"
@@ -131,7 +131,7 @@ class EntryResult:
     witness that cosigned, its latest time.
     """
 
-    fate: Fate
+    fate: EntryFate
     reason: str
     log: str | None = None
     index: int | None = None
@@ -142,11 +142,11 @@ class EntryResult:
     @property
     def proved(self) -> bool:
         """Whether the entry is what it must be, in a trusted log."""
-        return self.fate is Fate.PROVED
+        return self.fate is EntryFate.PROVED
 
 
 class _Refused(Exception):
-    def __init__(self, fate: Fate, reason: str, log: TrustedLog | None = None) -> None:
+    def __init__(self, fate: EntryFate, reason: str, log: TrustedLog | None = None) -> None:
         super().__init__(reason)
         self.result = EntryResult(fate, reason, log.id if log else None)
 
@@ -160,7 +160,7 @@ def evaluate_entry(
     except _Refused as refused:
         return refused.result
     except InputError as error:
-        return EntryResult(Fate.MALFORMED, error.message)
+        return EntryResult(EntryFate.MALFORMED, error.message)
 
 
 def evaluate_entries(
@@ -183,7 +183,9 @@ def _evaluate(entry: LogEntry, logged: LoggedSignature, trust: LogTrust) -> Entr
     _check_body(entry, logged)
     proof = entry.proof
     if proof is None:
-        raise _Refused(Fate.NO_PROOF, "there is no inclusion proof, and a promise proves nothing")
+        raise _Refused(
+            EntryFate.NO_PROOF, "there is no inclusion proof, and a promise proves nothing"
+        )
     signed = SignedCheckpoint.parse(proof.checkpoint, "the checkpoint of the log entry")
     log = _find_log(signed, trust)
     _check_log_id(entry, log)
@@ -193,9 +195,9 @@ def _evaluate(entry: LogEntry, logged: LoggedSignature, trust: LogTrust) -> Entr
     if len(witnesses) < trust.witness_threshold:
         have, want = len(witnesses), trust.witness_threshold
         reason = f"{have} of the trusted witnesses cosigned its checkpoint, and {want} must"
-        raise _Refused(Fate.TOO_FEW_WITNESSES, reason, log)
+        raise _Refused(EntryFate.TOO_FEW_WITNESSES, reason, log)
     reason = f"leaf {proof.index} of {signed.checkpoint.origin}, size {signed.head.size}"
-    return EntryResult(Fate.PROVED, reason, log.id, proof.index, signed, time, witnesses)
+    return EntryResult(EntryFate.PROVED, reason, log.id, proof.index, signed, time, witnesses)
 
 
 def _check_body(entry: LogEntry, logged: LoggedSignature) -> None:
@@ -203,20 +205,20 @@ def _check_body(entry: LogEntry, logged: LoggedSignature) -> None:
     said = (entry.kind, entry.version)
     if body.kind != said:
         reason = f"its body is {' '.join(body.kind)}, and kindVersion says {' '.join(said)}"
-        raise _Refused(Fate.MALFORMED, reason)
+        raise _Refused(EntryFate.MALFORMED, reason)
     differs = body.differs(logged)
     if differs is not None:
-        raise _Refused(Fate.OTHER_SIGNATURE, differs)
+        raise _Refused(EntryFate.OTHER_SIGNATURE, differs)
 
 
 def _find_log(signed: SignedCheckpoint, trust: LogTrust) -> TrustedLog:
     origin = signed.checkpoint.origin
     for log in trust.logs:
         if log.issued(origin):
-            with _refused_as(Fate.WRONG_KEY, log):
+            with _refused_as(EntryFate.WRONG_KEY, log):
                 log.key.check(signed.note)
             return log
-    raise _Refused(Fate.UNKNOWN_LOG, f"no trusted log has the origin {origin!r}")
+    raise _Refused(EntryFate.UNKNOWN_LOG, f"no trusted log has the origin {origin!r}")
 
 
 def _check_log_id(entry: LogEntry, log: TrustedLog) -> None:
@@ -224,19 +226,19 @@ def _check_log_id(entry: LogEntry, log: TrustedLog) -> None:
     if entry.log_id is None and log.kind != "rekor-v1":
         return
     if entry.log_id != log.key.log_id:
-        raise _Refused(Fate.WRONG_KEY, "logId names another log than the checkpoint's", log)
+        raise _Refused(EntryFate.WRONG_KEY, "logId names another log than the checkpoint's", log)
 
 
 def _check_proof(entry: LogEntry, proof: InclusionProof, head: TreeHead, log: TrustedLog) -> None:
     if TreeHead(proof.size, proof.root) != head:
         reason = "its size and root are not those of its own checkpoint"
-        raise _Refused(Fate.FALSE_PROOF, reason, log)
+        raise _Refused(EntryFate.FALSE_PROOF, reason, log)
     # Rekor v1 counts over all its trees outside the proof, and inside one tree in it.
     if log.kind != "rekor-v1" and proof.index != entry.index:
         reason = f"it says it is leaf {entry.index}, and its proof says {proof.index}"
-        raise _Refused(Fate.FALSE_PROOF, reason, log)
+        raise _Refused(EntryFate.FALSE_PROOF, reason, log)
     leaf = leaf_hash(entry.body)
-    with _refused_as(Fate.FALSE_PROOF, log):
+    with _refused_as(EntryFate.FALSE_PROOF, log):
         check_inclusion(proof.hashes, proof.index, leaf, head)
 
 
@@ -245,13 +247,13 @@ def _promised_time(entry: LogEntry, log: TrustedLog) -> int | None:
     if log.kind != "rekor-v1":
         if entry.integrated_time or entry.promise is not None:
             reason = "a log of this kind signs no time, and the entry gives one"
-            raise _Refused(Fate.FALSE_TIME, reason, log)
+            raise _Refused(EntryFate.FALSE_TIME, reason, log)
         return None
     if entry.promise is None:
-        raise _Refused(Fate.FALSE_TIME, "it lacks Rekor v1's signed entry timestamp", log)
+        raise _Refused(EntryFate.FALSE_TIME, "it lacks Rekor v1's signed entry timestamp", log)
     if not log.key.verifies(entry.promise, promised_bytes(entry)):
         reason = "the log did not sign its timestamp, index and body as they stand"
-        raise _Refused(Fate.FALSE_TIME, reason, log)
+        raise _Refused(EntryFate.FALSE_TIME, reason, log)
     return entry.integrated_time
 
 
@@ -261,13 +263,13 @@ def _witnesses(
     found = []
     for witness in trust.witnesses:
         if signed.note.signatures_of(witness.key):
-            with _refused_as(Fate.FORGED_WITNESS, log):
+            with _refused_as(EntryFate.FORGED_WITNESS, log):
                 found.append((witness.id, max(witness.key.check(signed.note))))
     return tuple(found)
 
 
 @contextmanager
-def _refused_as(fate: Fate, log: TrustedLog) -> Iterator[None]:
+def _refused_as(fate: EntryFate, log: TrustedLog) -> Iterator[None]:
     try:
         yield
     except CheckedFalse as error:

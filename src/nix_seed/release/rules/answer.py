@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from nix_seed.core.digests import Digest
+from nix_seed.core.verdict import Fate, Trouble
 from nix_seed.release.rules.record import PromotionResult
-from nix_seed.trust.rules.bundle import Fate
-from nix_seed.trust.rules.claims import DissentDetail, Finding, Trouble
+from nix_seed.trust.rules.claims import DissentDetail, Finding
 from nix_seed.trust.rules.quorum import Outcome, QuorumResult
-
-_EXIT_CODES: Final = {Fate.VERIFIED: 0, Fate.FALSE: 1, Fate.UNCHECKED: 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +71,7 @@ class Verification:
     @property
     def exit_code(self) -> int:
         """0 verified, 1 checked and false, 3 could not check."""
-        return _EXIT_CODES[self.fate]
+        return self.fate.exit_code
 
 
 def evaluate_image(

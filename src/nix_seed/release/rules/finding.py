@@ -6,14 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 
-
-class Severity(StrEnum):
-    """How bad a finding is, the worst first."""
-
-    ALARM = "alarm"
-    UNCHECKED = "could not check"
-    WARNING = "warning"
-    NOTICE = "notice"
+from nix_seed.core.verdict import Severity
 
 
 class Kind(StrEnum):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.verdict import Check, Fate
 from nix_seed.formats.intoto.promotion import (
     PREDICATE_TYPE,
     PromotionPredicate,
@@ -21,7 +22,7 @@ from nix_seed.formats.intoto.promotion import (
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.tlog.merkle import TreeHead
 from nix_seed.release.rules.tree import Leaf, MemberProof, build_release
-from nix_seed.trust.rules.bundle import BundleCheck, Expected, Fate, Trust, Verdict
+from nix_seed.trust.rules.bundle import BundleCheck, Expected, Trust, Verdict
 from nix_seed.trust.rules.claims import Finding
 from nix_seed.trust.rules.policy import Policy, Promoter, signer_name
 
@@ -30,16 +31,7 @@ EXPECTED = Expected(subject=None, predicate_types=(PREDICATE_TYPE,))
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was checked, how it ended, and the evidence in one line."""
-
-    name: str
-    fate: Fate
-    words: str
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
+class RecordSignature:
     """A good signature under a record. *counts* if its promoter's and in enough logs."""
 
     promoter: Promoter | None
@@ -55,7 +47,7 @@ class Record:
     digest: Digest
     payload: bytes
     predicate: PromotionPredicate
-    signatures: tuple[Signature, ...]
+    signatures: tuple[RecordSignature, ...]
 
     @property
     def head(self) -> TreeHead:
@@ -182,7 +174,7 @@ def evaluate_promotion(
 
 def _signatures(
     findings: Sequence[Finding], policy: Policy, distrusted: Container[str]
-) -> Iterator[Signature]:
+) -> Iterator[RecordSignature]:
     promoters = {promoter.signer: promoter for promoter in policy.promoters}
     wanted = max(policy.quorum.logs, 1)
     known = {log.id for log in policy.logs}
@@ -194,13 +186,15 @@ def _signatures(
         promoter = promoters.get(signer)  # type: ignore[call-overload]
         if promoter is None:
             name = signer_name(signer)  # type: ignore[arg-type]
-            yield Signature(None, frozenset(logs), False, f"{name} is no promoter of the policy")
+            yield RecordSignature(
+                None, frozenset(logs), False, f"{name} is no promoter of the policy"
+            )
         elif len(logs) < wanted:
             words = f"{promoter.id}'s signature is proved to be in {len(logs)} of the {wanted} logs"
-            yield Signature(promoter, frozenset(logs), False, words)
+            yield RecordSignature(promoter, frozenset(logs), False, words)
         else:
             words = f"{promoter.id} signed it, in {', '.join(sorted(logs))}"
-            yield Signature(promoter, frozenset(logs), True, words)
+            yield RecordSignature(promoter, frozenset(logs), True, words)
 
 
 def _predicate(verdict: Verdict) -> PromotionPredicate | None:
@@ -216,9 +210,15 @@ def _predicate(verdict: Verdict) -> PromotionPredicate | None:
     return predicate if canonical else None
 
 
+def failed_checks(record: Record, policy: Policy) -> tuple[Check, ...]:
+    """Return why *record* does not stand by *policy*; none where it does."""
+    checks = judge_record(record, policy)
+    return tuple(check for check in checks if check.fate is not Fate.VERIFIED)
+
+
 def stands(record: Record, policy: Policy) -> bool:
     """Whether *record* is one by *policy*: of its repository, and signed by enough."""
-    return all(check.fate is Fate.VERIFIED for check in judge_record(record, policy))
+    return not failed_checks(record, policy)
 
 
 def could_stand(record: Record, policy: Policy) -> bool:
@@ -238,9 +238,7 @@ def _nonestands(records: Sequence[Record], policy: Policy, commit: Commit) -> It
         words = f"no promotion record of {commit} was found"
         yield Check("record", Fate.FALSE, words)
     for record in records:
-        for check in judge_record(record, policy):
-            if check.fate is not Fate.VERIFIED:
-                yield check
+        yield from failed_checks(record, policy)
 
 
 def _repository(record: Record, policy: Policy) -> Check:

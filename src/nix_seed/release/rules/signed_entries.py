@@ -13,10 +13,18 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
+from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.statement import Commit
-from nix_seed.formats.tlog.body import Body, DsseV001, DsseV002, HashedRekord, Verifier, parse_body
+from nix_seed.formats.tlog.body import (
+    DsseV001,
+    DsseV002,
+    HashedRekord,
+    LogBody,
+    Verifier,
+    parse_body,
+)
 from nix_seed.logs.rules.signer import PublicKey, read_identity
-from nix_seed.release.rules.finding import AuditFinding, Kind, Severity
+from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.trust.rules.policy import Policy, Promoter, Signer
 
 
@@ -101,7 +109,7 @@ class Sieve:
             )
             self.found.append(at)
 
-    def _signers(self, body: Body) -> Iterator[tuple[Promoter, bool | None]]:
+    def _signers(self, body: LogBody) -> Iterator[tuple[Promoter, bool | None]]:
         if isinstance(body, HashedRekord):
             promoter = self._promoter(body.verifier)
             if promoter is not None:
@@ -198,7 +206,7 @@ def _shown(entry: PromoterEntry) -> tuple[str, ...]:
     return f"entry {entry.index} of {entry.log}", f"leaf {entry.leaf_hash}", what
 
 
-def _hashes(body: Body) -> tuple[Digest | None, Digest | None]:
+def _hashes(body: LogBody) -> tuple[Digest | None, Digest | None]:
     if isinstance(body, HashedRekord):
         return Digest(body.digest.hex()), None
     assert isinstance(body, DsseV001 | DsseV002)

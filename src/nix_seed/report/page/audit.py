@@ -7,13 +7,14 @@ from datetime import datetime
 
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.audit.rules.report import AuditReport, LogStatus
+from nix_seed.core.verdict import Severity
 from nix_seed.core.words import plural
-from nix_seed.release.rules.finding import AuditFinding, Severity
+from nix_seed.release.rules.finding import AuditFinding
 from nix_seed.report.page.parts import (
-    Check,
     Column,
     Row,
     Section,
+    ShownCheck,
     Sorted,
     State,
     badge,
@@ -92,11 +93,11 @@ def _findings(findings: Sequence[AuditFinding]) -> Section:
     return Section("findings", "What was found", lead, body)
 
 
-def _check(finding: AuditFinding) -> Check:
+def _check(finding: AuditFinding) -> ShownCheck:
     evidence = [el("div", digest(line)) for text in finding.evidence for line in text.split("\n")]
     name = f"{finding.severity.value}: {finding.kind.value}"
     words = [fold(finding.words), el("div", "Known again by ", digest(finding.id), class_="hint")]
-    return Check(name, _STATES[finding.severity], words, evidence or None)
+    return ShownCheck(name, _STATES[finding.severity], words, evidence or None)
 
 
 def _timeline(found: AuditReport) -> Section:

@@ -74,7 +74,7 @@ def badge(state: State, words: Child = None) -> Element:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class ShownCheck:
     """A check by its *name*, how it ended, why in *words*, and what can be looked at for it."""
 
     name: str
@@ -83,12 +83,12 @@ class Check:
     evidence: Child = None
 
 
-def check_list(checks: Iterable[Check]) -> Element:
+def check_list(checks: Iterable[ShownCheck]) -> Element:
     """Return checks below one another, each with its state, words and evidence."""
     return el("ul", map(_check, checks), class_="checks")
 
 
-def _check(check: Check) -> Element:
+def _check(check: ShownCheck) -> Element:
     return el(
         "li",
         el("span", mark(check.state), " ", check.state.value, class_=f"state {slug(check.state)}"),

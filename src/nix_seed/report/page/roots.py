@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from nix_seed.core.words import human_size, plural
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.report.page.parts import (
-    Check,
     Column,
     Section,
+    ShownCheck,
     Sorted,
     State,
     check_list,
@@ -215,7 +215,7 @@ def _executed(report: RootsReport, walk: Walk) -> Child:
     ]
 
 
-def _checks(report: RootsReport) -> Iterator[Check]:
+def _checks(report: RootsReport) -> Iterator[ShownCheck]:
     found = report.findings
     host = el(
         "ul", [el("li", fold(f"{each.program}, by {each.used_by.name}")) for each in found.host]
@@ -225,7 +225,7 @@ def _checks(report: RootsReport) -> Iterator[Check]:
         names = el("ul", [el("li", digest(program)) for program in found.unread[:_MOST]])
         count = plural(len(found.unread), "builder")
         words = f"{count} not in this store, so nobody saw whether they are scripts."
-        yield Check(name, State.UNCHECKED, words, names)
+        yield ShownCheck(name, State.UNCHECKED, words, names)
     else:
         yield _none(name, len(found.host), "is executed", "are executed", host)
     impure = el(
@@ -243,30 +243,30 @@ def _checks(report: RootsReport) -> Iterator[Check]:
         names = el("ul", [el("li", digest(str(path))) for path in found.unseen[:_MOST]])
         count = plural(len(found.unseen), "end")
         words = f"{count} not in this store, so nobody looked for machine code there."
-        yield Check("Everything looked into", State.UNCHECKED, words, names)
+        yield ShownCheck("Everything looked into", State.UNCHECKED, words, names)
     if found.unknown:
         names = el("ul", [el("li", digest(str(path))) for path in found.unknown[:_MOST]])
         count = plural(len(found.unknown), "store path")
         words = f"This machine does not know where {count} came from."
-        yield Check("Origin of every path", State.UNCHECKED, words, names)
+        yield ShownCheck("Origin of every path", State.UNCHECKED, words, names)
 
 
-def _none(name: str, count: int, one: str, many: str, evidence: Element) -> Check:
+def _none(name: str, count: int, one: str, many: str, evidence: Element) -> ShownCheck:
     if not count:
-        return Check(name, State.VERIFIED, "None.")
-    return Check(name, State.STATED, f"{count} {one if count == 1 else many}.", evidence)
+        return ShownCheck(name, State.VERIFIED, "None.")
+    return ShownCheck(name, State.STATED, f"{count} {one if count == 1 else many}.", evidence)
 
 
-def _substituted(report: RootsReport) -> Check:
+def _substituted(report: RootsReport) -> ShownCheck:
     items = report.findings.substituted
     if not items and not report.findings.absent:
-        return Check(
+        return ShownCheck(
             "Built on this machine", State.VERIFIED, f"All {plural(report.built, 'output')}."
         )
     if not items:
         absent = f"{len(report.findings.absent)} are not in this store"
         words = f"{report.built} built here; {absent}, so nothing is known of them."
-        return Check("Built on this machine", State.UNCHECKED, words)
+        return ShownCheck("Built on this machine", State.UNCHECKED, words)
     counts = Counter(item.signers.words for item in items)
     rows = [[digest(str(item.path)), fold(item.signers.words)] for item in items[:_MOST]]
     table = data_table(
@@ -274,7 +274,7 @@ def _substituted(report: RootsReport) -> Check:
     )
     signed = "".join(f"\n{count}: {words}." for words, count in sorted(counts.items()))
     words = f"{report.built} outputs were; {len(items)} came from elsewhere.{signed}"
-    return Check("Built on this machine", State.STATED, fold(words), table)
+    return ShownCheck("Built on this machine", State.STATED, fold(words), table)
 
 
 def _binaries(caption: str, items: Sequence[Binary], walk: Walk, name: str) -> Child:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from nix_seed.core.verdict import Fate
 from nix_seed.core.words import human_size, plural
 from nix_seed.release.rules.answer import ImageVerification, evaluate_images
-from nix_seed.release.rules.record import PromotionResult, Record, Signature
+from nix_seed.release.rules.record import PromotionResult, Record, RecordSignature
 from nix_seed.report.page.parts import (
-    Check,
     Column,
     Row,
     Section,
+    ShownCheck,
     State,
     check_list,
     data_table,
@@ -30,7 +31,6 @@ from nix_seed.report.page.parts import (
 from nix_seed.report.page.sizes import path_name
 from nix_seed.report.report import Absent, Trusted
 from nix_seed.report.rules.element import Child, Element, el
-from nix_seed.trust.rules.bundle import Fate
 from nix_seed.trust.rules.claims import DissentDetail, JudgedClaim, Standing
 from nix_seed.trust.rules.policy import Builder, Policy, signer_name
 from nix_seed.trust.rules.quorum import Outcome, QuorumResult
@@ -47,28 +47,28 @@ _QUESTIONS = {
 }
 
 
-def promotion_checks(trust: Trusted | Absent) -> Sequence[Check]:
+def promotion_checks(trust: Trusted | Absent) -> Sequence[ShownCheck]:
     """Return the checks of the release that the image is part of, or why there are none."""
     if isinstance(trust, Absent):
         words = "Whether those who may release this image did so."
-        return [Check("Promotion", State(trust.state), words)]
+        return [ShownCheck("Promotion", State(trust.state), words)]
     if not trust.policy.promoters:
         words = "The policy knows no promoters, so nobody was asked to have released this image."
-        return [Check("Promotion", State.NOT_ASKED, words)]
+        return [ShownCheck("Promotion", State.NOT_ASKED, words)]
     found = trust.verification.promotion
     if found is None:
         words = "Its images are of no one commit that could have been promoted."
-        return [Check("Promotion", State.FALSE, words)]
+        return [ShownCheck("Promotion", State.FALSE, words)]
     return _promotion_checks(found)
 
 
-def _promotion_checks(found: PromotionResult) -> Sequence[Check]:
+def _promotion_checks(found: PromotionResult) -> Sequence[ShownCheck]:
     evidence = None if found.record is None else _record(found.record)
     checks = []
     for number, check in enumerate(found.checks):
         name = _QUESTIONS.get(check.name, f"Promotion: {check.name}")
         shown = evidence if number == 0 else None
-        checks.append(Check(name, State(check.fate.value), fold(check.words), shown))
+        checks.append(ShownCheck(name, State(check.fate.value), fold(check.words), shown))
     return checks
 
 
@@ -89,7 +89,7 @@ def _record(record: Record) -> Element:
     )
 
 
-def _signature(signature: Signature) -> str:
+def _signature(signature: RecordSignature) -> str:
     who = signature.promoter.id if signature.promoter else "no promoter of the policy"
     logs = ", ".join(sorted(signature.logs)) or "no log"
     counts = "counts" if signature.counts else f"does not count: {signature.words}"
@@ -221,7 +221,7 @@ def trust_section(trust: Trusted | Absent) -> Section:
     if isinstance(trust, Absent):
         body: list[Child] = [note(state, words, trust.hint)]
         if trust.state == "not asked":
-            checks = [Check(name, State.NOT_ASKED, what) for name, what in _UNASKED]
+            checks = [ShownCheck(name, State.NOT_ASKED, what) for name, what in _UNASKED]
             body.append(check_list([*checks, *promotion_checks(trust)]))
         return Section("trust", "Trust", None, body)
     lead = f"{state.value[0].upper()}{state.value[1:]}: {trust.verification.words}."
@@ -262,27 +262,27 @@ def _demands(policy: Policy) -> str:
     return f"{quorum.threshold} of {builders}{distinct}{logs}{witnesses}"
 
 
-def _checks(policy: Policy, image: ImageVerification) -> Iterator[Check]:
+def _checks(policy: Policy, image: ImageVerification) -> Iterator[ShownCheck]:
     yield _signatures(image)
     yield _logged(policy, image)
     for quorum in image.quorums:
         yield _quorum(quorum)
     if not image.quorums:
         words = "No builder of the policy says of any commit that this is its image."
-        yield Check("Quorum", State.FALSE, words)
+        yield ShownCheck("Quorum", State.FALSE, words)
     for trouble in image.troubles:
-        yield Check("Beside the image", _STATES[trouble.fate], fold(trouble.words))
+        yield ShownCheck("Beside the image", _STATES[trouble.fate], fold(trouble.words))
     yield _depth(image)
 
 
-def _signatures(image: ImageVerification) -> Check:
+def _signatures(image: ImageVerification) -> ShownCheck:
     fates = [finding.verdict.fate for finding in image.findings]
     counts = {fate: fates.count(fate) for fate in Fate}
     words = f"{plural(len(fates), 'attestation')} found: " + ", ".join(
         f"{count} {fate.value}" for fate, count in counts.items() if count
     )
     if not fates:
-        return Check("Signatures", State.FALSE, "No attestation was found beside the image.")
+        return ShownCheck("Signatures", State.FALSE, "No attestation was found beside the image.")
     # What is checked and false counts for nothing; it is the quorum that may miss it.
     state = State.STATED if counts[Fate.FALSE] else State.VERIFIED
     if counts[Fate.UNCHECKED] or not counts[Fate.VERIFIED]:
@@ -305,7 +305,7 @@ def _signatures(image: ImageVerification) -> Check:
         Column("Found at"),
     ]
     table = data_table("Attestations", columns, rows, name=f"signed-{image.digest.hex[:12]}")
-    return Check("Signatures", state, words, table)
+    return ShownCheck("Signatures", state, words, table)
 
 
 def _signer(verdict: object) -> Child:
@@ -313,9 +313,9 @@ def _signer(verdict: object) -> Child:
     return "" if signer is None else digest(signer_name(signer))
 
 
-def _logged(policy: Policy, image: ImageVerification) -> Check:
+def _logged(policy: Policy, image: ImageVerification) -> ShownCheck:
     if not policy.quorum.logs:
-        return Check("Logs", State.NOT_ASKED, "The policy demands no transparency log.")
+        return ShownCheck("Logs", State.NOT_ASKED, "The policy demands no transparency log.")
     good = [each for each in image.findings if each.verdict.verified]
     held = [each for each in good if len(each.logs.logs) >= policy.quorum.logs]
     words = (
@@ -346,10 +346,10 @@ def _logged(policy: Policy, image: ImageVerification) -> Check:
     state = State.FALSE
     if held:
         state = State.VERIFIED if len(held) == len(good) else State.STATED
-    return Check("Logs", state, words, table if rows else None)
+    return ShownCheck("Logs", state, words, table if rows else None)
 
 
-def _quorum(quorum: QuorumResult) -> Check:
+def _quorum(quorum: QuorumResult) -> ShownCheck:
     state = State.VERIFIED if quorum.outcome is Outcome.MET else State.FALSE
     evidence = facts(
         [
@@ -365,7 +365,9 @@ def _quorum(quorum: QuorumResult) -> Check:
         ]
     )
     name: Child = ["Quorum on commit ", digest(str(quorum.asked.commit))]
-    return Check("Quorum", state, [fold(quorum.words), el("div", name, class_="hint")], evidence)
+    return ShownCheck(
+        "Quorum", state, [fold(quorum.words), el("div", name, class_="hint")], evidence
+    )
 
 
 def _roots(quorum: QuorumResult) -> Child:
@@ -377,18 +379,20 @@ def _roots(quorum: QuorumResult) -> Child:
     ]
 
 
-def _depth(image: ImageVerification) -> Check:
+def _depth(image: ImageVerification) -> ShownCheck:
     depth = image.depth
     if depth is None:
         words = "The layers were not read; their digests are those that builders signed."
-        return Check("Contents", State.NOT_ASKED, words)
+        return ShownCheck("Contents", State.NOT_ASKED, words)
     counts = f"{plural(depth.layers, 'layer')}, {plural(depth.paths, 'store path')}"
     read = f"{counts}, {human_size(depth.size)} read"
     if not depth.problems:
-        return Check("Contents", State.VERIFIED, f"{read}: every NAR hash is as the spec says.")
+        return ShownCheck(
+            "Contents", State.VERIFIED, f"{read}: every NAR hash is as the spec says."
+        )
     listed: Child = [el("li", fold(problem)) for problem in depth.problems]
     problems = el("ul", listed)
-    return Check(
+    return ShownCheck(
         "Contents", State.FALSE, f"{read}: {plural(len(depth.problems), 'problem')}.", problems
     )
 

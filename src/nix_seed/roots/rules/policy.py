@@ -80,7 +80,7 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RootsJudgement:
     """Sentences: rules that are *broken*, by what; and what could *not* be *judged*."""
 
     broken: tuple[str, ...] = ()
@@ -155,7 +155,7 @@ def _size(values: dict[str, Any], name: str, what: str) -> int | None:
     return int(match[1]) * _UNITS[match[2].lower()]
 
 
-def evaluate_roots(policy: RootsPolicy, found: Findings) -> Verdict:
+def evaluate_roots(policy: RootsPolicy, found: Findings) -> RootsJudgement:
     """Hold *found* against every rule of *policy*; nothing is broken: an empty verdict."""
     broken: list[str] = []
     unjudged: list[str] = []
@@ -177,7 +177,7 @@ def evaluate_roots(policy: RootsPolicy, found: Findings) -> Verdict:
         broken += [f"no-host: {item.program}, by {item.used_by}" for item in found.host]
         unjudged += [f"no-host: {name} is not here to be looked at" for name in found.unread]
     unjudged += [f"nothing is known of where {path} comes from" for path in found.unknown]
-    return Verdict(tuple(broken), tuple(unjudged))
+    return RootsJudgement(tuple(broken), tuple(unjudged))
 
 
 def _limit(

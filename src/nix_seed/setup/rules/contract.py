@@ -17,7 +17,7 @@ Kind = Literal["seed", "run"]
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class Clause:
     """One clause: *name*, the shell that tests it, why it is there, and how to *fix* a failure."""
 
     name: str
@@ -27,10 +27,10 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ClauseResult:
     """What a check found: *said* is its output."""
 
-    check: Check
+    check: Clause
     passed: bool
     said: str
 
@@ -39,18 +39,18 @@ _GITHUB = "GitHub's runner starts a container job with it"
 _TOOLS = "mkSeed's container tier links it; give mkSeed a pkgs that has "
 
 
-def _program(path: str, try_it: str, why: str = _GITHUB) -> Check:
+def _program(path: str, try_it: str, why: str = _GITHUB) -> Clause:
     name = path.rpartition("/")[2]
     shell = f"test -x {path} || {{ echo 'no program at {path}'; exit 1; }}\n{try_it}"
-    return Check(path, shell, why, _TOOLS + name)
+    return Clause(path, shell, why, _TOOLS + name)
 
 
-def _on_path(name: str, why: str) -> Check:
+def _on_path(name: str, why: str) -> Clause:
     shell = f'command -v {name} || {{ echo "not on PATH=$PATH"; exit 1; }}\n{name} --version'
-    return Check(name, shell, why, _TOOLS + name)
+    return Clause(name, shell, why, _TOOLS + name)
 
 
-def _regular(path: str, beginning: str) -> Check:
+def _regular(path: str, beginning: str) -> Clause:
     shell = (
         f"test ! -L {path} || {{ echo 'a symlink'; exit 1; }}\n"
         f"test -f {path} || {{ echo 'not there'; exit 1; }}\n"
@@ -58,10 +58,10 @@ def _regular(path: str, beginning: str) -> Check:
         f"echo 'no line begins with {beginning}'; exit 1"
     )
     why = "containerd refuses absolute symlinks there (path escapes from parent)"
-    return Check(path, shell, why, f"ship {path} as a file, not as a link into the store")
+    return Clause(path, shell, why, f"ship {path} as a file, not as a link into the store")
 
 
-def _sticky(path: str) -> Check:
+def _sticky(path: str) -> Clause:
     shell = (
         f"test -d {path} || {{ echo 'no directory'; exit 1; }}\n"
         "if command -v stat > /dev/null; then\n"
@@ -71,7 +71,7 @@ def _sticky(path: str) -> Check:
         f": > {path}/nix-seed-contract"
     )
     fix = f"give the image a directory {path} of mode 1777"
-    return Check(path, shell, "programs make files there", fix)
+    return Clause(path, shell, "programs make files there", fix)
 
 
 _BOTH = (
@@ -81,7 +81,7 @@ _BOTH = (
     _regular("/etc/group", "root:"),
     _regular("/etc/nsswitch.conf", "hosts:"),
     _regular("/etc/os-release", "ID=nixos"),
-    Check(
+    Clause(
         "/etc",
         "test -d /etc && test ! -L /etc && test -w /etc",
         "engines write hosts and resolv.conf into it",
@@ -89,13 +89,13 @@ _BOTH = (
     ),
     _sticky("/tmp"),
     _sticky("/var/tmp"),
-    Check(
+    Clause(
         "LD_LIBRARY_PATH",
         'test -z "${LD_LIBRARY_PATH-}" || { echo "it is $LD_LIBRARY_PATH"; exit 1; }',
         "a global one makes Nix's own programs load foreign libraries",
         "take it out of the image's environment (mkSeed's config.env)",
     ),
-    Check(
+    Clause(
         "CA certificates",
         "for name in SSL_CERT_FILE NIX_SSL_CERT_FILE; do\n"
         '  eval "file=\\${$name-}"\n'
@@ -113,7 +113,7 @@ _SEED = (
     _program("/usr/bin/cat", "/usr/bin/cat /etc/os-release > /dev/null"),
     _program("/usr/bin/tail", "echo x | /usr/bin/tail -n 1"),
     _program("/usr/bin/grep", "echo x | /usr/bin/grep x"),
-    Check(
+    Clause(
         "os-release probe",
         "cat /etc/*release | grep ^ID",
         "GitHub's runner probes the distribution with just these words",
@@ -124,7 +124,7 @@ _SEED = (
     _on_path("gzip", "actions unpack archives with it"),
     _on_path("zstd", "the cache action packs with it"),
     *(_on_path(name, "steps of jobs use coreutils") for name in ("ls", "cp", "mkdir", "sort")),
-    Check(
+    Clause(
         "safe.directory",
         "git config --system --get-all safe.directory | grep -qx '[*]' || {\n"
         "  echo 'git does not trust sources of another owner'; exit 1; }",
@@ -132,7 +132,7 @@ _SEED = (
         "ship an /etc/gitconfig with [safe] directory = *",
     ),
     _on_path("nix", "a seed is there to build in"),
-    Check(
+    Clause(
         "Nix's store",
         "for path in /nix/store/*; do\n"
         '  case $path in *.drv|"/nix/store/*") ;; *) break ;; esac\n'
@@ -142,7 +142,7 @@ _SEED = (
         "a store without a database knows none of its paths, and builds all of them again",
         "the container tier lacks /nix/var/nix/db: build the image with nix-seed",
     ),
-    Check(
+    Clause(
         "Nix's settings",
         "config=$(nix show-config 2>/dev/null || nix config show) || exit\n"
         "for want in 'sandbox = false' 'substituters =' 'build-users-group ='; do\n"
@@ -152,7 +152,7 @@ _SEED = (
         "an unprivileged container has no build users, no sandbox and no caches to ask",
         "set them in /etc/nix/nix.conf or NIX_CONFIG (mkSeed's nixConf)",
     ),
-    Check(
+    Clause(
         "a build",
         'nix build --no-link --impure --expr \'derivation { name = "contract";'
         ' system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo > $out" ]; }\'',
@@ -165,7 +165,7 @@ _LOADERS = {"amd64": "/lib64/ld-linux-x86-64.so.2", "arm64": "/lib/ld-linux-aarc
 _LIBRARIES = ("libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "libstdc++.so.6")
 
 
-def _node(architecture: str) -> tuple[Check, ...]:
+def _node(architecture: str) -> tuple[Clause, ...]:
     loader = _LOADERS.get(architecture)
     if loader is None:
         return ()
@@ -184,16 +184,16 @@ def _node(architecture: str) -> tuple[Check, ...]:
     )
     why = "GitHub mounts its own Node at /__e, and it was built for an ordinary Linux"
     fix = "the loader and its libraries come with mkSeed's container tier"
-    return (Check("GitHub's Node", f"loader={loader}\n{shell}", why, fix),)
+    return (Clause("GitHub's Node", f"loader={loader}\n{shell}", why, fix),)
 
 
-def checks_for(kind: Kind, architecture: str) -> tuple[Check, ...]:
+def checks_for(kind: Kind, architecture: str) -> tuple[Clause, ...]:
     """Return the contract of an image of *kind* for *architecture* (OCI's name, ``amd64``)."""
     both = (*_BOTH, *_node(architecture))
     return both if kind == "run" else (*both, *_SEED)
 
 
-def contract_script(checks: Sequence[Check]) -> str:
+def contract_script(checks: Sequence[Clause]) -> str:
     """Return one shell script that makes every check and writes a transcript on its output."""
     lines = []
     for number, check in enumerate(checks):
@@ -201,7 +201,7 @@ def contract_script(checks: Sequence[Check]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def read_findings(checks: Sequence[Check], transcript: str) -> tuple[Finding, ...]:
+def read_findings(checks: Sequence[Clause], transcript: str) -> tuple[ClauseResult, ...]:
     """Read the transcript; a check it does not mention did not pass."""
     findings, said = [], list[str]()
     codes: dict[int, tuple[str, str]] = {}
@@ -214,5 +214,5 @@ def read_findings(checks: Sequence[Check], transcript: str) -> tuple[Finding, ..
             said.append(line)
     for position, check in enumerate(checks):
         result, words = codes.get(position, ("", "the image stopped before this check"))
-        findings.append(Finding(check, result == "0", words))
+        findings.append(ClauseResult(check, result == "0", words))
     return tuple(findings)

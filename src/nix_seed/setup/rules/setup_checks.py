@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from nix_seed.setup.rules.diagnosis import Diagnosis, Outcome
+from nix_seed.setup.rules.diagnosis import Diagnosis, Health
 
 HOOK_FIX: Final = (
     "take build-hook out of nix.conf; or make it a link to Nix, named build-remote:"
@@ -56,15 +56,15 @@ def judge_nix_version(text: str) -> Diagnosis:
     found = parse_nix_version(text)
     if found is None:
         fix = "is the first `nix` on PATH really Nix?"
-        return Diagnosis("nix", "version", Outcome.UNCHECKED, f"it says {text!r}", fix)
+        return Diagnosis("nix", "version", Health.UNCHECKED, f"it says {text!r}", fix)
     said = f"{found.version} ({found.fork})"
     if found.number < OLDEST_NIX:
-        return Diagnosis("nix", "version", Outcome.FALSE, said, "install Nix 2.8 or newer")
+        return Diagnosis("nix", "version", Health.FALSE, said, "install Nix 2.8 or newer")
     if found.number < _NIXPKGS_WANTS:
         said += ": too old to evaluate a current nixpkgs, which wants 2.18"
         fix = f"install a newer one: {INSTALL_NIX}"
-        return Diagnosis("nix", "version", Outcome.WARNING, said, fix)
-    return Diagnosis("nix", "version", Outcome.FINE, said)
+        return Diagnosis("nix", "version", Health.WARNING, said, fix)
+    return Diagnosis("nix", "version", Health.FINE, said)
 
 
 def judge_settings(
@@ -76,17 +76,17 @@ def judge_settings(
     if linux and sandbox != "true":
         fix = "set sandbox = true in nix.conf; policies may demand it (requireSandbox)"
         said = f"it is {sandbox or 'not known'}: builds see this machine"
-        yield Diagnosis("nix", "sandbox", Outcome.WARNING, said, fix)
+        yield Diagnosis("nix", "sandbox", Health.WARNING, said, fix)
     else:
-        yield Diagnosis("nix", "sandbox", Outcome.FINE, sandbox or "as this system has it")
+        yield Diagnosis("nix", "sandbox", Health.FINE, sandbox or "as this system has it")
     hook = settings.get("build-hook")
     if hook is None or hook_exists:
-        yield Diagnosis("nix", "build-hook", Outcome.FINE, hook or "as this Nix has it")
+        yield Diagnosis("nix", "build-hook", Health.FINE, hook or "as this Nix has it")
         return
     name = hook.split(" ")[0]
     said = f"{name} is not there" if name else "it is set to nothing"
     why = "Nix asks this program for remote builders, and no build goes on without its answer"
-    yield Diagnosis("nix", "build-hook", Outcome.FALSE, said, HOOK_FIX, why)
+    yield Diagnosis("nix", "build-hook", Health.FALSE, said, HOOK_FIX, why)
 
 
 def _features(settings: Mapping[str, str]) -> Diagnosis:
@@ -95,11 +95,11 @@ def _features(settings: Mapping[str, str]) -> Diagnosis:
         return Diagnosis(
             "nix",
             "experimental features",
-            Outcome.WARNING,
+            Health.WARNING,
             f"{' and '.join(sorted(missing))}: off, but for nix-seed's own calls",
             "for plain `nix build`: experimental-features = nix-command flakes in nix.conf",
         )
-    return Diagnosis("nix", "experimental features", Outcome.FINE, "flakes nix-command")
+    return Diagnosis("nix", "experimental features", Health.FINE, "flakes nix-command")
 
 
 def judge_engines(reasons: Mapping[str, str | None]) -> Iterator[Diagnosis]:
@@ -107,14 +107,14 @@ def judge_engines(reasons: Mapping[str, str | None]) -> Iterator[Diagnosis]:
     usable = [name for name, reason in reasons.items() if reason is None]
     for name, reason in reasons.items():
         if reason is None:
-            yield Diagnosis("engines", name, Outcome.FINE, "usable")
+            yield Diagnosis("engines", name, Health.FINE, "usable")
             continue
         said, _, fix = reason.partition("; ")
-        outcome = Outcome.WARNING if usable else Outcome.FALSE
+        outcome = Health.WARNING if usable else Health.FALSE
         yield Diagnosis("engines", name, outcome, said, fix or _engine_fix(name, said))
     if not usable:
         said = "none can be used: `run`, `prove` and `doctor IMAGE` need one"
-        yield Diagnosis("engines", "any", Outcome.FALSE, said, _INSTALL_ENGINE)
+        yield Diagnosis("engines", "any", Health.FALSE, said, _INSTALL_ENGINE)
 
 
 def _engine_fix(name: str, said: str) -> str:
@@ -153,10 +153,10 @@ def judge_clock(readings: Sequence[Reading]) -> Diagnosis | None:
     fix = "set the clock: timedatectl set-ntp true"
     why = "certificates of keyless signers last ten minutes, tokens of registries five"
     if abs(best.skew) > _SKEW_FALSE:
-        return Diagnosis("clock", "skew", Outcome.FALSE, said, fix, why)
+        return Diagnosis("clock", "skew", Health.FALSE, said, fix, why)
     if abs(best.skew) > _SKEW_WARNING:
-        return Diagnosis("clock", "skew", Outcome.WARNING, said, fix, why)
-    return Diagnosis("clock", "skew", Outcome.FINE, said, why=why)
+        return Diagnosis("clock", "skew", Health.WARNING, said, fix, why)
+    return Diagnosis("clock", "skew", Health.FINE, said, why=why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +177,9 @@ def judge_room(room: Room) -> Diagnosis:
     if room.problem is not None:
         fix = f"choose a place that you may write to: {room.variable}=DIR"
         said = f"{room.place} cannot be written to: {room.problem}"
-        return Diagnosis("disk", room.what, Outcome.FALSE, said, fix)
+        return Diagnosis("disk", room.what, Health.FALSE, said, fix)
     if room.free < _LEAST_ROOM:
-        return Diagnosis("disk", room.what, Outcome.FALSE, said, fix)
+        return Diagnosis("disk", room.what, Health.FALSE, said, fix)
     if room.free < _LITTLE_ROOM:
-        return Diagnosis("disk", room.what, Outcome.WARNING, said, fix)
-    return Diagnosis("disk", room.what, Outcome.FINE, said)
+        return Diagnosis("disk", room.what, Health.WARNING, said, fix)
+    return Diagnosis("disk", room.what, Health.FINE, said)

@@ -20,7 +20,8 @@ from enum import StrEnum
 from typing import Any, Protocol, Self
 
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto.build import PREDICATE_TYPE, BuildPredicate, check_statement
 from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE, Bundle, Certificate
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, STATEMENT_V1, Envelope, Statement
@@ -30,14 +31,6 @@ from nix_seed.formats.tlog.note import NoteKey, SignedCheckpoint
 from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey, check_no_root, read_identity
 
 SignedBy = PublicKey | CertificateIdentity
-
-
-class Fate(StrEnum):
-    """The three ends of a check."""
-
-    VERIFIED = "verified"
-    FALSE = "checked and false"
-    UNCHECKED = "could not check"
 
 
 class Reason(StrEnum):
@@ -167,10 +160,8 @@ def evaluate_bundle(text: bytes, trust: Trust, expected: Expected, what: str) ->
 def check_bundle(text: bytes, trust: Trust, expected: Expected, what: str) -> Verdict:
     """Return the verdict if it is good; raise ``CheckedFalse`` or ``CouldNotCheck`` if not."""
     verdict = evaluate_bundle(text, trust, expected, what)
-    if verdict.fate is Fate.FALSE:
-        raise CheckedFalse(verdict.words)
-    if verdict.fate is Fate.UNCHECKED:
-        raise CouldNotCheck(verdict.words)
+    if not verdict.verified:
+        raise verdict.fate.error(verdict.words)
     return verdict
 
 

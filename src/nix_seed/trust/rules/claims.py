@@ -20,6 +20,7 @@ from typing import Self
 from cryptography.x509 import load_der_x509_certificate
 
 from nix_seed.core.digests import Digest
+from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto.build import Agreement, BuildPredicate
 from nix_seed.formats.intoto.bundle import Bundle, Certificate
 from nix_seed.formats.intoto.statement import Commit
@@ -28,7 +29,6 @@ from nix_seed.image.rules.difference import SpecDifference
 from nix_seed.trust.rules.bundle import (
     BundleCheck,
     Expected,
-    Fate,
     Reason,
     SignedBy,
     Trust,
@@ -349,14 +349,6 @@ class AttestedCommits:
 
         ranked = sorted(named, key=rank, reverse=True)
         return cls(tuple(ranked[:MOST_COMMITS]), len(ranked) - MOST_COMMITS)
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """Something listed beside the image that gave no attestation, and why."""
-
-    fate: Fate
-    words: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ class Builder:
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class PolicyLog:
     """A transparency log, whose checkpoints of *origin* the *key* signs."""
 
     id: str
@@ -118,7 +118,7 @@ class Policy:
     quorum: Quorum
     built: BuiltDemands
     builders: tuple[Builder, ...]
-    logs: tuple[Log, ...]
+    logs: tuple[PolicyLog, ...]
     witnesses: tuple[Witness, ...]
     promoters: tuple[Promoter, ...]
     trusted_root: str | None

@@ -36,9 +36,9 @@ from nix_seed.trust.rules.policy import (
     BuiltDemands,
     LedgerKind,
     LedgerSpec,
-    Log,
     LogKind,
     Policy,
+    PolicyLog,
     Promoter,
     Quorum,
     Signer,
@@ -214,13 +214,13 @@ def _key(section: Section, text: str) -> PublicKey:
         raise section.error(error.message, "key", error.hint) from error
 
 
-def _log(section: Section) -> Log:
+def _log(section: Section) -> PolicyLog:
     kind = section.required("kind", str)
     if kind not in get_args(LogKind):
         known = ", ".join(get_args(LogKind))
         raise section.error(f"{kind!r} is no kind of log", "kind", f"known: {known}")
     origin = section.required("origin", str)
-    log = Log(
+    log = PolicyLog(
         id=section.required("id", str),
         kind=kind,
         origin=origin,
