@@ -277,7 +277,7 @@ def _section(section: Section) -> Element:
 
 @cache
 def _asset(name: str) -> str:
-    return (files("nix_seed.cli.page") / name).read_text("utf-8")
+    return (files("nix_seed.report.page") / name).read_text("utf-8")
 
 
 def _policy(style: Own, script: Own) -> str:
