@@ -177,6 +177,23 @@ def builder_before_its_time(world: World) -> None:
     world.publish("alice", "bob")
 
 
+@case(
+    1, "alice counts from 2026-03-01 00:00 UTC on, and this says of itself that it is of 2026-01-31"
+)
+def builder_before_its_time_by_its_own_word(world: World) -> None:
+    """No log says when it was signed, and it says itself that it is too old."""
+    world.builders["alice"]["notBefore"] = "2026-03-01T00:00:00Z"
+    world.publish("alice", "bob")
+
+
+@case(1, "shares an attribute with one that is counted")
+def shared_operator_in_another_spelling(world: World) -> None:
+    """Full-width, in capitals, with a blank and a sign that cannot be seen: one operator."""
+    world.builders["alice"]["operator"] = '"acme ltd"'
+    world.builders["bob"]["operator"] = '"\uff21CME\u200b  Ltd "'
+    world.publish("alice", "bob")
+
+
 @case(1, "agrees     bob, but shares an attribute with one that is counted")
 def shared_operator(world: World) -> None:
     world.builders["bob"]["operator"] = world.builders["alice"]["operator"]

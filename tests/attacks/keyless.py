@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import timedelta
 from typing import Any
 
 from attacks.cases import case
 from nix_seed.formats.intoto.build import build_statement
+from support.certificates import malformed_certificates
 from support.private_sigstore import ISSUER, PrivateSigstore
 from support.trust import World
 
@@ -114,3 +116,14 @@ def inclusion_proof_without_a_time(world: World) -> None:
 def keyless_without_a_root(world: World) -> None:
     Keyless(world).publish("alice", "bob")
     world.sigstore.clear()
+
+
+@case(0, "quorum met: 2 builders agree (alice, bob)")
+def certificates_that_no_library_reads(world: World) -> None:
+    """Each fails in a way of its own. None is a builder's, and none leaves the others open."""
+    keyless = Keyless(world)
+    keyless.publish("alice", "bob")
+    for der in malformed_certificates().values():
+        bundle = keyless.bundle("carol")
+        bundle["verificationMaterial"]["certificate"]["rawBytes"] = base64.b64encode(der).decode()
+        world.attach(json.dumps(bundle).encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from nix_seed.cli.main import cli
 from nix_seed.core.errors import InputError
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, pae
-from nix_seed.logs.rules.signer import PublicKey
+from nix_seed.formats.tlog.note import NoteKey
+from nix_seed.logs.rules.signer import PublicKey, check_no_root, read_identity
 from nix_seed.trust.sign import KeyKind, KeySigner, Signer, write_key_pair
+from support.certificates import malformed_certificates
 from support.registries import needs
 
 KINDS: list[KeyKind] = ["ecdsa-p256", "ed25519"]
@@ -174,3 +177,29 @@ def test_the_command_says_when_a_key_is_not_encrypted(
 def test_an_absent_key(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"there is no key {tmp_path}/none"):
         KeySigner.open(tmp_path / "none")
+
+
+LOW = "ff" * 30 + "7f"
+SMALL = ["00" * 32, "01" + "00" * 31, "01" + "00" * 30 + "80", "ec" + LOW, "ee" + LOW]
+
+
+@pytest.mark.parametrize("public", SMALL)
+def test_a_key_of_small_order_is_no_key(public: str) -> None:
+    raw = bytes.fromhex(public)
+    der = bytes.fromhex("302a300506032b6570032100") + raw
+    with pytest.raises(InputError, match="small order"):
+        PublicKey.from_der(der, "it")
+    for kind in ("ed25519", "cosignature"):
+        with pytest.raises(InputError, match="small order"):
+            NoteKey("log.example", kind, raw)
+
+
+@pytest.mark.parametrize("name", malformed_certificates())
+def test_a_malformed_certificate_is_wrong_input(name: str) -> None:
+    der = malformed_certificates()[name]
+    with pytest.raises(InputError):
+        read_identity(der, "it")
+    with suppress(InputError):  # the key of some can be read
+        PublicKey.of_certificate(der, "it")
+    with suppress(InputError):
+        check_no_root([der], "it")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import random
+import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -283,3 +286,46 @@ def test_the_epoch_must_rise(world: World) -> None:
     old, new = changed(world)
     back = evaluate_change(new, old, signatures(world, new, old, "alice", "bob"))
     assert back.problems == ("the epoch does not rise: 2 before, 1 now",)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("expires", "0001-01-01T00:00:00+14:00"),
+        ("expires", "9999-12-31T23:59:59-14:00"),
+        ("epoch", "9" * 5000),
+        ("epoch", "0x" + "f" * 5000),
+        ("epoch", str(2**53 + 1)),
+    ],
+)
+def test_numbers_and_times_at_the_edge_are_wrong_input(world: World, key: str, value: str) -> None:
+    world.head[key] = value
+    with pytest.raises(InputError):
+        parse(world.policy())
+
+
+@pytest.mark.parametrize("number", [80, 256])
+def test_counting_many_builders_takes_bounded_time(number: int) -> None:
+    """Three attributes make it three-dimensional matching, which takes exponential time in all."""
+    distinct: tuple[Attribute, ...] = ("operator", "provider", "jurisdiction")
+    drawn = random.Random(8)
+    everyone = [
+        replace(
+            builder,
+            operator=str(drawn.randrange(number // 3)),
+            provider=str(drawn.randrange(number // 3)),
+            jurisdiction=str(drawn.randrange(number // 3)),
+        )
+        for builder in people([("", "")] * number)
+    ]
+    began = time.process_time()
+    found = independent_builders(everyone, distinct)
+    assert time.process_time() - began < 20
+    assert apart(found, distinct)
+    assert len(found) >= number // 5
+
+
+def test_by_two_attributes_the_count_is_exact_for_many() -> None:
+    """As many builders as there are edges in a maximum matching of a ring, with chords."""
+    everyone = people([(str(n % 60), str((n * 7 + n // 60) % 60)) for n in range(240)])
+    assert len(independent_builders(everyone, ("operator", "provider"))) == 60

@@ -1,7 +1,8 @@
 """RFC 8785 canonical JSON out, strict JSON in.
 
 Reading refuses what makes one text mean two things: a key given twice, ``NaN`` and the infinities
-(a number too large for a double as well), half a surrogate pair, and bytes that are not UTF-8.
+(a number too large for a double as well), an integer that no double holds exactly, half a surrogate
+pair, and bytes that are not UTF-8.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from nix_seed.core.errors import InputError
 
 _USUAL_LIMIT: Final = 1000
 _DEEPEST: Final = 500
+_LARGEST: Final = 1 << 53
 # Strings are taken whole, so that brackets in them do not count; an unfinished one ends the text.
 _TOKENS: Final = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
 
@@ -47,6 +49,7 @@ def loads(text: bytes, *, what: str) -> Any:
             object_pairs_hook=_unique,
             parse_constant=_no_constant,
             parse_float=_finite,
+            parse_int=_exact,
         )
         if b"\\u" in text:
             _check_surrogates(value)
@@ -86,6 +89,13 @@ def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
         raise ValueError(f"{text} is too large a number")
+    return number
+
+
+def _exact(text: str) -> int:
+    number = int(text)
+    if abs(number) > _LARGEST:
+        raise ValueError(f"an integer of {len(text)} digits is beyond 2^53")
     return number
 
 

@@ -104,8 +104,11 @@ class SigstoreCheck:
             judged = isinstance(error, CertValidationError)
             reason = Reason.CERTIFICATE if judged else _reason(str(error))
             raise Refused(reason, f"Sigstore's verifier says: {error}") from error
-        except (ValueError, x509.InvalidVersion) as error:
-            # What its parsers raise for bytes that are none of what they should be.
+        except MemoryError:
+            raise
+        except Exception as error:
+            # Its parsers raise one class for each way to be malformed. None of it was signed by
+            # anyone who is trusted, so it must not leave the verdict on all others open.
             raise Refused(Reason.MALFORMED, f"Sigstore's verifier cannot read: {error}") from error
         ours = bundle.content
         if not isinstance(ours, Envelope) or (kind, payload) != (ours.payload_type, ours.payload):

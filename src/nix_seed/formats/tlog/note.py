@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.formats.ed25519 import is_small_order
 from nix_seed.formats.tlog.merkle import TreeHead
 
 KeyKind = Literal["ed25519", "ecdsa", "cosignature"]
@@ -108,6 +109,8 @@ class NoteKey:
             raise InputError(f"{self.name!r} cannot name a key: no spaces, no + and not empty")
         if self.kind != "ecdsa" and len(self.public) != 32:
             raise InputError(f"the key of {self.name} must have 32 bytes, as Ed25519 keys do")
+        if self.kind != "ecdsa" and is_small_order(self.public):
+            raise InputError(f"the key of {self.name} is of small order: anyone can sign with it")
         _load(self)
 
     @classmethod

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from nix_seed.core.errors import InputError
+from nix_seed.formats.ed25519 import is_small_order
 
 _ISSUER_V2: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
 _ISSUER_V1: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
@@ -84,7 +85,7 @@ def read_identity(der: bytes, what: str) -> CertificateIdentity:
         values = _values(extensions)
         issuer = _issuer(values)
         repository = _utf8_string(values[_REPOSITORY]) if _REPOSITORY in values else ""
-    except (ValueError, x509.ExtensionNotFound, x509.InvalidVersion) as error:
+    except Exception as error:  # the library has one class for each way to be malformed
         raise InputError(f"{what} is no certificate of a Sigstore identity: {error}") from error
     if len(subjects) != 1:
         raise InputError(f"{what} names {len(subjects)} identities, and must name one")
@@ -99,9 +100,10 @@ def check_no_root(chain: Iterable[bytes], what: str) -> None:
     for der in chain:
         try:
             found = x509.load_der_x509_certificate(der)
-        except (ValueError, x509.InvalidVersion) as error:
+            own = found.issuer == found.subject
+        except Exception as error:  # as above: whoever made the chain chose its bytes
             raise InputError(f"{what} is no chain of certificates: {error}") from error
-        if found.issuer == found.subject:
+        if own:
             raise InputError(f"{what} holds a root certificate, and must not")
 
 
@@ -190,9 +192,10 @@ class PublicKey:
     def of_certificate(cls, der: bytes, what: str) -> Self:
         """Return the key that an X.509 certificate binds; the certificate is not judged."""
         try:
-            return cls._of(x509.load_der_x509_certificate(der).public_key(), what)
-        except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+            key = x509.load_der_x509_certificate(der).public_key()
+        except Exception as error:  # the library has one class for each way to be malformed
             raise InputError(f"{what} is not a certificate: {error}") from error
+        return cls._of(key, what)
 
     @classmethod
     def _of(cls, key: object, what: str) -> Self:
@@ -203,6 +206,8 @@ class PublicKey:
         if not known:
             raise InputError(f"{what} is a key of another kind; {_KINDS} are supported")
         assert isinstance(key, _Loaded)
+        if isinstance(key, ed25519.Ed25519PublicKey) and is_small_order(key.public_bytes_raw()):
+            raise InputError(f"{what} is of small order: anyone can sign with it")
         spki = serialization.PublicFormat.SubjectPublicKeyInfo
         return cls(key.public_bytes(serialization.Encoding.DER, spki), key)
 

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
@@ -220,7 +220,7 @@ def _genuine(body: HashedRekord) -> bool | None:
         if body.verifier.is_certificate:
             der = PublicKey.of_certificate(der, "a certificate").der
         key = serialization.load_der_public_key(der)
-    except (InputError, ValueError):
+    except (InputError, ValueError, UnsupportedAlgorithm):
         return False
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         return None

@@ -145,7 +145,8 @@ def _foreign(
 def _untimely(claim: Claim, builder: Builder, now: datetime) -> Iterator[tuple[Discount, str]]:
     """Yield why the claim is not of the builder's time. Only proved times can help a revoked one.
 
-    What the claim itself says of its time proves nothing: whoever stole a key writes what he likes.
+    What the claim itself says of its time proves nothing: whoever stole a key writes anything. It
+    is taken at its word only where that speaks against it.
     """
     made = claim.time or now
     if builder.not_before is not None and made < builder.not_before:
@@ -153,6 +154,13 @@ def _untimely(claim: Claim, builder: Builder, now: datetime) -> Iterator[tuple[D
             Discount.NOT_YET,
             f"{builder.id} counts from {builder.not_before:%Y-%m-%d %H:%M} UTC on, "
             f"and this is of {made:%Y-%m-%d %H:%M} UTC",
+        )
+    said = datetime.fromisoformat(claim.predicate.finished_on)
+    if builder.not_before is not None and said < builder.not_before <= made:
+        yield (
+            Discount.NOT_YET,
+            f"{builder.id} counts from {builder.not_before:%Y-%m-%d %H:%M} UTC on, "
+            f"and this says of itself that it is of {said:%Y-%m-%d %H:%M} UTC",
         )
     if builder.revoked_at is None or (now < builder.revoked_at and claim.time is None):
         return

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
+from unicodedata import category, normalize
 
 from nix_seed.core.digests import Digest
 from nix_seed.formats.tlog.note import NoteKey
@@ -17,6 +18,15 @@ LogKind = Literal["tiles", "rekor-v2", "rekor-v1"]
 
 Signer = PublicKey | CertificateIdentity
 """Who signs: the holder of a key, or whom an OIDC issuer vouches for; both compared exactly."""
+
+
+def same_name(text: str) -> str:
+    """Return *text* such that spellings a reader takes for one name are equal.
+
+    Case, blanks, what cannot be seen and Unicode's compatibility forms make no difference.
+    """
+    seen = "".join(c for c in normalize("NFKC", text) if category(c) != "Cf")
+    return " ".join(normalize("NFKC", seen.casefold()).split())
 
 
 def signer_name(signer: Signer) -> str:
@@ -45,9 +55,9 @@ class Builder:
     revoked_at: datetime | None
 
     def attribute(self, name: Attribute) -> str | None:
-        """Return the value of the attribute *name*."""
+        """Return the value of the attribute *name*, alike for all spellings of one name."""
         value: str | None = getattr(self, name)
-        return value
+        return None if value is None else same_name(value)
 
 
 @dataclass(frozen=True, slots=True)

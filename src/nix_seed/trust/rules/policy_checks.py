@@ -9,7 +9,7 @@ from typing import TypeVar
 from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey
 from nix_seed.trust.rules.independence import independent_builders
-from nix_seed.trust.rules.policy import Builder, Policy, Signer, signer_name
+from nix_seed.trust.rules.policy import Builder, Policy, Signer, same_name, signer_name
 from nix_seed.trust.rules.policy_reader import Section
 
 _Item = TypeVar("_Item")
@@ -69,7 +69,7 @@ def _check_names(policy: Policy, root: Section) -> None:
         ("witnesses", [each.id for each in policy.witnesses]),
         ("promoters", [each.id for each in policy.promoters]),
     ):
-        _check_unique(root, key, ids, f"two {key} have the id {{}}", str.casefold)
+        _check_unique(root, key, ids, f"two {key} have the id {{}}", same_name)
 
 
 def _check_signers(root: Section, key: str, signers: Sequence[Signer]) -> None:

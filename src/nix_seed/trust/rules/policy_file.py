@@ -45,7 +45,7 @@ from nix_seed.trust.rules.policy import (
     Witness,
 )
 from nix_seed.trust.rules.policy_checks import check_policy
-from nix_seed.trust.rules.policy_reader import Section, read_sections
+from nix_seed.trust.rules.policy_reader import LARGEST_NUMBER, Section, read_sections
 
 VERSION: Final = 1
 _ACCEPTS: Final = (
@@ -265,8 +265,6 @@ def _promoter(section: Section) -> Promoter:
 _ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{40}\Z")
 _MOST_LEDGERS: Final = 16
 _MOST_CONFIRMATIONS: Final = 100_000
-# An id of a chain beyond 2^53 would not survive JSON, in which signatures are passed on.
-_LARGEST: Final = 1 << 53
 
 
 def read_ledgers(root: Section) -> tuple[LedgerSpec, ...]:
@@ -314,11 +312,11 @@ def _ledger(section: Section) -> LedgerSpec:
     spec = LedgerSpec(
         id=section.required("id", str),
         kind=kind,
-        chain_id=_number(section, "chainId", 1, _LARGEST),
+        chain_id=_number(section, "chainId", 1, LARGEST_NUMBER),
         address=_address(section),
         rpc=_nodes(section),
         confirmations=_optional(section, "confirmations", 0, _MOST_CONFIRMATIONS),
-        from_block=_optional(section, "fromBlock", 0, _LARGEST) or 0,
+        from_block=_optional(section, "fromBlock", 0, LARGEST_NUMBER) or 0,
     )
     section.done()
     return spec

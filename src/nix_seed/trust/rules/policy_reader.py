@@ -18,6 +18,8 @@ from typing import Any, Final, Self
 
 from nix_seed.core.errors import InputError
 
+# Beyond 2^53 numbers would not survive JSON, in which digests and signatures are passed on.
+LARGEST_NUMBER: Final = 1 << 53
 Place = tuple[str | int, ...]
 """The way to a value: ``("builders", 1, "key")``, arrays of tables by position from 0."""
 
@@ -121,6 +123,8 @@ class Section:
         # `bool` is an `int` to Python, and `true` no number to a reader.
         if type(value) is not kind:
             raise self.error(f"{key} must be {_KINDS[kind]}", key)
+        if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+            raise self.error(f"{key} is beyond 2^53", key)
         if isinstance(value, str) and not value.strip():
             raise self.error(f"{key} is empty", key)
         return value
@@ -139,7 +143,10 @@ class Section:
             return None
         if value.tzinfo is None:
             raise self.error(f"{key} must be {_KINDS[datetime]}", key)
-        return value.astimezone(UTC)
+        try:
+            return value.astimezone(UTC)
+        except OverflowError as error:
+            raise self.error(f"{key} lies beyond the calendar", key) from error
 
     def strings(self, key: str) -> tuple[str, ...]:
         """Return an array of strings without repetition, empty where it is absent."""
@@ -193,6 +200,6 @@ def read_sections(text: bytes, what: str) -> Section:
         values = tomllib.loads(decoded)
     except UnicodeDecodeError as error:
         raise InputError(f"{what} is not UTF-8") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a plain ValueError
         raise InputError(f"{what} is not valid TOML: {error}") from error
     return Section(values, (), find_lines(decoded.replace("\r\n", "\n")), what)
