@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +15,8 @@ from nix_seed.core.safe_text import harmless, harmless_line
 from nix_seed.core.words import human_size, plural
 
 if TYPE_CHECKING:
+    from nix_seed.flake.evaluate import Evaluation
+    from nix_seed.flake.nix import Nix
     from nix_seed.flake.rules.names import PackageChange
     from nix_seed.formats.nix.store_path import StorePath
     from nix_seed.image.plan import Plan
@@ -25,8 +28,13 @@ if TYPE_CHECKING:
 @image_options
 @click.option("--no-lock", is_flag=True, help="Do not take the flake's seed.lock for the base.")
 @registry_options
+@click.option(
+    "--why",
+    metavar="PATH|NAME",
+    help="Only say why this is in the image, or why it is the project's own; build nothing.",
+)
 @json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(as_json: bool, why: str | None, **options: Any) -> None:
     """Show how FLAKE's image would be laid into layers, without writing it.
 
     With --base, also what a consumer of that image would have to pull, and which flake input or
@@ -38,12 +46,49 @@ def command(as_json: bool, **options: Any) -> None:
     nix, request = request_of(options)
     with progress(quiet=as_json) as show:
         evaluated = evaluate_request(nix, request, show)
+        _print_walked(evaluated.evaluation)
+        if why is not None:
+            _explain(nix, evaluated.evaluation, why, as_json)
+            return
         base = base_of(options, nix, evaluated)
         plan = plan_image(nix, request, base, show, evaluated)
     if as_json:
         say(_json(plan), indent=2)
     else:
         _print(plan)
+
+
+def _print_walked(evaluation: Evaluation) -> None:
+    """Say which outputs no experiment decided, and why."""
+    walked = evaluation.recipe.walked
+    if walked:
+        problem = evaluation.ownership.twin.problem or "these outputs throw"
+        shown = ", ".join(walked[:8]) + (f" and {len(walked) - 8} more" if walked[8:] else "")
+        say(
+            f"notice: the flake does not evaluate with all of its files altered"
+            f" ({harmless_line(problem)}); of {harmless_line(shown)} the project's own is what is"
+            " built from copies of its files",
+            err=True,
+        )
+
+
+def _explain(nix: Nix, evaluation: Evaluation, target: str, as_json: bool) -> None:
+    from nix_seed.core.errors import InputError
+    from nix_seed.flake.rules.why import explain
+
+    read = cache(nix.read_derivation)
+    reasons = explain(target, evaluation.recipe, evaluation.ownership, read)
+    if not reasons:
+        raise InputError(
+            f"{target} is nothing that the image or the flake's outputs are built from",
+            hint="name a store path, a package (zlib or zlib-1.3), an output (packages.default)"
+            " or an input",
+        )
+    if as_json:
+        say({"why": [reason.to_json() for reason in reasons]}, indent=2)
+    else:
+        for reason in reasons:
+            say(harmless(str(reason)))
 
 
 def _size(plan: Plan, group: Group) -> int:
