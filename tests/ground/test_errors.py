@@ -1,9 +1,21 @@
 from __future__ import annotations
 
+import errno
+import struct
+from collections.abc import Iterator
+
 import pytest
 
 from nix_seed.cli.say import error_lines
-from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed, NixSeedError
+from nix_seed.core.errors import (
+    CheckedFalse,
+    CouldNotCheck,
+    InputError,
+    NixFailed,
+    NixSeedError,
+    foreign,
+    foreign_items,
+)
 
 CODES = {CheckedFalse: 1, InputError: 2, CouldNotCheck: 3, NixFailed: 4}
 
@@ -36,3 +48,76 @@ def test_the_report_is_one_line_then_foreign_words_then_the_hint() -> None:
     ]
     assert list(error_lines(InputError("short"))) == ["error: short"]
     assert str(error) == error.message
+
+
+def test_what_is_foreign_is_raised_as_ours() -> None:
+    words = r"^the count: invalid literal for int.*'x'$"
+    mapping = foreign("the count", ValueError, as_=InputError, hint="write digits")
+    with pytest.raises(InputError, match=words) as raised, mapping:
+        int("x")
+    assert raised.value.hint == "write digits"
+    assert isinstance(raised.value.__cause__, ValueError)
+
+
+@pytest.mark.parametrize("error", [KeyError("k"), RecursionError("deep"), struct.error("short")])
+def test_without_kinds_every_error_is_foreign(error: Exception) -> None:
+    with pytest.raises(CouldNotCheck, match=r"^asking: "), foreign("asking"):
+        raise error
+
+
+@pytest.mark.parametrize("error", [InputError("ours"), MemoryError(), KeyboardInterrupt()])
+def test_our_own_errors_and_an_end_of_memory_pass(error: BaseException) -> None:
+    with pytest.raises(type(error)) as raised, foreign("asking", as_=CheckedFalse):
+        raise error
+    assert raised.value is error
+
+
+def test_only_the_kinds_that_are_named_are_mapped() -> None:
+    with pytest.raises(TypeError), foreign("asking", OSError, ValueError):
+        raise TypeError
+
+
+def test_a_librarys_words_stay_one_line_and_short() -> None:
+    with pytest.raises(CouldNotCheck) as raised, foreign("reading"):
+        raise ValueError("::error::a\nb\x1b[31m" + "x" * 9000)
+    assert "\n" not in raised.value.message
+    assert "\x1b" not in raised.value.message
+    assert len(raised.value.message) < 600
+    with pytest.raises(CouldNotCheck, match=r"^reading$"), foreign("reading", quoted=False):
+        raise ValueError("secret")
+    with pytest.raises(CouldNotCheck, match=r"^reading: AssertionError$"), foreign("reading"):
+        raise AssertionError
+
+
+def test_a_full_disk_is_named_with_its_file_and_what_to_do() -> None:
+    with pytest.raises(CouldNotCheck) as raised, foreign("writing it"):
+        raise OSError(errno.ENOSPC, "No space left on device", "/there/it")
+    assert raised.value.message == "writing it: No space left on device: /there/it"
+    assert "make room" in (raised.value.hint or "")
+
+
+def test_a_panic_of_a_library_in_rust_ends_nothing() -> None:
+    panic = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
+    reading = pytest.raises(InputError, match="its reader gave up")
+    with reading, foreign("the certificate", as_=InputError):
+        raise panic("index out of range")
+
+
+def test_an_iterators_errors_are_mapped_and_its_readers_are_not() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise OSError(errno.EIO, "Input/output error")
+
+    mapped = foreign_items(items(), "reading", OSError)
+    assert next(mapped) == 1
+    with pytest.raises(CouldNotCheck, match="reading: Input/output error"):
+        next(mapped)
+
+
+def test_what_the_reader_of_an_iterator_raises_is_its_own() -> None:
+    def read() -> None:
+        for _ in foreign_items([1], "reading", OSError):
+            raise OSError("mine")
+
+    with pytest.raises(OSError, match="mine"):
+        read()

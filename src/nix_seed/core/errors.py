@@ -9,15 +9,30 @@
     └── NixFailed          exit 4   Nix itself refused; its own words are kept
 
 *Checked and false* and *could not check* are different classes and different exit codes, so
-that a caller can never mistake a silent registry for a lying one. Foreign errors (``OSError``, a
-library's own) are mapped to one of these where they enter, inside the clients.
+that a caller can never mistake a silent registry for a lying one. ``foreign`` maps what a library
+or the system raises to one of these, where it enters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+import os
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, Final, TypeVar
+
+from nix_seed.core.safe_text import harmless_line
+
+_T = TypeVar("_T")
+_MOST_WORDS = 500  # characters of a library's own words
+_PANIC = "pyo3_runtime"
+_HINTS: Final = {
+    errno.ENOSPC: "the disk is full: make room there, or choose another place; what was"
+    " finished is kept and the next run goes on from it",
+    errno.EDQUOT: "the disk quota is used up: make room there, or choose another place",
+    errno.EACCES: "choose a place that you may write to",
+    errno.EROFS: "choose a place that you may write to",
+}
 
 
 class NixSeedError(Exception):
@@ -77,3 +92,55 @@ def of_store() -> Iterator[None]:
         yield
     except InputError as error:
         raise foreign_error(error) from error
+
+
+@contextmanager
+def foreign(
+    failed: str,
+    *kinds: type[Exception],
+    as_: type[NixSeedError] = CouldNotCheck,
+    hint: str | None = None,
+    quoted: bool = True,
+) -> Iterator[None]:
+    """Raise as *as_* what a library or the system raises inside: ``FAILED: its words``.
+
+    Without *kinds* that is every error but our own, for libraries that promise nothing about what
+    they raise on hostile bytes. Keep the block down to the call itself: it would hide our own
+    faults, too. A library's words are left out unless *quoted*.
+    """
+    caught = kinds or (Exception,)
+    try:
+        yield
+    except (NixSeedError, MemoryError):
+        raise
+    except caught as error:
+        why = f": {_words_of(error)}" if quoted else ""
+        raise as_(f"{failed}{why}", hint=hint or _hint_of(error)) from error
+    except BaseException as error:
+        # A panic of a library in Rust is no Exception.
+        if kinds or type(error).__module__ != _PANIC:
+            raise
+        raise as_(f"{failed}: its reader gave up", hint=hint) from error
+
+
+def foreign_items(
+    items: Iterable[_T],
+    failed: str,
+    *kinds: type[Exception],
+    as_: type[NixSeedError] = CouldNotCheck,
+    hint: str | None = None,
+) -> Iterator[_T]:
+    """Yield *items*; what raises in giving one is raised as ``foreign`` does."""
+    with foreign(failed, *kinds, as_=as_, hint=hint):
+        yield from items
+
+
+def _words_of(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        named = isinstance(error.filename, str | bytes)
+        return f"{error.strerror}: {os.fsdecode(error.filename)}" if named else error.strerror
+    return harmless_line(str(error))[:_MOST_WORDS] or type(error).__name__
+
+
+def _hint_of(error: Exception) -> str | None:
+    return _HINTS.get(error.errno or 0) if isinstance(error, OSError) else None

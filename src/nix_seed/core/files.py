@@ -11,35 +11,17 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from io import BufferedRandom, FileIO
 from pathlib import Path
 from typing import BinaryIO
 
-from nix_seed.core.errors import CouldNotCheck, NixSeedError
+from nix_seed.core.errors import CouldNotCheck, foreign
 
 
-@contextmanager
-def explained(doing: str) -> Iterator[None]:
+def explained(doing: str) -> AbstractContextManager[None]:
     """Map an ``OSError`` inside to ``CouldNotCheck``; *doing* begins the message."""
-    try:
-        yield
-    except OSError as error:
-        raise _failure(doing, error) from error
-
-
-def _failure(doing: str, error: OSError) -> NixSeedError:
-    hints = {
-        errno.ENOSPC: "the disk is full: make room there, or choose another place; what was"
-        " finished is kept and the next run goes on from it",
-        errno.EDQUOT: "the disk quota is used up: make room there, or choose another place",
-        errno.EACCES: "choose a place that you may write to",
-        errno.EROFS: "choose a place that you may write to",
-    }
-    where = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else ""
-    return CouldNotCheck(
-        f"{doing} failed: {error.strerror or error}{where}", hint=hints.get(error.errno or 0)
-    )
+    return foreign(f"{doing} failed", OSError)
 
 
 def open_regular(path: Path, flags: int = os.O_RDONLY) -> FileIO | BufferedRandom:
