@@ -10,11 +10,11 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 PREFIX ?= $(HOME)/.local
 
-.PHONY: help install setup setup-demo demo test interop lint bench clean
+.PHONY: help install setup setup-demo demo demo-trust test interop lint bench clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
-	@printf 'make interop what needs programs built from Go modules\nmake lint    ruff, mypy\nmake bench   the benchmarks, into bench/RESULTS.md\nmake setup   what demo and tests need: .venv, the programs that Debian offers\n'
+	@printf 'make demo-trust three builders, one tampered with; a release, its audit, a forged one\nmake interop what needs programs built from Go modules\nmake lint    ruff, mypy\nmake bench   the benchmarks, into bench/RESULTS.md\nmake setup   what demo and tests need: .venv, the programs that Debian offers\n'
 
 # The command alone, run from this checkout; not the tests' tools, nor anything of the system's.
 install:
@@ -41,6 +41,11 @@ bin/requirements.txt: pyproject.toml uv.lock | .venv/.ready
 
 demo: setup-demo
 	@tools/demo
+
+# On what demo left; makes that first where it is not there.
+demo-trust: setup-demo
+	@[ -e .demo/after.json ] || tools/demo
+	@tools/demo-trust
 
 test: setup
 	@pytest -q -m 'not interop' $(PYTEST)
