@@ -15,7 +15,7 @@ from nix_seed.core import canonical_json
 from nix_seed.core.errors import InputError
 from nix_seed.core.safe_text import is_web_address
 from nix_seed.sbom.rules.sbom import Component, Origin, Sbom
-from nix_seed.sbom.rules.spdx_list import LICENCES, read_expression
+from nix_seed.sbom.rules.spdx_list import read_expression
 
 if TYPE_CHECKING:
     from cyclonedx.model import ExternalReference, Property
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from cyclonedx.model.bom import Bom, BomMetaData
     from cyclonedx.model.dependency import Dependency
     from cyclonedx.model.license import License
-
-_LISTED = frozenset(LICENCES)
 
 
 def has_cyclonedx() -> bool:
@@ -128,6 +126,7 @@ def _licences(origin: Origin) -> list[License]:
         LicenseAcknowledgement,
         LicenseExpression,
     )
+    from cyclonedx.spdx import is_supported_id
 
     text = origin.declared or origin.concluded
     if not text:
@@ -136,7 +135,7 @@ def _licences(origin: Origin) -> list[License]:
     expression = read_expression(text)
     if expression is None:
         return [DisjunctiveLicense(name=text, acknowledgement=how)]
-    if expression in _LISTED:
+    if is_supported_id(expression):
         return [DisjunctiveLicense(id=expression, acknowledgement=how)]
     return [LicenseExpression(expression, acknowledgement=how)]
 

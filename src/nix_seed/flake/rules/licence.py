@@ -48,7 +48,8 @@ _KNOWN = frozenset(name.lower() for name in _PLAIN.split()) | frozenset(
     for suffix in ("", "+", "-only", "-or-later")
 )
 _RANK: dict[Status, int] = {"redistributable": 0, "unknown": 1, "withheld": 2}
-_TOKEN = re.compile(r"\s*(\(|\)|[A-Za-z0-9.+:-]+)")
+# A hostile expression must not exhaust the stack.
+_LONGEST, _DEEPEST = 1000, 50
 
 
 def worst(statuses: list[Status]) -> Status:
@@ -60,57 +61,37 @@ def _best(statuses: list[Status]) -> Status:
     return min(statuses, key=_RANK.__getitem__)
 
 
+def parse_expression(text: str) -> Any:
+    """Return the library's tree of an SPDX expression; None for what is none.
+
+    Its names may be any. Others are free to nest and repeat them: both are bounded here.
+    """
+    from license_expression import ExpressionError, Licensing
+
+    if len(text) > _LONGEST or text.count("(") > _DEEPEST:
+        return None
+    try:
+        return Licensing().parse(text)
+    except (ExpressionError, IndexError, TypeError, ValueError):  # "( )" is an IndexError of its
+        return None
+
+
 def evaluate_expression(text: str) -> Status:
     """Judge an identifier or expression: ``MIT``, ``(GPL-2.0-only WITH x) OR Apache-2.0``.
 
     Of what is joined by OR one may choose. What is no expression is unknown.
     """
-    tokens, position = [], 0
-    text = text.strip()
-    while position < len(text):
-        found = _TOKEN.match(text, position)
-        if found is None:
-            return "unknown"
-        tokens.append(found[1])
-        position = found.end()
-    # A hostile expression must not exhaust the stack.
-    if not tokens or len(tokens) > 200:
-        return "unknown"
-    try:
-        status, rest = _either(tokens)
-    except IndexError:
-        return "unknown"
-    return "unknown" if rest else status
+    tree = parse_expression(text)
+    return "unknown" if tree is None else _status(tree)
 
 
-def _either(tokens: list[str]) -> tuple[Status, list[str]]:
-    status, rest = _both(tokens)
-    while rest and rest[0].upper() == "OR":
-        other, rest = _both(rest[1:])
-        status = _best([status, other])
-    return status, rest
-
-
-def _both(tokens: list[str]) -> tuple[Status, list[str]]:
-    status, rest = _one(tokens)
-    while rest and rest[0].upper() == "AND":
-        other, rest = _one(rest[1:])
-        status = worst([status, other])
-    return status, rest
-
-
-def _one(tokens: list[str]) -> tuple[Status, list[str]]:
-    status: Status = "unknown"
-    if tokens[0] == "(":
-        status, rest = _either(tokens[1:])
-        return (status, rest[1:]) if rest[0] == ")" else ("unknown", ["("])
-    if tokens[0].lower() in _KNOWN:
-        status = "redistributable"
-    rest = tokens[1:]
+def _status(tree: Any) -> Status:
+    statuses = [_status(each) for each in tree.args]
+    if statuses:
+        return worst(statuses) if tree.operator.strip() == "AND" else _best(statuses)
     # An exception only ever permits more.
-    if rest and rest[0].upper() == "WITH" and rest[1]:
-        rest = rest[2:]
-    return status, rest
+    name = getattr(tree, "license_symbol", tree).key
+    return "redistributable" if name.lower() in _KNOWN else "unknown"
 
 
 # Words that nixpkgs' sets are called by where only their name is left.
