@@ -88,3 +88,41 @@ def test_what_only_a_left_out_output_needs_is_a_gap_once_it_is_meant(project: Pa
     assert proof["leftOut"] == ["packages.docs"]
     assert proof["missing"] != []
     assert {tuple(gap["neededBy"]) for gap in proof["missing"]} == {("packages.broken",)}
+
+
+# No source decides what reads a text; "passed" is defined nowhere in the flake.
+READ = """
+      packages.${system} = {
+        default =
+          let gen = pkgs.runCommand "gen" { } (builtins.readFile ./src/gen.sh);
+          in pkgs.runCommand "program" { } "cat ${gen} > $out";
+      };
+"""
+
+
+def test_text_that_is_read_is_no_gap_and_what_is_passed_on_is_one(tmp_path: Path) -> None:
+    engines.need("bwrap", "bubblewrap")
+    cache = built.workshop() / CACHE
+    files = {"src/gen.sh": "echo one > $out\n"}
+    project = write_project(tmp_path / "project", distribution(), READ, files)
+    image = f"oci:{tmp_path}/seed"
+    assert seeds.build(project, "--prove", "-o", tmp_path / "seed", cache=cache)["proof"][
+        "complete"
+    ]
+    edit(project, "src/gen.sh", "one", "two")
+    ran = nix_seed("prove", "--json", "--src", project, "--image", image, cache=cache)
+    assert json.loads(ran.out)["missing"] == [], ran.err
+    passed = "        passed = pkgs.zlib;\n      };\n    };"
+    edit(project, "flake.nix", "      };\n\n    };", passed)
+    ran = nix_seed("prove", "--json", "--src", project, "--image", image, cache=cache)
+    (gap,) = json.loads(ran.out)["missing"]
+    assert gap["path"][44:].startswith("zlib-joined-")
+    assert (gap["kind"], gap["neededBy"]) == ("derivation", ["packages.passed"])
+
+
+def test_why_the_flake_does_not_evaluate_is_said(project: Path) -> None:
+    edit(project, "flake.nix", 'exclude = [ "packages.docs" ]', "exclude = [ ]")
+    image = f"oci:{project.parent}/seed"
+    ran = nix_seed("prove", "--src", project, "--image", image, cache=built.workshop() / CACHE)
+    assert ran.code == 1
+    assert "inside the seed with no network: error: docs need the moon" in ran.err

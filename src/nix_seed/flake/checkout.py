@@ -165,6 +165,17 @@ def find_line(directory: Path, text: str) -> tuple[str, int] | None:
     return (name, int(number)) if number.isdigit() else None
 
 
+def tracked_files(directory: Path) -> frozenset[str] | None:
+    """Return the files that Git tracks in *directory*, a repository's root; None where it is none.
+
+    Nix takes no others for a flake's.
+    """
+    if not (directory / ".git").exists():
+        return None
+    listed = _git_bytes(directory, "ls-files", "-z")
+    return None if listed is None else frozenset(os.fsdecode(listed).split("\0")) - {""}
+
+
 def parents_of(directory: Path) -> tuple[str, ...]:
     """Return the commit checked out in *directory* and its parents; nothing outside of Git.
 

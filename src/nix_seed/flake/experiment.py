@@ -23,7 +23,7 @@ from nix_seed.flake.rules.frontier import Twin
 from nix_seed.formats.nix.store_path import StorePath
 
 # Another commit, and a moment that no commit has.
-_REVISION = "5eed" * 10
+REVISION = "5eed" * 10
 _LATER = 1
 
 
@@ -56,7 +56,7 @@ def compare(
 ) -> Twin:
     """Read the *answer*; *original* are the derivations that make the flake's own outputs."""
     if isinstance(answer, NixFailed):
-        return Twin(problem=_reason(answer))
+        return Twin(problem=reason_of(answer.detail or answer.message))
     outputs = {
         entry["output"]: entry["context"] for entry in answer["outputs"] if "context" in entry
     }
@@ -78,20 +78,30 @@ def compare(
     return Twin(frozenset(outputs), derivations, frozenset(made), answer["inputs"])
 
 
-def _reason(error: NixFailed) -> str:
-    """Return Nix's last line that says why."""
-    lines = [line.strip() for line in (error.detail or error.message).splitlines()]
+def reason_of(text: str) -> str:
+    """Return the last line of Nix's *text* that says why, rather than a hint or a trace."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     said = [line for line in lines if line.startswith("error:") and line != "error:"]
-    return (said or lines or [error.message])[-1]
+    return (said or lines or [text])[-1]
 
 
 @contextmanager
-def altered(source: Path, *, further: bool) -> Iterator[Path]:
-    """Copy the tree at *source* with other bytes in each file, and *further* files if asked."""
+def altered(
+    source: Path, *, further: bool, tracked: Collection[str] | None = None
+) -> Iterator[Path]:
+    """Copy the tree at *source* with other bytes in each file, and *further* files if asked.
+
+    With *tracked*, only the files of these names are the flake's.
+    """
     try:
         with tempfile.TemporaryDirectory(prefix="nix-seed-") as directory:
             tree = Path(directory, "source")
-            _copy(source, tree, further)
+            tree.mkdir()
+            for name in _files(source) if tracked is None else tracked:
+                _copy(source / name, tree / name)
+            if further:
+                for place, _, _ in list(os.walk(tree)):
+                    Path(place, FURTHER_FILE).write_text("\n")
             yield tree
     except OSError as error:
         raise CouldNotCheck(
@@ -100,19 +110,23 @@ def altered(source: Path, *, further: bool) -> Iterator[Path]:
         ) from error
 
 
-def _copy(source: Path, target: Path, further: bool) -> None:
-    target.mkdir()
-    if further:
-        (target / FURTHER_FILE).write_text("\n")
-    for entry in os.scandir(source):
-        into = target / entry.name
-        if entry.is_symlink():
-            into.symlink_to(os.readlink(entry.path))
-        elif entry.is_dir():
-            _copy(Path(entry.path), into, further)
-        else:
-            into.write_bytes(alter(entry.name, Path(entry.path).read_bytes()))
-            shutil.copymode(entry.path, into)
+def _files(source: Path) -> Iterator[str]:
+    """Name the files and links below *source*."""
+    for place, directories, files in os.walk(source):
+        links = [name for name in directories if os.path.islink(os.path.join(place, name))]
+        for name in [*files, *links]:
+            yield os.path.relpath(os.path.join(place, name), source)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file altered, a link as it is; what is tracked and gone, or a submodule, is not."""
+    if source.is_symlink():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(os.readlink(source))
+    elif source.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(alter(source.name, source.read_bytes()))
+        shutil.copymode(source, target)
 
 
 def _set_time(tree: Path, metadata: FlakeMetadata) -> None:
@@ -129,7 +143,7 @@ def _url(tree: Path, nar_hash: str, metadata: FlakeMetadata) -> str:
     """Name the twin purely, with another revision and time where the flake has them."""
     query = {"narHash": nar_hash}
     if metadata.revision is not None:
-        query["rev"] = _REVISION[: len(metadata.revision)]
+        query["rev"] = REVISION[: len(metadata.revision)]
     if metadata.rev_count is not None:
         query["revCount"] = str(metadata.rev_count + 1)
     if metadata.last_modified is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 import re
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -15,7 +16,9 @@ from urllib.parse import unquote
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.flake.checkout import tracked_files
 from nix_seed.flake.evaluate import OwnSource
+from nix_seed.flake.experiment import REVISION, altered, reason_of
 from nix_seed.flake.nix import Nix
 from nix_seed.flake.rules.recipe import Recipe
 from nix_seed.formats.nix.derivation import Derivation
@@ -31,6 +34,7 @@ from nix_seed.use.rules.completeness import (
     Gap,
     Planned,
     find_gaps,
+    parse_extra,
     parse_left_out,
     parse_outputs,
     parse_plan,
@@ -38,16 +42,21 @@ from nix_seed.use.rules.completeness import (
 from nix_seed.use.sandboxed import Inside, Tree, find_tree, inside
 from nix_seed.use.withheld import TAKE_IN, needed_to_evaluate, offer_withheld, spec_of
 
-# $1 is the expression. Whatever Nix plans to build is copied out, to be judged on the host, with
-# those sources of it that evaluation has just put into the store.
+# $1 is the expression, $2 the same of the altered flake, which has none of the project's own.
+# Whatever Nix plans to build is copied out, to be judged on the host, with those sources of it that
+# evaluation has just put into the store.
 _SCRIPT = rf"""
 x={EXCHANGE}
 ls /nix/store | sed 's,^,/nix/store/,' | LC_ALL=C sort > $x/before
-for name in outputs extra; do
-  nix --offline --extra-experimental-features 'nix-command flakes' \
-    eval --impure --raw --expr "($1).$name" > $x/$name 2> $x/problem || exit 1
-done
-cut -f 2 $x/outputs | grep -v '^-$' | LC_ALL=C sort -u > $x/wanted
+evaluate() {{
+  nix --offline --extra-experimental-features 'nix-command flakes' eval --impure --raw --expr "$1"
+}}
+derivations() {{ grep -o '/nix/store/[^/]*\.drv$' "$1" | LC_ALL=C sort -u; }}
+evaluate "$1" > $x/outputs 2> $x/problem || exit 1
+if evaluate "$2" > $x/twin-outputs 2> $x/twin-problem && test -s $x/twin-outputs; then
+  nix-store --query --requisites $(derivations $x/twin-outputs) > $x/unowned || exit 1
+fi
+derivations $x/outputs > $x/wanted
 : > $x/plan
 test ! -s $x/wanted || nix-store --realise --dry-run $(cat $x/wanted) \
   > /dev/null 2> $x/plan || {{ cat $x/plan > $x/problem; exit 1; }}
@@ -83,7 +92,7 @@ class Proof:
     def missing(self) -> tuple[str, ...]:
         """A line for people for each gap: what it is, who needs it, how to add it."""
         if self.problem is not None:
-            return (f"what evaluation needs: {self.problem.splitlines()[-1]}",)
+            return (f"what evaluation needs: {reason_of(self.problem)}",)
         return tuple(f"{gap.name} ({gap.kind}{_who(gap)}); {gap.hint}" for gap in self.gaps)
 
     def to_json(self) -> dict[str, Any]:
@@ -142,13 +151,10 @@ def prove(
         if spec is not None:
             offer_withheld(nix or Nix(), spec, obtained, work.exchange)
         on_event(Stage("prove", "planning every output with no network"))
-        script = (
-            "/bin/sh",
-            "-c",
-            TAKE_IN + _SCRIPT,
-            "nix-seed",
-            _expression(tree, system, attr, scope),
-        )
+        shutil.copytree(str(files("nix_seed.flake") / "expressions"), work.exchange / "code")
+        twin = _lay_twin(tree, work.exchange)
+        expressions = (_expression(ref, system, attr, scope) for ref in (_reference(tree), twin))
+        script = ("/bin/sh", "-c", TAKE_IN + _SCRIPT, "nix-seed", *expressions)
         code = work.run(script, tree)
         if code == 127 or not (work.exchange / "problem").exists():
             raise CouldNotCheck(
@@ -198,8 +204,9 @@ def prove_built(
 def check_proof(proof: Proof) -> None:
     """Raise ``CheckedFalse`` unless the seed is complete."""
     if proof.problem is not None:
+        reason = reason_of(proof.problem)
         raise CheckedFalse(
-            "the flake cannot be evaluated inside the seed with no network",
+            f"the flake cannot be evaluated inside the seed with no network: {reason}",
             detail=proof.problem,
             hint="a flake input that is missing in the seed can be added with mkSeed's inputs;"
             " a source that changed flake.lock needs a new seed",
@@ -233,12 +240,17 @@ def _gaps(
     for path in (work.exchange / "drv").iterdir():
         text = path.read_text("utf-8", "surrogateescape")
         derivations[StorePath(path.name)] = Derivation.parse(text, path.name)
-    extra = frozenset(map(StorePath.parse, work.read("extra").splitlines()))
-    own = extra | (frozenset() if scope is None else scope.derivations)
+    own = parse_extra(work.read("outputs"))
+    own |= frozenset() if scope is None else scope.derivations
+    unowned = frozenset(map(StorePath.parse, work.read("unowned").split()))
+    if unowned:
+        changed = derivations.keys() - unowned
+        own |= {path for path in changed if not derivations[path].is_fixed_output}
+    sources = frozenset() if unowned else _own_sources(work, tree)
     plan = parse_plan(work.read("plan"))
     derivations_withheld = {item.derivation for item in withheld}
     left_out = [path for path in plan.build if str(path) in derivations_withheld]
-    return find_gaps(outputs, plan, derivations, _own_sources(work, tree), own, left_out)
+    return find_gaps(outputs, plan, derivations, sources, own, left_out)
 
 
 def _own_sources(work: Inside, tree: Tree) -> frozenset[StorePath]:
@@ -248,25 +260,37 @@ def _own_sources(work: Inside, tree: Tree) -> frozenset[StorePath]:
     return frozenset(filter(is_own, copies))
 
 
-def _expression(tree: Tree, system: str, attr: str, scope: Scope | None) -> str:
-    subdirectory = tree.workdir.removeprefix("/src").lstrip("/")
+def _lay_twin(tree: Tree, exchange: Path) -> str:
+    """Put the altered flake where a container sees it, and name it."""
+    with altered(tree.root, further=True, tracked=tracked_files(tree.root)) as twin:
+        shutil.copytree(twin, exchange / "twin", symlinks=True)
+    subdirectory = _subdirectory(tree)
+    query = [f"rev={REVISION}", *([f"dir={subdirectory}"] if subdirectory else [])]
+    return f"path:{EXCHANGE}/twin?{'&'.join(query)}"
+
+
+def _subdirectory(tree: Tree) -> str:
+    return tree.workdir.removeprefix("/src").lstrip("/")
+
+
+def _reference(tree: Tree) -> str:
+    subdirectory = _subdirectory(tree)
     git = tree.root / ".git"
     query = [f"dir={subdirectory}"] if subdirectory else []
     # A clone that CI made has its history cut off, which Nix refuses unless told.
     query += ["shallow=1"] if (git / "shallow").exists() else []
     reference = "git+file:///src" if git.is_dir() else "path:/src"
-    reference += f"?{'&'.join(query)}" if query else ""
+    return reference + (f"?{'&'.join(query)}" if query else "")
+
+
+def _expression(reference: str, system: str, attr: str, scope: Scope | None) -> str:
     known = "null"
     if scope is not None:
         known = f"[ {' '.join(map(_string, scope.outputs))} ]"
     return (
-        f"({_outputs_nix()}) {{ ref = {_string(reference)}; system = {_string(system)};"
-        f" attr = {_string(attr)}; known = {known}; }}"
+        f"import {EXCHANGE}/code/outputs.nix {{ ref = {_string(reference)};"
+        f" system = {_string(system)}; attr = {_string(attr)}; known = {known}; }}"
     )
-
-
-def _outputs_nix() -> str:
-    return (importlib.resources.files("nix_seed.flake") / "expressions/outputs.nix").read_text()
 
 
 def _string(text: str) -> str:

@@ -1,52 +1,42 @@
-# What a proof plans, as lines of "kind.name<TAB>derivation": all outputs of the flake, or those that
-# its seed is for. What that leaves out is named only (its derivation is "-"): it may not evaluate.
-# `extra` are derivations that are the project's own though no output names them.
+# What a proof plans, in lines that end in "<TAB>derivation": all outputs of the flake, or those that
+# its seed is for, by name, and "<TAB>foreign" after it where no file of the flake defines them. What
+# that leaves out is named only (its derivation is "-"): it may not evaluate. Without a name: what is
+# the project's own though no output names it.
 { ref     # the flake
 , system
 , attr    # where the flake may have its own seed
 , known   # the outputs that are meant, or null: ask the flake's own seed
 }:
 let
+  util = import ./util.nix;
   flake = builtins.getFlake ref;
+  path = util.splitOn "[.]" attr;
+  seeds = util.filter (value: util.isAttrs value && value ? nixSeed)
+    (util.map (prefix: util.attrPath (prefix ++ path) { } flake) [ [ "packages" system ] [ "legacyPackages" system ] [ ] ]);
+  hasOwn = known == null && seeds != [ ];
+  project =
+    if hasOwn then (builtins.head seeds).nixSeed.project
+    else import ./project.nix { self = flake; inherit system; include = known; };
+  entries = project.packages ++ project.apps ++ project.checks ++ project.devShells;
+
   # The spelling of flakes written before Nix 2.7 beside each kind.
-  kinds = { packages = "defaultPackage"; apps = "defaultApp"; checks = null; devShells = "devShell"; };
-  old = name: if name != null && flake ? ${name}.${system} then { default = flake.${name}.${system}; } else { };
-  of = kind: old kinds.${kind} // (flake.${kind} or { }).${system} or { };
+  kinds = { packages = "defaultPackage"; apps = "defaultApp"; checks = "-"; devShells = "devShell"; };
+  named = kind: util.map (name: "${kind}.${name}") (util.attrNames (
+    util.optionalAttrs (flake ? ${kinds.${kind}}.${system}) { default = null; }
+    // util.attrPath [ kind system ] { } flake));
+  meant = util.map (entry: entry.output) entries;
+  leftOut =
+    if known == null && !hasOwn then [ ]
+    else util.filter (name: !(util.elem name meant) && !(seeds != [ ] && name == "packages.${attr}"))
+      (util.concatMap named [ "packages" "apps" "checks" "devShells" ]
+      ++ util.optional (flake ? formatter.${system}) "formatter.default");
+
   isDrv = path: builtins.match ".*[.]drv" path != null;
-  inContext = text: builtins.filter isDrv (builtins.attrNames (builtins.getContext text));
-  drvs = value:
-    if value ? program then inContext value.program
-    else if value ? drvPath then [ value.drvPath ]
-    else [ ];
-
-  attrPath = builtins.filter builtins.isString (builtins.split "[.]" attr);
-  find = value: path:
-    if path == [ ] then value
-    else if builtins.isAttrs value && value ? ${builtins.head path}
-    then find value.${builtins.head path} (builtins.tail path)
-    else { };
-  seeds = builtins.filter (value: builtins.isAttrs value && value ? nixSeed)
-    (map (prefix: find flake (prefix ++ attrPath)) [ [ "packages" system ] [ "legacyPackages" system ] [ ] ]);
-  project = (builtins.head seeds).nixSeed.project;
-  wanted =
-    if known != null then known
-    else if seeds == [ ] then null
-    else map (entry: entry.output) (builtins.concatMap (kind: project.${kind}) (builtins.attrNames kinds));
-  extra = if known != null || seeds == [ ] then [ ] else project.extra or [ ];
-
-  plain = builtins.unsafeDiscardStringContext;
-  line = kind: name:
-    let value = (of kind).${name}; in
-    if wanted != null && !(builtins.elem "${kind}.${name}" wanted)
-    then [ "${kind}.${name}\t-\n" ]
-    else if value ? nixSeed then [ ]
-    else map (drv: "${kind}.${name}\t${plain drv}\n") (drvs value);
-  isSeed = kind: name: kind == "packages" && seeds != [ ] && name == attr;
-  lines = kind: builtins.concatMap (name: if isSeed kind name then [ ] else line kind name)
-    (builtins.attrNames (of kind));
-  extraLines = entry: map (drv: "${plain drv}\n") (builtins.filter isDrv (builtins.attrNames entry.context));
+  drvs = entry: util.filter isDrv (util.attrNames entry.context);
+  lines = label: entry: util.map (drv: "${label}\t${builtins.unsafeDiscardStringContext drv}\n") (drvs entry);
+  label = entry: entry.output + (if entry.foreign or false then "\tforeign" else "");
 in
-{
-  outputs = builtins.concatStringsSep "" (builtins.concatMap lines [ "packages" "apps" "checks" "devShells" ]);
-  extra = builtins.concatStringsSep "" (builtins.concatMap extraLines extra);
-}
+builtins.concatStringsSep "" (
+  util.concatMap (entry: lines (label entry) entry) entries
+  ++ util.map (name: "${name}\t-\n") leftOut
+  ++ util.concatMap (lines "") (if hasOwn then project.extra or [ ] else [ ]))

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from nix_seed.flake.rules.frontier import is_never_substituted
 from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.store_path import StorePath
 
@@ -23,10 +24,19 @@ _UNKNOWN = re.compile(r"don't know how to build (?:these|this) paths?\b.*:?$")
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One output of the flake, ``packages.default``, and a derivation that makes it."""
+    """One output of the flake, ``packages.default``, and a derivation that makes it.
+
+    Of *foreign* ones no file of the flake is the definition: they are passed on.
+    """
 
     output: str
     derivation: StorePath
+    foreign: bool = False
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the project's own by definition; a shell is made anew in any case."""
+        return not self.foreign or self.output.startswith("devShells.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +79,18 @@ class Gap:
 
 
 def parse_outputs(text: str) -> tuple[Planned, ...]:
-    """Read lines of ``<kind>.<name>\\t<derivation>``; an output left out has a ``-`` there."""
+    """Read the lines that ``outputs.nix`` describes; an output left out has a ``-`` at the end."""
     pairs = (line.rpartition("\t") for line in text.splitlines())
     return tuple(
-        Planned(output, StorePath.parse(path)) for output, _, path in pairs if path != LEFT_OUT
+        Planned(name.removesuffix("\tforeign"), StorePath.parse(path), name.endswith("\tforeign"))
+        for name, _, path in pairs
+        if name and path != LEFT_OUT
     )
+
+
+def parse_extra(text: str) -> frozenset[StorePath]:
+    """Return what is the project's own, in the same lines, though no output names it."""
+    return frozenset(StorePath.parse(line[1:]) for line in text.splitlines() if line[:1] == "\t")
 
 
 def parse_left_out(text: str) -> tuple[str, ...]:
@@ -119,7 +136,10 @@ def find_gaps(
     in their ``behind``: what one adds to the seed is what the project asks for. Derivations that
     are *withheld* come from their vendors, with what only they need.
     """
-    project = _project({*own, *(each.derivation for each in outputs)}, derivations, own_sources)
+    known = {*own, *(each.derivation for each in outputs if each.is_own)}
+    # What Nix never substitutes is made wherever it is needed (``flake/rules/frontier.py``).
+    known |= {path for path, drv in derivations.items() if is_never_substituted(drv)}
+    project = _project(known, derivations, own_sources)
     missing = [path for path in plan.build if path not in project]
     needs = {path: set(derivations[path].input_drvs) for path in plan.build if path in derivations}
     if withheld:
@@ -157,7 +177,7 @@ def _project(
     while waiting:
         path = waiting.pop()
         fixed = path in derivations and derivations[path].is_fixed_output
-        # A fixed output's content is agreed on: no source changes it (``rules/frontier.py``).
+        # A fixed output's content is agreed on: no source changes it (``flake/rules/frontier.py``).
         if fixed and path not in known:
             continue
         found.add(path)
@@ -178,7 +198,8 @@ def _needed_by(
     names = (
         each.output
         for each in outputs
-        if any(path in needs.get(step, ()) for step in _reach(each.derivation, inner))
+        if path == each.derivation
+        or any(path in needs.get(step, ()) for step in _reach(each.derivation, inner))
     )
     return tuple(dict.fromkeys(names))
 
