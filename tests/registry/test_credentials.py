@@ -206,7 +206,15 @@ def test_environment(tmp_path: Path) -> None:
 
 
 def test_the_jobs_token_is_for_ghcr_only(tmp_path: Path) -> None:
-    job = {"GITHUB_ACTIONS": "true", "GITHUB_TOKEN": "ghs_x", "GITHUB_ACTOR": "octocat"}
+    job = {
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_SERVER_URL": "https://github.com",
+        "GITHUB_TOKEN": "ghs_x",
+        "GITHUB_ACTOR": "octocat",
+    }
+    for other in ("https://ghe.example.com", "https://codeberg.org", "https://github.com.evil", ""):
+        foreign = job | {"GITHUB_SERVER_URL": other}
+        assert Keyring(foreign, tmp_path).find("ghcr.io", "o/r") is None
     assert pair(Keyring(job, tmp_path).find("ghcr.io", "o/r")) == ("octocat", "ghs_x")
     assert Keyring(job, tmp_path).find("quay.io", "o/r") is None
     assert Keyring({"GITHUB_TOKEN": "ghs_x"}, tmp_path).find("ghcr.io", "o/r") is None

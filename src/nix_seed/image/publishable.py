@@ -69,7 +69,7 @@ def _is_here(target: AnyReference) -> bool:
     if not isinstance(target, Reference):
         return True
     # Only here: whatever needs no registry should not wait for the HTTP library.
-    from nix_seed.registry.http import is_loopback
+    from nix_seed.registry.rules.url import is_loopback
 
     host = target.registry.rpartition(":")[0] if ":" in target.registry else target.registry
     return is_loopback(host)

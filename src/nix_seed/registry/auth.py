@@ -13,12 +13,14 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.registry.credentials import Credential
-from nix_seed.registry.errors import Unreachable, failure
+from nix_seed.registry.errors import Attempt, Unreachable, failure
 from nix_seed.registry.http import Answer, Patience, Transport
+from nix_seed.registry.rules.answers import Question, judge
+from nix_seed.registry.rules.url import Url, parse_url
 
 _TOKEN_LIMIT = 1 << 20
 _DEFAULT_LIFE = 60.0  # seconds, where the realm does not say (the specification's own default)
@@ -64,11 +66,14 @@ class Authority:
         patience: Patience,
         registry: str,
         find: Callable[[], Credential | None],
+        *,
+        secure: bool,
     ) -> None:
         self._transport = transport
         self._patience = patience
         self._registry = registry
         self._find = find
+        self._secure = secure
         self._lock = threading.Lock()
         self._tokens: dict[tuple[Scope, ...], _Token] = {}
         self._basic: str | None = None
@@ -79,6 +84,21 @@ class Authority:
     def who(self) -> str:
         """The identity in use, for messages."""
         return "anonymous" if self._credential is None else str(self._credential)
+
+    def has_credential(self) -> bool:
+        """Whether there is anything to log in with."""
+        with self._lock:
+            return self._load() is not None
+
+    def attempt(self, doing: str, scopes: tuple[Scope, ...]) -> Attempt:
+        """Describe, for errors, what is tried with whose rights; its secrets are never shown."""
+        known = self._credential
+        secrets = [token.header.partition(" ")[2] for token in self._tokens.values()]
+        if known is not None:
+            secrets += [known.password, known.bearer or "", known.identity_token or ""]
+            secrets.append(known.basic().partition(" ")[2] if known.password else "")
+        needs = " and ".join(scope.words for scope in scopes)
+        return Attempt(doing, needs, self.who, tuple(secret for secret in secrets if secret))
 
     def header(self, scopes: tuple[Scope, ...]) -> str | None:
         """Return the ``Authorization`` to send now; None before the first challenge.
@@ -135,22 +155,33 @@ class Authority:
     ) -> _Token:
         if credential is not None and credential.bearer is not None:
             return _Token(f"Bearer {credential.bearer}", float("inf"), challenge)
-        realm = challenge.parameters.get("realm", "")
-        if urlsplit(realm).scheme not in {"http", "https"}:
+        named = challenge.parameters.get("realm", "")
+        if not named.lower().startswith(("http://", "https://")):
             raise CouldNotCheck(f"{self._registry} asks for a token, but not from where")
+        realm = parse_url(named, f"the token server of {self._registry},")
+        if self._secure and realm.scheme != "https":
+            raise CouldNotCheck(
+                f"{self._registry} leads from HTTPS to {realm.scheme} for a token, which is refused"
+            )
         asked = self._patience.monotonic()
         answer = self._ask(realm, challenge, scopes, credential)
         if answer.status != 200:
-            body, needs = answer.read_error(), " and ".join(scope.words for scope in scopes)
-            doing = f"asking {urlsplit(realm).netloc} for a token for {self._registry}"
-            raise failure(doing, answer.status, answer.headers, body, needs, self.who)
+            doing = f"asking {realm.netloc} for a token for {self._registry}"
+            raise failure(
+                self.attempt(doing, scopes),
+                judge(Question.TOKEN, answer.status),
+                answer.status,
+                answer.headers,
+                answer.read_error(),
+                "the token server",
+            )
         text, life = _read_token(answer.read(_TOKEN_LIMIT), self._registry)
         # A token that dies within the request is refreshed by its 401; this spares most of those.
         return _Token(f"Bearer {text}", asked + life * 0.9, challenge)
 
     def _ask(
         self,
-        realm: str,
+        realm: Url,
         challenge: Challenge,
         scopes: tuple[Scope, ...],
         credential: Credential | None,
@@ -167,9 +198,9 @@ class Authority:
                 *about,
             ]
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            return self._transport.send("POST", realm, headers, urlencode(form).encode())
+            return self._transport.send("POST", str(realm), headers, urlencode(form).encode())
         query = urlencode([*about, *(("scope", name) for name in names)])
-        url = f"{realm}{'&' if urlsplit(realm).query else '?'}{query}"
+        url = f"{realm}{'&' if '?' in realm.target else '?'}{query}"
         named = credential is not None and bool(credential.password)
         headers = {"Authorization": credential.basic()} if credential and named else {}
         return self._transport.send("GET", url, headers)
@@ -187,7 +218,7 @@ def _read_token(body: bytes | None, registry: str) -> tuple[str, float]:
         value: Any = json.loads(body or b"")
         token = value.get("token") or value.get("access_token")
         life = float(value.get("expires_in") or _DEFAULT_LIFE)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise CouldNotCheck(f"the token server of {registry} answered no token") from error
     if not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
         raise CouldNotCheck(f"the token server of {registry} answered no token")

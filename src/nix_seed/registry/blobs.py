@@ -1,13 +1,12 @@
-"""Blobs in: streamed, resumed by range after a cut, and hashed before their end is given out.
+"""Blobs in and out of a repository (distribution specification 1.1).
 
-A reader may use the bytes of an unfinished stream only for what it can undo: the digest is known to
-be right when the iterator ends, and not before.
+In: streamed, resumed by range after a cut, and hashed before their end is given out. A reader may
+use the bytes of an unfinished stream only for what it can undo: the digest is known to be right
+when the iterator ends, and not before.
 
-Blobs out (distribution specification 1.1, "Pushing blobs").
-
-A blob of known size goes as POST and one PUT. A stream goes as POST, one chunked PATCH of all of it
-(several would have to be at most 4 MiB each at GHCR) and a PUT that names the digest learnt on the
-way. What fails midway is begun anew, from a fresh stream.
+Out: a blob of known size goes as POST and one PUT. A stream goes as POST, one chunked PATCH of all
+of it (several would have to be at most 4 MiB each at GHCR) and a PUT that names the digest learnt
+on the way. What fails midway is begun anew, from a fresh stream.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from urllib.parse import quote, urljoin, urlsplit
+from dataclasses import dataclass
+from urllib.parse import quote
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
@@ -23,10 +23,12 @@ from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.registry.auth import Scope
 from nix_seed.registry.errors import Denied, Unreachable
 from nix_seed.registry.http import Answer
+from nix_seed.registry.rules.answers import Meaning, Question, judge
+from nix_seed.registry.rules.url import join_url, number, parse_url
 from nix_seed.registry.session import Reply, Request, Session
 from nix_seed.registry.store import Held
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)\Z")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)\Z")
 
 
 def open_blob(
@@ -112,19 +114,17 @@ def _ask(
             f"{repository}/blobs/{wanted.digest}",
             doing=f"fetching {what}",
             scopes=(Scope(repository),),
-            expect=frozenset({200, 206, 404, 416}),
+            question=Question.GIVE,
             headers={"Range": asked} if asked else {},
         )
     )
-    if answer.status == 404:
-        answer.close()
-        raise CheckedFalse(
-            f"{what} is missing in the registry, although a manifest names it",
-            hint="push the image again",
-        )
     if answer.status == 416:
         answer.close()
         raise CheckedFalse(f"{what} is shorter than the {wanted.size} bytes it should have")
+    if answer.status not in (200, 206):
+        answer.close()
+        said = judge(Question.GIVE, answer.status).said
+        raise CheckedFalse(f"{what} {said}", hint="push the image again")
     return answer
 
 
@@ -135,13 +135,13 @@ def _check_range(headers: Mapping[str, str], start: int, wanted: Descriptor, wha
     match = _CONTENT_RANGE.match(text)
     if match is None or int(match[1]) != start:
         raise CouldNotCheck(f"{what}: asked for bytes from {start}, was answered {text!r}")
-    if match[3] != "*" and int(match[3]) != wanted.size:
-        raise CheckedFalse(f"{what} is {match[3]} bytes, not {wanted.size}")
+    if match[2] != "*" and int(match[2]) != wanted.size:
+        raise CheckedFalse(f"{what} is {match[2]} bytes, not {wanted.size}")
 
 
 def _check_length(headers: Mapping[str, str], wanted: Descriptor, what: str) -> None:
-    length = headers.get("Content-Length", "")
-    if length.isdigit() and int(length) != wanted.size:
+    length = number(headers.get("Content-Length"))
+    if length is not None and length != wanted.size:
         raise CheckedFalse(f"{what} is {length} bytes, not {wanted.size}")
 
 
@@ -179,21 +179,17 @@ def push_blob(session: Session, repository: str, blob: Descriptor, source: Sourc
     Raises ``CheckedFalse`` when the source yields other bytes than the descriptor names.
     """
     doing = f"pushing blob {blob.digest} to {session.registry}/{repository}"
+    upload = _Upload(session, repository, doing)
 
     def once() -> None:
         meter = _Meter(source, blob.size)
-        location = _begin(session, repository, doing)
-        headers = {
-            "Content-Type": "application/octet-stream",
-            "Content-Length": str(blob.size),
-        }
+        location = upload.begin()
         try:
-            reply = _put(session, repository, location, blob.digest, doing, headers, meter)
-        except (Unreachable, CouldNotCheck):
+            upload.finish(location, blob.digest, meter)
+        except CouldNotCheck:
             meter.check(blob, doing)
             raise
         meter.check(blob, doing)
-        _check_hint(reply, blob.digest, doing)
 
     session.retry(once, safe=True)
 
@@ -205,27 +201,14 @@ def push_stream(session: Session, repository: str, source: Source, media_type: s
     call.
     """
     doing = f"streaming a blob to {session.registry}/{repository}"
+    upload = _Upload(session, repository, doing)
 
     def once() -> Descriptor:
         meter = _Meter(source)
-        location = _begin(session, repository, doing)
-        reply = session.call(
-            Request(
-                "PATCH",
-                location,
-                doing=doing,
-                scopes=_push(repository),
-                expect=frozenset({202}),
-                headers={"Content-Type": "application/octet-stream"},
-                body=meter.start,
-                safe=False,
-                settle=True,
-            )
-        )
+        reply = upload.send("PATCH", upload.begin(), Question.TAKE_BLOB, meter)
         _check_received(reply, meter.size, doing)
         digest = meter.digest()
-        done = _put(session, repository, _location(reply, doing), digest, doing)
-        _check_hint(done, digest, doing)
+        upload.finish(upload.location(reply), digest)
         return Descriptor(media_type, digest, meter.size)
 
     # A repeated attempt is an upload of its own: what the first left behind has no name.
@@ -238,21 +221,89 @@ def mount_blob(session: Session, repository: str, digest: Digest, source: str) -
     The upload session that a registry opens instead (202) is cancelled.
     """
     doing = f"mounting blob {digest} from {source} in {session.registry}/{repository}"
+    upload = _Upload(session, repository, doing)
     request = Request(
         "POST",
         f"{repository}/blobs/uploads/?mount={quote(str(digest))}&from={quote(source, safe='')}",
-        doing=doing,
-        scopes=(*_push(repository), Scope(source)),
-        expect=frozenset({201, 202, 400, 404, 405}),
+        doing,
+        (*upload.scopes, Scope(source)),
+        Question.LINK,
         headers={"Content-Length": "0"},
     )
     try:
         reply = session.call(request)
     except Denied:
         return False  # no right to read the source: then it is simply sent
-    if reply.status == 202:
-        _cancel(session, repository, _location(reply, doing), doing)
-    return reply.status == 201
+    if "Location" in reply.headers and reply.meaning is not Meaning.YES:
+        upload.cancel(reply)
+    return reply.meaning is Meaning.YES
+
+
+@dataclass(frozen=True, slots=True)
+class _Upload:
+    """What the requests of one upload have in common; *doing* is what errors say was tried."""
+
+    session: Session
+    repository: str
+    doing: str
+
+    @property
+    def scopes(self) -> tuple[Scope, ...]:
+        return (Scope(self.repository, ("pull", "push")),)
+
+    def begin(self) -> str:
+        """Open an upload; return where it goes to."""
+        return self.location(
+            self.send("POST", f"{self.repository}/blobs/uploads/", Question.WRITE, safe=True)
+        )
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        question: Question,
+        meter: _Meter | None = None,
+        *,
+        safe: bool = False,
+    ) -> Reply:
+        """Send a request of this upload, with what *meter* gives."""
+        size = 0 if meter is None else meter.announced
+        headers = {} if size is None else {"Content-Length": str(size)}
+        if meter is not None:
+            headers["Content-Type"] = "application/octet-stream"
+        body = None if meter is None else meter.start
+        return self.session.call(
+            Request(
+                method, url, self.doing, self.scopes, question, headers, body, safe, settle=not safe
+            )
+        )
+
+    def finish(self, location: str, digest: Digest, meter: _Meter | None = None) -> None:
+        """Name the upload by its digest; ``CheckedFalse`` where the registry stored another."""
+        joint = "&" if "?" in location else "?"
+        url = f"{location}{joint}digest={quote(str(digest))}"
+        reply = self.send("PUT", url, Question.TAKE_BLOB, meter)
+        hint = reply.headers.get("Docker-Content-Digest", "")
+        if hint.startswith("sha256:") and hint != str(digest):
+            raise CheckedFalse(
+                f"{self.doing}: the registry says it stored {hint}, but {digest} was sent"
+            )
+
+    def cancel(self, reply: Reply) -> None:
+        """Forget an upload that is not needed."""
+        try:
+            self.send("DELETE", self.location(reply), Question.FORGET, safe=True)
+        except CouldNotCheck:
+            return  # only tidiness was lost: registries expire abandoned uploads
+
+    def location(self, reply: Reply) -> str:
+        """Return where the upload goes on."""
+        location = reply.headers.get("Location")
+        if not location:
+            raise CouldNotCheck(
+                f"{self.doing}: the registry opened an upload, but did not say where"
+            )
+        return str(join_url(parse_url(reply.url), location, f"{self.doing}: the upload's address"))
 
 
 class _Meter:
@@ -260,7 +311,7 @@ class _Meter:
 
     def __init__(self, source: Source, size: int | None = None) -> None:
         self._source = source
-        self._size = size
+        self.announced = size
         self._state = hashlib.sha256()
         self.size = 0
         self.ended = False
@@ -275,13 +326,13 @@ class _Meter:
             for chunk in self._source():
                 self._state.update(chunk)
                 self.size += len(chunk)
-                if self._size is not None and self.size > self._size:
+                if self.announced is not None and self.size > self.announced:
                     self.ended = True
                     raise CouldNotCheck("more bytes than were announced")
                 yield from _pieces(chunk)
         except OSError as error:
             raise CouldNotCheck(f"the data to be pushed cannot be read: {error}") from error
-        if self._size is not None and self.size < self._size:
+        if self.announced is not None and self.size < self.announced:
             self.ended = True
             raise CouldNotCheck("fewer bytes than were announced")
         self.ended = True
@@ -308,78 +359,7 @@ def _pieces(chunk: bytes) -> Iterator[bytes]:
         yield bytes(view[start : start + _PIECE])
 
 
-def _push(repository: str) -> tuple[Scope, ...]:
-    return (Scope(repository, ("pull", "push")),)
-
-
-def _begin(session: Session, repository: str, doing: str) -> str:
-    reply = session.call(
-        Request(
-            "POST",
-            f"{repository}/blobs/uploads/",
-            doing=doing,
-            scopes=_push(repository),
-            expect=frozenset({202}),
-            headers={"Content-Length": "0"},
-        )
-    )
-    return _location(reply, doing)
-
-
-def _put(
-    session: Session,
-    repository: str,
-    location: str,
-    digest: Digest,
-    doing: str,
-    headers: dict[str, str] | None = None,
-    meter: _Meter | None = None,
-) -> Reply:
-    joint = "&" if urlsplit(location).query else "?"
-    return session.call(
-        Request(
-            "PUT",
-            f"{location}{joint}digest={quote(str(digest))}",
-            doing=doing,
-            scopes=_push(repository),
-            expect=frozenset({201}),
-            headers=headers or {"Content-Length": "0"},
-            body=None if meter is None else meter.start,
-            safe=False,
-            settle=True,
-        )
-    )
-
-
-def _cancel(session: Session, repository: str, location: str, doing: str) -> None:
-    request = Request(
-        "DELETE",
-        location,
-        doing=doing,
-        scopes=_push(repository),
-        expect=frozenset({200, 202, 204, 404, 405}),
-    )
-    try:
-        session.call(request)
-    except CouldNotCheck:
-        return  # only tidiness was lost: registries expire abandoned uploads
-
-
-def _location(reply: Reply, doing: str) -> str:
-    location = reply.headers.get("Location")
-    if not location:
-        raise CouldNotCheck(f"{doing}: the registry opened an upload, but did not say where")
-    return urljoin(reply.url, location)
-
-
 def _check_received(reply: Reply, size: int, doing: str) -> None:
-    text = reply.headers.get("Range", "")
-    last = text.rpartition("-")[2]
-    if size and last.isdigit() and int(last) + 1 != size:
-        raise Unreachable(f"{doing}: {size} bytes were sent and {int(last) + 1} arrived")
-
-
-def _check_hint(reply: Reply, digest: Digest, doing: str) -> None:
-    hint = reply.headers.get("Docker-Content-Digest", "")
-    if hint.startswith("sha256:") and hint != str(digest):
-        raise CheckedFalse(f"{doing}: the registry says it stored {hint}, but {digest} was sent")
+    last = number(reply.headers.get("Range", "").rpartition("-")[2])
+    if size and last is not None and last + 1 != size:
+        raise Unreachable(f"{doing}: {size} bytes were sent and {last + 1} arrived")

@@ -1,10 +1,9 @@
-"""What points at a manifest (distribution specification 1.1, "Listing Referrers").
+"""A registry and its repositories: manifests, tags, blobs, and what points at a manifest.
 
-By the referrers API, and by the fallback tag ``sha256-<hex>``: an index that clients keep up to
-date themselves. Reading takes both together. Writing keeps the tag in any case, because a registry
-may be mirrored to one without the API.
-
-A registry and its repositories: the client's front room.
+Referrers are listed by the referrers API and by a fallback tag: an index that clients keep up to
+date themselves (distribution specification 1.1, "Listing Referrers"). Reading takes both together.
+Writing keeps the tag in any case, because a registry may be mirrored to one without the API. Where
+a registry takes the tag ``sha256-<hex>`` for the digest itself, the tag is ``….nix-seed``.
 """
 
 from __future__ import annotations
@@ -15,25 +14,32 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, fallback_tag
+from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, fallback_tag, own_tag
 from nix_seed.formats.oci.reference import Reference, check_tag
-from nix_seed.registry import blobs as download
-from nix_seed.registry import blobs as upload
+from nix_seed.registry import blobs
 from nix_seed.registry.auth import Scope
 from nix_seed.registry.blobs import Source
 from nix_seed.registry.credentials import Keyring
-from nix_seed.registry.http import Patience, origin
-from nix_seed.registry.session import Request, Session
+from nix_seed.registry.errors import Denied, NotTaken
+from nix_seed.registry.http import Patience
+from nix_seed.registry.rules.answers import Meaning, Question
+from nix_seed.registry.rules.url import join_url, number, parse_url
+from nix_seed.registry.session import Reply, Request, Session
 from nix_seed.registry.store import BlobSource, Fetched, Held, referrer_entry
 
 _ROUNDS = 5
 _ONE_WRITER = threading.Lock()
+_IMMUTABLE = (
+    "this registry has no referrers API, and its tags cannot be moved: exempt the tags sha256-* "
+    "from that (ECR: an exclusion filter; Harbor, Google: the repository's settings), or use "
+    "another registry; nothing was signed"
+)
 
 
 def list_referrers(
@@ -44,8 +50,12 @@ def list_referrers(
     With *artifact_type*, those of that type only, which their manifests decide: lists often give
     another one (the config's media type, say) or none.
     """
-    found = {item.digest: item for item in _from_api(repository, subject)}
-    found |= {item.digest: item for item in _from_tag(repository, subject)}
+    by_api = _from_api(repository, subject)
+    found = {item.digest: item for item in by_api or ()}
+    tagged = _at_tag(repository, subject, fallback_tag(subject))
+    if tagged is None or (not tagged and by_api is None):
+        tagged = _at_tag(repository, subject, own_tag(subject))
+    found |= {item.digest: item for item in tagged or ()}
     listed = [found[digest] for digest in sorted(found)]
     if artifact_type is None:
         return tuple(listed)
@@ -68,53 +78,109 @@ def _typed(repository: Repository, item: Descriptor, artifact_type: str) -> Desc
 
 
 def add_to_fallback(repository: Repository, subject: Digest, referrer: Descriptor) -> None:
-    """Put *referrer* on the list at the subject's fallback tag: read, merge, write, read again.
+    """Put *referrer* on the list at the subject's fallback tag, whichever can be written here.
+
+    A tag that cannot be moved does not matter where the referrers API lists the referrer.
+    """
+    with _ONE_WRITER:
+        try:
+            _add_at(repository, subject, referrer)
+        except NotTaken:
+            if not _holds(_from_api(repository, subject), referrer):
+                raise
+
+
+def check_attachable(repository: Repository, subject: Digest) -> None:
+    """Raise ``CouldNotCheck`` where one more referrer of *subject* could not be listed.
+
+    To be asked before something is signed. Where a list is there already and no API is, the list is
+    written again, with the same members.
+    """
+    if _from_api(repository, subject) is not None:
+        return
+    with _ONE_WRITER:
+        for tag in (fallback_tag(subject), own_tag(subject)):
+            present = _at_tag(repository, subject, tag, writing=True)
+            if not present:
+                continue
+            again = Index(present).dump() + b"\n"
+            try:
+                repository.put_manifest(again, media_types.INDEX, tag)
+            except NotTaken as error:
+                raise NotTaken(error.message, hint=_IMMUTABLE) from error
+
+
+def _add_at(repository: Repository, subject: Digest, referrer: Descriptor) -> None:
+    """Choose the tag: where the first is the subject itself, or cannot be made, it is the other."""
+    tag = fallback_tag(subject)
+    present = _at_tag(repository, subject, tag, writing=True)
+    if present is None:
+        return _merge(repository, subject, referrer, own_tag(subject))
+    try:
+        return _merge(repository, subject, referrer, tag)
+    except NotTaken:
+        if present:
+            raise
+        return _merge(repository, subject, referrer, own_tag(subject))
+
+
+def _merge(repository: Repository, subject: Digest, referrer: Descriptor, tag: str) -> None:
+    """Read, merge, write, read again.
 
     The protocol knows no compare-and-swap: a writer elsewhere may overwrite what was just written,
     which the last read shows, and it is written again. Writers in this process take turns.
     """
-    tag = fallback_tag(subject)
-    with _ONE_WRITER:
-        for attempt in range(_ROUNDS):
-            present = _from_tag(repository, subject)
-            if any(item.digest == referrer.digest for item in present):
-                return
-            merged = sorted((*present, referrer), key=lambda item: item.digest)
-            repository.put_manifest(Index(tuple(merged)).dump(), media_types.INDEX, tag)
-            repository.wait(attempt)
-        if any(item.digest == referrer.digest for item in _from_tag(repository, subject)):
+    for attempt in range(_ROUNDS):
+        present = _at_tag(repository, subject, tag, writing=True)
+        if _holds(present, referrer):
             return
-    raise CouldNotCheck(
-        f"{repository}:{tag} is being rewritten by others; the referrer {referrer.digest} is "
-        "pushed, but not on that list",
-        hint="run the same command again",
-    )
+        merged = sorted((*(present or ()), referrer), key=lambda item: item.digest)
+        repository.put_manifest(Index(tuple(merged)).dump(), media_types.INDEX, tag)
+        repository.wait(attempt)
+    if not _holds(_at_tag(repository, subject, tag), referrer):
+        raise CouldNotCheck(
+            f"{repository}:{tag} is being rewritten by others; the referrer {referrer.digest} is "
+            "pushed, but not on that list",
+            hint="run the same command again",
+        )
 
 
-def _from_tag(repository: Repository, subject: Digest) -> tuple[Descriptor, ...]:
-    fetched = repository.get_manifest(fallback_tag(subject))
+def _holds(listed: tuple[Descriptor, ...] | None, referrer: Descriptor) -> bool:
+    return any(item.digest == referrer.digest for item in listed or ())
+
+
+def _at_tag(
+    repository: Repository, subject: Digest, tag: str, *, writing: bool = False
+) -> tuple[Descriptor, ...] | None:
+    """Read the list at *tag*; None where the registry takes the tag for the subject's digest."""
+    fetched = repository.get_manifest(tag, writing=writing)
     if fetched is None:
         return ()
-    what = f"{repository}:{fallback_tag(subject)}"
-    return Index.parse(fetched.body, what).manifests
+    if fetched.descriptor.digest == subject:
+        return None
+    return Index.parse(fetched.body, f"{repository}:{tag}").manifests
 
 
-def _from_api(repository: Repository, subject: Digest) -> tuple[Descriptor, ...]:
-    """Read the API's list, empty where the registry has no such API (404, 405)."""
-    url = f"{repository.path}/referrers/{quote(str(subject))}"
+def _from_api(repository: Repository, subject: Digest) -> tuple[Descriptor, ...] | None:
+    """Read the API's list, None where the registry has no such API: what answers is no index."""
     what = f"the referrers of {repository}@{subject}"
+    request = Request(
+        "GET",
+        f"{repository.path}/referrers/{quote(str(subject))}",
+        f"listing {what}",
+        (Scope(repository.path),),
+        Question.BESIDE,
+        headers={"Accept": media_types.INDEX},
+    )
     found: list[Descriptor] = []
-    for body in repository.pages(
-        Request(
-            "GET",
-            url,
-            doing=f"listing {what}",
-            scopes=(Scope(repository.path),),
-            expect=frozenset({200, 400, 404, 405}),
-            headers={"Accept": media_types.INDEX},
-        )
-    ):
-        found.extend(Index.parse(body, what).manifests)
+    for page, reply in enumerate(repository.pages(request)):
+        try:
+            index = Index.parse(reply.body or b"", what)
+        except InputError as error:
+            if page == 0:
+                return None
+            raise CouldNotCheck(f"{what}: page {page + 1} is no index") from error
+        found.extend(index.manifests)
     return tuple(found)
 
 
@@ -127,6 +193,7 @@ _READABLE = (
 )
 _MOST_PAGES = 1000
 _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?')
+_READ, _PUSH = ("pull",), ("pull", "push")
 
 
 class Registry:
@@ -172,36 +239,35 @@ class Repository:
     def __str__(self) -> str:
         return f"{self.registry}/{self.path}"
 
-    def head_manifest(self, name: str | Digest) -> Descriptor | None:
+    def head_manifest(self, name: str | Digest, *, writing: bool = False) -> Descriptor | None:
         """Return what the registry says *name* is, None if it has no such manifest.
 
         A hint, good for "is it there?": nothing was hashed. A registry whose answer lacks digest
-        or size is asked for the manifest itself.
+        or size, or that knows no HEAD, is asked for the manifest itself. Who is *writing* takes a
+        refusal for "not there yet": what is written next shows whether it may be.
         """
-        reply = self._session.call(self._manifest("HEAD", name, "looking for"))
-        if reply.status == 404:
+        reply = self._ask("HEAD", name, writing)
+        if reply is None:
             return None
         digest = reply.headers.get("Docker-Content-Digest", "")
-        size = reply.headers.get("Content-Length", "")
-        if not digest.startswith("sha256:") or not size.isdigit():
-            fetched = self.get_manifest(name)
+        size = number(reply.headers.get("Content-Length"))
+        if reply.error is not None or not digest.startswith("sha256:") or not size:
+            fetched = self.get_manifest(name, writing=writing)
             return None if fetched is None else fetched.descriptor
-        found = Descriptor(
-            _media_type(reply.headers.get("Content-Type")), _parse(digest), int(size)
-        )
+        found = Descriptor(_media_type(reply.headers.get("Content-Type")), _parse(digest), size)
         if isinstance(name, Digest) and found.digest != name:
             raise CheckedFalse(f"{self}: asked for manifest {name}, answered {found.digest}")
         return found
 
-    def get_manifest(self, name: str | Digest) -> Fetched | None:
+    def get_manifest(self, name: str | Digest, *, writing: bool = False) -> Fetched | None:
         """Return the manifest called *name*, verified, or None if there is none.
 
         Raises ``CheckedFalse`` where the bytes have another digest than the one asked for, or than
         the registry's own header says.
         """
         what = f"{self}{'@' if isinstance(name, Digest) else ':'}{name}"
-        reply = self._session.call(self._manifest("GET", name, "fetching"), limit=MANIFEST_LIMIT)
-        if reply.status == 404:
+        reply = self._ask("GET", name, writing)
+        if reply is None:
             return None
         if reply.body is None:
             raise CheckedFalse(
@@ -217,6 +283,33 @@ class Repository:
         kind = _media_type(reply.headers.get("Content-Type"), reply.body, what)
         return Fetched(Descriptor(kind, digest, len(reply.body)), reply.body)
 
+    def _ask(self, method: str, name: str | Digest, writing: bool) -> Reply | None:
+        """Ask for a manifest in every way there is; None if it is not there.
+
+        The reply has an ``error`` where only a GET can tell.
+        """
+        reply = self._manifest(method, name, _READ)
+        if isinstance(reply.error, Denied) and self._session.has_credential(self.path):
+            # Some registries let nobody read where nothing is yet, but whoever may write there.
+            again = self._manifest(method, name, _PUSH)
+            reply = reply if isinstance(again.error, Denied) else again
+        if reply.meaning is Meaning.NO:
+            return None
+        if reply.error is None or (method == "HEAD" and not isinstance(reply.error, Denied)):
+            return reply
+        if isinstance(reply.error, Denied) and (writing or self._lacks(name)):
+            return None
+        raise reply.error
+
+    def _lacks(self, name: str | Digest) -> bool:
+        """Whether the list of tags can be had, and does not have *name*."""
+        if isinstance(name, Digest):
+            return False
+        try:
+            return name not in self.list_tags()
+        except CouldNotCheck:
+            return False
+
     def put_manifest(
         self, body: bytes, media_type: str, name: str | Digest | None = None
     ) -> Descriptor:
@@ -229,18 +322,21 @@ class Repository:
             check_tag(name, str(self))
         elif name not in (None, digest):
             raise InputError(f"{self}: this manifest is {digest}, not {name}")
-        reply = self._session.call(
-            Request(
-                "PUT",
-                f"{self.path}/manifests/{quote(str(name or digest))}",
-                doing=f"pushing manifest {name or digest} to {self}",
-                scopes=(Scope(self.path, ("pull", "push")),),
-                expect=frozenset({201}),
-                headers={"Content-Type": media_type},
-                body=lambda: body,
-                settle=True,
-            )
+        request = Request(
+            "PUT",
+            f"{self.path}/manifests/{quote(str(name or digest))}",
+            f"pushing manifest {name or digest} to {self}",
+            (Scope(self.path, _PUSH),),
+            Question.TAKE_MANIFEST,
+            headers={"Content-Type": media_type},
+            body=lambda: body,
+            settle=True,
         )
+        reply = self._session.call(request)
+        if reply.error is not None:
+            there = self.head_manifest(name or digest, writing=True)
+            if there is None or there.digest != digest:
+                raise reply.error
         hint = reply.headers.get("Docker-Content-Digest", "")
         if hint.startswith("sha256:") and hint != str(digest):
             raise CheckedFalse(f"{self}: pushed manifest {digest}, but the registry stored {hint}")
@@ -249,24 +345,22 @@ class Repository:
     def has_blob(self, digest: Digest) -> bool:
         """Whether the registry says it has the blob; asked by who is to push it otherwise."""
         # With the right to push: where there is nothing yet, nobody has the right to pull.
-        reply = self._session.call(
-            Request(
-                "HEAD",
-                f"{self.path}/blobs/{digest}",
-                doing=f"looking for blob {digest} in {self}",
-                scopes=(Scope(self.path, ("pull", "push")),),
-                expect=frozenset({200, 404}),
-            )
+        request = Request(
+            "HEAD",
+            f"{self.path}/blobs/{digest}",
+            f"looking for blob {digest} in {self}",
+            (Scope(self.path, _PUSH),),
+            Question.HOLDS,
         )
-        return reply.status == 200
+        return self._session.call(request).meaning is Meaning.YES
 
     def mount_blob(self, digest: Digest, source: str) -> bool:
         """Have the registry link a blob it has in repository *source*; False where it will not."""
-        return upload.mount_blob(self._session, self.path, digest, source)
+        return blobs.mount_blob(self._session, self.path, digest, source)
 
     def push_blob(self, blob: Descriptor, source: Source) -> None:
         """Send a blob of known digest and size; *source* yields its bytes, anew at each call."""
-        upload.push_blob(self._session, self.path, blob, source)
+        blobs.push_blob(self._session, self.path, blob, source)
 
     def take_blob(self, blob: Descriptor, source: BlobSource) -> bool:
         """Store a blob from another store, by a link (False) where the registry makes one."""
@@ -277,15 +371,15 @@ class Repository:
 
     def push_stream(self, source: Source, media_type: str) -> Descriptor:
         """Send a stream of unknown length and return what it proved to be."""
-        return upload.push_stream(self._session, self.path, source, media_type)
+        return blobs.push_stream(self._session, self.path, source, media_type)
 
     def open_blob(self, blob: Descriptor, held: Held | None = None) -> Iterator[bytes]:
         """Yield the blob (after what is *held*); verified when, and only when, it ends."""
-        return download.open_blob(self._session, self.path, blob, held)
+        return blobs.open_blob(self._session, self.path, blob, held)
 
     def read_range_unverified(self, blob: Descriptor, start: int, length: int) -> bytes:
         """Return part of a blob by one range request; the caller must have a proof of its own."""
-        return download.read_range(self._session, self.path, blob, start, length)
+        return blobs.read_range(self._session, self.path, blob, start, length)
 
     def attach(self, body: bytes) -> Descriptor:
         """Push a manifest that has a ``subject``, and put it on the subject's fallback list."""
@@ -304,38 +398,44 @@ class Repository:
         """Return every tag, sorted; none for a repository that does not exist."""
         tags: set[str] = set()
         what = f"the tags of {self}"
-        for body in self.pages(
-            Request(
-                "GET",
-                f"{self.path}/tags/list",
-                doing=f"listing {what}",
-                scopes=(Scope(self.path),),
-                expect=frozenset({200, 404}),
-            )
-        ):
-            value = canonical_json.loads(body, what=what)
+        url = f"{self.path}/tags/list"
+        request = Request("GET", url, f"listing {what}", (Scope(self.path),), Question.TAGS)
+        for reply in self.pages(request):
+            try:
+                value = canonical_json.loads(reply.body or b"", what=what)
+            except InputError as error:
+                raise CouldNotCheck(f"{what}: the registry answered no list") from error
             found = value.get("tags") if isinstance(value, dict) else None
-            tags.update(tag for tag in found or () if isinstance(tag, str))
+            listed = found if isinstance(found, list) else ()
+            tags.update(tag for tag in listed if isinstance(tag, str))
         return tuple(sorted(tags))
 
-    def pages(self, request: Request) -> Iterator[bytes]:
-        """Yield the bodies of a paginated answer (RFC 8288 ``Link``); none for another than 200."""
-        for _ in range(_MOST_PAGES):
+    def check_attachable(self, subject: Digest) -> None:
+        """Raise ``CouldNotCheck`` where one more could not be listed; ask before signing."""
+        check_attachable(self, subject)
+
+    def pages(self, request: Request) -> Iterator[Reply]:
+        """Yield a paginated answer (RFC 8288 ``Link``); nothing where there is no such list.
+
+        A first reply without a body stands for a list that is asked for in another way.
+        """
+        for page in range(_MOST_PAGES):
             reply = self._session.call(request, limit=MANIFEST_LIMIT)
-            if reply.status != 200:
+            if reply.meaning is Meaning.NO:
                 return
+            if page and reply.error is not None:
+                raise reply.error
             if reply.body is None:
                 raise CouldNotCheck(f"{request.doing}: the answer is too long to be read")
-            yield reply.body
+            yield reply
             following = _NEXT.search(reply.headers.get("Link", ""))
             if following is None:
                 return
-            url = urljoin(reply.url, following[1])
-            if origin(url) != origin(reply.url):
+            here = parse_url(reply.url)
+            url = join_url(here, following[1], f"{request.doing}: the next page")
+            if url.origin != here.origin:
                 raise CouldNotCheck(f"{request.doing}: the next page is on another host")
-            request = Request(
-                request.method, url, request.doing, request.scopes, request.expect, request.headers
-            )
+            request = replace(request, url=str(url))
         raise CouldNotCheck(f"{request.doing}: more than {_MOST_PAGES} pages")
 
     def wait(self, attempt: int) -> None:
@@ -344,16 +444,18 @@ class Repository:
         if delay is not None:
             self._session.patience.sleep(delay)
 
-    def _manifest(self, method: str, name: str | Digest, verb: str) -> Request:
+    def _manifest(self, method: str, name: str | Digest, actions: tuple[str, ...]) -> Reply:
         joint = "@" if isinstance(name, Digest) else ":"
-        return Request(
+        verb = "looking for" if method == "HEAD" else "fetching"
+        request = Request(
             method,
             f"{self.path}/manifests/{quote(str(name))}",
-            doing=f"{verb} {self}{joint}{name}",
-            scopes=(Scope(self.path),),
-            expect=frozenset({200, 404}),
+            f"{verb} {self}{joint}{name}",
+            (Scope(self.path, actions),),
+            Question.THERE,
             headers={"Accept": ", ".join(_READABLE)},
         )
+        return self._session.call(request, limit=MANIFEST_LIMIT)
 
 
 def _parse(text: str) -> Digest:

@@ -7,7 +7,7 @@ In this order, the first that has an entry wins:
    ``NIX_SEED_REGISTRY_TOKEN``; only for the host in ``NIX_SEED_REGISTRY``, if that is set;
 3. podman's ``auth.json`` (containers-auth.json(5)) and Docker's ``config.json``: ``credHelpers``,
    ``auths``, ``credsStore``;
-4. in a GitHub job, ``GITHUB_TOKEN`` for ghcr.io.
+4. in a job of github.com, ``GITHUB_TOKEN`` for ghcr.io.
 
 No secret is ever shown: they are left out of every ``repr``, message and event.
 """
@@ -179,7 +179,9 @@ def _from_environment(environ: Mapping[str, str], registry: str) -> Credential |
 
 def _from_github(environ: Mapping[str, str], registry: str) -> Credential | None:
     token = environ.get("GITHUB_TOKEN")
-    if registry != "ghcr.io" or not token or environ.get("GITHUB_ACTIONS") != "true":
+    # Other forges (GHES, Gitea, Forgejo) set the same variables: only the server tells whose it is.
+    ours = environ.get("GITHUB_SERVER_URL") == "https://github.com"
+    if registry != "ghcr.io" or not token or environ.get("GITHUB_ACTIONS") != "true" or not ours:
         return None
     return Credential("GITHUB_TOKEN", environ.get("GITHUB_ACTOR") or "x-access-token", token)
 

@@ -4,7 +4,8 @@
 
     CouldNotCheck
     ├── Unreachable   no answer, or one that says "not now": worth another try
-    └── Denied        401 and 403: the permission that lacks is named
+    ├── Denied        401 and 403: the permission that lacks is named
+    └── NotTaken      a manifest was refused in a way that another one might not be
 
 A *wrong* answer (a digest that does not match) is ``CheckedFalse``, raised where it is found.
 """
@@ -13,13 +14,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
+from nix_seed.registry.rules.answers import Meaning, Rule
 
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 # Answers that say by themselves that nothing was done, whatever the method was.
 _NOT_DONE = frozenset({425, 429, 503})
 _WORDS = 300  # characters of a foreign message that are shown
+_SHORTEST_SECRET = 6
 
 
 class Unreachable(CouldNotCheck):
@@ -45,49 +49,79 @@ class Denied(CouldNotCheck):
     """The registry wants other credentials (401) or more permission (403)."""
 
 
+class NotTaken(CouldNotCheck):
+    """The registry did not take a manifest as it was named: its tag may be immutable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What was tried: *doing* (``"pushing a blob to ghcr.io/o/r"``), needing a permission.
+
+    *needs* names it (``"pull on o/r"``), *identity* the credentials that were used, and *secrets*
+    what of them is never shown.
+    """
+
+    doing: str
+    needs: str
+    identity: str
+    secrets: tuple[str, ...] = ()
+
+
 def retryable(status: int) -> bool:
     """Whether the same request may succeed later."""
     return status in _TRY_AGAIN
 
 
 def failure(
-    doing: str, status: int, headers: Mapping[str, str], body: bytes, needs: str, who: str
+    attempt: Attempt, rule: Rule, status: int, headers: Mapping[str, str], body: bytes, who: str
 ) -> NixSeedError:
-    """Return the error for an answer nobody expected.
+    """Return the error for an answer that settles nothing; *who* gave it, *rule* says what it is.
 
-    *doing* names the attempt (``"pushing a blob to ghcr.io/o/r"``), *needs* the permission it
-    takes (``"pull on o/r"``), *who* the credentials that were used.
+    Where another way was tried in vain, the rule's words are the hint.
     """
-    words = describe(body)
+    words = describe(body, attempt.secrets)
     said = f"{status}: {words}" if words else f"{status}"
-    if status in {401, 403}:
-        return Denied(
-            f"{doing}: denied ({said}); it needs {needs}, as {who}",
-            hint=_how_to_log_in(who),
-        )
-    if retryable(status):
+    doing = attempt.doing
+    if rule.meaning is Meaning.LATER:
         return Unreachable(
-            f"{doing}: the registry answered {said}",
+            f"{doing}: {who} answered {said}",
             hint="this is the registry's trouble; try again later",
             retry_after=headers.get("Retry-After"),
             not_done=status in _NOT_DONE,
         )
-    return CouldNotCheck(f"{doing}: the registry answered {said}")
+    if status in {401, 403}:
+        return Denied(
+            f"{doing}: denied ({said}); it needs {attempt.needs}, as {attempt.identity}",
+            hint=_how_to_log_in(attempt.identity),
+        )
+    kind = NotTaken if rule.meaning is Meaning.OTHER_WAY else CouldNotCheck
+    return kind(f"{doing}: {who} answered {said}", hint=rule.said or None)
 
 
-def describe(body: bytes) -> str:
-    """Return the messages of an error document (distribution-spec, "Error Codes") in one line."""
+def describe(body: bytes, secrets: tuple[str, ...] = ()) -> str:
+    """Return the messages of an error document (distribution-spec, "Error Codes") in one line.
+
+    Empty for a document of any other shape, and for one that repeats one of *secrets*.
+    """
     try:
-        errors = json.loads(body)["errors"]
-        found = [_one(error) for error in errors]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        value = json.loads(body)
+    except (ValueError, RecursionError):
         return ""
-    return _printable("; ".join(text for text in found if text))[:_WORDS]
+    errors = value.get("errors") if isinstance(value, dict) else None
+    found = (
+        [_one(error) for error in errors if isinstance(error, dict)]
+        if isinstance(errors, list)
+        else []
+    )
+    text = _printable("; ".join(text for text in found if text))
+    if any(len(secret) >= _SHORTEST_SECRET and secret in text for secret in secrets):
+        return "its words repeat our credentials, and are not shown"
+    return text[:_WORDS]
 
 
 def _one(error: dict[str, object]) -> str:
-    parts = [str(error[key]) for key in ("code", "message") if error.get(key)]
-    return " ".join(parts)
+    parts = [error[key] for key in ("code", "message") if isinstance(error.get(key), str)]
+    return " ".join(map(str, parts))
 
 
 def _printable(text: str) -> str:
@@ -95,8 +129,8 @@ def _printable(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-def _how_to_log_in(who: str) -> str:
-    if who == "anonymous":
+def _how_to_log_in(identity: str) -> str:
+    if identity == "anonymous":
         return (
             "log in with `docker login`, `podman login` or --username/--password-stdin, or set "
             "NIX_SEED_REGISTRY_USERNAME and NIX_SEED_REGISTRY_PASSWORD"

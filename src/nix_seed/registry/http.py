@@ -1,6 +1,7 @@
-"""How long to wait for a registry, and when to ask it again.
+"""One HTTP request, and patience with whom it is sent to.
 
-One HTTP request: TLS, time limits, proxies and what plain HTTP is allowed for. No retries here.
+``Transport`` knows TLS, time limits, proxies and what plain HTTP is allowed for, and never asks
+twice. ``Patience`` says when to ask again.
 
 Every error of the HTTP library becomes ``Unreachable`` at this boundary, inside the iterator of a
 streamed body as well.
@@ -17,9 +18,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
+from http.client import HTTPException
 from typing import TypeVar
-from urllib.parse import SplitResult, urlsplit
 
 import urllib3
 from urllib3.util import Timeout
@@ -27,6 +27,8 @@ from urllib3.util import Timeout
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.version import __version__
 from nix_seed.registry.errors import Unreachable
+from nix_seed.registry.rules.proxies import Proxy, proxy_for
+from nix_seed.registry.rules.url import Url, is_loopback, number, parse_url
 
 T = TypeVar("T")
 
@@ -93,7 +95,7 @@ class Patience:
             return float(text)
         try:
             return max(0.0, parsedate_to_datetime(text).timestamp() - self.now())
-        except ValueError:
+        except (ValueError, OverflowError, OSError):
             return None
 
 
@@ -128,8 +130,7 @@ class Answer:
 
     def read(self, limit: int) -> bytes | None:
         """Return the whole body, or None once it proves longer than *limit* bytes."""
-        length = self.headers.get("Content-Length", "")
-        if length.isdigit() and int(length) > limit:
+        if (number(self.headers.get("Content-Length")) or 0) > limit:
             self.close()
             return None
         parts, total = [], 0
@@ -173,11 +174,11 @@ class Transport:
         ca_file: str | None = None,
     ) -> None:
         self._patience = patience
-        self._plain = plain
-        self._proxies = _proxies(environ)
+        self._plain = frozenset(parse_url(f"http://{host}").netloc for host in plain)
+        self._environ = environ
         self._context = _tls(ca_file or environ.get("SSL_CERT_FILE"), environ)
         self._lock = threading.Lock()
-        self._pools: dict[tuple[int, str | None], urllib3.PoolManager] = {}
+        self._pools: dict[tuple[int, Proxy | None], urllib3.PoolManager] = {}
 
     def send(
         self,
@@ -192,14 +193,14 @@ class Transport:
 
         Follows no redirect. *settle* waits for the longer of the two answer limits.
         """
-        parts = urlsplit(url)
-        self.check_allowed(url)
+        where = parse_url(url)
+        self._check_allowed(where)
         limit = self._patience.settle if settle else self._patience.stall
         sent = {"User-Agent": f"nix-seed/{__version__}", "Accept-Encoding": "identity"}
-        with _mapped(url):
-            raw = self._pool(parts).request(
+        with _mapped(str(where)):
+            raw = self._pool(where).request(
                 method,
-                url,
+                str(where),
                 headers=sent | dict(headers),
                 body=body,
                 timeout=Timeout(connect=self._patience.connect, read=limit),
@@ -208,73 +209,35 @@ class Transport:
                 preload_content=False,
                 decode_content=False,
             )
-        return Answer(raw.status, raw.headers, url, raw)
+        return Answer(raw.status, raw.headers, str(where), raw)
 
-    def check_allowed(self, url: str) -> None:
+    def _check_allowed(self, url: Url) -> None:
         """Raise unless *url* is HTTPS, or plain HTTP to where that is allowed."""
-        parts = urlsplit(url)
-        if parts.scheme == "https" and parts.hostname:
+        if url.scheme == "https" or is_loopback(url.host) or url.netloc in self._plain:
             return
-        if parts.scheme != "http" or not parts.hostname:
-            raise CouldNotCheck(f"{_shown(parts)} is no address that can be followed")
-        if not is_loopback(parts.hostname) and parts.netloc not in self._plain:
-            raise CouldNotCheck(
-                f"refused to speak to {parts.netloc} over plain HTTP",
-                hint="plain HTTP is used for loopback addresses only, or with --plain-http",
-            )
+        raise CouldNotCheck(
+            f"refused to speak to {url.netloc} over plain HTTP",
+            hint="plain HTTP is used for loopback addresses only, or with --plain-http",
+        )
 
-    def _pool(self, parts: SplitResult) -> urllib3.PoolManager:
-        proxy = self._proxy(parts)
+    def _pool(self, url: Url) -> urllib3.PoolManager:
+        proxy = proxy_for(self._environ, url)
         with self._lock:
             key = os.getpid(), proxy
             if key not in self._pools:
                 self._pools[key] = self._open_pool(proxy)
             return self._pools[key]
 
-    def _open_pool(self, proxy: str | None) -> urllib3.PoolManager:
+    def _open_pool(self, proxy: Proxy | None) -> urllib3.PoolManager:
         if proxy is None:
             return urllib3.PoolManager(maxsize=_CONNECTIONS, ssl_context=self._context)
-        return urllib3.ProxyManager(proxy, maxsize=_CONNECTIONS, ssl_context=self._context)
-
-    def _proxy(self, parts: SplitResult) -> str | None:
-        host = parts.hostname or ""
-        if is_loopback(host) or _is_exempt(host, self._proxies.get("no", "")):
-            return None
-        return self._proxies.get(parts.scheme)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether *host* (no port) can only be this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def origin(url: str) -> tuple[str, str, int]:
-    """Return (scheme, host, port): what credentials are bound to."""
-    parts = urlsplit(url)
-    return (
-        parts.scheme,
-        parts.hostname or "",
-        parts.port or (443 if parts.scheme == "https" else 80),
-    )
-
-
-def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
-    """Read ``https_proxy``, ``http_proxy`` and ``no_proxy``, in capitals too."""
-    found = {
-        scheme: environ.get(f"{scheme}_proxy") or environ.get(f"{scheme.upper()}_PROXY")
-        for scheme in ("https", "http", "no")
-    }
-    return {scheme: value for scheme, value in found.items() if value}
-
-
-def _is_exempt(host: str, no_proxy: str) -> bool:
-    names = [name.strip().lstrip(".").lower() for name in no_proxy.split(",") if name.strip()]
-    return any(name in {"*", host} or host.endswith(f".{name}") for name in names)
+        said = proxy.authorization
+        return urllib3.ProxyManager(
+            proxy.url,
+            maxsize=_CONNECTIONS,
+            ssl_context=self._context,
+            proxy_headers={"Proxy-Authorization": said} if said else None,
+        )
 
 
 def _tls(ca_file: str | None, environ: Mapping[str, str]) -> ssl.SSLContext:
@@ -290,12 +253,12 @@ def _tls(ca_file: str | None, environ: Mapping[str, str]) -> ssl.SSLContext:
 
 @contextmanager
 def _mapped(url: str) -> Iterator[None]:
-    where = _shown(urlsplit(url))
+    where = parse_url(url).shown
     try:
         yield
     except urllib3.exceptions.HTTPError as error:
         raise _unreachable(where, error) from error
-    except (OSError, UnicodeError) as error:
+    except (OSError, UnicodeError, HTTPException) as error:
         raise Unreachable(f"{where}: the connection failed: {error}") from error
 
 
@@ -303,6 +266,8 @@ def _unreachable(where: str, error: urllib3.exceptions.HTTPError) -> Unreachable
     text = str(error)
     if isinstance(error, urllib3.exceptions.SSLError):
         return _tls_failed(where, text)
+    if isinstance(error, urllib3.exceptions.ProxyError):
+        return _proxy_failed(where, error)
     for kind, words, not_done in _FAILURES:
         if isinstance(error, kind):
             return Unreachable(f"{where}: {words}", hint=_LATER, not_done=not_done)
@@ -319,6 +284,17 @@ def _tls_failed(where: str, text: str) -> Unreachable:
     )
 
 
+def _proxy_failed(where: str, error: urllib3.exceptions.ProxyError) -> Unreachable:
+    denied = "407" in str(error.original_error)
+    return Unreachable(
+        f"{where}: the proxy did not connect: {error.original_error}",
+        hint="the proxy wants credentials: HTTPS_PROXY=http://user:password@host:port"
+        if denied
+        else "check HTTPS_PROXY, or exempt this host in NO_PROXY",
+        not_done=True,
+    )
+
+
 _FAILURES = (
     (urllib3.exceptions.NewConnectionError, "no connection could be made", True),
     (urllib3.exceptions.ConnectTimeoutError, "no connection within the time limit", True),
@@ -326,8 +302,3 @@ _FAILURES = (
     (urllib3.exceptions.IncompleteRead, "the connection was cut in the middle of a body", False),
 )
 _LATER = "check the name and the network, and try again"
-
-
-def _shown(parts: SplitResult) -> str:
-    # Queries carry upload states and signed storage links: nothing of them is ever shown.
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -12,13 +12,14 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
-from urllib.parse import urljoin, urlsplit
 
-from nix_seed.core.errors import CouldNotCheck
+from nix_seed.core.errors import CouldNotCheck, NixSeedError
 from nix_seed.registry.auth import Authority, Scope, parse_challenges
 from nix_seed.registry.credentials import Keyring
-from nix_seed.registry.errors import failure
-from nix_seed.registry.http import Answer, NotTLS, Patience, Transport, is_loopback, origin
+from nix_seed.registry.errors import Denied, failure
+from nix_seed.registry.http import Answer, NotTLS, Patience, Transport
+from nix_seed.registry.rules.answers import Meaning, Question, Rule, judge, who_answered
+from nix_seed.registry.rules.url import Url, is_loopback, join_url, parse_url
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
@@ -33,29 +34,39 @@ Body = Callable[[], bytes | Iterable[bytes]]
 class Request:
     """One request. *url* is absolute, or a path below ``/v2/``; *body* makes a fresh body a try.
 
-    *doing* is what errors say was tried, *scopes* the permissions it takes, *expect* the statuses
-    that are answers. *safe*: may be repeated although an earlier try may have been carried out.
+    *doing* is what errors say was tried, *scopes* the permissions it takes, *question* what the
+    table of answers is asked. *safe*: may be repeated although an earlier try may have been carried
+    out.
     """
 
     method: str
     url: str
     doing: str
     scopes: tuple[Scope, ...]
-    expect: frozenset[int]
+    question: Question
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body | None = None
     safe: bool = True
     settle: bool = False
 
+    @property
+    def repository(self) -> str:
+        """The first repository: it decides about credentials."""
+        return self.scopes[0].repository
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer read to its end. ``body`` is None where it was longer than was allowed."""
+    """An answer read to its end. ``body`` is None where it was longer than was allowed.
 
-    status: int
+    ``error`` is what to raise where the answer is not decisive and no other way is left.
+    """
+
+    meaning: Meaning
     headers: Mapping[str, str]
     url: str
     body: bytes | None
+    error: NixSeedError | None = None
 
 
 class Session:
@@ -96,12 +107,14 @@ class Session:
     def open(self, request: Request) -> Answer:
         """Send *request* once and return the answer with its body still on the wire."""
         answer = self._authorized(request)
-        if answer.status in request.expect:
+        rule = self._judge(request, answer)
+        if rule.meaning in (Meaning.YES, Meaning.NO):
             return answer
-        needs = " and ".join(scope.words for scope in request.scopes)
-        body = answer.read_error()
-        who = self._authority(request).who
-        raise failure(request.doing, answer.status, answer.headers, body, needs, who)
+        raise self._failure(request, answer, rule)
+
+    def has_credential(self, repository: str) -> bool:
+        """Whether there is anything to log in with, to *repository*."""
+        return self._authority(repository).has_credential()
 
     def base(self) -> str:
         """Return ``https://host``, or ``http://host`` where that is allowed and all there is."""
@@ -113,8 +126,7 @@ class Session:
     def _find_base(self) -> str:
         if self._plain_http:
             return f"http://{self._host}"
-        host = urlsplit(f"//{self._host}").hostname or ""
-        if is_loopback(host):
+        if is_loopback(parse_url(f"https://{self._host}").host):
             # Only a server that answers, and not in TLS, is spoken to in plain HTTP. A certificate
             # that is not accepted stays an error.
             try:
@@ -124,21 +136,46 @@ class Session:
         return f"https://{self._host}"
 
     def _once(self, request: Request, limit: int) -> Reply:
-        answer = self.open(request)
+        try:
+            answer = self._authorized(request)
+        except Denied as error:
+            # A token server that refuses says what the registry itself would have said by a 403.
+            if judge(request.question, 403).meaning is not Meaning.OTHER_WAY:
+                raise
+            return Reply(Meaning.OTHER_WAY, {}, "", b"", error)
+        rule = self._judge(request, answer)
+        if rule.meaning is Meaning.OTHER_WAY:
+            failed = self._failure(request, answer, rule)
+            return Reply(rule.meaning, answer.headers, answer.url, b"", failed)
+        if rule.meaning not in (Meaning.YES, Meaning.NO):
+            raise self._failure(request, answer, rule)
         body = b"" if request.method == "HEAD" else answer.read(limit)
         answer.close()
-        return Reply(answer.status, answer.headers, answer.url, body)
+        return Reply(rule.meaning, answer.headers, answer.url, body)
+
+    def _judge(self, request: Request, answer: Answer) -> Rule:
+        home = parse_url(self.base()).origin
+        elsewhere = parse_url(answer.url).origin != home
+        return judge(request.question, answer.status, elsewhere=elsewhere)
+
+    def _failure(self, request: Request, answer: Answer, rule: Rule) -> NixSeedError:
+        host, home = parse_url(answer.url).netloc, parse_url(self.base()).netloc
+        who = who_answered(answer.status, answer.headers, host, home)
+        body = answer.read_error()
+        attempt = self._authority(request.repository).attempt(request.doing, request.scopes)
+        return failure(attempt, rule, answer.status, answer.headers, body, who)
 
     def _authorized(self, request: Request) -> Answer:
-        url = urljoin(self.base() + "/v2/", request.url)
-        authority = self._authority(request)
-        ours = origin(url) == origin(self.base())
+        home = parse_url(self.base())
+        url = join_url(parse_url(f"{home}/v2/"), request.url, "the registry's address")
+        authority = self._authority(request.repository)
+        ours = url.origin == home.origin
         sent = authority.header(request.scopes) if ours else None
         # Two rounds: one for a first challenge or an expired token, one for a token that another
         # thread's narrower request had put in its place.
         for _ in range(2):
             answer = self._follow(request, url, sent)
-            if answer.status != 401 or origin(answer.url) != origin(self.base()):
+            if answer.status != 401 or parse_url(answer.url).origin != home.origin:
                 return answer
             challenges = parse_challenges(answer.headers.get("WWW-Authenticate", ""))
             fresh = authority.answer(challenges, request.scopes, sent)
@@ -148,35 +185,36 @@ class Session:
             sent = fresh
         return self._follow(request, url, sent)
 
-    def _follow(self, request: Request, url: str, authorization: str | None) -> Answer:
+    def _follow(self, request: Request, url: Url, authorization: str | None) -> Answer:
         """Send to *url* and follow redirects; only the registry's own origin sees credentials."""
-        home = origin(self.base())
+        home = parse_url(self.base()).origin
         for _ in range(_MOST_REDIRECTS):
             self._check_downgrade(url, request)
             headers = dict(request.headers)
-            if authorization is not None and origin(url) == home:
+            if authorization is not None and url.origin == home:
                 headers["Authorization"] = authorization
             body = None if request.body is None else request.body()
-            answer = self._transport.send(request.method, url, headers, body, settle=request.settle)
+            answer = self._transport.send(
+                request.method, str(url), headers, body, settle=request.settle
+            )
             target = answer.headers.get("Location")
             if answer.status not in _REDIRECTS or target is None:
                 return answer
             answer.close()
-            url = urljoin(url, target)
+            url = join_url(url, target, "the registry's redirect to")
         raise CouldNotCheck(f"{request.doing}: more than {_MOST_REDIRECTS} redirects")
 
-    def _check_downgrade(self, url: str, request: Request) -> None:
-        scheme = urlsplit(url).scheme
-        if scheme != "https" and self.base().startswith("https:"):
+    def _check_downgrade(self, url: Url, request: Request) -> None:
+        if url.scheme != "https" and self.base().startswith("https:"):
             raise CouldNotCheck(
-                f"{request.doing}: the registry leads from HTTPS to {scheme}, which is refused",
+                f"{request.doing}: the registry leads from HTTPS to {url.scheme}, which is refused",
                 hint="behind a proxy, a registry must be told that it is reached by HTTPS "
                 "(X-Forwarded-Proto)",
             )
 
-    def _authority(self, request: Request) -> Authority:
-        """Return who speaks for the request's first repository: credentials may differ by it."""
-        repository = request.scopes[0].repository
+    def _authority(self, repository: str) -> Authority:
+        """Return who speaks for the repository: credentials may differ by it."""
+        secure = self.base().startswith("https:")
         with self._lock:
             if repository not in self._authorities:
                 self._authorities[repository] = Authority(
@@ -184,5 +222,6 @@ class Session:
                     self.patience,
                     self.registry,
                     lambda: self._keyring.find(self.registry, repository),
+                    secure=secure,
                 )
             return self._authorities[repository]

@@ -192,12 +192,17 @@ def _get(value: Any, key: str, kind: type, where: str, *, optional: bool = False
 
 _NAMES = {str: "a string", int: "an integer", dict: "an object", list: "an array"}
 
-_TAG = re.compile(r"sha256-[0-9a-f]{64}(\.[a-z]+)?\Z")
+_TAG = re.compile(r"sha256-[0-9a-f]{64}(\.[a-z]+(-[a-z]+)*)?\Z")
 
 
 def fallback_tag(subject: Digest) -> str:
     """Return ``sha256-<hex>``, the tag of the subject's list of referrers."""
     return f"sha256-{subject.hex}"
+
+
+def own_tag(subject: Digest) -> str:
+    """Return the list's tag where a registry takes ``sha256-<hex>`` for the digest itself."""
+    return f"{fallback_tag(subject)}.nix-seed"
 
 
 def lists_referrers(tag: str | None) -> bool:

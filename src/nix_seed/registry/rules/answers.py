@@ -1,0 +1,171 @@
+"""What a registry's answers mean, as registries are: one table for every request.
+
+An answer that the specification does not know is not decisive where a digest, or another way, would
+settle the question. For each question the table says what an answer means, which other way there is
+and what people are told when none is left. ``docs/registries.md`` shows the same table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+
+class Question(Enum):
+    """What a request asks of a registry."""
+
+    THERE = "is this manifest there?"
+    BESIDE = "what lies beside it?"
+    TAGS = "which tags are there?"
+    HOLDS = "is this blob there?"
+    GIVE = "give me this blob"
+    WRITE = "may I write?"
+    LINK = "link a blob you have"
+    TAKE_BLOB = "take this blob"
+    TAKE_MANIFEST = "take this manifest"
+    FORGET = "forget this upload"
+    TOKEN = "give me a token"
+
+
+class Meaning(Enum):
+    """What an answer comes to."""
+
+    YES = "yes"
+    NO = "no"
+    OTHER_WAY = "another way decides"
+    LATER = "ask again later"
+    DENIED = "denied"
+    REFUSED = "could not check"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row: *statuses* that answer *question* mean *meaning*.
+
+    ``way`` is the other way that is tried, ``said`` what people read when none is left.
+    """
+
+    question: Question
+    statuses: frozenset[int]
+    meaning: Meaning
+    way: str = ""
+    said: str = ""
+
+
+def _row(
+    question: Question, statuses: str, meaning: Meaning, way: str = "", said: str = ""
+) -> Rule:
+    return Rule(question, frozenset(map(int, statuses.split())), meaning, way, said)
+
+
+_AS_A_WRITER = "ask with the right to push, then look in the list of tags"
+_BY_TAG = "read the fallback tag"
+_SEND = "send the blob"
+_DIGEST = "ask for the digest that was sent"
+_Q, _M = Question, Meaning
+
+TABLE: Final = (
+    _row(_Q.THERE, "200", _M.YES),
+    _row(_Q.THERE, "404 410", _M.NO),
+    _row(_Q.THERE, "401 403", _M.OTHER_WAY, _AS_A_WRITER),
+    _row(_Q.THERE, "400 405 406 501", _M.OTHER_WAY, "a HEAD: ask by GET", "it cannot be asked for"),
+    _row(_Q.BESIDE, "200", _M.YES, "no index: " + _BY_TAG),
+    _row(_Q.BESIDE, "400 401 402 403 404 405 406 409 410 415 422 501", _M.OTHER_WAY, _BY_TAG),
+    _row(_Q.TAGS, "200", _M.YES),
+    _row(_Q.TAGS, "404 410", _M.NO),
+    _row(_Q.HOLDS, "200", _M.YES),
+    _row(_Q.HOLDS, "404 410", _M.NO),
+    _row(_Q.HOLDS, "400 401 403 405 501", _M.OTHER_WAY, _SEND),
+    _row(_Q.GIVE, "200 206", _M.YES),
+    _row(
+        _Q.GIVE, "404 410", _M.NO, said="is missing in the registry, although a manifest names it"
+    ),
+    _row(_Q.GIVE, "416", _M.NO, said="is shorter than it should be"),
+    _row(_Q.WRITE, "202", _M.YES),
+    _row(_Q.WRITE, "404", _M.REFUSED, said="create the repository first: this registry makes none"),
+    _row(
+        _Q.WRITE, "405", _M.REFUSED, said="this repository is only read from: a mirror or a cache"
+    ),
+    _row(_Q.LINK, "201", _M.YES),
+    _row(_Q.LINK, "202 400 401 403 404 405 409 416 422 500 501", _M.OTHER_WAY, _SEND),
+    _row(_Q.TAKE_BLOB, "201", _M.YES),
+    _row(_Q.TAKE_BLOB, "200 202 204", _M.YES),
+    _row(_Q.TAKE_BLOB, "404 416", _M.LATER, "begin the upload anew"),
+    _row(
+        _Q.TAKE_BLOB,
+        "413",
+        _M.REFUSED,
+        said="something before the registry limits how much is sent",
+    ),
+    _row(_Q.TAKE_MANIFEST, "201", _M.YES),
+    _row(_Q.TAKE_MANIFEST, "200 202 204", _M.OTHER_WAY, _DIGEST),
+    _row(
+        _Q.TAKE_MANIFEST,
+        "400 409 412",
+        _M.OTHER_WAY,
+        "see whether the tag names it already",
+        "where tags are immutable here, exempt the tags sha256-* from that",
+    ),
+    _row(_Q.TAKE_MANIFEST, "413", _M.REFUSED, said="the manifest is too large for this registry"),
+    _row(_Q.TOKEN, "200", _M.YES),
+    _row(_Q.FORGET, "200 202 204 400 404 405 501", _M.YES),
+)
+"""Every answer that has a meaning of its own; ``judge`` says what all others mean."""
+
+_LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_STORAGE: Final = "ask the registry for a fresh address"
+_ANY: Final = (
+    ("401 403", Meaning.DENIED, "log in, or ask for the permission that is named"),
+    ("407", Meaning.DENIED, "the proxy wants credentials: put them in HTTPS_PROXY"),
+    (" ".join(map(str, sorted(_LATER))), Meaning.LATER, "try again later"),
+)
+
+
+def judge(question: Question, status: int, *, elsewhere: bool = False) -> Rule:
+    """Return what *status* means in answer to *question*.
+
+    *elsewhere*: the storage behind the registry answered, to which an address led that may have
+    expired. Its refusal is nothing to log in for.
+    """
+    if elsewhere and status in (400, 403):
+        return Rule(question, frozenset({status}), Meaning.LATER, _STORAGE)
+    for rule in TABLE:
+        if rule.question is question and status in rule.statuses:
+            return rule
+    for statuses, meaning, said in _ANY:
+        if str(status) in statuses.split():
+            return Rule(question, frozenset({status}), meaning, said=said)
+    return Rule(question, frozenset({status}), Meaning.REFUSED)
+
+
+def who_answered(status: int, headers: Mapping[str, str], host: str, home: str) -> str:
+    """Name who gave an answer: the registry at *home*, the storage at *host*, or a proxy."""
+    if status == 407:
+        return "the proxy"
+    if host != home:
+        return f"the storage behind it, {host},"
+    if headers.get("Content-Type", "").startswith("text/html"):
+        return "the registry, or a proxy before it (it sent a web page),"
+    return "the registry"
+
+
+def as_table() -> str:
+    """Return the table as Markdown, for ``docs/registries.md``."""
+    lines = [
+        "| question | answer | means | other way | else is said |",
+        "| --- | --- |" + " --- |" * 3,
+    ]
+    for rule in TABLE:
+        statuses = ", ".join(map(str, sorted(rule.statuses)))
+        lines.append(
+            f"| {rule.question.value} | {statuses} | {rule.meaning.value} "
+            f"| {rule.way or '–'} | {rule.said or '–'} |"
+        )
+    for statuses, meaning, said in _ANY:
+        shown = ", ".join(statuses.split())
+        lines.append(f"| any other | {shown} | {meaning.value} | – | {said} |")
+    lines.append(f"| any | 400, 403 by storage | {Meaning.LATER.value} | {_STORAGE} | – |")
+    lines.append(f"| any other | any other | {Meaning.REFUSED.value} | – | the answer itself |")
+    return "\n".join(lines) + "\n"
