@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.formats.intoto.statement import Envelope
 from nix_seed.formats.tlog.body import LoggedSignature, Verifier, parse_body
 from nix_seed.formats.tlog.entry import LogEntry
-from nix_seed.formats.tlog.merkle import check_consistency
+from nix_seed.formats.tlog.merkle import check_consistency, leaf_hash
 from nix_seed.formats.tlog.note import NoteKey, check_signed
+from nix_seed.logs import rekor
+from nix_seed.logs.rekor import LogHttp, RekorV1
 from nix_seed.logs.rules.entry import (
     EntryFate,
     LogTrust,
@@ -22,6 +25,8 @@ from nix_seed.logs.rules.entry import (
     evaluate_entry,
     logged_signature,
 )
+from support.logs import IMPATIENT
+from support.web import Reply, lying
 
 RECORDED: dict[str, Any] = json.loads(
     Path(__file__).with_name("golden").joinpath("rekor.json").read_text()
@@ -144,3 +149,93 @@ def test_entries_of_one_kind_do_not_pass_for_another() -> None:
     found = RECORDED["rekor v2 ed25519"]
     trust = LogTrust((TrustedLog("x", "rekor-v1", found["origin"], NoteKey.parse(found["key"])),))
     assert evaluate_entry(entry, logged, trust).fate is EntryFate.FALSE_TIME
+
+
+UUID = "0" * 16
+
+
+def api_entry(entry: LogEntry) -> tuple[str, bytes]:
+    """Return the UUID and the answer by which Rekor v1's API gives a recorded entry."""
+    assert entry.proof is not None
+    assert entry.log_id is not None
+    assert entry.promise is not None
+    uuid = UUID + leaf_hash(entry.body).hex()
+    value = {
+        "body": base64.b64encode(entry.body).decode(),
+        "integratedTime": entry.integrated_time,
+        "logID": entry.log_id.hex(),
+        "logIndex": entry.index,
+        "verification": {
+            "signedEntryTimestamp": base64.b64encode(entry.promise).decode(),
+            "inclusionProof": {
+                "checkpoint": entry.proof.checkpoint.decode(),
+                "hashes": [each.hex() for each in entry.proof.hashes],
+                "logIndex": entry.proof.index,
+                "rootHash": entry.proof.root.hex(),
+                "treeSize": entry.proof.size,
+            },
+        },
+    }
+    return uuid, json.dumps({uuid: value}).encode()
+
+
+class Duplicates:
+    """A Rekor v1 that has everything already: of its answers the first *late* are 404."""
+
+    def __init__(self, location: str, late: int, shown: int = 1) -> None:
+        self.entries = [
+            api_entry(LogEntry.from_json(entry, "it")) for entry, _ in cases("rekor v1")
+        ]
+        self.location, self.late = location.format(uuid=self.entries[shown][0]), late
+        self.asked: list[str] = []
+
+    def __call__(self, method: str, path: str) -> Reply:
+        if path == "/api/v1/log/entries":
+            return 409, {"Location": self.location} if self.location else {}, b"{}"
+        self.asked.append(path)
+        if path == "/api/v1/index/retrieve":
+            return 200, {}, json.dumps([uuid for uuid, _ in self.entries]).encode()
+        if len(self.asked) <= self.late:
+            return 404, {}, b"{}"
+        found = dict(self.entries).get(path.rpartition("/")[2])
+        return (404, {}, b"{}") if found is None else (200, {}, found)
+
+
+def append_again(answer: Duplicates) -> tuple[Any, Any]:
+    found = RECORDED["rekor v1"]
+    each = found["entries"][1]
+    trusted = trust_of("rekor v1").logs[0]
+    verifier = Verifier(base64.b64decode(found["verifier"]))
+    with lying(answer) as url:
+        client = RekorV1(trusted, url, http=LogHttp(url, patience=IMPATIENT))
+        return client.append(Envelope.from_json(each["envelope"], "it"), verifier), each["entry"]
+
+
+@pytest.mark.parametrize("late", [0, 1, 4])
+@pytest.mark.parametrize(
+    "location",
+    ["/api/v1/log/entries/{uuid}", "https://log.test/x/{uuid}/", "", "/", "https://[x", "/not-one"],
+)
+def test_a_duplicate_is_found_wherever_the_log_says_it_is(
+    location: str, late: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rekor, "_PAUSE", 0.01)
+    answer = Duplicates(location, late)
+    entry, recorded = append_again(answer)
+    assert entry == recorded
+    assert len(answer.asked) > late
+
+
+def test_a_duplicate_that_never_shows_is_not_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rekor, "_PAUSE", 0.001)
+    for location in ("/api/v1/log/entries/{uuid}", ""):
+        with pytest.raises(
+            CouldNotCheck, match=r"already \(409\), and does not show it$"
+        ) as caught:
+            append_again(Duplicates(location, late=1000))
+        assert "try again later" in str(caught.value.hint)
+
+
+def test_a_duplicate_of_another_signature_is_a_lie() -> None:
+    with pytest.raises(CheckedFalse, match="of another signature"):
+        append_again(Duplicates("/api/v1/log/entries/{uuid}", late=0, shown=2))

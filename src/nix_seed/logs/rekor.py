@@ -148,6 +148,8 @@ def _said(body: bytes) -> str:
 
 _UUID = re.compile(r"(?:[0-9a-f]{16})?[0-9a-f]{64}")
 _MOST_FOUND = 1000
+_TRIES = 20  # to see a duplicate in the tree: it may have come in a moment ago
+_PAUSE = 1.0
 
 
 class RekorV1:
@@ -169,19 +171,45 @@ class RekorV1:
         request = request_v1(envelope.dump(), [verifier])
         reply = self._http.post("api/v1/log/entries", request, doing)
         if reply.status == 409:
-            reply = self._existing(reply, doing)
+            return self._existing(reply, logged, doing)
         if reply.status not in {200, 201}:
             raise refusal(reply, doing)
-        # A 409 is no success by itself: the entry it points at must record this very signature.
         entry = self._one(reply, doing).to_json()
         check_own(self._trusted, entry, logged)
         return entry
 
-    def _existing(self, reply: RekorReply, doing: str) -> RekorReply:
-        uuid = reply.headers.get("Location", "").rpartition("/")[2]
-        if not _UUID.fullmatch(uuid):
-            raise CouldNotCheck(f"{doing}: the log has it already, and does not say where (409)")
-        return self._http.get(f"api/v1/log/entries/{uuid}", doing)
+    def _existing(self, reply: RekorReply, logged: LoggedSignature, doing: str) -> Entry:
+        """Return the entry that a 409 speaks of, once it is there and proved to be ours.
+
+        Where it is, the answer says in a header that proxies lose; the index knows it, too. Either
+        may be seconds behind.
+        """
+        uuid = reply.headers.get("Location", "").rstrip("/").rpartition("/")[2]
+        told = _UUID.fullmatch(uuid) is not None
+        for number in range(_TRIES):
+            time.sleep(_PAUSE if number else 0)
+            entry = self._at(uuid, logged, doing) if told else self._indexed(logged)
+            if entry is not None:
+                return entry
+        raise CouldNotCheck(
+            f"{doing}: the log has it already (409), and does not show it",
+            hint="try again later; if it stays so, do not trust this log",
+        )
+
+    def _at(self, uuid: str, logged: LoggedSignature, doing: str) -> Entry | None:
+        found = self._http.get(f"api/v1/log/entries/{uuid}", doing)
+        if found.status == 404:
+            return None
+        if found.status != 200:
+            raise refusal(found, doing)
+        # A 409 is no success by itself: the entry must record this very signature.
+        entry = self._one(found, doing).to_json()
+        check_own(self._trusted, entry, logged)
+        return entry
+
+    def _indexed(self, logged: LoggedSignature) -> Entry | None:
+        found = self.lookup(logged.payload_digest)
+        return next((each for each in found if self.verify(each, logged).proved), None)
 
     def verify(self, entry: Entry, logged: LoggedSignature) -> EntryResult:
         """Judge *entry* by this log's key."""
@@ -199,6 +227,8 @@ class RekorV1:
             raise refusal(reply, doing)
         for uuid in dict.fromkeys(_uuids(reply, doing)):
             found = self._http.get(f"api/v1/log/entries/{uuid}", doing)
+            if found.status == 404:
+                continue  # The index may be ahead of the tree, and proves nothing in any case.
             if found.status != 200:
                 raise refusal(found, doing)
             entry = self._one(found, doing)
@@ -273,8 +303,6 @@ def _uuids(reply: RekorReply, doing: str) -> list[str]:
 
 
 _INDEX = re.compile(r"[0-9]{1,19}")
-_TRIES = 20  # to see a duplicate in the tree: it may have come in a moment ago
-_PAUSE = 1.0
 
 
 class RekorV2:
