@@ -1,5 +1,6 @@
 # make install nix-seed on your PATH, for your own flake: needs Python 3.11 or newer, and Nix
 # make demo    a flake to a seed image, and an offline build in it, on this machine (Debian)
+# make check   the linters, and the tests that need no other program, in a minute
 # make test    sets everything up and runs all tests (Debian)
 # See README.md.
 
@@ -10,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 PREFIX ?= $(HOME)/.local
 
-.PHONY: help install setup setup-demo demo demo-trust test interop lint bench clean
+.PHONY: help install setup setup-demo demo demo-trust check test interop lint bench clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -47,12 +48,22 @@ demo-trust: setup-demo
 	@[ -e .demo/after.json ] || tools/demo
 	@tools/demo-trust
 
+# Two processes. What shares an engine, a ledger or a made image stays in one (tests/support/kinds.py).
+RUN_TESTS := pytest -q -n 2 --dist loadgroup --durations=25 --durations-min=1
+
+check: .venv/.ready
+	@$(MAKE) --no-print-directory -j2 --output-sync lint pure
+
+.PHONY: pure
+pure: .venv/.ready
+	@$(RUN_TESTS) --durations=5 -m 'check and not slow and not interop' $(PYTEST)
+
 test: setup
-	@pytest -q -m 'not interop' $(PYTEST)
+	@$(RUN_TESTS) -m 'not interop' $(PYTEST)
 
 interop: setup
 	@tools/install-debian interop
-	@pytest -q -m interop $(PYTEST)
+	@$(RUN_TESTS) -m interop $(PYTEST)
 
 lint: .venv/.ready
 	@ruff check .

@@ -10,11 +10,36 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from support import kinds, quick
 from support.distribution import distribution as make_distribution
 
 # How long an example takes is the machine's doing. All else stays as it is, which is another in CI.
 settings.register_profile("any machine", settings(), deadline=None)
 settings.load_profile("any machine")
+
+
+def pytest_configure() -> None:
+    """Prepare for what tests are spared, before the first test module."""
+    quick.start(new="PYTEST_XDIST_WORKER" not in os.environ)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make check` runs, and what must run in one process."""
+    for item in items:
+        if kinds.is_checked(item.path):
+            item.add_marker(pytest.mark.check)
+        if group := kinds.group(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.fixture(autouse=True)
+def _fsync(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Give the tests of durability the ``fsync`` that all others are spared."""
+    if request.node.get_closest_marker("fsync") is None:
+        yield
+        return
+    with quick.durable():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

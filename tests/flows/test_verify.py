@@ -85,6 +85,7 @@ def test_a_judge_that_breaks_is_no_yes(world: World) -> None:
     assert "an unexpected RuntimeError in judging its logs: a bug" in found.words
 
 
+@pytest.mark.slow
 def test_a_store_out_of_reach_is_could_not_check(world: World) -> None:
     with pytest.raises(CouldNotCheck):
         nix_seed.verify("localhost:1/nothing/here:tag", world.write_policy())

@@ -67,6 +67,7 @@ def wait_for_workers(root: Path) -> None:
     pytest.fail("workers live on after their parent was killed")
 
 
+@pytest.mark.fsync
 def test_killed_at_random_moments(tmp_path: Path, seed: tuple[str, Spec]) -> None:
     need("nix-store")
     reference, spec = seed

@@ -24,6 +24,7 @@ def attest(ledger: Ledger, commits: Iterable[int], *names: str) -> None:
         ledger.attest_all(*names, commit=commit(number))
 
 
+@pytest.mark.slow
 def test_when_each_of_many_commits_was_released(ledger: Ledger) -> None:
     for _ in range(MOST_COMMITS + 1):
         ledger.release()

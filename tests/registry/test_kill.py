@@ -87,6 +87,7 @@ def kill(process: subprocess.Popen[str], after: float) -> bool:
     return running
 
 
+@pytest.mark.fsync
 def test_push(host: str, image: Path) -> None:
     stores, choice = Stores(Keyring(given=Credential("test", USER, PASSWORD))), random.Random(1)
     full = finish(start("push", f"oci:{image}", f"{host}/kill/measured:v1"))
@@ -112,6 +113,7 @@ def test_push(host: str, image: Path) -> None:
     assert killed >= KILLS // 2, "most of the kills must find the work under way"
 
 
+@pytest.mark.fsync
 def test_pull(host: str, image: Path, tmp_path: Path) -> None:
     choice = random.Random(2)
     source = f"{host}/kill/pull:v1"

@@ -293,6 +293,7 @@ def test_an_image_of_5000_paths_makes_a_page_below_3_mb() -> None:
     assert "package-number-4999" in "".join(document.texts)
 
 
+@pytest.mark.slow
 def test_an_image_of_50000_paths_makes_a_page_still() -> None:
     text = large_page(50_000)
     check_whole(text)

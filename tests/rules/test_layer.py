@@ -371,6 +371,7 @@ def test_the_case_hack_is_undone_where_nix_does_it(tmp_path: Path) -> None:
         write_layer([info], ZSTD, StoreFiles(other, case_hack=True), io.BytesIO())
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_files_in_one_path(tmp_path: Path) -> None:
     path = tmp_path / "nix/store/00000000000000000000000000000000-many"
     path.mkdir(parents=True)
@@ -404,6 +405,7 @@ print(done.layer.tar_size, Path("/proc/self/status").read_text().split("VmHWM:")
 """
 
 
+@pytest.mark.slow
 def test_a_file_larger_than_memory_allows_is_streamed(tmp_path: Path) -> None:
     """Sparse, so quick to make; above 2 GiB, so beyond every signed 32-bit counter."""
     size = (1 << 31) + 3

@@ -283,6 +283,7 @@ print(time.process_time() - start, peak / 1000)
 """
 
 
+@pytest.mark.slow
 def test_fifty_thousand_derivations_in_ten_seconds_and_500_mb() -> None:
     seconds, megabytes = measured(LARGE, 10)
     assert megabytes < 500

@@ -261,6 +261,7 @@ def test_names_that_differ_in_strange_characters_stay_apart() -> None:
     assert spdx_of(document, one)["SPDXID"] != spdx_of(document, other)["SPDXID"]
 
 
+@pytest.mark.slow
 def test_thousands_of_store_paths() -> None:
     names = [f"package{number}-1.{number}" for number in range(5000)]
     spec = spec_of(

@@ -50,6 +50,7 @@ def test_the_full_run_found_what_the_policy_promises(found: dict[str, Any]) -> N
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_the_present_code_gives_what_was_written_down() -> None:
     """All of the smallest policy: keys differ from run to run, and what plans come to does not."""
     with ThreadPoolExecutor(1) as pool:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from support import quick
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 MAKE = EXAMPLES / "debian" / "make"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "debian-flake"
@@ -29,6 +31,8 @@ NIX_SETTINGS = {
     "sandbox": "true",
     # Garbage that other tests make is theirs to collect.
     "min-free": "0",
+    # Its database would wait for the disk after every path.
+    "fsync-metadata": "true" if os.environ.get("NIX_SEED_TESTS_FSYNC") else "false",
 }
 NEEDED = {
     "nix": "nix-bin",
@@ -87,9 +91,15 @@ def distribution(*extra: str) -> Path:
     Its name is a digest of what it holds, so it never changes under a project that uses it.
     """
     require_nix()
+    name = "distribution-" + hashlib.sha256(" ".join(extra).encode()).hexdigest()[:12]
+    return Path(quick.once(name, lambda path: _make_distribution(path, *extra)).read_text())
+
+
+def _make_distribution(where: Path, *extra: str) -> None:
+    """Make the distribution, and write to the file *where* which directory it is."""
     with _alone(), tempfile.TemporaryDirectory(dir=CACHE) as work:
         more = ["--with", *extra] if extra else []
-        return _keep(make("distribution", Path(work, "new"), *more))
+        where.write_text(str(_keep(make("distribution", Path(work, "new"), *more))))
 
 
 def upgraded(name: str, *extra: str) -> Path:

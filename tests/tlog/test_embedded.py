@@ -110,6 +110,7 @@ def test_many_processes_append_to_one_log(tmp_path: Path) -> None:
     assert entries == [placed[i] for i in range(170)]
 
 
+@pytest.mark.fsync
 def test_killed_at_any_moment(tmp_path: Path) -> None:
     """Whatever was answered is in the log, every checkpoint grows from the last, all is whole."""
     directory = tmp_path / "log"

@@ -1,0 +1,104 @@
+"""Tells what kind of test each is, for `make check` and for tests in two processes."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parents[1]
+
+# Who imports one of these starts a program or a server, or may.
+_OUTSIDE = frozenset(
+    {"asyncio", "http", "multiprocessing", "playwright", "socket", "subprocess", "threading"}
+    | {"support.distribution", "support.registries", "web3", "eth_tester"}
+)
+
+# These judge foreign bytes, need no more than a moment, and start hardly anything.
+_ALSO_CHECKED = (
+    "attacks/test_attacks.py",
+    "flows/test_verify.py",
+    "formats/test_database.py",
+    "formats/test_nar.py",
+    "formats/test_registration.py",
+    "formats/test_seekable.py",
+    "formats/test_tar.py",
+    "ground/test_canonical_json.py",
+    "ground/test_digests.py",
+    "intoto/test_formats.py",
+    "intoto/test_verify.py",
+    "rules/test_contract.py",
+    "rules/test_init_rules.py",
+    "rules/test_layer.py",
+    "rules/test_roots.py",
+    "rules/test_spec.py",
+    "tlog/test_log_verify.py",
+    "tlog/test_state.py",
+    "tlog/test_watch.py",
+)
+
+
+def is_checked(path: Path) -> bool:
+    """Whether `make check` runs a test module's tests, but for those marked slow."""
+    return is_pure(path) or str(path.relative_to(TESTS)) in _ALSO_CHECKED
+
+
+@cache
+def is_pure(path: Path) -> bool:
+    """Whether a test module, and all of the tests' own modules behind it, stay in the process."""
+    fixtures = path.with_name("conftest.py")
+    given = (path, fixtures) if fixtures.is_file() else (path,)
+    return not any(_reaches_outside(module) for first in given for module in _behind(first))
+
+
+def group(item: pytest.Item) -> str | None:
+    """Return what must run in one process: the module's tests where they share what they made.
+
+    All else goes to whichever process is free.
+    """
+    if item.get_closest_marker("xdist_group"):
+        return None
+    if "engines" in item.path.parts:
+        return "engines"
+    if {"chain", "deployed"} & set(getattr(item, "fixturenames", ())):
+        return "evm"
+    return str(item.path.relative_to(TESTS)) if _shares(item.path) else None
+
+
+@cache
+def _shares(path: Path) -> bool:
+    """Whether a module has fixtures that are made once for all of its tests."""
+    return 'scope="module"' in path.read_text() or not is_pure(path)
+
+
+def _reaches_outside(path: Path) -> bool:
+    return any(name in _OUTSIDE or name.split(".")[0] in _OUTSIDE for name in _imports(path))
+
+
+@cache
+def _behind(path: Path) -> frozenset[Path]:
+    """Return *path* with the tests' own modules that it imports, and those that they import."""
+    found = {path}
+    todo = [path]
+    while todo:
+        for name in _imports(todo.pop()):
+            module = TESTS / (name.replace(".", "/") + ".py")
+            if module not in found and module.is_file():
+                found.add(module)
+                todo.append(module)
+    return frozenset(found)
+
+
+@cache
+def _imports(path: Path) -> frozenset[str]:
+    """Return the modules that a file imports anywhere, and what it takes from each."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(found)
