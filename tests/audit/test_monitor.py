@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.audit.monitor import Round, monitor
+from nix_seed.audit.monitor import Endurance, Round, monitor
 from nix_seed.audit.rules.report import AuditReport
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
@@ -50,9 +50,7 @@ def watch(
         lambda: bool(left),
         rounds.append,
         lambda finding: alarms.append(finding.words),
-        keep_going=keep_going,
-        patience=patience,
-        once=False,
+        Endurance(keep_going, patience),
     )
     return ended.exit_code, rounds, alarms
 
@@ -120,9 +118,7 @@ def once(error: NixSeedError, *, keep_going: bool) -> int:
         lambda: never("waited"),
         lambda _: None,
         lambda _: None,
-        keep_going=keep_going,
-        patience=3,
-        once=True,
+        Endurance(keep_going, once=True),
     )
     return ended.exit_code
 

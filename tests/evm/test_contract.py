@@ -13,8 +13,8 @@ from nix_seed.core.digests import Digest
 from nix_seed.evm.artifact import shipped
 from nix_seed.evm.builders import BuilderSet, EvmBuilder
 from nix_seed.evm.keys import EvmKey
-from nix_seed.evm.messages import Domain, Release
-from nix_seed.evm.node import Refused
+from nix_seed.evm.messages import Domain, ReleaseMessage
+from nix_seed.evm.node import ContractRefused
 from nix_seed.evm.signatures import EvmSignature
 from nix_seed.release.rules.ledger_entry import LedgerEntry
 from support.chains import Chain, anvil
@@ -24,7 +24,7 @@ ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
 def refused(evm: Evm, entry: LedgerEntry, signatures: list[EvmSignature]) -> str:
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(ContractRefused) as raised:
         evm.call_publish(entry, signatures)
     assert evm.contract.entry(entry.commit_key) is None
     return raised.value.reason
@@ -116,7 +116,7 @@ def test_signatures_for_something_else(evm: Evm) -> None:
         Domain(evm.chain.chain_id, other.address),
         Domain(evm.chain.chain_id + 1, evm.address),
     ):
-        signatures = ascending(evm.sign(Release(entry, 1), "alice", "bob", domain=domain))
+        signatures = ascending(evm.sign(ReleaseMessage(entry, 1), "alice", "bob", domain=domain))
         assert_strange(evm, entry, signatures)
     for name in ("commit_key", "root", "record"):
         signed = with_digest(entry, name, digest("something else"))
@@ -136,7 +136,7 @@ def test_a_commit_has_one_root_for_good(evm: Evm) -> None:
     evm.publish(first, "alice", "bob")
     for again in (first, second, replace(first, record=digest("other"))):
         signatures = ascending(evm.signed(again, "alice", "bob", "carol"))
-        with pytest.raises(Refused) as raised:
+        with pytest.raises(ContractRefused) as raised:
             evm.call_publish(again, signatures)
         assert raised.value.reason == "commit has an entry"
     found = evm.contract.entry(first.commit_key)
@@ -158,7 +158,7 @@ def test_a_root_has_one_commit(evm: Evm) -> None:
 )
 def test_zero_is_nothing(evm: Evm, name: str, reason: str) -> None:
     entry = with_digest(release("a"), name, Digest("0" * 64))
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(ContractRefused) as raised:
         evm.call_publish(entry, ascending(evm.signed(entry, "alice", "bob")))
     assert raised.value.reason == reason
 
@@ -168,7 +168,7 @@ def test_builders_replace_themselves(evm: Evm) -> None:
     evm.call_set_builders(new, ascending(evm.sign(new, "alice", "bob")))
     assert evm.contract.status().builders == new
     entry = release("a")
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(ContractRefused) as raised:
         evm.call_publish(entry, evm.signed(entry, "alice", epoch=2))
     assert raised.value.reason == "not a builder's signature"
     evm.call_publish(entry, evm.signed(entry, "mallory", epoch=2))
@@ -253,7 +253,7 @@ def test_sets_that_are_none(evm: Evm) -> None:
 
 def governance_refused(evm: Evm, new: BuilderSet, signatures: list[EvmSignature]) -> str:
     before = evm.contract.status().builders
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(ContractRefused) as raised:
         evm.call_set_builders(new, signatures)
     assert evm.contract.status().builders == before
     return raised.value.reason
@@ -350,7 +350,7 @@ def test_a_random_walk_agrees_with_a_model_of_the_contract(chain: Chain, seed: i
         if works:
             call()
         else:
-            with pytest.raises(Refused):
+            with pytest.raises(ContractRefused):
                 call()
     found = evm.contract.entries()
     assert [(each.commit_key, each.root) for each in found] == list(model.entries.items())

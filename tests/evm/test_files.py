@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from nix_seed.core.errors import InputError
 from nix_seed.evm.builders import BuilderSet, EvmBuilder, read_address
 from nix_seed.evm.keys import EvmKey
-from nix_seed.evm.messages import Domain, Release, Signed, signable, typed_data
+from nix_seed.evm.messages import Domain, ReleaseMessage, Signed, signable, typed_data
 from nix_seed.evm.signatures import EvmSignature, collect
 from support.evm import release
 
@@ -184,7 +184,7 @@ def hashed(domain: Domain, content: Signed) -> bytes:
         + bytes(12)
         + bytes.fromhex(domain.address[2:])
     )
-    if isinstance(content, Release):
+    if isinstance(content, ReleaseMessage):
         entry = content.entry
         struct = keccak(
             keccak(text="Publish(bytes32 commitKey,bytes32 root,bytes32 record,uint256 epoch)")
@@ -208,7 +208,7 @@ def hashed(domain: Domain, content: Signed) -> bytes:
     return keccak(b"\x19\x01" + separator + struct)
 
 
-RELEASE = Release(release("a"), 1)
+RELEASE = ReleaseMessage(release("a"), 1)
 SET = BuilderSet.propose([EvmBuilder.read("alice", ADDRESS), builder("bob", 7)], 2, 5)
 
 

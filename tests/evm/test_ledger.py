@@ -10,8 +10,8 @@ import pytest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.evm.contract import Contract
 from nix_seed.evm.ledger import EvmLedger
-from nix_seed.evm.messages import Domain, Release
-from nix_seed.evm.node import Node, Refused
+from nix_seed.evm.messages import Domain, ReleaseMessage
+from nix_seed.evm.node import ContractRefused, EvmNode
 from nix_seed.evm.nodes import Nodes
 from nix_seed.evm.send import GWEI, Sender
 from nix_seed.registry.http import Patience
@@ -97,7 +97,7 @@ def test_signatures_that_do_not_count_are_told_why(evm: Evm) -> None:
         (evm.signed(entry, "mallory"), f"no builders of this epoch: {evm.keys['mallory'].address}"),
         (own, "each builder signs with 'nix-seed ledger evm sign'"),
         (
-            evm.sign(Release(entry, 1), "bob", domain=Domain(1, evm.address)),
+            evm.sign(ReleaseMessage(entry, 1), "bob", domain=Domain(1, evm.address)),
             "the other signatures are for another contract, chain, epoch or content",
         ),
         (
@@ -272,7 +272,7 @@ def test_waiting_for_a_transaction_survives_a_reorganisation(chain: Chain) -> No
 
 def test_the_wrong_chain_and_the_wrong_contract(evm: Evm) -> None:
     spec = evm.spec
-    elsewhere = Nodes([Node(evm.chain.provider, "here")], 1, 0)
+    elsewhere = Nodes([EvmNode(evm.chain.provider, "here")], 1, 0)
     with pytest.raises(
         CheckedFalse, match=f"the node here follows chain {evm.chain.chain_id}, not 1"
     ):
@@ -309,7 +309,7 @@ def test_builders_change_and_their_history_is_replayed(evm: Evm) -> None:
 
 
 def test_refusals_are_quoted_in_the_contracts_own_words(evm: Evm) -> None:
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(ContractRefused) as raised:
         evm.call_publish(release("a"), [])
     assert raised.value.message == (
         f"the contract refuses, says the node {evm.chain.name}: too few signatures"

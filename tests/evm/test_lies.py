@@ -13,7 +13,7 @@ import pytest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
 from nix_seed.evm.contract import Contract
 from nix_seed.evm.ledger import EvmLedger
-from nix_seed.evm.node import HttpProvider, Node
+from nix_seed.evm.node import EvmNode, HttpProvider
 from nix_seed.evm.nodes import Nodes
 from nix_seed.registry.errors import Unreachable
 from nix_seed.registry.http import Patience
@@ -34,7 +34,7 @@ def world(node: Anvil) -> Evm:
 
 
 def ledger_of(world: Evm, urls: Sequence[str], confirmations: int | None = 0) -> EvmLedger:
-    nodes = [Node.connect(url, PATIENCE) for url in urls]
+    nodes = [EvmNode.connect(url, PATIENCE) for url in urls]
     return EvmLedger(Contract(world.spec, Nodes(nodes, world.chain.chain_id, confirmations)))
 
 
@@ -303,7 +303,7 @@ def answer_of(
 def altered(world: Evm, method: str, path: tuple[Any, ...], garbage: Any) -> EvmLedger:
     assert world.chain.url is not None
     provider = Altered(world.chain.url, method, path, garbage)
-    return EvmLedger(Contract(world.spec, Nodes([Node(provider, "liar")], 31337, 0)))
+    return EvmLedger(Contract(world.spec, Nodes([EvmNode(provider, "liar")], 31337, 0)))
 
 
 class Altered(HttpProvider):
@@ -350,7 +350,7 @@ def test_a_node_that_is_busy_is_asked_again(world: Evm) -> None:
     assert world.chain.url is not None
     with lying(world.chain.url, alter, "/v3/a-secret-key") as url:
         patient = Patience(attempts=4, base=0.01, sleep=naps.append)
-        assert Node(HttpProvider(url, patient), "patient").chain_id() == 31337
+        assert EvmNode(HttpProvider(url, patient), "patient").chain_id() == 31337
     assert len(naps) == 2
 
 
@@ -460,7 +460,7 @@ def test_a_transaction_said_to_be_made_that_was_not(world: Evm) -> None:
             return super().make_request(method, params)
 
     assert world.chain.url is not None
-    nodes = Nodes([Node(Swallowing(world.chain.url, PATIENCE), "thief")], 31337, 0)
+    nodes = Nodes([EvmNode(Swallowing(world.chain.url, PATIENCE), "thief")], 31337, 0)
     ledger = EvmLedger(Contract(world.spec, nodes), hasty, world.signed(entry, "alice", "bob"))
     with pytest.raises(CouldNotCheck, match="it is sent, and not final within 0 s"):
         ledger.publish(entry)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from nix_seed.audit.read import Copy, read_copies
+from nix_seed.audit.read import LedgerCopy, read_copies
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
@@ -190,7 +190,7 @@ def unlist(store: LayoutStore, subject: Digest, keep: Callable[[bytes], bool]) -
 
     *keep* is given the bytes of the document or bundle.
     """
-    there = Copy(str(store), parse_reference(str(store)), store, store.list_tags())
+    there = LedgerCopy(str(store), parse_reference(str(store)), store, store.list_tags())
     texts: dict[Digest, bytes] = {}
     for beside in read_copies([there], [subject]):
         texts |= {Digest.of(each.text): each.text for each in beside.bundles}

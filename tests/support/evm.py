@@ -15,8 +15,8 @@ from nix_seed.evm.builders import BuilderSet, EvmBuilder
 from nix_seed.evm.contract import Contract, deploy
 from nix_seed.evm.keys import EvmKey
 from nix_seed.evm.ledger import EvmLedger
-from nix_seed.evm.messages import Domain, Release, Signed
-from nix_seed.evm.node import Node
+from nix_seed.evm.messages import Domain, ReleaseMessage, Signed
+from nix_seed.evm.node import EvmNode
 from nix_seed.evm.nodes import Nodes
 from nix_seed.evm.send import Sender, Sent
 from nix_seed.evm.signatures import EvmSignature
@@ -71,7 +71,7 @@ class Evm:
 
     def nodes(self, confirmations: int | None) -> Nodes:
         return Nodes(
-            [Node(self.chain.provider, self.chain.name)], self.chain.chain_id, confirmations
+            [EvmNode(self.chain.provider, self.chain.name)], self.chain.chain_id, confirmations
         )
 
     def builders(self, *names: str, threshold: int, epoch: int = 1) -> BuilderSet:
@@ -98,7 +98,7 @@ class Evm:
         return [EvmSignature.make(self.keys[n], domain or self.domain, content) for n in names]
 
     def signed(self, entry: LedgerEntry, *names: str, epoch: int = 1) -> list[EvmSignature]:
-        return self.sign(Release(entry, epoch), *names)
+        return self.sign(ReleaseMessage(entry, epoch), *names)
 
     def ledger(self, signatures: Sequence[EvmSignature] = ()) -> EvmLedger:
         return EvmLedger(self.contract, self.sender, signatures)

@@ -14,9 +14,9 @@ from functools import cached_property
 from pathlib import Path
 
 from nix_seed.audit.gather import Gathering
-from nix_seed.audit.judge import Bench, Releases
-from nix_seed.audit.logs import LogSet, Reach
-from nix_seed.audit.read import Copy, Tags, open_copy, read_tags
+from nix_seed.audit.judge import BundleJudge, Releases
+from nix_seed.audit.logs import LogReach, LogSet
+from nix_seed.audit.read import LedgerCopy, Tags, open_copy, read_tags
 from nix_seed.audit.rules.conflicts import (
     find_changed_roots,
     find_conflicts,
@@ -86,11 +86,11 @@ def audit(
     """
     repository = _repository(question)
     if state is None:
-        return _Work(stores, question, repository, None, None, now, on_event).run()
+        return _Audit(stores, question, None, None, now, on_event).run()
     files = AuditFiles(state / "audit")
     with files.alone(repository):
         kept = files.load(repository)
-        work = _Work(stores, question, repository, kept, state, now, on_event)
+        work = _Audit(stores, question, kept, state, now, on_event)
         report = work.run()
         # What was accepted is not settled: the next audit is to come upon it again.
         if report.clean and question.since is None:
@@ -116,14 +116,13 @@ def _repository(question: Question) -> str:
     return policy.source
 
 
-class _Work:
+class _Audit:
     """One audit under way."""
 
     def __init__(
         self,
         stores: Stores,
         question: Question,
-        repository: str,
         kept: AuditState | None,
         state: Path | None,
         now: datetime,
@@ -131,7 +130,7 @@ class _Work:
     ) -> None:
         self._stores = stores
         self._question = question
-        self._repository = repository
+        self._repository = repository = _repository(question)
         self._state = state
         self._now = now
         self._on_event = on_event
@@ -139,9 +138,9 @@ class _Work:
         self._book = PolicyBook.of(question.policy.policy, [e.policy for e in question.earlier])
         self._judges = judges_of(question.policy, state, ask=question.ask)
         judges: dict[Digest, Judges] = {e.policy.digest: judges_of(e, ask=False) for e in loaded}
-        self._bench = Bench(self._book, judges)
+        self._bench = BundleJudge(self._book, judges)
         seen = None if state is None else CheckpointState(state / "checkpoints")
-        reach = Reach(question.places, question.ask, seen, question.most)
+        reach = LogReach(question.places, question.ask, seen, question.most)
         self._logs = LogSet(self._bench, loaded, reach)
         self._findings: list[AuditFinding] = []
         self._copies = self._open(question.copies)
@@ -195,7 +194,7 @@ class _Work:
         parts += sorted(str(copy) for copy in self._question.copies)
         return Digest(hashlib.sha256("\0".join(parts).encode()).hexdigest())
 
-    def _open(self, references: Iterable[AnyReference]) -> tuple[Copy, ...]:
+    def _open(self, references: Iterable[AnyReference]) -> tuple[LedgerCopy, ...]:
         found = []
         for reference in references:
             try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nix_seed.audit.judge import Bench, Envelopes, Sorted, sort_bundle
-from nix_seed.audit.read import Beside, Copy, Document, read_copies
+from nix_seed.audit.judge import BundleJudge, Envelopes, StatedBundle, sort_bundle
+from nix_seed.audit.read import Beside, Document, LedgerCopy, read_copies
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError
@@ -40,7 +40,11 @@ class Gathering:
     """
 
     def __init__(
-        self, copies: Sequence[Copy], bench: Bench, repository: str, known: frozenset[Digest]
+        self,
+        copies: Sequence[LedgerCopy],
+        bench: BundleJudge,
+        repository: str,
+        known: frozenset[Digest],
     ) -> None:
         self._copies = copies
         self._bench = bench
@@ -48,7 +52,7 @@ class Gathering:
         self._known = set(known)
         self._seen: dict[Digest, _Seen] = {}
         self._attestations: dict[Digest, dict[bytes, Attestation]] = {}
-        self._sorted: dict[bytes, Sorted | None] = {}
+        self._sorted: dict[bytes, StatedBundle | None] = {}
         self._troubles: dict[tuple[str, str], NixSeedError] = {}
         self.documents: dict[Digest, dict[Document, None]] = {}
         self.envelopes = Envelopes()
@@ -68,7 +72,7 @@ class Gathering:
         """Read the lists of *commits*, audited before or not."""
         self._follow(commit.key for commit in commits)
 
-    def search(self, also: Sequence[Copy] = ()) -> None:
+    def search(self, also: Sequence[LedgerCopy] = ()) -> None:
         """Read every list there is, of copies and *also* of other repositories."""
         self._follow(self._listed())
         for beside in read_copies(also, [each for copy in also for each in copy.subjects]):
@@ -184,7 +188,7 @@ class Gathering:
             seen.bundles[bundle.text] = self._bench.promotion(bundle, predicate)
         return seen.bundles[bundle.text].verdict.verified
 
-    def _sort(self, text: bytes) -> Sorted | None:
+    def _sort(self, text: bytes) -> StatedBundle | None:
         if text not in self._sorted:
             self._sorted[text] = sort_bundle(text)
         return self._sorted[text]

@@ -9,8 +9,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from nix_seed.audit.read import Copy, Document
-from nix_seed.audit.rules.quorum import Found, Held, judge_evidence, judge_proofs, judge_quorums
+from nix_seed.audit.read import Document, LedgerCopy
+from nix_seed.audit.rules.quorum import (
+    FoundRelease,
+    Held,
+    judge_evidence,
+    judge_proofs,
+    judge_quorums,
+)
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import (
@@ -43,7 +49,7 @@ from nix_seed.trust.rules.policy_book import PolicyBook
 
 
 @dataclass(frozen=True, slots=True)
-class Sorted:
+class StatedBundle:
     """A bundle by what it says it is. *predicate* is None for all but a promotion record.
 
     Of a record *payload* is the digest.
@@ -61,21 +67,21 @@ class Envelopes:
     signed: set[Digest] = field(default_factory=set)
     payloads: set[Digest] = field(default_factory=set)
 
-    def add(self, found: Sorted) -> None:
+    def add(self, found: StatedBundle) -> None:
         """Remember that *found* was."""
         self.signed.add(found.signed)
         self.payloads.add(found.payload)
 
 
-def sort_bundle(text: bytes) -> Sorted | None:
+def sort_bundle(text: bytes) -> StatedBundle | None:
     """Return what a bundle says it is, unverified; None for what is no envelope at all."""
     said = Unverified.read(text)
     if said is None:
         return None
-    return Sorted(Digest.of(said.envelope.pae), said.payload, said.promotion)
+    return StatedBundle(Digest.of(said.envelope.pae), said.payload, said.promotion)
 
 
-class Bench:
+class BundleJudge:
     """Judges by the policies of *book*; *judges* has what judges logs and certificates for each."""
 
     def __init__(self, book: PolicyBook, judges: Mapping[Digest, Judges]) -> None:
@@ -233,8 +239,8 @@ class Releases:
     def __init__(
         self,
         stores: Stores,
-        copies: Sequence[Copy],
-        bench: Bench,
+        copies: Sequence[LedgerCopy],
+        bench: BundleJudge,
         now: datetime,
         waiting: Collection[Digest] = (),
     ) -> None:
@@ -282,7 +288,7 @@ class Releases:
     ) -> tuple[tuple[str, ...], tuple[AuditFinding, ...]]:
         book = self._bench.book
         then = book.of_record(record.policy)
-        found = Found(evidence, self._judged(attestations, then), images)
+        found = FoundRelease(evidence, self._judged(attestations, then), images)
 
         def renamed(at: LoggedAt) -> bool | None:
             if all(log.id != at.log for log in then.logs):
@@ -296,7 +302,7 @@ class Releases:
             builders, more = judge_quorums(record, found, then, moment, present=False)
             findings += more
         if then is not book.present or not book.knows(record.policy):
-            now = Found(evidence, self._judged(attestations, book.present), images)
+            now = FoundRelease(evidence, self._judged(attestations, book.present), images)
             _, more = judge_quorums(record, now, book.present, self._now, present=True)
             findings += more
         return builders, tuple(findings)

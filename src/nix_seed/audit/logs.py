@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from nix_seed.audit.judge import Bench
+from nix_seed.audit.judge import BundleJudge
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.audit.rules.report import LogStatus
 from nix_seed.audit.rules.state import LogMark
@@ -211,7 +211,7 @@ def _bodies(reader: TileReader, start: int, end: int) -> Iterator[bytes]:
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class LogReach:
     """How logs are read: *places* by name, before the policy's; *ask* those behind an address.
 
     *seen* keeps the checkpoints they show, *most* is how many entries of one are read at once.
@@ -240,7 +240,7 @@ class LogSet:
     ``InputError`` where a place is given for a log that none of them has.
     """
 
-    def __init__(self, bench: Bench, loaded: Sequence[LoadedPolicy], reach: Reach) -> None:
+    def __init__(self, bench: BundleJudge, loaded: Sequence[LoadedPolicy], reach: LogReach) -> None:
         self._bench = bench
         self._reach = reach
         self._logs = tuple(_named(bench, loaded))
@@ -386,7 +386,7 @@ class LogSet:
             )
 
 
-def _named(bench: Bench, loaded: Sequence[LoadedPolicy]) -> Iterator[_Named]:
+def _named(bench: BundleJudge, loaded: Sequence[LoadedPolicy]) -> Iterator[_Named]:
     seen: set[str] = set()
     for each in loaded:
         for log in each.policy.logs:

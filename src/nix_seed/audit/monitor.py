@@ -32,11 +32,23 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
+class MonitorEnd:
     """Why it ended: 0 it was asked to, 1 an alarm, 3 it could not check for too long."""
 
     exit_code: int
     words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Endurance:
+    """When a monitor ends: after an alarm unless *keep_going*, and after one round if *once*.
+
+    After *patience* rounds in a row that could not check everything it always ends.
+    """
+
+    keep_going: bool = False
+    patience: int = 3
+    once: bool = False
 
 
 def monitor(
@@ -44,15 +56,12 @@ def monitor(
     wait: Callable[[], bool],
     on_round: Callable[[Round], None],
     on_alarm: Callable[[AuditFinding], None],
-    *,
-    keep_going: bool,
-    patience: int,
-    once: bool,
-) -> Stopped:
+    until: Endurance,
+) -> MonitorEnd:
     """Audit by *run* until there is an alarm, or *wait* returns false.
 
-    *on_alarm* is called once for each alarm; with *keep_going* it goes on after it. After
-    *patience* rounds in a row that could not check everything it ends: nobody is watching then.
+    *on_alarm* is called once for each alarm. *until* says what else ends it: where not everything
+    can be checked, nobody is watching.
     Wrong input ends it at once (``InputError``), but only before any audit has come to its end.
     """
     watch = _Watch(run)
@@ -62,21 +71,21 @@ def monitor(
         alarms = [each for each in this.new if each.severity is Severity.ALARM]
         for alarm in alarms:
             on_alarm(alarm)
-        if alarms and not keep_going:
-            return Stopped(1, alarms[0].words)
-        if this.blind >= patience:
-            return Stopped(3, f"not everything could be checked, {this.blind} times in a row")
-        if once:
+        if alarms and not until.keep_going:
+            return MonitorEnd(1, alarms[0].words)
+        if this.blind >= until.patience:
+            return MonitorEnd(3, f"not everything could be checked, {this.blind} times in a row")
+        if until.once:
             return _once(this)
         if not wait():
-            return Stopped(0, "stopped")
+            return MonitorEnd(0, "stopped")
 
 
-def _once(this: Round) -> Stopped:
+def _once(this: Round) -> MonitorEnd:
     if this.report is not None:
-        return Stopped(this.report.exit_code, this.report.words)
+        return MonitorEnd(this.report.exit_code, this.report.words)
     assert this.failure is not None
-    return Stopped(1 if this.failure.severity is Severity.ALARM else 3, this.failure.words)
+    return MonitorEnd(1 if this.failure.severity is Severity.ALARM else 3, this.failure.words)
 
 
 class _Watch:

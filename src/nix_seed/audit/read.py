@@ -51,7 +51,7 @@ class Beside:
 
 
 @dataclass(slots=True)
-class Copy:
+class LedgerCopy:
     """A copy of the ledger at *reference*, the *tags* it has, and whose lists were *read*."""
 
     name: str
@@ -75,7 +75,7 @@ class Copy:
         return f"sha256-{subject.hex}.att" in self.tags
 
 
-def read_copies(copies: Sequence[Copy], subjects: Iterable[Digest]) -> Iterator[Beside]:
+def read_copies(copies: Sequence[LedgerCopy], subjects: Iterable[Digest]) -> Iterator[Beside]:
     """Yield what each copy lists beside those of *subjects* that were not read in it before."""
     wanted = list(dict.fromkeys(subjects))
     work = [(copy, each) for copy in copies for each in wanted if each not in copy.read]
@@ -88,7 +88,7 @@ def read_copies(copies: Sequence[Copy], subjects: Iterable[Digest]) -> Iterator[
         yield from pool.map(lambda each: _read(*each), work)
 
 
-def _read(copy: Copy, subject: Digest) -> Beside:
+def _read(copy: LedgerCopy, subject: Digest) -> Beside:
     troubles: list[NixSeedError] = []
     bundles: dict[bytes, Attestation] = {}
     documents: dict[Document, None] = {}
@@ -129,11 +129,11 @@ def _is_of_ledger(artifact_type: str) -> bool:
     return is_bundle(artifact_type) or artifact_type in (EVIDENCE_TYPE, MEMBER_TYPE)
 
 
-def open_copy(stores: Stores, reference: AnyReference) -> Copy:
+def open_copy(stores: Stores, reference: AnyReference) -> LedgerCopy:
     """Open the copy of a ledger in the repository *reference*, and list its tags."""
     where = replace(reference, tag=None, digest=None)
     store = stores.open(where)
-    return Copy(str(where), where, store, store.list_tags())
+    return LedgerCopy(str(where), where, store, store.list_tags())
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ class Tags:
             yield AuditFinding(kind, severity, subject, f"{words}: {each.error.message}")
 
 
-def read_tags(copies: Sequence[Copy], policies: Iterable[Policy]) -> Tags:
+def read_tags(copies: Sequence[LedgerCopy], policies: Iterable[Policy]) -> Tags:
     """Read what each tag names that people pull by: a release, or ``<commit>-<system>``.
 
     Other tags of one system's image are left out: no record says what they should name.
@@ -200,7 +200,7 @@ def _is_of_commit(tag: str, ends: Iterable[str]) -> bool:
     return any(tag.endswith(end) and is_commit(tag.removesuffix(end)) for end in ends)
 
 
-def _head(copy: Copy, tag: str) -> Descriptor | NixSeedError | None:
+def _head(copy: LedgerCopy, tag: str) -> Descriptor | NixSeedError | None:
     try:
         return copy.store.head_manifest(tag)
     except NixSeedError as error:

@@ -23,11 +23,11 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.evm.artifact import shipped
 from nix_seed.evm.builders import BuilderSet, EvmBuilder
 from nix_seed.evm.keys import EvmKey
-from nix_seed.evm.messages import Domain, Release, Signed
-from nix_seed.evm.node import Log
+from nix_seed.evm.messages import Domain, ReleaseMessage, Signed
+from nix_seed.evm.node import ContractEvent
 from nix_seed.evm.nodes import Nodes, View
 from nix_seed.evm.send import Sender, Sent
-from nix_seed.evm.signatures import Collected, EvmSignature, collect
+from nix_seed.evm.signatures import CollectedSignatures, EvmSignature, collect
 from nix_seed.release.rules.ledger_entry import LedgerEntry
 from nix_seed.trust.rules.policy import LedgerSpec
 
@@ -106,14 +106,14 @@ class Contract:
             raise InputError(
                 f"{key.address} is no builder of epoch {builders.epoch}", hint=f"these are: {known}"
             )
-        return EvmSignature.make(key, self.domain, Release(_bare(entry), builders.epoch))
+        return EvmSignature.make(key, self.domain, ReleaseMessage(_bare(entry), builders.epoch))
 
     def publish(
         self, entry: LedgerEntry, signatures: Sequence[EvmSignature], sender: Sender
     ) -> Sent:
         """Enter *entry*, which must not be entered yet, with the builders' *signatures*."""
         builders = self.status().builders
-        content = Release(_bare(entry), builders.epoch)
+        content = ReleaseMessage(_bare(entry), builders.epoch)
         counted = self.collect(content, signatures, builders)
         words = [each.words for each in counted.counted]
         arguments = (entry.commit_key.raw, entry.root.raw, entry.record.raw, words)
@@ -138,7 +138,7 @@ class Contract:
 
     def collect(
         self, content: Signed, signatures: Sequence[EvmSignature], builders: BuilderSet
-    ) -> Collected:
+    ) -> CollectedSignatures:
         """Return those that count; ``CheckedFalse``, naming who is missing, for too few."""
         found = collect(signatures, self.domain, content, builders)
         if not found.enough:
@@ -194,7 +194,7 @@ def _bare(entry: LedgerEntry) -> LedgerEntry:
 
 
 def _useless(
-    signatures: Sequence[EvmSignature], found: Collected, builders: BuilderSet
+    signatures: Sequence[EvmSignature], found: CollectedSignatures, builders: BuilderSet
 ) -> str | None:
     """Say why signatures that are there do not count."""
     if found.strangers:
@@ -253,12 +253,12 @@ def present_builders(view: View) -> BuilderSet:
     )
 
 
-def position(log: Log) -> str:
+def position(log: ContractEvent) -> str:
     """Return where an entry lies, for people."""
     return f"entry {log.values['index']}, block {log.block}, transaction 0x{log.transaction.hex()}"
 
 
-def _entry(log: Log) -> LedgerEntry:
+def _entry(log: ContractEvent) -> LedgerEntry:
     values = log.values
     key, root, record = (Digest(values[name].hex()) for name in ("commitKey", "root", "record"))
     return LedgerEntry(key, root, record, position(log))

@@ -48,20 +48,20 @@ class Domain:
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class ReleaseMessage:
     """An entry to be made by the builders of *epoch*."""
 
     entry: LedgerEntry
     epoch: int
 
 
-Signed = Release | BuilderSet
+Signed = ReleaseMessage | BuilderSet
 """What can be signed."""
 
 
 def typed_data(domain: Domain, content: Signed) -> dict[str, Any]:
     """Return the JSON of EIP-712: types, primaryType, domain, message."""
-    primary = "Publish" if isinstance(content, Release) else "SetBuilders"
+    primary = "Publish" if isinstance(content, ReleaseMessage) else "SetBuilders"
     names = ["EIP712Domain", primary] + ([] if primary == "Publish" else ["Builder"])
     return {
         "types": {
@@ -85,7 +85,7 @@ def signable(domain: Domain, content: Signed) -> SignableMessage:
 
 
 def _message(content: Signed) -> dict[str, Any]:
-    if isinstance(content, Release):
+    if isinstance(content, ReleaseMessage):
         entry = content.entry
         return {
             "commitKey": f"0x{entry.commit_key.hex}",

@@ -4,7 +4,7 @@ A node's address often holds a key to it, so no more of it than the host is ever
 
 One node, asked about one contract. What it answers is of the right shape, and no more than that.
 
-An answer that is no answer is ``CouldNotCheck``; that the contract refuses a call is ``Refused``.
+No usable answer is ``CouldNotCheck``; ``ContractRefused`` is the contract's own no.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Declined(CouldNotCheck):
     """The node answers that it will not or cannot answer."""
 
 
-class Refused(CheckedFalse):
+class ContractRefused(CheckedFalse):
     """The contract would not do it, a node says; ``reason`` is the contract's own word."""
 
     def __init__(self, reason: str, name: str) -> None:
@@ -110,7 +110,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class ContractEvent:
     """An event: *values* by the contract's own names."""
 
     event: str
@@ -130,7 +130,7 @@ class Receipt:
     contract: str | None
 
 
-class Node:
+class EvmNode:
     """Asks through *provider*, whatever it is; *name* is what people see of it."""
 
     def __init__(self, provider: BaseProvider, name: str) -> None:
@@ -189,7 +189,7 @@ class Node:
 
     def logs(
         self, address: str, event: str, first: int, last: int, about: bytes | None = None
-    ) -> list[Log]:
+    ) -> list[ContractEvent]:
         """Return the events of one kind in the blocks from *first* to *last*, in their order.
 
         *about* is what their first topic must be, else any.
@@ -229,7 +229,7 @@ class Node:
             return {"maxFeePerGas": 2 * _whole(base) + tip, "maxPriorityFeePerGas": tip}
 
     def estimate(self, transaction: dict[str, Any]) -> int:
-        """Return the gas that *transaction* would use; ``Refused`` if it would fail."""
+        """Return the gas that *transaction* would use; ``ContractRefused`` if it would fail."""
         with self._asked("what a transaction would use"):
             return _whole(self._w3.eth.estimate_gas(transaction))  # type: ignore[arg-type]
 
@@ -266,7 +266,7 @@ class Node:
         except Exception as error:  # a hostile answer can make any parser fail in any way
             words = _words(error)
             if "revert" in words.lower():
-                raise Refused(_reason(words), self.name) from error
+                raise ContractRefused(_reason(words), self.name) from error
             declined = isinstance(error, Web3RPCError)
             said = "refused" if declined else "gave no usable answer"
             raise (Declined if declined else CouldNotCheck)(
@@ -279,8 +279,8 @@ class Node:
 _KNOWN: Sequence[str] = ("already known", "known transaction", "already imported")
 
 
-def _log(event: str, decoded: Any, raw: Any) -> Log:
-    return Log(
+def _log(event: str, decoded: Any, raw: Any) -> ContractEvent:
+    return ContractEvent(
         event,
         dict(decoded["args"]),
         _whole(raw["blockNumber"]),

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.evm.artifact import shipped
-from nix_seed.evm.node import Block, Declined, Log, Node
+from nix_seed.evm.node import Block, ContractEvent, Declined, EvmNode
 
 _Answer = TypeVar("_Answer")
 _WIDEST: Final = 1 << 40
@@ -22,7 +22,7 @@ _WIDEST: Final = 1 << 40
 class Nodes:
     """The nodes asked about the chain *chain_id*, on which *confirmations* make a block final."""
 
-    def __init__(self, nodes: Sequence[Node], chain_id: int, confirmations: int | None) -> None:
+    def __init__(self, nodes: Sequence[EvmNode], chain_id: int, confirmations: int | None) -> None:
         if not nodes:
             raise InputError(
                 "no node to ask", hint="name one with --rpc URL, or in the ledger's rpc"
@@ -33,16 +33,16 @@ class Nodes:
         self._known = False
 
     @property
-    def first(self) -> Node:
+    def first(self) -> EvmNode:
         """The node through which transactions are sent; its chain is known to be the right one."""
         self._check_chain()
         return self._nodes[0]
 
-    def agreed(self, what: str, ask: Callable[[Node], _Answer]) -> _Answer:
+    def agreed(self, what: str, ask: Callable[[EvmNode], _Answer]) -> _Answer:
         """Return the one answer of all nodes; ``CheckedFalse`` if they differ."""
         return self._one(what, [(node, ask(node)) for node in self._nodes])
 
-    def _one(self, what: str, answers: Sequence[tuple[Node, _Answer]]) -> _Answer:
+    def _one(self, what: str, answers: Sequence[tuple[EvmNode, _Answer]]) -> _Answer:
         first, answer = answers[0]
         for node, other in answers[1:]:
             if other != answer:
@@ -149,11 +149,11 @@ class View:
             function, lambda node: node.read(self.address, function, *arguments, at=at)
         )
 
-    def logs(self, event: str, first: int) -> list[Log]:
+    def logs(self, event: str, first: int) -> list[ContractEvent]:
         """Return all events of a kind since block *first*."""
         return self.nodes.agreed(event, lambda node: self._pieces(node, event, first))
 
-    def log_about(self, event: str, first: int, topic: bytes) -> Log | None:
+    def log_about(self, event: str, first: int, topic: bytes) -> ContractEvent | None:
         """Return the one event about *topic*; None where a node will not search that far."""
         last = self.block.number
         try:
@@ -164,9 +164,9 @@ class View:
             return None
         return found[0] if len(found) == 1 else None
 
-    def _pieces(self, node: Node, event: str, first: int) -> list[Log]:
+    def _pieces(self, node: EvmNode, event: str, first: int) -> list[ContractEvent]:
         """Ask for as many blocks at a time as the node gives: many allow only some thousands."""
-        found: list[Log] = []
+        found: list[ContractEvent] = []
         width = _WIDEST
         while first <= self.block.number:
             last = min(self.block.number, first + width - 1)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nix_seed.core.errors import InputError
-from nix_seed.registry.http import Patience
-from nix_seed.trust.rules.policy import LedgerSpec
 
 if TYPE_CHECKING:
+    from nix_seed.evm.contract import Contract
     from nix_seed.evm.ledger import EvmLedger
+    from nix_seed.evm.nodes import Nodes
     from nix_seed.evm.signatures import EvmSignature
+    from nix_seed.trust.rules.policy import LedgerSpec
 
 
 def require_evm() -> None:
@@ -26,35 +27,29 @@ def require_evm() -> None:
             )
 
 
-def open_ledger(
-    spec: LedgerSpec,
-    *,
-    rpc: Sequence[str] = (),
-    key: Path | None = None,
-    passphrase: str | None = None,
-    signatures: Sequence[Path] = (),
-    most: int | None = None,
-    patience: Patience | None = None,
-) -> EvmLedger:
-    """Return the ledger *spec*.
-
-    *rpc* are addresses of nodes to ask instead of the policy's. Only publishing takes a *key* (the
-    account that pays, at most *most* wei per gas) and files of the builders' *signatures*.
-    """
+def connect(chain_id: int, rpc: Sequence[str], confirmations: int | None) -> Nodes:
+    """Return the nodes at *rpc*; none is asked yet."""
     require_evm()
-    from nix_seed.evm.contract import Contract
-    from nix_seed.evm.keys import EvmKey
-    from nix_seed.evm.ledger import EvmLedger
-    from nix_seed.evm.node import Node
+    from nix_seed.evm.node import EvmNode
     from nix_seed.evm.nodes import Nodes
-    from nix_seed.evm.send import MOST_FEE, Sender
 
-    urls = rpc or spec.rpc
-    nodes = Nodes([Node.connect(url, patience) for url in urls], spec.chain_id, spec.confirmations)
-    sender = None
-    if key is not None:
-        sender = Sender(EvmKey.open(key, passphrase), MOST_FEE if most is None else most)
-    return EvmLedger(Contract(spec, nodes), sender, read_signatures(signatures))
+    return Nodes([EvmNode.connect(url) for url in rpc], chain_id, confirmations)
+
+
+def open_contract(spec: LedgerSpec) -> Contract:
+    """Return the contract of *spec*, seen through its nodes."""
+    nodes = connect(spec.chain_id, spec.rpc, spec.confirmations)
+    from nix_seed.evm.contract import Contract
+
+    return Contract(spec, nodes)
+
+
+def open_ledger(spec: LedgerSpec) -> EvmLedger:
+    """Return the ledger *spec*, for reading: who publishes names an account besides."""
+    contract = open_contract(spec)
+    from nix_seed.evm.ledger import EvmLedger
+
+    return EvmLedger(contract)
 
 
 def read_signatures(files: Sequence[Path]) -> tuple[EvmSignature, ...]:

@@ -18,7 +18,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.evm.builders import BuilderSet, EvmBuilder, read_address
 from nix_seed.evm.keys import EvmKey
-from nix_seed.evm.messages import Domain, Release, Signed, signable, typed_data
+from nix_seed.evm.messages import Domain, ReleaseMessage, Signed, signable, typed_data
 from nix_seed.release.rules.ledger_entry import LedgerEntry
 
 TYPE: Final = "urn:nix-seed:evm-signature:v1"
@@ -100,7 +100,7 @@ class EvmSignature:
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
+class CollectedSignatures:
     """The signatures over one content, of different builders of a set, in the contract's order."""
 
     counted: tuple[EvmSignature, ...]
@@ -117,13 +117,13 @@ class Collected:
 
 def collect(
     signatures: Iterable[EvmSignature], domain: Domain, content: Signed, builders: BuilderSet
-) -> Collected:
+) -> CollectedSignatures:
     """Count those of *signatures* that are for *domain* and *content*, each builder once."""
     found = {
         each.signer: each for each in signatures if (each.domain, each.content) == (domain, content)
     }
     signed_by = tuple(each for each in builders.builders if each.account in found)
-    return Collected(
+    return CollectedSignatures(
         counted=tuple(found[each.account] for each in signed_by),
         signed_by=signed_by,
         missing=tuple(each for each in builders.builders if each.account not in found),
@@ -141,7 +141,7 @@ def _read_typed(value: Mapping[str, Any]) -> tuple[Domain, Signed]:
         key, root, record = (
             Digest(_word(message[name]).hex()) for name in ("commitKey", "root", "record")
         )
-        return domain, Release(LedgerEntry(key, root, record), epoch)
+        return domain, ReleaseMessage(LedgerEntry(key, root, record), epoch)
     builders = [_builder(each) for each in message["builders"][:_MOST]]
     return domain, BuilderSet.propose(builders, _whole(message["threshold"]), epoch)
 

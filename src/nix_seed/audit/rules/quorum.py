@@ -24,7 +24,7 @@ Held = Callable[[LoggedAt], bool | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundRelease:
     """What lies beside a record: *evidence*, the *attestations* of its commit, by the SHA-256 of
     what was signed, as its policy judges them, and what each system's image really is.
     """
@@ -56,7 +56,7 @@ def judge_proofs(
             yield AuditFinding(Kind.GAP, Severity.ALARM, subject, words, record.shown)
 
 
-def judge_evidence(record: LedgerRecord, found: Found, held: Held) -> Iterator[AuditFinding]:
+def judge_evidence(record: LedgerRecord, found: FoundRelease, held: Held) -> Iterator[AuditFinding]:
     """Yield what of the evidence is not so: attestations that are absent, or not where it says."""
     for vote in found.evidence.votes:
         subject = f"{record.commit} {vote.system}"
@@ -79,7 +79,7 @@ def judge_evidence(record: LedgerRecord, found: Found, held: Held) -> Iterator[A
 
 
 def judge_quorums(
-    record: LedgerRecord, found: Found, policy: Policy, now: datetime, *, present: bool
+    record: LedgerRecord, found: FoundRelease, policy: Policy, now: datetime, *, present: bool
 ) -> tuple[tuple[str, ...], tuple[AuditFinding, ...]]:
     """Evaluate each member's quorum by *policy*; return who counted for it, and what is wrong.
 
@@ -126,7 +126,9 @@ def _unmet(
     return AuditFinding(Kind.QUORUM, severity, f"{record.commit} {leaf.system}", words, shown)
 
 
-def _dissent(record: LedgerRecord, leaf: Leaf, result: QuorumResult, found: Found) -> AuditFinding:
+def _dissent(
+    record: LedgerRecord, leaf: Leaf, result: QuorumResult, found: FoundRelease
+) -> AuditFinding:
     """Tell of a dissent; it is an alarm if a log held it when the release was made."""
     names = {each.claim.name for each in result.dissents}
     first = _first(record)

@@ -60,7 +60,7 @@ def command(as_json: bool, **options: Any) -> None:
     The hook has NIX_SEED_ALARM=<kind of finding> in its environment. It is called once for each
     alarm while that lasts.
     """
-    from nix_seed.audit.monitor import monitor
+    from nix_seed.audit.monitor import Endurance, monitor
 
     seconds, hook = _seconds(options["interval"]), _hook(options["hook"])
     with _stoppable() as stop:
@@ -69,9 +69,7 @@ def command(as_json: bool, **options: Any) -> None:
             lambda: not stop.wait(seconds),
             _tell(as_json),
             hook,
-            keep_going=options["keep_going"],
-            patience=options["patience"],
-            once=options["once"],
+            Endurance(options["keep_going"], options["patience"], options["once"]),
         )
     if not as_json:
         say(f"ended: {ended.words}")

@@ -12,7 +12,6 @@ from nix_seed.cli.say import say
 from nix_seed.evm.cli.options import (
     builder_option,
     builders_of,
-    contract_of,
     contract_options,
     echo_signature,
     fee_option,
@@ -25,6 +24,7 @@ from nix_seed.evm.cli.options import (
     threshold_option,
     write_signature,
 )
+from nix_seed.evm.open import open_contract, read_signatures
 
 if TYPE_CHECKING:
     from nix_seed.evm.builders import BuilderSet
@@ -41,7 +41,7 @@ def builders() -> None:
 @json_option
 def _show(as_json: bool, **options: Any) -> None:
     """Show every set of builders there was, the present one last."""
-    history = contract_of(options).history()
+    history = open_contract(spec_of(options)).history()
     if as_json:
         say({"sets": [set_json(each) for each in history]})
         return
@@ -72,7 +72,7 @@ def _sign(as_json: bool, **options: Any) -> None:
     spec = spec_of(options)
     epoch = options["epoch"]
     if epoch is None:
-        epoch = contract_of(options).status().builders.epoch + 1
+        epoch = open_contract(spec_of(options)).status().builders.epoch + 1
     proposed = BuilderSet.propose(members, options["threshold"], epoch)
     signature = EvmSignature.make(key, Domain.of(spec), proposed)
     write_signature(options["out"], signature.dump())
@@ -87,9 +87,7 @@ def _sign(as_json: bool, **options: Any) -> None:
 @json_option
 def _set(as_json: bool, **options: Any) -> None:
     """Replace the builders by the set that the signatures are for, paid by --key."""
-    contract = contract_of(options)
-    from nix_seed.evm.open import read_signatures
-
+    contract = open_contract(spec_of(options))
     signatures = read_signatures(options["signatures"])
     proposed = _proposed(signatures)
     sender = sender_of(options["key"], options["max_fee"])

@@ -15,13 +15,11 @@ from nix_seed.evm.cli.builders import builders, set_json, set_lines
 from nix_seed.evm.cli.options import (
     builder_option,
     builders_of,
-    contract_of,
     contract_options,
     echo_signature,
     fee_option,
     key_of,
     key_option,
-    nodes_of,
     nodes_options,
     out_option,
     sender_of,
@@ -30,6 +28,7 @@ from nix_seed.evm.cli.options import (
     threshold_option,
     write_signature,
 )
+from nix_seed.evm.open import connect, open_contract, read_signatures, require_evm
 
 if TYPE_CHECKING:
     from nix_seed.core.digests import Digest
@@ -61,7 +60,6 @@ def _key() -> None:
 def _generate(file: Path, as_json: bool) -> None:
     """Write a new key to FILE, encrypted as a keystore of version 3; never over another."""
     from nix_seed.cli.trust.key import PASSPHRASE
-    from nix_seed.evm.open import require_evm
 
     require_evm()
     from nix_seed.evm.keys import EvmKey
@@ -107,7 +105,7 @@ def _deploy(
     a release or replace them.
     """
     members = builders_of(builders)
-    nodes = nodes_of(chain_id, rpc, confirmations)
+    nodes = connect(chain_id, rpc, confirmations)
     from nix_seed.evm.builders import BuilderSet
     from nix_seed.evm.contract import deploy
 
@@ -146,15 +144,15 @@ def _sign(as_json: bool, **options: Any) -> None:
     asked. The file that is written is for 'nix-seed ledger evm publish'.
     """
     key = key_of(options["key"])
-    from nix_seed.evm.messages import Domain, Release
+    from nix_seed.evm.messages import Domain, ReleaseMessage
     from nix_seed.evm.signatures import EvmSignature
 
     entry, epoch = _entry_of(options), options["epoch"]
     if epoch is None:
-        signature = contract_of(options).sign(entry, key)
+        signature = open_contract(spec_of(options)).sign(entry, key)
     else:
         domain = Domain.of(spec_of(options))
-        signature = EvmSignature.make(key, domain, Release(entry, epoch))
+        signature = EvmSignature.make(key, domain, ReleaseMessage(entry, epoch))
     write_signature(options["out"], signature.dump())
     echo_signature(options["out"], signature, as_json=as_json)
 
@@ -183,9 +181,8 @@ def _publish(as_json: bool, **options: Any) -> None:
 
     Anybody may do so. The same again changes nothing and costs nothing.
     """
-    contract = contract_of(options)
+    contract = open_contract(spec_of(options))
     from nix_seed.evm.ledger import EvmLedger
-    from nix_seed.evm.open import read_signatures
 
     signatures = read_signatures(options["signatures"])
     entry = _released(signatures)
@@ -196,10 +193,11 @@ def _publish(as_json: bool, **options: Any) -> None:
 
 def _released(signatures: tuple[EvmSignature, ...]) -> LedgerEntry:
     from nix_seed.core.errors import InputError
-    from nix_seed.evm.messages import Release
+    from nix_seed.evm.messages import ReleaseMessage
 
     entries = {
-        each.content.entry if isinstance(each.content, Release) else None for each in signatures
+        each.content.entry if isinstance(each.content, ReleaseMessage) else None
+        for each in signatures
     }
     entry = entries.pop()
     if entry is None or entries:
@@ -227,7 +225,7 @@ def _show(commit: str | None, root: str | None, every: bool, as_json: bool, **op
 
     if sum((commit is not None, root is not None, every)) > 1:
         raise InputError("say one of COMMIT, --root and --all")
-    contract = contract_of(options)
+    contract = open_contract(spec_of(options))
     key = None if commit is None else Commit(commit).key
     found = _found(contract, key, None if root is None else Digest.parse(root), every)
     status = contract.status()

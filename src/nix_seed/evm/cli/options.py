@@ -12,12 +12,11 @@ import click
 
 from nix_seed.cli.options import policy_option, with_options
 from nix_seed.cli.say import say
+from nix_seed.evm.open import require_evm
 
 if TYPE_CHECKING:
     from nix_seed.evm.builders import EvmBuilder
-    from nix_seed.evm.contract import Contract
     from nix_seed.evm.keys import EvmKey
-    from nix_seed.evm.nodes import Nodes
     from nix_seed.evm.send import Sender
     from nix_seed.evm.signatures import EvmSignature
     from nix_seed.trust.rules.policy import LedgerSpec
@@ -128,30 +127,9 @@ def _named(file: Path, name: str | None) -> LedgerSpec:
     return found[0]
 
 
-def nodes_of(chain_id: int, rpc: tuple[str, ...], confirmations: int | None) -> Nodes:
-    """Return the nodes at *rpc*; none is asked yet."""
-    from nix_seed.evm.open import require_evm
-
-    require_evm()
-    from nix_seed.evm.node import Node
-    from nix_seed.evm.nodes import Nodes
-
-    return Nodes([Node.connect(url) for url in rpc], chain_id, confirmations)
-
-
-def contract_of(options: dict[str, Any]) -> Contract:
-    """Return the contract that *options* name, seen through their nodes."""
-    spec = spec_of(options)
-    nodes = nodes_of(spec.chain_id, spec.rpc, spec.confirmations)
-    from nix_seed.evm.contract import Contract
-
-    return Contract(spec, nodes)
-
-
 def key_of(file: Path) -> EvmKey:
     """Read a key file, by the passphrase in the environment."""
     from nix_seed.cli.trust.key import PASSPHRASE
-    from nix_seed.evm.open import require_evm
 
     require_evm()
     from nix_seed.evm.keys import EvmKey
@@ -170,7 +148,6 @@ def sender_of(file: Path, gwei: float) -> Sender:
 def builders_of(texts: tuple[str, ...]) -> list[EvmBuilder]:
     """Read ``ID=0x…``, each."""
     from nix_seed.core.errors import InputError
-    from nix_seed.evm.open import require_evm
 
     require_evm()
     from nix_seed.evm.builders import EvmBuilder
