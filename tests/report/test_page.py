@@ -15,11 +15,13 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
+from nix_seed.core.safe_text import printable
 from nix_seed.core.verdict import Check, Fate
 from nix_seed.release.rules import record as promotion
 from nix_seed.report.page.document import report_page
 from nix_seed.report.page.parts import (
-    Section,
+    Child,
+    PageSection,
     ShownCheck,
     State,
     badge,
@@ -32,7 +34,6 @@ from nix_seed.report.page.parts import (
 )
 from nix_seed.report.page.trust import trust_section
 from nix_seed.report.report import Absent, Trusted, part
-from nix_seed.report.rules.element import harmless, render
 from nix_seed.trust.rules.policy import Promoter
 from nix_seed.trust.sign import KeySigner
 from support.report_pages import (
@@ -45,6 +46,13 @@ from support.report_pages import (
     trust_in,
 )
 from support.trust import COMMIT, World
+
+
+def rendered(content: Child) -> str:
+    """Return the markup of *content*, as a section of a page has it."""
+    text = page("", "", [PageSection("x", "", None, content)])
+    return text.partition('id="x-title"></h2>')[2].rpartition("</section></main>")[0]
+
 
 VOID = {"meta", "link", "br", "input", "col", "hr", "wbr"}
 
@@ -133,7 +141,7 @@ def test_the_page_fetches_nothing_and_runs_nothing_but_its_own() -> None:
 def test_hostile_words_are_shown_as_they_are(text: str, tmp_path: Path) -> None:
     out = hostile_page(text, tmp_path)
     document = check_whole(out)
-    shown = harmless(text)
+    shown = printable(text)
     words = "".join(document.texts)
     assert words.count(shown[:100]) > 15
     assert "\u202e" not in out
@@ -145,32 +153,32 @@ def test_hostile_words_are_shown_as_they_are(text: str, tmp_path: Path) -> None:
 
 
 def test_links_lead_to_the_web_alone() -> None:
-    assert render(web_address("https://vendor.example/x")) == (
+    assert rendered(web_address("https://vendor.example/x")) == (
         '<a href="https://vendor.example/x" rel="noreferrer noopener external">'
         "https://vendor.example/x</a>"
     )
     for text in ("javascript:alert(1)", "mirror://debian/x", "https://x/" + "y" * 500):
-        assert "<a " not in render(web_address(text))
+        assert "<a " not in rendered(web_address(text))
 
 
 def test_a_long_text_is_folded_and_kept() -> None:
     assert fold("short") == "short"
-    assert "x" * 5000 in render(fold("x" * 5000))
-    assert "<details>" in render(fold("x" * 5000))
+    assert "x" * 5000 in rendered(fold("x" * 5000))
+    assert "<details>" in rendered(fold("x" * 5000))
 
 
 def test_the_four_ends_of_a_check_never_look_alike() -> None:
     """Not by their words, not by their shapes, and not by their colours alone."""
     states = (State.VERIFIED, State.FALSE, State.UNCHECKED, State.NOT_ASKED)
-    assert len({render(mark(state)) for state in states}) == 4
+    assert len({rendered(mark(state)) for state in states}) == 4
     for state in states:
-        text = render(check_list([ShownCheck("Name", state, "why", "evidence")]))
+        text = rendered(check_list([ShownCheck("Name", state, "why", "evidence")]))
         assert [each for each in states if f"> {each.value}<" in text] == [state]
-        assert render(mark(state)) in text
+        assert rendered(mark(state)) in text
         assert "why" in text
         assert "evidence" in text
-        assert state.value in render(badge(state, "why"))
-        assert state.value in render(note(state, "why"))
+        assert state.value in rendered(badge(state, "why"))
+        assert state.value in rendered(note(state, "why"))
 
 
 def test_the_states_are_those_of_the_rules() -> None:
@@ -227,7 +235,7 @@ def test_the_same_report_makes_the_same_page() -> None:
 
 
 def promotion_text(trust: Trusted) -> str:
-    return " ".join(Document(render(trust_section(trust).body)).texts)
+    return " ".join(Document(rendered(trust_section(trust).body)).texts)
 
 
 def test_a_promotion_is_shown_among_the_checks(tmp_path: Path) -> None:
@@ -253,7 +261,7 @@ def test_a_promotion_is_shown_among_the_checks(tmp_path: Path) -> None:
 
 def test_every_word_about_the_image_is_there_with_its_fate(tmp_path: Path) -> None:
     section = trust_section(hostile_trust("mallory", tmp_path))
-    text = " ".join(Document(render(section.body)).texts)
+    text = " ".join(Document(rendered(section.body)).texts)
     assert "carol built something else from this commit" in str(section.lead)
     assert "it names the builder 'mallory', but bob signed it" in text
     assert re.search(r"alice\s+agrees", text)
@@ -269,7 +277,7 @@ def test_what_builders_say_that_it_rests_on_is_shown(tmp_path: Path) -> None:
     world.publish("alice", "bob", roots_digest=ours)
     world.publish("carol", roots_digest=other)
     section = trust_section(trust_in(world))
-    text = " ".join(Document(render(section.body)).texts)
+    text = " ".join(Document(rendered(section.body)).texts)
     assert "Checked and false: carol got this image from other trust roots" in str(section.lead)
     assert re.search(rf"Trust roots, and who states them\s+{ours}\s+alice, bob\s+{other}", text)
     assert re.search(rf"carol\s+dissents\s.*it states the trust roots\s+{other}", text)
@@ -278,7 +286,7 @@ def test_what_builders_say_that_it_rests_on_is_shown(tmp_path: Path) -> None:
 
 def test_a_page_can_be_made_of_the_parts_alone() -> None:
     """As for another report, of a ledger say."""
-    sections = [Section("one", "One", "Lead.", check_list([ShownCheck("a", State.VERIFIED)]))]
+    sections = [PageSection("one", "One", "Lead.", check_list([ShownCheck("a", State.VERIFIED)]))]
     text = page("Title", badge(State.FALSE, "why"), sections)
     document = Document(text)
     assert document.mistakes == []

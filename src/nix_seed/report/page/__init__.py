@@ -1,11 +1,11 @@
 """Pages for people: one file each, that fetches nothing and reads well without its script.
 
-A page is made of a ``frame`` and of ``parts``; whatever text is put into them is escaped by
-``nix_seed.formats.html.element``, which knows no other way::
+A page is made of ``parts``, whose markup lies in templates that escape whatever is put into them::
 
-    table = data_table("Entries", [Column("Entry", number=True)], [[1], [2]], name="entries")
-    checks = check_list([Check("Signature", State.VERIFIED, "by alice", table)])
-    page("A ledger", badge(State.VERIFIED), [Section("checks", "Checks", "All is well.", checks)])
+    table = data_table("entries", "Entries", [number("Entry")], [[1], [2]])
+    checks = check_list([ShownCheck("Signature", State.VERIFIED, "by alice", table)])
+    section = PageSection("checks", "Checks", "All is well.", checks)
+    page("A ledger", badge(State.VERIFIED), [section])
 """
 
 from __future__ import annotations

@@ -11,11 +11,12 @@ from nix_seed.core.verdict import Severity
 from nix_seed.core.words import plural
 from nix_seed.release.rules.finding import AuditFinding
 from nix_seed.report.page.parts import (
-    Column,
+    Child,
+    Columns,
+    PageSection,
     Row,
-    Section,
     ShownCheck,
-    Sorted,
+    SortedCell,
     State,
     badge,
     check_list,
@@ -23,10 +24,12 @@ from nix_seed.report.page.parts import (
     digest,
     facts,
     fold,
+    lines,
+    macro,
     note,
+    number,
     page,
 )
-from nix_seed.report.rules.element import Child, el
 
 _STATES = {
     Severity.ALARM: State.FALSE,
@@ -45,10 +48,9 @@ def audit_page(found: AuditReport, now: datetime) -> str:
         _logs(found.logs),
         _copies(found),
     ]
-    footer = el(
-        "p",
+    footer = (
         f"Made by nix-seed audit at {now:%Y-%m-%d %H:%M} UTC. This page fetches nothing; it states "
-        "what was found then.",
+        "what was found then."
     )
     return page(f"Audit of {found.repository}", _banner(found, now), sections, footer)
 
@@ -56,19 +58,18 @@ def audit_page(found: AuditReport, now: datetime) -> str:
 def _banner(found: AuditReport, now: datetime) -> Child:
     new = len(found.records) - found.before
     return [
-        el(
-            "div",
-            el("p", "Nix Seed audit", class_="eyebrow"),
-            el("h1", fold(found.repository)),
-            el("p", "The ledger of its releases, and the logs it rests on", class_="under"),
-            class_="title",
+        macro(
+            "title",
+            "Nix Seed audit",
+            fold(found.repository),
+            "The ledger of its releases, and the logs it rests on",
         ),
         badge(_VERDICTS[found.exit_code], fold(found.words)),
         facts(
             [
                 ("Audited", f"{now:%Y-%m-%d %H:%M} UTC"),
                 ("Records", f"{len(found.records)}, {new} of them evaluated now"),
-                ("Policy", digest(str(found.policies[0]))),
+                ("Policy", digest(found.policies[0])),
                 ("Policy's epoch", str(found.epoch)),
                 ("Logs", ", ".join(each.id for each in found.logs)),
                 ("Copies", ", ".join(each.name for each in found.copies) or "none could be read"),
@@ -77,7 +78,7 @@ def _banner(found: AuditReport, now: datetime) -> Child:
     ]
 
 
-def _findings(findings: Sequence[AuditFinding]) -> Section:
+def _findings(findings: Sequence[AuditFinding]) -> PageSection:
     counts = [
         plural(number, word)
         for severity, word in (
@@ -90,83 +91,72 @@ def _findings(findings: Sequence[AuditFinding]) -> Section:
     ]
     lead = ", ".join(counts) or "Nothing was found that is not as it must be."
     body = check_list(map(_check, findings)) if findings else None
-    return Section("findings", "What was found", lead, body)
+    return PageSection("findings", "What was found", lead, body)
 
 
 def _check(finding: AuditFinding) -> ShownCheck:
-    evidence = [el("div", digest(line)) for text in finding.evidence for line in text.split("\n")]
+    evidence = [digest(line) for text in finding.evidence for line in text.split("\n")]
     name = f"{finding.severity.value}: {finding.kind.value}"
-    words = [fold(finding.words), el("div", "Known again by ", digest(finding.id), class_="hint")]
-    return ShownCheck(name, _STATES[finding.severity], words, evidence or None)
+    words = [fold(finding.words), macro("line", ["Known again by ", digest(finding.id)], "hint")]
+    return ShownCheck(name, _STATES[finding.severity], words, lines(evidence) if evidence else None)
 
 
-def _timeline(found: AuditReport) -> Section:
-    columns = [
-        Column("Commit"),
-        Column("No.", number=True),
-        Column("Root"),
-        Column("Promoted by"),
-        Column("Builders"),
-        Column("In logs"),
-        Column("Record"),
+def _timeline(found: AuditReport) -> PageSection:
+    columns: Columns = [
+        "Commit",
+        number("No."),
+        "Root",
+        "Promoted by",
+        "Builders",
+        "In logs",
+        "Record",
     ]
     numbered = list(enumerate(found.records, 1))
     rows = [_row(number, record) for number, record in reversed(numbered)]
     lead = f"{plural(len(found.records), 'record')}, the newest first."
-    table = data_table(
-        "Every record of the ledger", columns, rows, name="timeline-table", filters=True
-    )
+    table = data_table("timeline-table", "Every record of the ledger", columns, rows, filters=True)
     none = note(State.STATED, "The ledger holds no record.")
-    return Section("timeline", "Releases", lead, table if rows else none)
+    return PageSection("timeline", "Releases", lead, table if rows else none)
 
 
 def _row(number: int, record: LedgerRecord) -> Row:
     where = [f"{at.log}, entry {at.index}" for at in record.positions]
     signed: Child = ", ".join(record.promoters)
     if not record.stands:
-        signed = [", ".join(record.signers), el("div", fold(record.why), class_="status-withheld")]
+        signed = [", ".join(record.signers), macro("line", fold(record.why), "status-withheld")]
     return [
-        digest(str(record.commit)),
-        Sorted(str(number), number),
-        digest(str(record.root)),
+        digest(record.commit),
+        SortedCell(str(number), number),
+        digest(record.root),
         signed,
         ", ".join(record.builders) or "not evaluated",
-        [el("div", each) for each in where],
-        digest(str(record.digest)),
+        lines(where),
+        digest(record.digest),
     ]
 
 
-def _logs(logs: Sequence[LogStatus]) -> Section:
-    columns = [
-        Column("Log"),
-        Column("Kind"),
-        Column("Entries", number=True),
-        Column("What was done"),
-    ]
+def _logs(logs: Sequence[LogStatus]) -> PageSection:
+    columns: Columns = ["Log", "Kind", number("Entries"), "What was done"]
     rows: list[Row] = []
     for log in logs:
         done = log.words
         if log.read is not None:
             since = f" after entry {log.since - 1}" if log.since else ""
             done = f"{log.read} read{since}: {log.words}"
-        rows.append([log.id, log.kind, Sorted(str(log.size), log.size), fold(done)])
+        rows.append([log.id, log.kind, SortedCell(str(log.size), log.size), fold(done)])
     lead = "A release counts only if logs hold it; so these are read as well, entry by entry."
-    return Section(
-        "logs", "Logs", lead, data_table("The policy's logs", columns, rows, name="log-table")
+    return PageSection(
+        "logs", "Logs", lead, data_table("log-table", "The policy's logs", columns, rows)
     )
 
 
-def _copies(found: AuditReport) -> Section:
-    columns = [
-        Column("Copy"),
-        Column("Records read", number=True),
-        Column("Lists read", number=True),
-    ]
+def _copies(found: AuditReport) -> PageSection:
+    columns: Columns = ["Copy", number("Records read"), number("Lists read")]
     rows: list[Row] = [
-        [fold(e.name), Sorted(str(e.records), e.records), Sorted(str(e.lists), e.lists)]
+        [fold(e.name), SortedCell(str(e.records), e.records), SortedCell(str(e.lists), e.lists)]
         for e in found.copies
     ]
     lead = "Where the ledger was read. Registries are not trusted: what they hide, the logs show."
-    table = data_table("Copies of the ledger", columns, rows, name="copy-table")
+    table = data_table("copy-table", "Copies of the ledger", columns, rows)
     none = note(State.UNCHECKED, "No copy of the ledger could be read.")
-    return Section("copies", "Copies", lead, table if rows else none)
+    return PageSection("copies", "Copies", lead, table if rows else none)

@@ -9,19 +9,23 @@ from nix_seed.flake.rules.names import PackageChange
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.image.rules.changes import Culprit
 from nix_seed.report.page.parts import (
-    Column,
-    Section,
-    Sorted,
+    Child,
+    Columns,
+    PageSection,
+    Row,
     State,
     data_table,
     details,
     digest,
     facts,
+    hint,
+    macro,
     note,
+    number,
+    plain,
     size,
 )
 from nix_seed.report.report import Absent, Change
-from nix_seed.report.rules.element import Child, Element, el
 
 _SHOWN = 4  # roots of one culprit
 _MOST_CULPRITS = 100
@@ -49,63 +53,49 @@ def _because(culprit: Culprit) -> str:
     )
 
 
-def change_section(change: Change | Absent) -> Section:
+def change_section(change: Change | Absent) -> PageSection:
     """Return the section."""
     title = "Changes"
     if isinstance(change, Absent):
-        return Section("changes", title, None, note(State(change.state), change.words, change.hint))
+        return PageSection(
+            "changes", title, None, note(State(change.state), change.words, change.hint)
+        )
     body: list[Child] = [
-        _meter(change),
-        facts([("Base", change.base), ("Its digest", digest(str(change.digest)))]),
+        macro("meter", f"{100 * change.pull_bytes / max(change.total_bytes, 1):.1f}"),
+        facts([("Base", change.base), ("Its digest", digest(change.digest))]),
     ]
     if change.diff.culprits:
         body.append(_culprits(change))
     if change.diff.changes:
         count = plural(len(change.diff.changes), "change")
         body.append(details(f"All {count} of store paths", _changes(change.diff.changes)))
-    return Section("changes", title, change_answer(change), body)
-
-
-def _meter(change: Change) -> Element:
-    share = 100 * change.pull_bytes / max(change.total_bytes, 1)
-    bar = el(
-        "svg",
-        el("rect", class_="all", width="100%", height="100%", rx=5),
-        el("rect", class_="part", width=f"{share:.2f}%", height="100%", rx=5),
-        class_="meter",
-        width="100%",
-        height=10,
-        role="img",
-        aria_label=f"{share:.1f} percent of the image is pulled again",
-    )
-    words = f"{share:.1f} % of the image's bytes are pulled again"
-    return el("div", bar, el("p", words, class_="hint"))
+    return PageSection("changes", title, change_answer(change), body)
 
 
 def _culprits(change: Change) -> Child:
-    columns = [
-        Column("Because"),
-        Column("Drags along", sorts=False),
-        Column("Unpacked", number=True),
-        Column("Layers", number=True),
-        Column("To pull", number=True),
+    columns: Columns = [
+        "Because",
+        plain("Drags along"),
+        number("Unpacked"),
+        number("Layers"),
+        number("To pull"),
     ]
     rows = [_culprit(culprit, change.sizes) for culprit in change.diff.culprits[:_MOST_CULPRITS]]
     left = len(change.diff.culprits) - len(rows)
     caption = "Who caused it, the dearest first; a layer with two causes counts under each"
     return [
-        data_table(caption, columns, rows, name="culprits"),
-        el("p", f"{left} more causes are not listed.", class_="hint") if left else None,
+        data_table("culprits", caption, columns, rows),
+        hint(f"{left} more causes are not listed.", left),
     ]
 
 
-def _culprit(culprit: Culprit, sizes: Sequence[int]) -> list[Child | Sorted]:
+def _culprit(culprit: Culprit, sizes: Sequence[int]) -> Row:
     names = ", ".join(map(_words, culprit.roots[:_SHOWN]))
     if len(culprit.roots) > _SHOWN:
         names += f" and {len(culprit.roots) - _SHOWN} more"
     who: Child = names
     if culprit.cause_changed:
-        who = [el("strong", f"input {culprit.cause}"), f" changed: {names}"]
+        who = [macro("strong", f"input {culprit.cause}"), f" changed: {names}"]
     drags = [change.package for change in culprit.dependents[:_SHOWN]]
     more = len(culprit.dependents) - len(drags)
     dragged = ", ".join(drags) + (f" and {more} more" if more else "")
@@ -119,20 +109,15 @@ def _culprit(culprit: Culprit, sizes: Sequence[int]) -> list[Child | Sorted]:
 
 
 def _changes(changes: Sequence[PackageChange]) -> Child:
-    columns = [
-        Column("Package"),
-        Column("What"),
-        Column("Before", sorts=False),
-        Column("Now", sorts=False),
-    ]
+    columns: Columns = ["Package", "What", plain("Before"), plain("Now")]
     rows = [
         [change.package, _kind(change), _path(change.old), _path(change.new)]
         for change in changes[:_MOST_ROWS]
     ]
     left = len(changes) - _MOST_ROWS
     return [
-        data_table("Changes of store paths", columns, rows, name="all-changes", filters=True),
-        el("p", f"{left} more are not listed.", class_="hint") if left > 0 else None,
+        data_table("all-changes", "Changes of store paths", columns, rows, filters=True),
+        hint(f"{left} more are not listed.", left > 0),
     ]
 
 

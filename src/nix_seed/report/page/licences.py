@@ -5,24 +5,30 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
 from nix_seed.core.words import human_size, plural
 from nix_seed.image.rules.spec import Spec
 from nix_seed.licences.rules.judge import Judged
 from nix_seed.report.page.parts import (
-    Column,
+    Child,
+    Columns,
+    PageSection,
     Row,
-    Section,
     State,
     data_table,
     details,
     fold,
+    hint,
+    macro,
     note,
+    number,
+    path_name,
+    plain,
     size,
     web_address,
 )
-from nix_seed.report.page.sizes import path_name
 from nix_seed.report.report import Absent, JudgedPaths
-from nix_seed.report.rules.element import Child, Element, el
 
 _MOST_ROWS = 2500
 _FIRST = 8  # licences that need no attention
@@ -45,7 +51,7 @@ def licence_answer(spec: Spec, licences: JudgedPaths | Absent) -> str:
     return f"{held}; of what is in it, {shown or 'nothing'}{unjudged}."
 
 
-def licence_section(spec: Spec, licences: JudgedPaths | Absent) -> Section:
+def licence_section(spec: Spec, licences: JudgedPaths | Absent) -> PageSection:
     """Return the section."""
     body: list[Child] = [_withheld(spec)] if spec.withheld else []
     if isinstance(licences, Absent):
@@ -53,32 +59,27 @@ def licence_section(spec: Spec, licences: JudgedPaths | Absent) -> Section:
         body.append(note(State(licences.state), licences.words, licences.hint))
     else:
         body += _judged(spec, licences)
-    return Section("licences", "Licences", licence_answer(spec, licences), body)
+    return PageSection("licences", "Licences", licence_answer(spec, licences), body)
 
 
-def _withheld(spec: Spec) -> Element:
-    columns = [
-        Column("Withheld"),
-        Column("Licence"),
-        Column("From"),
-        Column("Derivation", sorts=False),
-    ]
+def _withheld(spec: Spec) -> Markup:
+    columns: Columns = ["Withheld", "Licence", "From", plain("Derivation")]
     rows = [
         [path_name(item.path), fold(item.licence), web_address(item.url), fold(item.derivation)]
         for item in spec.withheld
     ]
     caption = "Left out of the image; whoever uses it gets these from their vendors"
-    return data_table(caption, columns, rows, name="withheld")
+    return data_table("withheld", caption, columns, rows)
 
 
-def _unknown(spec: Spec) -> Element:
-    columns = [Column("Unknown"), Column("Licence")]
+def _unknown(spec: Spec) -> Markup:
+    columns: Columns = ["Unknown", "Licence"]
     rows = [
         [path_name(item.path), fold(item.licence or "none stated")]
         for item in spec.unknown[:_MOST_ROWS]
     ]
     caption = "Of these nobody knows whether they may be passed on"
-    return data_table(caption, columns, rows, name="unknown")
+    return data_table("unknown", caption, columns, rows)
 
 
 def _judged(spec: Spec, licences: JudgedPaths) -> list[Child]:
@@ -110,44 +111,30 @@ def _by_licence(spec: Spec, judged: Sequence[Judged]) -> Child:
         key = (_ORDER.index(item.licence.status), item.licence.name or "none stated")
         groups[key].append(spec.paths[item.path].nar_size)
     rows: list[Row] = [
-        [fold(name), _status(_ORDER[rank]), len(sizes), size(sum(sizes))]
+        [fold(name), macro("status", _ORDER[rank]), len(sizes), size(sum(sizes))]
         for (rank, name), sizes in sorted(
             groups.items(), key=lambda each: (each[0][0], -sum(each[1]), each[0][1])
         )
     ]
     attention = sum(rank < _ORDER.index("redistributable") for rank, _ in groups)
     first, rest = rows[: attention + _FIRST], rows[attention + _FIRST :]
-    columns = [
-        Column("Licence"),
-        Column("Permits"),
-        Column("Store paths", number=True),
-        Column("Unpacked", number=True),
-    ]
+    columns: Columns = ["Licence", "Permits", number("Store paths"), number("Unpacked")]
     caption = "Licences: what needs attention, then the largest"
-    more = data_table("Further licences", columns, rest, name="more-licences")
+    more = data_table("more-licences", "Further licences", columns, rest)
     return [
-        data_table(caption, columns, first, name="licence-names"),
+        data_table("licence-names", caption, columns, first),
         details(f"{plural(len(rest), 'further licence')}", more) if rest else None,
     ]
 
 
-def _status(status: str) -> Element:
-    return el("span", status, class_=f"status status-{status}")
-
-
 def _each(spec: Spec, judged: Sequence[Judged]) -> Child:
-    columns = [
-        Column("Store path"),
-        Column("Licence"),
-        Column("Permits"),
-        Column("From", sorts=False),
-    ]
+    columns: Columns = ["Store path", "Licence", "Permits", plain("From")]
     ordered = sorted(judged, key=lambda i: (_ORDER.index(i.licence.status), i.path.name, i.path))
     rows = [
         [
             path_name(item.path),
             fold(item.licence.name or "none stated"),
-            _status(item.licence.status),
+            macro("status", item.licence.status),
             web_address(item.url),
         ]
         for item in ordered[:_MOST_ROWS]
@@ -156,6 +143,6 @@ def _each(spec: Spec, judged: Sequence[Judged]) -> Child:
     together = human_size(sum(spec.paths[item.path].nar_size for item in rest))
     words = f"{len(rest)} more, {together} together, are not listed: nix-seed licences lists them."
     return [
-        data_table("Licence of each store path", columns, rows, name="licence-paths", filters=True),
-        el("p", words, class_="hint") if rest else None,
+        data_table("licence-paths", "Licence of each store path", columns, rows, filters=True),
+        hint(words, len(rest)),
     ]

@@ -1,29 +1,33 @@
-"""What pages are built from: verdicts, checks with their evidence, tables, notes.
+"""What pages are built from: verdicts, checks with their evidence, tables, notes, the frame.
+
+The templates hold all markup; these functions hand them values. Text is escaped wherever it is put
+in, for the one type that is not is ``Markup``, which only templates make.
 
 The four states of a check differ in word, shape and line, and only then in colour: *checked and
 false*, *could not check* and *not asked* never look alike.
-
-The frame of every page: head, style, script, navigation, sections in order.
-
-``page(title, banner, sections)`` returns the whole document. Its policy lets it fetch nothing and
-run only the script it carries, so that not even a fault in what fills it could.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from nix_seed.core.words import human_size
-from nix_seed.report.rules.element import Child, Element, Own, el, is_web_address, render
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from nix_seed.core.safe_text import is_web_address, printable
+from nix_seed.core.words import human_size, plural
+from nix_seed.formats.nix.store_path import StorePath
 
 _LONG = 200  # characters; what is longer is folded
+
+Child: TypeAlias = "Markup | str | int | Iterable[Child] | None"
 
 
 class State(StrEnum):
@@ -36,43 +40,6 @@ class State(StrEnum):
     STATED = "noted"
 
 
-# Drawn on 16 × 16: a disc with a tick, an octagon with a cross, a triangle, a broken ring, a bar.
-_SHAPES: Mapping[State, tuple[tuple[str, str], ...]] = {
-    State.VERIFIED: (
-        ("fill", "M8 .5a7.5 7.5 0 1 0 0 15 7.5 7.5 0 0 0 0-15z"),
-        ("cut", "M4.6 8.3l2.3 2.4 4.5-5"),
-    ),
-    State.FALSE: (
-        ("fill", "M5 .5h6l4.5 4.5v6L11 15.5H5L.5 11V5z"),
-        ("cut", "M5.2 5.2l5.6 5.6M10.8 5.2l-5.6 5.6"),
-    ),
-    State.UNCHECKED: (
-        ("line", "M8 1.5l7 12.5H1z"),
-        ("line", "M8 6.2v3.6M8 11.7v.4"),
-    ),
-    State.NOT_ASKED: (("dash", "M8 1.5a6.5 6.5 0 1 0 0 13 6.5 6.5 0 0 0 0-13z"),),
-    State.STATED: (("line", "M8 4.5a3.5 3.5 0 1 0 0 7 3.5 3.5 0 0 0 0-7z"),),
-}
-
-
-def slug(state: State) -> str:
-    """Return the class by which the style sheet knows *state*."""
-    return f"is-{state.value.replace(' ', '-')}"
-
-
-def mark(state: State) -> Element:
-    """Return the shape of *state*; its word always stands beside it."""
-    paths = [el("path", d=line, class_=kind) for kind, line in _SHAPES[state]]
-    return el("svg", paths, class_="mark", viewBox="0 0 16 16", aria_hidden="true")
-
-
-def badge(state: State, words: Child = None) -> Element:
-    """Return a verdict, large: its shape, its word, and why."""
-    word = el("strong", mark(state), " ", state.value)
-    why = el("div", words, class_="words") if words else None
-    return el("div", word, why, class_=f"badge {slug(state)}")
-
-
 @dataclass(frozen=True, slots=True)
 class ShownCheck:
     """A check by its *name*, how it ended, why in *words*, and what can be looked at for it."""
@@ -81,54 +48,6 @@ class ShownCheck:
     state: State
     words: Child = None
     evidence: Child = None
-
-
-def check_list(checks: Iterable[ShownCheck]) -> Element:
-    """Return checks below one another, each with its state, words and evidence."""
-    return el("ul", map(_check, checks), class_="checks")
-
-
-def _check(check: ShownCheck) -> Element:
-    return el(
-        "li",
-        el("span", mark(check.state), " ", check.state.value, class_=f"state {slug(check.state)}"),
-        el(
-            "div",
-            el("strong", check.name),
-            el("div", check.words, class_="words") if check.words else None,
-            details("Evidence", check.evidence) if check.evidence else None,
-        ),
-    )
-
-
-def note(state: State, words: str, hint: str = "") -> Element:
-    """Say why a part of the page is not there, and how to have it."""
-    return el(
-        "div",
-        el("strong", mark(state), " ", state.value),
-        el("div", fold(words), class_="words"),
-        el("div", hint, class_="hint") if hint else None,
-        class_=f"note {slug(state)}",
-        role="note",
-    )
-
-
-def details(summary: Child, *children: Child, name: str | None = None) -> Element:
-    """Return what is shown on request; links into it open it."""
-    return el("details", el("summary", summary), children, id=name)
-
-
-def facts(pairs: Iterable[tuple[str, Child]]) -> Element:
-    """Return names and values; those without a value are left out."""
-    return el(
-        "dl",
-        [
-            el("div", el("dt", name), el("dd", value))
-            for name, value in pairs
-            if value is not None and value != ""
-        ],
-        class_="facts",
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,87 +59,30 @@ class Column:
     sorts: bool = True
 
 
+def number(title: str) -> Column:
+    """Return a column of numbers."""
+    return Column(title, number=True)
+
+
+def plain(title: str) -> Column:
+    """Return a column that nobody would sort by."""
+    return Column(title, sorts=False)
+
+
 @dataclass(frozen=True, slots=True)
-class Sorted:
+class SortedCell:
     """A cell whose order is not that of its text."""
 
     content: Child
-    key: int | float | str
+    key: int | float | str | None
 
 
-Row: TypeAlias = "list[Child | Sorted]"
-
-
-def data_table(
-    caption: str,
-    columns: Sequence[Column],
-    rows: Iterable[Sequence[Child | Sorted]],
-    *,
-    name: str,
-    filters: bool = False,
-) -> Element:
-    """Return a table; each row's first cell is its heading, *filters* offers a field to search in.
-
-    It scrolls by itself where it is wider than the page; its edge then shows that there is more.
-    """
-    head = [
-        el(
-            "th",
-            column.title,
-            scope="col",
-            class_="n" if column.number else None,
-            data_sorts="number" if column.sorts and column.number else column.sorts,
-        )
-        for column in columns
-    ]
-    body = [el("tr", [_cell(c, n, columns[n]) for n, c in enumerate(row)]) for row in rows]
-    table = el(
-        "table",
-        el("caption", el("span", caption), id=f"{name}-caption"),
-        el("thead", el("tr", head)),
-        el("tbody", body),
-        id=name,
-        data_filters=filters,
-    )
-    return el(
-        "div", table, class_="scroll", tabindex=0, role="region", aria_labelledby=f"{name}-caption"
-    )
-
-
-def _cell(cell: Child | Sorted, position: int, column: Column) -> Element:
-    content, key = (cell.content, cell.key) if isinstance(cell, Sorted) else (cell, None)
-    aligned = "n" if column.number else None
-    if position == 0:
-        return el("th", content, scope="row", class_=aligned, data_key=key)
-    return el("td", content, class_=aligned, data_key=key)
-
-
-def fold(text: str) -> Child:
-    """Return *text*; of a very long one its beginning, with the rest on request."""
-    if len(text) <= _LONG:
-        return text
-    return details([text[:_LONG], el("span", "…", class_="more")], el("p", text, class_="whole"))
-
-
-def size(number: int) -> Sorted:
-    """Return a cell with a size in bytes."""
-    return Sorted(human_size(number), number)
-
-
-def digest(text: str) -> Element:
-    """Return a digest or hash, that may break anywhere and is selected as a whole."""
-    return el("code", text, class_="digest")
-
-
-def web_address(text: str) -> Child:
-    """Return a link, if *text* is an address of the web; else the text."""
-    if not is_web_address(text) or len(text) > _LONG:
-        return fold(text)
-    return el("a", text, href=text, rel="noreferrer noopener external")
+Columns: TypeAlias = "Sequence[str | Column]"
+Row: TypeAlias = "Sequence[Child | SortedCell]"
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class PageSection:
     """A part of a page with a heading of its own; *name* is its anchor, *lead* its answer."""
 
     name: str
@@ -229,65 +91,158 @@ class Section:
     body: Child
 
 
-def page(title: str, banner: Child, sections: Sequence[Section], footer: Child = None) -> str:
+def page(title: str, banner: Child, sections: Sequence[PageSection], footer: Child = None) -> str:
     """Return a whole page. *banner* holds its one first-level heading."""
-    style, script = Own("style", _asset("page.css")), Own("script", _asset("page.js"))
-    document = el(
-        "html",
-        el(
-            "head",
-            el("meta", charset="utf-8"),
-            el("meta", http_equiv="Content-Security-Policy", content=_policy(style, script)),
-            el("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            el("meta", name="color-scheme", content="light dark"),
-            el("meta", name="referrer", content="no-referrer"),
-            # Or browsers would ask the server for one.
-            el("link", rel="icon", href="data:,"),
-            el("title", title),
-            style,
-        ),
-        el("body", _body(banner, sections, footer), script),
-        lang="en",
-    )
-    return f"<!doctype html>\n{render(document)}\n"
+    style, script = _asset("page.css"), _asset("page.js")
+    values = {"title": title, "banner": banner, "sections": sections, "footer": footer}
+    template = environment().get_template("page.html.j2")
+    return template.render(values, style=style, script=script) + "\n"
 
 
-def _body(banner: Child, sections: Sequence[Section], footer: Child) -> Child:
-    entries = [el("li", el("a", section.title, href=f"#{section.name}")) for section in sections]
-    return (
-        el("a", "Skip to the content", href="#content", class_="skip"),
-        el("header", el("div", banner, class_="wide"), class_="banner"),
-        el("nav", el("ul", entries, class_="wide"), aria_label="Sections"),
-        el("main", map(_section, sections), id="content", class_="wide", tabindex=-1),
-        el("footer", el("div", footer, class_="wide")),
-    )
+def fill(template: str, **values: Any) -> Markup:
+    """Return *template*, filled in."""
+    return Markup(environment().get_template(template).render(values))
 
 
-def _section(section: Section) -> Element:
-    heading = f"{section.name}-title"
-    return el(
-        "section",
-        el("h2", section.title, id=heading),
-        el("p", section.lead, class_="lead") if section.lead else None,
-        section.body,
-        id=section.name,
-        aria_labelledby=heading,
-    )
+def macro(name: str, *values: Any, of: str = "parts.html.j2") -> Markup:
+    """Return what the macro *name* of a template makes of *values*."""
+    made: Markup = getattr(environment().get_template(of).module, name)(*values)
+    return made
+
+
+def badge(state: State, words: Child = None) -> Markup:
+    """Return a verdict, large: its shape, its word, and why."""
+    return macro("badge", state, words)
+
+
+def mark(state: State) -> Markup:
+    """Return the shape of *state*; its word always stands beside it."""
+    return macro("mark", state)
+
+
+def check_list(checks: Iterable[ShownCheck]) -> Markup:
+    """Return checks below one another, each with its state, words and evidence."""
+    return macro("check_list", list(checks))
+
+
+def note(state: State, words: str, hint: str = "") -> Markup:
+    """Say why a part of the page is not there, and how to have it."""
+    return macro("note", state, fold(words), hint)
+
+
+def details(summary: Child, content: Child) -> Markup:
+    """Return what is shown on request; links into it open it."""
+    return macro("details", summary, content)
+
+
+def facts(pairs: Iterable[tuple[str, Child]]) -> Markup:
+    """Return names and values; those without a value are left out."""
+    return macro("facts", list(pairs))
+
+
+def data_table(
+    name: str,
+    caption: str,
+    columns: Columns,
+    rows: Iterable[Row],
+    *,
+    filters: bool = False,
+) -> Markup:
+    """Return a table; each row's first cell is its heading, *filters* offers a field to search in.
+
+    It scrolls by itself where it is wider than the page; its edge then shows that there is more.
+    """
+    heads = [Column(each) if isinstance(each, str) else each for each in columns]
+    cells = [
+        [
+            (cell if isinstance(cell, SortedCell) else SortedCell(cell, None), heads[position])
+            for position, cell in enumerate(row)
+        ]
+        for row in rows
+    ]
+    return macro("table", name, caption, heads, cells, filters)
+
+
+def fold(text: str) -> Child:
+    """Return *text*; of a very long one its beginning, with the rest on request."""
+    return text if len(text) <= _LONG else macro("folded", text[:_LONG], text)
+
+
+def size(number: int) -> SortedCell:
+    """Return a cell with a size in bytes."""
+    return SortedCell(human_size(number), number)
+
+
+def digest(text: object) -> Markup:
+    """Return a digest or hash, that may break anywhere and is selected as a whole."""
+    return macro("digest", str(text))
+
+
+def path_name(path: StorePath) -> Markup:
+    """Return a store path by its name, with the part that makes it unique."""
+    return macro("path_name", path.name, path.hash_part)
+
+
+def web_address(text: str) -> Child:
+    """Return a link, if *text* is an address of the web; else the text."""
+    web = text.startswith(("https://", "http://")) and is_web_address(text)
+    return macro("link", text) if web and len(text) <= _LONG else fold(text)
+
+
+def lines(items: Iterable[Child]) -> Markup:
+    """Return *items* below one another."""
+    return macro("lines", list(items))
+
+
+def bullets(items: Iterable[Child]) -> Markup:
+    """Return *items* as a list."""
+    return macro("bullets", list(items))
+
+
+def hint(text: str, shown: bool | int = True) -> Child:
+    """Return a small remark; None where it is not *shown*."""
+    return macro("hint", text) if shown else None
 
 
 @cache
-def _asset(name: str) -> str:
-    return (files("nix_seed.report.page") / name).read_text("utf-8")
-
-
-def _policy(style: Own, script: Own) -> str:
-    return (
-        f"default-src 'none'; img-src data:; style-src '{_source(style)}';"
-        f" script-src '{_source(script)}'; base-uri 'none'; form-action 'none';"
-        " require-trusted-types-for 'script'"
+def environment() -> Environment:
+    """Return what reads templates: everything that is put into them is escaped."""
+    made = Environment(
+        loader=FunctionLoader(_text),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
     )
+    made.filters |= {"human_size": human_size, "source": _source}
+    made.globals["plural"] = plural
+    return made
 
 
-def _source(own: Own) -> str:
-    digest = hashlib.sha256(own.text.encode()).digest()
+def _shown(value: Any) -> Any:
+    """Return what is written for *value*: of text nothing that steers how it is shown."""
+    if value is None:
+        return ""
+    if isinstance(value, Markup | int | float):
+        return value
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return Markup("").join(escape(_shown(each)) for each in value)
+    return printable(str(value))
+
+
+def _text(name: str) -> str:
+    return (files("nix_seed.report") / "templates" / name).read_text("utf-8")
+
+
+@cache
+def _asset(name: str) -> Markup:
+    """Return a style sheet or script of the program's own, as it is. Never made of data."""
+    text = _text(name)
+    # Nothing within such an element is markup, but for what looks like its end.
+    if "</" in text or "<!--" in text:
+        raise ValueError(f"{name} cannot be the text of an element")
+    return Markup(text)
+
+
+def _source(own: str) -> str:
+    digest = hashlib.sha256(own.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"

@@ -1,36 +1,38 @@
-"""Was it released, once, by those who may? The checks of a promotion, with its record.
+"""Is it what independent builders got, and was it released? Every check of ``verify``.
 
-The builders of a policy: what each says of an image, and in what dissenters' images differ.
-
-Is it what independent builders got? Every check of ``verify``, with its evidence.
+Each check has its evidence: attestations, log entries, builders, dissent, the promotion's record.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from markupsafe import Markup
+
 from nix_seed.core.verdict import Fate
 from nix_seed.core.words import human_size, plural
 from nix_seed.release.rules.answer import ImageVerification, evaluate_images
 from nix_seed.release.rules.record import PromotionResult, Record, RecordSignature
 from nix_seed.report.page.parts import (
-    Column,
+    Child,
+    Columns,
+    PageSection,
     Row,
-    Section,
     ShownCheck,
     State,
+    bullets,
     check_list,
     data_table,
     digest,
     facts,
     fold,
-    mark,
+    lines,
+    macro,
     note,
-    slug,
+    path_name,
+    plain,
 )
-from nix_seed.report.page.sizes import path_name
 from nix_seed.report.report import Absent, Trusted
-from nix_seed.report.rules.element import Child, Element, el
 from nix_seed.trust.rules.claims import DissentDetail, JudgedClaim, Standing
 from nix_seed.trust.rules.policy import Builder, Policy, signer_name
 from nix_seed.trust.rules.quorum import Outcome, QuorumResult
@@ -72,18 +74,18 @@ def _promotion_checks(found: PromotionResult) -> Sequence[ShownCheck]:
     return checks
 
 
-def _record(record: Record) -> Element:
+def _record(record: Record) -> Markup:
     said = record.predicate
-    signatures = [el("div", fold(_signature(each))) for each in record.signatures]
+    signatures = lines(fold(_signature(each)) for each in record.signatures)
     return facts(
         [
-            ("Commit", digest(str(said.commit))),
-            ("Root", digest(str(said.root))),
+            ("Commit", digest(said.commit)),
+            ("Root", digest(said.root)),
             ("Systems", str(said.size)),
-            ("Index", digest(str(said.index))),
-            ("Record", digest(str(record.digest))),
-            ("Comes after", [el("div", digest(str(each))) for each in said.previous] or "nothing"),
-            ("Evidence", digest(str(said.evidence))),
+            ("Index", digest(said.index)),
+            ("Record", digest(record.digest)),
+            ("Comes after", lines(map(digest, said.previous)) or "nothing"),
+            ("Evidence", digest(said.evidence)),
             ("Signatures", signatures),
         ]
     )
@@ -104,16 +106,9 @@ _STANDINGS = {
 }
 
 
-def builder_table(policy: Policy, image: ImageVerification, name: str) -> Element:
+def builder_table(policy: Policy, image: ImageVerification, name: str) -> Markup:
     """Return every builder of the policy, heard or not, and every word that did not count."""
-    columns = [
-        Column("Builder"),
-        Column("Says"),
-        Column("Operator"),
-        Column("In logs"),
-        Column("Proved by (UTC)"),
-        Column("Why", sorts=False),
-    ]
+    columns: Columns = ["Builder", "Says", "Operator", "In logs", "Proved by (UTC)", plain("Why")]
     rows: list[list[Child]] = []
     for builder in policy.builders:
         words = [row for quorum in image.quorums for row in _rows(builder, quorum)]
@@ -124,7 +119,7 @@ def builder_table(policy: Policy, image: ImageVerification, name: str) -> Elemen
     rows += [
         _row(fold(claim.claim.predicate.builder), "", claim, claim.words) for claim in strangers
     ]
-    return data_table("Builders, and what each says", columns, rows, name=name)
+    return data_table(name, "Builders, and what each says", columns, rows)
 
 
 def _rows(builder: Builder, quorum: QuorumResult) -> Iterator[list[Child]]:
@@ -140,7 +135,7 @@ def _row(who: Child, operator: str, claim: JudgedClaim, words: str) -> list[Chil
     time = claim.claim.time
     return [
         who,
-        _standing(_STANDINGS[claim.standing], claim.standing.value),
+        macro("standing", _STANDINGS[claim.standing], claim.standing.value),
         operator,
         ", ".join(sorted(claim.claim.logs)) or "none",
         f"{time:%Y-%m-%d %H:%M}" if time else "no proved time",
@@ -151,30 +146,22 @@ def _row(who: Child, operator: str, claim: JudgedClaim, words: str) -> list[Chil
 def _silent(builder: Builder, image: ImageVerification) -> list[Child]:
     missing = (each for quorum in image.quorums for each in quorum.missing)
     words = next((each.words for each in missing if each.builder == builder), "nothing was found")
-    state = _standing(State.NOT_ASKED, "nothing")
+    state = macro("standing", State.NOT_ASKED, "nothing")
     return [builder.id, state, builder.operator or "not said", "", "", fold(words)]
 
 
-def _standing(state: State, word: str) -> Element:
-    return el("span", mark(state), " ", word, class_=f"state {slug(state)}")
-
-
-def dissent_tables(image: ImageVerification, number: int) -> Iterator[Element]:
+def dissent_tables(image: ImageVerification, number: int) -> Iterator[Markup]:
     """Yield for each dissenter in which store paths its image differs."""
     for position, detail in enumerate(image.dissents):
         yield _dissent(detail, f"dissent-{number}-{position}")
 
 
-def _dissent(detail: DissentDetail, name: str) -> Element:
+def _dissent(detail: DissentDetail, name: str) -> Markup:
     found = detail.difference
     caption = f"In what the image of {detail.builder} differs"
-    columns = [
-        Column("Store path"),
-        Column("NAR hash here", sorts=False),
-        Column("There", sorts=False),
-    ]
+    columns: Columns = ["Store path", plain("NAR hash here"), plain("There")]
     if found is None:
-        return data_table(caption, columns, [[fold(detail.words), "", ""]], name=name)
+        return data_table(name, caption, columns, [[fold(detail.words), "", ""]])
     rows: list[list[Child]] = [
         [path_name(each.path), _hash(each.ours), _hash(each.theirs)] for each in found.paths[:_MOST]
     ]
@@ -182,11 +169,11 @@ def _dissent(detail: DissentDetail, name: str) -> Element:
     if rest > 0:
         rows.append([f"and {rest} more: nix-seed diff lists them", "", ""])
     rows += [[f"seed.json: {member}", "differs", "differs"] for member in found.members]
-    return data_table(caption, columns, rows, name=name)
+    return data_table(name, caption, columns, rows)
 
 
 def _hash(value: object) -> Child:
-    return "absent" if value is None else digest(str(value))
+    return "absent" if value is None else digest(value)
 
 
 _STATES = {
@@ -215,7 +202,7 @@ def verdict(trust: Trusted | Absent) -> tuple[State, str]:
     return state, f"{images}; promoted by {', '.join(each.id for each in record.promoters)}"
 
 
-def trust_section(trust: Trusted | Absent) -> Section:
+def trust_section(trust: Trusted | Absent) -> PageSection:
     """Return the section."""
     state, words = verdict(trust)
     if isinstance(trust, Absent):
@@ -223,9 +210,9 @@ def trust_section(trust: Trusted | Absent) -> Section:
         if trust.state == "not asked":
             checks = [ShownCheck(name, State.NOT_ASKED, what) for name, what in _UNASKED]
             body.append(check_list([*checks, *promotion_checks(trust)]))
-        return Section("trust", "Trust", None, body)
+        return PageSection("trust", "Trust", None, body)
     lead = f"{state.value[0].upper()}{state.value[1:]}: {trust.verification.words}."
-    return Section("trust", "Trust", lead, list(_body(trust)))
+    return PageSection("trust", "Trust", lead, list(_body(trust)))
 
 
 def _body(trust: Trusted) -> Iterator[Child]:
@@ -233,7 +220,7 @@ def _body(trust: Trusted) -> Iterator[Child]:
     yield facts(
         [
             ("Checked", f"{trust.now:%Y-%m-%d %H:%M} UTC"),
-            ("Policy", digest(str(found.policy))),
+            ("Policy", digest(found.policy)),
             ("Its epoch", str(found.epoch)),
             ("It expires", f"{trust.policy.expires:%Y-%m-%d}"),
             ("It demands", _demands(trust.policy)),
@@ -244,7 +231,7 @@ def _body(trust: Trusted) -> Iterator[Child]:
         checks = list(_checks(trust.policy, image))
         if number == len(found.images) - 1:
             checks += promotion_checks(trust)
-        yield el("h3", image.system) if several else None
+        yield macro("heading", image.system) if several else None
         yield check_list(checks)
         yield builder_table(trust.policy, image, f"builders-{number}")
         yield from dissent_tables(image, number)
@@ -298,13 +285,8 @@ def _signatures(image: ImageVerification) -> ShownCheck:
         ]
         for finding in image.findings
     ]
-    columns = [
-        Column("Attestation"),
-        Column("Check"),
-        Column("Signed by, or why not"),
-        Column("Found at"),
-    ]
-    table = data_table("Attestations", columns, rows, name=f"signed-{image.digest.hex[:12]}")
+    columns: Columns = ["Attestation", "Check", "Signed by, or why not", "Found at"]
+    table = data_table(f"signed-{image.digest.hex[:12]}", "Attestations", columns, rows)
     return ShownCheck("Signatures", state, words, table)
 
 
@@ -327,22 +309,16 @@ def _logged(policy: Policy, image: ImageVerification) -> ShownCheck:
             each.name,
             ", ".join(sorted(each.logs.logs)) or "none",
             ", ".join(f"{time:%Y-%m-%d %H:%M}" for _, time in each.logs.times) or "no proved time",
-            [
-                el("div", digest(f"{point.checkpoint.origin}, size {point.head.size}"))
+            lines(
+                digest(f"{point.checkpoint.origin}, size {point.head.size}")
                 for _, point in each.logs.checkpoints
-            ],
+            ),
             fold("; ".join(each.logs.words)),
         ]
         for each in good
     ]
-    columns = [
-        Column("Attestation"),
-        Column("Logs"),
-        Column("By (UTC)"),
-        Column("Checkpoint"),
-        Column("What proves nothing"),
-    ]
-    table = data_table("Log entries", columns, rows, name=f"logged-{image.digest.hex[:12]}")
+    columns: Columns = ["Attestation", "Logs", "By (UTC)", "Checkpoint", "What proves nothing"]
+    table = data_table(f"logged-{image.digest.hex[:12]}", "Log entries", columns, rows)
     state = State.FALSE
     if held:
         state = State.VERIFIED if len(held) == len(good) else State.STATED
@@ -358,25 +334,23 @@ def _quorum(quorum: QuorumResult) -> ShownCheck:
             ("Counted", ", ".join(each.id for each in quorum.counted) or "nobody"),
             ("Agree, not independent", ", ".join(each.id for each in quorum.shadowed)),
             ("Dissent", ", ".join(each.builder.id for each in quorum.dissents)),
-            ("narHash", digest(str(quorum.asked.nar_hash))),
-            ("Image", digest(str(quorum.asked.image_digest))),
+            ("narHash", digest(quorum.asked.nar_hash)),
+            ("Image", digest(quorum.asked.image_digest)),
             ("Layers", str(len(quorum.asked.layers))),
             ("Trust roots, and who states them", _roots(quorum)),
         ]
     )
-    name: Child = ["Quorum on commit ", digest(str(quorum.asked.commit))]
-    return ShownCheck(
-        "Quorum", state, [fold(quorum.words), el("div", name, class_="hint")], evidence
-    )
+    name: Child = ["Quorum on commit ", digest(quorum.asked.commit)]
+    return ShownCheck("Quorum", state, [fold(quorum.words), macro("line", name, "hint")], evidence)
 
 
 def _roots(quorum: QuorumResult) -> Child:
     if not quorum.roots:
         return "No builder that got this image states any."
-    return [
-        el("div", digest(str(each.digest)), " ", ", ".join(builder.id for builder in each.builders))
+    return lines(
+        [digest(each.digest), " ", ", ".join(builder.id for builder in each.builders)]
         for each in quorum.roots
-    ]
+    )
 
 
 def _depth(image: ImageVerification) -> ShownCheck:
@@ -390,19 +364,18 @@ def _depth(image: ImageVerification) -> ShownCheck:
         return ShownCheck(
             "Contents", State.VERIFIED, f"{read}: every NAR hash is as the spec says."
         )
-    listed: Child = [el("li", fold(problem)) for problem in depth.problems]
-    problems = el("ul", listed)
+    problems = bullets(map(fold, depth.problems))
     return ShownCheck(
         "Contents", State.FALSE, f"{read}: {plural(len(depth.problems), 'problem')}.", problems
     )
 
 
-def _logs(policy: Policy) -> Element | None:
+def _logs(policy: Policy) -> Markup | None:
     if not policy.logs:
         return None
     rows = [
-        [log.id, log.kind, fold(log.origin), log.operator or "not said", digest(str(log.key))]
+        [log.id, log.kind, fold(log.origin), log.operator or "not said", digest(log.key)]
         for log in policy.logs
     ]
-    columns = [Column("Log"), Column("Kind"), Column("Origin"), Column("Operator"), Column("Key")]
-    return data_table("Transparency logs of the policy", columns, rows, name="logs")
+    columns: Columns = ["Log", "Kind", "Origin", "Operator", "Key"]
+    return data_table("logs", "Transparency logs of the policy", columns, rows)
