@@ -19,7 +19,6 @@ from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Index, platform_of
 from nix_seed.trust.rules.claims import claims_of, examine, trust_of
 from nix_seed.trust.rules.policy_file import parse_policy
-from nix_seed.trust.rules.policy_logs import judge_logs_by
 from nix_seed.trust.rules.quorum import evaluate_quorum
 from support.trust import COMMIT, TREES, World, make_image
 
@@ -81,8 +80,8 @@ def _attestations(number: int) -> float:
         entry = world.bundle(signed[0]).tlog_entries
         texts = [each.logged(entry).dump() for each in signed]
     start = time.process_time()
-    trust, judge = trust_of(policy, None), judge_logs_by(policy)
-    findings = [examine("here", text, trust, judge) for text in texts]
+    trust = trust_of(policy, None)
+    findings = [examine("here", text, trust) for text in texts]
     result = evaluate_quorum(
         policy, world.says("alice").agreement, claims_of(findings, policy), now
     )

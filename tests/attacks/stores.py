@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 from attacks.cases import case
-from nix_seed.core.digests import Digest
+from nix_seed.core.digests import DiffID, Digest
+from nix_seed.flake.rules.outline import SPEC_PATH
+from nix_seed.formats.intoto.build import LayerDigests
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Index, Manifest, fallback_tag
-from support.trust import COMMIT, World
+from nix_seed.formats.oci.tar import FILE, TarEntry
+from nix_seed.image.rules.documents import build_image
+from nix_seed.image.rules.layer import write_entries_layer
+from nix_seed.registry.layout import Layout
+from nix_seed.registry.layout_store import LayoutStore
+from support.attestations import put
+from support.trust import COMMIT, MadeImage, World
 
 
 def blob(world: World, digest: Digest) -> Path:
@@ -182,3 +191,47 @@ def image_of_another_maker(world: World) -> None:
     value = json.loads(found.body)
     del value["annotations"]
     world.store.put_manifest(json.dumps(value).encode(), media_types.MANIFEST, "seed")
+
+
+@case(1, "carol built something else from this commit")
+def second_copy_that_answers_nonsense(world: World) -> None:
+    """What the first copy shows is judged all the same, and said."""
+    world.publish("alice", "bob")
+    world.publish("carol", image=world.other)
+    copy = LayoutStore(Layout.create(world.root / "copy"))
+    for subject in (world.image.descriptor.digest, COMMIT.key):
+        copy.put_manifest(b'{"errors":["x"]}', media_types.INDEX, fallback_tag(subject))
+    world.arguments += ["--evidence", f"oci:{world.root / 'copy'}"]
+
+
+def with_spec(world: World, text: bytes) -> MadeImage:
+    """The tampered image, with *text* in the place of its spec."""
+    good = world.other
+    body = blob(world, good.descriptor.digest).read_bytes()
+    old = zip(Manifest.parse(body, "x").layers, good.layers, strict=True)
+    pairs = [(descriptor, said.diff_id) for descriptor, said in old][:-1]
+    sink = io.BytesIO()
+    entry = TarEntry(SPEC_PATH.encode(), FILE, 0o444, text)
+    done = write_entries_layer([entry], good.spec.compressor, sink)
+    pairs.append((done.descriptor, done.diff_id))
+    put(world.store, sink.getvalue(), media_types.LAYER_ZSTD)
+    documents = build_image(good.spec, pairs)
+    put(world.store, documents.config, media_types.CONFIG)
+    made = world.store.put_manifest(documents.manifest, media_types.MANIFEST, "bomb")
+    layers = tuple(LayerDigests(one.digest, DiffID(two.hex)) for one, two in pairs)
+    return MadeImage(made, good.spec, layers)
+
+
+@case(1, "bytes; 1048576 are read here")
+def dissenter_with_a_spec_that_fills_memory(world: World) -> None:
+    """Millions of empty lists: said is whose they are, and that nobody reads them."""
+    world.publish("alice", "bob")
+    world.publish("carol", image=with_spec(world, b"[" + b"[]," * (1 << 20) + b"0]"))
+
+
+@case(1, "carol built something else from this commit")
+def dissenter_with_counts_of_many_digits(world: World) -> None:
+    """Its spec cannot be compared. That it dissents is all that needs to be known."""
+    world.publish("alice", "bob")
+    text = world.other.spec.dump().replace(b'"narSize":', b'"narSize":' + b"9" * 4300)
+    world.publish("carol", image=with_spec(world, text))

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from attacks.logs import known_witness
 from nix_seed.core import canonical_json
+from nix_seed.trust.rules import claims
 from nix_seed.trust.rules.claims import claims_of, examine, trust_of
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.rules.policy_file import parse_policy
-from nix_seed.trust.rules.policy_logs import judge_logs_by
 from nix_seed.trust.rules.quorum import evaluate_quorum
 from support.trust import World
 
@@ -58,8 +58,7 @@ class Target:
         self.asked = world.says("alice").agreement
 
     def verifies(self, text: bytes) -> bool:
-        judge = judge_logs_by(self.policy)
-        found = examine("here", text, trust_of(self.policy, None), judge)
+        found = examine("here", text, trust_of(self.policy, None))
         claims = claims_of([found], self.policy)
         return evaluate_quorum(self.policy, self.asked, claims, NOW).met
 
@@ -197,20 +196,19 @@ def _found(value: Any, place: Path_) -> Any:
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.binary(max_size=200))
 def test_no_bytes_crash_the_verifier(target: Target, text: bytes) -> None:
-    found = examine("here", text, trust_of(target.policy, None), judge_logs_by(target.policy))
+    found = examine("here", text, trust_of(target.policy, None))
     assert not found.verdict.verified
     assert found.verdict.reason.value in ("malformed", "too large")
 
 
-def test_an_error_inside_is_not_a_yes(target: Target) -> None:
+def test_an_error_inside_is_not_a_yes(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """A judge that breaks leaves the bundle unchecked, whatever its signature."""
 
     def broken(*_: object) -> Any:
         raise ZeroDivisionError("division by zero")
 
-    found = examine(
-        "here", canonical_json.dumps(target.value), trust_of(target.policy, None), broken
-    )
+    monkeypatch.setattr(claims, "judge_logs", broken)
+    found = examine("here", canonical_json.dumps(target.value), trust_of(target.policy, None))
     assert found.verdict.fate.value == "could not check"
     assert "an unexpected ZeroDivisionError in judging its logs" in found.verdict.words
     assert claims_of([found], target.policy) == ()

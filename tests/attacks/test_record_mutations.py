@@ -24,7 +24,6 @@ from nix_seed.release.rules.record import EXPECTED, promoter_trust, records_of, 
 from nix_seed.release.rules.tree import MemberProof
 from nix_seed.trust.rules.claims import examine
 from nix_seed.trust.rules.policy_file import parse_policy
-from nix_seed.trust.rules.policy_logs import judge_logs_by
 from support.trust import COMMIT, SYSTEM
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -59,7 +58,7 @@ class Target:
     def standing(self, text: bytes) -> bytes | None:
         """The payload of the record that *text* makes stand, if any."""
         trust = promoter_trust(self.policy, None)
-        found = examine("here", text, trust, judge_logs_by(self.policy), EXPECTED)
+        found = examine("here", text, trust, EXPECTED)
         good = [each for each in records_of([found], self.policy) if stands(each, self.policy)]
         return good[0].payload if good else None
 

@@ -304,9 +304,9 @@ def test_a_librarys_own_error_is_no_end_of_an_audit(
     from nix_seed.release import load as trust
 
     def judges(*given: object, **how: object) -> object:
-        return replace(trust.judges_of(*given, **how), ledgers=(Fickle(),))  # type: ignore[arg-type]
+        return replace(trust.verifiers_of(*given, **how), ledgers=(Fickle(),))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(audit, "judges_of", judges)
+    monkeypatch.setattr(audit, "verifiers_of", judges)
     found = ledger.audit()
     assert (found.code, found.found()) == (3, [("unread", "could not check")])
     assert found.words("unread") == ["the ledger chain: RuntimeError: the library gave up"]

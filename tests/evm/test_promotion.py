@@ -15,13 +15,13 @@ from nix_seed.evm.contract import Contract
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.open import Stores
-from nix_seed.release.candidates import Place
-from nix_seed.release.load import judges_of, load_policy
-from nix_seed.release.promote import Promoted, promote
+from nix_seed.release.candidates import ReleasePlace
+from nix_seed.release.load import load_policy, verifiers_of
+from nix_seed.release.promote import Promoted, Signing, promote
 from nix_seed.release.rules.answer import Verification
 from nix_seed.release.rules.ledger_entry import LedgerEntry
-from nix_seed.release.verifiers import Judges
-from nix_seed.release.verify import Asked, verify_commit
+from nix_seed.release.verifiers import Verifiers
+from nix_seed.release.verify import Query, verify_commit
 from nix_seed.trust.log_signed import open_logs
 from support.evm import Evm
 from support.releases import ReleaseWorld
@@ -35,27 +35,22 @@ def world(tmp_path: Path) -> ReleaseWorld:
     return world
 
 
-def with_ledger(world: ReleaseWorld, evm: Evm, state: str) -> tuple[Judges, datetime]:
-    now = datetime.now(UTC)
-    loaded = load_policy(world.write_policy(), now)
-    return replace(judges_of(loaded, world.root / state), ledgers=(evm.ledger(),)), now
+def with_ledger(world: ReleaseWorld, evm: Evm, state: str) -> Verifiers:
+    loaded = load_policy(world.write_policy(), datetime.now(UTC))
+    by = verifiers_of(loaded, Stores(Keyring()), world.root / state)
+    return replace(by, ledgers=(evm.ledger(),))
 
 
 def release(world: ReleaseWorld, evm: Evm) -> Promoted:
-    judges, now = with_ledger(world, evm, "rita")
-    loaded = load_policy(world.write_policy(), now)
-    place = Place(parse_reference(world.repository), (), ("latest",))
-    logs = open_logs(loaded.policy, loaded.directory)
-    stores = Stores(Keyring())
-    return promote(stores, COMMIT, place, loaded.policy, judges, world.keys["rita"], logs, now)
+    by = with_ledger(world, evm, "rita")
+    place = ReleasePlace(parse_reference(world.repository), (), ("latest",))
+    signing = Signing(world.keys["rita"], open_logs(by.policy, world.root))
+    return promote(by, COMMIT, place, signing)
 
 
 def verify(world: ReleaseWorld, evm: Evm) -> Verification:
-    judges, now = with_ledger(world, evm, "consumer")
-    policy = load_policy(world.write_policy(), now).policy
-    where = parse_reference(world.repository)
-    asked = Asked(COMMIT, promotion=True)
-    return verify_commit(Stores(Keyring()), where, policy, asked, judges, now)
+    by = with_ledger(world, evm, "consumer")
+    return verify_commit(by, parse_reference(world.repository), Query(COMMIT, promotion=True))
 
 
 def entry_of(done: Promoted) -> LedgerEntry:

@@ -21,10 +21,10 @@ from nix_seed.formats.tlog.merkle import TreeHead
 from nix_seed.logs.state import CheckpointState
 from nix_seed.registry.open import Stores
 from nix_seed.release.export import export
-from nix_seed.release.load import load_policy
-from nix_seed.release.verifiers import Judges
-from nix_seed.release.verify import Asked, verify_image
-from nix_seed.trust.rules.claims import LogFindings
+from nix_seed.release.load import load_policy, verifiers_of
+from nix_seed.release.verify import Query, verify_image
+from nix_seed.trust.rules import claims
+from nix_seed.trust.rules.policy_logs import LogFindings
 from support.logs import served
 from support.trust import COMMIT, World
 
@@ -71,16 +71,15 @@ def test_a_dissent_is_false_and_names_the_store_path(world: World) -> None:
     assert [path.path.name for path in detail.difference.paths] == ["gcc-12.2.0"]
 
 
-def test_a_judge_that_breaks_is_no_yes(world: World) -> None:
+def test_a_judge_that_breaks_is_no_yes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.publish("alice", "bob", "carol")
-    now = datetime.now(UTC)
 
     def broken(*_: object) -> LogFindings:
         raise RuntimeError("a bug")
 
-    policy = load_policy(world.write_policy(), now).policy
-    reference = parse_reference(world.reference)
-    found = verify_image(Stores(), reference, policy, Asked(), Judges(broken), now)
+    monkeypatch.setattr(claims, "judge_logs", broken)
+    by = verifiers_of(load_policy(world.write_policy(), datetime.now(UTC)))
+    found = verify_image(by, parse_reference(world.reference), Query())
     assert found.exit_code == 3
     assert "an unexpected RuntimeError in judging its logs: a bug" in found.words
 

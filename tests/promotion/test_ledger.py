@@ -17,7 +17,7 @@ from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statemen
 from nix_seed.registry.store import ImageStore
 from nix_seed.release import ledger as ledger_flow
 from nix_seed.release.ledger import Walked, walk_ledger
-from nix_seed.release.load import judges_of, load_policy
+from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.release.rules.record import Record
 from nix_seed.trust.attestations import Discovered
 from nix_seed.trust.gather import gather
@@ -29,7 +29,7 @@ from support.trust import SOURCE, pem
 
 def walk(ledger: Ledger, **changes: object) -> Walked:
     loaded = load_policy(ledger.write_policy(), datetime.now(UTC))
-    return walk_ledger([ledger.store], SOURCE, loaded.policy, judges_of(loaded))
+    return walk_ledger([verifiers_of(loaded)], [ledger.store], SOURCE)
 
 
 def test_a_chain_of_many_is_walked_in_few_steps(

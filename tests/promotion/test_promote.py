@@ -18,12 +18,11 @@ from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import fallback_tag
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.registry.layout_store import LayoutStore
-from nix_seed.registry.open import Stores
-from nix_seed.release.candidates import Place
-from nix_seed.release.load import judges_of, load_policy
-from nix_seed.release.promote import promote
+from nix_seed.release.candidates import ReleasePlace
+from nix_seed.release.load import load_policy, verifiers_of
+from nix_seed.release.promote import Signing, promote
 from nix_seed.release.rules.answer import Verification
-from nix_seed.release.verify import Asked, verify_image
+from nix_seed.release.verify import Query, verify_image
 from nix_seed.trust.log_signed import open_logs
 from support.audits import dangle, drop_record
 from support.releases import ARM, ReleaseWorld
@@ -76,11 +75,10 @@ def test_an_unpromoted_image_with_its_quorum_is_refused(world: ReleaseWorld) -> 
 
 def verified(world: ReleaseWorld, state: str = "consumer") -> Verification:
     """Verify the image alone, as a job does that looks for a seed."""
-    now = datetime.now(UTC)
-    loaded = load_policy(world.write_policy(), now)
-    judges = judges_of(loaded, world.root / "state" / state)
+    loaded = load_policy(world.write_policy(), datetime.now(UTC))
+    by = verifiers_of(loaded, state=world.root / "state" / state)
     seed = parse_reference(f"{world.repository}:seed")
-    return verify_image(Stores(), seed, loaded.policy, Asked(system=SYSTEM), judges, now)
+    return verify_image(by, seed, Query(system=SYSTEM))
 
 
 def test_what_lacks_its_promotion_alone_awaits_it(world: ReleaseWorld) -> None:
@@ -374,17 +372,12 @@ def test_offline_the_word_of_a_ledger_is_missed_or_done_without(
 
 def _promoted_without_ledgers(world: ReleaseWorld) -> PromotionPredicate:
     """Publish what ``promote`` does once a ledger holds the release."""
-    now = datetime.now(UTC)
-    loaded = load_policy(world.write_policy(), now)
+    loaded = load_policy(world.write_policy(), datetime.now(UTC))
     done = promote(
-        Stores(),
+        verifiers_of(loaded, ledgers=False),
         COMMIT,
-        Place(parse_reference(world.repository)),
-        loaded.policy,
-        judges_of(loaded, ledgers=False),
-        world.keys["rita"],
-        open_logs(loaded.policy, loaded.directory),
-        now,
+        ReleasePlace(parse_reference(world.repository)),
+        Signing(world.keys["rita"], open_logs(loaded.policy, loaded.directory)),
     )
     assert done.state == "promoted"
     return done.record.predicate

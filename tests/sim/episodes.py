@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cache
 from itertools import product
@@ -20,9 +20,8 @@ from nix_seed.logs.rules.entry import TrustedLog
 from nix_seed.logs.state import CheckpointState
 from nix_seed.release.pins import RootPins
 from nix_seed.release.rules.answer import Verification
-from nix_seed.release.verifiers import Judges
-from nix_seed.release.verify import Asked, verify_commit, verify_image
-from nix_seed.trust.rules.policy_logs import judge_logs_by
+from nix_seed.release.verifiers import Verifiers
+from nix_seed.release.verify import Query, verify_commit, verify_image
 from nix_seed.trust.watch_logs import LogWatch
 from sim.scene import NOW, REFERENCE, SYSTEMS, Cast, Scene, Terms
 from sim.strategies import STRATEGIES, Attack, Power, Shown
@@ -123,7 +122,7 @@ def judge(episode: Episode) -> Result:
     scene, commit, old = before(episode.terms, episode.spoken)
     attack = Attack(scene.copy(), episode.power, commit, old)
     shown = STRATEGIES[episode.strategy](attack)
-    judges = Judges(judge_logs_by(scene.cast.policy))
+    judges = Verifiers(scene.cast.policy, NOW)
     accepted, payloads, asked = [], [], 0
     for name, answer in questions(attack, shown, judges):
         asked += 1
@@ -177,7 +176,7 @@ def releases_without(terms: Terms, down: tuple[int, int, int]) -> bool:
         except NixSeedError:
             return False
         judges = remembering(scene, shown, Path(directory) / "victim")
-        answer = _asked(shown, scene, judges, commit, None)
+        answer = _asked(shown, judges, commit, None)
         return answer is not None and answer.fate is Fate.VERIFIED
 
 
@@ -186,8 +185,8 @@ def fast_directory() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
-def remembering(scene: Scene, shown: Shown, directory: Path) -> Judges:
-    """Judges that ask the logs as they are shown, and remember in *directory*."""
+def remembering(scene: Scene, shown: Shown, directory: Path) -> Verifiers:
+    """Verifiers that ask the logs as they are shown, and remember in *directory*."""
     policy = scene.cast.policy
     there = {log.trusted.id: log for log in shown.logs}
 
@@ -196,39 +195,39 @@ def remembering(scene: Scene, shown: Shown, directory: Path) -> Judges:
 
     logs = [(log.trusted, log.trusted.id) for log in shown.logs]
     watch = LogWatch(CheckpointState(directory / "checkpoints"), logs, historian)
-    return Judges(judge_logs_by(policy), None, watch, RootPins(directory / "promoted"))
+    return Verifiers(policy, NOW, watch=watch, pins=RootPins(directory / "promoted"))
 
 
 def questions(
-    attack: Attack, shown: Shown, judges: Judges
+    attack: Attack, shown: Shown, judges: Verifiers
 ) -> Iterator[tuple[str, Verification | None]]:
     """Ask by commit, by one system of it, by the index, and by each image."""
-    scene, commit = attack.scene, attack.commit
-    yield "commit", _asked(shown, scene, judges, commit, None)
+    commit = attack.commit
+    yield "commit", _asked(shown, judges, commit, None)
     for system in SYSTEMS:
-        yield f"commit, {system}", _asked(shown, scene, judges, commit, system)
+        yield f"commit, {system}", _asked(shown, judges, commit, system)
     index = shown.store.tags.get("latest")
     if index is not None:
-        yield "index", _named(shown, scene, judges, index, commit)
-        yield "index, any commit", _named(shown, scene, judges, index, None)
+        yield "index", _named(shown, judges, index, commit)
+        yield "index, any commit", _named(shown, judges, index, None)
         for digest in shown.store.images_of(index):
-            yield f"image {digest}", _named(shown, scene, judges, digest, commit)
+            yield f"image {digest}", _named(shown, judges, digest, commit)
 
 
 def _asked(
-    shown: Shown, scene: Scene, judges: Judges, commit: Commit, system: str | None
+    shown: Shown, judges: Verifiers, commit: Commit, system: str | None
 ) -> Verification | None:
     stores = MemoryStores(views={REFERENCE.repository: shown.store})
-    asked = Asked(commit, system, False, True)
-    return _answer(lambda: verify_commit(stores, REFERENCE, scene.cast.policy, asked, judges, NOW))
+    query, by = Query(commit, system, False, True), replace(judges, stores=stores)
+    return _answer(lambda: verify_commit(by, REFERENCE, query))
 
 
 def _named(
-    shown: Shown, scene: Scene, judges: Judges, digest: Digest, commit: Commit | None
+    shown: Shown, judges: Verifiers, digest: Digest, commit: Commit | None
 ) -> Verification | None:
     stores = MemoryStores(views={REFERENCE.repository: shown.store})
-    where, policy = REFERENCE.at(digest), scene.cast.policy
-    return _answer(lambda: verify_image(stores, where, policy, Asked(commit), judges, NOW))
+    by = replace(judges, stores=stores)
+    return _answer(lambda: verify_image(by, REFERENCE.at(digest), Query(commit)))
 
 
 def _answer(ask: Callable[[], Verification]) -> Verification | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -34,14 +34,13 @@ from nix_seed.image.rules.frames import Compressor
 from nix_seed.logs.embedded import LogKey
 from nix_seed.registry.store import Held
 from nix_seed.release.attest import attach_to_commit
-from nix_seed.release.candidates import Place
-from nix_seed.release.promote import Promoted, promote
-from nix_seed.release.verifiers import Judges
+from nix_seed.release.candidates import ReleasePlace
+from nix_seed.release.promote import Promoted, Signing, promote
+from nix_seed.release.verifiers import Verifiers
 from nix_seed.trust.attestations import attach_bundle
 from nix_seed.trust.log_signed import log_signed
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.rules.policy_file import parse_policy
-from nix_seed.trust.rules.policy_logs import judge_logs_by
 from nix_seed.trust.sign import KeySigner, Signed
 from sim.transports import MemoryLog, MemoryStore, MemoryStores
 
@@ -225,21 +224,16 @@ class Scene:
         who: str,
         commit: Commit,
         store: MemoryStore | None = None,
-        judges: Judges | None = None,
+        judges: Verifiers | None = None,
         tags: Sequence[str] = ("latest",),
     ) -> Promoted:
         """Have a promoter run the real thing."""
         stores = MemoryStores(views={REFERENCE.repository: store or self.store})
-        policy = self.cast.policy
         return promote(
-            stores,
+            replace(judges or Verifiers(self.cast.policy, NOW), stores=stores),
             commit,
-            Place(REFERENCE, (), tags, 1),
-            policy,
-            judges or Judges(judge_logs_by(policy)),
-            self.cast.promoters[who],
-            self.logs,
-            NOW,
+            ReleasePlace(REFERENCE, (), tags, 1),
+            Signing(self.cast.promoters[who], self.logs),
         )
 
     def release(self, commit: Commit) -> Promoted:

@@ -18,9 +18,9 @@ from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.registry.client import Repository
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.open import Stores
-from nix_seed.release.candidates import Place
-from nix_seed.release.load import earlier_of, judges_of, load_policy
-from nix_seed.release.promote import Promoted, promote
+from nix_seed.release.candidates import ReleasePlace
+from nix_seed.release.load import earlier_of, load_policy, verifiers_of
+from nix_seed.release.promote import Promoted, Signing, promote
 from nix_seed.release.records import attach_record
 from nix_seed.trust.log_signed import open_logs
 from nix_seed.trust.sign import KeySigner
@@ -72,18 +72,14 @@ class ReleaseWorld(World):
 
     def promote(self, who: str = "rita", *tags: str, commit: Commit = COMMIT) -> Promoted:
         """Promote as *who*, by the policy as it now is."""
-        now = datetime.now(UTC)
-        loaded = load_policy(self.write_policy(), now)
+        loaded = load_policy(self.write_policy(), datetime.now(UTC))
+        logs = open_logs(loaded.policy, loaded.directory, spare=True)
         return promote(
-            Stores(Keyring()),
+            verifiers_of(loaded, Stores(Keyring()), self.root / "state" / who),
             commit,
-            Place(parse_reference(self.repository), (), tags),
-            loaded.policy,
-            judges_of(loaded, self.root / "state" / who),
-            self.keys[who],
-            open_logs(loaded.policy, loaded.directory, spare=True),
-            now,
-            earlier=earlier_of(loaded, self.history),
+            ReleasePlace(parse_reference(self.repository), (), tags),
+            Signing(self.keys[who], logs),
+            earlier_of(loaded, self.history),
         )
 
     def promote_by_command(self, target: str, *more: str) -> Ended:

@@ -22,9 +22,8 @@ from nix_seed.image.rules.partition.plan import Group
 from nix_seed.image.rules.spec import Spec
 from nix_seed.licences.rules.judge import Judged
 from nix_seed.licences.rules.withheld import Withheld
-from nix_seed.registry.open import Stores
-from nix_seed.release.load import judges_of, load_policy
-from nix_seed.release.verify import Asked, verify_image
+from nix_seed.release.load import load_policy, verifiers_of
+from nix_seed.release.verify import Query, verify_image
 from nix_seed.report.page.document import report_page
 from nix_seed.report.report import Absent, Change, FoundRoots, ImageReport, JudgedPaths, Trusted
 from nix_seed.roots.roots import RootsReport, Source
@@ -175,14 +174,7 @@ def trust_in(world: World) -> Trusted:
     """What ``verify`` says of the image of *world*."""
     now = datetime.now(UTC)
     loaded = load_policy(world.write_policy(), now)
-    found = verify_image(
-        Stores(),
-        parse_reference(world.reference),
-        loaded.policy,
-        Asked(),
-        judges_of(loaded),
-        now,
-    )
+    found = verify_image(verifiers_of(loaded), parse_reference(world.reference), Query())
     return Trusted(loaded.policy, found, now)
 
 

@@ -8,7 +8,8 @@ from nix_seed.core.verdict import Fate
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.logs.state import CheckpointState
 from nix_seed.trust.rules.bundle import Reason, Verdict
-from nix_seed.trust.rules.claims import Finding, LogFindings
+from nix_seed.trust.rules.claims import Finding
+from nix_seed.trust.rules.policy_logs import LogFindings
 from nix_seed.trust.watch_logs import LogWatch
 from support.logs import cheap_body
 

@@ -40,10 +40,10 @@ from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.logs.state import CheckpointState
 from nix_seed.registry.open import AnyReference, Stores
-from nix_seed.release.load import LoadedPolicy, judges_of
+from nix_seed.release.load import LoadedPolicy, verifiers_of
 from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.release.rules.signed_entries import Explained, find_unshown, find_withheld
-from nix_seed.release.verifiers import Judges
+from nix_seed.release.verifiers import Verifiers
 from nix_seed.trust.rules.policy_book import PolicyBook
 
 MOST_ENTRIES = 1_000_000
@@ -136,8 +136,8 @@ class _Audit:
         self._on_event = on_event
         loaded = (question.policy, *question.earlier)
         self._book = PolicyBook.of(question.policy.policy, [e.policy for e in question.earlier])
-        self._judges = judges_of(question.policy, state, ask=question.ask)
-        judges: dict[Digest, Judges] = {e.policy.digest: judges_of(e, ask=False) for e in loaded}
+        self._judges = verifiers_of(question.policy, state=state, ask=question.ask)
+        judges = {each.policy.digest: verifiers_of(each, ask=False) for each in loaded}
         self._bench = BundleJudge(self._book, judges)
         seen = None if state is None else CheckpointState(state / "checkpoints")
         reach = LogReach(question.places, question.ask, seen, question.most)

@@ -39,13 +39,14 @@ from nix_seed.release.rules.evidence import Evidence, LoggedAt
 from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.release.rules.record import EXPECTED, failed_checks, promoter_trust, records_of
 from nix_seed.release.rules.tree import Leaf, MemberProof
-from nix_seed.release.verifiers import Judges
+from nix_seed.release.verifiers import Verifiers
 from nix_seed.trust.attestations import Attestation
 from nix_seed.trust.gather import agreement_of
 from nix_seed.trust.rules.bundle import Trust
-from nix_seed.trust.rules.claims import Finding, examine, trust_of
+from nix_seed.trust.rules.claims import Finding, examine
 from nix_seed.trust.rules.policy import Policy, Signer, signer_name
 from nix_seed.trust.rules.policy_book import PolicyBook
+from nix_seed.trust.rules.policy_logs import log_trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def sort_bundle(text: bytes) -> StatedBundle | None:
 class BundleJudge:
     """Judges by the policies of *book*; *judges* has what judges logs and certificates for each."""
 
-    def __init__(self, book: PolicyBook, judges: Mapping[Digest, Judges]) -> None:
+    def __init__(self, book: PolicyBook, judges: Mapping[Digest, Verifiers]) -> None:
         self.book = book
         self._judges = judges
         self._promoters = {
@@ -109,18 +110,16 @@ class BundleJudge:
         """Judge an attestation by *policy*."""
         key = found.text, policy.digest
         if key not in self._builds:
-            judges = self._judges[policy.digest]
-            trust = trust_of(policy, judges.certificates)
-            judged = examine(found.place, found.text, trust, judges.logs)
+            trust = self._judges[policy.digest].builders
+            judged = examine(found.place, found.text, trust)
             self._builds[key] = self._noted(judged, policy)
         return self._builds[key]
 
     def promotion(self, found: Attestation, predicate: PromotionPredicate) -> Finding:
         """Judge a bundle over a record: whose promoter's of any policy, and in which logs."""
         policy = self.book.of_record(predicate.policy)
-        trust = self._promoters[policy.digest]
-        logs = self._judges[policy.digest].logs
-        return self._noted(examine(found.place, found.text, trust, logs, EXPECTED), policy)
+        trust = replace(self._promoters[policy.digest], logs=log_trust(policy))
+        return self._noted(examine(found.place, found.text, trust, EXPECTED), policy)
 
     def _noted(self, finding: Finding, policy: Policy) -> Finding:
         for log, signed in finding.logs.checkpoints:

@@ -367,10 +367,8 @@ def trusted(
         return reference
     if path is None:
         return reference
-    now = datetime.now(UTC)
-    found = check_trusted(
-        stores, reference, system, load_policy(path, now), state_directory(), now, on_event
-    )
+    loaded = load_policy(path, datetime.now(UTC))
+    found = check_trusted(stores, reference, system, loaded, state_directory(), on_event)
     say(f"verified by {path}: {found.words}", err=True)
     return found.reference
 

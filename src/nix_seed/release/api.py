@@ -5,30 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.registry.open import Stores
 from nix_seed.release.export import exported
-from nix_seed.release.load import judges_of, load_policy
+from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.release.rules.answer import Verification
-from nix_seed.release.verify import Asked, verify_image
+from nix_seed.release.verify import Query, verify_image
+
+
+class VerifyOptions(TypedDict, total=False):
+    """What ``verify`` may be told besides; ``verify`` says what each means."""
+
+    commit: str | None
+    system: str | None
+    deep: bool
+    promotion: bool | None
+    offline: str | Path | None
+    evidence: Sequence[str]
+    ledgers: bool
+    state: str | Path | None
+    now: datetime | None
+    stores: Stores | None
 
 
 def verify(
-    reference: str,
-    policy: str | Path = "trust.toml",
-    *,
-    commit: str | None = None,
-    system: str | None = None,
-    deep: bool = False,
-    promotion: bool | None = None,
-    offline: str | Path | None = None,
-    evidence: Sequence[str] = (),
-    ledgers: bool = True,
-    state: str | Path | None = None,
-    now: datetime | None = None,
-    stores: Stores | None = None,
+    reference: str, policy: str | Path = "trust.toml", **options: Unpack[VerifyOptions]
 ) -> Verification:
     """Verify an image as ``nix-seed verify`` does; return the whole answer, frozen.
 
@@ -48,20 +52,21 @@ def verify(
     reference or policy, ``CouldNotCheck`` where the image itself is out of reach, ``CheckedFalse``
     where its store contradicts itself.
     """
-    moment = now or datetime.now(UTC)
-    loaded = load_policy(Path(policy), moment)
-    parsed = parse_reference(reference)
-    return verify_image(
-        stores or Stores(),
-        parsed if offline is None else exported(parsed, Path(offline)),
-        loaded.policy,
-        Asked(None if commit is None else Commit(commit), system, deep, promotion),
-        judges_of(
-            loaded,
-            None if state is None else Path(state),
-            ask=offline is None,
-            ledgers=ledgers,
-        ),
-        moment,
-        evidence=[parse_reference(each) for each in evidence],
+    loaded = load_policy(Path(policy), options.get("now") or datetime.now(UTC))
+    image, offline = parse_reference(reference), options.get("offline")
+    commit, state = options.get("commit"), options.get("state")
+    by = verifiers_of(
+        loaded,
+        options.get("stores"),
+        None if state is None else Path(state),
+        ask=offline is None,
+        ledgers=options.get("ledgers", True),
     )
+    query = Query(
+        None if commit is None else Commit(commit),
+        options.get("system"),
+        options.get("deep", False),
+        options.get("promotion"),
+        tuple(parse_reference(each) for each in options.get("evidence", ())),
+    )
+    return verify_image(by, image if offline is None else exported(image, Path(offline)), query)

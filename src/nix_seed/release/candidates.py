@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
-from nix_seed.core.events import OnEvent
 from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.registry.open import AnyReference, Stores, holder_of, is_to_be_made
-from nix_seed.registry.store import ImageStore
 from nix_seed.registry.transfer import JOBS
 from nix_seed.release.rules.answer import ImageVerification
 from nix_seed.release.rules.evidence import LoggedAt, Vote
-from nix_seed.release.verifiers import Judges
-from nix_seed.release.verify import Asked, verify_image
-from nix_seed.trust.gather import gather
+from nix_seed.release.verifiers import Verifiers
+from nix_seed.release.verify import Query, verify_image
+from nix_seed.trust.gather import gather, troubles_of
 from nix_seed.trust.rules.claims import Finding, Standing
-from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.rules.quorum import QuorumResult
 
-Reason = tuple[Fate, str]
+WhyNot = tuple[Fate, str]
 """Why an image is no member of the release."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ReleasePlace:
     """Where a release is published, and *evidence*: where else attestations and images may lie."""
 
     target: AnyReference
@@ -56,30 +52,21 @@ class Member:
     findings: tuple[Finding, ...]
 
 
-def choose_members(
-    stores: Stores,
-    commit: Commit,
-    place: Place,
-    policy: Policy,
-    judges: Judges,
-    now: datetime,
-    on_event: OnEvent,
-) -> Mapping[str, Member]:
+def choose_members(by: Verifiers, commit: Commit, place: ReleasePlace) -> Mapping[str, Member]:
     """Return the image of each of the policy's systems.
 
     Raises ``CheckedFalse``, or ``CouldNotCheck`` where something could not be told, and lists every
     system that lacks one, with the reason.
     """
+    policy = by.policy
     strict = replace(policy, quorum=replace(policy.quorum, logs=max(1, policy.quorum.logs)))
-    references = place.sources
-    named, unread = _named(stores, references, commit, policy.systems)
+    by = replace(by, policy=strict)
+    named, unread = _named(by.stores, place.sources, commit, policy.systems)
     members: dict[str, Member] = {}
-    failed: dict[str, Sequence[Reason]] = {}
+    failed: dict[str, Sequence[WhyNot]] = {}
     for system in policy.systems:
-        asked = Asked(commit, system, promotion=False)
-        answers: list[Member | Reason] = [
-            _verify(stores, references, digest, asked, strict, judges, now, on_event)
-            for digest in named[system]
+        answers: list[Member | WhyNot] = [
+            _verify(by, place.sources, digest, commit, system) for digest in named[system]
         ]
         answers += unread[system]
         good = next((each for each in answers if isinstance(each, Member)), None)
@@ -124,14 +111,14 @@ def votes(member: Member) -> list[Vote]:
 
 def _named(
     stores: Stores, references: Sequence[AnyReference], commit: Commit, systems: Sequence[str]
-) -> tuple[dict[str, tuple[Digest, ...]], dict[str, list[Reason]]]:
+) -> tuple[dict[str, tuple[Digest, ...]], dict[str, list[WhyNot]]]:
     """Return the images that attestations of *commit*, or its tags, name; nothing is believed.
 
     And why it is not known what a tag names: it matters only where no other image is right.
     """
     places = [stores.open(each) for each in references]
     found: dict[str, dict[Digest, None]] = {system: {} for system in systems}
-    unread: dict[str, list[Reason]] = {system: [] for system in systems}
+    unread: dict[str, list[WhyNot]] = {system: [] for system in systems}
     for place in places:
         for system in systems:
             tag = f"{commit}-{system}"
@@ -142,49 +129,39 @@ def _named(
                 continue
             if tagged is not None:
                 found[system][tagged.digest] = None
-    for system, digest in _claimed(places, commit):
-        if system in found:
-            found[system][digest] = None
-    return {system: tuple(digests) for system, digests in found.items()}, unread
+    beside = gather(places, [commit.key])
+    for each in beside.attestations:
+        said = Unverified.read(each.text)
+        if said and (build := said.build) and build.system in found:
+            found[build.system][build.image_digest] = None
+    untold = [(Fate.FALSE, words) for words in beside.lies]
+    untold += [(Fate.UNCHECKED, e.words) for e in troubles_of(beside) if e.fate is Fate.UNCHECKED]
+    named = {system: tuple(digests) for system, digests in found.items()}
+    return named, {system: [*reasons, *untold] for system, reasons in unread.items()}
 
 
-def _because(what: str, error: CheckedFalse | CouldNotCheck) -> Reason:
+def _because(what: str, error: CheckedFalse | CouldNotCheck) -> WhyNot:
     return Fate.of(error), f"{what}: {error.message}"
 
 
-def _claimed(places: Sequence[ImageStore], commit: Commit) -> Iterable[tuple[str, Digest]]:
-    for each in gather(places, [commit.key]).attestations:
-        said = Unverified.read(each.text)
-        if said and (build := said.build):
-            yield build.system, build.image_digest
-
-
 def _verify(
-    stores: Stores,
-    references: Sequence[AnyReference],
-    digest: Digest,
-    asked: Asked,
-    policy: Policy,
-    judges: Judges,
-    now: datetime,
-    on_event: OnEvent,
-) -> Member | Reason:
+    by: Verifiers, references: Sequence[AnyReference], digest: Digest, commit: Commit, system: str
+) -> Member | WhyNot:
     """Return the image as a member of the release if it has its quorum, else why not."""
     try:
-        held = holder_of(stores, references, digest)
+        held = holder_of(by.stores, references, digest)
         if held is None:
             return Fate.FALSE, f"builders name {digest}, which is in none of the repositories"
-        reference, rest = held[0].at(digest), held[1]
-        found = verify_image(
-            stores, reference, policy, asked, judges, now, evidence=rest, on_event=on_event
-        )
+        reference = held[0].at(digest)
+        query = Query(commit, system, promotion=False, evidence=tuple(held[1]))
+        found = verify_image(by, reference, query)
     except (CheckedFalse, CouldNotCheck) as error:
         return _because(str(digest), error)
-    image = found.images[0]
-    if found.fate is not Fate.VERIFIED or asked.system is None:
+    if found.fate is not Fate.VERIFIED:
         return found.fate, f"{digest}: {found.words}"
     # A tag may name an index, of which the one system's image is what was verified.
-    return _member(image, reference.at(image.digest), asked.system)
+    image = found.images[0]
+    return _member(image, reference.at(image.digest), system)
 
 
 def _member(image: ImageVerification, reference: AnyReference, system: str) -> Member:
@@ -194,7 +171,7 @@ def _member(image: ImageVerification, reference: AnyReference, system: str) -> M
 
 
 def _refusal(
-    commit: Commit, failed: Mapping[str, Sequence[Reason]]
+    commit: Commit, failed: Mapping[str, Sequence[WhyNot]]
 ) -> CheckedFalse | CouldNotCheck:
     """Return the error for the systems that *failed*, with what each of their images lacks."""
     lines = "\n".join(f"{system}: {_words(reasons)}" for system, reasons in failed.items())
@@ -219,5 +196,5 @@ def _refusal(
     )
 
 
-def _words(reasons: Sequence[Reason]) -> str:
+def _words(reasons: Sequence[WhyNot]) -> str:
     return "; ".join(words for _, words in reasons) or "no image of this commit was found"

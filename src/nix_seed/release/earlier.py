@@ -1,17 +1,13 @@
 """What there is of a commit before it is promoted: what stands in the way, what one goes on with.
 
 A record that a promoter began is signed by the next one only if it could come to stand, and fits
-into the ledger: one false promoter may neither spoil nor hold up what the others do.
-
-What a log's index has of a commit in a builder's name, and no registry shows.
-
-A registry that hides a dissent hides it well; a log that can be asked by the commit does not forget
-it. Rekor v1 has such an index. Logs of tiles have none: there it takes an audit.
+into the ledger: one false promoter may neither spoil nor hold up what the others do. A dissent that
+a registry hides is looked for in the logs that can be asked by commit (Rekor v1).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -23,13 +19,13 @@ from nix_seed.formats.tlog.merkle import leaf_hash
 from nix_seed.logs.log import Log
 from nix_seed.registry.store import ImageStore
 from nix_seed.release.judge import entries_of, judge_ledger
-from nix_seed.release.ledger import Walked
+from nix_seed.release.ledger import LedgerWalk, Walked
 from nix_seed.release.records import find_evidence
 from nix_seed.release.rules.evidence import Evidence
 from nix_seed.release.rules.record import Record, could_stand, may_stand, stands
 from nix_seed.release.rules.signed_entries import Explained, PromoterEntry, Sieve
 from nix_seed.release.rules.tree import Release
-from nix_seed.release.verifiers import Judges
+from nix_seed.release.verifiers import Verifiers
 from nix_seed.trust.attestations import Discovered
 from nix_seed.trust.gather import gather
 from nix_seed.trust.rules.bundle import Expected, Trust, evaluate_bundle
@@ -37,40 +33,39 @@ from nix_seed.trust.rules.policy import Builder, Policy, Signer
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
-    """What *places* and the ledgers hold about *commit* of *repository*, judged by the policy."""
+class Precedents:
+    """What *places* and the ledgers hold about *commit* of *repository*, judged *by* the policy."""
 
+    by: Verifiers
     places: Sequence[ImageStore]
     commit: Commit
     repository: str
-    policy: Policy
-    judges: Judges
 
-    def records(self, release: Release, notice: Callable[[str], None]) -> list[Record]:
-        """Return the records of this very release.
+    def records(self, release: Release) -> tuple[list[Record], list[str]]:
+        """Return the records of this very release, and what is to be said of others.
 
         Raises where another one stands, by a record or by the root that this machine saw.
         """
-        found = judge_ledger(gather(self.places, [self.commit.key]), self.policy, self.judges)
+        found = judge_ledger(gather(self.places, [self.commit.key]), self.by)
         if found.lies:
             raise CheckedFalse(found.lies[0], hint="`nix-seed audit` shows the evidence")
         if found.unread:
             raise self._untold(found.unread[0])
-        same = []
+        same, notices = [], []
         for record in found.records:
             if record.predicate.commit != self.commit:
                 continue
             if record.predicate.root == release.root:
                 same.append(record)
-            elif stands(record, self.policy):
+            elif stands(record, self.by.policy):
                 raise _another_root(record, release)
-            elif found.unchecked and may_stand(record, self.policy):
+            elif found.unchecked and may_stand(record, self.by.policy):
                 # It may stand by what a log holds that is out of reach now.
                 raise self._untold(found.unchecked[0])
             else:
-                notice(_lone(record))
+                notices.append(_lone(record))
         self._check_pin(release)
-        return same
+        return same, notices
 
     def lacking(self, root: Digest, otherwise: str) -> tuple[str, ...]:
         """Return the ledgers that do not hold the release yet; ``CheckedFalse``: one has another.
@@ -78,7 +73,7 @@ class Before:
         *otherwise* says what was not done then.
         """
         lacking = []
-        for ledger in self.judges.ledgers:
+        for ledger in self.by.ledgers:
             held = entries_of(ledger, self.commit.key)
             other = next((each for each in held if each.root != root), None)
             if other is not None:
@@ -101,7 +96,7 @@ class Before:
             for each in walked.records
             if each.predicate.commit == self.commit
             and each.digest in walked.standing
-            and each.predicate.policy in self.policy.accepts
+            and each.predicate.policy in self.by.policy.accepts
         ]
         if not before or (release.root, index) in {_what(each) for each in before}:
             return
@@ -115,37 +110,29 @@ class Before:
         )
 
     def usable(
-        self,
-        records: Sequence[Record],
-        evidence: Evidence,
-        index: Digest,
-        walk: Callable[[], Walked],
+        self, records: Sequence[Record], evidence: Evidence, index: Digest, ledger: LedgerWalk
     ) -> Record | None:
         """Return the record to go on with: one that stands, else one that another began well.
 
-        *walk* reads the ledger, into which that must fit.
+        It must fit into the *ledger*, which is read only then.
         """
         for record in records:
-            if stands(record, self.policy):
+            if stands(record, self.by.policy):
                 return record
-        return next(self._begun(records, evidence, index, walk), None)
+        return next(self._begun(records, evidence, index, ledger), None)
 
     def _begun(
-        self,
-        records: Sequence[Record],
-        evidence: Evidence,
-        index: Digest,
-        walk: Callable[[], Walked],
+        self, records: Sequence[Record], evidence: Evidence, index: Digest, ledger: LedgerWalk
     ) -> Iterator[Record]:
         # Each honest promoter then adds to the most signatures there are, whatever else is begun.
         for record in sorted(records, key=lambda each: -len(each.promoters)):
             said = record.predicate
             if (
                 said.index == index
-                and said.policy == self.policy.digest
-                and could_stand(record, self.policy)
+                and said.policy == self.by.policy.digest
+                and could_stand(record, self.by.policy)
                 and self._holds(record, evidence)
-                and walk().admits(said)
+                and ledger.walked().admits(said)
             ):
                 yield record
 
@@ -175,9 +162,9 @@ class Before:
         )
 
     def _check_pin(self, release: Release) -> None:
-        if self.judges.pins is None:
+        if self.by.pins is None:
             return
-        seen = self.judges.pins.seen(self.repository, self.commit)
+        seen = self.by.pins.seen(self.repository, self.commit)
         if seen is not None and seen != release.root:
             raise CheckedFalse(
                 f"this machine saw {self.commit} promoted under the root {seen}, and it would be "
@@ -209,7 +196,7 @@ def _lone(record: Record) -> str:
 _ANYTHING = Expected(subject=None, predicate_types=None)
 
 
-def check_unshown(
+def check_hidden_dissent(
     logs: Sequence[Log], commit: Commit, policy: Policy, shown: Discovered, trust: Trust
 ) -> tuple[str, ...]:
     """Ask the *logs* that have an index for all of *commit*; return which were out of reach.
@@ -230,7 +217,7 @@ def check_unshown(
             continue
         for entry in _of_builders(log, commit, policy):
             if not explained.explains(entry):
-                raise _unshown(entry, commit)
+                raise _hidden(entry, commit)
     return tuple(absent)
 
 
@@ -264,7 +251,7 @@ def _explained(shown: Discovered, trust: Trust) -> Explained:
     return Explained(votes=frozenset(votes))
 
 
-def _unshown(entry: PromoterEntry, commit: Commit) -> CouldNotCheck:
+def _hidden(entry: PromoterEntry, commit: Commit) -> CouldNotCheck:
     return CouldNotCheck(
         f"{entry.promoter} signed something about {commit}, which is entry {entry.index} of the "
         f"log {entry.log}, and no repository shows it: it may be a dissent",

@@ -1,13 +1,12 @@
 """Was what was verified also promoted? Records are found in stores, judged by the policy alone.
 
-Do the ledgers beside the logs say the same of a release as its record does?
+The ledgers beside the logs must say the same of a release as its record does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import replace
 
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixSeedError
@@ -15,126 +14,95 @@ from nix_seed.core.verdict import Check, Fate
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.registry.store import ImageStore
 from nix_seed.release.ledgers import Ledger
-from nix_seed.release.records import FoundRecords, find_proof, judge_records
+from nix_seed.release.records import find_proof
 from nix_seed.release.rules.answer import ImageVerification
 from nix_seed.release.rules.ledger_entry import LedgerEntry
 from nix_seed.release.rules.record import (
+    EXPECTED,
+    Ledgered,
     PromotionResult,
     Record,
+    Shown,
     evaluate_promotion,
     records_of,
     stands,
 )
 from nix_seed.release.rules.tree import Leaf, MemberProof
+from nix_seed.release.verifiers import Verifiers
 from nix_seed.trust.attestations import Discovered
-from nix_seed.trust.gather import Gather
-from nix_seed.trust.rules.policy import Policy
+from nix_seed.trust.gather import Beside, promotions, troubles_of
+from nix_seed.trust.rules.claims import examine
 from nix_seed.trust.watch_logs import doubt_logs
 
-if TYPE_CHECKING:
-    from nix_seed.release.verifiers import Judges
 
-
-@dataclass(frozen=True, slots=True)
-class Ledgered:
-    """What the stores hold about a commit: *records*, and what was wrong on the way to them.
-
-    *lies* are those of logs. *unread* are what may be records and could not be read or judged;
-    *unchecked* are these, and the logs that could not be asked. *refused* are what was judged, and
-    is no record of a promoter's.
-    """
-
-    records: tuple[Record, ...]
-    lies: tuple[str, ...]
-    unchecked: tuple[str, ...]
-    unread: tuple[str, ...]
-    refused: tuple[str, ...] = ()
-
-    def with_lies(self, result: PromotionResult) -> PromotionResult:
-        """Return *result* with what logs lied about: checked, and false, whatever else is so."""
-        lies = tuple(Check("logs", Fate.FALSE, words) for words in self.lies)
-        absent = result.absent and not lies
-        return PromotionResult(result.commit, result.record, (*lies, *result.checks), absent)
-
-
-def judge_ledger(listed: Discovered, policy: Policy, judges: Judges) -> Ledgered:
+def judge_ledger(listed: Discovered, by: Verifiers) -> Ledgered:
     """Judge the records among what is *listed*; logs are held to what they showed."""
-    found = judge_records(listed, policy, judges.logs, judges.certificates)
-    doubts = doubt_logs(found.findings, judges.watch)
-    unread = tuple(_worded(found, Fate.UNCHECKED))
+    trust = by.promoters
+    findings = tuple(examine(e.place, e.text, trust, EXPECTED) for e in promotions(listed))
+    doubts = doubt_logs(findings, by.watch)
+    troubles = troubles_of(listed)
+    ends = [(each.verdict.fate, each.verdict.words) for each in findings]
+    ends += [(each.fate, each.words) for each in troubles]
+    unread = tuple(words for fate, words in ends if fate is Fate.UNCHECKED)
     unasked = (each.words for each in doubts.watched.values() if each.fate is Fate.UNCHECKED)
-    records = records_of(found.findings, policy, doubts.distrusted)
-    refused = tuple(_worded(found, Fate.FALSE))
-    return Ledgered(records, doubts.lies, (*unread, *unasked), unread, refused)
+    return Ledgered(
+        records_of(findings, by.policy, doubts.distrusted),
+        lies=(*doubts.lies, *listed.lies),
+        unchecked=(*unread, *unasked),
+        unread=unread,
+        refused=tuple(words for fate, words in ends if fate is Fate.FALSE),
+    )
 
 
 def judge_promotion(
-    places: Sequence[ImageStore],
-    beside: Gather,
+    by: Verifiers,
+    beside: Beside,
     images: Sequence[ImageVerification],
-    policy: Policy,
-    judges: Judges,
-    *,
     commit: Commit | None,
     index: Digest | None,
+    *,
     whole: bool,
 ) -> PromotionResult | None:
     """Judge the promotion of *images*, which are all of an index where *whole*.
-
-    *beside* gathers what is listed in *places* under the subjects it is given.
 
     Of several commits with these images the first that was promoted is taken; without *commit*
     they are those whose quorum every image has; where none was, what is false of one outweighs that
     nothing is said of another. None where there is no such commit.
     """
-    commits = [commit] if commit is not None else _commits(images)
     results = []
-    for each in commits:
-        results.append(
-            _judge(places, beside((each.key,)), images, each, policy, judges, index, whole=whole)
-        )
+    for each in [commit] if commit is not None else _commits(images):
+        results.append(_judge(by, beside, images, each, index, whole=whole))
         if results[-1].fate is Fate.VERIFIED:
             return results[-1]
     return next((each for each in results if not each.absent), results[0] if results else None)
 
 
 def _judge(
-    places: Sequence[ImageStore],
-    listed: Discovered,
+    by: Verifiers,
+    beside: Beside,
     images: Sequence[ImageVerification],
     commit: Commit,
-    policy: Policy,
-    judges: Judges,
     index: Digest | None,
     *,
     whole: bool,
 ) -> PromotionResult:
-    ledger = judge_ledger(listed, policy, judges)
-    leaves = [
+    found = judge_ledger(beside.of(commit.key), by)
+    left_open = filter(None, (image.left_open for image in images))
+    found = replace(found, unchecked=(*found.unchecked, *left_open))
+    leaves = tuple(
         Leaf(image.system, commit, NarHash.parse(image.nar_hash), image.digest) for image in images
-    ]
-    # Another commit's record may be listed here as well: its proofs are no answer.
-    ours = [each for each in ledger.records if each.predicate.commit == commit]
-    standing = [each for each in ours if stands(each, policy)]
-    result = evaluate_promotion(
-        policy,
-        commit,
-        ledger.records,
-        leaves,
-        proofs=None if whole else _proofs(places, standing, leaves),
-        index=index,
-        pinned=pinned_root(judges, policy, commit, standing),
-        refused=ledger.refused,
-        unchecked=(*ledger.unchecked, *filter(None, (image.left_open for image in images))),
-        unread=ledger.unread,
     )
+    # Another commit's record may be listed here as well: its proofs are no answer.
+    ours = [each for each in found.records if each.predicate.commit == commit]
+    standing = [each for each in ours if stands(each, by.policy)]
+    proofs = None if whole else _proofs(beside.stores, standing, leaves)
+    pinned = pinned_root(by, commit, standing)
+    result = evaluate_promotion(by.policy, commit, found, Shown(leaves, proofs, index), pinned)
     if result.record is not None:
-        more = ask_ledgers(judges, result.record)
-        result = PromotionResult(commit, result.record, (*result.checks, *more))
-    result = ledger.with_lies(result)
-    if result.fate is Fate.VERIFIED and judges.pins is not None and result.record is not None:
+        result = replace(result, checks=(*result.checks, *ask_ledgers(by, result.record)))
+    if result.fate is Fate.VERIFIED and by.pins is not None and result.record is not None:
         said = result.record.predicate
-        judges.pins.keep(policy.source or said.repository, commit, said.root)
+        by.pins.keep(by.policy.source or said.repository, commit, said.root)
     return result
 
 
@@ -155,32 +123,23 @@ def _proofs(
     return found
 
 
-def pinned_root(
-    judges: Judges, policy: Policy, commit: Commit, records: Sequence[Record]
-) -> Digest | None:
+def pinned_root(by: Verifiers, commit: Commit, records: Sequence[Record]) -> Digest | None:
     """Return the root that this machine saw before, if any, for what *records* promote.
 
     Where there are none, one may have been taken away: that it was there is known of the policy's
     repository.
     """
-    repository = policy.source or next((each.predicate.repository for each in records), None)
-    return None if judges.pins is None or not repository else judges.pins.seen(repository, commit)
+    repository = by.policy.source or next((each.predicate.repository for each in records), None)
+    return None if by.pins is None or not repository else by.pins.seen(repository, commit)
 
 
-def _worded(found: FoundRecords, fate: Fate) -> Iterator[str]:
-    for finding in found.findings:
-        if finding.verdict.fate is fate:
-            yield finding.verdict.words
-    yield from (each.words for each in found.troubles if each.fate is fate)
-
-
-def ask_ledgers(judges: Judges, record: Record) -> tuple[Check, ...]:
+def ask_ledgers(by: Verifiers, record: Record) -> tuple[Check, ...]:
     """Ask each ledger for the commit of *record*, a check each. Never raises.
 
     One that may not be asked is *could not check*: the policy demands its word.
     """
-    asked = (_ask(ledger, record) for ledger in judges.ledgers)
-    return (*asked, *(_unasked(name, record) for name in judges.unasked))
+    asked = (_ask(ledger, record) for ledger in by.ledgers)
+    return (*asked, *(_unasked(name, record) for name in by.unasked))
 
 
 def entries_of(ledger: Ledger, commit_key: Digest) -> tuple[LedgerEntry, ...]:

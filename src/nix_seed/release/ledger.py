@@ -1,8 +1,7 @@
-"""Walks a repository's ledger from its first record on, by what each record comes after.
+"""The ledger that needs no chain: records in registries, keyed by commit, which logs prove.
 
-The ledger that needs no chain: records in registries, keyed by commit, which logs prove.
-
-What keeps it from leaving out a record is an audit, which replays the logs; what it shows is true.
+It is walked from its first record on, by what each record comes after. What it shows is true. What
+keeps it from leaving out a record is an audit, which replays the logs.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+from nix_seed.core.events import Stage
 from nix_seed.formats.intoto.promotion import (
     MOST_PREVIOUS,
     PromotionPredicate,
@@ -24,21 +24,10 @@ from nix_seed.registry.store import ImageStore
 from nix_seed.release.judge import judge_ledger
 from nix_seed.release.rules.ledger_entry import LedgerEntry
 from nix_seed.release.rules.record import Record, stands
-from nix_seed.release.verifiers import Judges
+from nix_seed.release.verifiers import Verifiers
 from nix_seed.trust.attestations import Discovered
 from nix_seed.trust.gather import gather
 from nix_seed.trust.rules.policy import Policy
-
-
-@dataclass(frozen=True, slots=True)
-class Earlier:
-    """An earlier *policy*, whose promoters' records are part of the ledger, and what judges by it.
-
-    They need not promote any more: what comes after their records still has to name them.
-    """
-
-    policy: Policy
-    judges: Judges
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +101,21 @@ class Walked:
 
 
 def walk_ledger(
+    by: Sequence[Verifiers],
     places: Sequence[ImageStore],
     repository: str,
-    policy: Policy,
-    judges: Judges,
     since: Sequence[Digest] = (),
-    earlier: Sequence[Earlier] = (),
 ) -> Walked:
     """Walk the ledger of *repository* from its beginning, or from the records *since*.
 
-    A record is one if a promoter of the *policy* signed it, or one of an *earlier* policy.
+    *by* has the policy in force, and after it earlier ones: a record is one if a promoter of any
+    signed it. Those of earlier policies need not promote any more: what comes after their records
+    still has to name them.
 
     A record is reached only through all it says it comes after being there: one that names what is
     not reachable is not part of the walk. So that a long chain takes a few steps, and not one for
     each record, the commits that have tags are looked up at once, and so is all they lead to.
     """
-    by = (Earlier(policy, judges), *earlier)
     listed: dict[Digest, Record] = {}
     standing: set[Digest] = set()
     claimed: dict[Digest, Digest] = {}
@@ -141,7 +129,7 @@ def walk_ledger(
         beside = gather(places, ahead)
         claimed |= _claimed(beside, repository)
         for each in by:
-            step = judge_ledger(beside, each.policy, each.judges)
+            step = judge_ledger(beside, each)
             lies |= dict.fromkeys(step.lies)
             unchecked |= dict.fromkeys(step.unchecked)
             unread |= dict.fromkeys(step.unread)
@@ -153,7 +141,7 @@ def walk_ledger(
     records = _reached(listed, begin, first_key(repository))
     after = {digest for record in records for digest in record.predicate.previous}
     heads = sorted(each for each in (*since, *(r.digest for r in records)) if each not in after)
-    missing = policy.accepts.keys() - {each.policy.digest for each in earlier}
+    missing = by[0].policy.accepts.keys() - {each.policy.digest for each in by[1:]}
     return Walked(
         records,
         tuple(heads),
@@ -161,8 +149,42 @@ def walk_ledger(
         tuple(unchecked),
         tuple(unread),
         frozenset(standing),
-        {each: by for each, by in claimed.items() if each not in listed and by in missing},
+        {each: at for each, at in claimed.items() if each not in listed and at in missing},
     )
+
+
+@dataclass(slots=True)
+class LedgerWalk:
+    """The ledger that a promotion of *commit* is to be added to; read once, where it is needed."""
+
+    by: Sequence[Verifiers]
+    places: Sequence[ImageStore]
+    repository: str
+    commit: Commit
+    _walked: Walked | None = None
+
+    def walked(self) -> Walked:
+        """Return all of it; raises where it is not whole, for a record must name what is before."""
+        if self._walked is not None:
+            return self._walked
+        self.by[0].on_event(Stage("ledger", "reading the ledger"))
+        walked = walk_ledger(self.by, self.places, self.repository)
+        if walked.lies:
+            raise CheckedFalse(walked.lies[0], hint="`nix-seed audit` shows the evidence")
+        before = f"what the ledger holds before {self.commit}"
+        if walked.unread:
+            raise CouldNotCheck(
+                f"{before}: {walked.unread[0]}",
+                hint="nothing was published; run the same command again",
+            )
+        for record, policy in walked.strange.items():
+            raise CouldNotCheck(
+                f"{before}: {record} may be a record by the policy {policy}, which is accepted, "
+                "and whose promoters are not known",
+                hint="nothing was published; name the file of that policy: --policy-history",
+            )
+        self._walked = walked
+        return walked
 
 
 def _reached(
@@ -208,14 +230,13 @@ def _tagged(places: Sequence[ImageStore]) -> Iterator[Digest]:
 class LoggedLedger:
     """The ledger of *repository* in *places*, as a ``LedgerReader``; ``promote`` writes it.
 
-    Records of *earlier* policies count by these. Only what stands is an entry.
+    *by* has the policy in force, and after it earlier ones, by which records count as well. Only
+    what stands is an entry.
     """
 
+    by: Sequence[Verifiers]
     places: Sequence[ImageStore]
     repository: str
-    policy: Policy
-    judges: Judges
-    earlier: Sequence[Earlier] = ()
 
     @property
     def name(self) -> str:
@@ -226,8 +247,8 @@ class LoggedLedger:
         """Return what is listed by the commit; more than one root is an alarm."""
         listed = gather(self.places, [commit_key])
         found: dict[Digest, LedgerEntry] = {}
-        for by in (Earlier(self.policy, self.judges), *self.earlier):
-            step = judge_ledger(listed, by.policy, by.judges)
+        for by in self.by:
+            step = judge_ledger(listed, by)
             self._check(step.lies, step.unchecked)
             for record in step.records:
                 if record.predicate.commit.key == commit_key and self._counts(record, by.policy):
@@ -240,9 +261,7 @@ class LoggedLedger:
 
     def entries(self, since: int | None = None) -> Iterator[LedgerEntry]:
         """Yield every entry that the first one leads to, in order, or those from *since* on."""
-        walked = walk_ledger(
-            self.places, self.repository, self.policy, self.judges, earlier=self.earlier
-        )
+        walked = walk_ledger(self.by, self.places, self.repository)
         self._check(walked.lies, walked.unchecked)
         standing = [each for each in walked.records if each.digest in walked.standing]
         for record in standing[since or 0 :]:

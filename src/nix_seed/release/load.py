@@ -19,17 +19,15 @@ from nix_seed.core.files import explained, write_atomically
 from nix_seed.core.verdict import Fate
 from nix_seed.registry.open import AnyReference, Stores, fetch
 from nix_seed.registry.transfer import choose_system
-from nix_seed.release.ledger import Earlier
 from nix_seed.release.ledgers import open_ledger
 from nix_seed.release.pins import RootPins
 from nix_seed.release.rules.answer import Verification
-from nix_seed.release.verifiers import Judges
-from nix_seed.release.verify import Asked, verify_image
+from nix_seed.release.verifiers import Verifiers
+from nix_seed.release.verify import Query, verify_image
 from nix_seed.trust.rules.bundle import BundleCheck
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.rules.policy_book import PolicyBook
 from nix_seed.trust.rules.policy_file import parse_policy
-from nix_seed.trust.rules.policy_logs import judge_logs_by
 from nix_seed.trust.watch_logs import watch_logs
 
 DEFAULT_POLICY = Path("trust.toml")
@@ -38,12 +36,16 @@ _LARGEST = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class LoadedPolicy:
-    """A policy, its exact bytes, what judges the certificates it lets sign, and where it lies."""
+    """A policy, its exact bytes, what judges the certificates it lets sign, and where it lies.
+
+    *now* is the time by which it was read, and is to be judged.
+    """
 
     policy: Policy
     text: bytes
     certificates: BundleCheck | None
     directory: Path
+    now: datetime
 
 
 def load_policy(path: Path, now: datetime) -> LoadedPolicy:
@@ -58,7 +60,7 @@ def load_policy(path: Path, now: datetime) -> LoadedPolicy:
     if len(text) > _LARGEST:
         raise InputError(f"{path} is larger than {_LARGEST >> 20} MiB, which no policy is")
     policy = parse_policy(text, str(path), now)
-    return LoadedPolicy(policy, text, _certificates(policy, path), path.parent)
+    return LoadedPolicy(policy, text, _certificates(policy, path), path.parent, now)
 
 
 def load_policy_of_then(path: Path) -> LoadedPolicy:
@@ -79,17 +81,23 @@ def _certificates(policy: Policy, path: Path) -> BundleCheck | None:
     return SigstoreCheck(text, str(root))
 
 
-def earlier_of(loaded: LoadedPolicy, paths: Sequence[Path]) -> tuple[Earlier, ...]:
+def earlier_of(loaded: LoadedPolicy, paths: Sequence[Path]) -> tuple[Verifiers, ...]:
     """Read the policies that came before *loaded*: ``InputError`` for those that cannot have."""
     found = [load_policy_of_then(path) for path in paths]
     PolicyBook.of(loaded.policy, [each.policy for each in found])
-    return tuple(Earlier(each.policy, judges_of(each, ask=False)) for each in found)
+    return tuple(verifiers_of(each, ask=False) for each in found)
 
 
-def judges_of(
-    loaded: LoadedPolicy, state: Path | None = None, *, ask: bool = True, ledgers: bool = True
-) -> Judges:
-    """Return what judges log entries and certificates by the policy.
+def verifiers_of(
+    loaded: LoadedPolicy,
+    stores: Stores | None = None,
+    state: Path | None = None,
+    on_event: OnEvent = ignore,
+    *,
+    ask: bool = True,
+    ledgers: bool = True,
+) -> Verifiers:
+    """Return what judges by the policy what lies in *stores*.
 
     In the directory *state* the checkpoints that logs show, and the roots of promoted commits, are
     kept, and held against them; None keeps nothing. *ask*: the logs themselves may be asked, where
@@ -101,13 +109,16 @@ def judges_of(
         watch = watch_logs(loaded.policy, loaded.directory, state, ask=ask)
         pins = RootPins(state / "promoted")
     wanted = loaded.policy.ledgers if ledgers else ()
-    return Judges(
-        judge_logs_by(loaded.policy),
+    return Verifiers(
+        loaded.policy,
+        loaded.now,
+        stores or Stores(),
         loaded.certificates,
         watch,
         pins,
         tuple(open_ledger(spec) for spec in wanted if ask),
         tuple(spec.id for spec in wanted if not ask),
+        on_event,
     )
 
 
@@ -128,7 +139,6 @@ def check_trusted(
     system: str | None,
     loaded: LoadedPolicy,
     state: Path,
-    now: datetime,
     on_event: OnEvent = ignore,
 ) -> Trusted:
     """Verify what *reference* names by the policy; of an index, *system*'s image, or all of it.
@@ -147,9 +157,7 @@ def check_trusted(
     root = fetch(store, reference)
     chosen = root if system is None else choose_system(store, root, system)
     pinned = reference.at(root.descriptor.digest)
-    found = verify_image(
-        stores, pinned, loaded.policy, Asked(system=system), judges_of(loaded, state), now
-    )
+    found = verify_image(verifiers_of(loaded, stores, state), pinned, Query(system=system))
     _check(found, str(reference))
     used = chosen.descriptor.digest
     if all(image.digest != used for image in found.images) and used != root.descriptor.digest:

@@ -8,30 +8,27 @@ again, by the same or by another promoter, goes on from there.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Literal
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage
 from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
 from nix_seed.image.index import ReadyIndex, prepare_index, publish_index
 from nix_seed.logs.log import Log
-from nix_seed.registry.open import Stores
 from nix_seed.registry.store import ImageStore
-from nix_seed.release.candidates import Member, Place, choose_members, votes
-from nix_seed.release.earlier import Before, check_unshown
-from nix_seed.release.ledger import Earlier, Walked, walk_ledger
+from nix_seed.release.candidates import Member, ReleasePlace, choose_members, votes
+from nix_seed.release.earlier import Precedents, check_hidden_dissent
+from nix_seed.release.ledger import LedgerWalk
 from nix_seed.release.records import attach_documents, attach_record, has_documents
 from nix_seed.release.rules.evidence import Evidence
 from nix_seed.release.rules.record import Record, failed_checks, stands
 from nix_seed.release.rules.tree import Release, build_release, check_release_tag
-from nix_seed.release.verifiers import Judges
+from nix_seed.release.verifiers import Verifiers
 from nix_seed.trust.gather import gather
 from nix_seed.trust.log_signed import log_signed
-from nix_seed.trust.rules.claims import trust_of
 from nix_seed.trust.rules.policy import Policy, Promoter, is_signer
 from nix_seed.trust.sign import Signer
 
@@ -54,19 +51,22 @@ class Promoted:
     notices: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """Who signs, and the *logs* that what is signed is entered in."""
+
+    signer: Signer
+    logs: Sequence[Log] = ()
+
+
 def promote(
-    stores: Stores,
+    by: Verifiers,
     commit: Commit,
-    place: Place,
-    policy: Policy,
-    judges: Judges,
-    signer: Signer,
-    logs: Sequence[Log],
-    now: datetime,
-    on_event: OnEvent = ignore,
-    earlier: Sequence[Earlier] = (),
+    place: ReleasePlace,
+    signing: Signing,
+    earlier: Sequence[Verifiers] = (),
 ) -> Promoted:
-    """Release *commit* at *place*, as far as *signer* can.
+    """Release *commit* at *place*, as far as who is *signing* can.
 
     The record comes after those of the policy's promoters, and of the *earlier* policies'.
 
@@ -76,23 +76,8 @@ def promote(
     """
     for tag in place.tags:
         check_release_tag(tag, commit, str(place.target))
-    promoter = _promoter(policy, signer)
-    repository = _releases(policy)
-    work = _Work(
-        stores,
-        commit,
-        place,
-        policy,
-        judges,
-        signer,
-        logs,
-        on_event,
-        earlier,
-        promoter,
-        repository,
-    )
-    members = choose_members(stores, commit, place, policy, judges, now, on_event)
-    return work.release(members)
+    promotion = _Promotion(by, commit, place, signing, earlier)
+    return promotion.release(choose_members(by, commit, place))
 
 
 def _promoter(policy: Policy, signer: Signer) -> Promoter:
@@ -121,43 +106,45 @@ def _releases(policy: Policy) -> str:
     return policy.source
 
 
-@dataclass
-class _Work:
+class _Promotion:
     """One promotion under way."""
 
-    stores: Stores
-    commit: Commit
-    place: Place
-    policy: Policy
-    judges: Judges
-    signer: Signer
-    logs: Sequence[Log]
-    on_event: OnEvent
-    earlier: Sequence[Earlier]
-    promoter: Promoter
-    repository: str
-    notices: list[str] = field(default_factory=list)
-    walked: Walked | None = None
+    def __init__(
+        self,
+        by: Verifiers,
+        commit: Commit,
+        place: ReleasePlace,
+        signing: Signing,
+        earlier: Sequence[Verifiers],
+    ) -> None:
+        self._by = by
+        self._commit = commit
+        self._place = place
+        self._signing = signing
+        self._promoter = _promoter(by.policy, signing.signer)
+        self._repository = _releases(by.policy)
+        self._ledger = LedgerWalk((by, *earlier), self._places, self._repository, commit)
+        self._notices: list[str] = []
 
     def release(self, members: Mapping[str, Member]) -> Promoted:
         """Publish *members*, by system, as the release."""
         images = {system: (each.nar_hash, each.digest) for system, each in members.items()}
-        release = build_release(self.commit, images)
+        release = build_release(self._commit, images)
         index = prepare_index(
-            self.stores,
-            self.place.target,
+            self._by.stores,
+            self._place.target,
             [each.reference for each in members.values()],
-            self.policy.systems,
+            self._by.policy.systems,
         )
         evidence = Evidence(release, tuple(sorted(v for m in members.values() for v in votes(m))))
         records = self._records(release)
         self._check_logs(release)
         # Before anything is signed: what is in a log cannot be taken back.
         self._before.lacking(release.root, "nothing was signed, and nothing published")
-        ours = self._before.usable(records, evidence, index.digest, self._walk)
-        already = ours is not None and stands(ours, self.policy)
+        ours = self._before.usable(records, evidence, index.digest, self._ledger)
+        already = ours is not None and stands(ours, self._by.policy)
         if not already:
-            self._before.check_walked(self._walk(), release, index.digest)
+            self._before.check_walked(self._ledger.walked(), release, index.digest)
         if ours is None:
             ours = self._begin(release, index, evidence)
         else:
@@ -168,62 +155,42 @@ class _Work:
 
     def _check_logs(self, release: Release) -> None:
         """Refuse where a log's index has what a builder signed, and nobody shows."""
-        subjects = [self.commit.key, *(leaf.image_digest for leaf in release.leaves)]
+        subjects = [self._commit.key, *(leaf.image_digest for leaf in release.leaves)]
         shown = gather(self._places, subjects)
-        trust = trust_of(self.policy, self.judges.certificates)
-        self.notices += check_unshown(self.logs, self.commit, self.policy, shown, trust)
-
-    @property
-    def _places(self) -> Sequence[ImageStore]:
-        return [self.stores.open(each) for each in self.place.sources]
+        self._notices += check_hidden_dissent(
+            self._signing.logs, self._commit, self._by.policy, shown, self._by.builders
+        )
 
     @property
     def _target(self) -> ImageStore:
         """Where all is put; a layout is made now, if it is not there."""
-        return self.stores.open(self.place.target, create=True)
+        return self._by.stores.open(self._place.target, create=True)
 
     @property
-    def _before(self) -> Before:
-        return Before(self._places, self.commit, self.repository, self.policy, self.judges)
+    def _places(self) -> Sequence[ImageStore]:
+        """What can be read: a target that is made meanwhile is one of them from then on."""
+        return [self._by.stores.open(each) for each in self._place.sources]
+
+    @property
+    def _before(self) -> Precedents:
+        return Precedents(self._by, self._places, self._commit, self._repository)
 
     def _records(self, release: Release) -> list[Record]:
-        return self._before.records(release, self.notices.append)
-
-    def _walk(self) -> Walked:
-        """Read the ledger, once: what a record comes after, or must fit into."""
-        if self.walked is not None:
-            return self.walked
-        self.on_event(Stage("ledger", "reading the ledger"))
-        walked = walk_ledger(
-            self._places, self.repository, self.policy, self.judges, earlier=self.earlier
-        )
-        if walked.lies:
-            raise CheckedFalse(walked.lies[0], hint="`nix-seed audit` shows the evidence")
-        if walked.unread:
-            raise CouldNotCheck(
-                f"what the ledger holds before {self.commit}: {walked.unread[0]}",
-                hint="nothing was published; run the same command again",
-            )
-        for record, policy in walked.strange.items():
-            raise CouldNotCheck(
-                f"what the ledger holds before {self.commit}: {record} may be a record by the "
-                f"policy {policy}, which is accepted, and whose promoters are not known",
-                hint="nothing was published; name the file of that policy: --policy-history",
-            )
-        self.walked = walked
-        return walked
+        records, notices = self._before.records(release)
+        self._notices += notices
+        return records
 
     def _begin(self, release: Release, index: ReadyIndex, evidence: Evidence) -> Record:
         """Write a new record, after all that the ledger holds."""
-        walked = self._walk()
+        walked = self._ledger.walked()
         predicate = PromotionPredicate(
-            repository=self.repository,
-            commit=self.commit,
+            repository=self._repository,
+            commit=self._commit,
             root=release.root,
             size=release.head.size,
             index=index.digest,
-            policy=self.policy.digest,
-            epoch=self.policy.epoch,
+            policy=self._by.policy.digest,
+            epoch=self._by.policy.epoch,
             evidence=evidence.digest,
             previous=walked.to_come_after(),
         )
@@ -239,27 +206,27 @@ class _Work:
         Without the proofs nobody could verify one system of the release.
         """
         target = self._target
-        if not has_documents([target], record, self.policy.systems):
+        if not has_documents([target], record, self._by.policy.systems):
             attach_documents(target, record.digest, release, evidence)
 
     def _sign(self, predicate: PromotionPredicate, payload: bytes, size: int) -> None:
-        self.on_event(Stage("sign", f"signing the record as {self.promoter.id}"))
-        signed = self.signer.sign(PAYLOAD_TYPE, payload)
-        needed = max(self.policy.quorum.logs, 1)
-        bundles = log_signed(signed, self.logs, self.on_event, needed=needed)
-        if self.judges.watch is not None:
-            self.judges.watch.refresh()
+        self._by.on_event(Stage("sign", f"signing the record as {self._promoter.id}"))
+        signed = self._signing.signer.sign(PAYLOAD_TYPE, payload)
+        needed = max(self._by.policy.quorum.logs, 1)
+        bundles = log_signed(signed, self._signing.logs, self._by.on_event, needed=needed)
+        if self._by.watch is not None:
+            self._by.watch.refresh()
         attach_record(self._target, predicate, size, [bundle.dump() for bundle in bundles])
 
     def _settle(self, release: Release, written: Digest) -> Record:
         """Read back what stands now: another promoter may have been at it at the same time."""
         records = self._records(release)
-        standing = [each for each in records if stands(each, self.policy)]
+        standing = [each for each in records if stands(each, self._by.policy)]
         mine = [each for each in records if each.digest == written]
         found = next(iter((*standing, *mine)), None)
         if found is None:
             raise CouldNotCheck(
-                f"the record {written} was written to {self.place.target}, and is not there",
+                f"the record {written} was written to {self._place.target}, and is not there",
                 hint="run the same command again: what was logged is not logged twice",
             )
         return found
@@ -267,38 +234,38 @@ class _Work:
     def _finish(
         self, record: Record, release: Release, index: ReadyIndex, *, already: bool
     ) -> Promoted:
-        notices = tuple(dict.fromkeys(self.notices))
+        notices = tuple(dict.fromkeys(self._notices))
         if record.predicate.index != index.digest:
             raise CheckedFalse(
                 f"the record {record.digest} names the index {record.predicate.index} over the "
                 f"same images, whose index is {index.digest} here",
                 hint="find out who wrote it: nix-seed audit",
             )
-        if not stands(record, self.policy):
-            missing = self.policy.quorum.promoters - len(record.promoters)
+        if not stands(record, self._by.policy):
+            missing = self._by.policy.quorum.promoters - len(record.promoters)
             if missing <= 0:
-                problem = failed_checks(record, self.policy)[0]
+                problem = failed_checks(record, self._by.policy)[0]
                 raise CheckedFalse(f"the record that was written does not stand: {problem.words}")
             return Promoted("signed, not yet promoted", record, release, missing, (), notices)
         lacking = self._before.lacking(
             release.root, "the record is logged, its index not published"
         )
         if lacking:
-            notices = (*notices, *(_waiting(name, self.commit) for name in lacking))
+            notices = (*notices, *(_waiting(name, self._commit) for name in lacking))
             return Promoted("signed, not yet promoted", record, release, 0, (), notices)
-        tags = tuple(dict.fromkeys((str(self.commit), *self.place.tags)))
+        tags = tuple(dict.fromkeys((str(self._commit), *self._place.tags)))
         done = already and self._named(index.digest, tags)
         if not done:
             publish_index(
-                self.stores,
-                self.place.target,
+                self._by.stores,
+                self._place.target,
                 index,
                 tags=tags,
-                jobs=self.place.jobs,
-                on_event=self.on_event,
+                jobs=self._place.jobs,
+                on_event=self._by.on_event,
             )
-        if self.judges.pins is not None:
-            self.judges.pins.keep(self.repository, self.commit, release.root)
+        if self._by.pins is not None:
+            self._by.pins.keep(self._repository, self._commit, release.root)
         state: State = "already promoted" if done else "promoted"
         return Promoted(state, record, release, 0, tags, notices)
 
@@ -307,7 +274,7 @@ class _Work:
         return all(each is not None and each.digest == index for each in found)
 
     def _has_signed(self, record: Record) -> bool:
-        return any(each.id == self.promoter.id for each in record.promoters)
+        return any(each.id == self._promoter.id for each in record.promoters)
 
 
 def _waiting(ledger: str, commit: Commit) -> str:

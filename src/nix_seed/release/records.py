@@ -8,57 +8,29 @@ evidence are listed under the record. Nothing found here is believed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError, of_store
-from nix_seed.core.verdict import Check, Fate, Trouble
+from nix_seed.core.verdict import Check, Fate
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE, PromotionPredicate, first_key
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import ANNOTATION_SYSTEM, Descriptor
 from nix_seed.registry.store import ImageStore
 from nix_seed.release.rules.evidence import Evidence
-from nix_seed.release.rules.record import EXPECTED, Record, promoter_trust
+from nix_seed.release.rules.record import Record
 from nix_seed.release.rules.tree import MemberProof, Release
 from nix_seed.trust.attestations import (
-    Discovered,
     commit_subject,
     list_bundle,
     list_document,
     read_documents,
 )
-from nix_seed.trust.gather import promotions, troubles_of
-from nix_seed.trust.rules.bundle import BundleCheck
-from nix_seed.trust.rules.claims import Finding, LogJudge, examine
-from nix_seed.trust.rules.policy import Policy
 
 RECORD_TYPE: Final = "application/vnd.nix-seed.promotion.v1"
 """The media type of what has no bytes of its own in a store: a record, or a ledger's beginning."""
 MEMBER_TYPE: Final = "application/vnd.nix-seed.promotion.member.v1+json"
 EVIDENCE_TYPE: Final = "application/vnd.nix-seed.promotion.evidence.v1+json"
-
-
-@dataclass(frozen=True, slots=True)
-class FoundRecords:
-    """Bundles that say they state promotions, each judged, and what could not be read."""
-
-    findings: tuple[Finding, ...]
-    troubles: tuple[Trouble, ...]
-
-
-def judge_records(
-    listed: Discovered,
-    policy: Policy,
-    logs: LogJudge,
-    certificates: BundleCheck | None,
-) -> FoundRecords:
-    """Judge every promotion among what is *listed*."""
-    trust = promoter_trust(policy, certificates)
-    findings = tuple(
-        examine(each.place, each.text, trust, logs, EXPECTED) for each in promotions(listed)
-    )
-    return FoundRecords(findings, troubles_of(listed))
 
 
 def find_proof(places: Sequence[ImageStore], record: Record, system: str) -> MemberProof | Check:

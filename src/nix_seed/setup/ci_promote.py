@@ -16,8 +16,7 @@ given to the last release then.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
@@ -30,12 +29,11 @@ from nix_seed.image.inspect import InspectedIndex, inspect
 from nix_seed.image.push import add_tags
 from nix_seed.logs.log import Log
 from nix_seed.registry.open import AnyReference, Stores, find
-from nix_seed.release.candidates import Place
-from nix_seed.release.ledger import Earlier
-from nix_seed.release.promote import promote
+from nix_seed.release.candidates import ReleasePlace
+from nix_seed.release.promote import Signing, promote
 from nix_seed.release.rules.answer import Verification
-from nix_seed.release.verifiers import Judges
-from nix_seed.release.verify import Asked, verify_image
+from nix_seed.release.verifiers import Verifiers
+from nix_seed.release.verify import Query, verify_image
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.sign import Signer
 
@@ -68,12 +66,15 @@ class Authority:
     The records of the *earlier* policies' promoters are part of the ledger.
     """
 
-    policy: Policy
-    judges: Judges
+    by: Verifiers
     signer: Signer | None
     logs: Sequence[Log]
-    now: datetime
-    earlier: Sequence[Earlier] = ()
+    earlier: Sequence[Verifiers] = ()
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self.by.policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +141,8 @@ def verify_release(
     on_event: OnEvent = ignore,
 ) -> Verification:
     """Verify *index* as whoever uses it does: quorums and promotion, of *commit* or of any."""
-    asked, judges = Asked(commit), authority.judges
-    return verify_image(
-        stores, index, authority.policy, asked, judges, authority.now, on_event=on_event
-    )
+    by = replace(authority.by, stores=stores, on_event=on_event)
+    return verify_image(by, index, Query(commit))
 
 
 def _tag(
@@ -220,17 +219,11 @@ def _verified(
     on_event: OnEvent,
 ) -> tuple[Verification, ...]:
     """Verify each member by the policy; nothing is published where one is not what it must be."""
+    by = replace(authority.by, stores=stores, on_event=on_event)
     answers = []
     for system, digest in members.items():
-        found = verify_image(
-            stores,
-            repository.at(digest),
-            authority.policy,
-            Asked(system=system, promotion=False),
-            authority.judges,
-            authority.now,
-            on_event=on_event,
-        )
+        query = Query(system=system, promotion=False)
+        found = verify_image(by, repository.at(digest), query)
         answers.append((system, found))
     bad = [f"{system}: {found.words}" for system, found in answers if not found]
     if bad:
@@ -256,15 +249,10 @@ def _promote(
             hint="signing: keyless or key",
         )
     done = promote(
-        stores,
+        replace(authority.by, stores=stores, on_event=on_event),
         commit,
-        Place(repository, tags=tuple(tags)),
-        authority.policy,
-        authority.judges,
-        authority.signer,
-        authority.logs,
-        authority.now,
-        on_event,
+        ReleasePlace(repository, tags=tuple(tags)),
+        Signing(authority.signer, authority.logs),
         authority.earlier,
     )
     notices = list(done.notices)

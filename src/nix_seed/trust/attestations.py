@@ -45,10 +45,14 @@ class Attestation:
 
 @dataclass(frozen=True, slots=True)
 class Discovered:
-    """All that lies beside an image; *troubles* are the things listed that could not be read."""
+    """All that lies beside an image; *troubles* are the things listed that could not be read.
+
+    *lies* say of each store whose own list contradicts itself how: what else it held is unknown.
+    """
 
     attestations: tuple[Attestation, ...]
     troubles: tuple[NixSeedError, ...]
+    lies: tuple[str, ...] = ()
 
 
 def attach_bundle(

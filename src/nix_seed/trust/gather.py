@@ -6,12 +6,13 @@ say becomes *could not check*: a store's mistakes are never the user's input.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nix_seed.core.digests import DiffID, Digest, NarHash
-from nix_seed.core.errors import CheckedFalse, NixSeedError, of_store
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixSeedError, of_store
 from nix_seed.core.verdict import Trouble
 from nix_seed.formats.intoto.build import Agreement, LayerDigests
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE as PROMOTION_TYPE
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _MANY = 4  # lists, from which on threads are worth their while
 _AT_ONCE = 8
+_IN_PROPORTION = 4
+_LEAST = 1 << 20
 
 
 def agreement_of(image: InspectedImage, commit: Commit) -> Agreement:
@@ -50,29 +53,56 @@ def agreement_of(image: InspectedImage, commit: Commit) -> Agreement:
         )
 
 
-Gather = Callable[[tuple[Digest, ...]], Discovered]
-"""Returns all that is listed under some subjects."""
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What lies beside digests in *stores*: asked for by several, and read once."""
+
+    stores: tuple[ImageStore, ...]
+    _read: dict[tuple[Digest, ...], Discovered] = field(default_factory=dict, compare=False)
+
+    def of(self, *subjects: Digest) -> Discovered:
+        """Return all that is listed under *subjects*."""
+        if subjects not in self._read:
+            self._read[subjects] = gather(self.stores, subjects)
+        return self._read[subjects]
 
 
 def gather(stores: Sequence[ImageStore], subjects: Iterable[Digest]) -> Discovered:
-    """Find every attestation of *subjects* in all *stores*, each once; ask for several at once."""
+    """Find every attestation of *subjects* in all *stores*, each once; ask for several at once.
+
+    Never raises: a store that does not answer, or answers nonsense, hides nothing that others show.
+    """
     found: dict[bytes, Attestation] = {}
     troubles: list[NixSeedError] = []
+    lies: list[str] = []
     work = [(store, subject) for subject in subjects for store in stores]
-    with of_store():
-        for here in _discover_all(work):
-            for attestation in here.attestations:
-                found.setdefault(attestation.text, attestation)
-            troubles += here.troubles
-    return Discovered(tuple(found.values()), tuple(troubles))
+    for here in _discover_all(work):
+        for attestation in here.attestations:
+            found.setdefault(attestation.text, attestation)
+        troubles += here.troubles
+        lies += here.lies
+    return Discovered(tuple(found.values()), tuple(troubles), tuple(lies))
 
 
 def _discover_all(work: Sequence[tuple[ImageStore, Digest]]) -> Iterator[Discovered]:
     if len(work) < _MANY:
-        yield from (discover(*each) for each in work)
+        yield from (_discover(*each) for each in work)
         return
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        yield from pool.map(lambda each: discover(*each), work)
+        yield from pool.map(lambda each: _discover(*each), work)
+
+
+def _discover(store: ImageStore, subject: Digest) -> Discovered:
+    try:
+        with of_store():
+            return discover(store, subject)
+    except CheckedFalse as error:
+        return Discovered((), (), (error.message,))
+    except NixSeedError as error:
+        return Discovered((), (error,))
+    except Exception as error:
+        words = f"what {store} lists under {subject}: unexpected {type(error).__name__}: {error}"
+        return Discovered((), (CouldNotCheck(words),))
 
 
 def attestations(discovered: Discovered) -> Iterator[Attestation]:
@@ -114,27 +144,31 @@ def detail_dissents(
 def _detail(stores: Sequence[ImageStore], ours: Spec | str, dissent: Dissent) -> DissentDetail:
     from nix_seed.image.rules.difference import compare_specs
 
-    said = dissent.claim.predicate
-    theirs = _spec(stores, said.image_digest)
-    if isinstance(ours, str) or isinstance(theirs, str):
-        words = ours if isinstance(ours, str) else str(theirs)
-        return DissentDetail(dissent.builder.id, said.image_digest, None, words)
+    who, said = dissent.builder.id, dissent.claim.predicate
+    if isinstance(ours, str):
+        return DissentDetail(who, said.image_digest, None, ours)
+    # A dissenter's spec that is far larger than ours is there to exhaust whoever reads it.
+    theirs = _spec(stores, said.image_digest, max(_LEAST, _IN_PROPORTION * len(ours.dump())))
+    if isinstance(theirs, str):
+        return DissentDetail(who, said.image_digest, None, theirs)
     if theirs.nar_hash != said.nar_hash:
         words = f"its image has narHash {theirs.nar_hash}, and it said {said.nar_hash}"
-        return DissentDetail(dissent.builder.id, said.image_digest, None, words)
-    return DissentDetail(dissent.builder.id, said.image_digest, compare_specs(ours, theirs))
+        return DissentDetail(who, said.image_digest, None, words)
+    return DissentDetail(who, said.image_digest, compare_specs(ours, theirs))
 
 
-def _spec(stores: Sequence[ImageStore], digest: Digest) -> Spec | str:
+def _spec(stores: Sequence[ImageStore], digest: Digest, largest: int | None = None) -> Spec | str:
     """Return the spec of the image *digest*, or why there is none to compare."""
     # Only here: agreement, the usual answer, needs no layer and none of what reads them.
-    from nix_seed.image.read.spec import read_seed
+    from nix_seed.image.read.spec import LARGEST_SPEC, read_seed
 
     for store in stores:
         try:
             fetched = store.get_manifest(digest)
             if fetched is not None:
-                return read_seed(str(digest), fetched, store).spec
+                return read_seed(str(digest), fetched, store, largest or LARGEST_SPEC).spec
         except NixSeedError as error:
             return error.message
+        except Exception as error:
+            return f"{digest} cannot be read: unexpected {type(error).__name__}: {error}"
     return f"the image {digest} is not at hand, so its store paths cannot be compared"

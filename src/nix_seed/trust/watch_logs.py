@@ -21,9 +21,9 @@ from nix_seed.logs.rules.entry import TrustedLog
 from nix_seed.logs.rules.history import check_history
 from nix_seed.logs.state import CheckpointState
 from nix_seed.registry.http import Patience
-from nix_seed.trust.rules.claims import Finding
+from nix_seed.trust.rules.claims import Finding, find_split_views
 from nix_seed.trust.rules.policy import Policy
-from nix_seed.trust.rules.policy_logs import find_split_views, log_trust
+from nix_seed.trust.rules.policy_logs import log_trust
 
 # Someone waits for the answer; a log that is down for longer leaves it open, and is asked again.
 _PATIENCE = Patience(attempts=3, connect=10.0, stall=20.0, settle=20.0)

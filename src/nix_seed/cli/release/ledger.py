@@ -106,7 +106,7 @@ def _ledgers(options: dict[str, Any]) -> list[LedgerReader]:
     from nix_seed.core.errors import InputError
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.release.ledger import LoggedLedger
-    from nix_seed.release.load import earlier_of, judges_of, load_policy
+    from nix_seed.release.load import earlier_of, load_policy, verifiers_of
 
     loaded = load_policy(options["policy_file"], datetime.now(UTC))
     if loaded.policy.source is None:
@@ -116,15 +116,10 @@ def _ledgers(options: dict[str, Any]) -> list[LedgerReader]:
         )
     named = options["places"] or (locked_image("where is the ledger?"),)
     references = [parse_reference(each) for each in named]
-    stores, judges = stores_of(options), judges_of(loaded)
-    logged = LoggedLedger(
-        [stores.open(each) for each in references],
-        loaded.policy.source,
-        loaded.policy,
-        judges,
-        earlier_of(loaded, options["earlier"]),
-    )
-    return [logged, *judges.ledgers]
+    stores = stores_of(options)
+    by = (verifiers_of(loaded, stores), *earlier_of(loaded, options["earlier"]))
+    places = [stores.open(each) for each in references]
+    return [LoggedLedger(by, places, loaded.policy.source), *by[0].ledgers]
 
 
 def _held(ledger: LedgerReader, what: str | None) -> tuple[LedgerEntry, ...]:

@@ -66,16 +66,16 @@ def command(as_json: bool, **options: Any) -> None:
     from nix_seed.cli.progress import transfer_progress
     from nix_seed.formats.intoto.statement import Commit
     from nix_seed.formats.oci.reference import parse_reference
-    from nix_seed.release.candidates import Place
-    from nix_seed.release.load import earlier_of, judges_of, load_policy
-    from nix_seed.release.promote import promote
+    from nix_seed.release.candidates import ReleasePlace
+    from nix_seed.release.load import earlier_of, load_policy, verifiers_of
+    from nix_seed.release.promote import Signing, promote
     from nix_seed.trust.log_signed import open_logs
 
-    now = datetime.now(UTC)
     commit = Commit(options["commit"])
-    loaded = load_policy(options["policy_file"], now)
+    loaded = load_policy(options["policy_file"], datetime.now(UTC))
+    stores = stores_of(options)
     target, tags = split_target(options["target"])
-    place = Place(
+    place = ReleasePlace(
         target,
         [parse_reference(each) for each in options["evidence"]],
         (*tags, *options["tags"]),
@@ -83,15 +83,13 @@ def command(as_json: bool, **options: Any) -> None:
     )
     with transfer_progress(quiet=as_json) as show:
         done = promote(
-            stores_of(options),
+            verifiers_of(loaded, stores, options["state"] or state_directory(), show),
             commit,
             place,
-            loaded.policy,
-            judges_of(loaded, options["state"] or state_directory()),
-            signer_of(options["key"], options["sigstore"]),
-            open_logs(loaded.policy, loaded.directory, spare=True),
-            now,
-            show,
+            Signing(
+                signer_of(options["key"], options["sigstore"]),
+                open_logs(loaded.policy, loaded.directory, spare=True),
+            ),
             earlier_of(loaded, options["history"]),
         )
     say(_json(done) if as_json else "\n".join(_lines(done, str(target))))

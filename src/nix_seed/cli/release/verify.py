@@ -22,7 +22,7 @@ from nix_seed.cli.say import say
 if TYPE_CHECKING:
     from nix_seed.registry.open import AnyReference
     from nix_seed.release.rules.answer import Verification
-    from nix_seed.release.verify import Asked
+    from nix_seed.release.verify import Query
 
 
 @click.command("verify", short_help="Check that independent builders agree on an image.")
@@ -75,28 +75,20 @@ def command(as_json: bool, **options: Any) -> None:
     """
     from nix_seed.cli.progress import progress
     from nix_seed.cli.release.verify_report import verification_json, verification_lines
-    from nix_seed.formats.oci.reference import parse_reference
-    from nix_seed.release.load import judges_of, load_policy
+    from nix_seed.release.load import load_policy, verifiers_of
 
-    now = datetime.now(UTC)
-    loaded = load_policy(options["policy_file"], now)
-    answer, reference, asked = _question(options)
+    loaded = load_policy(options["policy_file"], datetime.now(UTC))
+    answer, reference, query = _question(options)
     with progress(quiet=as_json) as show:
-        found = answer(
+        by = verifiers_of(
+            loaded,
             stores_of(options),
-            reference,
-            loaded.policy,
-            asked,
-            judges_of(
-                loaded,
-                _state(options),
-                ask=options["offline"] is None,
-                ledgers=not options["no_ledgers"],
-            ),
-            now,
-            evidence=[parse_reference(each) for each in options["evidence"]],
-            on_event=show,
+            _state(options),
+            show,
+            ask=options["offline"] is None,
+            ledgers=not options["no_ledgers"],
         )
+        found = answer(by, reference, query)
     if options["quorum_only"] and loaded.policy.promoters:
         say("notice: --quorum-only: whether it was promoted was not asked", err=True)
     if options["no_ledgers"] and loaded.policy.ledgers:
@@ -109,7 +101,7 @@ def command(as_json: bool, **options: Any) -> None:
     click.get_current_context().exit(found.exit_code)
 
 
-def _question(options: dict[str, Any]) -> tuple[Callable[..., Verification], AnyReference, Asked]:
+def _question(options: dict[str, Any]) -> tuple[Callable[..., Verification], AnyReference, Query]:
     """Return what answers, where it looks, and what is asked: about an image, or a commit.
 
     Offline it looks into what was exported.
@@ -118,27 +110,28 @@ def _question(options: dict[str, Any]) -> tuple[Callable[..., Verification], Any
     from nix_seed.formats.intoto.statement import Commit, is_commit
     from nix_seed.formats.oci.reference import LayoutReference, parse_reference
     from nix_seed.release.export import exported
-    from nix_seed.release.verify import Asked, verify_commit, verify_image
+    from nix_seed.release.verify import Query, verify_commit, verify_image
 
     text, system, deep = options["reference"], options["system"], options["deep"]
     offline = options["offline"]
+    evidence = tuple(parse_reference(each) for each in options["evidence"])
     if is_commit(text):
         if options["commit"] is not None or options["quorum_only"]:
             raise click.UsageError("COMMIT takes neither --commit nor --quorum-only")
-        asked = Asked(Commit(text), system, deep, True)
+        query = Query(Commit(text), system, deep, True, evidence)
         if offline:
             if options["repository"] is not None:
                 raise click.UsageError("--offline DIR says where to look, and so --from does not")
-            return verify_commit, LayoutReference(str(offline)), asked
+            return verify_commit, LayoutReference(str(offline)), query
         given = options["repository"] or locked_image(f"where was {text} published?")
-        return verify_commit, parse_reference(given), asked
+        return verify_commit, parse_reference(given), query
     if options["repository"] is not None:
         raise click.UsageError("--from goes with a commit; IMAGE says itself where it is")
     commit = None if options["commit"] is None else Commit(options["commit"])
     promotion = False if options["quorum_only"] else None
     image = parse_reference(text)
     where = exported(image, offline) if offline else image
-    return verify_image, where, Asked(commit, system, deep, promotion)
+    return verify_image, where, Query(commit, system, deep, promotion, evidence)
 
 
 def _state(options: dict[str, Any]) -> Path | None:

@@ -173,31 +173,24 @@ def _trust(
     from nix_seed.cli.options import state_directory
     from nix_seed.formats.intoto.statement import Commit
     from nix_seed.formats.oci.reference import parse_reference
-    from nix_seed.release.load import judges_of, load_policy
-    from nix_seed.release.verify import Asked, verify_image
+    from nix_seed.release.load import load_policy, verifiers_of
+    from nix_seed.release.verify import Query, verify_image
     from nix_seed.report.report import Absent, Trusted, part
 
     if options["policy_file"] is None:
         words = "No policy says whom to believe, so nobody's word was asked for."
         return Absent("not asked", words, "name one: nix-seed report … --policy trust.toml")
-    now = datetime.now(UTC)
-    loaded = load_policy(options["policy_file"], now)
-    asked = Asked(options["commit"] and Commit(options["commit"]), None, options["deep"])
-    evidence = [parse_reference(each) for each in options["evidence"]]
-    judges = judges_of(loaded, state_directory())
+    loaded = load_policy(options["policy_file"], datetime.now(UTC))
+    query = Query(
+        options["commit"] and Commit(options["commit"]),
+        deep=options["deep"],
+        evidence=tuple(parse_reference(each) for each in options["evidence"]),
+    )
+    by = verifiers_of(loaded, stores, state_directory(), show)
     return part(
         lambda: Trusted(
             loaded.policy,
-            verify_image(
-                stores,
-                reference,
-                loaded.policy,
-                asked,
-                judges,
-                now,
-                evidence=evidence,
-                on_event=show,
-            ),
-            now,
+            verify_image(by, reference, query),
+            loaded.now,
         )
     )

@@ -187,7 +187,7 @@ class _Job:
 def _authority(host: CiHost, secrets: Secrets, options: dict[str, Any]) -> Authority | None:
     from datetime import UTC, datetime
 
-    from nix_seed.release.load import earlier_of, judges_of, load_policy
+    from nix_seed.release.load import earlier_of, load_policy, verifiers_of
     from nix_seed.setup.ci_promote import Authority
     from nix_seed.setup.rules.ci_inputs import parse_list
     from nix_seed.trust.log_signed import open_logs
@@ -195,16 +195,13 @@ def _authority(host: CiHost, secrets: Secrets, options: dict[str, Any]) -> Autho
     path = flake_of(options).policy
     if path is None:
         return None
-    now = datetime.now(UTC)
-    loaded = load_policy(path, now)
+    loaded = load_policy(path, datetime.now(UTC))
     history = [Path(each) for each in parse_list(options["policy_history"])]
     promotes = bool(loaded.policy.promoters)
     return Authority(
-        policy=loaded.policy,
-        judges=judges_of(loaded, state_directory()),
+        by=verifiers_of(loaded, state=state_directory()),
         signer=secrets.signer(options, host) if promotes else None,
         logs=open_logs(loaded.policy, loaded.directory, spare=True) if promotes else (),
-        now=now,
         earlier=earlier_of(loaded, history),
     )
 

@@ -179,16 +179,15 @@ def _releases(policy: Path | None) -> Authority | None:
     """
     from datetime import UTC, datetime
 
-    from nix_seed.release.load import judges_of, load_policy
+    from nix_seed.release.load import load_policy, verifiers_of
     from nix_seed.setup.ci_promote import Authority
 
     if policy is None:
         return None
-    now = datetime.now(UTC)
-    loaded = load_policy(policy, now)
+    loaded = load_policy(policy, datetime.now(UTC))
     if not loaded.policy.promoters:
         return None
-    return Authority(loaded.policy, judges_of(loaded, ask=False), None, (), now)
+    return Authority(verifiers_of(loaded, ask=False), None, ())
 
 
 def _make(job: _Job, secrets: Secrets, options: dict[str, Any], stages: Stages) -> SeedResult:

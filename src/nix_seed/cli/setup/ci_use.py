@@ -111,8 +111,8 @@ def _verify(project: JobFlake, stores: Stores, system: str) -> Verify:
     from datetime import UTC, datetime
 
     from nix_seed.core.verdict import Fate
-    from nix_seed.release.load import judges_of, load_policy
-    from nix_seed.release.verify import Asked, verify_image
+    from nix_seed.release.load import load_policy, verifiers_of
+    from nix_seed.release.verify import Query, verify_image
     from nix_seed.setup.ci_use import NotPromoted
 
     path = project.policy
@@ -120,10 +120,9 @@ def _verify(project: JobFlake, stores: Stores, system: str) -> Verify:
     def verify(image: Any) -> Any:
         if path is None:
             return None
-        now = datetime.now(UTC)
-        loaded = load_policy(path, now)
-        judges = judges_of(loaded, state_directory())
-        found = verify_image(stores, image, loaded.policy, Asked(system=system), judges, now)
+        loaded = load_policy(path, datetime.now(UTC))
+        by = verifiers_of(loaded, stores, state_directory())
+        found = verify_image(by, image, Query(system=system))
         if found.fate is Fate.VERIFIED:
             return found
         failure, why = found.fate.error, found.words

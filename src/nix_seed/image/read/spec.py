@@ -18,7 +18,7 @@ from nix_seed.registry.image import Image
 from nix_seed.registry.store import Fetched
 
 # 100,000 store paths make a spec of some 50 MB; the database beside it is of the same order.
-_LARGEST = 1 << 30
+LARGEST_SPEC = 1 << 30
 
 
 def read_spec(image: Image) -> Spec:
@@ -49,7 +49,7 @@ def _read_file(image: Image, name: bytes) -> bytes | None:
     what = f"{image.name}, last layer"
     text = None
     path = image.blob_path(descriptor.digest)
-    with open_layer(path, descriptor, diff_id, Allowance(_LARGEST), what) as stream:
+    with open_layer(path, descriptor, diff_id, Allowance(LARGEST_SPEC), what) as stream:
         for entry in read_entries(stream, what):
             if entry.name == name and entry.kind is Kind.FILE:
                 text = stream.read(entry.size)
@@ -66,8 +66,10 @@ class RemoteSeed:
     fetched: int
 
 
-def read_seed(name: str, root: Fetched, source: BlobReader) -> RemoteSeed:
-    """Fetch the last layer of the image *root* and read its spec.
+def read_seed(
+    name: str, root: Fetched, source: BlobReader, largest: int = LARGEST_SPEC
+) -> RemoteSeed:
+    """Fetch the last layer of the image *root* and read its spec, of at most *largest* bytes.
 
     Raises ``InputError`` for an image that is not a seed, ``CheckedFalse`` for a spec that does
     not have the narHash stated, or not one layer for each of the manifest's.
@@ -77,7 +79,7 @@ def read_seed(name: str, root: Fetched, source: BlobReader) -> RemoteSeed:
     manifest = Manifest.parse(root.body, name)
     if not manifest.layers:
         raise _not_a_seed(name)
-    spec, fetched = _read_spec(name, manifest, source)
+    spec, fetched = _read_spec(name, manifest, source, largest)
     if spec is None:
         raise _not_a_seed(name)
     _check(spec, manifest, name)
@@ -86,16 +88,22 @@ def read_seed(name: str, root: Fetched, source: BlobReader) -> RemoteSeed:
 
 def find_spec(name: str, manifest: Manifest, source: BlobReader) -> Spec | None:
     """Return the spec in the last layer, its own word alone; None where there is none."""
-    return _read_spec(name, manifest, source)[0] if manifest.layers else None
+    return _read_spec(name, manifest, source, LARGEST_SPEC)[0] if manifest.layers else None
 
 
-def _read_spec(name: str, manifest: Manifest, source: BlobReader) -> tuple[Spec | None, int]:
+def _read_spec(
+    name: str, manifest: Manifest, source: BlobReader, largest: int
+) -> tuple[Spec | None, int]:
     """Return the spec in the last layer, if there is one, and the bytes that were fetched."""
     layer, what = manifest.layers[-1], f"{name}, last layer"
     text = None
-    with TarPieces(source.open_blob(layer), layer.media_type, _LARGEST, what, 1) as pieces:
+    with TarPieces(source.open_blob(layer), layer.media_type, LARGEST_SPEC, what, 1) as pieces:
         for entry in read_entries(pieces, what):  # type: ignore[arg-type]
             if entry.name == SPEC_PATH.encode() and entry.kind is Kind.FILE:
+                if entry.size > largest:
+                    raise CheckedFalse(
+                        f"{SPEC_PATH} of {name} has {entry.size} bytes; {largest} are read here"
+                    )
                 text = pieces.read(entry.size)
         pieces.drain()
         fetched = pieces.spent.fetched

@@ -25,6 +25,7 @@ from nix_seed.release.rules.tree import Leaf, MemberProof, build_release
 from nix_seed.trust.rules.bundle import BundleCheck, Expected, Trust, Verdict
 from nix_seed.trust.rules.claims import Finding
 from nix_seed.trust.rules.policy import Policy, Promoter, signer_name
+from nix_seed.trust.rules.policy_logs import log_trust
 
 EXPECTED = Expected(subject=None, predicate_types=(PREDICATE_TYPE,))
 """What a bundle over a promotion record must state."""
@@ -99,7 +100,8 @@ class PromotionResult:
 
 def promoter_trust(policy: Policy, certificates: BundleCheck | None) -> Trust:
     """Return whose signatures under records *policy* lets one look at."""
-    return Trust.in_signers((each.signer for each in policy.promoters), certificates)
+    signers = (each.signer for each in policy.promoters)
+    return Trust.in_signers(signers, certificates, log_trust(policy))
 
 
 def records_of(
@@ -128,48 +130,65 @@ def judge_record(record: Record, policy: Policy) -> tuple[Check, ...]:
     return (_repository(record, policy), _by_policy(record, policy), _promoters(record, policy))
 
 
-def evaluate_promotion(
-    policy: Policy,
-    commit: Commit,
-    records: Sequence[Record],
-    leaves: Sequence[Leaf],
-    *,
-    proofs: Mapping[str, MemberProof | Check] | None = None,
-    index: Digest | None = None,
-    pinned: Digest | None = None,
-    unchecked: Sequence[str] = (),
-    unread: Sequence[str] = (),
-    refused: Sequence[str] = (),
-) -> PromotionResult:
-    """Judge whether *leaves*, the images as they were found, are the promoted ones of *commit*.
+@dataclass(frozen=True, slots=True)
+class Ledgered:
+    """What the stores hold about a commit: *records*, and what was wrong on the way to them.
 
-    *records* are all that were found. *proofs* has each system's proof, or why there is none (which
-    is *could not check* where one might have been read); None
-    where *leaves* are all systems of an index, whose root is then computed. *index* is that
-    index's digest. *pinned* is the root this machine saw before for the commit. *unchecked* says
-    what could not be read or judged: where no record stands, one of these might have. *unread* are
-    those of them that may be records of another root: where one stands, these bar it. *refused*
-    are what is listed as a record and is none: they bar nothing, and are not nothing.
+    *lies* are those of logs, and of lists that contradict themselves. *unread* are what may be
+    records, and could not be read or judged: where one stands, these bar it. *unchecked* are these,
+    and the logs that could not be asked: where none stands, one of these might have. *refused* are
+    what was judged and is no record of a promoter's: they bar nothing, and are not nothing.
     """
-    ours = [record for record in records if record.predicate.commit == commit]
+
+    records: tuple[Record, ...]
+    lies: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The images of a promotion, as they were found: one leaf each.
+
+    *proofs* has each system's proof, or why there is none (which is *could not check* where one
+    might have been read); None where *leaves* are all systems of an index, whose root is then
+    computed. *index* is that index's digest.
+    """
+
+    leaves: tuple[Leaf, ...] = ()
+    proofs: Mapping[str, MemberProof | Check] | None = None
+    index: Digest | None = None
+
+
+def evaluate_promotion(
+    policy: Policy, commit: Commit, found: Ledgered, shown: Shown, pinned: Digest | None = None
+) -> PromotionResult:
+    """Judge whether what is *shown* is what *commit* was promoted as, by all that was *found*.
+
+    *pinned* is the root this machine saw before for the commit.
+    """
+    lies = [Check("logs", Fate.FALSE, words) for words in found.lies]
+    ours = [record for record in found.records if record.predicate.commit == commit]
     good = [record for record in ours if stands(record, policy)]
-    if not good and unchecked:
-        return PromotionResult(commit, None, (Check("record", Fate.UNCHECKED, unchecked[0]),))
+    if not good and found.unchecked:
+        unchecked = Check("record", Fate.UNCHECKED, found.unchecked[0])
+        return PromotionResult(commit, None, (*lies, unchecked))
     if not good:
-        absent = not records and not refused and pinned is None
-        return PromotionResult(commit, None, tuple(_nonestands(ours, policy, commit)), absent)
-    unique = _unique(good, commit, pinned, unread)
+        absent = not (found.records or found.refused or lies) and pinned is None
+        checks = (*lies, *_nonestands(ours, policy, commit))
+        return PromotionResult(commit, None, checks, absent)
     record = min(good, key=lambda each: each.digest)
-    checks = [*judge_record(record, policy), unique]
-    if proofs is None:
-        checks.append(_whole(record, leaves))
+    checks = (*lies, *judge_record(record, policy), _unique(good, commit, pinned, found.unread))
+    if shown.proofs is None:
+        checks = (*checks, _whole(record, shown.leaves))
     else:
-        checks += [
-            _member(record, leaf, _proof(record, policy, leaf.system, proofs)) for leaf in leaves
-        ]
-    if index is not None:
-        checks.append(_index(record, index))
-    return PromotionResult(commit, record, tuple(checks))
+        for leaf in shown.leaves:
+            proof = _proof(record, policy, leaf.system, shown.proofs)
+            checks = (*checks, _member(record, leaf, proof))
+    if shown.index is not None:
+        checks = (*checks, _index(record, shown.index))
+    return PromotionResult(commit, record, checks)
 
 
 def _signatures(

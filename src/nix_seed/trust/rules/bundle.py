@@ -17,7 +17,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
@@ -28,6 +28,7 @@ from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, STATEMENT_V1, Envelo
 from nix_seed.formats.tlog.entry import LogEntry
 from nix_seed.formats.tlog.merkle import TreeHead
 from nix_seed.formats.tlog.note import NoteKey, SignedCheckpoint
+from nix_seed.logs.rules.entry import LogTrust
 from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey, check_no_root, read_identity
 
 SignedBy = PublicKey | CertificateIdentity
@@ -77,26 +78,36 @@ class BundleCheck(Protocol):
         ...
 
 
+NO_LOGS: Final = LogTrust(())
+
+
 @dataclass(frozen=True, slots=True)
 class Trust:
     """Who may sign.
 
     *certificates* judges a certificate's chain, time and log entry, as of Sigstore; without it no
-    bundle with a certificate is verified. Other log entries are for ``log_verify`` to judge.
+    bundle with a certificate is verified. *logs* are those whose other entries count.
     """
 
     keys: tuple[PublicKey, ...] = ()
     identities: tuple[CertificateIdentity, ...] = ()
     certificates: BundleCheck | None = None
+    logs: LogTrust = NO_LOGS
 
     @classmethod
-    def in_signers(cls, signers: Iterable[SignedBy], certificates: BundleCheck | None) -> Self:
+    def in_signers(
+        cls,
+        signers: Iterable[SignedBy],
+        certificates: BundleCheck | None,
+        logs: LogTrust = NO_LOGS,
+    ) -> Self:
         """Return the trust in just these keys and identities."""
         found = tuple(signers)
         return cls(
             keys=tuple(each for each in found if isinstance(each, PublicKey)),
             identities=tuple(each for each in found if not isinstance(each, PublicKey)),
             certificates=certificates,
+            logs=logs,
         )
 
 

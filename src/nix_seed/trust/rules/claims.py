@@ -11,7 +11,7 @@ Of which commits is an image said to be? An image outlives many that change its 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -22,7 +22,7 @@ from cryptography.x509 import load_der_x509_certificate
 from nix_seed.core.digests import Digest
 from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto.build import Agreement, BuildPredicate
-from nix_seed.formats.intoto.bundle import Bundle, Certificate
+from nix_seed.formats.intoto.bundle import Certificate
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.tlog.note import SignedCheckpoint
 from nix_seed.image.rules.difference import SpecDifference
@@ -30,12 +30,12 @@ from nix_seed.trust.rules.bundle import (
     BundleCheck,
     Expected,
     Reason,
-    SignedBy,
     Trust,
     Verdict,
     evaluate_bundle,
 )
 from nix_seed.trust.rules.policy import Builder, Policy, Signer, signer_name
+from nix_seed.trust.rules.policy_logs import LogFindings, judge_logs, log_trust
 
 
 class Standing(StrEnum):
@@ -201,25 +201,6 @@ def _unmet(claim: Claim, policy: Policy) -> Iterator[tuple[Discount, str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class LogFindings:
-    """Which of the policy's logs hold an envelope, and by when each did.
-
-    *checkpoints* are those that the logs signed, *entries* the index and leaf hash in each log.
-    *words* say of each log entry that proves nothing why, one line each.
-    """
-
-    logs: frozenset[str] = frozenset()
-    times: tuple[tuple[str, datetime], ...] = ()
-    checkpoints: tuple[tuple[str, SignedCheckpoint], ...] = ()
-    words: tuple[str, ...] = ()
-    entries: tuple[tuple[str, int, bytes], ...] = ()
-
-
-LogJudge = Callable[[Bundle, SignedBy, str], LogFindings]
-"""Judges the log entries of a bundle whose signature is good; the string names it in words."""
-
-
-@dataclass(frozen=True, slots=True)
 class Finding:
     """A bundle as it was found at *place*, its verdict, and what the logs say of it."""
 
@@ -231,15 +212,14 @@ class Finding:
 
 def trust_of(policy: Policy, certificates: BundleCheck | None) -> Trust:
     """Return whose signatures *policy* lets one look at; *certificates* judges keyless ones."""
-    return Trust.in_signers((each.signer for each in policy.builders), certificates)
+    signers = (each.signer for each in policy.builders)
+    return Trust.in_signers(signers, certificates, log_trust(policy))
 
 
 _ANY_BUILD = Expected(subject=None)
 
 
-def examine(
-    place: str, text: bytes, trust: Trust, judge_logs: LogJudge, expected: Expected = _ANY_BUILD
-) -> Finding:
+def examine(place: str, text: bytes, trust: Trust, expected: Expected = _ANY_BUILD) -> Finding:
     """Judge one bundle's bytes. Never raises: what goes wrong inside is *could not check*.
 
     Which image it is about is left to the quorum, which must see dissents as well.
@@ -249,11 +229,29 @@ def examine(
     if not verdict.verified or verdict.bundle is None or verdict.signer is None:
         return Finding(name, place, verdict, LogFindings())
     try:
-        logs = judge_logs(verdict.bundle, verdict.signer, name)
+        logs = judge_logs(verdict.bundle, verdict.signer, name, trust.logs)
     except Exception as error:
         words = f"{name}: an unexpected {type(error).__name__} in judging its logs: {error}"
         return Finding(name, place, Verdict(Fate.UNCHECKED, Reason.INTERNAL, words), LogFindings())
     return Finding(name, place, verdict, logs)
+
+
+def find_split_views(findings: Iterable[Finding]) -> Mapping[str, str]:
+    """Return each log that showed two trees of one size, and how, by its own signatures.
+
+    That is all that can be told without the log: between different sizes it takes a proof.
+    """
+    seen: dict[tuple[str, int], SignedCheckpoint] = {}
+    found: dict[str, str] = {}
+    for finding in findings:
+        for log, checkpoint in finding.logs.checkpoints:
+            before = seen.setdefault((log, checkpoint.head.size), checkpoint)
+            if before.head.root != checkpoint.head.root:
+                found[log] = (
+                    f"the log {log} shows a split view: it signed two roots for size "
+                    f"{checkpoint.head.size}"
+                )
+    return found
 
 
 def claims_of(
@@ -307,10 +305,22 @@ def _time(
 MOST_COMMITS = 32
 """How many commits are asked about where none was named: for each of them a list is read."""
 
-Released = Callable[[], Collection[Commit]]
-"""Returns commits of which it is said, unverified, that they were released as what is verified."""
-
 _NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+NamedCommits = Mapping[Commit, Sequence[tuple[str, datetime]]]
+"""Commits, and of each who named it (nothing for a stranger), and when."""
+
+
+def name_commits(image: Digest, findings: Iterable[Finding], policy: Policy) -> NamedCommits:
+    """Return the commits that claims on *image* name."""
+    named: dict[Commit, list[tuple[str, datetime]]] = {}
+    builders = {builder.signer: builder.id for builder in policy.builders}
+    for claim in claims_of(findings, policy):
+        if claim.predicate.image_digest == image:
+            said = (builders.get(claim.signer, ""), claim.time or _NEVER)
+            named.setdefault(claim.predicate.source.commit, []).append(said)
+    return named
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,28 +342,19 @@ class AttestedCommits:
         )
 
     @classmethod
-    def choose(
-        cls, image: Digest, findings: Iterable[Finding], policy: Policy, released: Released
-    ) -> Self:
-        """Choose of the commits that claims on *image* name those that are likeliest to count.
+    def choose(cls, named: NamedCommits, policy: Policy, released: Collection[Commit] = ()) -> Self:
+        """Choose of the *named* commits those that are likeliest to count.
 
         That is, of many, those that enough builders name; of these the *released* ones, and then
         the newest: one builder may name as many as he likes. What is chosen is judged as ever.
         """
-        named: dict[Commit, list[tuple[str, datetime]]] = {}
-        builders = {builder.signer: builder.id for builder in policy.builders}
-        for claim in claims_of(findings, policy):
-            if claim.predicate.image_digest == image:
-                said = (builders.get(claim.signer, ""), claim.time or _NEVER)
-                named.setdefault(claim.predicate.source.commit, []).append(said)
         if len(named) <= MOST_COMMITS:
             return cls(tuple(named))
-        first = released()
 
         def rank(commit: Commit) -> tuple[int, bool, datetime, Commit]:
             who = {builder for builder, _ in named[commit] if builder}
             newest = max(time for _, time in named[commit])
-            return min(len(who), policy.quorum.threshold), commit in first, newest, commit
+            return min(len(who), policy.quorum.threshold), commit in released, newest, commit
 
         ranked = sorted(named, key=rank, reverse=True)
         return cls(tuple(ranked[:MOST_COMMITS]), len(ranked) - MOST_COMMITS)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from nix_seed.formats.intoto.bundle import Bundle, Certificate
@@ -21,8 +22,22 @@ from nix_seed.logs.rules.entry import (
 )
 from nix_seed.logs.rules.signer import PublicKey
 from nix_seed.trust.rules.bundle import SignedBy
-from nix_seed.trust.rules.claims import Finding, LogFindings, LogJudge
 from nix_seed.trust.rules.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class LogFindings:
+    """Which of the policy's logs hold an envelope, and by when each did.
+
+    *checkpoints* are those that the logs signed, *entries* the index and leaf hash in each log.
+    *words* say of each log entry that proves nothing why, one line each.
+    """
+
+    logs: frozenset[str] = frozenset()
+    times: tuple[tuple[str, datetime], ...] = ()
+    checkpoints: tuple[tuple[str, SignedCheckpoint], ...] = ()
+    words: tuple[str, ...] = ()
+    entries: tuple[tuple[str, int, bytes], ...] = ()
 
 
 def log_trust(policy: Policy) -> LogTrust:
@@ -34,44 +49,20 @@ def log_trust(policy: Policy) -> LogTrust:
     )
 
 
-def judge_logs_by(policy: Policy) -> LogJudge:
-    """Return what judges the log entries of bundles whose signature was verified already."""
-    trust = log_trust(policy)
-
-    def judge(bundle: Bundle, signer: SignedBy, what: str) -> LogFindings:
-        logged = _logged(bundle, signer, what)
-        results = evaluate_entries(bundle.tlog_entries, logged, trust)
-        return LogFindings(
-            logs=frozenset(each.log for each in results if each.proved and each.log),
-            times=tuple(_times(results, policy.quorum.witnesses)),
-            checkpoints=tuple(
-                (each.log, each.checkpoint) for each in results if each.log and each.checkpoint
-            ),
-            words=tuple(
-                f"log entry {each.fate.value}: {each.reason}" for each in results if not each.proved
-            ),
-            entries=tuple(_entries(results, bundle)),
-        )
-
-    return judge
-
-
-def find_split_views(findings: Iterable[Finding]) -> Mapping[str, str]:
-    """Return each log that showed two trees of one size, and how, by its own signatures.
-
-    That is all that can be told without the log: between different sizes it takes a proof.
-    """
-    seen: dict[tuple[str, int], SignedCheckpoint] = {}
-    found: dict[str, str] = {}
-    for finding in findings:
-        for log, checkpoint in finding.logs.checkpoints:
-            before = seen.setdefault((log, checkpoint.head.size), checkpoint)
-            if before.head.root != checkpoint.head.root:
-                found[log] = (
-                    f"the log {log} shows a split view: it signed two roots for size "
-                    f"{checkpoint.head.size}"
-                )
-    return found
+def judge_logs(bundle: Bundle, signer: SignedBy, label: str, trust: LogTrust) -> LogFindings:
+    """Judge the log entries of a bundle that *signer* was proved to have signed."""
+    results = evaluate_entries(bundle.tlog_entries, _logged(bundle, signer, label), trust)
+    return LogFindings(
+        logs=frozenset(each.log for each in results if each.proved and each.log),
+        times=tuple(_times(results, trust.witness_threshold)),
+        checkpoints=tuple(
+            (each.log, each.checkpoint) for each in results if each.log and each.checkpoint
+        ),
+        words=tuple(
+            f"log entry {each.fate.value}: {each.reason}" for each in results if not each.proved
+        ),
+        entries=tuple(_entries(results, bundle)),
+    )
 
 
 def _logged(bundle: Bundle, signer: SignedBy, what: str) -> LoggedSignature:
