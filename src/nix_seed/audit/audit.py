@@ -43,7 +43,6 @@ from nix_seed.registry.open import AnyReference, Stores
 from nix_seed.release.load import LoadedPolicy, verifiers_of
 from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.release.rules.signed_entries import Explained, find_unshown, find_withheld
-from nix_seed.release.verifiers import Verifiers
 from nix_seed.trust.rules.policy_book import PolicyBook
 
 MOST_ENTRIES = 1_000_000
