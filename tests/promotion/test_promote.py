@@ -228,7 +228,8 @@ def test_an_image_that_cannot_be_read_is_told_of_where_it_matters(world: Release
     path.mkdir()
     with pytest.raises(CouldNotCheck, match=f"{ARM} could not be checked") as error:
         world.promote()
-    assert (error.value.detail or "").startswith(f"{ARM}: {world.arm.descriptor.digest}: reading ")
+    said = error.value.detail or ""
+    assert said.startswith(f"{ARM}: {world.arm.descriptor.digest}: {path} is a link")
 
 
 def test_a_dissent_stands_in_the_way(world: ReleaseWorld) -> None:
