@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from attacks.cases import case
 from nix_seed.core.digests import Digest
-from nix_seed.formats.intoto.build import NixFacts, PathCounts, Source
+from nix_seed.formats.intoto.build import KeyCount, NixFacts, PathCounts, Source
 from nix_seed.trust.sign import KeySigner
 from support.trust import COMMIT, OTHER_COMMIT, SOURCE, World
 
@@ -203,7 +203,7 @@ def shared_operator(world: World) -> None:
 @case(1, "2 of its store paths were not built by its builder, as the policy demands")
 def substituted_where_built_is_demanded(world: World) -> None:
     world.built["requireBuiltHere"] = "true"
-    world.publish("alice", "bob", paths=PathCounts(0, 2, 0, 0, (("cache.example-1", 2),)))
+    world.publish("alice", "bob", paths=PathCounts(0, 2, 0, 0, (KeyCount("cache.example-1", 2),)))
 
 
 @case(1, "1 of its store paths were not built by its builder")

@@ -9,6 +9,7 @@ from nix_seed.core import canonical_json
 from nix_seed.core.digests import DiffID, Digest, NarHash
 from nix_seed.formats.intoto.build import (
     BuildPredicate,
+    KeyCount,
     LayerDigests,
     NixFacts,
     PathCounts,
@@ -41,7 +42,7 @@ def predicate(**changes: Any) -> BuildPredicate:
         image_digest=IMAGE,
         builder="builder-one",
         nix=NixFacts("2.28.3", ("https://cache.example",), "true"),
-        paths=PathCounts(2, 3, 1, 0, (("cache.example-1", 3),)),
+        paths=PathCounts(2, 3, 1, 0, (KeyCount("cache.example-1", 3),)),
         started_on="2025-01-31T12:00:00Z",
         finished_on="2025-01-31T12:34:56Z",
         reused_layers=(LAYERS[0].digest,),

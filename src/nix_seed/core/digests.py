@@ -20,7 +20,7 @@ _NIX32 = "0123456789abcdfghijklmnpqrsvwxyz"
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class _Sha256:
+class Sha256:
     """32 bytes of SHA-256 as lower-case hex."""
 
     hex: str
@@ -34,6 +34,11 @@ class _Sha256:
         """Hash *data*."""
         return cls(hashlib.sha256(data).hexdigest())
 
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the bare hex; kinds of digests have spellings of their own."""
+        return cls(text)
+
     @property
     def raw(self) -> bytes:
         """The 32 bytes."""
@@ -41,7 +46,7 @@ class _Sha256:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Digest(_Sha256):
+class Digest(Sha256):
     """An OCI digest, ``sha256:<64 hex>`` (image-spec, descriptor.md)."""
 
     @classmethod
@@ -62,7 +67,7 @@ class DiffID(Digest):
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class NarHash(_Sha256):
+class NarHash(Sha256):
     """The SHA-256 of a NAR; written as SRI ``sha256-<base64>``, read in each of Nix's spellings."""
 
     @classmethod

@@ -19,7 +19,7 @@ from typing import Any
 from nix_seed.core.errors import InputError, NixFailed
 from nix_seed.flake.nix import Nix, read_settings
 from nix_seed.flake.rules.signatures import Signers, judge_signatures
-from nix_seed.formats.intoto.build import NixFacts, PathCounts
+from nix_seed.formats.intoto.build import KeyCount, NixFacts, PathCounts
 from nix_seed.formats.nix.store_path import STORE_DIR, StorePath, parse_public_keys
 
 _NUMBER = re.compile(r"\d+\.\d+[^\s)]*")
@@ -47,7 +47,7 @@ def count_origins(nix: Nix, paths: Iterable[StorePath]) -> PathCounts:
         counts["substituted"],
         counts["added"],
         counts["unexplained"],
-        tuple(sorted(keys.items())),
+        tuple(KeyCount(*each) for each in sorted(keys.items())),
     )
 
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from nix_seed.core.digests import Digest
-from nix_seed.core.errors import InputError
-from nix_seed.formats.intoto.members import (
+from nix_seed.core import declared
+from nix_seed.core.declared import (
     count,
     digest,
     member,
@@ -17,7 +16,9 @@ from nix_seed.formats.intoto.members import (
     optional_member,
     strings,
 )
-from nix_seed.formats.intoto.statement import Commit, commit_json, read_commit
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import InputError
+from nix_seed.formats.intoto.statement import Commit
 from nix_seed.release.rules.evidence import LoggedAt
 
 
@@ -78,7 +79,7 @@ class LedgerRecord:
         """Return the object that is kept between audits: all but where copies lie."""
         return {
             "record": str(self.digest),
-            "commit": commit_json(self.commit),
+            "commit": self.commit.to_json(),
             "root": str(self.root),
             "size": self.size,
             "index": str(self.index),
@@ -91,10 +92,7 @@ class LedgerRecord:
             "enough": self.enough,
             "stands": self.stands,
             "why": self.why,
-            "positions": [
-                {"log": at.log, "index": at.index, "leafHash": str(at.leaf_hash)}
-                for at in self.positions
-            ],
+            "positions": [declared.write(at) for at in self.positions],
             "builders": list(self.builders),
             "images": {system: str(image) for system, image in self.images},
             "time": self.time and self.time.isoformat(),
@@ -106,7 +104,7 @@ class LedgerRecord:
         found = object_of(value, where)
         return cls(
             digest=digest(found, "record", where),
-            commit=read_commit(found, where),
+            commit=Commit.read_member(found.get("commit"), "commit", where),
             root=digest(found, "root", where),
             size=count(found, "size", where),
             index=digest(found, "index", where),
@@ -119,7 +117,10 @@ class LedgerRecord:
             enough=member(found, "enough", bool, where),
             stands=member(found, "stands", bool, where),
             why=member(found, "why", str, where),
-            positions=tuple(_at(each, where) for each in member(found, "positions", list, where)),
+            positions=tuple(
+                declared.read(LoggedAt, each, f"{where}, positions")
+                for each in member(found, "positions", list, where)
+            ),
             builders=strings(found, "builders", where),
             images=_images(member(found, "images", dict, where), where),
             time=_time(found, where),
@@ -144,12 +145,3 @@ def _time(value: Mapping[str, Any], where: str) -> datetime | None:
         return None if text is None else datetime.fromisoformat(text)
     except ValueError as error:
         raise InputError(f"{where}: time is none") from error
-
-
-def _at(value: Any, where: str) -> LoggedAt:
-    found = object_of(value, f"{where}, positions")
-    return LoggedAt(
-        member(found, "log", str, where),
-        count(found, "index", where),
-        digest(found, "leafHash", where),
-    )

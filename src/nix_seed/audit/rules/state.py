@@ -9,9 +9,9 @@ from typing import Any, Final, Self
 from nix_seed.audit.rules.order import heads_of
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core import canonical_json
+from nix_seed.core.declared import count, digest, member, object_of, strings
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
-from nix_seed.formats.intoto.members import count, digest, member, object_of, strings
 from nix_seed.formats.tlog.merkle import TreeHead
 
 FORMAT: Final = 2

@@ -11,22 +11,17 @@ For tools that know no other predicate. Ours decides; this one is never counted 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Self
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, Self
 
+from nix_seed.core import declared
+from nix_seed.core.declared import check_time
 from nix_seed.core.digests import DiffID, Digest, NarHash
 from nix_seed.core.errors import InputError
-from nix_seed.formats.intoto import members as read
-from nix_seed.formats.intoto.members import member, object_of
-from nix_seed.formats.intoto.statement import Commit, Statement, Subject, commit_json, read_commit
+from nix_seed.formats.intoto.statement import Commit, Statement, Subject
 
 PREDICATE_TYPE: Final = "urn:nix-seed:build:v1"
 _SYSTEM = re.compile(r"[a-z0-9_]+-[a-z0-9_]+\Z")
-_MEMBERS = (
-    *("source", "system", "narHash", "layers", "imageDigest", "rootsDigest", "builder", "nix"),
-    *("paths", "reusedLayers", "startedOn", "finishedOn"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +42,7 @@ class LayerDigests:
     """A layer's blob and its uncompressed tar."""
 
     digest: Digest
-    diff_id: DiffID
+    diff_id: DiffID = field(metadata={"json": "diffID"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +65,13 @@ class NixFacts:
     sandbox: str
 
 
+class KeyCount(NamedTuple):
+    """How many *paths* have a signature by *key*."""
+
+    key: str
+    paths: int
+
+
 @dataclass(frozen=True, slots=True)
 class PathCounts:
     """How the image's store paths came to the builder's store; the four add up to all of them.
@@ -82,7 +84,7 @@ class PathCounts:
     substituted: int
     added: int
     unexplained: int
-    signed_by: tuple[tuple[str, int], ...] = ()
+    signed_by: tuple[KeyCount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +100,19 @@ class BuildPredicate:
     nar_hash: NarHash
     layers: tuple[LayerDigests, ...]
     image_digest: Digest
-    builder: str
+    builder: str = field(metadata={"json": "builder.id"})
     nix: NixFacts
     paths: PathCounts
     started_on: str
     finished_on: str
     reused_layers: tuple[Digest, ...] = ()
-    roots_digest: Digest | None = None
+    roots_digest: Digest | None = field(default=None, metadata={"omit": True})
 
     def __post_init__(self) -> None:
         if not _SYSTEM.match(self.system):
             raise InputError(f"{self.system!r} is not a Nix system such as x86_64-linux")
         for time in (self.started_on, self.finished_on):
-            read.check_time(time)
+            check_time(time)
         if not set(self.reused_layers) <= {layer.digest for layer in self.layers}:
             raise InputError("reusedLayers names a layer that the image does not have")
 
@@ -124,64 +126,11 @@ class BuildPredicate:
     @classmethod
     def from_json(cls, value: Any, where: str) -> Self:
         """Read the ``predicate`` of a statement; *where* names it in errors."""
-        found = object_of(value, where, *_MEMBERS)
-        builder = object_of(member(found, "builder", dict, where), f"{where}, builder", "id")
-        try:
-            return cls(
-                source=_source(found, where),
-                system=member(found, "system", str, where),
-                nar_hash=_nar_hash(found, where),
-                layers=_layers(found, where),
-                image_digest=read.digest(found, "imageDigest", where),
-                builder=member(builder, "id", str, f"{where}, builder"),
-                nix=_nix(found, where),
-                paths=_paths(found, where),
-                started_on=member(found, "startedOn", str, where),
-                finished_on=member(found, "finishedOn", str, where),
-                reused_layers=tuple(
-                    Digest.parse(text) for text in read.strings(found, "reusedLayers", where)
-                ),
-                roots_digest=read.optional_digest(found, "rootsDigest", where),
-            )
-        except InputError as error:
-            if error.message.startswith(where):
-                raise
-            raise InputError(f"{where}: {error.message}", hint=error.hint) from error
+        return declared.read(cls, value, where)
 
     def to_json(self) -> dict[str, Any]:
         """Return the object as docs/formats-attestation.md lists it."""
-        lock, roots = self.source.lock_hash, self.roots_digest
-        value: dict[str, Any] = {
-            "source": {
-                "uri": self.source.uri,
-                "commit": commit_json(self.source.commit),
-                "lockHash": None if lock is None else str(lock),
-                "dirty": self.source.dirty,
-            },
-            "system": self.system,
-            "narHash": str(self.nar_hash),
-            "layers": [
-                {"digest": str(layer.digest), "diffID": str(layer.diff_id)} for layer in self.layers
-            ],
-            "imageDigest": str(self.image_digest),
-            "builder": {"id": self.builder},
-            "nix": {
-                "version": self.nix.version,
-                "substituters": list(self.nix.substituters),
-                "sandbox": self.nix.sandbox,
-            },
-            "paths": {
-                "built": self.paths.built,
-                "substituted": self.paths.substituted,
-                "added": self.paths.added,
-                "unexplained": self.paths.unexplained,
-                "signedBy": [{"key": key, "paths": count} for key, count in self.paths.signed_by],
-            },
-            "reusedLayers": [str(digest) for digest in self.reused_layers],
-            "startedOn": self.started_on,
-            "finishedOn": self.finished_on,
-        }
-        return value if roots is None else value | {"rootsDigest": str(roots)}
+        return declared.write(self)
 
 
 def build_statement(predicate: BuildPredicate, name: str) -> Statement:
@@ -216,62 +165,6 @@ def _subjects(predicate: BuildPredicate, name: str) -> tuple[Subject, ...]:
         Subject("narHash", Digest(predicate.nar_hash.hex)),
         Subject("commit", predicate.source.commit.key),
     )
-
-
-def _source(value: Mapping[str, Any], where: str) -> Source:
-    inner = f"{where}, source"
-    found = object_of(
-        member(value, "source", dict, where), inner, "uri", "commit", "lockHash", "dirty"
-    )
-    return Source(
-        member(found, "uri", str, inner),
-        read_commit(found, inner),
-        read.optional_digest(found, "lockHash", inner),
-        member(found, "dirty", bool, inner),
-    )
-
-
-def _nar_hash(value: Mapping[str, Any], where: str) -> NarHash:
-    text = member(value, "narHash", str, where)
-    found = NarHash.parse(text)
-    if str(found) != text:
-        raise InputError(f"{where}: narHash must be spelled {found}")
-    return found
-
-
-def _layers(value: Mapping[str, Any], where: str) -> tuple[LayerDigests, ...]:
-    layers = []
-    for position, item in enumerate(member(value, "layers", list, where)):
-        inner = f"{where}, layers[{position}]"
-        found = object_of(item, inner, "digest", "diffID")
-        diff_id = DiffID.parse(member(found, "diffID", str, inner))
-        layers.append(LayerDigests(read.digest(found, "digest", inner), diff_id))
-    return tuple(layers)
-
-
-def _nix(value: Mapping[str, Any], where: str) -> NixFacts:
-    inner = f"{where}, nix"
-    found = object_of(
-        member(value, "nix", dict, where), inner, "version", "substituters", "sandbox"
-    )
-    return NixFacts(
-        member(found, "version", str, inner),
-        read.strings(found, "substituters", inner),
-        member(found, "sandbox", str, inner),
-    )
-
-
-def _paths(value: Mapping[str, Any], where: str) -> PathCounts:
-    inner = f"{where}, paths"
-    names = ("built", "substituted", "added", "unexplained")
-    found = object_of(member(value, "paths", dict, where), inner, *names, "signedBy")
-    keys = []
-    for item in member(found, "signedBy", list, inner):
-        one = object_of(item, f"{inner}, signedBy", "key", "paths")
-        key = member(one, "key", str, f"{inner}, signedBy")
-        keys.append((key, read.count(one, "paths", f"{inner}, signedBy")))
-    built, substituted, added, unexplained = (read.count(found, name, inner) for name in names)
-    return PathCounts(built, substituted, added, unexplained, tuple(keys))
 
 
 SLSA_PROVENANCE_V1: Final = "https://slsa.dev/provenance/v1"

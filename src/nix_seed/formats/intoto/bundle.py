@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from nix_seed.core import canonical_json
+from nix_seed.core.declared import base64_member, member, object_of, optional_member
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
-from nix_seed.formats.intoto.members import base64_member, member, object_of, optional_member
 from nix_seed.formats.intoto.statement import Envelope
 
 BUNDLE_V03: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"

@@ -10,18 +10,15 @@ the same bytes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
+from nix_seed.core import declared
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
-from nix_seed.formats.intoto import members as read
-from nix_seed.formats.intoto.members import member, object_of
-from nix_seed.formats.intoto.statement import Commit, Statement, Subject, commit_json, read_commit
+from nix_seed.formats.intoto.statement import Commit, Statement, Subject
 
 PREDICATE_TYPE: Final = "urn:nix-seed:promotion:v1"
-_MEMBERS = ("repository", "commit", "tree", "index", "policy", "evidence", "previous")
 _MOST_SYSTEMS = 1 << 16
 MOST_PREVIOUS: Final = 64
 
@@ -38,11 +35,11 @@ class PromotionPredicate:
 
     repository: str
     commit: Commit
-    root: Digest
-    size: int
+    root: Digest = field(metadata={"json": "tree.root"})
+    size: int = field(metadata={"json": "tree.size"})
     index: Digest
-    policy: Digest
-    epoch: int
+    policy: Digest = field(metadata={"json": "policy.digest"})
+    epoch: int = field(metadata={"json": "policy.epoch"})
     evidence: Digest
     previous: tuple[Digest, ...]
 
@@ -57,39 +54,11 @@ class PromotionPredicate:
     @classmethod
     def from_json(cls, value: Any, where: str) -> Self:
         """Read the ``predicate`` of a statement; *where* names it in errors."""
-        found = object_of(value, where, *_MEMBERS)
-        tree = _inner(found, "tree", where, "root", "size")
-        policy = _inner(found, "policy", where, "digest", "epoch")
-        try:
-            return cls(
-                repository=member(found, "repository", str, where),
-                commit=read_commit(found, where),
-                root=read.digest(tree, "root", f"{where}, tree"),
-                size=read.count(tree, "size", f"{where}, tree"),
-                index=read.digest(found, "index", where),
-                policy=read.digest(policy, "digest", f"{where}, policy"),
-                epoch=read.count(policy, "epoch", f"{where}, policy"),
-                evidence=read.digest(found, "evidence", where),
-                previous=tuple(
-                    Digest.parse(text) for text in read.strings(found, "previous", where)
-                ),
-            )
-        except InputError as error:
-            if error.message.startswith(where):
-                raise
-            raise InputError(f"{where}: {error.message}") from error
+        return declared.read(cls, value, where)
 
     def to_json(self) -> dict[str, Any]:
         """Return the object as docs/formats-promotion.md lists it."""
-        return {
-            "repository": self.repository,
-            "commit": commit_json(self.commit),
-            "tree": {"root": str(self.root), "size": self.size},
-            "index": str(self.index),
-            "policy": {"digest": str(self.policy), "epoch": self.epoch},
-            "evidence": str(self.evidence),
-            "previous": [str(digest) for digest in self.previous],
-        }
+        return declared.write(self)
 
 
 def first_key(repository: str) -> Digest:
@@ -124,7 +93,3 @@ def _subjects(predicate: PromotionPredicate) -> tuple[Subject, ...]:
         Subject("root", predicate.root),
         Subject("commit", predicate.commit.key),
     )
-
-
-def _inner(value: Mapping[str, Any], name: str, where: str, *known: str) -> Mapping[str, Any]:
-    return object_of(member(value, name, dict, where), f"{where}, {name}", *known)

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from nix_seed.core import canonical_json
+from nix_seed.core.declared import base64_member, member, object_of, optional_member
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
-from nix_seed.formats.intoto.members import base64_member, member, object_of, optional_member
 
 STATEMENT_V1: Final = "https://in-toto.io/Statement/v1"
 STATEMENT_V01: Final = "https://in-toto.io/Statement/v0.1"
@@ -212,6 +212,23 @@ class Commit:
     def __str__(self) -> str:
         return self.hex
 
+    @classmethod
+    def read_member(cls, value: Any, name: str, where: str) -> Self:
+        """Read the member *name*, a digest set of one; see ``core.declared``."""
+        if type(value) is not dict:
+            raise InputError(f"{where}: {name} must be an object")
+        if len(value) != 1:
+            raise InputError(f"{where}: {name} must have one member, sha1 or sha256")
+        (algorithm,) = value
+        commit = cls(member(value, algorithm, str, f"{where}, {name}"))
+        if commit.algorithm != algorithm:
+            raise InputError(f"{where}: {name} {commit} is not a {algorithm}")
+        return commit
+
+    def to_json(self) -> dict[str, str]:
+        """Return the commit as a digest set: one member, by Git's object format."""
+        return {self.algorithm: self.hex}
+
     @property
     def algorithm(self) -> str:
         """``sha1`` or ``sha256``, Git's object format."""
@@ -230,20 +247,3 @@ class Commit:
 def is_commit(text: str) -> bool:
     """Whether *text* is spelled as a ``Commit`` is, as tags are that are named after one."""
     return len(text) in _LENGTHS and _HEX.fullmatch(text) is not None
-
-
-def commit_json(commit: Commit) -> dict[str, str]:
-    """Return the commit as a digest set: one member, by Git's object format."""
-    return {commit.algorithm: commit.hex}
-
-
-def read_commit(value: Mapping[str, Any], where: str) -> Commit:
-    """Return the member ``commit``, a digest set of one."""
-    named = member(value, "commit", dict, where)
-    if len(named) != 1:
-        raise InputError(f"{where}: commit must have one member, sha1 or sha256")
-    (algorithm,) = named
-    commit = Commit(member(named, algorithm, str, f"{where}, commit"))
-    if commit.algorithm != algorithm:
-        raise InputError(f"{where}: commit {commit} is not a {algorithm}")
-    return commit

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from nix_seed.core import canonical_json
+from nix_seed.core import canonical_json, declared
+from nix_seed.core.declared import digest, member, object_of
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
-from nix_seed.formats.intoto.members import count, digest, member, object_of
 from nix_seed.release.rules.tree import Leaf, Release, build_release
 
 
@@ -64,10 +64,7 @@ class Evidence:
             {
                 "builder": vote.builder,
                 "statement": str(vote.statement),
-                "logs": [
-                    {"log": at.log, "index": at.index, "leafHash": str(at.leaf_hash)}
-                    for at in vote.logs
-                ],
+                "logs": [declared.write(at) for at in vote.logs],
             }
             for vote in sorted(self.votes)
             if vote.system == system
@@ -102,19 +99,11 @@ def _release(leaves: Iterable[Leaf], what: str) -> Release:
 def _vote(value: Mapping[str, Any], system: str, where: str) -> Vote:
     inner = f"{where}, attestations"
     found = object_of(value, inner, "builder", "statement", "logs")
-    logs = []
-    for item in member(found, "logs", list, inner):
-        one = object_of(item, f"{inner}, logs", "log", "index", "leafHash")
-        logs.append(
-            LoggedAt(
-                member(one, "log", str, f"{inner}, logs"),
-                count(one, "index", f"{inner}, logs"),
-                digest(one, "leafHash", f"{inner}, logs"),
-            )
-        )
+    items = member(found, "logs", list, inner)
+    logs = tuple(declared.read(LoggedAt, item, f"{inner}, logs") for item in items)
     return Vote(
         system,
         member(found, "builder", str, inner),
         digest(found, "statement", inner),
-        tuple(logs),
+        logs,
     )

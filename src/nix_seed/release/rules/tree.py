@@ -14,11 +14,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from nix_seed.core import canonical_json
+from nix_seed.core import canonical_json, declared
+from nix_seed.core.declared import count, object_of, strings
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, InputError
-from nix_seed.formats.intoto.members import count, digest, member, object_of, strings
-from nix_seed.formats.intoto.statement import Commit, commit_json, is_commit, read_commit
+from nix_seed.formats.intoto.statement import Commit, is_commit
 from nix_seed.formats.oci.manifest import lists_referrers
 from nix_seed.formats.oci.reference import check_tag
 from nix_seed.formats.tlog.merkle import (
@@ -55,25 +55,12 @@ class Leaf:
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that is hashed."""
-        return {
-            "domain": DOMAIN,
-            "commit": commit_json(self.commit),
-            "system": self.system,
-            "narHash": str(self.nar_hash),
-            "imageDigest": str(self.image_digest),
-        }
+        return {"domain": DOMAIN, **declared.write(self)}
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> Self:
         """Read a leaf; ``InputError`` unless *value* is just what it would be written as."""
-        names = ("domain", "commit", "system", "narHash", "imageDigest")
-        found = object_of(value, where, *names)
-        leaf = cls(
-            member(found, "system", str, where),
-            read_commit(found, where),
-            NarHash.parse(member(found, "narHash", str, where)),
-            digest(found, "imageDigest", where),
-        )
+        leaf = declared.read(cls, value, where)
         if leaf.to_json() != value:
             raise InputError(f"{where}: it is no leaf of {DOMAIN}, or not spelled as one")
         return leaf
