@@ -7,7 +7,8 @@ last clean audit ended. What is judged lies in ``rules``; here it is only brough
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -34,7 +35,7 @@ from nix_seed.audit.rules.report import AuditReport, CopyStatus, accept, sort_fi
 from nix_seed.audit.rules.state import FORMAT, AuditState
 from nix_seed.audit.state import AuditFiles
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
+from nix_seed.core.errors import InputError, NixSeedError, caught
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.statement import Commit
@@ -157,14 +158,17 @@ class _Audit:
         old = self._from.records if self._from else ()
         self._on_event(Stage("ledger", "reading the ledger"))
         heads = set(heads_of(old))
-        self._ledger.begin(each for each in old if each.digest in heads)
+        with self._net("the ledger"):
+            self._ledger.begin(each for each in old if each.digest in heads)
         self._replay()
-        # Votes on commits that were audited before: their lists were not read again so far.
-        self._ledger.read_again(self._doubted())
-        if any(True for _ in self._withheld()) or self._doubted():
-            # Something in a promoter's name is unexplained: look everywhere before crying wolf.
-            self._on_event(Stage("search", "looking for what the logs hold in every list there is"))
-            self._ledger.search(self._also)
+        with self._net("what the logs hold"):
+            # Votes on commits that were audited before: their lists were not read again so far.
+            self._ledger.read_again(self._doubted())
+            if any(True for _ in self._withheld()) or self._doubted():
+                # Something in a promoter's name is unexplained: look everywhere before crying wolf.
+                about = "looking for what the logs hold in every list there is"
+                self._on_event(Stage("search", about))
+                self._ledger.search(self._also)
         new = self._merge(old)
         self._releases(new)
         self._judge(old, new)
@@ -196,11 +200,23 @@ class _Audit:
     def _open(self, references: Iterable[AnyReference]) -> tuple[LedgerCopy, ...]:
         found = []
         for reference in references:
-            try:
+            with self._net(str(reference)):
                 found.append(open_copy(self._stores, reference))
-            except (CouldNotCheck, CheckedFalse) as error:
-                self._trouble(str(reference), error)
         return tuple(found)
+
+    @contextmanager
+    def _net(self, subject: str) -> Iterator[None]:
+        """Keep what goes wrong inside as a finding: nothing foreign may hide all the rest."""
+        try:
+            yield
+        except Exception as error:  # a library's own, too: no watch may end by it
+            self._trouble(subject, caught(error, subject))
+
+    def _keep(self, label: str, findings: Callable[[], Iterable[AuditFinding]]) -> None:
+        """Keep the *findings* of one question; those that came before an error stay."""
+        with self._net(label):
+            for each in findings():
+                self._findings.append(each)
 
     def _trouble(self, subject: str, error: NixSeedError) -> None:
         found = AuditFinding(Kind.UNREAD, Severity.of(error), subject, error.message)
@@ -252,13 +268,15 @@ class _Audit:
         for record in new:
             if not record.stands or record.digest in taken:
                 continue
-            done[record.digest], findings = releases.audit(
-                record,
-                self._ledger.documents.get(record.digest, ()),
-                self._ledger.attestations(record.commit.key),
-                self._logs.holds,
-            )
-            self._findings += findings
+            with self._net(f"the release {record.commit}"):
+                done[record.digest], findings = releases.audit(
+                    record,
+                    self._ledger.documents.get(record.digest, ()),
+                    self._ledger.attestations(record.commit.key),
+                    self._logs.holds,
+                )
+                self._findings += findings
+        self._findings += releases.unread
         self._records = tuple(done.get(each.digest, each) for each in self._records)
 
     def _waiting(self) -> frozenset[Digest]:
@@ -289,35 +307,35 @@ class _Audit:
         return before(self._records, [each.digest for each in named])
 
     def _judge(self, old: Sequence[LedgerRecord], new: Sequence[LedgerRecord]) -> None:
-        tags = self._tags.named
-        names = [copy.name for copy in self._copies]
-        self._findings += self._ledger.findings()
-        self._findings += self._withheld()
-        self._findings += self._unshown()
-        self._findings += self._logs.find_misplaced(new)
-        self._findings += find_conflicts(self._records)
-        self._findings += find_disorder(self._records)
-        self._findings += find_policy_faults(self._records, self._book)
-        self._findings += find_expired(self._records, self._book, self._now)
-        self._findings += find_revoked(self._records, self._book, self._now)
-        self._findings += self._tags.findings()
-        self._findings += find_moved_tags(self._records, tags, self._tags.unknown)
-        self._findings += find_moved_images(self._records, tags)
-        self._findings += find_rolled_back(self._records, tags, self._latest)
+        tags, names = self._tags.named, [copy.name for copy in self._copies]
+        records, book, now = self._records, self._book, self._now
+        self._keep("the ledger", self._ledger.findings)
+        self._keep("entries of the logs", self._withheld)
+        self._keep("votes in the logs", self._unshown)
+        self._keep("where records lie in logs", lambda: self._logs.find_misplaced(new))
+        self._keep("roots", lambda: find_conflicts(records))
+        self._keep("the order of records", lambda: find_disorder(records))
+        self._keep("policies", lambda: find_policy_faults(records, book))
+        self._keep("policies' ends", lambda: find_expired(records, book, now))
+        self._keep("revoked promoters", lambda: find_revoked(records, book, now))
+        self._keep("tags", self._tags.findings)
+        self._keep("moved tags", lambda: find_moved_tags(records, tags, self._tags.unknown))
+        self._keep("tags of images", lambda: find_moved_images(records, tags))
+        self._keep("latest", lambda: find_rolled_back(records, tags, self._latest))
         if len(names) > 1:
-            self._findings += find_differing_copies(names, self._records, tags)
-        self._compare(old)
-        self._ledgers()
+            self._keep("copies", lambda: find_differing_copies(names, records, tags))
+        self._keep("what was seen before", lambda: self._compare(old))
+        self._keep("other ledgers", self._ledgers)
         self._logs.check_brought(self._bench.brought)
         self._findings += self._logs.findings
 
-    def _compare(self, old: Sequence[LedgerRecord]) -> None:
+    def _compare(self, old: Sequence[LedgerRecord]) -> Iterator[AuditFinding]:
         """Hold the ledger to what was seen of it before, by audits and by ``verify``."""
         kept = self._kept.records if self._kept else ()
         seen = {record.commit: record.root for record in kept if record.stands}
-        self._findings += find_changed_roots(self._records, seen)
+        yield from find_changed_roots(self._records, seen)
         pins = {each.commit: pin for each in self._records if (pin := self._pinned(each))}
-        self._findings += find_changed_roots(self._records, pins)
+        yield from find_changed_roots(self._records, pins)
         found = {record.digest for record in self._ledger.records}
         heads = set(heads_of(old))
         for record in kept:
@@ -325,36 +343,25 @@ class _Audit:
             if record.stands and asked and record.digest not in found and self._copies:
                 words = f"the record of {record.commit}, audited before, is in no copy any more"
                 subject = str(record.commit)
-                self._findings.append(
-                    AuditFinding(Kind.VANISHED, Severity.ALARM, subject, words, record.shown)
-                )
+                yield AuditFinding(Kind.VANISHED, Severity.ALARM, subject, words, record.shown)
 
     def _pinned(self, record: LedgerRecord) -> Digest | None:
         if self._judges.pins is None or not record.stands:
             return None
-        try:
+        with self._net(str(record.commit)):
             return self._judges.pins.seen(self._repository, record.commit)
-        except CouldNotCheck as error:
-            self._trouble(str(record.commit), error)
-            return None
+        return None
 
-    def _ledgers(self) -> None:
+    def _ledgers(self) -> Iterator[AuditFinding]:
         """Compare with every other ledger that the policy names."""
         for ledger in self._judges.ledgers:
             self._on_event(Stage("ledger", f"replaying the ledger {ledger.name}"))
-            try:
+            with self._net(f"the ledger {ledger.name}"):
                 entries = tuple(ledger.entries())
-            except NixSeedError as error:
-                self._trouble(f"the ledger {ledger.name}", error)
-                continue
-            except Exception as error:  # a library's own: no watch may end by it
-                words = f"the ledger {ledger.name}: {type(error).__name__}: {error}"
-                self._trouble(f"the ledger {ledger.name}", CouldNotCheck(words))
-                continue
-            self._findings += find_ledger_conflicts(ledger.name, entries, self._records)
+                yield from find_ledger_conflicts(ledger.name, entries, self._records)
         if self._book.present.ledgers and not self._question.ask:
             words = "the policy's ledgers on chains were not asked: --offline"
-            self._findings.append(AuditFinding(Kind.LEDGER, Severity.UNCHECKED, "ledgers", words))
+            yield AuditFinding(Kind.LEDGER, Severity.UNCHECKED, "ledgers", words)
 
     def _report(self, before: int) -> AuditReport:
         findings, accepted = accept(sort_findings(self._findings), self._question.accepted)

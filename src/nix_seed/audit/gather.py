@@ -9,7 +9,7 @@ from nix_seed.audit.judge import BundleJudge, Envelopes, StatedBundle, sort_bund
 from nix_seed.audit.read import Beside, Document, LedgerCopy, read_copies
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError
+from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError, caught
 from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.promotion import PromotionPredicate, first_key
 from nix_seed.formats.intoto.statement import Commit
@@ -161,21 +161,28 @@ class Gathering:
         kept = self.documents.setdefault(beside.subject, {})
         kept |= dict.fromkeys(beside.documents)
         for bundle in beside.bundles:
-            found = self._sort(bundle.text)
-            if found is None:
-                continue
-            if found.predicate is None:
-                self.envelopes.add(found)
-                self._attestations.setdefault(beside.subject, {})[bundle.text] = bundle
-            elif found.predicate.repository != self._repository:
+            try:
+                yield from self._take_bundle(bundle, beside)
+            except Exception as error:  # of a library's own: it must not hide the others
+                trouble = caught(error, f"judging {bundle.place}")
+                self._troubles.setdefault((bundle.place, trouble.message), trouble)
+
+    def _take_bundle(self, bundle: Attestation, beside: Beside) -> Iterator[Digest]:
+        found = self._sort(bundle.text)
+        if found is None:
+            return
+        if found.predicate is None:
+            self.envelopes.add(found)
+            self._attestations.setdefault(beside.subject, {})[bundle.text] = bundle
+        elif found.predicate.repository != self._repository:
+            self.envelopes.add(found)
+            self._shown.add(found)
+        else:
+            # A record explains an entry only if it counts as one: with its signature.
+            if self._keep(found.payload, found.predicate, bundle, beside):
                 self.envelopes.add(found)
                 self._shown.add(found)
-            else:
-                # A record explains an entry only if it counts as one: with its signature.
-                if self._keep(found.payload, found.predicate, bundle, beside):
-                    self.envelopes.add(found)
-                    self._shown.add(found)
-                yield found.payload
+            yield found.payload
 
     def _keep(
         self, digest: Digest, predicate: PromotionPredicate, bundle: Attestation, beside: Beside

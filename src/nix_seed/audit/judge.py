@@ -5,9 +5,10 @@ Audits one release: its index and images, its proofs, its evidence, its quorums.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TypeVar
 
 from nix_seed.audit.read import Document, LedgerCopy
 from nix_seed.audit.rules.quorum import (
@@ -23,6 +24,7 @@ from nix_seed.core.errors import (
     CheckedFalse,
     InputError,
     NixSeedError,
+    caught,
     foreign_error,
 )
 from nix_seed.core.verdict import Fate, Severity
@@ -47,6 +49,8 @@ from nix_seed.trust.rules.claims import Finding, examine
 from nix_seed.trust.rules.policy import Policy, Signer, signer_name
 from nix_seed.trust.rules.policy_book import PolicyBook
 from nix_seed.trust.rules.policy_logs import log_trust
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +252,7 @@ class Releases:
         self._bench = bench
         self._now = now
         self._waiting = waiting
+        self.unread: dict[AuditFinding, None] = {}
         self._images: dict[Digest, InspectedImage | NixSeedError] = {}
         self._indexes: dict[Digest, tuple[Digest, ...] | NixSeedError | None] = {}
 
@@ -343,15 +348,15 @@ class Releases:
 
     def _read_index(self, digest: Digest) -> tuple[Digest, ...] | NixSeedError | None:
         """Return the images of the index; None where no copy has it."""
-        try:
-            for copy in self._copies:
-                fetched = copy.store.get_manifest(digest)
-                if fetched is not None:
-                    index = Index.parse(fetched.body, f"{copy.name}@{digest}")
-                    return tuple(each.digest for each in index.manifests)
-        except NixSeedError as error:
-            return error
-        return None
+
+        def read(copy: LedgerCopy) -> tuple[Digest, ...] | None:
+            fetched = copy.store.get_manifest(digest)
+            if fetched is None:
+                return None
+            index = Index.parse(fetched.body, f"{copy.name}@{digest}")
+            return tuple(each.digest for each in index.manifests)
+
+        return self._first(read, f"the index {digest}")
 
     def _agreement(self, record: LedgerRecord, leaf: Leaf) -> Agreement | AuditFinding:
         """Return what builders of *leaf* must have said: what its image really is."""
@@ -379,16 +384,38 @@ class Releases:
         return self._images[digest]
 
     def _read_image(self, digest: Digest) -> InspectedImage | NixSeedError:
-        try:
-            for copy in self._copies:
-                if copy.store.head_manifest(digest) is not None:
-                    found = inspect(self._stores, copy.reference.at(digest))
-                    if isinstance(found, InspectedImage):
-                        return found
-                    return CheckedFalse(f"{digest} is an index, and not one system's image")
-        except NixSeedError as error:
-            return error
-        return CheckedFalse(f"the image {digest} is in none of the copies")
+        def read(copy: LedgerCopy) -> InspectedImage | None:
+            if copy.store.head_manifest(digest) is None:
+                return None
+            found = inspect(self._stores, copy.reference.at(digest))
+            if isinstance(found, InspectedImage):
+                return found
+            raise CheckedFalse(f"{digest} is an index, and not one system's image")
+
+        found = self._first(read, f"the image {digest}")
+        return found or CheckedFalse(f"the image {digest} is in none of the copies")
+
+    def _first(
+        self, read: Callable[[LedgerCopy], _Found | None], label: str
+    ) -> _Found | NixSeedError | None:
+        """Return what the first copy holds that has it; a copy that lies ends the search.
+
+        One that cannot be read is told of, and does not hide what another holds.
+        """
+        trouble = None
+        for copy in self._copies:
+            try:
+                found = read(copy)
+            except Exception as error:  # of a library's own, too
+                trouble = caught(error, f"{label} in {copy.name}")
+                if isinstance(trouble, CheckedFalse):
+                    return trouble
+                unread = AuditFinding(Kind.UNREAD, Severity.UNCHECKED, copy.name, trouble.message)
+                self.unread[unread] = None
+                continue
+            if found is not None:
+                return found
+        return trouble
 
 
 def _documents(

@@ -16,7 +16,7 @@ from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.audit.rules.report import LogStatus
 from nix_seed.audit.rules.state import LogMark
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError, caught
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.statement import Commit
@@ -58,7 +58,8 @@ class Replay:
 
     *entries* are those in a promoter's name among these, *votes* those in a builder's,
     *commits* what commit an index gave an entry for. *reader* is None for a log that gives no list
-    of its entries; nothing can be told of any index of it then.
+    of its entries; nothing can be told of any index of it then. *unread* is what was wrong with
+    entries that could not be read.
     """
 
     trusted: TrustedLog
@@ -70,6 +71,7 @@ class Replay:
     historian: Historian
     votes: tuple[PromoterEntry, ...] = ()
     commits: Mapping[int, Commit] = field(default_factory=dict)
+    unread: tuple[NixSeedError, ...] = ()
 
     def holds(self, at: LoggedAt) -> bool | None:
         """Whether the leaf is at its index in the tree; None where that cannot be told."""
@@ -126,17 +128,19 @@ def replay_log(
     signed = _newest(trusted, reader, state)
     start = since or TreeHead(0, build_root(0, lambda _: []).root)
     _check_size(trusted, start, signed.head, most)
-    leaves = []
+    leaves: list[bytes] = []
+    unread: list[NixSeedError] = []
     for index, body in enumerate(_bodies(reader, start.size, signed.head.size), start.size):
         leaves.append(leaf_hash(body))
-        for sieve in sieves:
-            sieve.look(index, body, leaves[-1])
+        unread += _look(trusted, sieves, (index, body, leaves[-1]))
     hashes = _hashes(reader, start.size, leaves)
     _check_roots(trusted, start, signed.head, hashes)
     if start.size == 0:
         check_tiles(reader, signed.head.size, hashes)
     entries, votes = (tuple(sieve.found) for sieve in sieves)
-    return Replay(trusted, signed.head, start.size, entries, reader, hashes, reader, votes)
+    return Replay(
+        trusted, signed.head, start.size, entries, reader, hashes, reader, votes, {}, tuple(unread)
+    )
 
 
 def replay_index(
@@ -149,6 +153,7 @@ def replay_index(
     signed = _newest(log.trusted, log, state)
     seen: set[bytes] = set()
     about: dict[int, Commit] = {}
+    unread: list[NixSeedError] = []
     for commit in commits:
         for value in log.lookup(commit.key.raw):
             entry = LogEntry.from_json(value, f"an entry of {log.trusted.id}")
@@ -156,10 +161,22 @@ def replay_index(
             if leaf not in seen:
                 seen.add(leaf)
                 about[entry.index] = commit
-                for sieve in sieves:
-                    sieve.look(entry.index, entry.body, leaf)
+                unread += _look(log.trusted, sieves, (entry.index, entry.body, leaf))
     entries, votes = (tuple(sieve.found) for sieve in sieves)
-    return Replay(log.trusted, signed.head, 0, entries, None, None, log, votes, about)
+    return Replay(
+        log.trusted, signed.head, 0, entries, None, None, log, votes, about, tuple(unread)
+    )
+
+
+def _look(
+    trusted: TrustedLog, sieves: Iterable[Sieve], entry: tuple[int, bytes, bytes]
+) -> Iterator[NixSeedError]:
+    """Give an entry to the *sieves*; yield what of it could not be read."""
+    for sieve in sieves:
+        try:
+            sieve.look(*entry)
+        except Exception as error:  # of a library's own: it must not hide the other entries
+            yield caught(error, f"entry {entry[0]} of the log {trusted.id}")
 
 
 def _newest(
@@ -335,12 +352,12 @@ class LogSet:
         place, sieves = self._place(named), (Sieve(named.name, book.all), votes)
         found = replay_log(named.trusted, place, since, sieves, self._reach.seen, self._reach.most)
         if isinstance(found, Replay):
-            self._replays[named.name] = found
+            self._keep(named.name, found)
             read = found.head.size - found.since
             self._status(named, found, read, "every entry was read, and the tree recomputed")
             return
         replay = replay_index(found, commits, sieves, self._reach.seen)
-        self._replays[named.name] = replay
+        self._keep(named.name, replay)
         words = (
             f"it gives no list of its entries: its index was asked for {len(commits)} commits, and "
             "what that leaves out nobody can tell"
@@ -348,6 +365,12 @@ class LogSet:
         self._status(named, replay, None, words)
         about = f"the log {named.name} cannot be replayed: {words}"
         self._find(named.name, Severity.NOTICE, about)
+
+    def _keep(self, name: str, replay: Replay) -> None:
+        self._replays[name] = replay
+        for error in replay.unread:
+            severity = Severity.of(error)
+            self.findings.append(AuditFinding(Kind.LOG, severity, name, error.message))
 
     def _place(self, named: _Named) -> str:
         given = self._reach.places.get(named.name, named.log.url)
@@ -375,8 +398,8 @@ class LogSet:
         except CheckedFalse as error:
             shown = (*evidence, error.detail) if error.detail else evidence
             self._find(name, Severity.ALARM, error.message, *shown)
-        except NixSeedError as error:
-            self._find(name, Severity.UNCHECKED, error.message)
+        except Exception as error:  # of a library's own, too: the other logs are still to be read
+            self._find(name, Severity.UNCHECKED, caught(error, f"the log {name}").message)
 
     def _find(self, name: str, severity: Severity, words: str, *evidence: str) -> None:
         self.findings.append(AuditFinding(Kind.LOG, severity, name, words, evidence))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from nix_seed.audit.rules.report import AuditReport
-from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
+from nix_seed.core.errors import InputError, NixSeedError, caught
 from nix_seed.core.verdict import Severity
 from nix_seed.release.rules.finding import AuditFinding, Kind
 
@@ -102,13 +102,15 @@ class _Watch:
         self._number += 1
         try:
             report = self._run()
-        except (CheckedFalse, CouldNotCheck) as error:
-            return self._failed(error)
         except InputError as error:
             # Once it has worked, the command line is right: a file is being changed meanwhile.
             if not self._worked:
                 raise
             return self._failed(error)
+        except NixSeedError as error:
+            return self._failed(error)
+        except Exception as error:  # of a library's own, too: whoever can crash it would blind it
+            return self._failed(caught(error, "the audit"))
         self._worked = True
         unchecked = bool(report.of(Severity.UNCHECKED))
         self._blind = self._blind + 1 if unchecked else 0

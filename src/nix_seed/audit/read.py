@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from nix_seed.audit.rules.conflicts import TagNames, is_release_tag
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import CheckedFalse, NixSeedError, foreign_error
+from nix_seed.core.errors import CheckedFalse, NixSeedError, caught
 from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.statement import Commit, is_commit
 from nix_seed.formats.oci import media_types
@@ -102,15 +102,15 @@ def _read(copy: LedgerCopy, subject: Digest) -> Beside:
                 continue
             try:
                 each = _referrer(copy.store, item, subject)
-            except NixSeedError as error:
-                troubles.append(foreign_error(error))
+            except Exception as error:  # of a library's own, too: one must not hide the others
+                troubles.append(caught(error, f"{item.digest} in {copy.name}"))
                 continue
             if isinstance(each, Document):
                 documents[each] = None
             elif each is not None:
                 bundles.setdefault(each.text, each)
-    except NixSeedError as error:
-        troubles.append(foreign_error(error))
+    except Exception as error:
+        troubles.append(caught(error, f"what {copy.name} lists beside {subject}"))
     return Beside(copy.name, subject, tuple(bundles.values()), tuple(documents), tuple(troubles))
 
 
@@ -203,5 +203,5 @@ def _is_of_commit(tag: str, ends: Iterable[str]) -> bool:
 def _head(copy: LedgerCopy, tag: str) -> Descriptor | NixSeedError | None:
     try:
         return copy.store.head_manifest(tag)
-    except NixSeedError as error:
-        return foreign_error(error)
+    except Exception as error:
+        return caught(error, f"{copy.name}:{tag}")

@@ -85,6 +85,17 @@ def foreign_error(error: NixSeedError) -> NixSeedError:
     return CheckedFalse(error.message, hint=error.hint, detail=error.detail)
 
 
+def caught(error: Exception, doing: str) -> NixSeedError:
+    """Return *error*, met while *doing*, as one of ours: what no one mapped is *could not check*.
+
+    For a net around one item among many that others made: one must not hide the rest.
+    """
+    if isinstance(error, NixSeedError):
+        return foreign_error(error)
+    words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return CouldNotCheck(f"{doing}: {words}")
+
+
 @contextmanager
 def of_store() -> Iterator[None]:
     """Turn an error about malformed input, which a store gave, into *checked and false*."""
