@@ -26,7 +26,7 @@ from nix_seed.logs.rules.signer import CertificateIdentity, read_identity
 from nix_seed.registry.client import Registry, Repository
 from nix_seed.trust.attestations import attach_bundle, discover
 from nix_seed.trust.log_signed import log_signed
-from nix_seed.trust.rules.bundle import Expected, Reason, Trust, Verdict, evaluate_bundle
+from nix_seed.trust.rules.bundle import Expected, Ground, Trust, Verdict, evaluate_bundle
 from nix_seed.trust.sign import KeySigner, Signed
 from nix_seed.trust.sigstore import KeylessSigner, SigstoreCheck
 from support.attestations import IMAGE, predicate, push_image
@@ -108,7 +108,7 @@ def judge(
     )
 
 
-def refused(verdict: Verdict, reason: Reason, words: str) -> None:
+def refused(verdict: Verdict, reason: Ground, words: str) -> None:
     assert (verdict.fate, verdict.reason) == (Fate.FALSE, reason), verdict.words
     assert words in verdict.words
 
@@ -162,7 +162,7 @@ def test_the_same_subject_of_another_issuer(real: RealSigstore) -> None:
     verdict = judge(text, real, subject=PERSON, issuer=real.workflows)
     refused(
         verdict,
-        Reason.UNTRUSTED,
+        Ground.UNTRUSTED,
         f"is signed by {PERSON} of {real.people.url}, who is not trusted",
     )
 
@@ -170,12 +170,12 @@ def test_the_same_subject_of_another_issuer(real: RealSigstore) -> None:
 def test_another_subject_of_the_same_issuer(real: RealSigstore, bundle: bytes) -> None:
     other = SUBJECT.replace("main", "mine")
     verdict = judge(bundle, real, subject=other)
-    refused(verdict, Reason.UNTRUSTED, f"is signed by {SUBJECT} of {real.workflows.url}")
+    refused(verdict, Ground.UNTRUSTED, f"is signed by {SUBJECT} of {real.workflows.url}")
 
 
 def test_another_image(real: RealSigstore, bundle: bytes) -> None:
     verdict = judge(bundle, real, expected=Expected(Digest.of(b"other")))
-    assert (verdict.fate, verdict.reason) == (Fate.FALSE, Reason.SUBJECT)
+    assert (verdict.fate, verdict.reason) == (Fate.FALSE, Ground.SUBJECT)
 
 
 def test_fulcio_refuses_tokens(real: RealSigstore) -> None:
@@ -227,25 +227,29 @@ def test_a_certificate_with_another_name_in_it(real: RealSigstore, bundle: bytes
     changed = tampered(bundle, lambda der: der.replace(SUBJECT.encode(), other.encode()))
     assert changed != bundle
     verdict = judge(changed, real, subject=other)
-    refused(verdict, Reason.CERTIFICATE, "failed to build timestamp certificate chain")
+    refused(verdict, Ground.CERTIFICATE, "failed to build timestamp certificate chain")
 
 
 def test_a_certificate_with_another_signature(real: RealSigstore, bundle: bytes) -> None:
     changed = tampered(bundle, lambda der: der[:-1] + bytes([der[-1] ^ 1]))
-    refused(judge(changed, real), Reason.CERTIFICATE, "failed to build timestamp certificate chain")
+    refused(
+        judge(changed, real),
+        Ground.CERTIFICATE,
+        "failed to build timestamp certificate chain",
+    )
 
 
 @pytest.mark.parametrize(
     ("part", "reason", "words"),
     [
-        ("certificateAuthorities", Reason.CERTIFICATE, "certificate chain"),
-        ("ctlogs", Reason.CERTIFICATE, "failed to verify SCT"),
-        ("timestampAuthorities", Reason.TIME, "not enough sources of verified time"),
-        ("tlogs", Reason.LOG, "invalid log entry"),
+        ("certificateAuthorities", Ground.CERTIFICATE, "certificate chain"),
+        ("ctlogs", Ground.CERTIFICATE, "failed to verify SCT"),
+        ("timestampAuthorities", Ground.TIME, "not enough sources of verified time"),
+        ("tlogs", Ground.LOG, "invalid log entry"),
     ],
 )
 def test_each_part_of_another_instance(
-    real: RealSigstore, bundle: bytes, tmp_path: Path, part: str, reason: Reason, words: str
+    real: RealSigstore, bundle: bytes, tmp_path: Path, part: str, reason: Ground, words: str
 ) -> None:
     other = json.loads(PrivateSigstore(tmp_path / "other").trusted_root())
     root = json.loads(real.trusted_root()) | {part: other[part]}
@@ -295,7 +299,7 @@ def test_we_accept_cosigns(real: RealSigstore, repository: Repository, tmp_path:
     assert verdict.verified, verdict.words
     assert verdict.signer == CertificateIdentity(real.workflows.url, SUBJECT)
     verdict = judge(text, real, subject=SUBJECT + "x", expected=theirs)
-    refused(verdict, Reason.UNTRUSTED, f"is signed by {SUBJECT}")
+    refused(verdict, Ground.UNTRUSTED, f"is signed by {SUBJECT}")
 
 
 def test_a_fulcio_without_a_certificate_log(
@@ -310,7 +314,7 @@ def test_a_fulcio_without_a_certificate_log(
         text = cosign_attest(program, real, repository, image, silent)
         theirs = Expected(image.digest, (CUSTOM,), (STATEMENT_V01,))
         verdict = judge(text, real, root=real.trusted_root(silent), expected=theirs)
-        refused(verdict, Reason.CERTIFICATE, "failed to verify SCT on signing certificate")
+        refused(verdict, Ground.CERTIFICATE, "failed to verify SCT on signing certificate")
 
 
 def cosign_attest(

@@ -17,7 +17,7 @@ from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.logs.rules.signer import PublicKey
 from nix_seed.registry.client import Registry, Repository
 from nix_seed.trust.attestations import attach_bundle, discover
-from nix_seed.trust.rules.bundle import Expected, Reason, Trust, evaluate_bundle
+from nix_seed.trust.rules.bundle import Expected, Ground, Trust, evaluate_bundle
 from nix_seed.trust.sign import KeyKind, KeySigner, write_key_pair
 from support.attestations import predicate, push_image, signed
 from support.cosign import Cosign, cosign
@@ -116,7 +116,7 @@ def test_we_accept_cosigns(scene: Scene, tmp_path: Path, how: str) -> None:
     assert verdict.statement is not None
     stranger = Trust((KeySigner.generate().public_key,))
     refused = evaluate_bundle(attestation.text, stranger, expected, "cosign's")
-    assert refused.reason is Reason.UNTRUSTED
+    assert refused.reason is Ground.UNTRUSTED
 
 
 def test_cosign_reads_our_private_key(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ from nix_seed.logs.rules.entry import (
 from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey
 from nix_seed.trust.rules.bundle import (
     Expected,
-    Reason,
+    Ground,
     Trust,
     Verdict,
     check_bundle,
@@ -77,55 +77,59 @@ def of_statement(**changes: Any) -> bytes:
 def test_a_good_bundle_says_all_that_is_known() -> None:
     verdict = judge(signed(SIGNER))
     assert verdict.verified
-    assert verdict.reason is Reason.VERIFIED
+    assert verdict.reason is Ground.VERIFIED
     assert verdict.signer == SIGNER.public_key
     assert verdict.predicate == predicate()
     assert verdict.words == f"it is signed by {SIGNER.public_key.fingerprint}"
 
 
 REFUSED = {
-    "not json": (b"{", Reason.MALFORMED, "it is not valid JSON"),
-    "too large": (b" " * (LARGEST_BUNDLE + 1), Reason.TOO_LARGE, "4194304 are the most"),
-    "deep": (b"[" * 100_000, Reason.MALFORMED, "it is not valid JSON"),
+    "not json": (b"{", Ground.MALFORMED, "it is not valid JSON"),
+    "too large": (b" " * (LARGEST_BUNDLE + 1), Ground.TOO_LARGE, "4194304 are the most"),
+    "deep": (b"[" * 100_000, Ground.MALFORMED, "it is not valid JSON"),
     "other payload type": (
         of_payload(STATEMENT.dump(), "application/json"),
-        Reason.PAYLOAD_TYPE,
+        Ground.PAYLOAD_TYPE,
         "it: its payload is of type 'application/json', not application/vnd.in-toto+json",
     ),
-    "no statement": (of_payload(b"[]"), Reason.STATEMENT, "it: an object is wanted, not list"),
+    "no statement": (
+        of_payload(b"[]"),
+        Ground.STATEMENT,
+        "it: an object is wanted, not list",
+    ),
     "key twice": (
         of_payload(STATEMENT.dump().replace(b'"subject":', b'"subject":[],"subject":', 1)),
-        Reason.STATEMENT,
+        Ground.STATEMENT,
         "key 'subject' is given twice",
     ),
     "statement version": (
         of_statement(statement_type=STATEMENT_V01),
-        Reason.STATEMENT,
+        Ground.STATEMENT,
         f"it: _type is '{STATEMENT_V01}', and must be {STATEMENT_V1}",
     ),
     "predicate type": (
         of_statement(predicate_type="urn:nix-seed:build:v2"),
-        Reason.PREDICATE_TYPE,
+        Ground.PREDICATE_TYPE,
         "it: predicateType is 'urn:nix-seed:build:v2', not urn:nix-seed:build:v1",
     ),
     "predicate": (
         of_statement(predicate={}),
-        Reason.PREDICATE,
+        Ground.PREDICATE,
         "it, predicate: builder must be an object",
     ),
     "subjects": (
         of_statement(subjects=STATEMENT.subjects[:1]),
-        Reason.PREDICATE,
+        Ground.PREDICATE,
         "it: its subjects are not the image, the narHash and the commit of its predicate",
     ),
     "another image": (
         signed(SIGNER, predicate(image_digest=Digest.of(b"other"))),
-        Reason.SUBJECT,
+        Ground.SUBJECT,
         f"it is about {Digest.of(b'other')}, not {IMAGE}",
     ),
     "a stranger": (
         signed(KeySigner.generate()),
-        Reason.UNTRUSTED,
+        Ground.UNTRUSTED,
         "it is signed by none of the trusted keys",
     ),
 }
@@ -145,14 +149,14 @@ def test_what_is_refused_and_why(case: str) -> None:
 def test_the_narhash_and_the_commit_are_no_image() -> None:
     for subject in STATEMENT.subjects[1:]:
         verdict = judge(signed(SIGNER), expected=Expected(subject.digest))
-        assert verdict.reason is Reason.SUBJECT
+        assert verdict.reason is Ground.SUBJECT
 
 
 def test_another_signature_under_a_trusted_keys_name() -> None:
     bundle = Bundle.parse(signed(SIGNER), "it")
     other = KeySigner.generate().sign(PAYLOAD_TYPE, STATEMENT.dump()).envelope
     verdict = judge(replace(bundle, content=other).dump())
-    assert verdict.reason is Reason.SIGNATURE
+    assert verdict.reason is Ground.SIGNATURE
     assert verdict.words == "it: the signature is not that of the key it names"
 
 
@@ -163,7 +167,7 @@ def test_two_signatures_are_not_one(extra: str) -> None:
     second = Signature(by.sign_raw(envelope.pae))
     two = replace(envelope, signatures=(*envelope.signatures, second))
     verdict = judge(Bundle(two, SIGNER.sign("x", b"").material).dump())
-    assert verdict.reason is Reason.MALFORMED
+    assert verdict.reason is Ground.MALFORMED
     assert verdict.words == "it has 2 signatures, not one"
 
 
@@ -171,29 +175,29 @@ def test_a_bundle_over_an_artifact_states_nothing() -> None:
     document = json.loads(signed(SIGNER))
     del document["dsseEnvelope"]
     document["messageSignature"] = {"signature": "eA=="}
-    assert judge(json.dumps(document).encode()).reason is Reason.NO_ENVELOPE
+    assert judge(json.dumps(document).encode()).reason is Ground.NO_ENVELOPE
 
 
 def test_other_predicates_are_read_where_they_are_asked_for() -> None:
     text = of_payload(build_provenance(predicate(), "x").dump())
-    assert judge(text).reason is Reason.PREDICATE_TYPE
+    assert judge(text).reason is Ground.PREDICATE_TYPE
     verdict = judge(text, expected=Expected(IMAGE, {SLSA_PROVENANCE_V1}))
     assert verdict.verified
     assert verdict.predicate is None
     other = judge(text, expected=Expected(Digest.of(b"x"), {SLSA_PROVENANCE_V1}))
-    assert other.reason is Reason.SUBJECT
+    assert other.reason is Ground.SUBJECT
 
 
 def test_an_older_statement_is_never_ours() -> None:
     text = of_statement(statement_type=STATEMENT_V01)
     lenient = Expected(IMAGE, {PREDICATE_TYPE}, {STATEMENT_V1, STATEMENT_V01})
     verdict = judge(text, expected=lenient)
-    assert verdict.reason is Reason.STATEMENT
+    assert verdict.reason is Ground.STATEMENT
     assert verdict.words == f"it: urn:nix-seed:build:v1 needs _type {STATEMENT_V1}"
 
 
 def test_no_trust_verifies_nothing() -> None:
-    assert judge(signed(SIGNER), Trust()).reason is Reason.UNTRUSTED
+    assert judge(signed(SIGNER), Trust()).reason is Ground.UNTRUSTED
 
 
 def test_a_fault_of_the_verifier_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +207,7 @@ def test_a_fault_of_the_verifier_is_no_answer(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(PublicKey, "verifies", fail)
     verdict = judge(signed(SIGNER))
     assert verdict.fate is Fate.UNCHECKED
-    assert verdict.reason is Reason.INTERNAL
+    assert verdict.reason is Ground.INTERNAL
     assert verdict.words == "it: an unexpected AttributeError: a bug"
     with pytest.raises(CouldNotCheck, match="it: an unexpected AttributeError"):
         check_bundle(signed(SIGNER), KEYS, ABOUT, "it")
@@ -217,7 +221,7 @@ def test_checking_raises_what_was_found() -> None:
 
 def test_a_verdict_cannot_contradict_itself() -> None:
     with pytest.raises(ValueError, match="if, and only if, it is verified"):
-        Verdict(Fate.VERIFIED, Reason.VERIFIED, "x")
+        Verdict(Fate.VERIFIED, Ground.VERIFIED, "x")
 
 
 # With certificates: a Sigstore instance of our own.
@@ -260,25 +264,25 @@ def test_a_keyless_bundle_is_verified(keyless: Keyless) -> None:
     [
         (
             {"subject": SUBJECT + "x"},
-            Reason.UNTRUSTED,
+            Ground.UNTRUSTED,
             f"it is signed by {SUBJECT}x of {ISSUER}, who is not trusted",
         ),
         (
             {"issuer": "https://issuer.example.evil"},
-            Reason.UNTRUSTED,
+            Ground.UNTRUSTED,
             f"it is signed by {SUBJECT} of https://issuer.example.evil, who is not trusted",
         ),
         (
             {"more": ("https://another.example/name",)},
-            Reason.CERTIFICATE,
+            Ground.CERTIFICATE,
             "it, certificate names 2 identities, and must name one",
         ),
-        ({"start": timedelta(hours=-1)}, Reason.CERTIFICATE, "not valid at validation time"),
-        ({"start": timedelta(hours=1)}, Reason.CERTIFICATE, "not valid at validation time"),
+        ({"start": timedelta(hours=-1)}, Ground.CERTIFICATE, "not valid at validation time"),
+        ({"start": timedelta(hours=1)}, Ground.CERTIFICATE, "not valid at validation time"),
     ],
 )  # fmt: skip
 def test_other_identities_and_times(
-    keyless: Keyless, names: dict[str, Any], reason: Reason, words: str
+    keyless: Keyless, names: dict[str, Any], reason: Ground, words: str
 ) -> None:
     verdict = keyless.made(**names)
     assert verdict.fate is Fate.FALSE
@@ -311,7 +315,7 @@ def test_a_shared_workflow_speaks_for_the_repository_that_called_it(
         # The policy's own words, by which its builder is found.
         assert verdict.signer == trusted
         return
-    assert (verdict.fate, verdict.reason) == (Fate.FALSE, Reason.UNTRUSTED)
+    assert (verdict.fate, verdict.reason) == (Fate.FALSE, Ground.UNTRUSTED)
     stated = f", for {stated}" if stated else ""
     assert verdict.words == f"it is signed by {SUBJECT} of {ISSUER}{stated}, who is not trusted"
 
@@ -319,13 +323,13 @@ def test_a_shared_workflow_speaks_for_the_repository_that_called_it(
 @pytest.mark.parametrize(
     ("part", "reason", "words"),
     [
-        ("ca_key", Reason.CERTIFICATE, "failed to build timestamp certificate chain"),
-        ("ct_key", Reason.CERTIFICATE, "failed to verify SCT on signing certificate"),
-        ("log_key", Reason.LOG, "invalid log entry: checkpoint: invalid signature"),
+        ("ca_key", Ground.CERTIFICATE, "failed to build timestamp certificate chain"),
+        ("ct_key", Ground.CERTIFICATE, "failed to verify SCT on signing certificate"),
+        ("log_key", Ground.LOG, "invalid log entry: checkpoint: invalid signature"),
     ],
 )
 def test_each_key_must_be_the_instances(
-    keyless: Keyless, part: str, reason: Reason, words: str
+    keyless: Keyless, part: str, reason: Ground, words: str
 ) -> None:
     other = copy.copy(keyless.sigstore)
     setattr(other, part, key())
@@ -338,7 +342,7 @@ def test_each_key_must_be_the_instances(
 def test_another_instances_time_is_none(keyless: Keyless, tmp_path: Path) -> None:
     other = PrivateSigstore(tmp_path / "other")
     verdict = keyless.judge(other.bundle(STATEMENT.dump()))
-    assert verdict.reason is Reason.TIME
+    assert verdict.reason is Ground.TIME
     assert "not enough sources of verified time" in verdict.words
 
 
@@ -348,7 +352,7 @@ def test_the_entry_of_another_envelope(keyless: Keyless) -> None:
     material = other["verificationMaterial"]["tlogEntries"]
     swapped["verificationMaterial"]["tlogEntries"] = material
     verdict = keyless.judge(swapped)
-    assert verdict.reason is Reason.LOG, verdict.words
+    assert verdict.reason is Ground.LOG, verdict.words
 
 
 def test_the_timestamp_of_another_signature(keyless: Keyless) -> None:
@@ -356,7 +360,7 @@ def test_the_timestamp_of_another_signature(keyless: Keyless) -> None:
     stamp = {"signedTimestamp": b64(keyless.sigstore.stamp(b"something else"))}
     swapped["verificationMaterial"]["timestampVerificationData"]["rfc3161Timestamps"] = [stamp]
     verdict = keyless.judge(swapped)
-    assert verdict.reason is Reason.TIME
+    assert verdict.reason is Ground.TIME
     assert "not enough sources of verified time" in verdict.words
 
 
@@ -376,7 +380,7 @@ def test_a_bundle_may_not_bring_its_own_root(keyless: Keyless, extra: bool, word
     root = keyless.sigstore.ca.public_bytes(Encoding.DER) if extra else b"nothing"
     chain["certificates"].append({"rawBytes": b64(root)})
     verdict = keyless.judge(older)
-    assert verdict.reason is Reason.CERTIFICATE
+    assert verdict.reason is Ground.CERTIFICATE
     assert words in verdict.words
 
 
@@ -384,7 +388,7 @@ def test_without_a_root_nothing_keyless_is_checked(keyless: Keyless) -> None:
     trust = replace(keyless.trust, certificates=None)
     verdict = judge(json.dumps(keyless.bundle).encode(), trust)
     assert verdict.fate is Fate.UNCHECKED
-    assert verdict.reason is Reason.UNAVAILABLE
+    assert verdict.reason is Ground.UNAVAILABLE
     assert "no Sigstore root to judge it by was given" in verdict.words
 
 
@@ -399,7 +403,7 @@ def test_a_certificate_cannot_stand_in_for_a_key(keyless: Keyless) -> None:
     certificate = keyless.bundle["verificationMaterial"]["certificate"]["rawBytes"]
     trust = Trust(keys=(PublicKey.of_certificate(base64.b64decode(certificate), "it"),))
     verdict = judge(json.dumps(keyless.bundle).encode(), trust)
-    assert verdict.reason is Reason.UNTRUSTED
+    assert verdict.reason is Ground.UNTRUSTED
 
 
 # No single change of what is signed or proved verifies.

@@ -27,7 +27,7 @@ from nix_seed.trust.rules.policy_change import (
 from nix_seed.trust.rules.policy_checks import policy_warnings
 from nix_seed.trust.rules.policy_file import parse_policy
 from nix_seed.trust.rules.policy_reader import find_lines
-from nix_seed.trust.rules.policy_template import render_policy
+from nix_seed.trust.rules.policy_template import PolicyTemplate
 from nix_seed.trust.sign import KeySigner
 from support.trust import World
 
@@ -145,13 +145,13 @@ def test_what_is_not_accepted(world: World, accepts: str, problem: str) -> None:
 
 def test_the_template_is_a_policy() -> None:
     key = KeySigner.generate().public_key.pem.decode()
-    text = render_policy(
+    text = PolicyTemplate(
         repository="owner/repo",
         source="https://github.com/owner/repo",
         systems=("x86_64-linux", "aarch64-linux"),
         keys=[("alice", key)],
         expires=NOW + timedelta(days=365),
-    )
+    ).render()
     policy = parse(text)
     assert [builder.id for builder in policy.builders] == ["github", "gitlab", "alice"]
     assert policy.quorum.threshold == 2

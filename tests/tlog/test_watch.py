@@ -7,7 +7,7 @@ from pathlib import Path
 from nix_seed.core.verdict import Fate
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.logs.state import CheckpointState
-from nix_seed.trust.rules.bundle import Reason, Verdict
+from nix_seed.trust.rules.bundle import Ground, Verdict
 from nix_seed.trust.rules.claims import Finding
 from nix_seed.trust.rules.policy_logs import LogFindings
 from nix_seed.trust.watch_logs import LogWatch
@@ -17,7 +17,7 @@ from support.logs import cheap_body
 def entry_of(log: EmbeddedLog) -> Finding:
     """An attestation that brings the log's newest checkpoint."""
     brought = LogFindings(checkpoints=((log.trusted.id, log.checkpoint()),))
-    return Finding("a bundle", "a place", Verdict(Fate.FALSE, Reason.LOG, "is not judged"), brought)
+    return Finding("a bundle", "a place", Verdict(Fate.FALSE, Ground.LOG, "is not judged"), brought)
 
 
 def watch(log: EmbeddedLog, state: Path) -> LogWatch:

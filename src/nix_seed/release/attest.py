@@ -70,26 +70,39 @@ class Attested:
     sboms: tuple[Descriptor, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Where images are made: the store of *nix*, the *cache* of layers, and *stores* of images."""
+
+    stores: Stores
+    nix: Nix
+    cache: LayerCache
+    on_event: OnEvent = ignore
+
+
+@dataclass(frozen=True, slots=True)
+class Attester:
+    """Who attests: *builder*, as policies call it, who signs, and the *logs* it is entered in.
+
+    Bills of materials are attached in each format of *sboms* (None: in all that are installed).
+    """
+
+    builder: str
+    signer: Signer
+    logs: Sequence[Log] = ()
+    sboms: Sequence[Format] | None = None
+
+
 def attest(
-    stores: Stores,
-    reference: AnyReference,
-    nix: Nix,
-    cache: LayerCache,
-    tree: SourceTree,
-    builder: str,
-    signer: Signer,
-    logs: Sequence[Log] = (),
-    on_event: OnEvent = ignore,
-    *,
-    sboms: Sequence[Format] | None = None,
+    shop: Workshop, reference: AnyReference, tree: SourceTree, attester: Attester
 ) -> Attested:
     """State, sign, log and attach; return what was stated.
 
-    Bills of materials are attached in each format of *sboms* (None: in all that are installed).
     Raises ``CheckedFalse`` where image, store and commit do not belong together, ``InputError`` for
     a tree with changes, and as the signer, the logs and the registry do.
     """
     started = _now()
+    stores, nix, on_event, signer = shop.stores, shop.nix, shop.on_event, attester.signer
     checkout = read_checkout(tree.directory)
     _check_clean(checkout, tree)
     store = stores.open(reference)
@@ -104,20 +117,20 @@ def attest(
     on_event(Stage("compare", "comparing the image with the commit and the store"))
     plan = _check_flake(nix, spec, tree, checkout)
     _check_store(nix, spec)
-    _check_bytes(nix, replace(plan, spec=spec), cache, image.digest, on_event)
+    _check_bytes(shop, replace(plan, spec=spec), image.digest)
     predicate = replace(
-        _predicate(nix, image, spec, _source(checkout, tree), builder, started),
+        _predicate(nix, image, spec, _source(checkout, tree), attester.builder, started),
         roots_digest=roots_digest(plan.licences.roots),
     )
-    wanted = formats_at_hand() if sboms is None else sboms
+    wanted = formats_at_hand() if attester.sboms is None else attester.sboms
     bills = attach_sboms(seed, sbom_of(seed, nix, plan.licences), wanted, on_event)
     on_event(Stage("sign", f"signing as {signer.identity}"))
     statement = build_statement(predicate, str(reference).partition("@")[0])
     signed = signer.sign(PAYLOAD_TYPE, statement.dump())
-    bundles = log_signed(signed, logs, on_event)
+    bundles = log_signed(signed, attester.logs, on_event)
     on_event(Stage("attach", f"attaching to {root.descriptor.digest}"))
     referrers = _attach(store, root.descriptor, bundles, predicate.source.commit)
-    names = tuple(log.trusted.id for log in logs)
+    names = tuple(log.trusted.id for log in attester.logs)
     return Attested(
         image.digest,
         predicate,
@@ -178,13 +191,13 @@ def _check_flake(nix: Nix, spec: Spec, tree: SourceTree, checkout: Checkout) -> 
     return plan
 
 
-def _check_bytes(nix: Nix, plan: Plan, cache: LayerCache, image: Digest, on_event: OnEvent) -> None:
+def _check_bytes(shop: Workshop, plan: Plan, image: Digest) -> None:
     """Make every layer from this store (or take those made of it before), and compare the digest.
 
     A registry's image may have the right spec over other bytes: nobody attests what he has not
     made himself.
     """
-    made = assemble_image(nix, plan, cache, on_event=on_event).digest
+    made = assemble_image(shop.nix, plan, shop.cache, on_event=shop.on_event).digest
     if made != image:
         raise CheckedFalse(
             f"this store makes {made} of the image's own spec, and the image is {image}",

@@ -41,7 +41,7 @@ class ReleasePlace:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class Chosen:
     """A system's image, where it lies, and the quorum it has."""
 
     system: str
@@ -52,7 +52,7 @@ class Member:
     findings: tuple[Finding, ...]
 
 
-def choose_members(by: Verifiers, commit: Commit, place: ReleasePlace) -> Mapping[str, Member]:
+def choose_members(by: Verifiers, commit: Commit, place: ReleasePlace) -> Mapping[str, Chosen]:
     """Return the image of each of the policy's systems.
 
     Raises ``CheckedFalse``, or ``CouldNotCheck`` where something could not be told, and lists every
@@ -62,24 +62,24 @@ def choose_members(by: Verifiers, commit: Commit, place: ReleasePlace) -> Mappin
     strict = replace(policy, quorum=replace(policy.quorum, logs=max(1, policy.quorum.logs)))
     by = replace(by, policy=strict)
     named, unread = _named(by.stores, place.sources, commit, policy.systems)
-    members: dict[str, Member] = {}
+    members: dict[str, Chosen] = {}
     failed: dict[str, Sequence[WhyNot]] = {}
     for system in policy.systems:
-        answers: list[Member | WhyNot] = [
+        answers: list[Chosen | WhyNot] = [
             _verify(by, place.sources, digest, commit, system) for digest in named[system]
         ]
         answers += unread[system]
-        good = next((each for each in answers if isinstance(each, Member)), None)
+        good = next((each for each in answers if isinstance(each, Chosen)), None)
         if good is not None:
             members[system] = good
         else:
-            failed[system] = [each for each in answers if not isinstance(each, Member)]
+            failed[system] = [each for each in answers if not isinstance(each, Chosen)]
     if failed:
         raise _refusal(commit, failed)
     return members
 
 
-def votes(member: Member) -> list[Vote]:
+def votes(member: Chosen) -> list[Vote]:
     """Return the attestations that counted for *member*, and where logs hold them."""
     found: dict[tuple[str, Digest], set[LoggedAt]] = {}
     quorum = member.quorum
@@ -146,7 +146,7 @@ def _because(what: str, error: CheckedFalse | CouldNotCheck) -> WhyNot:
 
 def _verify(
     by: Verifiers, references: Sequence[AnyReference], digest: Digest, commit: Commit, system: str
-) -> Member | WhyNot:
+) -> Chosen | WhyNot:
     """Return the image as a member of the release if it has its quorum, else why not."""
     try:
         held = holder_of(by.stores, references, digest)
@@ -164,10 +164,10 @@ def _verify(
     return _member(image, reference.at(image.digest), system)
 
 
-def _member(image: ImageVerification, reference: AnyReference, system: str) -> Member:
+def _member(image: ImageVerification, reference: AnyReference, system: str) -> Chosen:
     quorum = next(each for each in image.quorums if each.met)
     nar_hash = NarHash.parse(image.nar_hash)
-    return Member(system, image.digest, nar_hash, reference, quorum, image.findings)
+    return Chosen(system, image.digest, nar_hash, reference, quorum, image.findings)
 
 
 def _refusal(

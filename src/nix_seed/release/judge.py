@@ -30,7 +30,7 @@ from nix_seed.release.rules.record import (
 from nix_seed.release.rules.tree import Leaf, MemberProof
 from nix_seed.release.verifiers import Verifiers
 from nix_seed.trust.attestations import Discovered
-from nix_seed.trust.gather import Beside, promotions, troubles_of
+from nix_seed.trust.gather import Listings, promotions, troubles_of
 from nix_seed.trust.rules.claims import examine
 from nix_seed.trust.watch_logs import doubt_logs
 
@@ -56,7 +56,7 @@ def judge_ledger(listed: Discovered, by: Verifiers) -> Ledgered:
 
 def judge_promotion(
     by: Verifiers,
-    beside: Beside,
+    beside: Listings,
     images: Sequence[ImageVerification],
     commit: Commit | None,
     index: Digest | None,
@@ -79,7 +79,7 @@ def judge_promotion(
 
 def _judge(
     by: Verifiers,
-    beside: Beside,
+    beside: Listings,
     images: Sequence[ImageVerification],
     commit: Commit,
     index: Digest | None,

@@ -126,7 +126,7 @@ _FRESH = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Trusted:
+class TrustedReference:
     """What may be used: *reference* by digest, and why, in one line."""
 
     reference: AnyReference
@@ -140,7 +140,7 @@ def check_trusted(
     loaded: LoadedPolicy,
     state: Path,
     on_event: OnEvent = ignore,
-) -> Trusted:
+) -> TrustedReference:
     """Verify what *reference* names by the policy; of an index, *system*'s image, or all of it.
 
     What is returned names the digest that was verified, so that no tag can move in between. A
@@ -151,7 +151,7 @@ def check_trusted(
     if reference.digest is not None and system is not None:
         mark = _mark(state, loaded.policy.digest, reference.digest)
         if _fresh(mark):
-            return Trusted(reference, "verified within the last day, by this policy")
+            return TrustedReference(reference, "verified within the last day, by this policy")
     on_event(Stage("verify", f"verifying {reference}"))
     store = stores.open(reference)
     root = fetch(store, reference)
@@ -165,7 +165,7 @@ def check_trusted(
     if system is not None:
         with suppress(CouldNotCheck):  # a mark saves time; without it one verifies again
             write_atomically(_mark(state, loaded.policy.digest, used), b"")
-    return Trusted(reference.at(used), found.words)
+    return TrustedReference(reference.at(used), found.words)
 
 
 def _check(found: Verification, reference: str) -> None:

@@ -19,7 +19,7 @@ from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
 from nix_seed.image.index import ReadyIndex, prepare_index, publish_index
 from nix_seed.logs.log import Log
 from nix_seed.registry.store import ImageStore
-from nix_seed.release.candidates import Member, ReleasePlace, choose_members, votes
+from nix_seed.release.candidates import Chosen, ReleasePlace, choose_members, votes
 from nix_seed.release.earlier import Precedents, check_hidden_dissent
 from nix_seed.release.ledger import LedgerWalk
 from nix_seed.release.records import attach_documents, attach_record, has_documents
@@ -126,7 +126,7 @@ class _Promotion:
         self._ledger = LedgerWalk((by, *earlier), self._places, self._repository, commit)
         self._notices: list[str] = []
 
-    def release(self, members: Mapping[str, Member]) -> Promoted:
+    def release(self, members: Mapping[str, Chosen]) -> Promoted:
         """Publish *members*, by system, as the release."""
         images = {system: (each.nar_hash, each.digest) for system, each in members.items()}
         release = build_release(self._commit, images)

@@ -37,7 +37,7 @@ from nix_seed.release.rules.record import (
 )
 from nix_seed.release.rules.tree import MemberProof
 from nix_seed.release.verifiers import Verifiers
-from nix_seed.trust.gather import Beside, agreement_of, attestations, detail_dissents, troubles_of
+from nix_seed.trust.gather import Listings, agreement_of, attestations, detail_dissents, troubles_of
 from nix_seed.trust.rules.claims import (
     MOST_COMMITS,
     AttestedCommits,
@@ -77,7 +77,7 @@ def verify_image(by: Verifiers, reference: AnyReference, query: Query) -> Verifi
         found = inspect(by.stores, reference.at(root.descriptor.digest))
         images = _chosen(found, query)
     # What lies beside a commit is asked for by each of its images, and by its promotion.
-    beside = Beside((store, *(by.stores.open(each) for each in query.evidence)))
+    beside = Listings((store, *(by.stores.open(each) for each in query.evidence)))
     answers = tuple(
         _verify_one(by, beside, image, query, root.descriptor.digest) for image in images
     )
@@ -117,7 +117,7 @@ def _chosen(found: InspectedImage | InspectedIndex, query: Query) -> tuple[Inspe
 
 
 def _verify_one(
-    by: Verifiers, beside: Beside, image: InspectedImage, query: Query, root: Digest
+    by: Verifiers, beside: Listings, image: InspectedImage, query: Query, root: Digest
 ) -> ImageVerification:
     by.on_event(Stage("verify", f"verifying {image.reference}"))
     policy, trust = by.policy, by.builders
@@ -174,7 +174,7 @@ def _verify_one(
     )
 
 
-def _released(beside: Beside, root: Digest) -> frozenset[Commit]:
+def _released(beside: Listings, root: Digest) -> frozenset[Commit]:
     """Return the commits of what is listed as a record of *root*, an index; nothing is verified."""
     records = (Unverified.read(each.text) for each in beside.of(root).attestations)
     return frozenset(each.promotion.commit for each in records if each and each.promotion)
@@ -213,7 +213,7 @@ def verify_commit(by: Verifiers, reference: AnyReference, query: Query) -> Verif
             hint="add [[promoters]] and quorum.promoters, or verify an image by its reference",
         )
     places = (reference, *query.evidence)
-    beside = Beside(tuple(by.stores.open(each) for each in places))
+    beside = Listings(tuple(by.stores.open(each) for each in places))
     found = judge_ledger(beside.of(commit.key), by)
     ours = (each for each in found.records if each.predicate.commit == commit)
     records = [each for each in ours if stands(each, policy)]

@@ -43,7 +43,7 @@ from nix_seed.registry.client import Repository
 from nix_seed.registry.errors import Denied
 from nix_seed.registry.open import AnyReference, Stores
 from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
-from nix_seed.release.attest import Attested, SourceTree, attest
+from nix_seed.release.attest import Attested, Attester, SourceTree, Workshop, attest
 from nix_seed.setup.ci_promote import Authority, promoted_images, verify_release
 from nix_seed.trust.attestations import discover
 from nix_seed.trust.sign import Signer
@@ -422,13 +422,8 @@ def _attest(
     if publication.signer is None:
         return None
     return attest(
-        stores,
+        Workshop(stores, nix, layers, on_event),
         image,
-        nix,
-        layers,
         publication.tree,
-        publication.builder,
-        publication.signer,
-        publication.logs,
-        on_event,
+        Attester(publication.builder, publication.signer, publication.logs),
     )

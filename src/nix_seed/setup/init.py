@@ -35,7 +35,7 @@ from nix_seed.setup.rules.forge import (
 from nix_seed.setup.rules.policy_before import BEFORE, keep_before
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.rules.policy_file import parse_policy
-from nix_seed.trust.rules.policy_template import render_policy
+from nix_seed.trust.rules.policy_template import PolicyTemplate
 from nix_seed.trust.sigstore import PublicRoot, public_root
 
 _LARGEST = 1 << 20
@@ -213,7 +213,7 @@ def _policy(
             f"trust.toml also trusts nix-seed at {known}, as before, for the seeds that there are: "
             f"take out {BEFORE} after the first release"
         )
-    text = render_policy(
+    text = PolicyTemplate(
         repository=None,
         source=forge.url,
         systems=systems,
@@ -224,7 +224,7 @@ def _policy(
         epoch=before.epoch,
         accepts=before.accepts,
         before=before.workflow,
-    )
+    ).render()
     parse_policy(text.encode(), path, now)
     return {path: text, beside: root.text}
 

@@ -54,7 +54,7 @@ def agreement_of(image: InspectedImage, commit: Commit) -> Agreement:
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class Listings:
     """What lies beside digests in *stores*: asked for by several, and read once."""
 
     stores: tuple[ImageStore, ...]

@@ -34,7 +34,7 @@ from nix_seed.logs.rules.signer import (
     certified_identity,
     read_identity,
 )
-from nix_seed.trust.rules.bundle import Reason, Refused, check_log
+from nix_seed.trust.rules.bundle import Ground, Refused, check_log
 from nix_seed.trust.sign import Signed
 
 if TYPE_CHECKING:
@@ -102,17 +102,17 @@ class SigstoreCheck:
             kind, payload = verifier.verify_dsse(theirs, SameCertificate(bundle))
         except Error as error:
             judged = isinstance(error, CertValidationError)
-            reason = Reason.CERTIFICATE if judged else _reason(str(error))
+            reason = Ground.CERTIFICATE if judged else _reason(str(error))
             raise Refused(reason, f"Sigstore's verifier says: {error}") from error
         except MemoryError:
             raise
         except Exception as error:
             # Its parsers raise one class for each way to be malformed. None of it was signed by
             # anyone who is trusted, so it must not leave the verdict on all others open.
-            raise Refused(Reason.MALFORMED, f"Sigstore's verifier cannot read: {error}") from error
+            raise Refused(Ground.MALFORMED, f"Sigstore's verifier cannot read: {error}") from error
         ours = bundle.content
         if not isinstance(ours, Envelope) or (kind, payload) != (ours.payload_type, ours.payload):
-            raise Refused(Reason.SIGNATURE, "Sigstore's verifier read another payload")
+            raise Refused(Ground.SIGNATURE, "Sigstore's verifier read another payload")
         for entry in bundle.tlog_entries:
             check_log(entry, _log_keys(verifier))
 
@@ -172,13 +172,13 @@ def _log_keys(verifier: Verifier) -> tuple[bytes, ...]:
     return tuple(log.public_key.raw_bytes for log in logs if log.public_key.raw_bytes)
 
 
-def _reason(words: str) -> Reason:
+def _reason(words: str) -> Ground:
     """Guess from the words which part failed; they stand in the verdict themselves as well."""
     if _PROMISE.search(words):
-        return Reason.CERTIFICATE
+        return Ground.CERTIFICATE
     if _LOG.search(words):
-        return Reason.LOG
-    return Reason.TIME if _TIME.search(words) else Reason.CERTIFICATE
+        return Ground.LOG
+    return Ground.TIME if _TIME.search(words) else Ground.CERTIFICATE
 
 
 def ambient_token() -> str | None:

@@ -29,7 +29,7 @@ from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.formats.zstd import FOOTER_SIZE, SeekTable
 from nix_seed.image.read.stream import BlobReader, Spent, TarPieces
-from nix_seed.image.read.tar import Entry, Kind, read_entries
+from nix_seed.image.read.tar import Entry, EntryKind, read_entries
 from nix_seed.image.rules.seek import Span, locate_paths, spans_of
 from nix_seed.use.store import StorePathWriter, check_path
 
@@ -286,7 +286,7 @@ class _Layer:
     def _route(self, entry: Entry) -> None:
         name = entry.name
         if not name.startswith(_STORE):
-            if name in _PARENTS and entry.kind is Kind.DIRECTORY:
+            if name in _PARENTS and entry.kind is EntryKind.DIRECTORY:
                 return
             raise self._refuse(f"holds {name!r}, which is no store path")
         base, _, below = name[len(_STORE) :].partition(b"/")

@@ -31,7 +31,7 @@ from nix_seed.formats.nix import nar
 from nix_seed.formats.nix.database import SCHEMA_VERSION, build_database
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.image.read.safe_root import apply, open_directory, remove
-from nix_seed.image.read.tar import Entry, Kind
+from nix_seed.image.read.tar import Entry, EntryKind
 from nix_seed.image.rules.layer import NarHasher
 
 PARTIAL = b".seed-"
@@ -96,15 +96,15 @@ class StorePathWriter:
             parent, _, base = below.rpartition(b"/")
             at, name, depth = self._enter(parent, base)
         self._begun = True
-        if entry.kind is Kind.DIRECTORY:
+        if entry.kind is EntryKind.DIRECTORY:
             self._nar.add(nar.DIRECTORY)
             os.mkdir(name, 0o755, dir_fd=at)
             self._open.append(_Open(below, open_directory(name, at)))
             self._inside = depth + 1
             return
-        if entry.kind is Kind.FILE:
+        if entry.kind is EntryKind.FILE:
             self._file(entry, name, at)
-        elif entry.kind is Kind.SYMLINK:
+        elif entry.kind is EntryKind.SYMLINK:
             os.symlink(entry.target, name, dir_fd=at)
             os.utime(name, _TIME, dir_fd=at, follow_symlinks=False)
             self._nar.add(nar.symlink_head(entry.target))

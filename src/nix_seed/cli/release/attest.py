@@ -61,7 +61,7 @@ def command(as_json: bool, **options: Any) -> None:
     from nix_seed.flake.nix import Nix
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.image.layer_cache import LayerCache
-    from nix_seed.release.attest import SourceTree, attest
+    from nix_seed.release.attest import Attester, SourceTree, Workshop, attest
 
     reference = parse_reference(options["reference"])
     signer: Signer = signer_of(options["key"], options["sigstore"])
@@ -69,16 +69,20 @@ def command(as_json: bool, **options: Any) -> None:
     tree = SourceTree(options["flake"], options["source"], options["attr"], options["allow_dirty"])
     with progress(quiet=as_json) as show:
         done = attest(
-            stores_of(options),
+            Workshop(
+                stores_of(options),
+                Nix(store=store.absolute() if store else None),
+                LayerCache(cache_directory()),
+                show,
+            ),
             reference,
-            Nix(store=store.absolute() if store else None),
-            LayerCache(cache_directory()),
             tree,
-            builder_id(options["builder"], options["policy_file"], signer),
-            signer,
-            loggers(options["policy_file"]),
-            show,
-            sboms=sboms_of(options["sboms"]),
+            Attester(
+                builder_id(options["builder"], options["policy_file"], signer),
+                signer,
+                loggers(options["policy_file"]),
+                sboms_of(options["sboms"]),
+            ),
         )
     say(_json(done) if as_json else "\n".join(_lines(done)))
 

@@ -94,7 +94,7 @@ def _init(
     from nix_seed.core.errors import InputError
     from nix_seed.core.files import explained
     from nix_seed.trust.rules.policy_file import parse_policy
-    from nix_seed.trust.rules.policy_template import render_policy
+    from nix_seed.trust.rules.policy_template import PolicyTemplate
 
     if not repository and not keys:
         raise InputError(
@@ -102,7 +102,7 @@ def _init(
             hint="name keys (--key alice=alice.pub), or --repository OWNER/REPO, or both",
         )
     now = datetime.now(UTC)
-    text = render_policy(
+    text = PolicyTemplate(
         repository=repository,
         source=source,
         systems=systems or ("x86_64-linux",),
@@ -110,7 +110,7 @@ def _init(
         promoters=[_key_option(each) for each in promoters],
         log=None if log_place is None else _log_option(log_place),
         expires=now + timedelta(days=365),
-    )
+    ).render()
     parse_policy(text.encode(), str(file), now)
     with explained(f"writing {file}"):
         try:

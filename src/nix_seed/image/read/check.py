@@ -29,7 +29,7 @@ from nix_seed.formats.oci import tar
 from nix_seed.formats.oci.manifest import Descriptor, Manifest
 from nix_seed.image.read.spec import read_seed
 from nix_seed.image.read.stream import TarPieces
-from nix_seed.image.read.tar import Entry, Kind, read_entries
+from nix_seed.image.read.tar import Entry, EntryKind, read_entries
 from nix_seed.image.read.unpack import unpack_layer
 from nix_seed.image.rules.documents import build_image, container_entries
 from nix_seed.image.rules.layer import NarHasher
@@ -198,7 +198,7 @@ def _opened(store: ImageStore, layer: Descriptor) -> Iterator[tuple[TarPieces, s
 
 
 def _facts(entry: Entry, pieces: TarPieces) -> FileFacts:
-    if entry.kind is not Kind.FILE:
+    if entry.kind is not EntryKind.FILE:
         return FileFacts(entry.kind.name.lower(), entry.target.decode("utf-8", "backslashreplace"))
     state, left = hashlib.sha256(), entry.size
     while left:
@@ -211,7 +211,11 @@ def _facts(entry: Entry, pieces: TarPieces) -> FileFacts:
     return FileFacts(f"{what} of {entry.size} bytes", f"sha256:{state.hexdigest()}")
 
 
-_KINDS = {Kind.FILE: tar.FILE, Kind.SYMLINK: tar.SYMLINK, Kind.DIRECTORY: tar.DIRECTORY}
+_KINDS = {
+    EntryKind.FILE: tar.FILE,
+    EntryKind.SYMLINK: tar.SYMLINK,
+    EntryKind.DIRECTORY: tar.DIRECTORY,
+}
 
 
 @dataclass(frozen=True, slots=True)

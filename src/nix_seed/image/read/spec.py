@@ -12,7 +12,7 @@ from nix_seed.flake.rules.outline import SPEC_PATH
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import ANNOTATION_NAR_HASH, Manifest
 from nix_seed.image.read.stream import Allowance, BlobReader, TarPieces, open_layer
-from nix_seed.image.read.tar import Kind, read_entries
+from nix_seed.image.read.tar import EntryKind, read_entries
 from nix_seed.image.rules.spec import Spec
 from nix_seed.registry.image import Image
 from nix_seed.registry.store import Fetched
@@ -51,7 +51,7 @@ def _read_file(image: Image, name: bytes) -> bytes | None:
     path = image.blob_path(descriptor.digest)
     with open_layer(path, descriptor, diff_id, Allowance(LARGEST_SPEC), what) as stream:
         for entry in read_entries(stream, what):
-            if entry.name == name and entry.kind is Kind.FILE:
+            if entry.name == name and entry.kind is EntryKind.FILE:
                 text = stream.read(entry.size)
     return text
 
@@ -99,7 +99,7 @@ def _read_spec(
     text = None
     with TarPieces(source.open_blob(layer), layer.media_type, LARGEST_SPEC, what, 1) as pieces:
         for entry in read_entries(pieces, what):  # type: ignore[arg-type]
-            if entry.name == SPEC_PATH.encode() and entry.kind is Kind.FILE:
+            if entry.name == SPEC_PATH.encode() and entry.kind is EntryKind.FILE:
                 if entry.size > largest:
                     raise CheckedFalse(
                         f"{SPEC_PATH} of {name} has {entry.size} bytes; {largest} are read here"

@@ -23,7 +23,7 @@ _LONGEST_NAME = 255
 _REFUSED = {b"3": "a character device", b"4": "a block device", b"6": "a named pipe"}
 
 
-class Kind(enum.Enum):
+class EntryKind(enum.Enum):
     """What an entry makes."""
 
     FILE = b"0"
@@ -32,7 +32,7 @@ class Kind(enum.Enum):
     DIRECTORY = b"5"
 
 
-_KINDS = {kind.value: kind for kind in Kind} | {b"\0": Kind.FILE, b"7": Kind.FILE}
+_KINDS = {kind.value: kind for kind in EntryKind} | {b"\0": EntryKind.FILE, b"7": EntryKind.FILE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Entry:
     *mtime* whole seconds, *size* the bytes of a file's content.
     """
 
-    kind: Kind
+    kind: EntryKind
     name: bytes
     mode: int
     mtime: int
@@ -118,13 +118,13 @@ class _Reader:
             raise self._refuse(f"{_show(name)} is set-user-ID or set-group-ID")
         if b"size" in pax:
             size = self._decimal(pax[b"size"])
-        if kind is not Kind.FILE:
+        if kind is not EntryKind.FILE:
             size = 0
         if size < 0:
             raise self._refuse(f"{_show(name)} has a negative size")
         mtime = self._decimal(pax[b"mtime"]) if b"mtime" in pax else _number(header[136:148])
         target = pax.get(b"linkpath") or header[157:257].split(b"\0", 1)[0]
-        if kind is Kind.HARD_LINK:
+        if kind is EntryKind.HARD_LINK:
             target = self._normal(target)
         self._body_end = self._offset + -(-size // _BLOCK) * _BLOCK
         return Entry(kind, name, mode & 0o1777, mtime, size, target)

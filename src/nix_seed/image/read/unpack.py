@@ -38,7 +38,7 @@ from nix_seed.image.read.safe_root import (
     walk,
 )
 from nix_seed.image.read.stream import Allowance, open_layer
-from nix_seed.image.read.tar import Entry, Kind, read_entries
+from nix_seed.image.read.tar import Entry, EntryKind, read_entries
 from nix_seed.registry.image import Image
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -107,7 +107,7 @@ class _Layer:
         )
 
     def _write(self, entry: Entry) -> None:
-        if entry.kind is Kind.DIRECTORY:
+        if entry.kind is EntryKind.DIRECTORY:
             self._directories.directory(entry.name, entry.mode, _time(entry.mtime))
             return
         parent, _, base = entry.name.rpartition(b"/")
@@ -124,9 +124,9 @@ class _Layer:
             raise CheckedFalse(f"{self._what}: {shown!r} is there twice") from None
 
     def _make(self, entry: Entry, base: bytes, at: int) -> None:
-        if entry.kind is Kind.FILE:
+        if entry.kind is EntryKind.FILE:
             self._file(entry, base, at)
-        elif entry.kind is Kind.SYMLINK:
+        elif entry.kind is EntryKind.SYMLINK:
             os.symlink(entry.target, base, dir_fd=at)
             _touch_link(base, at, entry.mtime)
         elif not link(self._root, entry.target, base, at):

@@ -34,7 +34,7 @@ from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey, check_no_
 SignedBy = PublicKey | CertificateIdentity
 
 
-class Reason(StrEnum):
+class Ground(StrEnum):
     """Why, by the first thing that failed, in the order in which things are checked."""
 
     VERIFIED = "verified"
@@ -55,7 +55,7 @@ class Reason(StrEnum):
     INTERNAL = "internal error"
 
 
-_UNCHECKED = frozenset({Reason.UNAVAILABLE, Reason.INTERNAL})
+_UNCHECKED = frozenset({Ground.UNAVAILABLE, Ground.INTERNAL})
 
 
 class Refused(Exception):
@@ -64,7 +64,7 @@ class Refused(Exception):
     Never seen outside ``evaluate_bundle``, and so no part of the tree of errors.
     """
 
-    def __init__(self, reason: Reason, words: str) -> None:
+    def __init__(self, reason: Ground, words: str) -> None:
         super().__init__(words)
         self.reason = reason
         self.words = words
@@ -132,7 +132,7 @@ class Verdict:
     """
 
     fate: Fate
-    reason: Reason
+    reason: Ground
     words: str
     signer: SignedBy | None = None
     statement: Statement | None = None
@@ -163,9 +163,9 @@ def evaluate_bundle(text: bytes, trust: Trust, expected: Expected, what: str) ->
         return Verdict(fate, refused.reason, refused.words, signer, bundle=bundle)
     except Exception as error:
         words = f"{what}: an unexpected {type(error).__name__}: {error}"
-        return Verdict(Fate.UNCHECKED, Reason.INTERNAL, words, signer, bundle=bundle)
+        return Verdict(Fate.UNCHECKED, Ground.INTERNAL, words, signer, bundle=bundle)
     words = f"{what} is signed by {_name(signer)}"
-    return Verdict(Fate.VERIFIED, Reason.VERIFIED, words, signer, statement, predicate, bundle)
+    return Verdict(Fate.VERIFIED, Ground.VERIFIED, words, signer, statement, predicate, bundle)
 
 
 def check_bundle(text: bytes, trust: Trust, expected: Expected, what: str) -> Verdict:
@@ -189,9 +189,9 @@ def find_signer(
         if key.verifies(signature, signed):
             return key
     if named:
-        raise Refused(Reason.SIGNATURE, f"{what}: the signature is not that of the key it names")
+        raise Refused(Ground.SIGNATURE, f"{what}: the signature is not that of the key it names")
     raise Refused(
-        Reason.UNTRUSTED, f"{what} is signed by none of the trusted keys (it names {hint!r})"
+        Ground.UNTRUSTED, f"{what} is signed by none of the trusted keys (it names {hint!r})"
     )
 
 
@@ -209,17 +209,17 @@ def _certified(
         identity = read_identity(certificate.der, f"{what}, certificate")
         check_no_root(certificate.chain, f"{what}, certificate chain")
     except InputError as error:
-        raise Refused(Reason.CERTIFICATE, error.message) from error
+        raise Refused(Ground.CERTIFICATE, error.message) from error
     if not key.verifies(signature, signed):
         raise Refused(
-            Reason.SIGNATURE, f"{what}: the signature is not that of its certificate's key"
+            Ground.SIGNATURE, f"{what}: the signature is not that of its certificate's key"
         )
     trusted = next((each for each in trust.identities if each.admits(identity)), None)
     if trusted is None:
-        raise Refused(Reason.UNTRUSTED, f"{what} is signed by {identity}, who is not trusted")
+        raise Refused(Ground.UNTRUSTED, f"{what} is signed by {identity}, who is not trusted")
     if trust.certificates is None:
         raise Refused(
-            Reason.UNAVAILABLE,
+            Ground.UNAVAILABLE,
             f"{what} is signed keyless, and no Sigstore root to judge it by was given",
         )
     trust.certificates.check(bundle)
@@ -229,25 +229,25 @@ def _certified(
 def _parse(text: bytes, what: str) -> Bundle:
     if len(text) > LARGEST_BUNDLE:
         raise Refused(
-            Reason.TOO_LARGE, f"{what} has {len(text)} bytes; {LARGEST_BUNDLE} are the most"
+            Ground.TOO_LARGE, f"{what} has {len(text)} bytes; {LARGEST_BUNDLE} are the most"
         )
     try:
         return Bundle.parse(text, what)
     except InputError as error:
-        raise Refused(Reason.MALFORMED, error.message) from error
+        raise Refused(Ground.MALFORMED, error.message) from error
 
 
 def _envelope(bundle: Bundle, what: str) -> Envelope:
     if not isinstance(bundle.content, Envelope):
-        raise Refused(Reason.NO_ENVELOPE, f"{what} signs an artifact and states nothing about it")
+        raise Refused(Ground.NO_ENVELOPE, f"{what} signs an artifact and states nothing about it")
     envelope = bundle.content
     if len(envelope.signatures) != 1:
         raise Refused(
-            Reason.MALFORMED, f"{what} has {len(envelope.signatures)} signatures, not one"
+            Ground.MALFORMED, f"{what} has {len(envelope.signatures)} signatures, not one"
         )
     if envelope.payload_type != PAYLOAD_TYPE:
         raise Refused(
-            Reason.PAYLOAD_TYPE,
+            Ground.PAYLOAD_TYPE,
             f"{what}: its payload is of type {envelope.payload_type!r}, not {PAYLOAD_TYPE}",
         )
     return envelope
@@ -259,17 +259,17 @@ def _statement(
     try:
         statement = Statement.parse(envelope.payload, what, expected.statement_types)
     except InputError as error:
-        raise Refused(Reason.STATEMENT, error.message) from error
+        raise Refused(Ground.STATEMENT, error.message) from error
     wanted = expected.predicate_types
     if wanted is not None and statement.predicate_type not in wanted:
         raise Refused(
-            Reason.PREDICATE_TYPE,
+            Ground.PREDICATE_TYPE,
             f"{what}: predicateType is {statement.predicate_type!r}, "
             f"not {' or '.join(sorted(wanted))}",
         )
     if statement.predicate_type != PREDICATE_TYPE:
         if expected.subject is not None and not statement.names(expected.subject):
-            raise Refused(Reason.SUBJECT, f"{what} is not about {expected.subject}")
+            raise Refused(Ground.SUBJECT, f"{what} is not about {expected.subject}")
         return statement, None
     return statement, _ours(statement, expected, what)
 
@@ -277,14 +277,15 @@ def _statement(
 def _ours(statement: Statement, expected: Expected, what: str) -> BuildPredicate:
     """Read a build statement. Only its image is the subject; narHash and commit are for finding."""
     if statement.statement_type != STATEMENT_V1:
-        raise Refused(Reason.STATEMENT, f"{what}: {PREDICATE_TYPE} needs _type {STATEMENT_V1}")
+        raise Refused(Ground.STATEMENT, f"{what}: {PREDICATE_TYPE} needs _type {STATEMENT_V1}")
     try:
         predicate = check_statement(statement, what)
     except InputError as error:
-        raise Refused(Reason.PREDICATE, error.message) from error
+        raise Refused(Ground.PREDICATE, error.message) from error
     if expected.subject is not None and predicate.image_digest != expected.subject:
         raise Refused(
-            Reason.SUBJECT, f"{what} is about {predicate.image_digest}, not {expected.subject}"
+            Ground.SUBJECT,
+            f"{what} is about {predicate.image_digest}, not {expected.subject}",
         )
     return predicate
 
@@ -301,26 +302,26 @@ def check_log(entry: Mapping[str, Any], keys: Iterable[bytes]) -> None:
     try:
         found = LogEntry.from_json(entry, "the log entry")
         if found.proof is None:
-            raise Refused(Reason.LOG, "the log entry has no inclusion proof")
+            raise Refused(Ground.LOG, "the log entry has no inclusion proof")
         signed = SignedCheckpoint.parse(found.proof.checkpoint, "the log entry's checkpoint")
         if signed.head != TreeHead(found.proof.size, found.proof.root):
             raise Refused(
-                Reason.LOG, "the log entry's proof is of another tree than its checkpoint"
+                Ground.LOG, "the log entry's proof is of another tree than its checkpoint"
             )
         _check_promise(found)
         _key_of(found, keys, _log_name(signed.checkpoint.origin)).check(signed.note)
     except (InputError, CheckedFalse) as error:
-        raise Refused(Reason.LOG, error.message) from error
+        raise Refused(Ground.LOG, error.message) from error
 
 
 def _check_promise(entry: LogEntry) -> None:
     """Index and time are signed by Rekor v1's promise; without one, the proof has the index."""
     if entry.promise is not None and not entry.integrated_time:
-        raise Refused(Reason.LOG, "the log entry has a promise without the time it is of")
+        raise Refused(Ground.LOG, "the log entry has a promise without the time it is of")
     if entry.promise is None and entry.integrated_time:
-        raise Refused(Reason.LOG, "the log entry gives a time that nothing signs")
+        raise Refused(Ground.LOG, "the log entry gives a time that nothing signs")
     if entry.promise is None and (entry.proof is None or entry.index != entry.proof.index):
-        raise Refused(Reason.LOG, "the log entry's index is not that of its proof")
+        raise Refused(Ground.LOG, "the log entry's index is not that of its proof")
 
 
 def _key_of(entry: LogEntry, keys: Iterable[bytes], name: str) -> NoteKey:
@@ -328,7 +329,7 @@ def _key_of(entry: LogEntry, keys: Iterable[bytes], name: str) -> NoteKey:
         key = NoteKey.from_der(name, der)
         if entry.log_id in (key.log_id, hashlib.sha256(der).digest()):
             return key
-    raise Refused(Reason.LOG, "the log entry's logId is that of no trusted log")
+    raise Refused(Ground.LOG, "the log entry's logId is that of no trusted log")
 
 
 def _log_name(origin: str) -> str:

@@ -29,7 +29,7 @@ from nix_seed.image.rules.difference import SpecDifference
 from nix_seed.trust.rules.bundle import (
     BundleCheck,
     Expected,
-    Reason,
+    Ground,
     Trust,
     Verdict,
     evaluate_bundle,
@@ -232,7 +232,7 @@ def examine(place: str, text: bytes, trust: Trust, expected: Expected = _ANY_BUI
         logs = judge_logs(verdict.bundle, verdict.signer, name, trust.logs)
     except Exception as error:
         words = f"{name}: an unexpected {type(error).__name__} in judging its logs: {error}"
-        return Finding(name, place, Verdict(Fate.UNCHECKED, Reason.INTERNAL, words), LogFindings())
+        return Finding(name, place, Verdict(Fate.UNCHECKED, Ground.INTERNAL, words), LogFindings())
     return Finding(name, place, verdict, logs)
 
 

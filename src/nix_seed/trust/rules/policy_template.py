@@ -134,56 +134,61 @@ url = "{url}"
 """
 
 
-def render_policy(
-    *,
-    repository: str | None,
-    source: str | None,
-    systems: Sequence[str],
-    keys: Sequence[tuple[str, str]],
-    expires: datetime,
-    log: tuple[str, str] | None = None,
-    workflows: Sequence[Workflow] = (),
-    rekor_key: str | None = None,
-    promoters: Sequence[tuple[str, str]] = (),
-    epoch: int = 1,
-    accepts: Sequence[tuple[Digest, int]] = (),
-    before: Workflow | None = None,
-) -> str:
-    """Return a policy for *keys*, pairs of (id, PEM); *repository* adds GitHub and GitLab.
+@dataclass(frozen=True, slots=True)
+class PolicyTemplate:
+    """What a new policy is to say; *repository* adds a builder on GitHub and one on GitLab.
 
-    *log* is the place and verifier key of a tile log, *rekor_key* the public Rekor's. *workflows*
-    build, and promote; so do the keys of *promoters*. The threshold is a majority of the builders.
-    *accepts* are earlier policies, each with its number of systems, and *before* is who was one of
-    *workflows* by them: another name of one, which counts for no majority.
+    *keys* and *promoters* are pairs of (id, PEM); *log* is the place and verifier key of a tile
+    log, *rekor_key* the public Rekor's. *workflows* build, and promote; so do the keys of
+    *promoters*. *accepts* are earlier policies, each with its number of systems, and *before* is
+    who was one of *workflows* by them: another name of one, which counts for no majority.
     """
-    number = len(keys) + len(workflows) + (2 if repository else 0)
-    parts = [
-        _HEAD.format(
-            expires=expires,
-            systems=", ".join(f'"{system}"' for system in systems),
-            source=f'source = "{source}"\n' if source else "",
-            epoch=epoch,
-            accepts=_accepts(accepts),
+
+    expires: datetime
+    systems: Sequence[str]
+    repository: str | None = None
+    source: str | None = None
+    keys: Sequence[tuple[str, str]] = ()
+    log: tuple[str, str] | None = None
+    workflows: Sequence[Workflow] = ()
+    rekor_key: str | None = None
+    promoters: Sequence[tuple[str, str]] = ()
+    epoch: int = 1
+    accepts: Sequence[tuple[Digest, int]] = ()
+    before: Workflow | None = None
+
+    def render(self) -> str:
+        """Return the policy; its threshold is a majority of the builders."""
+        return "".join(self._parts()).rstrip() + "\n"
+
+    def _parts(self) -> Iterator[str]:
+        number = len(self.keys) + len(self.workflows) + (2 if self.repository else 0)
+        yield _HEAD.format(
+            expires=self.expires,
+            systems=", ".join(f'"{system}"' for system in self.systems),
+            source=f'source = "{self.source}"\n' if self.source else "",
+            epoch=self.epoch,
+            accepts=_accepts(self.accepts),
             threshold=number // 2 + 1,
-            logs=(log is not None) + (rekor_key is not None),
-            promoters=_PROMOTERS if workflows or promoters else "",
+            logs=(self.log is not None) + (self.rekor_key is not None),
+            promoters=_PROMOTERS if self.workflows or self.promoters else "",
         )
-    ]
-    if repository:
-        parts += [each.format(repository=repository) for each in (_GITHUB, _GITLAB)]
-    named = [*workflows, *([before] if before else [])]
-    parts += [line for each in named for line in _builder(each)]
-    if repository or workflows:
-        parts.append(_SIGSTORE)
-    parts += [_KEY.format(id=name, pem=pem) for name, pem in keys]
-    if log is not None:
-        place, key = log
-        parts.append(_LOG.format(url=place, key=key, origin=key.partition("+")[0]))
-    if rekor_key is not None:
-        parts.append(_REKOR.format(key=rekor_key))
-    parts += [line for each in named for line in _promoter(each)]
-    parts += [_PROMOTER_KEY.format(id=name, pem=pem) for name, pem in promoters]
-    return "".join(parts).rstrip() + "\n"
+        if self.repository:
+            yield from (each.format(repository=self.repository) for each in (_GITHUB, _GITLAB))
+        named = [*self.workflows, *([self.before] if self.before else [])]
+        for workflow in named:
+            yield from _builder(workflow)
+        if self.repository or self.workflows:
+            yield _SIGSTORE
+        yield from (_KEY.format(id=name, pem=pem) for name, pem in self.keys)
+        if self.log is not None:
+            place, key = self.log
+            yield _LOG.format(url=place, key=key, origin=key.partition("+")[0])
+        if self.rekor_key is not None:
+            yield _REKOR.format(key=self.rekor_key)
+        for workflow in named:
+            yield from _promoter(workflow)
+        yield from (_PROMOTER_KEY.format(id=name, pem=pem) for name, pem in self.promoters)
 
 
 def _accepts(policies: Sequence[tuple[Digest, int]]) -> str:
