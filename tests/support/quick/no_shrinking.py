@@ -1,4 +1,4 @@
-"""A pytest plugin for ``tools/break-it``: a failing example is enough, the smallest is not sought."""
+"""A pytest plugin for ``tools/break-it``: any failing example is enough, not the smallest."""
 
 from __future__ import annotations
 
