@@ -4,11 +4,11 @@ The lowest tiers are partitioned on their own, each with a fixed share: what lie
 project's seed, then cannot move a path in them. So a seed and a run image, and all the seeds of an
 organisation on one nixpkgs, share those layers digest for digest.
 
-Which store path lies in which layer (docs/decisions/0020-partition.md).
+Which store path lies in which layer (docs/decisions/0006-partition.md).
 
 A layer is pulled again when anything in the union of its members' closures changes. The partition
 keeps the expected pull after one random update small within a budget of layers; see
-``docs/decisions/0020-partition.md`` for the objective, the measurements and what was not chosen.
+``docs/decisions/0006-partition.md`` for the objective, the measurements and what was not chosen.
 Integers only: two builders reach the same layers on any machine.
 """
 
