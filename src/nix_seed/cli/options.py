@@ -188,8 +188,9 @@ def flake_and_attr(flake: str, attr: str | None) -> tuple[str, str | None]:
             f"{flake} names the attribute {fragment}, and --attr {attr}",
             hint="name it once",
         )
-    # Nix takes a name without a slash for an entry of its registry, never for a directory.
-    if ":" not in reference and "/" not in reference and Path(reference, "flake.nix").is_file():
+    # Nix takes a name that starts with no dot or slash for an entry of its registry.
+    plain = ":" not in reference and not reference.startswith((".", "/", "~"))
+    if plain and Path(reference, "flake.nix").is_file():
         reference = f"./{reference}"
     return reference or ".", attr or fragment or None
 

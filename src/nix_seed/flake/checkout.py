@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -79,7 +80,7 @@ def read_repository(directory: Path) -> Repository:
     """Read what repository *directory* lies in."""
     if not directory.is_dir():
         raise InputError(f"{directory} is not a directory")
-    where = _git(directory, "rev-parse", "--show-toplevel", "--show-prefix")
+    where = _told(directory, "rev-parse", "--show-toplevel", "--show-prefix")
     if where is None:
         raise InputError(
             f"{directory} lies in no Git repository",
@@ -117,19 +118,17 @@ def read_checkout(directory: Path) -> Checkout:
     """Read the checkout that *directory*, which holds the flake, lies in."""
     if not directory.is_dir():
         raise InputError(f"{directory} is not a directory")
-    head = _git(directory, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+    head = _told(directory, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
     if head is None:
         raise InputError(
             f"{directory} is no Git checkout with a commit",
             hint="an attestation is about a commit: commit first (git init, git add, git commit)",
         )
-    status = _git(directory, "status", "--porcelain", "--untracked-files=no")
-    if status is None:
-        raise CouldNotCheck(f"Git cannot say whether {directory} has changes")
-    where = _git(
+    where = _told(
         directory, "rev-parse", "--show-toplevel", "--is-shallow-repository", "--show-prefix"
     )
-    if where is None:
+    status = _told(directory, "status", "--porcelain", "--untracked-files=no")
+    if where is None or status is None:
         raise InputError(f"{directory} is no working tree of Git's")
     root, shallow, prefix = where.split("\n")[:3]
     remote = _git(directory, "config", "--get", "remote.origin.url")
@@ -236,6 +235,32 @@ def _quoted(text: str) -> str:
     return f'"{plain}"'
 
 
+# What Git says where there is nothing of the kind, rather than something that it cannot read.
+_NOTHING = ("not a git repository", "must be run in a work tree")
+_FOREIGN = ("dubious ownership", "unsafe repository")
+
+
+def _told(directory: Path, *arguments: str) -> str | None:
+    """Return what Git prints, or None where there is no repository, work tree or such commit.
+
+    ``CouldNotCheck``, in Git's own words, where it fails for another reason.
+    """
+    done = _run(directory, arguments)
+    words = done.stderr.decode("utf-8", "replace").strip()
+    if done.returncode == 0:
+        return done.stdout.decode("utf-8", "replace")
+    if any(text in words for text in _NOTHING) or (done.returncode == 1 and not words):
+        return None
+    if any(text in words for text in _FOREIGN):
+        trust = f"git config --global --add safe.directory {directory.absolute()}"
+        raise CouldNotCheck(
+            f"Git does not read {directory}: it belongs to another user",
+            detail=words,
+            hint=f"if you trust it: {trust}",
+        )
+    raise CouldNotCheck(f"Git cannot read the repository of {directory}", detail=words or None)
+
+
 def _git(directory: Path, *arguments: str, patience: float | None = None) -> str | None:
     out = _git_bytes(directory, *arguments, patience=patience)
     return None if out is None else out.decode("utf-8", "replace")
@@ -244,7 +269,17 @@ def _git(directory: Path, *arguments: str, patience: float | None = None) -> str
 def _git_bytes(directory: Path, *arguments: str, patience: float | None = None) -> bytes | None:
     """Return what Git prints, or None where it says no, or nothing within *patience* seconds."""
     try:
-        done = subprocess.run(
+        done = _run(directory, arguments, patience)
+    except subprocess.TimeoutExpired:
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _run(
+    directory: Path, arguments: Sequence[str], patience: float | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(
             ["git", "-C", str(directory), *arguments],
             capture_output=True,
             stdin=subprocess.DEVNULL,
@@ -252,13 +287,10 @@ def _git_bytes(directory: Path, *arguments: str, patience: float | None = None) 
             timeout=patience,
             check=False,
         )
-    except subprocess.TimeoutExpired:
-        return None
     except OSError as error:
         raise CouldNotCheck(
             f"cannot start git: {error.strerror}", hint="apt-get install git"
         ) from error
-    return done.stdout if done.returncode == 0 else None
 
 
 def _plain_url(url: str) -> str:

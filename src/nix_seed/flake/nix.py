@@ -83,15 +83,36 @@ class Nix:
         arguments = ["flake", "metadata", "--json", "--no-write-lock-file", "--", flake]
         value = _json(self._run("nix", arguments, doing), doing)
         locked = value.get("locked") or {}
+        source = self._source_of(value, doing)
+        if "narHash" not in locked:
+            locked["narHash"] = self.hash_path(self.root / str(source).lstrip("/"))
         return FlakeMetadata(
-            url=_pure_url(value, locked),
-            source=StorePath.containing(value["path"]),
+            url=_pure_url(value, locked, source),
+            source=source,
             revision=locked.get("rev"),
             last_modified=value.get("lastModified", locked.get("lastModified")),
             description=value.get("description"),
             rev_count=value.get("revCount", locked.get("revCount")),
             directory=locked.get("dir"),
         )
+
+    def _source_of(self, metadata: dict[str, Any], doing: str) -> StorePath:
+        """Return where the flake's tree lies in the store, having it put there if it does not.
+
+        With lazy trees Nix names no path, and since 2.35 it may name one that it did not create.
+        """
+        path = metadata.get("path")
+        if path and (self.root / str(path).lstrip("/")).exists():
+            return StorePath.containing(path)
+        url = str(metadata.get("url") or metadata.get("resolvedUrl") or "")
+        archive = ["flake", "archive", "--json", "--no-write-lock-file", "--", url]
+        found = _json(self._run("nix", archive, doing), doing).get("path")
+        if not found:
+            raise NixFailed(
+                f"{doing}: Nix does not say where the flake's source is in its store",
+                hint="set lazy-trees = false in nix.conf, if your Nix has that setting",
+            )
+        return StorePath.containing(found)
 
     def evaluate(self, expression: str, doing: str) -> Any:
         """Evaluate *expression*, purely, to JSON."""
@@ -263,7 +284,7 @@ def _environment() -> dict[str, str]:
     return os.environ | {"LC_ALL": "C.UTF-8", "NIX_PAGER": "cat"}
 
 
-def _pure_url(value: dict[str, Any], locked: dict[str, Any]) -> str:
+def _pure_url(value: dict[str, Any], locked: dict[str, Any], source: StorePath) -> str:
     """Name the very tree that was fetched, so that evaluation can be pure.
 
     A clean checkout or a remote flake is locked by its URL; a dirty or plain directory only by the
@@ -277,7 +298,6 @@ def _pure_url(value: dict[str, Any], locked: dict[str, Any]) -> str:
         query += f"&lastModified={locked['lastModified']}"
     if locked.get("dir"):
         query += f"&dir={locked['dir']}"
-    source = StorePath.containing(value["path"])
     return f"path:{source}?{query}"
 
 
@@ -306,7 +326,12 @@ _NO_FLAKE = (
     " `nix flake init` makes one"
 )
 
+_OWNER = "if you trust it: git config --global --add safe.directory DIRECTORY"
+
 _HINTS = {
+    "dubious ownership": _OWNER,
+    "is not owned by current user": _OWNER,
+    "unsafe repository": _OWNER,
     "does not contain a 'flake.nix'": _NO_FLAKE,
     "could not find a flake.nix": _NO_FLAKE,
     "/flake.nix': No such file": _NO_FLAKE,

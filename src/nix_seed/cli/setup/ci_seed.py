@@ -93,12 +93,12 @@ def _prepare(host: CiHost, secrets: Secrets, options: dict[str, Any]) -> _Job:
 
 def _commit(decision: Decision, directory: Path) -> tuple[str | None, str | None]:
     """Return the commit checked out, and why it is not one to publish under this event."""
-    from nix_seed.core.errors import InputError
+    from nix_seed.core.errors import CouldNotCheck, InputError
     from nix_seed.flake.checkout import read_checkout
 
     try:
         checkout = read_checkout(directory)
-    except InputError as error:
+    except (InputError, CouldNotCheck) as error:
         return None, error.message
     if checkout.dirty:
         return checkout.commit.hex, f"{directory} has changes that no commit holds"
