@@ -140,10 +140,11 @@ def _set_time(tree: Path, metadata: FlakeMetadata) -> None:
 
 
 def _url(tree: Path, nar_hash: str, metadata: FlakeMetadata) -> str:
-    """Name the twin purely, with another revision and time where the flake has them."""
-    query = {"narHash": nar_hash}
-    if metadata.revision is not None:
-        query["rev"] = REVISION[: len(metadata.revision)]
+    """Name the twin purely, with another time, and a revision whatever the flake has.
+
+    What an uncommitted change makes of `self.rev or "dirty"` then comes out otherwise too.
+    """
+    query = {"narHash": nar_hash, "rev": REVISION[: len(metadata.revision or REVISION)]}
     if metadata.rev_count is not None:
         query["revCount"] = str(metadata.rev_count + 1)
     if metadata.last_modified is not None:

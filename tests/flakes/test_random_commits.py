@@ -1,0 +1,133 @@
+"""Random commits to files of a project never move the key; each file may be of any kind."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nix_seed.flake.evaluate import evaluate_flake
+from nix_seed.flake.nix import Nix
+from nix_seed.flake.rules.recipe import input_key
+from support.distribution import commit, nix_env
+from support.seeds import write_project
+
+OUTPUTS = """
+      packages.${system} =
+        let
+          read = name: builtins.readFile (./. + "/${name}");
+          listed = builtins.toJSON (builtins.readDir ./src);
+          text = name: value: pkgs.runCommand name { } value;
+          script = text: derivation {
+            name = "script";
+            inherit system text;
+            builder = "${pkgs.bash}/bin/bash";
+            allowSubstitutes = false;
+          };
+          gen = text "gen" (read "gen.sh");
+          list = text "list" listed;
+          stamp = text "stamp" (self.shortRev or "dirty");
+          filtered = builtins.path {
+            name = "filtered";
+            path = ./src;
+            filter = name: type: baseNameOf name != "x";
+          };
+        in
+        {
+          default = pkgs.runCommand "app" {
+            inherit gen list stamp filtered;
+            tools = [ pkgs.zlib (script "words in flake.nix") ];
+          } "";
+          version = pkgs.runCommand "app-${builtins.head (builtins.split "\\n" (read "VERSION"))}"
+            { tool = pkgs.zstd; } "";
+          passed = pkgs.gdb;
+        };
+      devShells.${system}.default = pkgs.mkShell { packages = [ pkgs.patchelf ]; };
+"""
+FILES = {
+    "src/main.c": "int main;\n",
+    "src/x": "x\n",
+    "src/deep/er/table": "1 2 3\n",
+    "gen.sh": "true\n",
+    "VERSION": "1.0\n",
+    "README": "",
+}
+PLACES = [*FILES, "src/new", "src/deep/other", "docs/guide.md", "src/sub/dir/file.nix"]
+
+contents = st.one_of(
+    st.just(b""),
+    st.binary(max_size=60).map(lambda data: b"\0" + data),
+    st.text(
+        st.characters(min_codepoint=32, max_codepoint=0x2FF, exclude_characters="\x7f"), max_size=60
+    ).map(str.encode),
+)
+edits = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.sampled_from(PLACES), contents),
+        st.tuples(st.just("remove"), st.sampled_from(PLACES), st.just(b"")),
+        st.tuples(st.just("executable"), st.sampled_from(PLACES), st.just(b"")),
+        st.tuples(st.just("comment"), st.just("flake.nix"), st.just(b"")),
+        st.tuples(st.just("script"), st.just("flake.nix"), st.just(b"")),
+    ),
+    min_size=1,
+    max_size=4,
+)
+# These are read as text, or name a derivation, in flake.nix.
+TEXTS = {"gen.sh": b"echo %d\n", "VERSION": b"2.%d\n"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _settings() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("NIX_CONFIG", "NIX_USER_CONF_FILES"):
+            patch.setenv(name, nix_env()[name])
+        yield
+
+
+@pytest.fixture(scope="module")
+def original(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_project(tmp_path_factory.mktemp("o") / "project", distribution, OUTPUTS, FILES)
+
+
+def key(project: Path) -> str:
+    recipe = evaluate_flake(Nix(), str(project), system="x86_64-linux").recipe
+    assert recipe.walked == ()
+    return input_key(recipe, {"name": "zstd"}, 64)
+
+
+def apply(project: Path, action: str, place: str, data: bytes) -> None:
+    path = project / place
+    if action == "write":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(TEXTS[place] % len(data) if place in TEXTS else data)
+    elif action == "remove" and place not in (*TEXTS, "src/x"):
+        path.unlink(missing_ok=True)
+    elif action == "executable" and path.exists():
+        path.chmod(0o755)
+    elif action == "comment":
+        path.write_text(path.read_text() + "# A comment.\n")
+    elif action == "script":
+        path.write_text(path.read_text().replace("words in", "other words in"))
+
+
+@settings(
+    max_examples=12,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(steps=edits, committed=st.booleans())
+def test_random_commits_move_no_key(
+    steps: list[tuple[str, str, bytes]], committed: bool, original: Path, tmp_path: Path
+) -> None:
+    project = tmp_path / "checkout"
+    shutil.rmtree(project, ignore_errors=True)
+    shutil.copytree(original, project, symlinks=True)
+    for step in steps:
+        apply(project, *step)
+    if committed:
+        (project / "always").write_text("another commit\n")
+        commit(project, "Change")
+    assert key(project) == key(original)
