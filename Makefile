@@ -65,6 +65,10 @@ interop: setup
 	@tools/install-debian interop
 	@$(RUN_TESTS) -m interop $(PYTEST)
 
+.PHONY: fuzz
+fuzz: .venv/.ready
+	@tools/fuzz $(FUZZ)
+
 lint: .venv/.ready
 	@ruff check .
 	@ruff format --check .

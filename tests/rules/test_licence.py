@@ -69,6 +69,8 @@ def test_read_licence(entries: Any, name: str, status: Any) -> None:
         ("MIT MIT", "unknown"),
         ("(MIT", "unknown"),
         ("MIT OR", "unknown"),
+        ("MIT OR (OR ISC)", "unknown"),
+        ("( )", "unknown"),
         ("MIT WITH", "unknown"),
         (")", "unknown"),
         ("(" * 100_000, "unknown"),

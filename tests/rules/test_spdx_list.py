@@ -53,6 +53,8 @@ def test_the_list_is_the_one_that_cyclonedx_takes_but_for_its_newest() -> None:
         ("MIT AND unfree", None),
         ("MIT ISC", None),
         ("MIT OR", None),
+        ("MIT OR (OR ISC)", None),
+        ("( )", None),
         ("(MIT", None),
         ("MIT)", None),
         ("OR MIT", None),
