@@ -20,7 +20,7 @@ from nix_seed.cli.progress import Lines
 from nix_seed.cli.say import error_lines, say
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.events import Stage
-from nix_seed.core.safe_text import harmless, harmless_line
+from nix_seed.core.safe_text import safe_line, safe_text
 from nix_seed.licences.rules.accept import check_accepted
 from nix_seed.licences.rules.withheld import Withheld
 from support.seeds import COMMAND, build, environment, nix_seed, write_project
@@ -40,16 +40,16 @@ def is_harmless(text: str) -> bool:
 
 @given(st.text(st.characters() | st.sampled_from("\x1b\x9b\r\n:#[ \u2028\u202e\x85"), max_size=40))
 def test_whatever_it_is(text: str) -> None:
-    assert is_harmless(harmless(text))
-    assert is_harmless(harmless_line(text))
-    assert "\n" not in harmless_line(text)
-    assert harmless(harmless(text)) == harmless(text)
+    assert is_harmless(safe_text(text))
+    assert is_harmless(safe_line(text))
+    assert "\n" not in safe_line(text)
+    assert safe_text(safe_text(text)) == safe_text(text)
 
 
 def test_plain_words_are_kept() -> None:
     text = "Straße — 5 µs\n\tx::y  (a: b) # [c]"
-    assert harmless(text) == text
-    assert harmless_line("a\nb") == "a b"
+    assert safe_text(text) == text
+    assert safe_line("a\nb") == "a b"
 
 
 def test_an_error_of_hostile_words() -> None:

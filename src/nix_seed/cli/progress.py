@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from nix_seed.cli.say import say
 from nix_seed.core.events import OnEvent, Stage, ignore
-from nix_seed.core.safe_text import harmless_line
+from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import human_size
 from nix_seed.registry.transfer import BlobDone, BlobProgress, TagMoved
 
@@ -37,7 +37,7 @@ def progress(*, quiet: bool) -> Iterator[OnEvent]:
 def _line(event: Any) -> None:
     """Print one line a stage: what a log of CI should hold, and no more."""
     if isinstance(event, Stage):
-        say(f"nix-seed: {harmless_line(event.text)}", err=True)
+        say(f"nix-seed: {safe_line(event.text)}", err=True)
 
 
 def _terminal() -> Iterator[OnEvent]:
@@ -80,7 +80,7 @@ class _Bars:
     def _next(self, stage: Stage) -> None:
         if self._task is not None:
             self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(harmless_line(stage.text), total=stage.steps, note="")
+        self._task = self._bar.add_task(safe_line(stage.text), total=stage.steps, note="")
 
 
 _WORDS = {"moved": "done", "linked": "linked", "present": "already there"}
@@ -115,7 +115,7 @@ class Lines:
             self._line(f"{event.tag} is {event.digest}")
 
     def _line(self, text: str) -> None:
-        print(f"nix-seed: {harmless_line(text)}", file=self._stream, flush=True)
+        print(f"nix-seed: {safe_line(text)}", file=self._stream, flush=True)
 
 
 def _blobs_on_terminal() -> Iterator[OnEvent]:
@@ -144,13 +144,13 @@ class _BlobBars:
     def __call__(self, event: Any) -> None:
         """Show *event*, if it is one that people want to see."""
         if isinstance(event, Stage):
-            self._bars.console.print(harmless_line(event.text), markup=False, highlight=False)
+            self._bars.console.print(safe_line(event.text), markup=False, highlight=False)
         elif isinstance(event, BlobProgress):
             digest = event.blob.digest
             if digest not in self._tasks:
                 tier = event.blob.annotations.get("io.nix-seed.tier", "config")
                 self._tasks[digest] = self._bars.add_task(
-                    f"{harmless_line(tier)} {digest.hex[:12]}", total=event.blob.size
+                    f"{safe_line(tier)} {digest.hex[:12]}", total=event.blob.size
                 )
             self._bars.update(self._tasks[digest], completed=event.done)
         elif isinstance(event, BlobDone) and event.blob.digest in self._tasks:

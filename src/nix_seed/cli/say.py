@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from nix_seed.core.errors import NixSeedError
-from nix_seed.core.safe_text import harmless, harmless_line
+from nix_seed.core.safe_text import safe_line, safe_text
 
 
 def say(
@@ -22,7 +22,7 @@ def say(
     *style* is the whole text's, as ``click.style`` names it.
     """
     if isinstance(value, str):
-        text = click.style(harmless(value), **style) if style else harmless(value)
+        text = click.style(safe_text(value), **style) if style else safe_text(value)
     else:
         import json
 
@@ -42,10 +42,10 @@ def error_lines(error: NixSeedError) -> Iterator[str]:
     Each of them may quote an image, a flake or a registry: all are harmless, and no line of theirs
     can pass for the beginning of another.
     """
-    yield f"error: {harmless_line(error.message)}"
+    yield f"error: {safe_line(error.message)}"
     if error.detail:
-        yield from (f"  | {harmless_line(line)}" for line in error.detail.splitlines())
+        yield from (f"  | {safe_line(line)}" for line in error.detail.splitlines())
     if error.hint:
-        first, *others = harmless(error.hint).split("\n")
+        first, *others = safe_text(error.hint).split("\n")
         yield f"hint: {first}"
         yield from (line if line[:2] in ("", "  ") else f"  {line}" for line in others)

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar, Final, TypeVar
 
-from nix_seed.core.safe_text import harmless_line
+from nix_seed.core.safe_text import safe_line
 
 _T = TypeVar("_T")
 _MOST_WORDS = 500  # characters of a library's own words
@@ -150,7 +150,7 @@ def _words_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         named = isinstance(error.filename, str | bytes)
         return f"{error.strerror}: {os.fsdecode(error.filename)}" if named else error.strerror
-    return harmless_line(str(error))[:_MOST_WORDS] or type(error).__name__
+    return safe_line(str(error))[:_MOST_WORDS] or type(error).__name__
 
 
 def _hint_of(error: Exception) -> str | None:

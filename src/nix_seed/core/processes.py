@@ -20,7 +20,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed, NixSeedError
+from nix_seed.core.errors import (
+    CheckedFalse,
+    CouldNotCheck,
+    InputError,
+    NixFailed,
+    NixSeedError,
+    foreign,
+)
 
 _KEPT = 256 << 10  # bytes
 
@@ -133,10 +140,8 @@ def run_as_root(arguments: Sequence[str], stdin: str = "") -> Any:
             f"nix-seed {arguments[0]} failed as root, with exit code {done.returncode}",
             hint="what it said is in the log above",
         )
-    try:
+    with foreign(f"nix-seed {arguments[0]} printed no JSON as root", ValueError, quoted=False):
         return json.loads(done.stdout or "null")
-    except ValueError as error:
-        raise CouldNotCheck(f"nix-seed {arguments[0]} printed no JSON as root") from error
 
 
 _PATIENCE = 60.0  # seconds

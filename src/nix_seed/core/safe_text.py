@@ -23,15 +23,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
-def harmless(text: str) -> str:
+def safe_text(text: str) -> str:
     """Return *text*, of any number of lines, such that printing it does nothing but show it."""
     flat = printable(_BREAKS.sub(" ", text))
     return _COMMAND.sub(r"\1: :", flat).replace("##[", "## [")
 
 
-def harmless_line(text: str) -> str:
+def safe_line(text: str) -> str:
     """Return *text* the same way in one line: what it says cannot pass for another line."""
-    return harmless(text.replace("\r\n", " ").replace("\n", " "))
+    return safe_text(text.replace("\r\n", " ").replace("\n", " "))
 
 
 _WEB = re.compile(

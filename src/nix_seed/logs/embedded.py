@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.errors import CheckedFalse, InputError, foreign
 from nix_seed.core.files import explained, unnamed, write_atomically
 from nix_seed.formats.intoto.statement import Envelope
 from nix_seed.formats.tlog.body import HashedRekord, LoggedSignature, Verifier
@@ -82,10 +82,8 @@ class LogKey:
         """Read the key; ``InputError`` unless it is that of *expected*."""
         with explained(f"reading the log's key {path}"):
             text = path.read_bytes()
-        try:
+        with foreign(f"{path} is not a private key in PEM", as_=InputError, quoted=False):
             key = load_pem_private_key(text, None)
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{path} is not a private key in PEM") from error
         if not isinstance(key, Ed25519PrivateKey):
             raise InputError(f"{path} is not an Ed25519 key")
         found = cls(key, expected.name)

@@ -23,13 +23,7 @@ def open_log(trusted: TrustedLog, place: str) -> Log:
     """
     if "://" not in place:
         return _embedded(trusted, Path(place))
-    if trusted.kind == "rekor-v1":
-        from nix_seed.logs.rekor import RekorV1
-
-        return RekorV1(trusted, place)
-    from nix_seed.logs.rekor import RekorV2
-
-    return RekorV2(trusted, place)
+    return _served(trusted, place, None)
 
 
 def _embedded(trusted: TrustedLog, directory: Path) -> Log:
@@ -56,18 +50,16 @@ def open_history(trusted: TrustedLog, place: str, *, patience: Patience | None =
     *place* is an address or a directory, as a policy has it; a directory takes no private key.
     """
     if "://" not in place:
-        directory = Path(place)
-        public = directory / "public"
-        return TileReader(trusted, DirectorySource(public if public.is_dir() else directory))
-    from nix_seed.logs.rekor import HttpSource, LogHttp
+        return TileReader(trusted, _files(Path(place)))
+    return _served(trusted, place, patience)
+
+
+def _served(trusted: TrustedLog, place: str, patience: Patience | None) -> Log:
+    from nix_seed.logs.rekor import HttpSource, LogHttp, RekorV1, RekorV2
 
     http = LogHttp(place, patience=patience)
     if trusted.kind == "rekor-v1":
-        from nix_seed.logs.rekor import RekorV1
-
         return RekorV1(trusted, place, http=http)
-    from nix_seed.logs.rekor import RekorV2
-
     tiles = HttpSource(LogHttp(f"{http.url}/api/v2", patience=patience))
     return RekorV2(trusted, place, tiles=tiles, http=http)
 
@@ -91,8 +83,13 @@ def open_reader(place: str, key: NoteKey | None) -> TileReader:
     if not directory.is_dir():
         raise InputError(f"{place} is neither a directory nor an address", hint=_PLACES)
     key = key or _key_in(directory)
+    return TileReader(trusted_by(key), _files(directory))
+
+
+def _files(directory: Path) -> DirectorySource:
+    """Return the files of an embedded log's directory, or of a copy of what one publishes."""
     public = directory / "public"
-    return TileReader(trusted_by(key), DirectorySource(public if public.is_dir() else directory))
+    return DirectorySource(public if public.is_dir() else directory)
 
 
 def trusted_by(key: NoteKey, origin: str | None = None) -> TrustedLog:

@@ -10,13 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError
+from nix_seed.core.errors import InputError, NixSeedError, foreign
 from nix_seed.formats.tlog.body import ECDSA_P256, HashedRekord, Verifier, parse_request
 from nix_seed.formats.tlog.tile import Tile
 from nix_seed.logs.embedded import EmbeddedLog
@@ -45,13 +45,12 @@ class LogServer:
         handler = type("Handler", (_Handler,), {"log": log, "on_request": staticmethod(on_request)})
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         server = type("Server", (_Server,), {"address_family": family})
-        try:
+        failed, hint = (
+            f"serving on {host}, port {port}, failed",
+            "choose another --port; 0 takes any",
+        )
+        with foreign(failed, OSError, OverflowError, hint=f"{hint} that is free"):
             self._server: ThreadingHTTPServer = server((host, port), handler)
-        except (OSError, OverflowError) as error:
-            raise CouldNotCheck(
-                f"serving on {host}, port {port}, failed: {error}",
-                hint="choose another --port; 0 takes any that is free",
-            ) from error
 
     @property
     def url(self) -> str:
@@ -172,9 +171,8 @@ def _check_signature(body: HashedRekord) -> None:
 
 
 def _key(verifier: Verifier) -> object:
-    try:
+    failed = "the verifier is neither a public key nor a certificate"
+    with foreign(failed, as_=InputError, quoted=False):
         if verifier.is_certificate:
             return x509.load_der_x509_certificate(verifier.der).public_key()
         return load_der_public_key(verifier.der)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise InputError("the verifier is neither a public key nor a certificate") from error

@@ -34,13 +34,11 @@ class CheckpointState:
     def seen(self, log: TrustedLog) -> SignedCheckpoint | None:
         """Return the largest checkpoint seen of *log*, None before the first."""
         path = self._path(log)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError:
-            with explained("reading the checkpoints seen"):
-                raise
+        with explained("reading the checkpoints seen"):
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError:
+                return None
         signed = SignedCheckpoint.parse(data, str(path))
         if not log.issued(signed.checkpoint.origin):
             raise InputError(f"{path} is of another log than {log.id}", hint=_HINT)

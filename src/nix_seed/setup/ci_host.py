@@ -20,7 +20,7 @@ from typing import Any, Literal, TextIO
 
 from nix_seed.core.errors import InputError
 from nix_seed.core.files import explained
-from nix_seed.core.safe_text import harmless
+from nix_seed.core.safe_text import safe_text
 from nix_seed.setup.rules.ci_events import host_of
 from nix_seed.setup.rules.ci_words import Level, annotation, end_group, output_lines, start_group
 from nix_seed.use.macos_store import ensure_store
@@ -84,7 +84,7 @@ class CiHost:
 
     def say(self, text: str) -> None:
         """Print *text* to the log, harmless."""
-        self._print(harmless(text))
+        self._print(safe_text(text))
 
     def annotate(
         self,
@@ -100,7 +100,7 @@ class CiHost:
             shown = annotation(level, title, text, file=file, line=line)
         else:
             at = "" if file is None else f" ({file}:{line})"
-            shown = harmless(f"{level}: {title}{at}: {text}")
+            shown = safe_text(f"{level}: {title}{at}: {text}")
         if self._depth and self.kind == "github":
             self._kept.append(shown)
         else:

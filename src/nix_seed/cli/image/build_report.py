@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from nix_seed.cli.say import say
-from nix_seed.core.safe_text import harmless, harmless_line
+from nix_seed.core.safe_text import safe_line, safe_text
 from nix_seed.core.words import human_size, plural
 
 if TYPE_CHECKING:
@@ -61,14 +61,14 @@ def print_build(built: Built, reference: str, proof: Proof | None, *, cached: bo
     console = Console(highlight=False, soft_wrap=True)
     console.print(_table(built))
     spec = built.plan.spec
-    console.print(harmless("\n" + "\n".join(_names(built, reference))), markup=False)
+    console.print(safe_text("\n" + "\n".join(_names(built, reference))), markup=False)
     for line in _proof_lines(proof):
-        console.print(harmless(line), markup=False)
+        console.print(safe_text(line), markup=False)
     if spec.kind == "seed" and reference.startswith("oci:"):
         named = "" if cached else f"--image {reference} "
-        console.print(harmless(f"\nbuild in it:  nix-seed run {named}-- nix build"), markup=False)
+        console.print(safe_text(f"\nbuild in it:  nix-seed run {named}-- nix build"), markup=False)
     elif reference.startswith("oci:"):
-        console.print(harmless(f"\nstart it:  podman run --rm {reference}"), markup=False)
+        console.print(safe_text(f"\nstart it:  podman run --rm {reference}"), markup=False)
 
 
 def _table(built: Built) -> Table:
@@ -80,7 +80,7 @@ def _table(built: Built) -> Table:
     for title in ("layers", "store paths", "unpacked", "compressed", "reused"):
         table.add_column(title, justify="right")
     for tier, layers in groupby(built.layers, key=lambda layer: layer.tier):
-        table.add_row(escape(harmless_line(tier)), *_cells(list(layers)))
+        table.add_row(escape(safe_line(tier)), *_cells(list(layers)))
     table.add_section()
     table.add_row("together", *_cells(built.layers), style="bold")
     return table
@@ -136,7 +136,7 @@ def print_pushed(pushed: Pushed, proof: Proof | None) -> None:
         f"sent       {human_size(pushed.sent)}",
         *_proof_lines(proof),
     ]
-    console.print(harmless("\n".join(lines)), markup=False)
+    console.print(safe_text("\n".join(lines)), markup=False)
 
 
 def print_there(

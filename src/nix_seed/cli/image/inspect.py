@@ -9,7 +9,7 @@ import click
 
 from nix_seed.cli.options import json_option, registry_options, stores_of
 from nix_seed.cli.say import say
-from nix_seed.core.safe_text import harmless_line
+from nix_seed.core.safe_text import safe_line
 
 if TYPE_CHECKING:
     from nix_seed.image.inspect import InspectedImage
@@ -76,7 +76,7 @@ def _lines(image: InspectedImage) -> Iterator[str]:
         "size": f"{human_size(image.size)} in {plural(len(image.layers), 'layer')}",
     }
     told = {name: value for name, value in facts.items() if value is not None}
-    yield from (f"  {name:10} {harmless_line(value)}" for name, value in told.items())
+    yield from (f"  {name:10} {safe_line(value)}" for name, value in told.items())
     for tier, size in image.tiers().items():
         count = sum((layer.tier or "(no tier)") == tier for layer in image.layers)
-        yield f"    {harmless_line(tier):12} {human_size(size):>10}  {plural(count, 'layer')}"
+        yield f"    {safe_line(tier):12} {human_size(size):>10}  {plural(count, 'layer')}"

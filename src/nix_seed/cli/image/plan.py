@@ -11,7 +11,7 @@ import click
 from nix_seed.cli.image.build_steps import base_of
 from nix_seed.cli.options import image_options, json_option, registry_options, request_of
 from nix_seed.cli.say import say
-from nix_seed.core.safe_text import harmless, harmless_line
+from nix_seed.core.safe_text import safe_line, safe_text
 from nix_seed.core.words import human_size, plural
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _print_walked(evaluation: Evaluation) -> None:
         shown = ", ".join(walked[:8]) + (f" and {len(walked) - 8} more" if walked[8:] else "")
         say(
             f"notice: the flake does not evaluate with all of its files altered"
-            f" ({harmless_line(problem)}); of {harmless_line(shown)} the project's own is what is"
+            f" ({safe_line(problem)}); of {safe_line(shown)} the project's own is what is"
             " built from copies of its files",
             err=True,
         )
@@ -88,7 +88,7 @@ def _explain(nix: Nix, evaluation: Evaluation, target: str, as_json: bool) -> No
         say({"why": [reason.to_json() for reason in reasons]}, indent=2)
     else:
         for reason in reasons:
-            say(harmless(str(reason)))
+            say(safe_text(str(reason)))
 
 
 def _size(plan: Plan, group: Group) -> int:
@@ -111,7 +111,7 @@ def _print(plan: Plan) -> None:
         size = human_size(_size(plan, group))
         table.add_row(
             str(number + 1),
-            escape(harmless_line(group.tier)),
+            escape(safe_line(group.tier)),
             size,
             *pull,
             _holds(plan, group.paths),
@@ -119,7 +119,7 @@ def _print(plan: Plan) -> None:
     console = Console(highlight=False)
     console.print(table)
     for line in _summary(plan):
-        console.print(harmless(line), markup=False, soft_wrap=True)
+        console.print(safe_text(line), markup=False, soft_wrap=True)
 
 
 def _holds(plan: Plan, paths: tuple[StorePath, ...]) -> str:

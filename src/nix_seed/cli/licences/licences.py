@@ -16,7 +16,7 @@ from nix_seed.cli.options import (
     stores_of,
 )
 from nix_seed.cli.say import say
-from nix_seed.core.safe_text import harmless_line
+from nix_seed.core.safe_text import safe_line
 
 if TYPE_CHECKING:
     from nix_seed.formats.nix.store_path import StorePath
@@ -97,7 +97,7 @@ def _table(paths: Mapping[StorePath, Judged]) -> Iterator[str]:
     width = max((len(item.path.name) for item in items), default=0)
     for item in items:
         licence = item.licence.name or "none stated"
-        yield f"{item.licence.status:15}  {item.path.name:{width}}  {harmless_line(licence)}"
+        yield f"{item.licence.status:15}  {item.path.name:{width}}  {safe_line(licence)}"
     counts = (f"{sum(i.licence.status == s for i in items)} {s}" for s in _ORDER)
     yield ", ".join(counts)
 
@@ -106,10 +106,10 @@ def _lines(licences: Licences) -> Iterator[str]:
     yield from _table(licences.judgement.paths)
     for conflict in licences.judgement.conflicts:
         yield f"contradiction: {conflict.path.name} is built from {conflict.fetched.name}," + (
-            f" which is withheld ({harmless_line(conflict.licence)})"
+            f" which is withheld ({safe_line(conflict.licence)})"
         )
     if licences.problem:
-        yield f"not all licences could be read: {harmless_line(licences.problem.splitlines()[-1])}"
+        yield f"not all licences could be read: {safe_line(licences.problem.splitlines()[-1])}"
 
 
 def _json(licences: Licences) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def _withheld_lines(spec: Spec) -> Iterator[str]:
     if not spec.withheld:
         yield "nothing was withheld"
     for item in spec.withheld:
-        source = f", from {harmless_line(item.url)}" if item.url else ""
-        yield f"withheld  {item.name}  {harmless_line(item.licence)}{source}"
+        source = f", from {safe_line(item.url)}" if item.url else ""
+        yield f"withheld  {item.name}  {safe_line(item.licence)}{source}"
     for unknown in spec.unknown:
-        yield f"unknown   {unknown.path.name}  {harmless_line(unknown.licence or 'none stated')}"
+        yield f"unknown   {unknown.path.name}  {safe_line(unknown.licence or 'none stated')}"

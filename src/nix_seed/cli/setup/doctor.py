@@ -20,7 +20,7 @@ from nix_seed.cli.options import (
     stores_of,
 )
 from nix_seed.cli.say import say, say_styled
-from nix_seed.core.safe_text import harmless_line
+from nix_seed.core.safe_text import safe_line
 
 if TYPE_CHECKING:
     from nix_seed.core.events import OnEvent
@@ -140,7 +140,7 @@ def _lines(found: Sequence[Diagnosis], verbose: bool) -> Iterator[str]:
             area = each.area
             yield click.style(area, bold=True)
         mark = click.style(f"{each.outcome.value:12}", fg=_COLOURS[each.outcome.value])
-        said = [harmless_line(line) for line in each.said.splitlines()] or [""]
+        said = [safe_line(line) for line in each.said.splitlines()] or [""]
         if each.outcome.value == "fine" and not verbose:
             said = said[:1]
         yield f"  {mark} {each.name:{width}}  {said[0]}".rstrip()
@@ -148,10 +148,8 @@ def _lines(found: Sequence[Diagnosis], verbose: bool) -> Iterator[str]:
         yield from (f"{indent}{line}" for line in said[1:])
         if each.outcome.value != "fine":
             if each.why:
-                yield f"{indent}why: {harmless_line(each.why)}"
-            yield f"{indent}fix: " + f"\n{indent}     ".join(
-                map(harmless_line, each.fix.splitlines())
-            )
+                yield f"{indent}why: {safe_line(each.why)}"
+            yield f"{indent}fix: " + f"\n{indent}     ".join(map(safe_line, each.fix.splitlines()))
     counts = _counts(found)
     yield ""
     yield ", ".join(

@@ -12,7 +12,7 @@ import click
 
 from nix_seed.cli.options import json_option
 from nix_seed.cli.say import say, say_styled
-from nix_seed.core.safe_text import harmless_line
+from nix_seed.core.safe_text import safe_line
 
 if TYPE_CHECKING:
     from nix_seed.setup.init import InitPlan, InitRequest
@@ -114,8 +114,8 @@ def _has_colour() -> bool:
 
 def _lines(plan: InitPlan, flake: FlakeLines, colour: bool) -> Iterator[str]:
     for change in plan.changes:
-        yield harmless_line(f"{change.path} {_WORDS[change.state]}")
-    yield from (f"note: {harmless_line(note)}" for note in plan.notes)
+        yield safe_line(f"{change.path} {_WORDS[change.state]}")
+    yield from (f"note: {safe_line(note)}" for note in plan.notes)
     for change in plan.changes:
         if change.state != "same":
             yield ""
@@ -134,7 +134,7 @@ def _shown(change: FileChange) -> Iterator[str]:
     if change.path.endswith(".json") and change.before is None:
         # Nobody reads certificates by eye; --json has them all.
         lines[3:] = [f"({len(lines) - 3} lines: the public Sigstore's certificates and keys)"]
-    yield from map(harmless_line, lines)
+    yield from map(safe_line, lines)
 
 
 def _coloured(line: str) -> str:

@@ -23,7 +23,7 @@ from nix_seed.cli.options import (
 )
 from nix_seed.cli.say import say
 from nix_seed.core.events import OnEvent, Stage, ignore
-from nix_seed.core.safe_text import harmless_line
+from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import human_size, plural
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ def _line(event: Any) -> None:
     from nix_seed.use.hydrate import LayerHydrated
 
     if isinstance(event, Stage):
-        say(f"nix-seed: {harmless_line(event.text)}", err=True)
+        say(f"nix-seed: {safe_line(event.text)}", err=True)
     elif isinstance(event, LayerHydrated):
         about = f"{plural(event.paths, 'path')}  {human_size(event.fetched)}"
-        tier = harmless_line(event.tier)
+        tier = safe_line(event.tier)
         say(f"nix-seed: {event.layer.hex[:12]}  {tier}  {about}", err=True)
 
 

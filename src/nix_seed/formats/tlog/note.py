@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal, Self
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
-from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.errors import CheckedFalse, InputError, foreign
 from nix_seed.formats.ed25519 import is_small_order
 from nix_seed.formats.tlog.merkle import TreeHead
 
@@ -236,10 +236,8 @@ def _splits(character: str) -> bool:
 def _load(key: NoteKey) -> ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey:
     if key.kind != "ecdsa":
         return ed25519.Ed25519PublicKey.from_public_bytes(key.public)
-    try:
+    with foreign(f"the key of {key.name} is not a public key", as_=InputError, quoted=False):
         loaded = load_der_public_key(key.public)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise InputError(f"the key of {key.name} is not a public key") from error
     if not isinstance(loaded, ec.EllipticCurvePublicKey) or not isinstance(
         loaded.curve, ec.SECP256R1
     ):

@@ -20,7 +20,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from nix_seed.core.errors import InputError
+from nix_seed.core.errors import InputError, foreign
 from nix_seed.formats.ed25519 import is_small_order
 
 _ISSUER_V2: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
@@ -78,15 +78,13 @@ def read_identity(der: bytes, what: str) -> CertificateIdentity:
     ``InputError`` unless it has exactly one subject alternative name and an issuer: where there
     are two names, "the signer is X" would depend on which one a reader looks at.
     """
-    try:
+    with foreign(f"{what} is no certificate of a Sigstore identity", as_=InputError):
         extensions = x509.load_der_x509_certificate(der).extensions
         names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         subjects = [_subject(name) for name in names]
         values = _values(extensions)
         issuer = _issuer(values)
         repository = _utf8_string(values[_REPOSITORY]) if _REPOSITORY in values else ""
-    except Exception as error:  # the library has one class for each way to be malformed
-        raise InputError(f"{what} is no certificate of a Sigstore identity: {error}") from error
     if len(subjects) != 1:
         raise InputError(f"{what} names {len(subjects)} identities, and must name one")
     return CertificateIdentity(issuer, subjects[0], repository)
@@ -98,11 +96,9 @@ def check_no_root(chain: Iterable[bytes], what: str) -> None:
     Nothing here would believe it; other readers might.
     """
     for der in chain:
-        try:
+        with foreign(f"{what} is no chain of certificates", as_=InputError):
             found = x509.load_der_x509_certificate(der)
             own = found.issuer == found.subject
-        except Exception as error:  # as above: whoever made the chain chose its bytes
-            raise InputError(f"{what} is no chain of certificates: {error}") from error
         if own:
             raise InputError(f"{what} holds a root certificate, and must not")
 
@@ -170,10 +166,8 @@ class PublicKey:
     @classmethod
     def from_der(cls, der: bytes, what: str) -> Self:
         """Read a SubjectPublicKeyInfo; ``InputError`` for another kind of key or none."""
-        try:
+        with foreign(f"{what} is not a public key", as_=InputError):
             return cls._of(serialization.load_der_public_key(der), what)
-        except (ValueError, UnsupportedAlgorithm) as error:
-            raise InputError(f"{what} is not a public key: {error}") from error
 
     @classmethod
     def from_pem(cls, text: bytes, what: str) -> Self:
@@ -191,10 +185,8 @@ class PublicKey:
     @classmethod
     def of_certificate(cls, der: bytes, what: str) -> Self:
         """Return the key that an X.509 certificate binds; the certificate is not judged."""
-        try:
+        with foreign(f"{what} is not a certificate", as_=InputError):
             key = x509.load_der_x509_certificate(der).public_key()
-        except Exception as error:  # the library has one class for each way to be malformed
-            raise InputError(f"{what} is not a certificate: {error}") from error
         return cls._of(key, what)
 
     @classmethod
