@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 from attacks.cases import case
@@ -235,3 +236,28 @@ def dissenter_with_counts_of_many_digits(world: World) -> None:
     world.publish("alice", "bob")
     text = world.other.spec.dump().replace(b'"narSize":', b'"narSize":' + b"9" * 4300)
     world.publish("carol", image=with_spec(world, text))
+
+
+@case(3, "is a link, a pipe or a device")
+def pipe_in_place_of_a_layouts_image(world: World) -> None:
+    world.publish("alice", "bob")
+    path = blob(world, world.image.descriptor.digest)
+    path.unlink()
+    os.mkfifo(path)
+
+
+@case(3, "is a link, a pipe or a device")
+def endless_device_in_place_of_a_layouts_index(world: World) -> None:
+    world.publish("alice", "bob")
+    path = world.directory / "index.json"
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+@case(3, "is a link, a pipe or a device")
+def link_in_place_of_a_layouts_image(world: World) -> None:
+    """Even one that leads to the right bytes: it may lead elsewhere a moment later."""
+    world.publish("alice", "bob")
+    path = blob(world, world.image.descriptor.digest)
+    path.rename(world.root / "elsewhere")
+    path.symlink_to(world.root / "elsewhere")

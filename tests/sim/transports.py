@@ -99,6 +99,9 @@ class MemoryStore:
         self.listed.setdefault(subject, {})[entry.digest] = entry
         return entry
 
+    def check_attachable(self, subject: Digest) -> None:
+        """Anything can be listed here."""
+
     def referrers(
         self, subject: Digest, artifact_type: str | None = None
     ) -> tuple[Descriptor, ...]:

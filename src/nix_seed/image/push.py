@@ -60,13 +60,13 @@ class UploadRepository(Protocol):
 
 
 class UploadTarget:
-    """Layers go to *repository*; *records* remember them, *cache* may hold some."""
+    """Layers go to *repository*; *records* remember them, a *cache* may hold some."""
 
     def __init__(
         self,
         repository: UploadRepository,
         records: LayerRecords,
-        cache: LayerCache,
+        cache: LayerCache | None,
         media_type: str,
     ) -> None:
         self._repository = repository
@@ -85,8 +85,8 @@ class UploadTarget:
 
     def write(self, key: str, produce: Callable[[Sink], FinishedLayer]) -> FinishedLayer:
         """Send the layer that *produce* makes, or the cache has, and remember it."""
-        layer = self._cache.find(key)
-        if layer is None:
+        layer = None if self._cache is None else self._cache.find(key)
+        if layer is None or self._cache is None:
             layer = self._stream(produce)
         elif not self._repository.has_blob(layer.descriptor.digest):
             path = self._cache.blob_path(layer.descriptor.digest)
@@ -236,9 +236,14 @@ def tags_of(evaluated: Evaluated) -> tuple[str, ...]:
     return (keyed,) if revision is None else (keyed, f"{revision}-{outline.system}")
 
 
-def find_by_key(repository: Repository, evaluated: Evaluated) -> Descriptor | None:
-    """Ask, by one HEAD request, whether the image of this recipe is in the registry already."""
-    return repository.head_manifest(tags_of(evaluated)[0])
+def find_by_key(
+    repository: Repository, evaluated: Evaluated, *, writing: bool = False
+) -> Descriptor | None:
+    """Ask, by one HEAD request, whether the image of this recipe is in the registry already.
+
+    Who is *writing* next takes a refusal for "not there yet".
+    """
+    return repository.head_manifest(tags_of(evaluated)[0], writing=writing)
 
 
 def add_tags(repository: Repository, image: Digest, tags: Sequence[str]) -> Fetched | None:
@@ -279,7 +284,9 @@ def push_image(
     ``CheckedFalse`` for licences that are not known, and as ``assemble_image`` and the registry do.
     """
     check_publishable(plan.spec, target, plan.licences.problem)
-    upload = UploadTarget(repository, records, cache, plan.spec.compressor.media_type)
+    upload = UploadTarget(
+        repository, records, cache if reuse else None, plan.spec.compressor.media_type
+    )
     built = assemble_image(nix, plan, upload, threads=threads, reuse=reuse, on_event=on_event)
     on_event(Stage("publish", f"naming the image in {repository}"))
     config = built.documents.config

@@ -156,6 +156,9 @@ class LayoutStore:
         self._layout.add_referrer(entry, body, subject)
         return entry
 
+    def check_attachable(self, subject: Digest) -> None:
+        """Do nothing: a layout's list can always be written anew."""
+
     def referrers(
         self, subject: Digest, artifact_type: str | None = None
     ) -> tuple[Descriptor, ...]:

@@ -89,6 +89,10 @@ class ImageStore(Protocol):
         """Store a manifest that has a ``subject``, and list it among the subject's referrers."""
         ...
 
+    def check_attachable(self, subject: Digest) -> None:
+        """Raise ``CouldNotCheck`` where one more could not be listed; ask before signing."""
+        ...
+
     def referrers(
         self, subject: Digest, artifact_type: str | None = None
     ) -> tuple[Descriptor, ...]:

@@ -124,6 +124,8 @@ def attest(
     )
     wanted = formats_at_hand() if attester.sboms is None else attester.sboms
     bills = attach_sboms(seed, sbom_of(seed, nix, plan.licences), wanted, on_event)
+    store.check_attachable(root.descriptor.digest)
+    store.check_attachable(commit_subject(predicate.source.commit).digest)
     on_event(Stage("sign", f"signing as {signer.identity}"))
     statement = build_statement(predicate, str(reference).partition("@")[0])
     signed = signer.sign(PAYLOAD_TYPE, statement.dump())

@@ -99,7 +99,7 @@ def push(as_json: bool, options: dict[str, Any]) -> Pushed | None:
     tags = None if options["untagged"] else wanted
     with progress(quiet=as_json) as show:
         evaluated = evaluate_request(nix, request, show)
-        there = None if options["no_reuse"] else find_by_key(repository, evaluated)
+        there = None if options["no_reuse"] else find_by_key(repository, evaluated, writing=True)
         fetched = None if there is None else add_tags(repository, there.digest, tags or ())
         if fetched is None:
             pushed, proof = _build_and_push(options, nix, evaluated, repository, target, tags, show)

@@ -129,6 +129,8 @@ def judge(question: Question, status: int, *, elsewhere: bool = False) -> Rule:
     *elsewhere*: the storage behind the registry answered, to which an address led that may have
     expired. Its refusal is nothing to log in for.
     """
+    if elsewhere and question is Question.BESIDE and status != 200:
+        return Rule(question, frozenset({status}), Meaning.OTHER_WAY, _BY_TAG)
     if elsewhere and status in (400, 403):
         return Rule(question, frozenset({status}), Meaning.LATER, _STORAGE)
     for rule in TABLE:
@@ -166,6 +168,10 @@ def as_table() -> str:
     for statuses, meaning, said in _ANY:
         shown = ", ".join(statuses.split())
         lines.append(f"| any other | {shown} | {meaning.value} | – | {said} |")
+    beside = Question.BESIDE.value
+    lines.append(
+        f"| {beside} | all but 200 by storage | {Meaning.OTHER_WAY.value} | {_BY_TAG} | – |"
+    )
     lines.append(f"| any | 400, 403 by storage | {Meaning.LATER.value} | {_STORAGE} | – |")
     lines.append(f"| any other | any other | {Meaning.REFUSED.value} | – | the answer itself |")
     return "\n".join(lines) + "\n"

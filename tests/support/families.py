@@ -1,0 +1,308 @@
+"""Real families of registries, each by what a public report says it answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from support.quirks import INDEX, Query, Quirk, Reply, page, refuse
+
+Go = Callable[[], Reply]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A *quirk* of real registries, with the public *report* of it.
+
+    *api*: it has the referrers API. *refused* gives, for a verb that cannot be done there, a part
+    of what is said.
+    """
+
+    name: str
+    report: str
+    quirk: Quirk
+    api: bool = False
+    refused: tuple[tuple[str, str], ...] = ()
+
+
+FAMILIES: dict[str, Family] = {}
+_GITHUB = "https://github.com/"
+
+
+def family(report: str, *, api: bool = False, **refused: str) -> Callable[[Quirk], Quirk]:
+    """Enter a quirk under its own name."""
+
+    def put(quirk: Quirk) -> Quirk:
+        name = quirk.__name__.replace("_", "-")
+        assert name not in FAMILIES
+        FAMILIES[name] = Family(name, _GITHUB + report, quirk, api, tuple(refused.items()))
+        return quirk
+
+    return put
+
+
+@family("opencontainers/distribution-spec/pull/563")
+def none(query: Query, go: Go) -> Reply:
+    return go()
+
+
+@family("opencontainers/distribution-spec/issues/359", api=True)
+def none_with_the_api(query: Query, go: Go) -> Reply:
+    return go()
+
+
+@family("helm/helm/issues/31567")
+def quay_refuses_readers_of_what_is_not_there_yet(query: Query, go: Go) -> Reply:
+    if query.method in ("HEAD", "GET") and not query.server.exists(query.repository):
+        return go() if "push" in query.actions else refuse(401, "UNAUTHORIZED")
+    return go()
+
+
+@family("google/go-containerregistry/pull/1691")
+def artifactory_forbids_absent_tags(query: Query, go: Go) -> Reply:
+    reply = go()
+    return refuse(403, "DENIED") if query.is_tag and reply.status == 404 else reply
+
+
+@family("quay/quay/pull/3071")
+def quay_has_no_list_for_an_unknown_manifest(query: Query, go: Go) -> Reply:
+    return refuse(400, "MANIFEST_INVALID") if query.kind == "referrers" else go()
+
+
+@family("goharbor/harbor/issues/18418")
+def harbor_wants_a_login_for_referrers(query: Query, go: Go) -> Reply:
+    return refuse(401, "UNAUTHORIZED") if query.kind == "referrers" else go()
+
+
+@family("ocx-sh/ocx/issues/106")
+def referrers_forbidden(query: Query, go: Go) -> Reply:
+    return refuse(403, "DENIED") if query.kind == "referrers" else go()
+
+
+@family("google/go-containerregistry/issues/1962")
+def artifactory_finds_referrers_not_acceptable(query: Query, go: Go) -> Reply:
+    return Reply(406) if query.kind == "referrers" else go()
+
+
+@family("oras-project/rust-oci-client/pull/259")
+def referrers_not_allowed(query: Query, go: Go) -> Reply:
+    return refuse(405, "UNSUPPORTED") if query.kind == "referrers" else go()
+
+
+@family("docker/roadmap/issues/724")
+def referrers_not_implemented(query: Query, go: Go) -> Reply:
+    return Reply(501) if query.kind == "referrers" else go()
+
+
+@family("sigstore/sigstore-js/pull/1187")
+def a_false_200_for_referrers(query: Query, go: Go) -> Reply:
+    return page(200) if query.kind == "referrers" else go()
+
+
+@family("spring-projects/spring-boot/issues/45358")
+def an_error_document_with_200_for_referrers(query: Query, go: Go) -> Reply:
+    if query.kind != "referrers":
+        return go()
+    return replace(refuse(404, "NOT_FOUND"), status=200)
+
+
+@family("distribution/distribution/issues/1186")
+def null_for_lists(query: Query, go: Go) -> Reply:
+    if query.kind == "referrers":
+        return Reply(200, {"Content-Type": INDEX}, b"null")
+    if query.kind == "tags" and not query.server.exists(query.repository):
+        body = json.dumps({"name": query.repository, "tags": None}).encode()
+        return Reply(200, {"Content-Type": "application/json"}, body)
+    return go()
+
+
+@family("artifacthub/hub/issues/4785")
+def ghcr_leads_elsewhere_for_referrers(query: Query, go: Go) -> Reply:
+    if query.kind != "referrers":
+        return go()
+    # The name is another host's to whoever compares origins; the port is this registry's.
+    where = query.server.host.replace("127.0.0.1", "localhost")
+    return Reply(303, {"Location": f"http://{where}/v2/limited/manifests/too-many"})
+
+
+def _limited(quirk: Quirk) -> Quirk:
+    def answer(query: Query, go: Go) -> Reply:
+        return Reply(429) if query.repository == "limited" else quirk(query, go)
+
+    return answer
+
+
+@family("goharbor/harbor/pull/23237", api=True, verify="answered 503", attest="answered 503")
+def referrers_out_of_order(query: Query, go: Go) -> Reply:
+    return Reply(503) if query.kind == "referrers" else go()
+
+
+@family("oras-project/oras-go/issues/1396")
+def gitlab_takes_the_fallback_tag_for_the_digest(query: Query, go: Go) -> Reply:
+    if query.is_tag and query.name.startswith("sha256-") and len(query.name) == 71:
+        return query.server.regular(replace(query, name=query.name.replace("-", ":", 1)))
+    return go()
+
+
+def _taken(query: Query) -> bool:
+    return (
+        query.method == "PUT"
+        and query.is_tag
+        and (query.repository, query.name) in query.server.tags
+    )
+
+
+@family("sigstore/cosign/issues/313", attest="exempt the tags sha256-\\*")
+def ecr_without_the_api_has_immutable_tags(query: Query, go: Go) -> Reply:
+    return refuse(400, "TAG_INVALID", "The image tag is immutable") if _taken(query) else go()
+
+
+@family("aws-observability/aws-otel-python-instrumentation/pull/837", api=True)
+def ecr_has_immutable_tags(query: Query, go: Go) -> Reply:
+    return refuse(400, "TAG_INVALID", "The image tag is immutable") if _taken(query) else go()
+
+
+@family("goharbor/harbor/issues/17332", api=True)
+def harbor_has_immutable_tags(query: Query, go: Go) -> Reply:
+    return refuse(412, "PRECONDITION", "configured as immutable") if _taken(query) else go()
+
+
+@family("actions/attest-build-provenance/issues/80", attest="exempt the tags sha256-\\*")
+def google_has_immutable_tags(query: Query, go: Go) -> Reply:
+    return refuse(409, "DENIED", "tag is immutable") if _taken(query) else go()
+
+
+@family("containers/image/issues/381")
+def quay_answers_202_to_a_manifest(query: Query, go: Go) -> Reply:
+    reply = go()
+    took = query.method == "PUT" and query.kind == "manifests" and reply.status == 201
+    return replace(reply, status=202) if took else reply
+
+
+@family("moby/moby/pull/10403")
+def a_manifest_is_answered_200(query: Query, go: Go) -> Reply:
+    reply = go()
+    took = query.method == "PUT" and query.kind == "manifests" and reply.status == 201
+    return Reply(200) if took else reply
+
+
+@family("pulp/pulp_container/issues/2199")
+def pulp_answers_204_to_a_chunk(query: Query, go: Go) -> Reply:
+    reply = go()
+    return replace(reply, status=204) if query.method == "PATCH" else reply
+
+
+@family("aws/containers-roadmap/issues/1931")
+def ecr_names_no_digest(query: Query, go: Go) -> Reply:
+    return go().but(Docker_Content_Digest=None)
+
+
+@family("ahmetb/serverless-registry-proxy/issues/10")
+def cloud_run_strips_lengths(query: Query, go: Go) -> Reply:
+    return go().but(X_No_Length="1") if query.method == "HEAD" else go()
+
+
+@family("harrisonwang/wharf/pull/11")
+def a_head_of_length_zero(query: Query, go: Go) -> Reply:
+    reply = go()
+    if query.method == "HEAD" and query.kind == "manifests" and reply.status == 200:
+        return reply.but(Content_Length="0")
+    return reply
+
+
+@family("bazel-contrib/rules_oci/issues/720")
+def ecr_answers_400_to_head(query: Query, go: Go) -> Reply:
+    return Reply(400) if query.method == "HEAD" and query.kind == "manifests" else go()
+
+
+@family("distribution/distribution/issues/4667")
+def ranges_are_ignored(query: Query, go: Go) -> Reply:
+    kept = {name: text for name, text in query.headers.items() if name != "range"}
+    return query.server.regular(replace(query, headers=kept)) if query.kind == "blobs" else go()
+
+
+@family("google/go-containerregistry/pull/1406")
+def a_mount_is_denied(query: Query, go: Go) -> Reply:
+    return refuse(401, "UNAUTHORIZED") if "mount=" in query else go()
+
+
+@family("containerd/containerd/pull/14118")
+def a_mount_is_forbidden(query: Query, go: Go) -> Reply:
+    return refuse(403, "DENIED") if "mount=" in query else go()
+
+
+@family("goharbor/harbor/issues/22078")
+def harbor_finds_a_mounts_source_invalid(query: Query, go: Go) -> Reply:
+    return refuse(400, "BAD_REQUEST") if "mount=" in query else go()
+
+
+@family("deis/registry/issues/84")
+def replicas_forget_uploads(query: Query, go: Go) -> Reply:
+    first = sum(seen.method == "PUT" and seen.kind == "blobs" for seen in query.server.seen) % 2
+    if query.method == "PUT" and query.kind == "blobs" and first:
+        return refuse(404, "BLOB_UPLOAD_UNKNOWN")
+    return go()
+
+
+@family("go-gitea/gitea/issues/31861")
+def gitea_refuses_to_look_for_blobs(query: Query, go: Go) -> Reply:
+    if (
+        query.method == "HEAD"
+        and query.kind == "blobs"
+        and not query.server.exists(query.repository)
+    ):
+        return refuse(401, "UNAUTHORIZED")
+    return go()
+
+
+@family("ambient-code/platform/issues/669")
+def quay_refuses_blobs_of_what_is_not_there(query: Query, go: Go) -> Reply:
+    if query.method == "HEAD" and query.kind == "blobs":
+        return go() if query.server.exists(query.repository) else refuse(401, "UNAUTHORIZED")
+    return go()
+
+
+@family(
+    "mulgadc/spinifex/pull/400",
+    push="create the repository first",
+)
+def ecr_makes_no_repository(query: Query, go: Go) -> Reply:
+    return refuse(404, "NAME_UNKNOWN") if query.method == "POST" else go()
+
+
+@family("goharbor/harbor/issues/12005", push="only read from")
+def a_mirror_takes_nothing(query: Query, go: Go) -> Reply:
+    return refuse(405, "UNSUPPORTED") if query.method == "POST" else go()
+
+
+@family("distribution/distribution/issues/4324")
+def no_list_of_tags(query: Query, go: Go) -> Reply:
+    return refuse(404, "NAME_UNKNOWN") if query.kind == "tags" else go()
+
+
+@family("distribution/distribution/issues/3848")
+def a_proxy_strips_headers(query: Query, go: Go) -> Reply:
+    return go().but(Docker_Content_Digest=None, Content_Type=None)
+
+
+@family("regclient/regclient/pull/801", api=True)
+def api_without_digests(query: Query, go: Go) -> Reply:
+    return go().but(Docker_Content_Digest=None)
+
+
+@family("sigstore/cosign/issues/4641", api=True)
+def the_api_says_nothing_of_types(query: Query, go: Go) -> Reply:
+    reply = go()
+    if query.kind != "referrers" or reply.status != 200:
+        return reply
+    value = json.loads(reply.body)
+    for item in value["manifests"]:
+        item.pop("artifactType", None)
+    return replace(reply, body=json.dumps(value).encode())
+
+
+FAMILIES["ghcr-leads-elsewhere-for-referrers"] = replace(
+    FAMILIES["ghcr-leads-elsewhere-for-referrers"],
+    quirk=_limited(ghcr_leads_elsewhere_for_referrers),
+)
