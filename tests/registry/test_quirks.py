@@ -24,10 +24,10 @@ from nix_seed.registry.credentials import Credential, Keyring
 from nix_seed.registry.errors import Denied
 from nix_seed.registry.http import Patience
 from nix_seed.registry.open import Stores
-from nix_seed.release.load import judges_of, load_policy
-from nix_seed.release.verify import Asked, verify_image
+from nix_seed.release.load import load_policy, verifiers_of
+from nix_seed.release.verify import Query, verify_image
 from support.families import FAMILIES, Family
-from support.quirks import PASSWORD, USER, Query, Quirky, Reply, quirky_registry, refuse
+from support.quirks import PASSWORD, USER, Quirky, Reply, quirky_registry, refuse
 from support.seed_images import seed_image
 from support.trust import COMMIT, World
 
@@ -105,7 +105,7 @@ def test_attest_and_verify(family: Family, registry: Quirky, tmp_path: Path) -> 
     else:
         publish_both(world)
         assert len(world.store.referrers(subject)) == 2
-        verify(world, registry)
+        verify(world)
     if "verify" in refused:
         with pytest.raises(CouldNotCheck, match=refused["verify"]):
             world.store.referrers(subject)
@@ -117,17 +117,10 @@ def publish_both(world: World) -> None:
         world.publish(name)
 
 
-def verify(world: World, registry: Quirky) -> None:
-    now = datetime.now(UTC)
-    loaded = load_policy(world.write_policy(), now)
-    found = verify_image(
-        Stores(US, patience=QUICK),
-        parse_reference(world.reference),
-        loaded.policy,
-        Asked(COMMIT),
-        judges_of(loaded),
-        now,
-    )
+def verify(world: World) -> None:
+    loaded = load_policy(world.write_policy(), datetime.now(UTC))
+    by = verifiers_of(loaded, Stores(US, patience=QUICK))
+    found = verify_image(by, parse_reference(world.reference), Query(COMMIT))
     assert found, found
 
 
@@ -137,7 +130,7 @@ def test_there_are_enough_and_each_is_reported() -> None:
 
 
 def test_a_stranger_is_still_told_to_log_in() -> None:
-    def quirk(query: Query, go: Any) -> Reply:
+    def quirk(query: Any, go: Any) -> Reply:
         return refuse(403, "DENIED")
 
     with (
@@ -183,7 +176,7 @@ def test_no_answer_ends_unexpectedly(reply: Reply) -> None:
 
 
 def test_an_error_that_repeats_our_credentials_is_not_printed() -> None:
-    def quirk(query: Query, go: Any) -> Reply:
+    def quirk(query: Any, go: Any) -> Reply:
         return refuse(418, "TEAPOT", f"you sent {query.headers['authorization']} and {PASSWORD}")
 
     with quirky_registry(quirk, api=True) as running:
