@@ -1,6 +1,8 @@
 """Nix Seed: layered, offline OCI build images from Nix flakes, that anyone can check.
 
-For programs, ``nix_seed.verify`` answers what ``nix-seed verify`` does; docs/verify.md.
+For programs this offers what the commands do, under their names; docs/library.md has examples. Each
+is imported when it is first asked for: the command's start must not pay for it. ``audit`` is a
+room's name, so its function is ``audit_release``.
 """
 
 from __future__ import annotations
@@ -8,22 +10,118 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nix_seed.release.api import verify
-    from nix_seed.release.rules.answer import Verification
+    from nix_seed.audit.audit import audit as audit_release
+    from nix_seed.audit.rules.report import AuditReport as AuditReport
+    from nix_seed.core.errors import CheckedFalse as CheckedFalse
+    from nix_seed.core.errors import CouldNotCheck as CouldNotCheck
+    from nix_seed.core.errors import InputError as InputError
+    from nix_seed.core.errors import NixFailed as NixFailed
+    from nix_seed.core.errors import NixSeedError as NixSeedError
+    from nix_seed.formats.oci.reference import parse_reference as parse_reference
+    from nix_seed.image.build import Built as Built
+    from nix_seed.image.build import assemble_image as build
+    from nix_seed.image.build import store_image as store_image
+    from nix_seed.image.plan import Plan as Plan
+    from nix_seed.image.plan import plan_image as plan
+    from nix_seed.image.push import push as push
+    from nix_seed.registry.credentials import Keyring as Keyring
+    from nix_seed.registry.open import Stores as Stores
+    from nix_seed.registry.transfer import Transferred as Transferred
+    from nix_seed.registry.transfer import pull as pull
+    from nix_seed.release.api import verify as verify
+    from nix_seed.release.attest import Attested as Attested
+    from nix_seed.release.attest import attest as attest
+    from nix_seed.release.load import load_policy as load_policy
+    from nix_seed.release.promote import Promoted as Promoted
+    from nix_seed.release.promote import promote as promote
+    from nix_seed.release.rules.answer import Verification as Verification
+    from nix_seed.trust.rules.policy import Policy as Policy
+    from nix_seed.use.hydrate import Hydrated as Hydrated
+    from nix_seed.use.hydrate import hydrate as hydrate
+    from nix_seed.use.run import RunResult as RunResult
+    from nix_seed.use.run import run as run
 
-__all__ = ["Verification", "__version__", "verify"]
+__all__ = [
+    "Attested",
+    "AuditReport",
+    "Built",
+    "CheckedFalse",
+    "CouldNotCheck",
+    "Hydrated",
+    "InputError",
+    "Keyring",
+    "NixFailed",
+    "NixSeedError",
+    "Plan",
+    "Policy",
+    "Promoted",
+    "RunResult",
+    "Stores",
+    "Transferred",
+    "Verification",
+    "__version__",
+    "attest",
+    "audit_release",
+    "build",
+    "hydrate",
+    "load_policy",
+    "parse_reference",
+    "plan",
+    "promote",
+    "pull",
+    "push",
+    "run",
+    "store_image",
+    "verify",
+]
 
 __version__ = "0.1.0"
 
+_MODULES = {
+    "Attested": "release.attest",
+    "AuditReport": "audit.rules.report",
+    "Built": "image.build",
+    "CheckedFalse": "core.errors",
+    "CouldNotCheck": "core.errors",
+    "Hydrated": "use.hydrate",
+    "InputError": "core.errors",
+    "Keyring": "registry.credentials",
+    "NixFailed": "core.errors",
+    "NixSeedError": "core.errors",
+    "Plan": "image.plan",
+    "Policy": "trust.rules.policy",
+    "Promoted": "release.promote",
+    "RunResult": "use.run",
+    "Stores": "registry.open",
+    "Transferred": "registry.transfer",
+    "Verification": "release.rules.answer",
+    "attest": "release.attest",
+    "audit_release": "audit.audit:audit",
+    "build": "image.build:assemble_image",
+    "hydrate": "use.hydrate",
+    "load_policy": "release.load",
+    "parse_reference": "formats.oci.reference",
+    "plan": "image.plan:plan_image",
+    "promote": "release.promote",
+    "pull": "registry.transfer",
+    "push": "image.push",
+    "run": "use.run",
+    "store_image": "image.build",
+    "verify": "release.api",
+}
+"""Where each name is, below this package; after a colon what it is called there."""
+
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for only then: the command's start must not pay for it."""
-    if name == "verify":
-        from nix_seed.release.api import verify
+    """Import what is asked for only then."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'nix_seed' has no attribute {name!r}")
+    from importlib import import_module
 
-        return verify
-    if name == "Verification":
-        from nix_seed.release.rules.answer import Verification
+    module, _, there = _MODULES[name].partition(":")
+    return getattr(import_module(f"nix_seed.{module}"), there or name)
 
-        return Verification
-    raise AttributeError(f"module 'nix_seed' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    """Name what is offered, imported or not."""
+    return sorted({*globals(), *__all__})
