@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import threading
@@ -18,6 +19,7 @@ from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.logs.rekor import LogHttp, RekorV2
 from nix_seed.logs.rules.entry import EntryFate, logged_signature
 from nix_seed.logs.server import LogServer
+from support.certificates import make_certificate
 from support.logs import IMPATIENT, Signing, served, served_client
 from support.web import Reply, lying
 
@@ -107,6 +109,17 @@ def good_request() -> dict[str, Any]:
     return value
 
 
+def of_no_version() -> str:
+    """Return a certificate of an X.509 version that does not exist, as Rekor's JSON spells it."""
+    der = make_certificate().replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020107"), 1)
+    return base64.b64encode(der).decode()
+
+
+def certified(verifier: dict[str, Any]) -> None:
+    del verifier["publicKey"]
+    verifier["x509Certificate"] = {"rawBytes": of_no_version()}
+
+
 def broken(change: Callable[[dict[str, Any]], object]) -> bytes:
     value = good_request()
     change(value["hashedRekordRequestV002"])
@@ -130,6 +143,10 @@ def broken(change: Callable[[dict[str, Any]], object]) -> bytes:
         ),
         (
             broken(lambda r: r["signature"]["verifier"].update(publicKey={"rawBytes": "AAAA"})),
+            "the verifier is neither a public key nor a certificate",
+        ),
+        (
+            broken(lambda r: certified(r["signature"]["verifier"])),
             "the verifier is neither a public key nor a certificate",
         ),
     ],
