@@ -1,6 +1,6 @@
-"""What every ledger can do, whatever keeps it (docs/formats-promotion.md).
+"""What every ledger can do, whatever keeps it (docs/formats-promotion.md), and how one is opened.
 
-Opens a ledger by the policy's word; what it needs is imported only then.
+The add-on that a policy's ledger needs is imported only then.
 """
 
 from __future__ import annotations

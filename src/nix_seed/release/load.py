@@ -1,7 +1,4 @@
-"""From ``trust.toml`` on disk to what judges by it.
-
-Verify before use: from a reference to the very digest that was verified, or an error.
-"""
+"""From ``trust.toml`` on disk to what judges by it, and from a reference to the digest verified."""
 
 from __future__ import annotations
 

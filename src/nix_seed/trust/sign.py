@@ -1,6 +1,6 @@
-"""What signs: a key in a file, an identity that Sigstore certifies; a KMS would fit as well.
+"""What signs: a key in a file, or an identity that Sigstore certifies; a KMS would fit as well.
 
-Key files: PKCS#8 in PEM, with a passphrase or without, beside a public key that cosign reads.
+Key files are PKCS#8 in PEM, with a passphrase or without, beside a public key that cosign reads.
 """
 
 from __future__ import annotations

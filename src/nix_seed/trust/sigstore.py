@@ -1,14 +1,8 @@
-"""The public Sigstore's trusted root, as Sigstore's own library brings it.
+"""Sign and judge with Sigstore's own library, which is an extra and takes a while to load.
 
-Judge certificates and their log entries with Sigstore's own verifier, offline.
-
-Imported only where a bundle has a certificate: the library takes a while to load, and is an extra.
-It needs no clock: a bundle's own proofs say when it was signed.
-
-Sign with an identity: an OIDC token, certified by Fulcio, logged, and stamped where it can be.
-
-The token comes from the CI service the program runs in; the library knows GitHub's, GitLab's and
-others. Nothing secret outlives the signature.
+It is imported only where a bundle has a certificate, or none but an identity is there to sign with.
+Judging is offline and needs no clock: a bundle says itself when it was signed. Signing takes an
+OIDC token from the CI service the program runs in; nothing secret outlives the signature.
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 
 The tree is RFC 6962's, over the systems in sorted order, each once. A leaf is canonical JSON that
 says of itself what it is, so that no leaf means anything else elsewhere; the size is signed with
-the root, so that no tree passes for another with a leaf more or less.
-
-Which tags a release may be given: none that says something else than which release it is.
+the root, so that no tree passes for another with a leaf more or less. The tags that a release may
+be given are here, too: none that says something else than which release it is.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
 """Is this bundle what it seems? The one way by which every attestation is judged.
 
 A verdict has a fate (verified; checked and false; could not be checked) and a reason, and only a
-verified one carries a statement. What is judged by Sigstore's own library, a certificate and its
-proofs, is given in as a check. Whatever goes wrong in any of it, nothing is verified.
+verified one carries a statement. Whatever goes wrong in judging, nothing is verified.
 
-What Sigstore's verifier passes over in a log entry (sigstore 4.5): checked beside it.
-
-It verifies the checkpoint's signature and compares the root. It does not compare the tree's size,
-takes the log's name in the signature line from nobody, of ``logId`` reads four bytes, and passes
-over an index and a time that no promise signs.
+A certificate and its proofs are judged by Sigstore's own library, which is given in as a check.
+``check_log`` adds what sigstore 4.5 passes over in a log entry: it verifies the checkpoint's
+signature and compares the root, but not the tree's size, nor the log's name in the signature line,
+nor more than four bytes of ``logId``, nor an index and a time that no promise signs.
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
-"""What one builder's verified word is worth for one question, before any counting.
+"""From the bytes of bundles to claims that can be counted, each with its fate and its standing.
 
 The question is always: is this image what one gets by building this commit for this system? A claim
 that is not about that, or not by a builder of the policy in its time, is set aside with the reason.
-
-From the bytes of bundles to claims that can be counted, with each one's fate kept.
-
-Of which commits is an image said to be? An image outlives many that change its source alone.
+Nothing is counted here.
 """
 
 from __future__ import annotations

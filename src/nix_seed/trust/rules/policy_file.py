@@ -1,11 +1,7 @@
-"""Reads ``trust.toml``.
+"""Reads ``trust.toml``, whole and strictly.
 
-The file is read whole and strictly: an unknown key, a key of another type, a demand that nothing
-can meet or that everything meets is refused, with its line. docs/verify.md lists every key.
-
-The ledgers of a policy: ``[[ledgers]]`` of ``trust.toml``.
-
-::
+An unknown key, a key of another type, a demand that nothing can meet or that everything meets is
+refused, with its line. docs/verify.md lists every key. Ledgers are read here as well::
 
     [[ledgers]]
     id = "mainnet"

@@ -1,9 +1,7 @@
-"""Where in a TOML text each table and key stands, so that an error can say the line.
+"""Reads the tables of ``trust.toml``: types exact, no key unknown, every error with its line.
 
-``tomllib`` reads the values and knows nothing of lines afterwards. This walks the text a second
-time; it is only ever asked about a text that ``tomllib`` has accepted.
-
-Reads the tables of ``trust.toml``: types exact, no key unknown, every error with its line.
+``tomllib`` reads the values and knows nothing of lines afterwards. ``find_lines`` walks the text a
+second time; it is only ever asked about a text that ``tomllib`` has accepted.
 """
 
 from __future__ import annotations

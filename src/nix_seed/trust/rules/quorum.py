@@ -1,15 +1,13 @@
-"""Do those who got the same image also say that it rests on the same trust roots?
-
-They must: the roots' digest follows from the commit alone (docs/roots.md). A claim that states
-none says nothing about them. Where claims state several, nobody can tell here which is right, so
-there is dissent in any case; who is named for it is whoever has fewer independent builders beside
-him, or, of equals, all. A single builder can so do what any dissent can, block, and no more.
-
-Do enough independent builders say the same, and does none of them say otherwise?
+"""Do enough independent builders say the same, and does none of them say otherwise?
 
 What is counted are builders *of the policy*, each once, whatever it signed and how often. The bar
 is the policy's number: who stays silent, or is kept silent, never lowers it. One builder's valid
 dissent blocks, and the result says in what it differs: in the image, or in what it rests on.
+
+The digest of trust roots follows from the commit alone (docs/roots.md), so those who got the same
+image must state the same one, or none. Where they state several, nobody can tell here which is
+right: there is dissent in any case. Named for it is who has fewer independent builders beside it,
+or, of equals, all. A single builder can so do what any dissent can, block, and no more.
 """
 
 from __future__ import annotations
