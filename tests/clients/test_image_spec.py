@@ -33,15 +33,15 @@ def layout(directory: Path, text: bytes | None, nar_hash: str | None) -> LayoutR
     members = [layouts.directory("etc"), layouts.file("etc/motd", b"x")]
     if text is not None:
         members += [layouts.directory("etc/nix-seed"), layouts.file(SPEC_PATH, text)]
-    tar = layouts.tar(members)
+    tar, count = layouts.tar(members), len(SPEC.layers) + 1
     config = {
         "architecture": "amd64",
         "os": "linux",
-        "rootfs": {"type": "layers", "diff_ids": [str(DiffID.of(tar))]},
+        "rootfs": {"type": "layers", "diff_ids": [str(DiffID.of(tar))] * count},
     }
     manifest = Manifest(
         put(json.dumps(config).encode(), media_types.CONFIG),
-        (put(gzip.compress(tar), media_types.LAYER_GZIP),),
+        (put(gzip.compress(tar), media_types.LAYER_GZIP),) * count,
         {} if nar_hash is None else {ANNOTATION_NAR_HASH: nar_hash},
     )
     index = Index((put(manifest.dump(), media_types.MANIFEST),))

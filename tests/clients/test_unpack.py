@@ -8,6 +8,7 @@ import multiprocessing.popen_fork  # noqa: F401  (before becoming someone who ma
 import os
 import stat
 import tarfile
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +18,8 @@ import pytest
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.oci.reference import LayoutReference
-from nix_seed.image.read.unpack import Limits, unpack, unpacked
+from nix_seed.image.read.safe_root import remove
+from nix_seed.image.read.unpack import Limits, clear_unpacked, unpack, unpacked
 from nix_seed.registry.image import Image, open_image
 from support.layouts import directory, file, hard_link, special, symlink, tar, write_layout
 
@@ -217,7 +219,7 @@ def layout_with_flipped_blob(tmp_path: Path, compression: str) -> LayoutReferenc
 @pytest.mark.parametrize("compression", ["zstd", "gzip", "none"])
 def test_a_damaged_blob_is_refused(tmp_path: Path, compression: str) -> None:
     reference = layout_with_flipped_blob(tmp_path, compression)
-    message = "digest is sha256:|not intact"
+    message = "does not have the digest|not intact"
     with pytest.raises(CheckedFalse, match=message):
         unpack(open_image(reference), tmp_path / "out")
     assert os.listdir(tmp_path) == ["image"]
@@ -270,7 +272,7 @@ def test_a_missing_blob_could_not_be_checked(tmp_path: Path) -> None:
     layout = write_layout(tmp_path / "image", [tar([file("f", b"x" * 10_000)])])
     image = open_image(LayoutReference(str(layout)))
     image.blob_path(image.layers[0][0].digest).unlink()
-    with pytest.raises(CouldNotCheck, match="layer 1 of 1: cannot read its blob"):
+    with pytest.raises(CouldNotCheck, match=r"reading .*blobs/sha256/.* failed: No such file"):
         unpack(image, tmp_path / "out")
 
 
@@ -365,3 +367,65 @@ def test_one_bad_layer_of_many_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(CheckedFalse, match=r"layer 6 of 6: '\.\./x' climbs out"):
         unpack_all(tmp_path, *layers, [file("../x")])
     assert os.listdir(tmp_path / "out") == []
+
+
+def deep(levels: int) -> Members:
+    """Directories in one another, as deep as a path can be long."""
+    return [directory("/".join(["d"] * number)) for number in range(1, levels + 1)]
+
+
+def test_the_deepest_path_is_unpacked_merged_and_removed(tmp_path: Path) -> None:
+    members = deep(2047)
+    layout = write_layout(tmp_path / "image", [tar(members), tar([*members, file("f", b"x")])])
+    image, cache = open_image(LayoutReference(str(layout))), tmp_path / "cache"
+    root = unpacked(image, cache)
+    assert os.path.isdir(root / "/".join(["d"] * 1000))
+    assert clear_unpacked(cache, time.time() + 1) == (root.name,)
+    assert not list(cache.glob("sha256-*"))
+
+
+def test_removing_takes_no_more_files_than_it_must(tmp_path: Path) -> None:
+    for name in ("x/.0-0/a/b", "x/a/.0-0/b", "x/a/c/d/e"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "x/a/c/f").write_text("kept nowhere")
+    (tmp_path / "x/a/c/l").symlink_to(tmp_path)
+    fd = os.open(tmp_path, os.O_RDONLY)
+    remove(b"x", fd)
+    remove(b"x", fd)
+    os.close(fd)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("planted", ["link to the root", "link to the cache", "open", "another's"])
+def test_a_cache_that_others_may_have_written_is_refused(tmp_path: Path, planted: str) -> None:
+    layout = write_layout(tmp_path / "image", [tar([file("f", b"x")])])
+    image, cache = open_image(LayoutReference(str(layout))), tmp_path / "cache"
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    root = cache / f"sha256-{image.digest.hex}"
+    if planted == "link to the cache":
+        cache.symlink_to(theirs)
+    else:
+        cache.mkdir()
+    if planted == "link to the root":
+        root.symlink_to(theirs)
+    elif planted == "open":
+        cache.chmod(0o777)
+    elif planted == "another's":
+        if os.geteuid() != 0:
+            pytest.skip("only root can make what belongs to another")
+        root.mkdir()
+        os.chown(root, 65534, 65534)
+    with pytest.raises(CouldNotCheck, match="where unpacked images are kept, "):
+        unpacked(image, cache)
+
+
+def test_two_names_of_one_image_are_one_image(tmp_path: Path) -> None:
+    layout = write_layout(tmp_path / "image", [tar([file("f", b"x")])])
+    index = json.loads((layout / "index.json").read_bytes())
+    one = index["manifests"][0]
+    index["manifests"] = [
+        one | {"annotations": {"org.opencontainers.image.ref.name": tag}} for tag in ("a", "b")
+    ]
+    (layout / "index.json").write_text(json.dumps(index))
+    assert str(open_image(LayoutReference(str(layout))).digest) == one["digest"]

@@ -5,10 +5,8 @@ flake -> plan: what an image will hold, layer by layer; everything but its bytes
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from nix_seed.core.errors import CheckedFalse, InputError, NixFailed
 from nix_seed.core.events import OnEvent, Stage, ignore
@@ -18,9 +16,7 @@ from nix_seed.flake.rules.names import match_packages
 from nix_seed.flake.rules.outline import ImageConfig, Outline
 from nix_seed.flake.rules.recipe import Recipe, TierRoots, input_key
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest
-from nix_seed.formats.oci.reference import LayoutReference
-from nix_seed.image.read.spec import read_spec
+from nix_seed.image.read.spec import read_seed
 from nix_seed.image.rules.changes import PlanDiff, evaluate_plan
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.image.rules.partition.plan import Group, divide
@@ -34,22 +30,19 @@ from nix_seed.licences.licences import (
     unknown_entries,
     withheld_entries,
 )
-from nix_seed.registry.image import Image, open_image
 from nix_seed.registry.open import AnyReference, Stores, fetch
 from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
-from nix_seed.registry.store import Fetched, ImageStore
 from nix_seed.registry.transfer import choose_system
 
 
 def open_base(stores: Stores, reference: AnyReference, system: str) -> Base:
     """Read the spec of the image that *reference* names; of an index, *system*'s.
 
-    Only the manifest, the configuration and the last, small layer are fetched, all verified.
+    Only the manifest and the last, small layer are fetched, both verified.
     """
     store = stores.open(reference)
     root = choose_system(store, fetch(store, reference), system)
-    with tempfile.TemporaryDirectory(prefix="nix-seed-") as directory:
-        return _read(store, root, reference, Path(directory))
+    return Base(str(reference), read_seed(str(reference), root, store).spec)
 
 
 def read_lock(nix: Nix, flake: FlakeMetadata) -> SeedLock | None:
@@ -78,26 +71,6 @@ def locked_base(stores: Stores, lock: SeedLock, system: str) -> Base | None:
             hint="someone changed the lock by hand, or the image is not what it says",
         )
     return base
-
-
-def _read(store: ImageStore, root: Fetched, reference: AnyReference, work: Path) -> Base:
-    """Lay out as much of the image as a spec is read from."""
-    what = str(reference)
-    manifest = Manifest.parse(root.body, what)
-    if not manifest.layers:
-        raise InputError(f"{what} has no layers: it is not a seed")
-    blobs = work / "blobs" / "sha256"
-    blobs.mkdir(parents=True)
-    (work / "oci-layout").write_bytes(b'{"imageLayoutVersion":"1.0.0"}')
-    (blobs / root.descriptor.digest.hex).write_bytes(root.body)
-    for blob in (manifest.config, manifest.layers[-1]):
-        with open(blobs / blob.digest.hex, "wb") as file:
-            for chunk in store.open_blob(blob):
-                file.write(chunk)
-    described = Descriptor(root.descriptor.media_type, root.descriptor.digest, len(root.body))
-    (work / "index.json").write_bytes(Index((described,)).dump())
-    base = read_base(open_image(LayoutReference(str(work), digest=described.digest)))
-    return Base(what, base.spec)
 
 
 # Each tier's name and its roots, in order.
@@ -146,11 +119,6 @@ class Plan:
     def input_key(self) -> str:
         """The key by which the image is found after evaluation alone."""
         return self.evaluated.input_key
-
-
-def read_base(image: Image) -> Base:
-    """Read what the plan of a new image needs of a previous one."""
-    return Base(image.name, read_spec(image))
 
 
 def evaluate_request(nix: Nix, request: Request, on_event: OnEvent = ignore) -> Evaluated:

@@ -90,7 +90,8 @@ def _choose(layout: Layout, index: Index, reference: LayoutReference) -> Descrip
             return Descriptor(media_types.MANIFEST, reference.digest, blob.stat().st_size)
     if reference.tag is not None:
         found = [each for each in found if each.annotations.get(REF_NAME) == reference.tag]
-    if len(found) == 1:
+    # Several tags may name one image.
+    if len({each.digest for each in found}) == 1:
         return found[0]
     names = ", ".join(each.annotations.get(REF_NAME, str(each.digest)) for each in images)
     raise InputError(

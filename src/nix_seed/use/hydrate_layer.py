@@ -272,7 +272,7 @@ class _Layer:
     def run(self, *, whole: bool) -> None:
         stream = self._pieces if whole else _Ended(self._pieces)
         try:
-            for entry in read_entries(stream, self._task.what):  # type: ignore[arg-type]
+            for entry in read_entries(stream, self._task.what):
                 self._route(entry)
             self._finish()
         except BaseException:

@@ -7,23 +7,26 @@ deriver, and the links that Nix registered as garbage collector roots, which are
 
 from __future__ import annotations
 
-import io
 import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.oci import media_types
 from nix_seed.image.read.safe_root import open_directory
+from nix_seed.image.read.stream import TarPieces
 from nix_seed.image.read.unpack import unpack_layer
 from nix_seed.registry.image import Image
 from nix_seed.use.engines.base import EXCHANGE, SOURCE
 from nix_seed.use.sandboxed import Inside
 
 # $@ is the command. Before and after, the store's directory is listed: no Nix is needed for that.
+# Nix is asked for all new paths at once: evaluation alone may make thousands.
 SCRIPT = rf"""
 x={EXCHANGE}
 store() {{
@@ -45,10 +48,15 @@ for root in /nix/var/nix/gcroots/auto/*; do
 done > $x/links
 cut -f 2 $x/links | cut -d / -f 1-4 > $x/wanted
 store > $x/after
-LC_ALL=C comm -13 $x/before $x/after | while read -r name; do
-  case $(nix-store --query --deriver "/nix/store/$name" 2>/dev/null) in
-    *.drv) printf '/nix/store/%s\n' "$name" ;;
-  esac
+LC_ALL=C comm -13 $x/before $x/after | grep '^[0-9a-z]\{{32\}}-' |
+  sed 's,^,/nix/store/,' > $x/new
+: > $x/invalid
+test ! -s $x/new || nix-store --check-validity --print-invalid $(cat $x/new) |
+  LC_ALL=C sort > $x/invalid || exit 125
+LC_ALL=C comm -23 $x/new $x/invalid > $x/valid
+test ! -s $x/valid || nix-store --query --deriver $(cat $x/valid) > $x/derivers || exit 125
+test ! -s $x/valid || paste $x/valid $x/derivers | while read -r path deriver; do
+  case $deriver in *.drv) printf '%s\n' "$path" ;; esac
 done >> $x/wanted
 LC_ALL=C sort -u -o $x/wanted $x/wanted
 test -s $x/wanted || exit 0
@@ -174,8 +182,11 @@ def _extract(archive: Path, out: Path, new: Sequence[StorePath], image: Image) -
     store = out / "nix/store"
     store.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".partial-") as directory:
-        with io.BufferedReader(io.FileIO(archive)) as stream:
-            unpack_layer(stream, Path(directory), f"results from {image.name}", 8_000_000)
+        label, limit = f"results from {image.name}", 8_000_000
+        with archive.open("rb", buffering=0) as file:
+            chunks = iter(partial(file.read, 1 << 20), b"")
+            with TarPieces(chunks, media_types.LAYER, 1 << 40, label, 0) as pieces:
+                unpack_layer(pieces, Path(directory), label, limit)
         for path in new:
             source = Path(directory) / str(path).lstrip("/")
             _move(source, store / path.base_name)

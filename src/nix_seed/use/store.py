@@ -21,7 +21,6 @@ import sqlite3
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
@@ -30,7 +29,8 @@ from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix import nar
 from nix_seed.formats.nix.database import SCHEMA_VERSION, build_database
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.image.read.safe_root import apply, open_directory, remove
+from nix_seed.image.read.safe_root import apply, open_directory, remove, write_all
+from nix_seed.image.read.stream import TarPieces
 from nix_seed.image.read.tar import Entry, EntryKind
 from nix_seed.image.rules.layer import NarHasher
 
@@ -42,18 +42,6 @@ _CLOSE_ENTRY = nar.CLOSE + nar.CLOSE
 _SMALL = 32 << 10
 _TIME = (1, 1)
 _CASE_HACK = b"~nix~case~hack~"
-
-
-class Body(Protocol):
-    """The stream that file contents are taken from."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return *size* bytes, fewer only at the end."""
-        ...
-
-    def take(self, size: int, /) -> memoryview:
-        """Return some of the next *size* bytes; empty only at the end."""
-        ...
 
 
 class _Open:
@@ -74,7 +62,7 @@ class StorePathWriter:
     Nix's ``~nix~case~hack~`` suffix. The umask must be 0. Call ``finish``, or ``abandon``.
     """
 
-    def __init__(self, info: PathInfo, store: int, body: Body, *, case_hack: bool) -> None:
+    def __init__(self, info: PathInfo, store: int, body: TarPieces, *, case_hack: bool) -> None:
         self._info = info
         self._store = store
         self._body = body
@@ -171,18 +159,13 @@ class StorePathWriter:
         if len(data) != size:
             raise self._refuse("ends in the middle of a file")
         if data:
-            _write_all(fd, data)
+            write_all(fd, data)
             self._nar.add(data + nar.padding(size))
 
     def _large(self, fd: int, size: int) -> None:
-        left = size
-        while left:
-            view = self._body.take(left)
-            if not view:
-                raise self._refuse("ends in the middle of a file")
-            _write_all(fd, view)
+        for view in self._body.body(size):
+            write_all(fd, view)
             self._nar.add_now(view)
-            left -= len(view)
         self._nar.add(nar.padding(size))
 
     def _leave(self) -> None:
@@ -206,14 +189,6 @@ def place(store: int, partial: bytes, name: bytes) -> None:
     else:
         remove(name, store)
     os.rename(partial, name, src_dir_fd=store, dst_dir_fd=store)
-
-
-def _write_all(fd: int, data: bytes | memoryview) -> None:
-    done = os.write(fd, data)
-    if done < len(data):
-        view = memoryview(data)[done:]
-        while view:
-            view = view[os.write(fd, view) :]
 
 
 _STATE = "nix/var/nix"

@@ -1,15 +1,11 @@
-"""Read a layer of store paths back: the NAR hash of each path, and what its tar ought to be.
-
-While entries go by, the tar they would have in canonical form is made and hashed beside them. The
-layer is canonical if, and only if, that hash is the diffID of the bytes that came.
-
-The files of one layer, in whatever store it lies: listed by their digests, or unpacked.
-
-Recompute everything an image claims, from the bytes of its layers alone.
+"""Recompute everything an image claims, from the bytes of its layers alone; list a layer's files.
 
 Every layer is read once: its blob against the digest, its tar against the diffID and against the
 one canonical form, each store path against the NAR hash and size in the spec. The last layer
 (files, Nix database, spec) and the image's documents are made anew from the spec and compared.
+
+While entries go by, the tar they would have in canonical form is made and hashed beside them. The
+layer is canonical if, and only if, that hash is the diffID of the bytes that came.
 """
 
 from __future__ import annotations
@@ -79,10 +75,10 @@ class LayerAudit:
             raise self._wrong(name, f"has mode {mode:04o}, or lies outside {STORE_DIR}")
         self._node(parts[len(_STORE) :], name, kind, mode, size, target)
 
-    def body(self, piece: bytes) -> None:
+    def body(self, piece: memoryview) -> None:
         """Take the next bytes of the file last entered."""
         self._tar.update(piece)
-        self._nar.add_now(memoryview(piece))
+        self._nar.add_now(piece)
 
     def end_body(self, size: int) -> None:
         """Close the file of *size* bytes last entered."""
@@ -156,7 +152,6 @@ class LayerAudit:
 
 
 _LARGEST_LAYER = 1 << 40  # bytes of tar
-_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +170,7 @@ def list_files(store: ImageStore, layer: Descriptor, path: StorePath) -> dict[st
     root = str(path).removeprefix("/").encode()
     found: dict[str, FileFacts] = {}
     with _opened(store, layer) as (pieces, what):
-        for entry in read_entries(pieces, what):  # type: ignore[arg-type]
+        for entry in read_entries(pieces, what):
             if entry.name == root or entry.name.startswith(root + b"/"):
                 name = entry.name[len(root) + 1 :].decode("utf-8", "backslashreplace") or "."
                 found[name] = _facts(entry, pieces)
@@ -186,7 +181,7 @@ def list_files(store: ImageStore, layer: Descriptor, path: StorePath) -> dict[st
 def unpack_to(store: ImageStore, layer: Descriptor, directory: Path) -> None:
     """Unpack all of *layer* below *directory*, which nothing in it can leave."""
     with _opened(store, layer) as (pieces, what):
-        unpack_layer(pieces, directory, what, _LARGEST_LAYER)  # type: ignore[arg-type]
+        unpack_layer(pieces, directory, what, _LARGEST_LAYER)
         pieces.drain()
 
 
@@ -200,13 +195,9 @@ def _opened(store: ImageStore, layer: Descriptor) -> Iterator[tuple[TarPieces, s
 def _facts(entry: Entry, pieces: TarPieces) -> FileFacts:
     if entry.kind is not EntryKind.FILE:
         return FileFacts(entry.kind.name.lower(), entry.target.decode("utf-8", "backslashreplace"))
-    state, left = hashlib.sha256(), entry.size
-    while left:
-        piece = pieces.read(min(left, _PIECE))
-        if not piece:
-            raise CheckedFalse(f"a layer ends in the middle of {entry.name!r}")
+    state = hashlib.sha256()
+    for piece in pieces.body(entry.size):
         state.update(piece)
-        left -= len(piece)
     what = "program" if entry.mode & 0o111 else "file"
     return FileFacts(f"{what} of {entry.size} bytes", f"sha256:{state.hexdigest()}")
 
@@ -272,18 +263,16 @@ class _Read:
 def _read_layer(
     store: ImageStore, layer: Descriptor, spec: Spec, position: int, what: str
 ) -> _Read:
-    with TarPieces(store.open_blob(layer), layer.media_type, _LARGEST_LAYER, what, 2) as pieces:
-        stream = _Hashing(pieces)
+    chunks = store.open_blob(layer)
+    with TarPieces(chunks, layer.media_type, _LARGEST_LAYER, what, 2, hashed=True) as pieces:
         if position == len(spec.layers):
             wanted = _container_diff_id(spec)
             problems: Iterator[str] = iter(())
         else:
-            audited = _audit(stream, what)
+            audited = _audit(pieces, what)
             wanted = audited.diff_id
             problems = _paths(audited, spec, position, what)
-        stream.drain()
-        pieces.drain()
-        diff_id = DiffID(stream.hexdigest())
+        diff_id = pieces.diff_id()
         found = list(problems)
         if diff_id != wanted:
             how = (
@@ -295,29 +284,19 @@ def _read_layer(
         return _Read(diff_id, pieces.tell(), tuple(found))
 
 
-def _audit(stream: _Hashing, what: str) -> AuditedLayer:
+def _audit(pieces: TarPieces, what: str) -> AuditedLayer:
     audit = LayerAudit(what)
-    for entry in read_entries(stream, what):  # type: ignore[arg-type]
-        _take(audit, entry, stream, what)
+    for entry in read_entries(pieces, what):
+        kind = _KINDS.get(entry.kind)
+        if kind is None:
+            raise CheckedFalse(f"{what}: {entry.name!r} is a hard link, which no layer of ours has")
+        target = entry.target if kind == tar.SYMLINK else b""
+        audit.enter(kind, entry.name, entry.mode, entry.size, target)
+        if kind == tar.FILE:
+            for piece in pieces.body(entry.size):
+                audit.body(piece)
+            audit.end_body(entry.size)
     return audit.finish()
-
-
-def _take(audit: LayerAudit, entry: Entry, stream: _Hashing, what: str) -> None:
-    kind = _KINDS.get(entry.kind)
-    if kind is None:
-        raise CheckedFalse(f"{what}: {entry.name!r} is a hard link, which no layer of ours has")
-    target = entry.target if kind == tar.SYMLINK else b""
-    audit.enter(kind, entry.name, entry.mode, entry.size, target)
-    if kind != tar.FILE:
-        return
-    left = entry.size
-    while left:
-        piece = stream.read(min(left, _PIECE))
-        if not piece:
-            raise CheckedFalse(f"{what}: ends in the middle of {entry.name!r}")
-        audit.body(piece)
-        left -= len(piece)
-    audit.end_body(entry.size)
 
 
 def _paths(audited: AuditedLayer, spec: Spec, position: int, what: str) -> Iterator[str]:
@@ -357,26 +336,3 @@ def _documents(
         yield "the configuration is not the one that its spec and layers have"
     if made.digest != image.descriptor.digest:
         yield f"the manifest is not the one that its spec and layers have, {made.digest}"
-
-
-class _Hashing:
-    """The stream of a tar, hashed as it is read."""
-
-    def __init__(self, pieces: TarPieces) -> None:
-        self._pieces = pieces
-        self._state = hashlib.sha256()
-
-    def read(self, size: int) -> bytes:
-        data = self._pieces.read(size)
-        self._state.update(data)
-        return data
-
-    def tell(self) -> int:
-        return self._pieces.tell()
-
-    def drain(self) -> None:
-        while self.read(_PIECE):
-            pass
-
-    def hexdigest(self) -> str:
-        return self._state.hexdigest()

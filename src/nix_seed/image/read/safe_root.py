@@ -7,7 +7,9 @@ through a symlink (``O_NOFOLLOW``), so a name can only lead to where it reads.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import resource
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,13 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def as_root() -> bool:
     """Whether permission bits bind this process at all."""
     return os.geteuid() == 0
+
+
+def allow_many_files() -> None:
+    """Let this process open as many files as it may: a deep tree has many directories open."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def open_directory(name: bytes | str | Path, at: int | None = None) -> int:
@@ -42,21 +51,68 @@ def walk(root: int, path: bytes) -> Iterator[int]:
 
 
 def remove(name: bytes | str, at: int) -> None:
-    """Remove *name* in the directory *at*, with all that is below it; absent is fine."""
+    """Remove *name* in the directory *at*, with all that is below it; absent is fine.
+
+    However deep the tree is, it takes no recursion and three open directories: what lies deeper is
+    moved up, into *name* itself, and is removed from there.
+    """
     try:
         os.unlink(name, dir_fd=at)
+        return
     except FileNotFoundError:
         return
     except (IsADirectoryError, PermissionError):
-        fd = _open_locked(name, at)
+        top = _open_freely(name, at)
+    try:
+        waiting = _directories_in(top)
+        for number in itertools.count():
+            if not waiting:
+                break
+            child = waiting.pop()
+            fd = _open_freely(child, top)
+            try:
+                for below in _directories_in(fd):
+                    waiting.append(_move_up(below, fd, top, number))
+            finally:
+                os.close(fd)
+            os.rmdir(child, dir_fd=top)
+    finally:
+        os.close(top)
+    os.rmdir(name, dir_fd=at)
+
+
+def _directories_in(fd: int) -> list[bytes]:
+    """Remove all but the directories from the open directory *fd*; return these."""
+    found = []
+    for each in os.listdir(fd):
+        name = os.fsencode(each)
         try:
-            if not as_root():
-                os.fchmod(fd, 0o700)
-            for child in os.listdir(fd):
-                remove(os.fsencode(child), fd)
-        finally:
-            os.close(fd)
-        os.rmdir(name, dir_fd=at)
+            os.unlink(name, dir_fd=fd)
+        except (IsADirectoryError, PermissionError):
+            found.append(name)
+    return found
+
+
+def _move_up(name: bytes, at: int, top: int, number: int) -> bytes:
+    """Move the directory *name* from *at* to *top*, under a name that is free there."""
+    # Moving a directory rewrites its "..", which needs write permission on it (unless as root).
+    os.close(_open_freely(name, at))
+    for more in itertools.count():
+        free = b".%d-%d" % (number, more)
+        try:
+            os.stat(free, dir_fd=top, follow_symlinks=False)
+        except FileNotFoundError:
+            os.rename(name, free, src_dir_fd=at, dst_dir_fd=top)
+            return free
+    raise AssertionError("unreachable")
+
+
+def _open_freely(name: bytes | str, at: int) -> int:
+    """Open the directory *name*, and let its owner do all in it."""
+    fd = _open_locked(name, at)
+    if not as_root():
+        os.fchmod(fd, 0o700)
+    return fd
 
 
 def _open_locked(name: bytes | str, at: int) -> int:
@@ -71,6 +127,13 @@ def _open_locked(name: bytes | str, at: int) -> int:
         finally:
             os.close(place)
         return open_directory(name, at)
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write all of *data* to the open file *fd*."""
+    done = os.write(fd, data)
+    while done < len(data):
+        done += os.write(fd, memoryview(data)[done:])
 
 
 def apply(fd: int, mode: int, mtime: int) -> None:

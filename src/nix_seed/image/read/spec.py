@@ -1,6 +1,7 @@
-"""Reads the seed spec out of an image, from its last layer.
+"""Reads the seed spec out of an image's last layer: the one reader of ``seed.json``.
 
-A seed in any store of images: its manifest, and its spec out of the last layer.
+The image may lie in a layout or in a registry. What it says is checked against the narHash that the
+verified manifest states.
 """
 
 from __future__ import annotations
@@ -11,49 +12,15 @@ from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.flake.rules.outline import SPEC_PATH
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import ANNOTATION_NAR_HASH, Manifest
-from nix_seed.image.read.stream import Allowance, BlobReader, TarPieces, open_layer
+from nix_seed.image.read.stream import BlobReader, TarPieces
 from nix_seed.image.read.tar import EntryKind, read_entries
 from nix_seed.image.rules.spec import Spec
 from nix_seed.registry.image import Image
+from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.store import Fetched
 
 # 100,000 store paths make a spec of some 50 MB; the database beside it is of the same order.
 LARGEST_SPEC = 1 << 30
-
-
-def read_spec(image: Image) -> Spec:
-    """Return the spec of *image*, checked against the narHash that its manifest states.
-
-    Raises ``InputError`` for an image that is not a seed, ``CheckedFalse`` where the two differ.
-    """
-    text = _read_file(image, SPEC_PATH.encode())
-    if text is None:
-        raise InputError(
-            f"{image.name} is not a seed: its last layer holds no {SPEC_PATH}",
-            hint="name an image that nix-seed made",
-        )
-    spec = Spec.parse(text, f"{SPEC_PATH} of {image.name}")
-    stated = image.manifest.annotations.get(ANNOTATION_NAR_HASH)
-    if stated != str(spec.nar_hash):
-        raise CheckedFalse(
-            f"{image.name}: the manifest states narHash {stated}, its spec has {spec.nar_hash}",
-            hint="the image is damaged or was altered: get it again",
-        )
-    return spec
-
-
-def _read_file(image: Image, name: bytes) -> bytes | None:
-    if not image.layers:
-        return None
-    descriptor, diff_id = image.layers[-1]
-    what = f"{image.name}, last layer"
-    text = None
-    path = image.blob_path(descriptor.digest)
-    with open_layer(path, descriptor, diff_id, Allowance(LARGEST_SPEC), what) as stream:
-        for entry in read_entries(stream, what):
-            if entry.name == name and entry.kind is EntryKind.FILE:
-                text = stream.read(entry.size)
-    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +33,11 @@ class RemoteSeed:
     fetched: int
 
 
+def read_spec(image: Image) -> Spec:
+    """Return the spec of *image*, which lies in a layout; raises as ``read_seed`` does."""
+    return _read_seed(image.name, image.manifest, LayoutStore(image.layout)).spec
+
+
 def read_seed(
     name: str, root: Fetched, source: BlobReader, largest: int = LARGEST_SPEC
 ) -> RemoteSeed:
@@ -76,29 +48,47 @@ def read_seed(
     """
     if root.descriptor.media_type != media_types.MANIFEST:
         raise InputError(f"{name} is a {root.descriptor.media_type}, not an image")
-    manifest = Manifest.parse(root.body, name)
-    if not manifest.layers:
-        raise _not_a_seed(name)
-    spec, fetched = _read_spec(name, manifest, source, largest)
-    if spec is None:
-        raise _not_a_seed(name)
-    _check(spec, manifest, name)
-    return RemoteSeed(name, manifest, spec, fetched)
+    return _read_seed(name, Manifest.parse(root.body, name), source, largest)
 
 
 def find_spec(name: str, manifest: Manifest, source: BlobReader) -> Spec | None:
     """Return the spec in the last layer, its own word alone; None where there is none."""
-    return _read_spec(name, manifest, source, LARGEST_SPEC)[0] if manifest.layers else None
+    return _read_spec(name, manifest, source)[0]
+
+
+def _read_seed(
+    name: str, manifest: Manifest, source: BlobReader, largest: int = LARGEST_SPEC
+) -> RemoteSeed:
+    spec, fetched = _read_spec(name, manifest, source, largest)
+    if spec is None:
+        raise InputError(
+            f"{name} is not a seed: its last layer holds no {SPEC_PATH}",
+            hint="name an image that nix-seed made",
+        )
+    stated = manifest.annotations.get(ANNOTATION_NAR_HASH)
+    problem = None
+    if stated != str(spec.nar_hash):
+        problem = f"the manifest states narHash {stated}, its spec has {spec.nar_hash}"
+    elif len(spec.layers) + 1 != len(manifest.layers):
+        listed = len(spec.layers) + 1
+        problem = f"its spec lists {listed} layers, its manifest {len(manifest.layers)}"
+    if problem is not None:
+        raise CheckedFalse(
+            f"{name}: {problem}", hint="the image is damaged or was altered: get it again"
+        )
+    return RemoteSeed(name, manifest, spec, fetched)
 
 
 def _read_spec(
-    name: str, manifest: Manifest, source: BlobReader, largest: int
+    name: str, manifest: Manifest, source: BlobReader, largest: int = LARGEST_SPEC
 ) -> tuple[Spec | None, int]:
     """Return the spec in the last layer, if there is one, and the bytes that were fetched."""
-    layer, what = manifest.layers[-1], f"{name}, last layer"
+    if not manifest.layers:
+        return None, 0
+    layer, label = manifest.layers[-1], f"{name}, last layer"
     text = None
-    with TarPieces(source.open_blob(layer), layer.media_type, LARGEST_SPEC, what, 1) as pieces:
-        for entry in read_entries(pieces, what):  # type: ignore[arg-type]
+    with TarPieces(source.open_blob(layer), layer.media_type, LARGEST_SPEC, label, 1) as pieces:
+        for entry in read_entries(pieces, label):
             if entry.name == SPEC_PATH.encode() and entry.kind is EntryKind.FILE:
                 if entry.size > largest:
                     raise CheckedFalse(
@@ -108,25 +98,3 @@ def _read_spec(
         pieces.drain()
         fetched = pieces.spent.fetched
     return None if text is None else Spec.parse(text, f"{SPEC_PATH} of {name}"), fetched
-
-
-def _check(spec: Spec, manifest: Manifest, name: str) -> None:
-    stated = manifest.annotations.get(ANNOTATION_NAR_HASH)
-    if stated != str(spec.nar_hash):
-        raise CheckedFalse(
-            f"{name}: the manifest states narHash {stated}, its spec has {spec.nar_hash}",
-            hint="the image is damaged or was altered: get it again",
-        )
-    if len(spec.layers) + 1 != len(manifest.layers):
-        raise CheckedFalse(
-            f"{name}: its spec lists {len(spec.layers) + 1} layers, its manifest"
-            f" {len(manifest.layers)}",
-            hint="the image is damaged or was altered: get it again",
-        )
-
-
-def _not_a_seed(name: str) -> InputError:
-    return InputError(
-        f"{name} is not a seed: its last layer holds no {SPEC_PATH}",
-        hint="name an image that nix-seed made",
-    )

@@ -11,7 +11,7 @@ import enum
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Protocol
 
 from nix_seed.core.errors import CheckedFalse
 
@@ -51,7 +51,19 @@ class Entry:
     target: bytes
 
 
-def read_entries(stream: BinaryIO, what: str) -> Iterator[Entry]:
+class TarStream(Protocol):
+    """What a tar is read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return *size* bytes, fewer only at the end."""
+        ...
+
+    def tell(self) -> int:
+        """Return the position in the tar."""
+        ...
+
+
+def read_entries(stream: TarStream, what: str) -> Iterator[Entry]:
     """Yield the entries of *stream*; *what* names the layer in errors.
 
     After a file is yielded, exactly ``size`` bytes of content may be read from *stream*; what the
@@ -66,7 +78,7 @@ def read_entries(stream: BinaryIO, what: str) -> Iterator[Entry]:
 class _Reader:
     """The position in one tar, and the extended headers that wait for their entry."""
 
-    def __init__(self, stream: BinaryIO, what: str) -> None:
+    def __init__(self, stream: TarStream, what: str) -> None:
         self._stream = stream
         self._what = what
         self._offset = 0

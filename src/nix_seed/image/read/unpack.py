@@ -1,11 +1,4 @@
-"""Unpack one layer into a directory of its own.
-
-Lay unpacked layers over one another, in order, by moving whole directories (layer.md).
-
-Layers of a seed hold disjoint store paths, so a merge is one ``rename`` a store path. Whiteouts,
-files that replace files, and hard links into lower layers are honoured as the specification says.
-
-Unpack an image into a root directory, verified, in parallel, all or nothing.
+"""Unpack an image into a root directory, verified, in parallel, all or nothing.
 
 ``unpack(image, root)`` makes a root; ``unpacked(image, cache)`` does so once per manifest digest.
 Layers are unpacked side by side into directories of their own while their digests are computed,
@@ -24,47 +17,29 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.files import open_lock
 from nix_seed.core.processes import may_fork
+from nix_seed.image.read.merge import Unpacked, link, merge_layer
 from nix_seed.image.read.safe_root import (
     DirectoryWriter,
-    apply,
-    as_root,
+    allow_many_files,
     open_directory,
     remove,
-    walk,
+    write_all,
 )
-from nix_seed.image.read.stream import Allowance, open_layer
+from nix_seed.image.read.stream import Allowance, TarPieces
 from nix_seed.image.read.tar import Entry, EntryKind, read_entries
 from nix_seed.registry.image import Image
+from nix_seed.registry.layout_store import LayoutStore
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
-_CHUNK = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Unpacked:
-    """What a layer asks of the layers below it, besides the files it brings.
-
-    *whiteouts* are paths to remove below, *opaque* directories to empty below, *links* hard links
-    (path, target) into lower layers, *implicit* directories that had no entry of their own.
-    """
-
-    directory: Path
-    entries: int
-    whiteouts: tuple[bytes, ...]
-    opaque: tuple[bytes, ...]
-    links: tuple[tuple[bytes, bytes], ...]
-    implicit: frozenset[bytes]
-    explicit_root: bool
-
-
-def unpack_layer(stream: BinaryIO, directory: Path, what: str, limit: int) -> Unpacked:
+def unpack_layer(stream: TarPieces, directory: Path, what: str, limit: int) -> Unpacked:
     """Write the tar *stream* into the empty *directory*; at most *limit* entries.
 
     Ownership is that of the caller: layers of the project know only uid 0, and a build image needs
@@ -78,7 +53,7 @@ def unpack_layer(stream: BinaryIO, directory: Path, what: str, limit: int) -> Un
 
 
 class _Layer:
-    def __init__(self, root: int, stream: BinaryIO, what: str) -> None:
+    def __init__(self, root: int, stream: TarPieces, what: str) -> None:
         self._root = root
         self._stream = stream
         self._what = what
@@ -135,13 +110,8 @@ class _Layer:
     def _file(self, entry: Entry, base: bytes, at: int) -> None:
         fd = os.open(base, _CREATE, entry.mode, dir_fd=at)
         try:
-            left = entry.size
-            while left:
-                data = self._stream.read(min(left, _CHUNK))
-                if not data:
-                    raise CheckedFalse(f"{self._what}: ends in the middle of a file")
-                _write_all(fd, data)
-                left -= len(data)
+            for piece in self._stream.body(entry.size):
+                write_all(fd, piece)
             if entry.mode & (self._mask | 0o1000):
                 os.fchmod(fd, entry.mode)
             os.utime(fd, (_time(entry.mtime),) * 2)
@@ -156,27 +126,6 @@ class _Layer:
         if name in (b"", b".", b"..") or name.startswith(_WHITEOUT):
             raise CheckedFalse(f"{self._what}: has the whiteout {base!r}, which names no file")
         self._whiteouts.append(parent + b"/" + name if parent else name)
-
-
-def link(root: int, target: bytes, base: bytes, at: int) -> bool:
-    """Hard-link *base* in *at* to *target* below *root*; whether the target is there."""
-    parent, _, name = target.rpartition(b"/")
-    try:
-        with walk(root, parent) as source:
-            os.link(name, base, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False)
-    except FileExistsError:
-        raise
-    except OSError:
-        # A symlink on the way (ELOOP) and a directory as target (EPERM) come here, too: the layers
-        # below cannot have the target either, and the merge then refuses it by name.
-        return False
-    return True
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 def _touch_link(base: bytes, at: int, mtime: int) -> None:
@@ -194,120 +143,6 @@ def _umask() -> int:
         if line.startswith("Umask:"):
             return int(line.split()[1], 8)
     return 0o777
-
-
-def merge_layer(root: int, layer: Unpacked, what: str) -> None:
-    """Move everything *layer* brings onto the open directory *root*; its own tree is left empty."""
-    for path in layer.opaque:
-        _empty(root, path)
-    for path in layer.whiteouts:
-        _whiteout(root, path)
-    source = open_directory(layer.directory)
-    try:
-        _Merge(layer, what).directory(source, root, b"")
-    finally:
-        os.close(source)
-    for path, target in layer.links:
-        _link(root, path, target, what)
-
-
-class _Merge:
-    def __init__(self, layer: Unpacked, what: str) -> None:
-        self._implicit = layer.implicit if layer.explicit_root else layer.implicit | {b""}
-        self._what = what
-
-    def directory(self, source: int, target: int, path: bytes) -> None:
-        """Move the children of *source* to *target*; keep the times and mode that should stay."""
-        keep = os.fstat(target if path in self._implicit else source)
-        if not as_root():
-            os.fchmod(source, 0o700)
-            os.fchmod(target, 0o700)
-        for name in os.listdir(source):
-            child = os.fsencode(name)
-            self._child(child, source, target, path + b"/" + child if path else child)
-        apply(target, stat.S_IMODE(keep.st_mode), int(keep.st_mtime))
-
-    def _child(self, name: bytes, source: int, target: int, path: bytes) -> None:
-        there = _lstat(name, target)
-        here = os.stat(name, dir_fd=source, follow_symlinks=False)
-        if there is not None and stat.S_ISDIR(here.st_mode):
-            if stat.S_ISDIR(there.st_mode):
-                self._both(name, source, target, path)
-                return
-            if path in self._implicit:
-                raise CheckedFalse(
-                    f"{self._what}: {path.decode('utf-8', 'backslashreplace')!r} is used as a "
-                    "directory, and is a symlink or a file in a lower layer",
-                    hint="The image was refused and nothing of it kept.",
-                )
-        if there is not None:
-            remove(name, target)
-        _move(name, source, target, here)
-
-    def _both(self, name: bytes, source: int, target: int, path: bytes) -> None:
-        below, onto = open_directory(name, source), open_directory(name, target)
-        try:
-            self.directory(below, onto, path)
-        finally:
-            os.close(below)
-            os.close(onto)
-
-
-def _move(name: bytes, source: int, target: int, here: os.stat_result) -> None:
-    # Moving a directory rewrites its "..", which needs write permission on it (unless as root).
-    locked = stat.S_ISDIR(here.st_mode) and not as_root() and not here.st_mode & stat.S_IWUSR
-    if locked:
-        os.chmod(name, 0o700, dir_fd=source)
-    os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
-    if locked:
-        os.chmod(name, stat.S_IMODE(here.st_mode), dir_fd=target)
-
-
-def _link(root: int, path: bytes, target: bytes, what: str) -> None:
-    parent, _, base = path.rpartition(b"/")
-    with walk(root, parent) as at:
-        keep = os.fstat(at)
-        if not as_root():
-            os.fchmod(at, 0o700)
-        remove(base, at)
-        if not link(root, target, base, at):
-            raise CheckedFalse(
-                f"{what}: {path.decode('utf-8', 'backslashreplace')!r} is a hard link to "
-                f"{target.decode('utf-8', 'backslashreplace')!r}, which is no file of the image",
-                hint="The image was refused and nothing of it kept.",
-            )
-        apply(at, stat.S_IMODE(keep.st_mode), int(keep.st_mtime))
-
-
-def _whiteout(root: int, path: bytes) -> None:
-    parent, _, base = path.rpartition(b"/")
-    try:
-        with walk(root, parent) as at:
-            keep = os.fstat(at)
-            if not as_root():
-                os.fchmod(at, 0o700)
-            remove(base, at)
-            apply(at, stat.S_IMODE(keep.st_mode), int(keep.st_mtime))
-    except OSError:
-        return  # nothing of that name below: a whiteout may name what is not there
-
-
-def _empty(root: int, path: bytes) -> None:
-    try:
-        with walk(root, path) as at:
-            if not as_root():
-                os.fchmod(at, 0o700)
-            for name in os.listdir(at):
-                remove(os.fsencode(name), at)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-
-
-def _lstat(name: bytes, at: int) -> os.stat_result | None:
-    try:
-        return os.stat(name, dir_fd=at, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,9 +165,11 @@ def unpacked(image: Image, cache: Path, limits: Limits = Limits()) -> Path:
     """
     root = cache / f"sha256-{image.digest.hex}"
     with _as_could_not_check(f"keep unpacked images in {cache}"):
-        cache.mkdir(parents=True, exist_ok=True)
-        if root.is_dir():
-            os.utime(cache / root.name)  # the time of last use, by which old ones are cleared away
+        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _check_ours(cache)
+        if root.is_symlink() or root.exists():
+            _check_ours(root)
+            os.utime(root)  # the time of last use, by which old ones are cleared away
             return root
         with _locked(cache / f".lock-{image.digest.hex}"):
             if not root.is_dir():
@@ -340,12 +177,30 @@ def unpacked(image: Image, cache: Path, limits: Limits = Limits()) -> Path:
     return root
 
 
+def _check_ours(directory: Path) -> None:
+    """Refuse a directory whose content others may have put there: it is about to be executed."""
+    found = directory.lstat()
+    problem = None
+    if not stat.S_ISDIR(found.st_mode):
+        problem = "is no directory, but a link or a file"
+    elif found.st_uid != os.geteuid():
+        problem = f"belongs to the user {found.st_uid}"
+    elif found.st_mode & stat.S_IWOTH:
+        problem = "can be written to by everybody"
+    if problem is not None:
+        raise CouldNotCheck(
+            f"{directory}, where unpacked images are kept, {problem}",
+            hint="What lies there was not verified. Remove it, or point NIX_SEED_CACHE at a"
+            " directory of your own.",
+        )
+
+
 def clear_unpacked(cache: Path, before: float) -> tuple[str, ...]:
     """Remove roots last used before the time *before*; return their names. A running one stays."""
     removed = []
     with _as_could_not_check(f"clear unpacked images in {cache}"):
         for root in sorted(cache.glob("sha256-*")) if cache.is_dir() else []:
-            if root.stat().st_mtime < before and not _is_mounted(root):
+            if root.lstat().st_mtime < before and not _is_mounted(root):
                 _remove(root)
                 removed.append(root.name)
     return tuple(removed)
@@ -371,6 +226,7 @@ def unpack(image: Image, root: Path, limits: Limits = Limits()) -> None:
     with _as_could_not_check(f"unpack {image.name} into {root.parent}"):
         _remove(partial)
         partial.mkdir(parents=True, mode=0o755)
+        allow_many_files()
         try:
             layers = _unpack_layers(image, partial, limits)
             _merge(layers, partial / "root", image)
@@ -393,9 +249,16 @@ class _Job:
         what = f"{self.image.name}, layer {position + 1} of {len(self.image.layers)}"
         directory = self.partial / str(position)
         directory.mkdir(mode=0o755)
-        path = self.image.blob_path(layer.digest)
-        with open_layer(path, layer, diff_id, self.allowance, what) as stream:
-            return unpack_layer(stream, directory, what, self.entries)
+        chunks = LayoutStore(self.image.layout).open_blob(layer)
+        with TarPieces(chunks, layer.media_type, self.allowance, what, 0, hashed=True) as pieces:
+            unpacked = unpack_layer(pieces, directory, what, self.entries)
+            found = pieces.diff_id()
+        if found != diff_id:
+            raise CheckedFalse(
+                f"{what}: diffID is {found}, not {diff_id} as the configuration says",
+                hint="The image is damaged or was altered: nothing of it was kept. Get it again.",
+            )
+        return unpacked
 
 
 _job: _Job | None = None

@@ -1,0 +1,186 @@
+"""Lay unpacked layers over one another, in order, by moving whole directories (layer.md).
+
+Layers of a seed hold disjoint store paths, so a merge is one ``rename`` a store path. Whiteouts,
+files that replace files, and hard links into lower layers are honoured as the specification says.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nix_seed.core.errors import CheckedFalse
+from nix_seed.image.read.safe_root import apply, as_root, open_directory, remove, walk
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """What a layer asks of the layers below it, besides the files it brings.
+
+    *whiteouts* are paths to remove below, *opaque* directories to empty below, *links* hard links
+    (path, target) into lower layers, *implicit* directories that had no entry of their own.
+    """
+
+    directory: Path
+    entries: int
+    whiteouts: tuple[bytes, ...]
+    opaque: tuple[bytes, ...]
+    links: tuple[tuple[bytes, bytes], ...]
+    implicit: frozenset[bytes]
+    explicit_root: bool
+
+
+def link(root: int, target: bytes, base: bytes, at: int) -> bool:
+    """Hard-link *base* in *at* to *target* below *root*; whether the target is there."""
+    parent, _, name = target.rpartition(b"/")
+    try:
+        with walk(root, parent) as source:
+            os.link(name, base, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A symlink on the way (ELOOP) and a directory as target (EPERM) come here, too: the layers
+        # below cannot have the target either, and the merge then refuses it by name.
+        return False
+    return True
+
+
+def merge_layer(root: int, layer: Unpacked, what: str) -> None:
+    """Move everything *layer* brings onto the open directory *root*; its own tree is left empty."""
+    for path in layer.opaque:
+        _empty(root, path)
+    for path in layer.whiteouts:
+        _whiteout(root, path)
+    source = open_directory(layer.directory)
+    try:
+        _Merge(layer, what).run(source, root)
+    finally:
+        os.close(source)
+    for path, target in layer.links:
+        _link(root, path, target, what)
+
+
+class _Merge:
+    def __init__(self, layer: Unpacked, what: str) -> None:
+        self._implicit = layer.implicit if layer.explicit_root else layer.implicit | {b""}
+        self._what = what
+
+    def run(self, source: int, target: int) -> None:
+        """Move the children of *source* to *target*, without recursion: trees may be deep."""
+        open_pairs = [self._pair(source, target, b"")]
+        try:
+            while open_pairs:
+                pair = open_pairs[-1]
+                name = next(pair.names, None)
+                if name is None:
+                    apply(pair.target, stat.S_IMODE(pair.keep.st_mode), int(pair.keep.st_mtime))
+                    open_pairs.pop().close()
+                    continue
+                path = pair.path + b"/" + name if pair.path else name
+                if self._child(name, pair, path):
+                    below = open_directory(name, pair.source), open_directory(name, pair.target)
+                    open_pairs.append(self._pair(*below, path))
+        finally:
+            for pair in open_pairs:
+                pair.close()
+
+    def _pair(self, source: int, target: int, path: bytes) -> _Pair:
+        keep = os.fstat(target if path in self._implicit else source)
+        if not as_root():
+            os.fchmod(source, 0o700)
+            os.fchmod(target, 0o700)
+        return _Pair(source, target, path, keep, map(os.fsencode, os.listdir(source)))
+
+    def _child(self, name: bytes, pair: _Pair, path: bytes) -> bool:
+        """Move *name*, or say that it is a directory on both sides, to be gone through."""
+        there = _lstat(name, pair.target)
+        here = os.stat(name, dir_fd=pair.source, follow_symlinks=False)
+        if there is not None and stat.S_ISDIR(here.st_mode):
+            if stat.S_ISDIR(there.st_mode):
+                return True
+            if path in self._implicit:
+                raise CheckedFalse(
+                    f"{self._what}: {path.decode('utf-8', 'backslashreplace')!r} is used as a "
+                    "directory, and is a symlink or a file in a lower layer",
+                    hint="The image was refused and nothing of it kept.",
+                )
+        if there is not None:
+            remove(name, pair.target)
+        _move(name, pair.source, pair.target, here)
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """One directory, in the layer and in the root; *keep* has the mode and time it shall have."""
+
+    source: int
+    target: int
+    path: bytes
+    keep: os.stat_result
+    names: Iterator[bytes]
+
+    def close(self) -> None:
+        if self.path:  # the roots are the caller's
+            os.close(self.source)
+            os.close(self.target)
+
+
+def _move(name: bytes, source: int, target: int, here: os.stat_result) -> None:
+    # Moving a directory rewrites its "..", which needs write permission on it (unless as root).
+    locked = stat.S_ISDIR(here.st_mode) and not as_root() and not here.st_mode & stat.S_IWUSR
+    if locked:
+        os.chmod(name, 0o700, dir_fd=source)
+    os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+    if locked:
+        os.chmod(name, stat.S_IMODE(here.st_mode), dir_fd=target)
+
+
+def _link(root: int, path: bytes, target: bytes, what: str) -> None:
+    parent, _, base = path.rpartition(b"/")
+    with walk(root, parent) as at:
+        keep = os.fstat(at)
+        if not as_root():
+            os.fchmod(at, 0o700)
+        remove(base, at)
+        if not link(root, target, base, at):
+            raise CheckedFalse(
+                f"{what}: {path.decode('utf-8', 'backslashreplace')!r} is a hard link to "
+                f"{target.decode('utf-8', 'backslashreplace')!r}, which is no file of the image",
+                hint="The image was refused and nothing of it kept.",
+            )
+        apply(at, stat.S_IMODE(keep.st_mode), int(keep.st_mtime))
+
+
+def _whiteout(root: int, path: bytes) -> None:
+    parent, _, base = path.rpartition(b"/")
+    try:
+        with walk(root, parent) as at:
+            keep = os.fstat(at)
+            if not as_root():
+                os.fchmod(at, 0o700)
+            remove(base, at)
+            apply(at, stat.S_IMODE(keep.st_mode), int(keep.st_mtime))
+    except OSError:
+        return  # nothing of that name below: a whiteout may name what is not there
+
+
+def _empty(root: int, path: bytes) -> None:
+    try:
+        with walk(root, path) as at:
+            if not as_root():
+                os.fchmod(at, 0o700)
+            for name in os.listdir(at):
+                remove(os.fsencode(name), at)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+
+
+def _lstat(name: bytes, at: int) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=at, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
