@@ -50,7 +50,7 @@ MOST_ENTRIES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class AuditQuestion:
     """What is audited: *copies* of one ledger, by a policy and those *earlier* than it.
 
     *also* are other repositories that the same promoters release, whose records explain entries of
@@ -73,7 +73,7 @@ class Question:
 
 def audit(
     stores: Stores,
-    question: Question,
+    question: AuditQuestion,
     state: Path | None,
     now: datetime,
     on_event: OnEvent = ignore,
@@ -98,7 +98,7 @@ def audit(
     return report
 
 
-def _repository(question: Question) -> str:
+def _repository(question: AuditQuestion) -> str:
     policy = question.policy.policy
     if policy.source is None:
         raise InputError(
@@ -122,7 +122,7 @@ class _Audit:
     def __init__(
         self,
         stores: Stores,
-        question: Question,
+        question: AuditQuestion,
         kept: AuditState | None,
         state: Path | None,
         now: datetime,

@@ -19,7 +19,7 @@ from nix_seed.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from nix_seed.audit.audit import Question
+    from nix_seed.audit.audit import AuditQuestion
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -75,13 +75,13 @@ _AUDIT: list[Callable[[Any], Any]] = [
 ]
 
 
-def question_of(options: dict[str, Any], *, ask: bool) -> Question:
+def question_of(options: dict[str, Any], *, ask: bool) -> AuditQuestion:
     """Return the question that *options*, as ``audit_options`` names them, ask."""
-    from nix_seed.audit.audit import MOST_ENTRIES, Question
+    from nix_seed.audit.audit import MOST_ENTRIES, AuditQuestion
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.release.load import load_policy_of_then
 
-    return Question(
+    return AuditQuestion(
         copies=tuple(
             parse_reference(each)
             for each in options["copies"] or (locked_image("where is the ledger?"),)

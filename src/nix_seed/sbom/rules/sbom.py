@@ -55,7 +55,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class ListedLayer:
     """A layer of the image: the digest of its blob, and its tier."""
 
     digest: Digest
@@ -68,7 +68,7 @@ class Component:
 
     path: StorePath
     origin: Origin
-    layer: Layer | None = None
+    layer: ListedLayer | None = None
     nar_hash: NarHash | None = None
     nar_size: int | None = None
     references: tuple[StorePath, ...] = ()
@@ -118,7 +118,7 @@ class Sbom:
     kind: str
     system: str
     nar_hash: NarHash
-    layers: tuple[Layer, ...]
+    layers: tuple[ListedLayer, ...]
     components: tuple[Component, ...]
 
     @property
@@ -163,7 +163,7 @@ def build_sbom(
     """
     known = origins or {}
     layers = tuple(
-        Layer(blob.digest, tier)
+        ListedLayer(blob.digest, tier)
         for blob, tier in zip(manifest.layers, [*_tiers(spec), CONTAINER_TIER], strict=True)
     )
     inputs = _inputs(spec)
@@ -197,7 +197,7 @@ def _inputs(spec: Spec) -> dict[str, tuple[str, ...]]:
 
 
 def _component(
-    spec: Spec, path: StorePath, layer: Layer, origin: Origin | None, inputs: tuple[str, ...]
+    spec: Spec, path: StorePath, layer: ListedLayer, origin: Origin | None, inputs: tuple[str, ...]
 ) -> Component:
     info = spec.paths[path]
     origin = origin or Origin(parse_name(path.name))

@@ -14,7 +14,7 @@ from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.safe_text import is_web_address
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.sbom.rules.sbom import CREATED, PREFIX, Component, Layer, Sbom
+from nix_seed.sbom.rules.sbom import CREATED, PREFIX, Component, ListedLayer, Sbom
 from nix_seed.sbom.rules.spdx_list import read_expression
 
 _NOTHING: Final = "NOASSERTION"
@@ -76,12 +76,12 @@ def _image(sbom: Sbom) -> dict[str, Any]:
     )
 
 
-def _layers(sbom: Sbom) -> Iterable[Layer]:
+def _layers(sbom: Sbom) -> Iterable[ListedLayer]:
     """Return the layers, each once: what has the same digest is the same file."""
     return {layer.digest: layer for layer in sbom.layers}.values()
 
 
-def _layer(layer: Layer) -> dict[str, Any]:
+def _layer(layer: ListedLayer) -> dict[str, Any]:
     return _package(
         _layer_id(layer),
         str(layer.digest),
@@ -135,7 +135,7 @@ def _relationships(sbom: Sbom) -> Iterator[tuple[str, str, str]]:
         yield from ((identity, "DEPENDS_ON", _path_id(path)) for path in item.references)
 
 
-def _layer_id(layer: Layer) -> str:
+def _layer_id(layer: ListedLayer) -> str:
     return f"SPDXRef-layer-{layer.digest.hex}"
 
 
