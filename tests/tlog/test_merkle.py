@@ -125,10 +125,11 @@ def test_every_consistency_proof(new: int) -> None:
                 check_consistency(bad, HEADS[old], HEADS[new])
 
 
-def test_a_smaller_tree_has_no_larger_beginning() -> None:
+@pytest.mark.parametrize("size", [3, 4])
+def test_a_smaller_tree_has_no_larger_beginning(size: int) -> None:
     with pytest.raises(CheckedFalse) as caught:
-        check_consistency((), HEADS[5], HEADS[3])
-    assert str(caught.value) == "the tree of size 5 cannot begin a smaller one of 3"
+        check_consistency((), HEADS[5], HEADS[size])
+    assert str(caught.value) == f"the tree of size 5 cannot begin a smaller one of {size}"
 
 
 @pytest.mark.parametrize("length", [0, 31, 33])

@@ -272,3 +272,11 @@ def test_checkpoints_go_round(origin: str, size: int, root: bytes, more: list[st
     note = sign_note(str(checkpoint), KEY, PRIVATE.sign)
     if len(note.dump()) < 60_000:
         assert check_signed(note.dump(), KEY, origin, "it").checkpoint == checkpoint
+
+
+@pytest.mark.parametrize("character", ["\t", "\r", "\0", "\x1f"])
+def test_control_characters_are_refused(character: str) -> None:
+    text = f"log.example{character}\n1\n\n— log.example {base64.b64encode(bytes(9)).decode()}\n"
+    Note.parse(text.replace(character, "").encode(), "the note")
+    with pytest.raises(InputError, match="control characters"):
+        Note.parse(text.encode(), "the note")
