@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from nix_seed.core.errors import CouldNotCheck, InputError
-from nix_seed.registry.rules.answers import TABLE, Meaning, Question, as_table, judge, who_answered
+from nix_seed.registry.rules.answers import (
+    TABLE,
+    Meaning,
+    RegistryQuestion,
+    as_table,
+    judge,
+    who_answered,
+)
 from nix_seed.registry.rules.proxies import Proxy, proxy_for
 from nix_seed.registry.rules.url import join_url, number, parse_url
 
@@ -19,14 +26,14 @@ def test_the_documented_table_is_the_codes_own() -> None:
 
 
 def test_no_question_has_two_meanings_for_one_answer() -> None:
-    for question in Question:
+    for question in RegistryQuestion:
         statuses = [s for rule in TABLE if rule.question is question for s in rule.statuses]
         assert len(statuses) == len(set(statuses)), question
         assert any(r.meaning is Meaning.YES for r in TABLE if r.question is question)
 
 
-@pytest.mark.parametrize("question", list(Question))
-def test_trouble_is_never_an_answer(question: Question) -> None:
+@pytest.mark.parametrize("question", list(RegistryQuestion))
+def test_trouble_is_never_an_answer(question: RegistryQuestion) -> None:
     for status in (429, 502, 503, 504):
         assert judge(question, status).meaning is Meaning.LATER
 

@@ -19,7 +19,7 @@ from nix_seed.core.errors import CouldNotCheck
 from nix_seed.registry.credentials import Credential
 from nix_seed.registry.errors import Attempt, Unreachable, failure
 from nix_seed.registry.http import Answer, Patience, Transport
-from nix_seed.registry.rules.answers import Question, judge
+from nix_seed.registry.rules.answers import RegistryQuestion, judge
 from nix_seed.registry.rules.url import Url, parse_url
 
 _TOKEN_LIMIT = 1 << 20
@@ -27,7 +27,7 @@ _DEFAULT_LIFE = 60.0  # seconds, where the realm does not say (the specification
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Scope:
+class TokenScope:
     """What a request needs: *actions* (``pull``, ``push``) on a *repository*."""
 
     repository: str
@@ -57,7 +57,7 @@ class _Token:
     challenge: Challenge
 
 
-class Authority:
+class TokenAuthority:
     """Keeps the tokens of one registry, one per set of scopes. Thread-safe."""
 
     def __init__(
@@ -75,7 +75,7 @@ class Authority:
         self._find = find
         self._secure = secure
         self._lock = threading.Lock()
-        self._tokens: dict[tuple[Scope, ...], _Token] = {}
+        self._tokens: dict[tuple[TokenScope, ...], _Token] = {}
         self._basic: str | None = None
         self._credential: Credential | None = None
         self._looked = False
@@ -90,7 +90,7 @@ class Authority:
         with self._lock:
             return self._load() is not None
 
-    def attempt(self, doing: str, scopes: tuple[Scope, ...]) -> Attempt:
+    def attempt(self, doing: str, scopes: tuple[TokenScope, ...]) -> Attempt:
         """Describe, for errors, what is tried with whose rights; its secrets are never shown."""
         known = self._credential
         secrets = [token.header.partition(" ")[2] for token in self._tokens.values()]
@@ -100,7 +100,7 @@ class Authority:
         needs = " and ".join(scope.words for scope in scopes)
         return Attempt(doing, needs, self.who, tuple(secret for secret in secrets if secret))
 
-    def header(self, scopes: tuple[Scope, ...]) -> str | None:
+    def header(self, scopes: tuple[TokenScope, ...]) -> str | None:
         """Return the ``Authorization`` to send now; None before the first challenge.
 
         A token whose time is over is replaced here: a stream sent with none would be sent in vain.
@@ -110,7 +110,7 @@ class Authority:
             return self.answer([token.challenge], scopes, token.header)
         return current
 
-    def _current(self, scopes: tuple[Scope, ...]) -> str | None:
+    def _current(self, scopes: tuple[TokenScope, ...]) -> str | None:
         if self._basic is not None:
             return self._basic
         token = self._tokens.get(scopes)
@@ -118,7 +118,7 @@ class Authority:
         return token.header if token is not None and alive else None
 
     def answer(
-        self, challenges: Iterable[Challenge], scopes: tuple[Scope, ...], refused: str | None
+        self, challenges: Iterable[Challenge], scopes: tuple[TokenScope, ...], refused: str | None
     ) -> str | None:
         """Return a new ``Authorization`` for a 401, None if there is none to try.
 
@@ -151,7 +151,7 @@ class Authority:
         return self._credential
 
     def _bearer(
-        self, challenge: Challenge, scopes: tuple[Scope, ...], credential: Credential | None
+        self, challenge: Challenge, scopes: tuple[TokenScope, ...], credential: Credential | None
     ) -> _Token:
         if credential is not None and credential.bearer is not None:
             return _Token(f"Bearer {credential.bearer}", float("inf"), challenge)
@@ -169,7 +169,7 @@ class Authority:
             doing = f"asking {realm.netloc} for a token for {self._registry}"
             raise failure(
                 self.attempt(doing, scopes),
-                judge(Question.TOKEN, answer.status),
+                judge(RegistryQuestion.TOKEN, answer.status),
                 answer.status,
                 answer.headers,
                 answer.read_error(),
@@ -183,7 +183,7 @@ class Authority:
         self,
         realm: Url,
         challenge: Challenge,
-        scopes: tuple[Scope, ...],
+        scopes: tuple[TokenScope, ...],
         credential: Credential | None,
     ) -> Answer:
         service = challenge.parameters.get("service")
@@ -206,7 +206,7 @@ class Authority:
         return self._transport.send("GET", url, headers)
 
 
-def _scope_names(scopes: tuple[Scope, ...], challenged: str) -> list[str]:
+def _scope_names(scopes: tuple[TokenScope, ...], challenged: str) -> list[str]:
     """Ours, and of the challenge's those that ours do not cover (a registry may want others)."""
     names = [str(scope) for scope in scopes]
     covered = {f"repository:{scope.repository}" for scope in scopes}

@@ -20,12 +20,12 @@ from urllib.parse import quote
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.oci.manifest import Descriptor
-from nix_seed.registry.auth import Scope
+from nix_seed.registry.auth import TokenScope
 from nix_seed.registry.errors import Denied, Unreachable
 from nix_seed.registry.http import Answer
-from nix_seed.registry.rules.answers import Meaning, Question, judge
+from nix_seed.registry.rules.answers import Meaning, RegistryQuestion, judge
 from nix_seed.registry.rules.url import join_url, number, parse_url
-from nix_seed.registry.session import Reply, Request, Session
+from nix_seed.registry.session import RegistryRequest, Reply, Session
 from nix_seed.registry.store import Held
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)\Z")
@@ -109,12 +109,12 @@ def _ask(
     session: Session, repository: str, wanted: Descriptor, asked: str | None, what: str
 ) -> Answer:
     answer = session.open(
-        Request(
+        RegistryRequest(
             "GET",
             f"{repository}/blobs/{wanted.digest}",
             doing=f"fetching {what}",
-            scopes=(Scope(repository),),
-            question=Question.GIVE,
+            scopes=(TokenScope(repository),),
+            question=RegistryQuestion.GIVE,
             headers={"Range": asked} if asked else {},
         )
     )
@@ -123,7 +123,7 @@ def _ask(
         raise CheckedFalse(f"{what} is shorter than the {wanted.size} bytes it should have")
     if answer.status not in (200, 206):
         answer.close()
-        said = judge(Question.GIVE, answer.status).said
+        said = judge(RegistryQuestion.GIVE, answer.status).said
         raise CheckedFalse(f"{what} {said}", hint="push the image again")
     return answer
 
@@ -205,7 +205,7 @@ def push_stream(session: Session, repository: str, source: Source, media_type: s
 
     def once() -> Descriptor:
         meter = _Meter(source)
-        reply = upload.send("PATCH", upload.begin(), Question.TAKE_BLOB, meter)
+        reply = upload.send("PATCH", upload.begin(), RegistryQuestion.TAKE_BLOB, meter)
         _check_received(reply, meter.size, doing)
         digest = meter.digest()
         upload.finish(upload.location(reply), digest)
@@ -222,12 +222,12 @@ def mount_blob(session: Session, repository: str, digest: Digest, source: str) -
     """
     doing = f"mounting blob {digest} from {source} in {session.registry}/{repository}"
     upload = _Upload(session, repository, doing)
-    request = Request(
+    request = RegistryRequest(
         "POST",
         f"{repository}/blobs/uploads/?mount={quote(str(digest))}&from={quote(source, safe='')}",
         doing,
-        (*upload.scopes, Scope(source)),
-        Question.LINK,
+        (*upload.scopes, TokenScope(source)),
+        RegistryQuestion.LINK,
         headers={"Content-Length": "0"},
     )
     try:
@@ -248,20 +248,22 @@ class _Upload:
     doing: str
 
     @property
-    def scopes(self) -> tuple[Scope, ...]:
-        return (Scope(self.repository, ("pull", "push")),)
+    def scopes(self) -> tuple[TokenScope, ...]:
+        return (TokenScope(self.repository, ("pull", "push")),)
 
     def begin(self) -> str:
         """Open an upload; return where it goes to."""
         return self.location(
-            self.send("POST", f"{self.repository}/blobs/uploads/", Question.WRITE, safe=True)
+            self.send(
+                "POST", f"{self.repository}/blobs/uploads/", RegistryQuestion.WRITE, safe=True
+            )
         )
 
     def send(
         self,
         method: str,
         url: str,
-        question: Question,
+        question: RegistryQuestion,
         meter: _Meter | None = None,
         *,
         safe: bool = False,
@@ -273,7 +275,7 @@ class _Upload:
             headers["Content-Type"] = "application/octet-stream"
         body = None if meter is None else meter.start
         return self.session.call(
-            Request(
+            RegistryRequest(
                 method, url, self.doing, self.scopes, question, headers, body, safe, settle=not safe
             )
         )
@@ -282,7 +284,7 @@ class _Upload:
         """Name the upload by its digest; ``CheckedFalse`` where the registry stored another."""
         joint = "&" if "?" in location else "?"
         url = f"{location}{joint}digest={quote(str(digest))}"
-        reply = self.send("PUT", url, Question.TAKE_BLOB, meter)
+        reply = self.send("PUT", url, RegistryQuestion.TAKE_BLOB, meter)
         hint = reply.headers.get("Docker-Content-Digest", "")
         if hint.startswith("sha256:") and hint != str(digest):
             raise CheckedFalse(
@@ -292,7 +294,7 @@ class _Upload:
     def cancel(self, reply: Reply) -> None:
         """Forget an upload that is not needed."""
         try:
-            self.send("DELETE", self.location(reply), Question.FORGET, safe=True)
+            self.send("DELETE", self.location(reply), RegistryQuestion.FORGET, safe=True)
         except CouldNotCheck:
             return  # only tidiness was lost: registries expire abandoned uploads
 

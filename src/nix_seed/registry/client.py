@@ -23,14 +23,14 @@ from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, fallback_tag, own_tag
 from nix_seed.formats.oci.reference import Reference, check_tag
 from nix_seed.registry import blobs
-from nix_seed.registry.auth import Scope
+from nix_seed.registry.auth import TokenScope
 from nix_seed.registry.blobs import Source
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Denied, NotTaken
 from nix_seed.registry.http import Patience
-from nix_seed.registry.rules.answers import Meaning, Question
+from nix_seed.registry.rules.answers import Meaning, RegistryQuestion
 from nix_seed.registry.rules.url import join_url, number, parse_url
-from nix_seed.registry.session import Reply, Request, Session
+from nix_seed.registry.session import RegistryRequest, Reply, Session
 from nix_seed.registry.store import BlobSource, Fetched, Held, referrer_entry
 
 _ROUNDS = 5
@@ -164,12 +164,12 @@ def _at_tag(
 def _from_api(repository: Repository, subject: Digest) -> tuple[Descriptor, ...] | None:
     """Read the API's list, None where the registry has no such API: what answers is no index."""
     what = f"the referrers of {repository}@{subject}"
-    request = Request(
+    request = RegistryRequest(
         "GET",
         f"{repository.path}/referrers/{quote(str(subject))}",
         f"listing {what}",
-        (Scope(repository.path),),
-        Question.BESIDE,
+        (TokenScope(repository.path),),
+        RegistryQuestion.BESIDE,
         headers={"Accept": media_types.INDEX},
     )
     found: list[Descriptor] = []
@@ -322,12 +322,12 @@ class Repository:
             check_tag(name, str(self))
         elif name not in (None, digest):
             raise InputError(f"{self}: this manifest is {digest}, not {name}")
-        request = Request(
+        request = RegistryRequest(
             "PUT",
             f"{self.path}/manifests/{quote(str(name or digest))}",
             f"pushing manifest {name or digest} to {self}",
-            (Scope(self.path, _PUSH),),
-            Question.TAKE_MANIFEST,
+            (TokenScope(self.path, _PUSH),),
+            RegistryQuestion.TAKE_MANIFEST,
             headers={"Content-Type": media_type},
             body=lambda: body,
             settle=True,
@@ -345,12 +345,12 @@ class Repository:
     def has_blob(self, digest: Digest) -> bool:
         """Whether the registry says it has the blob; asked by who is to push it otherwise."""
         # With the right to push: where there is nothing yet, nobody has the right to pull.
-        request = Request(
+        request = RegistryRequest(
             "HEAD",
             f"{self.path}/blobs/{digest}",
             f"looking for blob {digest} in {self}",
-            (Scope(self.path, _PUSH),),
-            Question.HOLDS,
+            (TokenScope(self.path, _PUSH),),
+            RegistryQuestion.HOLDS,
         )
         return self._session.call(request).meaning is Meaning.YES
 
@@ -399,7 +399,9 @@ class Repository:
         tags: set[str] = set()
         what = f"the tags of {self}"
         url = f"{self.path}/tags/list"
-        request = Request("GET", url, f"listing {what}", (Scope(self.path),), Question.TAGS)
+        request = RegistryRequest(
+            "GET", url, f"listing {what}", (TokenScope(self.path),), RegistryQuestion.TAGS
+        )
         for reply in self.pages(request):
             try:
                 value = canonical_json.loads(reply.body or b"", what=what)
@@ -414,7 +416,7 @@ class Repository:
         """Raise ``CouldNotCheck`` where one more could not be listed; ask before signing."""
         check_attachable(self, subject)
 
-    def pages(self, request: Request) -> Iterator[Reply]:
+    def pages(self, request: RegistryRequest) -> Iterator[Reply]:
         """Yield a paginated answer (RFC 8288 ``Link``); nothing where there is no such list.
 
         A first reply without a body stands for a list that is asked for in another way.
@@ -447,12 +449,12 @@ class Repository:
     def _manifest(self, method: str, name: str | Digest, actions: tuple[str, ...]) -> Reply:
         joint = "@" if isinstance(name, Digest) else ":"
         verb = "looking for" if method == "HEAD" else "fetching"
-        request = Request(
+        request = RegistryRequest(
             method,
             f"{self.path}/manifests/{quote(str(name))}",
             f"{verb} {self}{joint}{name}",
-            (Scope(self.path, actions),),
-            Question.THERE,
+            (TokenScope(self.path, actions),),
+            RegistryQuestion.THERE,
             headers={"Accept": ", ".join(_READABLE)},
         )
         return self._session.call(request, limit=MANIFEST_LIMIT)

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
-from nix_seed.registry.auth import Authority, Scope, parse_challenges
+from nix_seed.registry.auth import TokenAuthority, TokenScope, parse_challenges
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Denied, failure
 from nix_seed.registry.http import Answer, NotTLS, Patience, Transport
-from nix_seed.registry.rules.answers import Meaning, Question, Rule, judge, who_answered
+from nix_seed.registry.rules.answers import Meaning, RegistryQuestion, Rule, judge, who_answered
 from nix_seed.registry.rules.url import Url, is_loopback, join_url, parse_url
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -31,7 +31,7 @@ Body = Callable[[], bytes | Iterable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RegistryRequest:
     """One request. *url* is absolute, or a path below ``/v2/``; *body* makes a fresh body a try.
 
     *doing* is what errors say was tried, *scopes* the permissions it takes, *question* what the
@@ -42,8 +42,8 @@ class Request:
     method: str
     url: str
     doing: str
-    scopes: tuple[Scope, ...]
-    question: Question
+    scopes: tuple[TokenScope, ...]
+    question: RegistryQuestion
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body | None = None
     safe: bool = True
@@ -92,11 +92,11 @@ class Session:
             plain=frozenset({self._host}) if plain_http else frozenset(),
             ca_file=ca_file,
         )
-        self._authorities: dict[str, Authority] = {}
+        self._authorities: dict[str, TokenAuthority] = {}
         self._base: str | None = None
         self._lock = threading.Lock()
 
-    def call(self, request: Request, *, limit: int = 1 << 20) -> Reply:
+    def call(self, request: RegistryRequest, *, limit: int = 1 << 20) -> Reply:
         """Send *request* and read its answer, of at most *limit* bytes; tries again where safe."""
         return self.retry(lambda: self._once(request, limit), safe=request.safe)
 
@@ -104,7 +104,7 @@ class Session:
         """Do *work* until it succeeds, fails for good, or patience ends."""
         return self.patience.retry(work, safe=safe)
 
-    def open(self, request: Request) -> Answer:
+    def open(self, request: RegistryRequest) -> Answer:
         """Send *request* once and return the answer with its body still on the wire."""
         answer = self._authorized(request)
         rule = self._judge(request, answer)
@@ -135,7 +135,7 @@ class Session:
                 return f"http://{self._host}"
         return f"https://{self._host}"
 
-    def _once(self, request: Request, limit: int) -> Reply:
+    def _once(self, request: RegistryRequest, limit: int) -> Reply:
         try:
             answer = self._authorized(request)
         except Denied as error:
@@ -153,19 +153,19 @@ class Session:
         answer.close()
         return Reply(rule.meaning, answer.headers, answer.url, body)
 
-    def _judge(self, request: Request, answer: Answer) -> Rule:
+    def _judge(self, request: RegistryRequest, answer: Answer) -> Rule:
         home = parse_url(self.base()).origin
         elsewhere = parse_url(answer.url).origin != home
         return judge(request.question, answer.status, elsewhere=elsewhere)
 
-    def _failure(self, request: Request, answer: Answer, rule: Rule) -> NixSeedError:
+    def _failure(self, request: RegistryRequest, answer: Answer, rule: Rule) -> NixSeedError:
         host, home = parse_url(answer.url).netloc, parse_url(self.base()).netloc
         who = who_answered(answer.status, answer.headers, host, home)
         body = answer.read_error()
         attempt = self._authority(request.repository).attempt(request.doing, request.scopes)
         return failure(attempt, rule, answer.status, answer.headers, body, who)
 
-    def _authorized(self, request: Request) -> Answer:
+    def _authorized(self, request: RegistryRequest) -> Answer:
         home = parse_url(self.base())
         url = join_url(parse_url(f"{home}/v2/"), request.url, "the registry's address")
         authority = self._authority(request.repository)
@@ -185,7 +185,7 @@ class Session:
             sent = fresh
         return self._follow(request, url, sent)
 
-    def _follow(self, request: Request, url: Url, authorization: str | None) -> Answer:
+    def _follow(self, request: RegistryRequest, url: Url, authorization: str | None) -> Answer:
         """Send to *url* and follow redirects; only the registry's own origin sees credentials."""
         home = parse_url(self.base()).origin
         for _ in range(_MOST_REDIRECTS):
@@ -204,7 +204,7 @@ class Session:
             url = join_url(url, target, "the registry's redirect to")
         raise CouldNotCheck(f"{request.doing}: more than {_MOST_REDIRECTS} redirects")
 
-    def _check_downgrade(self, url: Url, request: Request) -> None:
+    def _check_downgrade(self, url: Url, request: RegistryRequest) -> None:
         if url.scheme != "https" and self.base().startswith("https:"):
             raise CouldNotCheck(
                 f"{request.doing}: the registry leads from HTTPS to {url.scheme}, which is refused",
@@ -212,12 +212,12 @@ class Session:
                 "(X-Forwarded-Proto)",
             )
 
-    def _authority(self, repository: str) -> Authority:
+    def _authority(self, repository: str) -> TokenAuthority:
         """Return who speaks for the repository: credentials may differ by it."""
         secure = self.base().startswith("https:")
         with self._lock:
             if repository not in self._authorities:
-                self._authorities[repository] = Authority(
+                self._authorities[repository] = TokenAuthority(
                     self._transport,
                     self.patience,
                     self.registry,

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Final
 
 
-class Question(Enum):
+class RegistryQuestion(Enum):
     """What a request asks of a registry."""
 
     THERE = "is this manifest there?"
@@ -47,7 +47,7 @@ class Rule:
     ``way`` is the other way that is tried, ``said`` what people read when none is left.
     """
 
-    question: Question
+    question: RegistryQuestion
     statuses: frozenset[int]
     meaning: Meaning
     way: str = ""
@@ -55,7 +55,7 @@ class Rule:
 
 
 def _row(
-    question: Question, statuses: str, meaning: Meaning, way: str = "", said: str = ""
+    question: RegistryQuestion, statuses: str, meaning: Meaning, way: str = "", said: str = ""
 ) -> Rule:
     return Rule(question, frozenset(map(int, statuses.split())), meaning, way, said)
 
@@ -64,7 +64,7 @@ _AS_A_WRITER = "ask with the right to push, then look in the list of tags"
 _BY_TAG = "read the fallback tag"
 _SEND = "send the blob"
 _DIGEST = "ask for the digest that was sent"
-_Q, _M = Question, Meaning
+_Q, _M = RegistryQuestion, Meaning
 
 TABLE: Final = (
     _row(_Q.THERE, "200", _M.YES),
@@ -123,13 +123,13 @@ _ANY: Final = (
 )
 
 
-def judge(question: Question, status: int, *, elsewhere: bool = False) -> Rule:
+def judge(question: RegistryQuestion, status: int, *, elsewhere: bool = False) -> Rule:
     """Return what *status* means in answer to *question*.
 
     *elsewhere*: the storage behind the registry answered, to which an address led that may have
     expired. Its refusal is nothing to log in for.
     """
-    if elsewhere and question is Question.BESIDE and status != 200:
+    if elsewhere and question is RegistryQuestion.BESIDE and status != 200:
         return Rule(question, frozenset({status}), Meaning.OTHER_WAY, _BY_TAG)
     if elsewhere and status in (400, 403):
         return Rule(question, frozenset({status}), Meaning.LATER, _STORAGE)
@@ -168,7 +168,7 @@ def as_table() -> str:
     for statuses, meaning, said in _ANY:
         shown = ", ".join(statuses.split())
         lines.append(f"| any other | {shown} | {meaning.value} | – | {said} |")
-    beside = Question.BESIDE.value
+    beside = RegistryQuestion.BESIDE.value
     lines.append(
         f"| {beside} | all but 200 by storage | {Meaning.OTHER_WAY.value} | {_BY_TAG} | – |"
     )
