@@ -33,7 +33,7 @@ from nix_seed.report.page.parts import (
     web_address,
 )
 from nix_seed.report.page.trust import trust_section
-from nix_seed.report.report import Absent, Trusted, part
+from nix_seed.report.report import Absent, TrustAnswer, part
 from nix_seed.trust.rules.policy import Promoter
 from nix_seed.trust.sign import KeySigner
 from support.report_pages import (
@@ -234,7 +234,7 @@ def test_the_same_report_makes_the_same_page() -> None:
     assert str(datetime.now(UTC).year) not in "".join(Document(small_page()).texts)
 
 
-def promotion_text(trust: Trusted) -> str:
+def promotion_text(trust: TrustAnswer) -> str:
     return " ".join(Document(rendered(trust_section(trust).body)).texts)
 
 

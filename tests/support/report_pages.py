@@ -25,7 +25,7 @@ from nix_seed.licences.rules.withheld import Withheld
 from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.release.verify import Query, verify_image
 from nix_seed.report.page.document import report_page
-from nix_seed.report.report import Absent, Change, FoundRoots, ImageReport, JudgedPaths, Trusted
+from nix_seed.report.report import Absent, Change, FoundRoots, ImageReport, JudgedPaths, TrustAnswer
 from nix_seed.roots.roots import RootsReport, Source
 from nix_seed.roots.rules.policy import Binary, Findings, Substituted
 from nix_seed.roots.rules.roots import End, HostProgram, Impurity, Roots
@@ -160,7 +160,7 @@ def hostile_page(text: str, directory: Path) -> str:
     return report_page(report)
 
 
-def hostile_trust(text: str, directory: Path) -> Trusted:
+def hostile_trust(text: str, directory: Path) -> TrustAnswer:
     """What ``verify`` says where a builder calls itself *text*, and another lies beside it."""
     world = World(directory)
     world.publish("alice")
@@ -170,12 +170,12 @@ def hostile_trust(text: str, directory: Path) -> Trusted:
     return trust_in(world)
 
 
-def trust_in(world: World) -> Trusted:
+def trust_in(world: World) -> TrustAnswer:
     """What ``verify`` says of the image of *world*."""
     now = datetime.now(UTC)
     loaded = load_policy(world.write_policy(), now)
     found = verify_image(verifiers_of(loaded), parse_reference(world.reference), Query())
-    return Trusted(loaded.policy, found, now)
+    return TrustAnswer(loaded.policy, found, now)
 
 
 def hostile_roots(text: str, paths: Sequence[StorePath]) -> FoundRoots:

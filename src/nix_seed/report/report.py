@@ -103,7 +103,7 @@ class FoundRoots:
 
 
 @dataclass(frozen=True, slots=True)
-class Trusted:
+class TrustAnswer:
     """The answer of ``verify`` by *policy*, at the moment *now*."""
 
     policy: Policy
@@ -120,7 +120,7 @@ class ImageReport:
     spec: Spec
     change: Change | Absent
     licences: JudgedPaths | Absent
-    trust: Trusted | Absent
+    trust: TrustAnswer | Absent
     roots: FoundRoots | Absent
 
 

@@ -1,8 +1,4 @@
-"""May ``latest`` name this commit's release? Not where a newer commit's has been promoted.
-
-Jobs overlap, and old ones are run again: whichever ends last is not the newest.
-
-The last job of a CI run: once every system has its seed, promote the commit, or say who lacks.
+"""The last job of a CI run: once every system has its seed, promote the commit, or say who lacks.
 
 Each system's job left a tag, ``<commit>-<system>``; jobs are told nothing else of each other. With
 a policy that names promoters the release is theirs; without, the index is published when all
@@ -60,7 +56,7 @@ _LATEST = "latest"
 
 
 @dataclass(frozen=True, slots=True)
-class Authority:
+class ReleaseAuthority:
     """By whose word: the policy, what judges by it, and, where it names promoters, who signs.
 
     The records of the *earlier* policies' promoters are part of the ledger.
@@ -95,48 +91,130 @@ class Released:
     published: bool = True
 
 
-def release(
-    stores: Stores,
-    repository: Reference,
-    commit: Commit,
-    systems: Sequence[str],
-    tags: Sequence[str],
-    authority: Authority | None,
-    on_event: OnEvent = ignore,
-    *,
-    result: str = "success",
-) -> Released:
-    """Publish the index over *systems* at *repository*, under *commit* and *tags*; or nothing.
+@dataclass(frozen=True, slots=True)
+class CommitRelease:
+    """The release of *commit* over *systems* at *repository*, by *authority* if there is one."""
 
-    *result* is what the jobs that make the seeds came to. Raises ``CheckedFalse`` with the systems
-    that lack, or as the promotion and the quorum do.
-    """
-    members = _members(stores, repository, commit, systems)
-    if result != "success":
-        raise CheckedFalse(
-            f"every system has a seed of {commit}, and yet the jobs that make them came to "
-            f"{result}: nothing is promoted",
-            hint="this run lists the job of each system: run those that failed again. "
-            f"{_LATEST} stays where it is",
+    stores: Stores
+    repository: Reference
+    commit: Commit
+    systems: Sequence[str]
+    authority: ReleaseAuthority | None
+    on_event: OnEvent = ignore
+
+    def publish(self, tags: Sequence[str], result: str = "success") -> Released:
+        """Publish the index, under the commit and *tags*; or nothing.
+
+        *result* is what the jobs that make the seeds came to. Raises ``CheckedFalse`` with the
+        systems that lack, or as the promotion and the quorum do.
+        """
+        members = self._members()
+        if result != "success":
+            raise CheckedFalse(
+                f"every system has a seed of {self.commit}, and yet the jobs that make them came "
+                f"to {result}: nothing is promoted",
+                hint="this run lists the job of each system: run those that failed again. "
+                f"{_LATEST} stays where it is",
+            )
+        if self.authority is None:
+            return self._index(members, tags)
+        if not self.authority.policy.promoters:
+            return self._index(members, tags, self._verified(members, self.authority))
+        before = promoted_images(self.stores, self.repository)
+        if before is not None and before[1] == members:
+            last = self.repository.at(before[0])
+            found = verify_release(self.stores, last, self.authority, on_event=self.on_event)
+            if found.fate is Fate.VERIFIED:
+                return _tag(self.stores, last, members, tags, found)
+        return self._promote(tags, self.authority)
+
+    def _members(self) -> dict[str, Digest]:
+        found = {}
+        for system in self.systems:
+            image = find(self.stores, self.repository.at(f"{self.commit.hex}-{system}"))
+            if image is not None:
+                found[system] = image.digest
+        missing = [system for system in self.systems if system not in found]
+        if missing:
+            raise CheckedFalse(
+                f"{self.commit} has no seed for {', '.join(missing)}: nothing is promoted",
+                hint="the jobs of these systems failed, or published nothing: see their logs. "
+                f"{_LATEST} stays where it is",
+            )
+        return found
+
+    def _index(
+        self,
+        members: Mapping[str, Digest],
+        tags: Sequence[str],
+        verified: tuple[Verification, ...] = (),
+    ) -> Released:
+        images: list[AnyReference] = [self.repository.at(digest) for digest in members.values()]
+        target = self.repository.at(self.commit.hex)
+        done = build_index(
+            self.stores, target, images, systems=list(members), tags=tags, on_event=self.on_event
         )
-    if authority is None:
-        return _index(stores, repository, commit, members, tags, on_event)
-    if not authority.policy.promoters:
-        verified = _verified(stores, repository, commit, members, authority, on_event)
-        return _index(stores, repository, commit, members, tags, on_event, verified)
-    before = promoted_images(stores, repository)
-    if before is not None and before[1] == members:
-        last = repository.at(before[0])
-        found = verify_release(stores, last, authority, on_event=on_event)
-        if found.fate is Fate.VERIFIED:
-            return _tag(stores, last, members, tags, found)
-    return _promote(stores, repository, commit, tags, authority, on_event)
+        state = "the index over all systems is published"
+        return Released(state, members, done.descriptor.digest, done.tags, verified=verified)
+
+    def _verified(
+        self, members: Mapping[str, Digest], authority: ReleaseAuthority
+    ) -> tuple[Verification, ...]:
+        """Verify each member by the policy; one that is not what it must be stops the release."""
+        by = replace(authority.by, stores=self.stores, on_event=self.on_event)
+        answers = []
+        for system, digest in members.items():
+            query = Query(system=system, promotion=False)
+            found = verify_image(by, self.repository.at(digest), query)
+            answers.append((system, found))
+        bad = [f"{system}: {found.words}" for system, found in answers if not found]
+        if bad:
+            failed = any(found.fate is Fate.FALSE for _, found in answers)
+            raise (CheckedFalse if failed else CouldNotCheck)(
+                f"{self.commit} is not promoted: {'; '.join(bad)}",
+                hint=f"nix-seed verify {self.repository.at(f'{self.commit.hex}-{answers[0][0]}')}",
+            )
+        return tuple(found for _, found in answers)
+
+    def _promote(self, tags: Sequence[str], authority: ReleaseAuthority) -> Released:
+        if authority.signer is None:
+            raise InputError(
+                "the policy names promoters, and nobody signs here",
+                hint="signing: keyless or key",
+            )
+        done = promote(
+            replace(authority.by, stores=self.stores, on_event=self.on_event),
+            self.commit,
+            ReleasePlace(self.repository, tags=tuple(tags)),
+            Signing(authority.signer, authority.logs),
+            authority.earlier,
+        )
+        notices = list(done.notices)
+        if done.missing:
+            notices.append(f"{done.missing} more of the policy's promoters must sign")
+        index = done.record.predicate.index if done.tags else None
+        verified: tuple[Verification, ...] = ()
+        if index is not None:
+            verified = (
+                verify_release(
+                    self.stores, self.repository.at(index), authority, self.commit, self.on_event
+                ),
+            )
+        return Released(
+            state=done.state,
+            members={leaf.system: leaf.image_digest for leaf in done.release.leaves},
+            index=index,
+            tags=done.tags,
+            notices=tuple(notices),
+            verified=verified,
+            published=bool(done.tags),
+        )
 
 
 def verify_release(
     stores: Stores,
     index: Reference,
-    authority: Authority,
+    authority: ReleaseAuthority,
     commit: Commit | None = None,
     on_event: OnEvent = ignore,
 ) -> Verification:
@@ -174,100 +252,3 @@ def promoted_images(
     if not isinstance(found, InspectedIndex):
         return None
     return found.digest, {image.system or "": image.digest for image in found.images}
-
-
-def _members(
-    stores: Stores, repository: Reference, commit: Commit, systems: Sequence[str]
-) -> dict[str, Digest]:
-    found = {}
-    for system in systems:
-        image = find(stores, repository.at(f"{commit.hex}-{system}"))
-        if image is not None:
-            found[system] = image.digest
-    missing = [system for system in systems if system not in found]
-    if missing:
-        raise CheckedFalse(
-            f"{commit} has no seed for {', '.join(missing)}: nothing is promoted",
-            hint="the jobs of these systems failed, or published nothing: see their logs. "
-            f"{_LATEST} stays where it is",
-        )
-    return found
-
-
-def _index(
-    stores: Stores,
-    repository: Reference,
-    commit: Commit,
-    members: Mapping[str, Digest],
-    tags: Sequence[str],
-    on_event: OnEvent,
-    verified: tuple[Verification, ...] = (),
-) -> Released:
-    images: list[AnyReference] = [repository.at(digest) for digest in members.values()]
-    target = repository.at(commit.hex)
-    done = build_index(stores, target, images, systems=list(members), tags=tags, on_event=on_event)
-    state = "the index over all systems is published"
-    return Released(state, members, done.descriptor.digest, done.tags, verified=verified)
-
-
-def _verified(
-    stores: Stores,
-    repository: Reference,
-    commit: Commit,
-    members: Mapping[str, Digest],
-    authority: Authority,
-    on_event: OnEvent,
-) -> tuple[Verification, ...]:
-    """Verify each member by the policy; nothing is published where one is not what it must be."""
-    by = replace(authority.by, stores=stores, on_event=on_event)
-    answers = []
-    for system, digest in members.items():
-        query = Query(system=system, promotion=False)
-        found = verify_image(by, repository.at(digest), query)
-        answers.append((system, found))
-    bad = [f"{system}: {found.words}" for system, found in answers if not found]
-    if bad:
-        failed = any(found.fate is Fate.FALSE for _, found in answers)
-        raise (CheckedFalse if failed else CouldNotCheck)(
-            f"{commit} is not promoted: {'; '.join(bad)}",
-            hint=f"nix-seed verify {repository.at(f'{commit.hex}-{answers[0][0]}')}",
-        )
-    return tuple(found for _, found in answers)
-
-
-def _promote(
-    stores: Stores,
-    repository: Reference,
-    commit: Commit,
-    tags: Sequence[str],
-    authority: Authority,
-    on_event: OnEvent,
-) -> Released:
-    if authority.signer is None:
-        raise InputError(
-            "the policy names promoters, and nobody signs here",
-            hint="signing: keyless or key",
-        )
-    done = promote(
-        replace(authority.by, stores=stores, on_event=on_event),
-        commit,
-        ReleasePlace(repository, tags=tuple(tags)),
-        Signing(authority.signer, authority.logs),
-        authority.earlier,
-    )
-    notices = list(done.notices)
-    if done.missing:
-        notices.append(f"{done.missing} more of the policy's promoters must sign")
-    index = done.record.predicate.index if done.tags else None
-    verified: tuple[Verification, ...] = ()
-    if index is not None:
-        verified = (verify_release(stores, repository.at(index), authority, commit, on_event),)
-    return Released(
-        state=done.state,
-        members={leaf.system: leaf.image_digest for leaf in done.release.leaves},
-        index=index,
-        tags=done.tags,
-        notices=tuple(notices),
-        verified=verified,
-        published=bool(done.tags),
-    )

@@ -1,6 +1,6 @@
-"""The seed before this one, and what of it is used again: for the report of a CI job.
+"""What a CI job does for a seed: find it in the registry, or make, prove, push and attest it.
 
-What a CI job does for a seed: find it in the registry, or make, prove, push and attest it.
+For its report it says what of the seed before is used again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from nix_seed.registry.errors import Denied
 from nix_seed.registry.open import AnyReference, Stores
 from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
 from nix_seed.release.attest import Attested, Attester, SourceTree, Workshop, attest
-from nix_seed.setup.ci_promote import Authority, promoted_images, verify_release
+from nix_seed.setup.ci_promote import ReleaseAuthority, promoted_images, verify_release
 from nix_seed.trust.attestations import discover
 from nix_seed.trust.sign import Signer
 from nix_seed.use.prove import Proof, check_proof, prove_built
@@ -63,7 +63,7 @@ class LastSeed:
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
+class SeedBefore:
     """The seed *name* as it was before this job changed anything."""
 
     name: str
@@ -77,7 +77,7 @@ def last_reference(lock: SeedLock | None, repository: Reference, system: str) ->
     return locked or repository.at(_LATEST)
 
 
-def read_last(stores: Stores, reference: AnyReference, system: str) -> Before | None:
+def read_last(stores: Stores, reference: AnyReference, system: str) -> SeedBefore | None:
     """Read the seed that *reference* names; None where it cannot be.
 
     There may be none yet, it may be private or foreign: no reason for a job to fail.
@@ -94,10 +94,10 @@ def read_last(stores: Stores, reference: AnyReference, system: str) -> Before | 
         if image.system == system
         for layer in image.layers
     )
-    return Before(str(reference), base.spec, layers)
+    return SeedBefore(str(reference), base.spec, layers)
 
 
-def compare_with_last(before: Before, built: Built) -> LastSeed:
+def compare_with_last(before: SeedBefore, built: Built) -> LastSeed:
     """Say what of *built* who has the seed *before* has already, and who changed the rest."""
     made = [layer.layer.descriptor for layer in built.layers]
     kept = [layer for layer in made if layer.digest in before.layers]
@@ -121,7 +121,7 @@ class Publication:
     builder: str = ""
     signer: Signer | None = None
     logs: Sequence[Log] = ()
-    releases: Authority | None = None
+    releases: ReleaseAuthority | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,30 +151,35 @@ class SeedResult:
     notices: tuple[str, ...] = ()
 
 
-def make_seed(
-    stores: Stores,
-    nix: Nix,
-    request: Request,
-    repository: Reference,
-    cache: Path,
-    publication: Publication | None,
-    *,
-    want_proof: bool = True,
-    on_event: OnEvent = ignore,
-) -> SeedResult:
-    """See that there is a seed for *request*: in *repository*, or without *publication* here.
+@dataclass(frozen=True, slots=True)
+class SeedJob:
+    """The seed of *request*, wanted in *repository*, or without a *publication* here."""
+
+    stores: Stores
+    nix: Nix
+    request: Request
+    repository: Reference
+    cache: Path
+    publication: Publication | None
+    want_proof: bool = True
+
+
+def make_seed(job: SeedJob, on_event: OnEvent = ignore) -> SeedResult:
+    """See that there is the seed of *job*.
 
     One HEAD request tells whether the registry has it. Who publishes and signs, and has not yet
     attested the image that is there, makes it himself all the same. An image is given its tags
     only when all that is said of it lies beside it. Raises as evaluation, the build, the registry
     and the signer do; ``CheckedFalse`` where the seed lacks what its flake needs.
     """
+    stores, nix, request = job.stores, job.nix, job.request
+    repository, cache, publication = job.repository, job.cache, job.publication
     evaluated = evaluate_request(nix, request, on_event)
     remote = stores.registry(repository.registry).repository(repository.repository)
     there = _find(stores, remote, repository, evaluated, publication)
     notices: list[str] = []
     if there is not None and publication is not None:
-        seeds = _Seeds(stores, nix, request, remote, repository, evaluated, notices)
+        seeds = _Seeds(job, remote, evaluated, notices)
         there = there if seeds.is_done(there, publication) else None
     if there is not None:
         return _named(remote, there, evaluated, publication)
@@ -193,7 +198,7 @@ def make_seed(
     destination = Destination("oci", cache / "images", plan.input_key)
     here = store_image(built, layers, destination, on_event)
     proof, unproved = None, None
-    if want_proof:
+    if job.want_proof:
         proof, unproved = _prove(nix, built, destination, cache, on_event)
     pushed, attested = None, None
     tags: tuple[str, ...] = ()
@@ -294,11 +299,8 @@ def _why_refused(plan: Plan, repository: Reference) -> Iterator[str]:
 class _Seeds:
     """The seeds of one commit, and what was said of them."""
 
-    stores: Stores
-    nix: Nix
-    request: Request
+    job: SeedJob
     remote: Repository
-    repository: Reference
     evaluated: Evaluated
     notices: list[str]
 
@@ -316,20 +318,20 @@ class _Seeds:
         releases = publication.releases
         return bool(own) and (releases is None or self._are_promoted(image, releases))
 
-    def _are_promoted(self, own: InspectedImage, releases: Authority) -> bool:
+    def _are_promoted(self, own: InspectedImage, releases: ReleaseAuthority) -> bool:
         """Whether the last release is of just the images that this commit evaluates to.
 
         Each system's job asks that of all systems, not of its own alone: where one of them has a
         new image, a release of this commit needs the word of them all.
         """
-        released = promoted_images(self.stores, self.repository)
+        released = promoted_images(self.job.stores, self.job.repository)
         if released is None or set(released[1]) != set(releases.policy.systems):
             return False
         index, images = released
         others = [system for system in images if system != own.system]
         if images.get(own.system or "") != own.digest:
             return False
-        found = verify_release(self.stores, self.repository.at(index), releases)
+        found = verify_release(self.job.stores, self.job.repository.at(index), releases)
         if found.fate is not Fate.VERIFIED:
             self.notices.append(f"the last release counts for nothing here: {found.words}")
             return False
@@ -338,7 +340,7 @@ class _Seeds:
     def _image_of(self, system: str) -> Digest | None:
         """Return the image of the recipe for another *system*; None where that cannot be told."""
         try:
-            evaluated = evaluate_request(self.nix, replace(self.request, system=system))
+            evaluated = evaluate_request(self.job.nix, replace(self.job.request, system=system))
         except (NixFailed, InputError) as error:
             self.notices.append(
                 f"the flake cannot be evaluated for {system} on this machine, so this commit is "

@@ -59,6 +59,15 @@ Verify = Callable[[AnyReference], Verification | None]
 
 
 @dataclass(frozen=True, slots=True)
+class Actions:
+    """What is done with an image that is found, and who *explain*s an error to people."""
+
+    fill: Fill
+    verify: Verify
+    explain: Callable[[NixSeedError], str | None] = attrgetter("hint")
+
+
+@dataclass(frozen=True, slots=True)
 class Search:
     """Where to look: in *repository*, for *system*, with this *request* to know the recipe by.
 
@@ -102,35 +111,29 @@ def use_seed(
     stores: Stores,
     search: Search,
     nix: Nix,
-    fill: Fill,
-    verify: Verify,
+    actions: Actions,
     on_event: OnEvent = ignore,
-    explain: Callable[[NixSeedError], str | None] = attrgetter("hint"),
 ) -> Used:
     """Find, verify and unpack; an answer without an image is one as well.
-
-    *explain* says what to do about an error, for *problems*.
 
     Raises ``CheckedFalse`` where the seed that was found is not what the policy demands, or is not
     what it says it is: that is never passed over. One that is not promoted yet is, unless it is the
     one image wanted.
     """
-    work = _Work(stores, search, nix, fill, verify, on_event, explain, Used())
-    work.go()
-    return work.used
+    running = _RunningSearch(stores, search, nix, actions, on_event, Used())
+    running.go()
+    return running.used
 
 
 @dataclass(slots=True)
-class _Work:
+class _RunningSearch:
     """One search under way; *used* is what came of it so far."""
 
     stores: Stores
     search: Search
     nix: Nix
-    fill: Fill
-    verify: Verify
+    actions: Actions
     on_event: OnEvent
-    explain: Callable[[NixSeedError], str | None]
     used: Used
     waiting: set[Digest | None] = field(default_factory=set)
 
@@ -234,7 +237,7 @@ class _Work:
                 return None
             return self._resolved(reference)
         except (CouldNotCheck, InputError) as error:
-            hint = self.explain(error)
+            hint = self.actions.explain(error)
             words = f"{error.message} ({hint})" if hint else error.message
             self._tell(words)
             return None
@@ -259,13 +262,13 @@ class _Work:
     def _take(self, image: AnyReference, how: str) -> None:
         self.on_event(Stage("found", f"found {how}: {image}"))
         with self._timed("verify"):
-            verification = self.verify(image)
+            verification = self.actions.verify(image)
         self.used = replace(
             self.used,
             image=image,
             digest=image.digest,
             how=how,
-            fills=(*self.used.fills, self.fill(image)),
+            fills=(*self.used.fills, self.actions.fill(image)),
             verification=verification,
         )
 

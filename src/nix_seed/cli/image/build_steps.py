@@ -95,19 +95,27 @@ def push(as_json: bool, options: dict[str, Any]) -> Pushed | None:
         raise InputError("--push and -o or --format exclude each other", hint="leave one out")
     nix, request = request_of(options)
     repository, target = repository_of(options, options["push"])
-    wanted = tuple(tag for tag in (target.tag, options["tag"]) if tag)
-    tags = None if options["untagged"] else wanted
     with progress(quiet=as_json) as show:
         evaluated = evaluate_request(nix, request, show)
         there = None if options["no_reuse"] else find_by_key(repository, evaluated, writing=True)
-        fetched = None if there is None else add_tags(repository, there.digest, tags or ())
+        fetched = (
+            None
+            if there is None
+            else add_tags(repository, there.digest, _tags(options, target) or ())
+        )
         if fetched is None:
-            pushed, proof = _build_and_push(options, nix, evaluated, repository, target, tags, show)
+            pushed, proof = _build_and_push(options, nix, evaluated, repository, target, show)
     if fetched is not None:
         print_there(fetched, evaluated, target, as_json=as_json)
         return None
     (pushed_json if as_json else print_pushed)(pushed, proof)
     return pushed
+
+
+def _tags(options: dict[str, Any], target: Reference) -> tuple[str, ...] | None:
+    """Return what names the image; None where it gets no name yet."""
+    wanted = tuple(tag for tag in (target.tag, options["tag"]) if tag)
+    return None if options["untagged"] else wanted
 
 
 def _build_and_push(
@@ -116,7 +124,6 @@ def _build_and_push(
     evaluated: Evaluated,
     repository: Repository,
     target: Reference,
-    tags: tuple[str, ...] | None,
     show: OnEvent,
 ) -> tuple[Pushed, Proof | None]:
     from nix_seed.image.layer_cache import LayerCache, LayerRecords
@@ -134,7 +141,7 @@ def _build_and_push(
         target,
         records=LayerRecords(cache_directory() / "pushed"),
         cache=cache,
-        tags=tags,
+        tags=_tags(options, target),
         threads=options["threads"],
         reuse=not options["no_reuse"],
         on_event=show,

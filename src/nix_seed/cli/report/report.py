@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nix_seed.image.read.spec import RemoteSeed
     from nix_seed.licences.licences import Licences
     from nix_seed.registry.open import AnyReference, Stores
-    from nix_seed.report.report import Absent, Change, ImageReport, JudgedPaths, Trusted
+    from nix_seed.report.report import Absent, Change, ImageReport, JudgedPaths, TrustAnswer
 
 
 @click.command("report", short_help="Write one page about an image.")
@@ -169,13 +169,13 @@ def _licences(
 
 def _trust(
     stores: Stores, reference: AnyReference, options: dict[str, Any], show: OnEvent
-) -> Trusted | Absent:
+) -> TrustAnswer | Absent:
     from nix_seed.cli.options import state_directory
     from nix_seed.formats.intoto.statement import Commit
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.release.load import load_policy, verifiers_of
     from nix_seed.release.verify import Query, verify_image
-    from nix_seed.report.report import Absent, Trusted, part
+    from nix_seed.report.report import Absent, TrustAnswer, part
 
     if options["policy_file"] is None:
         words = "No policy says whom to believe, so nobody's word was asked for."
@@ -188,7 +188,7 @@ def _trust(
     )
     by = verifiers_of(loaded, stores, state_directory(), show)
     return part(
-        lambda: Trusted(
+        lambda: TrustAnswer(
             loaded.policy,
             verify_image(by, reference, query),
             loaded.now,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nix_seed.formats.oci.reference import Reference
     from nix_seed.registry.open import Stores
     from nix_seed.setup.ci_host import CiHost
-    from nix_seed.setup.ci_promote import Authority, Released
+    from nix_seed.setup.ci_promote import ReleaseAuthority, Released
     from nix_seed.setup.rules.ci_events import Decision
 
 _NEWEST = 64  # commits of the default branch that may have been promoted before this one
@@ -67,7 +67,7 @@ def command(**options: Any) -> None:
         if stranger is not None:
             _end_unpromoted(host, stranger)
             return
-        job = _Job(host, secrets, options, decision, repository, commit, authority)
+        job = _PromotionJob(host, secrets, options, decision, repository, commit, authority)
         done = job.release(stages)
     _outputs(host, repository, done)
     _tell(host, done)
@@ -79,7 +79,7 @@ def _end_unpromoted(host: CiHost, why: str) -> None:
     _outputs(host, None, None)
 
 
-def _why_stranger(authority: Authority | None, decision: Decision) -> str | None:
+def _why_stranger(authority: ReleaseAuthority | None, decision: Decision) -> str | None:
     """Return why this job, a fork's for one, is rightly none that the policy has promote."""
     from nix_seed.cli.trust.options import why_stranger
 
@@ -97,7 +97,7 @@ def _commit(options: dict[str, Any], decision: Decision) -> Commit:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class _PromotionJob:
     """A job that may publish: what it is about."""
 
     host: CiHost
@@ -106,12 +106,12 @@ class _Job:
     decision: Decision
     repository: Reference
     commit: Commit
-    authority: Authority | None
+    authority: ReleaseAuthority | None
 
     def release(self, stages: Stages) -> Released:
         """Publish the index, or say why not."""
         from nix_seed.core.errors import InputError
-        from nix_seed.setup.ci_promote import release
+        from nix_seed.setup.ci_promote import CommitRelease
         from nix_seed.setup.rules.ci_inputs import parse_systems
 
         systems = parse_systems(self.options["systems"])
@@ -123,16 +123,8 @@ class _Job:
                 hint="name them: systems (SEED_SYSTEMS), or in a policy",
             )
         stores = self.secrets.stores(self.options, self.repository)
-        return release(
-            stores,
-            self.repository,
-            self.commit,
-            systems,
-            self._tags(stores),
-            self.authority,
-            stages,
-            result=self.options["result"] or "success",
-        )
+        job = CommitRelease(stores, self.repository, self.commit, systems, self.authority, stages)
+        return job.publish(self._tags(stores), self.options["result"] or "success")
 
     def _tags(self, stores: Stores) -> tuple[str, ...]:
         """Return the tags that may move now; of the others it is said why they stay."""
@@ -184,11 +176,11 @@ class _Job:
         return (release, *([] if done.index is None else [verify(self.repository.at(done.index))]))
 
 
-def _authority(host: CiHost, secrets: Secrets, options: dict[str, Any]) -> Authority | None:
+def _authority(host: CiHost, secrets: Secrets, options: dict[str, Any]) -> ReleaseAuthority | None:
     from datetime import UTC, datetime
 
     from nix_seed.release.load import earlier_of, load_policy, verifiers_of
-    from nix_seed.setup.ci_promote import Authority
+    from nix_seed.setup.ci_promote import ReleaseAuthority
     from nix_seed.setup.rules.ci_inputs import parse_list
     from nix_seed.trust.log_signed import open_logs
 
@@ -198,7 +190,7 @@ def _authority(host: CiHost, secrets: Secrets, options: dict[str, Any]) -> Autho
     loaded = load_policy(path, datetime.now(UTC))
     history = [Path(each) for each in parse_list(options["policy_history"])]
     promotes = bool(loaded.policy.promoters)
-    return Authority(
+    return ReleaseAuthority(
         by=verifiers_of(loaded, state=state_directory()),
         signer=secrets.signer(options, host) if promotes else None,
         logs=open_logs(loaded.policy, loaded.directory, spare=True) if promotes else (),

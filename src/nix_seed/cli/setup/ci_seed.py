@@ -25,7 +25,7 @@ from nix_seed.cli.setup.ci_options import (
 if TYPE_CHECKING:
     from nix_seed.formats.oci.reference import Reference
     from nix_seed.setup.ci_host import CiHost
-    from nix_seed.setup.ci_promote import Authority
+    from nix_seed.setup.ci_promote import ReleaseAuthority
     from nix_seed.setup.ci_seed import Publication, SeedResult
     from nix_seed.setup.rules.ci_events import Decision
     from nix_seed.trust.sign import Signer
@@ -60,7 +60,7 @@ def command(**options: Any) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class _PreparedJob:
     """What was decided before any work."""
 
     decision: Decision
@@ -71,7 +71,7 @@ class _Job:
     command: str
 
 
-def _prepare(host: CiHost, secrets: Secrets, options: dict[str, Any]) -> _Job:
+def _prepare(host: CiHost, secrets: Secrets, options: dict[str, Any]) -> _PreparedJob:
     from nix_seed.setup.rules.ci_events import evaluate_event
     from nix_seed.setup.rules.ci_inputs import repository_of
 
@@ -88,7 +88,7 @@ def _prepare(host: CiHost, secrets: Secrets, options: dict[str, Any]) -> _Job:
     layers = f" --layers {options['layers']}" if options["layers"] not in ("", "64") else ""
     system = f" --system {options['system']}" if options["system"] else ""
     command = f"nix-seed build {_shown(flake.directory)}{attr}{system}{layers} -o seed"
-    return _Job(decision, repository, publication, flake, commit, command)
+    return _PreparedJob(decision, repository, publication, flake, commit, command)
 
 
 def _commit(decision: Decision, directory: Path) -> tuple[str | None, str | None]:
@@ -172,7 +172,7 @@ _PROMOTES = {
 }
 
 
-def _releases(policy: Path | None) -> Authority | None:
+def _releases(policy: Path | None) -> ReleaseAuthority | None:
     """Return by whose word commits are released, where the policy has releases promoted.
 
     Nothing is asked or kept for it: this only saves work.
@@ -180,25 +180,27 @@ def _releases(policy: Path | None) -> Authority | None:
     from datetime import UTC, datetime
 
     from nix_seed.release.load import load_policy, verifiers_of
-    from nix_seed.setup.ci_promote import Authority
+    from nix_seed.setup.ci_promote import ReleaseAuthority
 
     if policy is None:
         return None
     loaded = load_policy(policy, datetime.now(UTC))
     if not loaded.policy.promoters:
         return None
-    return Authority(verifiers_of(loaded, ask=False), None, ())
+    return ReleaseAuthority(verifiers_of(loaded, ask=False), None, ())
 
 
-def _make(job: _Job, secrets: Secrets, options: dict[str, Any], stages: Stages) -> SeedResult:
+def _make(
+    job: _PreparedJob, secrets: Secrets, options: dict[str, Any], stages: Stages
+) -> SeedResult:
     from nix_seed.flake.nix import Nix
-    from nix_seed.setup.ci_seed import make_seed
+    from nix_seed.setup.ci_seed import SeedJob, make_seed
     from nix_seed.setup.rules.ci_inputs import parse_switch
 
     if options["nix_conf"]:
         lines = [os.environ.get("NIX_CONFIG", ""), options["nix_conf"]]
         os.environ["NIX_CONFIG"] = "\n".join(filter(None, lines))
-    return make_seed(
+    seed = SeedJob(
         secrets.stores(options, job.repository),
         Nix(),
         request_of_job(options, job.flake),
@@ -206,8 +208,8 @@ def _make(job: _Job, secrets: Secrets, options: dict[str, Any], stages: Stages) 
         cache_directory(),
         job.publication,
         want_proof=parse_switch(options["prove"] or "true", "prove"),
-        on_event=stages,
     )
+    return make_seed(seed, stages)
 
 
 def request_of_job(options: dict[str, Any], flake: JobFlake) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +56,7 @@ def command(**options: Any) -> None:
 def _use(host: CiHost, secrets: Secrets, options: dict[str, Any], stages: Stages) -> Used:
     from nix_seed.core.errors import CouldNotCheck
     from nix_seed.flake.nix import Nix
-    from nix_seed.setup.ci_use import Used, use_seed
+    from nix_seed.setup.ci_use import Actions, Used, use_seed
     from nix_seed.setup.rules.ci_inputs import parse_switch
 
     required = parse_switch(options["required"], "required")
@@ -72,7 +71,7 @@ def _use(host: CiHost, secrets: Secrets, options: dict[str, Any], stages: Stages
         return denied_hint(host, error, writes=False) or error.hint
 
     try:
-        used = use_seed(stores, search, Nix(), fill, verify, stages, explain)
+        used = use_seed(stores, search, Nix(), Actions(fill, verify, explain), stages)
     except CouldNotCheck as error:
         if required:
             raise
@@ -143,9 +142,12 @@ def _fill(
     stages: Stages,
 ) -> Fill:
     """Return what unpacks an image: in this process where the store is ours, else by sudo."""
+    from nix_seed.cli.options import accepted_licences
     from nix_seed.core.processes import run_as_root
     from nix_seed.setup.ci_host import store_state
+    from nix_seed.setup.ci_use import Filled
     from nix_seed.setup.rules.ci_inputs import parse_list, parse_names
+    from nix_seed.use.hydrate import hydrate
 
     outputs, accepted = parse_list(options["for"]), parse_names(options["accept_licence"])
 
@@ -153,7 +155,18 @@ def _fill(
         if store_state() == "absent":
             run_as_root(["ci", "store", str(os.geteuid())])
         if store_state() == "ours":
-            return _fill_here(stores, image, system, outputs, accepted, project, stages)
+            done = hydrate(
+                stores,
+                image,
+                outputs=outputs,
+                system=system,
+                accepted=accepted_licences(accepted, project.policy),
+                project=str(project.directory),
+                attr=project.attr,
+                on_event=stages,
+            )
+            added, skipped = len(done.added), len(done.skipped)
+            return Filled(added, skipped, done.fetched, done.nar_hash, done.seconds, done.nix)
         more = [f"--for={name}" for name in outputs]
         more += [f"--accept-licence={name}" for name in accepted]
         more += [f"--attr={project.attr}"] if project.attr else []
@@ -171,33 +184,6 @@ def _fill(
         )
 
     return fill
-
-
-def _fill_here(
-    stores: Stores,
-    image: Any,
-    system: str,
-    outputs: Sequence[str],
-    accepted: Sequence[str],
-    project: JobFlake,
-    stages: Stages,
-) -> Filled:
-    from nix_seed.cli.options import accepted_licences
-    from nix_seed.setup.ci_use import Filled
-    from nix_seed.use.hydrate import hydrate
-
-    done = hydrate(
-        stores,
-        image,
-        outputs=outputs,
-        system=system,
-        accepted=accepted_licences(accepted, project.policy),
-        project=str(project.directory),
-        attr=project.attr,
-        on_event=stages,
-    )
-    added, skipped = len(done.added), len(done.skipped)
-    return Filled(added, skipped, done.fetched, done.nar_hash, done.seconds, done.nix)
 
 
 def _filled(value: Any) -> Filled:

@@ -32,7 +32,7 @@ from nix_seed.report.page.parts import (
     path_name,
     plain,
 )
-from nix_seed.report.report import Absent, Trusted
+from nix_seed.report.report import Absent, TrustAnswer
 from nix_seed.trust.rules.claims import DissentDetail, JudgedClaim, Standing
 from nix_seed.trust.rules.policy import Builder, Policy, signer_name
 from nix_seed.trust.rules.quorum import Outcome, QuorumResult
@@ -49,7 +49,7 @@ _QUESTIONS = {
 }
 
 
-def promotion_checks(trust: Trusted | Absent) -> Sequence[ShownCheck]:
+def promotion_checks(trust: TrustAnswer | Absent) -> Sequence[ShownCheck]:
     """Return the checks of the release that the image is part of, or why there are none."""
     if isinstance(trust, Absent):
         words = "Whether those who may release this image did so."
@@ -189,7 +189,7 @@ _UNASKED = (
 )
 
 
-def verdict(trust: Trusted | Absent) -> tuple[State, str]:
+def verdict(trust: TrustAnswer | Absent) -> tuple[State, str]:
     """Return the state and words of the whole, short: of a promotion the promoters alone."""
     if isinstance(trust, Absent):
         return State(trust.state), trust.words
@@ -202,7 +202,7 @@ def verdict(trust: Trusted | Absent) -> tuple[State, str]:
     return state, f"{images}; promoted by {', '.join(each.id for each in record.promoters)}"
 
 
-def trust_section(trust: Trusted | Absent) -> PageSection:
+def trust_section(trust: TrustAnswer | Absent) -> PageSection:
     """Return the section."""
     state, words = verdict(trust)
     if isinstance(trust, Absent):
@@ -215,7 +215,7 @@ def trust_section(trust: Trusted | Absent) -> PageSection:
     return PageSection("trust", "Trust", lead, list(_body(trust)))
 
 
-def _body(trust: Trusted) -> Iterator[Child]:
+def _body(trust: TrustAnswer) -> Iterator[Child]:
     found = trust.verification
     yield facts(
         [

@@ -19,7 +19,7 @@ BEFORE: Final = "github-before"
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
+class KeptPolicy:
     """The *epoch* of the new policy, the earlier ones it *accepts*, and the job known before.
 
     *accepts* has each one's digest and how many systems it had.
@@ -30,19 +30,19 @@ class Before:
     workflow: Workflow | None = None
 
 
-def keep_before(old: Policy | None, current: Workflow) -> Before:
+def keep_before(old: Policy | None, current: Workflow) -> KeptPolicy:
     """Decide what of *old* a policy for *current* keeps: nothing that *old* does not trust."""
     if old is None:
-        return Before()
+        return KeptPolicy()
     accepts = tuple(old.accepts.items())
     known = {builder.id: builder.signer for builder in old.builders}
     was = known.get(current.id)
     if was == CertificateIdentity(current.issuer, current.subject, current.repository):
-        return Before(old.epoch, accepts, _as_before(known.get(BEFORE), current))
+        return KeptPolicy(old.epoch, accepts, _as_before(known.get(BEFORE), current))
     before = _as_before(was, current)
     if before is None:
-        return Before(old.epoch, accepts)
-    return Before(old.epoch + 1, (*accepts, (old.digest, len(old.systems))), before)
+        return KeptPolicy(old.epoch, accepts)
+    return KeptPolicy(old.epoch + 1, (*accepts, (old.digest, len(old.systems))), before)
 
 
 def _as_before(signer: object, current: Workflow) -> Workflow | None:
