@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -50,7 +51,9 @@ def podman(directory: Path) -> Iterator[Started]:
     """podman with a store in *directory*, and whatever arguments make it start containers here."""
     need_root()
     need("podman")
-    store = f"--root {directory}/podman --runroot {directory}/podman-run"
+    # podman takes no runroot of more than 50 characters, which a worker's directory may have.
+    runroot = tempfile.mkdtemp(prefix="podman-")
+    store = f"--root {directory}/podman --runroot {runroot}"
     adapted = f"{store} --cgroup-manager=cgroupfs --runtime {need('runc')}"
     # Plain first. Old podman as root under hybrid cgroups wants another runtime and low limits.
     for arguments, more in ((store, ""), (adapted, _LIMITS)):
@@ -61,6 +64,7 @@ def podman(directory: Path) -> Iterator[Started]:
             finally:
                 reset = ["podman", *arguments.split(), "system", "reset", "--force"]
                 subprocess.run(reset, capture_output=True, check=False)
+                shutil.rmtree(runroot, ignore_errors=True)
             return
     pytest.skip("needs a podman that can start containers here")
 
