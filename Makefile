@@ -48,8 +48,8 @@ demo-trust: setup-demo
 	@[ -e .demo/after.json ] || tools/demo
 	@tools/demo-trust
 
-# Two processes. What shares an engine, a ledger or a made image stays in one (tests/support/kinds.py).
-RUN_TESTS := pytest -q -n 2 --dist loadgroup --durations=25 --durations-min=1
+# Two processes. The tests of a file stay in one: they share what they made.
+RUN_TESTS := pytest -q -n 2 --dist loadfile --durations=25 --durations-min=1
 
 check: .venv/.ready
 	@$(MAKE) --no-print-directory -j2 --output-sync lint pure

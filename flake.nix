@@ -73,6 +73,8 @@
               (with pkgs.python3Packages; [
                 click
                 cryptography
+                jinja2
+                license-expression
                 msgspec
                 rfc8785
                 rich

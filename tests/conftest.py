@@ -24,12 +24,10 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `make check` runs, and what must run in one process."""
+    """Mark what `make check` runs."""
     for item in items:
         if kinds.is_checked(item.path):
             item.add_marker(pytest.mark.check)
-        if group := kinds.group(item):
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SYSTEMS = ("x86_64-linux", "aarch64-linux", "x86_64-darwin", "aarch64-darwin")
 # pkgs/development/python-modules has a folder of each of these names, and none called deflate.
 PYTHON = (
-    *("click", "cryptography", "cyclonedx-python-lib", "hatchling", "msgspec", "rfc8785", "rich"),
+    *("click", "cryptography", "cyclonedx-python-lib", "hatchling", "jinja2"),
+    *("license-expression", "msgspec", "rfc8785", "rich"),
     *("scikit-build-core", "sigstore", "urllib3", "zstandard"),
 )
 _FLAKE = """\

@@ -1,12 +1,10 @@
-"""Tells what kind of test each is, for `make check` and for tests in two processes."""
+"""Tells what kind of test each is, for `make check`."""
 
 from __future__ import annotations
 
 import ast
 from functools import cache
 from pathlib import Path
-
-import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -51,26 +49,6 @@ def is_pure(path: Path) -> bool:
     fixtures = path.with_name("conftest.py")
     given = (path, fixtures) if fixtures.is_file() else (path,)
     return not any(_reaches_outside(module) for first in given for module in _behind(first))
-
-
-def group(item: pytest.Item) -> str | None:
-    """Return what must run in one process: the module's tests where they share what they made.
-
-    All else goes to whichever process is free.
-    """
-    if item.get_closest_marker("xdist_group"):
-        return None
-    if "engines" in item.path.parts:
-        return "engines"
-    if {"chain", "deployed"} & set(getattr(item, "fixturenames", ())):
-        return "evm"
-    return str(item.path.relative_to(TESTS)) if _shares(item.path) else None
-
-
-@cache
-def _shares(path: Path) -> bool:
-    """Whether a module has fixtures that are made once for all of its tests."""
-    return 'scope="module"' in path.read_text() or not is_pure(path)
 
 
 def _reaches_outside(path: Path) -> bool:
