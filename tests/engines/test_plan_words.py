@@ -8,7 +8,7 @@ import pytest
 
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.use.rules.completeness import Plan, parse_plan
+from nix_seed.use.rules.completeness import OfflinePlan, parse_plan
 from support import engines
 
 EXPRESSION = """
@@ -34,7 +34,7 @@ def test_a_real_plan_is_read(bin_dir: Path, tmp_path: Path, wanted: int) -> None
     plan = parse_plan(words)
     assert plan.build[-1] == StorePath.parse(second)
     assert sorted(path.name for path in plan.build) == ["first.drv", "second.drv"][-wanted:]
-    assert plan == Plan(build=plan.build)
+    assert plan == OfflinePlan(build=plan.build)
 
 
 def plan_words(bin_dir: Path, store: Path, derivation: str) -> str:

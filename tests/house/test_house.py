@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-import pytest
-
 import nix_seed
 
 ROOT = Path(nix_seed.__file__).parent
@@ -50,6 +48,18 @@ OUTSIDE = {
 }
 PURE_CALLS = {"open", "datetime.now", "date.today", "datetime.utcnow"}
 MOST_MODULES, MOST_LINES, MOST_PARAMETERS = 25, 500, 6
+# Older than the rule, and to become shorter: none may be added.
+MANY_PARAMETERS = {
+    "image/assemble.py assemble_layers: 7",
+    "image/index.py build_index: 7",
+    "image/push.py push: 7",
+    "image/push.py push_image: 10",
+    "use/hydrate.py __init__: 7",
+    "use/hydrate.py hydrate: 12",
+    "use/prove.py prove: 10",
+    "use/run.py run: 11",
+    "use/run.py run_on_host: 8",
+}
 
 FILES = {path: path.relative_to(ROOT) for path in sorted(ROOT.rglob("*.py"))}
 TREES = {path: ast.parse(path.read_text()) for path in FILES}
@@ -139,7 +149,6 @@ def test_rooms_are_of_a_size_to_find_ones_way_in() -> None:
     assert not [*crowded, *long], "\n".join([*crowded, *long])
 
 
-@pytest.mark.xfail(reason="still to be done")
 def test_a_name_has_one_meaning() -> None:
     """No public class stands twice."""
     found: dict[str, list[str]] = defaultdict(list)
@@ -151,7 +160,6 @@ def test_a_name_has_one_meaning() -> None:
     assert not twice, "\n".join(twice)
 
 
-@pytest.mark.xfail(reason="still to be done")
 def test_functions_take_few_parameters() -> None:
     """Options of a command are the exception: click hands over each by its name."""
     wrong = []
@@ -165,8 +173,10 @@ def test_functions_take_few_parameters() -> None:
             given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
             number = len([each for each in given if each.arg not in ("self", "cls")])
             if number > MOST_PARAMETERS:
-                wrong.append(f"{FILES[path]}:{node.lineno} {node.name}: {number}")
-    assert not wrong, "\n".join(wrong)
+                wrong.append(f"{FILES[path]} {node.name}: {number}")
+    new = set(wrong) - MANY_PARAMETERS
+    assert not new, "\n".join(sorted(new))
+    assert set(wrong) == MANY_PARAMETERS, "take what is no more out of MANY_PARAMETERS"
 
 
 def test_each_room_lets_only_its_clients_out() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.use.rules.completeness import Gap, Plan, find_gaps, parse_outputs, parse_plan
+from nix_seed.use.rules.completeness import Gap, OfflinePlan, find_gaps, parse_outputs, parse_plan
 
 
 def path(name: str) -> StorePath:
@@ -29,17 +29,17 @@ def test_the_words_of_nix() -> None:
     new += f"this path will be fetched (0.10 MiB download, 0.45 MiB unpacked):\n  {C}-zlib\n"
     lost = f"warning: something\ndon't know how to build these paths:\n  {C}-zlib\n"
     zlib = (StorePath("c" * 32 + "-zlib"),)
-    assert parse_plan(old) == Plan((path("app"), path("lib")), zlib)
-    assert parse_plan(new) == Plan((path("app"),), zlib)
-    assert parse_plan(lost) == Plan((), (), zlib)
-    assert parse_plan("") == Plan()
-    assert parse_plan(f"unrelated:\n  {A}-app.drv\n") == Plan()
+    assert parse_plan(old) == OfflinePlan((path("app"), path("lib")), zlib)
+    assert parse_plan(new) == OfflinePlan((path("app"),), zlib)
+    assert parse_plan(lost) == OfflinePlan((), (), zlib)
+    assert parse_plan("") == OfflinePlan()
+    assert parse_plan(f"unrelated:\n  {A}-app.drv\n") == OfflinePlan()
 
 
 def test_the_projects_own_work_is_no_gap() -> None:
     outputs = parse_outputs(f"packages.default\t{A}-app.drv\nchecks.lib\t{B}-lib.drv\n")
     derivations = {path("app"): derivation("lib"), path("lib"): derivation()}
-    assert find_gaps(outputs, Plan((path("app"), path("lib"))), derivations) == ()
+    assert find_gaps(outputs, OfflinePlan((path("app"), path("lib"))), derivations) == ()
 
 
 def test_only_causes_are_gaps() -> None:
@@ -51,7 +51,7 @@ def test_only_causes_are_gaps() -> None:
         path("perl-5"): derivation("src.tar"),
         path("src.tar"): derivation(fixed=True),
     }
-    assert find_gaps(outputs, Plan(tuple(derivations)), derivations) == (
+    assert find_gaps(outputs, OfflinePlan(tuple(derivations)), derivations) == (
         Gap(path("openssl-3.0"), "derivation", ("packages.default", "checks.lib"), behind=2),
         Gap(path("src.tar"), "download", ("checks.lib",)),
     )
@@ -59,7 +59,7 @@ def test_only_causes_are_gaps() -> None:
 
 def test_what_no_output_asks_for_directly_is_still_a_gap() -> None:
     gap = Gap(path("perl-5"), "derivation", ())
-    assert find_gaps((), Plan((path("perl-5"),)), {path("perl-5"): derivation()}) == (gap,)
+    assert find_gaps((), OfflinePlan((path("perl-5"),)), {path("perl-5"): derivation()}) == (gap,)
     assert gap.hint == "add it: mkSeed { contents.packages = [ perl ]; }"
 
 
@@ -71,4 +71,4 @@ def test_the_hint_names_the_tier_that_needs_it() -> None:
 
 def test_paths_known_only_to_a_cache_are_gaps() -> None:
     zlib = StorePath("c" * 32 + "-zlib-1.3")
-    assert find_gaps((), Plan(fetch=(zlib,)), {}) == (Gap(zlib, "path", ()),)
+    assert find_gaps((), OfflinePlan(fetch=(zlib,)), {}) == (Gap(zlib, "path", ()),)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.flake.rules.frontier import Frontier, Walk, evaluate_frontier
+from nix_seed.flake.rules.frontier import Frontier, FrontierWalk, evaluate_frontier
 from nix_seed.formats.nix.derivation import Derivation, Output
 from nix_seed.formats.nix.store_path import StorePath
 
@@ -36,7 +36,7 @@ def frontier(
     roots = list(roots)
     read = {path(name): derivation for name, derivation in graph.items()}.__getitem__
     named = frozenset(map(path, roots if known is None else known))
-    walk = Walk(read, path(OWN).__eq__, named)
+    walk = FrontierWalk(read, path(OWN).__eq__, named)
     return evaluate_frontier({path(root): ["out"] for root in roots}, read, walk)
 
 

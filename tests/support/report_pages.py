@@ -26,7 +26,7 @@ from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.release.verify import Query, verify_image
 from nix_seed.report.page.document import report_page
 from nix_seed.report.report import Absent, Change, FoundRoots, ImageReport, JudgedPaths, TrustAnswer
-from nix_seed.roots.roots import RootsReport, Source
+from nix_seed.roots.roots import RootsReport, SourceEnd
 from nix_seed.roots.rules.policy import Binary, Findings, Substituted
 from nix_seed.roots.rules.roots import End, HostProgram, Impurity, Roots
 from nix_seed.roots.rules.walk import Stop, Walk
@@ -194,7 +194,7 @@ def hostile_roots(text: str, paths: Sequence[StorePath]) -> FoundRoots:
         host=roots.host,
         impure=roots.impure,
     )
-    report = RootsReport(roots, Digest.of(b"roots"), findings, [Source(end, None)], 0)
+    report = RootsReport(roots, Digest.of(b"roots"), findings, [SourceEnd(end, None)], 0)
     stops = (
         Stop(drv, "derivation", 1, (paths[0],), (), 3, None),
         Stop(paths[0], "fetched", 2, (), (drv,), 0, drv),

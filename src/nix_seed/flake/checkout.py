@@ -62,7 +62,7 @@ class Checkout:
 
 
 @dataclass(frozen=True, slots=True)
-class Repository:
+class WorkingTree:
     """A working tree, whether or not there is a commit: where it is, and where it is published.
 
     *origin* and *prefix* are as in ``Checkout``; *branch* is the one that others start from, or is
@@ -76,7 +76,7 @@ class Repository:
     assumed: bool = False
 
 
-def read_repository(directory: Path) -> Repository:
+def read_repository(directory: Path) -> WorkingTree:
     """Read what repository *directory* lies in."""
     if not directory.is_dir():
         raise InputError(f"{directory} is not a directory")
@@ -89,7 +89,7 @@ def read_repository(directory: Path) -> Repository:
     root, prefix = where.split("\n")[:2]
     remote = _git(directory, "config", "--get", "remote.origin.url")
     branch, assumed = _default_branch(directory)
-    return Repository(Path(root), prefix, remote and _plain_url(remote.strip()), branch, assumed)
+    return WorkingTree(Path(root), prefix, remote and _plain_url(remote.strip()), branch, assumed)
 
 
 def _default_branch(directory: Path) -> tuple[str, bool]:

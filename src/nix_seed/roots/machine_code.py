@@ -41,7 +41,7 @@ _MOST = 4 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class ExaminedFile:
     """One file: its size in bytes, SHA-256 in hex, and *form* (``ELF``, ``script``, ``data``).
 
     *interpreter* is the program that a script's first line names, or the loader that an ELF file
@@ -70,7 +70,7 @@ class _TooMuch(Exception):
     pass
 
 
-def look_at(path: Path, limit: Path) -> File | None:
+def look_at(path: Path, limit: Path) -> ExaminedFile | None:
     """Return what the file at *path* is, links followed within *limit*; None if there is none."""
     try:
         real = path.resolve(strict=True)
@@ -83,7 +83,7 @@ def look_at(path: Path, limit: Path) -> File | None:
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         form = _form(head) or _plain_form(head)
-        return File(real.stat().st_size, digest, form, _interpreter(head) or loader)
+        return ExaminedFile(real.stat().st_size, digest, form, _interpreter(head) or loader)
     except FileNotFoundError:
         return None
     except (OSError, RuntimeError) as error:

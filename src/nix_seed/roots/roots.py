@@ -35,7 +35,7 @@ from nix_seed.roots.rules.roots import (
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceEnd:
     """An end that holds no machine code: *size* in bytes, None where it is not in the store."""
 
     end: End
@@ -52,7 +52,7 @@ class RootsReport:
     roots: Roots
     digest: Digest | None
     findings: Findings
-    sources: Sequence[Source]
+    sources: Sequence[SourceEnd]
     built: int
 
 
@@ -200,7 +200,7 @@ class _Look:
         self.executed: list[Binary] = []
         self.binaries: list[Binary] = []
         self.unseen: list[StorePath] = []
-        self.sources: list[Source] = []
+        self.sources: list[SourceEnd] = []
         self._look_at = cache(look_at)
 
     def at(self, end: End) -> None:
@@ -215,7 +215,7 @@ class _Look:
                 Binary(*(end.path, "", found.size, None, form, found.inside, end.urls, end.used_by))
             )
         else:
-            self.sources.append(Source(end, None if found is None else found.size))
+            self.sources.append(SourceEnd(end, None if found is None else found.size))
 
     def _at_executed(self, end: End) -> bool:
         """Take in the files of *end* that are executed; tell whether there are any.

@@ -16,7 +16,7 @@ from pathlib import Path
 from nix_seed.core.errors import InputError, NixSeedError
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import explained, unnamed
-from nix_seed.flake.checkout import Repository, read_repository
+from nix_seed.flake.checkout import WorkingTree, read_repository
 from nix_seed.flake.evaluate import declared_systems
 from nix_seed.flake.nix import Nix
 from nix_seed.setup.rules.ci_files import GITLAB_TAGS, RUNNERS, render_github, render_gitlab
@@ -65,7 +65,7 @@ class InitRequest:
 class InitPlan:
     """What would be written into *repository*; *notes* say what was assumed or left out."""
 
-    repository: Repository
+    repository: WorkingTree
     forge: Forge | None
     systems: tuple[str, ...]
     changes: tuple[FileChange, ...]
@@ -123,7 +123,7 @@ def read_text(path: Path) -> str | None:
         raise InputError(f"{path} is not text in UTF-8", hint="move it away") from error
 
 
-def _about(repository: Repository, forge: Forge | None, request: InitRequest) -> Iterator[str]:
+def _about(repository: WorkingTree, forge: Forge | None, request: InitRequest) -> Iterator[str]:
     if repository.assumed:
         yield f"the default branch is assumed to be {repository.branch}; --branch says otherwise"
     if forge is not None and forge.kind == "github" and request.policy and is_assumed(request.ref):
@@ -175,7 +175,7 @@ def _systems(
 
 
 def _ci(
-    kind: ForgeKind, repository: Repository, ref: str, systems: tuple[str, ...]
+    kind: ForgeKind, repository: WorkingTree, ref: str, systems: tuple[str, ...]
 ) -> Iterator[tuple[str, str]]:
     directory = repository.prefix.rstrip("/")
     if kind == "github":
@@ -188,7 +188,7 @@ def _ci(
 
 
 def _policy(
-    repository: Repository,
+    repository: WorkingTree,
     forge: Forge,
     request: InitRequest,
     systems: tuple[str, ...],

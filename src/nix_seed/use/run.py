@@ -80,7 +80,7 @@ def run_on_host(
 
 
 @dataclass(frozen=True, slots=True)
-class Seconds:
+class RunSeconds:
     """Where the time went: having the image ready, starting it, the command, the results."""
 
     unpack: float
@@ -96,7 +96,7 @@ class RunResult:
     exit_code: int
     image: Digest
     engine: str
-    seconds: Seconds
+    seconds: RunSeconds
     brought: Brought = field(default_factory=lambda: Brought((), (), "store"))
 
 
@@ -153,7 +153,7 @@ def run(
             on_event(Stage("results", "bringing results out"))
             brought = bring_out(work, nix, tree.root, out)
         done = time.time()
-        seconds = Seconds(work.seconds, begin - start, end - begin, done - end)
+        seconds = RunSeconds(work.seconds, begin - start, end - begin, done - end)
     return RunResult(code, image.digest, engine.name, seconds, brought)
 
 

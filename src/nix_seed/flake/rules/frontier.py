@@ -109,7 +109,7 @@ class Experiment:
         return not made <= self._twin.made
 
 
-class Walk:
+class FrontierWalk:
     """Whether a derivation is the project's own, by what it is built from.
 
     Each is looked at once. *known* are the derivations that are the project's because an output

@@ -18,10 +18,10 @@ from nix_seed.core.format import FORMAT
 from nix_seed.flake.rules.frontier import (
     Experiment,
     Frontier,
+    FrontierWalk,
     Graph,
     Outputs,
     Twin,
-    Walk,
     evaluate_frontier,
 )
 from nix_seed.flake.rules.licence import LicencePolicy
@@ -93,7 +93,7 @@ class Ownership:
         # defined in a file of the flake, are what the project makes.
         own = [entry for entry in outline.project.all if not entry.foreign and not entry.is_program]
         known = frozenset(_derivations(own))
-        self.walk = Walk(read, is_own_source, known)
+        self.walk = FrontierWalk(read, is_own_source, known)
         self.experiment = Experiment(read, self.twin, known)
 
     def frontier(self, outputs: Iterable[ProjectOutput]) -> Frontier:

@@ -40,7 +40,7 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class OfflinePlan:
     """What Nix would do: derivations to build, paths to fetch, paths it cannot get at all."""
 
     build: tuple[StorePath, ...] = ()
@@ -99,7 +99,7 @@ def parse_left_out(text: str) -> tuple[str, ...]:
     return tuple(output for output, _, path in pairs if path == LEFT_OUT)
 
 
-def parse_plan(text: str) -> Plan:
+def parse_plan(text: str) -> OfflinePlan:
     """Read what ``nix-store --realise --dry-run`` says on standard error."""
     found: dict[str, list[StorePath]] = {"build": [], "fetch": [], "unknown": []}
     current: list[StorePath] | None = None
@@ -110,7 +110,7 @@ def parse_plan(text: str) -> Plan:
             continue
         heading = _heading(line.strip())
         current = None if heading is None else found[heading]
-    return Plan(**{name: tuple(paths) for name, paths in found.items()})
+    return OfflinePlan(**{name: tuple(paths) for name, paths in found.items()})
 
 
 def _heading(line: str) -> str | None:
@@ -122,7 +122,7 @@ def _heading(line: str) -> str | None:
 
 def find_gaps(
     outputs: Sequence[Planned],
-    plan: Plan,
+    plan: OfflinePlan,
     derivations: Mapping[StorePath, Derivation],
     own_sources: Collection[StorePath] = (),
     own: Collection[StorePath] = (),
