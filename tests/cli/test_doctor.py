@@ -156,17 +156,25 @@ def test_nix_set_up_otherwise(environment: dict[str, str]) -> None:
     assert seen["nix/experimental features"]["said"].startswith("flakes and nix-command: off")
 
 
+def found_without_hook(environment: dict[str, str], hook: str) -> Found:
+    """Look until a build ends in the hook: Nix does without where it sees early that it died."""
+    for _ in range(10):
+        seen = found(with_nix(environment, build_hook=hook), code=1)
+        if wrong(seen) != ["nix/build-hook"]:
+            break
+    assert wrong(seen) == ["nix/build-hook", "nix/a build"]
+    return seen
+
+
 def test_a_build_hook_that_is_not_there(environment: dict[str, str]) -> None:
     """As where a distribution ships the program in another package: every build ends in it."""
     need("nix")
-    seen = found(with_nix(environment, build_hook="/nowhere/build-remote"), code=1)
-    assert wrong(seen) == ["nix/build-hook", "nix/a build"]
+    seen = found_without_hook(environment, "/nowhere/build-remote")
     assert seen["nix/build-hook"]["said"] == "/nowhere/build-remote is not there"
     assert seen["nix/build-hook"]["fix"] == seen["nix/a build"]["fix"]
     assert "\x1b" not in seen["nix/a build"]["said"]
     # An empty one, as some advise, is none; the fix that is shown is one.
-    seen = found(with_nix(environment, build_hook=""), code=1)
-    assert wrong(seen) == ["nix/build-hook", "nix/a build"]
+    found_without_hook(environment, "")
     link = Path(environment["HOME"]) / "build-remote"
     link.symlink_to(need("nix"))
     found(with_nix(environment, build_hook=str(link)), code=0)
