@@ -179,7 +179,7 @@ def test_functions_take_few_parameters() -> None:
     assert set(wrong) == MANY_PARAMETERS, "take what is no more out of MANY_PARAMETERS"
 
 
-def test_each_room_lets_only_its_clients_out() -> None:
-    """``all`` of the package exists, and nothing else in it is public."""
+def test_the_package_offers_what_it_names() -> None:
+    """Every name in ``__all__`` of the package is there, and they are sorted."""
     assert sorted(nix_seed.__all__) == list(nix_seed.__all__)
     assert all(hasattr(nix_seed, name) for name in nix_seed.__all__)
