@@ -12,7 +12,6 @@ import platform
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +19,7 @@ import msgspec
 
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.flake.experiment import compare, evaluate_twin
-from nix_seed.flake.nix import FlakeMetadata, Nix
+from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.rules.frontier import Twin
 from nix_seed.flake.rules.outline import Outline, Project
@@ -159,7 +158,7 @@ def evaluate_flake(
         found = compare(nix, twin.result(), _derivations(outline.project))
     outline = msgspec.structs.replace(outline, inputs=_foreign_inputs(outline, found))
     own = OwnSource(metadata.source, nix.root)
-    ownership = Ownership(outline, cache(nix.read_derivation), own, found)
+    ownership = Ownership(outline, DerivationReader(nix), own, found)
     return Evaluation(metadata, build_recipe(ownership), ownership)
 
 

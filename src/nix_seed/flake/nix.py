@@ -268,6 +268,20 @@ class Nix:
             yield from ("--extra-experimental-features", "nix-command flakes")
 
 
+class DerivationReader:
+    """Reads each derivation of a store once. A value that can be sent to another process."""
+
+    def __init__(self, nix: Nix) -> None:
+        self._nix = nix
+        self._known: dict[StorePath, Derivation] = {}
+
+    def __call__(self, path: StorePath) -> Derivation:
+        """Return the derivation at *path*."""
+        if path not in self._known:
+            self._known[path] = self._nix.read_derivation(path)
+        return self._known[path]
+
+
 def _own_settings() -> dict[str, str]:
     """Return what a root user without Nix's build group needs, as in most containers."""
     if os.geteuid() != 0:

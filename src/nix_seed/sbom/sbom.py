@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 from nix_seed.core.errors import CheckedFalse
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.flake.evaluate import Evaluation
-from nix_seed.flake.nix import Nix
+from nix_seed.flake.nix import DerivationReader, Nix
 from nix_seed.flake.rules.licence import is_licence
 from nix_seed.flake.rules.names import Package, name_of_output, parse_name
 from nix_seed.formats.nix.derivation import Derivation
@@ -103,7 +102,7 @@ def licences_of_image(
 
 def origins_of(nix: Nix, licences: Licences) -> dict[StorePath, Origin]:
     """Return what a flake says of each of the paths whose *licences* were judged."""
-    read: Callable[[StorePath], Derivation] = cache(nix.read_derivation)
+    read: Callable[[StorePath], Derivation] = DerivationReader(nix)
     fetched = {url for end in licences.roots.ends for url in end.urls}
     return {
         path: Origin(

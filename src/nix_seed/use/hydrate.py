@@ -12,14 +12,13 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import explained
-from nix_seed.flake.nix import Nix
+from nix_seed.flake.nix import DerivationReader, Nix
 from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.image.read.safe_root import open_directory, remove
@@ -159,7 +158,7 @@ def _needed(
 
     spec = seed.spec
     withheld = {item.path for item in spec.withheld}
-    read = cache(nix.read_derivation)
+    read = DerivationReader(nix)
     roots: set[StorePath] = set()
     flakes: dict[str, list[Selection]] = {}
     for text in outputs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +15,7 @@ from nix_seed.core.words import human_size, plural
 
 if TYPE_CHECKING:
     from nix_seed.flake.evaluate import Evaluation
-    from nix_seed.flake.nix import Nix
+    from nix_seed.flake.nix import DerivationReader, Nix
     from nix_seed.flake.rules.names import PackageChange
     from nix_seed.formats.nix.store_path import StorePath
     from nix_seed.image.plan import Plan
@@ -76,7 +75,7 @@ def _explain(nix: Nix, evaluation: Evaluation, target: str, as_json: bool) -> No
     from nix_seed.core.errors import InputError
     from nix_seed.flake.rules.why import explain
 
-    read = cache(nix.read_derivation)
+    read = DerivationReader(nix)
     reasons = explain(target, evaluation.recipe, evaluation.ownership, read)
     if not reasons:
         raise InputError(
