@@ -5,8 +5,6 @@ is imported when it is first asked for: the command's start must not pay for it.
 room's name, so its function is ``audit_release``.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

@@ -4,8 +4,6 @@ The logs are read from their first entries on, and the ledger from its first key
 last clean audit ended. What is judged lies in ``rules``; here it is only brought together.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

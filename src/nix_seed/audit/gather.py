@@ -1,7 +1,5 @@
 """Gathers a ledger from its copies: every record that can be reached, and what lies beside it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 

@@ -3,8 +3,6 @@
 Audits one release: its index and images, its proofs, its evidence, its quorums.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime

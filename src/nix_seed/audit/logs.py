@@ -3,8 +3,6 @@
 All logs of a repository's policies together: replayed, and asked where an entry is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ Each round goes on from what the last clean one kept. The clock is given in, so 
 ended by a signal, and left out by a test.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ Nothing is believed, and nothing read is dropped in silence. Lists are read seve
 What the tags of a ledger's copies name: of one that cannot be read that is told, too.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Where audits keep what they verified: one file a repository, in the directory of the state."""
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import os

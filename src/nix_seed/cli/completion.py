@@ -1,7 +1,5 @@
 """``nix-seed completion``."""
 
-from __future__ import annotations
-
 import click
 
 from nix_seed.core.errors import InputError

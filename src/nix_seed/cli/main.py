@@ -1,7 +1,5 @@
 """The command ``nix-seed``: a table of commands, each loaded only when it is asked for."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import signal

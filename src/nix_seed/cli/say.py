@@ -3,8 +3,6 @@
 Words for people: errors, sizes, times.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -5,8 +5,6 @@ Reading refuses what makes one text mean two things: a key given twice, ``NaN`` 
 pair, and bytes that are not UTF-8.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -10,8 +10,6 @@ in another spelling (``payload_type``, ``PayloadType``) is refused, because leni
 for the known one, and two readers must never see two documents in the same bytes.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import dataclasses

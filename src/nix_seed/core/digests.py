@@ -4,8 +4,6 @@
 what a store path contains. All are SHA-256, the only algorithm the project writes or accepts.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import hashlib

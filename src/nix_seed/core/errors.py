@@ -13,8 +13,6 @@ that a caller can never mistake a silent registry for a lying one. ``foreign`` m
 or the system raises to one of these, where it enters.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Iterable, Iterator

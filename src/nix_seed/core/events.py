@@ -1,7 +1,5 @@
 """What a flow tells while it works: small frozen values to a callback, never printing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

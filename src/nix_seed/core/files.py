@@ -4,8 +4,6 @@ Writing goes by a temporary name, fsync and rename. Whatever lies in a directory
 have written is opened by ``open_regular``: a planted link, pipe or device is refused.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

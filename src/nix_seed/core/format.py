@@ -4,8 +4,6 @@ It rises with any change to the bytes a given spec yields: tar headers, frame cu
 database, the order of anything. ``tests/rules/golden`` holds vectors that notice.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 FORMAT: Final = 1

@@ -1,7 +1,5 @@
 """Looks for files in an unpacked image or a store, with its own eyes: links stay within it."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

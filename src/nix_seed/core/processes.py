@@ -7,8 +7,6 @@ Runs this program again as root: for the few steps that take it, on a machine th
 Runs a command of the user's when something happened, and gives it to read what did.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -7,8 +7,6 @@ runner, which reads what any step prints.
 Which texts are web addresses that a document may carry as a link (RFC 3986).
 """
 
-from __future__ import annotations
-
 import re
 
 _COMMAND = re.compile(r"^(\s*)::", re.MULTILINE)

@@ -5,8 +5,6 @@ it means. *Checked and false* and *could not check* are never confused, and a fa
 a yes.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self

@@ -1,7 +1,5 @@
 """The version, which documents that are written here name."""
 
-from __future__ import annotations
-
 __all__ = ["__version__"]
 
 __version__ = "0.1.0"

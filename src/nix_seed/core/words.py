@@ -1,7 +1,5 @@
 """Words for people: sizes and counts."""
 
-from __future__ import annotations
-
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 

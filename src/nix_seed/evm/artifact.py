@@ -1,7 +1,5 @@
 """The compiled contract, as it is shipped: made by ``tools/compile-ledger``, compared by a test."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache

@@ -1,7 +1,5 @@
 """The contract's builders: accounts with ids, how many must sign, and the count of their sets."""
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass

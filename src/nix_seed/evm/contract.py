@@ -7,8 +7,6 @@ The contract keeps the number of entries and a hash chain over them
 ends in the contract's own ``head`` or is not what happened.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

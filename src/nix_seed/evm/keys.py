@@ -1,7 +1,5 @@
 """Accounts: secp256k1 keys in files, encrypted as keystores of version 3; never shown."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """The contract behind the interface of all ledgers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from nix_seed.core.digests import Digest

@@ -5,8 +5,6 @@
 ``Builder(address account,bytes32 id)``; a wallet that knows EIP-712 can show and sign either.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Final, Self
 

@@ -7,8 +7,6 @@ One node, asked about one contract. What it answers is of the right shape, and n
 No usable answer is ``CouldNotCheck``; ``ContractRefused`` is the contract's own no.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

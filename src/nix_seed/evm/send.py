@@ -1,7 +1,5 @@
 """Sends transactions: bounded in what they may cost, and waited for until they are final."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar

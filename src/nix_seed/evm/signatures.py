@@ -4,8 +4,6 @@ The file holds the typed data as wallets take it, so that it may be signed elsew
 making the typed data anew from its values, which must give the very same.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What Git knows of a checkout: its commit, whether it was changed, where it came from."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import os

@@ -4,8 +4,6 @@ The flake and its altered twin are evaluated side by side; what differs is the p
 the twin does not evaluate, the content of copied sources tells whose they are.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform

@@ -4,8 +4,6 @@ The twin is a copy of the flake's tree, evaluated as purely as the flake: its in
 the same lock file. Nothing of it is built, save what evaluation itself builds.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile

@@ -7,8 +7,6 @@ of ``nix path-info``, which has changed more than once.
 Nix's settings, as Nix itself resolves them.
 """
 
-from __future__ import annotations
-
 import grp
 import json
 import os

@@ -1,7 +1,5 @@
 """Calls the Nix code of the product (``flake/expressions``) on a flake, purely."""
 
-from __future__ import annotations
-
 import importlib.resources
 import json
 import tempfile

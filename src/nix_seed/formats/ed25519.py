@@ -3,8 +3,6 @@
 One signature under such a key is good for many messages, and nobody needs a secret to make it.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 _LOW: Final = "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"

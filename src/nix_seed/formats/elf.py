@@ -4,8 +4,6 @@ System V ABI, chapters 4 and 5: the header, at the file's start, says where the 
 the one of type ``PT_INTERP`` says where the path of the loader is. A static program has none.
 """
 
-from __future__ import annotations
-
 import struct
 from typing import BinaryIO
 

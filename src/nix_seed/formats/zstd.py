@@ -13,8 +13,6 @@ which every zstd decoder passes over. All integers are little endian::
       number of frames (4)  descriptor (1: no checksums)  0x8F92EAB1
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass

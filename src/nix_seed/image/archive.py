@@ -4,8 +4,6 @@ Both are functions of the image and its name alone, and are written as streams, 
 A docker-archive holds layers uncompressed, which ``docker load`` reads from its first versions on.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path

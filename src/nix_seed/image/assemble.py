@@ -9,8 +9,6 @@ Layers whose key a target already knows are neither read nor compressed. Where l
 caller's: ``LayerTarget`` is implemented by the layer cache, and can be by an upload.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable, Sequence

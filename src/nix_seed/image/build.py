@@ -1,7 +1,5 @@
 """plan -> image: every layer written or taken from the cache, the documents, one finished image."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 Two images, side by side: which layers, store paths and files differ.
 """
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping

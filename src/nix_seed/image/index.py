@@ -1,7 +1,5 @@
 """Makes one index of several systems' images, complete or not at all."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

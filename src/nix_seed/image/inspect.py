@@ -1,7 +1,5 @@
 """What an image is, read from its manifest and configuration alone: no layer is fetched."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -13,8 +13,6 @@ be trusted. (That is some ten times faster than making it.) What does not match 
 the layer made anew. Processes may share the directory; none waits for another.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import time

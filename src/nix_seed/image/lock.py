@@ -1,7 +1,5 @@
 """registry -> seed.lock: pins the image of each system by its digest."""
 
-from __future__ import annotations
-
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import InputError
 from nix_seed.formats.oci.reference import LayoutReference

@@ -4,8 +4,6 @@ The image itself lists it, in its spec, so that no copy of the image forgets it.
 registry asks here: from a build, from a layout, from another registry, and in an index.
 """
 
-from __future__ import annotations
-
 from nix_seed.core.errors import CheckedFalse
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import ANNOTATION_NAR_HASH, Manifest

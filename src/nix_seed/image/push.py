@@ -9,8 +9,6 @@ Pushes an image from a layout, or from another registry, to a registry.
 plan -> registry in one pass: no image on disk, no temporary blobs.
 """
 
-from __future__ import annotations
-
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence

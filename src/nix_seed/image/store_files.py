@@ -1,7 +1,5 @@
 """Reading store paths from disk: names as bytes, no symlink followed, an order of our own."""
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

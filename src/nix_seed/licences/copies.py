@@ -3,8 +3,6 @@
 Short files, and the texts of licences, which free and other works share, are no evidence.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -3,8 +3,6 @@
 Which paths of an image may be passed on; those that may not are left out of it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial

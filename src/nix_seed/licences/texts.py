@@ -1,7 +1,5 @@
 """Reads which licence a source tree states in its own LICENSE or COPYING file."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

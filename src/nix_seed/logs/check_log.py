@@ -1,7 +1,5 @@
 """Check a tile log from its first entry to its checkpoint, recomputing all of it."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass

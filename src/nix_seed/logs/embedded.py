@@ -13,8 +13,6 @@ The checkpoint is written last, whole, after everything it commits to has been s
 an append has not happened, so one that is killed leaves a log of which nothing is missing.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import os

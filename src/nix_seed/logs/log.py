@@ -3,8 +3,6 @@
 A log that is not where it should be: whoever has others to write to goes on without it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn, Protocol
 

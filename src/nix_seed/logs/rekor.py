@@ -8,8 +8,6 @@ Writing is ``POST /api/v2/log/entries``. Reading is tlog-tiles below ``/api/v2``
 else where the tiles are served apart from the server.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

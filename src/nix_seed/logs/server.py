@@ -1,7 +1,5 @@
 """Serves the embedded log: its files, and Rekor v2's ``POST /api/v2/log/entries``."""
 
-from __future__ import annotations
-
 import json
 import socket
 from collections.abc import Callable

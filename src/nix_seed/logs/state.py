@@ -4,8 +4,6 @@ One file a log, ``<hash of origin and key>.checkpoint``: the signed note itself,
 the log that anyone can verify. Safe for concurrent processes; it only ever moves forward.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import os

@@ -3,8 +3,6 @@
 Reads a tile log and proves what it reads: checkpoints, entries, consistency.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -5,8 +5,6 @@ specification leaves to convention: a 401 names a realm, a service and a scope, 
 a token that is good for some minutes.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import threading

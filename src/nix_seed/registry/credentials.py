@@ -12,8 +12,6 @@ In this order, the first that has an entry wins:
 No secret is ever shown: they are left out of every ``repr``, message and event.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import json

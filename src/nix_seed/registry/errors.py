@@ -10,8 +10,6 @@
 A *wrong* answer (a digest that does not match) is ``CheckedFalse``, raised where it is found.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

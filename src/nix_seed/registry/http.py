@@ -7,8 +7,6 @@ Every error of the HTTP library becomes ``Unreachable`` at this boundary, inside
 streamed body as well.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import ssl

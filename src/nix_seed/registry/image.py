@@ -4,8 +4,6 @@ Manifest and config are verified against their digests when the image is opened;
 are read.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ Blobs come first and ``index.json`` last, by rename, so that a reader sees an im
 all. A lock on the directory keeps writers apart. Whatever is read is checked against its digest.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import os

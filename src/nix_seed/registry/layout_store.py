@@ -4,8 +4,6 @@ A blob on its way lies beside the finished ones as ``.<hex>.partial``, locked by
 the next try goes on from it. It gets its name only once its digest is proved.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import os

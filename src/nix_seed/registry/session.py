@@ -6,8 +6,6 @@
   whose answer says that it was not carried out.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field

@@ -7,8 +7,6 @@ everything, whenever the work is interrupted.
 Pulls an image, or one system's image of an index, into a layout on disk; all of it verified.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait

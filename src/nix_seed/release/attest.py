@@ -4,8 +4,6 @@ What is stated is looked up, never taken from the command line: the flake, evalu
 must ask for just what the image holds, and this store must yield the image, bit for bit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime

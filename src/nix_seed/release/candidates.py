@@ -1,7 +1,5 @@
 """Which image of each system is to be released: the one that has the policy's quorum, in logs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 

@@ -5,8 +5,6 @@ into the ledger: one false promoter may neither spoil nor hold up what the other
 a registry hides is looked for in the logs that can be asked by commit (Rekor v1).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime

@@ -6,8 +6,6 @@ system, and the one proof that it belongs to the release. The policy is the veri
 not part of it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path

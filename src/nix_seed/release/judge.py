@@ -3,8 +3,6 @@
 The ledgers beside the logs must say the same of a release as its record does.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

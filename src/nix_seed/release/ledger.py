@@ -4,8 +4,6 @@ It is walked from its first record on, by what each record comes after. What it 
 keeps it from leaving out a record is an audit, which replays the logs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 

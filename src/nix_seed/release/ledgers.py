@@ -3,8 +3,6 @@
 The add-on that a policy's ledger needs is imported only then.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from typing import Protocol

@@ -1,7 +1,5 @@
 """From ``trust.toml`` on disk to what judges by it, and from a reference to the digest verified."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from contextlib import suppress

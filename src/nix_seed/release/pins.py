@@ -4,8 +4,6 @@ One file a commit, ``<hash of repository and commit key>.root``. A ledger proves
 not that nothing else is: what this machine saw before is one more witness.
 """
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -5,8 +5,6 @@ order in which stopping anywhere leaves nothing that anyone would take for a rel
 again, by the same or by another promoter, goes on from there.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal

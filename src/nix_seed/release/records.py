@@ -5,8 +5,6 @@ comes after, so that a ledger can be walked from its first entry on. Each system
 evidence are listed under the record. Nothing found here is believed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Final
 

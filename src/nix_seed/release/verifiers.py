@@ -1,7 +1,5 @@
 """What a release is judged by, in one value: the policy, the time, and what needs more."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from datetime import datetime
 

@@ -3,8 +3,6 @@
 One answer from all evidence: for a reference, or for a commit by its hash alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

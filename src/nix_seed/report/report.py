@@ -1,7 +1,5 @@
 """Everything there is to say of one image, gathered for a page; a part that is missing says why."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime

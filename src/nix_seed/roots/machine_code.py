@@ -4,8 +4,6 @@ Looked into, streaming: tar, ar (and thus .deb), zip; gzip, bzip2, xz and zstd a
 files are searched for the mark of an ELF file. A search ends with the first program it finds.
 """
 
-from __future__ import annotations
-
 import bz2
 import contextlib
 import gzip

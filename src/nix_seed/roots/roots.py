@@ -1,7 +1,5 @@
 """What does it finally rest on? A flake's image, its outputs, or an image, followed to the ends."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ Whoever lists one is not believed: its bytes have the digest that its manifest n
 says of store paths, hashes and references is what the image's own spec says.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final

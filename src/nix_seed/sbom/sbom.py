@@ -4,8 +4,6 @@ Of an image alone it is a pure function of the image, the same on every machine.
 only evaluation knows: licences, derivations, the sources' addresses.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal

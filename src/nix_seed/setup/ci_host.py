@@ -6,8 +6,6 @@ of it in order; and while anything foreign may be printed, the runner is told to
 Who may write to ``/nix`` on this machine, and how to have it: what a fresh CI runner lacks.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import secrets

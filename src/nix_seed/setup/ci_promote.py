@@ -9,8 +9,6 @@ nothing of it, and its tag would name what no record promotes. The tags that wer
 given to the last release then.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 

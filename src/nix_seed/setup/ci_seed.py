@@ -3,8 +3,6 @@
 For its report it says what of the seed before is used again.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -5,8 +5,6 @@ machine that has none gets one with the nearest seed there is (of this commit, o
 the lock, the last one promoted), and what that lacks comes from the right one afterwards.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -5,8 +5,6 @@ Checks a machine for all that nix-seed needs of it; nothing is mended, and nothi
 Each check ends in diagnoses, whatever happens in it: one that breaks hides no other.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import platform
 import re

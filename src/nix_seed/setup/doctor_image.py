@@ -3,8 +3,6 @@
 Replays the image contract inside an image, by every engine there is and as GitHub's runner.
 """
 
-from __future__ import annotations
-
 import contextlib
 import subprocess
 import tempfile

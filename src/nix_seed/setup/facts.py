@@ -3,8 +3,6 @@
 How Nix is set up on this machine, as it would be for the user's own commands.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import uuid

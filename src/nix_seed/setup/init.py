@@ -4,8 +4,6 @@
 ``flake.nix`` is never written; ``flake_lines`` says what a person may add to it.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping

@@ -4,8 +4,6 @@ Whoever lists them is not believed: what is found is only bytes, with the place 
 what cannot be read is told as well, so that nothing is dropped in silence.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """From the policy's logs to what writes to them, and writing what was signed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

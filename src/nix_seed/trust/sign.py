@@ -3,8 +3,6 @@
 Key files are PKCS#8 in PEM, with a passphrase or without, beside a public key that cosign reads.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass

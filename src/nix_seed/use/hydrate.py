@@ -4,8 +4,6 @@ Nothing is registered before all of it is in place and proved, so at any moment 
 the truth; what a killed run left in place is found right by its NAR hash, and not fetched again.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import time

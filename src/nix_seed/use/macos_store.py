@@ -5,8 +5,6 @@ volume in the container of ``/`` is mounted there: case-sensitive, ownership on,
 Every step looks first whether it is done already.
 """
 
-from __future__ import annotations
-
 import os
 import plistlib
 import re

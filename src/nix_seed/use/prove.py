@@ -1,7 +1,5 @@
 """Prove that a seed is complete: plan every output of the flake inside it, with no network."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

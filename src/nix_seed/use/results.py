@@ -5,8 +5,6 @@ deriver, and the links that Nix registered as garbage collector roots, which are
 ``result`` links it made, wherever they lie. It exports what the host's store does not have yet.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 Run a command inside a seed, with no network, and bring its results out.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

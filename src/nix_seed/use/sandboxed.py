@@ -1,7 +1,5 @@
 """A source tree, an image and an engine: one script run inside, what it wrote read back."""
 
-from __future__ import annotations
-
 import tempfile
 import time
 from collections.abc import Iterator, Mapping

@@ -12,8 +12,6 @@ the same bytes as in an image. An existing one is only ever changed by Nix itsel
 Is a store path on disk exactly what it should be: its NAR hash, permissions and times?
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

@@ -6,8 +6,6 @@ fetches it. A container gets it as an export and registers it, together
 with what refers to it, before its command starts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -3,8 +3,6 @@
 Copies of one ledger side by side, and the tags that each gives: do they say the same?
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Records form a graph by what each comes after. Sets of them are kept as the bits
 that thousands cost little.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 
 from nix_seed.audit.rules.record import LedgerRecord

@@ -1,7 +1,5 @@
 """Did every record name a policy of the repository, and were its signers in office then?"""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 

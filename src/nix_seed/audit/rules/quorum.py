@@ -1,7 +1,5 @@
 """Was each release what its quorum stood for? Evaluated once more, from the evidence it names."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime

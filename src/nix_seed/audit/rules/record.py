@@ -1,7 +1,5 @@
 """A promotion record as an audit sees it: judged by the policy it names, and placed in logs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime

@@ -4,8 +4,6 @@
 notices are for people: nothing that anyone relies on is false.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Final

@@ -1,7 +1,5 @@
 """What an audit keeps for the next one: all that it verified, and how far it had come."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self

@@ -1,7 +1,5 @@
 """``nix-seed clean``."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from typing import Any

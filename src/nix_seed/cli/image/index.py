@@ -1,7 +1,5 @@
 """``nix-seed index``."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

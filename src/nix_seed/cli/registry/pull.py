@@ -1,7 +1,5 @@
 """``nix-seed pull``."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

@@ -1,7 +1,5 @@
 """``nix-seed export``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """``nix-seed ci``: what the steps of a CI job run; ``action.yml`` and its siblings are thin."""
 
-from __future__ import annotations
-
 import importlib
 
 import click

@@ -1,7 +1,5 @@
 """``nix-seed ci setup``."""
 
-from __future__ import annotations
-
 import click
 
 

@@ -1,7 +1,5 @@
 """``nix-seed ci store``: what ``ci use`` runs as root."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

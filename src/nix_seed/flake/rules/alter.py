@@ -4,8 +4,6 @@ Whatever evaluation makes of the file then comes out otherwise, unless it is not
 change must not break evaluation: what is text keeps its meaning for whoever parses it.
 """
 
-from __future__ import annotations
-
 import re
 
 FURTHER_FILE = "nix-seed-further-file.txt"

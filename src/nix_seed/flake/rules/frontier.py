@@ -14,8 +14,6 @@ For an output that the twin does not have, a walk over the derivations decides: 
 the project's source, or from what an output names, is the project's.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field

@@ -9,8 +9,6 @@ A licence is what nixpkgs writes: a set with ``spdxId``, ``free`` and ``redistri
 or a list of which all apply. Whatever else it is, it is unknown, and never an error.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass

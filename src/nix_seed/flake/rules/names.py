@@ -3,8 +3,6 @@
 Which packages came, went or were replaced between two closures.
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping

@@ -4,8 +4,6 @@ It follows from evaluation alone. Its hash, with what else decides the image's b
 key, by which a finished image is found before anything is built.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field

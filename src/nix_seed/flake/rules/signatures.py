@@ -1,7 +1,5 @@
 """Who signed a store path? The names in its signatures are a cache's own words: keys decide."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 

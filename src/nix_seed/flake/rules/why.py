@@ -1,7 +1,5 @@
 """Why is something in a seed, or why is it the project's own? Each answer with the way to it."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ SLSA provenance v1 (slsa.dev/spec/v1.0/provenance), said from the same facts.
 For tools that know no other predicate. Ours decides; this one is never counted in a quorum.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Self

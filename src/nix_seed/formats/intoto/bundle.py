@@ -9,8 +9,6 @@ Each layer is a DSSE envelope; what verifies it lies in the layer's annotations.
 into a bundle, so that one way judges all.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 from collections.abc import Mapping, Sequence

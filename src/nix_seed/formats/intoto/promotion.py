@@ -7,8 +7,6 @@ nothing of the others. No time and no promoter is in it: promoters who find the 
 the same bytes.
 """
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Final, Self

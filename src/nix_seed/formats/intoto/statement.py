@@ -11,8 +11,6 @@ The payload is opaque: its bytes are what was signed, and no reader here parses 
 A Git commit, as attestations name it and as logs and ledgers find it.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import re

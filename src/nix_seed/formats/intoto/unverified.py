@@ -4,8 +4,6 @@ It only sorts what was found, and tells where to look next: whoever lies here ha
 it is not. What decides anything is judged by ``rules.bundle_verify`` instead.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Self
 

@@ -13,8 +13,6 @@ the page size is fixed, ``secure_delete`` and a last pass zero what the final ``
 unused, and the header's counters and writer's version (SQLite file format, 1.3) are constants.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@
 ATerm format: strings, lists and tuples. Only that subset is read.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

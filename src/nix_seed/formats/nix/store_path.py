@@ -6,8 +6,6 @@ A signature, like a public key, is written ``<name of the key>:<base64>``. The n
 writer put there.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import re

@@ -6,8 +6,6 @@ members it does not know, as the specification asks of implementations.
 The tag under which a subject's referrers are listed (distribution specification 1.1).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field

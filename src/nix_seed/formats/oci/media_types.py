@@ -1,7 +1,5 @@
 """Media types of the OCI image specification 1.1 that the project writes or reads."""
 
-from __future__ import annotations
-
 from typing import Final
 
 INDEX: Final = "application/vnd.oci.image.index.v1+json"

@@ -13,8 +13,6 @@ there; one that is also too long goes raw into pax, which the same four read bac
 ``hdrcharset=BINARY`` would be the letter of the law, but GNU tar warns of it and Go ignores it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache

@@ -6,8 +6,6 @@ level`` of them. Every hash of every proof is a fold of such nodes, so a reader 
 leaves, over tiles on disk or over tiles on the network is all that making proofs takes.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

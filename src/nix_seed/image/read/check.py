@@ -8,8 +8,6 @@ While entries go by, the tar they would have in canonical form is made and hashe
 layer is canonical if, and only if, that hash is the diffID of the bytes that came.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

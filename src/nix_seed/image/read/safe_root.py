@@ -4,8 +4,6 @@ Every directory is reached from the root's own file descriptor, one component at
 through a symlink (``O_NOFOLLOW``), so a name can only lead to where it reads.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import os

@@ -4,8 +4,6 @@ The image may lie in a layout or in a registry. What it says is checked against 
 verified manifest states.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from nix_seed.core.errors import CheckedFalse, InputError

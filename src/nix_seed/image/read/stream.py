@@ -5,8 +5,6 @@ bounded. Whole layers are hashed as they arrive: their digest is proved when the
 not before.
 """
 
-from __future__ import annotations
-
 import hashlib
 import multiprocessing
 import queue

@@ -5,8 +5,6 @@ sparse maps, names that climb) is refused by name, and nothing is held in memory
 one buffer.
 """
 
-from __future__ import annotations
-
 import enum
 import zlib
 from collections.abc import Iterator

@@ -6,8 +6,6 @@ and only when every digest and diffID has proved right are they merged and the r
 place. A killed run leaves a ``.partial`` directory, which the next run removes.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import multiprocessing

@@ -3,8 +3,6 @@
 What a consumer of a previous image must pull for a new one, and who caused it.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass

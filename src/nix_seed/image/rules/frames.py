@@ -14,8 +14,6 @@ becomes one frame. A pool compresses frames, as many at once as it likes; they r
 order. Memory is the pool's buffers and what they compress to.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import deque
 from collections.abc import Callable, Mapping

@@ -12,8 +12,6 @@ Inside a path, entries come as in its NAR: a directory, then its entries by the 
 names, depth first.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

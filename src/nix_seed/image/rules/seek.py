@@ -6,8 +6,6 @@ counts of groups and of paths differ, and the layer has to be read whole.) Nothi
 what is read by it is checked by the NAR hash of each path.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 
 from nix_seed.formats.nix.store_path import StorePath

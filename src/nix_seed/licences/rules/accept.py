@@ -1,7 +1,5 @@
 """Has the user accepted the licences of what an image had to leave out?"""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterable, Sequence
 

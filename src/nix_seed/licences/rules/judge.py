@@ -19,8 +19,6 @@ not, be it packed out by one that states nothing, contradicts itself: that is fo
 and named.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """What an image lacks, or must not be passed on with, for reasons of licence."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from nix_seed.formats.nix.store_path import StorePath

@@ -7,8 +7,6 @@ Is a signature in a log that is trusted? Decided from the entry alone: no networ
 by its ``id``, and two of one key are refused when the trust is put together.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence

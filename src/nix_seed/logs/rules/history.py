@@ -5,8 +5,6 @@ before, it *forks* when two of its trees do not begin alike, and it *equivocates
 fork, when two of one size have different roots (a split view).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 

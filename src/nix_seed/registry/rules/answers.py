@@ -5,8 +5,6 @@ settle the question. For each question the table says what an answer means, whic
 and what people are told when none is left. ``docs/registries.md`` shows the same table.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum

@@ -3,8 +3,6 @@
 Consumers use what it names, and it is the base of the next partition. JSON, indented for people.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@
 this machine itself goes through none.
 """
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Mapping

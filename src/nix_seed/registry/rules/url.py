@@ -5,8 +5,6 @@ another sees ``home``. Here an address is ASCII without blanks, control characte
 user names, or it is refused.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address

@@ -4,8 +4,6 @@ Three verdicts, never confused: *verified*, *checked and false*, *could not chec
 never a yes: something that could not be read or judged may have been a dissent.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

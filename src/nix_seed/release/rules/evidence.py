@@ -4,8 +4,6 @@ Bound by its digest in the signed record. Whoever audits fetches the attestation
 finds each at its index in its log.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self

@@ -1,7 +1,5 @@
 """What reading a ledger can find: its kind, how bad it is, and the evidence."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum

@@ -5,8 +5,6 @@ enough promoters of the policy signed and the policy's logs hold; two such recor
 roots for one commit are the alarm that the whole ledger exists for, and never a yes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What a log holds in a promoter's name, and whether anything that was found explains it."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -7,5 +7,3 @@ A page is made of ``parts``, whose markup lies in templates that escape whatever
     section = PageSection("checks", "Checks", "All is well.", checks)
     page("A ledger", badge(State.VERIFIED), [section])
 """
-
-from __future__ import annotations

@@ -1,7 +1,5 @@
 """The page of an audit: the verdict, what was found, the timeline of releases, what was read."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """What changed since a previous image, what that costs whoever has it, and who caused it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from nix_seed.core.words import human_size, plural

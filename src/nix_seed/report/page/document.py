@@ -1,7 +1,5 @@
 """The report of one image: its banner, the answers at a glance, and the sections behind them."""
 
-from __future__ import annotations
-
 from nix_seed.core.words import human_size, plural
 from nix_seed.report.page.changes import change_answer, change_section
 from nix_seed.report.page.licences import licence_answer, licence_section

@@ -1,7 +1,5 @@
 """May it be passed on? Licences by what they permit, and what was withheld."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 

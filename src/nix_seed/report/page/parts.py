@@ -7,8 +7,6 @@ The four states of a check differ in word, shape and line, and only then in colo
 false*, *could not check* and *not asked* never look alike.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from collections.abc import Iterable, Sequence

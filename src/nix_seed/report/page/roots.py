@@ -1,7 +1,5 @@
 """What the image finally rests on: executed seeds, machine code, sources, and the graph to walk."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 

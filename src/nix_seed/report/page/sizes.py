@@ -1,7 +1,5 @@
 """What is in the image, and how large it is: the map, the tiers, the layers, the store paths."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 
 from markupsafe import Markup

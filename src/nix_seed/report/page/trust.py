@@ -3,8 +3,6 @@
 Each check has its evidence: attestations, log entries, builders, dissent, the promotion's record.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup

@@ -5,8 +5,6 @@ whoever fetches them need not be trusted), added files, programs of the host, an
 may see more than their inputs. Everything else is built from these.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections import deque

@@ -4,8 +4,6 @@ Only what the image itself settles is compared: its digest, its store paths, the
 what they refer to. Licences and derivations are a flake's word, and are not checked here.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

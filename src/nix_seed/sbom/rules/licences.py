@@ -1,7 +1,5 @@
 """The licences that a bill of materials states, read back, as if they had been judged here."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, cast, get_args

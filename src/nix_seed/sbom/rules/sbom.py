@@ -5,8 +5,6 @@ paths; the formats (CycloneDX, SPDX) are written from it and add nothing. What n
 empty here, and never a guess.
 """
 
-from __future__ import annotations
-
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping

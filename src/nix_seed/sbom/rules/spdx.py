@@ -4,8 +4,6 @@ The image is a package that contains its layers, each a file with a digest; a la
 paths, which depend on one another. What SPDX has no member for stands in an annotation.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final

@@ -4,8 +4,6 @@ The list is the one that the library ``license-expression`` ships. Whether a wor
 is ``flake/rules/licence.py``'s; here is only what a name *is*.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from functools import cache

@@ -4,8 +4,6 @@ What a pull request brings is somebody's proposal: it is built, and never publis
 the job was given. Only events on an allow list publish, so one that is new here does not.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal

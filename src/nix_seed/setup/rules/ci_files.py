@@ -1,7 +1,5 @@
 """The CI configuration that ``nix-seed init`` writes."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType

@@ -1,7 +1,5 @@
 """What the inputs of a CI step mean: they are text, whatever they stand for."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

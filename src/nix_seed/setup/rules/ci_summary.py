@@ -4,8 +4,6 @@ Names in it are anybody's. Each is put into ``<code>`` with every sign that Mark
 read spelt as a character reference, which neither reads (CommonMark, section 2.5).
 """
 
-from __future__ import annotations
-
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ quoted in one (a store path's name, Nix's own words) is escaped, and what is pri
 is made harmless, so that no name of anybody's can speak to the runner.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Literal

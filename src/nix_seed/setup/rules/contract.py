@@ -7,8 +7,6 @@ examined by starting it once. A run image has a shell and no programs beside its
 asked of both kinds is asked in the shell's own words.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """What a check of a machine or an image found, and what all of it comes to."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """A file that would be written, and how that differs from what is there."""
 
-from __future__ import annotations
-
 import difflib
 import io
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Where a repository is published, and who its CI jobs are there, by their certificates."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Final, Literal

@@ -4,8 +4,6 @@ A new version of nix-seed is a new identity of the same job. A policy that knew 
 refuse all there is until it had made a release; and nothing can make one before it is merged.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Final
 

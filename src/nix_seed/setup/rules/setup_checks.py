@@ -1,7 +1,5 @@
 """What makes a machine fit for nix-seed, judged from facts that others collected."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

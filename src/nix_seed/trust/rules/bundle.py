@@ -9,8 +9,6 @@ signature and compares the root, but not the tree's size, nor the log's name in 
 nor more than four bytes of ``logId``, nor an index and a time that no promise signs.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass

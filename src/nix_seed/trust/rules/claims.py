@@ -5,8 +5,6 @@ that is not about that, or not by a builder of the policy in its time, is set as
 Nothing is counted here.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

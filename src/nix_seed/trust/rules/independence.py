@@ -10,8 +10,6 @@ steps find it, as they do for 40 builders and more. Beyond, the set found is ind
 same and may be smaller: the count then errs towards refusing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import combinations

@@ -1,7 +1,5 @@
 """The policies of a repository: the one in force, and those that came before it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self

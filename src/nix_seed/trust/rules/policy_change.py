@@ -4,8 +4,6 @@ A change is signed as an in-toto statement over the exact bytes of the new file,
 one: promoters sign it where the old policy has any, else its builders, up to the old thresholds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final

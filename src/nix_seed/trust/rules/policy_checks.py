@@ -1,7 +1,5 @@
 """What makes a policy no policy: it could never be satisfied, or always would be."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from datetime import datetime
 from typing import TypeVar

@@ -13,8 +13,6 @@ refused, with its line. docs/verify.md lists every key. Ledgers are read here as
     fromBlock = 20000000            # the block the contract was deployed in
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Which of the policy's logs hold an envelope, by the entries in its bundle, and since when."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """The policies that ``policy init`` and ``init`` write: short, commented, to be edited."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime

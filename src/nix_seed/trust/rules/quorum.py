@@ -10,8 +10,6 @@ right: there is dissent in any case. Named for it is who has fewer independent b
 or, of equals, all. A single builder can so do what any dissent can, block, and no more.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime

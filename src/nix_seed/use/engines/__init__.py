@@ -1,7 +1,5 @@
 """The engines that run images: bubblewrap, podman and Docker."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

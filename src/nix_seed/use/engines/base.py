@@ -5,8 +5,6 @@ engines give the command a copy-on-write view or a copy. ``/.nix-seed/exchange``
 directory both sides share.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -7,8 +7,6 @@ a mount namespace of their own, since bubblewrap has ``--overlay`` only from 0.9
 it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

@@ -5,8 +5,6 @@ Run an image with Docker Engine (23 and newer, for zstd layers).
 Run an image with podman, from its own store.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

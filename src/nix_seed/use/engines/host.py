@@ -6,8 +6,6 @@ store. On Linux it gets a network namespace of its own, loopback alone; where th
 ``network_off`` says which of the two it is.
 """
 
-from __future__ import annotations
-
 import ctypes
 import fcntl
 import os

@@ -4,8 +4,6 @@ The plan is read from the words of ``nix-store --realise --dry-run``, which have
 since long before Nix 2.8; its JSON has not.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ stands in that line follows from what it reaches alone, so another path in the c
 nothing; and merging only neighbours keeps what the other path does to its own surroundings.
 """
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Iterable, Sequence
 

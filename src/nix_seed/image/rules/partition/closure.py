@@ -4,8 +4,6 @@ Bit *i* of a set stands for ``paths[i]``; references come before what refers to 
 a closure's foundations are short integers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

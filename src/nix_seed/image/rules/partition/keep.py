@@ -5,8 +5,6 @@ is placed: into layers that change anyway where that is cheap, into layers of it
 budget, and into an unchanged layer only where the budget leaves no other.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
