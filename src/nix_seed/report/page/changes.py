@@ -1,28 +1,11 @@
 """What changed since a previous image, what that costs whoever has it, and who caused it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nix_seed.core.words import human_size, plural
 from nix_seed.flake.rules.names import PackageChange
-from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.image.rules.changes import Culprit
-from nix_seed.report.page.parts import (
-    Child,
-    Columns,
-    PageSection,
-    Row,
-    State,
-    data_table,
-    details,
-    digest,
-    facts,
-    hint,
-    macro,
-    note,
-    number,
-    plain,
-    size,
-)
+from nix_seed.report.page.parts import PageSection, fill
 from nix_seed.report.report import Absent, Change
 
 _SHOWN = 4  # roots of one culprit
@@ -53,74 +36,26 @@ def _because(culprit: Culprit) -> str:
 
 def change_section(change: Change | Absent) -> PageSection:
     """Return the section."""
-    title = "Changes"
     if isinstance(change, Absent):
-        return PageSection(
-            "changes", title, None, note(State(change.state), change.words, change.hint)
-        )
-    body: list[Child] = [
-        macro("meter", f"{100 * change.pull_bytes / max(change.total_bytes, 1):.1f}"),
-        facts([("Base", change.base), ("Its digest", digest(change.digest))]),
-    ]
-    if change.diff.culprits:
-        body.append(_culprits(change))
-    if change.diff.changes:
-        count = plural(len(change.diff.changes), "change")
-        body.append(details(f"All {count} of store paths", _changes(change.diff.changes)))
-    return PageSection("changes", title, change_answer(change), body)
+        return PageSection.lacking("changes", "Changes", change)
+    body = fill(
+        "changes.html.j2",
+        change=change,
+        diff=change.diff,
+        kind=_kind,
+        words=_words,
+        package=lambda each: each.package,
+        some=_some,
+        to_pull=lambda culprit: sum(change.sizes[n] for n in culprit.layers),
+        most=_MOST_ROWS,
+        most_culprits=_MOST_CULPRITS,
+    )
+    return PageSection("changes", "Changes", change_answer(change), body)
 
 
-def _culprits(change: Change) -> Child:
-    columns: Columns = [
-        "Because",
-        plain("Drags along"),
-        number("Unpacked"),
-        number("Layers"),
-        number("To pull"),
-    ]
-    rows = [_culprit(culprit, change.sizes) for culprit in change.diff.culprits[:_MOST_CULPRITS]]
-    left = len(change.diff.culprits) - len(rows)
-    caption = "Who caused it, the dearest first; a layer with two causes counts under each"
-    return [
-        data_table("culprits", caption, columns, rows),
-        hint(f"{left} more causes are not listed.", left),
-    ]
-
-
-def _culprit(culprit: Culprit, sizes: Sequence[int]) -> Row:
-    names = ", ".join(map(_words, culprit.roots[:_SHOWN]))
-    if len(culprit.roots) > _SHOWN:
-        names += f" and {len(culprit.roots) - _SHOWN} more"
-    who: Child = names
-    if culprit.cause_changed:
-        who = [macro("strong", f"input {culprit.cause}"), f" changed: {names}"]
-    drags = [change.package for change in culprit.dependents[:_SHOWN]]
-    more = len(culprit.dependents) - len(drags)
-    dragged = ", ".join(drags) + (f" and {more} more" if more else "")
-    return [
-        who,
-        dragged or "nothing",
-        size(culprit.path_bytes),
-        len(culprit.layers),
-        size(sum(sizes[n] for n in culprit.layers)),
-    ]
-
-
-def _changes(changes: Sequence[PackageChange]) -> Child:
-    columns: Columns = ["Package", "What", plain("Before"), plain("Now")]
-    rows = [
-        [change.package, _kind(change), _path(change.old), _path(change.new)]
-        for change in changes[:_MOST_ROWS]
-    ]
-    left = len(changes) - _MOST_ROWS
-    return [
-        data_table("all-changes", "Changes of store paths", columns, rows, filters=True),
-        hint(f"{left} more are not listed.", left > 0),
-    ]
-
-
-def _path(path: StorePath | None) -> Child:
-    return "" if path is None else digest(path.base_name)
+def _some(changes: Sequence[PackageChange], say: Callable[[PackageChange], str]) -> str:
+    more = f" and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
+    return ", ".join(map(say, changes[:_SHOWN])) + more
 
 
 def _kind(change: PackageChange) -> str:

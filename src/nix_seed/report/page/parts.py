@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from nix_seed.core.safe_text import is_web_address, printable
 from nix_seed.core.words import human_size, plural
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.report.report import Absent
 
 _LONG = 200  # characters; what is longer is folded
 
@@ -57,26 +57,12 @@ class Column:
     sorts: bool = True
 
 
-def number(title: str) -> Column:
-    """Return a column of numbers."""
-    return Column(title, number=True)
-
-
-def plain(title: str) -> Column:
-    """Return a column that nobody would sort by."""
-    return Column(title, sorts=False)
-
-
 @dataclass(frozen=True, slots=True)
 class SortedCell:
     """A cell whose order is not that of its text."""
 
     content: Child
     key: int | float | str | None
-
-
-Columns: TypeAlias = "Sequence[str | Column]"
-Row: TypeAlias = "Sequence[Child | SortedCell]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +73,11 @@ class PageSection:
     title: str
     lead: Child
     body: Child
+
+    @classmethod
+    def lacking(cls, name: str, title: str, absent: Absent) -> Self:
+        """Return the section of a part that is not there."""
+        return cls(name, title, None, note_absent(absent))
 
 
 def page(title: str, banner: Child, sections: Sequence[PageSection], footer: Child = None) -> str:
@@ -128,37 +119,9 @@ def note(state: State, words: str, hint: str = "") -> Markup:
     return macro("note", state, fold(words), hint)
 
 
-def details(summary: Child, content: Child) -> Markup:
-    """Return what is shown on request; links into it open it."""
-    return macro("details", summary, content)
-
-
-def facts(pairs: Iterable[tuple[str, Child]]) -> Markup:
-    """Return names and values; those without a value are left out."""
-    return macro("facts", list(pairs))
-
-
-def data_table(
-    name: str,
-    caption: str,
-    columns: Columns,
-    rows: Iterable[Row],
-    *,
-    filters: bool = False,
-) -> Markup:
-    """Return a table; each row's first cell is its heading, *filters* offers a field to search in.
-
-    It scrolls by itself where it is wider than the page; its edge then shows that there is more.
-    """
-    heads = [Column(each) if isinstance(each, str) else each for each in columns]
-    cells = [
-        [
-            (cell if isinstance(cell, SortedCell) else SortedCell(cell, None), heads[position])
-            for position, cell in enumerate(row)
-        ]
-        for row in rows
-    ]
-    return macro("table", name, caption, heads, cells, filters)
+def note_absent(absent: Absent) -> Markup:
+    """Say why a part of the report is not there, and how to have it."""
+    return note(State(absent.state), absent.words, absent.hint)
 
 
 def fold(text: str) -> Child:
@@ -166,9 +129,9 @@ def fold(text: str) -> Child:
     return text if len(text) <= _LONG else macro("folded", text[:_LONG], text)
 
 
-def size(number: int) -> SortedCell:
-    """Return a cell with a size in bytes."""
-    return SortedCell(human_size(number), number)
+def size(number: int | None) -> SortedCell | None:
+    """Return a cell with a size in bytes, if it is known."""
+    return None if number is None else SortedCell(human_size(number), number)
 
 
 def digest(text: object) -> Markup:
@@ -176,30 +139,10 @@ def digest(text: object) -> Markup:
     return macro("digest", str(text))
 
 
-def path_name(path: StorePath) -> Markup:
-    """Return a store path by its name, with the part that makes it unique."""
-    return macro("path_name", path.name, path.hash_part)
-
-
 def web_address(text: str) -> Child:
     """Return a link, if *text* is an address of the web; else the text."""
     web = text.startswith(("https://", "http://")) and is_web_address(text)
     return macro("link", text) if web and len(text) <= _LONG else fold(text)
-
-
-def lines(items: Iterable[Child]) -> Markup:
-    """Return *items* below one another."""
-    return macro("lines", list(items))
-
-
-def bullets(items: Iterable[Child]) -> Markup:
-    """Return *items* as a list."""
-    return macro("bullets", list(items))
-
-
-def hint(text: str, shown: bool | int = True) -> Child:
-    """Return a small remark; None where it is not *shown*."""
-    return macro("hint", text) if shown else None
 
 
 @cache
@@ -211,8 +154,21 @@ def environment() -> Environment:
         undefined=StrictUndefined,
         finalize=_shown,
     )
-    made.filters |= {"human_size": human_size, "source": _source}
-    made.globals["plural"] = plural
+    made.filters |= {
+        "human_size": human_size,
+        "source": _source,
+        "column": lambda each: Column(each) if isinstance(each, str) else each,
+        "fold": fold,
+        "web_address": web_address,
+    }
+    made.globals |= {
+        "plural": plural,
+        "size": size,
+        "cell": SortedCell,
+        "number": lambda title: Column(title, number=True),
+        "plain": lambda title: Column(title, sorts=False),
+        "state": State,
+    }
     return made
 
 

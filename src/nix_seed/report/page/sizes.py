@@ -1,24 +1,14 @@
 """What is in the image, and how large it is: the map, the tiers, the layers, the store paths."""
 
-from collections.abc import Collection, Sequence
-
-from markupsafe import Markup
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 from nix_seed.core.words import human_size, plural
-from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.image.inspect import InspectedImage
+from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from nix_seed.image.inspect import InspectedImage, InspectedLayer
 from nix_seed.image.rules.spec import Spec
-from nix_seed.report.page import parts
-from nix_seed.report.page.parts import (
-    Columns,
-    PageSection,
-    Row,
-    SortedCell,
-    details,
-    number,
-    plain,
-    size,
-)
+from nix_seed.report.page.parts import PageSection, fill
 from nix_seed.report.rules.treemap import Look, map_layers
 
 _LOOKS = {
@@ -39,30 +29,22 @@ def size_section(
         f"{human_size(image.size)} to pull, {unpacked} unpacked: "
         f"{plural(len(spec.paths), 'store path')} in {plural(len(image.layers), 'layer')}."
     )
-    body = [
-        _map(spec, changed),
-        _tiers(image, spec),
-        details(f"All {plural(len(image.layers), 'layer')}", _layers(image, spec, pulled)),
-        details(f"All {plural(len(spec.paths), 'store path')}", _paths(spec)),
-    ]
-    return PageSection("size", "Size", lead, body)
-
-
-def _map(spec: Spec, changed: Collection[StorePath]) -> Markup:
-    """Draw both maps; *changed* paths are hatched. Their text is in the tables beside them."""
     hatched = " Hatched: changed since the base." if changed else ""
-    maps = [
-        (name, look, map_layers(spec.layers, spec.paths, look)) for name, look in _LOOKS.items()
-    ]
-    return parts.fill(
-        "map.html.j2",
+    body = fill(
+        "sizes.html.j2",
         caption=f"Each tile is a store path; its area is its unpacked size.{hatched}",
-        maps=maps,
+        maps=[(name, at, map_layers(spec.layers, spec.paths, at)) for name, at in _LOOKS.items()],
         changed=changed,
-        colour=lambda tier: _colour(spec.tiers, tier),
+        colour=partial(_colour, spec.tiers),
         cut=_cut,
         fits=lambda text, width: len(text) * _LETTER <= width,
+        tiers=list(_tiers(image, spec)),
+        layers=list(_layers(image, spec)),
+        pulled=pulled,
+        paths=_paths(spec),
+        most=_MOST_ROWS,
     )
+    return PageSection("size", "Size", lead, body)
 
 
 def _colour(tiers: Sequence[str], tier: str) -> str:
@@ -77,43 +59,25 @@ def _cut(name: str, width: float) -> str:
     return f"{name[: fits - 1]}…" if fits >= 5 else ""
 
 
-def _tiers(image: InspectedImage, spec: Spec) -> Markup:
-    counted = [number(each) for each in ("Layers", "Store paths", "Unpacked", "Compressed")]
-    rows: list[Row] = []
+def _tiers(image: InspectedImage, spec: Spec) -> Iterator[dict[str, Any]]:
     for tier, compressed in image.tiers().items():
         groups = [group for group in spec.layers if group.tier == tier]
         paths = [path for group in groups for path in group.paths]
-        unpacked = sum(spec.paths[path].nar_size for path in paths)
-        count = sum(layer.tier == tier for layer in image.layers)
-        held = size(unpacked) if groups else SortedCell("files", 0)
-        name = parts.macro("tier_name", tier, _colour(spec.tiers, tier))
-        rows.append([name, count, len(paths), held, size(compressed)])
-    return parts.data_table("tiers", "Tiers, lowest first", ["Tier", *counted], rows)
+        yield {
+            "name": tier,
+            "layers": sum(layer.tier == tier for layer in image.layers),
+            "paths": len(paths),
+            "unpacked": sum(spec.paths[path].nar_size for path in paths) if groups else None,
+            "compressed": compressed,
+        }
 
 
-def _layers(image: InspectedImage, spec: Spec, pulled: Collection[int]) -> Markup:
-    columns: Columns = [
-        *(number("Layer"), "Tier", number("Unpacked"), number("Compressed")),
-        *(["Since the base"] if pulled else []),
-        *(plain("Holds"), plain("Digest")),
-    ]
-    rows: list[Row] = []
+def _layers(image: InspectedImage, spec: Spec) -> Iterator[tuple[InspectedLayer, int | None, str]]:
+    """Yield each layer, the size of what is in it, and some of that; the last holds files."""
     for n, layer in enumerate(image.layers):
         paths = spec.layers[n].paths if n < len(spec.layers) else ()
         unpacked = sum(spec.paths[path].nar_size for path in paths)
-        news: Row = [["pulled" if n in pulled else "the same"]] if pulled else []
-        rows.append(
-            [
-                SortedCell(n + 1, n),
-                layer.tier or "none",
-                size(unpacked) if paths else "",
-                size(layer.descriptor.size),
-                *news,
-                _holds(spec, paths),
-                parts.digest(layer.descriptor.digest),
-            ]
-        )
-    return parts.data_table("layers", "Layers, lowest first", columns, rows)
+        yield layer, unpacked if paths else None, _holds(spec, paths)
 
 
 def _holds(spec: Spec, paths: Collection[StorePath]) -> str:
@@ -124,23 +88,8 @@ def _holds(spec: Spec, paths: Collection[StorePath]) -> str:
     return names if len(paths) <= 3 else f"{names} and {len(paths) - 3} more"
 
 
-def _paths(spec: Spec) -> parts.Child:
-    layer_of = {path: n for n, group in enumerate(spec.layers) for path in group.paths}
+def _paths(spec: Spec) -> list[tuple[PathInfo, int, str]]:
+    """Return store paths, the largest first, each with its layer (the first is 1) and tier."""
+    at = {path: (n, group.tier) for n, group in enumerate(spec.layers, 1) for path in group.paths}
     largest = sorted(spec.paths.values(), key=lambda info: (-info.nar_size, info.path))
-    rows: list[Row] = [
-        [
-            parts.path_name(info.path),
-            spec.layers[layer_of[info.path]].tier,
-            layer_of[info.path] + 1,
-            size(info.nar_size),
-        ]
-        for info in largest[:_MOST_ROWS]
-    ]
-    columns: Columns = ["Store path", "Tier", number("Layer"), number("Unpacked")]
-    rest = largest[_MOST_ROWS:]
-    together = human_size(sum(info.nar_size for info in rest))
-    left = f"{len(rest)} smaller ones, {together} together, are only in the image's seed.json."
-    return [
-        parts.data_table("paths", "Store paths, largest first", columns, rows, filters=True),
-        parts.hint(left, len(rest)),
-    ]
+    return [(info, *at[info.path]) for info in largest]
