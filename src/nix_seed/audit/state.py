@@ -1,15 +1,16 @@
 """Where audits keep what they verified: one file a repository, in the directory of the state."""
 
-import fcntl
 import hashlib
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Final
 
 from nix_seed.audit.rules.state import AuditState
 from nix_seed.core.errors import CouldNotCheck, InputError
-from nix_seed.core.files import explained, write_atomically
+from nix_seed.core.files import explained, locked, read_if_there, write_atomically
+
+_LARGEST: Final = 1 << 30  # bytes: some millions of releases
 
 
 class AuditFiles:
@@ -21,10 +22,9 @@ class AuditFiles:
     def load(self, repository: str) -> AuditState | None:
         """Return what was kept; None before the first clean audit, or of another format."""
         path = self._path(repository)
-        if not path.exists():
+        text = read_if_there(path, _LARGEST)
+        if text is None:
             return None
-        with explained(f"reading {path}"):
-            text = path.read_bytes()
         try:
             return AuditState.parse(text, str(path))
         except InputError as error:
@@ -44,18 +44,15 @@ class AuditFiles:
         path = self._path(repository).with_suffix(".lock")
         with explained(f"locking {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise CouldNotCheck(
-                    f"another audit of {repository} is at work on {self._directory}",
-                    hint="wait for it, or give this one a state of its own: --state DIR",
-                ) from error
-            yield
-        finally:
-            os.close(handle)
+            with ExitStack() as held:
+                try:
+                    held.enter_context(locked(path, wait=False))
+                except BlockingIOError as error:
+                    raise CouldNotCheck(
+                        f"another audit of {repository} is at work on {self._directory}",
+                        hint="wait for it, or give this one a state of its own: --state DIR",
+                    ) from error
+                yield
 
     def _path(self, repository: str) -> Path:
         return self._directory / f"{hashlib.sha256(repository.encode()).hexdigest()}.json"

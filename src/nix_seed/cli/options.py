@@ -149,12 +149,13 @@ def state_directory() -> Path:
 def locked_image(question: str) -> str:
     """Return the repository that ``seed.lock`` names; ``InputError`` asks *question* without."""
     from nix_seed.core.errors import InputError
+    from nix_seed.core.files import read_given
     from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
 
     lock = Path(LOCK_NAME)
     if not lock.is_file():
         raise InputError(question, hint="say it: --from host/name, or --from oci:DIR")
-    return SeedLock.parse(lock.read_bytes(), LOCK_NAME).image
+    return SeedLock.parse(read_given(lock), LOCK_NAME).image
 
 
 def request_of(options: dict[str, Any]) -> tuple[Nix, Request]:

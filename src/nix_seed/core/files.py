@@ -5,6 +5,7 @@ have written is opened by ``open_regular``: a planted link, pipe or device is re
 """
 
 import errno
+import fcntl
 import os
 import stat
 import tempfile
@@ -12,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from io import BufferedRandom, FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
-from nix_seed.core.errors import CouldNotCheck, foreign
+from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError, foreign
 
 
 def explained(doing: str) -> AbstractContextManager[None]:
@@ -49,15 +50,55 @@ def open_lock(path: Path) -> FileIO | BufferedRandom:
     return open_regular(path, os.O_RDWR | os.O_CREAT)
 
 
-def read_regular(path: Path, limit: int) -> bytes:
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock file *path* alone; ``BlockingIOError`` where another does, unless *wait*.
+
+    The kernel frees it when its holder dies, however it dies.
+    """
+    with open_lock(path) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+LARGEST_DOCUMENT: Final = 16 << 20
+"""Bytes that no document of ours exceeds."""
+
+
+def read_regular(path: Path, limit: int = LARGEST_DOCUMENT) -> bytes:
     """Return what the plain file *path* holds; ``CouldNotCheck`` for more than *limit* bytes."""
     with explained(f"reading {path}"), open_regular(path) as file:
-        parts, left = [], limit + 1
-        while left > 0 and (data := file.read(min(left, 1 << 20))):
-            parts.append(data)
-            left -= len(data)
+        return _read(file, path, limit, CouldNotCheck)
+
+
+def read_if_there(path: Path, limit: int = LARGEST_DOCUMENT) -> bytes | None:
+    """Return what ``read_regular`` does, None where there is no such file."""
+    try:
+        return read_regular(path, limit)
+    except CouldNotCheck as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            return None
+        raise
+
+
+def read_given(path: Path, limit: int = LARGEST_DOCUMENT) -> bytes:
+    """Return what lies at *path*, which a user or a repository names: links and pipes are read.
+
+    ``InputError`` for more than *limit* bytes.
+    """
+    with explained(f"reading {path}"), path.open("rb", buffering=0) as file:
+        return _read(file, path, limit, InputError)
+
+
+def _read(
+    file: BufferedRandom | FileIO, path: Path, limit: int, refused: type[NixSeedError]
+) -> bytes:
+    parts, left = [], limit + 1
+    while left > 0 and (data := file.read(min(left, 1 << 20))):
+        parts.append(data)
+        left -= len(data)
     if left <= 0:
-        raise CouldNotCheck(f"{path} is larger than any document of its kind: over {limit} bytes")
+        raise refused(f"{path} is larger than any document of its kind: over {limit} bytes")
     return b"".join(parts)
 
 
@@ -124,6 +165,26 @@ def write_atomically(path: Path, data: bytes) -> None:
     with unnamed(path.parent, f"writing {path}") as file:
         file.write(data)
         file.keep(path)
+
+
+def files_below(top: str | Path, *, links: bool = False) -> Iterator[str]:
+    """Yield each plain file at or below *top*, by name in each directory; *links*, too, if asked.
+
+    Links are not followed. However deep, it takes no recursion, and what cannot be read is an
+    ``OSError``, not passed over.
+    """
+    found = os.lstat(top)
+    if stat.S_ISREG(found.st_mode) or (links and stat.S_ISLNK(found.st_mode)):
+        yield os.fspath(top)
+    waiting = [os.fspath(top)] if stat.S_ISDIR(found.st_mode) else []
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            here = sorted(entries, key=lambda entry: entry.name)
+        for entry in here:
+            if entry.is_file(follow_symlinks=False) or (links and entry.is_symlink()):
+                yield entry.path
+        below = [entry.path for entry in here if entry.is_dir(follow_symlinks=False)]
+        waiting += reversed(below)
 
 
 def write_output(path: Path, data: bytes) -> None:

@@ -54,12 +54,10 @@ def open_ledger(spec: LedgerSpec) -> EvmLedger:
 
 def read_signatures(files: Sequence[Path]) -> tuple[EvmSignature, ...]:
     """Read files that 'nix-seed ledger evm sign' wrote."""
-    from nix_seed.core.files import explained
+    from nix_seed.core.files import read_given
     from nix_seed.evm.signatures import EvmSignature
 
     found = []
     for path in files:
-        with explained(f"reading {path}"):
-            text = path.read_bytes()
-        found.append(EvmSignature.load(text, str(path)))
+        found.append(EvmSignature.load(read_given(path), str(path)))
     return tuple(found)

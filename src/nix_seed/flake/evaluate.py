@@ -7,7 +7,7 @@ the twin does not evaluate, the content of copied sources tells whose they are.
 import hashlib
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.core.files import files_below
 from nix_seed.flake.experiment import compare, evaluate_twin
 from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix
 from nix_seed.flake.nix_code import call_nix_half
@@ -61,7 +62,8 @@ class OwnSource:
 
     def _holds_own_files_only(self, path: StorePath) -> bool:
         found = False
-        for name, size in _files(str(self._root) + str(path)):
+        for name in files_below(f"{self._root}{path}"):
+            size = os.lstat(name).st_size
             if size == 0:
                 continue
             if not self._has(name, size):
@@ -79,8 +81,8 @@ class OwnSource:
     def _by_size(self) -> dict[int, list[str]]:
         if self._sizes is None:
             self._sizes = {}
-            for name, size in _files(self._source):
-                self._sizes.setdefault(size, []).append(name)
+            for name in files_below(self._source):
+                self._sizes.setdefault(os.lstat(name).st_size, []).append(name)
         return self._sizes
 
     def _hash(self, name: str) -> bytes:
@@ -88,20 +90,6 @@ class OwnSource:
             with open(name, "rb") as file:
                 self._hashes[name] = hashlib.file_digest(file, "sha256").digest()
         return self._hashes[name]
-
-
-def _files(top: str) -> Iterator[tuple[str, int]]:
-    """Walk the regular files at or below *top* with their sizes in bytes."""
-    status = os.lstat(top)
-    if not os.path.isdir(top) or os.path.islink(top):
-        if os.path.isfile(top) and not os.path.islink(top):
-            yield top, status.st_size
-        return
-    for directory, _, names in os.walk(top):
-        for name in names:
-            full = os.path.join(directory, name)
-            if not os.path.islink(full):
-                yield full, os.lstat(full).st_size
 
 
 Kind = Literal["seed", "run"]

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from nix_seed.core.errors import CouldNotCheck, NixFailed
+from nix_seed.core.files import files_below
 from nix_seed.flake.nix import FlakeMetadata, Nix
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.rules.alter import FURTHER_FILE, alter
@@ -95,25 +96,18 @@ def altered(
         with tempfile.TemporaryDirectory(prefix="nix-seed-") as directory:
             tree = Path(directory, "source")
             tree.mkdir()
-            for name in _files(source) if tracked is None else tracked:
-                _copy(source / name, tree / name)
+            names = files_below(source, links=True) if tracked is None else tracked
+            for name in names:
+                _copy(source / name, tree / os.path.relpath(source / name, source))
             if further:
                 for place, _, _ in list(os.walk(tree)):
                     Path(place, FURTHER_FILE).write_text("\n")
             yield tree
-    except OSError as error:
+    except (OSError, RecursionError) as error:
         raise CouldNotCheck(
-            f"cannot copy the flake's source {source}: {error.strerror}",
+            f"cannot copy the flake's source {source}: {getattr(error, 'strerror', error)}",
             hint="a garbage collection may have removed it: run the command again",
         ) from error
-
-
-def _files(source: Path) -> Iterator[str]:
-    """Name the files and links below *source*."""
-    for place, directories, files in os.walk(source):
-        links = [name for name in directories if os.path.islink(os.path.join(place, name))]
-        for name in [*files, *links]:
-            yield os.path.relpath(os.path.join(place, name), source)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError, NixSeedError, of_store
@@ -17,6 +16,7 @@ from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.image.inspect import InspectedImage, inspect
 from nix_seed.image.read.check import FileFacts, list_files, unpack_to
+from nix_seed.image.read.safe_root import scratch_directory
 from nix_seed.image.read.spec import RemoteSeed, read_seed
 from nix_seed.image.rules.difference import PathDifference, SpecDifference, compare_specs, tier_of
 from nix_seed.registry.open import AnyReference, Stores, fetch
@@ -181,6 +181,6 @@ def _report(one: _Side, other: _Side, path: PathDifference, diffoscope: str) -> 
 
 @contextmanager
 def _unpacked(side: _Side, path: PathDifference, which: int) -> Iterator[Path]:
-    with TemporaryDirectory(prefix="nix-seed-diff-") as directory:
-        unpack_to(side.store, _layer(side, path, which), Path(directory))
-        yield Path(directory) / str(path.path).removeprefix("/")
+    with scratch_directory("nix-seed-diff-") as directory:
+        unpack_to(side.store, _layer(side, path, which), directory)
+        yield directory / str(path.path).removeprefix("/")

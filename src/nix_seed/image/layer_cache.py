@@ -23,8 +23,8 @@ from typing import Any, Final
 
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import DiffID, Digest
-from nix_seed.core.errors import InputError
-from nix_seed.core.files import explained, unnamed, write_atomically
+from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.core.files import explained, open_regular, read_regular, unnamed, write_atomically
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.formats.zstd import Frame
@@ -42,8 +42,8 @@ class LayerRecords:
         """Return what is remembered under *key*; a damaged record counts as none."""
         path = self._directory / f"{key}.json"
         try:
-            return parse_record(path.read_bytes(), str(path))
-        except (OSError, InputError):
+            return parse_record(read_regular(path), str(path))
+        except (CouldNotCheck, InputError):
             return None
 
     def save(self, key: str, layer: FinishedLayer) -> None:
@@ -99,8 +99,8 @@ class LayerCache:
         """Return the layer of *key* if record and blob are there and whole; else ``None``."""
         record = self._record_path(key)
         try:
-            layer = parse_record(record.read_bytes(), str(record))
-        except OSError:
+            layer = parse_record(read_regular(record), str(record))
+        except CouldNotCheck:
             return None
         except InputError:
             _remove(record)
@@ -151,8 +151,8 @@ class LayerCache:
         records = sorted(self._layers.glob("*.json"), key=_last_use, reverse=True)
         for record in records:
             try:
-                layer = parse_record(record.read_bytes(), str(record))
-            except (OSError, InputError):
+                layer = parse_record(read_regular(record), str(record))
+            except (CouldNotCheck, InputError):
                 _remove(record)
                 continue
             yield record, self.blob_path(layer.descriptor.digest)
@@ -168,13 +168,13 @@ class LayerCache:
 def _holds(blob: Path, descriptor: Descriptor) -> bool:
     sha256, size = hashlib.sha256(), 0
     try:
-        with open(blob, "rb", buffering=0) as file:
+        with open_regular(blob) as file:
             if os.fstat(file.fileno()).st_size != descriptor.size:
                 return False
             while chunk := file.read(_CHUNK):
                 sha256.update(chunk)
                 size += len(chunk)
-    except OSError:
+    except (OSError, CouldNotCheck):
         return False
     return size == descriptor.size and sha256.hexdigest() == descriptor.digest.hex
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from nix_seed.core.errors import CheckedFalse, InputError, NixFailed
 from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.files import read_given
 from nix_seed.flake.evaluate import Evaluation, Kind, evaluate_flake
 from nix_seed.flake.nix import FlakeMetadata, Nix
 from nix_seed.flake.rules.names import match_packages
@@ -48,10 +49,9 @@ def open_base(stores: Stores, reference: AnyReference, system: str) -> Base:
 def read_lock(nix: Nix, flake: FlakeMetadata) -> SeedLock | None:
     """Read the flake's ``seed.lock``, if it has one."""
     path = nix.root / str(flake.source).lstrip("/") / LOCK_NAME
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError:
+    if not path.exists():
         return None
+    text = read_given(path)
     return SeedLock.parse(text, f"{LOCK_NAME} of {flake.url}")
 
 

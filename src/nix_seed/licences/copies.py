@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nix_seed.core.errors import CouldNotCheck
+from nix_seed.core.files import files_below
 from nix_seed.formats.nix.store_path import StorePath
 
 LEAST = 256
@@ -85,19 +86,12 @@ def _hash(name: str, hashes: dict[str, bytes]) -> bytes:
 def _files(root: Path, path: StorePath) -> Iterator[tuple[str, int]]:
     top = f"{root}{path}" if str(root) != "/" else str(path)
     try:
-        if os.path.isfile(top) and not os.path.islink(top):
-            yield from _worth(top)
-        for directory, _, names in os.walk(top):
-            for name in sorted(names):
-                yield from _worth(os.path.join(directory, name))
+        for name in files_below(top):
+            size = os.lstat(name).st_size
+            if size >= LEAST and not _is_licence_text(name, size):
+                yield name, size
     except OSError as error:
         raise CouldNotCheck(f"cannot read {path}: {error.strerror}") from error
-
-
-def _worth(name: str) -> Iterator[tuple[str, int]]:
-    size = 0 if os.path.islink(name) else os.path.getsize(name)
-    if size >= LEAST and not _is_licence_text(name, size):
-        yield name, size
 
 
 def _is_licence_text(name: str, size: int) -> bool:

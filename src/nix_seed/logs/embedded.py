@@ -13,13 +13,12 @@ The checkpoint is written last, whole, after everything it commits to has been s
 an append has not happened, so one that is killed leaves a log of which nothing is missing.
 """
 
-import fcntl
 import hashlib
 import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,7 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from nix_seed.core.errors import CheckedFalse, InputError, foreign
-from nix_seed.core.files import explained, unnamed, write_atomically
+from nix_seed.core.files import explained, locked, read_regular, unnamed, write_atomically
 from nix_seed.formats.intoto.statement import Envelope
 from nix_seed.formats.tlog.body import HashedRekord, LoggedSignature, Verifier
 from nix_seed.formats.tlog.entry import LogEntry
@@ -58,7 +57,13 @@ from nix_seed.formats.tlog.tile import (
 )
 from nix_seed.logs.log import Entry, evaluate_own
 from nix_seed.logs.rules.entry import EntryResult, TrustedLog, logged_signature
-from nix_seed.logs.tile_log import DirectorySource, TileReader, build_entry, read_tile
+from nix_seed.logs.tile_log import (
+    DirectorySource,
+    TileReader,
+    build_entry,
+    read_key_of_log,
+    read_tile,
+)
 
 
 class LogKey:
@@ -78,8 +83,7 @@ class LogKey:
     @classmethod
     def load(cls, path: Path, expected: NoteKey) -> Self:
         """Read the key; ``InputError`` unless it is that of *expected*."""
-        with explained(f"reading the log's key {path}"):
-            text = path.read_bytes()
+        text = read_regular(path)
         with foreign(f"{path} is not a private key in PEM", as_=InputError, quoted=False):
             key = load_pem_private_key(text, None)
         if not isinstance(key, Ed25519PrivateKey):
@@ -137,7 +141,7 @@ class EmbeddedLog:
         """
         with explained(f"making a log in {directory}"):
             (directory / "private").mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _alone(directory):
+        with explained(f"locking the log in {directory}"), locked(directory / "lock"):
             if not (directory / "log.vkey").exists():
                 cls._begin(directory, origin)
         log = cls.open(directory)
@@ -164,14 +168,12 @@ class EmbeddedLog:
     @classmethod
     def open(cls, directory: Path) -> Self:
         """Open the log in *directory* for appending; ``InputError`` if there is none."""
-        if not (directory / "log.vkey").is_file():
+        if not (directory / "log.vkey").exists():
             raise InputError(
                 f"there is no log in {directory}",
                 hint=f"'nix-seed log serve {directory}' makes one",
             )
-        with explained(f"opening the log in {directory}"):
-            text = (directory / "log.vkey").read_text("utf-8")
-        note_key = NoteKey.parse(text.strip())
+        note_key = read_key_of_log(directory / "log.vkey")
         return cls(directory, LogKey.load(directory / "private" / "key.pem", note_key))
 
     @property
@@ -208,7 +210,7 @@ class EmbeddedLog:
 
     def append_bodies(self, bodies: Sequence[bytes]) -> list[Appended]:
         """Append leaves, each once however often it is given; return each one's proven entry."""
-        with explained(f"appending to the log in {self.directory}"), _alone(self.directory):
+        with explained(f"appending to the log in {self.directory}"), self._alone():
             before = self._caught_up()
             leaves = {leaf_hash(body): body for body in bodies}
             fresh = [body for leaf, body in leaves.items() if leaf not in self._indices]
@@ -224,6 +226,9 @@ class EmbeddedLog:
             entry = build_entry(self._trusted, index, body, proof, signed)
             done.append(Appended(entry, duplicate=index < before.head.size))
         return done
+
+    def _alone(self) -> AbstractContextManager[None]:
+        return locked(self.directory / "lock")
 
     def _caught_up(self) -> SignedCheckpoint:
         """Learn the leaves that this or another process appended; return the checkpoint."""
@@ -283,17 +288,6 @@ class EmbeddedLog:
         """Remove the partial tiles that full ones have replaced: readers take those instead."""
         for tile in full:
             shutil.rmtree(self._public / f"{tile.path}.p", ignore_errors=True)
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Hold the log's lock. The kernel frees it when its holder dies, however it dies."""
-    handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _sweep(directory: Path) -> None:

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nix_seed.core.errors import CouldNotCheck, InputError
-from nix_seed.core.files import explained
 from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.logs.log import Historian, Log
 from nix_seed.logs.rules.entry import TrustedLog
-from nix_seed.logs.tile_log import DirectorySource, TileReader
+from nix_seed.logs.tile_log import DirectorySource, TileReader, read_key_of_log
 
 if TYPE_CHECKING:
     from nix_seed.registry.http import Patience
@@ -104,8 +103,7 @@ def _key_in(directory: Path) -> NoteKey:
         raise InputError(
             f"there is no log.vkey in {directory}", hint="name the log's verifier key with --key"
         )
-    with explained(f"reading {path}"):
-        return NoteKey.parse(path.read_text("utf-8").strip())
+    return read_key_of_log(path)
 
 
 _PLACES = "name the directory of an embedded log, or the https:// address of a log"

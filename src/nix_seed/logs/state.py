@@ -4,15 +4,13 @@ One file a log, ``<hash of origin and key>.checkpoint``: the signed note itself,
 the log that anyone can verify. Safe for concurrent processes; it only ever moves forward.
 """
 
-import fcntl
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from nix_seed.core.errors import InputError
-from nix_seed.core.files import explained, write_atomically
+from nix_seed.core.files import explained, locked, read_if_there, write_atomically
 from nix_seed.formats.tlog.merkle import Proof
 from nix_seed.formats.tlog.note import SignedCheckpoint
 from nix_seed.logs.log import Historian
@@ -32,11 +30,9 @@ class CheckpointState:
     def seen(self, log: TrustedLog) -> SignedCheckpoint | None:
         """Return the largest checkpoint seen of *log*, None before the first."""
         path = self._path(log)
-        with explained("reading the checkpoints seen"):
-            try:
-                data = path.read_bytes()
-            except FileNotFoundError:
-                return None
+        data = read_if_there(path)
+        if data is None:
+            return None
         signed = SignedCheckpoint.parse(data, str(path))
         if not log.issued(signed.checkpoint.origin):
             raise InputError(f"{path} is of another log than {log.id}", hint=_HINT)
@@ -93,12 +89,8 @@ class CheckpointState:
     def _alone(self) -> Iterator[None]:
         with explained("keeping the checkpoints seen"):
             self._directory.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX)
+            with locked(self._directory / "lock"):
                 yield
-            finally:
-                os.close(handle)
 
 
 _HINT = "remove it only if you know who changed it: it is what shows that a log rolled back"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.core.files import explained
+from nix_seed.core.files import read_if_there, read_regular
 from nix_seed.formats.tlog.body import HashedRekord, parse_body
 from nix_seed.formats.tlog.entry import InclusionProof, LogEntry
 from nix_seed.formats.tlog.merkle import (
@@ -21,11 +21,17 @@ from nix_seed.formats.tlog.merkle import (
     check_inclusion,
     leaf_hash,
 )
-from nix_seed.formats.tlog.note import SignedCheckpoint, check_signed
+from nix_seed.formats.tlog.note import NoteKey, SignedCheckpoint, check_signed
 from nix_seed.formats.tlog.tile import WIDTH, Tile, decode_entries, read_from_tiles
 from nix_seed.logs.rules.entry import TrustedLog
 
 _AT_ONCE = 8
+_LARGEST_FILE = 32 << 20  # bytes: 256 entries of at most 64 KiB, and more
+
+
+def read_key_of_log(path: Path) -> NoteKey:
+    """Read a log's verifier key from its file, ``log.vkey`` by name."""
+    return NoteKey.parse(read_regular(path).decode("utf-8", "replace").strip())
 
 
 class TileSource(Protocol):
@@ -46,13 +52,7 @@ class DirectorySource:
 
     def read(self, path: str) -> bytes | None:
         """Return the file's bytes, None where there is none."""
-        try:
-            with explained(f"reading {path} of the log in {self}"):
-                return (self._directory / path).read_bytes()
-        except CouldNotCheck as error:
-            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
-                return None
-            raise
+        return read_if_there(self._directory / path, _LARGEST_FILE)
 
     def __str__(self) -> str:
         return str(self._directory)

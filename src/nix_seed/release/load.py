@@ -10,7 +10,7 @@ from pathlib import Path
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
-from nix_seed.core.files import explained, write_atomically
+from nix_seed.core.files import read_given, write_atomically
 from nix_seed.core.verdict import Fate
 from nix_seed.registry.open import AnyReference, Stores, fetch
 from nix_seed.registry.transfer import choose_system
@@ -50,10 +50,7 @@ def load_policy(path: Path, now: datetime) -> LoadedPolicy:
             f"there is no policy at {path}",
             hint="name one with --policy FILE; `nix-seed policy init` writes one to begin with",
         )
-    with explained(f"reading {path}"), path.open("rb") as file:
-        text = file.read(_LARGEST + 1)
-    if len(text) > _LARGEST:
-        raise InputError(f"{path} is larger than {_LARGEST >> 20} MiB, which no policy is")
+    text = read_given(path, _LARGEST)
     policy = parse_policy(text, str(path), now)
     return LoadedPolicy(policy, text, _certificates(policy, path), path.parent, now)
 
@@ -71,9 +68,7 @@ def _certificates(policy: Policy, path: Path) -> BundleCheck | None:
     from nix_seed.trust.sigstore import SigstoreCheck
 
     root = path.parent / policy.trusted_root
-    with explained(f"reading {root}"):
-        text = root.read_bytes()
-    return SigstoreCheck(text, str(root))
+    return SigstoreCheck(read_given(root), str(root))
 
 
 def earlier_of(loaded: LoadedPolicy, paths: Sequence[Path]) -> tuple[Verifiers, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError
-from nix_seed.core.files import explained, write_atomically
+from nix_seed.core.files import read_if_there, write_atomically
 from nix_seed.formats.intoto.statement import Commit
 
 
@@ -22,13 +22,11 @@ class RootPins:
     def seen(self, repository: str, commit: Commit) -> Digest | None:
         """Return the root seen before; ``CouldNotCheck`` where its file is damaged."""
         path = self._path(repository, commit)
-        try:
-            with explained(f"reading {path}"):
-                return Digest.parse(path.read_text("utf-8", "replace").strip())
-        except CouldNotCheck:
-            if path.exists():
-                raise
+        text = read_if_there(path)
+        if text is None:
             return None
+        try:
+            return Digest.parse(text.decode("utf-8", "replace").strip())
         except InputError as error:
             raise CouldNotCheck(
                 f"the root seen before is damaged: {path}: {error.message}"

@@ -14,12 +14,12 @@ import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from nix_seed.core.errors import CouldNotCheck
+from nix_seed.core.files import files_below
 from nix_seed.formats.elf import find_loader
 
 _MAGIC = {
@@ -95,7 +95,7 @@ def find_machine_code(path: Path) -> Found | None:
     try:
         if not os.path.lexists(path):
             return None
-        for name in _files(path):
+        for name in files_below(path):
             size += os.lstat(name).st_size
             if inside is None:
                 try:
@@ -108,19 +108,6 @@ def find_machine_code(path: Path) -> Found | None:
     except OSError as error:
         raise CouldNotCheck(f"cannot read {path}: {error.strerror}") from error
     return Found(size, True if inside is not None else False if sure else None, inside or "")
-
-
-def _files(top: Path) -> Iterator[str]:
-    if top.is_symlink():
-        return
-    if top.is_file():
-        yield str(top)
-    for directory, names, files in os.walk(top):
-        names.sort()
-        for name in sorted(files):
-            full = os.path.join(directory, name)
-            if not os.path.islink(full):
-                yield full
 
 
 def _search_file(name: str) -> str | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed, NixSeedError
 from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.files import read_given
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.image.plan import Request, evaluate_request
@@ -226,7 +227,7 @@ class _RunningSearch:
         path = self.search.lock
         if path is None or not path.is_file():
             return None
-        return SeedLock.parse(path.read_bytes(), str(path)).reference(self.search.system)
+        return SeedLock.parse(read_given(path), str(path)).reference(self.search.system)
 
     def _try(self, reference: AnyReference) -> AnyReference | None:
         """Return the image by its digest, None where there is none for this system."""

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.files import read_regular
 from nix_seed.flake.checkout import tracked_files
 from nix_seed.flake.evaluate import OwnSource
 from nix_seed.flake.experiment import REVISION, altered, reason_of
@@ -43,6 +44,8 @@ from nix_seed.use.withheld import TAKE_IN, needed_to_evaluate, offer_withheld, s
 # $1 is the expression, $2 the same of the altered flake, which has none of the project's own.
 # Whatever Nix plans to build is copied out, to be judged on the host, with those sources of it that
 # evaluation has just put into the store.
+_LARGEST = 1 << 28  # bytes of a derivation
+
 _SCRIPT = rf"""
 x={EXCHANGE}
 ls /nix/store | sed 's,^,/nix/store/,' | LC_ALL=C sort > $x/before
@@ -236,7 +239,7 @@ def _gaps(
 ) -> tuple[Gap, ...]:
     derivations = {}
     for path in (work.exchange / "drv").iterdir():
-        text = path.read_text("utf-8", "surrogateescape")
+        text = read_regular(path, _LARGEST).decode("utf-8", "surrogateescape")
         derivations[StorePath(path.name)] = Derivation.parse(text, path.name)
     own = parse_extra(work.read("outputs"))
     own |= frozenset() if scope is None else scope.derivations

@@ -6,17 +6,17 @@ deriver, and the links that Nix registered as garbage collector roots, which are
 """
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.files import open_regular
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci import media_types
-from nix_seed.image.read.safe_root import open_directory
+from nix_seed.image.read.safe_root import open_directory, scratch_directory
 from nix_seed.image.read.stream import TarPieces
 from nix_seed.image.read.unpack import unpack_layer
 from nix_seed.registry.image import Image
@@ -155,7 +155,7 @@ def _into_store(
 
 
 def _import(work: Inside, nix: Nix, name: str) -> None:
-    with (work.exchange / name).open("rb") as export:
+    with open_regular(work.exchange / name) as export:
         nix.import_paths(export)
 
 
@@ -179,14 +179,14 @@ def _extract(archive: Path, out: Path, new: Sequence[StorePath], image: Image) -
     """Unpack the tar beside *out*, then move each new store path into place."""
     store = out / "nix/store"
     store.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".partial-") as directory:
+    with scratch_directory(".partial-", out) as directory:
         label, limit = f"results from {image.name}", 8_000_000
-        with archive.open("rb", buffering=0) as file:
+        with open_regular(archive) as file:
             chunks = iter(partial(file.read, 1 << 20), b"")
             with TarPieces(chunks, media_types.LAYER, 1 << 40, label, 0) as pieces:
-                unpack_layer(pieces, Path(directory), label, limit)
+                unpack_layer(pieces, directory, label, limit)
         for path in new:
-            source = Path(directory) / str(path).lstrip("/")
+            source = directory / str(path).lstrip("/")
             _move(source, store / path.base_name)
 
 

@@ -1,6 +1,5 @@
 """A source tree, an image and an engine: one script run inside, what it wrote read back."""
 
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,8 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nix_seed.core.errors import InputError
+from nix_seed.core.files import read_if_there
+from nix_seed.image.read.safe_root import scratch_directory
 from nix_seed.registry.image import Image
 from nix_seed.use.engines.base import SOURCE, Engine, Job
+
+_LONGEST = 1 << 28  # bytes of a list of store paths
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +78,12 @@ class Inside:
         return self.engine.run(self.prepared, self.image, job)
 
     def read(self, name: str) -> str:
-        """Return the text of a file the script left, or nothing where it left none."""
-        path = self.exchange / name
-        return path.read_text("utf-8", "surrogateescape") if path.is_file() else ""
+        """Return the text of a file the script left, or nothing where it left none.
+
+        What ran inside may have put a link there: that would be one to a file of the host's.
+        """
+        text = read_if_there(self.exchange / name, _LONGEST)
+        return (text or b"").decode("utf-8", "surrogateescape")
 
 
 @contextmanager
@@ -88,5 +94,5 @@ def inside(
     start = time.monotonic()
     prepared = engine.prepare(image)
     seconds = time.monotonic() - start
-    with tempfile.TemporaryDirectory(prefix="nix-seed-") as directory:
-        yield Inside(engine, image, prepared, Path(directory), seconds, env or {}, network)
+    with scratch_directory("nix-seed-") as directory:
+        yield Inside(engine, image, prepared, directory, seconds, env or {}, network)

@@ -22,12 +22,12 @@ from pathlib import Path
 
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
-from nix_seed.core.files import explained, open_lock, open_regular
+from nix_seed.core.files import explained, locked, open_lock, open_regular
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix import nar
 from nix_seed.formats.nix.database import SCHEMA_VERSION, build_database
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.image.read.safe_root import apply, open_directory, remove, write_all
+from nix_seed.image.read.safe_root import Descent, remove, write_all
 from nix_seed.image.read.stream import TarPieces
 from nix_seed.image.read.tar import Entry, EntryKind
 from nix_seed.image.rules.layer import NarHasher
@@ -45,11 +45,10 @@ _CASE_HACK = b"~nix~case~hack~"
 class _Open:
     """A directory that is being filled: what it is below the path, and names taken in it."""
 
-    __slots__ = ("below", "fd", "names")
+    __slots__ = ("below", "names")
 
-    def __init__(self, below: bytes, fd: int) -> None:
+    def __init__(self, below: bytes) -> None:
         self.below = below
-        self.fd = fd
         self.names: dict[bytes, int] = {}
 
 
@@ -69,6 +68,7 @@ class StorePathWriter:
         self._nar = NarHasher()
         self._nar.add(nar.MAGIC)
         self._open: list[_Open] = []
+        self._tree = Descent(store)
         self._inside = 0  # directories of the NAR that are open
         self._begun = False
 
@@ -85,7 +85,8 @@ class StorePathWriter:
         if entry.kind is EntryKind.DIRECTORY:
             self._nar.add(nar.DIRECTORY)
             os.mkdir(name, 0o755, dir_fd=at)
-            self._open.append(_Open(below, open_directory(name, at)))
+            self._tree.enter(name)
+            self._open.append(_Open(below))
             self._inside = depth + 1
             return
         if entry.kind is EntryKind.FILE:
@@ -115,8 +116,7 @@ class StorePathWriter:
 
     def abandon(self) -> None:
         """Remove what was written."""
-        while self._open:
-            os.close(self._open.pop().fd)
+        self._tree.close()
         remove(PARTIAL + self._name, self._store)
 
     def _enter(self, parent: bytes, base: bytes) -> tuple[int, bytes, int]:
@@ -127,7 +127,7 @@ class StorePathWriter:
             raise self._refuse(f"has {parent + b'/' + base!r} outside of the order of a NAR")
         here, depth = self._open[-1], len(self._open)
         self._nar.add(_CLOSE_ENTRY * (self._inside - depth) + nar.entry_head(base))
-        return here.fd, self._hacked(here.names, base) if self._case_hack else base, depth
+        return self._tree.fd, self._hacked(here.names, base) if self._case_hack else base, depth
 
     def _hacked(self, names: dict[bytes, int], base: bytes) -> bytes:
         # As Nix does: by ASCII case alone, numbered in the order of the NAR.
@@ -167,9 +167,8 @@ class StorePathWriter:
         self._nar.add(nar.padding(size))
 
     def _leave(self) -> None:
-        fd = self._open.pop().fd
-        apply(fd, 0o555, 1)
-        os.close(fd)
+        self._open.pop()
+        self._tree.leave(0o555)
 
     def _refuse(self, problem: str) -> CheckedFalse:
         return CheckedFalse(
@@ -202,8 +201,7 @@ def locked_store(root: Path) -> Iterator[None]:
     with explained(f"writing to {root / 'nix'}"):
         (root / "nix/store").mkdir(parents=True, exist_ok=True)
         (root / _STATE / "db").mkdir(parents=True, exist_ok=True)
-        with open_lock(root / _STATE / "nix-seed.lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(root / _STATE / "nix-seed.lock"):
             yield
 
 
@@ -247,8 +245,7 @@ def register_paths(root: Path, infos: Sequence[PathInfo], nix: Callable[[], Nix]
         return
     # Nix holds this lock while it makes a database, so that no two begin one.
     big_lock = root / _STATE / "db/big-lock"
-    with explained(f"writing to {root / _STATE}"), open_lock(big_lock) as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with explained(f"writing to {root / _STATE}"), locked(big_lock):
         if not _database(root).exists():
             _begin_database(root, infos)
             return
@@ -277,40 +274,58 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 def check_path(info: PathInfo, store: int, *, case_hack: bool) -> bool:
     """Whether *info*'s path in the directory open at *store* is canonical and has its NAR hash."""
-    hasher = NarHasher()
+    hasher, tree = NarHasher(), Descent(store)
     hasher.add(nar.MAGIC)
     try:
-        if not _add(info.path.base_name.encode(), store, hasher, case_hack):
+        if not _add(info.path.base_name.encode(), tree, hasher, case_hack):
             return False
     except OSError:
         return False
+    finally:
+        tree.close()
     return hasher.hexdigest() == info.nar_hash.hex
 
 
-def _add(name: bytes, at: int, hasher: NarHasher, case_hack: bool) -> bool:
+def _add(path: bytes, tree: Descent, hasher: NarHasher, case_hack: bool) -> bool:
+    # Without recursion: a path may have more directories inside one another than Python has calls.
+    levels = [iter([(b"", path)])]
+    while True:
+        plain, name = next(levels[-1], (b"", b""))
+        if name:
+            if len(levels) > 1:
+                hasher.add(nar.entry_head(plain))
+            kind = _add_node(name, tree.fd, hasher)
+            if kind is None:
+                return False
+            if stat.S_ISDIR(kind):
+                tree.enter(name)
+                levels.append(iter(sorted(_entries(tree.fd, case_hack))))
+                continue
+        else:
+            levels.pop()
+            tree.leave()
+        if len(levels) == 1:
+            hasher.add(nar.CLOSE)
+            return True
+        hasher.add(_CLOSE_ENTRY)
+
+
+def _add_node(name: bytes, at: int, hasher: NarHasher) -> int | None:
+    """Add *name* up to its end, a directory up to its entries; return its kind, None if amiss."""
     status = os.stat(name, dir_fd=at, follow_symlinks=False)
     mode = stat.S_IMODE(status.st_mode)
     if int(status.st_mtime) != 1 or status.st_uid != os.geteuid():
-        return False
+        return None
     if stat.S_ISLNK(status.st_mode):
-        hasher.add(nar.symlink_head(os.readlink(name, dir_fd=at)) + nar.CLOSE)
-        return True
-    if stat.S_ISREG(status.st_mode) and mode in (0o444, 0o555):
-        return _add_file(name, at, hasher, mode == 0o555)
-    if not stat.S_ISDIR(status.st_mode) or mode != 0o555:
-        return False
-    hasher.add(nar.DIRECTORY)
-    fd = open_directory(name, at)
-    try:
-        for plain, real in sorted(_entries(fd, case_hack)):
-            hasher.add(nar.entry_head(plain))
-            if not _add(real, fd, hasher, case_hack):
-                return False
-            hasher.add(nar.CLOSE)
-    finally:
-        os.close(fd)
-    hasher.add(nar.CLOSE)
-    return True
+        hasher.add(nar.symlink_head(os.readlink(name, dir_fd=at)))
+    elif stat.S_ISREG(status.st_mode) and mode in (0o444, 0o555):
+        if not _add_file(name, at, hasher, mode == 0o555):
+            return None
+    elif stat.S_ISDIR(status.st_mode) and mode == 0o555:
+        hasher.add(nar.DIRECTORY)
+    else:
+        return None
+    return status.st_mode
 
 
 def _entries(fd: int, case_hack: bool) -> list[tuple[bytes, bytes]]:
@@ -327,7 +342,7 @@ def _add_file(name: bytes, at: int, hasher: NarHasher, executable: bool) -> bool
         while left and (data := os.read(fd, min(left, _READ))):
             hasher.add(data)
             left -= len(data)
-        hasher.add(nar.padding(size) + nar.CLOSE)
+        hasher.add(nar.padding(size))
         return left == 0
     finally:
         os.close(fd)

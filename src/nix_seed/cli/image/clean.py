@@ -1,6 +1,5 @@
 """``nix-seed clean``."""
 
-import shutil
 import time
 from typing import Any
 
@@ -37,11 +36,11 @@ def command(**options: Any) -> None:
     Images written with -o are never touched. Whatever is gone is made again when it is needed.
     """
     from nix_seed.image.layer_cache import LayerCache
-    from nix_seed.image.read.unpack import clear_unpacked
+    from nix_seed.image.read.unpack import clear, clear_unpacked
 
     cache = cache_directory()
     freed = LayerCache(cache).prune(options["layers"] * 10**9)
     roots = clear_unpacked(cache / "roots", time.time() - options["days"] * _DAY)
     if options["images"]:
-        shutil.rmtree(cache / "images", ignore_errors=True)
+        clear(cache / "images")
     say(f"{human_size(freed)} of layers, {plural(len(roots), 'unpacked image')} cleared")

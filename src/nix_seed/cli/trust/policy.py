@@ -138,6 +138,7 @@ def _diff(old: Path, new: Path, signatures: Sequence[Path], as_json: bool) -> No
 
     Exit 1 if it did not: whoever trusts OLD has no reason to trust NEW.
     """
+    from nix_seed.core.files import read_given
     from nix_seed.release.load import load_policy
     from nix_seed.trust.rules.policy_change import evaluate_change
 
@@ -146,7 +147,7 @@ def _diff(old: Path, new: Path, signatures: Sequence[Path], as_json: bool) -> No
     change = evaluate_change(
         before.policy,
         after.policy,
-        [path.read_bytes() for path in signatures],
+        [read_given(path) for path in signatures],
         before.certificates,
     )
     if as_json:
@@ -201,13 +202,12 @@ def _key_option(text: str) -> tuple[str, str]:
 
 def _log_option(directory: Path) -> tuple[str, str]:
     """Return the place and the verifier key of an embedded log, a new one if nothing is there."""
-    from nix_seed.core.files import explained
     from nix_seed.logs.embedded import EmbeddedLog
+    from nix_seed.logs.tile_log import read_key_of_log
 
     if not directory.exists():
         EmbeddedLog.create(directory)
-    with explained(f"reading the log in {directory}"):
-        return str(directory.absolute()), (directory / "log.vkey").read_text().strip()
+    return str(directory.absolute()), str(read_key_of_log(directory / "log.vkey"))
 
 
 def _json(policy: Policy) -> dict[str, Any]:

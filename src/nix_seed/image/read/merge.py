@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nix_seed.core.errors import CheckedFalse
-from nix_seed.image.read.safe_root import apply, as_root, open_directory, remove, walk
+from nix_seed.image.read.safe_root import Descent, apply, as_root, open_directory, remove, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,34 +70,41 @@ class _Merge:
 
     def run(self, source: int, target: int) -> None:
         """Move the children of *source* to *target*, without recursion: trees may be deep."""
-        open_pairs = [self._pair(source, target, b"")]
+        here, there = Descent(source), Descent(target)
+        levels = [self._level(source, target, b"")]
         try:
-            while open_pairs:
-                pair = open_pairs[-1]
-                name = next(pair.names, None)
+            while levels:
+                level = levels[-1]
+                name = next(level.names, None)
                 if name is None:
-                    apply(pair.target, stat.S_IMODE(pair.keep.st_mode), int(pair.keep.st_mtime))
-                    open_pairs.pop().close()
+                    levels.pop()
+                    if not levels:
+                        apply(there.fd, level.mode, level.mtime)
+                        return
+                    here.leave()
+                    there.leave(level.mode, level.mtime)
                     continue
-                path = pair.path + b"/" + name if pair.path else name
-                if self._child(name, pair, path):
-                    below = open_directory(name, pair.source), open_directory(name, pair.target)
-                    open_pairs.append(self._pair(*below, path))
+                path = level.path + b"/" + name if level.path else name
+                if self._child(name, here.fd, there.fd, path):
+                    here.enter(name)
+                    there.enter(name)
+                    levels.append(self._level(here.fd, there.fd, path))
         finally:
-            for pair in open_pairs:
-                pair.close()
+            here.close()
+            there.close()
 
-    def _pair(self, source: int, target: int, path: bytes) -> _Pair:
+    def _level(self, source: int, target: int, path: bytes) -> _Level:
         keep = os.fstat(target if path in self._implicit else source)
         if not as_root():
             os.fchmod(source, 0o700)
             os.fchmod(target, 0o700)
-        return _Pair(source, target, path, keep, map(os.fsencode, os.listdir(source)))
+        names = map(os.fsencode, os.listdir(source))
+        return _Level(path, stat.S_IMODE(keep.st_mode), int(keep.st_mtime), names)
 
-    def _child(self, name: bytes, pair: _Pair, path: bytes) -> bool:
+    def _child(self, name: bytes, source: int, target: int, path: bytes) -> bool:
         """Move *name*, or say that it is a directory on both sides, to be gone through."""
-        there = _lstat(name, pair.target)
-        here = os.stat(name, dir_fd=pair.source, follow_symlinks=False)
+        there = _lstat(name, target)
+        here = os.stat(name, dir_fd=source, follow_symlinks=False)
         if there is not None and stat.S_ISDIR(here.st_mode):
             if stat.S_ISDIR(there.st_mode):
                 return True
@@ -108,25 +115,19 @@ class _Merge:
                     hint="The image was refused and nothing of it kept.",
                 )
         if there is not None:
-            remove(name, pair.target)
-        _move(name, pair.source, pair.target, here)
+            remove(name, target)
+        _move(name, source, target, here)
         return False
 
 
 @dataclass(frozen=True, slots=True)
-class _Pair:
-    """One directory, in the layer and in the root; *keep* has the mode and time it shall have."""
+class _Level:
+    """One directory, in the layer and in the root: the *mode* and *mtime* it shall have."""
 
-    source: int
-    target: int
     path: bytes
-    keep: os.stat_result
+    mode: int
+    mtime: int
     names: Iterator[bytes]
-
-    def close(self) -> None:
-        if self.path:  # the roots are the caller's
-            os.close(self.source)
-            os.close(self.target)
 
 
 def _move(name: bytes, source: int, target: int, here: os.stat_result) -> None:

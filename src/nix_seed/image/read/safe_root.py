@@ -7,26 +7,20 @@ through a symlink (``O_NOFOLLOW``), so a name can only lead to where it reads.
 import contextlib
 import itertools
 import os
-import resource
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from nix_seed.core.errors import CheckedFalse
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MOST_OPEN = 64  # descriptors of one descent
 
 
 def as_root() -> bool:
     """Whether permission bits bind this process at all."""
     return os.geteuid() == 0
-
-
-def allow_many_files() -> None:
-    """Let this process open as many files as it may: a deep tree has many directories open."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def open_directory(name: bytes | str | Path, at: int | None = None) -> int:
@@ -140,16 +134,82 @@ def apply(fd: int, mode: int, mtime: int) -> None:
     os.utime(fd, (mtime, mtime))
 
 
+class Descent:
+    """Directories open one inside the other; however many, only the deepest hold a descriptor.
+
+    The others are found again by ``..``, so nobody else may move directories here meanwhile. The
+    first, *root*, stays the caller's.
+    """
+
+    __slots__ = ("_fds",)
+
+    def __init__(self, root: int) -> None:
+        self._fds = [root]
+
+    def __len__(self) -> int:
+        return len(self._fds) - 1
+
+    @property
+    def fd(self) -> int:
+        """The deepest directory."""
+        return self._fds[-1]
+
+    def enter(self, name: bytes) -> None:
+        """Open the directory *name* in the deepest one."""
+        self.push(open_directory(name, self.fd))
+
+    def push(self, fd: int) -> None:
+        """Go on from *fd*, which lies in the deepest one."""
+        self._fds.append(fd)
+        far = len(self._fds) - _MOST_OPEN
+        if far > 0 and self._fds[far] >= 0:
+            os.close(self._fds[far])
+            self._fds[far] = -1
+
+    def leave(self, mode: int | None = None, mtime: int = 1) -> None:
+        """Close the deepest directory, with a *mode*, which may lock it, and a time if given."""
+        fd = self._fds.pop()
+        if self._fds[-1] < 0:
+            self._fds[-1] = os.open("..", _DIRECTORY, dir_fd=fd)
+        try:
+            if mode is not None:
+                apply(fd, mode, mtime)
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Close all but the root, leaving them as they are."""
+        while len(self._fds) > 1:
+            fd = self._fds.pop()
+            if fd >= 0:
+                os.close(fd)
+
+
+@contextlib.contextmanager
+def scratch_directory(prefix: str, parent: Path | None = None) -> Iterator[Path]:
+    """Yield a new directory and remove it afterwards, whatever was put there, however deep."""
+    directory = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    try:
+        yield directory
+    finally:
+        above = os.open(directory.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            remove(directory.name, above)
+        finally:
+            os.close(above)
+
+
 class DirectoryWriter:
     """Finds and makes parent directories below *root*, keeping the last path's descriptors open.
 
-    Tars are sorted, so nearly every entry lies in the directory the one before it was in. Modes
+    Tars are sorted, so nearly every entry lies in the directory that the last one was in. Modes
     and times are applied when a directory is left: a 0555 directory could not be filled otherwise.
     """
 
     def __init__(self, root: int, what: str) -> None:
         self._what = what
-        self._stack: list[tuple[bytes, int]] = [(b"", root)]
+        self._stack = [b""]
+        self._open_ones = Descent(root)
         self._wanted: dict[bytes, tuple[int, int]] = {}
         self.implicit: set[bytes] = set()
 
@@ -160,17 +220,16 @@ class DirectoryWriter:
 
     def enter(self, path: bytes) -> int:
         """Return a descriptor of directory *path*, making what is missing on the way."""
-        top, fd = self._stack[-1]
-        if top == path:
-            return fd
-        while not _holds(self._stack[-1][0], path):
+        if self._stack[-1] == path:
+            return self._open_ones.fd
+        while not _holds(self._stack[-1], path):
             self._leave()
-        top, fd = self._stack[-1]
+        top = self._stack[-1]
         for part in path[len(top) + 1 if top else 0 :].split(b"/") if path != top else ():
             top = top + b"/" + part if top else part
-            fd = self._open(part, fd, top)
-            self._stack.append((top, fd))
-        return fd
+            self._open_ones.push(self._open(part, self._open_ones.fd, top))
+            self._stack.append(top)
+        return self._open_ones.fd
 
     def directory(self, path: bytes, mode: int, mtime: int) -> None:
         """Make directory *path*; a second entry for it replaces the first's mode and time."""
@@ -183,7 +242,11 @@ class DirectoryWriter:
         while len(self._stack) > 1:
             self._leave()
         if b"" in self._wanted:
-            apply(self._stack[0][1], *self._wanted[b""])
+            apply(self._open_ones.fd, *self._wanted[b""])
+
+    def abandon(self) -> None:
+        """Close what is open, after an error."""
+        self._open_ones.close()
 
     def _open(self, part: bytes, parent: int, path: bytes) -> int:
         try:
@@ -204,10 +267,7 @@ class DirectoryWriter:
         return fd
 
     def _leave(self) -> None:
-        path, fd = self._stack.pop()
-        mode, mtime = self._wanted.get(path, (0o755, 1))
-        apply(fd, mode, mtime)
-        os.close(fd)
+        self._open_ones.leave(*self._wanted.get(self._stack.pop(), (0o755, 1)))
 
 
 def _holds(directory: bytes, path: bytes) -> bool:

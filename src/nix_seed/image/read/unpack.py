@@ -7,7 +7,6 @@ place. A killed run leaves a ``.partial`` directory, which the next run removes.
 """
 
 import contextlib
-import fcntl
 import multiprocessing
 import os
 import stat
@@ -17,12 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.core.files import open_lock
+from nix_seed.core.files import locked
 from nix_seed.core.processes import may_fork
 from nix_seed.image.read.merge import Unpacked, link, merge_layer
 from nix_seed.image.read.safe_root import (
     DirectoryWriter,
-    allow_many_files,
     open_directory,
     remove,
     write_all,
@@ -63,12 +61,15 @@ class _Layer:
 
     def run(self, directory: Path, limit: int) -> Unpacked:
         count = 0
-        for entry in read_entries(self._stream, self._what):
-            count += 1
-            if count > limit:
-                raise CheckedFalse(f"{self._what}: has more than {limit} entries")
-            self._write(entry)
-        self._directories.close()
+        try:
+            for entry in read_entries(self._stream, self._what):
+                count += 1
+                if count > limit:
+                    raise CheckedFalse(f"{self._what}: has more than {limit} entries")
+                self._write(entry)
+            self._directories.close()
+        finally:
+            self._directories.abandon()
         return Unpacked(
             directory,
             count,
@@ -169,7 +170,7 @@ def unpacked(image: Image, cache: Path, limits: Limits = Limits()) -> Path:
             _check_ours(root)
             os.utime(root)  # the time of last use, by which old ones are cleared away
             return root
-        with _locked(cache / f".lock-{image.digest.hex}"):
+        with locked(cache / f".lock-{image.digest.hex}"):
             if not root.is_dir():
                 unpack(image, root, limits)
     return root
@@ -224,7 +225,6 @@ def unpack(image: Image, root: Path, limits: Limits = Limits()) -> None:
     with _as_could_not_check(f"unpack {image.name} into {root.parent}"):
         _remove(partial)
         partial.mkdir(parents=True, mode=0o755)
-        allow_many_files()
         try:
             layers = _unpack_layers(image, partial, limits)
             _merge(layers, partial / "root", image)
@@ -312,11 +312,10 @@ def _merge(layers: list[Unpacked], root: Path, image: Image) -> None:
     root.chmod(stat.S_IMODE(root.stat().st_mode) | 0o700)
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with open_lock(path) as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def clear(path: Path) -> None:
+    """Remove *path* and all below it, if it is there."""
+    with _as_could_not_check(f"remove {path}"):
+        _remove(path)
 
 
 def _remove(path: Path) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nix_seed.core.errors import CouldNotCheck
-from nix_seed.core.files import open_lock
+from nix_seed.core.files import locked, open_lock
 from nix_seed.image.read.safe_root import remove
 from nix_seed.image.read.unpack import unpacked
 from nix_seed.registry.image import Image
@@ -153,7 +153,7 @@ def _options() -> str:
 def _scratch(runs: Path) -> Iterator[Path]:
     """Yield a new directory, locked while in use; remove those that killed runs left behind."""
     runs.mkdir(parents=True, exist_ok=True)
-    with _alone(runs):
+    with locked(runs / ".lock"):
         for left in runs.iterdir():
             if left.is_dir() and not _in_use(left):
                 _remove(left)
@@ -164,28 +164,19 @@ def _scratch(runs: Path) -> Iterator[Path]:
         yield directory
     finally:
         # Its lock goes with it: a run that began meanwhile would take it for one left behind.
-        with _alone(runs):
+        with locked(runs / ".lock"):
             _remove(directory)
         lock.close()
 
 
-@contextlib.contextmanager
-def _alone(runs: Path) -> Iterator[None]:
-    """Let no other run make, look at or remove a directory meanwhile."""
-    with open_lock(runs / ".lock") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _in_use(directory: Path) -> bool:
     try:
-        with open_lock(directory / "lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with locked(directory / "lock", wait=False):
+            return False
     except FileNotFoundError:
         return False
-    except OSError:
+    except (OSError, CouldNotCheck):
         return True
-    return False
 
 
 def _remove(directory: Path) -> None:
