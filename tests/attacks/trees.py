@@ -1,7 +1,5 @@
 """Attacks by the tree over a release's systems: leaves, nodes, sizes, proofs."""
 
-from __future__ import annotations
-
 from attacks.promoted import PromotedWorld, promotion_case, proof_text
 from nix_seed.core.digests import Digest
 from nix_seed.formats.tlog.merkle import EMPTY_ROOT, leaf_hash, node_hash
@@ -218,7 +216,7 @@ def member_proof_too_long(world: PromotedWorld) -> None:
     world.replace_proof(done, proof_text(proof.leaf.to_json(), 1, 2, hashes))
 
 
-@promotion_case(1, "a proof has no more than 64 hashes")
+@promotion_case(1, "65 of them; at most 64 are read")
 def member_proof_without_end(world: PromotedWorld) -> None:
     done = world.honest()
     leaf = world.leaf(world.image).to_json()

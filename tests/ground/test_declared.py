@@ -1,7 +1,5 @@
 """Documents read from just the object that a dataclass declares, and written as it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -34,10 +32,9 @@ class Document:
     names: tuple[str, ...]
     seen: frozenset[Digest]
     more: Mapping[str, Any]
-    root: Digest = field(metadata={"json": "tree.root"})
-    size: int = field(metadata={"json": "tree.size"})
-    spared: str | None = field(default=None, metadata={"omit": True})
-    private: str = field(default="not written", metadata={"json": None})
+    root: Digest = field(metadata=declared.at("tree.root"))
+    size: int = field(metadata=declared.at("tree.size"))
+    spared: str | None = field(default=None, metadata=declared.at(omit=True))
 
     def __post_init__(self) -> None:
         if not self.size:

@@ -1,7 +1,5 @@
 """The layers at cosign 2's tag, with all that may lie in their annotations."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -95,7 +93,7 @@ def test_an_empty_annotation_is_none(empty: str) -> None:
         (
             "bundle",
             json.dumps(ENTRY | {"Payload": {**ENTRY["Payload"], "logID": "x"}}),  # type: ignore[dict-item]
-            "it, dev.sigstore.cosign/bundle: logID is not hex",
+            "it, dev.sigstore.cosign/bundle, Payload: logID is not a SHA-256 in hex",
         ),
         (
             "rfc3161timestamp",

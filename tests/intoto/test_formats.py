@@ -1,7 +1,5 @@
 """Envelopes, statements, bundles and the predicate: written, read again, and refused."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from collections.abc import Callable
@@ -218,7 +216,8 @@ MATERIAL = "it, verificationMaterial"
         ),
         (
             put("verificationMaterial.timestampVerificationData", {"rfc3161Timestamps": [{}]}),
-            f"{MATERIAL}, timestampVerificationData: signedTimestamp must be a string",
+            f"{MATERIAL}, timestampVerificationData, rfc3161Timestamps[0]: signedTimestamp must be "
+            "a string",
         ),
     ],
 )

@@ -1,7 +1,5 @@
 """The pure verifier: every member of a true entry changed, and each lie under its own name."""
 
-from __future__ import annotations
-
 import base64
 import copy
 import json
@@ -224,7 +222,10 @@ def test_proofs_that_are_none(case: Case) -> None:
         assert result.fate is EntryFate.FALSE_PROOF
         assert reason in result.reason
     long = case.judge(case.changed("inclusionProof", "hashes", to=hashes[:1] * 65))
-    assert (long.fate, "no more than 64 hashes" in long.reason) == (EntryFate.MALFORMED, True)
+    assert (long.fate, "65 of them; at most 64 are read" in long.reason) == (
+        EntryFate.MALFORMED,
+        True,
+    )
 
 
 def test_the_proofs_own_head_must_be_its_checkpoints(case: Case) -> None:

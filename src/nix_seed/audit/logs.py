@@ -298,9 +298,9 @@ class LogSet:
     def marks(self) -> tuple[LogMark, ...]:
         """How far each log was replayed."""
         return tuple(
-            LogMark(Digest.of(each.log.key.der), self._replays[each.name].head)
+            LogMark(Digest.of(each.log.key.der), replay.head.size, replay.head.root)
             for each in self._logs
-            if each.name in self._replays and self._replays[each.name].reader is not None
+            if (replay := self._replays.get(each.name)) and replay.reader is not None
         )
 
     def replay(

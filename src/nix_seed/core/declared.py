@@ -1,25 +1,42 @@
-"""JSON objects by declaration, and by the member: types exact, one spelling for each value.
+"""JSON objects by declaration: types exact, one spelling for each value.
 
-A frozen dataclass is read by ``read`` from just the object that it declares, and ``write`` makes
-that object of it. A member is called as its field in camelCase, or as the field's metadata says:
-``{"json": "tree.root"}`` lies in an inner object, None is no member, and ``"omit": True`` leaves
-out what is None instead of writing null.
+A frozen dataclass, or a named tuple, is read by ``read`` from just the object that it declares, and
+``write`` makes that object of it. A member is called as its field in camelCase, or as ``at`` says:
+``at("tree.root")`` lies in an inner object, which is absent where all that it may hold is.
+``Annotated`` gives a ``Codec`` of its own to a value, or another type that it is spelled as.
 
-Unknown members are passed over, as in-toto and DSSE ask of readers. A member that is a known one
-in another spelling (``payload_type``, ``PayloadType``) is refused, because lenient readers take it
-for the known one, and two readers must never see two documents in the same bytes.
+Unknown members are passed over, as in-toto and DSSE ask of readers, unless the class says that it
+is ``closed``. A member that is a known one in another spelling (``payload_type``, ``PayloadType``)
+is refused, because lenient readers take it for the known one, and two readers must never see two
+documents in the same bytes.
 """
 
 import base64
 import binascii
 import dataclasses
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cache, partial
 from types import NoneType, UnionType
-from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    NamedTuple,
+    Self,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
-from nix_seed.core.digests import Digest, Sha256
+from nix_seed.core import canonical_json
+from nix_seed.core.digests import Sha256
 from nix_seed.core.errors import InputError
 
 _T = TypeVar("_T")
@@ -32,23 +49,342 @@ _NAMES = {
     dict: "an object",
     list: "an array",
 }
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+_NEVER, _WITH_HOLDER = object(), object()
+_GONE: Final[Mapping[str, Any]] = {}
 
 
-def object_of(value: Any, where: str, *known: str) -> Mapping[str, Any]:
-    """Return *value* if it is an object that spells the members it has of *known* exactly so."""
+class Codec(NamedTuple):
+    """How a value is *read* from (found, name, where), and written."""
+
+    read: Callable[[Any, str, str], Any]
+    write: Callable[[Any], Any]
+    read_at: Callable[[Any, str], Any] | None = None
+    """Of an object: reads it by the place alone."""
+
+
+def at(
+    path: str | None = None,
+    *,
+    omit: bool = False,
+    absent: Any = _NEVER,
+    sizes: tuple[int, int] | None = None,
+) -> dict[str, Any]:
+    """Return the metadata of a field that is the member *path*.
+
+    *absent* is what a member means that is not there, or null. With *omit* that is the field's
+    default, which is not written either. An array has from ``sizes[0]`` to ``sizes[1]`` items.
+    """
+    return {"path": path, "omit": omit, "absent": absent, "sizes": sizes}
+
+
+class Declared:
+    """A document, or part of one, by its declaration; *what* and *where* name it in errors."""
+
+    __slots__ = ()
+    closed: ClassVar[bool] = False
+    otherwise: ClassVar[str] = ""
+    """What a text is that is spelled otherwise than ``dump`` would; nothing: it is read as well."""
+
+    @classmethod
+    def parse(cls, text: bytes, what: str) -> Self:
+        """Read the document's bytes; ``InputError`` names the member that is wrong."""
+        found = cls.from_json(canonical_json.loads(text, what=what), what)
+        if cls.otherwise and found.dump() != text:
+            raise InputError(f"{what} {cls.otherwise}")
+        return found
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> Self:
+        """Read what ``to_json`` returns."""
+        return read(cls, value, where)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object as its specification spells it."""
+        return write(self)
+
+    def dump(self) -> bytes:
+        """Return canonical JSON."""
+        return canonical_json.dumps(self.to_json())
+
+
+def read(kind: type[_T], value: Any, where: str) -> _T:
+    """Return the *kind* that *value* spells; ``InputError`` names *where* and the member."""
+    with placed(where):
+        found: _T = _read(kind, value, where)
+        return found
+
+
+def write(value: Any) -> dict[str, Any]:
+    """Return the object that *value*, of a declared kind, is spelled as."""
+    return _write(type(value), value)
+
+
+def check_time(text: str) -> None:
+    """Raise ``InputError`` unless *text* is a time like ``2025-01-31T12:00:00Z``."""
+    try:
+        if datetime.strptime(text, _TIME).strftime(_TIME) == text:
+            return
+    except ValueError:
+        pass
+    raise InputError(f"{text!r} is not a time in UTC such as 2025-01-31T12:00:00Z")
+
+
+def exact_base64(text: str) -> bytes:
+    """Read standard base64, padded and with no stray bits; ``ValueError`` for any other."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"{text[:40]!r} is not base64") from error
+    if to_base64(raw) != text:
+        raise ValueError(f"{text[:40]!r} is not the one base64 of its bytes")
+    return raw
+
+
+def to_base64(raw: bytes) -> str:
+    """Spell *raw* in standard base64, padded."""
+    return base64.b64encode(raw).decode()
+
+
+def bytes_of(size: int | None = None) -> Codec:
+    """Return how bytes are spelled in base64: not empty, and *size* of them if that is given."""
+
+    def read_bytes(found: Any, name: str, where: str) -> bytes:
+        try:
+            raw = exact_base64(_exact(found, str, name, where))
+        except ValueError as error:
+            raise InputError(f"{where}: {name}: {error}") from error
+        if not raw or (size is not None and len(raw) != size):
+            raise InputError(f"{where}: {name} has {len(raw)} bytes, not {size or 'any'}")
+        return raw
+
+    return Codec(read_bytes, to_base64)
+
+
+def _hex(found: Any, name: str, where: str) -> bytes:
+    if not re.fullmatch(r"[0-9a-f]{64}", _exact(found, str, name, where)):
+        raise InputError(f"{where}: {name} is not a SHA-256 in hex")
+    return bytes.fromhex(found)
+
+
+SomeBytes = Annotated[bytes, bytes_of()]
+HexHash = Annotated[bytes, Codec(_hex, bytes.hex)]
+"""The 32 bytes of a SHA-256, in lower-case hex."""
+
+
+@contextmanager
+def placed(where: str) -> Iterator[None]:
+    """Have an error inside say *where*."""
+    try:
+        yield
+    except InputError as error:
+        if error.message.startswith(where):
+            raise
+        raise InputError(f"{where}: {error.message}", hint=error.hint) from error
+
+
+class _Member(NamedTuple):
+    """The member of the object at *path*, by its *name*, that a field is."""
+
+    field: str
+    path: tuple[str, ...]
+    name: str
+    codec: Codec
+    absent: Any
+    omit: Any
+    sizes: tuple[int, int] | None
+
+
+class _Shape(NamedTuple):
+    """The *members* of a kind; *names* are those of each object, outer ones first."""
+
+    members: tuple[_Member, ...]
+    names: Mapping[tuple[str, ...], Mapping[str, str]]
+    optional: frozenset[tuple[str, ...]]
+    closed: bool
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    shape = _shape(kind)
+    holders: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    for path, names in shape.names.items():
+        found = holders[path[:-1]].get(path[-1]) if path else value
+        if path and found is None and path in shape.optional:
+            holders[path] = _GONE
+            continue
+        if path:
+            _exact(found, dict, path[-1], _place(where, path[:-1]))
+        holders[path] = _object_of(found, _place(where, path), names, shape)
+    values = {each.field: _read_member(each, holders[each.path], where) for each in shape.members}
+    with placed(where):
+        return kind(**values)
+
+
+def _read_member(each: _Member, holder: Mapping[str, Any], where: str) -> Any:
+    found, place = holder.get(each.name), _place(where, each.path)
+    if each.absent is _WITH_HOLDER and holder is _GONE:
+        return None
+    if found is None and each.absent not in (_NEVER, _WITH_HOLDER):
+        return each.absent
+    if each.sizes is not None:
+        _check_size(found, each, place, *each.sizes)
+    return each.codec.read(found, each.name, place)
+
+
+def _place(where: str, path: tuple[str, ...]) -> str:
+    return ", ".join((where, *path)) if path else where
+
+
+def _object_of(value: Any, where: str, names: Mapping[str, str], shape: _Shape) -> dict[str, Any]:
+    """Return *value* if it is an object that spells the members it has of *names* exactly so."""
     if not isinstance(value, dict):
         raise InputError(f"{where}: an object is wanted, not {type(value).__name__}")
-    folded = {_fold(name): name for name in known}
     for name in value:
-        right = folded.get(_fold(name))
-        if right is not None and right != name:
+        right = names.get(_fold(name))
+        if right != name and shape.closed:
+            raise InputError(f"{where}: there is no member {name[:80]!r}")
+        if right not in (None, name):
             raise InputError(f"{where}: member {name!r} must be spelled {right!r}")
     return value
 
 
-def member(value: Mapping[str, Any], name: str, kind: type, where: str) -> Any:
-    """Return a member that must be there, of exactly the type *kind*."""
-    return _exact(value.get(name), kind, name, where)
+def _fold(name: str) -> str:
+    return name.replace("_", "").replace("-", "").casefold()
+
+
+def _check_size(found: Any, each: _Member, where: str, least: int, most: int) -> None:
+    number = len(_exact(found, list, each.name, where))
+    if number > most and not least:
+        raise InputError(f"{where}, {each.name}: {number} of them; at most {most} are read")
+    if not least <= number <= most:
+        raise InputError(f"{where}: {number} {each.field}; from {least} to {most} are read")
+
+
+def _write(kind: type, value: Any) -> dict[str, Any]:
+    shape, result = _shape(kind), dict[str, Any]()
+    for position, each in enumerate(shape.members):
+        found = value[position] if isinstance(value, tuple) else getattr(value, each.field)
+        if each.omit is not _NEVER and found == each.omit:
+            continue
+        holder = result
+        for name in each.path[:-1]:
+            holder = holder.setdefault(name, {})
+        if each.path and found is None and each.path in shape.optional:
+            holder.setdefault(each.path[-1], None)
+        elif each.path:
+            holder[each.path[-1]] = holder.get(each.path[-1]) or {}
+            holder[each.path[-1]][each.name] = each.codec.write(found)
+        else:
+            holder[each.name] = each.codec.write(found)
+    return result
+
+
+@cache
+def _shape(kind: Any) -> _Shape:
+    hints = get_type_hints(kind, include_extras=True)
+    said = {field: at() for field in hints}
+    if dataclasses.is_dataclass(kind):
+        said = {
+            e.name: at() | e.metadata | {"default": e.default} for e in dataclasses.fields(kind)
+        }
+    members = []
+    for field, how in said.items():
+        *path, name = (how["path"] or _camel(field)).split(".")
+        codec, omit = codec_of(hints[field]), how["default"] if how["omit"] else _NEVER
+        absent = omit if how["omit"] else how["absent"]
+        if path and _is_optional(hints[field]):
+            codec, absent = codec_of(_inner(hints[field])), _WITH_HOLDER
+        members.append(_Member(field, tuple(path), name, codec, absent, omit, how["sizes"]))
+    known: dict[tuple[str, ...], dict[str, str]] = {(): {}}
+    for each in members:
+        whole = (*each.path, each.name)
+        for end in range(len(whole)):
+            known.setdefault(whole[:end], {})[_fold(whole[end])] = whole[end]
+    needed = {each.path for each in members if each.absent is _NEVER}
+    optional = {path for path in known if path and not any(n[: len(path)] == path for n in needed)}
+    return _Shape(tuple(members), known, frozenset(optional), getattr(kind, "closed", False))
+
+
+def _camel(field: str) -> str:
+    first, *others = field.split("_")
+    return first + "".join(map(str.capitalize, others))
+
+
+def _is_optional(kind: Any) -> bool:
+    return get_origin(kind) in (Union, UnionType)
+
+
+def _inner(kind: Any) -> Any:
+    return next(each for each in get_args(kind) if each is not NoneType)
+
+
+@cache
+def codec_of(kind: Any) -> Codec:
+    """Return how a value of the type *kind* is read and written."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return arguments[1] if isinstance(arguments[1], Codec) else codec_of(arguments[1])
+    if _is_optional(kind):
+        inner = codec_of(_inner(kind))
+        return Codec(
+            lambda found, name, where: None if found is None else inner.read(found, name, where),
+            lambda value: None if value is None else inner.write(value),
+        )
+    if origin is Literal:
+        return Codec(partial(_one_of, arguments), str)
+    if origin in (tuple, frozenset):
+        return _array(origin, arguments[0])
+    if origin is not None:
+        return _mapping(arguments[1])
+    return _VALUES[kind] if kind in _VALUES else _plain(kind)
+
+
+def _plain(kind: Any) -> Codec:
+    if hasattr(kind, "read_member"):
+        return Codec(kind.read_member, kind.to_json)
+    if issubclass(kind, Sha256):
+        return Codec(lambda found, name, where: _sha256(kind, found, name, where), str)
+    if kind in _NAMES:
+        return Codec(lambda found, name, where: _exact(found, kind, name, where), kind)
+    return _object(kind)
+
+
+def _object(kind: Any) -> Codec:
+    # What reads itself does so here as well; most just declare what they are.
+    read_at = getattr(kind, "from_json", partial(_read, kind))
+
+    def read_object(found: Any, name: str, where: str) -> Any:
+        return read_at(_exact(found, dict, name, where), f"{where}, {name}")
+
+    write_one = getattr(kind, "to_json", partial(_write, kind))
+    return Codec(read_object, write_one, read_at)
+
+
+def _array(origin: type, kind: Any) -> Codec:
+    inner = codec_of(kind)
+
+    def read_array(found: Any, name: str, where: str) -> Any:
+        if kind is str:
+            return origin(_strings(found, name, where))
+        named = [(item, f"{name}[{n}]") for n, item in enumerate(_exact(found, list, name, where))]
+        if inner.read_at is not None:
+            return origin(inner.read_at(item, f"{where}, {each}") for item, each in named)
+        return origin(inner.read(item, each, where) for item, each in named)
+
+    def write_array(value: Any) -> list[Any]:
+        return [inner.write(each) for each in (sorted(value) if origin is frozenset else value)]
+
+    return Codec(read_array, write_array)
+
+
+def _mapping(kind: Any) -> Codec:
+    inner = codec_of(kind)
+
+    def read_mapping(found: Any, name: str, where: str) -> dict[str, Any]:
+        items = _exact(found, dict, name, where).items()
+        return {key: inner.read(value, key, f"{where}, {name}") for key, value in items}
+
+    return Codec(read_mapping, lambda value: {key: inner.write(value[key]) for key in value})
 
 
 def _exact(found: Any, kind: type, name: str, where: str) -> Any:
@@ -57,37 +393,19 @@ def _exact(found: Any, kind: type, name: str, where: str) -> Any:
     return found
 
 
-def optional_member(value: Mapping[str, Any], name: str, kind: type, where: str) -> Any:
-    """Return a member of type *kind*, or None where it is absent or null."""
-    return None if value.get(name) is None else member(value, name, kind, where)
-
-
-def base64_member(value: Mapping[str, Any], name: str, where: str) -> bytes:
-    """Return the bytes of a member in standard base64: padded, with no stray bits."""
-    return _bytes(value.get(name), name, where)
+def _one_of(allowed: tuple[str, ...], found: Any, name: str, where: str) -> str:
+    text: str = _exact(found, str, name, where)
+    if text not in allowed:
+        known = " or ".join(allowed)
+        raise InputError(f"{where}: {name} is {text[:80]!r}; it must be {known}")
+    return text
 
 
 def _bytes(found: Any, name: str, where: str) -> bytes:
-    text: str = _exact(found, str, name, where)
     try:
-        raw = base64.b64decode(text, validate=True)
-    except (ValueError, binascii.Error):
-        raw = b""
-    if base64.b64encode(raw).decode() != text:
-        raise InputError(f"{where}: {name} is not standard base64")
-    return raw
-
-
-def _fold(name: str) -> str:
-    return name.replace("_", "").replace("-", "").casefold()
-
-
-_TIME = "%Y-%m-%dT%H:%M:%SZ"
-
-
-def digest(value: Mapping[str, Any], name: str, where: str) -> Digest:
-    """Return the member *name*, ``sha256:`` and hex."""
-    return _sha256(Digest, value.get(name), name, where)
+        return exact_base64(_exact(found, str, name, where))
+    except ValueError as error:
+        raise InputError(f"{where}: {name} is not standard base64") from error
 
 
 def _sha256(kind: type[_S], found: Any, name: str, where: str) -> _S:
@@ -101,11 +419,6 @@ def _sha256(kind: type[_S], found: Any, name: str, where: str) -> _S:
     return read
 
 
-def strings(value: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
-    """Return an array of strings."""
-    return _strings(value.get(name), name, where)
-
-
 def _strings(items: Any, name: str, where: str) -> tuple[str, ...]:
     found = _exact(items, list, name, where)
     if not all(isinstance(text, str) for text in found):
@@ -113,12 +426,8 @@ def _strings(items: Any, name: str, where: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def count(value: Mapping[str, Any], name: str, where: str) -> int:
-    """Return an integer that is not negative, nor larger than JSON keeps exact."""
-    return _count(value.get(name), name, where)
-
-
 def _count(value: Any, name: str, where: str) -> int:
+    """Read an integer that is not negative, nor larger than JSON keeps exact."""
     found: int = _exact(value, int, name, where)
     if found < 0:
         raise InputError(f"{where}: {name} is negative")
@@ -127,154 +436,16 @@ def _count(value: Any, name: str, where: str) -> int:
     return found
 
 
-def check_time(text: str) -> None:
-    """Raise ``InputError`` unless *text* is a time like ``2025-01-31T12:00:00Z``."""
+def _moment(found: Any, name: str, where: str) -> datetime:
     try:
-        if datetime.strptime(text, _TIME).strftime(_TIME) == text:
-            return
-    except ValueError:
-        pass
-    raise InputError(f"{text!r} is not a time in UTC such as 2025-01-31T12:00:00Z")
+        return datetime.fromisoformat(_exact(found, str, name, where))
+    except ValueError as error:
+        raise InputError(f"{where}: {name} is none") from error
 
 
-def read(kind: type[_T], value: Any, where: str) -> _T:
-    """Return the *kind* that *value* spells; ``InputError`` names *where* and the member."""
-    try:
-        found: _T = _read(kind, value, where)
-        return found
-    except InputError as error:
-        if error.message.startswith(where):
-            raise
-        raise InputError(f"{where}: {error.message}", hint=error.hint) from error
-
-
-def write(value: Any) -> dict[str, Any]:
-    """Return the object that *value*, of a declared kind, is spelled as."""
-    return _write(type(value), value)
-
-
-class _Codec(NamedTuple):
-    """How a type is *read* from (found, name, where), and written."""
-
-    read: Callable[[Any, str, str], Any]
-    write: Callable[[Any], Any]
-    read_at: Callable[[Any, str], Any] | None = None
-    """Of an object: reads it by the place alone."""
-
-
-class _Member(NamedTuple):
-    field: str
-    outer: str
-    name: str
-    codec: _Codec
-    omitted: bool
-
-
-def _read(kind: Any, value: Any, where: str) -> Any:
-    members = _members(kind)
-    holders = {"": object_of(value, where, *(each.outer or each.name for each in members))}
-    for outer in dict.fromkeys(each.outer for each in members if each.outer):
-        known = (each.name for each in members if each.outer == outer)
-        inner = member(holders[""], outer, dict, where)
-        holders[outer] = object_of(inner, f"{where}, {outer}", *known)
-    return kind(
-        **{
-            each.field: each.codec.read(
-                holders[each.outer].get(each.name),
-                each.name,
-                f"{where}, {each.outer}" if each.outer else where,
-            )
-            for each in members
-        }
-    )
-
-
-def _write(kind: type, value: Any) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for position, each in enumerate(_members(kind)):
-        plain = isinstance(value, tuple)
-        found = value[position] if plain else getattr(value, each.field)
-        if not (each.omitted and found is None):
-            holder = result.setdefault(each.outer, {}) if each.outer else result
-            holder[each.name] = each.codec.write(found)
-    return result
-
-
-@cache
-def _members(kind: Any) -> tuple[_Member, ...]:
-    hints = get_type_hints(kind)
-    said: dict[str, Mapping[str, Any]] = {name: {} for name in hints}
-    if dataclasses.is_dataclass(kind):
-        said = {each.name: each.metadata for each in dataclasses.fields(kind)}
-    members = []
-    for field, metadata in said.items():
-        path = metadata.get("json", _camel(field))
-        if path is not None:
-            outer, _, name = path.rpartition(".")
-            codec = _codec(hints[field])
-            members.append(_Member(field, outer, name, codec, metadata.get("omit", False)))
-    return tuple(members)
-
-
-def _camel(field: str) -> str:
-    first, *others = field.split("_")
-    return first + "".join(map(str.capitalize, others))
-
-
-@cache
-def _codec(kind: Any) -> _Codec:
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        inner = _codec(next(each for each in arguments if each is not NoneType))
-        return _Codec(
-            lambda found, name, where: None if found is None else inner.read(found, name, where),
-            lambda value: None if value is None else inner.write(value),
-        )
-    if origin in (tuple, frozenset):
-        return _array(origin, arguments[0])
-    if origin is not None:
-        return _Codec(lambda found, name, where: _exact(found, dict, name, where), dict)
-    is_value = kind in _NAMES or issubclass(kind, bytes | Sha256) or hasattr(kind, "read_member")
-    return _value(kind) if is_value else _object(kind)
-
-
-def _value(kind: Any) -> _Codec:
-    if kind is int:
-        return _Codec(_count, int)
-    if kind is bytes:
-        return _Codec(_bytes, lambda value: base64.b64encode(value).decode())
-    if issubclass(kind, Sha256):
-        return _Codec(lambda found, name, where: _sha256(kind, found, name, where), str)
-    if hasattr(kind, "read_member"):
-        return _Codec(kind.read_member, kind.to_json)
-    return _Codec(lambda found, name, where: _exact(found, kind, name, where), kind)
-
-
-def _object(kind: Any) -> _Codec:
-    # What reads itself does so here as well; most just declare what they are.
-    read_at = getattr(kind, "from_json", partial(_read, kind))
-
-    def read_object(found: Any, name: str, where: str) -> Any:
-        return read_at(_exact(found, dict, name, where), f"{where}, {name}")
-
-    write_one = getattr(kind, "to_json", partial(_write, kind))
-    return _Codec(read_object, write_one, read_at)
-
-
-def _array(origin: type, kind: Any) -> _Codec:
-    inner = _codec(kind)
-
-    def read_array(found: Any, name: str, where: str) -> Any:
-        if kind is str:
-            return origin(_strings(found, name, where))
-        named = [
-            (item, f"{name}[{at}]") for at, item in enumerate(_exact(found, list, name, where))
-        ]
-        if inner.read_at is not None:
-            return origin(inner.read_at(item, f"{where}, {each}") for item, each in named)
-        return origin(inner.read(item, each, where) for item, each in named)
-
-    def write_array(value: Any) -> list[Any]:
-        return [inner.write(each) for each in (sorted(value) if origin is frozenset else value)]
-
-    return _Codec(read_array, write_array)
+_VALUES: Final[Mapping[Any, Codec]] = {
+    Any: Codec(lambda *found: found[0], lambda value: value),
+    int: Codec(_count, int),
+    bytes: Codec(_bytes, to_base64),
+    datetime: Codec(_moment, datetime.isoformat),
+}

@@ -1,27 +1,26 @@
 """A promotion record as an audit sees it: judged by the policy it names, and placed in logs."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Self
+from typing import Annotated, Any
 
-from nix_seed.core import declared
-from nix_seed.core.declared import (
-    count,
-    digest,
-    member,
-    object_of,
-    optional_member,
-    strings,
-)
+from nix_seed.core.declared import Codec, Declared, at, codec_of
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import InputError
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.release.rules.evidence import LoggedAt
 
 
+def _read_images(found: Any, name: str, where: str) -> tuple[tuple[str, Digest], ...]:
+    return tuple(sorted(_BY_SYSTEM.read(found, name, where).items()))
+
+
+_BY_SYSTEM = codec_of(Mapping[str, Digest])
+_IMAGES = Codec(_read_images, lambda images: _BY_SYSTEM.write(dict(images)))
+
+
 @dataclass(frozen=True, slots=True)
-class LedgerRecord:
+class LedgerRecord(Declared):
     """A record whose statement a promoter signed.
 
     *signers* are all promoters who did, *promoters* those whose signature counts, and they are
@@ -31,7 +30,7 @@ class LedgerRecord:
     the system and image of each of its leaves, where its evidence was read.
     """
 
-    digest: Digest
+    digest: Digest = field(metadata=at("record"))
     commit: Commit
     root: Digest
     size: int
@@ -46,9 +45,9 @@ class LedgerRecord:
     stands: bool
     why: str
     positions: tuple[LoggedAt, ...]
-    copies: frozenset[str] = frozenset()
+    copies: frozenset[str] = field(default=frozenset(), metadata=at(omit=True))
     builders: tuple[str, ...] = ()
-    images: tuple[tuple[str, Digest], ...] = ()
+    images: Annotated[tuple[tuple[str, Digest], ...], _IMAGES] = ()
     time: datetime | None = None
 
     @property
@@ -73,57 +72,6 @@ class LedgerRecord:
             *at,
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that is kept between audits: all but where copies lie."""
-        return {
-            "record": str(self.digest),
-            "commit": self.commit.to_json(),
-            "root": str(self.root),
-            "size": self.size,
-            "index": str(self.index),
-            "policy": str(self.policy),
-            "epoch": self.epoch,
-            "evidence": str(self.evidence),
-            "previous": [str(each) for each in self.previous],
-            "signers": list(self.signers),
-            "promoters": list(self.promoters),
-            "enough": self.enough,
-            "stands": self.stands,
-            "why": self.why,
-            "positions": [declared.write(at) for at in self.positions],
-            "builders": list(self.builders),
-            "images": {system: str(image) for system, image in self.images},
-            "time": self.time and self.time.isoformat(),
-        }
-
-    @classmethod
-    def from_json(cls, value: Any, where: str) -> Self:
-        """Read what ``to_json`` wrote."""
-        found = object_of(value, where)
-        return cls(
-            digest=digest(found, "record", where),
-            commit=Commit.read_member(found.get("commit"), "commit", where),
-            root=digest(found, "root", where),
-            size=count(found, "size", where),
-            index=digest(found, "index", where),
-            policy=digest(found, "policy", where),
-            epoch=count(found, "epoch", where),
-            evidence=digest(found, "evidence", where),
-            previous=tuple(Digest.parse(text) for text in strings(found, "previous", where)),
-            signers=strings(found, "signers", where),
-            promoters=strings(found, "promoters", where),
-            enough=member(found, "enough", bool, where),
-            stands=member(found, "stands", bool, where),
-            why=member(found, "why", str, where),
-            positions=tuple(
-                declared.read(LoggedAt, each, f"{where}, positions")
-                for each in member(found, "positions", list, where)
-            ),
-            builders=strings(found, "builders", where),
-            images=_images(member(found, "images", dict, where), where),
-            time=_time(found, where),
-        )
-
 
 def by_commit(records: Iterable[LedgerRecord]) -> Mapping[Commit, tuple[LedgerRecord, ...]]:
     """Return the records of each commit, in their order."""
@@ -131,15 +79,3 @@ def by_commit(records: Iterable[LedgerRecord]) -> Mapping[Commit, tuple[LedgerRe
     for record in records:
         found.setdefault(record.commit, []).append(record)
     return {commit: tuple(each) for commit, each in found.items()}
-
-
-def _images(value: Mapping[str, Any], where: str) -> tuple[tuple[str, Digest], ...]:
-    return tuple((system, digest(value, system, where)) for system in sorted(value))
-
-
-def _time(value: Mapping[str, Any], where: str) -> datetime | None:
-    text = optional_member(value, "time", str, where)
-    try:
-        return None if text is None else datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InputError(f"{where}: time is none") from error

@@ -10,10 +10,9 @@ For tools that know no other predicate. Ours decides; this one is never counted 
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
-from nix_seed.core import declared
-from nix_seed.core.declared import check_time
+from nix_seed.core.declared import Declared, at, check_time
 from nix_seed.core.digests import DiffID, Digest, NarHash
 from nix_seed.core.errors import InputError
 from nix_seed.formats.intoto.statement import Commit, Statement, Subject
@@ -40,7 +39,7 @@ class LayerDigests:
     """A layer's blob and its uncompressed tar."""
 
     digest: Digest
-    diff_id: DiffID = field(metadata={"json": "diffID"})
+    diff_id: DiffID = field(metadata=at("diffID"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +85,10 @@ class PathCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class BuildPredicate:
-    """The predicate. *builder* is the id the signer claims; only policy makes it true.
+class BuildPredicate(Declared):
+    """The predicate (docs/formats-attestation.md).
 
+    *builder* is the id the signer claims; only policy makes it true.
     *reused_layers* were taken from another image, not made here. *roots_digest* names a report of
     what the image rests on. Times are RFC 3339 in UTC, to the second.
     """
@@ -98,13 +98,13 @@ class BuildPredicate:
     nar_hash: NarHash
     layers: tuple[LayerDigests, ...]
     image_digest: Digest
-    builder: str = field(metadata={"json": "builder.id"})
+    builder: str = field(metadata=at("builder.id"))
     nix: NixFacts
     paths: PathCounts
     started_on: str
     finished_on: str
     reused_layers: tuple[Digest, ...] = ()
-    roots_digest: Digest | None = field(default=None, metadata={"omit": True})
+    roots_digest: Digest | None = field(default=None, metadata=at(omit=True))
 
     def __post_init__(self) -> None:
         if not _SYSTEM.match(self.system):
@@ -120,15 +120,6 @@ class BuildPredicate:
         return Agreement(
             self.source.commit, self.system, self.nar_hash, self.layers, self.image_digest
         )
-
-    @classmethod
-    def from_json(cls, value: Any, where: str) -> Self:
-        """Read the ``predicate`` of a statement; *where* names it in errors."""
-        return declared.read(cls, value, where)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object as docs/formats-attestation.md lists it."""
-        return declared.write(self)
 
 
 def build_statement(predicate: BuildPredicate, name: str) -> Statement:

@@ -10,22 +10,30 @@ into a bundle, so that one way judges all.
 """
 
 import base64
-import binascii
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Self
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Literal, Self
 
-from nix_seed.core import canonical_json
-from nix_seed.core.declared import base64_member, member, object_of, optional_member
+from nix_seed.core.declared import (
+    Codec,
+    Declared,
+    HexHash,
+    at,
+    exact_base64,
+    placed,
+    read,
+    to_base64,
+    write,
+)
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import InputError
+from nix_seed.core.errors import InputError, foreign
 from nix_seed.formats.intoto.statement import Envelope
 
 BUNDLE_V03: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _V03 = (BUNDLE_V03, "application/vnd.dev.sigstore.bundle+json;version=0.3")
 _OLDER = tuple(f"application/vnd.dev.sigstore.bundle+json;version=0.{minor}" for minor in (1, 2))
 
-_MOST_ENTRIES = 32
+_MOST = 32  # log entries, and timestamps
 _KEYS = ("publicKey", "certificate", "x509CertificateChain")
 
 
@@ -33,7 +41,7 @@ _KEYS = ("publicKey", "certificate", "x509CertificateChain")
 class PublicKeyHint:
     """The signature is a key's; *hint* says which, unsigned: base64 of the SPKI's SHA-256."""
 
-    hint: str
+    hint: str = field(metadata=at(absent=""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +53,91 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
+class _Sha2:
+    digest: bytes
+    algorithm: Literal["SHA2_256"] = "SHA2_256"
+
+
+_SHA2 = Codec(
+    lambda found, name, where: read(_Sha2, found, f"{where}, {name}").digest,
+    lambda digest: write(_Sha2(digest)),
+)
+
+
+@dataclass(frozen=True, slots=True)
 class MessageSignature:
     """A signature over an artifact instead of an envelope; *digest* is an unsigned SHA-256."""
 
     signature: bytes
-    digest: bytes | None = None
+    digest: Annotated[bytes, _SHA2] | None = field(
+        default=None, metadata=at("messageDigest", omit=True)
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Bundle:
+class _Raw:
+    raw_bytes: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Stamp:
+    signed_timestamp: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Material:
+    """``VerificationMaterial``."""
+
+    public_key: PublicKeyHint | None = field(default=None, metadata=at(omit=True))
+    certificate: _Raw | None = field(default=None, metadata=at(omit=True))
+    chain: tuple[_Raw, ...] | None = field(
+        default=None, metadata=at("x509CertificateChain.certificates", omit=True)
+    )
+    tlog_entries: tuple[Mapping[str, Any], ...] = field(
+        default=(), metadata=at(absent=(), sizes=(0, _MOST))
+    )
+    timestamps: tuple[_Stamp, ...] = field(
+        default=(),
+        metadata=at("timestampVerificationData.rfc3161Timestamps", omit=True, sizes=(0, _MOST)),
+    )
+
+    def __post_init__(self) -> None:
+        if [self.public_key, self.certificate, self.chain].count(None) != 2:
+            raise InputError(f"exactly one of {', '.join(_KEYS)} is wanted")
+
+
+@dataclass(frozen=True, slots=True)
+class _Document(Declared):
+    """``Bundle``, as its JSON has it."""
+
+    media_type: str
+    verification_material: _Material
+    dsse_envelope: Envelope | None = field(default=None, metadata=at(omit=True))
+    message_signature: MessageSignature | None = field(default=None, metadata=at(omit=True))
+
+    def __post_init__(self) -> None:
+        if self.media_type not in (*_V03, *_OLDER):
+            raise InputError(f"mediaType {self.media_type!r} is no bundle version known here")
+        if (self.dsse_envelope is None) == (self.message_signature is None):
+            raise InputError("exactly one of dsseEnvelope and messageSignature is wanted")
+
+    @property
+    def material(self) -> PublicKeyHint | Certificate:
+        """Who signed, as the bundle says."""
+        held = self.verification_material
+        if held.public_key is not None:
+            return held.public_key
+        name = _KEYS[2] if held.certificate is None else _KEYS[1]
+        if (held.certificate is not None) is not (self.media_type in _V03):
+            raise InputError(f"{name} does not belong in a bundle of type {self.media_type}")
+        ders = [each.raw_bytes for each in held.chain or [held.certificate] if each]
+        if not ders:
+            raise InputError(f"{name} holds no certificate")
+        return Certificate(ders[0], tuple(ders[1:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle(Declared):
     """A bundle. *tlog_entries* are ``TransparencyLogEntry`` objects, verbatim.
 
     *timestamps* are RFC 3161 responses in DER, over the bytes of the signature.
@@ -66,29 +150,15 @@ class Bundle:
     media_type: str = BUNDLE_V03
 
     @classmethod
-    def parse(cls, text: bytes, what: str) -> Self:
-        """Read a bundle's JSON; ``InputError`` names *what* and the member that is wrong."""
-        value = object_of(
-            canonical_json.loads(text, what=what),
-            what,
-            *("mediaType", "verificationMaterial", "dsseEnvelope", "messageSignature"),
-        )
-        media_type = member(value, "mediaType", str, what)
-        if media_type not in (*_V03, *_OLDER):
-            raise InputError(f"{what}: mediaType {media_type!r} is no bundle version known here")
-        where = f"{what}, verificationMaterial"
-        material = object_of(
-            member(value, "verificationMaterial", dict, what),
-            where,
-            *(*_KEYS, "tlogEntries", "timestampVerificationData"),
-        )
-        return cls(
-            _content(value, what),
-            _material(material, media_type, where),
-            _entries(material, where),
-            _timestamps(material, where),
-            media_type,
-        )
+    def from_json(cls, value: Any, where: str) -> Self:
+        """Read a bundle's JSON."""
+        found = _Document.from_json(value, where)
+        held, content = found.verification_material, found.dsse_envelope or found.message_signature
+        assert content is not None
+        with placed(f"{where}, verificationMaterial"):
+            material = found.material
+        stamps = tuple(each.signed_timestamp for each in held.timestamps)
+        return cls(content, material, held.tlog_entries, stamps, found.media_type)
 
     @property
     def envelope(self) -> Envelope:
@@ -99,117 +169,16 @@ class Bundle:
 
     def to_json(self) -> dict[str, Any]:
         """Return the object as the specification spells it."""
-        material = _material_json(self.material, self.media_type)
-        material["tlogEntries"] = [dict(entry) for entry in self.tlog_entries]
-        if self.timestamps:
-            material["timestampVerificationData"] = {
-                "rfc3161Timestamps": [{"signedTimestamp": _b64(item)} for item in self.timestamps]
-            }
-        value = {"mediaType": self.media_type, "verificationMaterial": material}
-        if isinstance(self.content, Envelope):
-            return value | {"dsseEnvelope": self.content.to_json()}
-        return value | {"messageSignature": _message_json(self.content)}
-
-    def dump(self) -> bytes:
-        """Return canonical JSON of the bundle."""
-        return canonical_json.dumps(self.to_json())
-
-
-def _content(value: Mapping[str, Any], what: str) -> Envelope | MessageSignature:
-    envelope = optional_member(value, "dsseEnvelope", dict, what)
-    message = optional_member(value, "messageSignature", dict, what)
-    if (envelope is None) == (message is None):
-        raise InputError(f"{what}: exactly one of dsseEnvelope and messageSignature is wanted")
-    if message is None:
-        return Envelope.from_json(envelope, f"{what}, dsseEnvelope")
-    where = f"{what}, messageSignature"
-    object_of(message, where, "signature", "messageDigest")
-    digest = optional_member(message, "messageDigest", dict, where)
-    return MessageSignature(
-        base64_member(message, "signature", where),
-        None if digest is None else _message_digest(digest, f"{where}, messageDigest"),
-    )
-
-
-def _message_digest(value: Mapping[str, Any], where: str) -> bytes:
-    object_of(value, where, "algorithm", "digest")
-    if member(value, "algorithm", str, where) != "SHA2_256":
-        raise InputError(f"{where}: algorithm must be SHA2_256")
-    return base64_member(value, "digest", where)
-
-
-def _material(value: Mapping[str, Any], media_type: str, where: str) -> PublicKeyHint | Certificate:
-    given = [name for name in _KEYS if value.get(name) is not None]
-    if len(given) != 1:
-        raise InputError(f"{where}: exactly one of {', '.join(_KEYS)} is wanted")
-    found = member(value, given[0], dict, where)
-    inner = f"{where}, {given[0]}"
-    if given[0] == "publicKey":
-        object_of(found, inner, "hint")
-        return PublicKeyHint(optional_member(found, "hint", str, inner) or "")
-    if (given[0] == "certificate") is not (media_type in _V03):
-        raise InputError(f"{where}: {given[0]} does not belong in a bundle of type {media_type}")
-    if given[0] == "certificate":
-        return Certificate(_der(found, inner))
-    object_of(found, inner, "certificates")
-    chain = [
-        _der(item, f"{inner}[{position}]")
-        for position, item in enumerate(member(found, "certificates", list, inner))
-    ]
-    if not chain:
-        raise InputError(f"{inner}: no certificate")
-    return Certificate(chain[0], tuple(chain[1:]))
-
-
-def _der(value: Any, where: str) -> bytes:
-    return base64_member(object_of(value, where, "rawBytes"), "rawBytes", where)
-
-
-def _entries(value: Mapping[str, Any], where: str) -> tuple[Mapping[str, Any], ...]:
-    items = optional_member(value, "tlogEntries", list, where) or []
-    _check_count(items, f"{where}, tlogEntries")
-    return tuple(
-        object_of(item, f"{where}, tlogEntries[{position}]") for position, item in enumerate(items)
-    )
-
-
-def _timestamps(value: Mapping[str, Any], where: str) -> tuple[bytes, ...]:
-    data = optional_member(value, "timestampVerificationData", dict, where)
-    if data is None:
-        return ()
-    inner = f"{where}, timestampVerificationData"
-    object_of(data, inner, "rfc3161Timestamps")
-    items = optional_member(data, "rfc3161Timestamps", list, inner) or []
-    _check_count(items, inner)
-    return tuple(
-        base64_member(object_of(item, inner, "signedTimestamp"), "signedTimestamp", inner)
-        for item in items
-    )
-
-
-def _check_count(items: Sequence[Any], where: str) -> None:
-    if len(items) > _MOST_ENTRIES:
-        raise InputError(f"{where}: {len(items)} of them; at most {_MOST_ENTRIES} are read")
-
-
-def _material_json(material: PublicKeyHint | Certificate, media_type: str) -> dict[str, Any]:
-    if isinstance(material, PublicKeyHint):
-        return {"publicKey": {"hint": material.hint}}
-    if media_type in _V03:
-        return {"certificate": {"rawBytes": _b64(material.der)}}
-    chain = [{"rawBytes": _b64(der)} for der in (material.der, *material.chain)]
-    return {"x509CertificateChain": {"certificates": chain}}
-
-
-def _message_json(message: MessageSignature) -> dict[str, Any]:
-    value: dict[str, Any] = {"signature": _b64(message.signature)}
-    if message.digest is not None:
-        value["messageDigest"] = {"algorithm": "SHA2_256", "digest": _b64(message.digest)}
-    return value
-
-
-def _b64(raw: bytes) -> str:
-    return base64.b64encode(raw).decode()
+        held: dict[str, Any] = {"public_key": self.material}
+        if isinstance(self.material, Certificate):
+            ders = tuple(map(_Raw, (self.material.der, *self.material.chain)))
+            held = {"certificate": ders[0]} if self.media_type in _V03 else {"chain": ders}
+        stamps = tuple(map(_Stamp, self.timestamps))
+        material = _Material(**held, tlog_entries=self.tlog_entries, timestamps=stamps)
+        is_envelope = isinstance(self.content, Envelope)
+        name = "dsse_envelope" if is_envelope else "message_signature"
+        found: dict[str, Any] = {name: self.content}
+        return _Document(self.media_type, material, **found).to_json()
 
 
 ENVELOPE_LAYER: Final = "application/vnd.dsse.envelope.v1+json"
@@ -242,52 +211,59 @@ def bundle_of_layer(text: bytes, annotations: Mapping[str, str], what: str) -> B
 
 def _cosign_der(pem: str, what: str) -> bytes:
     lines = [line.strip() for line in pem.strip().splitlines()]
+    failed = f"{what}: {_CERTIFICATE} is not one certificate in PEM"
     if len(lines) < 3 or lines[0] != _BEGIN or lines[-1] != _END:
-        raise InputError(f"{what}: {_CERTIFICATE} is not one certificate in PEM")
-    try:
+        raise InputError(failed)
+    with foreign(failed, as_=InputError, quoted=False):
         return base64.b64decode("".join(lines[1:-1]), validate=True)
-    except binascii.Error as error:
-        raise InputError(f"{what}: {_CERTIFICATE} is not one certificate in PEM") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _CosignEntry(Declared):
+    """What cosign keeps of a log entry: Rekor v1's answer, without its proof."""
+
+    body: str = field(metadata=at("Payload.body"))
+    index: int = field(metadata=at("Payload.logIndex"))
+    log_id: HexHash = field(metadata=at("Payload.logID"))
+    time: int = field(metadata=at("Payload.integratedTime"))
+    promise: str = field(metadata=at("SignedEntryTimestamp"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind(Declared):
+    kind: str
+    api_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class _CosignStamp(Declared):
+    stamp: bytes = field(metadata=at("SignedRFC3161Timestamp"))
 
 
 def _cosign_entries(text: str | None, what: str) -> tuple[Mapping[str, Any], ...]:
     if not text:
         return ()
     where = f"{what}, {_ENTRY}"
-    value = object_of(canonical_json.loads(text.encode(), what=where), where)
-    payload = object_of(member(value, "Payload", dict, where), where)
-    body = canonical_json.loads(base64_member(payload, "body", where), what=f"{where}, body")
-    kind = object_of(body, f"{where}, body")
+    said = _CosignEntry.parse(text.encode(), where)
+    try:
+        body = exact_base64(said.body)
+    except ValueError as error:
+        raise InputError(f"{where}: body is not standard base64") from error
+    kind = _Kind.parse(body, f"{where}, body")
     return (
         {
-            "logIndex": str(member(payload, "logIndex", int, where)),
-            "logId": {"keyId": _base64_of_hex(member(payload, "logID", str, where), where)},
-            "kindVersion": {
-                "kind": member(kind, "kind", str, where),
-                "version": member(kind, "apiVersion", str, where),
-            },
-            "integratedTime": str(member(payload, "integratedTime", int, where)),
-            "inclusionPromise": {
-                "signedEntryTimestamp": member(value, "SignedEntryTimestamp", str, where)
-            },
-            "canonicalizedBody": payload["body"],
+            "logIndex": str(said.index),
+            "logId": {"keyId": to_base64(said.log_id)},
+            "kindVersion": {"kind": kind.kind, "version": kind.api_version},
+            "integratedTime": str(said.time),
+            "inclusionPromise": {"signedEntryTimestamp": said.promise},
+            "canonicalizedBody": said.body,
         },
     )
 
 
 def _cosign_timestamps(text: str | None, what: str) -> tuple[bytes, ...]:
-    if not text:
-        return ()
-    where = f"{what}, {_TIMESTAMP}"
-    value = object_of(canonical_json.loads(text.encode(), what=where), where)
-    return (base64_member(value, "SignedRFC3161Timestamp", where),)
-
-
-def _base64_of_hex(text: str, where: str) -> str:
-    try:
-        return base64.b64encode(bytes.fromhex(text)).decode()
-    except ValueError as error:
-        raise InputError(f"{where}: logID is not hex") from error
+    return (_CosignStamp.parse(text.encode(), f"{what}, {_TIMESTAMP}").stamp,) if text else ()
 
 
 LARGEST_BUNDLE = 4 << 20  # bytes

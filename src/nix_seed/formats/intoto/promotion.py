@@ -9,9 +9,9 @@ the same bytes.
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Final
 
-from nix_seed.core import declared
+from nix_seed.core.declared import Declared, at
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.formats.intoto.statement import Commit, Statement, Subject
@@ -22,8 +22,8 @@ MOST_PREVIOUS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class PromotionPredicate:
-    """The predicate.
+class PromotionPredicate(Declared):
+    """The predicate (docs/formats-promotion.md).
 
     *root* and *size* are of the RFC 6962 tree over the systems' leaves; *index* is the OCI index of
     just these images. *policy* and *epoch* name the ``trust.toml`` that was satisfied, *evidence*
@@ -33,11 +33,11 @@ class PromotionPredicate:
 
     repository: str
     commit: Commit
-    root: Digest = field(metadata={"json": "tree.root"})
-    size: int = field(metadata={"json": "tree.size"})
+    root: Digest = field(metadata=at("tree.root"))
+    size: int = field(metadata=at("tree.size"))
     index: Digest
-    policy: Digest = field(metadata={"json": "policy.digest"})
-    epoch: int = field(metadata={"json": "policy.epoch"})
+    policy: Digest = field(metadata=at("policy.digest"))
+    epoch: int = field(metadata=at("policy.epoch"))
     evidence: Digest
     previous: tuple[Digest, ...]
 
@@ -48,15 +48,6 @@ class PromotionPredicate:
             raise InputError(f"a record comes after at most {MOST_PREVIOUS} others")
         if list(self.previous) != sorted(set(self.previous)):
             raise InputError("previous must be sorted, each record once")
-
-    @classmethod
-    def from_json(cls, value: Any, where: str) -> Self:
-        """Read the ``predicate`` of a statement; *where* names it in errors."""
-        return declared.read(cls, value, where)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object as docs/formats-promotion.md lists it."""
-        return declared.write(self)
 
 
 def first_key(repository: str) -> Digest:

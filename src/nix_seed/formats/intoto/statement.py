@@ -11,15 +11,14 @@ The payload is opaque: its bytes are what was signed, and no reader here parses 
 A Git commit, as attestations name it and as logs and ledgers find it.
 """
 
-import base64
 import hashlib
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Self
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Self
 
 from nix_seed.core import canonical_json
-from nix_seed.core.declared import base64_member, member, object_of, optional_member
+from nix_seed.core.declared import Codec, Declared, at
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 
@@ -27,91 +26,52 @@ STATEMENT_V1: Final = "https://in-toto.io/Statement/v1"
 STATEMENT_V01: Final = "https://in-toto.io/Statement/v0.1"
 """The version that cosign 2 still writes. Nothing of ours is of it."""
 
-_MOST_SUBJECTS = 1024
+
+def _read_hex(found: Any, name: str, where: str) -> Digest:
+    if type(found) is not str:
+        raise InputError(f"{where}: {name} must be a string")
+    try:
+        return Digest(found)
+    except InputError as error:
+        raise InputError(f"{where}: {error.message}") from error
+
+
+_BareHex = Annotated[Digest, Codec(_read_hex, lambda digest: digest.hex)]
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
     """Bytes, by their SHA-256; *name* is for people and may be empty."""
 
-    name: str
-    digest: Digest
-
-    @classmethod
-    def from_json(cls, value: Any, where: str) -> Self:
-        """Read a member of ``subject``; *where* names it in errors."""
-        found = object_of(value, where, "name", "digest")
-        digests = object_of(member(found, "digest", dict, where), f"{where}, digest", "sha256")
-        text = member(digests, "sha256", str, f"{where}, digest")
-        try:
-            digest = Digest(text)
-        except InputError as error:
-            raise InputError(f"{where}, digest: {error.message}") from error
-        return cls(optional_member(found, "name", str, where) or "", digest)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object as the specification spells it."""
-        return {"name": self.name, "digest": {"sha256": self.digest.hex}}
+    name: str = field(metadata=at(absent=""))
+    digest: _BareHex = field(metadata=at("digest.sha256"))
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(Declared):
     """Subjects, the type of the predicate, and the predicate as JSON."""
 
-    subjects: tuple[Subject, ...]
+    subjects: tuple[Subject, ...] = field(metadata=at("subject", sizes=(1, 1024)))
     predicate_type: str
-    predicate: Mapping[str, Any]
-    statement_type: str = STATEMENT_V1
+    predicate: Mapping[str, Any] = field(metadata=at(absent={}))
+    statement_type: str = field(default=STATEMENT_V1, metadata=at("_type"))
 
     @classmethod
     def parse(cls, text: bytes, what: str, types: Collection[str] = (STATEMENT_V1,)) -> Self:
         """Read a payload's bytes. ``InputError`` for a statement of another type than *types*."""
-        value = object_of(
-            canonical_json.loads(text, what=what),
-            what,
-            *("_type", "subject", "predicateType", "predicate"),
-        )
-        kind = member(value, "_type", str, what)
-        if kind not in types:
-            raise InputError(f"{what}: _type is {kind!r}, and must be {' or '.join(sorted(types))}")
-        predicate = optional_member(value, "predicate", dict, what)
-        return cls(
-            _subjects(value, what),
-            member(value, "predicateType", str, what),
-            {} if predicate is None else predicate,
-            kind,
-        )
-
-    def dump(self) -> bytes:
-        """Return canonical JSON: the bytes to be signed."""
-        return canonical_json.dumps(
-            {
-                "_type": self.statement_type,
-                "subject": [subject.to_json() for subject in self.subjects],
-                "predicateType": self.predicate_type,
-                "predicate": dict(self.predicate),
-            }
-        )
+        found = cls.from_json(canonical_json.loads(text, what=what), what)
+        if found.statement_type not in types:
+            wanted = " or ".join(sorted(types))
+            raise InputError(f"{what}: _type is {found.statement_type!r}, and must be {wanted}")
+        return found
 
     def names(self, digest: Digest) -> bool:
         """Whether *digest* is one of the subjects."""
         return any(subject.digest.hex == digest.hex for subject in self.subjects)
 
 
-def _subjects(value: Mapping[str, Any], what: str) -> tuple[Subject, ...]:
-    items = member(value, "subject", list, what)
-    if not 0 < len(items) <= _MOST_SUBJECTS:
-        raise InputError(f"{what}: {len(items)} subjects; from 1 to {_MOST_SUBJECTS} are read")
-    return tuple(
-        Subject.from_json(item, f"{what}, subject[{position}]")
-        for position, item in enumerate(items)
-    )
-
-
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 """The payload type of in-toto statements (in-toto/attestation, envelope.md)."""
-
-_MOST_SIGNATURES = 16
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
@@ -125,72 +85,25 @@ class Signature:
     """One signature over the PAE; *keyid* is an unsigned hint, often empty."""
 
     sig: bytes
-    keyid: str = ""
+    keyid: str = field(default="", metadata=at(omit=True))
 
-    @classmethod
-    def from_json(cls, value: Any, where: str) -> Self:
-        """Read a member of ``signatures``; *where* names it in errors."""
-        found = object_of(value, where, "sig", "keyid")
-        sig = base64_member(found, "sig", where)
-        if not sig:
-            raise InputError(f"{where}: sig is empty")
-        return cls(sig, optional_member(found, "keyid", str, where) or "")
-
-    def to_json(self) -> dict[str, str]:
-        """Return the object as DSSE spells it; an empty *keyid* is left out."""
-        value = {"sig": base64.b64encode(self.sig).decode()}
-        return value | ({"keyid": self.keyid} if self.keyid else {})
+    def __post_init__(self) -> None:
+        if not self.sig:
+            raise InputError("sig is empty")
 
 
 @dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Declared):
     """A DSSE envelope with at least one signature; ``payload`` is kept byte for byte."""
 
     payload_type: str
     payload: bytes
-    signatures: tuple[Signature, ...]
-
-    @classmethod
-    def parse(cls, text: bytes, what: str) -> Self:
-        """Read an envelope's JSON; ``InputError`` names *what* and the member that is wrong."""
-        return cls.from_json(canonical_json.loads(text, what=what), what)
-
-    @classmethod
-    def from_json(cls, value: Any, where: str) -> Self:
-        """Read an envelope that is part of another document."""
-        found = object_of(value, where, "payloadType", "payload", "signatures")
-        return cls(
-            member(found, "payloadType", str, where),
-            base64_member(found, "payload", where),
-            _signatures(found, where),
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object as DSSE spells it."""
-        return {
-            "payloadType": self.payload_type,
-            "payload": base64.b64encode(self.payload).decode(),
-            "signatures": [signature.to_json() for signature in self.signatures],
-        }
-
-    def dump(self) -> bytes:
-        """Return canonical JSON of the envelope."""
-        return canonical_json.dumps(self.to_json())
+    signatures: tuple[Signature, ...] = field(metadata=at(sizes=(1, 16)))
 
     @property
     def pae(self) -> bytes:
         """The bytes each signature is over."""
         return pae(self.payload_type, self.payload)
-
-
-def _signatures(value: Mapping[str, Any], where: str) -> tuple[Signature, ...]:
-    items = member(value, "signatures", list, where)
-    if not 0 < len(items) <= _MOST_SIGNATURES:
-        raise InputError(f"{where}: {len(items)} signatures; from 1 to {_MOST_SIGNATURES} are read")
-    return tuple(
-        Signature.from_json(item, f"{where}, signatures[{position}]")
-        for position, item in enumerate(items)
-    )
 
 
 _LENGTHS = {40: "sha1", 64: "sha256"}
@@ -218,7 +131,9 @@ class Commit:
         if len(value) != 1:
             raise InputError(f"{where}: {name} must have one member, sha1 or sha256")
         (algorithm,) = value
-        commit = cls(member(value, algorithm, str, f"{where}, {name}"))
+        if type(value[algorithm]) is not str:
+            raise InputError(f"{where}, {name}: {algorithm} must be a string")
+        commit = cls(value[algorithm])
         if commit.algorithm != algorithm:
             raise InputError(f"{where}: {name} {commit} is not a {algorithm}")
         return commit

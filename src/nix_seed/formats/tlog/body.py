@@ -6,25 +6,47 @@ to the embedded log), ``dsse`` 0.0.1 (written to Rekor v1), ``dsse`` 0.0.2 (read
 Rekor v2 hold some).
 """
 
-import base64
+from __future__ import annotations
+
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from textwrap import wrap
-from typing import Any, Final, Protocol, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Protocol, Self
 
 from nix_seed.core import canonical_json
+from nix_seed.core.declared import Declared, HexHash, SomeBytes, at, to_base64
 from nix_seed.core.errors import InputError
-from nix_seed.formats.tlog.entry import Members
-from nix_seed.formats.tlog.note import encode_base64
+from nix_seed.formats.tlog.entry import BodyHead, Hash
 
 ECDSA_P256: Final = "PKIX_ECDSA_P256_SHA_256"
-_SHA256 = "SHA2_256"
-_MOST_SIGNATURES = 16
-_DETAILS = (
-    ECDSA_P256,
-    *("PKIX_ECDSA_P384_SHA_384", "PKIX_ECDSA_P521_SHA_512", "PKIX_ED25519", "PKIX_ED25519_PH"),
-    *(f"PKIX_RSA_PKCS1V15_{bits}_SHA256" for bits in (2048, 3072, 4096)),
-)
+_KeyDetails = Literal[
+    "PKIX_ECDSA_P256_SHA_256",
+    "PKIX_ECDSA_P384_SHA_384",
+    "PKIX_ECDSA_P521_SHA_512",
+    "PKIX_ED25519",
+    "PKIX_ED25519_PH",
+    "PKIX_RSA_PKCS1V15_2048_SHA256",
+    "PKIX_RSA_PKCS1V15_3072_SHA256",
+    "PKIX_RSA_PKCS1V15_4096_SHA256",
+]
+_Sha2 = Literal["SHA2_256"]
+_Sha256 = Literal["sha256"]
+_SOME = (1, 16)  # signatures
+
+
+@dataclass(frozen=True, slots=True)
+class _Verifier(Declared):
+    """A verifier as Rekor v2 spells it."""
+
+    closed: ClassVar = True
+
+    key_details: _KeyDetails
+    public_key: SomeBytes | None = field(default=None, metadata=at("publicKey.rawBytes"))
+    certificate: SomeBytes | None = field(default=None, metadata=at("x509Certificate.rawBytes"))
+
+    def __post_init__(self) -> None:
+        if (self.public_key is None) == (self.certificate is None):
+            raise InputError("a verifier is either a publicKey or an x509Certificate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +58,22 @@ class Verifier:
     key_details: str = ECDSA_P256
 
     @classmethod
-    def _read(cls, found: Members) -> Self:
-        kinds = ("publicKey", "x509Certificate")
-        given = [kind for kind in kinds if found.has(kind)]
-        if len(given) != 1:
-            raise InputError("a verifier is either a publicKey or an x509Certificate")
-        der = found.inside(given[0], "rawBytes").base64("rawBytes")
-        return cls(der, given[0] == kinds[1], found.text("keyDetails", *_DETAILS))
+    def from_json(cls, value: Any, where: str) -> Self:
+        """Read what Rekor v2 spells so."""
+        found = _Verifier.from_json(value, where)
+        is_certificate = found.certificate is not None
+        return cls(found.certificate or found.public_key or b"", is_certificate, found.key_details)
 
     def to_json(self) -> dict[str, Any]:
         """Return the object as Rekor v2 spells it."""
         name = "x509Certificate" if self.is_certificate else "publicKey"
-        return {name: {"rawBytes": encode_base64(self.der)}, "keyDetails": self.key_details}
+        return {name: {"rawBytes": to_base64(self.der)}, "keyDetails": self.key_details}
 
     @property
     def pem(self) -> bytes:
         """The PEM that Rekor v1 keeps."""
         label = "CERTIFICATE" if self.is_certificate else "PUBLIC KEY"
-        lines = "\n".join(wrap(encode_base64(self.der), 64))
+        lines = "\n".join(wrap(to_base64(self.der), 64))
         return f"-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n".encode()
 
 
@@ -74,10 +94,7 @@ class LoggedSignature:
 class LogBody(Protocol):
     """A body of one of the known kinds; *kind* is its name and version."""
 
-    @property
-    def kind(self) -> tuple[str, str]:
-        """Name and version, ``("hashedrekord", "0.0.2")``."""
-        ...
+    kind: ClassVar[tuple[str, str]]
 
     def dump(self) -> bytes:
         """Return its canonical bytes: the leaf."""
@@ -88,38 +105,33 @@ class LogBody(Protocol):
         ...
 
 
+class _Body(Declared):
+    """Written as what a leaf holds; in JSON it is the leaf's ``spec``."""
+
+    __slots__ = ()
+    closed: ClassVar = True
+    kind: ClassVar[tuple[str, str]]
+
+    def dump(self) -> bytes:
+        """Return the leaf."""
+        return _leaf(self.kind, self.to_json())
+
+
 @dataclass(frozen=True, slots=True)
-class HashedRekord:
+class HashedRekord(_Body):
     """``hashedrekord`` 0.0.2: the digest of what was signed, the signature and its verifier."""
 
-    digest: bytes
-    signature: bytes
-    verifier: Verifier
+    kind: ClassVar = ("hashedrekord", "0.0.2")
+
+    digest: Hash = field(metadata=at("hashedRekordV002.data.digest"))
+    signature: SomeBytes = field(metadata=at("hashedRekordV002.signature.content"))
+    verifier: Verifier = field(metadata=at("hashedRekordV002.signature.verifier"))
+    algorithm: _Sha2 = field(default="SHA2_256", metadata=at("hashedRekordV002.data.algorithm"))
 
     @classmethod
     def of(cls, logged: LoggedSignature) -> Self:
         """Return the body that *logged* gets."""
         return cls(logged.pae_digest, logged.signature, logged.verifier)
-
-    @classmethod
-    def _read(cls, spec: Members) -> Self:
-        inner = spec.inside("hashedRekordV002", "data", "signature")
-        data = inner.inside("data", "algorithm", "digest")
-        data.text("algorithm", _SHA256)
-        return cls(data.base64("digest", 32), *_signature(inner, "signature"))
-
-    @property
-    def kind(self) -> tuple[str, str]:
-        """Name and version."""
-        return ("hashedrekord", "0.0.2")
-
-    def dump(self) -> bytes:
-        """Return the leaf."""
-        inner = {
-            "data": {"algorithm": _SHA256, "digest": encode_base64(self.digest)},
-            "signature": _signature_json(self.signature, self.verifier),
-        }
-        return _body("hashedrekord", "0.0.2", {"hashedRekordV002": inner})
 
     def differs(self, logged: LoggedSignature) -> str | None:
         """Return what of *logged* it does not record."""
@@ -128,33 +140,22 @@ class HashedRekord:
         return _differs([(self.signature, self.verifier)], logged)
 
 
+class _SignatureV002(NamedTuple):
+    content: SomeBytes
+    verifier: Verifier
+
+
 @dataclass(frozen=True, slots=True)
-class DsseV002:
+class DsseV002(_Body):
     """``dsse`` 0.0.2: the digest of the payload, the signatures and their verifiers."""
 
-    payload_digest: bytes
-    signatures: tuple[tuple[bytes, Verifier], ...]
+    kind: ClassVar = ("dsse", "0.0.2")
 
-    @classmethod
-    def _read(cls, spec: Members) -> Self:
-        inner = spec.inside("dsseV002", "payloadHash", "signatures")
-        digest = inner.inside("payloadHash", "algorithm", "digest")
-        digest.text("algorithm", _SHA256)
-        items = [Members({"each": item}, "signatures", "each") for item in _some(inner)]
-        return cls(digest.base64("digest", 32), tuple(_signature(item, "each") for item in items))
-
-    @property
-    def kind(self) -> tuple[str, str]:
-        """Name and version."""
-        return ("dsse", "0.0.2")
-
-    def dump(self) -> bytes:
-        """Return the leaf."""
-        inner = {
-            "payloadHash": {"algorithm": _SHA256, "digest": encode_base64(self.payload_digest)},
-            "signatures": [_signature_json(*each) for each in self.signatures],
-        }
-        return _body("dsse", "0.0.2", {"dsseV002": inner})
+    payload_digest: Hash = field(metadata=at("dsseV002.payloadHash.digest"))
+    signatures: Annotated[tuple[tuple[bytes, Verifier], ...], tuple[_SignatureV002, ...]] = field(
+        metadata=at("dsseV002.signatures", sizes=_SOME)
+    )
+    algorithm: _Sha2 = field(default="SHA2_256", metadata=at("dsseV002.payloadHash.algorithm"))
 
     def differs(self, logged: LoggedSignature) -> str | None:
         """Return what of *logged* it does not record."""
@@ -163,42 +164,25 @@ class DsseV002:
         return _differs(self.signatures, logged)
 
 
+class _SignatureV001(NamedTuple):
+    signature: SomeBytes
+    verifier: SomeBytes
+
+
 @dataclass(frozen=True, slots=True)
-class DsseV001:
+class DsseV001(_Body):
     """``dsse`` 0.0.1 of Rekor v1; *envelope_digest* is of the JSON as it was sent there."""
 
-    envelope_digest: bytes
-    payload_digest: bytes
-    signatures: tuple[tuple[bytes, bytes], ...]
+    kind: ClassVar = ("dsse", "0.0.1")
+
+    envelope_digest: HexHash = field(metadata=at("envelopeHash.value"))
+    payload_digest: HexHash = field(metadata=at("payloadHash.value"))
+    signatures: Annotated[tuple[tuple[bytes, bytes], ...], tuple[_SignatureV001, ...]] = field(
+        metadata=at(sizes=_SOME)
+    )
     """Each signature with the PEM of its verifier."""
-
-    @classmethod
-    def _read(cls, spec: Members) -> Self:
-        digests = []
-        for name in ("envelopeHash", "payloadHash"):
-            digest = spec.inside(name, "algorithm", "value")
-            digest.text("algorithm", "sha256")
-            digests.append(digest.hex("value"))
-        items = [Members(item, "signatures", "signature", "verifier") for item in _some(spec)]
-        pairs = ((item.base64("signature"), item.base64("verifier")) for item in items)
-        return cls(digests[0], digests[1], tuple(pairs))
-
-    @property
-    def kind(self) -> tuple[str, str]:
-        """Name and version."""
-        return ("dsse", "0.0.1")
-
-    def dump(self) -> bytes:
-        """Return the leaf."""
-        spec = {
-            "envelopeHash": {"algorithm": "sha256", "value": self.envelope_digest.hex()},
-            "payloadHash": {"algorithm": "sha256", "value": self.payload_digest.hex()},
-            "signatures": [
-                {"signature": encode_base64(signature), "verifier": encode_base64(pem)}
-                for signature, pem in self.signatures
-            ],
-        }
-        return _body("dsse", "0.0.1", spec)
+    envelope_algorithm: _Sha256 = field(default="sha256", metadata=at("envelopeHash.algorithm"))
+    payload_algorithm: _Sha256 = field(default="sha256", metadata=at("payloadHash.algorithm"))
 
     def differs(self, logged: LoggedSignature) -> str | None:
         """Return what of *logged* it does not record."""
@@ -210,71 +194,53 @@ class DsseV001:
         return None if logged.verifier.pem in pems else "it names another key or certificate"
 
 
+_KINDS: Final = {each.kind: each for each in (HashedRekord, DsseV002, DsseV001)}
+
+
 def parse_body(data: bytes, what: str) -> LogBody:
     """Read a leaf of a known kind; any but its one spelling is refused."""
-    found = Members(canonical_json.loads(data, what=what), what, "apiVersion", "kind", "spec")
-    kind = (found.text("kind"), found.text("apiVersion"))
-    body: LogBody
-    if kind == ("hashedrekord", "0.0.2"):
-        body = HashedRekord._read(found.inside("spec", "hashedRekordV002"))
-    elif kind == ("dsse", "0.0.2"):
-        body = DsseV002._read(found.inside("spec", "dsseV002"))
-    elif kind == ("dsse", "0.0.1"):
-        members = ("envelopeHash", "payloadHash", "signatures")
-        body = DsseV001._read(found.inside("spec", *members))
-    else:
-        raise InputError(f"{what} is of the kind {kind[0][:40]} {kind[1][:40]}, which is not read")
+    head = BodyHead.parse(data, what)
+    kind = _KINDS.get((head.kind, head.version))
+    if kind is None:
+        named = f"{head.kind[:40]} {head.version[:40]}"
+        raise InputError(f"{what} is of the kind {named}, which is not read")
+    body: LogBody = kind.from_json(head.spec, f"{what}, spec")
     if body.dump() != data:
         raise InputError(f"{what} is not canonical JSON")
     return body
 
 
+@dataclass(frozen=True, slots=True)
+class _Request(Declared):
+    closed: ClassVar = True
+
+    digest: Hash = field(metadata=at("hashedRekordRequestV002.digest"))
+    signature: SomeBytes = field(metadata=at("hashedRekordRequestV002.signature.content"))
+    verifier: Verifier = field(metadata=at("hashedRekordRequestV002.signature.verifier"))
+
+
 def request_v2(body: HashedRekord) -> bytes:
     """Return what ``POST /api/v2/log/entries`` takes."""
-    request = {
-        "digest": encode_base64(body.digest),
-        "signature": _signature_json(body.signature, body.verifier),
-    }
-    return canonical_json.dumps({"hashedRekordRequestV002": request})
+    return _Request(body.digest, body.signature, body.verifier).dump()
 
 
 def parse_request(data: bytes) -> HashedRekord:
     """Read what ``POST /api/v2/log/entries`` is given."""
-    what = "the request"
-    found = Members(canonical_json.loads(data, what=what), what, "hashedRekordRequestV002")
-    request = found.inside("hashedRekordRequestV002", "digest", "signature")
-    return HashedRekord(request.base64("digest", 32), *_signature(request, "signature"))
+    found = _Request.parse(data, "the request")
+    return HashedRekord(found.digest, found.signature, found.verifier)
 
 
 def request_v1(envelope: bytes, verifiers: Sequence[Verifier]) -> bytes:
     """Return what ``POST /api/v1/log/entries`` takes; *envelope* is the DSSE envelope's JSON."""
     content = {
         "envelope": envelope.decode(),
-        "verifiers": [encode_base64(verifier.pem) for verifier in verifiers],
+        "verifiers": [to_base64(verifier.pem) for verifier in verifiers],
     }
-    return _body("dsse", "0.0.1", {"proposedContent": content})
+    return _leaf(DsseV001.kind, {"proposedContent": content})
 
 
-def _body(kind: str, version: str, spec: dict[str, Any]) -> bytes:
-    return canonical_json.dumps({"apiVersion": version, "kind": kind, "spec": spec})
-
-
-def _signature(found: Members, name: str) -> tuple[bytes, Verifier]:
-    signature = found.inside(name, "content", "verifier")
-    verifier = signature.inside("verifier", "publicKey", "x509Certificate", "keyDetails")
-    return signature.base64("content"), Verifier._read(verifier)
-
-
-def _signature_json(signature: bytes, verifier: Verifier) -> dict[str, Any]:
-    content = base64.b64encode(signature).decode()
-    return {"content": content, "verifier": verifier.to_json()}
-
-
-def _some(found: Members) -> list[Any]:
-    items: list[Any] = found.required("signatures", list)
-    if not 0 < len(items) <= _MOST_SIGNATURES:
-        raise InputError(f"an entry has {len(items)} signatures; 1 to {_MOST_SIGNATURES} are read")
-    return items
+def _leaf(kind: tuple[str, str], spec: dict[str, Any]) -> bytes:
+    return canonical_json.dumps({"apiVersion": kind[1], "kind": kind[0], "spec": spec})
 
 
 def _differs(signatures: Sequence[tuple[bytes, Verifier]], logged: LoggedSignature) -> str | None:

@@ -8,8 +8,6 @@ Checkpoints (C2SP tlog-checkpoint): a tree head, signed by its log and by witnes
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import re
 import struct
@@ -23,6 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
+from nix_seed.core.declared import exact_base64, to_base64
 from nix_seed.core.errors import CheckedFalse, InputError, foreign
 from nix_seed.formats.ed25519 import is_small_order
 from nix_seed.formats.tlog.merkle import TreeHead
@@ -46,7 +45,7 @@ class NoteSignature:
     body: bytes
 
     def __str__(self) -> str:
-        return f"— {self.name} {encode_base64(self.key_id + self.body)}\n"
+        return f"— {self.name} {to_base64(self.key_id + self.body)}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +118,7 @@ class NoteKey:
         name, _, rest = text.partition("+")
         key_id, _, encoded = rest.partition("+")
         try:
-            raw = decode_base64(encoded)
+            raw = exact_base64(encoded)
             kinds = [kind for kind, number in _TYPES.items() if raw[:1] == bytes([number])]
             key = cls(name, kinds[0], raw[1:])
         except (ValueError, IndexError, InputError) as error:
@@ -145,7 +144,7 @@ class NoteKey:
             return cls.parse(text)
         pem = _PEM.fullmatch(text.strip())
         try:
-            return cls.from_der(name, decode_base64("".join((pem[1] if pem else text).split())))
+            return cls.from_der(name, exact_base64("".join((pem[1] if pem else text).split())))
         except ValueError as error:
             raise _no_key(text, None) from error
 
@@ -168,7 +167,7 @@ class NoteKey:
         return self.public if self.kind == "ecdsa" else _ED25519_SPKI + self.public
 
     def __str__(self) -> str:
-        encoded = encode_base64(bytes([_TYPES[self.kind]]) + self.public)
+        encoded = to_base64(bytes([_TYPES[self.kind]]) + self.public)
         return f"{self.name}+{self.key_id.hex()}+{encoded}"
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
@@ -222,7 +221,7 @@ def _signature(line: str) -> NoteSignature:
     match = _LINE.fullmatch(line)
     if match is None or "+" in match[1] or any(map(_splits, match[1])):
         raise ValueError(f"{line[:80]!r} is no signature line")
-    raw = decode_base64(match[2])
+    raw = exact_base64(match[2])
     if len(raw) < 5:
         raise ValueError(f"the signature of {match[1]} is too short")
     return NoteSignature(match[1], raw[:4], raw[4:])
@@ -254,22 +253,6 @@ def _no_key(text: str, why: str | None) -> InputError:
     )
 
 
-def decode_base64(text: str) -> bytes:
-    """Read standard base64 in its one spelling; ``ValueError`` for any other."""
-    try:
-        raw = base64.b64decode(text, validate=True)
-    except binascii.Error as error:
-        raise ValueError(f"{text[:40]!r} is not base64") from error
-    if encode_base64(raw) != text:
-        raise ValueError(f"{text[:40]!r} is not the one base64 of its bytes")
-    return raw
-
-
-def encode_base64(raw: bytes) -> str:
-    """Spell *raw* in standard base64, padded."""
-    return base64.b64encode(raw).decode()
-
-
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
@@ -290,13 +273,13 @@ class Checkpoint:
                 raise ValueError("it needs an origin, a size and a root, a line each")
             if not _SIZE.fullmatch(lines[1]):
                 raise ValueError(f"{lines[1]!r} is no size")
-            head = TreeHead(int(lines[1]), decode_base64(lines[2]))
+            head = TreeHead(int(lines[1]), exact_base64(lines[2]))
         except (ValueError, InputError) as error:
             raise InputError(f"{what} is not a checkpoint: {error}") from error
         return cls(lines[0], head, tuple(lines[3:-1]))
 
     def __str__(self) -> str:
-        lines = (self.origin, str(self.head.size), encode_base64(self.head.root), *self.extensions)
+        lines = (self.origin, str(self.head.size), to_base64(self.head.root), *self.extensions)
         return "".join(f"{line}\n" for line in lines)
 
 

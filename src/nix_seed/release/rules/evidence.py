@@ -4,12 +4,12 @@ Bound by its digest in the signed record. Whoever audits fetches the attestation
 finds each at its index in its log.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from __future__ import annotations
 
-from nix_seed.core import canonical_json, declared
-from nix_seed.core.declared import digest, member, object_of
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from nix_seed.core.declared import Declared
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.release.rules.tree import Leaf, Release, build_release
@@ -35,8 +35,28 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class _Attested:
+    builder: str
+    statement: Digest
+    logs: tuple[LoggedAt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    leaf: Leaf
+    attestations: tuple[_Attested, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Members(Declared):
+    members: tuple[_Member, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence(Declared):
     """The release and the votes on it, sorted."""
+
+    otherwise: ClassVar = "is not canonical: sorted, each system once"
 
     release: Release
     votes: tuple[Vote, ...]
@@ -46,62 +66,31 @@ class Evidence:
         """The SHA-256 of the document."""
         return Digest.of(self.dump())
 
-    def dump(self) -> bytes:
-        """Return canonical JSON."""
-        return canonical_json.dumps(
-            {
-                "members": [
-                    {"leaf": leaf.to_json(), "attestations": self._votes(leaf.system)}
-                    for leaf in self.release.leaves
-                ]
-            }
-        )
-
-    def _votes(self, system: str) -> list[dict[str, Any]]:
-        return [
-            {
-                "builder": vote.builder,
-                "statement": str(vote.statement),
-                "logs": [declared.write(at) for at in vote.logs],
-            }
-            for vote in sorted(self.votes)
-            if vote.system == system
-        ]
+    def to_json(self) -> dict[str, Any]:
+        """Return the object as docs/formats-promotion.md lists it."""
+        votes = sorted(self.votes)
+        return _Members(
+            tuple(
+                _Member(leaf, tuple(_attested(v) for v in votes if v.system == leaf.system))
+                for leaf in self.release.leaves
+            )
+        ).to_json()
 
     @classmethod
-    def parse(cls, text: bytes, what: str) -> Self:
-        """Read the document; ``InputError`` unless it is spelled just as ``dump`` would."""
-        value = object_of(canonical_json.loads(text, what=what), what, "members")
-        leaves, votes = [], []
-        for position, item in enumerate(member(value, "members", list, what)):
-            where = f"{what}, members[{position}]"
-            found = object_of(item, where, "leaf", "attestations")
-            leaf = Leaf.from_json(found.get("leaf"), f"{where}, leaf")
-            leaves.append(leaf)
-            for vote in member(found, "attestations", list, where):
-                votes.append(_vote(vote, leaf.system, where))
-        evidence = cls(_release(leaves, what), tuple(sorted(votes)))
-        if evidence.dump() != text:
-            raise InputError(f"{what} is not canonical: sorted, each system once")
-        return evidence
+    def from_json(cls, value: Any, where: str) -> Self:
+        """Read the document, of whatever order."""
+        members = _Members.from_json(value, where).members
+        leaves = [member.leaf for member in members]
+        if len({leaf.commit for leaf in leaves}) != 1:
+            raise InputError(f"{where}: its leaves are of no commit, or of several")
+        images = {leaf.system: (leaf.nar_hash, leaf.image_digest) for leaf in leaves}
+        votes = (
+            Vote(member.leaf.system, each.builder, each.statement, each.logs)
+            for member in members
+            for each in member.attestations
+        )
+        return cls(build_release(leaves[0].commit, images), tuple(sorted(votes)))
 
 
-def _release(leaves: Iterable[Leaf], what: str) -> Release:
-    found = tuple(leaves)
-    if len({leaf.commit for leaf in found}) != 1:
-        raise InputError(f"{what}: its leaves are of no commit, or of several")
-    images = {leaf.system: (leaf.nar_hash, leaf.image_digest) for leaf in found}
-    return build_release(found[0].commit, images)
-
-
-def _vote(value: Mapping[str, Any], system: str, where: str) -> Vote:
-    inner = f"{where}, attestations"
-    found = object_of(value, inner, "builder", "statement", "logs")
-    items = member(found, "logs", list, inner)
-    logs = tuple(declared.read(LoggedAt, item, f"{inner}, logs") for item in items)
-    return Vote(
-        system,
-        member(found, "builder", str, inner),
-        digest(found, "statement", inner),
-        logs,
-    )
+def _attested(vote: Vote) -> _Attested:
+    return _Attested(vote.builder, vote.statement, vote.logs)

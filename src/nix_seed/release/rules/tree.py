@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Self
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final, Self
 
-from nix_seed.core import canonical_json, declared
-from nix_seed.core.declared import count, object_of, strings
+from nix_seed.core.declared import Declared, HexHash, at, read, write
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.intoto.statement import Commit, is_commit
 from nix_seed.formats.oci.manifest import lists_referrers
 from nix_seed.formats.oci.reference import check_tag
 from nix_seed.formats.tlog.merkle import (
-    Proof,
     TreeHead,
     build_inclusion_proof,
     build_root,
@@ -31,21 +29,16 @@ from nix_seed.formats.tlog.merkle import (
 )
 
 DOMAIN: Final = "nix-seed/release/v1"
-_MOST_HASHES: Final = 64
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Leaf:
+class Leaf(Declared):
     """One system's image of a commit."""
 
     system: str
     commit: Commit
     nar_hash: NarHash
     image_digest: Digest
-
-    def dump(self) -> bytes:
-        """Return the leaf's data: canonical JSON."""
-        return canonical_json.dumps(self.to_json())
 
     @property
     def hash(self) -> bytes:
@@ -54,12 +47,12 @@ class Leaf:
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that is hashed."""
-        return {"domain": DOMAIN, **declared.write(self)}
+        return {"domain": DOMAIN, **write(self)}
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> Self:
         """Read a leaf; ``InputError`` unless *value* is just what it would be written as."""
-        leaf = declared.read(cls, value, where)
+        leaf = read(cls, value, where)
         if leaf.to_json() != value:
             raise InputError(f"{where}: it is no leaf of {DOMAIN}, or not spelled as one")
         return leaf
@@ -88,13 +81,15 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
-class MemberProof:
+class MemberProof(Declared):
     """A leaf, its *index* in a tree of *size* leaves, and the hashes that lead to the root."""
+
+    otherwise: ClassVar = "is not spelled as it would be written: canonical JSON"
 
     leaf: Leaf
     index: int
     size: int
-    hashes: Proof
+    hashes: tuple[HexHash, ...] = field(metadata=at("proof", sizes=(0, 64)))
 
     def check(self, head: TreeHead) -> None:
         """Raise ``CheckedFalse`` unless the leaf is at its index under *head*."""
@@ -104,35 +99,6 @@ class MemberProof:
                 f"promotion is of {head.size}"
             )
         check_inclusion(self.hashes, self.index, self.leaf.hash, head)
-
-    def dump(self) -> bytes:
-        """Return canonical JSON."""
-        return canonical_json.dumps(
-            {
-                "leaf": self.leaf.to_json(),
-                "index": self.index,
-                "size": self.size,
-                "proof": [each.hex() for each in self.hashes],
-            }
-        )
-
-    @classmethod
-    def parse(cls, text: bytes, what: str) -> Self:
-        """Read the document; *what* names it in errors."""
-        names = ("leaf", "index", "size", "proof")
-        found = object_of(canonical_json.loads(text, what=what), what, *names)
-        hashes = strings(found, "proof", what)
-        if len(hashes) > _MOST_HASHES:
-            raise InputError(f"{what}: a proof has no more than {_MOST_HASHES} hashes")
-        proof = cls(
-            Leaf.from_json(found.get("leaf"), f"{what}, leaf"),
-            count(found, "index", what),
-            count(found, "size", what),
-            tuple(Digest(each).raw for each in hashes),
-        )
-        if proof.dump() != text:
-            raise InputError(f"{what} is not spelled as it would be written: canonical JSON")
-        return proof
 
 
 def build_release(commit: Commit, images: Mapping[str, tuple[NarHash, Digest]]) -> Release:
