@@ -17,11 +17,10 @@ help:
 	@sed -n 's/^# make/make/p' Makefile
 	@printf 'make demo-trust three builders, one tampered with; a release, its audit, a forged one\nmake interop what needs programs built from Go modules\nmake lint    ruff, mypy\nmake bench   the benchmarks, into bench/RESULTS.md\nmake setup   what demo and tests need: .venv, the programs that Debian offers\n'
 
-# The command alone, run from this checkout; not the tests' tools, nor anything of the system's.
+# The command alone, run from this checkout, in an environment of its own.
 install:
-	@PATH="$(USERS_PATH)" bin/nix-seed --version
-	@mkdir -p "$(PREFIX)/bin"
-	@ln -sf "$(CURDIR)/bin/nix-seed" "$(PREFIX)/bin/nix-seed"
+	@PATH="$(USERS_PATH)" $(PYTHON) -IS -c 'import sys; sys.path.insert(0, "bin"); from launch import install; install(*sys.argv[1:])' \
+	  "$(CURDIR)" "$(PREFIX)"
 	@echo "installed: $(PREFIX)/bin/nix-seed, which runs this checkout"
 	@PATH="$(USERS_PATH)" command -v nix-seed >/dev/null || \
 	  echo "hint: put $(PREFIX)/bin on your PATH"

@@ -11,25 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from support.launcher import launch_from
 from support.runner import programs
 from support.steps import ROOT
 
-LAUNCHER = ROOT / "bin/nix-seed"
-# How the machine reaches its package index is its own affair.
-_INDEX = ("PIP_", "UV_", "SSL_", "REQUESTS_", "HTTP", "http", "NO_PROXY", "no_proxy")
-
 
 def launch(place: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if name.startswith(_INDEX)}
-    base = {"PATH": os.environ["PATH"], "HOME": str(place), "NIX_SEED_TOOLS": str(place / "tools")}
-    return subprocess.run(
-        [LAUNCHER, *arguments],
-        env=kept | base | env,
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=place,
-    )
+    return launch_from(ROOT, place, *arguments, **env)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +41,7 @@ def test_it_sets_up_once(tools: Path) -> None:
 
 
 def test_make_install(tools: Path, tmp_path: Path) -> None:
-    """README's way: a link on PATH, by which the launcher finds its checkout."""
+    """README's way: an environment of its own, and a command on PATH."""
     prefix = tmp_path / "with space"
     # `make test` has the tests' own nix-seed on PATH; a user has none yet.
     path = [each for each in os.get_exec_path() if not Path(each, "nix-seed").exists()]
@@ -75,7 +63,7 @@ def test_make_install(tools: Path, tmp_path: Path) -> None:
         command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
     )
     assert shown.returncode == 0, shown.stderr
-    assert shown.stderr == "", "nothing is set up again"
+    assert shown.stderr == "", "nothing is set up at a call"
     again = subprocess.run(["make", "install"], cwd=ROOT, env=env, capture_output=True, check=True)
     assert b"hint:" not in again.stdout
 

@@ -1,0 +1,290 @@
+"""Gets what nix-seed needs, once, and runs nix-seed from this checkout. ``bin/nix-seed`` calls it.
+
+What it needs comes as one file for this Python and platform, whose digest ``bin/bundles.json``
+pins; or else from a package index, at the versions and hashes of ``bin/requirements.txt``. Both
+become an ordinary virtual environment. Uses the standard library alone, and few modules of it:
+each call passes here.
+"""
+
+import os
+import sys
+import time
+
+_WORDS = ("TOKEN", "SECRET", "PASSWORD", "PASSPHRASE", "PRIVATE_KEY")
+_MAIN = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+sys.argv[0] = "nix-seed"
+from nix_seed.cli.main import main
+main()"""
+_PATIENCE = 15.0  # seconds without a byte
+_PIECE = 1 << 20
+
+
+class Unusable(Exception):
+    """Why the one file cannot be used; the package index is asked instead."""
+
+
+def main() -> None:
+    """Run nix-seed with the arguments after the first, which is the checkout."""
+    root, *arguments = sys.argv[1:]
+    with open(os.path.join(root, "bin/requirements.txt"), "rb") as file:
+        requirements = file.read()
+    place = os.path.join(tools(), key(requirements))
+    if not os.path.exists(os.path.join(place, "bin/python")):
+        print(f"nix-seed: setting up, once: {place}", file=sys.stderr, flush=True)
+        begun = time.monotonic()
+        set_up(root, requirements, place)
+        # The time to the first build begins with this.
+        os.environ["NIX_SEED_SETUP_SECONDS"] = f"{time.monotonic() - begun:.2f}"
+    python = os.path.join(place, "bin/python")
+    os.execv(python, [python, "-c", _MAIN, os.path.join(root, "src"), *arguments])
+
+
+def install(root: str, prefix: str) -> None:
+    """Make an ordinary environment in *prefix*, and a command that runs this checkout with it."""
+    import shutil
+
+    with open(os.path.join(root, "bin/requirements.txt"), "rb") as file:
+        requirements = file.read()
+    place = os.path.join(prefix, "share/nix-seed")
+    made_for = os.path.join(place, key(requirements))
+    if not os.path.exists(made_for):
+        shutil.rmtree(place, ignore_errors=True)
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        set_up(root, requirements, place)
+        open(made_for, "x").close()
+    command = os.path.join(prefix, "bin/nix-seed")
+    os.makedirs(os.path.dirname(command), exist_ok=True)
+    if os.path.lexists(command):
+        os.unlink(command)
+    python, source = quoted(os.path.join(place, "bin/python")), quoted(os.path.join(root, "src"))
+    with open(command, "w") as file:
+        # A shebang line would take neither a space in the path nor a long one.
+        file.write(f"#!/bin/sh\nexec {python} -c '{_MAIN}' {source} \"$@\"\n")
+    os.chmod(command, 0o755)
+
+
+def quoted(text: str) -> str:
+    """Quote *text* for a shell."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def tools() -> str:
+    """Return the first directory that can be written of those where tools are kept."""
+    home = os.path.join(os.environ.get("HOME") or "/nonexistent", ".cache")
+    names = ("NIX_SEED_TOOLS", "RUNNER_TOOL_CACHE", "XDG_CACHE_HOME")
+    places = [os.environ.get(name) for name in names]
+    for place in (*places, home, os.environ.get("TMPDIR") or "/tmp"):
+        if not place:
+            continue
+        path = os.path.join(place, "nix-seed")
+        try:
+            os.makedirs(path, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(path, os.W_OK):
+            return path
+    return fail("no directory for its tools can be written", "name one: NIX_SEED_TOOLS=DIR", 2)
+
+
+def key(requirements: bytes) -> str:
+    """Name an environment by what is in it and the Python that it is for."""
+    from hashlib import sha256
+
+    python = f"{sys.version} {os.uname().machine} {sys.prefix}"
+    return sha256(requirements + python.encode()).hexdigest()[:20]
+
+
+def set_up(root: str, requirements: bytes, place: str) -> None:
+    """Make the environment *place*. A second process that does so meanwhile does no harm."""
+    import shutil
+
+    new = f"{place}.{os.getpid()}"
+    try:
+        try:
+            from_bundle(root, requirements, new)
+        except Unusable as reason:
+            if str(reason):
+                print(f"nix-seed: {reason}; asking the package index", file=sys.stderr, flush=True)
+            shutil.rmtree(new, ignore_errors=True)
+            from_index(root, new)
+        # Whoever was faster wins: both are the same.
+        if not os.path.exists(place):
+            os.rename(new, place)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def from_bundle(root: str, requirements: bytes, new: str) -> None:
+    """Unpack the file that is pinned for this Python, while it arrives; keep it if it is that."""
+    import io
+    import json
+    import sysconfig
+    import tarfile
+    from hashlib import sha256
+    from urllib.request import urlopen
+
+    try:
+        with open(os.path.join(root, "bin/bundles.json"), "rb") as file:
+            pins = json.load(file)
+    except FileNotFoundError:
+        raise Unusable("") from None
+    if pins["requirements"] != sha256(requirements).hexdigest():
+        raise Unusable("")
+    pin = pins["bundles"].get(f"{sysconfig.get_config_var('SOABI')}-{os.uname().machine}")
+    if pin is None or too_old(pins["glibc"]):
+        raise Unusable("")
+    base = os.environ.get("NIX_SEED_BUNDLES") or pins["url"]
+    if "://" not in base:
+        base = f"file://{os.path.abspath(base)}"
+
+    class Hashed(io.RawIOBase):
+        """Hashes what is read, and refuses more than is pinned."""
+
+        def __init__(self, source):
+            self.source, self.digest, self.left = source, sha256(), pin["size"]
+
+        def read(self, size=-1):
+            data = self.source.read(size if 0 <= size <= _PIECE else _PIECE)
+            self.left -= len(data)
+            if self.left < 0:
+                raise Unusable(f"{pin['name']} is longer than the one that is pinned")
+            self.digest.update(data)
+            return data
+
+    try:
+        with urlopen(f"{base.rstrip('/')}/{pin['name']}", timeout=_PATIENCE) as source:
+            hashed = Hashed(source)
+            with tarfile.open(fileobj=hashed, mode="r|gz", bufsize=_PIECE) as archive:
+                extract(archive, new)
+            while hashed.read():
+                pass
+    except (OSError, ValueError, EOFError, tarfile.TarError) as error:
+        raise Unusable(f"{pin['name']} could not be fetched: {error}") from error
+    if hashed.digest.hexdigest() != pin["sha256"]:
+        raise Unusable(f"{pin['name']} of {base} is not the one that is pinned")
+    finish(root, new)
+
+
+def too_old(needed: str) -> bool:
+    """Tell whether this machine's C library is older than what the file was made for."""
+    try:
+        name, found = os.confstr("CS_GNU_LIBC_VERSION").split()
+    except (AttributeError, OSError, ValueError):
+        return False
+    return name == "glibc" and numbers(found) < numbers(needed)
+
+
+def numbers(version: str) -> "list[int]":
+    """Read a dotted version."""
+    return [int(part) for part in version.split(".")]
+
+
+def extract(archive, new: str) -> None:
+    """Write the plain files of *archive* below *new*, whatever it holds besides."""
+    packages = os.path.join(new, f"lib/python{sys.version_info[0]}.{sys.version_info[1]}")
+    made = set()
+    for member in archive:
+        parts = member.name.split("/")
+        if (
+            not member.isreg()
+            or ".." in parts
+            or "" in parts
+            or parts[0] not in ("site-packages", "own")
+        ):
+            raise Unusable(f"the file holds {member.name!r}")
+        path = os.path.join(packages, *parts)
+        folder = os.path.dirname(path)
+        if folder not in made:
+            os.makedirs(folder, exist_ok=True)
+            made.add(folder)
+        source = archive.extractfile(member)
+        with open(path, "wb") as file:
+            while piece := source.read(_PIECE):
+                file.write(piece)
+
+
+def finish(root: str, new: str) -> None:
+    """Make an environment of *new*, and put our own bytecode where this Python looks for it.
+
+    That bytecode is checked against the source whenever it is used, so it can only save time.
+    """
+    import glob
+    import shutil
+
+    library = os.path.join(new, f"lib/python{sys.version_info[0]}.{sys.version_info[1]}")
+    python = os.path.realpath(sys.executable)
+    os.makedirs(os.path.join(new, "bin"))
+    os.symlink(python, os.path.join(new, "bin/python"))
+    with open(os.path.join(new, "pyvenv.cfg"), "w") as file:
+        file.write(f"home = {os.path.dirname(python)}\ninclude-system-site-packages = false\n")
+    own = os.path.join(library, "own")
+    for path in glob.glob(os.path.join(own, "**/*.pyc"), recursive=True):
+        folder, name = os.path.split(os.path.join(root, "src", os.path.relpath(path, own)))
+        target = os.path.join(
+            folder, "__pycache__", name[:-3] + f"{sys.implementation.cache_tag}.pyc"
+        )
+        try:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            if not os.path.exists(target):
+                beside = f"{target}.{os.getpid()}"
+                shutil.copyfile(path, beside)
+                os.replace(beside, target)
+        except OSError:
+            # A checkout that may not be written, or on another disk: it is compiled at need.
+            return
+
+
+def from_index(root: str, new: str) -> None:
+    """Make an environment with pip, from the index that this machine's pip is set up for."""
+    import subprocess
+
+    # Whatever is run to install packages has no business with the job's secrets.
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("SEED_") and not any(word in name.upper() for word in _WORDS)
+    }
+
+    def runs(*command: str, quiet: bool = False) -> bool:
+        stream = subprocess.DEVNULL if quiet else sys.stderr
+        return (
+            subprocess.run(command, env=env, stdout=stream, stderr=stream, check=False).returncode
+            == 0
+        )
+
+    python = os.path.join(new, "bin/python")
+    # A pip of the place's own takes seconds to make: the one that is there serves as well, from
+    # 22.3 on.
+    pip = (sys.executable, "-m", "pip", "--python", python)
+    made = runs(sys.executable, "-m", "venv", "--without-pip", new, quiet=True)
+    if not (made and runs(*pip, "--version", quiet=True)):
+        pip = (python, "-m", "pip")
+        if not runs(sys.executable, "-m", "venv", "--clear", new):
+            fail(
+                f"{sys.executable} cannot make a virtual environment",
+                "on Debian and Ubuntu: apt-get install python3-venv",
+                2,
+            )
+    # Wheels only: nothing is compiled, and no code of theirs runs.
+    options = ("--quiet", "--disable-pip-version-check", "--no-input", "--no-compile")
+    locked = ("--only-binary=:all:", "--no-deps", "--require-hashes")
+    wanted = os.path.join(root, "bin/requirements.txt")
+    if not runs(*pip, "install", *options, *locked, "--requirement", wanted):
+        fail(
+            "what nix-seed needs could not be installed",
+            "the machine must reach a package index; where it cannot, install nix-seed beforehand"
+            " and name it: NIX_SEED_BIN=/path/to/nix-seed",
+            3,
+        )
+
+
+def fail(what: str, hint: str, code: int) -> str:
+    """End with an error."""
+    print(f"error: {what}\nhint: {hint}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""The one file that the actions set themselves up from (``tools/make-bundle``)."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from support.launcher import launch_from
+from support.steps import ROOT
+from support.web import lying
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the file of this Python."""
+    folder = tmp_path_factory.mktemp("bundle")
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools/make-bundle", folder],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "No matching distribution" in done.stderr:
+        pytest.skip("needs a package index within reach")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def checkout(made: Path, tmp_path: Path) -> Path:
+    """A checkout that pins it, as a released commit does."""
+    root = tmp_path / "checkout"
+    ignored = shutil.ignore_patterns("__pycache__")
+    for part in ("bin", "src", "tools"):
+        shutil.copytree(ROOT / part, root / part, ignore=ignored)
+    pin(root, made)
+    return root
+
+
+def pin(root: Path, folder: Path, url: str = "") -> None:
+    subprocess.run(
+        [sys.executable, root / "tools/make-bundle", "--pin", url or folder.as_uri(), folder],
+        check=True,
+    )
+
+
+def altered(made: Path, folder: Path, members: list[tuple[str, bytes]]) -> Path:
+    """Write another archive, and its pin, under the name of the one that was *made*."""
+    [pins] = made.glob("*.json")
+    [(platform, entry)] = json.loads(pins.read_text()).items()
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, data in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    data = gzip.compress(packed.getvalue())
+    folder.mkdir()
+    (folder / entry["name"]).write_bytes(data)
+    entry |= {"size": len(data), "sha256": sha256(data).hexdigest()}
+    (folder / pins.name).write_text(json.dumps({platform: entry}))
+    return folder
+
+
+# Where there is no index either, what was refused is seen in the exit code.
+NO_INDEX = {"PIP_NO_INDEX": "1", "PYTHON": sys.executable}
+
+
+def test_no_index_is_asked(checkout: Path, tmp_path: Path) -> None:
+    first = launch_from(checkout, tmp_path, "--version", **NO_INDEX)
+    assert (first.returncode, first.stderr.count("\n")) == (0, 1), first.stderr
+    assert "setting up, once" in first.stderr
+    again = launch_from(checkout, tmp_path, "--version", **NO_INDEX)
+    assert (again.returncode, again.stderr) == (0, "")
+    [place] = (tmp_path / "tools/nix-seed").iterdir()
+    wanted = "import cyclonedx, sigstore.sign, zstandard, license_expression, rich.table"
+    subprocess.run([place / "bin/python", "-c", wanted], check=True)
+
+
+def test_our_own_bytecode_is_in_place(checkout: Path, tmp_path: Path) -> None:
+    assert launch_from(checkout, tmp_path, "--version", **NO_INDEX).returncode == 0
+    source = checkout / "src/nix_seed/cli/main.py"
+    [kept] = (source.parent / "__pycache__").glob("main.*.pyc")
+    before = kept.stat().st_mtime_ns
+    # It is used, and what the source says wins over it.
+    assert launch_from(checkout, tmp_path, "--version", **NO_INDEX).returncode == 0
+    assert kept.stat().st_mtime_ns == before
+    source.write_text(source.read_text() + "\nraise SystemExit(77)\n")
+    assert launch_from(checkout, tmp_path, "--version", **NO_INDEX).returncode == 77
+
+
+def test_it_is_fetched(checkout: Path, made: Path, tmp_path: Path) -> None:
+    def answer(_: str, path: str) -> tuple[int, dict[str, str], bytes]:
+        return 200, {}, (made / path.removeprefix("/files/")).read_bytes()
+
+    with lying(answer) as url:
+        pin(checkout, made, f"{url}/files")
+        assert launch_from(checkout, tmp_path, "--version", **NO_INDEX).returncode == 0
+
+
+def test_a_mirror_serves(checkout: Path, made: Path, tmp_path: Path) -> None:
+    pin(checkout, made, "http://127.0.0.1:1/none")
+    env = NO_INDEX | {"NIX_SEED_BUNDLES": str(made)}
+    assert launch_from(checkout, tmp_path, "--version", **env).returncode == 0
+
+
+def test_another_file_is_refused(checkout: Path, made: Path, tmp_path: Path) -> None:
+    for path in made.iterdir():
+        shutil.copy(path, tmp_path)
+    pin(checkout, tmp_path)
+    [bundle] = tmp_path.glob("*.gz")
+    data = bytearray(gzip.decompress(bundle.read_bytes()))
+    data[600] ^= 1
+    changed = gzip.compress(bytes(data), 1)
+    # Not longer than the true one: its length shall not be what gives it away.
+    bundle.write_bytes(changed)
+    pins = checkout / "bin/bundles.json"
+    size = json.loads(pins.read_text())["bundles"]
+    [entry] = size.values()
+    pins.write_text(pins.read_text().replace(str(entry["size"]), str(len(changed))))
+    failed = launch_from(checkout, tmp_path, "--version", **NO_INDEX)
+    assert "is not the one that is pinned; asking the package index" in failed.stderr
+    assert failed.returncode == 3
+    assert list((tmp_path / "tools/nix-seed").iterdir()) == []
+
+
+def test_a_longer_file_is_refused(checkout: Path, made: Path, tmp_path: Path) -> None:
+    for path in made.iterdir():
+        shutil.copy(path, tmp_path)
+    pin(checkout, tmp_path)
+    [bundle] = tmp_path.glob("*.gz")
+    bundle.write_bytes(bundle.read_bytes() + bytes(1 << 21))
+    failed = launch_from(checkout, tmp_path, "--version", **NO_INDEX)
+    assert "is longer than the one that is pinned" in failed.stderr
+    assert failed.returncode == 3
+
+
+def test_one_that_cannot_be_had(checkout: Path, tmp_path: Path) -> None:
+    env = NO_INDEX | {"NIX_SEED_BUNDLES": "http://127.0.0.1:1/none"}
+    failed = launch_from(checkout, tmp_path, "--version", **env)
+    assert "could not be fetched" in failed.stderr
+    assert failed.returncode == 3
+
+
+@pytest.mark.parametrize("name", ["../x", "site-packages/../../x", "/x", "else/x"])
+def test_nothing_is_written_elsewhere(
+    name: str, checkout: Path, made: Path, tmp_path: Path
+) -> None:
+    pin(checkout, altered(made, tmp_path / "altered", [(name, b"x")]))
+    failed = launch_from(checkout, tmp_path, "--version", **NO_INDEX)
+    assert "the file holds" in failed.stderr
+    assert failed.returncode == 3
+
+
+def test_other_requirements_ask_the_index(checkout: Path, tmp_path: Path) -> None:
+    with (checkout / "bin/requirements.txt").open("a") as file:
+        file.write("# another\n")
+    failed = launch_from(checkout, tmp_path, "--version", **NO_INDEX)
+    assert "could not be installed" in failed.stderr
+    assert failed.returncode == 3
+
+
+def test_it_is_made_alike(made: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, ROOT / "tools/make-bundle", tmp_path], check=True)
+    [first], [second] = made.glob("*.gz"), tmp_path.glob("*.gz")
+    assert first.read_bytes() == second.read_bytes()
