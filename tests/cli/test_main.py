@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,8 +12,11 @@ import click
 import pytest
 
 from nix_seed.cli import main as module
-from nix_seed.cli.main import COMMANDS, cli, main
-from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
+from nix_seed.cli.command import seed_command
+from nix_seed.cli.main import COMMANDS, SECTIONS, cli, main
+from nix_seed.cli.options import json_option
+from nix_seed.cli.say import say
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed, NixSeedError
 from support.programs import need
 
 SLOW = {"rich", "urllib3", "zstandard", "deflate", "msgspec", "sqlite3", "rfc8785"}
@@ -26,15 +30,15 @@ def nix_seed(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], int]:
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Give what runs a command of this body, in a table of its own, and returns the exit code."""
 
-    def run(body: Callable[[], Any]) -> int:
+    def run(body: Callable[..., Any], *arguments: str) -> int:
         fake = ModuleType("fake_command")
-        fake.command = click.command("fake")(body)  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "fake_command", fake)
-        monkeypatch.setitem(COMMANDS, "fake", ("fake_command:command", "x"))
-        monkeypatch.setattr(sys, "argv", ["nix-seed", "fake"])
+        fake.command = json_option(seed_command("fake")(body))  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "nix_seed.cli.fake_command", fake)
+        monkeypatch.setitem(COMMANDS, "fake", ("fake_command", "x"))
+        monkeypatch.setattr(sys, "argv", ["nix-seed", "fake", *arguments])
         with pytest.raises(SystemExit) as ended:
             main()
         code = ended.value.code
@@ -44,8 +48,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], int]:
     return run
 
 
-def fails(error: BaseException) -> Callable[[], Any]:
-    def body() -> None:
+def fails(error: BaseException) -> Callable[..., Any]:
+    def body(**_: object) -> None:
         raise error
 
     return body
@@ -68,6 +72,51 @@ def test_every_error_has_its_code_and_its_words(
     said = capsys.readouterr()
     detail = "  | d\n" if code == 4 else ""
     assert (said.out, said.err) == ("", f"error: m\n{detail}hint: h\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (CheckedFalse("m", hint="h", detail="d"), "checked and false"),
+        (InputError("m", hint="h", detail="d"), "wrong input"),
+        (CouldNotCheck("m", hint="h", detail="d"), "could not check"),
+        (NixFailed("m", hint="h", detail="d"), "Nix failed"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_program_that_asked_for_json_gets_the_error_as_json(
+    run: Any, capsys: pytest.CaptureFixture[str], error: NixSeedError, kind: str
+) -> None:
+    code = error.exit_code
+    assert run(fails(error), "--json") == code
+    said = capsys.readouterr()
+    told = {"kind": kind, "message": "m", "hint": "h", "detail": "d", "exitCode": code}
+    assert json.loads(said.out) == {"schema": 1, "error": told}
+    assert said.err == "error: m\n  | d\nhint: h\n"
+
+
+def test_a_fault_and_an_interruption_are_json_too(
+    run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(fails(KeyError("spam")), "--json") == 3
+    told = json.loads(capsys.readouterr().out)["error"]
+    assert (told["kind"], told["exitCode"]) == ("could not check", 3)
+    assert told["message"] == "an unexpected KeyError: 'spam'"
+    assert run(fails(KeyboardInterrupt()), "--json") == 130
+    assert json.loads(capsys.readouterr().out)["error"]["kind"] == "interrupted"
+
+
+def test_there_is_one_json_object(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """An answer that was printed is what counts: the error after it is for people."""
+
+    def body(**_: object) -> None:
+        say({"broken": ["x"]})
+        raise CheckedFalse("broken")
+
+    assert run(body, "--json") == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"schema": 1, "broken": ["x"]}
+    assert said.err == "error: broken\n"
 
 
 def test_a_fault_of_the_program_is_never_an_answer(
@@ -94,9 +143,9 @@ def test_an_interrupted_run_says_what_is_kept(run: Any, capsys: pytest.CaptureFi
 
 
 def test_a_command_ends_with_0_or_with_its_own_code(run: Any) -> None:
-    assert run(lambda: None) == 0
-    assert run(lambda: click.get_current_context().exit(77)) == 77
-    assert run(lambda: "text") == 0
+    assert run(lambda **_: None) == 0
+    assert run(lambda **_: click.get_current_context().exit(77)) == 77
+    assert run(lambda **_: "text") == 0
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
@@ -123,8 +172,8 @@ def test_a_pipe_broken_inside_a_command_is_no_answer() -> None:
         "@click.command()\n"
         "def command(): raise BrokenPipeError(32, 'gone')\n"
         "fake.command = command\n"
-        "sys.modules['fake'] = fake\n"
-        "m.COMMANDS['fake'] = ('fake:command', '')\n"
+        "sys.modules['nix_seed.cli.fake'] = fake\n"
+        "m.COMMANDS['fake'] = ('fake', '')\n"
         "sys.argv = ['nix-seed', 'fake']\n"
         "m.main()\n"
     )
@@ -148,12 +197,23 @@ def test_wrong_arguments_are_wrong_input(arguments: list[str], words: str) -> No
     assert words in done.stderr
 
 
+def test_wrong_arguments_are_json_too() -> None:
+    done = nix_seed("plan", "--json", "--kind", "both")
+    told = json.loads(done.stdout)["error"]
+    assert (done.returncode, told["kind"], told["exitCode"]) == (2, "wrong input", 2)
+    assert "'both' is not one of" in told["message"]
+
+
 def test_help_lists_every_command_and_the_exit_codes() -> None:
     done = nix_seed("--help")
     assert (done.returncode, done.stderr) == (0, "")
     for name, (_, line) in COMMANDS.items():
         assert f"  {name} " in done.stdout
         assert line in done.stdout
+    assert [line[:-1] for line in done.stdout.splitlines() if line[-1:] == ":"] == [
+        "Options",
+        *SECTIONS,
+    ]
     assert "1 checked and false" in done.stdout
 
 

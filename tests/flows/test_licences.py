@@ -299,7 +299,7 @@ def test_the_image_tells_what_is_unknown_unless_the_recipe_lets_it_pass(
     build(passing, "-o", tmp_path / "image", "--tag", "seed", cache=cache)
     image = f"oci:{tmp_path / 'image'}:seed"
     ran = nix_seed("licences", image, "--json", cache=cache)
-    assert json.loads(ran.out) == {"withheld": [], "unknown": []}
+    assert json.loads(ran.out) == {"schema": 1, "withheld": [], "unknown": []}
     # Not refused for what it holds: the registry of that name cannot be reached.
     pushed = nix_seed("push", image, "registry.invalid/demo/seed:dev", cache=cache)
     assert pushed.code == 3, pushed.err

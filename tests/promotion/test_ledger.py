@@ -214,7 +214,7 @@ def show(ledger: Ledger, *arguments: str, code: int = 0) -> str:
 def test_the_logs_ledger_is_asked_by_commit_and_by_root(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, releases=3)
     second = ledger.said(2)
-    by_commit = json.loads(show(ledger, str(commit(2)), "--json"))
+    by_commit = json.loads(show(ledger, str(commit(2)), "--json"))["ledgers"]
     [entry] = by_commit[SOURCE]
     assert entry == {
         "commitKey": str(commit(2).key),
@@ -223,8 +223,8 @@ def test_the_logs_ledger_is_asked_by_commit_and_by_root(tmp_path: Path) -> None:
         "position": "signed by rita",
     }
     # Roots are over commits as well: each release has its own.
-    assert json.loads(show(ledger, str(second.root), "--json")) == by_commit
-    everything = json.loads(show(ledger, "--json"))[SOURCE]
+    assert json.loads(show(ledger, str(second.root), "--json"))["ledgers"] == by_commit
+    everything = json.loads(show(ledger, "--json"))["ledgers"][SOURCE]
     assert [each["record"] for each in everything] == [str(ledger.digest(n)) for n in (1, 2, 3)]
     assert f"record   {ledger.digest(3)}" in show(ledger, str(commit(3)))
 
@@ -245,7 +245,7 @@ def test_two_roots_for_a_commit_are_both_shown_and_no_answer(tmp_path: Path) -> 
     words = f"the ledger {SOURCE} has 2 roots for the commit {commit(1).key}: "
     for asked in ([str(commit(1))], []):
         printed = show(ledger, *asked, "--json", code=1)
-        shown, _ = json.JSONDecoder().raw_decode(printed)
+        shown = json.JSONDecoder().raw_decode(printed)[0]["ledgers"]
         assert {str(ledger.digest(1)), str(other)} <= {each["record"] for each in shown[SOURCE]}
         assert words in printed
     # Of one root, and of another commit, there is no doubt.
@@ -256,7 +256,7 @@ def test_two_roots_for_a_commit_are_both_shown_and_no_answer(tmp_path: Path) -> 
 def test_a_second_record_of_the_same_root_is_no_second_release(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, releases=2)
     ledger.forge(1, previous=(ledger.digest(2),))
-    assert len(json.loads(show(ledger, str(commit(1)), "--json"))[SOURCE]) == 2
+    assert len(json.loads(show(ledger, str(commit(1)), "--json"))["ledgers"][SOURCE]) == 2
 
 
 def test_a_list_that_leaves_a_record_out_does_not_hide_it_from_all(tmp_path: Path) -> None:
@@ -264,4 +264,6 @@ def test_a_list_that_leaves_a_record_out_does_not_hide_it_from_all(tmp_path: Pat
     unlist(ledger.layout, commit(1).key, lambda _: False)
     assert "there is no such entry" in show(ledger, str(commit(1)), code=1)
     # By what it comes after it is still found: here, by the beginning.
-    assert json.loads(show(ledger, "--json"))[SOURCE][0]["record"] == str(ledger.digest(1))
+    assert json.loads(show(ledger, "--json"))["ledgers"][SOURCE][0]["record"] == str(
+        ledger.digest(1)
+    )

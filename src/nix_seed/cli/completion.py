@@ -2,10 +2,11 @@
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.core.errors import InputError
 
 
-@click.command("completion", short_help="Print a shell's completion script.")
+@seed_command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:
     """Print the script that completes nix-seed's commands and options in SHELL.

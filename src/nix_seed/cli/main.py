@@ -10,79 +10,56 @@ from typing import Any, NoReturn
 
 import click
 
-from nix_seed.cli.say import say
+from nix_seed.cli.say import Manner, error_json, say
 
-# name -> (module:attribute, one line of help), in the order of a user's day.
-COMMANDS: dict[str, tuple[str, str]] = {
-    "init": ("nix_seed.cli.setup.init:command", "Prepare a repository: workflow and policy."),
-    "build": (
-        "nix_seed.cli.image.build:command",
-        "Turn a flake into an image to build in, or to ship.",
-    ),
-    "plan": ("nix_seed.cli.image.plan:command", "Show the layers, and who caused what changed."),
-    "hydrate": ("nix_seed.cli.use.hydrate:command", "Fill this machine's Nix store from a seed."),
-    "run": ("nix_seed.cli.use.run:command", "Run a command inside a seed, with no network."),
-    "prove": ("nix_seed.cli.use.prove:command", "Show that a seed holds all that its flake needs."),
-    "push": ("nix_seed.cli.registry.push:command", "Copy an image to a registry."),
-    "pull": ("nix_seed.cli.registry.pull:command", "Copy an image from a registry, verified."),
-    "index": (
-        "nix_seed.cli.image.index:command",
-        "Publish one index over the images of all systems.",
-    ),
-    "roots": ("nix_seed.cli.roots.roots:command", "Show what an image finally rests on."),
-    "sbom": ("nix_seed.cli.sbom.sbom:command", "Write an image's bill of materials."),
-    "licences": (
-        "nix_seed.cli.licences.licences:command",
-        "Show the licence of everything in an image.",
-    ),
-    "inspect": ("nix_seed.cli.image.inspect:command", "Show what an image is, without its layers."),
-    "report": ("nix_seed.cli.report.report:command", "Write one page about an image."),
-    "exists": (
-        "nix_seed.cli.image.exists:command",
-        "Ask whether a registry has the image already.",
-    ),
-    "lock": ("nix_seed.cli.image.lock:command", "Pin each system's seed in seed.lock."),
-    "publish": ("nix_seed.cli.release.publish:command", "Build, push and attest in one."),
-    "attest": (
-        "nix_seed.cli.release.attest:command",
-        "State, signed, what was built from a commit.",
-    ),
-    "promote": (
-        "nix_seed.cli.release.promote:command",
-        "Release a commit that a quorum of builders stands for.",
-    ),
-    "verify": (
-        "nix_seed.cli.release.verify:command",
-        "Check that independent builders agree on an image.",
-    ),
-    "audit": (
-        "nix_seed.cli.audit.audit:command",
-        "Replay a ledger and its logs, and report all that is wrong.",
-    ),
-    "monitor": (
-        "nix_seed.cli.audit.monitor:command",
-        "Audit a ledger continuously; end at the first alarm.",
-    ),
-    "export": ("nix_seed.cli.release.export:command", "Collect all that verifying offline needs."),
-    "diff": ("nix_seed.cli.image.diff:command", "Show in what two images differ."),
-    "policy": (
-        "nix_seed.cli.trust.policy:command",
-        "Write, check and change the policy to verify by.",
-    ),
-    "key": ("nix_seed.cli.trust.key:command", "Make and show keys that sign attestations."),
-    "log": ("nix_seed.cli.logs.log:command", "Serve, show and check a transparency log."),
-    "ledger": (
-        "nix_seed.cli.release.ledger:command",
-        "Show what is released; keep it in a contract.",
-    ),
-    "doctor": (
-        "nix_seed.cli.setup.doctor:command",
-        "Check this machine or an image, and say how to mend it.",
-    ),
-    "clean": ("nix_seed.cli.image.clean:command", "Clear away what was kept for the next run."),
-    "ci": ("nix_seed.cli.setup.ci:command", "Run the steps of a CI job."),
-    "completion": ("nix_seed.cli.completion:command", "Print a shell's completion script."),
+# Sections of the help -> name -> (module below cli, one line of help), the common ones first.
+SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
+    "Build": {
+        "build": ("image.build", "Turn a flake into an image to build in, or to ship."),
+        "plan": ("image.plan", "Show the layers, and who caused what changed."),
+        "prove": ("use.prove", "Show that a seed holds all that its flake needs."),
+        "publish": ("release.publish", "Build, push and attest in one."),
+    },
+    "Use": {
+        "run": ("use.run", "Run a command inside a seed, with no network."),
+        "hydrate": ("use.hydrate", "Fill this machine's Nix store from a seed."),
+        "lock": ("image.lock", "Pin each system's seed in seed.lock."),
+    },
+    "Registry": {
+        "push": ("registry.push", "Copy an image to a registry."),
+        "pull": ("registry.pull", "Copy an image from a registry, verified."),
+        "exists": ("image.exists", "Ask whether a registry has the image already."),
+        "index": ("image.index", "Publish one index over the images of all systems."),
+    },
+    "Trust": {
+        "verify": ("release.verify", "Check that independent builders agree on an image."),
+        "attest": ("release.attest", "State, signed, what was built from a commit."),
+        "promote": ("release.promote", "Release a commit that a quorum of builders stands for."),
+        "audit": ("audit.audit", "Replay a ledger and its logs, and report all that is wrong."),
+        "monitor": ("audit.monitor", "Audit a ledger continuously; end at the first alarm."),
+        "export": ("release.export", "Collect all that verifying offline needs."),
+        "policy": ("trust.policy", "Write, check and change the policy to verify by."),
+        "key": ("trust.key", "Make and show keys that sign attestations."),
+        "log": ("logs.log", "Serve, show and check a transparency log."),
+        "ledger": ("release.ledger", "Show what is released; keep it in a contract."),
+    },
+    "Inspect": {
+        "inspect": ("image.inspect", "Show what an image is, without its layers."),
+        "diff": ("image.diff", "Show in what two images differ."),
+        "report": ("report.report", "Write one page about an image."),
+        "licences": ("licences.licences", "Show the licence of everything in an image."),
+        "sbom": ("sbom.sbom", "Write an image's bill of materials."),
+        "roots": ("roots.roots", "Show what an image finally rests on."),
+    },
+    "Set up": {
+        "init": ("setup.init", "Prepare a repository: workflow and policy."),
+        "doctor": ("setup.doctor", "Check this machine or an image, and say how to mend it."),
+        "clean": ("image.clean", "Clear away what was kept for the next run."),
+        "ci": ("setup.ci", "Run the steps of a CI job."),
+        "completion": ("completion", "Print a shell's completion script."),
+    },
 }
+COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
 class ReaderGone(Exception):
@@ -118,14 +95,19 @@ class LazyGroup(click.Group):
         """Import the command *cmd_name*."""
         if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
+        module, line = COMMANDS[cmd_name]
+        command: click.Command = importlib.import_module(f"nix_seed.cli.{module}").command
+        command.short_help = line
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the table without importing what it names."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        """Write the tables without importing what they name."""
+        width = max(map(len, COMMANDS))
+        for title, section in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(f"{name:{width}}", text) for name, (_, text) in section.items()]
+                )
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -142,7 +124,8 @@ class LazyGroup(click.Group):
 
 
 _EPILOG = """\b
-Exit codes: 0 done · 1 checked and false · 2 wrong input · 3 could not check · 4 Nix failed
+Exit codes: 0 done · 1 checked and false · 2 wrong input
+            3 could not check · 4 Nix failed
 Completion: eval "$(nix-seed completion bash)"   (or zsh, fish)"""
 
 
@@ -178,18 +161,24 @@ def _show_version(ctx: click.Context) -> None:
 
 def main() -> None:
     """Run the command line; map every error of the tree to its message and exit code."""
+    asked = Manner()
     try:
-        code = cli.main(standalone_mode=False, prog_name="nix-seed")
+        code = cli.main(standalone_mode=False, prog_name="nix-seed", obj=asked)
         sys.stdout.flush()
     except click.exceptions.Abort:
-        _quit("interrupted; finished layers are kept, and the next run goes on from there", 130)
+        said = "interrupted; finished layers are kept, and the next run goes on from there"
+        _quit(asked, 130, said)
     except click.ClickException as error:
+        # What stops the arguments from being read stops --json, too.
+        asked.json = asked.json or "--json" in sys.argv[1:]
+        if asked.json:
+            error_json(error.format_message(), 2)
         error.show()
         sys.exit(2)
     except (ReaderGone, BrokenPipeError):
         _quit_pipe()
     except Exception as error:
-        _fail(error)
+        _fail(asked, error)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -200,25 +189,38 @@ def _quit_pipe() -> NoReturn:
     sys.exit(128 + signal.SIGPIPE)
 
 
-def _fail(error: Exception) -> NoReturn:
+def _fail(asked: Manner, error: Exception) -> NoReturn:
     from nix_seed.cli.say import error_lines
     from nix_seed.core.errors import NixSeedError
 
     if isinstance(error, NixSeedError):
-        _quit("\n".join(error_lines(error)), error.exit_code)
+        shown = "\n".join(error_lines(error))
+        _quit(asked, error.exit_code, shown, (error.message, error.hint, error.detail))
+    # Whatever was being checked, it was not: never let a bug look like an answer. Nor is it raised,
+    # for Python would exit with 1, which means "checked and false".
+    what = f"an unexpected {type(error).__name__}: {error}"
+    whose = "this is a fault of nix-seed; set NIX_SEED_DEBUG=1 for the details to report"
+    shown = f"error: {what}\n{whose}"
     if os.environ.get("NIX_SEED_DEBUG"):
-        # Not raised: Python would exit with 1, which means "checked and false".
         import traceback
 
-        _quit("".join(traceback.format_exception(error)).rstrip(), 3)
-    # Whatever was being checked, it was not: never let a bug look like an answer.
-    _quit(
-        f"error: an unexpected {type(error).__name__}: {error}\n"
-        "this is a fault of nix-seed; set NIX_SEED_DEBUG=1 for the details to report",
-        3,
-    )
+        shown = "".join(traceback.format_exception(error)).rstrip()
+    _quit(asked, 3, shown, (what, whose, None))
 
 
-def _quit(text: str, code: int) -> NoReturn:
+def _quit(
+    asked: Manner,
+    code: int,
+    text: str,
+    parts: tuple[str, str | None, str | None] | None = None,
+) -> NoReturn:
+    """Say *text* to people, and its *parts* (message, hint, detail) to a program that waits."""
     say(text, err=True)
+    if asked.json and not asked.answered:
+        message, hint, detail = parts or (text, None, None)
+        try:
+            error_json(message, code, hint, detail)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _quit_pipe()
     sys.exit(code)

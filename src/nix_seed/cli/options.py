@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from nix_seed.cli.command import remember
 from nix_seed.cli.say import say
 
 if TYPE_CHECKING:
@@ -114,7 +115,14 @@ _IMAGE: list[Callable[[Any], Any]] = [
     store_option,
 ]
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    is_eager=True,
+    callback=remember,
+    help="Print one JSON object (docs/json.md), errors too.",
+)
 
 attr_option = click.option(
     "--attr", metavar="NAME", help="The project's attribute that the seed was made by [seed]."
@@ -243,7 +251,6 @@ def open_seed(options: dict[str, Any], nix: Nix, system: str | None = None) -> I
 
 
 def _named_seed(options: dict[str, Any], system: str | None) -> Image:
-    pass  # moved
     from nix_seed.flake.evaluate import current_system
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.registry.transfer import open_here
@@ -252,7 +259,6 @@ def _named_seed(options: dict[str, Any], system: str | None) -> Image:
     kept = cache_directory() / "images"
     stores, system = stores_of(options), system or current_system()
     if "no_verify" in options:
-        pass  # moved
         from nix_seed.core.events import ignore
 
         reference = trusted(options, stores, reference, system, options["src"], ignore)

@@ -3,7 +3,9 @@
 Words for people: errors, sizes, times.
 """
 
+import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -11,27 +13,58 @@ import click
 from nix_seed.core.errors import NixSeedError
 from nix_seed.core.safe_text import safe_line, safe_text
 
+SCHEMA = 1
+"""Of all that ``--json`` prints; raised where a member changes its meaning or goes away."""
+
+
+@dataclass(slots=True)
+class Manner:
+    """What was asked of the output, and whether the JSON object has been *answered* yet."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    answered: bool = False
+
+
+def manner(ctx: click.Context | None = None) -> Manner:
+    """Return what was asked of the output of the command that runs."""
+    ctx = ctx or click.get_current_context(silent=True)
+    return Manner() if ctx is None else ctx.ensure_object(Manner)
+
 
 def say(
     value: Any, *, err: bool = False, nl: bool = True, indent: int | None = None, **style: Any
 ) -> None:
-    """Print a text, harmless; any other *value* as JSON, which escapes what is not.
+    """Print a text, harmless; a *value* that is a dictionary as JSON, which escapes what is not.
 
-    *style* is the whole text's, as ``click.style`` names it.
+    *style* is the whole text's, as ``click.style`` names it; it shows on terminals alone.
     """
     if isinstance(value, str):
         text = click.style(safe_text(value), **style) if style else safe_text(value)
     else:
         import json
 
+        manner().answered = True
         # The same JSON, and no command to GitHub's runner.
-        text = json.dumps(value, indent=indent).replace("##[", "##\\u005b")
-    click.echo(text, err=err, nl=nl)
+        text = json.dumps({"schema": SCHEMA} | value, indent=indent).replace("##[", "##\\u005b")
+    say_styled(text, err=err, nl=nl)
 
 
-def say_styled(text: str) -> None:
+def say_styled(text: str, *, err: bool = False, nl: bool = True) -> None:
     """Print *text* with the colours in it; what is foreign in it must be harmless already."""
-    click.echo(text)
+    click.echo(text, err=err, nl=nl, color=None if _may_colour() else False)
+
+
+def note(text: str) -> None:
+    """Print on standard error what helps, and is not missed where ``-q`` leaves it out."""
+    if not manner().quiet:
+        say(text, err=True)
+
+
+def _may_colour() -> bool:
+    """Whether terminals get colours: https://no-color.org, and those that know none."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def error_lines(error: NixSeedError) -> Iterator[str]:
@@ -47,3 +80,13 @@ def error_lines(error: NixSeedError) -> Iterator[str]:
         first, *others = safe_text(error.hint).split("\n")
         yield f"hint: {first}"
         yield from (line if line[:2] in ("", "  ") else f"  {line}" for line in others)
+
+
+_KINDS = {1: "checked and false", 2: "wrong input", 3: "could not check", 4: "Nix failed"}
+
+
+def error_json(message: str, code: int, hint: str | None = None, detail: str | None = None) -> None:
+    """Print an error as the JSON object, where one was asked for and none was printed yet."""
+    kind = _KINDS.get(code, "interrupted")
+    value = {"kind": kind, "message": message, "hint": hint, "detail": detail, "exitCode": code}
+    say({"error": value})

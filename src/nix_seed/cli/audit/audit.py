@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nix_seed.cli.audit.options import audit_options, question_of, state_of
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import json_option, stores_of
 from nix_seed.cli.say import say
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from nix_seed.audit.rules.report import AuditReport
 
 
-@click.command("audit", short_help="Replay a ledger and its logs, and report all that is wrong.")
+@seed_command("audit")
 @audit_options
 @click.option("--no-state", is_flag=True, help="Neither go on from the last audit nor keep this.")
 @click.option("--offline", is_flag=True, help="Ask nothing that is behind an address.")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nix_seed.cli.audit.options import audit_options, question_of, state_of
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import json_option, stores_of
 from nix_seed.cli.say import say
 
@@ -26,7 +27,7 @@ _INTERVAL = re.compile(r"([1-9][0-9]{0,6})(s|m|h)?")
 _UNITS = {None: 1, "s": 1, "m": 60, "h": 3600}
 
 
-@click.command("monitor", short_help="Audit a ledger continuously; end at the first alarm.")
+@seed_command("monitor")
 @audit_options
 @click.option(
     "--interval",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.image.build_steps import assemble, base_of, prove, push
 from nix_seed.cli.options import (
     cache_directory,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from nix_seed.image.push import Pushed
 
 
-@click.command("build", short_help="Turn a flake into an image to build in, or to ship.")
+@seed_command("build")
 @image_options
 @click.option(
     "-o",

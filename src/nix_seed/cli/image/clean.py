@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import cache_directory
 from nix_seed.cli.say import say
 from nix_seed.core.words import human_size, plural
@@ -12,7 +13,7 @@ from nix_seed.core.words import human_size, plural
 _DAY = 24 * 3600
 
 
-@click.command("clean", short_help="Clear away what was kept for the next run.")
+@seed_command("clean")
 @click.option(
     "--days",
     type=click.IntRange(min=0),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of
 from nix_seed.cli.say import say
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from nix_seed.image.diff import ImageDiff, PathFiles
 
 
-@click.command("diff", short_help="Show in what two images differ.")
+@seed_command("diff")
 @click.argument("ours", metavar="A")
 @click.argument("theirs", metavar="B")
 @click.option("--diffoscope/--no-diffoscope", default=True, help="Look into files, if it is there.")

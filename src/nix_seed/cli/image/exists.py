@@ -4,12 +4,13 @@ from typing import Any
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.image.build_steps import repository_of
 from nix_seed.cli.options import image_options, json_option, registry_options, request_of
 from nix_seed.cli.say import say
 
 
-@click.command("exists", short_help="Ask whether a registry has the image already.")
+@seed_command("exists")
 @image_options
 @click.argument("reference", metavar="REF")
 @registry_options

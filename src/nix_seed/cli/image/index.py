@@ -4,11 +4,12 @@ from typing import Any
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
 from nix_seed.cli.say import say
 
 
-@click.command("index", short_help="Publish one index over the images of all systems.")
+@seed_command("index")
 @click.argument("target", metavar="REF")
 @click.argument("more", nargs=-1, metavar="[IMAGE]...")
 @click.option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of
 from nix_seed.cli.say import say
 from nix_seed.core.safe_text import safe_line
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from nix_seed.image.inspect import InspectedImage
 
 
-@click.command("inspect", short_help="Show what an image is, without its layers.")
+@seed_command("inspect")
 @click.argument("reference", metavar="IMAGE")
 @registry_options
 @json_option

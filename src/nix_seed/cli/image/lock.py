@@ -5,11 +5,12 @@ from typing import Any
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of, trusted, verify_options
 from nix_seed.cli.say import say
 
 
-@click.command("lock", short_help="Pin each system's seed in seed.lock.")
+@seed_command("lock")
 @click.argument("reference", metavar="REF")
 @click.option(
     "-o",

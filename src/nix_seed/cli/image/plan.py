@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.image.build_steps import base_of
 from nix_seed.cli.options import image_options, json_option, registry_options, request_of
 from nix_seed.cli.say import say
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from nix_seed.image.rules.partition.plan import Group
 
 
-@click.command("plan", short_help="Show the layers, and who caused what changed.")
+@seed_command("plan")
 @image_options
 @click.option("--no-lock", is_flag=True, help="Do not take the flake's seed.lock for the base.")
 @registry_options

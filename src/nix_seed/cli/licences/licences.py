@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import (
     image_named,
     image_options,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 _ORDER = ("withheld", "unknown", "redistributable")
 
 
-@click.command("licences", short_help="Show the licence of everything in an image.")
+@seed_command("licences")
 @image_options
 @registry_options
 @json_option

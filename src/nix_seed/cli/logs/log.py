@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli.command import seed_group
 from nix_seed.cli.options import json_option, state_directory
 from nix_seed.cli.say import say
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from nix_seed.logs.tile_log import TileReader
 
 
-@click.group("log", short_help="Serve, show and check a transparency log.")
+@seed_group("log")
 def command() -> None:
     """Keep a transparency log of tiles in a directory; read and check any.
 

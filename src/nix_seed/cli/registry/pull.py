@@ -4,11 +4,12 @@ from typing import Any
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
 from nix_seed.cli.say import say
 
 
-@click.command("pull", short_help="Copy an image from a registry, verified.")
+@seed_command("pull")
 @click.argument("source", metavar="REF")
 @click.argument("target", metavar="oci:DIR[:TAG]")
 @click.option("--system", metavar="SYSTEM", help="Of an index, this system's image only [all].")

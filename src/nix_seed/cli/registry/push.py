@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
 from nix_seed.cli.say import say
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from nix_seed.registry.transfer import How, Transferred
 
 
-@click.command("push", short_help="Copy an image to a registry.")
+@seed_command("push")
 @click.argument("source", metavar="IMAGE")
 @click.argument("target", metavar="REF")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="A further tag, moved last.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import (
     cache_directory,
     json_option,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from nix_seed.trust.sign import Signer
 
 
-@click.command("attest", short_help="State, signed, what was built from a commit.")
+@seed_command("attest")
 @click.argument("reference", metavar="IMAGE")
 @click.option(
     "--flake",

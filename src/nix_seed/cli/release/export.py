@@ -5,11 +5,12 @@ from typing import Any
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of
 from nix_seed.cli.say import say
 
 
-@click.command("export", short_help="Collect all that verifying offline needs.")
+@seed_command("export")
 @click.argument("reference", metavar="IMAGE")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--deep", is_flag=True, help="Every layer as well, for verify --deep.")

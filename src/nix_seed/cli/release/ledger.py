@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli.command import SeedGroup
 from nix_seed.cli.options import (
     json_option,
     locked_image,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from nix_seed.release.rules.ledger_entry import LedgerEntry
 
 
-class _Ledgers(click.Group):
+class _Ledgers(SeedGroup):
     """Its own commands, and one for each kind of ledger that an add-on brings."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -39,7 +40,7 @@ class _Ledgers(click.Group):
         return super().get_command(ctx, cmd_name)
 
 
-@click.group("ledger", cls=_Ledgers, short_help="Show what is released; keep it in a contract.")
+@click.group("ledger", cls=_Ledgers)
 def command() -> None:
     """Show what is released, and keep releases where a second one cannot be entered.
 
@@ -69,7 +70,8 @@ def _show(what: str | None, as_json: bool, **options: Any) -> None:
     """
     found = {each.name: _held(each, what) for each in _ledgers(options)}
     if as_json:
-        say({name: [entry_json(entry) for entry in held] for name, held in found.items()})
+        shown = {name: [entry_json(each) for each in held] for name, held in found.items()}
+        say({"ledgers": shown})
     else:
         for name, held in found.items():
             say(f"ledger {name}")

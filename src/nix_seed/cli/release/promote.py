@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import (
     jobs_option,
     json_option,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from nix_seed.release.promote import Promoted
 
 
-@click.command("promote", short_help="Release a commit that a quorum of builders stands for.")
+@seed_command("promote")
 @click.argument("commit", metavar="COMMIT")
 @click.option(
     "--to",

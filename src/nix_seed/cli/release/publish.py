@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import registry_options, store_option
 from nix_seed.cli.sbom.sbom import sbom_option, sboms_of
 from nix_seed.cli.trust.options import signing_options
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from nix_seed.image.push import Pushed
 
 
-@click.command("publish", short_help="Build, push and attest in one.")
+@seed_command("publish")
 @click.argument("reference", metavar="IMAGE")
 @click.option(
     "--flake",

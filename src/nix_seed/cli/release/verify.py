@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import (
     json_option,
     policy_option,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from nix_seed.release.verify import Query
 
 
-@click.command("verify", short_help="Check that independent builders agree on an image.")
+@seed_command("verify")
 @click.argument("reference", metavar="IMAGE|COMMIT")
 @click.option(
     "--from",

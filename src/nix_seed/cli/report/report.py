@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import (
     policy_option,
     policy_used,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from nix_seed.report.report import Absent, Change, ImageReport, JudgedPaths, TrustAnswer
 
 
-@click.command("report", short_help="Write one page about an image.")
+@seed_command("report")
 @click.argument("reference", metavar="IMAGE")
 @click.option(
     "-o",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import image_named, json_option, registry_options, store_option, stores_of
 from nix_seed.cli.say import say
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from nix_seed.roots.rules.roots import Roots
 
 
-@click.command("roots", short_help="Show what an image finally rests on.")
+@seed_command("roots")
 @click.argument("what", default=".", metavar="[FLAKE|REF]")
 @click.option("--outputs", is_flag=True, help="Of a flake: its own outputs, not its image.")
 @click.option("--attr", metavar="NAME", help="Attribute made by mkSeed or mkRun [seed, run].")
@@ -54,7 +55,7 @@ def command(as_json: bool, **options: Any) -> None:
         roots, unknown = _roots(nix, options, show)
         if options["why"] is not None:
             way = _way(roots, options["why"])
-            say([str(path) for path in way] if as_json else _way_text(way))
+            say({"why": [str(path) for path in way]} if as_json else _way_text(way))
             return
         report = report_roots(nix, roots, unknown, show)
     verdict = None if policy is None else evaluate_roots(policy, report.findings)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import registry_options, store_option, stores_of
 from nix_seed.cli.say import say
 
@@ -45,7 +46,7 @@ def sboms_of(given: Sequence[str]) -> tuple[Format, ...] | None:
     return tuple(form for form in _FORMATS if form in given) if given else None
 
 
-@click.command("sbom", short_help="Write an image's bill of materials.")
+@seed_command("sbom")
 @click.argument("what", default=".", metavar="[FLAKE|IMAGE]")
 @click.option(
     "--flake",

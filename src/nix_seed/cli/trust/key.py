@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nix_seed.cli.command import seed_group
 from nix_seed.cli.options import json_option
 from nix_seed.cli.say import say
 
@@ -18,7 +19,7 @@ PASSPHRASE = "NIX_SEED_KEY_PASSPHRASE"
 _ALGORITHMS = ("ecdsa-p256", "ed25519")
 
 
-@click.group("key", short_help="Make and show keys that sign attestations.")
+@seed_group("key")
 def command() -> None:
     """Make and show keys that sign attestations.
 

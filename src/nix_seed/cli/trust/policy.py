@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli.command import seed_group
 from nix_seed.cli.options import json_option
 from nix_seed.cli.say import say
 from nix_seed.cli.trust.options import key_option, signer_of
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _FILE = click.argument("file", default="trust.toml", type=click.Path(path_type=Path))
 
 
-@click.group("policy", short_help="Write, check and change the policy to verify by.")
+@seed_group("policy")
 def command() -> None:
     """Write, check and change trust.toml: whom to believe, and how many of them."""
 

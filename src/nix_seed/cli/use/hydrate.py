@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import (
     accept_option,
     accepted_licences,
@@ -84,7 +85,7 @@ def hydrated_text(done: Hydrated) -> str:
     return "\n".join(lines)
 
 
-@click.command("hydrate", short_help="Fill this machine's Nix store from a seed.")
+@seed_command("hydrate")
 @click.argument("source", metavar="REF")
 @click.option(
     "--root",
@@ -129,7 +130,6 @@ def command(as_json: bool, **options: Any) -> None:
         nix-seed run --engine host -- nix build
     """
 
-    pass  # moved
     from nix_seed.flake.evaluate import current_system
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.use.hydrate import hydrate

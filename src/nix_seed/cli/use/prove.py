@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import (
     accept_option,
     attr_option,
@@ -16,7 +17,7 @@ from nix_seed.cli.options import (
 from nix_seed.cli.say import say
 
 
-@click.command("prove", short_help="Show that a seed holds all that its flake needs.")
+@seed_command("prove")
 @click.option(
     "--engine",
     type=click.Choice(["bwrap", "podman", "docker"]),

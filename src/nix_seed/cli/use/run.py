@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import (
     accept_option,
     accepted_licences,
@@ -60,9 +61,8 @@ def print_run(result: RunResult) -> None:
         say(f"{link.path} -> {link.target}", err=True)
 
 
-@click.command(
+@seed_command(
     "run",
-    short_help="Run a command inside a seed, with no network.",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 @click.option(
@@ -112,8 +112,6 @@ def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:
         nix-seed run --image oci:seed -- nix build
     """
     from nix_seed.cli.progress import progress
-
-    pass  # moved
     from nix_seed.flake.nix import Nix
     from nix_seed.use.engines import choose_engine
     from nix_seed.use.run import run

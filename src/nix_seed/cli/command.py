@@ -1,0 +1,78 @@
+"""What all commands share: `-q`, `-v`, and a help that keeps shared options apart."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from nix_seed.cli.say import manner
+
+# Options of many commands, which a command's help shows after its own, in this order.
+_REGISTRY = ("username", "password_stdin", "plain_http", "ca_file")
+_SHARED = ("store", *_REGISTRY, "as_json", "quiet", "verbose", "help")
+
+
+def remember(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    """Note what was asked of the output, for those who print and have no option to look at."""
+    if value:
+        setattr(manner(ctx), str(param.name).removeprefix("as_"), True)
+    return value
+
+
+def _place(option: click.Option) -> int:
+    return _SHARED.index(str(option.name))
+
+
+def _flag(short: str, long: str, text: str) -> click.Option:
+    return click.Option(
+        [short, long],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=remember,
+        help=text,
+    )
+
+
+_EVERYWHERE = (
+    _flag("-q", "--quiet", "Show no progress and no notes, only the answer."),
+    _flag("-v", "--verbose", "Show what Nix says and builds, and how long each step took."),
+)
+
+
+class SeedCommand(click.Command):
+    """A command that takes ``-q`` and ``-v``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        taken = {name for param in self.params for name in param.opts}
+        self.params += [each for each in _EVERYWHERE if not taken & set(each.opts)]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the command's own options, and after them those that many have."""
+        options = [each for each in self.get_params(ctx) if isinstance(each, click.Option)]
+        shared = sorted((each for each in options if each.name in _SHARED), key=_place)
+        own = [each for each in options if each.name not in _SHARED]
+        for title, those in (("Options", own), ("Shared options", shared)):
+            records = [each.get_help_record(ctx) for each in those]
+            shown = [each for each in records if each is not None]
+            if shown:
+                with formatter.section(title):
+                    formatter.write_dl(shown)
+
+
+class SeedGroup(click.Group):
+    """A group of such commands."""
+
+    command_class = SeedCommand
+    group_class = type
+
+
+def seed_command(name: str, **more: Any) -> Callable[[Callable[..., Any]], SeedCommand]:
+    """Make a command; its line in lists of commands stands in ``cli/main.py``."""
+    return click.command(name, cls=SeedCommand, **more)
+
+
+def seed_group(name: str) -> Callable[[Callable[..., Any]], SeedGroup]:
+    """Make a group of commands."""
+    return click.group(name, cls=SeedGroup)
