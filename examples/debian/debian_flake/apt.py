@@ -19,6 +19,7 @@ _WANTED = {
     "Package", "Version", "Depends", "Pre-Depends", "Provides", "Filename", "SHA256", "Size",
     "Description", "Homepage", "Section", "Architecture",
 }  # fmt: skip
+_UNSANDBOXED = ("-o", "APT::Sandbox::User=root")
 _FIELD = re.compile(r"^([A-Za-z0-9-]+):[ \t]*(.*)$", re.MULTILINE)
 
 
@@ -45,11 +46,35 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Apt:
-    """apt on this machine, or in another root."""
+    """apt on this machine, or in another root, or for another architecture.
+
+    *lists* is where the lists of the other *architecture* are kept, so that apt's own stay as they
+    are. They are those of the machine's own sources.
+    """
 
     root: Path | None = None
+    architecture: str | None = None
+    lists: Path | None = None
 
     def _options(self) -> list[str]:
+        return self._options_of_root() + self._options_of_architecture()
+
+    def _options_of_architecture(self) -> list[str]:
+        if self.architecture is None or self.lists is None:
+            return []
+        for folder in ("state/lists/partial", "cache/archives/partial"):
+            (self.lists / folder).mkdir(parents=True, exist_ok=True)
+        (self.lists / "status").touch()
+        settings = {
+            "APT::Architecture": self.architecture,
+            "APT::Architectures": self.architecture,
+            "Dir::State::Lists": self.lists / "state/lists",
+            "Dir::State::status": self.lists / "status",
+            "Dir::Cache": self.lists / "cache",
+        }
+        return [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
+
+    def _options_of_root(self) -> list[str]:
         if self.root is None:
             return []
         root = self.root.resolve()
@@ -73,6 +98,16 @@ class Apt:
             raise Failure(f"{program} {arguments[0]} failed:\n{done.stderr.strip()}")
         return done.stdout
 
+    def update(self) -> None:
+        """Fetch the lists of the other architecture; old ones do where the mirror is away."""
+        if self.lists is None:
+            return
+        try:
+            self.run("apt-get", "update", "-q", "--error-on=any", *_UNSANDBOXED)
+        except Failure:
+            if not any((self.lists / "state/lists").glob("*_Packages*")):
+                raise
+
     def packages(self) -> dict[str, Package]:
         """Return the candidate version of every package in apt's lists."""
         # Stanzas without a Filename are installed here but offered by no list: not downloadable.
@@ -85,9 +120,8 @@ class Apt:
     def download(self, packages: Sequence[Package], into: Path) -> None:
         """Let apt fetch the packages' files (verified by apt) into a directory, in one call."""
         wanted = [f"{package.name}={package.version}" for package in packages]
-        unsandboxed = ["-o", "APT::Sandbox::User=root"]
         try:
-            self.run("apt-get", "download", "-q", *unsandboxed, *wanted, cwd=into)
+            self.run("apt-get", "download", "-q", *_UNSANDBOXED, *wanted, cwd=into)
         except Failure as failure:
             raise Failure(
                 f"downloading {len(wanted)} packages: {failure}",
@@ -150,4 +184,4 @@ def make_apt_root(directory: Path, suite: str) -> None:
             shutil.copy(file, directory / "etc/apt/apt.conf.d")
     source = f"deb [signed-by={keyring}] {base[4]} {suite} main\n"
     (directory / "etc/apt/sources.list").write_text(source)
-    Apt(directory).run("apt-get", "update", "-q", "-o", "APT::Sandbox::User=root")
+    Apt(directory).run("apt-get", "update", "-q", *_UNSANDBOXED)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from debian_flake.apt import Apt, make_apt_root
-from debian_flake.distribution import Maker, default_cache
+from debian_flake.distribution import ARCHITECTURES, Maker, default_cache
 from debian_flake.errors import Failure
 from debian_flake.project import make_project, projects
 from debian_flake.store import Store
@@ -47,6 +47,10 @@ def _add_distribution(parser: argparse.ArgumentParser) -> None:
         "--with", dest="extra", nargs="+", action="extend", default=[], metavar="PKG",
         help="further Debian packages, with what they depend on",
     )  # fmt: skip
+    parser.add_argument(
+        "--systems", nargs="+", choices=ARCHITECTURES, metavar="SYSTEM",
+        help=f"one flake for several systems: {' '.join(ARCHITECTURES)}",
+    )  # fmt: skip
     parser.add_argument("--apt-root", type=Path, metavar="DIR", help="use this apt root's lists")
     parser.add_argument("--store", type=Path, metavar="ROOT", help="add to the store below ROOT")
     parser.add_argument(
@@ -58,7 +62,10 @@ def _add_distribution(parser: argparse.ArgumentParser) -> None:
 
 def _distribution(options: argparse.Namespace) -> None:
     maker = Maker(say, Apt(options.apt_root), Store(options.store), options.cache)
-    print(maker.make(options.directory, options.extra))
+    if options.systems is None:
+        print(maker.make(options.directory, options.extra))
+    else:
+        print(maker.make_for(options.systems, options.directory, options.extra))
 
 
 def _add_project(parser: argparse.ArgumentParser) -> None:

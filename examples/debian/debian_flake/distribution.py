@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from debian_flake.apt import Apt, Package
@@ -20,6 +22,17 @@ from debian_flake.resolve import Graph, resolve
 from debian_flake.store import Store, fixed_path
 
 FLAKE = Path(__file__).resolve().parent.parent / "flake"
+SYSTEMS_FLAKE = FLAKE.parent / "systems" / "flake.nix"
+# The systems whose packages Debian has, and what it calls their architecture.
+ARCHITECTURES = {"x86_64-linux": "amd64", "aarch64-linux": "arm64"}
+# The flake's code is written for x86_64. For arm64 the two change places in it.
+_SWAPPED = {
+    "ld-linux-x86-64.so.2": "ld-linux-aarch64.so.1",
+    "ld-linux-aarch64.so.1": "ld-linux-x86-64.so.2",
+    "x86_64": "aarch64",
+    "aarch64": "x86_64",
+    "x86-64": "aarch64",
+}
 # What the flake's nixpkgs-like names are made of; their dependencies come by themselves.
 CORE = [
     "bash",
@@ -73,24 +86,61 @@ class Maker:
     apt: Apt = field(default_factory=Apt)
     store: Store = field(default_factory=Store)
     cache: Path = field(default_factory=default_cache)
+    system: str = "x86_64-linux"
 
     def make(self, directory: Path, extra: Iterable[str] = ()) -> Path:
         """Write the flake to the directory and its packages' files to the store."""
         check_target(directory)
+        lock = self._lock(extra)
+        with replaced(directory) as fresh:
+            self.write(fresh, lock)
+        self.say(f"flake written: {directory}")
+        return directory
+
+    def make_for(self, systems: Sequence[str], directory: Path, extra: Sequence[str]) -> Path:
+        """Write one flake for several systems: a whole one for each, in a directory of its name."""
+        check_target(directory)
+        makers = [self._other(system) for system in systems]
+        locks = [maker._lock(extra) for maker in makers]
+        with replaced(directory) as fresh:
+            for maker, lock in zip(makers, locks, strict=True):
+                maker.write(fresh / maker.system, lock)
+            shutil.copy(SYSTEMS_FLAKE, fresh)
+        self.say(f"flake written: {directory}")
+        return directory
+
+    def _other(self, system: str) -> Maker:
+        """Return the maker for another system, with the lists of its architecture."""
+        if system == self.system:
+            return self
+        architecture = ARCHITECTURES[system]
+        apt = replace(
+            self.apt, architecture=architecture, lists=self.cache.resolve() / f"apt-{architecture}"
+        )
+        return replace(self, system=system, apt=apt)
+
+    def write(self, directory: Path, lock: object) -> None:
+        """Write the flake's code and its lock to a directory that does not exist yet."""
+        shutil.copytree(FLAKE, directory)
+        if self.system == "aarch64-linux":
+            for file in directory.iterdir():
+                file.write_text(_swap(file.read_text()))
+        (directory / "packages.json").write_text(json.dumps(lock, indent=1, sort_keys=True) + "\n")
+
+    def _lock(self, extra: Iterable[str]) -> dict[str, object]:
+        """Put the packages' files into the store, and return what the flake says of them."""
+        self.apt.update()
         index = self.apt.packages()
         graph = resolve([*CORE, *extra], index)
         packages = [index[name] for name in graph]
         total = sum(package.size for package in packages) / 1e6
         self.say(f"{len(packages)} packages, {total:.0f} MB to unpack")
         paths = self._add(packages)
-        lock = {
+        return {
             "formatVersion": 1,
             "busybox": self._busybox(index["busybox-static"]),
             "packages": self._entries(packages, graph, paths),
         }
-        write_flake(directory, lock)
-        self.say(f"flake written: {directory}")
-        return directory
 
     def _add(self, packages: list[Package]) -> dict[str, str]:
         """Add the packages' files to the store; return store path by package name."""
@@ -202,25 +252,34 @@ def read_licence(deb: Path, name: str) -> tuple[str | None, str | None]:
     return None, None
 
 
+def is_distribution(directory: Path) -> bool:
+    """Tell whether the directory is a distribution, for one system or for several."""
+    return any(directory.glob("packages.json")) or any(directory.glob("*-linux/packages.json"))
+
+
 def check_target(directory: Path) -> None:
     """Refuse to write over anything but an earlier distribution."""
-    if directory.exists() and not (directory / "packages.json").exists():
+    if directory.exists() and not is_distribution(directory):
         raise Failure(
             f"{directory} exists and is no distribution: it has no packages.json",
             "name a directory that does not exist yet",
         )
 
 
-def write_flake(directory: Path, lock: object) -> None:
-    """Write the flake's code and its lock, so that the directory is complete at every moment."""
+@contextmanager
+def replaced(directory: Path) -> Iterator[Path]:
+    """Give a path to write to, which then takes the directory's place: it is whole at all times."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent) as work:
         fresh = Path(work, "flake")
-        shutil.copytree(FLAKE, fresh)
-        (fresh / "packages.json").write_text(json.dumps(lock, indent=1, sort_keys=True) + "\n")
+        yield fresh
         if directory.exists():
             directory.rename(Path(work, "old"))
         fresh.rename(directory)
+
+
+def _swap(text: str) -> str:
+    return re.sub("|".join(map(re.escape, _SWAPPED)), lambda found: _SWAPPED[found[0]], text)
 
 
 def _downloaded(folder: Path, package: Package) -> Path:

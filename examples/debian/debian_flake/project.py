@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from debian_flake.distribution import is_distribution
 from debian_flake.errors import Failure
 from debian_flake.store import Store
 
@@ -23,7 +24,7 @@ def make_project(name: str, directory: Path, distribution: Path, store: Store) -
     """Copy the example, point it at the distribution, lock it and commit it."""
     if name not in projects():
         raise Failure(f"no example project {name!r}", f"there are: {', '.join(projects())}")
-    if not (distribution / "packages.json").exists():
+    if not is_distribution(distribution):
         raise Failure(f"{distribution} is no distribution", "make one: ./make distribution DIR")
     if directory.exists():
         raise Failure(f"{directory} exists already", "name a directory that does not exist yet")
