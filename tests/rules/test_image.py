@@ -52,6 +52,24 @@ def test_a_bare_image_leaves_out_what_is_not_given() -> None:
     assert config["Labels"]["io.nix-seed.nar-hash"] == str(bare.nar_hash)
 
 
+def test_any_user_opens_the_store_and_its_database_and_nothing_else() -> None:
+    shared = dataclasses.replace(SPEC, any_user=True)
+    modes = [{e.name: e.mode for e in container_entries(spec)} for spec in (SPEC, shared)]
+    changed = {name: mode for name, mode in modes[1].items() if modes[0].get(name) != mode}
+    assert changed == {
+        b"nix/store": 0o1777,
+        b"nix/var": 0o1777,
+        b"nix/var/nix": 0o1777,
+        b"nix/var/nix/db": 0o1777,
+        b"nix/var/nix/db/db.sqlite": 0o666,
+        b"nix/var/nix/gcroots": 0o1777,
+        b"nix/var/nix/profiles": 0o1777,
+        b"nix/var/nix/temproots": 0o1777,
+        b"nix/var/nix/userpool": 0o1777,
+    }
+    assert container_key(shared) != container_key(SPEC)
+
+
 def test_a_user_cannot_label_an_image_as_another() -> None:
     lying = dataclasses.replace(SPEC, config=ImageConfig(labels={"io.nix-seed.nar-hash": "x"}))
     labels = json.loads(build_image(lying, LAYERS).config)["config"]["Labels"]

@@ -54,6 +54,15 @@ def test_what_is_written_is_read() -> None:
     assert Spec.parse(TEXT, "x").dump() == TEXT
 
 
+def test_any_user_is_written_only_where_it_is_true() -> None:
+    assert b"anyUser" not in TEXT
+    shared = dataclasses.replace(SPEC, any_user=True)
+    assert json.loads(shared.dump()) == VALUE | {"anyUser": True}
+    assert Spec.parse(shared.dump(), "x") == shared
+    with pytest.raises(InputError, match="not in canonical form"):
+        Spec.parse(canonical_json.dumps(VALUE | {"anyUser": False}), "x")
+
+
 def test_unknown_licences_are_written_only_where_there_are_any() -> None:
     """The bytes, and so the digest, of an image that has none say nothing of them."""
     assert b"unknown" not in TEXT

@@ -252,6 +252,7 @@ def _spec(
         paths=closure,
         layers=tuple(groups),
         compressor=compressor,
+        any_user=outline.container.any_user,
     )
 
 

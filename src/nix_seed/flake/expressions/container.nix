@@ -2,7 +2,7 @@
 # environment that makes Nix work in it unprivileged and offline.
 #
 # files: [ { path; text | link | (neither: a directory); mode ? } ], relative to the root.
-{ pkgs, system, tools, kind, nix ? null, nixConf ? "" }:
+{ pkgs, system, tools, kind, nix ? null, nixConf ? "", anyUser ? false }:
 let
   util = import ./util.nix;
   link = path: target: { inherit path; link = target; };
@@ -99,8 +99,9 @@ else {
       [ "/usr/local/bin" "/usr/bin" "/bin" ]
       ++ util.map (package: "${package}/bin") (tools.onPath ++ [ nix ]));
     NIX_CONFIG = nixConfiguration;
-    HOME = "/root";
+    # Nix takes a home that is not there yet, but none that belongs to somebody else.
+    HOME = if anyUser then "/tmp/home" else "/root";
     USER = "root";
     LANG = "C.UTF-8";
   } // certificateVariables;
-}
+} // util.optionalAttrs anyUser { inherit anyUser; }

@@ -15,6 +15,8 @@
   # The Nix to ship, and lines to add to its configuration.
 , nix ? pkgs.nix
 , nixConf ? ""
+  # true: Nix works for whatever user the container runs as, not for root alone.
+, anyUser ? false
   # What may be passed on: { accept = [ "LicenseRef-x" "package" ]; withhold = [ … ]; unknown = "refuse"; }
 , licences ? { }
   # Image configuration: { env, entrypoint, cmd, workingDir, user, labels }.
@@ -57,6 +59,6 @@ else
       ];
       # Baked into `toolchain` rather than a later tier, if the project is built from them.
       compilers = util.contextOf tools.compilers;
-      container = import ./container.nix { inherit pkgs system tools nix nixConf; kind = "seed"; };
+      container = import ./container.nix { inherit pkgs system tools nix nixConf anyUser; kind = "seed"; };
     } // util.optionalAttrs (licences != { }) { inherit licences; };
   }

@@ -101,11 +101,15 @@ class ImageConfig(_Part, frozen=True, omit_defaults=True):
     labels: dict[str, str] = {}
 
 
-class Container(_Part, frozen=True):
-    """What makes the closure a system: files and environment."""
+class Container(_Part, frozen=True, omit_defaults=True):
+    """What makes the closure a system: files and environment.
+
+    With *any_user* the store is writable for whatever user the container runs as.
+    """
 
     files: tuple[File, ...]
     env: dict[str, str]
+    any_user: bool = False
 
 
 class Outline(_Part, frozen=True):

@@ -84,7 +84,7 @@ def compare_specs(ours: Spec, theirs: Spec) -> SpecDifference:
         ),
         tuple(
             name
-            for name in (*members, "compressor", "withheld", "unknown")
+            for name in (*members, "compressor", "withheld", "unknown", "any_user")
             if getattr(ours, name) != getattr(theirs, name)
         ),
     )

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from nix_seed.image.rules.spec import Spec
 
 _STATE = ("gcroots", "profiles", "temproots", "userpool")
+# What Nix writes to, or makes directories in, beside its state.
+_WRITTEN = ("nix/store", "nix/var", "nix/var/nix", "nix/var/nix/db")
 
 
 def container_entries(spec: Spec) -> tuple[tar.TarEntry, ...]:
@@ -45,6 +47,8 @@ def container_entries(spec: Spec) -> tuple[tar.TarEntry, ...]:
     entries = [_entry(file) for file in spec.files]
     entries.append(tar.TarEntry(SPEC_PATH.encode(), tar.FILE, 0o444, spec.dump()))
     entries += _database(spec)
+    if spec.any_user:
+        entries += [tar.TarEntry(name.encode(), tar.DIRECTORY, 0o1777) for name in _WRITTEN]
     return tuple(entries)
 
 
@@ -65,10 +69,11 @@ def _entry(file: File) -> tar.TarEntry:
 def _database(spec: Spec) -> Iterator[tar.TarEntry]:
     """Yield Nix's state: a valid store from the first moment, with nothing to import."""
     database = build_database(spec.registrable(path) for path in sorted(spec.paths))
-    yield tar.TarEntry(b"nix/var/nix/db/db.sqlite", tar.FILE, 0o644, database)
+    file_mode, mode = (0o666, 0o1777) if spec.any_user else (0o644, 0o755)
+    yield tar.TarEntry(b"nix/var/nix/db/db.sqlite", tar.FILE, file_mode, database)
     yield tar.TarEntry(b"nix/var/nix/db/schema", tar.FILE, 0o644, SCHEMA_VERSION)
     for name in _STATE:
-        yield tar.TarEntry(f"nix/var/nix/{name}".encode(), tar.DIRECTORY, 0o755)
+        yield tar.TarEntry(f"nix/var/nix/{name}".encode(), tar.DIRECTORY, mode)
 
 
 CONTAINER_TIER = "container"

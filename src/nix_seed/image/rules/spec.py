@@ -30,7 +30,7 @@ class Spec:
 
     ``tiers`` names them in order, ``paths`` holds every store path of the image, ``layers`` says
     which lie in which layer (without the last, the container's own), ``inputs`` names the flake
-    inputs' source trees.
+    inputs' source trees. With ``any_user`` everyone may write to the store and its database.
     """
 
     kind: Literal["seed", "run"]
@@ -45,6 +45,7 @@ class Spec:
     compressor: Compressor
     withheld: tuple[Withheld, ...] = field(default_factory=tuple)
     unknown: tuple[UnknownLicence, ...] = field(default_factory=tuple)
+    any_user: bool = False
 
     def dump(self) -> bytes:
         """Return the bytes of ``seed.json``."""
@@ -67,6 +68,7 @@ class Spec:
                 for item in self.withheld
             ),
             unknown=tuple(_UnknownEntry(str(item.path), item.licence) for item in self.unknown),
+            any_user=self.any_user,
         )
         return canonical_json.dumps(msgspec.to_builtins(document))
 
@@ -137,6 +139,7 @@ class Spec:
                 for item in document.withheld
             ),
             unknown=unknown,
+            any_user=document.any_user,
         )
 
 
@@ -216,7 +219,7 @@ class _UnknownEntry(_Part, frozen=True, omit_defaults=True):
     licence: str = ""
 
 
-# Written without ``unknown`` where nothing is: the spec of such an image says nothing new.
+# Written without the last two where they say nothing: such a spec is what it always was.
 class _Document(_Part, frozen=True, omit_defaults=True):
     format: int
     kind: Literal["seed", "run"]
@@ -231,3 +234,4 @@ class _Document(_Part, frozen=True, omit_defaults=True):
     compressor: dict[str, Any]
     withheld: tuple[_WithheldEntry, ...]
     unknown: tuple[_UnknownEntry, ...] = ()
+    any_user: bool = False
