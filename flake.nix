@@ -1,7 +1,7 @@
 {
   description = "Turn a Nix flake into layered, offline OCI build images that anyone can check";
 
-  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-25.11";
 
   outputs =
     { self, nixpkgs }:
@@ -60,6 +60,21 @@
         inherit (import ./src/nix_seed/flake/expressions) mkSeed mkRun;
       };
 
+      # `nix flake init -t github:0compute/nix-seed`
+      templates.default = {
+        path = ./examples/nixpkgs;
+        description = "A flake with a seed";
+      };
+
+      # For flake-parts: imports = [ nix-seed.flakeModules.default ]; what `seed` is given goes to mkSeed.
+      flakeModules.default = import ./src/nix_seed/flake/expressions/flake-module.nix {
+        inherit (self.lib) mkSeed;
+      };
+
+      overlays.default = final: _: {
+        nix-seed = self.packages.${final.stdenv.hostPlatform.system}.nix-seed;
+      };
+
       packages = forAllSystems (
         system: pkgs: rec {
           default = nix-seed;
@@ -68,7 +83,10 @@
             inherit (project) version;
             pyproject = true;
             src = self;
-            build-system = [ pkgs.python3Packages.hatchling ];
+            build-system = with pkgs.python3Packages; [
+              hatch-fancy-pypi-readme
+              hatchling
+            ];
             dependencies =
               (with pkgs.python3Packages; [
                 click
@@ -88,8 +106,11 @@
             # written, with the version that is wanted, rather than here.
             pythonRelaxDeps = [
               "deflate"
+              "sigstore"
               "zstandard"
             ];
+            # The right one, or none.
+            pythonRemoveDeps = [ "cyclonedx-python-lib" ];
             # `nix` itself is taken from PATH: the one that runs this.
             meta = {
               inherit (project) description;

@@ -501,7 +501,7 @@ def test_without_sigstores_library_there_is_no_policy(repository: Path, tmp_path
     assert result.returncode == 0, result.stderr
     assert (
         "note: trust.toml is left out: its trusted root comes with Sigstore's library, "
-        "pip install 'nix-seed[sigstore]'\n"
+        "pip install 'sigstore>=4,<5'\n"
     ) in result.stdout
     assert git(repository, "status", "--porcelain") == "?? .github/\n"
 

@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SYSTEMS = ("x86_64-linux", "aarch64-linux", "x86_64-darwin", "aarch64-darwin")
 # pkgs/development/python-modules has a folder of each of these names, and none called deflate.
 PYTHON = (
-    *("click", "cryptography", "cyclonedx-python-lib", "hatchling", "jinja2"),
+    *("click", "cryptography", "cyclonedx-python-lib", "hatch-fancy-pypi-readme"),
+    *("hatchling", "jinja2"),
     *("license-expression", "msgspec", "rfc8785", "rich"),
     *("scikit-build-core", "sigstore", "urllib3", "zstandard"),
 )
@@ -40,7 +41,8 @@ let
   package = name: { inherit name; value = make name { } // { version = "CYCLONEDX"; }; };
   build =
     { pname, version, pyproject, src, build-system, dependencies ? [ ], nativeBuildInputs ? [ ]
-    , pythonRelaxDeps ? [ ], pythonImportsCheck ? [ ], dontUseCmakeConfigure ? false, meta ? { } }:
+    , pythonRelaxDeps ? [ ], pythonRemoveDeps ? [ ], pythonImportsCheck ? [ ]
+    , dontUseCmakeConfigure ? false, meta ? { } }:
     assert pyproject;
     make "${pname}-${version}" {
       inherit src dependencies nativeBuildInputs pythonRelaxDeps;
@@ -92,20 +94,17 @@ def dependencies_of(path: str) -> set[str]:
     return {re.sub(r"-\d.*$", "", name) for name in names}
 
 
-def required(*extras: str) -> set[str]:
-    """The names that pyproject.toml requires, with *extras*."""
+def required() -> set[str]:
+    """The names that pyproject.toml requires."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = list(project["dependencies"])
-    for extra in extras:
-        lines += project["optional-dependencies"][extra]
-    return {re.split(r"[^\w-]", line)[0] for line in lines}
+    return {re.split(r"[^\w-]", line)[0] for line in project["dependencies"]}
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_it_has_all_that_the_command_needs(system: str, tmp_path: Path) -> None:
     nixpkgs = stand_in(tmp_path / "nixpkgs", "11.5.0")
     path = instantiate(nixpkgs, f"packages.{system}.default.drvPath")
-    assert dependencies_of(path) == required("sigstore", "sbom")
+    assert dependencies_of(path) == required()
     program = instantiate(nixpkgs, f"apps.{system}.default.program")
     assert re.fullmatch(r"/nix/store/[a-z0-9]{32}-nix-seed-[\d.]+/bin/nix-seed", program)
 
@@ -115,7 +114,7 @@ def test_another_cyclonedx_is_left_out(version: str, tmp_path: Path) -> None:
     """It would write other bytes."""
     nixpkgs = stand_in(tmp_path / "nixpkgs", version)
     path = instantiate(nixpkgs, "packages.x86_64-linux.default.drvPath")
-    assert dependencies_of(path) == required("sigstore")
+    assert dependencies_of(path) == required() - {"cyclonedx-python-lib"}
 
 
 def test_its_deflate_is_the_locked_one(tmp_path: Path) -> None:
@@ -128,3 +127,39 @@ def test_its_deflate_is_the_locked_one(tmp_path: Path) -> None:
         "hash", "to-sri", "--type", "sha256", deflate["sdist"]["hash"].removeprefix("sha256:")
     )
     assert stated == sri
+
+
+def test_the_template_is_the_documented_example(tmp_path: Path) -> None:
+    path = instantiate(stand_in(tmp_path / "nixpkgs", "11.5.0"), "templates.default.path")
+    assert (Path(path) / "flake.nix").read_text() == (
+        ROOT / "examples/nixpkgs/flake.nix"
+    ).read_text()
+
+
+def test_the_module_for_flake_parts_hands_on_what_it_is_given() -> None:
+    """Tried on flake-parts itself, with nixpkgs' library; here its two functions stand for both."""
+    module = ROOT / "src/nix_seed/flake/expressions/flake-module.nix"
+    made = nix(
+        *("eval", "--impure", "--json", "--expr"),
+        f"""
+        let
+          lib = {{ mkOption = x: x; types = {{ lazyAttrsOf = x: x; raw = null; }}; }};
+          module = import {module} {{ mkSeed = arguments: arguments; }} {{
+            inherit lib;
+            self = "the flake";
+            flake-parts-lib.mkPerSystemOption = make: make;
+          }};
+          made = module.options.perSystem {{ config.seed.exclude = [ "checks" ]; system = "s"; }};
+        in
+        made.config.packages.seed
+        """,
+    )
+    assert json.loads(made) == {"self": "the flake", "system": "s", "exclude": ["checks"]}
+
+
+def test_the_overlay_adds_the_command(tmp_path: Path) -> None:
+    nixpkgs = stand_in(tmp_path / "nixpkgs", "11.5.0")
+    apply = '(o: (o { stdenv.hostPlatform.system = "x86_64-linux"; } { }).nix-seed.name)'
+    options = ("--raw", "--no-write-lock-file", "--override-input", "nixpkgs", f"path:{nixpkgs}")
+    name = nix("eval", *options, f"git+file://{ROOT}#overlays.default", "--apply", apply)
+    assert re.fullmatch(r"nix-seed-[\d.]+", name)

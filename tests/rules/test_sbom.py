@@ -363,5 +363,6 @@ def test_without_the_library_its_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "cyclonedx", None)
     with pytest.raises(InputError, match="written by the library cyclonedx-python-lib") as caught:
         write_cyclonedx(sbom())
-    assert caught.value.hint == "install it: pip install 'nix-seed[sbom]'; SPDX needs no library"
+    wanted = "pip install 'cyclonedx-python-lib>=11.5,<12'"
+    assert caught.value.hint == f"install it: {wanted}; SPDX needs no library"
     assert write_spdx(sbom())

@@ -35,7 +35,7 @@ def check_cyclonedx() -> None:
     if not has_cyclonedx():
         raise InputError(
             "CycloneDX is written by the library cyclonedx-python-lib, which is not installed",
-            hint="install it: pip install 'nix-seed[sbom]'; SPDX needs no library",
+            hint="install it: pip install 'cyclonedx-python-lib>=11.5,<12'; SPDX needs no library",
         )
 
 

@@ -237,7 +237,7 @@ def _python(_setup: Setup) -> Iterator[Diagnosis]:
     yield _compressors()
     if importlib.util.find_spec("sigstore") is None:
         said = "not installed: nothing can be signed or verified keyless"
-        fix = "pip install 'nix-seed[sigstore]', unless you use keys alone"
+        fix = "pip install 'sigstore>=4,<5', unless you use keys alone"
         yield Diagnosis("python", "sigstore", Health.WARNING, said, fix)
     else:
         yield Diagnosis("python", "sigstore", Health.FINE, "installed")

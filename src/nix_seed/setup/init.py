@@ -200,7 +200,7 @@ def _policy(
     if root is None:
         notes.append(
             "trust.toml is left out: its trusted root comes with Sigstore's library, "
-            "pip install 'nix-seed[sigstore]'"
+            "pip install 'sigstore>=4,<5'"
         )
         return {}
     workflow = workflow_of(forge, request.ref, repository.branch)

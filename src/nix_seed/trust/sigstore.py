@@ -68,7 +68,7 @@ def needs_sigstore(doing: str) -> CouldNotCheck:
     """Return the error for a missing library."""
     return CouldNotCheck(
         f"{doing} needs the library sigstore, which is not installed",
-        hint="install it with: pip install 'nix-seed[sigstore]'",
+        hint="install it with: pip install 'sigstore>=4,<5'",
     )
 
 
