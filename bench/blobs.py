@@ -21,6 +21,7 @@ from bench.context import Context, Subject, Timing, absent, timed
 from bench.table import Section, Verdict
 from nix_seed.formats.nix.store_path import PathInfo
 from nix_seed.image.assemble import assemble_layers
+from nix_seed.image.rules.contents import ContentsWriter
 from nix_seed.image.rules.frames import Alone, Compressor, FrameWriter
 from nix_seed.image.rules.layer import write_path
 from nix_seed.image.store_files import StoreFiles
@@ -189,8 +190,9 @@ def _profile(context: Context) -> tuple[str, ...]:
 
 
 def _write_all(infos: list[PathInfo], files: StoreFiles, out: FrameWriter) -> None:
+    contents = ContentsWriter()
     for info in infos:
-        write_path(info, files, out)
+        write_path(info, files, out, contents)
 
 
 class _Nothing:

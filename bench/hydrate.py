@@ -161,7 +161,7 @@ def gzip_image(spec: Spec, store: Path, directory: Path) -> LayoutReference:
 
 def _write(spec: Spec, number: int, store: Path, sink: object) -> FinishedLayer:
     if number == len(spec.layers):
-        return write_entries_layer(container_entries(spec), spec.compressor, sink)  # type: ignore[arg-type]
+        return write_entries_layer(container_entries(spec, ()), spec.compressor, sink)  # type: ignore[arg-type]
     infos = [spec.paths[path] for path in spec.layers[number].paths]
     return write_layer(infos, spec.compressor, StoreFiles(store), sink)  # type: ignore[arg-type]
 

@@ -502,7 +502,7 @@ def test_a_base_of_another_format(project: Path, tmp_path: Path, cache: Path, ou
     ran = nix_seed(
         "build", project, "--kind", "run", "--base", f"oci:{later}", "-o", output, cache=cache
     )
-    message = "is of format 99; this release reads format 1"
+    message = "is of format 99; this release reads formats 1 to 2"
     refused(ran, 2, message, "use the release of nix-seed that made it", output=output)
 
 

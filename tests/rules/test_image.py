@@ -9,13 +9,17 @@ import pytest
 
 from nix_seed.core.digests import DiffID, Digest
 from nix_seed.core.errors import InputError
-from nix_seed.flake.rules.outline import SPEC_PATH, File, ImageConfig
+from nix_seed.flake.rules.outline import CONTENTS_PATH, SPEC_PATH, File, ImageConfig
 from nix_seed.formats.oci import media_types, tar
 from nix_seed.formats.oci.manifest import Descriptor, Manifest, Platform, platform_of
+from nix_seed.image.rules.contents import dump_contents
 from nix_seed.image.rules.documents import build_image, container_entries, container_key
+from nix_seed.image.rules.frames import Compressor
+from nix_seed.image.rules.spec import Spec
 from support.specs import tiny_spec
 
 SPEC = tiny_spec()
+CONTENTS = (b"of the first layer", b"of the second")
 LAYERS = [
     (Descriptor(media_types.LAYER_ZSTD, Digest.of(b"%d" % n), 100 + n), DiffID.of(b"d%d" % n))
     for n in range(3)
@@ -110,11 +114,13 @@ def test_other_systems_are_refused(system: str) -> None:
 
 
 def test_the_last_layer_holds_files_spec_and_database(tmp_path: Path) -> None:
-    entries = {entry.name.decode(): entry for entry in container_entries(SPEC)}
+    entries = {entry.name.decode(): entry for entry in container_entries(SPEC, CONTENTS)}
     assert entries["bin"] == tar.TarEntry(b"bin", tar.SYMLINK, 0o777, b"usr/bin")
     assert entries["etc/motd"] == tar.TarEntry(b"etc/motd", tar.FILE, 0o644, b"hi\n")
     assert entries["tmp"] == tar.TarEntry(b"tmp", tar.DIRECTORY, 0o1777)
     assert entries[SPEC_PATH] == tar.TarEntry(SPEC_PATH.encode(), tar.FILE, 0o444, SPEC.dump())
+    table = tar.TarEntry(CONTENTS_PATH.encode(), tar.FILE, 0o444, dump_contents(CONTENTS))
+    assert entries[CONTENTS_PATH] == table
     (tmp_path / "db").write_bytes(entries["nix/var/nix/db/db.sqlite"].data)
     with sqlite3.connect(tmp_path / "db") as database:
         rows = database.execute("select path, hash, narSize from ValidPaths order by path")
@@ -122,8 +128,20 @@ def test_the_last_layer_holds_files_spec_and_database(tmp_path: Path) -> None:
             (str(path), f"sha256:{info.nar_hash.hex}", info.nar_size)
             for path, info in sorted(SPEC.paths.items())
         ]
-    assert len(entries) == len(container_entries(SPEC))
-    assert list(tar.in_order(container_entries(SPEC)))
+    assert len(entries) == len(container_entries(SPEC, CONTENTS))
+    assert list(tar.in_order(container_entries(SPEC, CONTENTS)))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        dataclasses.replace(SPEC, format=1),
+        dataclasses.replace(SPEC, compressor=Compressor("gzip", "0.9.0", 6)),
+    ],
+    ids=["format 1", "gzip"],
+)
+def test_an_image_that_cannot_be_mounted_has_no_table(spec: Spec) -> None:
+    assert CONTENTS_PATH not in {e.name.decode() for e in container_entries(spec, CONTENTS)}
 
 
 def test_the_last_layer_is_cached_by_the_narhash() -> None:

@@ -176,7 +176,9 @@ def test_only_the_canonical_spelling_is_read(text: bytes) -> None:
 
 @pytest.mark.parametrize("number", [0, FORMAT + 1, "1", None, 1.5])
 def test_another_format_is_named(number: Any) -> None:
-    with pytest.raises(InputError, match=rf"x is of format .*; this release reads format {FORMAT}"):
+    with pytest.raises(
+        InputError, match=rf"x is of format .*; this release reads formats 1 to {FORMAT}"
+    ):
         Spec.parse(changed(("format",), number), "x")
 
 

@@ -62,7 +62,8 @@ def layers_of(spec: Spec, root: Path) -> list[Blob]:
 def put_seed(directory: Path, spec: Spec, blobs: Sequence[Blob], tag: str = "seed") -> str:
     """Put the image of *spec* with these layers, right or not, into a layout; return ``oci:…``."""
     last = io.BytesIO()
-    finished = write_entries_layer(container_entries(spec), spec.compressor, last)
+    # Layers that may be wrong have no table of contents; what is unpacked needs none.
+    finished = write_entries_layer(container_entries(spec, ()), spec.compressor, last)
     store = LayoutStore(Layout.create(directory))
     pairs = []
     for media_type, blob in [*blobs, (spec.compressor.media_type, last.getvalue())]:

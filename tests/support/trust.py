@@ -73,7 +73,7 @@ def make_image(
     """Put a seed of *trees*, one layer each, into *store*, as the product itself would."""
     infos = [_path(root, name, tree) for name, tree in trees.items()]
     spec = _spec(infos, system)
-    pairs, blobs = [], []
+    pairs, blobs, contents = [], [], []
     for group in spec.layers:
         sink = io.BytesIO()
         done = write_layer(
@@ -81,8 +81,9 @@ def make_image(
         )
         pairs.append((done.descriptor, done.diff_id))
         blobs.append(sink.getvalue())
+        contents.append(done.contents)
     sink = io.BytesIO()
-    done = write_entries_layer(container_entries(spec), spec.compressor, sink)
+    done = write_entries_layer(container_entries(spec, contents), spec.compressor, sink)
     pairs.append((done.descriptor, done.diff_id))
     for blob in (*blobs, sink.getvalue()):
         put(store, blob, media_types.LAYER_ZSTD)

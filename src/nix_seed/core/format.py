@@ -6,4 +6,4 @@ database, the order of anything. ``tests/rules/golden`` holds vectors that notic
 
 from typing import Final
 
-FORMAT: Final = 1
+FORMAT: Final = 2

@@ -89,7 +89,8 @@ def assemble_image(
         reuse=reuse,
         on_event=on_event,
     )
-    last = _container_layer(spec, target, reuse)
+    contents = [done.layer.contents for done in assembled]
+    last = _container_layer(spec, contents, target, reuse)
     layers = (*_built(spec, assembled), last)
     documents = build_image(
         spec, [(built.layer.descriptor, built.layer.diff_id) for built in layers]
@@ -97,11 +98,14 @@ def assemble_image(
     return Built(plan, documents, layers)
 
 
-def _container_layer(spec: Spec, target: LayerTarget, reuse: bool) -> BuiltLayer:
+def _container_layer(
+    spec: Spec, contents: Sequence[bytes], target: LayerTarget, reuse: bool
+) -> BuiltLayer:
     key = container_key(spec)
     found = target.find(key) if reuse else None
     layer = found or target.write(
-        key, lambda sink: write_entries_layer(container_entries(spec), spec.compressor, sink)
+        key,
+        lambda sink: write_entries_layer(container_entries(spec, contents), spec.compressor, sink),
     )
     return BuiltLayer(layer, CONTAINER_TIER, (), found is not None)
 

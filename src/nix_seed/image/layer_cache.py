@@ -13,6 +13,7 @@ be trusted. (That is some ten times faster than making it.) What does not match 
 the layer made anew. Processes may share the directory; none waits for another.
 """
 
+import base64
 import hashlib
 import os
 import time
@@ -60,6 +61,7 @@ def dump_record(layer: FinishedLayer) -> bytes:
             "tarSize": layer.tar_size,
             "frames": [[frame.compressed, frame.size] for frame in layer.frames],
             "starts": [[str(path), number] for path, number in layer.starts],
+            "contents": base64.b64encode(layer.contents).decode(),
         }
     )
 
@@ -74,6 +76,7 @@ def parse_record(text: bytes, what: str) -> FinishedLayer:
             tar_size=int(value["tarSize"]),
             frames=tuple(Frame(int(one), int(other)) for one, other in value["frames"]),
             starts=tuple((StorePath.parse(path), int(number)) for path, number in value["starts"]),
+            contents=base64.b64decode(value["contents"], validate=True),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{what} is not a record of this cache") from error

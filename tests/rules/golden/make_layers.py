@@ -7,6 +7,7 @@ Run it, from the project's root, only together with a new FORMAT number::
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tempfile
@@ -50,6 +51,7 @@ def describe(key: str, layer: FinishedLayer) -> dict[str, object]:
         "diffId": str(layer.diff_id),
         "frames": [[frame.compressed, frame.size] for frame in layer.frames],
         "starts": [number for _, number in layer.starts],
+        "contents": hashlib.sha256(layer.contents).hexdigest(),
     }
 
 

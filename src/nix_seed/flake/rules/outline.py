@@ -17,6 +17,7 @@ from nix_seed.formats.nix.store_path import StorePath
 
 # Where the image holds its own spec (docs/image.md).
 SPEC_PATH = "etc/nix-seed/seed.json"
+CONTENTS_PATH = "etc/nix-seed/contents"
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?\Z")
 _MODE = re.compile(r"[01][0-7]{3}\Z")
@@ -159,10 +160,10 @@ def check_files(files: Iterable[File]) -> None:
     known: dict[str, File] = {}
     for file in files:
         _check_file(file)
-        if file.path in known or file.path == SPEC_PATH:
+        if file.path in known or file.path in (SPEC_PATH, CONTENTS_PATH):
             raise InputError(f"{file.path} is given twice among the files of the image")
         known[file.path] = file
-    for path in [*known, SPEC_PATH]:
+    for path in [*known, SPEC_PATH, CONTENTS_PATH]:
         _check_parents(path, known)
 
 

@@ -9,7 +9,7 @@ layer is canonical if, and only if, that hash is the diffID of the bytes that ca
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from nix_seed.image.read.spec import read_seed
 from nix_seed.image.read.stream import TarPieces
 from nix_seed.image.read.tar import Entry, EntryKind, read_entries
 from nix_seed.image.read.unpack import unpack_layer
+from nix_seed.image.rules.contents import EXECUTABLE, FOLDER, PLAIN, ContentsWriter
 from nix_seed.image.rules.documents import build_image, container_entries
 from nix_seed.image.rules.layer import NarHasher
 from nix_seed.image.rules.spec import Spec
@@ -36,10 +37,14 @@ _MODES: Final = {tar.FILE: (0o444, 0o555), tar.SYMLINK: (0o777,), tar.DIRECTORY:
 
 @dataclass(frozen=True, slots=True)
 class AuditedLayer:
-    """What a layer holds: each path's NAR hash and NAR size; *diff_id* as it ought to be."""
+    """What a layer holds: each path's NAR hash and NAR size; *diff_id* as it ought to be.
+
+    *contents* lists its files, for the image's table of contents.
+    """
 
     paths: dict[StorePath, tuple[NarHash, int]]
     diff_id: DiffID
+    contents: ContentsWriter
 
 
 class LayerAudit:
@@ -52,6 +57,7 @@ class LayerAudit:
         self._last: tuple[bytes, ...] = ()
         self._path: StorePath | None = None
         self._nar = NarHasher()
+        self._contents = ContentsWriter()
         self._open: list[bytes] = []  # the directories of the path that are not closed yet
 
     def enter(self, kind: bytes, name: bytes, mode: int, size: int, target: bytes) -> None:
@@ -62,16 +68,25 @@ class LayerAudit:
         self._last = parts
         slash = b"/" if kind == tar.DIRECTORY else b""
         try:
-            self._tar.update(tar.header(name + slash, kind, mode, size, target))
+            header = tar.header(name + slash, kind, mode, size, target)
         except InputError as error:
             raise self._wrong(name, error.message) from error
+        self._tar.update(header)
         if len(parts) <= len(_STORE):
             if parts != _STORE[: len(parts)] or kind != tar.DIRECTORY or mode != 0o755:
                 raise self._wrong(name, "does not belong in a layer of store paths")
             return
         if parts[: len(_STORE)] != _STORE or mode not in _MODES.get(kind, ()):
             raise self._wrong(name, f"has mode {mode:04o}, or lies outside {STORE_DIR}")
-        self._node(parts[len(_STORE) :], name, kind, mode, size, target)
+        below = parts[len(_STORE) :]
+        if kind == tar.SYMLINK:
+            self._contents.add_link(len(below) - 1, below[-1], target, len(header))
+        else:
+            files = EXECUTABLE if mode == 0o555 else PLAIN
+            listed = FOLDER if kind == tar.DIRECTORY else files
+            length = size if kind == tar.FILE else 0
+            self._contents.add(listed, len(below) - 1, below[-1], length, len(header))
+        self._node(below, name, kind, mode, size, target)
 
     def body(self, piece: memoryview) -> None:
         """Take the next bytes of the file last entered."""
@@ -88,7 +103,7 @@ class LayerAudit:
         """Return what the layer held, once its last entry was taken."""
         self._finish_path()
         self._tar.update(tar.END)
-        return AuditedLayer(self._paths, DiffID(self._tar.hexdigest()))
+        return AuditedLayer(self._paths, DiffID(self._tar.hexdigest()), self._contents)
 
     def _node(
         self,
@@ -234,17 +249,18 @@ def deep_check(
         raise CheckedFalse(error.message, hint=error.hint) from error
     problems: list[str] = []
     found: list[tuple[Descriptor, DiffID]] = []
+    contents: list[bytes] = []
     size = 0
     for position, layer in enumerate(seed.manifest.layers):
         on_layer(position, len(seed.manifest.layers))
-        what = f"layer {position + 1}"
         try:
-            read = _read_layer(store, layer, seed.spec, position, what)
+            read = _read_layer(store, layer, seed.spec, position, contents)
         except CheckedFalse as error:
             problems.append(error.message)
             continue
         problems += read.problems
         found.append((layer, read.diff_id))
+        contents.append(read.contents)
         size += read.size
     if len(found) == len(seed.manifest.layers):
         problems += _documents(seed.spec, seed.manifest, found, image)
@@ -256,30 +272,39 @@ class _Read:
     diff_id: DiffID
     size: int
     problems: tuple[str, ...]
+    contents: bytes
 
 
 def _read_layer(
-    store: ImageStore, layer: Descriptor, spec: Spec, position: int, what: str
+    store: ImageStore, layer: Descriptor, spec: Spec, position: int, before: Sequence[bytes]
 ) -> _Read:
+    """Read the layer at *position*; *before* are the others' parts of the table of contents."""
+    what = f"layer {position + 1}"
+    limit, last = _LARGEST_LAYER, position == len(spec.layers)
     chunks = store.open_blob(layer)
-    with TarPieces(chunks, layer.media_type, _LARGEST_LAYER, what, 2, hashed=True) as pieces:
-        if position == len(spec.layers):
-            wanted = _container_diff_id(spec)
-            problems: Iterator[str] = iter(())
-        else:
+    with TarPieces(
+        chunks, layer.media_type, limit, what, 2, hashed=True, framed=not last
+    ) as pieces:
+        found: list[str] = []
+        contents = b""
+        if not last:
             audited = _audit(pieces, what)
-            wanted = audited.diff_id
-            problems = _paths(audited, spec, position, what)
+            wanted: DiffID | None = audited.diff_id
+            found += _paths(audited, spec, position, what)
+            contents = audited.contents.finish(pieces.frames())
+        else:
+            # A layer that could not be read has no part of the table to compare with.
+            read = not spec.has_contents or len(before) == len(spec.layers)
+            wanted = _container_diff_id(spec, before) if read else None
         diff_id = pieces.diff_id()
-        found = list(problems)
-        if diff_id != wanted:
+        if wanted not in (None, diff_id):
             how = (
-                "the files, database and spec that seed.json asks for"
-                if position == len(spec.layers)
+                "the files, database, spec and table of contents that belong there"
+                if last
                 else "the canonical tar of what it holds"
             )
             found.append(f"{what}: its tar is {diff_id}, but {how} would be {wanted}")
-        return _Read(diff_id, pieces.tell(), tuple(found))
+        return _Read(diff_id, pieces.tell(), tuple(found), contents)
 
 
 def _audit(pieces: TarPieces, what: str) -> AuditedLayer:
@@ -312,9 +337,9 @@ def _paths(audited: AuditedLayer, spec: Spec, position: int, what: str) -> Itera
             yield f"{path}: its NAR has {nar_size} bytes, the spec says {info.nar_size}"
 
 
-def _container_diff_id(spec: Spec) -> DiffID:
+def _container_diff_id(spec: Spec, contents: Sequence[bytes]) -> DiffID:
     state = hashlib.sha256()
-    for entry in tar.in_order(container_entries(spec)):
+    for entry in tar.in_order(container_entries(spec, contents)):
         if entry.kind == tar.FILE:
             state.update(tar.header(entry.name, entry.kind, entry.mode, len(entry.data)))
             state.update(entry.data + tar.padding(len(entry.data)))

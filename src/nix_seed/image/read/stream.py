@@ -25,6 +25,7 @@ from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.formats.zstd import FrameCutter
+from nix_seed.image.rules.contents import HashedFrame
 from nix_seed.registry.store import Held
 
 _LARGEST_FRAME = 64 << 20
@@ -69,7 +70,8 @@ class TarPieces:
     *chunks* is the compressed blob, or any of its frames; *limit* bounds the tar in bytes. With no
     *threads* frames are decoded when they are read: best where other work keeps every core busy,
     since handing pieces between threads has its price. Errors of any thread are raised where the
-    stream is read. ``diff_id`` hashes the tar on the way, if *hashed* asks for that.
+    stream is read. ``diff_id`` hashes the tar on the way, if *hashed* asks for that, and ``frames``
+    the frames of the blob, if *framed* does.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class TarPieces:
         threads: int,
         *,
         hashed: bool = False,
+        framed: bool = False,
     ) -> None:
         self.spent = Spent()
         self._chunks = chunks
@@ -95,6 +98,7 @@ class TarPieces:
         self._at = self._before = 0
         self._ended = False
         self._tar = hashlib.sha256() if hashed else None
+        self._frames_seen: list[HashedFrame] | None = [] if framed else None
         self._waited = 0.0
         self._begun = time.perf_counter()
 
@@ -161,6 +165,12 @@ class TarPieces:
         assert self._tar is not None
         self.drain()
         return DiffID(self._tar.hexdigest())
+
+    def frames(self) -> tuple[HashedFrame, ...]:
+        """Return the frames of the blob, once it is drained; none where it was not cut."""
+        assert self._frames_seen is not None
+        self.drain()
+        return tuple(self._frames_seen)
 
     def _advance(self) -> bool:
         while not self._ended:
@@ -246,6 +256,8 @@ class TarPieces:
             return
         for chunk in _after(head, chunks):
             for frame in cutter.feed(chunk):
+                if self._frames_seen is not None:
+                    self._frames_seen.append(HashedFrame.of(frame, _content_size(frame)))
                 decode = partial(self._decode, frame)
                 yield decode if self._pool is None else self._pool.submit(decode).result
         cutter.finish()

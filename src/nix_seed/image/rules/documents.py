@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import DiffID, Digest
 from nix_seed.core.errors import InputError
-from nix_seed.core.format import FORMAT
-from nix_seed.flake.rules.outline import SPEC_PATH, File
+from nix_seed.flake.rules.outline import CONTENTS_PATH, SPEC_PATH, File
 from nix_seed.formats.nix.database import SCHEMA_VERSION, build_database
 from nix_seed.formats.oci import media_types, tar
 from nix_seed.formats.oci.manifest import (
@@ -32,6 +31,7 @@ from nix_seed.formats.oci.manifest import (
     Platform,
     platform_of,
 )
+from nix_seed.image.rules.contents import dump_contents
 from nix_seed.image.rules.spec import Spec
 
 if TYPE_CHECKING:
@@ -42,10 +42,16 @@ _STATE = ("gcroots", "profiles", "temproots", "userpool")
 _WRITTEN = ("nix/store", "nix/var", "nix/var/nix", "nix/var/nix/db")
 
 
-def container_entries(spec: Spec) -> tuple[tar.TarEntry, ...]:
-    """Return the entries of the last layer of the image that *spec* describes."""
+def container_entries(spec: Spec, contents: Sequence[bytes]) -> tuple[tar.TarEntry, ...]:
+    """Return the entries of the last layer of the image that *spec* describes.
+
+    *contents* are the other layers' parts of the table of contents, which an image may have.
+    """
     entries = [_entry(file) for file in spec.files]
     entries.append(tar.TarEntry(SPEC_PATH.encode(), tar.FILE, 0o444, spec.dump()))
+    if spec.has_contents:
+        table = dump_contents(contents)
+        entries.append(tar.TarEntry(CONTENTS_PATH.encode(), tar.FILE, 0o444, table))
     entries += _database(spec)
     if spec.any_user:
         entries += [tar.TarEntry(name.encode(), tar.DIRECTORY, 0o1777) for name in _WRITTEN]
@@ -116,7 +122,7 @@ def build_image(spec: Spec, layers: Sequence[tuple[Descriptor, DiffID]]) -> Imag
 
 def _annotations(spec: Spec) -> Mapping[str, str]:
     return {
-        ANNOTATION_FORMAT: str(FORMAT),
+        ANNOTATION_FORMAT: str(spec.format),
         ANNOTATION_KIND: spec.kind,
         ANNOTATION_NAME: spec.name,
         ANNOTATION_NAR_HASH: str(spec.nar_hash),

@@ -201,13 +201,17 @@ class Alone:
 
 @dataclass(frozen=True, slots=True)
 class Framed:
-    """A finished blob: digest and size in bytes; diffID and size of its tar; its frames."""
+    """A finished blob: digest and size in bytes; diffID and size of its tar; its frames.
+
+    ``hashes`` are the SHA-256 of the compressed frames.
+    """
 
     digest: Digest
     size: int
     diff_id: DiffID
     tar_size: int
     frames: tuple[Frame, ...]
+    hashes: tuple[bytes, ...]
 
 
 class FrameWriter:
@@ -220,6 +224,7 @@ class FrameWriter:
         self._tar, self._blob = hashlib.sha256(), hashlib.sha256()
         self._tar_size = self._blob_size = 0
         self._frames: list[Frame] = []
+        self._hashes: list[bytes] = []
         self._under_way: deque[tuple[Pending, int]] = deque()
         self._buffer: bytearray | None = None
         self._view = memoryview(b"")
@@ -300,6 +305,7 @@ class FrameWriter:
             diff_id=DiffID(self._tar.hexdigest()),
             tar_size=self._tar_size,
             frames=frames,
+            hashes=tuple(self._hashes),
         )
 
     def _hash(self) -> None:
@@ -314,6 +320,7 @@ class FrameWriter:
         pending, size = self._under_way.popleft()
         data = pending.result()
         self._frames.append(Frame(len(data), size))
+        self._hashes.append(hashlib.sha256(data).digest())
         self._write(data)
 
     def _write(self, data: bytes) -> None:

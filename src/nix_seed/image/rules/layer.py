@@ -27,6 +27,7 @@ from nix_seed.formats.nix.store_path import STORE_DIR, PathInfo, StorePath
 from nix_seed.formats.oci import tar
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.formats.zstd import Frame, SeekTable
+from nix_seed.image.rules.contents import EXECUTABLE, FOLDER, PLAIN, ContentsWriter, HashedFrame
 from nix_seed.image.rules.frames import Alone, Compressor, Framed, FramePool, FrameWriter, Sink
 
 FILE: Final = 0
@@ -113,22 +114,27 @@ class NarHasher:
         self._waiting = 0
 
 
-def write_path(info: PathInfo, store: StoreReader, out: FrameWriter) -> None:
-    """Append the tar entries of *info*'s path to *out*.
+def write_path(
+    info: PathInfo, store: StoreReader, out: FrameWriter, contents: ContentsWriter
+) -> None:
+    """Append the tar entries of *info*'s path to *out*, and list them in *contents*.
 
     Raises ``CheckedFalse`` if what was read is not what *info* says; then all of the blob is void.
     """
-    writer = _PathWriter(info.path, store, out)
+    writer = _PathWriter(info.path, store, out, contents)
     writer.write()
     _check(info, writer.nar)
 
 
 class _PathWriter:
-    def __init__(self, path: StorePath, store: StoreReader, out: FrameWriter) -> None:
+    def __init__(
+        self, path: StorePath, store: StoreReader, out: FrameWriter, contents: ContentsWriter
+    ) -> None:
         self._path = path
         self._root = _STORE + path.base_name.encode()
         self._store = store
         self._out = out
+        self._contents = contents
         self.nar = NarHasher()
 
     def write(self) -> None:
@@ -153,18 +159,25 @@ class _PathWriter:
         add(nar.CLOSE if inside == 0 else _CLOSE_ENTRY * (inside - 1) + nar.CLOSE)
 
     def _write_directory(self, node: Node) -> None:
-        self._out.put(tar.header(self._root + node.below + b"/", tar.DIRECTORY, 0o555))
+        header = tar.header(self._root + node.below + b"/", tar.DIRECTORY, 0o555)
+        self._out.put(header)
+        self._contents.add(FOLDER, node.depth, self._name(node), 0, len(header))
         self.nar.add(nar.DIRECTORY)
 
     def _write_symlink(self, node: Node) -> None:
         name = self._root + node.below
-        self._out.put(tar.header(name, tar.SYMLINK, 0o777, target=node.target))
+        header = tar.header(name, tar.SYMLINK, 0o777, target=node.target)
+        self._out.put(header)
+        self._contents.add_link(node.depth, self._name(node), node.target, len(header))
         self.nar.add(nar.symlink_head(node.target))
 
     def _write_file(self, node: Node) -> None:
         size = node.size
         mode = 0o555 if node.executable else 0o444
-        self._out.put(tar.header(self._root + node.below, tar.FILE, mode, size))
+        header = tar.header(self._root + node.below, tar.FILE, mode, size)
+        self._out.put(header)
+        kind = EXECUTABLE if node.executable else PLAIN
+        self._contents.add(kind, node.depth, self._name(node), size, len(header))
         self.nar.add(nar.file_head(size, node.executable))
         if size:
             handle = self._store.open(self._path, node)
@@ -174,6 +187,9 @@ class _PathWriter:
                 self._store.close(handle)
             self._out.put(tar.padding(size))
             self.nar.add(nar.padding(size))
+
+    def _name(self, node: Node) -> bytes:
+        return node.name if node.depth else self._path.base_name.encode()
 
     def _copy(self, node: Node, handle: int) -> None:
         left = node.size
@@ -220,6 +236,7 @@ class FinishedLayer:
 
     ``tar_size`` is that of the uncompressed tar, in bytes. ``starts`` pairs each store path, in
     order, with the number of its first frame; its last is the one before the next path's first.
+    ``contents`` is its part of the image's table of contents; a layer of no store paths has none.
     """
 
     descriptor: Descriptor
@@ -227,6 +244,7 @@ class FinishedLayer:
     tar_size: int
     frames: tuple[Frame, ...]
     starts: tuple[tuple[StorePath, int], ...] = ()
+    contents: bytes = b""
 
     def span(self, path: StorePath) -> tuple[int, int]:
         """Return offset and size in bytes of the part of the blob that holds just *path*.
@@ -268,15 +286,16 @@ def write_layer(
     compressor.check_at_hand()
     ordered = _in_order(paths)
     starts: list[tuple[StorePath, int]] = []
+    contents = ContentsWriter()
     with FrameWriter(compressor, sink, pool or Alone()) as out:
         for parent in _PARENTS:
             out.put(tar.header(parent, tar.DIRECTORY, 0o755))
         for info in ordered:
             starts.append((info.path, out.cut()))
-            write_path(info, store, out)
+            write_path(info, store, out, contents)
         out.cut()
         out.put(tar.END)
-        return _finished(out.finish(), compressor, tuple(starts))
+        return _finished(out.finish(), compressor, tuple(starts), contents)
 
 
 def write_entries_layer(
@@ -291,7 +310,7 @@ def write_entries_layer(
         for entry in tar.in_order(entries):
             _put_entry(entry, out)
         out.put(tar.END)
-        return _finished(out.finish(), compressor, ())
+        return _finished(out.finish(), compressor)
 
 
 def _put_entry(entry: tar.TarEntry, out: FrameWriter) -> None:
@@ -306,14 +325,20 @@ def _put_entry(entry: tar.TarEntry, out: FrameWriter) -> None:
 
 
 def _finished(
-    framed: Framed, compressor: Compressor, starts: tuple[tuple[StorePath, int], ...]
+    framed: Framed,
+    compressor: Compressor,
+    starts: tuple[tuple[StorePath, int], ...] = (),
+    contents: ContentsWriter | None = None,
 ) -> FinishedLayer:
+    pairs = zip(framed.frames, framed.hashes, strict=True)
+    frames = [HashedFrame(frame.compressed, frame.size, digest) for frame, digest in pairs]
     return FinishedLayer(
         descriptor=Descriptor(compressor.media_type, framed.digest, framed.size),
         diff_id=framed.diff_id,
         tar_size=framed.tar_size,
         frames=framed.frames,
         starts=starts,
+        contents=b"" if contents is None else contents.finish(frames),
     )
 
 

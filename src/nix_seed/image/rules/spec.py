@@ -23,6 +23,9 @@ from nix_seed.image.rules.frames import Compressor
 from nix_seed.image.rules.partition.plan import Group
 from nix_seed.licences.rules.withheld import UnknownLicence, Withheld
 
+# Images of format 1 have no table of contents, and are used all the same.
+_FORMATS = (1, FORMAT)
+
 
 @dataclass(frozen=True, slots=True)
 class Spec:
@@ -31,6 +34,7 @@ class Spec:
     ``tiers`` names them in order, ``paths`` holds every store path of the image, ``layers`` says
     which lie in which layer (without the last, the container's own), ``inputs`` names the flake
     inputs' source trees. With ``any_user`` everyone may write to the store and its database.
+    inputs' source trees. ``format`` is the number of the rules that its bytes follow.
     """
 
     kind: Literal["seed", "run"]
@@ -46,11 +50,12 @@ class Spec:
     withheld: tuple[Withheld, ...] = field(default_factory=tuple)
     unknown: tuple[UnknownLicence, ...] = field(default_factory=tuple)
     any_user: bool = False
+    format: int = FORMAT
 
     def dump(self) -> bytes:
         """Return the bytes of ``seed.json``."""
         document = _Document(
-            format=FORMAT,
+            format=self.format,
             kind=self.kind,
             name=self.name,
             system=self.system,
@@ -72,6 +77,11 @@ class Spec:
         )
         return canonical_json.dumps(msgspec.to_builtins(document))
 
+    @property
+    def has_contents(self) -> bool:
+        """Whether the last layer holds a table of contents."""
+        return self.format > 1 and self.compressor.name == "zstd"
+
     def registrable(self, path: StorePath) -> PathInfo:
         """Return what a store can be told of *path* while it lacks what was withheld.
 
@@ -91,9 +101,10 @@ class Spec:
     def parse(cls, text: bytes, what: str) -> Self:
         """Read ``seed.json`` in its canonical spelling; *what* names it in errors."""
         value = canonical_json.loads(text, what=what)
-        if isinstance(value, dict) and value.get("format") != FORMAT:
+        if isinstance(value, dict) and value.get("format") not in _FORMATS:
             raise InputError(
-                f"{what} is of format {value.get('format')!r}; this release reads format {FORMAT}",
+                f"{what} is of format {value.get('format')!r};"
+                f" this release reads formats 1 to {FORMAT}",
                 hint="use the release of nix-seed that made it",
             )
         try:
@@ -140,6 +151,7 @@ class Spec:
             ),
             unknown=unknown,
             any_user=document.any_user,
+            format=document.format,
         )
 
 
