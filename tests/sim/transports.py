@@ -83,6 +83,9 @@ class MemoryStore:
     def read_range_unverified(self, blob: Descriptor, start: int, length: int) -> bytes:
         return self.blobs[blob.digest][start : start + length]
 
+    def gives_ranges(self, blob: Descriptor) -> bool:
+        return blob.digest in self.blobs
+
     def take_blob(self, blob: Descriptor, source: BlobSource) -> bool:
         data = b"".join(source(Held()))
         if Digest.of(data) != blob.digest:

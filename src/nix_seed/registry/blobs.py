@@ -88,6 +88,18 @@ def read_range(
     return session.retry(once, safe=True)
 
 
+def gives_ranges(session: Session, repository: str, wanted: Descriptor) -> bool:
+    """Whether the registry answers for a part of a blob with that part alone."""
+    what = f"blob {wanted.digest} of {session.registry}/{repository}"
+
+    def once() -> bool:
+        answer = _ask(session, repository, wanted, "bytes=0-0", what)
+        answer.close()
+        return answer.status == 206
+
+    return session.retry(once, safe=True)
+
+
 def _from(
     session: Session, repository: str, wanted: Descriptor, start: int, what: str
 ) -> Iterator[bytes]:

@@ -377,6 +377,10 @@ class Repository:
         """Yield the blob (after what is *held*); verified when, and only when, it ends."""
         return blobs.open_blob(self._session, self.path, blob, held)
 
+    def gives_ranges(self, blob: Descriptor) -> bool:
+        """Whether a part of a blob can be had without all of it."""
+        return blobs.gives_ranges(self._session, self.path, blob)
+
     def read_range_unverified(self, blob: Descriptor, start: int, length: int) -> bytes:
         """Return part of a blob by one range request; the caller must have a proof of its own."""
         return blobs.read_range(self._session, self.path, blob, start, length)

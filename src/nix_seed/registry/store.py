@@ -74,6 +74,10 @@ class ImageStore(Protocol):
         """Return part of a blob; the caller must have a proof of its own."""
         ...
 
+    def gives_ranges(self, blob: Descriptor) -> bool:
+        """Whether a part of a blob can be had without all of it."""
+        ...
+
     def take_blob(self, blob: Descriptor, source: BlobSource) -> bool:
         """Store a blob from elsewhere; nothing shows unless all of it is as *blob* says.
 

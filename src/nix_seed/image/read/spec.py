@@ -7,7 +7,7 @@ verified manifest states.
 from dataclasses import dataclass
 
 from nix_seed.core.errors import CheckedFalse, InputError
-from nix_seed.flake.rules.outline import SPEC_PATH
+from nix_seed.flake.rules.outline import CONTENTS_PATH, SPEC_PATH
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import ANNOTATION_NAR_HASH, Manifest
 from nix_seed.image.read.stream import BlobReader, TarPieces
@@ -23,12 +23,16 @@ LARGEST_SPEC = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class RemoteSeed:
-    """A verified manifest and the spec whose narHash it states. *fetched* is in bytes."""
+    """A verified manifest and the spec whose narHash it states. *fetched* is in bytes.
+
+    *contents* is the table of contents as it lies there, unread; empty where there is none.
+    """
 
     name: str
     manifest: Manifest
     spec: Spec
     fetched: int
+    contents: bytes = b""
 
 
 def read_spec(image: Image) -> Spec:
@@ -51,13 +55,13 @@ def read_seed(
 
 def find_spec(name: str, manifest: Manifest, source: BlobReader) -> Spec | None:
     """Return the spec in the last layer, its own word alone; None where there is none."""
-    return _read_spec(name, manifest, source)[0]
+    return _read_last(name, manifest, source)[0]
 
 
 def _read_seed(
     name: str, manifest: Manifest, source: BlobReader, largest: int = LARGEST_SPEC
 ) -> RemoteSeed:
-    spec, fetched = _read_spec(name, manifest, source, largest)
+    spec, contents, fetched = _read_last(name, manifest, source, largest)
     if spec is None:
         raise InputError(
             f"{name} is not a seed: its last layer holds no {SPEC_PATH}",
@@ -74,25 +78,29 @@ def _read_seed(
         raise CheckedFalse(
             f"{name}: {problem}", hint="the image is damaged or was altered: get it again"
         )
-    return RemoteSeed(name, manifest, spec, fetched)
+    return RemoteSeed(name, manifest, spec, fetched, contents)
 
 
-def _read_spec(
+def _read_last(
     name: str, manifest: Manifest, source: BlobReader, largest: int = LARGEST_SPEC
-) -> tuple[Spec | None, int]:
-    """Return the spec in the last layer, if there is one, and the bytes that were fetched."""
+) -> tuple[Spec | None, bytes, int]:
+    """Return spec and table of contents in the last layer, if there, and the bytes fetched."""
     if not manifest.layers:
-        return None, 0
+        return None, b"", 0
     layer, label = manifest.layers[-1], f"{name}, last layer"
-    text = None
+    files: dict[bytes, bytes] = {}
+    wanted = (SPEC_PATH.encode(), CONTENTS_PATH.encode())
     with TarPieces(source.open_blob(layer), layer.media_type, LARGEST_SPEC, label, 1) as pieces:
         for entry in read_entries(pieces, label):
-            if entry.name == SPEC_PATH.encode() and entry.kind is EntryKind.FILE:
+            if entry.name in wanted and entry.kind is EntryKind.FILE:
                 if entry.size > largest:
                     raise CheckedFalse(
-                        f"{SPEC_PATH} of {name} has {entry.size} bytes; {largest} are read here"
+                        f"{entry.name.decode()} of {name} has {entry.size} bytes;"
+                        f" {largest} are read here"
                     )
-                text = pieces.read(entry.size)
+                files[entry.name] = pieces.read(entry.size)
         pieces.drain()
         fetched = pieces.spent.fetched
-    return None if text is None else Spec.parse(text, f"{SPEC_PATH} of {name}"), fetched
+    text = files.get(wanted[0])
+    spec = None if text is None else Spec.parse(text, f"{SPEC_PATH} of {name}")
+    return spec, files.get(wanted[1], b""), fetched

@@ -1,0 +1,368 @@
+"""The frames of an image's layers: fetched by range, checked, kept on disk, decoded as asked for.
+
+Each frame is checked against the SHA-256 in the table of contents before it is stored or decoded,
+and again when it is read from disk. A directory of frames may be used by several processes, and by
+the next one after a crash: what is not whole there fails its check, and is fetched again.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import mmap
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TooLong
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import zstandard
+
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.image.rules.contents import LayerContents
+from nix_seed.registry.store import Held
+from nix_seed.use.rules.tree import Piece
+
+_DECODED: Final = 32 << 20  # bytes of frames kept decoded
+_ASKED: Final = 512 << 10  # fetched at least, where something is waited for: a round trip's worth
+_SPAN: Final = 2 << 20  # fetched at most by one request
+_GAP: Final = 128 << 10  # bytes between two frames that cost less than a request of their own
+_LIMIT: Final = 40.0  # seconds until a read fails; requests have shorter limits of their own
+_REST: Final = 5.0  # seconds in which nothing is tried again after the network failed
+_DEMANDS: Final = 8
+_CONNECTIONS: Final = 4
+
+Wanted = tuple[int, int]
+"""A layer's position in the manifest, and a frame's number in it."""
+
+
+class RangeReader(Protocol):
+    """What can give parts of blobs."""
+
+    def read_range_unverified(self, blob: Descriptor, start: int, length: int) -> bytes:
+        """Return part of a blob."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MountedLayer:
+    """A layer by its descriptor, and what lies where in it."""
+
+    descriptor: Descriptor
+    contents: LayerContents
+
+
+class FrameStore:
+    """Frames of *layers*, from *source*, kept below *directory*.
+
+    ``undelivered`` says, a line each, what could not be had although something waited for it; the
+    same lines are appended to a file of that name. ``fetched`` counts bytes.
+    """
+
+    def __init__(
+        self, directory: Path, layers: Sequence[MountedLayer], source: RangeReader
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._layers = layers
+        self._source = source
+        self._files = [_LayerFile(directory, layer) for layer in layers]
+        self._record = directory / "undelivered"
+        self._changed = threading.Condition()
+        self._under_way: set[Wanted] = set()
+        self._decoded: OrderedDict[Wanted, bytes] = OrderedDict()
+        self._decoding = [threading.Lock() for _ in range(64)]
+        self._size = 0
+        self._down_until = 0.0
+        self._stopped = threading.Event()
+        self._demands = ThreadPoolExecutor(_DEMANDS, "demand")
+        self._fillers: list[threading.Thread] = []
+        self.undelivered: list[str] = []
+        self.touched: OrderedDict[Wanted, None] = OrderedDict()
+        self.fetched = 0
+
+    def contents(self, pieces: Sequence[Piece]) -> list[memoryview]:
+        """Return the bytes of *pieces*; ``OSError`` (EIO) where they cannot be had, on record."""
+        return [
+            memoryview(self._frame((piece.layer, piece.frame)))[piece.start : piece.end]
+            for piece in pieces
+        ]
+
+    def blob(self, position: int) -> Iterator[bytes]:
+        """Yield the frames of a whole layer; ``CheckedFalse`` or ``CouldNotCheck`` on trouble."""
+        for number in range(len(self._layers[position].contents.frames)):
+            yield self._compressed((position, number), time.monotonic() + _LIMIT)
+
+    def start_filling(self, first: Sequence[Wanted]) -> None:
+        """Fetch, in threads of its own, what is listed *first*, and then all the rest."""
+        spans = iter([*self._spans_of(first), *self._all_spans()])
+        lock = threading.Lock()
+
+        def fill() -> None:
+            while not self._stopped.is_set():
+                with lock:
+                    span = next(spans, None)
+                if span is None:
+                    return
+                self._fill(span)
+
+        for number in range(_CONNECTIONS):
+            thread = threading.Thread(target=fill, name=f"fill-{number}", daemon=True)
+            thread.start()
+            self._fillers.append(thread)
+
+    def is_whole(self) -> bool:
+        """Whether every frame is on disk."""
+        return all(file.is_whole() for file in self._files)
+
+    def wait_filled(self, timeout: float) -> bool:
+        """Wait for the threads that fill; whether every frame is on disk."""
+        end = time.monotonic() + timeout
+        for thread in self._fillers:
+            thread.join(max(0.0, end - time.monotonic()))
+        return self.is_whole()
+
+    def stop(self) -> None:
+        """Fetch nothing more."""
+        self._stopped.set()
+        self._demands.shutdown(wait=False, cancel_futures=True)
+
+    def _frame(self, wanted: Wanted) -> bytes:
+        with self._changed:
+            self.touched.setdefault(wanted)
+            found = self._decoded.get(wanted)
+            if found is not None:
+                self._decoded.move_to_end(wanted)
+                return found
+        with self._decoding[hash(wanted) % len(self._decoding)]:
+            with self._changed:
+                found = self._decoded.get(wanted)
+            if found is None:
+                found = self._decode(wanted, self._waited_for(wanted))
+                self._keep(wanted, found)
+        return found
+
+    def _waited_for(self, wanted: Wanted) -> bytes:
+        """Return a compressed frame, however fetching goes, within a time limit."""
+        held = self._files[wanted[0]].read(wanted[1])
+        if held is not None:
+            return held
+        end = time.monotonic() + _LIMIT
+        try:
+            return self._demands.submit(self._compressed, wanted, end).result(_LIMIT)
+        except (CheckedFalse, CouldNotCheck, InputError) as error:
+            raise self._lacks(wanted, str(error)) from error
+        except TooLong as error:
+            raise self._lacks(wanted, f"nothing within {_LIMIT:.0f} s") from error
+        except RuntimeError as error:
+            raise self._lacks(wanted, "it is being unmounted") from error
+
+    def _lacks(self, wanted: Wanted, problem: str) -> OSError:
+        layer = self._layers[wanted[0]].descriptor.digest
+        line = f"frame {wanted[1]} of the layer {layer}: {problem}".replace("\n", " ")
+        with self._changed:
+            self.undelivered.append(line)
+            with self._record.open("a") as record:
+                record.write(line + "\n")
+        return OSError(errno.EIO, line)
+
+    def _decode(self, wanted: Wanted, data: bytes) -> bytes:
+        size = self._layers[wanted[0]].contents.frames[wanted[1]].size
+        try:
+            found = zstandard.ZstdDecompressor().decompress(data, max_output_size=size)
+        except zstandard.ZstdError as error:
+            raise self._lacks(wanted, f"is not intact zstd: {error}") from error
+        if len(found) != size:
+            raise self._lacks(wanted, f"holds {len(found)} bytes, not {size} as its table says")
+        return found
+
+    def _keep(self, wanted: Wanted, data: bytes) -> None:
+        with self._changed:
+            self._decoded[wanted] = data
+            self._size += len(data)
+            while self._size > _DECODED and len(self._decoded) > 1:
+                _, old = self._decoded.popitem(last=False)
+                self._size -= len(old)
+
+    def _compressed(self, wanted: Wanted, end: float) -> bytes:
+        position, number = wanted
+        while True:
+            held = self._files[position].read(number)
+            if held is not None:
+                return held
+            left = end - time.monotonic()
+            if left <= 0:
+                raise CouldNotCheck("it did not arrive in time")
+            with self._changed:
+                if wanted in self._under_way:
+                    self._changed.wait(left)
+                    continue
+                if time.monotonic() < self._down_until:
+                    raise CouldNotCheck("the network failed a moment ago")
+                span = self._claim(wanted)
+            self._fetch(position, span)
+
+    def _claim(self, wanted: Wanted) -> range:
+        """Take the frame, and those after it that a request may as well bring; hold the lock."""
+        position, number = wanted
+        places, file = self._layers[position].contents.places, self._files[position]
+        end = number + 1
+        while (
+            end < len(places) - 1
+            and places[end] - places[number] < _ASKED
+            and not file.has(end)
+            and (position, end) not in self._under_way
+        ):
+            end += 1
+        span = range(number, end)
+        self._under_way.update((position, each) for each in span)
+        return span
+
+    def _fill(self, span: tuple[int, range]) -> None:
+        position, numbers = span
+        with self._changed:
+            lacking = [
+                each
+                for each in numbers
+                if not self._files[position].has(each) and (position, each) not in self._under_way
+            ]
+            if not lacking:
+                return
+            claimed = range(lacking[0], lacking[-1] + 1)
+            mine = [each for each in claimed if (position, each) not in self._under_way]
+            self._under_way.update((position, each) for each in mine)
+        try:
+            self._fetch(position, claimed, mine)
+        except (CheckedFalse, CouldNotCheck, InputError):
+            # Whoever needs it asks again, and is told; here only time was lost.
+            self._stopped.wait(_REST)
+
+    def _fetch(self, position: int, span: range, mine: Sequence[int] | None = None) -> None:
+        layer = self._layers[position]
+        start, end = layer.contents.places[span[0]], layer.contents.places[span[-1] + 1]
+        try:
+            data = self._source.read_range_unverified(layer.descriptor, start, end - start)
+            self._store(position, span, data)
+        except CheckedFalse:
+            raise
+        except CouldNotCheck:
+            self._down_until = time.monotonic() + _REST
+            raise
+        finally:
+            with self._changed:
+                self.fetched += end - start
+                self._under_way.difference_update(
+                    (position, each) for each in (span if mine is None else mine)
+                )
+                self._changed.notify_all()
+
+    def _store(self, position: int, span: range, data: bytes) -> None:
+        contents, file = self._layers[position].contents, self._files[position]
+        first = contents.places[span[0]]
+        for number in span:
+            at = contents.places[number] - first
+            frame = data[at : at + contents.frames[number].compressed]
+            if hashlib.sha256(frame).digest() != contents.frames[number].sha256:
+                raise CheckedFalse(
+                    f"frame {number} of the layer {self._layers[position].descriptor.digest}"
+                    " has other bytes than the image's table of contents says",
+                    hint="the registry, or something before it, alters data: nothing was used",
+                )
+            file.write(number, frame)
+
+    def _spans_of(self, wanted: Sequence[Wanted]) -> Iterator[tuple[int, range]]:
+        """Join listed frames that lie near one another, in the order of the first of each."""
+        order: dict[int, list[int]] = {}
+        for position, number in wanted:
+            if 0 <= position < len(self._layers) and (
+                0 <= number < len(self._layers[position].contents.frames)
+            ):
+                order.setdefault(position, []).append(number)
+        for position, numbers in order.items():
+            yield from self._joined(position, sorted(set(numbers)))
+
+    def _all_spans(self) -> Iterator[tuple[int, range]]:
+        for position, layer in enumerate(self._layers):
+            yield from self._joined(position, range(len(layer.contents.frames)))
+
+    def _joined(self, position: int, numbers: Sequence[int]) -> Iterator[tuple[int, range]]:
+        places = self._layers[position].contents.places
+        first = last = -1
+        for number in numbers:
+            if first >= 0 and (
+                places[number] - places[last + 1] > _GAP
+                or places[number + 1] - places[first] > _SPAN
+            ):
+                yield position, range(first, last + 1)
+                first = -1
+            if first < 0:
+                first = number
+            last = number
+        if first >= 0:
+            yield position, range(first, last + 1)
+
+
+class LayerBlobs:
+    """Whole layers out of a ``FrameStore``, for readers of blobs; parts are not needed."""
+
+    def __init__(self, frames: FrameStore, layers: Sequence[MountedLayer]) -> None:
+        self._frames = frames
+        self._positions = {layer.descriptor.digest: at for at, layer in enumerate(layers)}
+
+    def open_blob(self, blob: Descriptor, held: Held | None = None) -> Iterator[bytes]:  # noqa: ARG002
+        """Yield the frames of *blob*, each checked; without the seek table, which says no more."""
+        return self._frames.blob(self._positions[blob.digest])
+
+    def read_range_unverified(self, blob: Descriptor, start: int, length: int) -> bytes:
+        """Refuse: a mounted layer is unpacked as a whole."""
+        raise InputError(f"{blob.digest} is read as a whole, not {length} bytes from {start}")
+
+
+class _LayerFile:
+    """The frames of a layer in a sparse file, and beside it a byte for each that is there."""
+
+    def __init__(self, directory: Path, layer: MountedLayer) -> None:
+        self._contents = layer.contents
+        name = directory / layer.descriptor.digest.hex
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._data = os.open(name, flags, 0o600)
+        marks = os.open(name.with_suffix(".have"), flags, 0o600)
+        try:
+            count = len(layer.contents.frames)
+            if os.fstat(marks).st_size != count:
+                os.ftruncate(marks, count)
+            self._have = mmap.mmap(marks, count)
+        finally:
+            os.close(marks)
+
+    def __del__(self) -> None:
+        os.close(self._data)
+
+    def has(self, number: int) -> bool:
+        return self._have[number] == 1
+
+    def is_whole(self) -> bool:
+        return self._have.find(b"\0") < 0
+
+    def read(self, number: int) -> bytes | None:
+        """Return a frame that is there and whole; else forget that it is there."""
+        if not self.has(number):
+            return None
+        frame = self._contents.frames[number]
+        data = os.pread(self._data, frame.compressed, self._contents.places[number])
+        if hashlib.sha256(data).digest() != frame.sha256:
+            self._have[number] = 0
+            return None
+        return data
+
+    def write(self, number: int, data: bytes) -> None:
+        view, at = memoryview(data), self._contents.places[number]
+        while view:
+            written = os.pwrite(self._data, view, at)
+            view, at = view[written:], at + written
+        self._have[number] = 1

@@ -1,0 +1,148 @@
+"""mount(2) and what goes with it: FUSE, overlays, bind mounts, namespaces. Linux only."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from nix_seed.core.errors import CouldNotCheck
+
+# From linux/mount.h, linux/sched.h.
+_NOSUID, _NODEV, _READ_ONLY = 2, 4, 1
+_BIND, _RECURSIVE, _PRIVATE, _DETACH = 4096, 16384, 1 << 18, 2
+_NEWNS, _NEWUSER = 0x20000, 0x10000000
+_DEVICE: Final = Path("/dev/fuse")
+_CONNECTIONS: Final = Path("/sys/fs/fuse/connections")
+
+
+class NotMountable(CouldNotCheck):
+    """An image cannot be mounted here; unpacking it does as well. The message says why."""
+
+
+def why_not_here() -> str | None:
+    """Return why this machine, or this user, can mount no image; None where it can."""
+    if not sys.platform.startswith("linux"):
+        return "only Linux has what a mount needs"
+    if not _DEVICE.exists():
+        return f"there is no {_DEVICE}: load the kernel module fuse, or give the container the device"
+    if not os.access(_DEVICE, os.R_OK | os.W_OK):
+        return f"{_DEVICE} is not writable for this user"
+    return None
+
+
+def open_device() -> int:
+    """Open what a mount is served by; ``NotMountable`` where that is forbidden."""
+    try:
+        return os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise NotMountable(f"{_DEVICE} cannot be opened: {error.strerror}") from error
+
+
+def mount_fuse(device: int, target: Path) -> None:
+    """Mount what is served by *device* at *target*; for all users, who see what modes allow."""
+    options = (
+        f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions"
+    )
+    _mount("nix-seed", target, "fuse.nix-seed", _NOSUID | _NODEV | _READ_ONLY, options)
+
+
+def mount_overlay(lower: str, upper: str, work: str, target: Path) -> None:
+    """Mount *upper* above *lower* at *target*; names without colons and commas."""
+    _mount("overlay", target, "overlay", 0, f"lowerdir={lower},upperdir={upper},workdir={work}")
+
+
+def detach(target: Path) -> bool:
+    """Take away what is mounted at *target*, whoever still uses it; False where nothing is."""
+    return _libc().umount2(os.fsencode(target), _DETACH) == 0
+
+
+def is_mounted(target: Path) -> bool:
+    """Whether something is mounted at *target* itself, dead or alive."""
+    return any(place == str(target) for _, place in _mounts())
+
+
+def abort(connection: int) -> None:
+    """Have every request of the FUSE *connection* fail at once, and all later ones."""
+    with contextlib.suppress(OSError):
+        (_CONNECTIONS / str(connection) / "abort").write_text("1")
+
+
+def connection_of(target: Path) -> int | None:
+    """Return the number of the FUSE connection that is mounted at *target*."""
+    for number, place in _mounts():
+        if place == str(target):
+            return number
+    return None
+
+
+def _mounts() -> list[tuple[int, str]]:
+    """Return minor device number and place of every mount that this process sees."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        _, _, device, _, place, *_ = line.split(" ")
+        place = place.encode().decode("unicode_escape", "replace") if "\\" in place else place
+        found.append((int(device.partition(":")[2]), place))
+    return found
+
+
+def enter_mount_namespace() -> None:
+    """In a forked child: have mounts of one's own, as root or, in a user namespace, as if root.
+
+    Raises ``OSError`` where the system forbids it.
+    """
+    user, group = os.geteuid(), os.getegid()
+    _check(_libc().unshare(_NEWNS if user == 0 else _NEWNS | _NEWUSER), "unshare")
+    if user != 0:
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"0 {user} 1"),
+            ("gid_map", f"0 {group} 1"),
+        ):
+            Path("/proc/self", name).write_text(text)
+    _mount("none", Path("/"), None, _RECURSIVE | _PRIVATE, None)
+
+
+def try_in_child(work: Callable[[], None]) -> str | None:
+    """Do *work* in a child that is thrown away; return why it failed, None where it did not."""
+    reads, writes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            try:
+                work()
+            except OSError as error:
+                os.write(writes, f"{error.strerror or error}".encode()[:4096])
+            except CouldNotCheck as error:
+                os.write(writes, error.message.encode()[:4096])
+        os._exit(0)
+    os.close(writes)
+    with open(reads, "rb") as answer:
+        text = answer.read().decode(errors="replace")
+    os.waitpid(child, 0)
+    return text or None
+
+
+def _mount(source: str, target: Path, kind: str | None, flags: int, options: str | None) -> None:
+    done = _libc().mount(
+        source.encode(),
+        os.fsencode(target),
+        None if kind is None else kind.encode(),
+        ctypes.c_ulong(flags),
+        None if options is None else options.encode(),
+    )
+    _check(done, f"mounting {kind or source} at {target}")
+
+
+def _check(done: int, doing: str) -> None:
+    if done != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{doing}: {os.strerror(number)}")
+
+
+def _libc() -> Any:
+    return ctypes.CDLL(None, use_errno=True)

@@ -1,0 +1,135 @@
+"""An image that can be mounted: its manifest, spec and table of contents, and no layer but the last.
+
+Everything that is used of a layer is checked by the table; the table lies in the last layer, which
+has its digest in the manifest. What the table says of a layer's size and paths is compared with
+manifest and spec before anything is mounted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nix_seed.core import canonical_json
+from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import Descriptor, Manifest
+from nix_seed.image.read.spec import RemoteSeed, read_seed
+from nix_seed.image.rules.contents import parse_contents
+from nix_seed.core.digests import Digest
+from nix_seed.registry.store import Fetched, ImageStore
+from nix_seed.use.mount.frames import MountedLayer
+from nix_seed.use.mount.linux import NotMountable
+from nix_seed.use.rules.prefetch import (
+    ANNOTATION,
+    ARTIFACT_TYPE,
+    Frames,
+    dump_prefetch,
+    parse_prefetch,
+)
+
+_EMPTY = b"{}"
+
+
+@dataclass(frozen=True, slots=True)
+class MountableSeed:
+    """What is needed to mount a seed; *first* is what an earlier build read of it."""
+
+    seed: RemoteSeed
+    image: Digest
+    layers: tuple[MountedLayer, ...]
+    first: Frames
+
+
+def open_mountable(name: str, root: Fetched, source: ImageStore) -> MountableSeed:
+    """Read what mounting the image *root* takes.
+
+    Raises ``NotMountable`` where it has to be unpacked: made by an older release, compressed with
+    gzip, or in a registry that gives no parts of blobs. ``CheckedFalse`` where its parts disagree.
+    """
+    manifest = Manifest.parse(root.body, name)
+    hint: list[Frames] = []
+    asking = threading.Thread(
+        target=lambda: hint.append(_find_prefetch(source, root.descriptor.digest)), daemon=True
+    )
+    asking.start()
+    # Side by side: each of these is a round trip.
+    ranges: list[bool] = []
+    probing = threading.Thread(
+        target=lambda: ranges.append(_gives_ranges(source, manifest)), daemon=True
+    )
+    probing.start()
+    seed = read_seed(name, root, source)
+    if not seed.spec.has_contents:
+        raise NotMountable(f"{name} has no table of contents: it is of an older format, or gzip")
+    layers = mounted_layers(seed)
+    probing.join()
+    if ranges != [True]:
+        raise NotMountable(f"{source} gives no parts of blobs")
+    asking.join()
+    return MountableSeed(seed, root.descriptor.digest, layers, hint[0] if hint else ())
+
+
+def mounted_layers(seed: RemoteSeed) -> tuple[MountedLayer, ...]:
+    """Read the table of *seed*; ``CheckedFalse`` where manifest or spec say otherwise."""
+    try:
+        tables = parse_contents(seed.contents, f"the table of contents of {seed.name}")
+    except InputError as error:
+        raise CheckedFalse(
+            error.message, hint="the image was not made by nix-seed, or was altered: get it again"
+        ) from error
+    if len(tables) != len(seed.spec.layers):
+        raise _lies(seed, f"lists {len(tables)} layers, its spec {len(seed.spec.layers)}")
+    pairs = zip(seed.manifest.layers[:-1], tables, seed.spec.layers, strict=True)
+    for number, (layer, table, group) in enumerate(pairs, 1):
+        if layer.media_type != media_types.LAYER_ZSTD or layer.size != table.blob_size:
+            raise _lies(seed, f"has other frames than layer {number}")
+        names = sorted(path.base_name.encode() for path in group.paths)
+        if names != [table.names[node] for node in table.roots()]:
+            raise _lies(seed, f"lists other store paths in layer {number} than its spec")
+    return tuple(map(MountedLayer, seed.manifest.layers, tables))
+
+
+def keep_prefetch(store: ImageStore, seed: MountableSeed, read: Sequence[tuple[int, int]]) -> str:
+    """Put what a build has *read* beside the image, after what is listed there; return the tag."""
+    manifest = Manifest(
+        config=Descriptor(media_types.EMPTY, Digest.of(_EMPTY), len(_EMPTY)),
+        layers=(Descriptor(media_types.EMPTY, Digest.of(_EMPTY), len(_EMPTY)),),
+        annotations={ANNOTATION: dump_prefetch((*seed.first, *read))},
+        artifact_type=ARTIFACT_TYPE,
+    )
+    store.take_blob(manifest.config, lambda held: iter((_EMPTY[held.size :],)))
+    tag = _tag(seed.image)
+    store.put_manifest(manifest.dump(), media_types.MANIFEST, tag)
+    return tag
+
+
+def _find_prefetch(source: ImageStore, image: Digest) -> Frames:
+    with contextlib.suppress(NixSeedError):
+        found = source.get_manifest(_tag(image))
+        if found is not None:
+            value = canonical_json.loads(found.body, what="a prefetch list")
+            if isinstance(value, dict) and isinstance(value.get("annotations"), dict):
+                return parse_prefetch(str(value["annotations"].get(ANNOTATION, "")))
+    return ()
+
+
+def _tag(image: Digest) -> str:
+    return f"sha256-{image.hex}.prefetch"
+
+
+def _gives_ranges(source: ImageStore, manifest: Manifest) -> bool:
+    with contextlib.suppress(NixSeedError):
+        return source.gives_ranges(manifest.layers[0])
+    return False
+
+
+def _lies(seed: RemoteSeed, problem: str) -> CheckedFalse:
+    return CheckedFalse(
+        f"the table of contents of {seed.name} {problem}",
+        hint="the image was not made by nix-seed, or was altered: get it again",
+    )
+
+
