@@ -22,7 +22,7 @@ from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.registry.image import Image, open_image
 from nix_seed.use.engines import choose_engine
 from nix_seed.use.engines.base import Engine, Job
-from nix_seed.use.engines.bwrap import _scratch
+from nix_seed.use.engines.bwrap import scratch_directory
 from nix_seed.use.prove import check_proof, prove
 from nix_seed.use.run import RunResult, run
 from support import engines
@@ -274,7 +274,7 @@ def test_an_engine_that_is_not_there_says_how_to_get_it(
 
 def test_runs_that_end_and_begin_at_once_leave_each_other_alone(tmp_path: Path) -> None:
     def use(number: int) -> None:
-        with _scratch(tmp_path / "runs") as directory:
+        with scratch_directory(tmp_path / "runs") as directory:
             for each in range(20):
                 (directory / f"{number}-{each}").mkdir()
 

@@ -251,18 +251,25 @@ def open_seed(options: dict[str, Any], nix: Nix, system: str | None = None) -> I
 
 
 def _named_seed(options: dict[str, Any], system: str | None) -> Image:
-    from nix_seed.flake.evaluate import current_system
-    from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.registry.transfer import open_here
 
+    stores, reference, system = named_seed(options, system)
+    return open_here(stores, reference, cache_directory() / "images", system)
+
+
+def named_seed(
+    options: dict[str, Any], system: str | None = None
+) -> tuple[Stores, AnyReference, str]:
+    """Return what ``--image`` names, verified where the command has ``verify_options``."""
+    from nix_seed.core.events import ignore
+    from nix_seed.flake.evaluate import current_system
+    from nix_seed.formats.oci.reference import parse_reference
+
     reference = parse_reference(options["image"])
-    kept = cache_directory() / "images"
     stores, system = stores_of(options), system or current_system()
     if "no_verify" in options:
-        from nix_seed.core.events import ignore
-
         reference = trusted(options, stores, reference, system, options["src"], ignore)
-    return open_here(stores, reference, kept, system)
+    return stores, reference, system
 
 
 _PASSWORD = "nix_seed.password"  # among what a context and those nested in it share

@@ -18,6 +18,7 @@ from nix_seed.cli.options import (
     attr_option,
     cache_directory,
     json_option,
+    named_seed,
     open_seed,
     policy_used,
     registry_options,
@@ -27,6 +28,12 @@ from nix_seed.cli.say import say
 from nix_seed.core.words import plural
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nix_seed.flake.nix import Nix
+    from nix_seed.registry.image import Image
+    from nix_seed.registry.open import AnyReference, Stores
+    from nix_seed.use.engines.base import Engine
     from nix_seed.use.run import RunResult
 
 
@@ -99,6 +106,17 @@ def print_run(result: RunResult) -> None:
     metavar="ROOT",
     help="A Nix store of its own for the results, rooted there [the machine's].",
 )
+@click.option(
+    "--eager", is_flag=True, help="Fetch and unpack all of the image before the command starts."
+)
+@click.option(
+    "--complete", is_flag=True, help="Return only once nothing of the image is left to fetch."
+)
+@click.option(
+    "--record",
+    is_flag=True,
+    help="Keep beside the image what the command read of it, for others to fetch first.",
+)
 @verify_options
 @registry_options
 @json_option
@@ -113,30 +131,87 @@ def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:
     """
     from nix_seed.cli.progress import progress
     from nix_seed.flake.nix import Nix
-    from nix_seed.use.engines import choose_engine
     from nix_seed.use.run import run
 
     if options["engine"] == "host":
         _run_on_host(argv, options, as_json)
         return
     nix = Nix(store=options["store"])
-    image = open_seed(options, nix)
-    with progress(quiet=True) as show:
-        result = run(
-            argv,
-            engine=choose_engine(options["engine"], cache_directory()),
-            image=image,
-            source=options["src"],
-            nix=nix,
-            out=options["out"],
-            env=_environment(options["env"]),
-            network=options["network"],
-            accepted=_accepted(options),
-            attr=options["attr"],
-            on_event=show,
-        )
+
+    def run_in(image: Image, engine: Engine) -> RunResult:
+        with progress(quiet=True) as show:
+            return run(
+                argv,
+                engine=engine,
+                image=image,
+                source=options["src"],
+                nix=nix,
+                out=options["out"],
+                env=_environment(options["env"]),
+                network=options["network"],
+                accepted=_accepted(options),
+                attr=options["attr"],
+                on_event=show,
+            )
+
+    result = _run_in_seed(options, nix, run_in)
     (run_json if as_json else print_run)(result)
     click.get_current_context().exit(result.exit_code)
+
+
+def _run_in_seed(
+    options: dict[str, Any], nix: Nix, run_in: Callable[[Image, Engine], RunResult]
+) -> RunResult:
+    """Run in a seed that is mounted from its registry or, where that cannot be, unpacked first."""
+    from nix_seed.registry.transfer import open_here
+    from nix_seed.use.engines import choose_engine
+
+    cache = cache_directory()
+    if options["image"] is None:
+        image = open_seed(options, nix)
+    else:
+        stores, reference, system = named_seed(options)
+        if not options["eager"] and options["engine"] in (None, "bwrap"):
+            result = _run_mounted(options, stores, reference, system, run_in)
+            if result is not None:
+                return result
+        image = open_here(stores, reference, cache / "images", system)
+    return run_in(image, choose_engine(options["engine"], cache))
+
+
+def _run_mounted(
+    options: dict[str, Any],
+    stores: Stores,
+    reference: AnyReference,
+    system: str,
+    run_in: Callable[[Image, Engine], RunResult],
+) -> RunResult | None:
+    from nix_seed.formats.oci.reference import Reference
+    from nix_seed.registry.open import fetch
+    from nix_seed.registry.transfer import choose_system
+    from nix_seed.use.engines.mounted import mounted_engine
+    from nix_seed.use.mount.linux import NotMountable
+    from nix_seed.use.mount.seed import keep_prefetch
+
+    if not isinstance(reference, Reference):
+        return None  # on this disk already
+    source = stores.open(reference)
+    root = choose_system(source, fetch(source, reference), system)
+    cache, digest = cache_directory(), root.descriptor.digest
+    if (cache / "roots" / f"sha256-{digest.hex}").is_dir():
+        return None  # unpacked already
+    try:
+        with mounted_engine(cache, root, source, str(reference.at(digest))) as (image, engine):
+            result = run_in(image, engine)
+            if options["record"] and result.exit_code == 0:
+                tag = keep_prefetch(source, engine.seed, tuple(engine.frames.touched))
+                say(f"what the command read is listed beside the image: {tag}", err=True)
+            if options["complete"]:
+                engine.complete()
+            return result
+    except NotMountable as error:
+        say(f"nix-seed: the image is unpacked, not mounted: {error.message}", err=True)
+        return None
 
 
 def _run_on_host(argv: tuple[str, ...], options: dict[str, Any], as_json: bool) -> None:

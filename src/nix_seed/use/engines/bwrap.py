@@ -59,9 +59,10 @@ lay() {
   cat overlay.log >&2
   exit 125
 }
-for view in root source; do
+for view in root source store; do
   if test -e "$view/lower"; then lay "$view"; fi
 done
+if test -e store/lower; then mount --bind store/merged root/merged/nix/store || exit 125; fi
 exec "$@"
 """
 
@@ -94,15 +95,24 @@ class Bwrap:
 
     def run(self, prepared: str, image: Image, job: Job) -> int:
         """See ``Engine``."""
-        with _scratch(self.cache / "runs") as scratch:
-            _view(scratch / "root", Path(prepared))
-            if job.source is not None:
-                _view(scratch / "source", job.source)
-            command = [*_unshare(), "/bin/sh", "-c", _MOUNT, "nix-seed", str(scratch), _options()]
-            command += _bwrap(image, job)
+        with scratch_directory(self.cache / "runs") as scratch:
+            command = [*_unshare(), *laid_out(scratch, Path(prepared), image, job)]
             code = subprocess.run(command, check=False).returncode
             check_started(job, self.name, code, command)
             return code if code >= 0 else 128 - code
+
+
+def laid_out(scratch: Path, root: Path, image: Image, job: Job) -> list[str]:
+    """Prepare *scratch*; return the command that, with mounts of its own, runs *job* above *root*.
+
+    Where ``store/lower`` is in *scratch*, it is what lies below the store.
+    """
+    _view(scratch / "root", root)
+    if job.source is not None:
+        _view(scratch / "source", job.source)
+    if (scratch / "store/lower").is_dir():
+        _make_view(scratch / "store", 0o755)
+    return ["/bin/sh", "-c", _MOUNT, "nix-seed", str(scratch), _options(), *_bwrap(image, job)]
 
 
 def _bwrap(image: Image, job: Job) -> list[str]:
@@ -130,10 +140,14 @@ def _environment(image: Image, job: Job) -> dict[str, str]:
 
 
 def _view(directory: Path, lower: Path) -> None:
+    _make_view(directory, lower.stat().st_mode & 0o777)
+    (directory / "lower").symlink_to(lower.resolve())
+
+
+def _make_view(directory: Path, mode: int) -> None:
     for name in ("rw/upper", "rw/work", "merged"):
         (directory / name).mkdir(parents=True)
-    (directory / "rw/upper").chmod(lower.stat().st_mode & 0o777)
-    (directory / "lower").symlink_to(lower.resolve())
+    (directory / "rw/upper").chmod(mode)
 
 
 def _unshare() -> list[str]:
@@ -150,7 +164,7 @@ def _options() -> str:
 
 
 @contextlib.contextmanager
-def _scratch(runs: Path) -> Iterator[Path]:
+def scratch_directory(runs: Path) -> Iterator[Path]:
     """Yield a new directory, locked while in use; remove those that killed runs left behind."""
     runs.mkdir(parents=True, exist_ok=True)
     with locked(runs / ".lock"):

@@ -57,7 +57,8 @@ _MODES: Final = {
     LINK: stat.S_IFLNK | 0o777,
     FOLDER: stat.S_IFDIR | 0o555,
 }
-_NAMELESS: Final = {PLAIN: 8, EXECUTABLE: 8, LINK: 10, FOLDER: 4}  # dirent.h: DT_REG, DT_LNK, DT_DIR
+# dirent.h: DT_REG, DT_LNK, DT_DIR.
+_TYPES: Final = {PLAIN: 8, EXECUTABLE: 8, LINK: 10, FOLDER: 4}
 
 Contents = Callable[[Sequence[Piece]], list[memoryview]]
 """Returns the bytes of pieces. ``OSError`` where they cannot be had."""
@@ -90,10 +91,11 @@ class FuseServer:
             thread.start()
             self._threads.append(thread)
 
-    def wait(self) -> None:
-        """Return once nothing is mounted any more."""
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return once nothing is mounted any more, or False after *timeout* seconds."""
         for thread in self._threads:
-            thread.join()
+            thread.join(timeout)
+        return not any(thread.is_alive() for thread in self._threads)
 
     def resend(self) -> bool:
         """Have the kernel repeat what a predecessor took and did not answer; False if it cannot."""
@@ -155,9 +157,11 @@ class FuseServer:
     def _lookup(self, number: int, body: bytes) -> list[bytes | memoryview]:
         found = self._tree.entries(number).get(body.rstrip(b"\0"))
         # An entry of number 0 says that there is none, and may be kept as well.
-        return [_ENTRY_OUT.pack(0, 0, _FOREVER, 0, 0, 0) + bytes(_ATTR.size)] if (
-            found is None
-        ) else [self._entry(found)]
+        return (
+            [_ENTRY_OUT.pack(0, 0, _FOREVER, 0, 0, 0) + bytes(_ATTR.size)]
+            if (found is None)
+            else [self._entry(found)]
+        )
 
     def _getattr(self, number: int, _body: bytes) -> list[bytes | memoryview]:
         return [_ATTR_OUT.pack(_FOREVER, 0, 0) + self._attributes(number)]
@@ -184,7 +188,7 @@ class FuseServer:
         names = [(b".", number), (b"..", number), *self._tree.entries(number).items()]
         found: list[bytes] = []
         for after, (name, entry) in enumerate(names[offset:], offset + 1):
-            kind = _NAMELESS[self._tree.stat(entry).kind]
+            kind = _TYPES[self._tree.stat(entry).kind]
             record = _DIRENT.pack(entry, after, len(name), kind) + name
             record += bytes(-len(record) % 8)
             if plus:

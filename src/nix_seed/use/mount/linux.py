@@ -17,6 +17,8 @@ _NOSUID, _NODEV, _READ_ONLY = 2, 4, 1
 _BIND, _RECURSIVE, _PRIVATE, _DETACH = 4096, 16384, 1 << 18, 2
 _NEWNS, _NEWUSER = 0x20000, 0x10000000
 _DEVICE: Final = Path("/dev/fuse")
+# Opened once: in a forked child nothing should be loaded.
+_LIBC: Final[Any] = ctypes.CDLL(None, use_errno=True)
 _CONNECTIONS: Final = Path("/sys/fs/fuse/connections")
 
 
@@ -29,7 +31,7 @@ def why_not_here() -> str | None:
     if not sys.platform.startswith("linux"):
         return "only Linux has what a mount needs"
     if not _DEVICE.exists():
-        return f"there is no {_DEVICE}: load the kernel module fuse, or give the container the device"
+        return f"there is no {_DEVICE}: load the module fuse, or give the container the device"
     if not os.access(_DEVICE, os.R_OK | os.W_OK):
         return f"{_DEVICE} is not writable for this user"
     return None
@@ -45,9 +47,7 @@ def open_device() -> int:
 
 def mount_fuse(device: int, target: Path) -> None:
     """Mount what is served by *device* at *target*; for all users, who see what modes allow."""
-    options = (
-        f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions"
-    )
+    options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions"
     _mount("nix-seed", target, "fuse.nix-seed", _NOSUID | _NODEV | _READ_ONLY, options)
 
 
@@ -58,7 +58,8 @@ def mount_overlay(lower: str, upper: str, work: str, target: Path) -> None:
 
 def detach(target: Path) -> bool:
     """Take away what is mounted at *target*, whoever still uses it; False where nothing is."""
-    return _libc().umount2(os.fsencode(target), _DETACH) == 0
+    done: int = _LIBC.umount2(os.fsencode(target), _DETACH)
+    return done == 0
 
 
 def is_mounted(target: Path) -> bool:
@@ -96,7 +97,7 @@ def enter_mount_namespace() -> None:
     Raises ``OSError`` where the system forbids it.
     """
     user, group = os.geteuid(), os.getegid()
-    _check(_libc().unshare(_NEWNS if user == 0 else _NEWNS | _NEWUSER), "unshare")
+    _check(_LIBC.unshare(_NEWNS if user == 0 else _NEWNS | _NEWUSER), "unshare")
     if user != 0:
         for name, text in (
             ("setgroups", "deny"),
@@ -128,7 +129,7 @@ def try_in_child(work: Callable[[], None]) -> str | None:
 
 
 def _mount(source: str, target: Path, kind: str | None, flags: int, options: str | None) -> None:
-    done = _libc().mount(
+    done = _LIBC.mount(
         source.encode(),
         os.fsencode(target),
         None if kind is None else kind.encode(),
@@ -142,7 +143,3 @@ def _check(done: int, doing: str) -> None:
     if done != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{doing}: {os.strerror(number)}")
-
-
-def _libc() -> Any:
-    return ctypes.CDLL(None, use_errno=True)

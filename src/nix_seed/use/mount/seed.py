@@ -1,4 +1,4 @@
-"""An image that can be mounted: its manifest, spec and table of contents, and no layer but the last.
+"""An image that can be mounted: its manifest, spec and table of contents, and only the last layer.
 
 Everything that is used of a layer is checked by the table; the table lies in the last layer, which
 has its digest in the manifest. What the table says of a layer's size and paths is compared with
@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nix_seed.core import canonical_json
+from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor, Manifest
 from nix_seed.image.read.spec import RemoteSeed, read_seed
 from nix_seed.image.rules.contents import parse_contents
-from nix_seed.core.digests import Digest
 from nix_seed.registry.store import Fetched, ImageStore
 from nix_seed.use.mount.frames import MountedLayer
 from nix_seed.use.mount.linux import NotMountable
@@ -131,5 +131,3 @@ def _lies(seed: RemoteSeed, problem: str) -> CheckedFalse:
         f"the table of contents of {seed.name} {problem}",
         hint="the image was not made by nix-seed, or was altered: get it again",
     )
-
-

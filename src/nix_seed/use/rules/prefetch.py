@@ -19,7 +19,8 @@ ARTIFACT_TYPE: Final = "application/vnd.nix-seed.prefetch.v1"
 
 _LONGEST: Final = 1 << 20  # characters
 _MOST: Final = 200_000  # frames: some 800 GB
-_PART: Final = re.compile(r"([0-9]{1,4}):([0-9]{1,7}(?:-[0-9]{1,7})?(?:,[0-9]{1,7}(?:-[0-9]{1,7})?)*)")
+_SPAN: Final = r"[0-9]{1,7}(?:-[0-9]{1,7})?"
+_PART: Final = re.compile(rf"([0-9]{{1,4}}):({_SPAN}(?:,{_SPAN})*)")
 
 Frames = tuple[tuple[int, int], ...]
 
