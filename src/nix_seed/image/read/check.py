@@ -22,7 +22,7 @@ from nix_seed.formats.nix.store_path import STORE_DIR, StorePath
 from nix_seed.formats.oci import tar
 from nix_seed.formats.oci.manifest import Descriptor, Manifest
 from nix_seed.image.read.spec import read_seed
-from nix_seed.image.read.stream import TarPieces
+from nix_seed.image.read.stream import HashedPieces, TarPieces
 from nix_seed.image.read.tar import Entry, EntryKind, read_entries
 from nix_seed.image.read.unpack import unpack_layer
 from nix_seed.image.rules.contents import EXECUTABLE, FOLDER, PLAIN, ContentsWriter
@@ -280,11 +280,9 @@ def _read_layer(
 ) -> _Read:
     """Read the layer at *position*; *before* are the others' parts of the table of contents."""
     what = f"layer {position + 1}"
-    limit, last = _LARGEST_LAYER, position == len(spec.layers)
+    last = position == len(spec.layers)
     chunks = store.open_blob(layer)
-    with TarPieces(
-        chunks, layer.media_type, limit, what, 2, hashed=True, framed=not last
-    ) as pieces:
+    with HashedPieces(chunks, layer.media_type, _LARGEST_LAYER, what, 2) as pieces:
         found: list[str] = []
         contents = b""
         if not last:

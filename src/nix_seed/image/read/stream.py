@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import IO, Protocol, Self, cast
+from typing import IO, Any, Protocol, Self, cast
 
 import zstandard
 
@@ -70,8 +70,7 @@ class TarPieces:
     *chunks* is the compressed blob, or any of its frames; *limit* bounds the tar in bytes. With no
     *threads* frames are decoded when they are read: best where other work keeps every core busy,
     since handing pieces between threads has its price. Errors of any thread are raised where the
-    stream is read. ``diff_id`` hashes the tar on the way, if *hashed* asks for that, and ``frames``
-    the frames of the blob, if *framed* does.
+    stream is read. ``diff_id`` hashes the tar on the way, if *hashed* asks for that.
     """
 
     def __init__(
@@ -83,7 +82,6 @@ class TarPieces:
         threads: int,
         *,
         hashed: bool = False,
-        framed: bool = False,
     ) -> None:
         self.spent = Spent()
         self._chunks = chunks
@@ -98,7 +96,6 @@ class TarPieces:
         self._at = self._before = 0
         self._ended = False
         self._tar = hashlib.sha256() if hashed else None
-        self._frames_seen: list[HashedFrame] | None = [] if framed else None
         self._waited = 0.0
         self._begun = time.perf_counter()
 
@@ -165,12 +162,6 @@ class TarPieces:
         assert self._tar is not None
         self.drain()
         return DiffID(self._tar.hexdigest())
-
-    def frames(self) -> tuple[HashedFrame, ...]:
-        """Return the frames of the blob, once it is drained; none where it was not cut."""
-        assert self._frames_seen is not None
-        self.drain()
-        return tuple(self._frames_seen)
 
     def _advance(self) -> bool:
         while not self._ended:
@@ -256,11 +247,13 @@ class TarPieces:
             return
         for chunk in _after(head, chunks):
             for frame in cutter.feed(chunk):
-                if self._frames_seen is not None:
-                    self._frames_seen.append(HashedFrame.of(frame, _content_size(frame)))
+                self._saw(frame)
                 decode = partial(self._decode, frame)
                 yield decode if self._pool is None else self._pool.submit(decode).result
         cutter.finish()
+
+    def _saw(self, frame: bytes) -> None:
+        """Take note of a frame that is about to be decoded."""
 
     def _ready(self, pieces: Iterator[bytes]) -> Iterator[_Piece]:
         start, blocked = time.perf_counter(), self.spent.fetch
@@ -280,6 +273,22 @@ class TarPieces:
             raise CheckedFalse(f"{self._what} is not intact zstd: {error}") from error
         self.spent.decode += time.perf_counter() - start
         return data
+
+
+class HashedPieces(TarPieces):
+    """``TarPieces`` that also hash each frame of the blob; ``frames`` tells them at the end."""
+
+    def __init__(self, *how: Any, **more: Any) -> None:
+        super().__init__(*how, **more, hashed=True)
+        self._seen: list[HashedFrame] = []
+
+    def frames(self) -> tuple[HashedFrame, ...]:
+        """Return the frames, once the blob is drained; none where it was not cut into frames."""
+        self.drain()
+        return tuple(self._seen)
+
+    def _saw(self, frame: bytes) -> None:
+        self._seen.append(HashedFrame.of(frame, _content_size(frame)))
 
 
 def _raise(error: BaseException) -> bytes:

@@ -21,6 +21,7 @@ Frames are those of the compressed blob, with the SHA-256 of their compressed by
 A size is that of a file in bytes, that of a link's target, or the number of a directory's entries.
 """
 
+# Python 3.11 cannot subscript the array of an annotation.
 from __future__ import annotations
 
 import hashlib

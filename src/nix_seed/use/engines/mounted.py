@@ -4,8 +4,6 @@ This process itself answers the mount, which lives in a namespace of the command
 ends either of them takes the mount away, and nothing is left to clean up.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

@@ -5,8 +5,6 @@ and again when it is read from disk. A directory of frames may be used by severa
 the next one after a crash: what is not whole there fails its check, and is fetched again.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import mmap
@@ -218,7 +216,7 @@ class FrameStore:
         end = number + 1
         while (
             end < len(places) - 1
-            and places[end] - places[number] < _ASKED
+            and places[end + 1] - places[number] <= _ASKED
             and not file.has(end)
             and (position, end) not in self._under_way
         ):

@@ -5,8 +5,6 @@ for as long as it likes. Opening needs no answer of ours; then most of what a bu
 by the kernel alone.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

@@ -1,7 +1,5 @@
 """mount(2) and what goes with it: FUSE, overlays, bind mounts, namespaces. Linux only."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os

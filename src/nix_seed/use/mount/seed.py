@@ -5,8 +5,6 @@ has its digest in the manifest. What the table says of a layer's size and paths 
 manifest and spec before anything is mounted.
 """
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Sequence

@@ -6,8 +6,6 @@ names is checked like any other frame, and what it names wrongly is passed over.
 As text, layers by their position in the manifest, and frames of each: ``3:0-4,9;0:2``.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from typing import Final

@@ -1,7 +1,5 @@
 """The store that an image's table of contents describes, as a file system's numbers and names."""
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from itertools import accumulate
