@@ -58,7 +58,7 @@ def test_a_bare_image_leaves_out_what_is_not_given() -> None:
 
 def test_any_user_opens_the_store_and_its_database_and_nothing_else() -> None:
     shared = dataclasses.replace(SPEC, any_user=True)
-    modes = [{e.name: e.mode for e in container_entries(spec)} for spec in (SPEC, shared)]
+    modes = [{e.name: e.mode for e in container_entries(spec, CONTENTS)} for spec in (SPEC, shared)]
     changed = {name: mode for name, mode in modes[1].items() if modes[0].get(name) != mode}
     assert changed == {
         b"nix/store": 0o1777,

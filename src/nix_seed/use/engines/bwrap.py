@@ -111,7 +111,7 @@ def laid_out(scratch: Path, root: Path, image: Image, job: Job) -> list[str]:
     if job.source is not None:
         _view(scratch / "source", job.source)
     if (scratch / "store/lower").is_dir():
-        _make_view(scratch / "store", 0o755)
+        _make_view(scratch / "store", (root / "nix/store").stat().st_mode & 0o1777)
     return ["/bin/sh", "-c", _MOUNT, "nix-seed", str(scratch), _options(), *_bwrap(image, job)]
 
 
