@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from support import built, engines, seeds
-from support.distribution import distribution
+from support.distribution import commit, distribution
 from support.seeds import edit, nix_seed, write_project
 
 # Nothing of "middle" and "filtered" is named by an output; "docs" cannot even be evaluated.
@@ -94,8 +96,11 @@ def test_what_only_a_left_out_output_needs_is_a_gap_once_it_is_meant(project: Pa
 READ = """
       packages.${system} = {
         default =
-          let gen = pkgs.runCommand "gen" { } (builtins.readFile ./src/gen.sh);
-          in pkgs.runCommand "program" { } "cat ${gen} > $out";
+          let
+            gen = pkgs.runCommand "gen" { } (builtins.readFile ./src/gen.sh);
+            told = pkgs.runCommand "told" { }
+              (if builtins.pathExists ./src/maybe then "echo yes > $out" else "echo no > $out");
+          in pkgs.runCommand "program" { } "cat ${gen} ${told} > $out";
       };
 """
 
@@ -109,6 +114,7 @@ def test_text_that_is_read_is_no_gap_and_what_is_passed_on_is_one(tmp_path: Path
     assert seeds.build(project, "--prove", "-o", tmp_path / "seed", cache=cache)["proof"][
         "complete"
     ]
+    (project / "src/maybe").touch()
     edit(project, "src/gen.sh", "one", "two")
     ran = nix_seed("prove", "--json", "--src", project, "--image", image, cache=cache)
     assert json.loads(ran.out)["missing"] == [], ran.err
@@ -118,6 +124,23 @@ def test_text_that_is_read_is_no_gap_and_what_is_passed_on_is_one(tmp_path: Path
     (gap,) = json.loads(ran.out)["missing"]
     assert gap["path"][44:].startswith("zlib-joined-")
     assert (gap["kind"], gap["neededBy"]) == ("derivation", ["packages.passed"])
+
+
+def test_a_flake_in_a_subdirectory(tmp_path: Path) -> None:
+    engines.need("bwrap", "bubblewrap")
+    cache = built.workshop() / CACHE
+    flake = write_project(tmp_path / "alone", distribution(), READ, {"src/gen.sh": "echo one\n"})
+    root = tmp_path / "repository"
+    shutil.copytree(flake, root / "sub", ignore=shutil.ignore_patterns(".git"))
+    subprocess.run(["git", "init", "-q", "-b", "main", str(root)], check=True)
+    commit(root, "Start")
+    (root / "sub/src/gen.sh").write_text("echo changed, not committed\n")
+    made = seeds.build(root / "sub", "--prove", "-o", tmp_path / "seed", cache=cache)
+    assert made["proof"]["complete"] is True
+    (root / "sub/src/gen.sh").write_text("echo changed again\n")
+    image = f"oci:{tmp_path}/seed"
+    ran = nix_seed("prove", "--json", "--src", root / "sub", "--image", image, cache=cache)
+    assert json.loads(ran.out)["missing"] == [], ran.err
 
 
 def test_why_the_flake_does_not_evaluate_is_said(project: Path) -> None:

@@ -86,7 +86,8 @@ OTHER_FILES = {"tool.sh": "echo theirs\n", "data": "same bytes\n"}
 class Idiom:
     """The *outputs* of a flake (or the whole *flake*), its *files*, and its further *inputs*.
 
-    *baked* are names that its seed holds, *opened* those that it must not.
+    *baked* are names that its seed holds, *opened* those that it must not. A commit *adds* files
+    and *removes* some, besides changing all; with *dirty*, it is not made.
     """
 
     outputs: str = ""
@@ -94,6 +95,9 @@ class Idiom:
     inputs: str = ""
     baked: tuple[str, ...] = ()
     opened: tuple[str, ...] = ()
+    adds: Mapping[str, str] = field(default_factory=dict)
+    removes: tuple[str, ...] = ()
+    dirty: bool = False
 
 
 MAIN = {"src/main.c": "int main;\n"}
@@ -412,6 +416,52 @@ IDIOMS: Mapping[str, Idiom] = {
         ' "stamp" (builtins.hashFile "sha256" ./src/main.c);',
         MAIN,
         opened=("stamp",),
+    ),
+    "a file that may be added": Idiom(
+        'packages.x86_64-linux.default = pkgs.runCommand "app" { helper = inputs.other.lib.runText'
+        ' "helper" (if builtins.pathExists ./optional then "with" else "without"); } "";',
+        opened=("helper", "app"),
+        adds={"optional": "text\n"},
+    ),
+    "a file that may be removed": Idiom(
+        "packages.x86_64-linux.default = let told = inputs.other.lib.runText"
+        ' "told" (if builtins.pathExists (./. + "/deep/optional") then "with" else "without");'
+        ' helper = inputs.other.lib.runText "helper" "cat ${told}"; in'
+        ' pkgs.runCommand "app" { inherit helper; } "";',
+        {"deep/optional": "text\n", "deep/other": "text\n"},
+        opened=("told", "helper", "app"),
+        removes=("deep/optional",),
+    ),
+    "code that may be added": Idiom(
+        "packages.x86_64-linux.default = let local = if builtins.pathExists ./nix/local.nix then"
+        " import ./nix/local.nix else { flags = null; }; in"
+        ' inputs.other.lib.runText "app" (builtins.toJSON local);',
+        {"nix/a": "a\n"},
+        opened=("app",),
+        adds={"nix/local.nix": "{ flags = 1; }\n"},
+    ),
+    "a dependency that only a file brings": Idiom(
+        'packages.x86_64-linux.default = pkgs.runCommand "app" { src = ./src; extra ='
+        " if builtins.pathExists ./with-zlib then [ pkgs.zlib ] else [ ]; } "
+        '"";',
+        MAIN | {"with-zlib": ""},
+        baked=("zlib-joined",),
+        opened=("app",),
+    ),
+    "names of files of one kind": Idiom(
+        "packages.x86_64-linux.default = let scripts = builtins.filter (name:"
+        ' builtins.match ".*[.]sh" name != null) (builtins.attrNames (builtins.readDir ./bin));'
+        ' in inputs.other.lib.runText "list" (toString scripts);',
+        {"bin/one.sh": "true\n", "bin/README": "\n"},
+        opened=("list",),
+        adds={"bin/two.sh": "false\n"},
+    ),
+    "whether there is a commit": Idiom(
+        "packages.x86_64-linux.default ="
+        ' inputs.other.lib.runText "stamp" (if self ? rev then "clean" else "dirty");',
+        MAIN,
+        opened=("stamp",),
+        dirty=True,
     ),
     "an output that fails": Idiom(
         APP + 'packages.x86_64-linux.broken = pkgs.runCommand "broken" { src = ./src; '

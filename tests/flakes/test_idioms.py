@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flakes.idioms import IDIOMS, OTHER, OTHER_FILES
+from flakes.idioms import IDIOMS, OTHER, OTHER_FILES, Idiom
 from nix_seed.flake.evaluate import Evaluation, evaluate_flake
 from nix_seed.flake.nix import Nix
 from nix_seed.flake.rules.recipe import input_key
@@ -39,7 +39,7 @@ def names(found: Evaluation) -> set[str]:
     return {path.name.removesuffix(".drv") for path in found.recipe.wanted}
 
 
-def change_every_file(project: Path) -> None:
+def change_every_file(project: Path, idiom: Idiom) -> None:
     """Change what a commit may: text, a version, another file; and how Nix code looks."""
     for path in sorted(project.rglob("*")):
         if ".git" in path.parts or not path.is_file() or path.name == "flake.lock":
@@ -56,9 +56,13 @@ def change_every_file(project: Path) -> None:
         else:
             text = f"{text}another line\n"
         path.write_text(text)
-    (project / "src").mkdir(exist_ok=True)
-    (project / "src/added.c").write_text("int added;\n")
-    commit(project, "Change everything")
+    for name, text in ({"src/added.c": "int added;\n"} | dict(idiom.adds)).items():
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text(text)
+    for name in idiom.removes:
+        (project / name).unlink()
+    if not idiom.dirty:
+        commit(project, "Change everything")
 
 
 @pytest.mark.parametrize("name", IDIOMS)
@@ -77,7 +81,7 @@ def test_idiom(name: str, distribution: Path, other: Path, tmp_path: Path) -> No
         assert not any(item.startswith(own) for item in baked), (own, baked)
     assert not baked & project_names
     assert str(found.flake.source) not in found.recipe.outline.inputs.values()
-    change_every_file(project)
+    change_every_file(project, idiom)
     again, new_key = evaluated(project)
     assert new_key == key, (names(again) ^ baked, again.ownership.twin.problem)
 

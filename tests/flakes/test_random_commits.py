@@ -31,6 +31,11 @@ OUTPUTS = """
           gen = text "gen" (read "gen.sh");
           list = text "list" listed;
           stamp = text "stamp" (self.shortRev or "dirty");
+          state = text "state" (if self ? rev then "clean" else "dirty");
+          maybe = text "maybe" (builtins.toJSON (builtins.pathExists (self + "/docs/guide.md")));
+          sheets = text "sheets" (toString (builtins.filter
+            (name: builtins.match ".*[.]sheet" name != null)
+            (builtins.attrNames (builtins.readDir ./src))));
           filtered = builtins.path {
             name = "filtered";
             path = ./src;
@@ -39,7 +44,7 @@ OUTPUTS = """
         in
         {
           default = pkgs.runCommand "app" {
-            inherit gen list stamp filtered;
+            inherit gen list stamp state maybe sheets filtered;
             tools = [ pkgs.zlib (script "words in flake.nix") ];
           } "";
           version = pkgs.runCommand "app-${builtins.head (builtins.split "\\n" (read "VERSION"))}"
@@ -52,11 +57,19 @@ FILES = {
     "src/main.c": "int main;\n",
     "src/x": "x\n",
     "src/deep/er/table": "1 2 3\n",
+    "src/one.sheet": "1,2\n",
     "gen.sh": "true\n",
     "VERSION": "1.0\n",
     "README": "",
 }
-PLACES = [*FILES, "src/new", "src/deep/other", "docs/guide.md", "src/sub/dir/file.nix"]
+PLACES = [
+    *FILES,
+    "src/new",
+    "src/two.sheet",
+    "src/deep/other",
+    "docs/guide.md",
+    "src/sub/dir/file.nix",
+]
 
 contents = st.one_of(
     st.just(b""),

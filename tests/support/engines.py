@@ -152,13 +152,18 @@ def _last_words(log: Path) -> str:
 
 
 def trixie_nix() -> Path:
-    """Return a directory of programs, ``nix`` and its aliases, of Debian trixie's newer Nix.
+    """Return the programs of Debian trixie's newer Nix."""
+    return debian_nix("trixie")
+
+
+def debian_nix(suite: str) -> Path:
+    """Return a directory of programs, ``nix`` and its aliases, of the Nix in a *suite* of Debian's.
 
     It runs with its own libraries and loader, beside whatever the system has.
     """
-    names = [name for name in with_dependencies("trixie", "nix-bin") if name.startswith("lib")]
-    root = packages("trixie", "nix-bin", *_without_perl(names))
-    bin_dir = CACHE / "trixie-nix-bin"
+    names = [name for name in with_dependencies(suite, "nix-bin") if name.startswith("lib")]
+    root = packages(suite, "nix-bin", *_without_perl(names))
+    bin_dir = CACHE / f"{suite}-nix-bin"
     if not (bin_dir / "nix").exists():
         bin_dir.mkdir(exist_ok=True)
         loader = next(root.glob("usr/lib/*-linux-gnu*/ld-linux*"))

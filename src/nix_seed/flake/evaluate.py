@@ -17,7 +17,7 @@ import msgspec
 
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.files import files_below
-from nix_seed.flake.experiment import compare, evaluate_twin
+from nix_seed.flake.experiment import compare, evaluate_otherwise, evaluate_twin
 from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.rules.frontier import Twin
@@ -130,8 +130,9 @@ def evaluate_flake(
         "required": attr is not None,
     }
     doing = f"evaluating {flake} for {system}"
-    with ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(2) as beside:
         twin = beside.submit(evaluate_twin, nix, metadata, arguments)
+        otherwise = beside.submit(evaluate_otherwise, nix, metadata, arguments)
         answer = call_nix_half(nix, "outline", metadata.url, arguments, doing)
         if "problem" in answer:
             raise _problem(answer, flake, kind, name, system)
@@ -141,7 +142,7 @@ def evaluate_flake(
                 f"{name} of {flake} is for {outline.system}, not for {system}",
                 hint=f"ask for it with --system {outline.system}",
             )
-        found = compare(nix, twin.result(), _derivations(outline.project))
+        found = compare(nix, twin.result(), _derivations(outline.project), otherwise.result())
     outline = msgspec.structs.replace(outline, inputs=_foreign_inputs(outline, found))
     own = OwnSource(metadata.source, nix.root)
     ownership = Ownership(outline, DerivationReader(nix), own, found)

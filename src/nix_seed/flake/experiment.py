@@ -1,23 +1,27 @@
 """Evaluates a flake's twin, whose files are all altered: what differs, its own source decides.
 
-The twin is a copy of the flake's tree, evaluated as purely as the flake: its inputs are pinned by
-the same lock file. Nothing of it is built, save what evaluation itself builds.
+Where its code asks whether files are there, one more copy answers otherwise. A twin is a copy of
+the flake's tree, evaluated as purely as the flake: its inputs are pinned by the same lock file.
+Nothing of it is built, save what evaluation itself builds.
 """
 
+import dataclasses
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from nix_seed.core.errors import CouldNotCheck, NixFailed
 from nix_seed.core.files import files_below
-from nix_seed.flake.nix import FlakeMetadata, Nix
+from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.rules.alter import FURTHER_FILE, alter
+from nix_seed.flake.rules.existence import Questions, find_moved, find_questions
 from nix_seed.flake.rules.frontier import Twin
 from nix_seed.formats.nix.store_path import StorePath
 
@@ -50,22 +54,39 @@ def evaluate_twin(
     return problem
 
 
+def evaluate_otherwise(
+    nix: Nix, metadata: FlakeMetadata, arguments: Mapping[str, Any]
+) -> tuple[Questions, dict[str, Any] | NixFailed | None]:
+    """Return what the flake's code asks of its files, and its outputs where the answer is another.
+
+    The files are the flake's own, unaltered: what comes out otherwise, the answer alone decides.
+    """
+    source = nix.root / str(metadata.source).lstrip("/")
+    questions = read_questions(source)
+    if not (questions.paths or questions.lists or (questions.revision and metadata.revision)):
+        return questions, None
+    try:
+        with answered_otherwise(source, questions) as tree:
+            _set_time(tree, metadata)
+            url = _url(tree, nix.hash_path(tree), metadata, revision=not questions.revision)
+            doing = "evaluating the flake with files added and removed"
+            answer: dict[str, Any] = call_nix_half(nix, "twin", url, arguments, doing)
+            return questions, answer
+    except NixFailed as error:
+        return questions, error
+
+
 def compare(
-    nix: Nix, answer: Mapping[str, Any] | NixFailed, original: Collection[StorePath]
+    nix: Nix,
+    answer: Mapping[str, Any] | NixFailed,
+    original: Collection[StorePath],
+    otherwise: tuple[Questions, Mapping[str, Any] | NixFailed | None] = (Questions(), None),
 ) -> Twin:
-    """Read the *answer*; *original* are the derivations that make the flake's own outputs."""
+    """Read the answers; *original* are the derivations that make the flake's own outputs."""
     if isinstance(answer, NixFailed):
         return Twin(problem=reason_of(answer.detail or answer.message))
-    outputs = {
-        entry["output"]: entry["context"] for entry in answer["outputs"] if "context" in entry
-    }
-    roots = {
-        StorePath.parse(path)
-        for context in outputs.values()
-        for path in context
-        if path.endswith(".drv")
-    }
-    derivations = nix.requisites(roots)
+    outputs = _outputs(answer)
+    derivations = nix.requisites(_roots(outputs))
     known = nix.requisites(original)
     made = {
         output.path
@@ -74,7 +95,36 @@ def compare(
         for output in nix.read_derivation(path).outputs.values()
         if output.path is not None
     }
-    return Twin(frozenset(outputs), derivations, frozenset(made), answer["inputs"])
+    twin = Twin(frozenset(outputs), derivations, frozenset(made), answer["inputs"])
+    questions, other = otherwise
+    if isinstance(other, NixFailed):
+        reason = reason_of(other.detail or other.message)
+        return dataclasses.replace(twin, questions=questions, unanswered=reason)
+    moved: frozenset[StorePath] = frozenset()
+    if other is not None:
+        come = _only_derivations(nix.requisites(_roots(_outputs(other))))
+        both = _only_derivations(known)
+        read = DerivationReader(nix)
+        moved = find_moved(read, both - come, come - both, both - derivations)
+    return dataclasses.replace(twin, questions=questions, moved=moved)
+
+
+def _only_derivations(paths: Collection[StorePath]) -> frozenset[StorePath]:
+    return frozenset(path for path in paths if path.name.endswith(".drv"))
+
+
+def _outputs(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the outputs that do not throw, with what makes them."""
+    return {entry["output"]: entry["context"] for entry in answer["outputs"] if "context" in entry}
+
+
+def _roots(outputs: Mapping[str, Any]) -> set[StorePath]:
+    return {
+        StorePath.parse(path)
+        for context in outputs.values()
+        for path in context
+        if path.endswith(".drv")
+    }
 
 
 def reason_of(text: str) -> str:
@@ -84,24 +134,38 @@ def reason_of(text: str) -> str:
     return (said or lines or [text])[-1]
 
 
-@contextmanager
 def altered(
     source: Path, *, further: bool, tracked: Collection[str] | None = None
-) -> Iterator[Path]:
+) -> AbstractContextManager[Path]:
     """Copy the tree at *source* with other bytes in each file, and *further* files if asked.
 
     With *tracked*, only the files of these names are the flake's.
     """
+    return _copied(source, _add_files if further else _leave, alter, tracked)
+
+
+def answered_otherwise(
+    source: Path, questions: Questions, tracked: Collection[str] | None = None
+) -> AbstractContextManager[Path]:
+    """Copy the tree at *source*, where what is asked for is there exactly if it was not."""
+    return _copied(source, partial(_turn, questions=questions), lambda _, data: data, tracked)
+
+
+@contextmanager
+def _copied(
+    source: Path,
+    change: Callable[[Path], None],
+    alter_file: Callable[[str, bytes], bytes],
+    tracked: Collection[str] | None = None,
+) -> Iterator[Path]:
+    """Copy the tree at *source*, with each file passed through *alter_file*, and *change* it."""
     try:
         with tempfile.TemporaryDirectory(prefix="nix-seed-") as directory:
             tree = Path(directory, "source")
             tree.mkdir()
-            names = files_below(source, links=True) if tracked is None else tracked
-            for name in names:
-                _copy(source / name, tree / os.path.relpath(source / name, source))
-            if further:
-                for place, _, _ in list(os.walk(tree)):
-                    Path(place, FURTHER_FILE).write_text("\n")
+            for name in _files(source) if tracked is None else tracked:
+                _copy(source / name, tree / name, alter_file)
+            change(tree)
             yield tree
     except (OSError, RecursionError) as error:
         raise CouldNotCheck(
@@ -110,14 +174,61 @@ def altered(
         ) from error
 
 
-def _copy(source: Path, target: Path) -> None:
+def _leave(_tree: Path) -> None:
+    """Change nothing."""
+
+
+def _add_files(tree: Path) -> None:
+    for place, _, _ in list(os.walk(tree)):
+        Path(place, FURTHER_FILE).write_text("\n")
+
+
+def read_questions(source: Path, tracked: Collection[str] | None = None) -> Questions:
+    """Read what the Nix code of the tree at *source* asks of its files."""
+    code = {}
+    for name in _files(source) if tracked is None else tracked:
+        path = source / name
+        if name.endswith(".nix") and path.is_file() and not path.is_symlink():
+            code[name] = path.read_text("utf-8", "replace")
+    return find_questions(code)
+
+
+def _turn(tree: Path, questions: Questions) -> None:
+    """Take away what is asked for and there, add what is not; one more file of each kind."""
+    for name in sorted(questions.paths):
+        path = tree / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.is_symlink() or path.exists():
+            path.unlink()
+        elif not any(parent.is_file() for parent in path.parents):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(_EMPTY.get(path.suffix, "\n"))
+    if questions.lists:
+        for place, _, files in list(os.walk(tree)):
+            kinds = {os.path.splitext(name)[1]: name for name in sorted(files, reverse=True)}
+            for suffix, name in kinds.items():
+                original = Path(place, name)
+                if original.is_file() and not original.is_symlink():
+                    shutil.copy(original, Path(place, Path(FURTHER_FILE).stem + suffix))
+
+
+_EMPTY = {".nix": "{ }\n", ".json": "{ }\n"}
+
+
+def _files(source: Path) -> Iterator[str]:
+    """Name the files and links below *source*."""
+    return (os.path.relpath(name, source) for name in files_below(source, links=True))
+
+
+def _copy(source: Path, target: Path, alter_file: Callable[[str, bytes], bytes]) -> None:
     """Copy a file altered, a link as it is; what is tracked and gone, or a submodule, is not."""
     if source.is_symlink():
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(os.readlink(source))
     elif source.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(alter(source.name, source.read_bytes()))
+        target.write_bytes(alter_file(source.name, source.read_bytes()))
         shutil.copymode(source, target)
 
 
@@ -131,13 +242,15 @@ def _set_time(tree: Path, metadata: FlakeMetadata) -> None:
         os.utime(tree, (time, time))
 
 
-def _url(tree: Path, nar_hash: str, metadata: FlakeMetadata) -> str:
-    """Name the twin purely, with another time, and a revision whatever the flake has.
+def _url(tree: Path, nar_hash: str, metadata: FlakeMetadata, *, revision: bool = True) -> str:
+    """Name the twin purely, with another time, and a *revision* whatever the flake has.
 
     What an uncommitted change makes of `self.rev or "dirty"` then comes out otherwise too.
     """
-    query = {"narHash": nar_hash, "rev": REVISION[: len(metadata.revision or REVISION)]}
-    if metadata.rev_count is not None:
+    query = {"narHash": nar_hash}
+    if revision:
+        query["rev"] = REVISION[: len(metadata.revision or REVISION)]
+    if revision and metadata.rev_count is not None:
         query["revCount"] = str(metadata.rev_count + 1)
     if metadata.last_modified is not None:
         query["lastModified"] = str(metadata.last_modified + _LATER)

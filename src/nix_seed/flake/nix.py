@@ -78,7 +78,9 @@ class Nix:
     def metadata(self, flake: str) -> FlakeMetadata:
         """Resolve and fetch *flake*; its lock file is neither written nor brought up to date."""
         doing = f"reading the flake {flake}"
-        arguments = ["flake", "metadata", "--json", "--no-write-lock-file", "--", flake]
+        # Nix refuses a symlink to a flake.
+        named = os.path.realpath(flake) if os.path.islink(flake.rstrip("/")) else flake
+        arguments = ["flake", "metadata", "--json", "--no-write-lock-file", "--", named]
         value = _json(self._run("nix", arguments, doing), doing)
         locked = value.get("locked") or {}
         source = self._source_of(value, doing)
@@ -348,6 +350,10 @@ _HINTS = {
     "could not find a flake.nix": _NO_FLAKE,
     "/flake.nix': No such file": _NO_FLAKE,
     "/flake.nix' does not exist": _NO_FLAKE,
+    "is not a valid URL": (
+        "before 2.19, Nix takes no directory whose name holds a space or is not ASCII:"
+        " rename it, or use a newer Nix"
+    ),
     "cannot be evaluated in pure": "lock the flake's inputs first: nix flake lock",
     "in pure mode": "lock the flake's inputs first: nix flake lock",
     "unlocked": "lock the flake's inputs first: nix flake lock",

@@ -6,11 +6,14 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from nix_seed.flake.nix import Nix
 
 # Linux takes 128 KiB as one argument of a program.
 _LONGEST = 64 << 10
+# Attributes of a tree that are no text.
+_NUMBERS = ("lastModified", "revCount")
 
 
 def call_nix_half(
@@ -32,10 +35,27 @@ def call_nix_half(
             return nix.evaluate(_call(nix, code, function, url, f"({given})"), doing)
 
 
+def flake_code(code: str, url: str) -> str:
+    """Return Nix code for the flake at *url*; *code* is Nix code for the product's own.
+
+    Older Nix knows no directory of a plain path: ``flake.nix`` there does.
+    """
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    directory = query.pop("dir", "")
+    if parts.scheme != "path" or not directory:
+        return f"builtins.getFlake {_string(url)}"
+    numbers = {name: int(query.pop(name)) for name in _NUMBERS if name in query}
+    tree = {"type": "path", "path": unquote(parts.path), **query, **numbers}
+    fetched = f"builtins.fetchTree (builtins.fromJSON {_string(json.dumps(tree))})"
+    return f'import ({code} + "/flake.nix") {{ tree = {fetched}; dir = {_string(directory)}; }}'
+
+
 def _call(nix: Nix, code: Path, function: str, url: str, arguments: str) -> str:
+    own = f"{_tree(nix, code)}.outPath"
     return (
-        f"(import {_tree(nix, code)}.outPath).{function} (builtins.fromJSON {arguments}"
-        f" // {{ flake = builtins.getFlake {_string(url)}; }})"
+        f"(import {own}).{function} (builtins.fromJSON {arguments}"
+        f" // {{ flake = {flake_code(own, url)}; }})"
     )
 
 

@@ -1,11 +1,13 @@
 """Prove that a seed is complete: plan every output of the flake inside it, with no network."""
 
 import json
+import os
 import re
 import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,16 @@ from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import read_regular
 from nix_seed.flake.checkout import tracked_files
 from nix_seed.flake.evaluate import OwnSource
-from nix_seed.flake.experiment import REVISION, altered, reason_of
+from nix_seed.flake.experiment import (
+    REVISION,
+    altered,
+    answered_otherwise,
+    read_questions,
+    reason_of,
+)
 from nix_seed.flake.nix import Nix
+from nix_seed.flake.nix_code import flake_code
+from nix_seed.flake.rules.existence import find_moved
 from nix_seed.flake.rules.recipe import Recipe
 from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.store_path import StorePath
@@ -41,7 +51,8 @@ from nix_seed.use.rules.completeness import (
 from nix_seed.use.sandboxed import Inside, Tree, find_tree, inside
 from nix_seed.use.withheld import TAKE_IN, needed_to_evaluate, offer_withheld, spec_of
 
-# $1 is the expression, $2 the same of the altered flake, which has none of the project's own.
+# $1 is the expression, $2 the same of the altered flake, which has none of the project's own, and
+# $3, if there is one, of the flake with files added and removed (``flake/rules/existence.py``).
 # Whatever Nix plans to build is copied out, to be judged on the host, with those sources of it that
 # evaluation has just put into the store.
 _LARGEST = 1 << 28  # bytes of a derivation
@@ -58,6 +69,13 @@ if evaluate "$2" > $x/twin-outputs 2> $x/twin-problem && test -s $x/twin-outputs
   nix-store --query --requisites $(derivations $x/twin-outputs) > $x/unowned || exit 1
 fi
 derivations $x/outputs > $x/wanted
+all_of() {{ nix-store --query --requisites $(derivations "$1") | grep '\.drv$' | LC_ALL=C sort; }}
+if test -n "$3" && test -s $x/unowned && evaluate "$3" > $x/other-outputs 2> /dev/null; then
+  mkdir $x/moved && all_of $x/outputs > $x/all && all_of $x/other-outputs > $x/others || exit 1
+  LC_ALL=C comm -23 $x/all $x/others > $x/gone
+  LC_ALL=C comm -13 $x/all $x/others > $x/come
+  cat $x/gone $x/come | while read -r path; do cp "$path" $x/moved/ || exit 1; done
+fi
 : > $x/plan
 test ! -s $x/wanted || nix-store --realise --dry-run $(cat $x/wanted) \
   > /dev/null 2> $x/plan || {{ cat $x/plan > $x/problem; exit 1; }}
@@ -153,8 +171,8 @@ def prove(
             offer_withheld(nix or Nix(), spec, obtained, work.exchange)
         on_event(Stage("prove", "planning every output with no network"))
         shutil.copytree(str(files("nix_seed.flake") / "expressions"), work.exchange / "code")
-        twin = _lay_twin(tree, work.exchange)
-        expressions = (_expression(ref, system, attr, scope) for ref in (_reference(tree), twin))
+        references = (_reference(tree), *_lay_twins(tree, work.exchange))
+        expressions = (ref and _expression(ref, system, attr, scope) for ref in references)
         script = ("/bin/sh", "-c", TAKE_IN + _SCRIPT, "nix-seed", *expressions)
         code = work.run(script, tree)
         if code == 127 or not (work.exchange / "problem").exists():
@@ -238,13 +256,17 @@ def _gaps(
     withheld: Sequence[Withheld],
 ) -> tuple[Gap, ...]:
     derivations = {}
-    for path in (work.exchange / "drv").iterdir():
-        text = read_regular(path, _LARGEST).decode("utf-8", "surrogateescape")
-        derivations[StorePath(path.name)] = Derivation.parse(text, path.name)
+    for path in map(StorePath, os.listdir(work.exchange / "drv")):
+        derivations[path] = _read_derivation(work.exchange / "drv", path)
     own = parse_extra(work.read("outputs"))
     own |= frozenset() if scope is None else scope.derivations
-    unowned = frozenset(map(StorePath.parse, work.read("unowned").split()))
+    unowned = _paths(work, "unowned")
     if unowned:
+        moved = work.exchange / "moved"
+        there = set(map(StorePath, os.listdir(moved))) if moved.is_dir() else set()
+        gone, come = _paths(work, "gone") & there, _paths(work, "come") & there
+        read = partial(_read_derivation, moved)
+        unowned -= find_moved(read, gone, come, gone - unowned)
         changed = derivations.keys() - unowned
         own |= {path for path in changed if not derivations[path].is_fixed_output}
     sources = frozenset() if unowned else _own_sources(work, tree)
@@ -254,6 +276,15 @@ def _gaps(
     return find_gaps(outputs, plan, derivations, sources, own, left_out)
 
 
+def _paths(work: Inside, name: str) -> frozenset[StorePath]:
+    return frozenset(map(StorePath.parse, work.read(name).split()))
+
+
+def _read_derivation(directory: Path, path: StorePath) -> Derivation:
+    data = read_regular(directory / path.base_name, _LARGEST)
+    return Derivation.parse(data.decode("utf-8", "surrogateescape"), path.name)
+
+
 def _own_sources(work: Inside, tree: Tree) -> frozenset[StorePath]:
     """Tell which of the sources that came out hold the project's own files."""
     is_own = OwnSource(tree.root, work.exchange)
@@ -261,13 +292,24 @@ def _own_sources(work: Inside, tree: Tree) -> frozenset[StorePath]:
     return frozenset(filter(is_own, copies))
 
 
-def _lay_twin(tree: Tree, exchange: Path) -> str:
-    """Put the altered flake where a container sees it, and name it."""
-    with altered(tree.root, further=True, tracked=tracked_files(tree.root)) as twin:
+def _lay_twins(tree: Tree, exchange: Path) -> tuple[str, str]:
+    """Put the altered flakes where a container sees them, and name them.
+
+    The second has files added and removed; it is ``""`` where no code of the flake can tell.
+    """
+    tracked = tracked_files(tree.root)
+    with altered(tree.root, further=True, tracked=tracked) as twin:
         shutil.copytree(twin, exchange / "twin", symlinks=True)
     subdirectory = _subdirectory(tree)
     query = [f"rev={REVISION}", *([f"dir={subdirectory}"] if subdirectory else [])]
-    return f"path:{EXCHANGE}/twin?{'&'.join(query)}"
+    first = f"path:{EXCHANGE}/twin?{'&'.join(query)}"
+    questions = read_questions(tree.root, tracked)
+    if not questions:
+        return first, ""
+    with answered_otherwise(tree.root, questions, tracked) as other:
+        shutil.copytree(other, exchange / "other", symlinks=True)
+    query = query[1:] if questions.revision else query
+    return first, f"path:{EXCHANGE}/other?{'&'.join(query)}"
 
 
 def _subdirectory(tree: Tree) -> str:
@@ -285,11 +327,11 @@ def _reference(tree: Tree) -> str:
 
 
 def _expression(reference: str, system: str, attr: str, scope: Scope | None) -> str:
-    known = "null"
+    code, known = f"{EXCHANGE}/code", "null"
     if scope is not None:
         known = f"[ {' '.join(map(_string, scope.outputs))} ]"
     return (
-        f"import {EXCHANGE}/code/outputs.nix {{ ref = {_string(reference)};"
+        f"import {code}/outputs.nix {{ flake = {flake_code(code, reference)};"
         f" system = {_string(system)}; attr = {_string(attr)}; known = {known}; }}"
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -46,7 +46,7 @@ def command(as_json: bool, why: str | None, **options: Any) -> None:
     nix, request = request_of(options)
     with progress(quiet=as_json) as show:
         evaluated = evaluate_request(nix, request, show)
-        _print_walked(evaluated.evaluation)
+        _print_unseen(evaluated.evaluation)
         if why is not None:
             _explain(nix, evaluated.evaluation, why, as_json)
             return
@@ -58,18 +58,34 @@ def command(as_json: bool, why: str | None, **options: Any) -> None:
         _print(plan)
 
 
-def _print_walked(evaluation: Evaluation) -> None:
-    """Say which outputs no experiment decided, and why."""
-    walked = evaluation.recipe.walked
+def _print_unseen(evaluation: Evaluation) -> None:
+    """Say what no experiment decided, and why."""
+    walked, twin = evaluation.recipe.walked, evaluation.ownership.twin
+    if twin.unanswered is not None:
+        say(
+            "notice: the flake does not evaluate with files added and removed"
+            f" ({safe_line(twin.unanswered)}): where its code asks whether a file is there, a"
+            " commit that adds or removes that file may change the image",
+            err=True,
+        )
+    if twin.questions.unclear:
+        say(
+            "notice: a commit that adds or removes a file may change the image, by what is asked"
+            f" in {safe_line(_some(twin.questions.unclear))}",
+            err=True,
+        )
     if walked:
-        problem = evaluation.ownership.twin.problem or "these outputs throw"
-        shown = ", ".join(walked[:8]) + (f" and {len(walked) - 8} more" if walked[8:] else "")
+        problem = twin.problem or "these outputs throw"
         say(
             f"notice: the flake does not evaluate with all of its files altered"
-            f" ({safe_line(problem)}); of {safe_line(shown)} the project's own is what is"
+            f" ({safe_line(problem)}); of {safe_line(_some(walked))} the project's own is what is"
             " built from copies of its files",
             err=True,
         )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if names[8:] else "")
 
 
 def _explain(nix: Nix, evaluation: Evaluation, target: str, as_json: bool) -> None:

@@ -2,14 +2,13 @@
 # its seed is for, by name, and "<TAB>foreign" after it where no file of the flake defines them. What
 # that leaves out is named only (its derivation is "-"): it may not evaluate. Without a name: what is
 # the project's own though no output names it.
-{ ref     # the flake
+{ flake
 , system
 , attr    # where the flake may have its own seed
 , known   # the outputs that are meant, or null: ask the flake's own seed
 }:
 let
   util = import ./util.nix;
-  flake = builtins.getFlake ref;
   path = util.splitOn "[.]" attr;
   seeds = util.filter (value: util.isAttrs value && value ? nixSeed)
     (util.map (prefix: util.attrPath (prefix ++ path) { } flake) [ [ "packages" system ] [ "legacyPackages" system ] [ ] ]);

@@ -18,10 +18,10 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from nix_seed.formats.nix.derivation import Derivation
+from nix_seed.flake.rules.existence import Questions
+from nix_seed.formats.nix.derivation import Derivation, Graph
 from nix_seed.formats.nix.store_path import StorePath
 
-Graph = Callable[[StorePath], Derivation]
 Outputs = Mapping[StorePath, frozenset[str]]
 
 
@@ -32,6 +32,9 @@ class Twin:
     *outputs* are those that it has, by name; *derivations* all that make them, however far back;
     *made* the store paths of those that the flake itself does not have. *inputs* are source trees.
     *problem* says why there is no twin, or why it has no further files.
+
+    *moved* are derivations that another answer to the *questions* moves: is a file there, is there
+    a commit? *unanswered* says why no other could be tried.
     """
 
     outputs: frozenset[str] = frozenset()
@@ -39,6 +42,9 @@ class Twin:
     made: frozenset[StorePath] = frozenset()
     inputs: Mapping[str, str] = field(default_factory=dict)
     problem: str | None = None
+    questions: Questions = field(default_factory=Questions)
+    moved: frozenset[StorePath] = frozenset()
+    unanswered: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +108,7 @@ class Experiment:
     def changes(self, path: StorePath) -> bool:
         """Tell whether what *path* makes comes out otherwise in the twin."""
         if path in self._twin.derivations:
-            return False
+            return path in self._twin.moved
         made = {output.path for output in self._read(path).outputs.values()}
         return not made <= self._twin.made
 

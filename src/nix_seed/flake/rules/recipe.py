@@ -17,13 +17,13 @@ from nix_seed.flake.rules.frontier import (
     Experiment,
     Frontier,
     FrontierWalk,
-    Graph,
     Outputs,
     Twin,
     evaluate_frontier,
 )
 from nix_seed.flake.rules.licence import LicencePolicy
 from nix_seed.flake.rules.outline import Context, Outline, ProjectOutput
+from nix_seed.formats.nix.derivation import Graph
 from nix_seed.formats.nix.store_path import StorePath
 
 

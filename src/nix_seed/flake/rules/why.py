@@ -5,9 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nix_seed.flake.rules.frontier import Graph, is_never_substituted
+from nix_seed.flake.rules.frontier import is_never_substituted
 from nix_seed.flake.rules.outline import ProjectOutput
 from nix_seed.flake.rules.recipe import Ownership, Recipe
+from nix_seed.formats.nix.derivation import Graph
 from nix_seed.formats.nix.store_path import StorePath
 
 

@@ -5,7 +5,7 @@ ATerm format: strings, lists and tuples. Only that subset is read.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -116,3 +116,7 @@ def _unescape(text: str) -> str:
     if "\\" not in text:
         return text
     return _ESCAPE.sub(lambda match: _NAMED.get(match[1], match[1]), text)
+
+
+Graph = Callable[[StorePath], Derivation]
+"""Reads a derivation of a store."""
