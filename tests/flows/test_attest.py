@@ -252,7 +252,7 @@ def test_publish_names_an_image_when_its_builder_has_attested_it(
     assert json.loads(shown.out)["digest"] == image
 
 
-def test_publish_names_nothing_that_could_not_be_attested(
+def test_publish_sends_nothing_that_could_not_be_attested(
     bench: Bench, registry: Running, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
@@ -268,7 +268,7 @@ def test_publish_names_nothing_that_could_not_be_attested(
     ran = publish(bench, f"{registry.host}/own/seed:dev", "--policy", policy)
     assert ran.code == 3, ran.out + ran.err
     assert f"there is no log in {log}" in ran.err
-    assert [name.partition(":")[0] for name in writes(registry)] == ["sha256"]
+    assert writes(registry) == []
 
 
 def test_publish_refuses_a_dirty_tree_before_any_work(bench: Bench, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from nix_seed.formats.tlog.note import Checkpoint, SignedCheckpoint, sign_note
 from nix_seed.logs.embedded import LogKey
 from nix_seed.logs.log import Entry, evaluate_own
 from nix_seed.logs.rules.entry import EntryResult, TrustedLog, logged_signature
+from nix_seed.logs.rules.signer import PublicKey
 from nix_seed.logs.tile_log import build_entry
 from nix_seed.registry.open import AnyReference, Stores
 from nix_seed.registry.store import BlobSource, Fetched, Held, ImageStore, referrer_entry
@@ -155,6 +156,9 @@ class MemoryLog:
     def fork(self, size: int | None = None) -> MemoryLog:
         """A second history with the same key, which only its operator can sign."""
         return MemoryLog(self._trusted.id, self.key, tuple(self._bodies[:size]))
+
+    def check_writable(self, _: PublicKey | None = None, /) -> None:
+        self._reach()
 
     def append(self, envelope: Envelope, verifier: Verifier) -> Entry:
         self._reach()

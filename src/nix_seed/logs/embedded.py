@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from nix_seed.core.errors import CheckedFalse, InputError, foreign
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, foreign
 from nix_seed.core.files import explained, locked, read_regular, unnamed, write_atomically
 from nix_seed.formats.intoto.statement import Envelope
 from nix_seed.formats.tlog.body import HashedRekord, LoggedSignature, Verifier
@@ -57,6 +57,7 @@ from nix_seed.formats.tlog.tile import (
 )
 from nix_seed.logs.log import Entry, evaluate_own
 from nix_seed.logs.rules.entry import EntryResult, TrustedLog, logged_signature
+from nix_seed.logs.rules.signer import PublicKey
 from nix_seed.logs.tile_log import (
     DirectorySource,
     TileReader,
@@ -202,6 +203,15 @@ class EmbeddedLog:
     def verify(self, entry: Entry, logged: LoggedSignature) -> EntryResult:
         """Judge *entry* by this log's key."""
         return evaluate_own(self._trusted, entry, logged)
+
+    def check_writable(self, _: PublicKey | None = None, /) -> None:
+        """Take the log's lock and read it to its end, as whoever appends does."""
+        self.append_bodies([])
+        if not os.access(self._public, os.W_OK):
+            raise CouldNotCheck(
+                f"the log in {self.directory} is read-only for this user",
+                hint="let whoever attests write there, or serve it: nix-seed log serve",
+            )
 
     def append(self, envelope: Envelope, verifier: Verifier) -> dict[str, Any]:
         """Log the envelope's signature, or find it logged; return its entry."""

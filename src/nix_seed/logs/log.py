@@ -19,6 +19,7 @@ from nix_seed.logs.rules.entry import (
     check_entry,
     evaluate_entry,
 )
+from nix_seed.logs.rules.signer import PublicKey
 
 Entry = Mapping[str, Any]
 """A ``TransparencyLogEntry`` as JSON, verbatim as the log gave it (Rekor v1's: as bundles do)."""
@@ -42,6 +43,13 @@ class Log(Historian, Protocol):
     @property
     def trusted(self) -> TrustedLog:
         """Its identity and key, by which every answer is verified before it is returned."""
+        ...
+
+    def check_writable(self, key: PublicKey | None = None, /) -> None:
+        """Raise what ``append`` would, as far as that can be told before there is an entry.
+
+        *key* is the one that will sign; None: one that is not known before.
+        """
         ...
 
     def append(self, envelope: Envelope, verifier: Verifier) -> Entry:
@@ -103,4 +111,4 @@ class AbsentLog:
     def _fail(self, *_: object, **__: object) -> NoReturn:
         raise CouldNotCheck(self._why.message, hint=self._why.hint) from self._why
 
-    append = checkpoint = consistency = lookup = _fail
+    append = check_writable = checkpoint = consistency = lookup = _fail

@@ -33,6 +33,7 @@ from nix_seed.formats.tlog.merkle import Proof, check_inclusion, leaf_hash
 from nix_seed.formats.tlog.note import SignedCheckpoint
 from nix_seed.logs.log import Entry, check_own, evaluate_own
 from nix_seed.logs.rules.entry import EntryResult, TrustedLog, logged_signature
+from nix_seed.logs.rules.signer import PublicKey
 from nix_seed.logs.tile_log import TileReader, TileSource
 from nix_seed.registry.errors import Unreachable, retryable
 from nix_seed.registry.http import Patience, Transport
@@ -161,6 +162,10 @@ class RekorV1:
     def trusted(self) -> TrustedLog:
         """The log's identity and key."""
         return self._trusted
+
+    def check_writable(self, _: PublicKey | None = None, /) -> None:
+        """See that a server answers; every kind of key is taken."""
+        self._http.get("api/v1/log", f"asking the log {self._trusted.id}")
 
     def append(self, envelope: Envelope, verifier: Verifier) -> Entry:
         """Log the envelope; return its entry in a bundle's spelling, proof and promise verified."""
@@ -328,14 +333,23 @@ class RekorV2:
         """Reads the log's files, and proves them."""
         return self._reader
 
+    def check_writable(self, key: PublicKey | None = None, /) -> None:
+        """Refuse a *key* that the log does not take, and see that a server answers."""
+        if key is not None and key.algorithm != "ecdsa-p256":
+            raise self._wrong_kind()
+        self._http.get("api/v2/checkpoint", f"asking the log {self._trusted.id}")
+
+    def _wrong_kind(self) -> InputError:
+        return InputError(
+            f"the log {self._trusted.id} takes signatures by ECDSA on P-256 only",
+            hint="only a hash travels to the log, and Ed25519 cannot be verified by it; "
+            "sign with the default kind of key, or log to Rekor v1",
+        )
+
     def append(self, envelope: Envelope, verifier: Verifier) -> Entry:
         """Log the envelope's signature; return the entry verbatim, its proof verified."""
         if verifier.key_details != ECDSA_P256:
-            raise InputError(
-                f"the log {self._trusted.id} takes signatures by ECDSA on P-256 only",
-                hint="only a hash travels to the log, and Ed25519 cannot be verified by it; "
-                "sign with the default kind of key, or log to Rekor v1",
-            )
+            raise self._wrong_kind()
         logged = logged_signature(envelope, verifier)
         body = HashedRekord.of(logged)
         doing = f"logging to {self._trusted.id} at {self._http.url}"

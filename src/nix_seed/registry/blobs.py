@@ -185,6 +185,13 @@ _PIECE = 1 << 18  # bytes
 Source = Callable[[], Iterable[bytes]]
 
 
+def check_may_push(session: Session, repository: str) -> None:
+    """Open an upload and forget it: ``Denied`` names the permission that lacks. Nothing is sent."""
+    doing = f"asking whether {session.registry}/{repository} may be pushed to"
+    upload = _Upload(session, repository, doing)
+    upload.cancel(upload.ask())
+
+
 def push_blob(session: Session, repository: str, blob: Descriptor, source: Source) -> None:
     """Send *blob*, whose bytes each call of *source* yields anew.
 
@@ -263,13 +270,14 @@ class _Upload:
     def scopes(self) -> tuple[TokenScope, ...]:
         return (TokenScope(self.repository, ("pull", "push")),)
 
+    def ask(self) -> Reply:
+        """Open an upload; the answer says where it goes to."""
+        url = f"{self.repository}/blobs/uploads/"
+        return self.send("POST", url, RegistryQuestion.WRITE, safe=True)
+
     def begin(self) -> str:
         """Open an upload; return where it goes to."""
-        return self.location(
-            self.send(
-                "POST", f"{self.repository}/blobs/uploads/", RegistryQuestion.WRITE, safe=True
-            )
-        )
+        return self.location(self.ask())
 
     def send(
         self,

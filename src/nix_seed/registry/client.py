@@ -358,6 +358,10 @@ class Repository:
         """Have the registry link a blob it has in repository *source*; False where it will not."""
         return blobs.mount_blob(self._session, self.path, digest, source)
 
+    def check_writable(self) -> None:
+        """Raise ``Denied``, which names the permission, where nothing may be pushed here."""
+        blobs.check_may_push(self._session, self.path)
+
     def push_blob(self, blob: Descriptor, source: Source) -> None:
         """Send a blob of known digest and size; *source* yields its bytes, anew at each call."""
         blobs.push_blob(self._session, self.path, blob, source)

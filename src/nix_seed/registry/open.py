@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,26 @@ def is_to_be_made(reference: AnyReference) -> bool:
     if not isinstance(reference, LayoutReference):
         return False
     return Layout.is_to_be_made(Path(reference.directory))
+
+
+def check_writable(stores: Stores, reference: AnyReference) -> None:
+    """Raise where no image can be put at *reference*, before one is made. Nothing is put there.
+
+    ``Denied`` names the permission that a registry wants; ``InputError`` is for a directory.
+    """
+    if not isinstance(reference, LayoutReference):
+        stores.registry(reference.registry).repository(reference.repository).check_writable()
+        return
+    directory = Path(reference.directory)
+    if not Layout.is_to_be_made(directory):
+        Layout.open(directory)
+    there = next(each for each in (directory, *directory.absolute().parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{directory} cannot be written: {there} is "
+            + ("read-only for this user" if there.is_dir() else "a file"),
+            hint="name another directory: oci:DIR:TAG",
+        )
 
 
 def holder_of(

@@ -27,14 +27,16 @@ from nix_seed.image.rules.difference import compare_specs
 from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
 from nix_seed.image.rules.spec import Spec
 from nix_seed.logs.log import Log
-from nix_seed.registry.open import AnyReference, Stores, fetch
+from nix_seed.registry.open import AnyReference, Stores, check_writable, fetch
 from nix_seed.registry.store import ImageStore
 from nix_seed.roots.rules.roots import roots_digest
 from nix_seed.sbom.attach import attach_sboms
 from nix_seed.sbom.sbom import Format, formats_at_hand, sbom_of, seed_image
 from nix_seed.trust.attestations import attach_bundle, commit_subject, list_bundle
 from nix_seed.trust.gather import agreement_of
-from nix_seed.trust.log_signed import log_signed
+from nix_seed.trust.log_signed import check_writable_logs, log_signed
+from nix_seed.trust.rules.policy import Policy
+from nix_seed.trust.rules.policy_checks import check_counts
 from nix_seed.trust.sign import Signer
 
 
@@ -80,7 +82,7 @@ class Workshop:
 
 @dataclass(frozen=True, slots=True)
 class Attester:
-    """Who attests: *builder*, as policies call it, who signs, and the *logs* it is entered in.
+    """Who attests: *builder*, as *policy* calls it, who signs, and the *logs* it is entered in.
 
     Bills of materials are attached in each format of *sboms* (None: in all that are installed).
     """
@@ -89,6 +91,33 @@ class Attester:
     signer: Signer
     logs: Sequence[Log] = ()
     sboms: Sequence[Format] | None = None
+    policy: Policy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttestPreflight:
+    """What is settled before any work: the *checkout*, and the *source* that is to be stated."""
+
+    checkout: Checkout
+    source: Source
+
+
+def prepare_attest(
+    tree: SourceTree, attester: Attester, system: str | None = None, on_event: OnEvent = ignore
+) -> AttestPreflight:
+    """Refuse what would end in no statement, or in one that counts for nothing; send nothing.
+
+    ``InputError`` for a tree with changes, for a source or *system* that the policy does not want
+    of this builder, for a signer without an identity; and what each log raises that cannot be
+    written to.
+    """
+    checkout = read_checkout(tree.directory)
+    _check_clean(checkout, tree)
+    source = _source(checkout, tree)
+    if attester.policy is not None:
+        check_counts(attester.policy, attester.builder, source.uri, system, _clock())
+    check_writable_logs(attester.logs, attester.signer.who, on_event)
+    return AttestPreflight(checkout, source)
 
 
 def attest(
@@ -101,8 +130,8 @@ def attest(
     """
     started = _now()
     stores, nix, on_event, signer = shop.stores, shop.nix, shop.on_event, attester.signer
-    checkout = read_checkout(tree.directory)
-    _check_clean(checkout, tree)
+    ready = prepare_attest(tree, attester, on_event=on_event)
+    check_writable(stores, reference)
     store = stores.open(reference)
     root = fetch(store, reference)
     image = inspect(stores, reference.at(root.descriptor.digest))
@@ -112,12 +141,14 @@ def attest(
         )
     seed = seed_image(store, root, str(reference))
     spec = seed.spec
+    if attester.policy is not None:
+        check_counts(attester.policy, attester.builder, ready.source.uri, spec.system, _clock())
     on_event(Stage("compare", "comparing the image with the commit and the store"))
-    plan = _check_flake(nix, spec, tree, checkout)
+    plan = _check_flake(nix, spec, tree, ready.checkout)
     _check_store(nix, spec)
     _check_bytes(shop, replace(plan, spec=spec), image.digest)
     predicate = replace(
-        _predicate(nix, image, spec, _source(checkout, tree), attester.builder, started),
+        _predicate(nix, image, spec, ready.source, attester.builder, started),
         roots_digest=roots_digest(plan.licences.roots),
     )
     wanted = formats_at_hand() if attester.sboms is None else attester.sboms
@@ -253,5 +284,9 @@ def attach_to_commit(store: ImageStore, commit: Commit, bundle: bytes) -> Descri
     return list_bundle(store, commit_subject(commit), bundle, PREDICATE_TYPE)
 
 
+def _clock() -> datetime:
+    return datetime.now(UTC)
+
+
 def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _clock().strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -26,7 +26,7 @@ from nix_seed.release.rules.record import Record, failed_checks, stands
 from nix_seed.release.rules.tree import Release, build_release, check_release_tag
 from nix_seed.release.verifiers import Verifiers
 from nix_seed.trust.gather import gather
-from nix_seed.trust.log_signed import log_signed
+from nix_seed.trust.log_signed import check_writable_logs, log_signed
 from nix_seed.trust.rules.policy import Policy, Promoter, is_signer
 from nix_seed.trust.sign import Signer
 
@@ -146,6 +146,8 @@ class _Promotion:
         if ours is None:
             ours = self._begin(release, index, evidence)
         else:
+            if not already:
+                self._check_can_log()
             self._document(ours, release, evidence)
             if not already and not self._has_signed(ours):
                 self._sign(ours.predicate, ours.payload, len(index.body))
@@ -180,6 +182,7 @@ class _Promotion:
 
     def _begin(self, release: Release, index: ReadyIndex, evidence: Evidence) -> Record:
         """Write a new record, after all that the ledger holds."""
+        self._check_can_log()
         walked = self._ledger.walked()
         predicate = PromotionPredicate(
             repository=self._repository,
@@ -206,6 +209,10 @@ class _Promotion:
         target = self._target
         if not has_documents([target], record, self._by.policy.systems):
             attach_documents(target, record.digest, release, evidence)
+
+    def _check_can_log(self) -> None:
+        signing, needed = self._signing, max(self._by.policy.quorum.logs, 1)
+        check_writable_logs(signing.logs, signing.signer.who, self._by.on_event, needed=needed)
 
     def _sign(self, predicate: PromotionPredicate, payload: bytes, size: int) -> None:
         self._by.on_event(Stage("sign", f"signing the record as {self._promoter.id}"))

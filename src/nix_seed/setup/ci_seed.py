@@ -4,7 +4,7 @@ For its report it says what of the seed before is used again.
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,8 +14,6 @@ from nix_seed.core.events import OnEvent, ignore
 from nix_seed.core.verdict import Fate
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.intoto.unverified import Unverified
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.image.build import Built, Destination, assemble_image, store_image
 from nix_seed.image.inspect import InspectedImage, inspect
@@ -36,15 +34,20 @@ from nix_seed.image.publishable import check_publishable
 from nix_seed.image.push import Pushed, find_by_key, name_image, push_image, tags_of
 from nix_seed.image.rules.changes import PlanDiff
 from nix_seed.image.rules.spec import Spec
-from nix_seed.logs.log import Log
 from nix_seed.registry.client import Repository
 from nix_seed.registry.errors import Denied
 from nix_seed.registry.open import AnyReference, Stores
 from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
-from nix_seed.release.attest import Attested, Attester, SourceTree, Workshop, attest
+from nix_seed.release.attest import (
+    Attested,
+    Attester,
+    SourceTree,
+    Workshop,
+    attest,
+    prepare_attest,
+)
 from nix_seed.setup.ci_promote import ReleaseAuthority, promoted_images, verify_release
 from nix_seed.trust.attestations import discover
-from nix_seed.trust.sign import Signer
 from nix_seed.use.prove import Proof, check_proof, prove_built
 
 _LATEST = "latest"
@@ -108,7 +111,7 @@ _SHOWN = 10  # store paths that a notice names
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """Under which *tags*, and by whom: without a *signer* the image is pushed, not attested.
+    """Under which *tags*, and by whom: without an *attester* the image is pushed, not attested.
 
     With *releases*, a policy that has commits promoted, each commit needs the word of its builders,
     unless all its images have been promoted already.
@@ -116,9 +119,7 @@ class Publication:
 
     tags: tuple[str, ...]
     tree: SourceTree
-    builder: str = ""
-    signer: Signer | None = None
-    logs: Sequence[Log] = ()
+    attester: Attester | None = None
     releases: ReleaseAuthority | None = None
 
 
@@ -183,6 +184,10 @@ def make_seed(job: SeedJob, on_event: OnEvent = ignore) -> SeedResult:
         return _named(remote, there, evaluated, publication)
     lock = read_lock(nix, evaluated.evaluation.flake)
     system = evaluated.evaluation.recipe.outline.system
+    if publication is not None:
+        if publication.attester is not None:
+            prepare_attest(publication.tree, publication.attester, system, on_event)
+        remote.check_writable()
     base = _base(stores, lock, system, publication, notices)
     before = read_last(stores, last_reference(lock, repository, system), system)
     plan = plan_image(nix, request, base, on_event, evaluated)
@@ -239,24 +244,14 @@ def _find(
         image = None if found is None else inspect(stores, repository.at(found.digest))
     except Denied:
         if publication is not None:
-            _check_may_push(remote)
+            # To read what is not there yet is denied by some registries, whoever asks.
+            remote.check_writable()
         return None
     except CouldNotCheck:
         if publication is not None:
             raise
         return None  # Who only builds need not be let in.
     return image if isinstance(image, InspectedImage) else None
-
-
-def _check_may_push(remote: Repository) -> None:
-    """Push two bytes that every attestation needs; ``Denied`` names the permission that lacks.
-
-    To read what is not there yet is denied by some registries, whoever asks. Who may push goes on
-    all the same, and who may not is told before anything is built.
-    """
-    empty = b"{}"
-    blob = Descriptor(media_types.EMPTY, Digest.of(empty), len(empty))
-    remote.push_blob(blob, lambda: iter((empty,)))
 
 
 def _base(
@@ -304,12 +299,12 @@ class _Seeds:
 
     def is_done(self, image: InspectedImage, publication: Publication) -> bool:
         """Whether *image* needs no word of this builder any more."""
-        if publication.signer is None:
+        if publication.attester is None:
             return True
         # Unverified: it only saves work. Who could plant it could as well remove the image.
         found = discover(self.remote, image.digest).attestations
         words = [said.build for each in found if (said := Unverified.read(each.text))]
-        own = [each for each in words if each and each.builder == publication.builder]
+        own = [each for each in words if each and each.builder == publication.attester.builder]
         revision = self.evaluated.evaluation.flake.revision
         if any(each.source.commit.hex == revision for each in own):
             return True
@@ -419,11 +414,7 @@ def _attest(
     publication: Publication,
     on_event: OnEvent,
 ) -> Attested | None:
-    if publication.signer is None:
+    if publication.attester is None:
         return None
-    return attest(
-        Workshop(stores, nix, layers, on_event),
-        image,
-        publication.tree,
-        Attester(publication.builder, publication.signer, publication.logs),
-    )
+    shop = Workshop(stores, nix, layers, on_event)
+    return attest(shop, image, publication.tree, publication.attester)

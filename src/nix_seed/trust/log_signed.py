@@ -10,6 +10,7 @@ from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.logs.log import AbsentLog, Log
 from nix_seed.logs.open import open_log
 from nix_seed.logs.rules.entry import LogTrust, evaluate_entry, logged_signature, verifier_of
+from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.rules.policy_logs import log_trust
 from nix_seed.trust.sign import Signed
@@ -38,6 +39,25 @@ def open_logs(policy: Policy, beside: Path, *, spare: bool = False) -> Sequence[
                 raise
             found.append(AbsentLog(trusted[log.id], error))
     return tuple(found)
+
+
+def check_writable_logs(
+    logs: Sequence[Log],
+    who: PublicKey | CertificateIdentity,
+    on_event: OnEvent = ignore,
+    *,
+    needed: int | None = None,
+) -> None:
+    """Raise what ``log_signed`` would raise of *logs*, before *who* signs anything."""
+    to_spare = 0 if needed is None else len(logs) - needed
+    for log in logs:
+        on_event(Stage("log", f"asking the log {log.trusted.id}"))
+        try:
+            log.check_writable(who if isinstance(who, PublicKey) else None)
+        except CouldNotCheck:
+            to_spare -= 1
+            if to_spare < 0:
+                raise
 
 
 def log_signed(

@@ -128,11 +128,16 @@ def _build_and_push(
 ) -> tuple[Pushed, Proof | None]:
     from nix_seed.image.layer_cache import LayerCache, LayerRecords
     from nix_seed.image.plan import plan_image
+    from nix_seed.image.publishable import check_publishable
     from nix_seed.image.push import push_image
 
+    if not options["no_reuse"]:
+        # The registry was asked for the image already, and `publish` has asked this by itself.
+        repository.check_writable()
     cache = LayerCache(cache_directory())
     _, request = request_of(options)
     plan = plan_image(nix, request, base_of(options, nix, evaluated), show, evaluated)
+    check_publishable(plan.spec, target, plan.licences.problem)
     proof = _prove_first(options, nix, plan, cache, show)
     pushed = push_image(
         nix,

@@ -20,8 +20,8 @@ from nix_seed.cli.sbom.sbom import sbom_option, sboms_of
 from nix_seed.cli.trust.options import signing_options
 
 if TYPE_CHECKING:
-    from nix_seed.release.attest import Attested
-    from nix_seed.trust.sign import Signer
+    from nix_seed.registry.open import AnyReference
+    from nix_seed.release.attest import Attested, Attester, SourceTree
 
 
 @seed_command("attest")
@@ -57,17 +57,39 @@ def command(as_json: bool, **options: Any) -> None:
     signed, logged to every log of the policy, and attached to the image, beside its bill of
     materials.
     """
-    from nix_seed.cli.progress import progress
-    from nix_seed.cli.trust.options import builder_id, loggers, signer_of
-    from nix_seed.flake.nix import Nix
     from nix_seed.formats.oci.reference import parse_reference
-    from nix_seed.image.layer_cache import LayerCache
-    from nix_seed.release.attest import Attester, SourceTree, Workshop, attest
 
-    reference = parse_reference(options["reference"])
-    signer: Signer = signer_of(options["key"], options["sigstore"])
+    tree, attester = statement_of(options)
+    state(parse_reference(options["reference"]), tree, attester, options, as_json=as_json)
+
+
+def statement_of(options: dict[str, Any]) -> tuple[SourceTree, Attester]:
+    """Return of what, and by whom, *options* want a statement; nothing is asked or sent for it."""
+    from nix_seed.cli.trust.options import attester_of, signer_of
+    from nix_seed.release.attest import SourceTree
+
+    sboms = sboms_of(options["sboms"])
+    signer = signer_of(options["key"], options["sigstore"])
+    attester = attester_of(signer, options["builder"], options["policy_file"], sboms)
+    dirty = options.get("allow_dirty", False)
+    return SourceTree(options["flake"], options["source"], options["attr"], dirty), attester
+
+
+def state(
+    reference: AnyReference,
+    tree: SourceTree,
+    attester: Attester,
+    options: dict[str, Any],
+    *,
+    as_json: bool,
+) -> None:
+    """Attest the image and print what was stated."""
+    from nix_seed.cli.progress import progress
+    from nix_seed.flake.nix import Nix
+    from nix_seed.image.layer_cache import LayerCache
+    from nix_seed.release.attest import Workshop, attest
+
     store = options["store"]
-    tree = SourceTree(options["flake"], options["source"], options["attr"], options["allow_dirty"])
     with progress(quiet=as_json) as show:
         done = attest(
             Workshop(
@@ -78,12 +100,7 @@ def command(as_json: bool, **options: Any) -> None:
             ),
             reference,
             tree,
-            Attester(
-                builder_id(options["builder"], options["policy_file"], signer),
-                signer,
-                loggers(options["policy_file"]),
-                sboms_of(options["sboms"]),
-            ),
+            attester,
         )
     say(_json(done) if as_json else "\n".join(_lines(done)))
 

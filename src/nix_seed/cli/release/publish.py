@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nix_seed.cli.command import seed_command
-from nix_seed.cli.options import registry_options, store_option
-from nix_seed.cli.sbom.sbom import sbom_option, sboms_of
+from nix_seed.cli.options import registry_options, store_option, stores_of
+from nix_seed.cli.release.attest import state, statement_of
+from nix_seed.cli.sbom.sbom import sbom_option
 from nix_seed.cli.trust.options import signing_options
 
 if TYPE_CHECKING:
     from nix_seed.image.push import Pushed
+    from nix_seed.registry.open import AnyReference
+    from nix_seed.release.attest import Attester, SourceTree
 
 
 @seed_command("publish")
@@ -40,23 +43,11 @@ def command(reference: str, **options: Any) -> None:
     registry it gets its tags last: whoever finds it by a name finds its builder's word as well.
     """
     from nix_seed.cli.image.build import command as build
-    from nix_seed.cli.release.attest import command as attest
-    from nix_seed.core.errors import InputError
-    from nix_seed.flake.checkout import read_checkout
     from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 
-    sboms_of(options["sboms"])  # a format that cannot be written stops it before anything is built
     ctx = click.get_current_context()
     target = parse_reference(reference)
-    if target.tag is None or target.digest is not None:
-        raise InputError(f"{reference} is no tag to publish to", hint=f"such as {reference}:seed")
-    checkout = read_checkout(options["flake"])
-    if checkout.dirty:
-        raise InputError(
-            f"{options['flake']} has changes that no commit holds",
-            detail="\n".join(checkout.changes[:10]),
-            hint="commit them: what is published is a commit",
-        )
+    tree, attester = _prepare(target, options)
     shared = {name: options[name] for name in ("attr", "store")}
     shared |= {name: options[name] for name in _REGISTRY}
     where = (
@@ -68,11 +59,27 @@ def command(reference: str, **options: Any) -> None:
     pushed = ctx.invoke(
         build, flake=flake, system=options["system"], no_reuse=True, **where, **shared
     )
-    signing = {name: options[name] for name in _SIGNING}
-    image = pushed.reference if pushed else reference
-    ctx.invoke(attest, reference=image, flake=options["flake"], **signing, **shared)
+    image = parse_reference(pushed.reference) if pushed else target
+    state(image, tree, attester, options, as_json=False)
     if pushed:
         _name(pushed, reference, options)
+
+
+def _prepare(target: AnyReference, options: dict[str, Any]) -> tuple[SourceTree, Attester]:
+    """Refuse, before anything is built, all that can be known to fail after it."""
+    from nix_seed.cli.progress import progress
+    from nix_seed.core.errors import InputError
+    from nix_seed.flake.evaluate import current_system
+    from nix_seed.registry.open import check_writable
+    from nix_seed.release.attest import prepare_attest
+
+    if target.tag is None or target.digest is not None:
+        raise InputError(f"{target} is no tag to publish to", hint=f"such as {target}:seed")
+    tree, attester = statement_of(options)
+    with progress(quiet=False) as show:
+        prepare_attest(tree, attester, options["system"] or current_system(), show)
+        check_writable(stores_of(options), target)
+    return tree, attester
 
 
 def _name(pushed: Pushed, reference: str, options: dict[str, Any]) -> None:
@@ -87,4 +94,3 @@ def _name(pushed: Pushed, reference: str, options: dict[str, Any]) -> None:
 
 
 _REGISTRY = ("username", "password_stdin", "plain_http", "ca_file")
-_SIGNING = ("builder", "policy_file", "key", "sigstore", "source", "sboms")

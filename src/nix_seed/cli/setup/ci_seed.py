@@ -127,7 +127,7 @@ def _publication(
     flake: JobFlake,
 ) -> Publication | None:
     """Return what is to be published; None, with a notice, where the policy knows no such job."""
-    from nix_seed.cli.trust.options import builder_id, loggers
+    from nix_seed.cli.trust.options import attester_of
     from nix_seed.release.attest import SourceTree
     from nix_seed.setup.ci_seed import Publication
     from nix_seed.setup.rules.ci_inputs import parse_tags, split_index_tags
@@ -149,9 +149,7 @@ def _publication(
         host.annotate("notice", "Nothing is published", stranger)
         return None
     given = options["builder"] or (decision.repository if policy is None else None)
-    logs = loggers(policy) if policy is not None else ()
-    builder = builder_id(given, policy, signer)
-    return Publication(tags, tree, builder, signer, logs, _releases(policy))
+    return Publication(tags, tree, attester_of(signer, given, policy), _releases(policy))
 
 
 def _why_stranger(signer: Signer, policy: Path | None, decision: Decision) -> str | None:

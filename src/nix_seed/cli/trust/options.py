@@ -13,7 +13,8 @@ from nix_seed.cli.options import policy_option, with_options
 from nix_seed.cli.trust.key import PASSPHRASE
 
 if TYPE_CHECKING:
-    from nix_seed.logs.log import Log
+    from nix_seed.release.attest import Attester
+    from nix_seed.sbom.sbom import Format
     from nix_seed.setup.rules.ci_events import Decision
     from nix_seed.trust.rules.policy import Policy
     from nix_seed.trust.sign import Signer
@@ -32,11 +33,34 @@ def signer_of(key: Path | None, sigstore: Path | None = None) -> Signer:
     return KeylessSigner(None if sigstore is None else sigstore.read_bytes())
 
 
-def builder_id(given: str | None, policy_file: Path | None, signer: Signer) -> str:
+def attester_of(
+    signer: Signer,
+    given: str | None,
+    policy_file: Path | None,
+    sboms: Sequence[Format] | None = None,
+) -> Attester:
+    """Return who attests: *signer*, under the id that is *given* or that the policy has for it.
+
+    Without a *policy_file* it is the one in this directory, if there is one.
+    """
+    from datetime import UTC, datetime
+
+    from nix_seed.release.attest import Attester
+    from nix_seed.release.load import DEFAULT_POLICY, load_policy
+    from nix_seed.trust.log_signed import open_logs
+
+    if policy_file is None and not DEFAULT_POLICY.is_file():
+        return Attester(_builder_id(given, None, signer), signer, sboms=sboms)
+    loaded = load_policy(policy_file or DEFAULT_POLICY, datetime.now(UTC))
+    builder = _builder_id(given, loaded.policy, signer)
+    logs = open_logs(loaded.policy, loaded.directory)
+    return Attester(builder, signer, logs, sboms, loaded.policy)
+
+
+def _builder_id(given: str | None, policy: Policy | None, signer: Signer) -> str:
     """Return the id of the builder: as *given*, else as the policy calls the one who signs."""
     from nix_seed.core.errors import InputError
 
-    policy = _policy(policy_file)
     if policy is not None:
         from nix_seed.trust.rules.policy import is_signer
 
@@ -74,27 +98,6 @@ def why_stranger(signer: Signer, policy: Policy, decision: Decision) -> str | No
         return None
     why = why_unknown(decision, policy.source)
     return f"{why}, whose identity, {signer.identity}, the policy does not know" if why else None
-
-
-def loggers(policy_file: Path | None) -> Sequence[Log]:
-    """Return what writes to each log of the policy."""
-    policy = _policy(policy_file)
-    if policy is None:
-        return ()
-    from nix_seed.release.load import DEFAULT_POLICY
-    from nix_seed.trust.log_signed import open_logs
-
-    return open_logs(policy, (policy_file or DEFAULT_POLICY).parent)
-
-
-def _policy(path: Path | None) -> Policy | None:
-    from datetime import UTC, datetime
-
-    from nix_seed.release.load import DEFAULT_POLICY, load_policy
-
-    if path is None and not DEFAULT_POLICY.is_file():
-        return None
-    return load_policy(path or DEFAULT_POLICY, datetime.now(UTC)).policy
 
 
 key_option = click.option(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from datetime import datetime
 from typing import TypeVar
 
+from nix_seed.core.errors import InputError
 from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey
 from nix_seed.trust.rules.independence import independent_builders
@@ -31,6 +32,45 @@ def check_policy(policy: Policy, root: Section, now: datetime) -> None:
     _check_builders(policy, root)
     _check_quorum(policy, root)
     _check_logs(policy, root)
+
+
+def check_counts(
+    policy: Policy, builder_id: str, source: str, system: str | None, now: datetime
+) -> None:
+    """Raise ``InputError`` where no quorum by *policy* could count what the builder says now.
+
+    What is logged is so for good: a statement about another *source*, or a *system* that is not the
+    builder's, would stay there. A *system* of None is not known yet.
+    """
+    if policy.source is not None and source != policy.source:
+        raise InputError(
+            f"the policy is of {policy.source}, and this checkout is of {source}",
+            hint="name the policy of this source (--policy FILE); or, where the source has moved, "
+            f'write source = "{source}" into it',
+        )
+    builder = next((each for each in policy.builders if each.id == builder_id), None)
+    if builder is None:
+        raise InputError(
+            f"the policy knows no builder {builder_id}",
+            hint="add it: nix-seed policy add-builder; or name another one with --builder",
+        )
+    if system is not None and system not in builder.systems:
+        systems = ", ".join(sorted(builder.systems))
+        raise InputError(
+            f"the policy does not let {builder.id} build for {system}",
+            hint=f"it may for {systems}; or add {system} to its systems in the policy",
+        )
+    if builder.revoked_at is not None and builder.revoked_at <= now:
+        raise InputError(
+            f"{builder.id} was revoked at {builder.revoked_at:%Y-%m-%d %H:%M} UTC",
+            hint="what it says now counts for nothing; sign as another builder of the policy",
+        )
+    if builder.not_before is not None and now < builder.not_before:
+        raise InputError(
+            f"{builder.id} counts from {builder.not_before:%Y-%m-%d %H:%M} UTC on, and that is "
+            "to come",
+            hint="attest after that, or change its notBefore in the policy",
+        )
 
 
 def policy_warnings(policy: Policy, now: datetime) -> tuple[str, ...]:
