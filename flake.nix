@@ -97,6 +97,7 @@
                 rfc8785
                 rich
                 sigstore
+                tomlkit
                 urllib3
                 zstandard
               ])

@@ -23,7 +23,7 @@ PYTHON = (
     *("click", "cryptography", "cyclonedx-python-lib", "hatch-fancy-pypi-readme"),
     *("hatchling", "jinja2"),
     *("license-expression", "msgspec", "rfc8785", "rich"),
-    *("scikit-build-core", "sigstore", "urllib3", "zstandard"),
+    *("scikit-build-core", "sigstore", "tomlkit", "urllib3", "zstandard"),
 )
 _FLAKE = """\
 {

@@ -173,6 +173,14 @@ def tracked_files(directory: Path) -> frozenset[str] | None:
     return None if listed is None else frozenset(os.fsdecode(listed).split("\0")) - {""}
 
 
+def seen_by_git(file: Path) -> Path | None:
+    """Return the work tree that *file* lies in and that would take it; None where it is ignored."""
+    directory = file.resolve().parent
+    root = _git(directory, "rev-parse", "--show-toplevel")
+    ignored = root and _git(directory, "check-ignore", "--quiet", "--", str(file.resolve()))
+    return None if not root or ignored is not None else Path(root.rstrip("\n")).resolve()
+
+
 def parents_of(directory: Path) -> tuple[str, ...]:
     """Return the commit checked out in *directory* and its parents; nothing outside of Git.
 

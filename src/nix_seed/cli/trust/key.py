@@ -48,6 +48,7 @@ def generate(file: Path, algorithm: str, as_json: bool) -> None:
     passphrase = os.environ.get(PASSPHRASE)
     signer = KeySigner.generate("ed25519" if algorithm == "ed25519" else "ecdsa-p256")
     public = write_key_pair(signer, file, passphrase)
+    _warn_of_git(file)
     if as_json:
         _echo_json(
             private=str(file),
@@ -60,6 +61,26 @@ def generate(file: Path, algorithm: str, as_json: bool) -> None:
     say(f"private key: {file}{'' if passphrase else ' (not encrypted)'}")
     say(f"public key:  {public}")
     say(f"fingerprint: {signer.public_key.fingerprint}")
+
+
+def _warn_of_git(file: Path) -> None:
+    """Warn where ``git add`` would publish the key; whoever has no Git needs no warning."""
+    from nix_seed.core.errors import CouldNotCheck
+    from nix_seed.flake.checkout import seen_by_git
+
+    try:
+        tree = seen_by_git(file)
+    except CouldNotCheck:
+        return
+    if tree is not None:
+        name = file.resolve().relative_to(tree)
+        say(
+            f"WARNING: {file} lies in the Git work tree {tree}: `git add` would publish it\n"
+            f"  move it out:  mv {file} {tree.parent}/\n"
+            f"  or hide it:   echo /{name} >> {tree}/.gitignore",
+            fg="yellow",
+            err=True,
+        )
 
 
 @command.command("show")

@@ -11,7 +11,13 @@ import click
 from nix_seed.cli.command import seed_group
 from nix_seed.cli.options import json_option
 from nix_seed.cli.say import say
-from nix_seed.cli.trust.options import key_option, signer_of
+from nix_seed.cli.trust.policy_step import (
+    add_builder_command,
+    next_command,
+    read_public_key,
+    sign_command,
+    write_new,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -93,10 +99,11 @@ def _init(
 ) -> None:
     """Write FILE (trust.toml), commented, to begin with. It never overwrites one."""
     from nix_seed.core.errors import InputError
-    from nix_seed.core.files import explained
     from nix_seed.trust.rules.policy_file import parse_policy
     from nix_seed.trust.rules.policy_template import PolicyTemplate
 
+    if file.exists():  # before a log is made
+        raise InputError(f"{file} exists already", hint="edit it, or name another")
     if not repository and not keys:
         raise InputError(
             "a policy needs builders",
@@ -109,16 +116,11 @@ def _init(
         systems=systems or ("x86_64-linux",),
         keys=[_key_option(each) for each in keys],
         promoters=[_key_option(each) for each in promoters],
-        log=None if log_place is None else _log_option(log_place),
+        log=None if log_place is None else _log_option(log_place, file.parent),
         expires=now + timedelta(days=365),
     ).render()
     parse_policy(text.encode(), str(file), now)
-    with explained(f"writing {file}"):
-        try:
-            with file.open("x") as out:
-                out.write(text)
-        except FileExistsError as error:
-            raise InputError(f"{file} exists already", hint="edit it, or name another") from error
+    write_new(file, text)
     say(f"{file} is written; edit it, then: nix-seed policy check {file}")
 
 
@@ -170,45 +172,34 @@ def _diff(old: Path, new: Path, signatures: Sequence[Path], as_json: bool) -> No
     click.get_current_context().exit(0 if change.valid else 1)
 
 
-@command.command("sign")
-@click.argument("old", type=click.Path(path_type=Path))
-@click.argument("new", type=click.Path(path_type=Path))
-@key_option
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE")
-def _sign(old: Path, new: Path, key: Path | None, output: Path) -> None:
-    """Sign the change from OLD to NEW, for `policy diff` to count."""
-    from nix_seed.core.files import write_output
-    from nix_seed.formats.intoto.statement import PAYLOAD_TYPE
-    from nix_seed.release.load import load_policy
-    from nix_seed.trust.rules.policy_change import build_change_statement
-
-    now = datetime.now(UTC)
-    before, after = load_policy(old, now).policy, load_policy(new, now).policy
-    signer = signer_of(key)
-    signed = signer.sign(PAYLOAD_TYPE, build_change_statement(before, after).dump())
-    write_output(output, signed.bundle.dump())
-    say(f"{output}: {signer.identity} signs epoch {after.epoch}")
+for _each in (next_command, add_builder_command, sign_command):
+    command.add_command(_each)
 
 
 def _key_option(text: str) -> tuple[str, str]:
     from nix_seed.core.errors import InputError
-    from nix_seed.logs.rules.signer import PublicKey
-    from nix_seed.trust.sign import read_key_file
 
     name, equals, path = text.partition("=")
     if not equals or not name or '"' in name:
         raise InputError(f"--key {text}: write ID=FILE", hint="such as --key alice=alice.pub")
-    return name, PublicKey.from_pem(read_key_file(Path(path)), path).pem.decode()
+    return name, read_public_key(Path(path))
 
 
-def _log_option(directory: Path) -> tuple[str, str]:
-    """Return the place and the verifier key of an embedded log, a new one if nothing is there."""
+def _log_option(directory: Path, beside: Path) -> tuple[str, str]:
+    """Return the place and the verifier key of an embedded log, a new one if nothing is there.
+
+    The place is as seen from the directory *beside*, which the policy lies in: it names no path of
+    this machine.
+    """
+    import os
+
     from nix_seed.logs.embedded import EmbeddedLog
     from nix_seed.logs.tile_log import read_key_of_log
 
     if not directory.exists():
         EmbeddedLog.create(directory)
-    return str(directory.absolute()), str(read_key_of_log(directory / "log.vkey"))
+    place = os.path.relpath(directory.resolve(), beside.resolve())
+    return place, str(read_key_of_log(directory / "log.vkey"))
 
 
 def _json(policy: Policy) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
+from nix_seed.core.errors import InputError
 from nix_seed.formats.intoto.statement import Statement, Subject
 from nix_seed.logs.rules.signer import PublicKey
 from nix_seed.trust.rules.bundle import BundleCheck, Expected, Trust, Verdict, evaluate_bundle
 from nix_seed.trust.rules.independence import independent_builders
-from nix_seed.trust.rules.policy import Policy, Signer, signer_name
+from nix_seed.trust.rules.policy import Policy, Signer, is_signer, signer_name
 
 PREDICATE_TYPE: Final = "urn:nix-seed:policy:v1"
 
@@ -35,6 +36,28 @@ class PolicyChange:
     def valid(self) -> bool:
         """Whether whoever trusted the old policy may trust the new one."""
         return not self.problems
+
+
+def check_step(old: Policy, new: Policy) -> None:
+    """Raise ``InputError`` where *new* cannot come after *old*, whoever signs it."""
+    for problem in _step_problems(old, new):
+        raise InputError(
+            f"the new policy cannot come after the old one: {problem}",
+            hint="`nix-seed policy next OLD` writes one that can",
+        )
+
+
+def voter_of(old: Policy, who: Signer) -> str:
+    """Return the id of *who* signs, by *old*; ``InputError`` for a signature that counts not."""
+    voters = old.promoters or old.builders
+    for each in voters:
+        if is_signer(each.signer, who):
+            return each.id
+    raise InputError(
+        f"{signer_name(who)} may not sign the next policy: by the old one "
+        f"{', '.join(each.id for each in voters)} may",
+        hint="sign with a key of one of these: --key FILE",
+    )
 
 
 def build_change_statement(old: Policy, new: Policy) -> Statement:
@@ -92,13 +115,17 @@ def _counted(old: Policy, ids: set[str]) -> tuple[str, ...]:
 
 
 def _problems(old: Policy, new: Policy, signed: int, wanted: int) -> Iterator[str]:
+    yield from _step_problems(old, new)
+    if signed < wanted:
+        whom = "promoters" if old.promoters else "independent builders"
+        yield f"{signed} of the {wanted} {whom} of the old policy that must sign did"
+
+
+def _step_problems(old: Policy, new: Policy) -> Iterator[str]:
     if old.digest == new.digest:
         yield "the two policies are the same file"
     if new.epoch <= old.epoch:
         yield f"the epoch does not rise: {old.epoch} before, {new.epoch} now"
-    if signed < wanted:
-        whom = "promoters" if old.promoters else "independent builders"
-        yield f"{signed} of the {wanted} {whom} of the old policy that must sign did"
 
 
 def _compare(name: str, old: Any, new: Any) -> Iterator[str]:

@@ -1,0 +1,246 @@
+"""``nix-seed policy next``, ``add-builder`` and ``sign``: from one policy to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nix_seed.cli.say import say
+from nix_seed.cli.trust.options import key_option, signer_of
+
+_WHEN = "such as 2026-01-31, 2026-01-31T12:00:00Z or now"
+
+
+@click.command("next")
+@click.argument("old", default="trust.toml", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="NEW",
+    help="The next policy's file; never overwritten [OLD with its epoch: trust-2.toml].",
+)
+@click.option(
+    "--revoke",
+    "revoked",
+    multiple=True,
+    metavar="ID",
+    help="What this builder says from --at on counts no more; may be repeated.",
+)
+@click.option("--at", metavar="TIME", help=f"Since when it does not count: {_WHEN}.")
+@click.option(
+    "--remove-promoter",
+    "removed",
+    multiple=True,
+    metavar="ID",
+    help="Take out who may release; may be repeated.",
+)
+@click.option(
+    "--log",
+    "places",
+    multiple=True,
+    metavar="ID=PLACE",
+    help="Where this log is from now on: an address, or a directory beside the policy.",
+)
+@click.option("--expires", metavar="TIME", help="Until when the next policy is good [as OLD].")
+@click.option(
+    "--no-accept", is_flag=True, help="What was released by OLD has to be promoted again."
+)
+def next_command(old: Path, output: Path | None, **options: Any) -> None:
+    """Write the policy that comes after OLD (trust.toml): a higher epoch, and what you name.
+
+    Comments and order stay. What was released by OLD goes on to stand.
+    """
+    from nix_seed.core.errors import InputError
+    from nix_seed.release.load import load_policy_of_then
+    from nix_seed.trust.rules.policy_change import compare_policies
+    from nix_seed.trust.rules.policy_edit import PolicyStep, next_policy
+    from nix_seed.trust.rules.policy_file import parse_policy
+
+    if bool(options["revoked"]) != (options["at"] is not None):
+        raise InputError(
+            "--revoke and --at go together",
+            hint=f"since when can the key have been stolen? {_WHEN}",
+        )
+    before = load_policy_of_then(old).policy
+    new = output or old.with_name(f"{old.stem}-{before.epoch + 1}{old.suffix}")
+    now = datetime.now(UTC)
+    step = PolicyStep(
+        revoked=dict.fromkeys(options["revoked"], _moment("--at", options["at"], now)),
+        removed=options["removed"],
+        places=_places(options["places"]),
+        expires=_moment("--expires", options["expires"], now) if options["expires"] else None,
+        accepts=not options["no_accept"],
+    )
+    text = next_policy(_text(old), before, step, str(old))
+    after = parse_policy(text.encode(), str(new), now)
+    write_new(new, text)
+    say(f"{new} is written, epoch {after.epoch}:")
+    say("\n".join(f"  {line}" for line in compare_policies(before, after)))
+    _say_next(old, new)
+
+
+@click.command("add-builder")
+@click.argument("builder", metavar="ID")
+@click.option(
+    "--policy",
+    "file",
+    default="trust.toml",
+    show_default=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="The policy to change: a new one, or what `policy next` wrote.",
+)
+@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="Its public key.")
+@click.option("--issuer", metavar="URL", help="Without a key: who vouches for it.")
+@click.option("--subject", metavar="TEXT", help="Without a key: whom the issuer vouches for.")
+@click.option("--repository", metavar="URL", help="The repository a reusable workflow runs for.")
+@click.option("--operator", metavar="NAME", help="Who runs it [ID].")
+@click.option("--provider", metavar="NAME", help="On whose machines.")
+@click.option("--jurisdiction", metavar="NAME", help="Under whose law.")
+@click.option(
+    "--system", "systems", multiple=True, metavar="SYSTEM", help="One it builds for [all]."
+)
+@click.option("--not-before", metavar="TIME", help=f"From when on it counts: {_WHEN}.")
+def add_builder_command(builder: str, file: Path, **options: Any) -> None:
+    """Add the builder ID to a policy, after those there are; comments and order stay."""
+    from nix_seed.core.errors import InputError
+    from nix_seed.core.files import write_output
+    from nix_seed.trust.rules.policy_change import compare_policies
+    from nix_seed.trust.rules.policy_edit import NewBuilder, add_builder
+    from nix_seed.trust.rules.policy_file import parse_policy
+
+    if (options["key"] is None) == (options["subject"] is None):
+        raise InputError(
+            f"how does {builder} sign?", hint="give --key FILE, or --issuer URL and --subject TEXT"
+        )
+    now = datetime.now(UTC)
+    text = _text(file)
+    before = parse_policy(text.encode(), str(file), now)
+    values = _values(builder, options, now)
+    changed = add_builder(text, NewBuilder(builder, values), str(file))
+    after = parse_policy(changed.encode(), str(file), now)
+    write_output(file, changed.encode())
+    say(f"{file}: {', '.join(compare_policies(before, after))}")
+    say(f"{after.quorum.threshold} of {len(after.builders)} builders must agree")
+    say(
+        f"If releases were made by this file already, the change needs a new one: "
+        f"nix-seed policy next {file}",
+        err=True,
+    )
+
+
+def _values(
+    builder: str, options: dict[str, Any], now: datetime
+) -> Mapping[str, str | datetime | Sequence[str]]:
+    names = ("issuer", "subject", "repository", "operator", "provider", "jurisdiction")
+    values: dict[str, Any] = {name: options[name] for name in names if options[name]}
+    values.setdefault("operator", builder)
+    if options["key"] is not None:
+        values["key"] = read_public_key(options["key"])
+    if options["systems"]:
+        values["systems"] = list(options["systems"])
+    if options["not_before"]:
+        values["notBefore"] = _moment("--not-before", options["not_before"], now)
+    return values
+
+
+@click.command("sign")
+@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@key_option
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Where the signature goes [NEW with the signer's id: trust-2.rita.sig].",
+)
+def sign_command(old: Path, new: Path, key: Path | None, output: Path | None) -> None:
+    """Sign the change from OLD to NEW, for `policy diff` to count.
+
+    OLD says who may: its promoters, or its builders where it has none.
+    """
+    from nix_seed.core.files import write_output
+    from nix_seed.formats.intoto.statement import PAYLOAD_TYPE
+    from nix_seed.release.load import load_policy, load_policy_of_then
+    from nix_seed.trust.rules.policy_change import build_change_statement, check_step, voter_of
+
+    before = load_policy_of_then(old).policy
+    after = load_policy(new, datetime.now(UTC)).policy
+    check_step(before, after)
+    signer = signer_of(key)
+    voter = voter_of(before, signer.who)
+    path = output or new.with_suffix(f".{voter}.sig")
+    signed = signer.sign(PAYLOAD_TYPE, build_change_statement(before, after).dump())
+    write_output(path, signed.bundle.dump())
+    say(f"{path}: {voter} signs epoch {after.epoch}")
+    say(f"next: nix-seed policy diff {old} {new} --signature {path}")
+
+
+def read_public_key(path: Path) -> str:
+    """Return the PEM of the public key in the file *path*."""
+    from nix_seed.logs.rules.signer import PublicKey
+    from nix_seed.trust.sign import read_key_file
+
+    return PublicKey.from_pem(read_key_file(path), str(path)).pem.decode()
+
+
+def _text(path: Path) -> str:
+    from nix_seed.core.errors import InputError
+    from nix_seed.core.files import explained
+
+    with explained(f"reading {path}"):
+        data = path.read_bytes()
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not text in UTF-8", hint="is it a policy?") from error
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a policy; ``InputError`` where *path* is taken."""
+    from nix_seed.core.errors import InputError
+    from nix_seed.core.files import explained
+
+    with explained(f"writing {path}"):
+        try:
+            with path.open("x") as out:
+                out.write(text)
+        except FileExistsError as error:
+            raise InputError(f"{path} exists already", hint="name another one: -o NEW") from error
+
+
+def _moment(option: str, text: str | None, now: datetime) -> datetime:
+    from nix_seed.core.errors import InputError
+
+    if text in (None, "now"):
+        return now.replace(microsecond=0)
+    try:
+        found = datetime.fromisoformat(text or "")
+    except ValueError as error:
+        raise InputError(f"{option} {text} is no time", hint=f"write it {_WHEN}") from error
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _places(given: Iterable[str]) -> Mapping[str, str]:
+    from nix_seed.core.errors import InputError
+
+    pairs = [each.partition("=") for each in given]
+    for name, equals, place in pairs:
+        if not equals or not name or not place:
+            raise InputError(
+                f"--log {name}{equals}{place}: write ID=PLACE", hint="such as --log log=mirror"
+            )
+    return {name: place for name, _, place in pairs}
+
+
+def _say_next(old: Path, new: Path) -> None:
+    say(
+        f"next: look at it, then have it signed by those whom {old} trusts, and publish both:\n"
+        f"  nix-seed policy sign {old} {new} --key FILE"
+    )
