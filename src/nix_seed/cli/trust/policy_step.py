@@ -1,7 +1,5 @@
 """``nix-seed policy next``, ``add-builder`` and ``sign``: from one policy to the next."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path

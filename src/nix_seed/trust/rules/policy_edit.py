@@ -4,8 +4,6 @@ A policy that anything was released by is never changed: ``next_policy`` makes t
 with a higher epoch, that accepts what was released before.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
