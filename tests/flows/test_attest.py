@@ -278,6 +278,7 @@ def test_publish_refuses_a_dirty_tree_before_any_work(bench: Bench, tmp_path: Pa
     try:
         ran = nix_seed(
             *("publish", f"oci:{tmp_path / 'no'}:seed", "--flake", bench.project),
+            *("--builder", "me", "--source", SOURCE, "--key", bench.root / "me.key"),
             cache=bench.root / "cache",
         )
     finally:

@@ -116,11 +116,11 @@ def no_log(world: World) -> Path:
         shutil.copytree(world.log, broken)
         (broken / "lock").unlink(missing_ok=True)
         (broken / "lock").mkdir()
-    return edited(world, str(world.log), str(broken))
+    return edited(world, 'url = "log"', 'url = "broken"')
 
 
 def gone_log(world: World) -> Path:
-    return edited(world, str(world.log), str(world.root / "nowhere"))
+    return edited(world, 'url = "log"', 'url = "nowhere"')
 
 
 @dataclass(frozen=True)
