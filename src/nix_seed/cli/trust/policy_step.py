@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.say import say
 from nix_seed.cli.trust.options import key_option, signer_of
 
 _WHEN = "such as 2026-01-31, 2026-01-31T12:00:00Z or now"
 
 
-@click.command("next")
+@seed_command("next")
 @click.argument("old", default="trust.toml", type=click.Path(path_type=Path))
 @click.option(
     "-o",
@@ -82,7 +83,7 @@ def next_command(old: Path, output: Path | None, **options: Any) -> None:
     _say_next(old, new)
 
 
-@click.command("add-builder")
+@seed_command("add-builder")
 @click.argument("builder", metavar="ID")
 @click.option(
     "--policy",
@@ -147,7 +148,7 @@ def _values(
     return values
 
 
-@click.command("sign")
+@seed_command("sign")
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
 @key_option
