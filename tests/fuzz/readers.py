@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import io
 import json
-import random
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import cached_property
 from typing import Any, Final
 
+from fuzz import deeds, wire
+from fuzz.deeds import HEX, INDEX, MANIFEST, release_documents
+from nix_seed.audit.rules.record import LedgerRecord
+from nix_seed.audit.rules.state import AuditState
 from nix_seed.core import canonical_json
-from nix_seed.core.digests import Digest
 from nix_seed.core.errors import NixSeedError
 from nix_seed.flake.rules.licence import evaluate_expression, read_facts
+from nix_seed.flake.rules.outline import Outline
+from nix_seed.formats.elf import find_loader
+from nix_seed.formats.intoto.build import BuildPredicate
 from nix_seed.formats.intoto.bundle import Bundle
+from nix_seed.formats.intoto.promotion import PromotionPredicate
 from nix_seed.formats.intoto.statement import Statement
 from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.formats.nix.database import parse_registration
@@ -32,31 +37,39 @@ from nix_seed.formats.tlog.entry import LogEntry
 from nix_seed.formats.tlog.note import Checkpoint, Note, NoteKey, SignedCheckpoint
 from nix_seed.formats.tlog.tile import Tile, decode_entries
 from nix_seed.formats.zstd import Frame, SeekTable
-from nix_seed.image.read.tar import read_entries
+from nix_seed.image.layer_cache import parse_record
 from nix_seed.image.rules.spec import Spec
 from nix_seed.logs.rules.signer import PublicKey, read_identity
 from nix_seed.registry.auth import parse_challenges
-from nix_seed.registry.layout import Layout
-from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.rules.lock import SeedLock
 from nix_seed.release.rules.evidence import Evidence
 from nix_seed.release.rules.tree import MemberProof
+from nix_seed.roots.rules.policy import RootsPolicy
 from nix_seed.sbom.rules.licences import read_licences
 from nix_seed.sbom.rules.spdx_list import read_expression
 from nix_seed.trust.rules.policy_file import parse_policy
 from support.certificates import malformed_certificates
 
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
-HEX: Final = "ab" * 32
 PATH: Final = f"/nix/store/{'0' * 31}a-hello-1.0"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reader:
-    """What reads bytes, and some that it takes, or nearly: what is made is made of these."""
+    """What reads bytes, and some that it takes, or nearly: what is made is made of these.
+
+    What *more* gives is among them where the reader takes it.
+    """
 
     read: Callable[[bytes], Any]
     corpus: tuple[bytes, ...]
+    more: Callable[[], Iterable[bytes]] = tuple
+    per: int = 50  # inputs in a row: fewer of what takes long
+
+    @cached_property
+    def samples(self) -> tuple[bytes, ...]:
+        """All that inputs are made of."""
+        return (*self.corpus, *filter(self.holds, self.more()))
 
     def holds(self, data: bytes) -> bool:
         """Whether *data* is read, or refused by an error of ours; any other error is raised."""
@@ -72,67 +85,20 @@ def text(read: Callable[[str], Any]) -> Callable[[bytes], Any]:
     return lambda data: read(data.decode("utf-8", "surrogateescape"))
 
 
+def document(read: Callable[[Any, str], Any]) -> Callable[[bytes], Any]:
+    """Give *read* the JSON that the bytes are."""
+    return lambda data: read(canonical_json.loads(data, what="it"), "it")
+
+
+def named(read: Callable[[bytes, str], Any]) -> Callable[[bytes], Any]:
+    """Give *read* the bytes, and a name for errors."""
+    return lambda data: read(data, "it")
+
+
 def _json(*values: Any) -> tuple[bytes, ...]:
     return tuple(json.dumps(each).encode() for each in values)
 
 
-def _tar(data: bytes) -> None:
-    for entry in read_entries(io.BytesIO(data), "a layer"):
-        str(entry)
-
-
-def _tars() -> Iterator[bytes]:
-    import tarfile
-
-    for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT):
-        stream = io.BytesIO()
-        with tarfile.open(fileobj=stream, mode="w", format=form) as made:
-            file = tarfile.TarInfo("nix/store/a")
-            file.size = 3
-            made.addfile(file, io.BytesIO(b"abc"))
-            link = tarfile.TarInfo("nix/b")
-            link.type, link.linkname = tarfile.SYMTYPE, "store/a"
-            made.addfile(link)
-        yield stream.getvalue()[:2560]
-
-
-def _layout(data: bytes) -> None:
-    """Read a layout on disk whose index, or version, is *data*."""
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        version = b'{"imageLayoutVersion":"1.0.0"}'
-        first = data.startswith(b'{"imageLayoutVersion"')
-        (directory / "oci-layout").write_bytes(data if first else version)
-        (directory / "index.json").write_bytes(data)
-        store = LayoutStore(Layout.open(directory))
-        for tag in store.list_tags():
-            store.get_manifest(tag)
-        store.referrers(Digest(HEX))
-
-
-_DESCRIPTOR: Final = {
-    "mediaType": "application/vnd.oci.image.manifest.v1+json",
-    "digest": f"sha256:{HEX}",
-    "size": 7,
-}
-_MANIFEST: Final = {
-    "schemaVersion": 2,
-    "mediaType": "application/vnd.oci.image.manifest.v1+json",
-    "config": _DESCRIPTOR,
-    "layers": [_DESCRIPTOR],
-    "annotations": {"org.opencontainers.image.ref.name": "latest"},
-}
-_INDEX: Final = {
-    "schemaVersion": 2,
-    "mediaType": "application/vnd.oci.image.index.v1+json",
-    "manifests": [
-        _DESCRIPTOR
-        | {
-            "platform": {"os": "linux", "architecture": "amd64"},
-            "annotations": {"org.opencontainers.image.ref.name": "latest"},
-        }
-    ],
-}
 _BUNDLE: Final = {
     "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
     "verificationMaterial": {"publicKey": {"hint": "x"}, "tlogEntries": [{"logIndex": "1"}]},
@@ -209,10 +175,13 @@ READERS: Final[Mapping[str, Reader]] = {
     "canonical JSON": Reader(
         lambda data: canonical_json.loads(data, what="it"),
         (*_json({"a": [1, "x", None, 1.5]}, 2**60), b"[" * 3000, b"1" * 5000),
+        release_documents,
     ),
-    "manifest": Reader(lambda data: Manifest.parse(data, "it"), _json(_MANIFEST)),
-    "index": Reader(lambda data: Index.parse(data, "it"), _json(_INDEX)),
-    "layout on disk": Reader(_layout, _json(_INDEX, {"imageLayoutVersion": "1.0.0"})),
+    "manifest": Reader(named(Manifest.parse), _json(MANIFEST), release_documents),
+    "index": Reader(named(Index.parse), _json(INDEX), release_documents),
+    "layout on disk": Reader(
+        deeds.read_layout, _json(INDEX, {"imageLayoutVersion": "1.0.0"}), release_documents, per=10
+    ),
     "reference": Reader(
         text(parse_reference),
         (b"ghcr.io/o/n:tag", f"h:5000/o@sha256:{HEX}".encode(), b"oci:dir:tag", b"http://x\\@y/z"),
@@ -221,36 +190,39 @@ READERS: Final[Mapping[str, Reader]] = {
         text(parse_challenges),
         (b'Bearer realm="https://x/token",service="x",scope="a:b:pull"', b'Basic realm="\\""'),
     ),
-    "bundle": Reader(lambda data: Bundle.parse(data, "it"), _json(_BUNDLE)),
-    "unverified bundle": Reader(Unverified.read, _json(_BUNDLE)),
-    "statement": Reader(lambda data: Statement.parse(data, "it"), _json(_STATEMENT)),
+    "bundle": Reader(named(Bundle.parse), _json(_BUNDLE), release_documents),
+    "unverified bundle": Reader(Unverified.read, _json(_BUNDLE), release_documents),
+    "statement": Reader(named(Statement.parse), _json(_STATEMENT), release_documents),
     "log entry": Reader(
-        lambda data: LogEntry.from_json(canonical_json.loads(data, what="it"), "it"), _json(_ENTRY)
+        document(LogEntry.from_json),
+        _json(_ENTRY),
+        release_documents,
     ),
     "log body": Reader(
-        lambda data: parse_body(data, "it"),
+        named(parse_body),
         _json(_BODY, {"apiVersion": "0.0.1", "kind": "dsse", "spec": {"signatures": [{}]}}),
+        release_documents,
     ),
-    "note": Reader(lambda data: Note.parse(data, "it"), (_CHECKPOINT,)),
-    "note's key": Reader(text(NoteKey.parse), (b"log.example+01020304+AAAA",)),
-    "checkpoint": Reader(text(lambda said: Checkpoint.parse(said, "it")), (_CHECKPOINT,)),
-    "signed checkpoint": Reader(lambda data: SignedCheckpoint.parse(data, "it"), (_CHECKPOINT,)),
+    "note": Reader(named(Note.parse), (_CHECKPOINT,), release_documents),
+    "note's key": Reader(text(NoteKey.parse), (b"log.example+01020304+AAAA",), release_documents),
+    "checkpoint": Reader(
+        text(lambda said: Checkpoint.parse(said, "it")), (_CHECKPOINT,), release_documents
+    ),
+    "signed checkpoint": Reader(named(SignedCheckpoint.parse), (_CHECKPOINT,), release_documents),
     "tile's path": Reader(text(Tile.parse), (b"tile/0/x001/067", b"tile/entries/000.p/7")),
     "entries of a tile": Reader(
         lambda data: decode_entries(Tile(Tile.ENTRIES, 0, 2), data), (b"\x00\x01a\x00\x02bc",)
     ),
-    "certificate": Reader(
-        lambda data: read_identity(data, "it"), tuple(malformed_certificates().values())
-    ),
+    "certificate": Reader(named(read_identity), tuple(malformed_certificates().values())),
     "certificate's key": Reader(
-        lambda data: PublicKey.of_certificate(data, "it"), tuple(malformed_certificates().values())
+        named(PublicKey.of_certificate), tuple(malformed_certificates().values())
     ),
     "public key": Reader(
-        lambda data: PublicKey.from_der(data, "it"),
+        named(PublicKey.from_der),
         (bytes.fromhex("302a300506032b6570032100") * 2,),
     ),
     "public key in PEM": Reader(
-        lambda data: PublicKey.from_pem(data, "it"),
+        named(PublicKey.from_pem),
         (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",),
     ),
     "derivation": Reader(text(lambda said: Derivation.parse(said, "it")), (_DERIVATION,)),
@@ -258,17 +230,27 @@ READERS: Final[Mapping[str, Reader]] = {
     "registration": Reader(
         text(parse_registration), (f"{PATH}\n{HEX}\n7\n\n1\n{PATH}\n".encode(),)
     ),
-    "tar": Reader(_tar, tuple(_tars())),
-    "seek table": Reader(
-        lambda data: SeekTable.parse(data, "it"), (SeekTable((Frame(9, 20), Frame(8, 7))).dump(),)
-    ),
-    "spec": Reader(lambda data: Spec.parse(data, "it"), _json({"format": 2, "name": "x"})),
+    "tar": Reader(deeds.read_tar, tuple(deeds.tars())),
+    "layer": Reader(deeds.read_layer, tuple(deeds.layers()), per=10),
+    "zstd frames": Reader(deeds.read_frames, tuple(deeds.layers())),
+    "seek table": Reader(deeds.read_table, (SeekTable((Frame(9, 20), Frame(8, 7))).dump(),)),
+    "spec": Reader(named(Spec.parse), _json({"format": 2, "name": "x"}), release_documents),
     "seed.lock": Reader(
-        lambda data: SeedLock.parse(data, "it"), _json({"version": 1, "image": "x"})
+        named(SeedLock.parse),
+        _json({"version": 1, "image": "x"}),
+        release_documents,
     ),
-    "policy": Reader(lambda data: parse_policy(data, "it", NOW), (_POLICY,)),
-    "evidence": Reader(lambda data: Evidence.parse(data, "it"), _json({"leaves": [], "votes": []})),
-    "proof": Reader(lambda data: MemberProof.parse(data, "it"), _json({"leaf": {}, "path": []})),
+    "policy": Reader(lambda data: parse_policy(data, "it", NOW), (_POLICY,), release_documents),
+    "evidence": Reader(
+        named(Evidence.parse),
+        _json({"leaves": [], "votes": []}),
+        release_documents,
+    ),
+    "proof": Reader(
+        named(MemberProof.parse),
+        _json({"leaf": {}, "path": []}),
+        release_documents,
+    ),
     "licence expression": Reader(text(evaluate_expression), (b"MIT OR (GPL-2.0-only WITH x)",)),
     "SPDX expression": Reader(text(read_expression), (b"mit AND (isc or 0BSD)", b"GPL-2.0+")),
     "licences of a flake": Reader(
@@ -278,67 +260,49 @@ READERS: Final[Mapping[str, Reader]] = {
     "licences of an SBOM": Reader(
         lambda data: read_licences(data, "spdx", "it"), _json(_SPDX, {"packages": 7})
     ),
+    "promotion": Reader(
+        document(PromotionPredicate.from_json),
+        (),
+        release_documents,
+    ),
+    "build": Reader(
+        document(BuildPredicate.from_json),
+        (),
+        release_documents,
+    ),
+    "entry of a log in an audit": Reader(deeds.read_entry, _json(_BODY), release_documents),
+    "audit's state": Reader(named(AuditState.parse), (b"{}",), release_documents),
+    "record of an audit": Reader(
+        document(LedgerRecord.from_json),
+        (b"{}",),
+        release_documents,
+    ),
+    "verdict on a bundle": Reader(deeds.judge, _json(_BUNDLE), release_documents),
+    "keyless bundle": Reader(deeds.read_keyless, (b"{}",), deeds.keyless_bundles),
+    "trusted root": Reader(deeds.read_trusted_root, (b"{}",), deeds.trusted_roots),
+    "layer's record": Reader(named(parse_record), (deeds.layer_record(),)),
+    "recipe's outline": Reader(
+        lambda data: Outline.from_json(canonical_json.loads(data, what="it")),
+        _json({"kind": "seed", "name": "x"}),
+    ),
+    "policy of roots": Reader(
+        text(lambda said: RootsPolicy.parse_file(said, "it")), (b'executed-seed-max = "1KiB"\n',)
+    ),
+    "address": Reader(
+        text(deeds.read_address),
+        (b"https://h:5000/v2/x?y=z#f", b"../x;y", b"http://[::1]/", b"//other\\@home/"),
+    ),
+    "proxy": Reader(
+        deeds.read_proxies,
+        (b"http://us%40er:p%3Aw@proxy.example:3128", b"10.0.0.0/8,.example:443,[::1]:80,*", b"h:1"),
+    ),
+    "credentials": Reader(
+        deeds.read_credentials,
+        _json({"auths": {"ghcr.io": {"auth": "dXNlcjpwdw=="}}, "credHelpers": {"x": "y"}}),
+    ),
+    "signature for a contract": Reader(deeds.read_evm, _json({"type": "x", "typedData": {}})),
+    "ELF": Reader(lambda data: find_loader(io.BytesIO(data)), (deeds.elf(),)),
+    "answer of a registry": Reader(wire.ask_registry, wire.ANSWERS, per=5),
+    "answer of a log": Reader(wire.ask_logs, wire.ANSWERS, per=5),
+    "answer of a node": Reader(wire.ask_node, wire.RPC, per=1),
 }
-
-_PIECES: Final = (
-    b"\x00", b"\xff", b"\n", b'"', b"\\", b"[", b"{", b"}", b":", b"//", b"@", b"..", b"\xc2\xb2",
-    b"null", b"-1", b"1e999", b"9" * 40, b"9" * 5000, b"\xed\xa0\x80", b"\\ud800", b"0" * 64,
-)  # fmt: skip
-
-
-def mutate(data: bytes, made: random.Random) -> bytes:
-    """Return *data* changed in a few places, as whoever wants to break a reader would."""
-    for _ in range(made.choice((1, 1, 2, 4))):
-        at = made.randrange(len(data) + 1)
-        end = min(len(data), at + made.choice((0, 1, 1, 4, 32)))
-        match made.randrange(5):
-            case 0:
-                data = data[:at] + made.choice(_PIECES) + data[end:]
-            case 1:
-                data = data[:at] + data[end:]
-            case 2:
-                data = data[:at] + made.randbytes(end - at) + data[end:]
-            case 3:
-                data = data[:end] + data[at:]
-            case _:
-                data = data[:at]
-    return data
-
-
-def change_json(data: bytes, made: random.Random) -> bytes:
-    """Return JSON of the same shape as *data* with one value, anywhere, of another kind."""
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        return mutate(data, made)
-    odd: list[Any] = [
-        None,
-        True,
-        -1,
-        2**64,
-        1.5,
-        "",
-        "\u00b2",
-        "\ud800",
-        "x" * 3000,
-        [],
-        [[]],
-        {},
-        {"": None},
-    ]
-    places: list[tuple[Any, Any]] = []
-
-    def walk(inside: Any) -> None:
-        pairs = inside.items() if isinstance(inside, dict) else enumerate(inside)
-        for key, each in pairs:
-            places.append((inside, key))
-            if isinstance(each, dict | list):
-                walk(each)
-
-    if isinstance(value, dict | list):
-        walk(value)
-    if not places:
-        return json.dumps(made.choice(odd)).encode()
-    holder, key = made.choice(places)
-    holder[key] = made.choice(odd)
-    return json.dumps(value).encode()

@@ -364,6 +364,33 @@ def test_the_timestamp_of_another_signature(keyless: Keyless) -> None:
     assert "not enough sources of verified time" in verdict.words
 
 
+def test_a_logged_body_that_sigstores_library_stumbles_over_is_false(keyless: Keyless) -> None:
+    """It raises a class of its own there. What our own reader refuses as well was not logged."""
+    odd = copy.deepcopy(keyless.bundle)
+    signature = base64.b64decode(odd["dsseEnvelope"]["signatures"][0]["sig"])
+    entry = keyless.sigstore.entry_of(bytes(32), signature, {"x509Certificate": {"rawBytes": 7}})
+    odd["verificationMaterial"]["tlogEntries"] = [entry]
+    verdict = keyless.judge(odd)
+    assert (verdict.fate, verdict.reason) == (Fate.FALSE, Ground.MALFORMED), verdict.words
+    assert "its log entry is malformed: " in verdict.words
+    assert "rawBytes must be a string" in verdict.words
+
+
+def test_a_fault_of_sigstores_library_is_no_answer_about_a_certified_signer(
+    keyless: Keyless, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stranger who provokes one is passed over; a vote that could not be checked stays open."""
+
+    def fail(*_: object) -> None:
+        raise KeyError("a fault of its own")
+
+    monkeypatch.setattr("sigstore.verify.verifier.Verifier.verify_dsse", fail)
+    ours = keyless.judge(keyless.bundle)
+    assert (ours.fate, ours.reason) == (Fate.UNCHECKED, Ground.INTERNAL), ours.words
+    stranger = keyless.judge(PrivateSigstore(tmp_path / "other").bundle(STATEMENT.dump()))
+    assert (stranger.fate, stranger.reason) == (Fate.FALSE, Ground.MALFORMED), stranger.words
+
+
 @pytest.mark.parametrize(
     ("extra", "words"),
     [

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Self
-from urllib.parse import urlsplit
 
 from eth_utils.address import to_checksum_address
 from web3 import Web3
@@ -21,6 +20,7 @@ from web3.providers.base import BaseProvider, JSONBaseProvider
 from web3.types import BlockIdentifier, RPCEndpoint, RPCResponse
 
 from nix_seed.core import canonical_json
+from nix_seed.core.address import split_address
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
 from nix_seed.evm.artifact import shipped
 from nix_seed.registry.errors import Unreachable, retryable
@@ -38,7 +38,7 @@ class HttpProvider(JSONBaseProvider):
         super().__init__()
         check_rpc(url)
         self._url = url
-        self.host = urlsplit(url).netloc.rpartition("@")[2]
+        self.host = split_address(url).netloc.rpartition("@")[2]
         self._patience = patience or Patience(attempts=4)
         self._transport = Transport(self._patience, os.environ)
 
@@ -78,7 +78,7 @@ class HttpProvider(JSONBaseProvider):
 
     def _discreet(self, error: Unreachable) -> Unreachable:
         """Return *error* without the path, which may be a secret."""
-        path = urlsplit(self._url).path
+        path = split_address(self._url).path
         message = error.message
         if len(path) > 1:
             message = message.replace(f"{self.host}{path}", self.host)

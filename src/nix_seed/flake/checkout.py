@@ -9,8 +9,9 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, urlunsplit
 
+from nix_seed.core.address import split_address
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.formats.intoto.statement import Commit
@@ -303,7 +304,7 @@ def _plain_url(url: str) -> str:
     """Return *url* as everyone would write it: ``https://host/owner/repo``, without credentials."""
     if (found := _SCP.fullmatch(url)) and "://" not in url:
         url = f"https://{found[1]}/{found[2]}"
-    parts = urlsplit(url)
+    parts = split_address(url)
     if parts.scheme in ("ssh", "git+ssh", "git", "http", "https") and parts.hostname:
         port = f":{parts.port}" if parts.port and parts.scheme == "https" else ""
         path = parts.path.removesuffix("/").removesuffix(".git")

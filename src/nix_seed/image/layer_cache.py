@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import DiffID, Digest
-from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.core.errors import CouldNotCheck, InputError, foreign
 from nix_seed.core.files import explained, open_regular, read_regular, unnamed, write_atomically
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.manifest import Descriptor
@@ -69,7 +69,7 @@ def dump_record(layer: FinishedLayer) -> bytes:
 def parse_record(text: bytes, what: str) -> FinishedLayer:
     """Read a record; ``InputError`` for anything else."""
     value: Any = canonical_json.loads(text, what=what)
-    try:
+    with foreign(f"{what} is not a record of this cache", as_=InputError):
         return FinishedLayer(
             descriptor=Descriptor.from_json(value["descriptor"], what),
             diff_id=DiffID.parse(value["diffId"]),
@@ -78,8 +78,6 @@ def parse_record(text: bytes, what: str) -> FinishedLayer:
             starts=tuple((StorePath.parse(path), int(number)) for path, number in value["starts"]),
             contents=base64.b64decode(value["contents"], validate=True),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{what} is not a record of this cache") from error
 
 
 _CHUNK: Final = 1 << 20

@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from nix_seed.core import canonical_json
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
@@ -37,6 +36,7 @@ from nix_seed.logs.rules.signer import PublicKey
 from nix_seed.logs.tile_log import TileReader, TileSource
 from nix_seed.registry.errors import Unreachable, retryable
 from nix_seed.registry.http import Patience, Transport
+from nix_seed.registry.rules.url import parse_url
 
 LARGEST_ANSWER = 1 << 25  # a bundle of 256 entries has at most 16 MiB
 _WORDS = 300
@@ -59,8 +59,11 @@ class LogHttp:
     """
 
     def __init__(self, url: str, *, patience: Patience | None = None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
+        try:
+            known = "?" not in parse_url(url).target
+        except CouldNotCheck:
+            known = False
+        if not known:
             raise InputError(f"{url!r} is not the address of a log: https://HOST[/PATH] is")
         self.url = url.rstrip("/")
         # Rekor v2 answers a new entry when it is in the tree: 20 s at least (its documentation).

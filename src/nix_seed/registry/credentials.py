@@ -13,7 +13,6 @@ No secret is ever shown: they are left out of every ``repr``, message and event.
 """
 
 import base64
-import binascii
 import json
 import re
 import subprocess
@@ -215,7 +214,7 @@ def _from_entry(entry: Any, where: str) -> Credential | None:
         return None
     try:
         pair = base64.b64decode(str(entry["auth"]), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise InputError(f"{where}: auth is not base64 of user:password") from error
     username, colon, password = pair.rstrip("\0").partition(":")
     if not colon:

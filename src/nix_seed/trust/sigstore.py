@@ -12,7 +12,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
 from nix_seed.formats.intoto.bundle import Bundle, Certificate
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Envelope
+from nix_seed.formats.tlog.body import parse_body
+from nix_seed.formats.tlog.entry import LogEntry
 from nix_seed.logs.rules.signer import (
     CertificateIdentity,
     PublicKey,
@@ -101,9 +103,7 @@ class SigstoreCheck:
         except MemoryError:
             raise
         except Exception as error:
-            # Its parsers raise one class for each way to be malformed. None of it was signed by
-            # anyone who is trusted, so it must not leave the verdict on all others open.
-            raise Refused(Ground.MALFORMED, f"Sigstore's verifier cannot read: {error}") from error
+            raise _failed(error, bundle, verifier) from error
         ours = bundle.content
         if not isinstance(ours, Envelope) or (kind, payload) != (ours.payload_type, ours.payload):
             raise Refused(Ground.SIGNATURE, "Sigstore's verifier read another payload")
@@ -164,6 +164,60 @@ def _log_keys(verifier: Verifier) -> tuple[bytes, ...]:
     """Return the SubjectPublicKeyInfo of each log of the trusted root."""
     logs = verifier._trusted_root._inner.tlogs
     return tuple(log.public_key.raw_bytes for log in logs if log.public_key.raw_bytes)
+
+
+def _failed(error: Exception, bundle: Bundle, verifier: Verifier) -> Refused:
+    """Return what a fault inside the library means, which raises one class a way to be malformed.
+
+    What no trusted authority certified is a stranger's, and an entry or a timestamp that cannot be
+    read proves nothing: neither may leave the verdict on all others open. Anything else of a
+    certified signer could be a vote: it is not known then, which is never "no".
+    """
+    words = f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError | ImportError):
+        return Refused(Ground.INTERNAL, f"Sigstore's verifier failed on it: {words}")
+    if not _is_certified(bundle, verifier):
+        return Refused(Ground.MALFORMED, f"Sigstore's verifier cannot read it: {words}")
+    try:
+        for entry in bundle.tlog_entries:
+            parse_body(LogEntry.from_json(entry, "it").body, "it")
+            check_log(entry, _log_keys(verifier))
+        for stamp in bundle.timestamps:
+            _check_readable(stamp)
+    except Refused as refused:
+        return refused
+    except InputError as malformed:
+        return Refused(Ground.MALFORMED, f"its log entry is malformed: {malformed.message}")
+    return Refused(Ground.INTERNAL, f"Sigstore's verifier failed on it: {words}")
+
+
+def _check_readable(stamp: bytes) -> None:
+    """Raise ``Refused`` for what is no timestamp of RFC 3161."""
+    from rfc3161_client import decode_timestamp_response
+
+    try:
+        read = decode_timestamp_response(stamp)
+        imprint = read.tst_info.message_imprint
+        str((read.tst_info.gen_time, imprint.hash_algorithm, imprint.message))
+        for certificate in read.signed_data.certificates:
+            x509.load_der_x509_certificate(certificate)
+    except Exception as error:  # its parts are parsed as they are asked for
+        raise Refused(Ground.TIME, f"its timestamp cannot be read: {error}") from error
+
+
+def _is_certified(bundle: Bundle, verifier: Verifier) -> bool:
+    """Whether an authority of the trusted root, or one below it, signed the certificate."""
+    if not isinstance(bundle.material, Certificate):
+        return False
+    try:
+        leaf = x509.load_der_x509_certificate(bundle.material.der)
+    except ValueError:
+        return False
+    for authority in verifier._trusted_root.get_fulcio_certs():
+        with suppress(Exception):  # of any kind: all mean that it did not
+            leaf.verify_directly_issued_by(authority)
+            return True
+    return False
 
 
 def _reason(words: str) -> Ground:

@@ -110,7 +110,7 @@ class RootsPolicy:
         """Read a TOML file whose table ``[roots]`` has the rules as its keys."""
         try:
             table = tomllib.loads(text).get("roots")
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # as for a number of 5,000 digits
             raise InputError(f"{what} is not TOML: {error}") from error
         if not isinstance(table, dict):
             raise InputError(

@@ -7,7 +7,8 @@ the job was given. Only events on an allow list publish, so one that is new here
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import urlsplit
+
+from nix_seed.core.address import split_address
 
 Host = Literal["github", "gitlab", "other"]
 
@@ -79,7 +80,7 @@ def why_unknown(decision: Decision, source: str | None) -> str | None:
     must know, or nothing would ever be released.
     """
     if decision.repository is not None and source is not None:
-        known = urlsplit(source).path.strip("/")
+        known = split_address(source).path.strip("/")
         if known.lower() != decision.repository.lower():
             return f"the policy is of {known}, and this is a job of {decision.repository}"
     return None if decision.release else "this is not a job of the default branch"

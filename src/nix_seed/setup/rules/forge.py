@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 from typing import Final, Literal
-from urllib.parse import urlsplit
 
+from nix_seed.core.address import split_address
 from nix_seed.core.errors import InputError
 from nix_seed.trust.rules.policy_template import Workflow
 
@@ -36,7 +36,7 @@ def read_forge(origin: str, kind: ForgeKind | None = None) -> Forge | None:
 
     None for what is neither GitHub nor GitLab, nor said to be; and where it is the other one.
     """
-    parts = urlsplit(origin)
+    parts = split_address(origin)
     host, path = parts.netloc.lower(), parts.path.strip("/")
     if parts.scheme != "https" or not host or not _PATH.match(path):
         return None

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from ipaddress import ip_address
 from typing import Final, get_args
-from urllib.parse import urlsplit
 
+from nix_seed.core.address import split_address
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.formats.tlog.note import NoteKey
@@ -271,11 +271,8 @@ def read_ledgers(root: Section) -> tuple[LedgerSpec, ...]:
 
 def check_rpc(url: str) -> None:
     """Raise ``InputError`` unless *url* is HTTPS, or plain HTTP to this very machine."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-    except ValueError:
-        host = None
+    parts = split_address(url)
+    host = parts.hostname
     if host and (parts.scheme == "https" or (parts.scheme == "http" and _is_here(host))):
         return
     raise InputError(
