@@ -6,6 +6,7 @@ import io
 import json
 import multiprocessing.popen_fork  # noqa: F401  (before becoming someone who may not read it)
 import os
+import shutil
 import stat
 import tarfile
 import time
@@ -396,10 +397,15 @@ def test_removing_takes_no_more_files_than_it_must(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("planted", ["link to the root", "link to the cache", "open", "another's"])
+OTHERS = ["link to the root", "link to the cache", "open", "open to a group", "another's"]
+OTHERS += ["a parent open", "a parent open to a group", "another's parent"]
+
+
+@pytest.mark.parametrize("planted", OTHERS)
 def test_a_cache_that_others_may_have_written_is_refused(tmp_path: Path, planted: str) -> None:
     layout = write_layout(tmp_path / "image", [tar([file("f", b"x")])])
-    image, cache = open_image(LayoutReference(str(layout))), tmp_path / "cache"
+    image, cache = open_image(LayoutReference(str(layout))), tmp_path / "above/cache"
+    cache.parent.mkdir()
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     root = cache / f"sha256-{image.digest.hex}"
@@ -409,15 +415,43 @@ def test_a_cache_that_others_may_have_written_is_refused(tmp_path: Path, planted
         cache.mkdir()
     if planted == "link to the root":
         root.symlink_to(theirs)
-    elif planted == "open":
-        cache.chmod(0o777)
-    elif planted == "another's":
+    elif planted.startswith(("open", "a parent open")):
+        opened = cache.parent if "parent" in planted else cache
+        opened.chmod(0o770 if planted.endswith("group") else 0o777)
+        if planted.endswith("group"):
+            if os.geteuid() != 0:
+                pytest.skip("only root can give a directory to any group")
+            os.chown(opened, -1, 65534)
+    else:
         if os.geteuid() != 0:
             pytest.skip("only root can make what belongs to another")
-        root.mkdir()
-        os.chown(root, 65534, 65534)
-    with pytest.raises(CouldNotCheck, match="where unpacked images are kept, "):
+        place = root if planted == "another's" else cache.parent
+        place.mkdir(exist_ok=True)
+        os.chown(place, 65534, 65534)
+    with pytest.raises(CouldNotCheck, match="where unpacked images are kept or on the way there, "):
         unpacked(image, cache)
+
+
+def test_what_was_not_unpacked_here_is_unpacked_again(tmp_path: Path) -> None:
+    """A CI service restores a cache that another job filled: as ours, and with anything in it."""
+    layout = write_layout(tmp_path / "image", [tar([file("f", b"x")])])
+    image, cache = open_image(LayoutReference(str(layout))), tmp_path / "cache"
+    root = unpacked(image, cache)
+    before = root.stat().st_ino
+    assert unpacked(image, cache).stat().st_ino == before, "once is enough"
+    shutil.copytree(cache, tmp_path / "saved")
+    (tmp_path / "saved" / root.name / "f").chmod(0o644)
+    (tmp_path / "saved" / root.name / "f").write_text("a backdoor")
+    clear_unpacked(cache, time.time() + 1)
+    shutil.copytree(tmp_path / "saved", cache, dirs_exist_ok=True)
+    assert (unpacked(image, cache) / "f").read_bytes() == b"x"
+
+
+def test_an_image_cannot_open_its_root_to_others(tmp_path: Path) -> None:
+    layout = write_layout(tmp_path / "image", [tar([directory(".", 0o777), file("f", b"x")])])
+    image, cache = open_image(LayoutReference(str(layout))), tmp_path / "cache"
+    assert unpacked(image, cache).stat().st_mode & 0o022 == 0
+    assert (unpacked(image, cache) / "f").read_bytes() == b"x"
 
 
 def test_two_names_of_one_image_are_one_image(tmp_path: Path) -> None:

@@ -429,7 +429,9 @@ class Repository:
 
         A first reply without a body stands for a list that is asked for in another way.
         """
+        seen: set[str] = set()
         for page in range(_MOST_PAGES):
+            seen.add(request.url)
             reply = self._session.call(request, limit=MANIFEST_LIMIT)
             if reply.meaning is Meaning.NO:
                 return
@@ -445,6 +447,8 @@ class Repository:
             url = join_url(here, following[1], f"{request.doing}: the next page")
             if url.origin != here.origin:
                 raise CouldNotCheck(f"{request.doing}: the next page is on another host")
+            if str(url) in seen:
+                raise CouldNotCheck(f"{request.doing}: its pages lead in a circle")
             request = replace(request, url=str(url))
         raise CouldNotCheck(f"{request.doing}: more than {_MOST_PAGES} pages")
 

@@ -7,8 +7,10 @@ place. A killed run leaves a ``.partial`` directory, which the next run removes.
 """
 
 import contextlib
+import grp
 import multiprocessing
 import os
+import pwd
 import stat
 from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.core.files import locked
+from nix_seed.core.files import locked, read_if_there, write_atomically
 from nix_seed.core.processes import may_fork
 from nix_seed.image.read.merge import Unpacked, link, merge_layer
 from nix_seed.image.read.safe_root import (
@@ -158,40 +160,100 @@ class Limits:
 
 
 def unpacked(image: Image, cache: Path, limits: Limits = Limits()) -> Path:
-    """Return the root of *image* in *cache*, unpacking it first if it is not there.
+    """Return the root of *image* in *cache*, unpacking it first unless this machine did so before.
 
     The root is shared and must never be written to. Two processes that ask at once unpack once.
     """
     root = cache / f"sha256-{image.digest.hex}"
     with _as_could_not_check(f"keep unpacked images in {cache}"):
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _check_ours(cache)
-        if root.is_symlink() or root.exists():
-            _check_ours(root)
-            os.utime(root)  # the time of last use, by which old ones are cleared away
-            return root
-        with locked(cache / f".lock-{image.digest.hex}"):
-            if not root.is_dir():
-                unpack(image, root, limits)
+        check_private(cache)
+        if not _use(root):
+            with locked(cache / f".lock-{image.digest.hex}"):
+                if not _use(root):
+                    _remove_unproved(root)
+                    unpack(image, root, limits)
+                    # A mode that the image gives its root must not let others write here.
+                    root.chmod(stat.S_IMODE(root.stat().st_mode) & ~0o022)
+                    write_atomically(_seal(root), _mark(root))
     return root
 
 
-def _check_ours(directory: Path) -> None:
-    """Refuse a directory whose content others may have put there: it is about to be executed."""
-    found = directory.lstat()
+def _use(root: Path) -> bool:
+    """Whether *root* is the very directory that was unpacked and proved here; note its use.
+
+    A copy is another directory: a cache that a CI service restored may come from anyone.
+    """
+    seal = _seal(root)
+    if not os.path.lexists(root) or read_if_there(seal) != _mark(root):
+        return False
+    check_private(root, parents=False)
+    os.utime(seal)  # the time of last use, by which old ones are cleared away
+    return True
+
+
+def _seal(root: Path) -> Path:
+    return root.with_name(f".seal-{root.name}")
+
+
+def _mark(root: Path) -> bytes:
+    # Nobody can choose either; device numbers change when a machine starts again.
+    found = root.lstat()
+    return b"%d %d\n" % (found.st_ino, found.st_ctime_ns)
+
+
+def _remove_unproved(root: Path) -> None:
+    """Make way for *root*; what others put there is refused, and left for the user to look at."""
+    if not os.path.lexists(root):
+        return
+    check_private(root, parents=False)
+    if _is_mounted(root):
+        raise CouldNotCheck(
+            f"{root} was not unpacked by this version, and is in use",
+            hint="wait until the runs that use it have ended",
+        )
+    _remove(root)
+
+
+def check_private(directory: Path, *, parents: bool = True) -> None:
+    """Raise ``CouldNotCheck`` for a directory that others can write to: what it holds is executed.
+
+    With *parents*, those as well in which others could put another in its place.
+    """
+    _check(directory, directory.lstat(), own=True)
+    for above in directory.resolve().parents if parents else ():
+        _check(above, above.lstat(), own=False)
+
+
+def _check(directory: Path, found: os.stat_result, *, own: bool) -> None:
     problem = None
+    writers = stat.S_IWOTH if _is_own_group(found) else stat.S_IWOTH | stat.S_IWGRP
+    sticky = not own and found.st_mode & stat.S_ISVTX
     if not stat.S_ISDIR(found.st_mode):
         problem = "is no directory, but a link or a file"
-    elif found.st_uid != os.geteuid():
+    elif found.st_uid not in ({os.geteuid()} if own else {os.geteuid(), 0}):
         problem = f"belongs to the user {found.st_uid}"
-    elif found.st_mode & stat.S_IWOTH:
-        problem = "can be written to by everybody"
+    elif found.st_mode & writers and not sticky:
+        problem = "can be written to by others"
     if problem is not None:
         raise CouldNotCheck(
-            f"{directory}, where unpacked images are kept, {problem}",
+            f"{directory}, where unpacked images are kept or on the way there, {problem}",
             hint="What lies there was not verified. Remove it, or point NIX_SEED_CACHE at a"
             " directory of your own.",
         )
+
+
+def _is_own_group(found: os.stat_result) -> bool:
+    """Whether the group is this user's alone, as many systems make one for each user."""
+    if not found.st_mode & stat.S_IWGRP or found.st_gid != os.getegid():
+        return False
+    try:
+        named = set(grp.getgrgid(found.st_gid).gr_mem)
+    except KeyError:
+        named = set()
+    users = pwd.getpwall()
+    named |= {user.pw_name for user in users if user.pw_gid == found.st_gid}
+    return named <= {user.pw_name for user in users if user.pw_uid == os.geteuid()}
 
 
 def clear_unpacked(cache: Path, before: float) -> tuple[str, ...]:
@@ -199,10 +261,17 @@ def clear_unpacked(cache: Path, before: float) -> tuple[str, ...]:
     removed = []
     with _as_could_not_check(f"clear unpacked images in {cache}"):
         for root in sorted(cache.glob("sha256-*")) if cache.is_dir() else []:
-            if root.lstat().st_mtime < before and not _is_mounted(root):
+            if _last_use(root) < before and not _is_mounted(root):
                 _remove(root)
+                _seal(root).unlink(missing_ok=True)
                 removed.append(root.name)
     return tuple(removed)
+
+
+def _last_use(root: Path) -> float:
+    with contextlib.suppress(FileNotFoundError):
+        return _seal(root).lstat().st_mtime
+    return root.lstat().st_mtime
 
 
 def _is_mounted(root: Path) -> bool:

@@ -20,7 +20,7 @@ from pathlib import Path
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.core.files import locked, open_lock
 from nix_seed.image.read.safe_root import remove
-from nix_seed.image.read.unpack import unpacked
+from nix_seed.image.read.unpack import check_private, unpacked
 from nix_seed.registry.image import Image
 from nix_seed.use.engines.base import EXCHANGE, SOURCE, Job, check_started, wrapped
 
@@ -166,7 +166,8 @@ def _options() -> str:
 @contextlib.contextmanager
 def scratch_directory(runs: Path) -> Iterator[Path]:
     """Yield a new directory, locked while in use; remove those that killed runs left behind."""
-    runs.mkdir(parents=True, exist_ok=True)
+    runs.mkdir(parents=True, exist_ok=True, mode=0o700)
+    check_private(runs)
     with locked(runs / ".lock"):
         for left in runs.iterdir():
             if left.is_dir() and not _in_use(left):
