@@ -11,7 +11,7 @@ from nix_seed.formats.intoto.statement import Envelope
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest
 from nix_seed.formats.oci.reference import Reference
-from nix_seed.formats.tlog.body import HashedRekord, LoggedSignature, Verifier, parse_body
+from nix_seed.formats.tlog.body import HashedRekord, Verifier, parse_body
 from nix_seed.formats.tlog.merkle import (
     Proof,
     build_consistency_proof,
@@ -22,8 +22,8 @@ from nix_seed.formats.tlog.merkle import (
 )
 from nix_seed.formats.tlog.note import Checkpoint, SignedCheckpoint, sign_note
 from nix_seed.logs.embedded import LogKey
-from nix_seed.logs.log import Entry, evaluate_own
-from nix_seed.logs.rules.entry import EntryResult, TrustedLog, logged_signature
+from nix_seed.logs.log import Entry, OneLog
+from nix_seed.logs.rules.entry import TrustedLog, logged_signature
 from nix_seed.logs.rules.signer import PublicKey
 from nix_seed.logs.tile_log import build_entry
 from nix_seed.registry.open import AnyReference, Stores
@@ -139,23 +139,19 @@ class MemoryStores(Stores):
         return self.views[reference.repository]
 
 
-class MemoryLog:
+class MemoryLog(OneLog):
     """Satisfies ``Log``: RFC 6962 and signed checkpoints, in a list. *down*: out of reach."""
 
     def __init__(self, log_id: str, key: LogKey, bodies: tuple[bytes, ...] = ()) -> None:
         self.key = key
         self.down = False
-        self._trusted = TrustedLog(log_id, "tiles", key.note_key.name, key.note_key)
+        self.trusted = TrustedLog(log_id, "tiles", key.note_key.name, key.note_key)
         self._bodies = list(bodies)
         self._leaves = [leaf_hash(body) for body in bodies]
 
-    @property
-    def trusted(self) -> TrustedLog:
-        return self._trusted
-
     def fork(self, size: int | None = None) -> MemoryLog:
         """A second history with the same key, which only its operator can sign."""
-        return MemoryLog(self._trusted.id, self.key, tuple(self._bodies[:size]))
+        return MemoryLog(self.trusted.id, self.key, tuple(self._bodies[:size]))
 
     def check_writable(self, _: PublicKey | None = None, /) -> None:
         self._reach()
@@ -169,9 +165,6 @@ class MemoryLog:
             self._leaves.append(leaf)
         return self._entry(self._leaves.index(leaf))
 
-    def verify(self, entry: Entry, logged: LoggedSignature) -> EntryResult:
-        return evaluate_own(self._trusted, entry, logged)
-
     def lookup(self, digest: bytes) -> Iterator[Entry]:
         self._reach()
         for index, body in enumerate(self._bodies):
@@ -182,8 +175,8 @@ class MemoryLog:
     def checkpoint(self) -> SignedCheckpoint:
         self._reach()
         head = build_root(len(self._leaves), read_from_leaves(self._leaves))
-        text = str(Checkpoint(self._trusted.origin, head))
-        note = sign_note(text, self._trusted.key, self.key.sign)
+        text = str(Checkpoint(self.trusted.origin, head))
+        note = sign_note(text, self.trusted.key, self.key.sign)
         return SignedCheckpoint.parse(note.dump(), "x")
 
     def consistency(self, old: int, new: int) -> Proof:
@@ -194,8 +187,8 @@ class MemoryLog:
         signed = self.checkpoint()
         read = read_from_leaves(self._leaves)
         proof = build_inclusion_proof(index, len(self._leaves), read)
-        return build_entry(self._trusted, index, self._bodies[index], proof, signed).to_json()
+        return build_entry(self.trusted, index, self._bodies[index], proof, signed).to_json()
 
     def _reach(self) -> None:
         if self.down:
-            raise CouldNotCheck(f"the log {self._trusted.id} is out of reach")
+            raise CouldNotCheck(f"the log {self.trusted.id} is out of reach")

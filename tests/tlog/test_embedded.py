@@ -84,7 +84,7 @@ def test_old_checkpoints_are_served_after_their_partial_tiles_are_gone(tmp_path:
     log.append_bodies([cheap_body(i) for i in range(100, 300)])
     assert not (log.directory / "public/tile/0/000.p").exists()
     assert not (log.directory / "public/tile/entries/000.p").exists()
-    assert [e.body for e in log.reader.entries(old, 90)] == [cheap_body(i) for i in range(90, 100)]
+    assert [e.body for e in log.entries(old, 90)] == [cheap_body(i) for i in range(90, 100)]
 
 
 def test_duplicates_within_one_batch(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
         check_consistency(log.consistency(head.size, signed.head.size), head, signed.head)
         head, at = signed.head, max(promised) + 2
     assert check_log(reader_of(log)).signed.head == head
-    entries = [entry.body for entry in log.reader.entries(log.checkpoint())]
+    entries = [entry.body for entry in log.entries(log.checkpoint())]
     assert len(promised) >= 12
     for number, index in promised.items():
         assert entries[index] == b"entry %d" % number

@@ -24,13 +24,13 @@ from nix_seed.formats.tlog.note import (
     sign_note,
 )
 from nix_seed.logs.embedded import EmbeddedLog
+from nix_seed.logs.log import OneLog
 from nix_seed.logs.rules.entry import (
     EntryFate,
     EntryResult,
     LogTrust,
     TrustedLog,
     TrustedWitness,
-    check_entry,
     evaluate_entries,
     evaluate_entry,
 )
@@ -84,7 +84,6 @@ def b64(raw: bytes) -> str:
 
 def test_a_true_entry_is_proved(case: Case) -> None:
     result = case.judge(case.entry)
-    assert result == check_entry(case.entry, case.logged, case.trust)
     assert (result.fate, result.log, result.index) == (EntryFate.PROVED, "log.test/one", 5)
     assert result.reason == "leaf 5 of log.test/one, size 7"
     assert result.checkpoint is not None
@@ -193,10 +192,9 @@ def test_the_wrong_key_under_the_right_name(case: Case, tmp_path: Path) -> None:
     result = case.judge(case.entry, LogTrust((other.trusted,)))
     assert (result.fate, result.log) == (EntryFate.WRONG_KEY, "log.test/one")
     assert result.reason.startswith("the note is not signed by log.test/one (")
-    with pytest.raises(
-        CheckedFalse, match=r"^the log entry of log.test/one is not signed by the log: "
-    ):
-        check_entry(case.entry, case.logged, LogTrust((other.trusted,)))
+    assert result.words.startswith("the log entry of log.test/one is not signed by the log: ")
+    with pytest.raises(CheckedFalse, match=r"^the log log.test/one answered falsely: "):
+        OneLog(other.trusted).checked(case.entry, case.logged)
     forged = case.with_note(
         Note(case.note.text, (replace(case.note.signatures[0], body=b"0" * 64),))
     )

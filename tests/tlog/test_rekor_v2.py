@@ -94,7 +94,7 @@ def test_random_entries_into_both(real: RealLog, tmp_path: Path) -> None:
         for level in (Tile.ENTRIES, 0, 1):
             for tile in tiles_of(head.size, level):
                 assert sources[0].read(tile.path) == sources[1].read(tile.path)
-        assert check_log(theirs.reader).signed.head == head
+        assert check_log(theirs).signed.head == head
         their_verdicts(real, log, pairs)
         their_consistency(real, log, mine, theirs, heads[4].size)
 

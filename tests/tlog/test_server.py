@@ -185,7 +185,7 @@ def test_a_taken_port(tmp_path: Path) -> None:
 
 def client_of(log: EmbeddedLog, url: str) -> RekorV2:
     http = LogHttp(url, patience=IMPATIENT)
-    return RekorV2(log.trusted, url, tiles=log.reader.source, http=http)
+    return RekorV2(log.trusted, url, tiles=log.source, http=http)
 
 
 @pytest.fixture

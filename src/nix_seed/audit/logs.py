@@ -6,7 +6,6 @@ All logs of a repository's policies together: replayed, and asked where an entry
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 from nix_seed.audit.judge import BundleJudge
@@ -20,6 +19,7 @@ from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.tlog.entry import LogEntry
 from nix_seed.formats.tlog.merkle import (
+    EMPTY,
     HashReader,
     TreeHead,
     build_inclusion_proof,
@@ -27,18 +27,15 @@ from nix_seed.formats.tlog.merkle import (
     check_consistency,
     check_inclusion,
     leaf_hash,
-    read_appended,
-    read_from_leaves,
 )
 from nix_seed.formats.tlog.note import SignedCheckpoint
-from nix_seed.formats.tlog.tile import WIDTH, Tile, decode_entries
-from nix_seed.logs.check_log import check_tiles
+from nix_seed.logs.check_log import check_tiles, replay
 from nix_seed.logs.log import Historian
 from nix_seed.logs.open import open_history
-from nix_seed.logs.rekor import RekorV1, RekorV2
+from nix_seed.logs.rekor import RekorV1
 from nix_seed.logs.rules.entry import TrustedLog
 from nix_seed.logs.state import CheckpointState
-from nix_seed.logs.tile_log import TileReader, read_tiles
+from nix_seed.logs.tile_log import TileReader
 from nix_seed.registry.http import Patience
 from nix_seed.release.load import LoadedPolicy
 from nix_seed.release.rules.evidence import LoggedAt
@@ -120,24 +117,20 @@ def replay_log(
     log = open_history(trusted, place, patience=_PATIENCE)
     if isinstance(log, RekorV1):
         return log
-    reader = log.reader if isinstance(log, RekorV2) else log
-    if not isinstance(reader, TileReader):
+    if not isinstance(log, TileReader):
         raise CouldNotCheck(f"the log {trusted.id} at {place} is of no kind that can be replayed")
-    signed = _newest(trusted, reader, state)
-    start = since or TreeHead(0, build_root(0, lambda _: []).root)
+    signed = _newest(trusted, log, state)
+    start = since or EMPTY
     _check_size(trusted, start, signed.head, most)
-    leaves: list[bytes] = []
     unread: list[NixSeedError] = []
-    for index, body in enumerate(_bodies(reader, start.size, signed.head.size), start.size):
-        leaves.append(leaf_hash(body))
-        unread += _look(trusted, sieves, (index, body, leaves[-1]))
-    hashes = _hashes(reader, start.size, leaves)
-    _check_roots(trusted, start, signed.head, hashes)
+    hashes = replay(
+        log, start, signed.head, lambda *entry: unread.extend(_look(trusted, sieves, entry))
+    )
     if start.size == 0:
-        check_tiles(reader, signed.head.size, hashes)
+        check_tiles(log, signed.head.size, hashes)
     entries, votes = (tuple(sieve.found) for sieve in sieves)
     return Replay(
-        trusted, signed.head, start.size, entries, reader, hashes, reader, votes, {}, tuple(unread)
+        trusted, signed.head, start.size, entries, log, hashes, log, votes, {}, tuple(unread)
     )
 
 
@@ -194,35 +187,6 @@ def _check_size(trusted: TrustedLog, start: TreeHead, head: TreeHead, most: int)
             f"the log {trusted.id} has {head.size - start.size} entries to read, and {most} are "
             "the most: raise --most-entries"
         )
-
-
-def _check_roots(trusted: TrustedLog, start: TreeHead, head: TreeHead, hashes: HashReader) -> None:
-    if build_root(start.size, hashes) != start:
-        raise CheckedFalse(
-            f"the log {trusted.id} forked: its first {start.size} entries are not those that were "
-            "audited before"
-        )
-    if build_root(head.size, hashes) != head:
-        raise CheckedFalse(
-            f"the log {trusted.id} does not hold what it signed: its {head.size} entries have "
-            "another root than its checkpoint"
-        )
-
-
-def _hashes(reader: TileReader, start: int, leaves: Sequence[bytes]) -> HashReader:
-    if start == 0:
-        return read_from_leaves(leaves)
-    return read_appended(start, reader.hashes(start), leaves)
-
-
-def _bodies(reader: TileReader, start: int, end: int) -> Iterator[bytes]:
-    """Yield the entries from *start* up to *end*, several bundles fetched at once."""
-    numbers = iter(range(start // WIDTH, -(-end // WIDTH)))
-    while some := list(islice(numbers, _AT_ONCE)):
-        tiles = [Tile(Tile.ENTRIES, each, min(WIDTH, end - each * WIDTH)) for each in some]
-        for tile, data in zip(tiles, read_tiles(reader.source, tiles), strict=True):
-            bodies = decode_entries(tile, data)
-            yield from bodies[max(0, start - tile.index * WIDTH) :]
 
 
 @dataclass(frozen=True, slots=True)

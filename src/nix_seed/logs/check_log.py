@@ -1,14 +1,22 @@
-"""Check a tile log from its first entry to its checkpoint, recomputing all of it."""
+"""Replay a tile log, from its first entry or a tree seen before, recomputing all of it."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.tlog.body import parse_body
-from nix_seed.formats.tlog.merkle import HashReader, build_root, leaf_hash, read_from_leaves
+from nix_seed.formats.tlog.merkle import (
+    EMPTY,
+    HashReader,
+    TreeHead,
+    build_root,
+    leaf_hash,
+    read_appended,
+    read_from_leaves,
+)
 from nix_seed.formats.tlog.note import SignedCheckpoint
-from nix_seed.formats.tlog.tile import Tile, build_tiles, tiles_of
+from nix_seed.formats.tlog.tile import build_tiles, tiles_of
 from nix_seed.logs.rules.history import HistoryResult
 from nix_seed.logs.state import CheckpointState
 from nix_seed.logs.tile_log import TileReader, read_tile
@@ -40,20 +48,38 @@ def check_log(reader: TileReader, state: CheckpointState | None = None) -> LogRe
         signed = reader.checkpoint()
     else:
         signed, history = state.ask(reader.trusted, reader)
-    head = signed.head
-    leaves: list[bytes] = []
     kinds: Counter[str] = Counter()
-    for body in _bodies(reader, head.size):
+    read = replay(reader, EMPTY, signed.head, lambda _, body, __: kinds.update((_kind(body),)))
+    tiles = check_tiles(reader, signed.head.size, read)
+    return LogReport(signed, tiles, tuple(sorted(kinds.items())), history)
+
+
+def replay(
+    reader: TileReader, start: TreeHead, head: TreeHead, look: Callable[[int, bytes, bytes], None]
+) -> HashReader:
+    """Read the entries that the tree *head* has beyond *start*, and recompute both trees.
+
+    Each is given to *look*: its index, its body, its leaf hash. ``CheckedFalse`` where the log does
+    not hold what it signed.
+    """
+    leaves: list[bytes] = []
+    for index, body in enumerate(reader.bodies(start.size, head.size), start.size):
         leaves.append(leaf_hash(body))
-        kinds[_kind(body)] += 1
+        look(index, body, leaves[-1])
     read = read_from_leaves(leaves)
+    if start.size:
+        read = read_appended(start.size, reader.hashes(start.size), leaves)
+    if build_root(start.size, read) != start:
+        raise CheckedFalse(
+            f"the log {reader.trusted.id} forked: its first {start.size} entries are not those "
+            "that were audited before"
+        )
     if build_root(head.size, read) != head:
         raise CheckedFalse(
             f"the log {reader.trusted.id} does not hold what it signed: its {head.size} entries "
             "have another root than its checkpoint"
         )
-    tiles = check_tiles(reader, head.size, read)
-    return LogReport(signed, tiles, tuple(sorted(kinds.items())), history)
+    return read
 
 
 def check_tiles(reader: TileReader, size: int, read: HashReader) -> int:
@@ -65,11 +91,6 @@ def check_tiles(reader: TileReader, size: int, read: HashReader) -> int:
                 f"{tile.path} of the log {reader.trusted.id} does not hold its entries' hashes"
             )
     return len(tiles)
-
-
-def _bodies(reader: TileReader, size: int) -> Iterator[bytes]:
-    for tile in tiles_of(size, Tile.ENTRIES):
-        yield from reader.bundle(tile)
 
 
 def _kind(body: bytes) -> str:

@@ -20,7 +20,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -33,12 +33,11 @@ from cryptography.hazmat.primitives.serialization import (
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, foreign
 from nix_seed.core.files import explained, locked, read_regular, unnamed, write_atomically
 from nix_seed.formats.intoto.statement import Envelope
-from nix_seed.formats.tlog.body import HashedRekord, LoggedSignature, Verifier
+from nix_seed.formats.tlog.body import HashedRekord, Verifier
 from nix_seed.formats.tlog.entry import LogEntry
 from nix_seed.formats.tlog.merkle import (
     HASH_SIZE,
     HashReader,
-    Proof,
     TreeHead,
     build_inclusion_proof,
     build_root,
@@ -55,8 +54,7 @@ from nix_seed.formats.tlog.tile import (
     new_tiles,
     tiles_of,
 )
-from nix_seed.logs.log import Entry, evaluate_own
-from nix_seed.logs.rules.entry import EntryResult, TrustedLog, logged_signature
+from nix_seed.logs.rules.entry import TrustedLog, logged_signature
 from nix_seed.logs.rules.signer import PublicKey
 from nix_seed.logs.tile_log import (
     DirectorySource,
@@ -112,17 +110,14 @@ class LogKey:
 _LEFT_OVER = re.compile(r"\..*\.tmp")
 
 
-class Appended:
+class Appended(NamedTuple):
     """A leaf's *entry*, and whether it was there before (*duplicate*)."""
 
-    __slots__ = ("duplicate", "entry")
-
-    def __init__(self, entry: LogEntry, *, duplicate: bool) -> None:
-        self.entry = entry
-        self.duplicate = duplicate
+    entry: LogEntry
+    duplicate: bool
 
 
-class EmbeddedLog:
+class EmbeddedLog(TileReader):
     """The log in *directory*; satisfies ``Log``. Thread-safe, and safe beside other processes."""
 
     def __init__(self, directory: Path, key: LogKey) -> None:
@@ -130,8 +125,8 @@ class EmbeddedLog:
         self.key = key
         self._public = directory / "public"
         note_key = key.note_key
-        self._trusted = TrustedLog(note_key.name, "tiles", note_key.name, note_key)
-        self._reader = TileReader(self._trusted, DirectorySource(self._public))
+        trusted = TrustedLog(note_key.name, "tiles", note_key.name, note_key)
+        super().__init__(trusted, DirectorySource(self._public))
         self._indices: dict[bytes, int] = {}
 
     @classmethod
@@ -177,33 +172,6 @@ class EmbeddedLog:
         note_key = read_key_of_log(directory / "log.vkey")
         return cls(directory, LogKey.load(directory / "private" / "key.pem", note_key))
 
-    @property
-    def trusted(self) -> TrustedLog:
-        """The log's identity and key."""
-        return self._trusted
-
-    @property
-    def reader(self) -> TileReader:
-        """Reads the log's files, and proves them."""
-        return self._reader
-
-    def checkpoint(self) -> SignedCheckpoint:
-        """Return the newest checkpoint."""
-        return self._reader.checkpoint()
-
-    def consistency(self, old: int, new: int) -> Proof:
-        """Return the consistency proof between two sizes."""
-        return self._reader.consistency(old, new)
-
-    def lookup(self, digest: bytes) -> Iterator[Entry]:
-        """Yield the entries of signed bytes with the SHA-256 *digest*."""
-        for entry in self._reader.find(digest, self.checkpoint()):
-            yield entry.to_json()
-
-    def verify(self, entry: Entry, logged: LoggedSignature) -> EntryResult:
-        """Judge *entry* by this log's key."""
-        return evaluate_own(self._trusted, entry, logged)
-
     def check_writable(self, _: PublicKey | None = None, /) -> None:
         """Take the log's lock and read it to its end, as whoever appends does."""
         self.append_bodies([])
@@ -228,12 +196,12 @@ class EmbeddedLog:
                 self._extend(before.head, fresh)
             signed = self._caught_up()
         # Outside the lock: what a checkpoint commits to never changes.
-        read = self._reader.hashes(signed.head.size)
+        read = self.hashes(signed.head.size)
         done = []
         for body in bodies:
             index = self._indices[leaf_hash(body)]
             proof = build_inclusion_proof(index, signed.head.size, read)
-            entry = build_entry(self._trusted, index, body, proof, signed)
+            entry = build_entry(self.trusted, index, body, proof, signed)
             done.append(Appended(entry, duplicate=index < before.head.size))
         return done
 
@@ -246,7 +214,7 @@ class EmbeddedLog:
         known = len(self._indices)
         for tile in tiles_of(signed.head.size):
             if tile.leaf_range.stop > known:
-                data = read_tile(self._reader.source, tile)
+                data = read_tile(self.source, tile)
                 for i, index in enumerate(tile.leaf_range):
                     self._indices[data[i * HASH_SIZE : (i + 1) * HASH_SIZE]] = index
         if len(self._indices) != signed.head.size:
@@ -259,7 +227,7 @@ class EmbeddedLog:
     def _extend(self, old: TreeHead, bodies: Sequence[bytes]) -> None:
         size = old.size + len(bodies)
         leaves = [leaf_hash(body) for body in bodies]
-        read: HashReader = read_appended(old.size, self._reader.hashes(old.size), leaves)
+        read: HashReader = read_appended(old.size, self.hashes(old.size), leaves)
         files = self._new_bundles(old.size, bodies)
         tiles = list(new_tiles(old.size, size))
         files |= dict(zip(tiles, build_tiles(tiles, read), strict=True))
@@ -279,7 +247,7 @@ class EmbeddedLog:
         head: tuple[bytes, ...] = ()
         if begun:
             tile = Tile(Tile.ENTRIES, old // WIDTH, begun)
-            head = decode_entries(tile, read_tile(self._reader.source, tile))
+            head = decode_entries(tile, read_tile(self.source, tile))
         entries = (*head, *bodies)
         first = old // WIDTH
         groups = [entries[i : i + WIDTH] for i in range(0, len(entries), WIDTH)]
@@ -289,8 +257,8 @@ class EmbeddedLog:
         }
 
     def _publish(self, head: TreeHead) -> None:
-        text = str(Checkpoint(self._trusted.origin, head))
-        note = sign_note(text, self._trusted.key, self.key.sign)
+        text = str(Checkpoint(self.trusted.origin, head))
+        note = sign_note(text, self.trusted.key, self.key.sign)
         write_atomically(self._public / "checkpoint", note.dump())
         _sync(self._public)
 

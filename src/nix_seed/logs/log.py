@@ -16,7 +16,6 @@ from nix_seed.logs.rules.entry import (
     EntryResult,
     LogTrust,
     TrustedLog,
-    check_entry,
     evaluate_entry,
 )
 from nix_seed.logs.rules.signer import PublicKey
@@ -40,10 +39,8 @@ class Historian(Protocol):
 class Log(Historian, Protocol):
     """A log. ``CouldNotCheck``: it is out of reach. ``CheckedFalse``: it answered, and lied."""
 
-    @property
-    def trusted(self) -> TrustedLog:
-        """Its identity and key, by which every answer is verified before it is returned."""
-        ...
+    trusted: TrustedLog
+    """Its identity and key, by which every answer is verified before it is returned."""
 
     def check_writable(self, key: PublicKey | None = None, /) -> None:
         """Raise what ``append`` would, as far as that can be told before there is an entry.
@@ -69,44 +66,39 @@ class Log(Historian, Protocol):
         ...
 
 
-def evaluate_own(trusted: TrustedLog, entry: Entry, logged: LoggedSignature) -> EntryResult:
-    """Judge an entry by one log's key."""
-    return evaluate_entry(entry, logged, LogTrust((trusted,)))
+class OneLog:
+    """A log, by which every answer is verified before it is returned: *trusted*."""
+
+    def __init__(self, trusted: TrustedLog) -> None:
+        self.trusted = trusted
+
+    def verify(self, entry: Entry, logged: LoggedSignature) -> EntryResult:
+        """Judge *entry* by this log's key alone; no network."""
+        return evaluate_entry(entry, logged, LogTrust((self.trusted,)))
+
+    def checked(self, entry: Entry, logged: LoggedSignature) -> Entry:
+        """Return *entry*, the log's own answer, if it proves what was asked of it.
+
+        Raises ``CheckedFalse`` if not, ``CouldNotCheck`` where it is no entry at all: whatever
+        stands in for a log that is down says nothing false.
+        """
+        result = self.verify(entry, logged)
+        if result.fate is EntryFate.MALFORMED:
+            raise CouldNotCheck(
+                f"the log {self.trusted.id} gave no entry: {result.reason}",
+                hint="is this the address of a transparency log of this kind?",
+            )
+        if not result.proved:
+            raise CheckedFalse(f"the log {self.trusted.id} answered falsely: {result.words}")
+        return entry
 
 
-def check_own(trusted: TrustedLog, entry: Entry, logged: LoggedSignature) -> None:
-    """Raise ``CheckedFalse`` unless the log's own answer proves what was asked of it.
-
-    ``CouldNotCheck`` where the answer is no entry at all: whatever stands in for a log that is down
-    says nothing false.
-    """
-    result = evaluate_own(trusted, entry, logged)
-    if result.fate is EntryFate.MALFORMED:
-        raise CouldNotCheck(
-            f"the log {trusted.id} gave no entry: {result.reason}",
-            hint="is this the address of a transparency log of this kind?",
-        )
-    try:
-        check_entry(entry, logged, LogTrust((trusted,)))
-    except CheckedFalse as error:
-        raise CheckedFalse(f"the log {trusted.id} answered falsely: {error.message}") from error
-
-
-class AbsentLog:
+class AbsentLog(OneLog):
     """The log *trusted*, out of reach for the reason *why*; satisfies ``Log``, as one down does."""
 
     def __init__(self, trusted: TrustedLog, why: CouldNotCheck) -> None:
-        self._trusted = trusted
+        super().__init__(trusted)
         self._why = why
-
-    @property
-    def trusted(self) -> TrustedLog:
-        """The log's identity and key."""
-        return self._trusted
-
-    def verify(self, entry: Entry, logged: LoggedSignature) -> EntryResult:
-        """Judge *entry* by this log's key alone."""
-        return evaluate_own(self._trusted, entry, logged)
 
     def _fail(self, *_: object, **__: object) -> NoReturn:
         raise CouldNotCheck(self._why.message, hint=self._why.hint) from self._why

@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from nix_seed.core import canonical_json
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
@@ -30,8 +30,8 @@ from nix_seed.formats.tlog.body import (
 from nix_seed.formats.tlog.entry import LogEntry, entry_from_v1, promised_bytes
 from nix_seed.formats.tlog.merkle import Proof, check_inclusion, leaf_hash
 from nix_seed.formats.tlog.note import SignedCheckpoint
-from nix_seed.logs.log import Entry, check_own, evaluate_own
-from nix_seed.logs.rules.entry import EntryResult, TrustedLog, logged_signature
+from nix_seed.logs.log import Entry, OneLog
+from nix_seed.logs.rules.entry import TrustedLog, logged_signature
 from nix_seed.logs.rules.signer import PublicKey
 from nix_seed.logs.tile_log import TileReader, TileSource
 from nix_seed.registry.errors import Unreachable, retryable
@@ -50,6 +50,25 @@ class RekorReply:
     headers: Mapping[str, str]
     body: bytes
     url: str
+
+    def wanted(self, doing: str, *statuses: int) -> Self:
+        """Return the answer if it has one of *statuses* (200), and raise what it says if not."""
+        if self.status in (statuses or (200,)):
+            return self
+        text = f"{doing}: the log answered {self.status}{_said(self.body)}"
+        if self.status == 400:
+            raise InputError(text, hint="the log does not take such entries")
+        raise CouldNotCheck(text, hint="is this the address of a transparency log of this kind?")
+
+    def parse(self, doing: str) -> Mapping[str, Any]:
+        """Return the JSON object of an answer; what is none is no answer of a log."""
+        try:
+            value = canonical_json.loads(self.body, what="the answer")
+        except InputError as error:
+            raise CouldNotCheck(f"{doing}: {error.message}") from error
+        if not isinstance(value, dict):
+            raise CouldNotCheck(f"{doing}: the answer is not a JSON object")
+        return value
 
 
 class LogHttp:
@@ -110,33 +129,10 @@ class HttpSource:
         """Return the file's bytes, None for 404."""
         doing = f"reading {path} of the log at {self}"
         reply = self._http.get(path, doing)
-        if reply.status == 404:
-            return None
-        if reply.status != 200:
-            raise refusal(reply, doing)
-        return reply.body
+        return None if reply.status == 404 else reply.wanted(doing).body
 
     def __str__(self) -> str:
         return self._http.url
-
-
-def refusal(reply: RekorReply, doing: str) -> CouldNotCheck | InputError:
-    """Return the error for an answer that was not asked for."""
-    text = f"{doing}: the log answered {reply.status}{_said(reply.body)}"
-    if reply.status == 400:
-        return InputError(text, hint="the log does not take such entries")
-    return CouldNotCheck(text, hint="is this the address of a transparency log of this kind?")
-
-
-def parse_answer(reply: RekorReply, doing: str) -> Mapping[str, Any]:
-    """Return the JSON object of an answer; what is none is no answer of a log."""
-    try:
-        value = canonical_json.loads(reply.body, what="the answer")
-    except InputError as error:
-        raise CouldNotCheck(f"{doing}: {error.message}") from error
-    if not isinstance(value, dict):
-        raise CouldNotCheck(f"{doing}: the answer is not a JSON object")
-    return value
 
 
 def _said(body: bytes) -> str:
@@ -154,35 +150,26 @@ _TRIES = 20  # to see a duplicate in the tree: it may have come in a moment ago
 _PAUSE = 1.0
 
 
-class RekorV1:
+class RekorV1(OneLog):
     """The log *trusted* at *url*; satisfies ``Log``."""
 
     def __init__(self, trusted: TrustedLog, url: str, *, http: LogHttp | None = None) -> None:
-        self._trusted = trusted
+        super().__init__(trusted)
         self._http = http or LogHttp(url)
-
-    @property
-    def trusted(self) -> TrustedLog:
-        """The log's identity and key."""
-        return self._trusted
 
     def check_writable(self, _: PublicKey | None = None, /) -> None:
         """See that a server answers; every kind of key is taken."""
-        self._http.get("api/v1/log", f"asking the log {self._trusted.id}")
+        self._http.get("api/v1/log", f"asking the log {self.trusted.id}")
 
     def append(self, envelope: Envelope, verifier: Verifier) -> Entry:
         """Log the envelope; return its entry in a bundle's spelling, proof and promise verified."""
         logged = logged_signature(envelope, verifier)
-        doing = f"logging to {self._trusted.id} at {self._http.url}"
+        doing = f"logging to {self.trusted.id} at {self._http.url}"
         request = request_v1(envelope.dump(), [verifier])
         reply = self._http.post("api/v1/log/entries", request, doing)
         if reply.status == 409:
             return self._existing(reply, logged, doing)
-        if reply.status not in {200, 201}:
-            raise refusal(reply, doing)
-        entry = self._one(reply, doing).to_json()
-        check_own(self._trusted, entry, logged)
-        return entry
+        return self.checked(self._one(reply.wanted(doing, 200, 201), doing).to_json(), logged)
 
     def _existing(self, reply: RekorReply, logged: LoggedSignature, doing: str) -> Entry:
         """Return the entry that a 409 speaks of, once it is there and proved to be ours.
@@ -206,38 +193,26 @@ class RekorV1:
         found = self._http.get(f"api/v1/log/entries/{uuid}", doing)
         if found.status == 404:
             return None
-        if found.status != 200:
-            raise refusal(found, doing)
         # A 409 is no success by itself: the entry must record this very signature.
-        entry = self._one(found, doing).to_json()
-        check_own(self._trusted, entry, logged)
-        return entry
+        return self.checked(self._one(found.wanted(doing), doing).to_json(), logged)
 
     def _indexed(self, logged: LoggedSignature) -> Entry | None:
         found = self.lookup(logged.payload_digest)
         return next((each for each in found if self.verify(each, logged).proved), None)
-
-    def verify(self, entry: Entry, logged: LoggedSignature) -> EntryResult:
-        """Judge *entry* by this log's key."""
-        return evaluate_own(self._trusted, entry, logged)
 
     def lookup(self, digest: bytes) -> Iterator[Entry]:
         """Yield the proven entries that the index has for a SHA-256: of the payload or a subject.
 
         The index itself is not proven: what it leaves out, nobody can tell from its answer.
         """
-        doing = f"asking {self._trusted.id} for entries of sha256:{digest.hex()}"
+        doing = f"asking {self.trusted.id} for entries of sha256:{digest.hex()}"
         query = canonical_json.dumps({"hash": f"sha256:{digest.hex()}"})
-        reply = self._http.post("api/v1/index/retrieve", query, doing)
-        if reply.status != 200:
-            raise refusal(reply, doing)
+        reply = self._http.post("api/v1/index/retrieve", query, doing).wanted(doing)
         for uuid in dict.fromkeys(_uuids(reply, doing)):
             found = self._http.get(f"api/v1/log/entries/{uuid}", doing)
             if found.status == 404:
                 continue  # The index may be ahead of the tree, and proves nothing in any case.
-            if found.status != 200:
-                raise refusal(found, doing)
-            entry = self._one(found, doing)
+            entry = self._one(found.wanted(doing), doing)
             if not uuid.endswith(leaf_hash(entry.body).hex()):
                 raise CheckedFalse(f"{doing}: the log answered with another entry than {uuid}")
             self._check(entry)
@@ -245,24 +220,20 @@ class RekorV1:
 
     def checkpoint(self) -> SignedCheckpoint:
         """Return the newest checkpoint of the active tree."""
-        doing = f"asking {self._trusted.id} for its checkpoint"
-        reply = self._http.get("api/v1/log?stable=false", doing)
-        if reply.status != 200:
-            raise refusal(reply, doing)
-        value = parse_answer(reply, doing).get("signedTreeHead")
+        doing = f"asking {self.trusted.id} for its checkpoint"
+        reply = self._http.get("api/v1/log?stable=false", doing).wanted(doing)
+        value = reply.parse(doing).get("signedTreeHead")
         if not isinstance(value, str):
             raise CouldNotCheck(f"{doing}: the answer has no signedTreeHead")
-        return self._signed(value.encode(), f"the checkpoint of {self._trusted.id}")
+        return self._signed(value.encode(), f"the checkpoint of {self.trusted.id}")
 
     def consistency(self, old: int, new: int) -> Proof:
         """Return the consistency proof between two sizes of the active tree."""
         if not 0 < old < new:
             return ()
-        doing = f"asking {self._trusted.id} for a consistency proof"
+        doing = f"asking {self.trusted.id} for a consistency proof"
         reply = self._http.get(f"api/v1/log/proof?firstSize={old}&lastSize={new}", doing)
-        if reply.status != 200:
-            raise refusal(reply, doing)
-        hashes = parse_answer(reply, doing).get("hashes")
+        hashes = reply.wanted(doing).parse(doing).get("hashes")
         try:
             return tuple(bytes.fromhex(value) for value in hashes or ())
         except (TypeError, ValueError) as error:
@@ -270,7 +241,7 @@ class RekorV1:
 
     def _one(self, reply: RekorReply, doing: str) -> LogEntry:
         """Read an answer that holds one entry, under its UUID."""
-        value: Mapping[str, Any] = parse_answer(reply, doing)
+        value = reply.parse(doing)
         if len(value) != 1:
             raise CouldNotCheck(f"{doing}: the answer holds {len(value)} entries, not one")
         try:
@@ -282,19 +253,19 @@ class RekorV1:
         """Raise ``CheckedFalse`` unless the log proves the entry, of whatever signature it is."""
         proof = entry.proof
         if proof is None or entry.promise is None:
-            raise CheckedFalse(f"the log {self._trusted.id} gave an entry without a proof")
+            raise CheckedFalse(f"the log {self.trusted.id} gave an entry without a proof")
         signed = self._signed(proof.checkpoint, "the entry's checkpoint")
         check_inclusion(proof.hashes, proof.index, leaf_hash(entry.body), signed.head)
-        if not self._trusted.key.verifies(entry.promise, promised_bytes(entry)):
-            raise CheckedFalse(f"the log {self._trusted.id} did not sign an entry's timestamp")
+        if not self.trusted.key.verifies(entry.promise, promised_bytes(entry)):
+            raise CheckedFalse(f"the log {self.trusted.id} did not sign an entry's timestamp")
 
     def _signed(self, data: bytes, what: str) -> SignedCheckpoint:
         signed = SignedCheckpoint.parse(data, what)
-        if not self._trusted.issued(signed.checkpoint.origin):
+        if not self.trusted.issued(signed.checkpoint.origin):
             raise CheckedFalse(
-                f"{what} is of {signed.checkpoint.origin}, not of {self._trusted.origin}"
+                f"{what} is of {signed.checkpoint.origin}, not of {self.trusted.origin}"
             )
-        self._trusted.key.check(signed.note)
+        self.trusted.key.check(signed.note)
         return signed
 
 
@@ -311,7 +282,7 @@ def _uuids(reply: RekorReply, doing: str) -> list[str]:
 _INDEX = re.compile(r"[0-9]{1,19}")
 
 
-class RekorV2:
+class RekorV2(TileReader):
     """The log *trusted* at *url*; satisfies ``Log``. *tiles* reads its files from elsewhere."""
 
     def __init__(
@@ -322,29 +293,18 @@ class RekorV2:
         tiles: TileSource | None = None,
         http: LogHttp | None = None,
     ) -> None:
-        self._trusted = trusted
         self._http = http or LogHttp(url)
-        self._reader = TileReader(trusted, tiles or HttpSource(LogHttp(f"{self._http.url}/api/v2")))
-
-    @property
-    def trusted(self) -> TrustedLog:
-        """The log's identity and key."""
-        return self._trusted
-
-    @property
-    def reader(self) -> TileReader:
-        """Reads the log's files, and proves them."""
-        return self._reader
+        super().__init__(trusted, tiles or HttpSource(LogHttp(f"{self._http.url}/api/v2")))
 
     def check_writable(self, key: PublicKey | None = None, /) -> None:
         """Refuse a *key* that the log does not take, and see that a server answers."""
         if key is not None and key.algorithm != "ecdsa-p256":
             raise self._wrong_kind()
-        self._http.get("api/v2/checkpoint", f"asking the log {self._trusted.id}")
+        self._http.get("api/v2/checkpoint", f"asking the log {self.trusted.id}")
 
     def _wrong_kind(self) -> InputError:
         return InputError(
-            f"the log {self._trusted.id} takes signatures by ECDSA on P-256 only",
+            f"the log {self.trusted.id} takes signatures by ECDSA on P-256 only",
             hint="only a hash travels to the log, and Ed25519 cannot be verified by it; "
             "sign with the default kind of key, or log to Rekor v1",
         )
@@ -355,16 +315,11 @@ class RekorV2:
             raise self._wrong_kind()
         logged = logged_signature(envelope, verifier)
         body = HashedRekord.of(logged)
-        doing = f"logging to {self._trusted.id} at {self._http.url}"
+        doing = f"logging to {self.trusted.id} at {self._http.url}"
         reply = self._http.post("api/v2/log/entries", request_v2(body), doing)
         if reply.status == 409:
-            entry = self._duplicate(reply, body, doing)
-        elif reply.status in {200, 201}:
-            entry = parse_answer(reply, doing)
-        else:
-            raise refusal(reply, doing)
-        check_own(self._trusted, entry, logged)
-        return entry
+            return self.checked(self._duplicate(reply, body, doing), logged)
+        return self.checked(reply.wanted(doing, 200, 201).parse(doing), logged)
 
     def _duplicate(self, reply: RekorReply, body: HashedRekord, doing: str) -> Entry:
         """Return the entry that a 409 points at, if it is ours to the byte."""
@@ -372,8 +327,7 @@ class RekorV2:
         if not _INDEX.fullmatch(text):
             raise CouldNotCheck(f"{doing}: the log has it already, and does not say where (409)")
         index = int(text)
-        signed = self._checkpoint_over(index, doing)
-        entry = self._reader.entry(index, signed)
+        entry = self.entry(index, self._checkpoint_over(index, doing))
         if entry.body != body.dump():
             raise CheckedFalse(
                 f"{doing}: the log says that entry {index} is the one sent, but it is another",
@@ -391,20 +345,3 @@ class RekorV2:
             f"{doing}: the log says it is entry {index} already, but holds {signed.head.size}",
             hint="try again later; if it stays so, do not trust this log",
         )
-
-    def verify(self, entry: Entry, logged: LoggedSignature) -> EntryResult:
-        """Judge *entry* by this log's key."""
-        return evaluate_own(self._trusted, entry, logged)
-
-    def lookup(self, digest: bytes) -> Iterator[Entry]:
-        """Read the whole log for the SHA-256 *digest* of signed bytes; yield what was found."""
-        for entry in self._reader.find(digest, self.checkpoint()):
-            yield entry.to_json()
-
-    def checkpoint(self) -> SignedCheckpoint:
-        """Return the newest checkpoint."""
-        return self._reader.checkpoint()
-
-    def consistency(self, old: int, new: int) -> Proof:
-        """Return the consistency proof between two sizes, made of the log's tiles."""
-        return self._reader.consistency(old, new)

@@ -7,17 +7,11 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
-from cryptography.hazmat.primitives.serialization import load_der_public_key
-
 from nix_seed.core.errors import InputError, NixSeedError, foreign
-from nix_seed.formats.tlog.body import ECDSA_P256, HashedRekord, Verifier, parse_request
+from nix_seed.formats.tlog.body import ECDSA_P256, HashedRekord, parse_request
 from nix_seed.formats.tlog.tile import Tile
 from nix_seed.logs.embedded import EmbeddedLog
+from nix_seed.logs.rules.signer import signed_hash
 
 _LARGEST_REQUEST = 1 << 17
 _SECONDS = 30  # for a client to send its request
@@ -84,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if path != "checkpoint":
                 path = Tile.parse(path).path
-            data = self.log.reader.source.read(path)
+            data = self.log.source.read(path)
         except InputError:
             data = None
         except NixSeedError as error:
@@ -159,18 +153,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _check_signature(body: HashedRekord) -> None:
     """Raise ``InputError`` unless the entry's signature is its verifier's, as Rekor demands."""
-    key = _key(body.verifier)
-    if body.verifier.key_details != ECDSA_P256 or not isinstance(key, ec.EllipticCurvePublicKey):
+    good = signed_hash(body.verifier, body.signature, body.digest)
+    if good is None or body.verifier.key_details != ECDSA_P256:
         raise InputError("only ECDSA on P-256 with SHA-256 can be verified by its hash")
-    try:
-        key.verify(body.signature, body.digest, ec.ECDSA(Prehashed(hashes.SHA256())))
-    except InvalidSignature as error:
-        raise InputError("the signature is not the verifier's over the digest") from error
-
-
-def _key(verifier: Verifier) -> object:
-    failed = "the verifier is neither a public key nor a certificate"
-    with foreign(failed, as_=InputError, quoted=False):
-        if verifier.is_certificate:
-            return x509.load_der_x509_certificate(verifier.der).public_key()
-        return load_der_public_key(verifier.der)
+    if not good:
+        raise InputError("the signature is not the verifier's over the digest")

@@ -5,6 +5,7 @@ Reads a tile log and proves what it reads: checkpoints, entries, consistency.
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +24,7 @@ from nix_seed.formats.tlog.merkle import (
 )
 from nix_seed.formats.tlog.note import NoteKey, SignedCheckpoint, check_signed
 from nix_seed.formats.tlog.tile import WIDTH, Tile, decode_entries, read_from_tiles
+from nix_seed.logs.log import Entry, OneLog
 from nix_seed.logs.rules.entry import TrustedLog
 
 _AT_ONCE = 8
@@ -91,11 +93,11 @@ def _cut(tile: Tile, data: bytes) -> bytes:
     return data[:end]
 
 
-class TileReader:
+class TileReader(OneLog):
     """The files of the log *trusted*, at *source*. What it returns has been verified."""
 
     def __init__(self, trusted: TrustedLog, source: TileSource) -> None:
-        self.trusted = trusted
+        super().__init__(trusted)
         self.source = source
 
     def checkpoint(self) -> SignedCheckpoint:
@@ -143,15 +145,23 @@ class TileReader:
             for index in range(max(start, first), min(end, first + len(bodies))):
                 yield self._proven(index, bodies[index - first], signed, read)
 
-    def find(self, digest: bytes, signed: SignedCheckpoint) -> Iterator[LogEntry]:
-        """Yield the proven entries of signed bytes with the SHA-256 *digest*."""
-        for entry in self.entries(signed):
+    def lookup(self, digest: bytes) -> Iterator[Entry]:
+        """Read the whole log for the SHA-256 *digest* of signed bytes; yield the proven entries."""
+        for entry in self.entries(self.checkpoint()):
             try:
                 body = parse_body(entry.body, f"entry {entry.index} of {self.trusted.id}")
             except InputError:
                 continue  # a log holds what others wrote, too
             if isinstance(body, HashedRekord) and body.digest == digest:
-                yield entry
+                yield entry.to_json()
+
+    def bodies(self, start: int, end: int) -> Iterator[bytes]:
+        """Yield the entries from *start* up to *end*, unproven; several bundles read at once."""
+        numbers = iter(range(start // WIDTH, -(-end // WIDTH)))
+        while some := list(islice(numbers, _AT_ONCE)):
+            tiles = [Tile(Tile.ENTRIES, each, min(WIDTH, end - each * WIDTH)) for each in some]
+            for tile, data in zip(tiles, read_tiles(self.source, tiles), strict=True):
+                yield from decode_entries(tile, data)[max(0, start - tile.index * WIDTH) :]
 
     def _proven(
         self, index: int, body: bytes, signed: SignedCheckpoint, read: HashReader

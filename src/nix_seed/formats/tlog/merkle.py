@@ -49,6 +49,10 @@ class TreeHead:
         return f"{self.root.hex()[:16]}… at size {self.size}"
 
 
+EMPTY: Final = TreeHead(0, EMPTY_ROOT)
+"""The tree before its first leaf."""
+
+
 def leaf_hash(data: bytes) -> bytes:
     """Return the hash of the leaf that holds *data*."""
     return hashlib.sha256(b"\0" + data).digest()
@@ -88,7 +92,7 @@ def read_appended(size: int, read: HashReader, leaves: Sequence[bytes]) -> HashR
 def build_root(size: int, read: HashReader) -> TreeHead:
     """Return the head of the tree of the first *size* leaves."""
     if size == 0:
-        return TreeHead(0, EMPTY_ROOT)
+        return EMPTY
     return TreeHead(size, _range_hashes([(0, size)], read)[0])
 
 

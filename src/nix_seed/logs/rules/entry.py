@@ -142,6 +142,12 @@ class EntryResult:
         """Whether the entry is what it must be, in a trusted log."""
         return self.fate is EntryFate.PROVED
 
+    @property
+    def words(self) -> str:
+        """The answer in one line."""
+        where = f" of {self.log}" if self.log else ""
+        return f"the log entry{where} is {self.fate.value}: {self.reason}"
+
 
 class _Refused(Exception):
     def __init__(self, fate: EntryFate, reason: str, log: TrustedLog | None = None) -> None:
@@ -166,15 +172,6 @@ def evaluate_entries(
 ) -> tuple[EntryResult, ...]:
     """Judge each of a bundle's entries."""
     return tuple(evaluate_entry(entry, logged, trust) for entry in entries)
-
-
-def check_entry(entry: Mapping[str, Any], logged: LoggedSignature, trust: LogTrust) -> EntryResult:
-    """Judge one entry; ``CheckedFalse`` unless it is proved."""
-    result = evaluate_entry(entry, logged, trust)
-    if not result.proved:
-        where = f" of {result.log}" if result.log else ""
-        raise CheckedFalse(f"the log entry{where} is {result.fate.value}: {result.reason}")
-    return result
 
 
 def _evaluate(entry: LogEntry, logged: LoggedSignature, trust: LogTrust) -> EntryResult:

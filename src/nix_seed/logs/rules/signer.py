@@ -19,9 +19,11 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from nix_seed.core.errors import InputError, foreign
 from nix_seed.formats.ed25519 import is_small_order
+from nix_seed.formats.tlog.body import Verifier
 
 _ISSUER_V2: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
 _ISSUER_V1: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
@@ -237,3 +239,23 @@ class PublicKey:
         except InvalidSignature:
             return False
         return True
+
+
+def signed_hash(verifier: Verifier, signature: bytes, digest: bytes) -> bool | None:
+    """Whether *verifier* made *signature* over the SHA-256 *digest*; None for keys that sign none.
+
+    ``InputError`` for what is neither a public key nor a certificate.
+    """
+    failed = "the verifier is neither a public key nor a certificate"
+    with foreign(failed, as_=InputError, quoted=False):
+        if verifier.is_certificate:
+            key: object = x509.load_der_x509_certificate(verifier.der).public_key()
+        else:
+            key = serialization.load_der_public_key(verifier.der)
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
+        return None
+    try:
+        key.verify(signature, digest, ec.ECDSA(Prehashed(hashes.SHA256())))
+    except InvalidSignature:
+        return False
+    return True

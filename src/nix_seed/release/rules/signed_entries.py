@@ -4,11 +4,6 @@ import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
-
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.core.verdict import Severity
@@ -21,7 +16,7 @@ from nix_seed.formats.tlog.body import (
     Verifier,
     parse_body,
 )
-from nix_seed.logs.rules.signer import PublicKey, read_identity
+from nix_seed.logs.rules.signer import PublicKey, read_identity, signed_hash
 from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.trust.rules.policy import Policy, Promoter, Signer
 
@@ -212,21 +207,10 @@ def _hashes(body: LogBody) -> tuple[Digest | None, Digest | None]:
 
 
 def _genuine(body: HashedRekord) -> bool | None:
-    """Whether the verifier's key made the signature over the hash; None for keys that sign none."""
-    der = body.verifier.der
     try:
-        if body.verifier.is_certificate:
-            der = PublicKey.of_certificate(der, "a certificate").der
-        key = serialization.load_der_public_key(der)
-    except (InputError, ValueError, UnsupportedAlgorithm):
+        return signed_hash(body.verifier, body.signature, body.digest)
+    except InputError:
         return False
-    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
-        return None
-    try:
-        key.verify(body.signature, body.digest, ec.ECDSA(Prehashed(hashes.SHA256())))
-    except InvalidSignature:
-        return False
-    return True
 
 
 def _of_pem(pem: bytes) -> Verifier:
