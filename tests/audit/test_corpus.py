@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nix_seed.core.digests import Digest
+from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Index
 from nix_seed.formats.tlog.body import HashedRekord, Verifier
@@ -439,10 +440,8 @@ def test_two_logs_that_are_told_different_roots(tmp_path: Path) -> None:
 
 
 def _payload_digest(text: bytes) -> Digest | None:
-    from nix_seed.audit.judge import sort_bundle
-
-    found = sort_bundle(text)
-    return found.payload if found and found.predicate else None
+    found = Unverified.read(text)
+    return found.payload if found and found.promotion else None
 
 
 def _signed_by(ledger: Ledger, who: str, text: bytes) -> bool:

@@ -192,9 +192,9 @@ def unlist(store: LayoutStore, subject: Digest, keep: Callable[[bytes], bool]) -
     """
     there = LedgerCopy(str(store), parse_reference(str(store)), store, store.list_tags())
     texts: dict[Digest, bytes] = {}
-    for beside in read_copies([there], [subject]):
-        texts |= {Digest.of(each.text): each.text for each in beside.bundles}
-        texts |= {Digest.of(each.text): each.text for each in beside.documents}
+    for _, _, found in read_copies([there], [subject]):
+        texts |= {Digest.of(each.text): each.text for each in found.attestations}
+        texts |= {Digest.of(each.text): each.text for each in found.documents}
     kept, gone = [], 0
     for item in store.referrers(subject):
         fetched = store.get_manifest(item.digest)

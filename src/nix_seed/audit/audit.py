@@ -231,7 +231,7 @@ class _Audit:
     def _withheld(self) -> Iterator[AuditFinding]:
         found = self._ledger.envelopes
         before = {record.digest for record in (self._from.records if self._from else ())}
-        explained = Explained(frozenset(found.signed), frozenset(found.payloads | before))
+        explained = Explained(found.signed, found.payloads | before)
         return find_withheld(self._logs.entries, explained)
 
     def _unshown(self) -> Iterator[AuditFinding]:

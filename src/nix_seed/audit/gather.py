@@ -3,21 +3,21 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nix_seed.audit.judge import BundleJudge, Envelopes, StatedBundle, sort_bundle
-from nix_seed.audit.read import Beside, Document, LedgerCopy, read_copies
+from nix_seed.audit.judge import BundleJudge
+from nix_seed.audit.read import LedgerCopy, read_copies
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError, caught
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError, caught
 from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.promotion import PromotionPredicate, first_key
 from nix_seed.formats.intoto.statement import Commit
+from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.release.records import EVIDENCE_TYPE
 from nix_seed.release.rules.evidence import Evidence
 from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.release.rules.signed_entries import Explained
-from nix_seed.trust.attestations import Attestation
+from nix_seed.trust.attestations import Attestation, Discovered, Document
 from nix_seed.trust.rules.claims import Finding
-from nix_seed.trust.rules.policy import Signer
 
 
 @dataclass(slots=True)
@@ -50,11 +50,10 @@ class Gathering:
         self._known = set(known)
         self._seen: dict[Digest, _Seen] = {}
         self._attestations: dict[Digest, dict[bytes, Attestation]] = {}
-        self._sorted: dict[bytes, StatedBundle | None] = {}
         self._troubles: dict[tuple[str, str], NixSeedError] = {}
         self.documents: dict[Digest, dict[Document, None]] = {}
-        self.envelopes = Envelopes()
-        self._shown = Envelopes()  # records alone
+        self.envelopes = Explained()
+        self._shown = Explained()  # records alone
 
     def begin(self, heads: Iterable[LedgerRecord]) -> None:
         """Read the ledger from its first key, or from *heads* on, and all that has a new list."""
@@ -73,8 +72,8 @@ class Gathering:
     def search(self, also: Sequence[LedgerCopy] = ()) -> None:
         """Read every list there is, of copies and *also* of other repositories."""
         self._follow(self._listed())
-        for beside in read_copies(also, [each for copy in also for each in copy.subjects]):
-            for digest in self._take(beside):
+        for listed in read_copies(also, [each for copy in also for each in copy.subjects]):
+            for digest in self._take(*listed):
                 self._judge(digest)
 
     @property
@@ -92,14 +91,13 @@ class Gathering:
         A good signature is not enough, as it is for who promotes (``check_unshown``): a builder's
         word that nobody can count is told of. Records do: a promoter may be a builder, by one key.
         """
-        votes: set[tuple[Signer, Digest]] = set()
+        shown = Explained(self._shown.signed, self._shown.payloads)
         for each in (one for listed in self._attestations.values() for one in listed.values()):
-            known = self._sort(each.text)
+            known = Unverified.read(each.text)
             verdict = self._bench.build(each, self._bench.book.present).verdict
             if known is not None and verdict.verified and verdict.signer is not None:
-                votes |= {(verdict.signer, known.signed), (verdict.signer, known.payload)}
-        records = frozenset(self._shown.signed), frozenset(self._shown.payloads)
-        return Explained(*records, frozenset(votes))
+                shown.votes |= {(verdict.signer, known.signed), (verdict.signer, known.payload)}
+        return shown
 
     def findings(self) -> Iterator[AuditFinding]:
         """Yield what was wrong on the way: what could not be read, and who signed what."""
@@ -132,8 +130,8 @@ class Gathering:
         ahead = list(subjects)
         while ahead:
             touched: dict[Digest, None] = {}
-            for beside in read_copies(self._copies, ahead):
-                touched |= dict.fromkeys(self._take(beside))
+            for listed in read_copies(self._copies, ahead):
+                touched |= dict.fromkeys(self._take(*listed))
             ahead = []
             for digest in touched:
                 record = self._judge(digest)
@@ -152,51 +150,51 @@ class Gathering:
     def _unread(self, subject: Digest) -> bool:
         return subject not in self._known and any(subject not in c.read for c in self._copies)
 
-    def _take(self, beside: Beside) -> Iterator[Digest]:
+    def _take(self, copy: LedgerCopy, subject: Digest, found: Discovered) -> Iterator[Digest]:
         """Keep what was read; yield the records of this repository that are new or seen anew."""
-        for error in beside.troubles:
-            self._troubles.setdefault((beside.copy, error.message), error)
-        kept = self.documents.setdefault(beside.subject, {})
-        kept |= dict.fromkeys(beside.documents)
-        for bundle in beside.bundles:
+        for error in (*found.troubles, *map(CheckedFalse, found.lies)):
+            self._troubles.setdefault((copy.name, error.message), error)
+        kept = self.documents.setdefault(subject, {})
+        kept |= dict.fromkeys(found.documents)
+        for bundle in found.attestations:
             try:
-                yield from self._take_bundle(bundle, beside)
+                yield from self._take_bundle(bundle, copy.name, subject)
             except Exception as error:  # of a library's own: it must not hide the others
                 trouble = caught(error, f"judging {bundle.place}")
                 self._troubles.setdefault((bundle.place, trouble.message), trouble)
 
-    def _take_bundle(self, bundle: Attestation, beside: Beside) -> Iterator[Digest]:
-        found = self._sort(bundle.text)
+    def _take_bundle(self, bundle: Attestation, copy: str, subject: Digest) -> Iterator[Digest]:
+        found = Unverified.read(bundle.text)
         if found is None:
             return
-        if found.predicate is None:
+        said = found.promotion
+        if said is None:
             self.envelopes.add(found)
-            self._attestations.setdefault(beside.subject, {})[bundle.text] = bundle
-        elif found.predicate.repository != self._repository:
+            self._attestations.setdefault(subject, {})[bundle.text] = bundle
+            return
+        ours = said.repository == self._repository
+        # A record explains an entry only if it counts as one: with its signature.
+        if not ours or self._keep(found.payload, said, bundle, copy, subject):
             self.envelopes.add(found)
             self._shown.add(found)
-        else:
-            # A record explains an entry only if it counts as one: with its signature.
-            if self._keep(found.payload, found.predicate, bundle, beside):
-                self.envelopes.add(found)
-                self._shown.add(found)
+        if ours:
             yield found.payload
 
     def _keep(
-        self, digest: Digest, predicate: PromotionPredicate, bundle: Attestation, beside: Beside
+        self,
+        digest: Digest,
+        predicate: PromotionPredicate,
+        bundle: Attestation,
+        copy: str,
+        subject: Digest,
     ) -> bool:
         """Keep a bundle over a record; return whether a promoter signed it."""
         seen = self._seen.setdefault(digest, _Seen(predicate))
-        seen.copies.add(beside.copy)
-        seen.listed.setdefault(beside.copy, set()).add(beside.subject)
+        seen.copies.add(copy)
+        seen.listed.setdefault(copy, set()).add(subject)
         if bundle.text not in seen.bundles:
             seen.bundles[bundle.text] = self._bench.promotion(bundle, predicate)
         return seen.bundles[bundle.text].verdict.verified
-
-    def _sort(self, text: bytes) -> StatedBundle | None:
-        if text not in self._sorted:
-            self._sorted[text] = sort_bundle(text)
-        return self._sorted[text]
 
     def _listed(self) -> list[Digest]:
         return list(dict.fromkeys(each for copy in self._copies for each in copy.subjects))

@@ -4,11 +4,11 @@ Audits one release: its index and images, its proofs, its evidence, its quorums.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
-from nix_seed.audit.read import Document, LedgerCopy
+from nix_seed.audit.read import LedgerCopy
 from nix_seed.audit.rules.quorum import (
     FoundRelease,
     Held,
@@ -40,7 +40,7 @@ from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.release.rules.record import EXPECTED, failed_checks, promoter_trust, records_of
 from nix_seed.release.rules.tree import Leaf, MemberProof
 from nix_seed.release.verifiers import Verifiers
-from nix_seed.trust.attestations import Attestation
+from nix_seed.trust.attestations import Attestation, Document
 from nix_seed.trust.gather import agreement_of
 from nix_seed.trust.rules.bundle import Trust
 from nix_seed.trust.rules.claims import Finding, examine
@@ -49,39 +49,6 @@ from nix_seed.trust.rules.policy_book import PolicyBook
 from nix_seed.trust.rules.policy_logs import log_trust
 
 _Found = TypeVar("_Found")
-
-
-@dataclass(frozen=True, slots=True)
-class StatedBundle:
-    """A bundle by what it says it is. *predicate* is None for all but a promotion record.
-
-    Of a record *payload* is the digest.
-    """
-
-    signed: Digest
-    payload: Digest
-    predicate: PromotionPredicate | None
-
-
-@dataclass(slots=True)
-class Envelopes:
-    """Every envelope found: the SHA-256 of what was signed, and of the payload."""
-
-    signed: set[Digest] = field(default_factory=set)
-    payloads: set[Digest] = field(default_factory=set)
-
-    def add(self, found: StatedBundle) -> None:
-        """Remember that *found* was."""
-        self.signed.add(found.signed)
-        self.payloads.add(found.payload)
-
-
-def sort_bundle(text: bytes) -> StatedBundle | None:
-    """Return what a bundle says it is, unverified; None for what is no envelope at all."""
-    said = Unverified.read(text)
-    if said is None:
-        return None
-    return StatedBundle(Digest.of(said.envelope.pae), said.payload, said.promotion)
 
 
 class BundleJudge:
@@ -314,8 +281,8 @@ class Releases:
     ) -> dict[Digest, list[Finding]]:
         found: dict[Digest, list[Finding]] = {}
         for each in attestations:
-            known = sort_bundle(each.text)
-            if known is not None and known.predicate is None:
+            known = Unverified.read(each.text)
+            if known is not None and known.promotion is None:
                 judged = self._bench.build(each, policy)
                 if judged.verdict.verified:
                     found.setdefault(known.signed, []).append(judged)

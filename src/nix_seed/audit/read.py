@@ -15,37 +15,21 @@ from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, NixSeedError, caught
 from nix_seed.core.verdict import Severity
+from nix_seed.formats.intoto.bundle import attestation_tag
 from nix_seed.formats.intoto.statement import Commit, is_commit
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.registry.open import AnyReference, Stores
-from nix_seed.registry.store import ImageStore, is_bundle, read_referrer
+from nix_seed.registry.store import ImageStore
 from nix_seed.release.records import EVIDENCE_TYPE, MEMBER_TYPE
 from nix_seed.release.rules.finding import AuditFinding, Kind
-from nix_seed.trust.attestations import Attestation, discover
+from nix_seed.trust.attestations import Discovered
+from nix_seed.trust.gather import Lookup, discover_all
 from nix_seed.trust.rules.policy import Policy
 
 _LISTED = re.compile(r"sha256-([0-9a-f]{64})(\.att)?")
+_DOCUMENTS = frozenset({EVIDENCE_TYPE, MEMBER_TYPE})
 AT_ONCE = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A member's proof or the evidence of a record: its media type and bytes."""
-
-    type: str
-    text: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Beside:
-    """What one copy lists beside *subject*; *troubles* are what of it could not be read."""
-
-    copy: str
-    subject: Digest
-    bundles: tuple[Attestation, ...]
-    documents: tuple[Document, ...]
-    troubles: tuple[NixSeedError, ...]
 
 
 @dataclass(slots=True)
@@ -68,63 +52,22 @@ class LedgerCopy:
         """All that has a list of referrers: whatever writes one gives it its fallback tag."""
         return (Digest(found[1]) for tag in self.tags if (found := _LISTED.fullmatch(tag)))
 
-    def has_cosign_tag(self, subject: Digest) -> bool:
-        """Whether cosign 2 attached something to *subject*."""
-        return f"sha256-{subject.hex}.att" in self.tags
 
-
-def read_copies(copies: Sequence[LedgerCopy], subjects: Iterable[Digest]) -> Iterator[Beside]:
+def read_copies(
+    copies: Sequence[LedgerCopy], subjects: Iterable[Digest]
+) -> Iterator[tuple[LedgerCopy, Digest, Discovered]]:
     """Yield what each copy lists beside those of *subjects* that were not read in it before."""
     wanted = list(dict.fromkeys(subjects))
     work = [(copy, each) for copy in copies for each in wanted if each not in copy.read]
     for copy, each in work:
         copy.read.add(each)
-    if len(work) < 2:
-        yield from (_read(*each) for each in work)
-        return
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield from pool.map(lambda each: _read(*each), work)
-
-
-def _read(copy: LedgerCopy, subject: Digest) -> Beside:
-    troubles: list[NixSeedError] = []
-    bundles: dict[bytes, Attestation] = {}
-    documents: dict[Document, None] = {}
-    try:
-        if copy.has_cosign_tag(subject):
-            found = discover(copy.store, subject)
-            bundles |= {each.text: each for each in found.attestations}
-            troubles += found.troubles
-        for item in copy.store.referrers(subject):
-            if item.media_type != media_types.MANIFEST:
-                continue
-            try:
-                each = _referrer(copy.store, item, subject)
-            except Exception as error:  # of a library's own, too: one must not hide the others
-                troubles.append(caught(error, f"{item.digest} in {copy.name}"))
-                continue
-            if isinstance(each, Document):
-                documents[each] = None
-            elif each is not None:
-                bundles.setdefault(each.text, each)
-    except Exception as error:
-        troubles.append(caught(error, f"what {copy.name} lists beside {subject}"))
-    return Beside(copy.name, subject, tuple(bundles.values()), tuple(documents), tuple(troubles))
-
-
-def _referrer(
-    store: ImageStore, item: Descriptor, subject: Digest
-) -> Attestation | Document | None:
-    found = read_referrer(store, item, subject, _is_of_ledger)
-    if found is None:
-        return None
-    if is_bundle(found.artifact_type):
-        return Attestation(found.place, found.text)
-    return Document(found.artifact_type, found.text)
-
-
-def _is_of_ledger(artifact_type: str) -> bool:
-    return is_bundle(artifact_type) or artifact_type in (EVIDENCE_TYPE, MEMBER_TYPE)
+    lookups = [
+        # Whether cosign 2 attached something is told by the tags.
+        Lookup(copy.store, each, _DOCUMENTS, cosign=attestation_tag(each) in copy.tags)
+        for copy, each in work
+    ]
+    for (copy, each), found in zip(work, discover_all(lookups), strict=True):
+        yield copy, each, found
 
 
 def open_copy(stores: Stores, reference: AnyReference) -> LedgerCopy:

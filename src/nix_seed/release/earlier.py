@@ -246,7 +246,7 @@ def _explained(shown: Discovered, trust: Trust) -> Explained:
         if verdict.signer is not None and verdict.bundle is not None:
             signed = verdict.bundle.envelope
             votes |= {(verdict.signer, Digest.of(e)) for e in (signed.pae, signed.payload)}
-    return Explained(votes=frozenset(votes))
+    return Explained(votes=votes)
 
 
 def _hidden(entry: PromoterEntry, commit: Commit) -> CouldNotCheck:

@@ -4,14 +4,14 @@ Whoever lists them is not believed: what is found is only bytes, with the place 
 what cannot be read is told as well, so that nothing is dropped in silence.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError, foreign_error
+from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError, caught
 from nix_seed.formats.intoto.bundle import (
     BUNDLE_V03,
     ENVELOPE_LAYER,
@@ -42,15 +42,24 @@ class Attestation:
 
 
 @dataclass(frozen=True, slots=True)
+class Document:
+    """Another document beside an image, by its media *type*; unverified but for its digest."""
+
+    type: str
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Discovered:
     """All that lies beside an image; *troubles* are the things listed that could not be read.
 
     *lies* say of each store whose own list contradicts itself how: what else it held is unknown.
     """
 
-    attestations: tuple[Attestation, ...]
-    troubles: tuple[NixSeedError, ...]
+    attestations: tuple[Attestation, ...] = ()
+    troubles: tuple[NixSeedError, ...] = ()
     lies: tuple[str, ...] = ()
+    documents: tuple[Document, ...] = ()
 
 
 def attach_bundle(
@@ -89,25 +98,41 @@ def _attach(
     return store.attach(manifest.dump())
 
 
-def discover(store: ImageStore, subject: Digest) -> Discovered:
-    """Find every attestation of *subject*: the API's, the fallback tag's, and cosign 2's.
+def discover(
+    store: ImageStore, subject: Digest, documents: Collection[str] = (), *, cosign: bool = True
+) -> Discovered:
+    """Find every attestation of *subject*: the API's, the fallback tag's, and with *cosign* its.
 
-    Raises only where the list of referrers itself cannot be had: each thing it names is read by
-    itself, so that a bad one hides no other. What the list calls a document of ours is not read: a
-    list that lies of that could as well leave it out.
+    And *documents*, by their types. Raises only where the list of referrers itself cannot be had:
+    each thing it names is read by itself, so that a bad one hides no other. What the list calls a
+    document of ours is not read where none is wanted: a list that lies of that could as well leave
+    it out.
     """
     found: dict[bytes, Attestation] = {}
+    others: dict[Document, None] = {}
     troubles: list[NixSeedError] = []
     for item in store.referrers(subject):
         ours = (item.artifact_type or "").startswith(_DOCUMENTS)
-        if item.media_type == media_types.MANIFEST and not ours:
-            with _noted(troubles):
-                _keep(_of_referrer(store, item, subject), found)
-    with _noted(troubles):
-        for layer in _cosign_layers(store, subject):
-            with _noted(troubles):
-                _keep(_of_layer(store, attestation_tag(subject), layer), found)
-    return Discovered(tuple(found.values()), tuple(troubles))
+        if item.media_type != media_types.MANIFEST or (ours and not documents):
+            continue
+        with _noted(troubles, f"{store}@{item.digest}"):
+            # Its manifest, not the list, says what it is.
+            each = read_referrer(
+                store, item, subject, lambda kind: is_bundle(kind) or kind in documents
+            )
+            if each is not None and is_bundle(each.artifact_type):
+                found.setdefault(each.text, Attestation(each.place, each.text))
+            elif each is not None:
+                others[Document(each.artifact_type, each.text)] = None
+    tag = attestation_tag(subject)
+    with _noted(troubles, f"{store}:{tag}"):
+        for layer in _cosign_layers(store, tag) if cosign else ():
+            place = f"{store}:{tag}, layer {layer.digest}"
+            with _noted(troubles, place):
+                text = read_blob(store, layer, place)
+                bundle = bundle_of_layer(text, layer.annotations, place).dump()
+                found.setdefault(bundle, Attestation(place, bundle))
+    return Discovered(tuple(found.values()), tuple(troubles), (), tuple(others))
 
 
 def list_document(
@@ -143,7 +168,7 @@ def read_documents(
     """
     for item in store.referrers(subject, artifact_type):
         troubles: list[NixSeedError] = []
-        with _noted(troubles):
+        with _noted(troubles, f"{store}@{item.digest}"):
             layer = _of_document(store, item, subject, annotations)
             if layer is not None:
                 yield read_blob(store, layer, f"{store}@{item.digest}")
@@ -179,28 +204,16 @@ def commit_subject(commit: Commit) -> Descriptor:
 
 
 @contextmanager
-def _noted(troubles: list[NixSeedError]) -> Iterator[None]:
-    """Keep what went wrong inside. What is found there is not the user's input, even if unread."""
+def _noted(troubles: list[NixSeedError], place: str) -> Iterator[None]:
+    """Keep what went wrong inside: one thing must not hide another, whatever a library raises."""
     try:
         yield
-    except NixSeedError as error:
-        troubles.append(foreign_error(error))
+    except Exception as error:
+        troubles.append(caught(error, place))
 
 
-def _keep(attestation: Attestation | None, found: dict[bytes, Attestation]) -> None:
-    if attestation is not None:
-        found.setdefault(attestation.text, attestation)
-
-
-def _of_referrer(store: ImageStore, item: Descriptor, subject: Digest) -> Attestation | None:
-    """Return the bundle of a referrer; its manifest, not the list, says that it is one."""
-    found = read_referrer(store, item, subject, is_bundle)
-    return None if found is None else Attestation(found.place, found.text)
-
-
-def _cosign_layers(store: ImageStore, subject: Digest) -> tuple[Descriptor, ...]:
-    """Return the envelopes at cosign 2's tag, none where there is no such tag."""
-    tag = attestation_tag(subject)
+def _cosign_layers(store: ImageStore, tag: str) -> tuple[Descriptor, ...]:
+    """Return the envelopes at cosign 2's *tag*, none where there is no such tag."""
     fetched = store.get_manifest(tag)
     if fetched is None:
         return ()
@@ -208,12 +221,6 @@ def _cosign_layers(store: ImageStore, subject: Digest) -> tuple[Descriptor, ...]
     if len(layers) > _MOST_LAYERS:
         raise CheckedFalse(f"{store}:{tag} has {len(layers)} layers; {_MOST_LAYERS} are the most")
     return tuple(layer for layer in layers if layer.media_type == ENVELOPE_LAYER)
-
-
-def _of_layer(store: ImageStore, tag: str, layer: Descriptor) -> Attestation:
-    place = f"{store}:{tag}, layer {layer.digest}"
-    bundle = bundle_of_layer(read_blob(store, layer, place), layer.annotations, place)
-    return Attestation(place, bundle.dump())
 
 
 def _put(store: ImageStore, text: bytes, media_type: str) -> Descriptor:

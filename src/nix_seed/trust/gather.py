@@ -6,13 +6,13 @@ say becomes *could not check*: a store's mistakes are never the user's input.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nix_seed.core.digests import DiffID, Digest, NarHash
-from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixSeedError, of_store
+from nix_seed.core.errors import CheckedFalse, NixSeedError, caught, of_store
 from nix_seed.core.verdict import Trouble
 from nix_seed.formats.intoto.build import Agreement, LayerDigests
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE as PROMOTION_TYPE
@@ -75,8 +75,7 @@ def gather(stores: Sequence[ImageStore], subjects: Iterable[Digest]) -> Discover
     found: dict[bytes, Attestation] = {}
     troubles: list[NixSeedError] = []
     lies: list[str] = []
-    work = [(store, subject) for subject in subjects for store in stores]
-    for here in _discover_all(work):
+    for here in discover_all([Lookup(store, each) for each in subjects for store in stores]):
         for attestation in here.attestations:
             found.setdefault(attestation.text, attestation)
         troubles += here.troubles
@@ -84,25 +83,32 @@ def gather(stores: Sequence[ImageStore], subjects: Iterable[Digest]) -> Discover
     return Discovered(tuple(found.values()), tuple(troubles), tuple(lies))
 
 
-def _discover_all(work: Sequence[tuple[ImageStore, Digest]]) -> Iterator[Discovered]:
+class Lookup(NamedTuple):
+    """A list to be read: what of it, ``discover`` says."""
+
+    store: ImageStore
+    subject: Digest
+    documents: Collection[str] = ()
+    cosign: bool = True
+
+
+def discover_all(work: Sequence[Lookup]) -> Iterator[Discovered]:
+    """Yield what each list of *work* has, in its order. Never raises."""
     if len(work) < _MANY:
-        yield from (_discover(*each) for each in work)
+        yield from map(_discover, work)
         return
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        yield from pool.map(lambda each: _discover(*each), work)
+        yield from pool.map(_discover, work)
 
 
-def _discover(store: ImageStore, subject: Digest) -> Discovered:
+def _discover(each: Lookup) -> Discovered:
     try:
-        with of_store():
-            return discover(store, subject)
-    except CheckedFalse as error:
-        return Discovered((), (), (error.message,))
-    except NixSeedError as error:
-        return Discovered((), (error,))
+        return discover(each.store, each.subject, each.documents, cosign=each.cosign)
     except Exception as error:
-        words = f"what {store} lists under {subject}: unexpected {type(error).__name__}: {error}"
-        return Discovered((), (CouldNotCheck(words),))
+        found = caught(error, f"what {each.store} lists under {each.subject}")
+    if isinstance(found, CheckedFalse):
+        return Discovered(lies=(found.message,))
+    return Discovered(troubles=(found,))
 
 
 def attestations(discovered: Discovered) -> Iterator[Attestation]:

@@ -1,19 +1,21 @@
 """What a bundle says of itself, whoever signed it: no signature, signer or log is looked at here.
 
 It only sorts what was found, and tells where to look next: whoever lies here has it judged as what
-it is not. What decides anything is judged by ``rules.bundle_verify`` instead.
+it is not. What decides anything is judged by ``trust.rules.bundle`` instead.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Self
+from functools import lru_cache
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
+from nix_seed.formats.intoto import build as builds
+from nix_seed.formats.intoto import promotion as promotions
 from nix_seed.formats.intoto.build import BuildPredicate
-from nix_seed.formats.intoto.build import check_statement as check_build
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.promotion import PromotionPredicate
-from nix_seed.formats.intoto.promotion import check_statement as check_promotion
 from nix_seed.formats.intoto.statement import Envelope, Statement
 
 _WHAT = "a bundle that is not verified"
@@ -21,47 +23,37 @@ _WHAT = "a bundle that is not verified"
 
 @dataclass(frozen=True, slots=True)
 class Unverified:
-    """An unverified envelope; *statement* is None where its payload is none that can be read."""
+    """An unverified envelope: the SHA-256 of what is *signed*, and of the *payload*.
 
-    envelope: Envelope
-    statement: Statement | None
+    The payload names a record. *build* and *promotion* are what it says it states; None if it
+    states another thing, or none well.
+    """
 
-    @classmethod
-    def read(cls, text: bytes) -> Self | None:
+    signed: Digest
+    payload: Digest
+    predicate_type: str | None
+    build: BuildPredicate | None
+    promotion: PromotionPredicate | None
+
+    @staticmethod
+    @lru_cache(1024)
+    def read(text: bytes) -> Unverified | None:
         """Read the bytes of a bundle; None for what is none, or holds no envelope."""
         try:
-            content = Bundle.parse(text, _WHAT).content
+            envelope = Bundle.parse(text, _WHAT).content
         except InputError:
             return None
-        if not isinstance(content, Envelope):
+        if not isinstance(envelope, Envelope):
             return None
+        kind, build, promotion = None, None, None
         try:
-            return cls(content, Statement.parse(content.payload, _WHAT))
+            statement = Statement.parse(envelope.payload, _WHAT)
+            kind = statement.predicate_type
+            if kind == builds.PREDICATE_TYPE:
+                build = builds.check_statement(statement, _WHAT)
+            if kind == promotions.PREDICATE_TYPE:
+                promotion = promotions.check_statement(statement, _WHAT)
         except InputError:
-            return cls(content, None)
-
-    @property
-    def payload(self) -> Digest:
-        """The SHA-256 of the payload, which names a record."""
-        return Digest.of(self.envelope.payload)
-
-    @property
-    def predicate_type(self) -> str | None:
-        """What it says it states."""
-        return None if self.statement is None else self.statement.predicate_type
-
-    @property
-    def build(self) -> BuildPredicate | None:
-        """The build it says it states; None if it states another thing, or none well."""
-        try:
-            return None if self.statement is None else check_build(self.statement, _WHAT)
-        except InputError:
-            return None
-
-    @property
-    def promotion(self) -> PromotionPredicate | None:
-        """The promotion it says it states; None if it states another thing, or none well."""
-        try:
-            return None if self.statement is None else check_promotion(self.statement, _WHAT)
-        except InputError:
-            return None
+            pass
+        signed, payload = Digest.of(envelope.pae), Digest.of(envelope.payload)
+        return Unverified(signed, payload, kind, build, promotion)

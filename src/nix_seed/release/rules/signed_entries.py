@@ -2,12 +2,13 @@
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.statement import Commit
+from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.formats.tlog.body import (
     DsseV001,
     DsseV002,
@@ -41,7 +42,7 @@ class PromoterEntry:
     genuine: bool | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Explained:
     """What was found: the SHA-256 of envelopes' signed bytes, and of their payloads.
 
@@ -49,9 +50,14 @@ class Explained:
     another, and has them discounted as a forgery, would hide the other's.
     """
 
-    signed: frozenset[Digest] = frozenset()
-    payloads: frozenset[Digest] = frozenset()
-    votes: frozenset[tuple[Signer, Digest]] = frozenset()
+    signed: set[Digest] = field(default_factory=set)
+    payloads: set[Digest] = field(default_factory=set)
+    votes: set[tuple[Signer, Digest]] = field(default_factory=set)
+
+    def add(self, found: Unverified) -> None:
+        """Remember that the envelope *found* was."""
+        self.signed.add(found.signed)
+        self.payloads.add(found.payload)
 
     def explains(self, entry: PromoterEntry) -> bool:
         """Whether the entry is of an envelope that was found."""
