@@ -340,8 +340,7 @@ class _Audit:
             asked = record.digest in heads if self._from else True
             if record.stands and asked and record.digest not in found and self._copies:
                 words = f"the record of {record.commit}, audited before, is in no copy any more"
-                subject = str(record.commit)
-                yield AuditFinding(Kind.VANISHED, Severity.ALARM, subject, words, record.shown)
+                yield record.finding(Kind.VANISHED, Severity.ALARM, words)
 
     def _pinned(self, record: LedgerRecord) -> Digest | None:
         if self._judges.pins is None or not record.stands:

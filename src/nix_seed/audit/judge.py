@@ -295,21 +295,20 @@ class Releases:
         if record.index not in self._indexes:
             self._indexes[record.index] = self._read_index(record.index)
         found = self._indexes[record.index]
-        subject = str(record.commit)
         if found is None and record.digest in self._waiting:
             words = f"{record.commit} is promoted, and its index is not published yet"
-            yield AuditFinding(Kind.PENDING, Severity.NOTICE, subject, words, record.shown)
+            yield record.finding(Kind.PENDING, Severity.NOTICE, words)
         elif found is None:
             words = f"the promoted index {record.index} is in none of the copies"
-            yield AuditFinding(Kind.GAP, Severity.ALARM, subject, words, record.shown)
+            yield record.finding(Kind.GAP, Severity.ALARM, words)
         elif isinstance(found, NixSeedError):
             severity = Severity.of(foreign_error(found))
-            yield AuditFinding(Kind.GAP, severity, subject, found.message, record.shown)
+            yield record.finding(Kind.GAP, severity, found.message)
         elif isinstance(evidence, Evidence):
             wanted = sorted(leaf.image_digest for leaf in evidence.release.leaves)
             if sorted(found) != wanted:
                 words = f"the promoted index of {record.commit} holds other images than its root"
-                yield AuditFinding(Kind.GAP, Severity.ALARM, subject, words, record.shown)
+                yield record.finding(Kind.GAP, Severity.ALARM, words)
 
     def _read_index(self, digest: Digest) -> tuple[Digest, ...] | NixSeedError | None:
         """Return the images of the index; None where no copy has it."""
@@ -337,10 +336,7 @@ class Releases:
                 )
         except NixSeedError as error:
             words = f"{leaf.system} of {record.commit}: {error.message}"
-            subject = f"{record.commit} {leaf.system}"
-            return AuditFinding(
-                Kind.GAP, Severity.of(foreign_error(error)), subject, words, record.shown
-            )
+            return record.finding(Kind.GAP, Severity.of(foreign_error(error)), words, leaf.system)
         return agreement
 
     def _image(self, digest: Digest) -> InspectedImage | NixSeedError:
@@ -399,8 +395,7 @@ def _documents(
             evidence = _evidence(record, each.text)
     if evidence is None:
         words = f"the evidence of {record.commit}, {record.evidence}, is nowhere"
-        subject = str(record.commit)
-        evidence = AuditFinding(Kind.GAP, Severity.ALARM, subject, words, record.shown)
+        evidence = record.finding(Kind.GAP, Severity.ALARM, words)
     return evidence, tuple(proofs)
 
 
@@ -414,4 +409,4 @@ def _evidence(record: LedgerRecord, text: bytes) -> Evidence | AuditFinding:
             return evidence
     except InputError as error:
         words = error.message
-    return AuditFinding(Kind.QUORUM, Severity.ALARM, str(record.commit), words, record.shown)
+    return record.finding(Kind.QUORUM, Severity.ALARM, words)

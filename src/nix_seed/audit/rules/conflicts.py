@@ -82,8 +82,7 @@ def find_ledger_conflicts(
     for record in records:
         if record.stands and record.commit.key not in entered:
             words = f"the ledger {name} does not hold the release of {record.commit}"
-            subject = str(record.commit)
-            yield AuditFinding(Kind.LEDGER, Severity.WARNING, subject, words, record.shown)
+            yield record.finding(Kind.LEDGER, Severity.WARNING, words)
 
 
 def _split(
@@ -140,11 +139,10 @@ def _contradiction(
 def _pending(record: LedgerRecord) -> AuditFinding:
     """Tell of a record that lacks signatures: a notice. Enough of them under what is false: no."""
     words = f"a record of {record.commit} does not stand: {record.why}"
-    subject = str(record.commit)
     if record.enough:
         words = f"enough promoters signed what is no release of {record.commit}: {record.why}"
-        return AuditFinding(Kind.PROMOTER, Severity.ALARM, subject, words, record.shown)
-    return AuditFinding(Kind.PENDING, Severity.NOTICE, subject, words, record.shown)
+        return record.finding(Kind.PROMOTER, Severity.ALARM, words)
+    return record.finding(Kind.PENDING, Severity.NOTICE, words)
 
 
 def _twice(commit: Commit, records: Sequence[LedgerRecord]) -> AuditFinding:

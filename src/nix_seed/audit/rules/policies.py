@@ -22,18 +22,22 @@ def find_policy_faults(records: Iterable[LedgerRecord], book: PolicyBook) -> Ite
     for digest, made in by.items():
         names = _commits(made)
         shown = (f"policy {digest}", f"epoch {made[0].epoch}", *(each.shown[0] for each in made))
-        if not book.knows(digest) and digest not in book.present.accepts:
+        accepted = digest in (book.present.digest, *book.present.accepts)
+        if not book.knows(digest) and not accepted:
+            severity = Severity.ALARM
             words = f"{names} promoted under a policy that this one does not know: {digest}"
-            yield AuditFinding(Kind.POLICY, Severity.ALARM, str(digest), words, shown)
         elif not book.knows(digest):
+            severity = Severity.UNCHECKED
             words = (
                 f"{names} promoted under an earlier policy, {digest}, by which nothing could be "
                 "judged: name its file with --policy-history"
             )
-            yield AuditFinding(Kind.POLICY, Severity.UNCHECKED, str(digest), words, shown)
-        elif digest != book.present.digest and digest not in book.present.accepts:
+        elif not accepted:
+            severity = Severity.WARNING
             words = f"{names} promoted under the policy {digest}, which this one accepts no more"
-            yield AuditFinding(Kind.POLICY, Severity.WARNING, str(digest), words, shown)
+        else:
+            continue
+        yield AuditFinding(Kind.POLICY, severity, str(digest), words, shown)
 
 
 def find_expired(
@@ -47,8 +51,7 @@ def find_expired(
                 f"{record.commit} was promoted at {record.time:%Y-%m-%d %H:%M} UTC under a policy "
                 f"that had expired at {policy.expires:%Y-%m-%d %H:%M} UTC"
             )
-            subject = str(record.commit)
-            yield AuditFinding(Kind.POLICY, Severity.ALARM, subject, words, record.shown)
+            yield record.finding(Kind.POLICY, Severity.ALARM, words)
     if book.present.expires <= now:
         words = (
             f"the policy in force expired at {book.present.expires:%Y-%m-%d %H:%M} UTC: nobody can "
@@ -75,22 +78,21 @@ def find_revoked(
     for policy in book.all:
         for builder in policy.builders:
             current = builders.get(builder.signer)
-            if current is not None and (current.revoked_at is None or current.revoked_at > now):
-                continue
-            if current is not None and policy is not book.present:
-                continue  # told of once, by its name in the policy in force
-            same = builder.signer
+            why = f"the builder {builder.id} is one no more"
+            if current is not None:
+                if current.revoked_at is None or current.revoked_at > now:
+                    continue
+                if policy is not book.present:
+                    continue  # told of once, by its name in the policy in force
+                at = f"{current.revoked_at:%Y-%m-%d %H:%M} UTC"
+                why = f"the builder {builder.id} was revoked at {at}"
             rest = [
                 record
                 for record in standing
                 for named in book.of_record(record.policy).builders
-                if named.signer == same and named.id in record.builders
+                if named.signer == builder.signer and named.id in record.builders
             ]
-            if rest and current is not None and current.revoked_at is not None:
-                why = f"the builder {builder.id} was revoked at {current.revoked_at:%Y-%m-%d %H:%M}"
-                yield _revoked(builder.id, f"{why} UTC", "vouched for", rest)
-            elif rest:
-                why = f"the builder {builder.id} is one no more"
+            if rest:
                 yield _revoked(builder.id, why, "vouched for", rest)
 
 

@@ -50,30 +50,29 @@ def judge_proofs(
                 f"no proof that {leaf.system} belongs to the release of {record.commit} lies "
                 "beside its record"
             )
-            subject = f"{record.commit} {leaf.system}"
-            yield AuditFinding(Kind.GAP, Severity.ALARM, subject, words, record.shown)
+            yield record.finding(Kind.GAP, Severity.ALARM, words, leaf.system)
 
 
 def judge_evidence(record: LedgerRecord, found: FoundRelease, held: Held) -> Iterator[AuditFinding]:
     """Yield what of the evidence is not so: attestations that are absent, or not where it says."""
     for vote in found.evidence.votes:
-        subject = f"{record.commit} {vote.system}"
-        shown = (*record.shown[:1], f"attestation {vote.statement}")
+        named = f"attestation {vote.statement}"
         whose = f"the attestation of {vote.builder} for {vote.system} of {record.commit}"
         findings = found.attestations.get(vote.statement, ())
         if not findings:
             words = f"{whose}, which the record rests on, is nowhere"
-            yield AuditFinding(Kind.GAP, Severity.ALARM, subject, words, shown)
+            yield record.finding(Kind.GAP, Severity.ALARM, words, vote.system, (named,))
             continue
         proved = {entry for each in findings for entry in each.logs.entries}
         for at in vote.logs:
-            where = (*shown, f"entry {at.index} of {at.log}", f"leaf {at.leaf_hash}")
+            where = (named, f"entry {at.index} of {at.log}", f"leaf {at.leaf_hash}")
             if (at.log, at.index, at.leaf_hash.raw) not in proved:
                 words = f"{whose} is not proved to be entry {at.index} of {at.log}"
-                yield AuditFinding(Kind.QUORUM, Severity.ALARM, subject, words, where)
+                yield record.finding(Kind.QUORUM, Severity.ALARM, words, vote.system, where)
             elif held(at) is False:
                 words = f"{whose} is not entry {at.index} of {at.log}, as that log is now"
-                yield AuditFinding(Kind.LOG, Severity.ALARM, at.log, words, where)
+                shown = (*record.shown[:1], *where)
+                yield AuditFinding(Kind.LOG, Severity.ALARM, at.log, words, shown)
 
 
 def judge_quorums(
@@ -105,9 +104,7 @@ def judge_quorums(
     missing = sorted(set(policy.systems) - {e.system for e in found.evidence.release.leaves})
     if missing and not present:
         words = f"the release of {record.commit} lacks {', '.join(missing)}, which its policy asks"
-        subject = str(record.commit)
-        alarm = AuditFinding(Kind.QUORUM, Severity.ALARM, subject, words, record.shown)
-        findings.append(alarm)
+        findings.append(record.finding(Kind.QUORUM, Severity.ALARM, words))
     return tuple(sorted(names)), tuple(findings)
 
 
@@ -120,8 +117,8 @@ def _unmet(
     if why:
         words += f" ({why})"
     severity = Severity.WARNING if present else Severity.ALARM
-    shown = (*record.shown[:1], f"image {leaf.image_digest}", f"policy {policy.digest}")
-    return AuditFinding(Kind.QUORUM, severity, f"{record.commit} {leaf.system}", words, shown)
+    more = (f"image {leaf.image_digest}", f"policy {policy.digest}")
+    return record.finding(Kind.QUORUM, severity, words, leaf.system, more)
 
 
 def _dissent(
@@ -129,7 +126,9 @@ def _dissent(
 ) -> AuditFinding:
     """Tell of a dissent; it is an alarm if a log held it when the release was made."""
     names = {each.claim.name for each in result.dissents}
-    first = _first(record)
+    first: dict[str, int] = {}
+    for at in record.positions:
+        first[at.log] = min(at.index, first.get(at.log, at.index))
     earlier = any(
         index < first.get(log, 0)
         for findings in found.attestations.values()
@@ -140,19 +139,9 @@ def _dissent(
     words = f"{leaf.system} of {record.commit}: {result.words}"
     words += ", and had said so before it was promoted" if earlier else ", and said so since"
     severity = Severity.ALARM if earlier else Severity.WARNING
-    shown = (
-        *record.shown[:1],
-        *(
-            f"roots {said.roots_digest}" if each.about_roots else f"image {said.image_digest}"
-            for each in result.dissents
-            if (said := each.claim.predicate)
-        ),
+    more = tuple(
+        f"roots {said.roots_digest}" if each.about_roots else f"image {said.image_digest}"
+        for each in result.dissents
+        if (said := each.claim.predicate)
     )
-    return AuditFinding(Kind.QUORUM, severity, f"{record.commit} {leaf.system}", words, shown)
-
-
-def _first(record: LedgerRecord) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for at in record.positions:
-        found[at.log] = min(at.index, found.get(at.log, at.index))
-    return found
+    return record.finding(Kind.QUORUM, severity, words, leaf.system, more)

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 from nix_seed.core.declared import Codec, Declared, at, codec_of
 from nix_seed.core.digests import Digest
+from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.release.rules.evidence import LoggedAt
+from nix_seed.release.rules.finding import AuditFinding, Kind
 
 
 def _read_images(found: Any, name: str, where: str) -> tuple[tuple[str, Digest], ...]:
@@ -71,6 +73,21 @@ class LedgerRecord(Declared):
             f"signed by {', '.join(self.signers) or 'nobody known'}",
             *at,
         )
+
+    def finding(
+        self,
+        kind: Kind,
+        severity: Severity,
+        words: str,
+        system: str = "",
+        more: tuple[str, ...] | None = None,
+    ) -> AuditFinding:
+        """Return a finding about this record, or about what it says for *system*.
+
+        The evidence is all of the record, or its digest and *more*.
+        """
+        evidence = self.shown if more is None else (*self.shown[:1], *more)
+        return AuditFinding(kind, severity, f"{self.commit} {system}".rstrip(), words, evidence)
 
 
 def by_commit(records: Iterable[LedgerRecord]) -> Mapping[Commit, tuple[LedgerRecord, ...]]:
