@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto.build import (
     PREDICATE_TYPE,
@@ -48,7 +47,6 @@ from nix_seed.trust.rules.bundle import (
     Ground,
     Trust,
     Verdict,
-    check_bundle,
     evaluate_bundle,
 )
 from nix_seed.trust.sign import KeySigner
@@ -209,14 +207,6 @@ def test_a_fault_of_the_verifier_is_no_answer(monkeypatch: pytest.MonkeyPatch) -
     assert verdict.fate is Fate.UNCHECKED
     assert verdict.reason is Ground.INTERNAL
     assert verdict.words == "it: an unexpected AttributeError: a bug"
-    with pytest.raises(CouldNotCheck, match="it: an unexpected AttributeError"):
-        check_bundle(signed(SIGNER), KEYS, ABOUT, "it")
-
-
-def test_checking_raises_what_was_found() -> None:
-    assert check_bundle(signed(SIGNER), KEYS, ABOUT, "it").verified
-    with pytest.raises(CheckedFalse, match="it is signed by none of the trusted keys"):
-        check_bundle(signed(SIGNER), Trust(), ABOUT, "it")
 
 
 def test_a_verdict_cannot_contradict_itself() -> None:

@@ -10,7 +10,8 @@ nor more than four bytes of ``logId``, nor an index and a time that no promise s
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol, Self
@@ -150,7 +151,11 @@ def evaluate_bundle(text: bytes, trust: Trust, expected: Expected, what: str) ->
     signer: SignedBy | None = None
     bundle: Bundle | None = None
     try:
-        bundle = _parse(text, what)
+        if len(text) > LARGEST_BUNDLE:
+            said = f"{what} has {len(text)} bytes; {LARGEST_BUNDLE} are the most"
+            raise Refused(Ground.TOO_LARGE, said)
+        with _refused(Ground.MALFORMED):
+            bundle = Bundle.parse(text, what)
         envelope = _envelope(bundle, what)
         signer = find_signer(bundle, envelope.pae, envelope.signatures[0].sig, trust, what)
         statement, predicate = _statement(envelope, expected, what)
@@ -162,14 +167,6 @@ def evaluate_bundle(text: bytes, trust: Trust, expected: Expected, what: str) ->
         return Verdict(Fate.UNCHECKED, Ground.INTERNAL, words, signer, bundle=bundle)
     words = f"{what} is signed by {_name(signer)}"
     return Verdict(Fate.VERIFIED, Ground.VERIFIED, words, signer, statement, predicate, bundle)
-
-
-def check_bundle(text: bytes, trust: Trust, expected: Expected, what: str) -> Verdict:
-    """Return the verdict if it is good; raise ``CheckedFalse`` or ``CouldNotCheck`` if not."""
-    verdict = evaluate_bundle(text, trust, expected, what)
-    if not verdict.verified:
-        raise verdict.fate.error(verdict.words)
-    return verdict
 
 
 def find_signer(
@@ -200,12 +197,10 @@ def _certified(
     what: str,
 ) -> CertificateIdentity:
     """Check signature, identity and at last, by *trust*, the certificate itself."""
-    try:
+    with _refused(Ground.CERTIFICATE):
         key = PublicKey.of_certificate(certificate.der, f"{what}, certificate")
         identity = read_identity(certificate.der, f"{what}, certificate")
         check_no_root(certificate.chain, f"{what}, certificate chain")
-    except InputError as error:
-        raise Refused(Ground.CERTIFICATE, error.message) from error
     if not key.verifies(signature, signed):
         raise Refused(
             Ground.SIGNATURE, f"{what}: the signature is not that of its certificate's key"
@@ -220,17 +215,6 @@ def _certified(
         )
     trust.certificates.check(bundle)
     return trusted
-
-
-def _parse(text: bytes, what: str) -> Bundle:
-    if len(text) > LARGEST_BUNDLE:
-        raise Refused(
-            Ground.TOO_LARGE, f"{what} has {len(text)} bytes; {LARGEST_BUNDLE} are the most"
-        )
-    try:
-        return Bundle.parse(text, what)
-    except InputError as error:
-        raise Refused(Ground.MALFORMED, error.message) from error
 
 
 def _envelope(bundle: Bundle, what: str) -> Envelope:
@@ -252,38 +236,37 @@ def _envelope(bundle: Bundle, what: str) -> Envelope:
 def _statement(
     envelope: Envelope, expected: Expected, what: str
 ) -> tuple[Statement, BuildPredicate | None]:
-    try:
+    """Read what was signed, and of a build statement the predicate.
+
+    Only a build's image is its subject: narHash and commit are for finding it.
+    """
+    with _refused(Ground.STATEMENT):
         statement = Statement.parse(envelope.payload, what, expected.statement_types)
-    except InputError as error:
-        raise Refused(Ground.STATEMENT, error.message) from error
-    wanted = expected.predicate_types
-    if wanted is not None and statement.predicate_type not in wanted:
-        raise Refused(
-            Ground.PREDICATE_TYPE,
-            f"{what}: predicateType is {statement.predicate_type!r}, "
-            f"not {' or '.join(sorted(wanted))}",
-        )
-    if statement.predicate_type != PREDICATE_TYPE:
+    kind, wanted = statement.predicate_type, expected.predicate_types
+    if wanted is not None and kind not in wanted:
+        said = f"predicateType is {kind!r}, not {' or '.join(sorted(wanted))}"
+        raise Refused(Ground.PREDICATE_TYPE, f"{what}: {said}")
+    if kind != PREDICATE_TYPE:
         if expected.subject is not None and not statement.names(expected.subject):
             raise Refused(Ground.SUBJECT, f"{what} is not about {expected.subject}")
         return statement, None
-    return statement, _ours(statement, expected, what)
-
-
-def _ours(statement: Statement, expected: Expected, what: str) -> BuildPredicate:
-    """Read a build statement. Only its image is the subject; narHash and commit are for finding."""
     if statement.statement_type != STATEMENT_V1:
         raise Refused(Ground.STATEMENT, f"{what}: {PREDICATE_TYPE} needs _type {STATEMENT_V1}")
-    try:
+    with _refused(Ground.PREDICATE):
         predicate = check_statement(statement, what)
-    except InputError as error:
-        raise Refused(Ground.PREDICATE, error.message) from error
-    if expected.subject is not None and predicate.image_digest != expected.subject:
-        raise Refused(
-            Ground.SUBJECT,
-            f"{what} is about {predicate.image_digest}, not {expected.subject}",
-        )
-    return predicate
+    if expected.subject not in (None, predicate.image_digest):
+        about = f"{what} is about {predicate.image_digest}, not {expected.subject}"
+        raise Refused(Ground.SUBJECT, about)
+    return statement, predicate
+
+
+@contextmanager
+def _refused(ground: Ground) -> Iterator[None]:
+    """Refuse for *ground* what is malformed or false inside."""
+    try:
+        yield
+    except (InputError, CheckedFalse) as error:
+        raise Refused(ground, error.message) from error
 
 
 def _name(signer: SignedBy) -> str:
@@ -295,29 +278,27 @@ def check_log(entry: Mapping[str, Any], keys: Iterable[bytes]) -> None:
 
     *keys* are the logs' SubjectPublicKeyInfos. That the leaf is in the tree was proved before.
     """
-    try:
+    with _refused(Ground.LOG):
         found = LogEntry.from_json(entry, "the log entry")
         if found.proof is None:
-            raise Refused(Ground.LOG, "the log entry has no inclusion proof")
+            raise CheckedFalse("the log entry has no inclusion proof")
         signed = SignedCheckpoint.parse(found.proof.checkpoint, "the log entry's checkpoint")
         if signed.head != TreeHead(found.proof.size, found.proof.root):
-            raise Refused(
-                Ground.LOG, "the log entry's proof is of another tree than its checkpoint"
-            )
-        _check_promise(found)
-        _key_of(found, keys, _log_name(signed.checkpoint.origin)).check(signed.note)
-    except (InputError, CheckedFalse) as error:
-        raise Refused(Ground.LOG, error.message) from error
+            raise CheckedFalse("the log entry's proof is of another tree than its checkpoint")
+        _check_promise(found, found.proof.index)
+        # Rekor v1 signs as ``NAME`` for the origin ``NAME - TREE``.
+        name = signed.checkpoint.origin.partition(" - ")[0]
+        _key_of(found, keys, name).check(signed.note)
 
 
-def _check_promise(entry: LogEntry) -> None:
-    """Index and time are signed by Rekor v1's promise; without one, the proof has the index."""
+def _check_promise(entry: LogEntry, index: int) -> None:
+    """Index and time are signed by Rekor v1's promise; without one, the proof has the *index*."""
     if entry.promise is not None and not entry.integrated_time:
-        raise Refused(Ground.LOG, "the log entry has a promise without the time it is of")
+        raise CheckedFalse("the log entry has a promise without the time it is of")
     if entry.promise is None and entry.integrated_time:
-        raise Refused(Ground.LOG, "the log entry gives a time that nothing signs")
-    if entry.promise is None and (entry.proof is None or entry.index != entry.proof.index):
-        raise Refused(Ground.LOG, "the log entry's index is not that of its proof")
+        raise CheckedFalse("the log entry gives a time that nothing signs")
+    if entry.promise is None and entry.index != index:
+        raise CheckedFalse("the log entry's index is not that of its proof")
 
 
 def _key_of(entry: LogEntry, keys: Iterable[bytes], name: str) -> NoteKey:
@@ -325,9 +306,4 @@ def _key_of(entry: LogEntry, keys: Iterable[bytes], name: str) -> NoteKey:
         key = NoteKey.from_der(name, der)
         if entry.log_id in (key.log_id, hashlib.sha256(der).digest()):
             return key
-    raise Refused(Ground.LOG, "the log entry's logId is that of no trusted log")
-
-
-def _log_name(origin: str) -> str:
-    """Rekor v1 signs as ``NAME`` for the origin ``NAME - TREE``."""
-    return origin.partition(" - ")[0]
+    raise CheckedFalse("the log entry's logId is that of no trusted log")
