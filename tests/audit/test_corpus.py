@@ -457,8 +457,8 @@ def _of_commit(ledger: Ledger, number: int, *systems: str) -> Callable[[object],
         from nix_seed.formats.intoto.statement import Statement
         from nix_seed.formats.tlog.entry import LogEntry
         from nix_seed.formats.tlog.merkle import leaf_hash
-        from nix_seed.release.rules.evidence import LoggedAt
         from nix_seed.trust.gather import gather
+        from nix_seed.trust.rules.policy_logs import LoggedAt
 
         found = []
         for each in gather([ledger.store], [commit(number).key]).attestations:

@@ -12,9 +12,9 @@ from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.audit.rules.report import sort_findings
 from nix_seed.core.digests import Digest
 from nix_seed.core.verdict import Severity
-from nix_seed.release.rules.evidence import LoggedAt
 from nix_seed.release.rules.finding import Kind
 from nix_seed.release.rules.ledger_entry import LedgerEntry
+from nix_seed.trust.rules.policy_logs import LoggedAt
 from support.audits import commit
 
 

@@ -23,10 +23,11 @@ from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.open import Stores
 from nix_seed.release.promote import Promoted
 from nix_seed.release.records import attach_documents, attach_record
-from nix_seed.release.rules.evidence import Evidence, LoggedAt, Vote
+from nix_seed.release.rules.evidence import Evidence, Vote
 from nix_seed.release.rules.record import Record, RecordSignature
 from nix_seed.release.rules.tree import Release, build_release
 from nix_seed.trust.attestations import commit_subject, list_bundle
+from nix_seed.trust.rules.policy_logs import LoggedAt
 from nix_seed.trust.sign import Signed
 from support.audits import Ledger, commit
 

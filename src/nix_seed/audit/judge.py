@@ -35,7 +35,7 @@ from nix_seed.formats.tlog.note import SignedCheckpoint
 from nix_seed.image.inspect import InspectedImage, inspect
 from nix_seed.registry.open import Stores
 from nix_seed.release.records import EVIDENCE_TYPE, MEMBER_TYPE
-from nix_seed.release.rules.evidence import Evidence, LoggedAt
+from nix_seed.release.rules.evidence import Evidence
 from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.release.rules.record import EXPECTED, failed_checks, promoter_trust, records_of
 from nix_seed.release.rules.tree import Leaf, MemberProof
@@ -46,7 +46,7 @@ from nix_seed.trust.rules.bundle import Trust
 from nix_seed.trust.rules.claims import Finding, examine
 from nix_seed.trust.rules.policy import Policy, Signer, signer_name
 from nix_seed.trust.rules.policy_book import PolicyBook
-from nix_seed.trust.rules.policy_logs import log_trust
+from nix_seed.trust.rules.policy_logs import LoggedAt, log_trust
 
 _Found = TypeVar("_Found")
 
@@ -165,8 +165,8 @@ class BundleJudge:
 
     def _positions(self, findings: Iterable[Finding], policy: Policy) -> Iterator[LoggedAt]:
         for finding in findings:
-            for log, index, leaf in finding.logs.entries:
-                yield LoggedAt(self.log_name(policy, log), index, Digest(leaf.hex()))
+            for at in finding.logs.entries:
+                yield replace(at, log=self.log_name(policy, at.log))
 
 
 def _named_policy(finding: Finding) -> Digest:

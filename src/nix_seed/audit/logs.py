@@ -38,10 +38,10 @@ from nix_seed.logs.state import CheckpointState
 from nix_seed.logs.tile_log import TileReader
 from nix_seed.registry.http import Patience
 from nix_seed.release.load import LoadedPolicy
-from nix_seed.release.rules.evidence import LoggedAt
 from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.release.rules.signed_entries import PromoterEntry, Sieve
 from nix_seed.trust.rules.policy import PolicyLog
+from nix_seed.trust.rules.policy_logs import LoggedAt
 
 _PATIENCE = Patience(attempts=3, connect=10.0, stall=20.0, settle=20.0)
 _AT_ONCE = 8

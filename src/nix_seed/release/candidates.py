@@ -11,11 +11,12 @@ from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.registry.open import AnyReference, Stores, holder_of, is_to_be_made
 from nix_seed.registry.transfer import JOBS
 from nix_seed.release.rules.answer import ImageVerification
-from nix_seed.release.rules.evidence import LoggedAt, Vote
+from nix_seed.release.rules.evidence import Vote
 from nix_seed.release.verifiers import Verifiers
 from nix_seed.release.verify import Query, verify_image
 from nix_seed.trust.gather import gather, troubles_of
 from nix_seed.trust.rules.claims import Finding, Standing
+from nix_seed.trust.rules.policy_logs import LoggedAt
 from nix_seed.trust.rules.quorum import QuorumResult
 
 WhyNot = tuple[Fate, str]
@@ -57,8 +58,7 @@ def choose_members(by: Verifiers, commit: Commit, place: ReleasePlace) -> Mappin
     system that lacks one, with the reason.
     """
     policy = by.policy
-    strict = replace(policy, quorum=replace(policy.quorum, logs=max(1, policy.quorum.logs)))
-    by = replace(by, policy=strict)
+    by = replace(by, policy=policy.logged)
     named, unread = _named(by.stores, place.sources, commit, policy.systems)
     members: dict[str, Chosen] = {}
     failed: dict[str, Sequence[WhyNot]] = {}
@@ -97,10 +97,7 @@ def votes(member: Chosen) -> list[Vote]:
         if bundle is None or not finding.verdict.verified or bundle.envelope.pae not in pae_of:
             continue
         key = (pae_of[bundle.envelope.pae], Digest.of(bundle.envelope.pae))
-        held = found.setdefault(key, set())
-        held |= {
-            LoggedAt(log, index, Digest(leaf.hex())) for log, index, leaf in finding.logs.entries
-        }
+        found.setdefault(key, set()).update(finding.logs.entries)
     return [
         Vote(member.system, builder, statement, tuple(sorted(logs)))
         for (builder, statement), logs in sorted(found.items())

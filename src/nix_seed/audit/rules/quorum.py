@@ -1,7 +1,7 @@
 """Was each release what its quorum stood for? Evaluated once more, from the evidence it names."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from nix_seed.audit.rules.record import LedgerRecord
@@ -10,11 +10,12 @@ from nix_seed.core.errors import CheckedFalse
 from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.build import Agreement
 from nix_seed.formats.tlog.merkle import TreeHead
-from nix_seed.release.rules.evidence import Evidence, LoggedAt
+from nix_seed.release.rules.evidence import Evidence
 from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.release.rules.tree import Leaf, MemberProof
 from nix_seed.trust.rules.claims import Finding, claims_of
 from nix_seed.trust.rules.policy import Policy
+from nix_seed.trust.rules.policy_logs import LoggedAt
 from nix_seed.trust.rules.quorum import Outcome, QuorumResult, evaluate_quorum
 
 Held = Callable[[LoggedAt], bool | None]
@@ -66,7 +67,7 @@ def judge_evidence(record: LedgerRecord, found: FoundRelease, held: Held) -> Ite
         proved = {entry for each in findings for entry in each.logs.entries}
         for at in vote.logs:
             where = (named, f"entry {at.index} of {at.log}", f"leaf {at.leaf_hash}")
-            if (at.log, at.index, at.leaf_hash.raw) not in proved:
+            if at not in proved:
                 words = f"{whose} is not proved to be entry {at.index} of {at.log}"
                 yield record.finding(Kind.QUORUM, Severity.ALARM, words, vote.system, where)
             elif held(at) is False:
@@ -83,7 +84,7 @@ def judge_quorums(
     By the policy that the record names, only what its evidence lists counts, and less than a quorum
     is an alarm. By the *present* one it is a warning: it would not be released like this today.
     """
-    strict = replace(policy, quorum=replace(policy.quorum, logs=max(1, policy.quorum.logs)))
+    strict = policy.logged
     listed = {vote.statement for vote in found.evidence.votes}
     voted = [e for digest, each in found.attestations.items() if digest in listed for e in each]
     every = [each for findings in found.attestations.values() for each in findings]
@@ -130,11 +131,11 @@ def _dissent(
     for at in record.positions:
         first[at.log] = min(at.index, first.get(at.log, at.index))
     earlier = any(
-        index < first.get(log, 0)
+        at.index < first.get(at.log, 0)
         for findings in found.attestations.values()
         for each in findings
         if each.name in names
-        for log, index, _ in each.logs.entries
+        for at in each.logs.entries
     )
     words = f"{leaf.system} of {record.commit}: {result.words}"
     words += ", and had said so before it was promoted" if earlier else ", and said so since"

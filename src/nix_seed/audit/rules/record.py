@@ -9,8 +9,8 @@ from nix_seed.core.declared import Codec, Declared, at, codec_of
 from nix_seed.core.digests import Digest
 from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.statement import Commit
-from nix_seed.release.rules.evidence import LoggedAt
 from nix_seed.release.rules.finding import AuditFinding, Kind
+from nix_seed.trust.rules.policy_logs import LoggedAt
 
 
 def _read_images(found: Any, name: str, where: str) -> tuple[tuple[str, Digest], ...]:

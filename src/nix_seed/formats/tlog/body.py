@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from textwrap import wrap
-from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Protocol, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Self
 
 from nix_seed.core import canonical_json
 from nix_seed.core.declared import Declared, HexHash, SomeBytes, at, to_base64
@@ -89,20 +89,6 @@ class LoggedSignature:
     payload_digest: bytes
     signature: bytes
     verifier: Verifier
-
-
-class LogBody(Protocol):
-    """A body of one of the known kinds; *kind* is its name and version."""
-
-    kind: ClassVar[tuple[str, str]]
-
-    def dump(self) -> bytes:
-        """Return its canonical bytes: the leaf."""
-        ...
-
-    def differs(self, logged: LoggedSignature) -> str | None:
-        """Return what of *logged* it does not record, or None if it records it."""
-        ...
 
 
 class _Body(Declared):
@@ -194,7 +180,10 @@ class DsseV001(_Body):
         return None if logged.verifier.pem in pems else "it names another key or certificate"
 
 
-_KINDS: Final = {each.kind: each for each in (HashedRekord, DsseV002, DsseV001)}
+LogBody = HashedRekord | DsseV002 | DsseV001
+_KINDS: Final[dict[tuple[str, str], type[LogBody]]] = {
+    each.kind: each for each in (HashedRekord, DsseV002, DsseV001)
+}
 
 
 def parse_body(data: bytes, what: str) -> LogBody:
@@ -204,7 +193,7 @@ def parse_body(data: bytes, what: str) -> LogBody:
     if kind is None:
         named = f"{head.kind[:40]} {head.version[:40]}"
         raise InputError(f"{what} is of the kind {named}, which is not read")
-    body: LogBody = kind.from_json(head.spec, f"{what}, spec")
+    body = kind.from_json(head.spec, f"{what}, spec")
     if body.dump() != data:
         raise InputError(f"{what} is not canonical JSON")
     return body

@@ -124,9 +124,9 @@ class LogTrust:
 class EntryResult:
     """The *fate* of one entry and its *reason*; only PROVED counts.
 
-    *log* is the trusted log's id where one is known. *checkpoint* is the proof's, signed by that
-    log; *time* is what Rekor v1 promised, in seconds since 1970; *witnesses* gives, for each
-    witness that cosigned, its latest time.
+    *log* is the trusted log's id where one is known, *index* and *leaf* are where and what its tree
+    holds. *checkpoint* is the proof's, signed by that log; *time* is what Rekor v1 promised, in
+    seconds since 1970; *witnesses* gives, for each witness that cosigned, its latest time.
     """
 
     fate: EntryFate
@@ -136,6 +136,7 @@ class EntryResult:
     checkpoint: SignedCheckpoint | None = None
     time: int | None = None
     witnesses: tuple[tuple[str, int], ...] = ()
+    leaf: bytes = b""
 
     @property
     def proved(self) -> bool:
@@ -184,7 +185,7 @@ def _evaluate(entry: LogEntry, logged: LoggedSignature, trust: LogTrust) -> Entr
     signed = SignedCheckpoint.parse(proof.checkpoint, "the checkpoint of the log entry")
     log = _find_log(signed, trust)
     _check_log_id(entry, log)
-    _check_proof(entry, proof, signed.head, log)
+    leaf = _check_proof(entry, proof, signed.head, log)
     time = _promised_time(entry, log)
     witnesses = _witnesses(signed, trust, log)
     if len(witnesses) < trust.witness_threshold:
@@ -192,7 +193,7 @@ def _evaluate(entry: LogEntry, logged: LoggedSignature, trust: LogTrust) -> Entr
         reason = f"{have} of the trusted witnesses cosigned its checkpoint, and {want} must"
         raise _Refused(EntryFate.TOO_FEW_WITNESSES, reason, log)
     reason = f"leaf {proof.index} of {signed.checkpoint.origin}, size {signed.head.size}"
-    return EntryResult(EntryFate.PROVED, reason, log.id, proof.index, signed, time, witnesses)
+    return EntryResult(EntryFate.PROVED, reason, log.id, proof.index, signed, time, witnesses, leaf)
 
 
 def _check_body(entry: LogEntry, logged: LoggedSignature) -> None:
@@ -224,7 +225,7 @@ def _check_log_id(entry: LogEntry, log: TrustedLog) -> None:
         raise _Refused(EntryFate.WRONG_KEY, "logId names another log than the checkpoint's", log)
 
 
-def _check_proof(entry: LogEntry, proof: InclusionProof, head: TreeHead, log: TrustedLog) -> None:
+def _check_proof(entry: LogEntry, proof: InclusionProof, head: TreeHead, log: TrustedLog) -> bytes:
     if TreeHead(proof.size, proof.root) != head:
         reason = "its size and root are not those of its own checkpoint"
         raise _Refused(EntryFate.FALSE_PROOF, reason, log)
@@ -235,6 +236,7 @@ def _check_proof(entry: LogEntry, proof: InclusionProof, head: TreeHead, log: Tr
     leaf = leaf_hash(entry.body)
     with _refused_as(EntryFate.FALSE_PROOF, log):
         check_inclusion(proof.hashes, proof.index, leaf, head)
+    return leaf
 
 
 def _promised_time(entry: LogEntry, log: TrustedLog) -> int | None:

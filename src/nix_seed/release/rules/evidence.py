@@ -13,15 +13,7 @@ from nix_seed.core.declared import Declared
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.release.rules.tree import Leaf, Release, build_release
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class LoggedAt:
-    """Entry *index* of the log that the policy calls *log*, and its leaf hash."""
-
-    log: str
-    index: int
-    leaf_hash: Digest
+from nix_seed.trust.rules.policy_logs import LoggedAt
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -10,7 +10,6 @@ from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.formats.tlog.body import (
-    DsseV001,
     DsseV002,
     HashedRekord,
     LogBody,
@@ -94,35 +93,10 @@ class Sieve:
             parsed = parse_body(body, "an entry")
         except InputError:
             return  # a log holds what others wrote, too
-        for promoter, genuine in self._signers(parsed):
-            signed, payload = _hashes(parsed)
-            at = PromoterEntry(
-                self._log,
-                index,
-                Digest(leaf.hex()),
-                promoter.id,
-                promoter.signer,
-                signed,
-                payload,
-                genuine,
-            )
-            self.found.append(at)
-
-    def _signers(self, body: LogBody) -> Iterator[tuple[Promoter, bool | None]]:
-        if isinstance(body, HashedRekord):
-            promoter = self._promoter(body.verifier)
-            if promoter is not None:
-                yield promoter, _genuine(body)
-        elif isinstance(body, DsseV002):
-            for _, verifier in body.signatures:
-                promoter = self._promoter(verifier)
-                if promoter is not None:
-                    yield promoter, None
-        elif isinstance(body, DsseV001):
-            for _, pem in body.signatures:
-                promoter = self._promoter(_of_pem(pem))
-                if promoter is not None:
-                    yield promoter, None
+        for verifier in _verifiers(parsed):
+            if (promoter := self._promoter(verifier)) is not None:
+                at = self._log, index, Digest(leaf.hex())
+                self.found.append(_entry(at, promoter, parsed))
 
     def _promoter(self, verifier: Verifier) -> Promoter | None:
         if not verifier.is_certificate:
@@ -205,11 +179,19 @@ def _shown(entry: PromoterEntry) -> tuple[str, ...]:
     return f"entry {entry.index} of {entry.log}", f"leaf {entry.leaf_hash}", what
 
 
-def _hashes(body: LogBody) -> tuple[Digest | None, Digest | None]:
+def _entry(at: tuple[str, int, Digest], promoter: Promoter, body: LogBody) -> PromoterEntry:
+    who = promoter.id, promoter.signer
     if isinstance(body, HashedRekord):
-        return Digest(body.digest.hex()), None
-    assert isinstance(body, DsseV001 | DsseV002)
-    return None, Digest(body.payload_digest.hex())
+        return PromoterEntry(*at, *who, Digest(body.digest.hex()), None, _genuine(body))
+    return PromoterEntry(*at, *who, None, Digest(body.payload_digest.hex()), None)
+
+
+def _verifiers(body: LogBody) -> list[Verifier]:
+    if isinstance(body, HashedRekord):
+        return [body.verifier]
+    if isinstance(body, DsseV002):
+        return [verifier for _, verifier in body.signatures]
+    return [_of_pem(pem) for _, pem in body.signatures]
 
 
 def _genuine(body: HashedRekord) -> bool | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 from unicodedata import category, normalize
@@ -136,6 +136,11 @@ class Policy:
     accepts: Mapping[Digest, int] = field(default_factory=dict)
     ledgers: tuple[LedgerSpec, ...] = ()
     licences: tuple[str, ...] = ()
+
+    @property
+    def logged(self) -> Policy:
+        """The policy by which releases are made: of logged evidence alone."""
+        return replace(self, quorum=replace(self.quorum, logs=max(1, self.quorum.logs)))
 
 
 LedgerKind = Literal["evm"]

@@ -4,10 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from nix_seed.core.digests import Digest
 from nix_seed.formats.intoto.bundle import Bundle, Certificate
 from nix_seed.formats.tlog.body import LoggedSignature
-from nix_seed.formats.tlog.entry import LogEntry
-from nix_seed.formats.tlog.merkle import leaf_hash
 from nix_seed.formats.tlog.note import SignedCheckpoint
 from nix_seed.logs.rules.entry import (
     EntryResult,
@@ -23,11 +22,20 @@ from nix_seed.trust.rules.bundle import SignedBy
 from nix_seed.trust.rules.policy import Policy
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class LoggedAt:
+    """Entry *index* of the log that the policy calls *log*, and its leaf hash."""
+
+    log: str
+    index: int
+    leaf_hash: Digest
+
+
 @dataclass(frozen=True, slots=True)
 class LogFindings:
     """Which of the policy's logs hold an envelope, and by when each did.
 
-    *checkpoints* are those that the logs signed, *entries* the index and leaf hash in each log.
+    *checkpoints* are those that the logs signed, *entries* where each log holds it.
     *words* say of each log entry that proves nothing why, one line each.
     """
 
@@ -35,7 +43,7 @@ class LogFindings:
     times: tuple[tuple[str, datetime], ...] = ()
     checkpoints: tuple[tuple[str, SignedCheckpoint], ...] = ()
     words: tuple[str, ...] = ()
-    entries: tuple[tuple[str, int, bytes], ...] = ()
+    entries: tuple[LoggedAt, ...] = ()
 
 
 def log_trust(policy: Policy) -> LogTrust:
@@ -59,7 +67,11 @@ def judge_logs(bundle: Bundle, signer: SignedBy, label: str, trust: LogTrust) ->
         words=tuple(
             f"log entry {each.fate.value}: {each.reason}" for each in results if not each.proved
         ),
-        entries=tuple(_entries(results, bundle)),
+        entries=tuple(
+            LoggedAt(each.log, each.index, Digest(each.leaf.hex()))
+            for each in results
+            if each.proved and each.log is not None and each.index is not None
+        ),
     )
 
 
@@ -72,13 +84,6 @@ def _logged(bundle: Bundle, signer: SignedBy, what: str) -> LoggedSignature:
     else:
         raise ValueError(f"{what} has no certificate, and yet an identity signed it")
     return logged_signature(bundle.envelope, verifier_of(material, key))
-
-
-def _entries(results: Sequence[EntryResult], bundle: Bundle) -> Iterator[tuple[str, int, bytes]]:
-    """Yield log, index in its tree, and leaf hash of each proved entry."""
-    for result, entry in zip(results, bundle.tlog_entries, strict=True):
-        if result.proved and result.log is not None and result.index is not None:
-            yield result.log, result.index, leaf_hash(LogEntry.from_json(entry, "").body)
 
 
 def _times(results: Sequence[EntryResult], witnesses: int) -> Iterator[tuple[str, datetime]]:
