@@ -69,7 +69,7 @@ def test_a_policy_brings_its_log(tmp_path: Path, environ: dict[str, str]) -> Non
     refused = [*command[:-1], "other", "three.toml"]
     done = subprocess.run(refused, cwd=tmp_path, env=environ, capture_output=True, check=False)
     assert done.returncode == 3
-    assert b"reading the log in other" in done.stderr
+    assert b"reading other/log.vkey failed" in done.stderr
 
 
 def test_serve_show_check(tmp_path: Path, environ: dict[str, str]) -> None:

@@ -45,7 +45,7 @@ from nix_seed.registry.rules.lock import SeedLock
 from nix_seed.release.rules.evidence import Evidence
 from nix_seed.release.rules.tree import MemberProof
 from nix_seed.roots.rules.policy import RootsPolicy
-from nix_seed.sbom.rules.licences import read_licences
+from nix_seed.sbom.rules.read import read_licences
 from nix_seed.sbom.rules.spdx_list import read_expression
 from nix_seed.trust.rules.policy_file import parse_policy
 from support.certificates import malformed_certificates
