@@ -29,7 +29,6 @@ from nix_seed.formats.tlog.merkle import (
     leaf_hash,
 )
 from nix_seed.formats.tlog.note import SignedCheckpoint
-from nix_seed.logs.log import Historian
 from nix_seed.logs.open import open_history
 from nix_seed.logs.rekor import RekorV1
 from nix_seed.logs.rules.entry import TrustedLog
@@ -40,32 +39,47 @@ from nix_seed.release.load import LoadedPolicy
 from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.release.rules.signed_entries import PromoterEntry, Sieve
 from nix_seed.trust.rules.policy import PolicyLog
+from nix_seed.trust.rules.policy_book import PolicyBook
 from nix_seed.trust.rules.policy_logs import LoggedAt
 
 _PATIENCE = Patience(attempts=3, connect=10.0, stall=20.0, settle=20.0)
-_AT_ONCE = 8
+
+
+class _Look:
+    """Is given each entry of a log; keeps those in a promoter's name, and in a builder's.
+
+    And what was wrong with entries that could not be read: *unread*.
+    """
+
+    def __init__(self, log: str, book: PolicyBook) -> None:
+        self.entries = Sieve(log, book.all)
+        # Votes are the builders' in force: what a builder signs who is trusted no more counts not.
+        self.votes = Sieve(log, [book.present], builders=True)
+        self.unread: list[NixSeedError] = []
+
+    def at(self, index: int, body: bytes, leaf: bytes) -> None:
+        """Look at entry *index*."""
+        for sieve in (self.entries, self.votes):
+            try:
+                sieve.look(index, body, leaf)
+            except Exception as error:  # of a library's own: it must not hide the other entries
+                self.unread.append(caught(error, f"entry {index} of the log {sieve.log}"))
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The log *trusted*, replayed: its tree at *head*, of which what is after *since* was read.
+    """The *log*, replayed: its tree at *head*, of which what is after *since* was looked at.
 
-    *entries* are those in a promoter's name among these, *votes* those in a builder's,
-    *commits* what commit an index gave an entry for. *reader* is None for a log that gives no list
-    of its entries; nothing can be told of any index of it then. *unread* is what was wrong with
-    entries that could not be read.
+    *hashes* is None for a log that gives no list of its entries: nothing can be told of any index
+    of it then, and *commits* are what its own index gave an entry for.
     """
 
-    trusted: TrustedLog
+    log: RekorV1 | TileReader
     head: TreeHead
-    since: int
-    entries: tuple[PromoterEntry, ...]
-    reader: TileReader | None
-    hashes: HashReader | None
-    historian: Historian
-    votes: tuple[PromoterEntry, ...] = ()
+    look: _Look
+    since: int = 0
+    hashes: HashReader | None = None
     commits: Mapping[int, Commit] = field(default_factory=dict)
-    unread: tuple[NixSeedError, ...] = ()
 
     def holds(self, at: LoggedAt) -> bool | None:
         """Whether the leaf is at its index in the tree; None where that cannot be told."""
@@ -80,70 +94,52 @@ class Replay:
 
     def check_brought(self, signed: SignedCheckpoint) -> None:
         """``CheckedFalse`` unless the tree of *signed*, brought with an entry, began this one."""
-        size = signed.head.size
+        size, name = signed.head.size, self.log.trusted.id
         if size > self.head.size:
             # It may have grown while the audit went on. It cannot have shrunk.
-            now = self.historian.checkpoint().head.size
+            now = self.log.checkpoint().head.size
             if now < size:
                 raise CheckedFalse(
-                    f"the log {self.trusted.id} rolled back: it showed a tree of {size} entries, "
+                    f"the log {name} rolled back: it showed a tree of {size} entries, "
                     f"and has {now} now"
                 )
-            return
-        if self.hashes is None:
-            proof = self.historian.consistency(size, self.head.size)
-            check_consistency(proof, signed.head, self.head)
+        elif self.hashes is None:
+            check_consistency(self.log.consistency(size, self.head.size), signed.head, self.head)
         elif build_root(size, self.hashes) != signed.head:
             raise CheckedFalse(
-                f"the log {self.trusted.id} shows a split view: it signed another tree of {size} "
+                f"the log {name} shows a split view: it signed another tree of {size} "
                 "entries than the one it has"
             )
 
 
-def replay_log(
-    trusted: TrustedLog,
-    place: str,
-    since: TreeHead | None,
-    sieves: tuple[Sieve, Sieve],
-    state: CheckpointState | None,
-    most: int,
-) -> Replay | RekorV1:
-    """Read the log at *place* from the tree *since* on; recompute its root, and all tiles if None.
-
-    Rekor v1 gives no list of its entries: its client is returned. ``CheckedFalse`` where the log
-    lies, ``CouldNotCheck`` where it is out of reach or has more than *most* new entries.
-    """
-    log = open_history(trusted, place, patience=_PATIENCE)
-    if isinstance(log, RekorV1):
-        return log
-    if not isinstance(log, TileReader):
-        raise CouldNotCheck(f"the log {trusted.id} at {place} is of no kind that can be replayed")
-    signed = _newest(trusted, log, state)
-    start = since or EMPTY
-    _check_size(trusted, start, signed.head, most)
-    unread: list[NixSeedError] = []
-    hashes = replay(
-        log, start, signed.head, lambda *entry: unread.extend(_look(trusted, sieves, entry))
-    )
-    if start.size == 0:
-        check_tiles(log, signed.head.size, hashes)
-    entries, votes = (tuple(sieve.found) for sieve in sieves)
-    return Replay(
-        trusted, signed.head, start.size, entries, log, hashes, log, votes, {}, tuple(unread)
-    )
-
-
-def replay_index(
-    log: RekorV1,
-    commits: Iterable[Commit],
-    sieves: tuple[Sieve, Sieve],
-    state: CheckpointState | None,
+def _replay_tiles(
+    log: TileReader, head: TreeHead, start: TreeHead, most: int, look: _Look
 ) -> Replay:
-    """Ask Rekor v1 for all entries of *commits*, and hold it to what it showed before."""
-    signed = _newest(log.trusted, log, state)
+    """Read the log from the tree *start* on, recompute its root and, if that is empty, all tiles.
+
+    ``CheckedFalse`` where it lies, ``CouldNotCheck`` where it has more than *most* new entries.
+    """
+    name, new = log.trusted.id, head.size - start.size
+    if new < 0:
+        raise CheckedFalse(
+            f"the log {name} rolled back: {start.size} entries were audited before, and now "
+            f"it has {head.size}"
+        )
+    if new > most:
+        raise CouldNotCheck(
+            f"the log {name} has {new} entries to read, and {most} are the most: raise "
+            "--most-entries"
+        )
+    hashes = replay(log, start, head, look.at)
+    if start == EMPTY:
+        check_tiles(log, head.size, hashes)
+    return Replay(log, head, look, start.size, hashes)
+
+
+def _replay_index(log: RekorV1, head: TreeHead, commits: Iterable[Commit], look: _Look) -> Replay:
+    """Ask Rekor v1, which gives no list of its entries, for all of *commits*."""
     seen: set[bytes] = set()
     about: dict[int, Commit] = {}
-    unread: list[NixSeedError] = []
     for commit in commits:
         for value in log.lookup(commit.key.raw):
             entry = LogEntry.from_json(value, f"an entry of {log.trusted.id}")
@@ -151,41 +147,8 @@ def replay_index(
             if leaf not in seen:
                 seen.add(leaf)
                 about[entry.index] = commit
-                unread += _look(log.trusted, sieves, (entry.index, entry.body, leaf))
-    entries, votes = (tuple(sieve.found) for sieve in sieves)
-    return Replay(
-        log.trusted, signed.head, 0, entries, None, None, log, votes, about, tuple(unread)
-    )
-
-
-def _look(
-    trusted: TrustedLog, sieves: Iterable[Sieve], entry: tuple[int, bytes, bytes]
-) -> Iterator[NixSeedError]:
-    """Give an entry to the *sieves*; yield what of it could not be read."""
-    for sieve in sieves:
-        try:
-            sieve.look(*entry)
-        except Exception as error:  # of a library's own: it must not hide the other entries
-            yield caught(error, f"entry {entry[0]} of the log {trusted.id}")
-
-
-def _newest(
-    trusted: TrustedLog, historian: Historian, state: CheckpointState | None
-) -> SignedCheckpoint:
-    return historian.checkpoint() if state is None else state.ask(trusted, historian)[0]
-
-
-def _check_size(trusted: TrustedLog, start: TreeHead, head: TreeHead, most: int) -> None:
-    if head.size < start.size:
-        raise CheckedFalse(
-            f"the log {trusted.id} rolled back: {start.size} entries were audited before, and now "
-            f"it has {head.size}"
-        )
-    if head.size - start.size > most:
-        raise CouldNotCheck(
-            f"the log {trusted.id} has {head.size - start.size} entries to read, and {most} are "
-            "the most: raise --most-entries"
-        )
+                look.at(entry.index, entry.body, leaf)
+    return Replay(log, head, look, commits=about)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,12 +204,12 @@ class LogSet:
     @property
     def entries(self) -> tuple[PromoterEntry, ...]:
         """All entries in a promoter's name, of all logs that were read."""
-        return tuple(entry for each in self._replays.values() for entry in each.entries)
+        return tuple(e for each in self._replays.values() for e in each.look.entries.found)
 
     @property
     def votes(self) -> tuple[PromoterEntry, ...]:
         """All entries in the name of a builder in force, of all logs that were read."""
-        return tuple(entry for each in self._replays.values() for entry in each.votes)
+        return tuple(e for each in self._replays.values() for e in each.look.votes.found)
 
     @property
     def commits(self) -> Mapping[tuple[str, int], Commit]:
@@ -263,7 +226,7 @@ class LogSet:
         return tuple(
             LogMark(Digest.of(each.log.key.der), replay.head.size, replay.head.root)
             for each in self._logs
-            if (replay := self._replays.get(each.name)) and replay.reader is not None
+            if (replay := self._replays.get(each.name)) and replay.hashes is not None
         )
 
     def replay(
@@ -280,7 +243,7 @@ class LogSet:
                 named.name, named.log.kind, 0, 0, None, "not read"
             )
             with self._told(named.name):
-                self._one(named, since.get(Digest.of(named.log.key.der)), commits)
+                self._one(named, since.get(Digest.of(named.log.key.der), EMPTY), commits)
 
     def holds(self, at: LoggedAt) -> bool | None:
         """Whether the leaf is at its index in its log; None where that cannot be told."""
@@ -306,30 +269,30 @@ class LogSet:
                 with self._told(name, str(signed.checkpoint)):
                     replay.check_brought(signed)
 
-    def _one(self, named: _Named, since: TreeHead | None, commits: Sequence[Commit]) -> None:
-        book = self._bench.book
-        # Votes are the builders' in force: what a builder signs who is trusted no more counts not.
-        votes = Sieve(named.name, [book.present], builders=True)
-        place, sieves = self._place(named), (Sieve(named.name, book.all), votes)
-        found = replay_log(named.trusted, place, since, sieves, self._reach.seen, self._reach.most)
-        if isinstance(found, Replay):
+    def _one(self, named: _Named, since: TreeHead, commits: Sequence[Commit]) -> None:
+        trusted, seen = named.trusted, self._reach.seen
+        look = _Look(named.name, self._bench.book)
+        log = open_history(trusted, self._place(named), patience=_PATIENCE)
+        signed = log.checkpoint() if seen is None else seen.ask(trusted, log)[0]
+        if isinstance(log, TileReader):
+            found = _replay_tiles(log, signed.head, since, self._reach.most, look)
             self._keep(named.name, found)
             read = found.head.size - found.since
             self._status(named, found, read, "every entry was read, and the tree recomputed")
             return
-        replay = replay_index(found, commits, sieves, self._reach.seen)
-        self._keep(named.name, replay)
+        found = _replay_index(log, signed.head, commits, look)
+        self._keep(named.name, found)
         words = (
             f"it gives no list of its entries: its index was asked for {len(commits)} commits, and "
             "what that leaves out nobody can tell"
         )
-        self._status(named, replay, None, words)
+        self._status(named, found, None, words)
         about = f"the log {named.name} cannot be replayed: {words}"
         self._find(named.name, Severity.NOTICE, about)
 
     def _keep(self, name: str, replay: Replay) -> None:
         self._replays[name] = replay
-        for error in replay.unread:
+        for error in replay.look.unread:
             severity = Severity.of(error)
             self.findings.append(AuditFinding(Kind.LOG, severity, name, error.message))
 

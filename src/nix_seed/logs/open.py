@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.formats.tlog.note import NoteKey
-from nix_seed.logs.log import Historian, Log
+from nix_seed.logs.log import Log
 from nix_seed.logs.rules.entry import TrustedLog
 from nix_seed.logs.tile_log import DirectorySource, TileReader, read_key_of_log
 
 if TYPE_CHECKING:
+    from nix_seed.logs.rekor import RekorV1, RekorV2
     from nix_seed.registry.http import Patience
 
 
@@ -43,7 +44,9 @@ def _embedded(trusted: TrustedLog, directory: Path) -> Log:
     return log
 
 
-def open_history(trusted: TrustedLog, place: str, *, patience: Patience | None = None) -> Historian:
+def open_history(
+    trusted: TrustedLog, place: str, *, patience: Patience | None = None
+) -> RekorV1 | TileReader:
     """Return what can be asked about the log *trusted* at *place* by those who only read it.
 
     *place* is an address or a directory, as a policy has it; a directory takes no private key.
@@ -53,7 +56,7 @@ def open_history(trusted: TrustedLog, place: str, *, patience: Patience | None =
     return _served(trusted, place, patience)
 
 
-def _served(trusted: TrustedLog, place: str, patience: Patience | None) -> Log:
+def _served(trusted: TrustedLog, place: str, patience: Patience | None) -> RekorV1 | RekorV2:
     from nix_seed.logs.rekor import HttpSource, LogHttp, RekorV1, RekorV2
 
     http = LogHttp(place, patience=patience)

@@ -73,7 +73,7 @@ class Sieve:
     """
 
     def __init__(self, log: str, policies: Sequence[Policy], *, builders: bool = False) -> None:
-        self._log = log
+        self.log = log
         promoters = [each for policy in policies for each in policy.promoters]
         if builders:
             voters = [each for policy in policies for each in policy.builders]
@@ -95,7 +95,7 @@ class Sieve:
             return  # a log holds what others wrote, too
         for verifier in _verifiers(parsed):
             if (promoter := self._promoter(verifier)) is not None:
-                at = self._log, index, Digest(leaf.hex())
+                at = self.log, index, Digest(leaf.hex())
                 self.found.append(_entry(at, promoter, parsed))
 
     def _promoter(self, verifier: Verifier) -> Promoter | None:
