@@ -17,6 +17,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import read_regular
+from nix_seed.core.members import members
 from nix_seed.flake.checkout import tracked_files
 from nix_seed.flake.evaluate import OwnSource
 from nix_seed.flake.experiment import (
@@ -116,18 +117,9 @@ class Proof:
 
     def to_json(self) -> dict[str, Any]:
         """Return the proof as programs read it."""
-        return {
-            "complete": self.complete,
-            "image": str(self.image),
-            "system": self.system,
-            "outputs": list(self.outputs),
-            "leftOut": list(self.left_out),
-            "missing": [
-                {"path": str(gap.path), "kind": gap.kind, "neededBy": list(gap.needed_by)}
-                for gap in self.gaps
-            ],
-            "problem": self.problem,
-        }
+        names = ("complete", "image", "system", "outputs", "left_out", "problem")
+        missing = [members(gap, "path", "kind", "needed_by") for gap in self.gaps]
+        return members(self, *names) | {"missing": missing}
 
     @property
     def complete(self) -> bool:

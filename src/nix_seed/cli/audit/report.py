@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from nix_seed.core.members import members
 from nix_seed.core.words import plural
 
 if TYPE_CHECKING:
-    from nix_seed.audit.rules.record import LedgerRecord
     from nix_seed.audit.rules.report import AuditReport, LogStatus
     from nix_seed.release.rules.finding import AuditFinding
 
@@ -65,45 +65,17 @@ def _log_words(log: LogStatus) -> str:
 
 def audit_json(found: AuditReport) -> dict[str, Any]:
     """Return the same as one object."""
-    return {
-        "repository": found.repository,
-        "policies": [str(each) for each in found.policies],
-        "epoch": found.epoch,
+    return members(found, "repository", "policies", "epoch", "exit_code", "words", "before") | {
         "verdict": verdict_words(found),
-        "exitCode": found.exit_code,
-        "words": found.words,
-        "before": found.before,
-        "records": [_record_json(each) for each in found.records],
-        "copies": [
-            {"name": each.name, "records": each.records, "listsRead": each.lists}
-            for each in found.copies
-        ],
+        "records": [each.to_json() | members(each, "copies") for each in found.records],
+        "copies": [members(each, "name", "records", listsRead="lists") for each in found.copies],
         "logs": [
-            {
-                "id": each.id,
-                "kind": each.kind,
-                "size": each.size,
-                "since": each.since,
-                "read": each.read,
-                "words": each.words,
-            }
-            for each in found.logs
+            members(each, "id", "kind", "size", "since", "read", "words") for each in found.logs
         ],
         "findings": [finding_json(each) for each in found.findings],
     }
 
 
-def _record_json(record: LedgerRecord) -> dict[str, Any]:
-    return record.to_json() | {"copies": sorted(record.copies)}
-
-
 def finding_json(finding: AuditFinding) -> dict[str, Any]:
     """Return one finding as an object."""
-    return {
-        "id": finding.id,
-        "kind": finding.kind.value,
-        "severity": finding.severity.value,
-        "subject": finding.subject,
-        "words": finding.words,
-        "evidence": list(finding.evidence),
-    }
+    return members(finding, "id", "kind", "severity", "subject", "words", "evidence")

@@ -10,6 +10,7 @@ import click
 from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of
 from nix_seed.cli.say import say
+from nix_seed.core.members import members
 
 if TYPE_CHECKING:
     from nix_seed.image.diff import ImageDiff, PathFiles
@@ -71,26 +72,10 @@ def _file_lines(found: PathFiles) -> Iterator[str]:
 
 
 def _json(found: ImageDiff) -> dict[str, Any]:
-    return {
-        "same": found.same,
-        "images": [str(digest) for digest in found.digests],
-        "layers": [
-            {
-                "position": each.position,
-                "tier": each.tier,
-                "a": each.ours and str(each.ours),
-                "b": each.theirs and str(each.theirs),
-            }
-            for each in found.layers
-        ],
-        "paths": [
-            {
-                "path": str(each.path),
-                "a": each.ours and str(each.ours),
-                "b": each.theirs and str(each.theirs),
-            }
-            for each in found.spec.paths
-        ],
+    sides = {"a": "ours", "b": "theirs"}
+    return members(found, "same", images="digests", members="spec.members") | {
+        "layers": [members(each, "position", "tier", **sides) for each in found.layers],
+        "paths": [members(each, "path", **sides) for each in found.spec.paths],
         "files": {
             str(each.path): [
                 {
@@ -102,5 +87,4 @@ def _json(found: ImageDiff) -> dict[str, Any]:
             ]
             for each in found.files
         },
-        "members": list(found.spec.members),
     }

@@ -10,6 +10,7 @@ import click
 from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of
 from nix_seed.cli.say import say
+from nix_seed.core.members import members
 from nix_seed.core.safe_text import safe_line
 
 if TYPE_CHECKING:
@@ -39,26 +40,14 @@ def command(as_json: bool, **options: Any) -> None:
 
 
 def _json(image: InspectedImage) -> dict[str, Any]:
-    return {
-        "reference": image.reference,
-        "digest": str(image.digest),
+    names = ("reference", "digest", "kind", "name", "system", "nar_hash", "input_key", "size")
+    layer = {"digest": "descriptor.digest", "size": "descriptor.size"}
+    return members(image, *names) | {
         "platform": None if image.platform is None else image.platform.to_json(),
-        "kind": image.kind,
-        "name": image.name,
-        "system": image.system,
-        "narHash": image.nar_hash,
-        "inputKey": image.input_key,
-        "size": image.size,
         "tiers": image.tiers(),
         "layers": [
-            {
-                "digest": str(layer.descriptor.digest),
-                "diffId": layer.diff_id,
-                "size": layer.descriptor.size,
-                "tier": layer.tier,
-                "mediaType": layer.descriptor.media_type,
-            }
-            for layer in image.layers
+            members(each, "tier", diffId="diff_id", mediaType="descriptor.media_type", **layer)
+            for each in image.layers
         ],
     }
 

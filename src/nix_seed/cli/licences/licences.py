@@ -15,6 +15,7 @@ from nix_seed.cli.options import (
     stores_of,
 )
 from nix_seed.cli.say import say
+from nix_seed.core.members import members
 from nix_seed.core.safe_text import safe_line
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _json(licences: Licences) -> dict[str, Any]:
     return {
         "paths": [_path_json(item) for item in _sorted(licences.judgement.paths)],
         "contradictions": [
-            {"path": str(item.path), "source": str(item.fetched), "licence": item.licence}
+            members(item, "path", "licence", source="fetched")
             for item in licences.judgement.conflicts
         ],
         "problem": licences.problem,
@@ -123,23 +124,14 @@ def _json(licences: Licences) -> dict[str, Any]:
 
 
 def _path_json(item: Judged) -> dict[str, str | None]:
-    return {
-        "path": str(item.path),
-        "licence": item.licence.name or None,
-        "status": item.licence.status,
-        "derivation": None if item.derivation is None else str(item.derivation),
-        "url": item.url or None,
-    }
+    found = members(item, "path", "derivation", status="licence.status")
+    return found | {"licence": item.licence.name or None, "url": item.url or None}
 
 
 def _withheld_json(spec: Spec) -> list[dict[str, str | None]]:
     return [
-        {
-            "path": str(item.path),
-            "licence": item.licence,
-            "derivation": item.derivation or None,
-            "url": item.url or None,
-        }
+        members(item, "path", "licence")
+        | {"derivation": item.derivation or None, "url": item.url or None}
         for item in spec.withheld
     ]
 

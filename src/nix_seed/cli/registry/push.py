@@ -9,6 +9,7 @@ import click
 from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
 from nix_seed.cli.say import say
+from nix_seed.core.members import members
 
 if TYPE_CHECKING:
     from nix_seed.registry.transfer import How, Transferred
@@ -58,19 +59,11 @@ def command(as_json: bool, **options: Any) -> None:
 
 def transferred_json(done: Transferred, reference: str) -> dict[str, Any]:
     """Return what was done as one JSON object."""
-    return {
+    return members(done, "tags", digest="root.digest") | {
         "reference": reference,
-        "digest": str(done.root.digest),
-        "tags": list(done.tags),
         "images": [str(image.digest) for image in done.images],
-        "bytes": {
-            "moved": done.size("moved"),
-            "linked": done.size("linked"),
-            "present": done.size("present"),
-        },
-        "blobs": [
-            {"digest": str(blob.digest), "size": blob.size, "how": how} for blob, how in done.blobs
-        ],
+        "bytes": {how: done.size(how) for how in ("moved", "linked", "present")},
+        "blobs": [members(blob, "digest", "size") | {"how": how} for blob, how in done.blobs],
     }
 
 

@@ -18,6 +18,7 @@ from nix_seed.cli.options import (
 from nix_seed.cli.say import say
 from nix_seed.cli.sbom.sbom import sbom_option, sboms_of
 from nix_seed.cli.trust.options import signing_options
+from nix_seed.core.members import members
 
 if TYPE_CHECKING:
     from nix_seed.registry.open import AnyReference
@@ -106,11 +107,8 @@ def state(
 
 
 def _json(done: Attested) -> dict[str, Any]:
-    return {
-        "image": str(done.image),
+    return members(done, "image", "signer", "logs") | {
         "predicate": done.predicate.to_json(),
-        "signer": done.signer,
-        "logs": list(done.logs),
         "referrers": [str(each.digest) for each in done.referrers],
         "sboms": [str(each.digest) for each in done.sboms],
     }

@@ -19,6 +19,7 @@ from nix_seed.cli.options import (
     stores_of,
 )
 from nix_seed.cli.say import say
+from nix_seed.core.members import members
 
 if TYPE_CHECKING:
     from nix_seed.core.digests import Digest
@@ -137,12 +138,7 @@ def _held(ledger: LedgerReader, what: str | None) -> tuple[LedgerEntry, ...]:
 
 def entry_json(entry: LedgerEntry) -> dict[str, str]:
     """Return an entry of any ledger as ``--json`` shows it."""
-    return {
-        "commitKey": str(entry.commit_key),
-        "root": str(entry.root),
-        "record": str(entry.record),
-        "position": entry.position,
-    }
+    return members(entry, "commit_key", "root", "record", "position")
 
 
 def entry_lines(entry: LedgerEntry) -> list[str]:

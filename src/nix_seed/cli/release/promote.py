@@ -20,6 +20,7 @@ from nix_seed.cli.options import (
 )
 from nix_seed.cli.say import say
 from nix_seed.cli.trust.options import key_option, signer_of, sigstore_option
+from nix_seed.core.members import members
 
 if TYPE_CHECKING:
     from nix_seed.registry.open import AnyReference
@@ -110,20 +111,16 @@ def split_target(text: str) -> tuple[AnyReference, tuple[str, ...]]:
 
 
 def _json(done: Promoted) -> dict[str, Any]:
-    said = done.record.predicate
-    return {
-        "state": done.state,
-        "promoted": bool(done.tags),
-        "missing": done.missing,
-        "commit": str(said.commit),
-        "root": str(said.root),
-        "record": str(done.record.digest),
-        "index": str(said.index),
-        "systems": {leaf.system: str(leaf.image_digest) for leaf in done.release.leaves},
-        "promoters": [each.id for each in done.record.promoters],
-        "tags": list(done.tags),
-        "notices": list(done.notices),
-    }
+    said = members(done.record.predicate, "commit", "root", "index")
+    return (
+        members(done, "state", "missing", "tags", "notices", record="record.digest")
+        | said
+        | {
+            "promoted": bool(done.tags),
+            "systems": {leaf.system: str(leaf.image_digest) for leaf in done.release.leaves},
+            "promoters": [each.id for each in done.record.promoters],
+        }
+    )
 
 
 def _lines(done: Promoted, target: str) -> list[str]:

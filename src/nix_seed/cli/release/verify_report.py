@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from nix_seed.core.members import members, plain
 from nix_seed.core.words import human_size, plural
 
 if TYPE_CHECKING:
-    from nix_seed.core.digests import Digest
     from nix_seed.release.rules.answer import ImageVerification, Verification
     from nix_seed.release.rules.record import PromotionResult
     from nix_seed.trust.rules.claims import DissentDetail, Finding, JudgedClaim
@@ -144,102 +144,67 @@ def promotion_lines(found: PromotionResult) -> Iterator[str]:
 
 def promotion_json(found: PromotionResult) -> dict[str, Any]:
     """Return the same as one object."""
-    record = found.record
-    return {
-        "commit": str(found.commit),
-        "verdict": found.fate.value,
-        "words": found.words,
-        "record": None if record is None else str(record.digest),
-        "root": None if record is None else str(record.predicate.root),
-        "index": None if record is None else str(record.predicate.index),
+    record, said = found.record, found.record and found.record.predicate
+    return members(found, "commit", "words", verdict="fate") | {
+        "record": plain(record and record.digest),
+        "root": plain(said and said.root),
+        "index": plain(said and said.index),
         "promoters": [] if record is None else [each.id for each in record.promoters],
-        "checks": [
-            {"name": each.name, "fate": each.fate.value, "words": each.words}
-            for each in found.checks
-        ],
+        "checks": [members(each, "name", "fate", "words") for each in found.checks],
     }
 
 
 def verification_json(found: Verification) -> dict[str, Any]:
     """Return the same as one object."""
-    return {
-        "reference": found.reference,
-        "policy": str(found.policy),
-        "epoch": found.epoch,
-        "verdict": found.fate.value,
-        "exitCode": found.exit_code,
-        "words": found.words,
+    return members(found, "reference", "policy", "epoch", "exit_code", "words", verdict="fate") | {
         "images": [_image_json(image) for image in found.images],
         "promotion": found.promotion and promotion_json(found.promotion),
     }
 
 
 def _image_json(image: ImageVerification) -> dict[str, Any]:
-    depth = image.depth
-    return {
-        "reference": image.reference,
-        "digest": str(image.digest),
-        "system": image.system,
-        "narHash": image.nar_hash,
-        "verdict": image.fate.value,
-        "words": image.words,
+    depth = image.depth and members(image.depth, "layers", "paths", "size", "problems")
+    names = ("reference", "digest", "system", "nar_hash", "words")
+    return members(image, *names, verdict="fate") | {
         "attestations": [_finding_json(each, image) for each in image.findings],
-        "troubles": [{"fate": each.fate.value, "words": each.words} for each in image.troubles],
+        "troubles": [members(each, "fate", "words") for each in image.troubles],
         "quorums": [_quorum_json(each) for each in image.quorums],
         "dissents": [_detail_json(each) for each in image.dissents],
-        "deep": None
-        if depth is None
-        else {
-            "layers": depth.layers,
-            "paths": depth.paths,
-            "size": depth.size,
-            "problems": list(depth.problems),
-        },
+        "deep": depth,
     }
 
 
 def _finding_json(finding: Finding, image: ImageVerification) -> dict[str, Any]:
     judged = _judged(finding, image)
-    return {
-        "name": finding.name,
-        "place": finding.place,
-        "fate": finding.verdict.fate.value,
-        "reason": finding.verdict.reason.value,
-        "words": finding.verdict.words,
-        "logs": sorted(finding.logs.logs),
-        "time": judged and judged.claim.time and judged.claim.time.isoformat(),
-        "builder": judged.builder.id if judged is not None and judged.builder else None,
-        "standing": judged and judged.standing.value,
-        "discount": judged and judged.discount and judged.discount.value,
-        "why": judged and judged.words,
-        "rootsDigest": judged and _text(judged.claim.predicate.roots_digest),
-    }
-
-
-def _text(value: Digest | None) -> str | None:
-    return None if value is None else str(value)
+    verdict = members(finding.verdict, "fate", "reason", "words")
+    return (
+        members(finding, "name", "place", logs="logs.logs")
+        | verdict
+        | {
+            "time": plain(judged and judged.claim.time),
+            "builder": judged.builder.id if judged is not None and judged.builder else None,
+            "standing": plain(judged and judged.standing),
+            "discount": plain(judged and judged.discount),
+            "why": judged and judged.words,
+            "rootsDigest": plain(judged and judged.claim.predicate.roots_digest),
+        }
+    )
 
 
 def _quorum_json(quorum: QuorumResult) -> dict[str, Any]:
-    return {
-        "commit": str(quorum.asked.commit),
-        "outcome": quorum.outcome.value,
-        "threshold": quorum.threshold,
+    said = {"image": "claim.predicate.image_digest", "rootsDigest": "claim.predicate.roots_digest"}
+    who = {"builder": "builder.id"}
+    return members(quorum, "outcome", "threshold", commit="asked.commit") | {
         "agreeing": [each.id for each in quorum.agreeing],
         "counted": [each.id for each in quorum.counted],
         "roots": [
-            {"digest": str(each.digest), "builders": [builder.id for builder in each.builders]}
+            members(each, "digest") | {"builders": [builder.id for builder in each.builders]}
             for each in quorum.roots
         ],
-        "missing": [{"builder": each.builder.id, "words": each.words} for each in quorum.missing],
+        "missing": [members(each, "words", **who) for each in quorum.missing],
         "dissents": [
-            {
-                "builder": each.builder.id,
-                "image": str(each.claim.predicate.image_digest),
-                "rootsDigest": _text(each.claim.predicate.roots_digest),
-                "differs": list(each.difference.members),
-                "layers": [layer.position for layer in each.difference.layers],
-            }
+            members(each, differs="difference.members", **who, **said)
+            | {"layers": [layer.position for layer in each.difference.layers]}
             for each in quorum.dissents
         ],
     }
@@ -247,16 +212,6 @@ def _quorum_json(quorum: QuorumResult) -> dict[str, Any]:
 
 def _detail_json(detail: DissentDetail) -> dict[str, Any]:
     paths = () if detail.difference is None else detail.difference.paths
-    return {
-        "builder": detail.builder,
-        "image": str(detail.image),
-        "words": detail.words,
-        "paths": [
-            {
-                "path": str(each.path),
-                "here": each.ours and str(each.ours),
-                "there": each.theirs and str(each.theirs),
-            }
-            for each in paths
-        ],
+    return members(detail, "builder", "image", "words") | {
+        "paths": [members(each, "path", here="ours", there="theirs") for each in paths]
     }

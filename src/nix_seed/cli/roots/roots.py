@@ -12,6 +12,7 @@ import click
 from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import image_named, json_option, registry_options, store_option, stores_of
 from nix_seed.cli.say import say
+from nix_seed.core.members import members, plain
 
 if TYPE_CHECKING:
     from nix_seed.core.events import OnEvent
@@ -196,57 +197,28 @@ def _binary(item: Binary) -> str:
 
 def _json(report: RootsReport, verdict: RootsJudgement | None) -> dict[str, Any]:
     found = report.findings
-    value: dict[str, Any] = {
-        "rootsDigest": report.digest and str(report.digest),
+    source = {name: f"end.{name}" for name in ("path", "kind", "use", "urls")}
+    signers = {"keys": "signers.verified"}
+    signers |= {name: f"signers.{name}" for name in ("unverified", "unchecked")}
+    value = members(found, "unseen", "unknown", "unread", "absent") | {
+        "rootsDigest": plain(report.digest),
         "derivations": report.roots.derivations,
         "executed": [_binary_json(item) for item in found.executed],
         "binaries": [_binary_json(item) for item in found.binaries],
         "sources": [
-            {
-                "path": str(source.end.path),
-                "kind": source.end.kind,
-                "use": source.end.use,
-                "size": source.size,
-                "hash": source.end.hash or None,
-                "urls": list(source.end.urls),
-                "usedBy": _text(source.end.used_by),
-            }
-            for source in report.sources
+            members(each, "size", usedBy="end.used_by", **source) | {"hash": each.end.hash or None}
+            for each in report.sources
         ],
-        "unseen": list(map(str, found.unseen)),
-        "unknown": list(map(str, found.unknown)),
-        "host": [{"program": i.program, "usedBy": str(i.used_by)} for i in found.host],
-        "unread": list(found.unread),
-        "impure": [{"derivation": str(i.derivation), "reason": i.reason} for i in found.impure],
+        "host": [members(each, "program", "used_by") for each in found.host],
+        "impure": [members(each, "derivation", "reason") for each in found.impure],
         "built": report.built,
-        "substituted": [
-            {
-                "path": str(each.path),
-                "keys": list(each.signers.verified),
-                "unverified": list(each.signers.unverified),
-                "unchecked": list(each.signers.unchecked),
-            }
-            for each in found.substituted
-        ],
-        "absent": list(map(str, found.absent)),
+        "substituted": [members(each, "path", **signers) for each in found.substituted],
     }
     if verdict is not None:
-        value["policy"] = {"broken": list(verdict.broken), "unjudged": list(verdict.unjudged)}
+        value["policy"] = members(verdict, "broken", "unjudged")
     return value
 
 
-def _text(path: StorePath | None) -> str | None:
-    return None if path is None else str(path)
-
-
 def _binary_json(item: Binary) -> dict[str, Any]:
-    return {
-        "path": str(item.path),
-        "file": item.file,
-        "size": item.size,
-        "sha256": item.digest,
-        "form": item.form,
-        "inside": item.inside or None,
-        "urls": list(item.urls),
-        "usedBy": _text(item.used_by),
-    }
+    found = members(item, "path", "file", "size", "form", "urls", "used_by", sha256="digest")
+    return found | {"inside": item.inside or None}

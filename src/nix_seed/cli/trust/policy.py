@@ -18,6 +18,7 @@ from nix_seed.cli.trust.policy_step import (
     sign_command,
     write_new,
 )
+from nix_seed.core.members import members
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -205,42 +206,30 @@ def _log_option(directory: Path, beside: Path) -> tuple[str, str]:
 def _json(policy: Policy) -> dict[str, Any]:
     from nix_seed.trust.rules.policy import signer_name
 
-    quorum = policy.quorum
-    return {
-        "epoch": policy.epoch,
-        "expires": policy.expires.isoformat(),
-        "digest": str(policy.digest),
-        "source": policy.source,
-        "systems": list(policy.systems),
-        "threshold": quorum.threshold,
-        "distinct": list(quorum.distinct),
-        "logs": quorum.logs,
-        "witnesses": quorum.witnesses,
-        "promotersWanted": quorum.promoters,
-        "promoters": [
-            {"id": each.id, "signer": signer_name(each.signer)} for each in policy.promoters
-        ],
-        "accepts": [
-            {"policy": str(digest), "systems": count} for digest, count in policy.accepts.items()
-        ],
-        "ledgers": [
-            {"id": each.id, "kind": each.kind, "chainId": each.chain_id, "address": each.address}
-            for each in policy.ledgers
-        ],
-        "builders": [
-            {
-                "id": each.id,
-                "signer": signer_name(each.signer),
-                "systems": sorted(each.systems),
-                "operator": each.operator,
-                "provider": each.provider,
-                "jurisdiction": each.jurisdiction,
-                "notBefore": each.not_before and each.not_before.isoformat(),
-                "revokedAt": each.revoked_at and each.revoked_at.isoformat(),
-            }
-            for each in policy.builders
-        ],
-    }
+    quorum = members(
+        policy.quorum, "threshold", "distinct", "logs", "witnesses", promotersWanted="promoters"
+    )
+    given = ("id", "systems", "operator", "provider", "jurisdiction", "not_before", "revoked_at")
+    return (
+        members(policy, "epoch", "expires", "digest", "source", "systems")
+        | quorum
+        | {
+            "promoters": [
+                {"id": each.id, "signer": signer_name(each.signer)} for each in policy.promoters
+            ],
+            "accepts": [
+                {"policy": str(digest), "systems": count}
+                for digest, count in policy.accepts.items()
+            ],
+            "ledgers": [
+                members(each, "id", "kind", "chain_id", "address") for each in policy.ledgers
+            ],
+            "builders": [
+                members(each, *given) | {"signer": signer_name(each.signer)}
+                for each in policy.builders
+            ],
+        }
+    )
 
 
 def _lines(policy: Policy) -> Iterator[str]:

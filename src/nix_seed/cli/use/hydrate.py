@@ -24,6 +24,7 @@ from nix_seed.cli.options import (
 )
 from nix_seed.cli.say import say
 from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.members import members
 from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import human_size, plural
 
@@ -52,22 +53,10 @@ def _line(event: Any) -> None:
 
 def hydrated_json(done: Hydrated) -> dict[str, Any]:
     """Return the result as programs read it: store paths, bytes, seconds."""
-    return {
-        "image": str(done.image),
-        "narHash": done.nar_hash,
-        "root": str(done.root),
-        "added": [str(path) for path in done.added],
-        "skipped": [str(path) for path in done.skipped],
-        "reused": done.reused,
-        "bytesFetched": done.fetched,
-        "seconds": {
-            "fetch": done.seconds.fetch,
-            "decode": done.seconds.decode,
-            "unpack": done.seconds.unpack,
-            "register": done.seconds.register,
-            "total": done.seconds.total,
-        },
-        "nix": None if done.nix is None else str(done.nix),
+    names = ("image", "nar_hash", "root", "added", "skipped", "reused", "nix")
+    phases = ("fetch", "decode", "unpack", "register", "total")
+    return members(done, *names, bytesFetched="fetched") | {
+        "seconds": members(done.seconds, *phases)
     }
 
 
