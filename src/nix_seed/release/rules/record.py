@@ -174,15 +174,19 @@ def evaluate_promotion(
         return PromotionResult(commit, None, (*lies, unchecked))
     if not good:
         absent = not (found.records or found.refused or lies) and pinned is None
-        checks = (*lies, *_nonestands(ours, policy, commit))
-        return PromotionResult(commit, None, checks, absent)
+        failed = [check for record in ours for check in failed_checks(record, policy)]
+        if not ours:
+            failed = [Check("record", Fate.FALSE, f"no promotion record of {commit} was found")]
+        return PromotionResult(commit, None, (*lies, *failed), absent)
     record = min(good, key=lambda each: each.digest)
     checks = (*lies, *judge_record(record, policy), _unique(good, commit, pinned, found.unread))
     if shown.proofs is None:
         checks = (*checks, _whole(record, shown.leaves))
     else:
         for leaf in shown.leaves:
-            proof = _proof(record, policy, leaf.system, shown.proofs)
+            proof = shown.proofs.get(leaf.system, Check("", Fate.FALSE, "there is none"))
+            if isinstance(proof, Check):
+                proof = foreign_system(record, policy, leaf.system) or proof
             checks = (*checks, _member(record, leaf, proof))
     if shown.index is not None:
         checks = (*checks, _index(record, shown.index))
@@ -202,16 +206,13 @@ def _signatures(
     for signer, logs in together.items():
         promoter = promoters.get(signer)  # type: ignore[call-overload]
         if promoter is None:
-            name = signer_name(signer)  # type: ignore[arg-type]
-            yield RecordSignature(
-                None, frozenset(logs), False, f"{name} is no promoter of the policy"
-            )
+            words = f"{signer_name(signer)} is no promoter of the policy"  # type: ignore[arg-type]
         elif len(logs) < wanted:
             words = f"{promoter.id}'s signature is proved to be in {len(logs)} of the {wanted} logs"
-            yield RecordSignature(promoter, frozenset(logs), False, words)
         else:
             words = f"{promoter.id} signed it, in {', '.join(sorted(logs))}"
-            yield RecordSignature(promoter, frozenset(logs), True, words)
+        counts = promoter is not None and len(logs) >= wanted
+        yield RecordSignature(promoter, frozenset(logs), counts, words)
 
 
 def _predicate(verdict: Verdict) -> PromotionPredicate | None:
@@ -250,14 +251,6 @@ def may_stand(record: Record, policy: Policy) -> bool:
     return could_stand(record, policy) and len(signers) >= max(policy.quorum.promoters, 1)
 
 
-def _nonestands(records: Sequence[Record], policy: Policy, commit: Commit) -> Iterator[Check]:
-    if not records:
-        words = f"no promotion record of {commit} was found"
-        yield Check("record", Fate.FALSE, words)
-    for record in records:
-        yield from failed_checks(record, policy)
-
-
 def _repository(record: Record, policy: Policy) -> Check:
     said = record.predicate.repository
     if policy.source is not None and said != policy.source:
@@ -267,38 +260,29 @@ def _repository(record: Record, policy: Policy) -> Check:
 
 
 def _by_policy(record: Record, policy: Policy) -> Check:
-    said = record.predicate
-    if said.policy == policy.digest:
-        return _by_this_policy(said, policy)
-    if said.policy in policy.accepts and said.epoch < policy.epoch:
-        lacks = _complete(said, policy.accepts[said.policy], "that policy")
-        return lacks or Check(
-            "policy", Fate.VERIFIED, f"an accepted earlier one, epoch {said.epoch}"
-        )
-    words = (
-        f"it was promoted under the policy {said.policy}, epoch {said.epoch}, which this one, "
-        f"epoch {policy.epoch}, does not accept"
-    )
-    return Check("policy", Fate.FALSE, words)
-
-
-def _by_this_policy(said: PromotionPredicate, policy: Policy) -> Check:
-    if said.epoch != policy.epoch:
-        words = f"it says epoch {said.epoch} of this policy, whose epoch is {policy.epoch}"
-        return Check("policy", Fate.FALSE, words)
-    lacks = _complete(said, len(policy.systems), "this policy")
-    return lacks or Check("policy", Fate.VERIFIED, f"this one, epoch {said.epoch}")
-
-
-def _complete(said: PromotionPredicate, wanted: int, by: str) -> Check | None:
-    """Return what is wrong with the number of systems, if anything.
+    """Judge by which policy it was made, and whether of as many systems as a release by it has.
 
     Who asks for one system sees no other: a release that lacks some shows in nothing else.
     """
-    if said.size == wanted:
-        return None
-    words = f"the record is of {said.size} systems, and a release by {by} has {wanted}"
-    return Check("policy", Fate.FALSE, words)
+    said = record.predicate
+    if said.policy == policy.digest:
+        by, found, wanted = "this policy", "this one", len(policy.systems)
+        right = said.epoch == policy.epoch
+        words = f"it says epoch {said.epoch} of this policy, whose epoch is {policy.epoch}"
+    else:
+        by, found = "that policy", "an accepted earlier one"
+        wanted = policy.accepts.get(said.policy, 0)
+        right = said.policy in policy.accepts and said.epoch < policy.epoch
+        words = (
+            f"it was promoted under the policy {said.policy}, epoch {said.epoch}, which this one, "
+            f"epoch {policy.epoch}, does not accept"
+        )
+    if not right:
+        return Check("policy", Fate.FALSE, words)
+    if said.size != wanted:
+        words = f"the record is of {said.size} systems, and a release by {by} has {wanted}"
+        return Check("policy", Fate.FALSE, words)
+    return Check("policy", Fate.VERIFIED, f"{found}, epoch {said.epoch}")
 
 
 def _promoters(record: Record, policy: Policy) -> Check:
@@ -347,15 +331,6 @@ def foreign_system(record: Record, policy: Policy, system: str) -> Check | None:
         return None
     words = f"a release by this policy has no {system}, but {', '.join(policy.systems)}"
     return Check(f"member {system}", Fate.FALSE, words)
-
-
-def _proof(
-    record: Record, policy: Policy, system: str, proofs: Mapping[str, MemberProof | Check]
-) -> MemberProof | Check:
-    found = proofs.get(system, Check(f"member {system}", Fate.FALSE, "there is none"))
-    if isinstance(found, MemberProof):
-        return found
-    return foreign_system(record, policy, system) or found
 
 
 def _member(record: Record, leaf: Leaf, proof: MemberProof | Check) -> Check:
