@@ -6,7 +6,7 @@ Audits one release: its index and images, its proofs, its evidence, its quorums.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from nix_seed.audit.read import LedgerCopy
 from nix_seed.audit.rules.quorum import (
@@ -218,8 +218,7 @@ class Releases:
         self._now = now
         self._waiting = waiting
         self.unread: dict[AuditFinding, None] = {}
-        self._images: dict[Digest, InspectedImage | NixSeedError] = {}
-        self._indexes: dict[Digest, tuple[Digest, ...] | NixSeedError | None] = {}
+        self._read: dict[object, object] = {}
 
     def audit(
         self,
@@ -237,11 +236,12 @@ class Releases:
         findings += judge_proofs(record, leaves, proofs)
         images: dict[str, Agreement] = {}
         for leaf in leaves:
-            found = self._agreement(record, leaf)
-            if isinstance(found, AuditFinding):
-                findings.append(found)
-            else:
-                images[leaf.system] = found
+            try:
+                images[leaf.system] = self._agreement(record, leaf)
+            except NixSeedError as error:
+                words = f"{leaf.system} of {record.commit}: {error.message}"
+                severity = Severity.of(foreign_error(error))
+                findings.append(record.finding(Kind.GAP, severity, words, leaf.system))
         each = tuple(attestations)
         builders, more = self._quorums(record, evidence, images, each, held)
         of = tuple(sorted((leaf.system, leaf.image_digest) for leaf in leaves))
@@ -292,73 +292,55 @@ class Releases:
         self, record: LedgerRecord, evidence: Evidence | AuditFinding
     ) -> Iterator[AuditFinding]:
         """Yield what is wrong with the promoted index: it must hold just the release's images."""
-        if record.index not in self._indexes:
-            self._indexes[record.index] = self._read_index(record.index)
-        found = self._indexes[record.index]
+        try:
+            found = self._once(record.index, self._read_index)
+        except NixSeedError as error:
+            severity = Severity.of(foreign_error(error))
+            yield record.finding(Kind.GAP, severity, error.message)
+            return
         if found is None and record.digest in self._waiting:
             words = f"{record.commit} is promoted, and its index is not published yet"
             yield record.finding(Kind.PENDING, Severity.NOTICE, words)
         elif found is None:
             words = f"the promoted index {record.index} is in none of the copies"
             yield record.finding(Kind.GAP, Severity.ALARM, words)
-        elif isinstance(found, NixSeedError):
-            severity = Severity.of(foreign_error(found))
-            yield record.finding(Kind.GAP, severity, found.message)
-        elif isinstance(evidence, Evidence):
-            wanted = sorted(leaf.image_digest for leaf in evidence.release.leaves)
-            if sorted(found) != wanted:
-                words = f"the promoted index of {record.commit} holds other images than its root"
-                yield record.finding(Kind.GAP, Severity.ALARM, words)
+        elif isinstance(evidence, Evidence) and sorted(found) != sorted(
+            leaf.image_digest for leaf in evidence.release.leaves
+        ):
+            words = f"the promoted index of {record.commit} holds other images than its root"
+            yield record.finding(Kind.GAP, Severity.ALARM, words)
 
-    def _read_index(self, digest: Digest) -> tuple[Digest, ...] | NixSeedError | None:
-        """Return the images of the index; None where no copy has it."""
-
-        def read(copy: LedgerCopy) -> tuple[Digest, ...] | None:
-            fetched = copy.store.get_manifest(digest)
-            if fetched is None:
-                return None
-            index = Index.parse(fetched.body, f"{copy.name}@{digest}")
-            return tuple(each.digest for each in index.manifests)
-
-        return self._first(read, f"the index {digest}")
-
-    def _agreement(self, record: LedgerRecord, leaf: Leaf) -> Agreement | AuditFinding:
+    def _agreement(self, record: LedgerRecord, leaf: Leaf) -> Agreement:
         """Return what builders of *leaf* must have said: what its image really is."""
-        found = self._image(leaf.image_digest)
-        try:
-            if isinstance(found, NixSeedError):
-                raise found
-            agreement = agreement_of(found, record.commit)
-            if (agreement.system, agreement.nar_hash) != (leaf.system, leaf.nar_hash):
-                raise CheckedFalse(
-                    f"the image {leaf.image_digest} is for {agreement.system} with narHash "
-                    f"{agreement.nar_hash}, and its leaf says {leaf.system} and {leaf.nar_hash}"
-                )
-        except NixSeedError as error:
-            words = f"{leaf.system} of {record.commit}: {error.message}"
-            return record.finding(Kind.GAP, Severity.of(foreign_error(error)), words, leaf.system)
+        image = self._once(leaf.image_digest, self._read_image)
+        if image is None:
+            raise CheckedFalse(f"the image {leaf.image_digest} is in none of the copies")
+        agreement = agreement_of(image, record.commit)
+        if (agreement.system, agreement.nar_hash) != (leaf.system, leaf.nar_hash):
+            raise CheckedFalse(
+                f"the image {leaf.image_digest} is for {agreement.system} with narHash "
+                f"{agreement.nar_hash}, and its leaf says {leaf.system} and {leaf.nar_hash}"
+            )
         return agreement
 
-    def _image(self, digest: Digest) -> InspectedImage | NixSeedError:
-        if digest not in self._images:
-            self._images[digest] = self._read_image(digest)
-        return self._images[digest]
-
-    def _read_image(self, digest: Digest) -> InspectedImage | NixSeedError:
-        def read(copy: LedgerCopy) -> InspectedImage | None:
-            if copy.store.head_manifest(digest) is None:
-                return None
-            found = inspect(self._stores, copy.reference.at(digest))
-            if isinstance(found, InspectedImage):
-                return found
-            raise CheckedFalse(f"{digest} is an index, and not one system's image")
-
-        found = self._first(read, f"the image {digest}")
-        return found or CheckedFalse(f"the image {digest} is in none of the copies")
+    def _once(
+        self, digest: Digest, read: Callable[[LedgerCopy, Digest], _Found | None]
+    ) -> _Found | None:
+        """Return what the first copy has by *digest*, read once; raise what it ended by."""
+        key = read, digest
+        if key not in self._read:
+            try:
+                self._read[key] = self._first(digest, read)
+            except NixSeedError as error:
+                self._read[key] = error
+        found = self._read[key]
+        if isinstance(found, NixSeedError):
+            raise found
+        return cast("_Found | None", found)
 
     def _first(
-        self, read: Callable[[LedgerCopy], _Found | None], label: str
-    ) -> _Found | NixSeedError | None:
+        self, digest: Digest, read: Callable[[LedgerCopy, Digest], _Found | None]
+    ) -> _Found | None:
         """Return what the first copy holds that has it; a copy that lies ends the search.
 
         One that cannot be read is told of, and does not hide what another holds.
@@ -366,17 +348,35 @@ class Releases:
         trouble = None
         for copy in self._copies:
             try:
-                found = read(copy)
+                found = read(copy, digest)
             except Exception as error:  # of a library's own, too
-                trouble = caught(error, f"{label} in {copy.name}")
+                trouble = caught(error, f"{digest} in {copy.name}")
                 if isinstance(trouble, CheckedFalse):
-                    return trouble
+                    raise trouble from error
                 unread = AuditFinding(Kind.UNREAD, Severity.UNCHECKED, copy.name, trouble.message)
                 self.unread[unread] = None
                 continue
             if found is not None:
                 return found
-        return trouble
+        if trouble is not None:
+            raise trouble
+        return None
+
+    def _read_index(self, copy: LedgerCopy, digest: Digest) -> tuple[Digest, ...] | None:
+        """Return the images of the index."""
+        fetched = copy.store.get_manifest(digest)
+        if fetched is None:
+            return None
+        index = Index.parse(fetched.body, f"{copy.name}@{digest}")
+        return tuple(each.digest for each in index.manifests)
+
+    def _read_image(self, copy: LedgerCopy, digest: Digest) -> InspectedImage | None:
+        if copy.store.head_manifest(digest) is None:
+            return None
+        found = inspect(self._stores, copy.reference.at(digest))
+        if isinstance(found, InspectedImage):
+            return found
+        raise CheckedFalse(f"{digest} is an index, and not one system's image")
 
 
 def _documents(
