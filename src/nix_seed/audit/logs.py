@@ -5,7 +5,7 @@ All logs of a repository's policies together: replayed, and asked where an entry
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nix_seed.audit.judge import BundleJudge
@@ -31,7 +31,6 @@ from nix_seed.formats.tlog.merkle import (
 from nix_seed.formats.tlog.note import SignedCheckpoint
 from nix_seed.logs.open import open_history
 from nix_seed.logs.rekor import RekorV1
-from nix_seed.logs.rules.entry import TrustedLog
 from nix_seed.logs.state import CheckpointState
 from nix_seed.logs.tile_log import TileReader, check_tiles, replay
 from nix_seed.registry.http import Patience
@@ -170,10 +169,6 @@ class _Named:
     log: PolicyLog
     beside: Path
 
-    @property
-    def trusted(self) -> TrustedLog:
-        return TrustedLog(self.name, self.log.kind, self.log.origin, self.log.key)
-
 
 class LogSet:
     """The logs of the policies *loaded*, the one in force first.
@@ -270,7 +265,7 @@ class LogSet:
                     replay.check_brought(signed)
 
     def _one(self, named: _Named, since: TreeHead, commits: Sequence[Commit]) -> None:
-        trusted, seen = named.trusted, self._reach.seen
+        trusted, seen = replace(named.log, id=named.name), self._reach.seen
         look = _Look(named.name, self._bench.book)
         log = open_history(trusted, self._place(named), patience=_PATIENCE)
         signed = log.checkpoint() if seen is None else seen.ask(trusted, log)[0]

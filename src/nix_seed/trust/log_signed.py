@@ -12,7 +12,6 @@ from nix_seed.logs.open import open_log
 from nix_seed.logs.rules.entry import LogTrust, evaluate_entry, logged_signature, verifier_of
 from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey
 from nix_seed.trust.rules.policy import Policy
-from nix_seed.trust.rules.policy_logs import log_trust
 from nix_seed.trust.sign import Signed
 
 
@@ -23,21 +22,20 @@ def open_logs(policy: Policy, beside: Path, *, spare: bool = False) -> Sequence[
     ``CouldNotCheck`` where a directory holds none. With *spare* that is raised only by what needs
     that log, as it is of a log behind an address.
     """
-    trusted = {log.id: log for log in log_trust(policy).logs}
     found: list[Log] = []
     for log in policy.logs:
-        if log.url is None:
+        place = log.place(beside)
+        if place is None:
             raise InputError(
                 f"the policy does not say where the log {log.id} is",
                 hint="add its url: https://…, or the directory of an embedded log",
             )
-        place = log.url if "://" in log.url else str(beside / log.url)
         try:
-            found.append(open_log(trusted[log.id], place))
+            found.append(open_log(log, place))
         except CouldNotCheck as error:
             if not spare:
                 raise
-            found.append(AbsentLog(trusted[log.id], error))
+            found.append(AbsentLog(log, error))
     return tuple(found)
 
 

@@ -23,7 +23,6 @@ from nix_seed.logs.state import CheckpointState
 from nix_seed.registry.http import Patience
 from nix_seed.trust.rules.claims import Finding, find_split_views
 from nix_seed.trust.rules.policy import Policy
-from nix_seed.trust.rules.policy_logs import log_trust
 
 # Someone waits for the answer; a log that is down for longer leaves it open, and is asked again.
 _PATIENCE = Patience(attempts=3, connect=10.0, stall=20.0, settle=20.0)
@@ -174,12 +173,7 @@ def watch_logs(policy: Policy, beside: Path, state: Path, *, ask: bool) -> LogWa
 
     *ask*: logs whose ``url`` the policy gives are asked for their newest checkpoint and proofs.
     """
-    places = {log.id: log.url for log in policy.logs if ask}
     return LogWatch(
         CheckpointState(state / "checkpoints"),
-        [(log, _place(places.get(log.id), beside)) for log in log_trust(policy).logs],
+        [(log, log.place(beside) if ask else None) for log in policy.logs],
     )
-
-
-def _place(url: str | None, beside: Path) -> str | None:
-    return url if url is None or "://" in url else str(beside / url)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Literal
 from unicodedata import category, normalize
 
 from nix_seed.core.digests import Digest
-from nix_seed.formats.tlog.note import NoteKey
+from nix_seed.logs.rules.entry import TrustedLog, TrustedWitness
 from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey
 
 Attribute = Literal["operator", "provider", "jurisdiction"]
@@ -61,23 +62,22 @@ class Builder:
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyLog:
-    """A transparency log, whose checkpoints of *origin* the *key* signs."""
+class PolicyLog(TrustedLog):
+    """A transparency log that the policy trusts, and where it is."""
 
-    id: str
-    kind: LogKind
-    origin: str
-    key: NoteKey
     url: str | None
     operator: str | None
 
+    def place(self, beside: Path) -> str | None:
+        """Return its address or directory; the policy's file lies in the directory *beside*."""
+        local = self.url is not None and "://" not in self.url
+        return str(beside / self.url) if local and self.url else self.url
+
 
 @dataclass(frozen=True, slots=True)
-class Witness:
-    """A witness of logs, whose cosignatures *key* verifies."""
+class Witness(TrustedWitness):
+    """A witness of logs that the policy trusts."""
 
-    id: str
-    key: NoteKey
     operator: str | None
 
 

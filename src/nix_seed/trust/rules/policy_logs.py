@@ -11,8 +11,6 @@ from nix_seed.formats.tlog.note import SignedCheckpoint
 from nix_seed.logs.rules.entry import (
     EntryResult,
     LogTrust,
-    TrustedLog,
-    TrustedWitness,
     evaluate_entries,
     logged_signature,
     verifier_of,
@@ -48,11 +46,7 @@ class LogFindings:
 
 def log_trust(policy: Policy) -> LogTrust:
     """Return the logs and witnesses of *policy*, as log entries are judged by."""
-    return LogTrust(
-        tuple(TrustedLog(log.id, log.kind, log.origin, log.key) for log in policy.logs),
-        tuple(TrustedWitness(each.id, each.key) for each in policy.witnesses),
-        policy.quorum.witnesses,
-    )
+    return LogTrust(policy.logs, policy.witnesses, policy.quorum.witnesses)
 
 
 def judge_logs(bundle: Bundle, signer: SignedBy, label: str, trust: LogTrust) -> LogFindings:
