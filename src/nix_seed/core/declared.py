@@ -83,6 +83,8 @@ class Declared:
 
     __slots__ = ()
     closed: ClassVar[bool] = False
+    loose: ClassVar[bool] = False
+    """Whether a known member in another spelling is passed over as any unknown one."""
     otherwise: ClassVar[str] = ""
     """What a text is that is spelled otherwise than ``dump`` would; nothing: it is read as well."""
 
@@ -202,6 +204,7 @@ class _Shape(NamedTuple):
     names: Mapping[tuple[str, ...], Mapping[str, str]]
     optional: frozenset[tuple[str, ...]]
     closed: bool
+    loose: bool
 
 
 def _read(kind: Any, value: Any, where: str) -> Any:
@@ -239,7 +242,7 @@ def _object_of(value: Any, where: str, names: Mapping[str, str], shape: _Shape) 
     """Return *value* if it is an object that spells the members it has of *names* exactly so."""
     if not isinstance(value, dict):
         raise InputError(f"{where}: an object is wanted, not {type(value).__name__}")
-    for name in value:
+    for name in () if shape.loose else value:
         right = names.get(_fold(name))
         if right != name and shape.closed:
             raise InputError(f"{where}: there is no member {name[:80]!r}")
@@ -284,9 +287,7 @@ def _shape(kind: Any) -> _Shape:
     hints = get_type_hints(kind, include_extras=True)
     said = {field: at() for field in hints}
     if dataclasses.is_dataclass(kind):
-        said = {
-            e.name: at() | e.metadata | {"default": e.default} for e in dataclasses.fields(kind)
-        }
+        said = {e.name: at() | e.metadata | _default(e) for e in dataclasses.fields(kind)}
     members = []
     for field, how in said.items():
         *path, name = (how["path"] or _camel(field)).split(".")
@@ -302,7 +303,13 @@ def _shape(kind: Any) -> _Shape:
             known.setdefault(whole[:end], {})[_fold(whole[end])] = whole[end]
     needed = {each.path for each in members if each.absent is _NEVER}
     optional = {path for path in known if path and not any(n[: len(path)] == path for n in needed)}
-    return _Shape(tuple(members), known, frozenset(optional), getattr(kind, "closed", False))
+    closed, loose = getattr(kind, "closed", False), getattr(kind, "loose", False)
+    return _Shape(tuple(members), known, frozenset(optional), closed, loose)
+
+
+def _default(field: dataclasses.Field[Any]) -> dict[str, Any]:
+    made = field.default_factory
+    return {"default": field.default if made is dataclasses.MISSING else made()}
 
 
 def _camel(field: str) -> str:
