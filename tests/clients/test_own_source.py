@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from nix_seed.core.errors import CouldNotCheck
-from nix_seed.flake.evaluate import OwnSource
+from nix_seed.flake.own_source import OwnSource
 from nix_seed.formats.nix.store_path import StorePath
 from support.specs import store_path
 

@@ -4,93 +4,24 @@ The flake and its altered twin are evaluated side by side; what differs is the p
 the twin does not evaluate, the content of copied sources tells whose they are.
 """
 
-import hashlib
-import os
 import platform
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from nix_seed.core.errors import CouldNotCheck, InputError
-from nix_seed.core.files import files_below
+from nix_seed.core.errors import InputError
 from nix_seed.flake.experiment import compare, evaluate_otherwise, evaluate_twin
+from nix_seed.flake.needed import evaluate_outline, find_needed
 from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix
 from nix_seed.flake.nix_code import call_nix_half
+from nix_seed.flake.own_source import OwnSource
 from nix_seed.flake.rules.frontier import Twin
 from nix_seed.flake.rules.outline import Outline, Project
-from nix_seed.flake.rules.recipe import Ownership, Recipe, build_recipe
+from nix_seed.flake.rules.recipe import Needed, Ownership, Recipe, build_recipe
 from nix_seed.formats.nix.store_path import StorePath
-
-
-class OwnSource:
-    """Answers whether a source path holds nothing but the project's own files.
-
-    Evaluation copies ``./src`` or a filtered source to a store path of its own, which no longer
-    says where it came from. Its content does: it is the project's if every file of it that is not
-    empty is also, byte for byte, a file of the flake.
-
-    *source* is the project: its path in the store below *root*, or a directory elsewhere.
-    """
-
-    def __init__(self, source: StorePath | Path, root: Path) -> None:
-        self._source = f"{root}{source}" if isinstance(source, StorePath) else str(source)
-        self._root = root
-        self._answers: dict[StorePath, bool] = (
-            {source: True} if isinstance(source, StorePath) else {}
-        )
-        self._sizes: dict[int, list[str]] | None = None
-        self._hashes: dict[str, bytes] = {}
-
-    def __call__(self, path: StorePath) -> bool:
-        """Tell whether *path*, a source path of some derivation, is the project's."""
-        if path not in self._answers:
-            self._answers[path] = self._is_copy(path)
-        return self._answers[path]
-
-    def _is_copy(self, path: StorePath) -> bool:
-        try:
-            return self._holds_own_files_only(path)
-        except OSError as error:
-            raise CouldNotCheck(
-                f"cannot read the source {path}: {error.strerror}",
-                hint="a garbage collection may have removed it: run the command again",
-            ) from error
-
-    def _holds_own_files_only(self, path: StorePath) -> bool:
-        found = False
-        for name in files_below(f"{self._root}{path}"):
-            size = os.lstat(name).st_size
-            if size == 0:
-                continue
-            if not self._has(name, size):
-                return False
-            found = True
-        return found
-
-    def _has(self, name: str, size: int) -> bool:
-        candidates = self._by_size().get(size)
-        if not candidates:
-            return False
-        wanted = self._hash(name)
-        return any(self._hash(candidate) == wanted for candidate in candidates)
-
-    def _by_size(self) -> dict[int, list[str]]:
-        if self._sizes is None:
-            self._sizes = {}
-            for name in files_below(self._source):
-                self._sizes.setdefault(os.lstat(name).st_size, []).append(name)
-        return self._sizes
-
-    def _hash(self, name: str) -> bytes:
-        if name not in self._hashes:
-            with open(name, "rb") as file:
-                self._hashes[name] = hashlib.file_digest(file, "sha256").digest()
-        return self._hashes[name]
-
 
 Kind = Literal["seed", "run"]
 DEFAULT_ATTR: Mapping[str, str] = {"seed": "seed", "run": "run"}
@@ -133,7 +64,7 @@ def evaluate_flake(
     with ThreadPoolExecutor(2) as beside:
         twin = beside.submit(evaluate_twin, nix, metadata, arguments)
         otherwise = beside.submit(evaluate_otherwise, nix, metadata, arguments)
-        answer = call_nix_half(nix, "outline", metadata.url, arguments, doing)
+        answer, fetches = evaluate_outline(nix, metadata, arguments, doing)
         if "problem" in answer:
             raise _problem(answer, flake, kind, name, system)
         outline = Outline.from_json(answer["outline"])
@@ -145,7 +76,10 @@ def evaluate_flake(
         found = compare(nix, twin.result(), _derivations(outline.project), otherwise.result())
     outline = msgspec.structs.replace(outline, inputs=_foreign_inputs(outline, found))
     own = OwnSource(metadata.source, nix.root)
-    ownership = Ownership(outline, DerivationReader(nix), own, found)
+    needed = Needed()
+    if fetches and kind == "seed":
+        needed = find_needed(nix, metadata, arguments, outline.inputs.values())
+    ownership = Ownership(outline, DerivationReader(nix), own, found, needed)
     return Evaluation(metadata, build_recipe(ownership), ownership)
 
 

@@ -27,6 +27,9 @@ from nix_seed.formats.nix.store_path import PathInfo, StorePath
 # What project.nix adds to the trace of an output that cannot be evaluated.
 _CONTEXT = re.compile(r"while looking at .*\(leave it out .*\)")
 
+# Messages are matched and shown: they must not depend on the user's language.
+_PLAIN_WORDS = {"LC_ALL": "C.UTF-8", "NIX_PAGER": "cat"}
+
 # Far below what Linux and macOS accept as arguments.
 _BATCH = 500
 
@@ -53,12 +56,13 @@ class Nix:
     """A Nix and the store it works on.
 
     *store* is the root of a store of its own (``nix --store``), or ``None`` for the machine's.
-    *settings* are Nix settings that are put before the user's own.
+    *settings* are Nix settings that are put before the user's own, *environment* are variables.
     """
 
     store: Path | None = None
     bin_dir: Path | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def root(self) -> Path:
@@ -120,6 +124,8 @@ class Nix:
         try:
             return _json(self._run("nix", arguments, doing), doing)
         except NixFailed as error:
+            if "allow-import-from-derivation" in (error.detail or ""):
+                raise
             hint = self._traced_hint(arguments, doing)
             raise NixFailed(error.message, detail=error.detail, hint=hint or error.hint) from error
 
@@ -241,7 +247,7 @@ class Nix:
                 stdin=stdin,
                 stdout=stdout,
                 stderr=None if show else subprocess.PIPE,
-                env=_environment(),
+                env={**os.environ, **_PLAIN_WORDS, **self.environment},
                 check=False,
             )
         except OSError as error:
@@ -291,11 +297,6 @@ def _own_settings() -> dict[str, str]:
     except KeyError:
         return {"build-users-group": ""}
     return {}
-
-
-def _environment() -> dict[str, str]:
-    # Messages are matched and shown: they must not depend on the user's language.
-    return os.environ | {"LC_ALL": "C.UTF-8", "NIX_PAGER": "cat"}
 
 
 def _pure_url(value: dict[str, Any], locked: dict[str, Any], source: StorePath) -> str:

@@ -19,7 +19,6 @@ from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import read_regular
 from nix_seed.core.members import members
 from nix_seed.flake.checkout import tracked_files
-from nix_seed.flake.evaluate import OwnSource
 from nix_seed.flake.experiment import (
     REVISION,
     altered,
@@ -29,6 +28,7 @@ from nix_seed.flake.experiment import (
 )
 from nix_seed.flake.nix import Nix
 from nix_seed.flake.nix_code import flake_code
+from nix_seed.flake.own_source import OwnSource
 from nix_seed.flake.rules.existence import find_moved
 from nix_seed.flake.rules.recipe import Recipe
 from nix_seed.formats.nix.derivation import Derivation

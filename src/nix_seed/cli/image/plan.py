@@ -16,7 +16,7 @@ from nix_seed.core.words import human_size, plural
 
 if TYPE_CHECKING:
     from nix_seed.flake.evaluate import Evaluation
-    from nix_seed.flake.nix import DerivationReader, Nix
+    from nix_seed.flake.nix import Nix
     from nix_seed.flake.rules.names import PackageChange
     from nix_seed.formats.nix.store_path import StorePath
     from nix_seed.image.plan import Plan
@@ -68,6 +68,13 @@ def _print_unseen(evaluation: Evaluation) -> None:
             " commit that adds or removes that file may change the image",
             err=True,
         )
+    if evaluation.ownership.needed.problem is not None:
+        say(
+            "notice: the flake fetches or builds something while it is evaluated; what, cannot be"
+            f" told ({safe_line(evaluation.ownership.needed.problem)}), so that the image may lack"
+            " it: `nix-seed prove` shows",
+            err=True,
+        )
     if twin.questions.unclear:
         say(
             "notice: a commit that adds or removes a file may change the image, by what is asked"
@@ -90,6 +97,7 @@ def _some(names: Sequence[str]) -> str:
 
 def _explain(nix: Nix, evaluation: Evaluation, target: str, as_json: bool) -> None:
     from nix_seed.core.errors import InputError
+    from nix_seed.flake.nix import DerivationReader
     from nix_seed.flake.rules.why import explain
 
     read = DerivationReader(nix)

@@ -71,10 +71,23 @@ class Recipe:
         return merged
 
 
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """What evaluation itself fetched (*sources*) and built: paths by the derivation of each.
+
+    *problem* says why that cannot be told.
+    """
+
+    sources: frozenset[StorePath] = frozenset()
+    built: Mapping[StorePath, frozenset[StorePath]] = field(default_factory=dict)
+    problem: str | None = None
+
+
 class Ownership:
     """What outputs of a flake are built from and is not the project's own.
 
-    Without a *twin*, and for outputs that it lacks, a walk decides, by *is_own_source*.
+    Without a *twin*, and for outputs that it lacks, a walk decides, by *is_own_source*. *needed* is
+    what evaluation needs beside the inputs' source trees.
     """
 
     def __init__(
@@ -83,9 +96,12 @@ class Ownership:
         read: Graph,
         is_own_source: Callable[[StorePath], bool],
         twin: Twin | None = None,
+        needed: Needed | None = None,
     ) -> None:
         self.outline = outline
         self.twin = twin or Twin()
+        self.needed = needed or Needed()
+        self._is_own_source = is_own_source
         self._read = read
         # What an app starts, and a formatter, may be another flake's; other outputs, if they are
         # defined in a file of the flake, are what the project makes.
@@ -117,6 +133,18 @@ class Ownership:
             project |= found.project
         return Frontier(derivations, project)
 
+    def needed_frontier(self) -> Frontier:
+        """Return what evaluation itself builds, or, of the project's own, what that is built from.
+
+        No output is made of it, so that the experiment tells nothing.
+        """
+        walk = FrontierWalk(self._read, self._is_own_source, frozenset())
+        roots = {
+            path: [name for name, made in self._read(path).outputs.items() if made.path in built]
+            for path, built in self.needed.built.items()
+        }
+        return evaluate_frontier(roots, self._read, walk)
+
     def made(self, wanted: Iterable[StorePath]) -> dict[StorePath, str]:
         """Name by what they make those of *wanted* whose derivation alone is another in the twin.
 
@@ -144,6 +172,7 @@ def build_recipe(ownership: Ownership) -> Recipe:
         "devShells": outline.project.dev_shells,
     }
     frontiers = {kind: ownership.frontier(outputs) for kind, outputs in kinds.items()}
+    frontiers["inputs"] = ownership.needed_frontier()
     project = frozenset().union(*(found.project for found in frontiers.values()))
     tested = ownership.twin.outputs
     walked = tuple(entry.output for entry in outline.project.all if entry.output not in tested)
@@ -158,7 +187,7 @@ def build_recipe(ownership: Ownership) -> Recipe:
             parts.append(_compilers(outline.compilers, used))
         if tier.name == "inputs":
             trees = frozenset(map(StorePath.containing, outline.inputs.values()))
-            parts.append(TierRoots(tier.name, {}, trees))
+            parts.append(TierRoots(tier.name, {}, trees | ownership.needed.sources))
         if tier.name in frontiers:
             parts.append(TierRoots(tier.name, frontiers[tier.name].derivations))
         tiers.append(_merge(tier.name, parts))

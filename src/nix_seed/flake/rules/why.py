@@ -65,6 +65,9 @@ def explain(target: str, recipe: Recipe, ownership: Ownership, read: Graph) -> t
         path = StorePath.containing(text)
         if target in (name, f"inputs.{name}", str(path)):
             found.append(Reason(path, "inputs", f"evaluation reads the source of the input {name}"))
+    for path in sorted(ownership.needed.sources):
+        if target in (str(path), path.name):
+            found.append(Reason(path, "inputs", "evaluation itself fetches it"))
     return tuple(found) or tuple(_below(target, recipe, read))
 
 
@@ -75,6 +78,8 @@ def _why_baked(
     ownership: Ownership,
     read: Graph,
 ) -> str:
+    if tier == "inputs":
+        return "evaluation itself builds it, or something that is built from it"
     if path not in ways:
         return f"every seed has it, or mkSeed's contents.{tier} names it"
     if read(path).is_fixed_output:
