@@ -95,7 +95,6 @@
                 license-expression
                 msgspec
                 rfc8785
-                rich
                 sigstore
                 tomlkit
                 urllib3

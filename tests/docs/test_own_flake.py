@@ -22,7 +22,7 @@ SYSTEMS = ("x86_64-linux", "aarch64-linux", "x86_64-darwin", "aarch64-darwin")
 PYTHON = (
     *("click", "cryptography", "cyclonedx-python-lib", "hatch-fancy-pypi-readme"),
     *("hatchling", "jinja2"),
-    *("license-expression", "msgspec", "rfc8785", "rich"),
+    *("license-expression", "msgspec", "rfc8785"),
     *("scikit-build-core", "sigstore", "tomlkit", "urllib3", "zstandard"),
 )
 _FLAKE = """\

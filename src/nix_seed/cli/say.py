@@ -4,7 +4,7 @@ Words for people: errors, sizes, times.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,16 @@ SCHEMA = 1
 
 @dataclass(slots=True)
 class Manner:
-    """What was asked of the output, and whether the JSON object has been *answered* yet."""
+    """What was asked of the output, and whether the JSON object has been *answered* yet.
+
+    *clear* takes progress off the terminal, where there is any.
+    """
 
     json: bool = False
     quiet: bool = False
     verbose: bool = False
     answered: bool = False
+    clear: Callable[[], None] | None = None
 
 
 def manner(ctx: click.Context | None = None) -> Manner:
@@ -53,6 +57,9 @@ def say(
 
 def say_styled(text: str, *, err: bool = False, nl: bool = True) -> None:
     """Print *text* with the colours in it; what is foreign in it must be harmless already."""
+    clear = manner().clear
+    if clear is not None:
+        clear()
     click.echo(text, err=err, nl=nl, color=None if _may_colour() else False)
 
 

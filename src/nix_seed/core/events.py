@@ -1,6 +1,11 @@
-"""What a flow tells while it works: small frozen values to a callback, never printing."""
+"""What a flow tells while it works: small frozen values to a callback, never printing.
 
-from collections.abc import Callable
+What happens far below, where no callback is handed down (Nix at work), is told to whoever listens.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,3 +27,21 @@ class Stage:
 
 def ignore(event: Any) -> None:
     """Listen to nothing."""
+
+
+_LISTENER: ContextVar[OnEvent] = ContextVar("listener", default=ignore)
+
+
+@contextmanager
+def listening(on_event: OnEvent) -> Iterator[None]:
+    """Have ``tell`` call *on_event*, in this thread and what it awaits."""
+    token = _LISTENER.set(on_event)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
+
+
+def tell(event: Any) -> None:
+    """Tell *event* to whoever listens."""
+    _LISTENER.get()(event)

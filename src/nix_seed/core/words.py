@@ -1,5 +1,7 @@
 """Words for people: sizes and counts."""
 
+from collections.abc import Sequence
+
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
@@ -14,6 +16,18 @@ def human_size(size: float) -> str:
     return f"{size:.1f} {_UNITS[-1]}"
 
 
-def plural(number: int, noun: str) -> str:
-    """Return ``1 layer``, ``2 layers``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def plural(number: int, noun: str, several: str | None = None) -> str:
+    """Return ``1 layer``, ``2 layers``; *several* is a plural that does not end in one s more."""
+    return f"{number} {noun if number == 1 else several or f'{noun}s'}"
+
+
+def listed(items: Sequence[str]) -> str:
+    """Return ``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
+
+
+def shortened(items: Sequence[str], most: int | None) -> str:
+    """Return *items* with commas between them: *most* of them, and how many more there are."""
+    if most is None or len(items) <= most:
+        return ", ".join(items)
+    return f"{', '.join(items[:most])} and {len(items) - most} more"

@@ -11,6 +11,7 @@ import grp
 import json
 import os
 import re
+import selectors
 import shutil
 import subprocess
 import tempfile
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
+from nix_seed.core.events import tell
+from nix_seed.flake.rules.nix_log import NixLog
 from nix_seed.formats.nix.database import format_registration, parse_registration
 from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
@@ -32,6 +35,13 @@ _PLAIN_WORDS = {"LC_ALL": "C.UTF-8", "NIX_PAGER": "cat"}
 
 # Far below what Linux and macOS accept as arguments.
 _BATCH = 500
+
+# What a Nix says that lacks what a flake of today asks of it.
+_OLD = re.compile(
+    r"requires Nix (>=|version)|unsupported Nix version|is not a recognised command"
+    r"|unrecognised flag|unknown experimental feature|has unsupported version"
+    r"|attribute '[a-zA-Z]+' missing, at .*builtins|builtins\.\w+' missing"
+)
 
 _INSTALL = """install it:
   on Debian and Ubuntu     apt-get install nix-bin (Debian 13, Ubuntu 24.04 or newer for nixpkgs)
@@ -156,19 +166,12 @@ class Nix:
     def realise(
         self, outputs: Mapping[StorePath, Iterable[str]], paths: Iterable[StorePath]
     ) -> None:
-        """Build or substitute the *outputs* of derivations, and see that *paths* are there.
-
-        Nix's own progress goes to the terminal.
-        """
+        """Build or substitute the *outputs* of derivations, and see that *paths* are there."""
         wanted = [f"{path}!{','.join(sorted(names))}" for path, names in outputs.items()]
         wanted += [str(path) for path in paths]
         for batch in _batches(wanted):
-            self._run(
-                "nix-store",
-                ["--realise", "--quiet", "--no-gc-warning", *batch],
-                "building what the image is to hold",
-                show=True,
-            )
+            arguments = ["--realise", "--quiet", "--no-gc-warning", *batch]
+            self._run("nix-store", arguments, "building what the image is to hold")
 
     def invalid_paths(self, paths: Iterable[StorePath]) -> frozenset[StorePath]:
         """Return those of *paths* that this store does not have; nothing is fetched."""
@@ -236,26 +239,29 @@ class Nix:
         arguments: Sequence[str],
         doing: str,
         *,
-        show: bool = False,
         stdin: int | BinaryIO = subprocess.DEVNULL,
         stdout: int | BinaryIO = subprocess.PIPE,
     ) -> str:
         command = [self._find(program), *self._flags(program), *arguments]
+        log = NixLog()
         try:
-            done = subprocess.run(
-                command,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=None if show else subprocess.PIPE,
-                env={**os.environ, **_PLAIN_WORDS, **self.environment},
-                check=False,
-            )
+            environment = {**os.environ, **_PLAIN_WORDS, **self.environment}
+            code, printed = _call(command, (stdin, stdout), environment, log)
         except OSError as error:
             raise CouldNotCheck(f"{doing}: cannot start {command[0]}: {error.strerror}") from error
-        if done.returncode != 0:
-            detail = (done.stderr or b"").decode("utf-8", "replace").strip()
-            raise NixFailed(f"{doing}: {program} failed", detail=detail or None, hint=_hint(detail))
-        return (done.stdout or b"").decode("utf-8", "surrogateescape")
+        if code != 0:
+            detail = log.error
+            hint = _hint(detail) or self._age(detail)
+            raise NixFailed(f"{doing}: {program} failed", detail=detail or None, hint=hint)
+        return printed.decode("utf-8", "surrogateescape")
+
+    def _age(self, detail: str) -> str | None:
+        """Return that this Nix is old, where that is what *detail* complains of."""
+        if _OLD.search(detail) is None:
+            return None
+        command = [self._find("nix"), "--version"]
+        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        return f"this Nix is too old for that ({said}): install a newer one; {_INSTALL}"
 
     def _find(self, program: str) -> str:
         if self.bin_dir is not None:
@@ -270,8 +276,54 @@ class Nix:
             yield from ("--store", str(self.store))
         for name, value in (_own_settings() | dict(self.settings)).items():
             yield from ("--option", name, value)
+        yield from ("--log-format", "internal-json")
         if program == "nix":
             yield from ("--extra-experimental-features", "nix-command flakes")
+
+
+def _call(
+    command: Sequence[str],
+    pipes_of: tuple[int | BinaryIO, int | BinaryIO],
+    environment: Mapping[str, str],
+    log: NixLog,
+) -> tuple[int, bytes]:
+    """Run *command*; return its exit code and what it printed, having told all that *log* read.
+
+    *pipes_of* are its standard input and output.
+    """
+    printed, rest = bytearray(), b""
+    stdin, stdout = pipes_of
+    with (
+        subprocess.Popen(
+            command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=environment
+        ) as process,
+        selectors.DefaultSelector() as pipes,
+    ):
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipes.register(pipe, selectors.EVENT_READ)
+        try:
+            while pipes.get_map():
+                for key, _ in pipes.select():
+                    chunk = os.read(key.fd, 1 << 16)
+                    if not chunk:
+                        pipes.unregister(key.fileobj)
+                    elif key.fileobj is process.stdout:
+                        printed += chunk
+                    else:
+                        *lines, rest = (rest + chunk).split(b"\n")
+                        _tell(log, lines)
+        except BaseException:
+            process.kill()
+            raise
+    _tell(log, [rest] if rest else [])
+    return process.returncode, bytes(printed)
+
+
+def _tell(log: NixLog, lines: Iterable[bytes]) -> None:
+    for line in lines:
+        for event in log.read(line):
+            tell(event)
 
 
 class DerivationReader:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from nix_seed.cli.say import say
-from nix_seed.core.safe_text import safe_line, safe_text
-from nix_seed.core.words import human_size, plural
+from nix_seed.cli.table import say_table
+from nix_seed.core.words import human_size, plural, shortened
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from nix_seed.formats.oci.reference import Reference
     from nix_seed.image.build import Built, BuiltLayer
     from nix_seed.image.plan import Evaluated
     from nix_seed.image.push import Pushed
+    from nix_seed.image.rules.spec import Spec
     from nix_seed.registry.store import Fetched
     from nix_seed.use.prove import Proof
 
@@ -34,6 +33,7 @@ def build_json(built: Built, reference: str, proof: Proof | None, **more: Any) -
         "system": built.plan.spec.system,
         "size": sum(layer.layer.descriptor.size for layer in built.layers),
         "layers": [_layer_json(layer) for layer in built.layers],
+        "unknownLicences": [str(each.path) for each in built.plan.spec.unknown],
     }
     if proof is not None:
         value["proof"] = proof.to_json()
@@ -56,34 +56,31 @@ def print_build(built: Built, reference: str, proof: Proof | None, *, cached: bo
 
     *cached*: it lies in the cache, where ``nix-seed run`` looks for it by itself.
     """
-    from rich.console import Console
-
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(_table(built))
     spec = built.plan.spec
-    console.print(safe_text("\n" + "\n".join(_names(built, reference))), markup=False)
-    for line in _proof_lines(proof):
-        console.print(safe_text(line), markup=False)
+    _print_tiers(built)
+    for line in ("", *_names(built, reference), *_proof_lines(proof), *_licence_lines(spec)):
+        say(line)
     if spec.kind == "seed" and reference.startswith("oci:"):
         named = "" if cached else f"--image {reference} "
-        console.print(safe_text(f"\nbuild in it:  nix-seed run {named}-- nix build"), markup=False)
+        say(f"\nbuild in it:  nix-seed run {named}-- nix build")
     elif reference.startswith("oci:"):
-        console.print(safe_text(f"\nstart it:  podman run --rm {reference}"), markup=False)
+        say(f"\nstart it:  podman run --rm {reference}")
 
 
-def _table(built: Built) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
+def _print_tiers(built: Built) -> None:
+    tiers = groupby(built.layers, key=lambda layer: layer.tier)
+    rows = [[tier, *_cells(list(layers))] for tier, layers in tiers]
+    titles = ["tier", "layers", "paths", "unpacked", "compressed", "reused"]
+    say_table(titles, [*rows, ["together", *_cells(built.layers)]], right=range(1, 6))
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("tier")
-    for title in ("layers", "store paths", "unpacked", "compressed", "reused"):
-        table.add_column(title, justify="right")
-    for tier, layers in groupby(built.layers, key=lambda layer: layer.tier):
-        table.add_row(escape(safe_line(tier)), *_cells(list(layers)))
-    table.add_section()
-    table.add_row("together", *_cells(built.layers), style="bold")
-    return table
+
+def _licence_lines(spec: Spec) -> Iterator[str]:
+    """Say what no later step would: that registries for all will refuse the image."""
+    if not spec.unknown:
+        return
+    names = shortened([each.path.name for each in spec.unknown], 3)
+    yield f"licences   of {plural(len(spec.unknown), 'store path')} not known: {names}"
+    yield "           a public registry will refuse the image; nix-seed licences says more"
 
 
 def _names(built: Built, reference: str) -> list[str]:
@@ -125,18 +122,16 @@ def pushed_json(pushed: Pushed, proof: Proof | None) -> None:
 
 def print_pushed(pushed: Pushed, proof: Proof | None) -> None:
     """Print an image in a registry: its tiers, names and tags, and what had to be sent."""
-    from rich.console import Console
-
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(_table(pushed.built))
+    _print_tiers(pushed.built)
     lines = [
         "",
         *_names(pushed.built, pushed.reference),
         *(f"tag        {tag}" for tag in pushed.tags),
         f"sent       {human_size(pushed.sent)}",
         *_proof_lines(proof),
+        *_licence_lines(pushed.built.plan.spec),
     ]
-    console.print(safe_text("\n".join(lines)), markup=False)
+    say("\n".join(lines))
 
 
 def print_there(

@@ -42,7 +42,7 @@ def command(as_json: bool, **options: Any) -> None:
     tags are moved when everything is there. With --flake and no IMAGE, the images are those that
     `build --push` tagged by input key in REF's repository.
     """
-    from nix_seed.cli.progress import transfer_progress
+    from nix_seed.cli.progress import progress
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.image.index import build_index
 
@@ -53,7 +53,7 @@ def command(as_json: bool, **options: Any) -> None:
         keyed = _of_flake(options["flake"], evaluate=not images)
         systems += keyed
         images += [target.at(tag) for tag in keyed.values() if tag is not None]
-    with transfer_progress(quiet=as_json) as show:
+    with progress(quiet=as_json) as show:
         done = build_index(
             stores_of(options),
             target,

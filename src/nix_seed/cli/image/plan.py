@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,9 +10,10 @@ import click
 from nix_seed.cli.command import seed_command
 from nix_seed.cli.image.build_steps import base_of
 from nix_seed.cli.options import image_options, json_option, registry_options, request_of
-from nix_seed.cli.say import say
-from nix_seed.core.safe_text import safe_line, safe_text
-from nix_seed.core.words import human_size, plural
+from nix_seed.cli.say import note, say
+from nix_seed.cli.table import say_table
+from nix_seed.core.safe_text import safe_line
+from nix_seed.core.words import human_size, plural, shortened
 
 if TYPE_CHECKING:
     from nix_seed.flake.evaluate import Evaluation
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from nix_seed.image.rules.partition.plan import Group
 
 
+_MOST = 3  # paths that are named of each layer
+
+
 @seed_command("plan")
 @image_options
 @click.option("--no-lock", is_flag=True, help="Do not take the flake's seed.lock for the base.")
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     metavar="PATH|NAME",
     help="Only say why this is in the image, or why it is the project's own; build nothing.",
 )
+@click.option("--all", "all_paths", is_flag=True, help="Name every store path of each layer.")
 @json_option
 def command(as_json: bool, why: str | None, **options: Any) -> None:
     """Show how FLAKE's image would be laid into layers, without writing it.
@@ -55,18 +60,17 @@ def command(as_json: bool, why: str | None, **options: Any) -> None:
     if as_json:
         say(_json(plan), indent=2)
     else:
-        _print(plan)
+        _print(plan, None if options["all_paths"] else _MOST)
 
 
 def _print_unseen(evaluation: Evaluation) -> None:
     """Say what no experiment decided, and why."""
     walked, twin = evaluation.recipe.walked, evaluation.ownership.twin
     if twin.unanswered is not None:
-        say(
+        note(
             "notice: the flake does not evaluate with files added and removed"
             f" ({safe_line(twin.unanswered)}): where its code asks whether a file is there, a"
             " commit that adds or removes that file may change the image",
-            err=True,
         )
     if evaluation.ownership.needed.problem is not None:
         say(
@@ -76,23 +80,17 @@ def _print_unseen(evaluation: Evaluation) -> None:
             err=True,
         )
     if twin.questions.unclear:
-        say(
+        note(
             "notice: a commit that adds or removes a file may change the image, by what is asked"
-            f" in {safe_line(_some(twin.questions.unclear))}",
-            err=True,
+            f" in {safe_line(shortened(twin.questions.unclear, 8))}",
         )
     if walked:
         problem = twin.problem or "these outputs throw"
-        say(
+        note(
             f"notice: the flake does not evaluate with all of its files altered"
-            f" ({safe_line(problem)}); of {safe_line(_some(walked))} the project's own is what is"
-            " built from copies of its files",
-            err=True,
+            f" ({safe_line(problem)}); of {safe_line(shortened(walked, 8))} the project's own is"
+            " what is built from copies of its files",
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if names[8:] else "")
 
 
 def _explain(nix: Nix, evaluation: Evaluation, target: str, as_json: bool) -> None:
@@ -112,44 +110,29 @@ def _explain(nix: Nix, evaluation: Evaluation, target: str, as_json: bool) -> No
         say({"why": [reason.to_json() for reason in reasons]}, indent=2)
     else:
         for reason in reasons:
-            say(safe_text(str(reason)))
+            say(str(reason))
 
 
 def _size(plan: Plan, group: Group) -> int:
     return sum(plan.spec.paths[path].nar_size for path in group.paths)
 
 
-def _print(plan: Plan) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title, justify in (("layer", "right"), ("tier", "left"), ("unpacked", "right")):
-        table.add_column(title, justify=justify)  # type: ignore[arg-type]
-    if plan.diff is not None:
-        table.add_column("pull")
-    table.add_column("holds", overflow="ellipsis", no_wrap=True)
+def _print(plan: Plan, most: int | None) -> None:
+    pulls = () if plan.diff is None else ("pull",)
+    rows = []
     for number, group in enumerate(plan.spec.layers):
         pull = [] if plan.diff is None else ["" if plan.diff.layers[number].reused else "pull"]
         size = human_size(_size(plan, group))
-        table.add_row(
-            str(number + 1),
-            escape(safe_line(group.tier)),
-            size,
-            *pull,
-            _holds(plan, group.paths),
-        )
-    console = Console(highlight=False)
-    console.print(table)
+        rows.append([str(number + 1), group.tier, size, *pull, _holds(plan, group.paths, most)])
+    say_table(["layer", "tier", "unpacked", *pulls, "holds"], rows, right=(0, 2))
     for line in _summary(plan):
-        console.print(safe_text(line), markup=False, soft_wrap=True)
+        say(line)
 
 
-def _holds(plan: Plan, paths: tuple[StorePath, ...]) -> str:
+def _holds(plan: Plan, paths: tuple[StorePath, ...], most: int | None) -> str:
+    """Name the largest of *paths*, *most* of them."""
     largest = sorted(paths, key=lambda path: (-plan.spec.paths[path].nar_size, path))
-    names = ", ".join(path.name for path in largest[:3])
-    return names if len(paths) <= 3 else f"{names} and {len(paths) - 3} more"
+    return shortened([path.name for path in largest], most)
 
 
 def _summary(plan: Plan) -> Iterator[str]:
@@ -175,9 +158,7 @@ def _diff(base: str, diff: PlanDiff) -> Iterator[str]:
 
 def culprit_line(culprit: Culprit) -> str:
     """Return in one line who changed, what that drags along, and what it costs to pull."""
-    shown = ", ".join(_change(change) for change in culprit.roots[:5])
-    if len(culprit.roots) > 5:
-        shown += f" and {len(culprit.roots) - 5} more"
+    shown = shortened([_change(change) for change in culprit.roots], 5)
     who = f"input {culprit.cause} changed: {shown}" if culprit.cause_changed else shown
     drags = f", and {plural(len(culprit.dependents), 'dependent')}" if culprit.dependents else ""
     where = plural(len(culprit.layers), "layer")

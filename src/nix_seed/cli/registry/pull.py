@@ -22,7 +22,7 @@ def command(as_json: bool, **options: Any) -> None:
     Every byte is checked against its digest before it gets a name. The next try goes on from where
     an interrupted one was.
     """
-    from nix_seed.cli.progress import transfer_progress
+    from nix_seed.cli.progress import progress
     from nix_seed.cli.registry.push import transferred_json, transferred_text
     from nix_seed.core.errors import InputError
     from nix_seed.formats.oci.reference import LayoutReference, parse_reference
@@ -34,7 +34,7 @@ def command(as_json: bool, **options: Any) -> None:
             f"{target} is in a registry; pull copies to this machine",
             hint=f"nix-seed push {options['source']} {target}",
         )
-    with transfer_progress(quiet=as_json) as show:
+    with progress(quiet=as_json) as show:
         done = pull(
             stores_of(options),
             parse_reference(options["source"]),

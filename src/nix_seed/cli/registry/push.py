@@ -33,7 +33,7 @@ def command(as_json: bool, **options: Any) -> None:
 
     Only what the registry lacks is sent; the tag is moved when everything is there.
     """
-    from nix_seed.cli.progress import transfer_progress
+    from nix_seed.cli.progress import progress
     from nix_seed.core.errors import InputError
     from nix_seed.formats.oci.reference import Reference, parse_reference
     from nix_seed.image.push import push
@@ -43,7 +43,7 @@ def command(as_json: bool, **options: Any) -> None:
         raise InputError(
             f"{target} is on this machine", hint=f"nix-seed pull {options['source']} {target}"
         )
-    with transfer_progress(quiet=as_json) as show:
+    with progress(quiet=as_json) as show:
         done = push(
             stores_of(options),
             parse_reference(options["source"]),

@@ -65,7 +65,7 @@ def command(as_json: bool, **options: Any) -> None:
     only when enough promoters have signed it are the index and its tags, COMMIT and each --tag,
     published. Doing it again changes nothing, and says so.
     """
-    from nix_seed.cli.progress import transfer_progress
+    from nix_seed.cli.progress import progress
     from nix_seed.formats.intoto.statement import Commit
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.release.candidates import ReleasePlace
@@ -83,7 +83,7 @@ def command(as_json: bool, **options: Any) -> None:
         (*tags, *options["tags"]),
         options["jobs"],
     )
-    with transfer_progress(quiet=as_json) as show:
+    with progress(quiet=as_json) as show:
         done = promote(
             verifiers_of(loaded, stores, options["state"] or state_directory(), show),
             commit,

@@ -23,32 +23,11 @@ from nix_seed.cli.options import (
     verify_options,
 )
 from nix_seed.cli.say import say
-from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.members import members
-from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import human_size, plural
 
 if TYPE_CHECKING:
     from nix_seed.use.hydrate import Hydrated
-
-
-def hydrate_progress(*, quiet: bool) -> OnEvent:
-    """Return what the flow reports to: a line a layer, on standard error.
-
-    No bars: what draws them is a thread, and a process with threads may not fork workers.
-    """
-    return ignore if quiet else _line
-
-
-def _line(event: Any) -> None:
-    from nix_seed.use.hydrate import LayerHydrated
-
-    if isinstance(event, Stage):
-        say(f"nix-seed: {safe_line(event.text)}", err=True)
-    elif isinstance(event, LayerHydrated):
-        about = f"{plural(event.paths, 'path')}  {human_size(event.fetched)}"
-        tier = safe_line(event.tier)
-        say(f"nix-seed: {event.layer.hex[:12]}  {tier}  {about}", err=True)
 
 
 def hydrated_json(done: Hydrated) -> dict[str, Any]:
@@ -119,27 +98,28 @@ def command(as_json: bool, **options: Any) -> None:
         nix-seed run --engine host -- nix build
     """
 
+    from nix_seed.cli.progress import progress
     from nix_seed.flake.evaluate import current_system
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.use.hydrate import hydrate
     from nix_seed.use.macos_store import ensure_store
 
     stores, reference = stores_of(options), parse_reference(options["source"])
-    show = hydrate_progress(quiet=as_json)
     system = options["system"] or current_system()
     project = Path(options["src"])
-    reference = trusted(options, stores, reference, system, project, show)
-    ensure_store(options["root"])
-    done = hydrate(
-        stores,
-        reference,
-        options["root"],
-        outputs=options["outputs"],
-        system=system,
-        jobs=options["jobs"],
-        accepted=accepted_licences(options["accept_licence"], policy_used(options, project)),
-        project=options["src"],
-        attr=options["attr"],
-        on_event=show,
-    )
+    with progress(quiet=as_json) as show:
+        reference = trusted(options, stores, reference, system, project, show)
+        ensure_store(options["root"])
+        done = hydrate(
+            stores,
+            reference,
+            options["root"],
+            outputs=options["outputs"],
+            system=system,
+            jobs=options["jobs"],
+            accepted=accepted_licences(options["accept_licence"], policy_used(options, project)),
+            project=options["src"],
+            attr=options["attr"],
+            on_event=show,
+        )
     say(hydrated_json(done) if as_json else hydrated_text(done))
