@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from nix_seed.core.errors import CheckedFalse, InputError, NixFailed
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import read_given
+from nix_seed.core.words import plural
 from nix_seed.flake.evaluate import Evaluation, Kind, evaluate_flake
 from nix_seed.flake.nix import FlakeMetadata, Nix
 from nix_seed.flake.rules.names import match_packages
@@ -150,7 +151,7 @@ def plan_image(
         tiers = _split_run(nix, recipe, tiers, closure)
     licences = _licences(nix, request, evaluated, closure, on_event)
     closure, tiers = leave_out(closure, tiers, licences.judgement)
-    on_event(Stage("partition", f"laying {len(closure)} store paths into layers"))
+    on_event(Stage("partition", f"laying {plural(len(closure), 'store path')} into layers"))
     previous = base.spec.layers if base else None
     groups = divide(closed(closure), tiers, request.budget, previous)
     spec = _spec(recipe.outline, request.compressor, closure, groups)
@@ -188,7 +189,7 @@ def _licences(
         names = ", ".join(f"{item.path.name} ({item.licence.name})" for item in withheld)
         on_event(Stage("withheld", f"left out, not to be passed on: {names}"))
     if unknown:
-        on_event(Stage("unknown", f"store paths of unknown licence: {len(unknown)}"))
+        on_event(Stage("unknown", f"{plural(len(unknown), 'store path')} of unknown licence"))
     return licences
 
 

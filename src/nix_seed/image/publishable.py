@@ -5,6 +5,7 @@ registry asks here: from a build, from a layout, from another registry, and in a
 """
 
 from nix_seed.core.errors import CheckedFalse
+from nix_seed.core.words import plural
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import ANNOTATION_NAR_HASH, Manifest
 from nix_seed.formats.oci.reference import Reference
@@ -43,7 +44,7 @@ def check_publishable(spec: Spec, target: AnyReference, problem: str | None = No
     lines += [f"licences could not be read: {problem}"] if problem else []
     where = target.registry if isinstance(target, Reference) else str(target)
     raise CheckedFalse(
-        f"the licences of {len(spec.unknown)} store paths are not known,"
+        f"the licences of {plural(len(spec.unknown), 'store path')} are not known,"
         f" so they are not sent to {where}",
         detail="\n".join(lines),
         hint="give them a meta.license; or accept them by name, mkSeed { licences.accept ="

@@ -12,6 +12,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.links import follow_links
+from nix_seed.core.words import plural
 from nix_seed.flake.evaluate import current_system
 from nix_seed.flake.nix import Nix
 from nix_seed.flake.nix_code import call_nix_half
@@ -118,12 +119,18 @@ def report_roots(
 
     Raises ``CouldNotCheck`` where something that is there cannot be read.
     """
-    on_event(Stage("look", f"looking into {len(roots.ends)} files and trees", len(roots.ends)))
+    on_event(
+        Stage(
+            "look",
+            f"looking into {plural(len(roots.ends), 'file or tree', 'files and trees')}",
+            len(roots.ends),
+        )
+    )
     builders = _Builders(nix, roots)
     look = _Look(nix, builders.files)
     for end in roots.ends:
         look.at(end)
-    on_event(Stage("provenance", f"asking Nix about {len(roots.makers)} outputs"))
+    on_event(Stage("provenance", f"asking Nix about {plural(len(roots.makers), 'output')}"))
     known = read_provenance(nix, roots.makers)
     signers = read_signers(nix, known)
     substituted = [

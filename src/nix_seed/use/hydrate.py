@@ -16,6 +16,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import explained
+from nix_seed.core.words import plural
 from nix_seed.flake.nix import DerivationReader, Nix
 from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.store_path import StorePath
@@ -239,7 +240,8 @@ class _Run:
                 intact = pool.intact(there) if there else frozenset()
                 self.reused += len(intact)
                 tasks = _tasks(self._seed, missing - intact)
-                text = f"fetching {len(missing - intact)} store paths in {len(tasks)} layers"
+                text = f"fetching {plural(len(missing - intact), 'store path')}"
+                text += f" in {plural(len(tasks), 'layer')}"
                 self._on_event(Stage("layers", text, len(tasks)))
                 self._layers(pool, tasks)
 
@@ -257,7 +259,7 @@ class _Run:
             self._on_event(done)
 
     def _register(self, missing: Collection[StorePath]) -> None:
-        self._on_event(Stage("register", f"registering {len(missing)} store paths"))
+        self._on_event(Stage("register", f"registering {plural(len(missing), 'store path')}"))
         start = time.perf_counter()
         infos = [self._seed.spec.registrable(path) for path in sorted(missing)]
         register_paths(self._root, infos, self.nix_at_hand)

@@ -60,7 +60,8 @@ def _log_words(log: LogStatus) -> str:
     if log.read is None:
         return f"{log.id} ({log.kind}): {log.words}"
     since = f" after entry {log.since - 1}" if log.since else ""
-    return f"{log.id} ({log.kind}): {log.size} entries, {log.read} read{since}: {log.words}"
+    entries = plural(log.size, "entry", "entries")
+    return f"{log.id} ({log.kind}): {entries}, {log.read} read{since}: {log.words}"
 
 
 def audit_json(found: AuditReport) -> dict[str, Any]:

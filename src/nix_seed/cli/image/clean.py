@@ -1,12 +1,15 @@
 """``nix-seed clean``."""
 
+import os
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import click
 
 from nix_seed.cli.command import seed_command
-from nix_seed.cli.options import cache_directory
+from nix_seed.cli.options import cache_directory, json_option
 from nix_seed.cli.say import say
 from nix_seed.core.words import human_size, plural
 
@@ -31,7 +34,8 @@ _DAY = 24 * 3600
     help="Keep that much of the layers, those used last.",
 )
 @click.option("--images", is_flag=True, help="Remove the images built without -o as well.")
-def command(**options: Any) -> None:
+@json_option
+def command(as_json: bool, **options: Any) -> None:
     """Clear away layers, unpacked images and, with --images, images in the cache.
 
     Images written with -o are never touched. Whatever is gone is made again when it is needed.
@@ -44,4 +48,31 @@ def command(**options: Any) -> None:
     roots = clear_unpacked(cache / "roots", time.time() - options["days"] * _DAY)
     if options["images"]:
         clear(cache / "images")
+    kept = {name: _size(cache / place) for name, place in _PLACES.items()}
+    if as_json:
+        say({"cache": str(cache), "freed": freed, "unpacked": len(roots), "kept": kept})
+        return
     say(f"{human_size(freed)} of layers, {plural(len(roots), 'unpacked image')} cleared")
+    say(f"what stays in {cache}:")
+    reasons = {
+        "layers": f"up to {options['layers']} GB, those used last (--layers)",
+        "unpacked": f"images used in the last {plural(options['days'], 'day')} (--days)",
+        "images": "images built without -o (--images removes them)",
+    }
+    for name, size in kept.items():
+        say(f"  {human_size(size):>10}  {name:8}  {reasons[name]}")
+    say("images written with -o, and what logs showed (~/.local/state/nix-seed), are not touched")
+
+
+_PLACES = {"layers": "blobs", "unpacked": "roots", "images": "images"}
+
+
+def _size(directory: Path) -> int:
+    """Return what the files below *directory* take; those with several names count once."""
+    sizes: dict[tuple[int, int], int] = {}
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            with suppress(OSError):
+                found = os.lstat(os.path.join(parent, name))
+                sizes[found.st_dev, found.st_ino] = found.st_blocks * 512
+    return sum(sizes.values())

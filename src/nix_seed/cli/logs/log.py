@@ -10,6 +10,7 @@ import click
 from nix_seed.cli.command import seed_group
 from nix_seed.cli.options import json_option, state_directory
 from nix_seed.cli.say import say
+from nix_seed.core.words import plural
 
 if TYPE_CHECKING:
     from nix_seed.formats.tlog.entry import LogEntry
@@ -127,7 +128,8 @@ def _check(place: str, key: str | None, no_remember: bool, as_json: bool) -> Non
         value = _checkpoint_json(reader, head.size, head.root)
         say(value | {"history": history, "kinds": dict(report.kinds)})
         return
-    say(f"{reader.trusted.origin}: whole, {head.size} entries, {report.tiles} tiles")
+    entries = plural(head.size, "entry", "entries")
+    say(f"{reader.trusted.origin}: whole, {entries}, {plural(report.tiles, 'tile')}")
     for kind, number in report.kinds:
         say(f"  {number:6} {kind}")
     say(f"since the last check: {'not remembered' if no_remember else history}")

@@ -125,6 +125,6 @@ def _lines(done: Attested) -> list[str]:
         f"  narHash  {said.nar_hash}",
         f"  image    {said.image_digest}",
         f"  paths    {paths.built} built here, {paths.substituted} substituted, "
-        f"{paths.added} added, {paths.unexplained} unexplained",
+        f"{paths.added} added, {paths.unexplained} of unknown origin",
         f"  logs     {', '.join(done.logs) or 'none'}",
     ]

@@ -102,7 +102,8 @@ def _dissent_lines(dissent: Dissent, details: tuple[DissentDetail, ...]) -> Iter
     yield f"    DISSENTS   {dissent.builder.id}: its image is {said.image_digest}"
     layers = [str(each.position + 1) for each in dissent.difference.layers]
     if layers:
-        yield f"      layers   {', '.join(layers)} of {len(said.layers)} differ"
+        which = f"{', '.join(layers)} of" if len(layers) < len(said.layers) else "all"
+        yield f"      layers   {which} {len(said.layers)} differ"
     for detail in details:
         if (detail.builder, detail.image) == (dissent.builder.id, said.image_digest):
             yield from _detail_lines(detail)

@@ -106,12 +106,13 @@ def _roots(nix: Nix, options: dict[str, Any], show: OnEvent) -> tuple[Roots, tup
 
 def _judge(policy: RootsPolicy | None, verdict: RootsJudgement | None) -> None:
     from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+    from nix_seed.core.words import plural
 
     if policy is None or verdict is None:
         return
     if verdict.broken:
         raise CheckedFalse(
-            f"the trust roots break the policy in {len(verdict.broken)} places",
+            f"the trust roots break the policy in {plural(len(verdict.broken), 'place')}",
             detail="\n".join(verdict.broken),
             hint="nix-seed roots … --why PATH shows what needs it",
         )

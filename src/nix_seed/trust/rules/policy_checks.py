@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from nix_seed.core.errors import InputError
+from nix_seed.core.words import plural
 from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey
 from nix_seed.trust.rules.independence import independent_builders
@@ -81,7 +82,7 @@ def policy_warnings(policy: Policy, now: datetime) -> tuple[str, ...]:
         number = len(independent_builders(live, policy.quorum.distinct))
         if number < policy.quorum.threshold:
             found.append(
-                f"{system}: only {number} builders are not revoked by now; what is built from now "
+                f"{system}: {plural(number, 'builder')} not revoked by now; what is built from now "
                 f"on cannot reach {policy.quorum.threshold}"
             )
     if policy.quorum.threshold == 1:

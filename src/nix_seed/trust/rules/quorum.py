@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Final
 
 from nix_seed.core.digests import Digest
+from nix_seed.core.words import plural
 from nix_seed.formats.intoto.build import Agreement
 from nix_seed.image.rules.difference import Difference, compare_agreements
 from nix_seed.trust.rules.claims import Claim, JudgedClaim, Standing, judge_claim
@@ -211,7 +212,10 @@ def _missing(
 
 def _met_words(result: QuorumResult) -> str:
     names = ", ".join(builder.id for builder in result.counted)
-    return f"{len(result.counted)} builders agree ({names}), {result.threshold} are wanted"
+    agree = plural(len(result.counted), "builder agrees", "builders agree")
+    return (
+        f"{agree} ({names}), {result.threshold} {'is' if result.threshold == 1 else 'are'} wanted"
+    )
 
 
 def _dissent_words(dissents: Sequence[Dissent]) -> Iterator[str]:

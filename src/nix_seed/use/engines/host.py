@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from nix_seed.core.errors import CouldNotCheck
+from nix_seed.core.words import plural
 from nix_seed.image.read.spec import read_spec
 from nix_seed.registry.image import Image
 from nix_seed.use.engines.base import Job
@@ -26,6 +27,8 @@ from nix_seed.use.store import valid_paths
 
 _NEWUSER, _NEWNET = 0x10000000, 0x40000000  # sched.h
 _SET_FLAGS, _UP = 0x8914, 0x1 | 0x40  # sockios.h, if.h: IFF_UP and IFF_RUNNING
+# What an image's own configuration turns on inside it.
+FEATURES: Final = "extra-experimental-features = nix-command flakes\n"
 # What `--offline` means, for every Nix the command may start, however deep.
 OFFLINE: Final = """substitute = false
 substituters =
@@ -64,7 +67,7 @@ class Host:
         missing = sorted(set(read_spec(image).paths) - valid_paths(self.root))
         if missing:
             raise CouldNotCheck(
-                f"the store below {self.root} lacks {len(missing)} paths of {image.name}",
+                f"the store below {self.root} lacks {plural(len(missing), 'path')} of {image.name}",
                 hint=f"fetch them: nix-seed hydrate {image.name}",
                 detail="\n".join(map(str, missing[:10])),
             )
@@ -92,8 +95,8 @@ class Host:
 
 def _environment(job: Job) -> dict[str, str]:
     environment = os.environ | dict(job.env)
-    if not job.network:
-        environment["NIX_CONFIG"] = environment.get("NIX_CONFIG", "") + "\n" + OFFLINE
+    settings = FEATURES if job.network else FEATURES + OFFLINE
+    environment["NIX_CONFIG"] = environment.get("NIX_CONFIG", "") + "\n" + settings
     return environment
 
 
