@@ -22,6 +22,7 @@ from nix_seed.cli.say import say
 if TYPE_CHECKING:
     from nix_seed.core.events import OnEvent
     from nix_seed.flake.nix import Nix
+    from nix_seed.formats.intoto.statement import Commit
     from nix_seed.image.plan import Request
     from nix_seed.registry.image import Image
     from nix_seed.registry.open import AnyReference, Stores
@@ -386,6 +387,26 @@ def trusted(
     found = check_trusted(stores, reference, system, loaded, state_directory(), on_event)
     say(f"verified by {path}: {found.words}", err=True)
     return found.reference
+
+
+def commit_named(text: str) -> Commit:
+    """Read *text* as a commit: in full, or as this directory's Git knows it (``HEAD``, a tag)."""
+    from nix_seed.core.errors import InputError
+    from nix_seed.flake.checkout import resolve_commit
+    from nix_seed.formats.intoto.statement import Commit, is_commit
+
+    found = text if is_commit(text) or text.startswith("-") else resolve_commit(Path(), text)
+    if found is None:
+        raise InputError(
+            f"{text!r} is no commit of the repository in this directory",
+            hint="name it in full, 40 or 64 hex digits; or as Git here knows it: HEAD, v1.0",
+        )
+    return Commit(found)
+
+
+def image_or_commit(text: str) -> str:
+    """Return *text* where it can name an image, and else the commit that it names, in full."""
+    return text if "/" in text or ":" in text else str(commit_named(text))
 
 
 def accepted_licences(given: Sequence[str], policy: Path | None) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ def progress(*, quiet: bool = False) -> Iterator[OnEvent]:
         return
     terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     if terminal and not os.environ.get("CI"):
-        shown: Status | Lines = Status(asked)
+        shown: StatusLines | Lines = StatusLines(asked)
     elif quiet and not asked.verbose:
         yield ignore
         return
@@ -145,7 +145,7 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-class Status(_Work):
+class StatusLines(_Work):
     """A few lines at the end of a terminal, drawn again and again, gone at the end."""
 
     period = 0.25  # seconds

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -180,6 +181,31 @@ def seen_by_git(file: Path) -> Path | None:
     root = _git(directory, "rev-parse", "--show-toplevel")
     ignored = root and _git(directory, "check-ignore", "--quiet", "--", str(file.resolve()))
     return None if not root or ignored is not None else Path(root.rstrip("\n")).resolve()
+
+
+def copy_history(directory: Path, target: Path) -> None:
+    """Make *target* a ``.git`` for a copy of *directory*, the root of a worktree or submodule.
+
+    It has the same commit and index; ``CouldNotCheck`` in Git's words where that fails.
+    """
+    place = str(target.absolute())
+    _told(directory, "clone", "--quiet", "--bare", str(directory.absolute()), place)
+    _told(directory, "--git-dir", place, "config", "core.bare", "false")
+    index = _told(directory, "rev-parse", "--git-path", "index")
+    if index is not None and (directory / index.strip()).is_file():
+        shutil.copyfile(directory / index.strip(), target / "index")
+
+
+def resolve_commit(directory: Path, text: str) -> str | None:
+    """Return the commit that *text* (``HEAD``, a tag, a short hash) names in *directory*'s history.
+
+    None where it names none, or there is no repository.
+    """
+    try:
+        found = _told(directory, "rev-parse", "--verify", "--quiet", f"{text}^{{commit}}")
+    except CouldNotCheck:
+        return None
+    return None if found is None else found.strip()
 
 
 def parents_of(directory: Path) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import selectors
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -95,7 +96,11 @@ class Nix:
         # Nix refuses a symlink to a flake.
         named = os.path.realpath(flake) if os.path.islink(flake.rstrip("/")) else flake
         arguments = ["flake", "metadata", "--json", "--no-write-lock-file", "--", named]
-        value = _json(self._run("nix", arguments, doing), doing)
+        try:
+            value = _json(self._run("nix", arguments, doing), doing)
+        except NixFailed as error:
+            hint = _untracked(flake) if error.hint == _NO_FLAKE else None
+            raise NixFailed(error.message, detail=error.detail, hint=hint or error.hint) from error
         locked = value.get("locked") or {}
         source = self._source_of(value, doing)
         if "narHash" not in locked:
@@ -393,6 +398,15 @@ _NO_FLAKE = (
     " `nix flake init` makes one"
 )
 
+
+def _untracked(flake: str) -> str | None:
+    """Return that Git does not track a ``flake.nix`` that is there: Nix then does not see it."""
+    directory = Path(re.sub(r"^(path:|git\+file:(//)?)|[?#].*", "", flake))
+    if flake.startswith("path:") or not (directory / "flake.nix").is_file():
+        return None
+    return f"Nix sees only what Git tracks: git -C {shlex.quote(str(directory))} add flake.nix"
+
+
 _OWNER = "if you trust it: git config --global --add safe.directory DIRECTORY"
 
 _HINTS = {
@@ -410,6 +424,7 @@ _HINTS = {
     "cannot be evaluated in pure": "lock the flake's inputs first: nix flake lock",
     "in pure mode": "lock the flake's inputs first: nix flake lock",
     "unlocked": "lock the flake's inputs first: nix flake lock",
+    "is not tracked by Git": "Nix sees only what Git tracks: git add the file",
     "requires lock file changes": "lock the flake's inputs first: nix flake lock",
     "Permission denied": "Nix's store is not writable for this user; is its daemon running?",
 }

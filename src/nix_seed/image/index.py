@@ -1,11 +1,12 @@
 """Makes one index of several systems' images, complete or not at all."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.words import plural
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import (
     ANNOTATION_NAR_HASH,
@@ -90,7 +91,7 @@ def prepare_index(
 
     Raises ``CheckedFalse`` where one of them must not be published at *target*.
     """
-    found = tuple((reference, *_read(stores, reference)) for reference in images)
+    found = tuple(_read_all(stores, images))
     members = tuple(sorted((_member(*each) for each in found), key=lambda member: member.system))
     _check_complete(members, systems)
     for _, store, root in found:
@@ -121,9 +122,25 @@ def publish_index(
     return Indexed(stored, ready.members, tuple(tags))
 
 
-def _read(stores: Stores, reference: AnyReference) -> tuple[ImageStore, Fetched]:
-    store = stores.open(reference)
-    return store, fetch(store, reference)
+def _read_all(
+    stores: Stores, images: Sequence[AnyReference]
+) -> Iterator[tuple[AnyReference, ImageStore, Fetched]]:
+    """Yield each of *images*; ``InputError`` names all that are not there, not the first alone."""
+    missing = []
+    for reference in images:
+        try:
+            store = stores.open(reference)
+            yield reference, store, fetch(store, reference)
+        except InputError as error:
+            missing.append(f"{reference}: {error.message}")
+    if missing:
+        what = plural(len(missing), "image of the index is", "images of the index are")
+        raise InputError(
+            f"{what} not there; nothing was published",
+            detail="\n".join(missing),
+            hint="build each on a machine of its system: nix-seed build --push REF; or name the"
+            " images that are there, one after the other, and leave out --flake",
+        )
 
 
 def _member(reference: AnyReference, store: ImageStore, root: Fetched) -> Member:

@@ -8,19 +8,24 @@ from pathlib import Path
 
 from nix_seed.core.errors import InputError
 from nix_seed.core.files import read_if_there
+from nix_seed.flake.checkout import copy_history
 from nix_seed.image.read.safe_root import scratch_directory
 from nix_seed.registry.image import Image
-from nix_seed.use.engines.base import SOURCE, Engine, Job
+from nix_seed.use.engines.base import HISTORY, SOURCE, Engine, Job
 
 _LONGEST = 1 << 28  # bytes of a list of store paths
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """The tree to mount (*root*, the whole repository) and the directory in it to work in."""
+    """The tree to mount (*root*, the whole repository) and the directory in it to work in.
+
+    *linked*: it is a Git worktree or submodule, whose history lies outside of it.
+    """
 
     root: Path
     workdir: str
+    linked: bool = False
 
 
 def find_tree(source: Path, known_root: Path | None = None) -> Tree:
@@ -37,20 +42,15 @@ def find_tree(source: Path, known_root: Path | None = None) -> Tree:
             f"{source} is not a directory", hint="name the project's directory with --src"
         )
     for root in (path, *path.parents):
-        git = root / ".git"
-        if git.is_file():
-            raise InputError(
-                f"{root} is a git worktree or submodule, whose history lies outside of it",
-                hint="use a clone of its own: git clone . ../copy, then --src ../copy",
-            )
-        if git.is_dir():
+        if (root / ".git").exists():
             return _tree(root, path)
     return _tree(path, path)
 
 
 def _tree(root: Path, path: Path) -> Tree:
     below = path.relative_to(root)
-    return Tree(root, f"{SOURCE}/{below}" if below.parts else SOURCE)
+    workdir = f"{SOURCE}/{below}" if below.parts else SOURCE
+    return Tree(root, workdir, (root / ".git").is_file())
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,8 @@ class Inside:
 
     def run(self, argv: tuple[str, ...], tree: Tree | None) -> int:
         """Run *argv* in *tree*, return its exit code; files it leaves are in ``exchange``."""
+        if tree is not None and tree.linked and not (self.exchange / HISTORY).exists():
+            copy_history(tree.root, self.exchange / HISTORY)
         job = Job(
             argv=argv,
             exchange=self.exchange,

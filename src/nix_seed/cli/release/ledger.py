@@ -11,6 +11,7 @@ import click
 
 from nix_seed.cli.command import SeedGroup
 from nix_seed.cli.options import (
+    commit_named,
     json_option,
     locked_image,
     policy_history_option,
@@ -127,13 +128,12 @@ def _ledgers(options: dict[str, Any]) -> list[LedgerReader]:
 
 def _held(ledger: LedgerReader, what: str | None) -> tuple[LedgerEntry, ...]:
     from nix_seed.core.digests import Digest
-    from nix_seed.formats.intoto.statement import Commit
 
     if what is None:
         return tuple(ledger.entries())
     if what.startswith("sha256:"):
         return ledger.by_root(Digest.parse(what))
-    return ledger.by_commit(Commit(what).key)
+    return ledger.by_commit(commit_named(what).key)
 
 
 def entry_json(entry: LedgerEntry) -> dict[str, str]:

@@ -10,6 +10,7 @@ import click
 
 from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import (
+    commit_named,
     jobs_option,
     json_option,
     policy_option,
@@ -66,14 +67,13 @@ def command(as_json: bool, **options: Any) -> None:
     published. Doing it again changes nothing, and says so.
     """
     from nix_seed.cli.progress import progress
-    from nix_seed.formats.intoto.statement import Commit
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.release.candidates import ReleasePlace
     from nix_seed.release.load import earlier_of, load_policy, verifiers_of
     from nix_seed.release.promote import Signing, promote
     from nix_seed.trust.log_signed import open_logs
 
-    commit = Commit(options["commit"])
+    commit = commit_named(options["commit"])
     loaded = load_policy(options["policy_file"], datetime.now(UTC))
     stores = stores_of(options)
     target, tags = split_target(options["target"])

@@ -11,6 +11,8 @@ import click
 
 from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import (
+    commit_named,
+    image_or_commit,
     json_option,
     policy_option,
     registry_options,
@@ -113,7 +115,11 @@ def _question(options: dict[str, Any]) -> tuple[Callable[..., Verification], Any
     from nix_seed.release.export import exported
     from nix_seed.release.verify import Query, verify_commit, verify_image
 
-    text, system, deep = options["reference"], options["system"], options["deep"]
+    text, system, deep = (
+        image_or_commit(options["reference"]),
+        options["system"],
+        options["deep"],
+    )
     offline = options["offline"]
     evidence = tuple(parse_reference(each) for each in options["evidence"])
     if is_commit(text):
@@ -128,7 +134,7 @@ def _question(options: dict[str, Any]) -> tuple[Callable[..., Verification], Any
         return verify_commit, parse_reference(given), query
     if options["repository"] is not None:
         raise click.UsageError("--from goes with a commit; IMAGE says itself where it is")
-    commit = None if options["commit"] is None else Commit(options["commit"])
+    commit = None if options["commit"] is None else commit_named(options["commit"])
     promotion = False if options["quorum_only"] else None
     image = parse_reference(text)
     where = exported(image, offline) if offline else image

@@ -10,6 +10,7 @@ import click
 
 from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import (
+    commit_named,
     policy_option,
     policy_used,
     registry_options,
@@ -172,7 +173,6 @@ def _trust(
     stores: Stores, reference: AnyReference, options: dict[str, Any], show: OnEvent
 ) -> TrustAnswer | Absent:
     from nix_seed.cli.options import state_directory
-    from nix_seed.formats.intoto.statement import Commit
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.release.load import load_policy, verifiers_of
     from nix_seed.release.verify import Query, verify_image
@@ -183,7 +183,7 @@ def _trust(
         return Absent("not asked", words, "name one: nix-seed report … --policy trust.toml")
     loaded = load_policy(options["policy_file"], datetime.now(UTC))
     query = Query(
-        options["commit"] and Commit(options["commit"]),
+        options["commit"] and commit_named(options["commit"]),
         deep=options["deep"],
         evidence=tuple(parse_reference(each) for each in options["evidence"]),
     )

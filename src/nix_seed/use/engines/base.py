@@ -5,6 +5,7 @@ engines give the command a copy-on-write view or a copy. ``/.nix-seed/exchange``
 directory both sides share.
 """
 
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from nix_seed.registry.image import Image
 
 SOURCE = "/src"
 EXCHANGE = "/.nix-seed/exchange"
+# Below the exchange: what takes the place of a worktree's ``.git``.
+HISTORY = "history"
 _STARTED = "started"
 
 
@@ -69,6 +72,8 @@ def wrapped(job: Job, *, copy_from: str | None = None) -> list[str]:
     if copy_from is not None:
         copy = f"cp -R -P --preserve=mode,timestamps,links {copy_from}/. {SOURCE}"
         lines.append(f"mkdir -p {SOURCE} && {copy} || exit 125")
+    if (job.exchange / HISTORY).exists():
+        lines.append(f"rm {SOURCE}/.git && cp -R {EXCHANGE}/{HISTORY} {SOURCE}/.git || exit 125")
     lines += ['cd "$1" || exit 125', "shift", 'exec "$@"']
     return ["/bin/sh", "-c", "\n".join(lines), "nix-seed", job.workdir, *job.argv]
 
@@ -76,8 +81,8 @@ def wrapped(job: Job, *, copy_from: str | None = None) -> list[str]:
 def check_started(job: Job, engine: str, code: int, command: list[str]) -> None:
     """Raise ``CouldNotCheck`` unless the container got as far as the command."""
     if not (job.exchange / _STARTED).exists():
-        raise CouldNotCheck(
-            f"{engine} could not start the image (its exit code: {code})",
-            hint="Its own message is above. `nix-seed doctor` checks the image; the command was:\n"
-            + shlex.join(command),
-        )
+        what = f"{engine} could not start a container of the image (exit code {code})"
+        hint = "its own message is above; `nix-seed doctor IMAGE` checks the image"
+        if os.environ.get("NIX_SEED_DEBUG"):
+            hint += f"; the command was:\n{shlex.join(command)}"
+        raise CouldNotCheck(what, hint=hint)
