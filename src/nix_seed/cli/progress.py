@@ -195,7 +195,7 @@ class StatusLines(_Work):
 
     def _finish(self) -> None:
         if self.asked.verbose and self.stage is not None:
-            self._print(f"{_clock(self.seconds)} {safe_line(self.stage.text)}\n")
+            self._print(f"{self.head()}\n")
 
     def _print(self, line: str) -> None:
         self._busy = True

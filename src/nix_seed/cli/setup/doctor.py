@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import (
     cache_directory,
     json_option,
@@ -31,7 +32,7 @@ _COLOURS = {"fine": "green", "warning": "yellow", "false": "red", "not checked":
 _WAYS = ["bwrap", "podman", "docker", "github"]
 
 
-@click.command("doctor", short_help="Check this machine or an image, and say how to mend it.")
+@seed_command("doctor")
 @click.argument("image", required=False, metavar="[IMAGE]")
 @click.option(
     "--engine",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
+from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import json_option
 from nix_seed.cli.say import say, say_styled
 from nix_seed.core.safe_text import safe_line
@@ -28,7 +29,7 @@ _WORDS = {
 }
 
 
-@click.command("init", short_help="Prepare a repository: workflow and policy.")
+@seed_command("init")
 @click.argument(
     "directory",
     default=".",
@@ -73,7 +74,7 @@ def command(directory: Path, as_json: bool, yes: bool, dry_run: bool, **options:
         plan = plan_init(request, Nix(), datetime.now(UTC), show)
     lines = flake_lines(request.ref) if options["flake"] else ()
     if not as_json:
-        say_styled("\n".join(_lines(plan, lines, _has_colour())))
+        say_styled("\n".join(_lines(plan, lines)))
     write = bool(plan.to_write) and not dry_run
     if write and not yes:
         if as_json or not sys.stdin.isatty():
@@ -106,20 +107,14 @@ def _request(directory: Path, options: dict[str, Any]) -> InitRequest:
     )
 
 
-def _has_colour() -> bool:
-    import os
-
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
-
-
-def _lines(plan: InitPlan, flake: FlakeLines, colour: bool) -> Iterator[str]:
+def _lines(plan: InitPlan, flake: FlakeLines) -> Iterator[str]:
     for change in plan.changes:
         yield safe_line(f"{change.path} {_WORDS[change.state]}")
     yield from (f"note: {safe_line(note)}" for note in plan.notes)
     for change in plan.changes:
         if change.state != "same":
             yield ""
-            yield from (_coloured(line) if colour else line for line in _shown(change))
+            yield from map(_coloured, _shown(change))
     if flake:
         yield ""
         yield "to set options of mkSeed, add to flake.nix:"

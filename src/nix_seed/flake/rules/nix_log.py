@@ -14,7 +14,6 @@ from typing import Any
 # Kinds of activities, and of results.
 _COPY, _TRANSFER, _PATHS, _BUILDS, _BUILD, _SUBSTITUTE, _TREE = 100, 101, 103, 104, 105, 108, 112
 _LINE, _PROGRESS, _EXPECTED = 101, 105, 106
-_WARNING = 1
 _PREFIX = b"@nix "
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _STORE_NAME = re.compile(r"/nix/store/[0-9a-z]{32}-([^/'\s]+)")
@@ -71,26 +70,32 @@ class NixLog:
             return
         try:
             value = json.loads(line[len(_PREFIX) :])
-            action, number = value["action"], value.get("id", 0)
-        except (ValueError, TypeError, KeyError):
+            action, number = value["action"], int(value.get("id", 0))
+            fields = list(value.get("fields") or ())
+        except (ValueError, TypeError, KeyError, AttributeError):
             return
         if action == "msg":
-            if value.get("level", 0) <= _WARNING:
-                yield from self._say(str(value.get("msg", "")))
+            yield from self._say(str(value.get("msg", "")))
         elif action == "start":
-            self._start(number, value)
+            self._start(number, value.get("type", 0), str(value.get("text", "")), fields)
             yield self.work
         elif action == "stop":
             self._running.pop(number, None)
             yield self.work
         elif action == "result":
-            yield from self._result(number, value.get("type"), value.get("fields") or [])
+            yield from self._result(number, value.get("type"), fields)
 
     @property
     def work(self) -> NixWork:
         """What Nix is at."""
         moved = {kind: _sum(self._bytes[kind], self._expected[kind]) for kind in self._bytes}
-        shown = [_shown(each) for each in self._running.values()]
+        fetching = any(each.kind in (_COPY, _SUBSTITUTE) for each in self._running.values())
+        shown = [
+            _shown(each)
+            for each in self._running.values()
+            # The download of a path says nothing that fetching the path does not.
+            if each.kind != _TRANSFER or not fetching
+        ]
         return NixWork(
             self._counts.get(_BUILDS, (0, 0)),
             self._counts.get(_PATHS, (0, 0)),
@@ -114,11 +119,10 @@ class NixLog:
         self._said.append(text)
         yield NixSaid(text)
 
-    def _start(self, number: int, value: dict[str, Any]) -> None:
-        kind, fields = value.get("type", 0), value.get("fields") or [""]
-        subject = str(fields[0])
+    def _start(self, number: int, kind: int, text: str, fields: list[Any]) -> None:
+        subject = str(fields[0]) if fields else ""
         lines: deque[str] = deque(maxlen=_KEPT)
-        self._running[number] = _Activity(kind, str(value.get("text", "")), subject, lines)
+        self._running[number] = _Activity(kind, text, subject, lines)
         if kind == _BUILD:
             self._logs[subject] = lines
 
@@ -136,8 +140,8 @@ class NixLog:
             elif activity.kind in self._bytes:
                 self._bytes[activity.kind][number] = (fields[0], fields[1])
             yield self.work
-        elif kind == _EXPECTED and len(fields) > 1 and fields[0] in self._expected:
-            self._expected[fields[0]][number] = fields[1] if _are_counts(fields) else 0
+        elif kind == _EXPECTED and len(fields) > 1 and _are_counts(fields):
+            self._expected.setdefault(fields[0], {})[number] = fields[1]
 
 
 def _are_counts(fields: list[Any]) -> bool:

@@ -1,0 +1,121 @@
+"""What is shown of work that takes a while: on a terminal, in CI, in a pipe."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from support.terminal import in_terminal, python
+
+# A step of 2.2 s in which Nix builds and fetches, and nothing in between is told.
+WORK = """
+import time
+import click
+from nix_seed.cli.progress import progress
+from nix_seed.cli.say import manner, say
+from nix_seed.core.events import Stage, tell
+from nix_seed.core.processes import may_fork
+from nix_seed.flake.rules.nix_log import NixSaid, NixWork
+with click.Context(click.Command("x")):
+    manner().verbose = VERBOSE
+    with progress() as show:
+        show(Stage("realise", "building what the image is to hold"))
+        running = tuple(f"building p{n}" for n in range(9))
+        tell(NixWork((3, 12), (40, 120), (35_100_000, 410_000_000), running))
+        tell(NixSaid("a line of the log", "hello"))
+        time.sleep(SECONDS)
+        assert may_fork(), "progress must not start threads"
+        say("said in between", err=True)
+        show(Stage("next", "the next step"))
+    say("the answer")
+"""
+
+
+def work(seconds: float = 0.1, verbose: bool = False) -> list[str]:
+    return python(WORK.replace("SECONDS", str(seconds)).replace("VERBOSE", str(verbose)))
+
+
+def test_a_terminal_is_never_silent_for_a_second() -> None:
+    shown = in_terminal(work(2.2))
+    assert shown.code == 0, shown.text
+    assert shown.longest_silence("building what") < 1
+    assert "0:02 building what the image is to hold: 3 of 12 built, 40 of 120 paths" in shown.plain
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 120])
+def test_no_line_is_wider_than_the_terminal(columns: int) -> None:
+    shown = in_terminal(work(0.6), columns)
+    assert shown.code == 0, shown.text
+    assert max(map(len, shown.lines)) < columns
+    assert {"  building p0", "  and 7 more"} <= set(shown.lines)
+
+
+def test_nothing_stays_of_it() -> None:
+    """After the last drawing everything below is erased, and then the answer stands alone."""
+    shown = in_terminal(work())
+    said, _, end = shown.text.rpartition("\x1b[J")
+    assert end.replace("\r", "") == "the answer\n"
+    # What others print starts a line of its own.
+    assert "\x1b[Jsaid in between" in said.replace("\r", "")
+
+
+def test_v_shows_what_nix_says_and_how_long_steps_took() -> None:
+    verbose = work(verbose=True)
+    for shown in (in_terminal(verbose).plain, run(verbose)):
+        assert "hello> a line of the log\n" in shown
+        assert "0:00 building what the image is to hold: 3 of 12 built" in shown
+
+
+def run(command: list[str], **env: str) -> str:
+    """Return what goes to standard error where that is a pipe."""
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | env)
+    assert done.stdout == "the answer\n"
+    return done.stderr
+
+
+def test_a_log_holds_a_line_a_step_and_what_it_came_to() -> None:
+    assert run(work()) == (
+        "nix-seed: building what the image is to hold\n"
+        "said in between\n"
+        "nix-seed: 0:00 building what the image is to hold: 3 of 12 built, 40 of 120 paths,"
+        " 35.1 MB of 410 MB\n"
+        "nix-seed: the next step\n"
+    )
+
+
+@pytest.mark.parametrize("env", [{"CI": "true"}, {"TERM": "dumb"}], ids=str)
+def test_ci_and_dumb_terminals_get_lines(env: dict[str, str]) -> None:
+    shown = in_terminal(work(), env=env)
+    assert "\x1b" not in shown.text
+    assert shown.plain.startswith("nix-seed: building what the image is to hold\n")
+
+
+def test_q_leaves_the_answer_alone() -> None:
+    command = [sys.executable, "-m", "nix_seed", "doctor", "-q"]
+    shown = in_terminal(command)
+    assert "checking" not in shown.plain
+    assert "0:0" not in shown.plain
+    assert " fine" in shown.plain
+
+
+def test_doctor_is_never_silent_for_a_second() -> None:
+    shown = in_terminal([sys.executable, "-m", "nix_seed", "doctor"])
+    assert "checking nix" in shown.plain
+    assert shown.longest_silence() < 1, shown.plain
+
+
+@pytest.mark.parametrize(
+    ("env", "coloured"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
+    ids=str,
+)
+def test_colours_are_for_terminals_that_want_them(env: dict[str, str], coloured: bool) -> None:
+    shown = in_terminal([sys.executable, "-m", "nix_seed", "doctor", "-q"], env=env)
+    assert ("\x1b[" in shown.text) is coloured
+    piped = subprocess.run(
+        [sys.executable, "-m", "nix_seed", "doctor"], capture_output=True, check=False
+    )
+    assert b"\x1b" not in piped.stdout

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+
+from nix_seed.cli.table import hanging, table
+from nix_seed.core.words import listed, plural, shortened
+
+TITLES = ["layer", "tier", "unpacked", "pull", "holds"]
+ROWS = [
+    ["1", "base", "1.2 MB", "pull", "bash-5.2, coreutils-9.4, glibc-2.38 and 4 more"],
+    ["12", "toolchain", "382.9 MB", "", "a-package-of-a-very-long-name-that-fits-no-line-1.0"],
+]
+
+
+def test_off_a_terminal_a_row_is_a_line_and_nothing_is_cut() -> None:
+    lines = list(table(TITLES, ROWS, right=(0, 2)))
+    assert lines == [
+        "layer  tier       unpacked  pull  holds",
+        "    1  base         1.2 MB  pull  bash-5.2, coreutils-9.4, glibc-2.38 and 4 more",
+        "   12  toolchain  382.9 MB        a-package-of-a-very-long-name-that-fits-no-line-1.0",
+    ]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_on_a_terminal_no_column_vanishes(width: int) -> None:
+    lines = list(table(TITLES, ROWS, right=(0, 2), width=width))
+    shown = "\n".join(lines)
+    for word in (*TITLES, *(word for row in ROWS for cell in row for word in cell.split())):
+        assert word in shown
+    # Only a word that fits nowhere is wider.
+    assert all(len(line) <= width for line in lines if "-very-long-" not in line)
+    assert lines[1].startswith("    1  base         1.2 MB  pull  bash-5.2,")
+
+
+def test_what_is_foreign_is_harmless() -> None:
+    assert "\x1b" not in "\n".join(table(["a", "b"], [["\x1b[2J", "x\ny"]], width=60))
+
+
+def test_text_hangs_below_itself() -> None:
+    assert list(hanging("why: ", "one two three four five", 16 + 5)) == [
+        "why: one two three",
+        "     four five",
+    ]
+    assert list(hanging("why: ", "one two", None)) == ["why: one two"]
+
+
+def test_counts_are_words() -> None:
+    assert plural(1, "builder") == "1 builder"
+    assert plural(0, "builder") == "0 builders"
+    assert plural(1, "entry", "entries") == "1 entry"
+    assert plural(2, "entry", "entries") == "2 entries"
+    assert [listed(list("abc"[:n])) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
+    assert shortened(["a", "b", "c"], 3) == "a, b, c"
+    assert shortened(["a", "b", "c"], 2) == "a, b and 1 more"
+    assert shortened(["a", "b", "c"], None) == "a, b, c"
