@@ -128,6 +128,23 @@ def test_programs_that_are_too_old(environment: dict[str, str], tmp_path: Path) 
     assert alone["engines/docker"]["outcome"] == "false"
 
 
+def test_an_engine_that_answers_and_starts_nothing(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Its version says nothing of whether its containers start."""
+    answers = """case $* in
+  version*) echo 26.1.5 ;;
+  import*) cat > /dev/null; echo sha256:0123 ;;
+  run*) printf 'docker: runc did not start; sorry\\n' >&2; exit 125 ;;
+esac"""
+    program(tmp_path / "bin", "docker", answers)
+    seen = found(environment | {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}, code=0)
+    told = seen["engines/docker"]
+    assert told["said"] == "it starts no container: docker: runc did not start, sorry"
+    assert told["outcome"] == "warning", "bwrap is enough"
+    assert "NIX_SEED_DOCKER_RUN_ARGS" in told["fix"]
+
+
 def test_a_docker_that_talks_nonsense_is_not_judged_by_a_crash(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

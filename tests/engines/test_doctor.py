@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from nix_seed.registry.image import Image
 from nix_seed.setup.doctor_image import GITHUB, check_image, kind_of
 from nix_seed.setup.rules.contract import checks_for
 from nix_seed.setup.rules.diagnosis import Health, exit_code
 from nix_seed.use.engines.base import Engine
+from nix_seed.use.engines.containers import extra, why_no_start
 
 
 def test_a_seed_is_well(
@@ -27,3 +31,25 @@ def test_an_image_to_ship_is_asked_for_less(engine: Engine, run_image: Image, ro
     found = list(check_image(run_image, root.parent.parent, [engine.name]))
     assert exit_code(found) == 0
     assert len(found) == len(checks_for("run", run_image.architecture))
+
+
+def test_an_engine_is_asked_to_start_a_container(
+    engine: Engine, started: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if engine.name == "bwrap":
+        assert engine.unavailable() is None, "which makes a namespace"
+        return
+    assert why_no_start(engine.name) is None
+    kept = subprocess.run(
+        [engine.name, *extra(engine.name), "images", "--all", "--quiet"],
+        capture_output=True,
+        check=True,
+    ).stdout
+    monkeypatch.setenv(f"NIX_SEED_{engine.name.upper()}_RUN_ARGS", "--no-such-option")
+    assert "it starts no container: " in (why_no_start(engine.name) or "")
+    after = subprocess.run(
+        [engine.name, *extra(engine.name), "images", "--all", "--quiet"],
+        capture_output=True,
+        check=True,
+    ).stdout
+    assert after == kept, "what was tried with is removed"

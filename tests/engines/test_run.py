@@ -25,6 +25,7 @@ from nix_seed.use.engines.base import Engine, Job
 from nix_seed.use.engines.bwrap import scratch_directory
 from nix_seed.use.prove import check_proof, prove
 from nix_seed.use.run import RunResult, run
+from nix_seed.use.sandboxed import find_tree, inside
 from support import engines
 from support.host_image import host_image
 from support.layouts import file, tar, write_layout
@@ -246,13 +247,57 @@ def test_a_flake_that_cannot_be_evaluated_offline(
     assert "needs the moon" in str(caught.value.detail)
 
 
-def test_an_image_without_a_shell_could_not_be_started(engine: Engine, tmp_path: Path) -> None:
+def test_an_image_without_a_shell_could_not_be_started(
+    engine: Engine,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     empty = open_image(LayoutReference(str(write_layout(tmp_path / "empty", [tar([])]))))
     (tmp_path / "exchange").mkdir()
     job = Job(("true",), tmp_path / "exchange")
     with pytest.raises(CouldNotCheck, match="could not start the image") as caught:
         engine.run(engine.prepare(empty), empty, job)
+    # One line and what to do; the engine's own words stand above, and none of our shell's.
+    assert str(caught.value.hint).splitlines() == [
+        "its own message is above; `nix-seed doctor IMAGE` checks the image"
+    ]
+    assert "sh" in capfd.readouterr().err
+    monkeypatch.setenv("NIX_SEED_DEBUG", "1")
+    with pytest.raises(CouldNotCheck) as caught:
+        engine.run(engine.prepare(empty), empty, job)
     assert "/bin/sh" in str(caught.value.hint)
+
+
+def test_a_worktree_has_its_history_inside(engine: Engine, image: Image, tmp_path: Path) -> None:
+    """Its own branch, index and changes, as in the worktree, which stays as it is."""
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-C"]
+
+    def call(place: Path, *arguments: str) -> str:
+        command = [*git, str(place), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    main, tree = tmp_path / "main", tmp_path / "tree"
+    main.mkdir()
+    call(main, "init", "--quiet")
+    (main / "kept").write_text("1\n")
+    call(main, "add", ".")
+    call(main, "commit", "--quiet", "--message", "first")
+    call(main, "worktree", "add", "--quiet", "-b", "other", str(tree))
+    (tree / "staged").write_text("2\n")
+    call(tree, "add", "staged")
+    (tree / "kept").write_text("changed\n")
+    status = call(tree, "status", "--short", "--branch")
+    with inside(engine, image) as work:
+        script = (
+            "exec > /.nix-seed/exchange/said 2>&1; git status --short --branch; git log --oneline"
+        )
+        assert work.run(("/bin/sh", "-ec", script), find_tree(tree)) == 0
+        said = work.read("said")
+        assert work.run(("/bin/sh", "-ec", "rm -rf .git; touch new"), find_tree(tree)) == 0
+    assert status == "## other\n M kept\nA  staged\n"
+    assert said == status + call(tree, "log", "--oneline")
+    assert call(tree, "status", "--short", "--branch") == status
 
 
 def test_an_unknown_engine_lists_the_known(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ from nix_seed.trust.rules.policy_checks import policy_warnings
 from nix_seed.trust.rules.policy_logs import log_trust
 from nix_seed.use.engines import ENGINES
 from nix_seed.use.engines.bwrap import why_no_namespaces
+from nix_seed.use.engines.containers import why_no_start
 from nix_seed.use.macos_store import Machine
 
 # Whoever asks a doctor is there, and waits.
@@ -326,6 +327,8 @@ def _engines(setup: Setup) -> Iterator[Diagnosis]:
     for name, make in ENGINES.items():
         try:
             reasons[name] = make(setup.cache).unavailable()
+            if reasons[name] is None and name in ("podman", "docker"):
+                reasons[name] = why_no_start(name)
         except Exception as error:
             reasons[name] = f"it could not be asked: {error}"
     yield from judge_engines(reasons)

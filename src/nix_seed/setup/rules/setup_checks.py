@@ -105,7 +105,8 @@ def judge_engines(reasons: Mapping[str, str | None]) -> Iterator[Diagnosis]:
     usable = [name for name, reason in reasons.items() if reason is None]
     for name, reason in reasons.items():
         if reason is None:
-            yield Diagnosis("engines", name, Health.FINE, "usable")
+            words = "usable" if name == "bwrap" else "started a container"
+            yield Diagnosis("engines", name, Health.FINE, words)
             continue
         said, _, fix = reason.partition("; ")
         outcome = Health.WARNING if usable else Health.FALSE
@@ -118,6 +119,9 @@ def judge_engines(reasons: Mapping[str, str | None]) -> Iterator[Diagnosis]:
 def _engine_fix(name: str, said: str) -> str:
     if "zstd" in said:
         return "install a newer Docker Engine, or build with --compressor gzip for this one"
+    if "it starts no container" in said:
+        variable = f"NIX_SEED_{name.upper()}_RUN_ARGS"
+        return f"`{name} run` must work; options that it needs here go into {variable}"
     if name == "docker":
         return "start its daemon, or join the group docker; `docker version` must succeed"
     return f"`{name} info` must succeed"

@@ -81,7 +81,7 @@ def wrapped(job: Job, *, copy_from: str | None = None) -> list[str]:
 def check_started(job: Job, engine: str, code: int, command: list[str]) -> None:
     """Raise ``CouldNotCheck`` unless the container got as far as the command."""
     if not (job.exchange / _STARTED).exists():
-        what = f"{engine} could not start a container of the image (exit code {code})"
+        what = f"{engine} could not start the image (exit code {code})"
         hint = "its own message is above; `nix-seed doctor IMAGE` checks the image"
         if os.environ.get("NIX_SEED_DEBUG"):
             hint += f"; the command was:\n{shlex.join(command)}"

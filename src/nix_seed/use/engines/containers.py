@@ -7,9 +7,11 @@ Run an image with podman, from its own store.
 
 import json
 import os
+import platform
 import re
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
 import tarfile
@@ -51,6 +53,69 @@ def ask(command: Sequence[str], doing: str, cwd: Path | None = None) -> str:
             detail=done.stderr.strip(),
         )
     return done.stdout
+
+
+def why_no_start(program: str) -> str | None:
+    """Return why *program* starts no container, in its words; None where it started one.
+
+    The image is a program of some hundred bytes that ends at once, and is removed again. On a
+    machine we know no such program for, nothing is tried.
+    """
+    ends = _ending_program(platform.machine())
+    if ends is None:
+        return None
+    info = tarfile.TarInfo("end")
+    info.size, info.mode = len(ends), 0o755
+    archive = BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.addfile(info, BytesIO(ends))
+    command = [program, *extra(program)]
+    made = _try([*command, "import", "-"], archive.getvalue())
+    if made.returncode != 0:
+        return f"it takes no image: {_last_line(made.stderr)}"
+    image = made.stdout.decode().split()[-1]
+    run = [*command, "run", "--rm", "--network", "none", *extra(program, run=True)]
+    started = _try([*run, "--entrypoint", "/end", image])
+    _try([*command, "rmi", "--force", image])
+    if started.returncode == 0:
+        return None
+    return f"it starts no container: {_last_line(started.stderr)}"
+
+
+def _try(command: Sequence[str], stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(
+            command, input=stdin, capture_output=True, timeout=_PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        words = f"it did not end within {_PATIENCE} s".encode()
+        return subprocess.CompletedProcess(command, 124, b"", words)
+
+
+def _last_line(words: bytes) -> str:
+    lines = [line for line in words.decode("utf-8", "replace").splitlines() if line.strip()]
+    return lines[-1].strip().replace("; ", ", ") if lines else "it said nothing"
+
+
+# ELF's number for a machine, and the instructions of exit(0) there.
+_EXIT = {
+    "x86_64": (62, bytes.fromhex("31ffb83c0000000f05")),
+    "aarch64": (183, bytes.fromhex("000080d2a80b80d2010000d4")),
+}
+_PATIENCE = 60  # seconds
+
+
+def _ending_program(machine: str) -> bytes | None:
+    """Return a program for Linux that does nothing and needs nothing; None for other machines."""
+    if machine not in _EXIT:
+        return None
+    number, code = _EXIT[machine]
+    base, start = 0x400000, 64 + 56
+    size = start + len(code)
+    # elf.h: Elf64_Ehdr of ET_EXEC with one program header, and an Elf64_Phdr that loads it all.
+    head = struct.pack("<HHIQQQIHHHHHH", 2, number, 1, base + start, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    load = struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 0x1000)
+    return b"\x7fELF\x02\x01\x01" + bytes(9) + head + load + code
 
 
 def run_container(program: str, image_id: str, job: Job, options: Sequence[str]) -> int:
