@@ -125,7 +125,7 @@ def test_what_root_is_asked_for_exists() -> None:
     from nix_seed.cli.use.hydrate import command
 
     known = {name for each in command.params for name in each.opts}
-    wanted = {"--json", "--no-verify", "--system", "--src", "--for", "--username"}
+    wanted = {"--json", "--no-verify", "--system", "--flake", "--for", "--username"}
     assert (
         wanted | {"--password-stdin", "--accept-licence", "--ca-file", "--attr", "--policy"}
         <= known

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -30,8 +31,14 @@ def test_the_command_clears_layers_and_says_so(tmp_path: Path) -> None:
     ran = nix_seed("clean", cache=tmp_path)
     assert (ran.code, ran.err) == (0, "")
     assert cache.blob_path(layer.descriptor.digest).is_file()
+    assert f"what stays in {tmp_path}:" in ran.out
+    assert "up to 20 GB, those used last (--layers)" in ran.out
+    assert "images used in the last 14 days (--days)" in ran.out
+    assert "(--images removes them)" in ran.out
     ran = nix_seed("clean", "--layers", "0", "--images", cache=tmp_path)
     assert ran.code == 0
     assert "of layers, 0 unpacked images cleared" in ran.out
     assert not cache.blob_path(layer.descriptor.digest).exists()
     assert not (tmp_path / "images").exists()
+    ran = nix_seed("clean", "--json", cache=tmp_path)
+    assert json.loads(ran.out)["kept"] == {"layers": 0, "unpacked": 0, "images": 0}

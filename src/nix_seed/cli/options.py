@@ -116,6 +116,55 @@ _IMAGE: list[Callable[[Any], Any]] = [
     store_option,
 ]
 
+
+class _Project(click.Option):
+    """The option that names the project; its older name, ``--src``, is taken and not shown."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        record = super().get_help_record(ctx)
+        return record and (record[0].replace(", --src", ""), record[1])
+
+
+def project_option(about: str, *, any_flake: bool = False) -> Callable[[Any], Any]:
+    """Return the option ``--flake``, read as ``src``: a directory, or *any_flake*, as a text."""
+    return click.option(
+        "--flake",
+        "--src",
+        "src",
+        cls=_Project,
+        type=str if any_flake else click.Path(path_type=Path, file_okay=False, exists=True),
+        default=".",
+        show_default=True,
+        metavar="FLAKE" if any_flake else "DIR",
+        help=about,
+    )
+
+
+def seed_options(engines: Sequence[str], project: str) -> Callable[[Command], Command]:
+    """Return what adds which seed is used, by which of *engines*, for which project."""
+    more = "; host: the hydrated store itself" if "host" in engines else ""
+    return lambda command: with_options(
+        command,
+        [
+            click.option(
+                "--engine",
+                type=click.Choice(engines),
+                envvar="NIX_SEED_ENGINE",
+                help=f"What runs the image [the first that works]{more}.",
+            ),
+            click.option(
+                "--image",
+                metavar="REF",
+                help="The seed, on disk or in a registry [the one built here].",
+            ),
+            project_option(project),
+            attr_option,
+            accept_option,
+            registry_options,
+        ],
+    )
+
+
 json_option = click.option(
     "--json",
     "as_json",
@@ -395,7 +444,9 @@ def commit_named(text: str) -> Commit:
     from nix_seed.flake.checkout import resolve_commit
     from nix_seed.formats.intoto.statement import Commit, is_commit
 
-    found = text if is_commit(text) or text.startswith("-") else resolve_commit(Path(), text)
+    found = text if is_commit(text) else None
+    if found is None and not text.startswith("-"):
+        found = resolve_commit(Path(), text)
     if found is None:
         raise InputError(
             f"{text!r} is no commit of the repository in this directory",

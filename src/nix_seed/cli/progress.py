@@ -24,6 +24,7 @@ from nix_seed.registry.transfer import BlobDone, BlobProgress, TagMoved
 
 _WORDS = {"moved": "done", "linked": "linked", "present": "already there"}
 _MOST = 3  # lines of what runs now
+_NOW = 0.01  # seconds
 
 
 @contextmanager
@@ -163,6 +164,7 @@ class StatusLines(_Work):
             self._finish()
             # From here on the terminal is the command's.
             self._paused = event.name == "command"
+            signal.setitimer(signal.ITIMER_REAL, *((0, 0) if self._paused else (_NOW, self.period)))
             self.clear()
             self.begin(event)
             self.tick()

@@ -17,6 +17,7 @@ from nix_seed.cli.options import (
     attr_option,
     json_option,
     policy_used,
+    project_option,
     registry_options,
     stores_of,
     trusted,
@@ -78,12 +79,8 @@ def hydrated_text(done: Hydrated) -> str:
 )
 @attr_option
 @accept_option
-@click.option(
-    "--src",
-    default=".",
-    show_default=True,
-    metavar="FLAKE",
-    help="The project, which says how to get what the seed must not pass on.",
+@project_option(
+    "The project, which says how to get what the seed must not pass on.", any_flake=True
 )
 @verify_options
 @registry_options

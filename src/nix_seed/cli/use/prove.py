@@ -1,44 +1,22 @@
 """``nix-seed prove``."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import (
-    accept_option,
-    attr_option,
     cache_directory,
     json_option,
     open_seed,
-    registry_options,
+    seed_options,
 )
 from nix_seed.cli.say import say
 
 
 @seed_command("prove")
-@click.option(
-    "--engine",
-    type=click.Choice(["bwrap", "podman", "docker"]),
-    envvar="NIX_SEED_ENGINE",
-    help="What runs the image [the first that works].",
-)
-@click.option(
-    "--image", metavar="REF", help="The seed, on disk or in a registry [the one built here]."
-)
-@click.option(
-    "--src",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    default=".",
-    show_default=True,
-    metavar="DIR",
-    help="The project.",
-)
-@attr_option
+@seed_options(("bwrap", "podman", "docker"), "The project.")
 @click.option("--system", metavar="SYSTEM", help="Nix system [this machine's].")
-@accept_option
-@registry_options
 @json_option
 def command(as_json: bool, **options: Any) -> None:
     """Plan every output of the project's flake inside the seed, with no network.

@@ -13,15 +13,14 @@ import click
 
 from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import (
-    accept_option,
     accepted_licences,
-    attr_option,
     cache_directory,
     json_option,
     named_seed,
     open_seed,
     policy_used,
-    registry_options,
+    seed_options,
+    store_option,
     verify_options,
 )
 from nix_seed.cli.say import say
@@ -72,22 +71,9 @@ def print_run(result: RunResult) -> None:
     "run",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
-@click.option(
-    "--engine",
-    type=click.Choice(["bwrap", "podman", "docker", "host"]),
-    envvar="NIX_SEED_ENGINE",
-    help="What runs the image [the first that works]; host: the hydrated store itself.",
-)
-@click.option(
-    "--image", metavar="REF", help="The seed, on disk or in a registry [the one built here]."
-)
-@click.option(
-    "--src",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    default=".",
-    show_default=True,
-    metavar="DIR",
-    help="The project; seen as /src inside, and never written to but for result links.",
+@seed_options(
+    ("bwrap", "podman", "docker", "host"),
+    "The project; seen as /src inside, and never written to but for result links.",
 )
 @click.option(
     "--out",
@@ -96,16 +82,8 @@ def print_run(result: RunResult) -> None:
     help="Put results below DIR instead of into the host's store.",
 )
 @click.option("--env", "-e", multiple=True, metavar="NAME[=VALUE]", help="Set a variable inside.")
-@attr_option
-@accept_option
 @click.option("--network", is_flag=True, help="Give the command the network.")
-@click.option(
-    "--store",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="NIX_SEED_STORE",
-    metavar="ROOT",
-    help="A Nix store of its own for the results, rooted there [the machine's].",
-)
+@store_option
 @click.option(
     "--eager", is_flag=True, help="Fetch and unpack all of the image before the command starts."
 )
@@ -118,7 +96,6 @@ def print_run(result: RunResult) -> None:
     help="Keep beside the image what the command read of it, for others to fetch first.",
 )
 @verify_options
-@registry_options
 @json_option
 @click.argument("argv", nargs=-1, required=True, metavar="-- COMMAND…")
 def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:

@@ -1,0 +1,127 @@
+"""What one meets in a day's work: the hint that is right, names in short, pipes, terminals."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from nix_seed.cli.options import commit_named, image_or_commit
+from nix_seed.core.errors import InputError, NixFailed
+from nix_seed.flake.nix import Nix
+from nix_seed.formats.oci.reference import parse_reference
+from nix_seed.image.index import build_index
+from nix_seed.registry.open import Stores
+from support.distribution import nix_env
+from support.programs import need
+from support.seed_images import seed_image
+from support.seeds import COMMAND
+from support.terminal import in_terminal
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A Git repository with one commit, tagged v1, and a flake that Git does not track."""
+    need("git")
+    place = tmp_path / "project"
+    place.mkdir()
+    for words in (
+        ("init", "--quiet"),
+        ("-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--allow-empty", "-mx"),
+        ("tag", "v1"),
+    ):
+        subprocess.run(["git", "-C", str(place), *words], check=True)
+    (place / "flake.nix").write_text("{ outputs = _: { }; }\n")
+    return place
+
+
+def head(repository: Path) -> str:
+    command = ["git", "-C", str(repository), "rev-parse", "HEAD"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_commits_are_named_as_git_knows_them(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    whole = head(repository)
+    for name in ("HEAD", "v1", whole[:7], whole):
+        assert str(commit_named(name)) == whole
+        assert image_or_commit(name) == whole
+    assert str(commit_named("ab" * 20)) == "ab" * 20, "it need not be here"
+    assert image_or_commit("ghcr.io/o/r:v1") == "ghcr.io/o/r:v1"
+    for name in ("HEAD~1", "0" * 7, "main/x", "--all", "v1^{tree}", ""):
+        with pytest.raises(InputError, match="is no commit of the repository") as caught:
+            commit_named(name)
+        assert "HEAD" in (caught.value.hint or "")
+
+
+def test_without_a_repository_a_commit_is_named_in_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="'HEAD' is no commit"):
+        commit_named("HEAD")
+
+
+@pytest.mark.parametrize("scheme", ["", "git+file://"])
+def test_a_flake_that_git_does_not_track_is_what_is_said(
+    repository: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("nix")
+    monkeypatch.setenv("NIX_CONFIG", nix_env()["NIX_CONFIG"])
+    nix = Nix(store=repository.parent / "store")
+    flake = f"{scheme}{repository}"
+    with pytest.raises(NixFailed) as caught:
+        nix.metadata(flake)
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("Nix sees only what Git tracks: git -C ")
+    command = caught.value.hint.partition(": ")[2]
+    subprocess.run(["sh", "-c", command], check=True)
+    assert nix.metadata(flake).source.name == "source"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "error: 'flake' is not a recognised command",
+        "error: unrecognised flag '--log-format'",
+        "error: This version of Nixpkgs requires Nix >= 2.18, please upgrade",
+        "error: attribute 'fetchTree' missing, at /nix/store/x/flake.nix:1:2, in builtins",
+    ],
+)
+def test_an_old_nix_is_called_old(said: str, tmp_path: Path) -> None:
+    old = tmp_path / "nix"
+    text = 'case $* in --version) echo "nix (Nix) 2.3.16" ;; *) echo "$SAID" >&2; exit 1 ;; esac'
+    old.write_text(f'#!/bin/sh\nSAID="{said}"\n{text}\n')
+    old.chmod(0o755)
+    with pytest.raises(NixFailed) as caught:
+        Nix(bin_dir=tmp_path).metadata(".")
+    assert caught.value.detail == said
+    hint = caught.value.hint or ""
+    assert hint.startswith("this Nix is too old for that (nix (Nix) 2.3.16): install a newer one")
+    assert "nixos.org/download" in hint
+
+
+def test_an_index_names_every_image_that_lacks(tmp_path: Path) -> None:
+    seed_image(tmp_path / "there", "seed")
+    images = [f"oci:{tmp_path}/{name}:seed" for name in ("there", "one", "two")]
+    target = parse_reference(f"oci:{tmp_path}/index:latest")
+    with pytest.raises(InputError, match="2 images of the index are not there") as caught:
+        build_index(Stores(), target, list(map(parse_reference, images)))
+    assert caught.value.message.endswith("nothing was published")
+    lines = (caught.value.detail or "").splitlines()
+    assert [line.partition(": ")[0] for line in lines] == images[1:]
+    assert "nix-seed build --push REF" in (caught.value.hint or "")
+    with pytest.raises(InputError, match="1 image of the index is not there"):
+        build_index(Stores(), target, list(map(parse_reference, images[:2])))
+    assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_help_fits(columns: int) -> None:
+    for arguments in (["--help"], ["run", "--help"], ["build", "--help"]):
+        shown = in_terminal([*COMMAND[:3], *arguments], columns)
+        assert shown.code == 0
+        assert max(map(len, shown.lines)) <= columns, shown.plain
