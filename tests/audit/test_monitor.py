@@ -158,7 +158,7 @@ def test_a_second_root_ends_it_with_1(ledger: Ledger) -> None:
         ledger.forge(2, images=[ledger.other, ledger.arm], previous=(ledger.digest(3),))
         out, _ = running.communicate(timeout=120)
     assert running.returncode == 1
-    assert "ALARM conflict" in out
+    assert "  conflict [" in out
     assert f"{commit(2)} was promoted as 2 different things" in out
 
 
@@ -210,7 +210,7 @@ def test_a_broken_hook_hides_no_alarm(ledger: Ledger, hook: str, words: str) -> 
     )
     assert ended.code == 1
     assert words in ended.printed
-    assert "ALARM conflict" in ended.printed
+    assert "  conflict [" in ended.printed
 
 
 def test_a_tag_that_cannot_be_read_hides_no_alarm(ledger: Ledger) -> None:
@@ -222,7 +222,7 @@ def test_a_tag_that_cannot_be_read_hides_no_alarm(ledger: Ledger) -> None:
     )
     assert ended.code == 1
     assert "the hook sh ended with 7" in ended.printed
-    assert "ALARM conflict" in ended.printed
+    assert "  conflict [" in ended.printed
 
 
 def test_once_says_what_an_audit_says(ledger: Ledger) -> None:

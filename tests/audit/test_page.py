@@ -47,8 +47,13 @@ def test_the_page_of_a_false_one(browser: Browser, ledger: Ledger) -> None:
     ledger.forge(2, images=[ledger.other, ledger.arm], previous=(ledger.digest(3),))
     with opened(browser, written(ledger), size=PHONE) as seen:
         assert seen.text(".badge").startswith("checked and false 4 records:")
-        assert "alarm: conflict" in seen.text("#findings")
-        conflict = seen.page.locator("#findings .checks > li", has_text="alarm: conflict")
+        assert "was released twice, as different things" in seen.text(".badge")
+        conflict = seen.page.locator("#findings .checks > li").first
+        assert conflict.locator("strong").first.inner_text() == (
+            "Commit 000000000000 was released twice, as different things."
+        )
+        assert "docs/runbook.md: Two roots for one commit" in conflict.inner_text()
+        assert str(ledger.digest(2)) not in conflict.inner_text(), "a whole hash is in the way"
         conflict.locator("summary:has-text('Evidence')").click()
         assert f"record {ledger.digest(2)}" in conflict.inner_text()
         wide = "() => document.documentElement.scrollWidth <= window.innerWidth"
@@ -78,6 +83,6 @@ def test_a_page_that_cannot_be_written_hides_no_finding(
         *["--no-state", "--page", str(ledger.root / "file" / "audit.html")],
     )
     assert ended.code == code, ended.printed
-    assert ("ALARM conflict" in ended.printed) is false
+    assert ("  conflict [" in ended.printed) is false
     verdict, failed = ended.printed.index("verdict: "), ended.printed.index("error: writing ")
     assert verdict < failed

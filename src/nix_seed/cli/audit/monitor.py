@@ -95,7 +95,8 @@ def _audit(options: dict[str, Any]) -> Callable[[], AuditReport]:
 
 
 def _tell(as_json: bool) -> Callable[[Round], None]:
-    from nix_seed.cli.audit.report import finding_json, finding_lines, verdict_words
+    from nix_seed.audit.rules.incidents import incidents_of
+    from nix_seed.cli.audit.report import finding_json, incident_lines, verdict_words
 
     def tell(this: Round) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -109,8 +110,9 @@ def _tell(as_json: bool) -> Callable[[Round], None]:
             return
         if this.number == 1 and this.report is not None:
             say(f"{now} watching {this.report.repository}: {this.report.words}")
-        for finding in this.new:
-            say(f"{now} " + "\n".join(finding_lines(finding)))
+        known = () if this.report is None else this.report.records
+        for incident in incidents_of(this.new, known):
+            say(f"{now} " + "\n".join(incident_lines(incident)))
 
     return tell
 

@@ -9,6 +9,7 @@ from nix_seed.core.members import members
 from nix_seed.core.words import plural
 
 if TYPE_CHECKING:
+    from nix_seed.audit.rules.incidents import Incident
     from nix_seed.audit.rules.report import AuditReport, LogStatus
     from nix_seed.release.rules.finding import AuditFinding
 
@@ -16,7 +17,15 @@ _MOST_RECORDS = 20
 
 
 def audit_lines(found: AuditReport) -> Iterator[str]:
-    """Yield the records, the logs and copies that were read, the findings, the verdict."""
+    """Yield the verdict, what happened and what to do about it, and what was read."""
+    from nix_seed.audit.rules.incidents import incidents_of, verdict_sentence
+
+    incidents = incidents_of(found.findings, found.records)
+    yield f"verdict: {verdict_words(found).upper()}: {verdict_sentence(found, incidents)}"
+    for incident in incidents:
+        yield ""
+        yield from incident_lines(incident)
+    yield ""
     yield f"ledger of {found.repository}, policy epoch {found.epoch}"
     yield from _record_lines(found)
     for copy in found.copies:
@@ -24,12 +33,6 @@ def audit_lines(found: AuditReport) -> Iterator[str]:
         yield f"  copy    {copy.name}: {read}"
     for log in found.logs:
         yield f"  log     {_log_words(log)}"
-    yield ""
-    for finding in found.findings:
-        yield from finding_lines(finding)
-    if found.findings:
-        yield ""
-    yield f"verdict: {verdict_words(found).upper()}: {found.words}"
 
 
 def verdict_words(found: AuditReport) -> str:
@@ -37,10 +40,20 @@ def verdict_words(found: AuditReport) -> str:
     return {0: "verified", 1: "checked and false"}.get(found.exit_code, "could not check")
 
 
-def finding_lines(finding: AuditFinding) -> Iterator[str]:
-    """Yield a finding with its id and what can be looked up for it."""
-    yield f"{finding.severity.value.upper()} {finding.kind.value} [{finding.id}] {finding.words}"
-    yield from (f"    {line}" for text in finding.evidence for line in text.splitlines())
+def incident_lines(incident: Incident) -> Iterator[str]:
+    """Yield what happened, what to do, where to read on, and the findings with their evidence.
+
+    Each finding has the id that `--accept` takes; `--json` has its hashes whole.
+    """
+    yield f"{incident.severity.value.upper()}: {incident.happened}"
+    if incident.section:
+        yield f"  do       {incident.do}"
+        yield f"  runbook  docs/runbook.md: {incident.section}"
+    for shown in incident.findings:
+        other = shown.finding.severity
+        named = "" if other is incident.severity else f"{other.value}, "
+        yield f"  {named}{shown.finding.kind.value} [{shown.finding.id}]  {shown.words}"
+        yield from (f"    {row}" for row in shown.rows)
 
 
 def _record_lines(found: AuditReport) -> Iterator[str]:
@@ -51,7 +64,7 @@ def _record_lines(found: AuditReport) -> Iterator[str]:
     for record in found.records[-_MOST_RECORDS:]:
         names = ", ".join(record.promoters) or "nobody whose word counts"
         state = "" if record.stands else "  does not stand"
-        yield f"    {record.commit}  root {str(record.root)[:19]}…  {names}{state}"
+        yield f"    {record.commit}  root {record.root.hex[:12]}  {names}{state}"
     if number > _MOST_RECORDS:
         yield f"    and {number - _MOST_RECORDS} before these"
 

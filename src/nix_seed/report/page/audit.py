@@ -3,6 +3,7 @@
 from datetime import datetime
 from functools import partial
 
+from nix_seed.audit.rules.incidents import incidents_of, verdict_sentence
 from nix_seed.audit.rules.report import AuditReport
 from nix_seed.core.verdict import Severity
 from nix_seed.core.words import plural
@@ -21,6 +22,7 @@ _part = partial(macro, of="audit.html.j2")
 
 def audit_page(found: AuditReport, now: datetime) -> str:
     """Return the page of the audit *found*, which was made at *now*."""
+    incidents = incidents_of(found.findings, found.records)
     severities = [each.severity for each in found.findings]
     counts = ", ".join(
         plural(severities.count(each), _NAMES.get(each, each.value))
@@ -35,7 +37,7 @@ def audit_page(found: AuditReport, now: datetime) -> str:
             "findings",
             "What was found",
             counts or "Nothing was found that is not as it must be.",
-            _part("findings", found.findings, _STATES),
+            _part("incidents", incidents, _STATES),
         ),
         PageSection("timeline", "Releases", records, _part("timeline", found.records)),
         PageSection("logs", "Logs", logged, _part("logs", found.logs)),
@@ -46,5 +48,7 @@ def audit_page(found: AuditReport, now: datetime) -> str:
         f"Made by nix-seed audit at {at} UTC. This page fetches nothing; it states what was found "
         "then."
     )
-    banner = _part("banner", found, at, _VERDICTS[found.exit_code])
+    banner = _part(
+        "banner", found, at, _VERDICTS[found.exit_code], verdict_sentence(found, incidents)
+    )
     return page(f"Audit of {found.repository}", banner, sections, footer)
