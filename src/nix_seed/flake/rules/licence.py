@@ -142,7 +142,7 @@ class LicencePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ren
 
 
 def read_licence(entries: Any) -> Licence:
-    """Judge what ``nix/meta.nix`` makes of ``meta.license``: a list of which all apply."""
+    """Judge what ``meta.nix`` makes of ``meta.license``: a list of which all apply."""
     if not isinstance(entries, list | tuple) or not entries:
         return UNSTATED
     each = [_read(entry) if isinstance(entry, dict) else _malformed("?") for entry in entries]
@@ -157,7 +157,7 @@ def is_licence(name: str) -> bool:
 
 
 def read_facts(values: Any) -> dict[str, Fact]:
-    """Read what ``nix/meta.nix`` answers, by derivation path; skip what makes no sense."""
+    """Read what ``meta.nix`` answers, by derivation path; skip what makes no sense."""
     found = {}
     for value in values if isinstance(values, list) else ():
         if isinstance(value, dict) and isinstance(value.get("drv"), str):

@@ -1,4 +1,4 @@
-"""The outline: what the Nix half says an image should hold, as data (``nix/outline.nix``).
+"""The outline: what the Nix half says an image should hold, as data (``outline.nix``).
 
 It comes out of a flake's own code, so everything in it is checked before it is used.
 """

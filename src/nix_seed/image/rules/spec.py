@@ -86,7 +86,7 @@ class Spec:
         """Return what a store can be told of *path* while it lacks what was withheld.
 
         Nix's database knows no reference to what is not there. Whoever adds what was withheld
-        registers what refers to it again (``flows/withheld.py``).
+        registers what refers to it again (``use/withheld.py``).
         """
         info = self.paths[path]
         inside = tuple(reference for reference in info.references if reference in self.paths)
