@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -77,6 +78,18 @@ def test_unknown_dependency_is_named_with_its_package() -> None:
     failure = room("errors").Failure
     with pytest.raises(failure, match="package a depends on b or c, which apt's lists do not"):
         resolve("a", "a: b | c")
+
+
+def test_the_flake_of_another_architecture_names_it_and_no_other(tmp_path: Path) -> None:
+    maker = room("distribution").Maker(print, system="aarch64-linux")
+    maker.write(tmp_path / "flake", {"packages": {}})
+    code = {file.name: file.read_text() for file in (tmp_path / "flake").iterdir()}
+    assert 'cpu = "aarch64";' in code["stdenv.nix"]
+    assert "include/aarch64-linux-gnu" in code["setup.sh"]
+    # The label that is no more than one, and its loader, are x86_64's now.
+    assert 'if system != "x86_64-linux" then' in code["nixpkgs.nix"]
+    assert "lib/ld-linux-aarch64.so.1 $out/lib/ld-linux-x86-64.so.2" in code["nixpkgs.nix"]
+    assert json.loads(code["packages.json"]) == {"packages": {}}
 
 
 def test_fixed_path_is_nixs_own(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,10 +96,21 @@ def distribution(*extra: str) -> Path:
     return Path(quick.once(name, lambda path: _make_distribution(path, *extra)).read_text())
 
 
-def _make_distribution(where: Path, *extra: str) -> None:
+def distribution_for(*systems: str) -> Path:
+    """Return the directory of a distribution whose packages are real ones of each system."""
+    require_nix()
+    name = "distribution-" + "-".join(systems)
+
+    def make_it(path: Path) -> None:
+        _make_distribution(path, options=("--systems", *systems))
+
+    return Path(quick.once(name, make_it).read_text())
+
+
+def _make_distribution(where: Path, *extra: str, options: tuple[str, ...] = ()) -> None:
     """Make the distribution, and write to the file *where* which directory it is."""
     with _alone(), tempfile.TemporaryDirectory(dir=CACHE) as work:
-        more = ["--with", *extra] if extra else []
+        more = [*(["--with", *extra] if extra else []), *options]
         where.write_text(str(_keep(make("distribution", Path(work, "new"), *more))))
 
 
@@ -113,7 +125,7 @@ def upgraded(name: str, *extra: str) -> Path:
     with _alone(), tempfile.TemporaryDirectory(dir=CACHE) as work:
         version = f"{package['version']}+upgraded1"
         store_name = re.sub(r"[^A-Za-z0-9+._-]", "-", f"{name}_{version}.deb")
-        deb = _repack(_in_store(package), version, Path(work, store_name))
+        deb = _repack(fixed_path_of(package), version, Path(work, store_name))
         package |= {
             "version": version,
             "storeName": store_name,
@@ -173,7 +185,16 @@ def _keep(directory: Path) -> Path:
     return kept
 
 
-def _in_store(package: dict[str, str]) -> str:
+def locked_packages(directory: Path) -> dict[str, dict[str, Any]]:
+    """Return what a distribution of one system knows of each package, by name."""
+    packages: dict[str, dict[str, Any]] = json.loads((directory / "packages.json").read_text())[
+        "packages"
+    ]
+    return packages
+
+
+def fixed_path_of(package: Mapping[str, Any]) -> str:
+    """Return the store path of a package's file."""
     command = ["nix-store", "--print-fixed-path", "sha256", package["sha256"], package["storeName"]]
     return subprocess.run(
         command, env=nix_env(), check=True, capture_output=True, text=True

