@@ -105,8 +105,6 @@ class _Watch:
             if not self._worked:
                 raise
             return self._failed(error)
-        except NixSeedError as error:
-            return self._failed(error)
         except Exception as error:  # of a library's own, too: whoever can crash it would blind it
             return self._failed(caught(error, "the audit"))
         self._worked = True

@@ -79,25 +79,24 @@ def choose_members(by: Verifiers, commit: Commit, place: ReleasePlace) -> Mappin
 
 def votes(member: Chosen) -> list[Vote]:
     """Return the attestations that counted for *member*, and where logs hold them."""
-    found: dict[tuple[str, Digest], set[LoggedAt]] = {}
     quorum = member.quorum
-    names = {
-        claim.claim.name: claim.builder
-        for claim in quorum.claims
-        if claim.builder and claim.standing is Standing.AGREES
-    }
     counted = {builder.id for builder in quorum.counted}
-    pae_of: dict[bytes, str] = {}
-    for finding in member.findings:
-        builder = names.get(finding.name)
-        if builder is not None and builder.id in counted and finding.verdict.bundle is not None:
-            pae_of[finding.verdict.bundle.envelope.pae] = builder.id
-    for finding in member.findings:
-        bundle = finding.verdict.bundle
-        if bundle is None or not finding.verdict.verified or bundle.envelope.pae not in pae_of:
-            continue
-        key = (pae_of[bundle.envelope.pae], Digest.of(bundle.envelope.pae))
-        found.setdefault(key, set()).update(finding.logs.entries)
+    names = {
+        each.claim.name: each.builder.id
+        for each in quorum.claims
+        if each.builder and each.builder.id in counted and each.standing is Standing.AGREES
+    }
+    good = [
+        (finding, finding.verdict.bundle.envelope.pae)
+        for finding in member.findings
+        if finding.verdict.verified and finding.verdict.bundle is not None
+    ]
+    builders = {pae: names[finding.name] for finding, pae in good if finding.name in names}
+    found: dict[tuple[str, Digest], set[LoggedAt]] = {}
+    for finding, pae in good:
+        if pae in builders:
+            at = found.setdefault((builders[pae], Digest.of(pae)), set())
+            at.update(finding.logs.entries)
     return [
         Vote(member.system, builder, statement, tuple(sorted(logs)))
         for (builder, statement), logs in sorted(found.items())

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nix_seed.core.members import members
 from nix_seed.flake.rules.frontier import is_never_substituted
 from nix_seed.flake.rules.outline import ProjectOutput
 from nix_seed.flake.rules.recipe import Ownership, Recipe
@@ -31,12 +32,7 @@ class Reason:
 
     def to_json(self) -> dict[str, Any]:
         """Return the reason as programs read it."""
-        return {
-            "path": str(self.path),
-            "tier": self.tier,
-            "reason": self.text,
-            "chain": list(self.chain),
-        }
+        return members(self, "path", "tier", "chain", reason="text")
 
 
 def explain(target: str, recipe: Recipe, ownership: Ownership, read: Graph) -> tuple[Reason, ...]:

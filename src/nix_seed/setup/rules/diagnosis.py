@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
+from nix_seed.core.members import members
 from nix_seed.setup.rules.contract import ClauseResult
 
 
@@ -38,14 +39,7 @@ class Diagnosis:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as programs read it."""
-        return {
-            "area": self.area,
-            "name": self.name,
-            "outcome": self.outcome.value,
-            "said": self.said,
-            "fix": self.fix,
-            "why": self.why,
-        }
+        return members(self, "area", "name", "outcome", "said", "fix", "why")
 
 
 def exit_code(diagnoses: Iterable[Diagnosis]) -> int:
