@@ -18,13 +18,7 @@ from nix_seed.audit.rules.quorum import (
 )
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import (
-    CheckedFalse,
-    InputError,
-    NixSeedError,
-    caught,
-    foreign_error,
-)
+from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError, caught, foreign_error
 from nix_seed.core.verdict import Fate, Severity
 from nix_seed.formats.intoto.build import Agreement
 from nix_seed.formats.intoto.promotion import PromotionPredicate, check_statement

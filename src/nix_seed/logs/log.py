@@ -11,13 +11,7 @@ from nix_seed.formats.intoto.statement import Envelope
 from nix_seed.formats.tlog.body import LoggedSignature, Verifier
 from nix_seed.formats.tlog.merkle import Proof
 from nix_seed.formats.tlog.note import SignedCheckpoint
-from nix_seed.logs.rules.entry import (
-    EntryFate,
-    EntryResult,
-    LogTrust,
-    TrustedLog,
-    evaluate_entry,
-)
+from nix_seed.logs.rules.entry import EntryFate, EntryResult, LogTrust, TrustedLog, evaluate_entry
 from nix_seed.logs.rules.signer import PublicKey
 
 Entry = Mapping[str, Any]

@@ -18,12 +18,7 @@ from nix_seed.registry.store import ImageStore
 from nix_seed.release.rules.evidence import Evidence
 from nix_seed.release.rules.record import Record
 from nix_seed.release.rules.tree import MemberProof, Release
-from nix_seed.trust.attestations import (
-    commit_subject,
-    list_bundle,
-    list_document,
-    read_documents,
-)
+from nix_seed.trust.attestations import commit_subject, list_bundle, list_document, read_documents
 
 RECORD_TYPE: Final = "application/vnd.nix-seed.promotion.v1"
 """The media type of what has no bytes of its own in a store: a record, or a ledger's beginning."""
