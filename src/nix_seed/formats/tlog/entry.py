@@ -4,8 +4,6 @@ The JSON a log returned goes into bundles verbatim; this reads it and makes our 
 may be unknown.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
