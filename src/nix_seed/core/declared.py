@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -180,9 +180,13 @@ def placed(where: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        if error.message.startswith(where):
-            raise
-        raise InputError(f"{where}: {error.message}", hint=error.hint) from error
+        raise _placed(error, where) from error
+
+
+def _placed(error: InputError, where: str) -> InputError:
+    if error.message.startswith(where):
+        return error
+    return InputError(f"{where}: {error.message}", hint=error.hint)
 
 
 class _Member(NamedTuple):
@@ -218,20 +222,25 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         if path:
             _exact(found, dict, path[-1], _place(where, path[:-1]))
         holders[path] = _object_of(found, _place(where, path), names, shape)
-    values = {each.field: _read_member(each, holders[each.path], where) for each in shape.members}
-    with placed(where):
+    values = {}
+    for each in shape.members:
+        holder = holders[each.path]
+        found = holder.get(each.name)
+        if found is None and each.absent is not _NEVER:
+            if each.absent is not _WITH_HOLDER:
+                values[each.field] = each.absent
+                continue
+            if holder is _GONE:
+                values[each.field] = None
+                continue
+        place = _place(where, each.path)
+        if each.sizes is not None:
+            _check_size(found, each, place, *each.sizes)
+        values[each.field] = each.codec.read(found, each.name, place)
+    try:
         return kind(**values)
-
-
-def _read_member(each: _Member, holder: Mapping[str, Any], where: str) -> Any:
-    found, place = holder.get(each.name), _place(where, each.path)
-    if each.absent is _WITH_HOLDER and holder is _GONE:
-        return None
-    if found is None and each.absent not in (_NEVER, _WITH_HOLDER):
-        return each.absent
-    if each.sizes is not None:
-        _check_size(found, each, place, *each.sizes)
-    return each.codec.read(found, each.name, place)
+    except InputError as error:
+        raise _placed(error, where) from error
 
 
 def _place(where: str, path: tuple[str, ...]) -> str:
@@ -251,6 +260,7 @@ def _object_of(value: Any, where: str, names: Mapping[str, str], shape: _Shape) 
     return value
 
 
+@lru_cache(1024)
 def _fold(name: str) -> str:
     return name.replace("_", "").replace("-", "").casefold()
 
