@@ -4,6 +4,8 @@ Nothing is registered before all of it is in place and proved, so at any moment 
 the truth; what a killed run left in place is found right by its NAR hash, and not fetched again.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 import time
@@ -11,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse
@@ -28,8 +31,12 @@ from nix_seed.registry.open import AnyReference, Stores, fetch
 from nix_seed.registry.store import ImageStore
 from nix_seed.registry.transfer import choose_system
 from nix_seed.use.hydrate_layer import LayerTask, Target, Workers, cores, workers
+from nix_seed.use.mount.owed import state_directory
 from nix_seed.use.rules.subset import FIRST_TIERS, closure_in, paths_of_tiers
 from nix_seed.use.store import PARTIAL, locked_store, register_paths, uncollected, valid_paths
+
+if TYPE_CHECKING:
+    from nix_seed.use.mount.seed import MountableSeed
 
 _LEAST_WORKERS = 2  # streams at once, however few the cores; more contend for the disk
 # With more cores than this, those idle while the largest layer ends are worth threads' price.
@@ -111,6 +118,7 @@ def hydrate(
     check_accepted(seed.spec.name, first, accepted)
     run = _Run(source, seed, root, nix or _nix_for(root), jobs, case_hack, on_event)
     with locked_store(root), explained(f"writing to {root / 'nix/store'}"):
+        _recover(root)
         if outputs:
             run.add(paths_of_tiers(seed.spec, FIRST_TIERS))
             needed, lacking = _needed(seed, run.nix_at_hand(), outputs, attr)
@@ -118,20 +126,65 @@ def hydrate(
             run.add(needed)
         else:
             run.add(frozenset(seed.spec.paths))
+        _recover(root)
     if lacking:
         run.complete(lacking, accepted, project, attr)
-    seconds = replace(run.seconds, total=time.perf_counter() - start)
-    return Hydrated(
-        image=chosen.descriptor.digest,
-        nar_hash=str(seed.spec.nar_hash),
-        root=root,
-        added=tuple(sorted(run.added)),
-        skipped=tuple(sorted(run.skipped)),
-        reused=run.reused,
-        fetched=run.fetched + seed.fetched,
-        seconds=seconds,
-        nix=run.seeds_nix(),
-    )
+    return run.result(chosen.descriptor.digest, time.perf_counter() - start)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A store below *root*, for *system* (by default this machine's); *nix* registers there."""
+
+    root: Path = Path("/")
+    system: str | None = None
+    nix: Nix | None = None
+
+
+def mount_seed(
+    stores: Stores,
+    reference: AnyReference,
+    where: Place,
+    *,
+    keep: bool = False,
+    on_event: OnEvent = ignore,
+) -> Hydrated:
+    """Make the paths of a seed valid in a store at once, by a mount that fills behind them.
+
+    Two processes are left behind. The mount leaves when every path lies in the store; with *keep*,
+    when it is told to. Raises ``NotMountable`` where the seed has to be unpacked, ``InputError``
+    where another mount is there.
+    """
+    from nix_seed.use.mount.linux import NotMountable
+    from nix_seed.use.mount.seed import open_mountable
+    from nix_seed.use.mount.store import why_not_mounted_store
+
+    start = time.perf_counter()
+    problem = why_not_mounted_store(where.root)
+    if problem is not None:
+        raise NotMountable(problem)
+    source = stores.open(reference)
+    chosen = choose_system(source, fetch(source, reference), where.system or _own_system())
+    on_event(Stage("spec", f"reading what {reference} holds"))
+    mountable = open_mountable(str(reference), chosen, source)
+    if mountable.seed.spec.withheld:
+        raise NotMountable(f"{reference} withholds paths, which come from their vendors")
+    root, nix = where.root, where.nix or _nix_for(where.root)
+    run = _Run(source, mountable.seed, root, nix, None, None, on_event)
+    with locked_store(root), explained(f"writing to {root / 'nix/store'}"):
+        _recover(root, refuse=True)
+        run.mount(mountable, keep=keep)
+    return run.result(chosen.descriptor.digest, time.perf_counter() - start)
+
+
+def _recover(root: Path, *, refuse: bool = False) -> None:
+    """Clean up after a mount that died; *refuse* to go on beside one that lives."""
+    if not state_directory(root).is_dir():
+        return
+    from nix_seed.use.mount.store import is_served, recover
+
+    if refuse or not is_served(root):
+        recover(root)
 
 
 def _nix_for(root: Path) -> Nix:
@@ -229,6 +282,38 @@ class _Run:
                 self._unpack(missing)
                 self._register(missing)
         self.added |= missing
+
+    def mount(self, mountable: MountableSeed, *, keep: bool) -> None:
+        """Have all paths of the seed valid in the store, shown by a mount."""
+        from nix_seed.use.mount.store import StoreMount, mount_store
+
+        with uncollected(self._root):
+            valid = valid_paths(self._root)
+            wanted = frozenset(self._seed.spec.paths)
+            self.skipped |= wanted & valid
+            missing = wanted - valid
+            if missing:
+                with _store(self._root) as (store, left):
+                    for name in left & {path.base_name for path in missing}:
+                        remove(name, store)
+                self._on_event(Stage("mount", f"mounting {len(missing)} store paths"))
+                mount_store(StoreMount(self._root, mountable, missing, self._source, keep))
+                self._register(missing)
+        self.added |= missing
+
+    def result(self, image: Digest, total: float) -> Hydrated:
+        """Return what was done to the store, in *total* seconds."""
+        return Hydrated(
+            image=image,
+            nar_hash=str(self._seed.spec.nar_hash),
+            root=self._root,
+            added=tuple(sorted(self.added)),
+            skipped=tuple(sorted(self.skipped)),
+            reused=self.reused,
+            fetched=self.fetched + self._seed.fetched,
+            seconds=replace(self.seconds, total=total),
+            nix=self.seeds_nix(),
+        )
 
     def _unpack(self, missing: frozenset[StorePath]) -> None:
         infos = self._seed.spec.paths

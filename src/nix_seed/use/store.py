@@ -31,6 +31,7 @@ from nix_seed.image.read.safe_root import Descent, remove, write_all
 from nix_seed.image.read.stream import TarPieces
 from nix_seed.image.read.tar import Entry, EntryKind
 from nix_seed.image.rules.layer import NarHasher
+from nix_seed.use.mount.owed import read_owed
 
 PARTIAL = b".seed-"
 """What the names of unfinished paths in the store begin with."""
@@ -221,7 +222,10 @@ def uncollected(root: Path) -> Iterator[None]:
 
 
 def valid_paths(root: Path) -> frozenset[StorePath]:
-    """Return every path that the database below *root* calls valid; none where there is none."""
+    """Return every path that the database below *root* calls valid; none where there is none.
+
+    What a mount showed and did not live to put there is not valid, whatever the database says.
+    """
     path = _database(root)
     if not path.exists():
         return frozenset()
@@ -233,7 +237,9 @@ def valid_paths(root: Path) -> frozenset[StorePath]:
             f"cannot read Nix's database {path}: {error}",
             hint="is it Nix's, and readable? Another root can be named with --root DIR",
         ) from error
-    return frozenset(StorePath.parse(row[0]) for row in rows)
+    owed = read_owed(root)
+    lacking = {path for path in owed if not os.path.lexists(root / str(path).lstrip("/"))}
+    return frozenset(StorePath.parse(row[0]) for row in rows) - lacking
 
 
 def register_paths(root: Path, infos: Sequence[PathInfo], nix: Callable[[], Nix]) -> None:

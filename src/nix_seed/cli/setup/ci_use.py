@@ -178,7 +178,7 @@ def _fill(
             user = options["registry_user"] or "x-access-token"
             more += ["--username", user, "--password-stdin"]
         # What is named by digest was verified above, by the policy that was asked for.
-        arguments = ["hydrate", str(image), "--json", "--no-verify", "--system", system]
+        arguments = ["hydrate", str(image), "--json", "--no-verify", "--eager", "--system", system]
         return _filled(
             run_as_root([*arguments, "--src", str(project.directory), *more], f"{token}\n")
         )

@@ -24,10 +24,12 @@ from nix_seed.cli.options import (
     verify_options,
 )
 from nix_seed.cli.say import say
+from nix_seed.core.events import OnEvent, Stage
 from nix_seed.core.members import members
 from nix_seed.core.words import human_size, plural
 
 if TYPE_CHECKING:
+    from nix_seed.registry.open import AnyReference, Stores
     from nix_seed.use.hydrate import Hydrated
 
 
@@ -77,6 +79,12 @@ def hydrated_text(done: Hydrated) -> str:
 @click.option(
     "--jobs", type=click.IntRange(1, 64), metavar="N", help="Layers worked on at once [by cores]."
 )
+@click.option(
+    "--eager", is_flag=True, help="Fetch and unpack all of it before anything else, as ever."
+)
+@click.option(
+    "--complete", is_flag=True, help="Return only once every path lies in the store itself."
+)
 @attr_option
 @accept_option
 @project_option(
@@ -86,13 +94,16 @@ def hydrated_text(done: Hydrated) -> str:
 @registry_options
 @json_option
 def command(as_json: bool, **options: Any) -> None:
-    """Fetch, verify and unpack the seed REF into a Nix store, and register its paths with Nix.
+    """Have the paths of the seed REF in a Nix store, verified, and register them with Nix.
 
     REF is in a registry or an oci:DIR. Paths that are valid already are not fetched, and what an
     interrupted run left is used. Where the project has a trust.toml, the seed must verify by it
     first. Then builds need no network:
 
         nix-seed run --engine host -- nix build
+
+    Root's own store, filled from a registry, is mounted where that can be: builds may start at
+    once, and the store is filled behind them.
     """
 
     from nix_seed.cli.progress import progress
@@ -107,7 +118,9 @@ def command(as_json: bool, **options: Any) -> None:
     with progress(quiet=as_json) as show:
         reference = trusted(options, stores, reference, system, project, show)
         ensure_store(options["root"])
-        done = hydrate(
+        eager = options["eager"] or options["outputs"] or options["root"] != Path("/")
+        done = None if eager else _mounted(stores, reference, system, options, show)
+        done = done or hydrate(
             stores,
             reference,
             options["root"],
@@ -120,3 +133,28 @@ def command(as_json: bool, **options: Any) -> None:
             on_event=show,
         )
     say(hydrated_json(done) if as_json else hydrated_text(done))
+
+
+def _mounted(
+    stores: Stores,
+    reference: AnyReference,
+    system: str,
+    options: dict[str, Any],
+    show: OnEvent,
+) -> Hydrated | None:
+    """Mount the seed and let it fill; None where it is to be unpacked."""
+    from nix_seed.formats.oci.reference import Reference
+    from nix_seed.use.hydrate import Place, mount_seed
+    from nix_seed.use.mount.linux import NotMountable
+    from nix_seed.use.mount.store import wait_until_whole
+
+    if not isinstance(reference, Reference):
+        return None  # on this disk already
+    try:
+        done = mount_seed(stores, reference, Place(options["root"], system), on_event=show)
+    except NotMountable as error:
+        show(Stage("unpack", f"unpacking, not mounting: {error.message}"))
+        return None
+    if options["complete"]:
+        wait_until_whole(options["root"])
+    return done

@@ -5,6 +5,7 @@ and again when it is read from disk. A directory of frames may be used by severa
 the next one after a crash: what is not whole there fails its check, and is fetched again.
 """
 
+import contextlib
 import errno
 import hashlib
 import mmap
@@ -169,7 +170,8 @@ class FrameStore:
         line = f"frame {wanted[1]} of the layer {layer}: {problem}".replace("\n", " ")
         with self._changed:
             self.undelivered.append(line)
-            with self._record.open("a") as record:
+            # The directory may be gone, while the last users of a mount are served.
+            with contextlib.suppress(OSError), self._record.open("a") as record:
                 record.write(line + "\n")
         return OSError(errno.EIO, line)
 

@@ -1,0 +1,69 @@
+"""``nix-seed mount``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nix_seed.cli.command import seed_command
+from nix_seed.cli.options import json_option, registry_options, stores_of, trusted, verify_options
+from nix_seed.cli.say import say
+from nix_seed.cli.use.hydrate import hydrated_json, hydrated_text
+
+root_option = click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="/",
+    show_default=True,
+    metavar="DIR",
+    help="Where the store's /nix lies; for use with `nix --store DIR`.",
+)
+
+
+@seed_command("mount")
+@click.argument("source", metavar="REF")
+@root_option
+@click.option(
+    "--system", metavar="SYSTEM", help="Of an index, this system's image [this machine's]."
+)
+@click.option("--keep", is_flag=True, help="Leave it mounted until `nix-seed unmount`.")
+@click.option(
+    "--complete", is_flag=True, help="Return only once every path lies in the store itself."
+)
+@click.option(
+    "--src",
+    default=".",
+    show_default=True,
+    metavar="DIR",
+    help="The project, by whose trust.toml the seed is verified.",
+)
+@verify_options
+@registry_options
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """Have the seed REF in a Nix store at once: mounted, and filled behind your back.
+
+    Takes root, on Linux. Only what is read is fetched first. The mount leaves when every path lies
+    in the store, or with --keep when you say so. Where a seed cannot be mounted, the command fails
+    and says why; `nix-seed hydrate` unpacks it.
+    """
+    from nix_seed.cli.progress import progress
+    from nix_seed.core.errors import InputError
+    from nix_seed.flake.evaluate import current_system
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.use.hydrate import Place, mount_seed
+    from nix_seed.use.mount.store import wait_until_whole
+
+    if options["keep"] and options["complete"]:
+        raise InputError("--keep and --complete exclude one another", hint="leave one out")
+    stores, reference = stores_of(options), parse_reference(options["source"])
+    system = options["system"] or current_system()
+    with progress(quiet=as_json) as show:
+        reference = trusted(options, stores, reference, system, Path(options["src"]), show)
+        where = Place(options["root"], system)
+        done = mount_seed(stores, reference, where, keep=options["keep"], on_event=show)
+    if options["complete"]:
+        wait_until_whole(options["root"])
+    say(hydrated_json(done) if as_json else hydrated_text(done))

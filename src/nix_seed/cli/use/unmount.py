@@ -1,0 +1,39 @@
+"""``nix-seed unmount``."""
+
+from typing import Any
+
+from nix_seed.cli.command import seed_command
+from nix_seed.cli.options import json_option
+from nix_seed.cli.say import say
+from nix_seed.cli.use.mount import root_option
+
+
+@seed_command("unmount")
+@root_option
+@json_option
+def command(as_json: bool, **options: Any) -> None:
+    """Let a mounted store become an ordinary one, and take the mount away.
+
+    What has not been fetched yet is fetched first. Processes that use the mount are not disturbed.
+    After a mount that died, what it left is cleaned up, and what is lacking is named.
+    """
+    from nix_seed.core.errors import CouldNotCheck
+    from nix_seed.use.mount.owed import read_owed
+    from nix_seed.use.mount.store import is_served, recover, wait_until_whole
+    from nix_seed.use.store import locked_store
+
+    root = options["root"]
+    mounted = is_served(root)
+    if mounted:
+        wait_until_whole(root, leave=True)
+    else:
+        with locked_store(root):
+            recover(root)
+        lacking = len(read_owed(root))
+        if lacking:
+            raise CouldNotCheck(
+                f"the store below {root} lacks up to {lacking} paths that its mount showed",
+                hint="fetch them: nix-seed hydrate REF, with the image that was mounted",
+            )
+    words = "is an ordinary store now" if mounted else "has nothing mounted"
+    say({"root": str(root), "mounted": mounted} if as_json else f"{root} {words}")

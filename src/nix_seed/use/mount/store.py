@@ -1,0 +1,365 @@
+"""A store that is mounted while it fills, and an ordinary one afterwards.
+
+Below the root, in a directory of its own, lie the FUSE mount (``lower``), what the overlay above it
+needs (``work``), the fetched frames (``frames``) and finished store paths (``staged``). The overlay
+is mounted at the store; its upper layer is the store itself, so whatever is built meanwhile is
+where it belongs. When every path is staged, all of them are renamed into the store and the mounts
+are taken away; those who still use them are served until they end.
+
+Two processes do the work: one serves, one fills. Should the first die, the second goes on. Should
+both, the store lacks what ``owed`` lists until the next command, which ``recover``s.
+"""
+
+import contextlib
+import fcntl
+import os
+import signal
+import stat
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError
+from nix_seed.core.files import explained, open_lock
+from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.image.read.safe_root import open_directory, remove
+from nix_seed.use.hydrate_layer import LayerTask, Target, hydrate_layer
+from nix_seed.use.mount.frames import FrameStore, LayerBlobs, RangeReader
+from nix_seed.use.mount.fuse import FuseServer
+from nix_seed.use.mount.linux import (
+    NotMountable,
+    abort,
+    connection_of,
+    detach,
+    is_mounted,
+    mount_fuse,
+    mount_overlay,
+    open_device,
+    try_in_child,
+    why_not_here,
+)
+from nix_seed.use.mount.owed import read_owed, state_directory, write_owed
+from nix_seed.use.mount.seed import MountableSeed
+from nix_seed.use.rules.tree import StoreTree
+from nix_seed.use.store import PARTIAL, locked_store, place, uncollected
+
+_LOWER, _WORK, _STAGED, _FRAMES = "lower", "work", "staged", "frames"
+_LEAVE, _LOCK, _LOG = "leave", "lock", "log"
+_TURN: Final = 0.05  # seconds between two looks at what others do
+
+
+@dataclass(frozen=True, slots=True)
+class StoreMount:
+    """A mount to be made: *wanted* paths of *seed*, from *source*, in the store below *root*.
+
+    With *keep* it stays when everything is fetched, until it is told to leave.
+    """
+
+    root: Path
+    seed: MountableSeed
+    wanted: frozenset[StorePath]
+    source: RangeReader
+    keep: bool = False
+
+    @property
+    def state(self) -> Path:
+        """The directory of all that the mount needs."""
+        return state_directory(self.root)
+
+    @property
+    def store(self) -> Path:
+        """The store's own directory, where the overlay is mounted."""
+        return self.root.absolute() / "nix/store"
+
+
+def why_not_mounted_store(root: Path) -> str | None:
+    """Return why no store below *root* can be mounted by this user; None where it may work."""
+    if os.geteuid() != 0:
+        return "a store that others see is mounted by root alone"
+    return why_not_here() or (
+        f"{root} is not a plain path" if set(str(root)) & set(":,\\\n") else None
+    )
+
+
+def mount_store(mount: StoreMount) -> None:
+    """Mount, and leave two processes behind that serve and fill; the store must be locked.
+
+    The paths are on record as owed when this returns, and the caller has them registered. Raises
+    ``NotMountable``, and nothing is mounted then.
+    """
+    problem = why_not_mounted_store(mount.root)
+    if problem is not None:
+        raise NotMountable(f"the store cannot be mounted: {problem}")
+    state = mount.state
+    with explained(f"writing to {state}"):
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in (_LOWER, _WORK, _STAGED):
+            (state / name).mkdir(exist_ok=True)
+        lock = open_lock(state / _LOCK)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    device, real = open_device(), open_directory(mount.store)
+    try:
+        try:
+            mount_fuse(device, state / _LOWER)
+        except OSError as error:
+            raise NotMountable(f"the store cannot be mounted: {error.strerror}") from error
+        write_owed(mount.root, mount.wanted)
+        _leave_behind(mount, device, real, lock.fileno())
+    except BaseException:
+        _take_away(mount.root)
+        raise
+    finally:
+        os.close(device)
+        os.close(real)
+        lock.close()
+
+
+def recover(root: Path) -> None:
+    """Clean up after a mount whose processes are gone; the store must be locked.
+
+    What they had finished is moved into the store. Raises ``InputError`` while they live.
+    """
+    state = state_directory(root)
+    if not state.is_dir():
+        return
+    with explained(f"writing to {state}"):
+        if is_served(root):
+            raise InputError(
+                f"the store below {root} is mounted, and filling",
+                hint=f"wait, or finish it first: nix-seed unmount --root {root}",
+            )
+        _take_away(root)
+        real = open_directory(root / "nix/store")
+        try:
+            _move_in(root, real)
+        finally:
+            os.close(real)
+        if not read_owed(root):
+            _remove_state(root)
+
+
+def is_served(root: Path) -> bool:
+    """Whether the processes of a mount below *root* live."""
+    path = state_directory(root) / _LOCK
+    if not path.exists():
+        return False
+    with open_lock(path) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def wait_until_whole(root: Path, *, leave: bool = False) -> None:
+    """Wait until the store below *root* needs no mount; with *leave*, tell it that it may go.
+
+    Raises ``CouldNotCheck`` where what fills it gave up.
+    """
+    state = state_directory(root)
+    if leave and state.is_dir():
+        (state / _LEAVE).touch()
+    while state.is_dir():
+        # Without a list of what is owed the store is whole, and the rest is being removed.
+        if (state / "owed").exists() and not is_served(root):
+            log = state / _LOG
+            said = log.read_text(errors="replace")[-2000:] if log.exists() else ""
+            raise CouldNotCheck(
+                f"the store below {root} was not filled to its end",
+                hint="run the same command again: it goes on from here",
+                detail=said,
+            )
+        time.sleep(_TURN)
+
+
+def _lay_over(mount: StoreMount) -> None:
+    """Mount the overlay; names are relative, which takes a working directory."""
+
+    def lay() -> None:
+        os.chdir(mount.state)
+        mount_overlay(_LOWER, "../store", _WORK, mount.store)
+
+    problem = try_in_child(lay)
+    if problem is not None:
+        raise NotMountable(f"the store cannot be mounted: {problem}")
+
+
+def _leave_behind(mount: StoreMount, device: int, real: int, lock: int) -> None:
+    """Start what serves, wait until it does, lay the overlay above it, start what fills."""
+    reads, writes = os.pipe()
+    _daemon(mount, lambda: _serve(mount, device), {lock, device, writes})
+    os.close(writes)
+    # The server closes its end when it dies; the filler is told by that.
+    _lay_over(mount)
+    _daemon(mount, lambda: _fill(mount, real, reads), {lock, real, reads})
+    os.close(reads)
+
+
+def _daemon(mount: StoreMount, work: Callable[[], None], kept: set[int]) -> None:
+    """Do *work* in a process of its own that nothing of ours waits for.
+
+    Of what is open here it has only the descriptors *kept*: a lock is held as long as anyone has
+    it open, and a FUSE device that another holds is not known to be dead.
+    """
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    code = 1
+    try:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        _quiet(mount.state / _LOG, kept)
+        os.chdir("/")
+        work()
+        code = 0
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            words = error.message if isinstance(error, NixSeedError) else repr(error)
+            os.write(2, f"{words}\n".encode(errors="replace"))
+    finally:
+        os._exit(code)
+
+
+def _quiet(log: Path, kept: set[int]) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    null = os.open(os.devnull, os.O_RDWR)
+    said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    # Numbers stay taken: what still believes to own one must not close another's file.
+    for number in map(int, os.listdir("/proc/self/fd")):
+        if number not in (kept | {null, said}):
+            with contextlib.suppress(OSError):
+                os.fstat(number)
+                os.dup2(null, number, inheritable=False)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+
+
+def _serve(mount: StoreMount, device: int) -> None:
+    frames = FrameStore(mount.state / _FRAMES, mount.seed.layers, mount.source)
+    shown = {path.base_name.encode() for path in mount.wanted}
+    tree = StoreTree([layer.contents for layer in mount.seed.layers], shown)
+    server = FuseServer(device, tree, frames.contents)
+    server.start()
+    frames.start_filling(mount.seed.first)
+    server.wait()
+
+
+def _fill(mount: StoreMount, real: int, server: int) -> None:
+    """Wait until all is fetched (or fetch it, if the server died), unpack, move in, take away."""
+    os.nice(10)
+    frames = FrameStore(mount.state / _FRAMES, mount.seed.layers, mount.source)
+    os.set_blocking(server, False)
+    while not frames.is_whole() and not _has_ended(server):
+        time.sleep(_TURN)
+    while mount.keep and not (mount.state / _LEAVE).exists():
+        time.sleep(_TURN)
+    _stage(mount, frames)
+    frames.stop()
+    with locked_store(mount.root), uncollected(mount.root):
+        _move_in(mount.root, real)
+        _take_away(mount.root)
+    # The last users are served from files that are open; they need no names.
+    _remove_state(mount.root)
+
+
+def _has_ended(server: int) -> bool:
+    try:
+        return os.read(server, 1) == b""
+    except BlockingIOError:
+        return False
+
+
+def _stage(mount: StoreMount, frames: FrameStore) -> None:
+    """Unpack every wanted path, each proved by its NAR hash."""
+    os.umask(0)
+    staged = open_directory(mount.state / _STAGED)
+    spec, blobs = mount.seed.seed.spec, LayerBlobs(frames, mount.seed.layers)
+    try:
+        for name in os.listdir(staged):
+            if os.fsencode(name).startswith(PARTIAL):
+                remove(name, staged)
+        there = frozenset(os.listdir(staged))
+        for number, group in enumerate(spec.layers):
+            wanted = {
+                path
+                for path in mount.wanted.intersection(group.paths)
+                if path.base_name not in there
+            }
+            if wanted:
+                paths = {path: spec.paths[path] for path in group.paths}
+                what = f"{mount.seed.seed.name}, layer {number + 1}"
+                layer = mount.seed.seed.manifest.layers[number]
+                task = LayerTask(layer, paths, frozenset(wanted), what)
+                hydrate_layer(task, blobs, Target(staged, case_hack=False, threads=0))
+    finally:
+        os.close(staged)
+
+
+def _move_in(root: Path, real: int) -> None:
+    """Rename what is staged into the store, open as *real*, unless it was deleted meanwhile."""
+    path = state_directory(root) / _STAGED
+    if not path.is_dir():
+        return
+    staged = open_directory(path)
+    try:
+        for name in sorted(os.listdir(staged)):
+            if os.fsencode(name).startswith(PARTIAL):
+                continue
+            if _is_whiteout(name, real):
+                remove(name, staged)
+                continue
+            place_from(staged, os.fsencode(name), real)
+        for name in os.listdir(real):
+            if _is_whiteout(name, real):
+                os.unlink(name, dir_fd=real)
+    finally:
+        os.close(staged)
+    if all(os.path.lexists(f"/proc/self/fd/{real}/{p.base_name}") for p in read_owed(root)):
+        (state_directory(root) / "owed").unlink(missing_ok=True)
+
+
+def place_from(source: int, name: bytes, store: int) -> None:
+    """Move *name* from one open directory to another, replacing what an overlay copied up."""
+    beside = PARTIAL + name
+    os.rename(name, beside, src_dir_fd=source, dst_dir_fd=store)
+    place(store, beside, name)
+
+
+def _is_whiteout(name: str, store: int) -> bool:
+    """Whether an overlay's upper layer says that what lies below was deleted."""
+    try:
+        found = os.stat(name, dir_fd=store, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
+
+
+def _take_away(root: Path) -> None:
+    """Unmount what is mounted below *root*, dead or alive; those who use it keep it."""
+    lower, store = state_directory(root) / _LOWER, root.absolute() / "nix/store"
+    if not is_mounted(lower):
+        return
+    connection = None if is_served(root) else connection_of(lower)
+    if is_mounted(store):
+        detach(store)
+    detach(lower)
+    if connection is not None:
+        abort(connection)
+
+
+def _remove_state(root: Path) -> None:
+    state = state_directory(root)
+    with contextlib.suppress(OSError):
+        fd = open_directory(state.parent)
+        try:
+            remove(state.name, fd)
+        finally:
+            os.close(fd)
