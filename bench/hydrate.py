@@ -95,7 +95,7 @@ def bench(image: LayoutReference, work: Path, rounds: int = 3) -> Result:
         for number in range(rounds):
             for place, (name, action) in enumerate(contenders.items()):
                 os.sync()
-                times[name].append(_timed(action, work / f"round-{number}-{place}"))
+                times[name].append(timed_action(action, work / f"round-{number}-{place}"))
     best = {name: min(wall for wall, _ in measured) for name, measured in times.items()}
     rows = tuple(
         Row(name, wall, min(used for _, used in times[name]), wall / best[OURS], TARGETS.get(name))
@@ -104,7 +104,7 @@ def bench(image: LayoutReference, work: Path, rounds: int = 3) -> Result:
     return Result(len(spec.paths), sum(info.nar_size for info in spec.paths.values()), rows)
 
 
-def _timed(action: Action, root: Path) -> tuple[float, float]:
+def timed_action(action: Action, root: Path) -> tuple[float, float]:
     """Return the seconds that *action* took by the clock, and of processors."""
     start, used = time.perf_counter(), _processor()
     action(root)
@@ -126,13 +126,13 @@ def _contenders(
     push(Stores(), image, ours)
     gzip = Reference(registry, "bench/seed", "gzip")
     push(Stores(), gzip_image(spec, store, work / "gzip"), gzip)
-    served = stack.enter_context(_http(work / "served"))
+    served = stack.enter_context(serve(work / "served"))
     contenders: dict[str, Action] = {
         OURS: lambda root: _ours(ours, spec.system, root),
         "curl, tar --zstd -x, nix-store --load-db": _restore(spec, store, work, served),
     }
     for compression in ("zstd", "xz"):
-        contenders[f"nix copy, {compression}"] = _substitute(spec, store, work, served, compression)
+        contenders[f"nix copy, {compression}"] = substitute(spec, store, work, served, compression)
     for name, start in (("docker", docker), ("podman", podman)):
         (work / name).mkdir()
         with _optional(name):
@@ -192,7 +192,7 @@ def _restore(spec: Spec, store: Path, work: Path, served: str) -> Action:
     return restore
 
 
-def _substitute(spec: Spec, store: Path, work: Path, served: str, compression: str) -> Action:
+def substitute(spec: Spec, store: Path, work: Path, served: str, compression: str) -> Action:
     cache = work / "served" / compression
     paths = [str(path) for path in sorted(spec.paths)]
     to = f"file://{cache}?compression={compression}"
@@ -235,7 +235,7 @@ def _optional(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _http(directory: Path) -> Iterator[str]:
+def serve(directory: Path) -> Iterator[str]:
     """Serve *directory*: nginx where it is installed, else Python's threading server."""
     directory.mkdir(parents=True)
     port = free_port()

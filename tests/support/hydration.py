@@ -59,11 +59,30 @@ def layers_of(spec: Spec, root: Path) -> list[Blob]:
     return blobs
 
 
-def put_seed(directory: Path, spec: Spec, blobs: Sequence[Blob], tag: str = "seed") -> str:
+def contents_of(spec: Spec, root: Path) -> list[bytes]:
+    """What the layers of *spec* add to the table of contents."""
+    return [
+        write_layer(
+            [spec.paths[path] for path in group.paths],
+            spec.compressor,
+            StoreFiles(root),
+            io.BytesIO(),
+        ).contents
+        for group in spec.layers
+    ]
+
+
+def put_seed(
+    directory: Path,
+    spec: Spec,
+    blobs: Sequence[Blob],
+    tag: str = "seed",
+    contents: Sequence[bytes] = (),
+) -> str:
     """Put the image of *spec* with these layers, right or not, into a layout; return ``oci:…``."""
     last = io.BytesIO()
     # Layers that may be wrong have no table of contents; what is unpacked needs none.
-    finished = write_entries_layer(container_entries(spec, ()), spec.compressor, last)
+    finished = write_entries_layer(container_entries(spec, contents), spec.compressor, last)
     store = LayoutStore(Layout.create(directory))
     pairs = []
     for media_type, blob in [*blobs, (spec.compressor.media_type, last.getvalue())]:
@@ -96,7 +115,9 @@ def make_seed(
             infos[-1].append(info)
             below = (info,)
     spec = spec_of(infos, Compressor.at_hand(name))
-    return put_seed(directory / "image", spec, layers_of(spec, directory / "root")), spec
+    contents = contents_of(spec, directory / "root")
+    blobs = layers_of(spec, directory / "root")
+    return put_seed(directory / "image", spec, blobs, contents=contents), spec
 
 
 def verify(root: Path, **settings: str) -> None:

@@ -42,6 +42,7 @@ from nix_seed.trust.rules.policy_logs import log_trust
 from nix_seed.use.engines import ENGINES
 from nix_seed.use.engines.bwrap import why_no_namespaces
 from nix_seed.use.engines.containers import why_no_start
+from nix_seed.use.engines.mounted import why_not_mounted
 from nix_seed.use.macos_store import Machine
 
 # Whoever asks a doctor is there, and waits.
@@ -333,6 +334,7 @@ def _engines(setup: Setup) -> Iterator[Diagnosis]:
             reasons[name] = f"it could not be asked: {error}"
     yield from judge_engines(reasons)
     yield _namespaces()
+    yield _mount()
 
 
 def _namespaces() -> Diagnosis:
@@ -348,6 +350,15 @@ def _namespaces() -> Diagnosis:
     )
     why = "engines and Nix's sandbox need them where they do not run as root"
     return Diagnosis("engines", "user namespaces", Health.WARNING, said, fix, why)
+
+
+def _mount() -> Diagnosis:
+    problem = why_not_mounted()
+    if problem is None:
+        return Diagnosis("engines", "mount", Health.FINE, "images can be mounted")
+    fix = "modprobe fuse; chmod 666 /dev/fuse, or root; user namespaces as above"
+    why = "without it images are unpacked before a command starts, which takes seconds longer"
+    return Diagnosis("engines", "mount", Health.WARNING, problem, fix, why)
 
 
 def _macos(setup: Setup) -> Iterator[Diagnosis]:

@@ -9,12 +9,13 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.files import explained
-from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.formats.oci.manifest import Descriptor, Manifest
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.read.check import unpack_to
 from nix_seed.registry.image import Image, open_image
@@ -100,7 +101,7 @@ class Mounted:
                 # still read from is not closed: its number might be given to another file.
                 if server.wait(_LAST):
                     os.close(device)
-            check_started(job, self.name, code, command)
+            # First of all: then it may not even have started, and anything else is its echo.
             if self.frames.undelivered:
                 raise Undelivered(
                     f"{len(self.frames.undelivered)} parts of {self.seed.seed.name} that the"
@@ -108,6 +109,7 @@ class Mounted:
                     hint="try again, or fetch all of it first: --eager",
                     detail="\n".join(self.frames.undelivered[:10]),
                 )
+            check_started(job, self.name, code, command)
             return code if code >= 0 else 128 - code
 
     def complete(self) -> None:
@@ -154,10 +156,16 @@ def mounted_engine(
     directory = cache / "mounted" / f"sha256-{root.descriptor.digest.hex}"
     with explained(f"writing to {directory}"):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    seed = open_mountable(name, root, source)
+    manifest = Manifest.parse(root.body, name)
     layout = LayoutStore(Layout.create(directory / _LAYOUT))
-    for blob in (seed.seed.manifest.config, seed.seed.manifest.layers[-1]):
-        _take(layout, blob, source)
+
+    def take_documents() -> LayoutStore:
+        with ThreadPoolExecutor(2) as pool:
+            blobs = (manifest.config, *manifest.layers[-1:])
+            list(pool.map(lambda blob: _take(layout, blob, source), blobs))
+        return layout
+
+    seed = open_mountable(name, root, source, take_documents)
     described = layout.put_manifest(root.body, root.descriptor.media_type, "seed")
     reference = LayoutReference(str(directory / _LAYOUT), digest=described.digest)
     frames = FrameStore(directory / _FRAMES, seed.layers, source)

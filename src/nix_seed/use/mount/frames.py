@@ -34,6 +34,8 @@ _SPAN: Final = 2 << 20  # fetched at most by one request
 _GAP: Final = 128 << 10  # bytes between two frames that cost less than a request of their own
 _LIMIT: Final = 40.0  # seconds until a read fails; requests have shorter limits of their own
 _REST: Final = 5.0  # seconds in which nothing is tried again after the network failed
+_TRIES: Final = 4
+_TURN: Final = 0.1  # seconds
 _DEMANDS: Final = 8
 _CONNECTIONS: Final = 4
 
@@ -98,17 +100,28 @@ class FrameStore:
             yield self._compressed((position, number), time.monotonic() + _LIMIT)
 
     def start_filling(self, first: Sequence[Wanted]) -> None:
-        """Fetch, in threads of its own, what is listed *first*, and then all the rest."""
+        """Fetch, in threads of its own, what is listed *first*, and then all the rest.
+
+        What failed is tried again; a thread gives up after failing a number of times in a row.
+        """
         spans = iter([*self._spans_of(first), *self._all_spans()])
         lock = threading.Lock()
 
         def fill() -> None:
-            while not self._stopped.is_set():
+            nonlocal spans
+            failures = 0
+            while not self._stopped.is_set() and failures < _TRIES:
                 with lock:
                     span = next(spans, None)
+                    if span is None:
+                        if self.is_whole():
+                            return
+                        spans = self._all_spans()
                 if span is None:
-                    return
-                self._fill(span)
+                    self._stopped.wait(_TURN)
+                else:
+                    found = self._fill(span)
+                    failures = failures if found is None else 0 if found else failures + 1
 
         for number in range(_CONNECTIONS):
             thread = threading.Thread(target=fill, name=f"fill-{number}", daemon=True)
@@ -227,7 +240,8 @@ class FrameStore:
         self._under_way.update((position, each) for each in span)
         return span
 
-    def _fill(self, span: tuple[int, range]) -> None:
+    def _fill(self, span: tuple[int, range]) -> bool | None:
+        """Fetch what is lacking of *span*: None where nothing is, False where that failed."""
         position, numbers = span
         with self._changed:
             lacking = [
@@ -236,7 +250,7 @@ class FrameStore:
                 if not self._files[position].has(each) and (position, each) not in self._under_way
             ]
             if not lacking:
-                return
+                return None
             claimed = range(lacking[0], lacking[-1] + 1)
             mine = [each for each in claimed if (position, each) not in self._under_way]
             self._under_way.update((position, each) for each in mine)
@@ -245,6 +259,8 @@ class FrameStore:
         except (CheckedFalse, CouldNotCheck, InputError):
             # Whoever needs it asks again, and is told; here only time was lost.
             self._stopped.wait(_REST)
+            return False
+        return True
 
     def _fetch(self, position: int, span: range, mine: Sequence[int] | None = None) -> None:
         layer = self._layers[position]

@@ -10,6 +10,7 @@ import os
 import stat
 import struct
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -91,8 +92,9 @@ class FuseServer:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Return once nothing is mounted any more, or False after *timeout* seconds."""
+        end = None if timeout is None else time.monotonic() + timeout
         for thread in self._threads:
-            thread.join(timeout)
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
     def resend(self) -> bool:

@@ -7,7 +7,7 @@ manifest and spec before anything is mounted.
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nix_seed.core import canonical_json
@@ -16,6 +16,7 @@ from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor, Manifest
 from nix_seed.image.read.spec import RemoteSeed, read_seed
+from nix_seed.image.read.stream import BlobReader
 from nix_seed.image.rules.contents import parse_contents
 from nix_seed.registry.store import Fetched, ImageStore
 from nix_seed.use.mount.frames import MountedLayer
@@ -41,8 +42,13 @@ class MountableSeed:
     first: Frames
 
 
-def open_mountable(name: str, root: Fetched, source: ImageStore) -> MountableSeed:
-    """Read what mounting the image *root* takes.
+def open_mountable(
+    name: str,
+    root: Fetched,
+    source: ImageStore,
+    last: Callable[[], BlobReader] | None = None,
+) -> MountableSeed:
+    """Read what mounting the image *root* takes; *last* brings what holds its last layer.
 
     Raises ``NotMountable`` where it has to be unpacked: made by an older release, compressed with
     gzip, or in a registry that gives no parts of blobs. ``CheckedFalse`` where its parts disagree.
@@ -59,7 +65,7 @@ def open_mountable(name: str, root: Fetched, source: ImageStore) -> MountableSee
         target=lambda: ranges.append(_gives_ranges(source, manifest)), daemon=True
     )
     probing.start()
-    seed = read_seed(name, root, source)
+    seed = read_seed(name, root, source if last is None else last())
     if not seed.spec.has_contents:
         raise NotMountable(f"{name} has no table of contents: it is of an older format, or gzip")
     layers = mounted_layers(seed)

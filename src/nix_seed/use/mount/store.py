@@ -47,7 +47,7 @@ from nix_seed.use.rules.tree import StoreTree
 from nix_seed.use.store import PARTIAL, locked_store, place, uncollected
 
 _LOWER, _WORK, _STAGED, _FRAMES = "lower", "work", "staged", "frames"
-_LEAVE, _LOCK, _LOG = "leave", "lock", "log"
+_LEAVE, _LOCK, _LOG, _FAILED = "leave", "lock", "log", "failed"
 _TURN: Final = 0.05  # seconds between two looks at what others do
 
 
@@ -98,6 +98,8 @@ def mount_store(mount: StoreMount) -> None:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in (_LOWER, _WORK, _STAGED):
             (state / name).mkdir(exist_ok=True)
+        for name in (_LEAVE, _FAILED):
+            (state / name).unlink(missing_ok=True)
         lock = open_lock(state / _LOCK)
         fcntl.flock(lock, fcntl.LOCK_EX)
     device, real = open_device(), open_directory(mount.store)
@@ -142,9 +144,9 @@ def recover(root: Path) -> None:
 
 
 def is_served(root: Path) -> bool:
-    """Whether the processes of a mount below *root* live."""
+    """Whether the processes of a mount below *root* live, and have not given up."""
     path = state_directory(root) / _LOCK
-    if not path.exists():
+    if not path.exists() or (path.parent / _FAILED).exists():
         return False
     with open_lock(path) as lock:
         try:
@@ -249,7 +251,11 @@ def _serve(mount: StoreMount, device: int) -> None:
     server = FuseServer(device, tree, frames.contents)
     server.start()
     frames.start_filling(mount.seed.first)
-    server.wait()
+    while not server.wait(1.0):
+        if not frames.is_filling() and not frames.is_whole():
+            # Others may take the mount away now; until then, what can be had is served.
+            with contextlib.suppress(OSError):
+                (mount.state / _FAILED).touch()
 
 
 def _fill(mount: StoreMount, real: int, server: int) -> None:
@@ -257,11 +263,18 @@ def _fill(mount: StoreMount, real: int, server: int) -> None:
     os.nice(10)
     frames = FrameStore(mount.state / _FRAMES, mount.seed.layers, mount.source)
     os.set_blocking(server, False)
+    failed = mount.state / _FAILED
     while not frames.is_whole() and not _has_ended(server):
+        if failed.exists():
+            raise CouldNotCheck(f"not all of {mount.seed.seed.name} could be fetched")
         time.sleep(_TURN)
     while mount.keep and not (mount.state / _LEAVE).exists():
         time.sleep(_TURN)
-    _stage(mount, frames)
+    try:
+        _stage(mount, frames)
+    except BaseException:
+        failed.touch()
+        raise
     frames.stop()
     with locked_store(mount.root), uncollected(mount.root):
         _move_in(mount.root, real)

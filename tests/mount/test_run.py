@@ -1,0 +1,172 @@
+"""Commands run in images that are mounted from a registry, as users run them."""
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import Manifest
+from nix_seed.formats.oci.reference import LayoutReference, Reference
+from nix_seed.image.push import push
+from nix_seed.registry.open import Stores, fetch
+from nix_seed.use.mount.seed import keep_prefetch, open_mountable
+from support import built
+from support.distribution import nix_env
+from support.engines import need
+from support.faults import Fault, Proxy, fault_proxy
+from support.mounts import need_fuse
+from support.registries import docker_registry
+
+# The shell alone: a run image has no other programs.
+LIST = 'cd /nix/store && for f in */* */*/* */*/*/*; do echo "$f"; done'
+READ = """for f in /nix/store/*/bin/* /nix/store/*/lib/*; do
+  test ! -f "$f" || x=$(< "$f") || exit 9
+done 2>/dev/null"""
+
+
+@dataclass(frozen=True)
+class Scene:
+    proxy: Proxy
+    image: str
+    reference: Reference
+    source: Path
+
+    def run(self, cache: Path, *command: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            self.command(cache, *command),
+            env=self.env(cache),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+        return done
+
+    def command(self, cache: Path, *command: str) -> list[str]:
+        own = [sys.executable, "-m", "nix_seed", "run", "--image", self.image]
+        return [*own, "--src", str(self.source), "--out", str(cache / "out"), *command]
+
+    def env(self, cache: Path) -> dict[str, str]:
+        return nix_env() | {"NIX_SEED_CACHE": str(cache), "HOME": str(cache)}
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    need_fuse()
+    need("bwrap", "bubblewrap")
+    with docker_registry(tmp_path_factory.mktemp("registry"), password=False) as running:
+        reference = Reference.parse(f"{running.host}/app:run")
+        push(Stores(), LayoutReference(str(built.layout("run"))), reference)
+        yield running.host
+
+
+@pytest.fixture
+def scene(registry: str, tmp_path: Path) -> Iterator[Scene]:
+    source = tmp_path / "source"
+    source.mkdir()
+    with fault_proxy(registry) as proxy:
+        name = f"{proxy.host}/app:run"
+        yield Scene(proxy, name, Reference.parse(name), source)
+
+
+def test_mounted_it_is_the_same_image(scene: Scene, tmp_path: Path) -> None:
+    mounted = scene.run(tmp_path / "a", "--", "bash", "-c", f"{LIST}; {READ}")
+    eager = scene.run(tmp_path / "b", "--eager", "--", "bash", "-c", f"{LIST}; {READ}")
+    assert mounted.stdout == eager.stdout
+    assert len(mounted.stdout.splitlines()) > 20
+    assert "not mounted" not in mounted.stderr
+    assert not (tmp_path / "a/roots").exists()
+    assert (tmp_path / "b/roots").exists()
+    assert scene.run(tmp_path / "a", "--", "bash", "-c", "exit 42", code=42)
+
+
+def test_complete_leaves_nothing_to_fetch(scene: Scene, tmp_path: Path) -> None:
+    scene.run(tmp_path / "a", "--complete", "--", "bash", "-c", ":")
+    scene.proxy.seen.clear()
+    scene.run(tmp_path / "a", "--", "bash", "-c", READ)
+    # Which image it is, the list, and whether there are ranges: no part of a layer.
+    blobs = [seen for seen in scene.proxy.seen if "/blobs/" in seen.path]
+    assert [seen.headers.get("range") for seen in blobs] == ["bytes=0-0"]
+
+
+def test_what_cannot_be_fetched_is_never_the_commands_fault(scene: Scene, tmp_path: Path) -> None:
+    # The first parts that are read come with another byte, and then no more.
+    scene.proxy.set(Fault("GET", "/blobs/", times=6, skip=4, flip=0))
+    done = scene.run(tmp_path / "a", "--", "bash", "-c", f"{READ}; echo done")
+    assert "could not be fetched" in done.stderr
+    assert "unpacked, not mounted" in done.stderr
+    assert done.stdout.splitlines()[-1] == "done"
+    assert (tmp_path / "a/roots").exists()
+
+
+def test_a_registry_without_ranges_is_unpacked(scene: Scene, tmp_path: Path) -> None:
+    scene.proxy.set(Fault("GET", "/blobs/", times=None, ignore_range=True))
+    done = scene.run(tmp_path / "a", "--", "bash", "-c", "echo done")
+    assert "gives no parts of blobs" in done.stderr
+    assert done.stdout == "done\n"
+
+
+def test_killed_it_leaves_nothing(scene: Scene, tmp_path: Path) -> None:
+    for number in range(3):
+        process = subprocess.Popen(
+            scene.command(tmp_path / "a", "--", "bash", "-c", "echo begun; read x; read y"),
+            env=scene.env(tmp_path / "a"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        time.sleep(0.1 * number)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    for _ in range(200):
+        left = [table for table in _mount_tables() if str(tmp_path) in table and "fuse" in table]
+        if not left:
+            break
+        time.sleep(0.05)
+    assert not left
+    assert scene.run(tmp_path / "a", "--", "bash", "-c", "echo on").stdout == "on\n"
+    # What the killed ones had laid out was removed by the one that came after them.
+    assert [path.name for path in (tmp_path / "a/runs").iterdir()] == [".lock"]
+
+
+def _mount_tables() -> Iterator[str]:
+    for path in Path("/proc").glob("[0-9]*/mounts"):
+        with contextlib.suppress(OSError):  # of a process that is ending
+            yield path.read_text(errors="replace")
+
+
+def test_what_was_read_is_recorded_and_fetched_first(scene: Scene, tmp_path: Path) -> None:
+    source = Stores().open(scene.reference)
+    root = fetch(source, scene.reference)
+    assert open_mountable("x", root, source).first == ()
+    done = scene.run(tmp_path / "a", "--record", "--", "bash", "-c", ":")
+    assert f"sha256-{root.descriptor.digest.hex}.prefetch" in done.stderr
+    seed = open_mountable("x", root, source)
+    assert seed.first
+    scene.run(tmp_path / "b", "--record", "--", "bash", "-c", READ)
+    more = open_mountable("x", root, source).first
+    assert set(more) > set(seed.first)
+    # A list that is none, or anyone's, costs nothing but bytes.
+    for text in ("garbage", "0:0-9999999", "999:999", ""):
+        manifest = Manifest.parse(
+            source.get_manifest(f"sha256-{root.descriptor.digest.hex}.prefetch").body,  # type: ignore[union-attr]
+            "a list",
+        )
+        body = manifest.dump().replace(
+            manifest.annotations["io.nix-seed.prefetch"].encode(), text.encode()
+        )
+        source.put_manifest(
+            body, media_types.MANIFEST, f"sha256-{root.descriptor.digest.hex}.prefetch"
+        )
+        done = scene.run(tmp_path / f"c{len(text)}", "--", "bash", "-c", f"{READ}; echo done")
+        assert done.stdout == "done\n"
+        assert "not mounted" not in done.stderr
+    keep_prefetch(source, seed, [(0, 1)])
