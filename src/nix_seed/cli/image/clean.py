@@ -42,13 +42,15 @@ def command(as_json: bool, **options: Any) -> None:
     """
     from nix_seed.image.layer_cache import LayerCache
     from nix_seed.image.read.unpack import clear, clear_unpacked
+    from nix_seed.use.engines.mounted import clear_mounted
 
     cache = cache_directory()
     freed = LayerCache(cache).prune(options["layers"] * 10**9)
-    roots = clear_unpacked(cache / "roots", time.time() - options["days"] * _DAY)
+    before = time.time() - options["days"] * _DAY
+    roots = (*clear_unpacked(cache / "roots", before), *clear_mounted(cache, before))
     if options["images"]:
         clear(cache / "images")
-    kept = {name: _size(cache / place) for name, place in _PLACES.items()}
+    kept = {name: sum(_size(cache / each) for each in places) for name, places in _PLACES.items()}
     if as_json:
         say({"cache": str(cache), "freed": freed, "unpacked": len(roots), "kept": kept})
         return
@@ -56,7 +58,7 @@ def command(as_json: bool, **options: Any) -> None:
     say(f"what stays in {cache}:")
     reasons = {
         "layers": f"up to {options['layers']} GB, those used last (--layers)",
-        "unpacked": f"images used in the last {plural(options['days'], 'day')} (--days)",
+        "unpacked": f"or mounted, used in the last {plural(options['days'], 'day')} (--days)",
         "images": "images built without -o (--images removes them)",
     }
     for name, size in kept.items():
@@ -64,7 +66,7 @@ def command(as_json: bool, **options: Any) -> None:
     say("images written with -o, and what logs showed (~/.local/state/nix-seed), are not touched")
 
 
-_PLACES = {"layers": "blobs", "unpacked": "roots", "images": "images"}
+_PLACES = {"layers": ("blobs",), "unpacked": ("roots", "mounted"), "images": ("images",)}
 
 
 def _size(directory: Path) -> int:

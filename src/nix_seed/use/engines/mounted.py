@@ -5,6 +5,7 @@ ends either of them takes the mount away, and nothing is left to clean up.
 """
 
 import contextlib
+import fcntl
 import os
 import socket
 import subprocess
@@ -14,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nix_seed.core.errors import CouldNotCheck, InputError
-from nix_seed.core.files import explained
+from nix_seed.core.files import explained, open_lock
 from nix_seed.formats.oci.manifest import Descriptor, Manifest
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.read.check import unpack_to
+from nix_seed.image.read.safe_root import open_directory, remove
 from nix_seed.registry.image import Image, open_image
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
@@ -39,7 +41,7 @@ from nix_seed.use.rules.tree import StoreTree
 
 _LAST = 2.0  # seconds
 _PATIENCE = 60.0  # seconds
-_ROOT, _FRAMES, _LAYOUT = "root", "frames", "layout"
+_ROOT, _FRAMES, _LAYOUT, _LOCK = "root", "frames", "layout", "lock"
 
 
 class Undelivered(NotMountable):
@@ -169,10 +171,37 @@ def mounted_engine(
     described = layout.put_manifest(root.body, root.descriptor.media_type, "seed")
     reference = LayoutReference(str(directory / _LAYOUT), digest=described.digest)
     frames = FrameStore(directory / _FRAMES, seed.layers, source)
+    with open_lock(directory / _LOCK) as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        os.utime(directory)  # the time of last use, by which old ones are cleared away
+        try:
+            yield open_image(reference), Mounted(cache, directory, seed, frames)
+        finally:
+            frames.stop()
+
+
+def clear_mounted(cache: Path, before: float) -> tuple[str, ...]:
+    """Remove what was kept of images last mounted before the time *before*; return their names."""
+    removed = []
+    for directory in sorted((cache / "mounted").glob("sha256-*")):
+        with explained(f"clearing {directory}"), open_lock(directory / _LOCK) as lock:
+            if directory.stat().st_mtime >= before or not _try_lock(lock.fileno()):
+                continue
+            parent = open_directory(directory.parent)
+            try:
+                remove(directory.name, parent)
+            finally:
+                os.close(parent)
+            removed.append(directory.name)
+    return tuple(removed)
+
+
+def _try_lock(lock: int) -> bool:
     try:
-        yield open_image(reference), Mounted(cache, directory, seed, frames)
-    finally:
-        frames.stop()
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _take(layout: LayoutStore, blob: Descriptor, source: ImageStore) -> None:
