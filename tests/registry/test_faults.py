@@ -211,20 +211,20 @@ def push_manifest(repository: Repository, stored: Descriptor) -> tuple[bytes, De
     return body, repository.put_manifest(body, media_types.MANIFEST, "v1")
 
 
-def test_a_wrong_docker_content_digest_is_checked_and_false(
+def test_a_wrong_docker_content_digest_is_a_hint_and_no_more(
     repository: Repository, proxy: Proxy, stored: Descriptor
 ) -> None:
-    _, manifest = push_manifest(repository, stored)
+    body, manifest = push_manifest(repository, stored)
     other = str(Digest.of(b"other"))
 
     def lie(headers: dict[str, str]) -> None:
         headers["Docker-Content-Digest"] = other
 
     proxy.faults += [Fault(method, "/manifests/", None, edit=lie) for method in ("GET", "HEAD")]
-    with pytest.raises(CheckedFalse, match=f"but the registry says {other}"):
-        repository.get_manifest("v1")
-    with pytest.raises(CheckedFalse, match=f"asked for manifest {manifest.digest}, answered"):
-        repository.head_manifest(manifest.digest)
+    fetched = repository.get_manifest("v1")
+    assert fetched is not None
+    assert (fetched.descriptor, fetched.body) == (manifest, body)
+    assert repository.head_manifest(manifest.digest) == manifest
 
 
 def test_without_the_header_the_digest_is_computed(
@@ -249,7 +249,7 @@ def test_a_flipped_manifest_is_checked_and_false(
     proxy.faults += [Fault("GET", "/manifests/", None, flip=20)]
     with pytest.raises(CheckedFalse, match="has other bytes than its digest names"):
         repository.get_manifest(manifest.digest)
-    with pytest.raises(CheckedFalse, match=r"has digest sha256:.*, but the registry says"):
+    with pytest.raises(CheckedFalse, match="has other bytes than its digest names"):
         repository.get_manifest("v1")
 
 

@@ -47,7 +47,7 @@ def family(request: pytest.FixtureRequest) -> Family:
 def registry(family: Family, monkeypatch: pytest.MonkeyPatch) -> Iterator[Quirky]:
     monkeypatch.setenv("NIX_SEED_REGISTRY_USERNAME", USER)
     monkeypatch.setenv("NIX_SEED_REGISTRY_PASSWORD", PASSWORD)
-    with quirky_registry(family.quirk, api=family.api) as running:
+    with quirky_registry(family.quirk, api=family.api, **family.server) as running:
         yield running
 
 
@@ -77,8 +77,10 @@ def test_push_exists_pull_index_lock(family: Family, registry: Quirky, tmp_path:
     for system in SYSTEMS:
         run(push, f"oci:{tmp_path / 'a'}:{system}", f"{registry.host}/q/seed:{system}")
         run(push, f"oci:{tmp_path / 'a'}:{system}", f"{registry.host}/q/seed:{system}")
-    there = asked.head_manifest(SYSTEMS[0])
-    assert there is not None
+    assert asked.head_manifest(SYSTEMS[0]) is not None
+    fetched = asked.get_manifest(SYSTEMS[0])
+    assert fetched is not None
+    there = fetched.descriptor
     images = [f"{registry.host}/q/seed:{system}" for system in SYSTEMS]
     run(index, f"{registry.host}/q/seed:all", "--system-images", *images)
     run(lock, f"{registry.host}/q/seed:all", "-o", str(tmp_path / "seed.lock"))
@@ -138,6 +140,34 @@ def test_a_stranger_is_still_told_to_log_in() -> None:
         pytest.raises(Denied, match="it needs pull on q/x"),
     ):
         repository(running, "q/x", Keyring()).head_manifest("v1")
+
+
+def test_every_page_is_read_and_a_circle_ends() -> None:
+    names = [f"t{number}" for number in range(5)]
+    quay = FAMILIES["quay-links-pages-without-brackets"].quirk
+    with quirky_registry(quay, api=False) as running:
+        asked = repository(running, "q/x")
+        for name in names:
+            asked.put_manifest(b'{"schemaVersion":2}', "x", name)
+        assert list(asked.list_tags()) == names
+
+    def circle(query: Any, go: Any) -> Reply:
+        reply: Reply = go()
+        return reply.but(Link=f'<{query.url}>; rel="next"') if query.kind == "tags" else reply
+
+    with quirky_registry(circle, api=False) as running:
+        asked = repository(running, "q/x")
+        asked.put_manifest(b'{"schemaVersion":2}', "x", "v1")
+        with pytest.raises(CouldNotCheck, match="its pages lead in a circle"):
+            asked.list_tags()
+
+
+def test_a_stranger_who_asks_too_much_is_told_to_log_in() -> None:
+    with quirky_registry(lambda query, go: Reply(429), api=False) as running:
+        asked = Registry(running.host, keyring=Keyring(), patience=HASTY).repository("q/x")
+        with pytest.raises(CouldNotCheck) as caught:
+            asked.get_manifest("v1")
+        assert caught.value.hint == "it limits what strangers may ask; log in, or try again later"
 
 
 @pytest.mark.parametrize(

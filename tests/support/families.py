@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from support.quirks import INDEX, Query, Quirk, Reply, page, refuse
 
@@ -15,8 +18,8 @@ Go = Callable[[], Reply]
 class Family:
     """A *quirk* of real registries, with the public *report* of it.
 
-    *api*: it has the referrers API. *refused* gives, for a verb that cannot be done there, a part
-    of what is said.
+    *api*: it has the referrers API; *server* are further members of it. *refused* gives, for a
+    verb that cannot be done there, a part of what is said.
     """
 
     name: str
@@ -24,6 +27,7 @@ class Family:
     quirk: Quirk
     api: bool = False
     refused: tuple[tuple[str, str], ...] = ()
+    server: Mapping[str, Any] = field(default_factory=dict)
 
 
 FAMILIES: dict[str, Family] = {}
@@ -306,3 +310,112 @@ FAMILIES["ghcr-leads-elsewhere-for-referrers"] = replace(
     FAMILIES["ghcr-leads-elsewhere-for-referrers"],
     quirk=_limited(ghcr_leads_elsewhere_for_referrers),
 )
+
+
+def _storage(query: Query) -> Reply:
+    """Lead to the storage behind."""
+    where = f"{query.server.storage}/{query.repository}/{query.kind}/{query.name}"
+    return Reply(307, {"Location": where})
+
+
+@family("moby/moby/issues/50065")
+def storage_takes_no_head(query: Query, go: Go) -> Reply:
+    reads = query.method in ("GET", "HEAD") and query.kind in ("manifests", "blobs")
+    return _storage(query) if reads and go().status == 200 else go()
+
+
+@family("containerd/stargz-snapshotter/pull/167")
+def ghcrs_addresses_expire(query: Query, go: Go) -> Reply:
+    if query.method != "GET" or query.kind != "blobs" or go().status != 200:
+        return go()
+    asked = sum(seen.name == query.name and seen.method == "GET" for seen in query.server.seen)
+    reply = _storage(query)
+    expired = reply.headers["Location"].replace("/blobs/", "/blobs/expired-")
+    return reply.but(Location=expired) if asked == 1 else reply
+
+
+@family("ocx-sh/ocx/issues/272")
+def uploads_go_to_another_host(query: Query, go: Go) -> Reply:
+    reply = go()
+    if query.method not in ("POST", "PATCH") or reply.status != 202:
+        return reply
+    path = reply.headers["Location"].removeprefix("/v2/")
+    return reply.but(Location=f"{query.server.storage}/{path}")
+
+
+@family("distribution/distribution/issues/2225")
+def upload_addresses_are_whole(query: Query, go: Go) -> Reply:
+    reply = go()
+    where = reply.headers.get("Location", "")
+    return reply.but(Location=f"http://{query.server.host}{where}") if where else reply
+
+
+@family("distribution/distribution/pull/475")
+def what_arrived_is_always_said_to_be_nothing(query: Query, go: Go) -> Reply:
+    return go().but(Range="0-0") if query.method == "PATCH" else go()
+
+
+@family("triggerdotdev/trigger.dev/issues/1636")
+def cloudflare_knows_no_reason(query: Query, go: Go) -> Reply:
+    sent = sum(seen.method == "PUT" and seen.kind == "blobs" for seen in query.server.seen)
+    if query.method == "PUT" and query.kind == "blobs" and sent % 3 == 1:
+        return page(520, "<html>Web server is returning an unknown error</html>")
+    return go()
+
+
+@family("CodesWhat/drydock/issues/343")
+def docker_hub_limits_what_is_asked(query: Query, go: Go) -> Reply:
+    if query.kind == "manifests" and len(query.server.seen) % 3 == 0:
+        return refuse(429, "TOOMANYREQUESTS").but(Retry_After="0")
+    return go()
+
+
+@family("quay/quay/pull/1310")
+def documents_come_compressed(query: Query, go: Go) -> Reply:
+    reply = go()
+    if query.method != "GET" or query.kind == "blobs" or reply.status != 200:
+        return reply
+    return replace(reply, body=gzip.compress(reply.body)).but(Content_Encoding="gzip")
+
+
+@family("distribution/distribution/issues/2395")
+def the_header_names_another_digest(query: Query, go: Go) -> Reply:
+    reply = go()
+    if query.kind != "manifests" or reply.status != 200:
+        return reply
+    return reply.but(Docker_Content_Digest=f"sha256:{'ab' * 32}")
+
+
+@family("heroku/docker-registry-client/pull/11")
+def quay_links_pages_without_brackets(query: Query, go: Go) -> Reply:
+    reply = go()
+    if query.kind != "tags" or reply.status != 200:
+        return reply
+    tags = json.loads(reply.body)["tags"]
+    at = int((re.search(r"next_page=([0-9]+)", query.url) or [0, 0])[1])
+    body = json.dumps({"name": query.repository, "tags": tags[at : at + 1]}).encode()
+    more = f'/v2/{query.repository}/tags/list?next_page={at + 1}; rel="next"'
+    return replace(reply, body=body).but(Link=more if at + 1 < len(tags) else None)
+
+
+@family("anchore/stereoscope/pull/695")
+def ranges_are_not_satisfiable(query: Query, go: Go) -> Reply:
+    return Reply(416) if query.kind == "blobs" and "range" in query.headers else go()
+
+
+@family("sonatype/nexus-public/issues/659")
+def nexus_names_no_scope(query: Query, go: Go) -> Reply:
+    return go()
+
+
+@family("Azure/acr/pull/50")
+def azure_calls_it_an_access_token(query: Query, go: Go) -> Reply:
+    return go()
+
+
+def _with(name: str, **server: Any) -> None:
+    FAMILIES[name] = replace(FAMILIES[name], server=server)
+
+
+_with("nexus-names-no-scope", challenge=lambda said: said.partition(",scope=")[0])
+_with("azure-calls-it-an-access-token", token=lambda said: {"access_token": said["token"]})

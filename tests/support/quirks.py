@@ -90,6 +90,26 @@ class Quirky:
     uploads: dict[str, bytes] = field(default_factory=dict)
     seen: list[Query] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    challenge: Callable[[str], str] = str
+    token: Callable[[dict[str, str]], dict[str, str]] = dict
+
+    @property
+    def storage(self) -> str:
+        """The address of the storage behind: another host, to whoever compares hosts."""
+        return f"http://{self.host.replace('127.0.0.1', 'localhost')}/storage"
+
+    def stored(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        """Answer as storage does, which knows no token and takes no HEAD."""
+        assert "authorization" not in headers, "credentials went to another host"
+        found = re.fullmatch(r"/storage/(.+?)/(manifests|blobs)/(.+)", path)
+        assert found is not None
+        repository, kind, name = found.groups()
+        query = Query(
+            method, path, repository, kind, name.partition("?")[0], headers, body,
+            frozenset(("pull", "push")), self,
+        )  # fmt: skip
+        refused = method == "HEAD" or name.startswith("expired-")
+        return Reply(403) if refused else self.regular(query)
 
     def exists(self, repository: str) -> bool:
         """Whether anything was ever put into *repository*."""
@@ -195,12 +215,12 @@ class Quirky:
 
 
 @contextmanager
-def quirky_registry(quirk: Quirk, *, api: bool) -> Iterator[Quirky]:
-    """Run a registry with *quirk*; *api*: it has the referrers API."""
+def quirky_registry(quirk: Quirk, *, api: bool, **more: Any) -> Iterator[Quirky]:
+    """Run a registry with *quirk*; *api*: it has the referrers API. *more* are members of it."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
     address: Any = server.server_address
-    registry = Quirky(f"127.0.0.1:{address[1]}", quirk, api)
+    registry = Quirky(f"127.0.0.1:{address[1]}", quirk, api, **more)
     server.registry = registry  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -233,6 +253,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send(self.token())
             return
         headers = {name.lower(): value for name, value in self.headers.items()}
+        if self.path.startswith("/storage/"):
+            with registry.lock:
+                self.send(registry.stored(self.command, unquote(self.path), headers, body))
+            return
         found = _PATH.match(unquote(urlsplit(self.path).path))
         said = headers.get("authorization", "")
         if found is None:
@@ -249,7 +273,7 @@ class _Handler(BaseHTTPRequestHandler):
             realm = f'Bearer realm="http://{registry.host}/token",service="quirks"'
             scope = f'scope="repository:{repository}:{needed}"'
             denied = refuse(401, "UNAUTHORIZED")
-            self.send(denied.but(WWW_Authenticate=f"{realm},{scope}"))
+            self.send(denied.but(WWW_Authenticate=registry.challenge(f"{realm},{scope}")))
             return
         self.send(registry.answer(query))
 
@@ -262,7 +286,8 @@ class _Handler(BaseHTTPRequestHandler):
         asked = " ".join(parse_qs(urlsplit(self.path).query).get("scope", []))
         actions = ["pull"] + (["push"] if known and "push" in asked else [])
         text = base64.urlsafe_b64encode(" ".join(actions).encode()).decode().rstrip("=")
-        return Reply(200, {}, json.dumps({"token": text}).encode())
+        registry: Quirky = self.server.registry  # type: ignore[attr-defined]
+        return Reply(200, {}, json.dumps(registry.token({"token": text})).encode())
 
     def granted(self, said: str) -> frozenset[str]:
         text = said.removeprefix("Bearer ")

@@ -30,6 +30,7 @@ from nix_seed.formats.tlog.body import (
 from nix_seed.formats.tlog.entry import LogEntry, entry_from_v1, promised_bytes
 from nix_seed.formats.tlog.merkle import Proof, check_inclusion, leaf_hash
 from nix_seed.formats.tlog.note import SignedCheckpoint
+from nix_seed.formats.tlog.tile import WIDTH
 from nix_seed.logs.log import Entry, OneLog
 from nix_seed.logs.rules.entry import TrustedLog, logged_signature
 from nix_seed.logs.rules.signer import PublicKey
@@ -280,6 +281,8 @@ def _uuids(reply: RekorReply, doing: str) -> list[str]:
 
 
 _INDEX = re.compile(r"[0-9]{1,19}")
+_INDEX_IN_WORDS = re.compile(r"\bindex:? ([0-9]{1,19})\b")
+_NEWEST = 16 * WIDTH  # entries
 
 
 class RekorV2(TileReader):
@@ -322,18 +325,41 @@ class RekorV2(TileReader):
         return self.checked(reply.wanted(doing, 200, 201).parse(doing), logged)
 
     def _duplicate(self, reply: RekorReply, body: HashedRekord, doing: str) -> Entry:
-        """Return the entry that a 409 points at, if it is ours to the byte."""
-        text = reply.headers.get("X-Log-Index", "")
-        if not _INDEX.fullmatch(text):
-            raise CouldNotCheck(f"{doing}: the log has it already, and does not say where (409)")
-        index = int(text)
-        entry = self.entry(index, self._checkpoint_over(index, doing))
+        """Return the entry that a 409 points at, if it is ours to the byte.
+
+        Where it is, a header says, which proxies lose, and the words; else it is looked for.
+        """
+        told = _INDEX.fullmatch(reply.headers.get("X-Log-Index", ""))
+        told = told or _INDEX_IN_WORDS.search(_said(reply.body))
+        if told is None:
+            return self._newest(body.dump(), doing)
+        index = int(told[told.lastindex or 0])
+        signed = self._checkpoint_over(index, doing)
+        entry = self.entry(index, signed)
         if entry.body != body.dump():
             raise CheckedFalse(
                 f"{doing}: the log says that entry {index} is the one sent, but it is another",
                 hint="nothing was logged; do not trust this log",
             )
         return entry.to_json()
+
+    def _newest(self, body: bytes, doing: str) -> Entry:
+        """Look for *body* among the newest entries, which a lost answer left behind."""
+        start = None
+        for number in range(_TRIES):
+            time.sleep(_PAUSE if number else 0)
+            signed = self.checkpoint()
+            size = signed.head.size
+            first = max(0, size - _NEWEST) if start is None else start
+            for index, found in enumerate(self.bodies(first, size), first):
+                if found == body:
+                    return self.entry(index, signed).to_json()
+            start = size
+        raise CouldNotCheck(
+            f"{doing}: the log has it already (409), does not say where, and it is not among the "
+            f"newest {_NEWEST}",
+            hint="try again later; if it stays so, log to another log",
+        )
 
     def _checkpoint_over(self, index: int, doing: str) -> SignedCheckpoint:
         for _ in range(_TRIES):

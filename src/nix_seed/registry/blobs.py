@@ -130,6 +130,10 @@ def _ask(
             headers={"Range": asked} if asked else {},
         )
     )
+    if answer.status == 416 and asked is not None:
+        # Some registries refuse ranges altogether: what all of it is, its digest shows.
+        answer.close()
+        return _ask(session, repository, wanted, None, what)
     if answer.status == 416:
         answer.close()
         raise CheckedFalse(f"{what} is shorter than the {wanted.size} bytes it should have")
@@ -225,9 +229,13 @@ def push_stream(session: Session, repository: str, source: Source, media_type: s
     def once() -> Descriptor:
         meter = _Meter(source)
         reply = upload.send("PATCH", upload.begin(), RegistryQuestion.TAKE_BLOB, meter)
-        _check_received(reply, meter.size, doing)
         digest = meter.digest()
-        upload.finish(upload.location(reply), digest)
+        try:
+            upload.finish(upload.location(reply), digest)
+        except CouldNotCheck as error:
+            # The digest decides. Where it is refused, what arrived may tell why.
+            _check_received(reply, meter.size, doing)
+            raise error
         return Descriptor(media_type, digest, meter.size)
 
     # A repeated attempt is an upload of its own: what the first left behind has no name.
@@ -306,10 +314,15 @@ class _Upload:
         url = f"{location}{joint}digest={quote(str(digest))}"
         reply = self.send("PUT", url, RegistryQuestion.TAKE_BLOB, meter)
         hint = reply.headers.get("Docker-Content-Digest", "")
-        if hint.startswith("sha256:") and hint != str(digest):
+        if hint.startswith("sha256:") and hint != str(digest) and not self._holds(digest):
             raise CheckedFalse(
                 f"{self.doing}: the registry says it stored {hint}, but {digest} was sent"
             )
+
+    def _holds(self, digest: Digest) -> bool:
+        url = f"{self.repository}/blobs/{digest}"
+        request = RegistryRequest("HEAD", url, self.doing, self.scopes, RegistryQuestion.HOLDS)
+        return self.session.call(request).meaning is Meaning.YES
 
     def cancel(self, reply: Reply) -> None:
         """Forget an upload that is not needed."""

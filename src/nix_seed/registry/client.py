@@ -192,7 +192,8 @@ _READABLE = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
 _MOST_PAGES = 1000
-_NEXT = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?')
+# Quay leaves the brackets out.
+_NEXT = re.compile(r'(?:<([^>]*)>|([^\s<>;,]+))\s*;[^,]*\brel="?next"?')
 _READ, _PUSH = ("pull",), ("pull", "push")
 
 
@@ -256,7 +257,8 @@ class Repository:
             return None if fetched is None else fetched.descriptor
         found = Descriptor(_media_type(reply.headers.get("Content-Type")), _parse(digest), size)
         if isinstance(name, Digest) and found.digest != name:
-            raise CheckedFalse(f"{self}: asked for manifest {name}, answered {found.digest}")
+            fetched = self.get_manifest(name, writing=writing)
+            return None if fetched is None else fetched.descriptor
         return found
 
     def get_manifest(self, name: str | Digest, *, writing: bool = False) -> Fetched | None:
@@ -279,7 +281,13 @@ class Repository:
         if isinstance(name, Digest) and digest != name:
             raise CheckedFalse(f"{what} has other bytes than its digest names: {digest}")
         if hint.startswith("sha256:") and hint != str(digest):
-            raise CheckedFalse(f"{what} has digest {digest}, but the registry says {hint}")
+            # What has the digest that the header names settles which of the two is meant.
+            return self.get_manifest(_parse(hint), writing=writing) or self._fetched(reply, what)
+        return self._fetched(reply, what)
+
+    def _fetched(self, reply: Reply, what: str) -> Fetched:
+        assert reply.body is not None
+        digest = Digest.of(reply.body)
         kind = _media_type(reply.headers.get("Content-Type"), reply.body, what)
         return Fetched(Descriptor(kind, digest, len(reply.body)), reply.body)
 
@@ -338,7 +346,8 @@ class Repository:
             if there is None or there.digest != digest:
                 raise reply.error
         hint = reply.headers.get("Docker-Content-Digest", "")
-        if hint.startswith("sha256:") and hint != str(digest):
+        lies = hint.startswith("sha256:") and hint != str(digest)
+        if lies and self.head_manifest(digest, writing=True) is None:
             raise CheckedFalse(f"{self}: pushed manifest {digest}, but the registry stored {hint}")
         return Descriptor(media_type, digest, len(body))
 
@@ -444,7 +453,9 @@ class Repository:
             if following is None:
                 return
             here = parse_url(reply.url)
-            url = join_url(here, following[1], f"{request.doing}: the next page")
+            url = join_url(
+                here, following[1] or following[2] or "", f"{request.doing}: the next page"
+            )
             if url.origin != here.origin:
                 raise CouldNotCheck(f"{request.doing}: the next page is on another host")
             if str(url) in seen:

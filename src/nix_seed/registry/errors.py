@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
 from nix_seed.registry.rules.answers import Meaning, Rule
 
-_TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 525)})
 # Answers that say by themselves that nothing was done, whatever the method was.
 _NOT_DONE = frozenset({425, 429, 503})
 _WORDS = 300  # characters of a foreign message that are shown
@@ -81,13 +81,16 @@ def failure(
     said = f"{status}: {words}" if words else f"{status}"
     doing = attempt.doing
     if rule.meaning is Meaning.LATER:
+        limited = status == 429 and attempt.identity == "anonymous"
         return Unreachable(
             f"{doing}: {who} answered {said}",
-            hint="this is the registry's trouble; try again later",
+            hint="it limits what strangers may ask; log in, or try again later"
+            if limited
+            else "this is the registry's trouble; try again later",
             retry_after=headers.get("Retry-After"),
             not_done=status in _NOT_DONE,
         )
-    if status in {401, 403}:
+    if status in {401, 403} and not rule.by_storage:
         return Denied(
             f"{doing}: denied ({said}); it needs {attempt.needs}, as {attempt.identity}",
             hint=_how_to_log_in(attempt.identity),

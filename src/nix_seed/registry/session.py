@@ -7,6 +7,7 @@
 """
 
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -65,6 +66,19 @@ class Reply:
     url: str
     body: bytes | None
     error: NixSeedError | None = None
+
+
+def _decoded(body: bytes | None, answer: Answer, limit: int) -> bytes | None:
+    """Undo a compression that nobody asked for: documents are text, so it shows."""
+    encoding = answer.headers.get("Content-Encoding", "").strip().lower()
+    if not body or encoding not in ("gzip", "x-gzip") or not body.startswith(b"\x1f\x8b"):
+        return body
+    decoder = zlib.decompressobj(wbits=31)
+    try:
+        text = decoder.decompress(body, limit + 1)
+    except zlib.error:
+        return body
+    return None if len(text) > limit else text
 
 
 class Session:
@@ -147,14 +161,15 @@ class Session:
             return Reply(rule.meaning, answer.headers, answer.url, b"", failed)
         if rule.meaning not in (Meaning.YES, Meaning.NO):
             raise self._failure(request, answer, rule)
-        body = b"" if request.method == "HEAD" else answer.read(limit)
+        body = b"" if request.method == "HEAD" else _decoded(answer.read(limit), answer, limit)
         answer.close()
         return Reply(rule.meaning, answer.headers, answer.url, body)
 
     def _judge(self, request: RegistryRequest, answer: Answer) -> Rule:
         home = parse_url(self.base()).origin
         elsewhere = parse_url(answer.url).origin != home
-        return judge(request.question, answer.status, elsewhere=elsewhere)
+        head = request.method == "HEAD"
+        return judge(request.question, answer.status, elsewhere=elsewhere, head=head)
 
     def _failure(self, request: RegistryRequest, answer: Answer, rule: Rule) -> NixSeedError:
         host, home = parse_url(answer.url).netloc, parse_url(self.base()).netloc

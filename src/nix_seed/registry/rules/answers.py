@@ -42,7 +42,8 @@ class Meaning(Enum):
 class Rule:
     """One row: *statuses* that answer *question* mean *meaning*.
 
-    ``way`` is the other way that is tried, ``said`` what people read when none is left.
+    ``way`` is the other way that is tried, ``said`` what people read when none is left. Who refuses
+    *by_storage* wants no other credentials.
     """
 
     question: RegistryQuestion
@@ -50,6 +51,7 @@ class Rule:
     meaning: Meaning
     way: str = ""
     said: str = ""
+    by_storage: bool = False
 
 
 def _row(
@@ -61,6 +63,7 @@ def _row(
 _AS_A_WRITER = "ask with the right to push, then look in the list of tags"
 _BY_TAG = "read the fallback tag"
 _SEND = "send the blob"
+_BY_GET = "ask by GET"
 _DIGEST = "ask for the digest that was sent"
 _Q, _M = RegistryQuestion, Meaning
 
@@ -80,7 +83,7 @@ TABLE: Final = (
     _row(
         _Q.GIVE, "404 410", _M.NO, said="is missing in the registry, although a manifest names it"
     ),
-    _row(_Q.GIVE, "416", _M.NO, said="is shorter than it should be"),
+    _row(_Q.GIVE, "416", _M.NO, "a part: ask for all of it", "is shorter than it should be"),
     _row(_Q.WRITE, "202", _M.YES),
     _row(_Q.WRITE, "404", _M.REFUSED, said="create the repository first: this registry makes none"),
     _row(
@@ -112,7 +115,8 @@ TABLE: Final = (
 )
 """Every answer that has a meaning of its own; ``judge`` says what all others mean."""
 
-_LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 525)})
+_HEADLESS: Final = frozenset({400, 401, 403, 405, 501})
 _STORAGE: Final = "ask the registry for a fresh address"
 _ANY: Final = (
     ("401 403", Meaning.DENIED, "log in, or ask for the permission that is named"),
@@ -121,12 +125,17 @@ _ANY: Final = (
 )
 
 
-def judge(question: RegistryQuestion, status: int, *, elsewhere: bool = False) -> Rule:
-    """Return what *status* means in answer to *question*.
+def judge(
+    question: RegistryQuestion, status: int, *, elsewhere: bool = False, head: bool = False
+) -> Rule:
+    """Return what *status* means in answer to *question*, asked by a HEAD or not.
 
     *elsewhere*: the storage behind the registry answered, to which an address led that may have
-    expired. Its refusal is nothing to log in for.
+    expired, and that is good for a GET alone. Its refusal is nothing to log in for.
     """
+    if elsewhere and head and status in _HEADLESS:
+        way = _SEND if question is RegistryQuestion.HOLDS else _BY_GET
+        return Rule(question, frozenset({status}), Meaning.OTHER_WAY, way, by_storage=True)
     if elsewhere and question is RegistryQuestion.BESIDE and status != 200:
         return Rule(question, frozenset({status}), Meaning.OTHER_WAY, _BY_TAG)
     if elsewhere and status in (400, 403):
@@ -169,6 +178,11 @@ def as_table() -> str:
     beside = RegistryQuestion.BESIDE.value
     lines.append(
         f"| {beside} | all but 200 by storage | {Meaning.OTHER_WAY.value} | {_BY_TAG} | – |"
+    )
+    refused = ", ".join(map(str, sorted(_HEADLESS)))
+    lines.append(
+        f"| any, by a HEAD | {refused} by storage | {Meaning.OTHER_WAY.value} "
+        f"| {_BY_GET}, or {_SEND} | – |"
     )
     lines.append(f"| any | 400, 403 by storage | {Meaning.LATER.value} | {_STORAGE} | – |")
     lines.append(f"| any other | any other | {Meaning.REFUSED.value} | – | the answer itself |")
