@@ -74,6 +74,23 @@ def test_what_is_needed_and_that_no_commit_moves_it(project: Path) -> None:
     assert evaluated(project)[1] != key
 
 
+def test_what_is_only_fetched(archive: Path, tmp_path: Path) -> None:
+    tree = nix("hash", "path", archive.parent / "tree")
+    fetch = f'builtins.fetchTarball {{ url = "file://{archive}"; sha256 = "{tree}"; }}'
+    outputs = """
+      # A comment names fetchTarball.
+      packages.${system}.default =
+        pkgs.runCommand "app" { inherit (import (import ./nix)) text; } "";
+    """
+    files = {"nix/default.nix": fetch}
+    found, _ = evaluated(write_project(tmp_path / "project", distribution(), outputs, files))
+    assert len(found.ownership.needed.sources) == 1
+    named = {"nix/default.nix": f'{{ text = "not called"; never = {fetch}; }}'}
+    outputs = outputs.replace("import (import ./nix)", "import ./nix")
+    found, _ = evaluated(write_project(tmp_path / "other", distribution(), outputs, named))
+    assert found.ownership.needed == Needed()
+
+
 def test_a_flake_that_needs_nothing_is_evaluated_on_no_other_store(tmp_path: Path) -> None:
     outputs = 'packages.${system}.default = pkgs.runCommand "app" { src = ./src; } "";'
     project = write_project(tmp_path / "project", distribution(), outputs, FILES)

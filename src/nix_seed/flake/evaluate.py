@@ -14,7 +14,7 @@ import msgspec
 
 from nix_seed.core.errors import InputError
 from nix_seed.flake.experiment import compare, evaluate_otherwise, evaluate_twin
-from nix_seed.flake.needed import evaluate_outline, find_needed
+from nix_seed.flake.needed import evaluate_outline, fetches, find_needed, may_fetch
 from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.own_source import OwnSource
@@ -64,7 +64,7 @@ def evaluate_flake(
     with ThreadPoolExecutor(2) as beside:
         twin = beside.submit(evaluate_twin, nix, metadata, arguments)
         otherwise = beside.submit(evaluate_otherwise, nix, metadata, arguments)
-        answer, fetches = evaluate_outline(nix, metadata, arguments, doing)
+        answer, needs = evaluate_outline(nix, metadata, arguments, doing)
         if "problem" in answer:
             raise _problem(answer, flake, kind, name, system)
         outline = Outline.from_json(answer["outline"])
@@ -76,9 +76,11 @@ def evaluate_flake(
         found = compare(nix, twin.result(), _derivations(outline.project), otherwise.result())
     outline = msgspec.structs.replace(outline, inputs=_foreign_inputs(outline, found))
     own = OwnSource(metadata.source, nix.root)
-    needed = Needed()
-    if fetches and kind == "seed":
-        needed = find_needed(nix, metadata, arguments, outline.inputs.values())
+    needed, inputs = Needed(), outline.inputs.values()
+    if kind == "seed" and (
+        needs or (may_fetch(nix, metadata, inputs) and fetches(nix, metadata, arguments, doing))
+    ):
+        needed = find_needed(nix, metadata, arguments, inputs)
     ownership = Ownership(outline, DerivationReader(nix), own, found, needed)
     return Evaluation(metadata, build_recipe(ownership), ownership)
 

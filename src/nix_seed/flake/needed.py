@@ -1,12 +1,14 @@
 """What evaluation itself fetches or builds: ``fetchTarball``, import from derivation, and so on.
 
-That it does so at all, Nix tells in one evaluation. What it is, another one shows, on an empty
-store that has the machine's for a substituter: whatever is there then was needed. What evaluation
-itself copies there from files of the flake and its inputs is told apart by its content.
+That it builds, Nix tells where that is forbidden; that it fetches, where it counts its calls. What
+it is, one more evaluation shows, on an empty store that has the machine's for a substituter:
+whatever is there then was needed. What evaluation itself copies there from files of the flake and
+its inputs is told apart by its content.
 """
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import tempfile
@@ -19,6 +21,7 @@ from typing import Any
 
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
+from nix_seed.core.files import files_below
 from nix_seed.flake.experiment import reason_of
 from nix_seed.flake.nix import FlakeMetadata, Nix
 from nix_seed.flake.nix_code import call_nix_half
@@ -29,6 +32,10 @@ from nix_seed.formats.nix.store_path import StorePath
 _IMPORTS = "allow-import-from-derivation"
 # Another answer than on a machine that has a network would be another key.
 _UNREACHED = ("unable to download", "ould not resolve", "Cannot find Git revision", "program 'git'")
+_FETCHER = re.compile(
+    rb"\b(fetchTarball|fetchTree|fetchGit|fetchMercurial|fetchClosure|getFlake|builtins\.fetchurl"
+    rb"|allowBuiltinFetchGit)\b"
+)
 _FETCHERS = ("fetchTarball", "fetchGit", "fetchMercurial", "fetchurl", "fetchClosure")
 # What the product's own code asks for: itself, and its arguments where they are long.
 _OWN_TREES, _OWN_FLAKES = 2, 1
@@ -37,25 +44,43 @@ _OWN_TREES, _OWN_FLAKES = 2, 1
 def evaluate_outline(
     nix: Nix, metadata: FlakeMetadata, arguments: Mapping[str, Any], doing: str
 ) -> tuple[dict[str, Any], bool]:
-    """Return what ``default.nix`` answers, and whether evaluation fetched or built anything."""
+    """Return what ``default.nix`` answers, and whether evaluation built anything."""
+    strict = replace(nix, settings={**nix.settings, _IMPORTS: "false"})
+    try:
+        return call_nix_half(strict, "outline", metadata.url, arguments, doing), False
+    except NixFailed as error:
+        if _IMPORTS not in (error.detail or ""):
+            raise
+    return call_nix_half(nix, "outline", metadata.url, arguments, doing), True
+
+
+def may_fetch(nix: Nix, metadata: FlakeMetadata, inputs: Iterable[str]) -> bool:
+    """Tell whether code of the flake, or of its *inputs*, names a fetcher.
+
+    That of nixpkgs does, and calls it for flakes that ask by ``allowBuiltinFetchGit`` only.
+    """
+    trees = {str(StorePath.containing(path)) for path in inputs} | {str(metadata.source)}
+    for tree in (Path(f"{nix.root}{path}") for path in trees):
+        if (tree / "pkgs/top-level").is_dir():
+            continue
+        for name in files_below(tree):
+            if name.endswith(".nix") and _FETCHER.search(Path(name).read_bytes()):
+                return True
+    return False
+
+
+def fetches(nix: Nix, metadata: FlakeMetadata, arguments: Mapping[str, Any], doing: str) -> bool:
+    """Evaluate once more, and have Nix count its calls, which takes it twice the time."""
     with tempfile.TemporaryDirectory(prefix="nix-seed-") as directory:
         counts = Path(directory, "counts.json")
-        watched = replace(
-            nix,
-            settings={**nix.settings, _IMPORTS: "false"},
-            environment={
-                "NIX_SHOW_STATS": "1",
-                "NIX_COUNT_CALLS": "1",
-                "NIX_SHOW_STATS_PATH": str(counts),
-            },
-        )
-        try:
-            answer = call_nix_half(watched, "outline", metadata.url, arguments, doing)
-        except NixFailed as error:
-            if _IMPORTS not in (error.detail or ""):
-                raise
-            return call_nix_half(nix, "outline", metadata.url, arguments, doing), True
-        return answer, _fetches(counts, _lock(nix, metadata))
+        environment = {
+            "NIX_SHOW_STATS": "1",
+            "NIX_COUNT_CALLS": "1",
+            "NIX_SHOW_STATS_PATH": str(counts),
+        }
+        counted = replace(nix, environment={**nix.environment, **environment})
+        call_nix_half(counted, "outline", metadata.url, arguments, doing)
+        return _fetches(counts, _lock(nix, metadata))
 
 
 def find_needed(
