@@ -14,6 +14,7 @@ from typing import Any
 
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.reference import Reference
+from nix_seed.image.build import Assembly
 from nix_seed.image.layer_cache import LayerCache, LayerRecords
 from nix_seed.image.plan import Plan
 from nix_seed.image.push import push_image
@@ -38,12 +39,11 @@ def push(plan: Plan, reference: str, cache: Path) -> dict[str, Any]:
     target = Reference.parse(reference)
     stores = Stores(plain_http=True)
     pushed = push_image(
-        Nix(),
+        Assembly(Nix(), LayerCache(cache)),
         plan,
         stores.registry(target.registry).repository(target.repository),
         target,
-        records=LayerRecords(cache / "pushed"),
-        cache=LayerCache(cache),
+        LayerRecords(cache / "pushed"),
         tags=("bench",),
     )
     layers = pushed.built.layers

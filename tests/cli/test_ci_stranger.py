@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from nix_seed.cli.setup import ci_promote, ci_seed
-from nix_seed.cli.setup.ci_options import Secrets
+from nix_seed.cli.setup.ci_job import CiJob
+from nix_seed.cli.setup.ci_promote import authority_of
+from nix_seed.cli.setup.ci_seed import prepare
 from nix_seed.cli.trust.options import why_stranger
 from nix_seed.core.errors import InputError
 from nix_seed.release.load import load_policy
@@ -95,7 +96,7 @@ def run(monkeypatch: pytest.MonkeyPatch, project: Path) -> Any:
             monkeypatch.setenv(name, value)
         monkeypatch.setattr("nix_seed.trust.sigstore.ambient_token", lambda: identity)
         values = {"SEED_REGISTRY_TOKEN": "t", "SIGSTORE_ID_TOKEN": identity}
-        secrets = Secrets(values | {"ACTIONS_ID_TOKEN_REQUEST_URL": "unused"})
+        secrets = values | {"ACTIONS_ID_TOKEN_REQUEST_URL": "unused"}
         monkeypatch.setattr(
             CiHost, "annotate", lambda _, *words, **__: said.append(": ".join(words))
         )
@@ -103,12 +104,11 @@ def run(monkeypatch: pytest.MonkeyPatch, project: Path) -> Any:
             ("image", "registry", "seed_attr", "policy", "layers", "system", "tags", "signing"), ""
         )
         options |= {"flake": str(project), "sigstore": "", "builder": "", "policy_history": ""}
-        host = CiHost(dict(environ))
-        job = ci_seed._prepare(host, secrets, options)
-        authority = ci_promote._authority(host, secrets, options)
-        promotes = ci_promote._why_stranger(authority, job.decision) is None
-        assert promotes == (job.publication is not None)
-        return job.publication, said
+        job = CiJob(options, CiHost(dict(environ)), secrets)
+        publication, authority = prepare(job).publication, authority_of(job)
+        promotes = authority is None or job.why_stranger(authority.signer) is None
+        assert promotes == (publication is not None)
+        return publication, said
 
     return run
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from nix_seed.cli.setup import ci_use
-from nix_seed.cli.setup.ci_options import Secrets, flake_of
+from nix_seed.cli.setup.ci_job import CiJob
 from nix_seed.core import processes as own_command
 from nix_seed.core.digests import Digest
 from nix_seed.formats.nix.store_path import StorePath
@@ -51,6 +51,8 @@ OPTIONS = {
     "registry_user": "ci",
     "nix_conf": "",
     "offline": "",
+    "image": "ghcr.io/o/r-seed",
+    "registry": "",
 }
 
 
@@ -79,13 +81,9 @@ class Machine:
 
 
 def fill(options: dict[str, Any], token: str = "") -> Filled:
-    secrets = Secrets({"SEED_REGISTRY_TOKEN": token} if token else {})
-    given = OPTIONS | options
-    filler = ci_use._fill(
-        *(secrets, given, flake_of(given), Stores(), "aarch64-darwin"),
-        lambda _: None,  # type: ignore[arg-type]
-    )
-    return filler(IMAGE)
+    secrets = {"SEED_REGISTRY_TOKEN": token} if token else {}
+    job = CiJob(OPTIONS | options, CiHost({}), secrets)
+    return ci_use.fill(job, IMAGE, "aarch64-darwin", lambda _: None)
 
 
 def test_a_fresh_mac_has_a_store_made_for_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +138,7 @@ def variables(
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
     monkeypatch.delenv("NIX_CONFIG", raising=False)
     environ = {"GITHUB_ACTIONS": "true", "GITHUB_ENV": str(env), "GITHUB_PATH": str(path)}
-    ci_use._set(CiHost(environ), OPTIONS | options, used)
+    ci_use.pass_on(CiJob(OPTIONS | options, CiHost(environ), {}), used)
     return env.read_text(), path.read_text() if path.exists() else ""
 
 

@@ -15,6 +15,7 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.formats.nix.nar import NarFile
 from nix_seed.formats.nix.store_path import PathInfo
 from nix_seed.image.assemble import (
+    Afresh,
     AssembledLayer,
     Event,
     LayerFinished,
@@ -47,9 +48,8 @@ def build(
     threads: int = 2,
 ) -> tuple[AssembledLayer, ...]:
     store, cache = StoreFiles(tmp_path / "root"), LayerCache(tmp_path / "cache")
-    return assemble_layers(
-        layers, ZSTD, store, cache, threads=threads, reuse=reuse, on_event=on_event
-    )
+    target = cache if reuse else Afresh(cache)
+    return assemble_layers(layers, ZSTD, store, target, threads=threads, on_event=on_event)
 
 
 def contents(tmp_path: Path) -> dict[str, bytes]:

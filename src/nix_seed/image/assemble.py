@@ -135,6 +135,20 @@ class LayerTarget(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Afresh:
+    """Where layers go that are all made anew, whatever *target* holds."""
+
+    target: LayerTarget
+
+    def find(self, _key: str) -> None:
+        """Return nothing."""
+
+    def write(self, key: str, produce: Callable[[Sink], FinishedLayer]) -> FinishedLayer:
+        """Have *target* keep what *produce* makes."""
+        return self.target.write(key, produce)
+
+
 def assemble_layers(
     layers: Sequence[Sequence[PathInfo]],
     compressor: Compressor,
@@ -142,17 +156,16 @@ def assemble_layers(
     target: LayerTarget,
     *,
     threads: int | None = None,
-    reuse: bool = True,
     on_event: Callable[[Event], None] | None = None,
 ) -> tuple[AssembledLayer, ...]:
     """Write every layer to *target* and return them in the order given.
 
     *threads* is the number of processors by default. *on_event* is called from several threads.
-    ``reuse=False`` asks the target for nothing. The first error stops the other layers and is
-    raised; layers that were finished stay in the target, so that the next run goes on from there.
+    The first error stops the other layers and is raised; layers that were finished stay in the
+    target, so that the next run goes on from there.
     """
     compressor.check_at_hand()
-    work = _Work(compressor, store, target, reuse, on_event or _ignore)
+    work = _Work(compressor, store, target, on_event or (lambda _: None))
     count = threads or os.cpu_count() or 1
     order = sorted(range(len(layers)), key=lambda position: -_nar_size(layers[position]))
     frames = FrameThreads(count)
@@ -170,10 +183,6 @@ def assemble_layers(
         frames.close()
 
 
-def _ignore(_event: Event) -> None:
-    pass
-
-
 def _wait(futures: Sequence[Future[AssembledLayer]]) -> None:
     done, _ = wait(futures, return_when=FIRST_EXCEPTION)
     for future in futures:
@@ -188,12 +197,11 @@ class _Work:
     compressor: Compressor
     store: StoreReader
     target: LayerTarget
-    reuse: bool
     on_event: Callable[[Event], None]
 
     def do(self, position: int, paths: Sequence[PathInfo], frames: FrameThreads) -> AssembledLayer:
         key = layer_key(paths, self.compressor)
-        found = self.target.find(key) if self.reuse else None
+        found = self.target.find(key)
         if found is None:
             self.on_event(LayerStarted(position, _nar_size(paths)))
 

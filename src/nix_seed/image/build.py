@@ -13,7 +13,7 @@ from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.manifest import ANNOTATION_INPUT_KEY, Manifest
 from nix_seed.formats.oci.reference import LayoutReference, Reference, check_tag
 from nix_seed.image.archive import write_docker_archive, write_oci_archive
-from nix_seed.image.assemble import AssembledLayer, LayerTarget, assemble_layers
+from nix_seed.image.assemble import Afresh, AssembledLayer, LayerTarget, assemble_layers
 from nix_seed.image.layer_cache import LayerCache
 from nix_seed.image.plan import Plan
 from nix_seed.image.rules.documents import (
@@ -78,7 +78,7 @@ def assemble_image(
     ``reuse=False`` writes all of them anew. Raises ``CheckedFalse`` where the store does not hold
     what Nix says it holds.
     """
-    spec = plan.spec
+    spec, target = plan.spec, target if reuse else Afresh(target)
     on_event(Stage("assemble", f"writing {len(spec.layers) + 1} layers", len(spec.layers)))
     assembled = assemble_layers(
         [[spec.paths[path] for path in group.paths] for group in spec.layers],
@@ -86,23 +86,44 @@ def assemble_image(
         StoreFiles(nix.root),
         target,
         threads=threads,
-        reuse=reuse,
         on_event=on_event,
     )
     contents = [done.layer.contents for done in assembled]
-    last = _container_layer(spec, contents, target, reuse)
-    layers = (*_built(spec, assembled), last)
+    layers = (*_built(spec, assembled), _container_layer(spec, contents, target))
     documents = build_image(
         spec, [(built.layer.descriptor, built.layer.diff_id) for built in layers]
     )
     return Built(plan, documents, layers)
 
 
-def _container_layer(
-    spec: Spec, contents: Sequence[bytes], target: LayerTarget, reuse: bool
-) -> BuiltLayer:
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """How layers are written: by what *nix* has, from and to the *cache*, so many at once.
+
+    ``reuse=False`` writes all of them anew.
+    """
+
+    nix: Nix
+    cache: LayerCache
+    threads: int | None = None
+    reuse: bool = True
+    on_event: OnEvent = ignore
+
+    def assemble(self, plan: Plan, target: LayerTarget | None = None) -> Built:
+        """Write what *target* (default: the cache) lacks; see ``assemble_image``."""
+        return assemble_image(
+            self.nix,
+            plan,
+            target or self.cache,
+            threads=self.threads,
+            reuse=self.reuse,
+            on_event=self.on_event,
+        )
+
+
+def _container_layer(spec: Spec, contents: Sequence[bytes], target: LayerTarget) -> BuiltLayer:
     key = container_key(spec)
-    found = target.find(key) if reuse else None
+    found = target.find(key)
     layer = found or target.write(
         key,
         lambda sink: write_entries_layer(container_entries(spec, contents), spec.compressor, sink),

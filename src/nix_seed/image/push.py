@@ -19,11 +19,10 @@ from typing import Final, Protocol
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
-from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.formats.oci.reference import Reference, check_tag
-from nix_seed.image.build import Built, assemble_image
+from nix_seed.image.build import Assembly, Built
 from nix_seed.image.layer_cache import LayerCache, LayerRecords
 from nix_seed.image.plan import Evaluated, Plan
 from nix_seed.image.publishable import check_images_publishable, check_publishable
@@ -262,31 +261,25 @@ def name_image(repository: Repository, image: Reference, tags: Sequence[str]) ->
 
 
 def push_image(
-    nix: Nix,
+    how: Assembly,
     plan: Plan,
     repository: Repository,
     target: Reference,
-    *,
     records: LayerRecords,
-    cache: LayerCache,
     tags: Sequence[str] | None = (),
-    threads: int | None = None,
-    reuse: bool = True,
-    on_event: OnEvent = ignore,
 ) -> Pushed:
     """Write the layers of *plan* that *repository* lacks straight into it; the tags move last.
 
     With None for *tags* the image gets none at all, to be named when more is there. Layers that an
-    earlier build left in *cache* are sent from there, the others are streamed from the store. An
+    earlier build left in the cache are sent from there, the others are streamed from the store. An
     error leaves blobs without a name in the registry, and no tag on a part of an image. Raises
     ``CheckedFalse`` for licences that are not known, and as ``assemble_image`` and the registry do.
     """
     check_publishable(plan.spec, target, plan.licences.problem)
-    upload = UploadTarget(
-        repository, records, cache if reuse else None, plan.spec.compressor.media_type
-    )
-    built = assemble_image(nix, plan, upload, threads=threads, reuse=reuse, on_event=on_event)
-    on_event(Stage("publish", f"naming the image in {repository}"))
+    cache = how.cache if how.reuse else None
+    upload = UploadTarget(repository, records, cache, plan.spec.compressor.media_type)
+    built = how.assemble(plan, upload)
+    how.on_event(Stage("publish", f"naming the image in {repository}"))
     config = built.documents.config
     described = Descriptor(media_types.CONFIG, Digest.of(config), len(config))
     if not repository.has_blob(described.digest):

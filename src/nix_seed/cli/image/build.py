@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nix_seed.cli.command import seed_command
-from nix_seed.cli.image.build_steps import assemble, base_of, prove, push
+from nix_seed.cli.image.build_steps import assembly, base_of, prove, push
 from nix_seed.cli.options import (
     cache_directory,
     image_options,
@@ -66,13 +66,11 @@ def command(as_json: bool, **options: Any) -> Pushed | None:
     from nix_seed.cli.image.build_report import build_json, print_build
     from nix_seed.cli.progress import progress
     from nix_seed.image.build import check_destination, store_image
-    from nix_seed.image.layer_cache import LayerCache
     from nix_seed.image.plan import evaluate_request, plan_image
 
     if options["push"] is not None:
         return push(as_json, options)
     nix, request = request_of(options)
-    cache = LayerCache(cache_directory())
     with progress(quiet=as_json) as show:
         evaluated = evaluate_request(nix, request, show)
         name = evaluated.evaluation.recipe.outline.name
@@ -80,8 +78,9 @@ def command(as_json: bool, **options: Any) -> Pushed | None:
         check_destination(destination)
         base = base_of(options, nix, evaluated)
         plan = plan_image(nix, request, base, show, evaluated)
-        built = assemble(nix, plan, cache, options, show)
-        reference = store_image(built, cache, destination, show)
+        how = assembly(options, nix, show)
+        built = how.assemble(plan)
+        reference = store_image(built, how.cache, destination, show)
         proof = prove(nix, built, destination, options["prove"], show)
     if as_json:
         build_json(built, reference, proof)

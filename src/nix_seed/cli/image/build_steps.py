@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from nix_seed.core.events import OnEvent
     from nix_seed.flake.nix import Nix
     from nix_seed.formats.oci.reference import Reference
-    from nix_seed.image.build import Built, Destination
-    from nix_seed.image.layer_cache import LayerCache
+    from nix_seed.image.build import Assembly, Built, Destination
     from nix_seed.image.plan import Base, Evaluated, Plan
     from nix_seed.image.push import Pushed
     from nix_seed.registry.client import Repository
@@ -33,20 +32,13 @@ def base_of(options: dict[str, Any], nix: Nix, evaluated: Evaluated) -> Base | N
     return None if lock is None else locked_base(stores_of(options), lock, system)
 
 
-def assemble(
-    nix: Nix, plan: Plan, cache: LayerCache, options: dict[str, Any], show: OnEvent
-) -> Built:
-    """Write the layers that the cache lacks."""
-    from nix_seed.image.build import assemble_image
+def assembly(options: dict[str, Any], nix: Nix, show: OnEvent) -> Assembly:
+    """Return how layers are written, from and to the cache."""
+    from nix_seed.image.build import Assembly
+    from nix_seed.image.layer_cache import LayerCache
 
-    return assemble_image(
-        nix,
-        plan,
-        cache,
-        threads=options["threads"],
-        reuse=not options["no_reuse"],
-        on_event=show,
-    )
+    cache = LayerCache(cache_directory())
+    return Assembly(nix, cache, options["threads"], not options["no_reuse"], show)
 
 
 def prove(
@@ -126,7 +118,7 @@ def _build_and_push(
     target: Reference,
     show: OnEvent,
 ) -> tuple[Pushed, Proof | None]:
-    from nix_seed.image.layer_cache import LayerCache, LayerRecords
+    from nix_seed.image.layer_cache import LayerRecords
     from nix_seed.image.plan import plan_image
     from nix_seed.image.publishable import check_publishable
     from nix_seed.image.push import push_image
@@ -134,38 +126,26 @@ def _build_and_push(
     if not options["no_reuse"]:
         # The registry was asked for the image already, and `publish` has asked this by itself.
         repository.check_writable()
-    cache = LayerCache(cache_directory())
     _, request = request_of(options)
     plan = plan_image(nix, request, base_of(options, nix, evaluated), show, evaluated)
     check_publishable(plan.spec, target, plan.licences.problem)
-    proof = _prove_first(options, nix, plan, cache, show)
-    pushed = push_image(
-        nix,
-        plan,
-        repository,
-        target,
-        records=LayerRecords(cache_directory() / "pushed"),
-        cache=cache,
-        tags=_tags(options, target),
-        threads=options["threads"],
-        reuse=not options["no_reuse"],
-        on_event=show,
-    )
+    how = assembly(options, nix, show)
+    proof = _prove_first(options, how, plan)
+    records = LayerRecords(cache_directory() / "pushed")
+    pushed = push_image(how, plan, repository, target, records, _tags(options, target))
     return pushed, proof
 
 
-def _prove_first(
-    options: dict[str, Any], nix: Nix, plan: Plan, cache: LayerCache, show: OnEvent
-) -> Proof | None:
+def _prove_first(options: dict[str, Any], how: Assembly, plan: Plan) -> Proof | None:
     """Prove the seed before it is published; for that it has to be on disk for once."""
     if not _is_wanted(options["prove"]) or plan.spec.kind != "seed":
         return None
     from nix_seed.image.build import Destination, store_image
     from nix_seed.use.prove import check_proof, prove_built
 
-    built = assemble(nix, plan, cache, options, show)
+    built = how.assemble(plan)
     destination = Destination("oci", cache_directory() / "images", plan.input_key)
-    store_image(built, cache, destination, show)
-    proof = prove_built(nix, built, destination, cache_directory(), show)
+    store_image(built, how.cache, destination, how.on_event)
+    proof = prove_built(how.nix, built, destination, cache_directory(), how.on_event)
     check_proof(proof)
     return proof

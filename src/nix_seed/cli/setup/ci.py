@@ -1,47 +1,133 @@
-"""``nix-seed ci``: what the steps of a CI job run; ``action.yml`` and its siblings are thin."""
+"""``nix-seed ci``: what the steps of a CI job run; ``action.yml`` and its siblings are thin.
 
-import importlib
+The options stand here, so that help is quick; what the steps do is imported when one is run.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
-_COMMANDS = {
-    "setup": ("nix_seed.cli.setup.ci_setup:command", "Say what this machine has."),
-    "seed": (
-        "nix_seed.cli.setup.ci_seed:command",
-        "Build, push and attest the seed.",
-    ),
-    "use": ("nix_seed.cli.setup.ci_use:command", "Fill this machine's Nix store from the seed."),
-    "promote": (
-        "nix_seed.cli.setup.ci_promote:command",
-        "Promote the commit over all systems.",
-    ),
-    "store": ("nix_seed.cli.setup.ci_store:command", ""),
-}
-_HIDDEN = frozenset({"store"})
+from nix_seed.cli.options import with_options
+from nix_seed.cli.say import say
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class _Steps(click.Group):
-    """Its commands are imported when they are asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in _COMMANDS if name not in _HIDDEN]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
-        found: click.Command = getattr(importlib.import_module(module), attribute)
-        return found
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, _COMMANDS[name][1]) for name in self.list_commands(ctx)])
+def _option(name: str, about: str) -> Callable[[Any], Any]:
+    """Return the option *name*, which is the variable ``SEED_NAME`` as well."""
+    bare = name.removeprefix("--").replace("-", "_")
+    variable = "SEED_" + bare.removeprefix("seed_").upper()
+    return click.option(name, bare, envvar=variable, help=about, default="", show_default=False)
 
 
-@click.group("ci", cls=_Steps, short_help="Run the steps of a CI job.")
+def _all(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    return lambda command: with_options(command, options)
+
+
+_job_options = _all(
+    _option("--registry", "Host of the registry [ghcr.io; GitLab's own]."),
+    _option("--registry-user", "Whose token SEED_REGISTRY_TOKEN is."),
+    _option("--image", "Repository in the registry [the project's own]."),
+    _option("--flake", "Directory of the flake [.]."),
+    _option("--policy", "Whom to believe [trust.toml beside the flake, if there]."),
+    _option("--ca-file", "Accept certificates signed by these authorities."),
+    _option("--seed-attr", "The seed, as DIRECTORY#ATTRIBUTE [.#seed]."),
+)
+_recipe_options = _all(
+    _option("--layers", "Layers at most [64]."),
+    _option("--nix-conf", "Lines for nix.conf."),
+)
+_sign_options = _all(
+    _option("--signing", "keyless, key or none [keyless]."),
+    _option("--sigstore", "ClientTrustConfig of a private Sigstore [the public one]."),
+)
+
+
+@click.group("ci", short_help="Run the steps of a CI job.")
 def command() -> None:
     """Run the steps of a CI job, as the GitHub Action and bin/publish do.
 
     Inputs are options, or variables: --seed-attr is SEED_ATTR. Secrets are variables only:
     SEED_REGISTRY_TOKEN, SEED_KEY, NIX_SEED_KEY_PASSPHRASE.
     """
+
+
+@command.command("setup", short_help="Say what this machine has.")
+def _setup() -> None:
+    """Say whether there is a Nix (output ``nix``), and which; nothing is changed.
+
+    The output ``seconds`` is what setting up nix-seed itself took, empty where it was there.
+    """
+    from nix_seed.cli.setup.ci_job import tell_machine
+
+    tell_machine()
+
+
+@command.command("seed", short_help="Build, push and attest the seed.")
+@_job_options
+@_recipe_options
+@_sign_options
+@_option("--system", "Nix system [this machine's].")
+@_option("--tags", "Further tags of this system's image, moved last; not latest.")
+@_option("--builder", "This builder's id [the policy's for the signer, or the repository].")
+@_option("--prove", "false: do not plan every output inside the seed [true].")
+def _seed(**options: Any) -> None:
+    """See that the registry has the seed of the flake for this machine's system.
+
+    With SEED_REGISTRY_TOKEN, and for an event that may publish, it is built, pushed and attested,
+    unless it is there already. Otherwise it is built, unless it is there already.
+    """
+    from nix_seed.cli.setup.ci_seed import seed
+
+    seed(options)
+
+
+@command.command("use", short_help="Fill this machine's Nix store from the seed.")
+@_job_options
+@_recipe_options
+@_option("--reference", "Just this image or index [the seed of this recipe].")
+@_option("--for", "Take only what these outputs need to be built [everything].")
+@_option("--accept-licence", "Licences or packages you accept; separated by commas or lines.")
+@_option("--offline", "false: leave Nix's network settings as they are [true].")
+@_option("--required", "true: fail where there is no seed [false].")
+def _use(**options: Any) -> None:
+    """Find the seed that fits the checkout, verify it, and unpack it into this machine's store.
+
+    Then `nix build` needs no network. Where there is no seed yet, it is said, and Nix fetches and
+    builds as ever.
+    """
+    from nix_seed.cli.setup.ci_use import use
+
+    use(options)
+
+
+@command.command("promote", short_help="Promote the commit over all systems.")
+@_job_options
+@_sign_options
+@_option("--systems", "Systems that must be there [the policy's].")
+@_option("--tags", "Tags of the index, moved last; latest only on the default branch.")
+@_option("--policy-history", "Files of earlier policies, whose promoters' records there are.")
+@_option("--commit", "The commit [the one checked out].")
+@_option("--result", "What the jobs that make the seeds came to [success].")
+def _promote(**options: Any) -> None:
+    """Publish the index over every system's seed of the commit, once all of them are there.
+
+    Where there is a policy with promoters, the commit is promoted by it, and the index published
+    only then. Jobs of events that may not publish end here, with a notice.
+    """
+    from nix_seed.cli.setup.ci_promote import promote
+
+    promote(options)
+
+
+@command.command("store", hidden=True)
+@click.argument("user", type=click.IntRange(min=0))
+@click.option("--root", type=click.Path(path_type=Path, file_okay=False), default="/")
+def _store(user: int, root: Path) -> None:
+    """Make an empty /nix that belongs to USER, a number; what ``ci use`` runs as root."""
+    from nix_seed.setup.ci_host import make_store_for
+
+    make_store_for(user, root)
+    say("{}")

@@ -1,20 +1,15 @@
 """What a CI job shows on its page: what was done, used again, changed, proved."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from nix_seed.cli.image.plan import culprit_line
 from nix_seed.cli.release.verify_report import verification_lines
 from nix_seed.core.words import human_size, plural
+from nix_seed.formats.oci.reference import Reference
+from nix_seed.setup.ci_promote import Released
+from nix_seed.setup.ci_seed import LastSeed, SeedResult
+from nix_seed.setup.ci_use import Used
 from nix_seed.setup.rules.ci_summary import Code, Part, Table, Words, build_summary, code
-
-if TYPE_CHECKING:
-    from nix_seed.formats.oci.reference import Reference
-    from nix_seed.setup.ci_promote import Released
-    from nix_seed.setup.ci_seed import LastSeed, SeedResult
-    from nix_seed.setup.ci_use import Used
 
 
 def seed_summary(result: SeedResult, commit: str | None, command: str) -> str:

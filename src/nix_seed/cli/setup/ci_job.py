@@ -1,0 +1,305 @@
+"""A step of a CI job: its inputs and secrets, whose job it is, what it may do, and its log."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nix_seed.cli.say import error_lines
+from nix_seed.cli.trust.key import PASSPHRASE
+from nix_seed.cli.trust.options import why_stranger
+from nix_seed.core.errors import InputError, NixSeedError
+from nix_seed.core.events import Stage
+from nix_seed.core.processes import Tail
+from nix_seed.flake.checkout import Login, find_line
+from nix_seed.flake.evaluate import current_system
+from nix_seed.flake.nix import Nix
+from nix_seed.formats.oci.reference import Reference
+from nix_seed.image.plan import Request
+from nix_seed.image.rules.frames import Compressor
+from nix_seed.image.rules.partition.plan import check_budget
+from nix_seed.registry.credentials import Keyring
+from nix_seed.registry.errors import Denied
+from nix_seed.registry.open import Stores
+from nix_seed.release.load import DEFAULT_POLICY, LoadedPolicy, load_policy
+from nix_seed.setup.ci_host import CiHost
+from nix_seed.setup.rules.ci_events import Decision, evaluate_event
+from nix_seed.setup.rules.ci_inputs import parse_seed_attr, repository_of
+from nix_seed.setup.rules.ci_summary import Code, build_summary
+from nix_seed.setup.rules.ci_words import find_mismatches
+from nix_seed.trust import sigstore
+from nix_seed.trust.sign import KeySigner, Signer
+
+# Never seen by Nix or anything else that is started: a build that may use the network (a download
+# by hash) can read its builder's variables.
+KEPT_FROM_CHILDREN = (
+    "SEED_REGISTRY_TOKEN",
+    "SEED_KEY",
+    PASSPHRASE,
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    "ACTIONS_ID_TOKEN_REQUEST_URL",
+    "ACTIONS_RUNTIME_TOKEN",
+    "SIGSTORE_ID_TOKEN",
+    "CI_REGISTRY_PASSWORD",
+    "SEED_SOURCE_TOKEN",
+)
+_LACKS_IDENTITY = {
+    "github": "give the job `permissions: id-token: write`, or sign with a key (signing: key), "
+    "or not at all (signing: none)",
+    "gitlab": "give the job `id_tokens: SIGSTORE_ID_TOKEN: aud: sigstore`, or sign with a key "
+    "(SEED_SIGNING: key), or not at all (SEED_SIGNING: none)",
+}
+
+
+def take_secrets() -> dict[str, str]:
+    """Take the secrets out of this process's environment: nothing that is started inherits them."""
+    found = {name: os.environ.pop(name, "") for name in KEPT_FROM_CHILDREN}
+    return {name: value for name, value in found.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class JobFlake:
+    """The flake that a job is about: its *directory*, absolute, and the *attr* of its seed.
+
+    *attr* is None for the default, *policy* the file that says whom to believe, if there is one.
+    """
+
+    directory: Path
+    attr: str | None
+    policy: Path | None
+
+
+class CiJob:
+    """What a step was given; what that stands for is found out when it is first asked for."""
+
+    def __init__(
+        self,
+        options: dict[str, Any],
+        host: CiHost | None = None,
+        secrets: dict[str, str] | None = None,
+    ) -> None:
+        self.options = options
+        self.host = host or CiHost()
+        self._secrets = take_secrets() if secrets is None else secrets
+
+    @cached_property
+    def decision(self) -> Decision:
+        """What the event that started the job lets it do."""
+        return evaluate_event(os.environ, self.host.event())
+
+    @cached_property
+    def repository(self) -> Reference:
+        """Where the seeds are."""
+        image, registry = self.options["image"], self.options["registry"]
+        return repository_of(image, registry, self.decision, os.environ)
+
+    @cached_property
+    def flake(self) -> JobFlake:
+        """The flake that ``flake`` and ``seed_attr`` name: the same one for every step.
+
+        Its policy is the one named, or ``trust.toml`` beside it, where ``seed_attr`` starts, or
+        here.
+        """
+        start = Path(self.options["flake"] or ".")
+        named = parse_seed_attr(self.options["seed_attr"] or ".#seed")
+        directory = start / named.directory
+        places = (each / DEFAULT_POLICY for each in (directory, start, Path()))
+        found = next((place for place in places if place.is_file()), None)
+        policy = Path(self.options["policy"]) if self.options["policy"] else found
+        return JobFlake(directory.absolute(), named.attr, policy)
+
+    @cached_property
+    def policy(self) -> LoadedPolicy | None:
+        """The policy of the flake, None where it has none."""
+        path = self.flake.policy
+        return None if path is None else load_policy(path, datetime.now(UTC))
+
+    @cached_property
+    def stores(self) -> Stores:
+        """What opens stores; the token is for the registry of the seeds and no other."""
+        environ = dict(os.environ)
+        if self.token:
+            environ |= {
+                "NIX_SEED_REGISTRY": self.repository.registry,
+                "NIX_SEED_REGISTRY_USERNAME": self.user,
+                "NIX_SEED_REGISTRY_PASSWORD": self.token,
+            }
+        return Stores(Keyring(environ, Path.home()), ca_file=self.options["ca_file"] or None)
+
+    @property
+    def token(self) -> str:
+        """What the registry lets this job in with; empty where it was given nothing."""
+        return self._secrets.get("SEED_REGISTRY_TOKEN", "")
+
+    @property
+    def user(self) -> str:
+        """Whose token it is."""
+        return self.options["registry_user"] or "x-access-token"
+
+    def login(self) -> Login | None:
+        """Return what GitHub lets this job read the repository with, None without."""
+        server = os.environ.get("GITHUB_SERVER_URL", "")
+        token = self._secrets.get("SEED_SOURCE_TOKEN")
+        return Login(server, token) if server.startswith("https://") and token else None
+
+    def request(self) -> Request:
+        """Return the request for the seed of the flake."""
+        layers = self.options["layers"] or "64"
+        if not layers.isascii() or not layers.isdigit():
+            raise InputError(f"layers is {layers!r}, which is no number")
+        check_budget(int(layers))
+        directory, system = str(self.flake.directory), self.options.get("system") or None
+        compressor = Compressor.at_hand()
+        return Request(directory, "seed", compressor, int(layers), self.flake.attr, system)
+
+    def signer(self) -> Signer | None:
+        """Return who signs; ``InputError`` names the permission or secret that lacks."""
+        signing = self.options["signing"] or "keyless"
+        if signing == "none":
+            return None
+        if signing == "key":
+            return self._key_signer()
+        if signing == "keyless":
+            return self._keyless_signer()
+        raise InputError(f"signing is {signing!r}, not keyless, key or none")
+
+    def _key_signer(self) -> Signer:
+        key, passphrase = self._secrets.get("SEED_KEY"), self._secrets.get(PASSPHRASE)
+        if not key:
+            raise InputError(
+                "signing is key, and there is no key",
+                hint="set the input key (SEED_KEY) from a secret that holds the PEM of "
+                "`nix-seed key generate`",
+            )
+        if key.lstrip().startswith("-----BEGIN"):
+            return KeySigner.from_pem(key.encode(), "the key in SEED_KEY", passphrase)
+        return KeySigner.open(Path(key), passphrase)
+
+    def _keyless_signer(self) -> Signer:
+        kind = self.host.kind
+        asked = "SIGSTORE_ID_TOKEN" if kind == "gitlab" else "ACTIONS_ID_TOKEN_REQUEST_URL"
+        if kind != "other" and not self._secrets.get(asked):
+            raise InputError(
+                f"this job may not ask for an identity to sign with: {asked} is not set",
+                hint=_LACKS_IDENTITY[kind],
+            )
+
+        def token() -> str | None:
+            os.environ.update(self._secrets)
+            try:
+                return sigstore.ambient_token()
+            finally:
+                take_secrets()
+
+        path = self.options["sigstore"]
+        return sigstore.KeylessSigner(Path(path).read_bytes() if path else None, token)
+
+    def why_stranger(self, signer: Signer | None) -> str | None:
+        """Return why this job, a fork's for one, is rightly none that the policy knows."""
+        if signer is None or self.policy is None:
+            return None
+        return why_stranger(signer, self.policy.policy, self.decision)
+
+    def explain(self, error: NixSeedError, *, writes: bool = False) -> str | None:
+        """Return what to do about *error*: the permission, if one lacks, to read or to write."""
+        if not isinstance(error, Denied):
+            return error.hint
+        if self.host.kind == "github":
+            return (
+                f"give the job `permissions: packages: {'write' if writes else 'read'}` and the "
+                "input registry_token: ${{ github.token }}; a package that another repository made "
+                "must let this one in: its settings, Manage Actions access"
+            )
+        if self.host.kind == "gitlab":
+            return (
+                "set SEED_REGISTRY_USER: $CI_REGISTRY_USER and SEED_REGISTRY_TOKEN: "
+                "$CI_REGISTRY_PASSWORD, or a deploy token that may "
+                f"{'write' if writes else 'read'}_registry"
+            )
+        may = "push" if writes else "pull"
+        return f"set SEED_REGISTRY_USER and SEED_REGISTRY_TOKEN to who may {may}"
+
+    @contextmanager
+    def reported(
+        self, what: str, tail: Tail | None = None, *, writes: bool = True
+    ) -> Iterator["Stages"]:
+        """Give what listens to flows; annotate the failure of *what*, and end with its exit code.
+
+        *writes*: it is to publish, so whom the registry turns away lacks the right to write.
+        """
+        try:
+            with Stages(self.host) as stages:
+                yield stages
+        except NixSeedError as error:
+            error.hint = self.explain(error, writes=writes)
+            self._report(what, error, "" if tail is None else tail.text)
+            click.get_current_context().exit(error.exit_code)
+
+    def _report(self, what: str, error: NixSeedError, said: str) -> None:
+        mismatches = find_mismatches(f"{said}\n{error.detail or ''}")
+        for mismatch in mismatches:
+            at = find_line(Path(self.options["flake"] or "."), mismatch.wanted) or (None, None)
+            self.host.annotate("error", "Hash mismatch", str(mismatch), file=at[0], line=at[1])
+        text = "\n".join(error_lines(error))
+        self.host.say(text)
+        self.host.annotate("error", f"{what}: {_TITLES[error.exit_code]}", text)
+        lines = (*map(str, mismatches), *text.splitlines())
+        self.host.add_summary(build_summary(f"{what} failed", [Code("What went wrong", lines)]))
+
+
+# Stages that begin a part of the log; others are lines in it.
+_PARTS = {
+    "evaluate": "Evaluate the flake",
+    "realise": "Build what the image is to hold",
+    "assemble": "Write the layers",
+    "unpack": "Prove the seed complete",
+    "publish": "Push the image",
+    "compare": "Attest the image",
+    "verify": "Verify the image",
+    "layers": "Fetch and unpack",
+    "image": "Publish the index",
+}
+_TITLES = {1: "Checked, and false", 2: "Wrong input", 3: "Could not check", 4: "Nix failed"}
+
+
+class Stages:
+    """Listens to flows, and has a part of the log for each stage, that folds away."""
+
+    def __init__(self, host: CiHost) -> None:
+        self._host = host
+        self._open = ExitStack()
+        self._seen: set[str] = set()
+
+    def __enter__(self) -> "Stages":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def __call__(self, event: Any) -> None:
+        """Tell of *event*, if it is a stage."""
+        if not isinstance(event, Stage):
+            return
+        if event.name in _PARTS and event.name not in self._seen:
+            # Work that comes twice (attesting writes the layers again) is part of what it is for.
+            self._seen.add(event.name)
+            self._open.close()
+            self._open.enter_context(self._host.group(_PARTS[event.name]))
+        self._host.say(f"nix-seed: {event.text}")
+
+
+def tell_machine() -> None:
+    """Say whether there is a Nix, and which."""
+    take_secrets()  # Nix is asked for its version
+    host, nix = CiHost(), Nix()
+    found = nix.is_at_hand()
+    host.say(f"system  {current_system()}")
+    host.say(f"nix     {nix.version() if found else 'none yet'}")
+    seconds = "" if host.setup_seconds is None else str(host.setup_seconds)
+    host.set_outputs({"nix": str(found).lower(), "seconds": seconds})
