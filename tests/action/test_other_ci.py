@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.setup.rules.ci_files import GITLAB_TAGS, render_gitlab
+from nix_seed.setup.ci_files import GITLAB_TAGS, render_gitlab
 from nix_seed.setup.rules.diagnosis import Health
 from nix_seed.setup.rules.setup_checks import judge_nix_version
 from support.distribution import make_project, nix_env

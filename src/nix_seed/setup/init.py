@@ -17,7 +17,7 @@ from nix_seed.core.files import explained, unnamed
 from nix_seed.flake.checkout import WorkingTree, read_repository
 from nix_seed.flake.evaluate import declared_systems
 from nix_seed.flake.nix import Nix
-from nix_seed.setup.rules.ci_files import GITLAB_TAGS, RUNNERS, render_github, render_gitlab
+from nix_seed.setup.ci_files import GITLAB_TAGS, RUNNERS, render_github, render_gitlab
 from nix_seed.setup.rules.file_change import FileChange, change_of
 from nix_seed.setup.rules.forge import (
     OURS,
