@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 from eth_utils.crypto import keccak
 from web3 import Web3
@@ -49,6 +49,11 @@ class Contract:
         self.spec = spec
         self.nodes = nodes
         self.domain = Domain.of(spec)
+
+    @classmethod
+    def open(cls, spec: LedgerSpec) -> Self:
+        """Return the contract of *spec*, seen through its nodes; none is asked yet."""
+        return cls(spec, Nodes.connect(spec.chain_id, spec.rpc, spec.confirmations))
 
     @contextmanager
     def view(self) -> Iterator[View]:
@@ -233,7 +238,8 @@ def replay_builders(view: View, first: int) -> tuple[BuilderSet, ...]:
     """Return every set of builders there was, the present one last."""
     present = present_builders(view)
     logs = view.logs("BuildersChanged", first)
-    sets = [_set(log.values) for log in logs]
+    values = [log.values for log in logs]
+    sets = [BuilderSet(_builders(v["builders"]), v["threshold"], v["epoch"]) for v in values]
     numbers = [each.epoch - 1 for each in sets]
     _check_numbers(view, "sets of builders", present.epoch, numbers)
     if sets[-1] != present:
@@ -262,17 +268,10 @@ def _entry(log: ContractEvent) -> LedgerEntry:
     return LedgerEntry(key, root, record, position(log))
 
 
-def _set(values: Any) -> BuilderSet:
-    return BuilderSet(_builders(values["builders"]), values["threshold"], values["epoch"])
-
-
 def _builders(values: Sequence[Any]) -> tuple[EvmBuilder, ...]:
-    return tuple(EvmBuilder.from_chain(account, raw) for account, raw in map(_pair, values))
-
-
-def _pair(value: Any) -> tuple[str, bytes]:
-    """Events decode a struct by its names, calls as a tuple."""
-    return (value["account"], value["id"]) if hasattr(value, "keys") else (value[0], value[1])
+    # Events decode a struct by its names, calls as a tuple.
+    pairs = ((v["account"], v["id"]) if hasattr(v, "keys") else v for v in values)
+    return tuple(EvmBuilder.from_chain(account, raw) for account, raw in pairs)
 
 
 def _check_numbers(view: View, what: str, count: int, numbers: Sequence[int]) -> None:

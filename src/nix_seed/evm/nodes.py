@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.evm.artifact import shipped
@@ -31,6 +31,11 @@ class Nodes:
         self.confirmations = confirmations
         self._nodes = tuple(nodes)
         self._known = False
+
+    @classmethod
+    def connect(cls, chain_id: int, rpc: Sequence[str], confirmations: int | None) -> Self:
+        """Return the nodes at *rpc*; none is asked yet."""
+        return cls([EvmNode.connect(url) for url in rpc], chain_id, confirmations)
 
     @property
     def first(self) -> EvmNode:

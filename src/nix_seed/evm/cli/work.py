@@ -1,0 +1,263 @@
+"""What the commands of ``nix-seed ledger evm`` do; imported when one is run."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from nix_seed.cli.release.ledger import entry_json, entry_lines
+from nix_seed.cli.say import say
+from nix_seed.cli.trust.key import PASSPHRASE
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import InputError
+from nix_seed.core.files import explained
+from nix_seed.evm.builders import BuilderSet, EvmBuilder
+from nix_seed.evm.contract import Contract, deploy
+from nix_seed.evm.keys import EvmKey
+from nix_seed.evm.ledger import EvmLedger
+from nix_seed.evm.messages import Domain, ReleaseMessage, Signed
+from nix_seed.evm.nodes import Nodes
+from nix_seed.evm.send import GWEI, Sender, Sent
+from nix_seed.evm.signatures import EvmSignature
+from nix_seed.formats.intoto.statement import Commit
+from nix_seed.release.load import load_policy
+from nix_seed.release.rules.ledger_entry import LedgerEntry
+from nix_seed.trust.rules.policy import LedgerSpec
+
+Content = TypeVar("Content", ReleaseMessage, BuilderSet)
+
+
+def show_builders(options: dict[str, Any]) -> None:
+    """Show every set of builders there was."""
+    history = Contract.open(_spec(options)).history()
+    if options["as_json"]:
+        say({"sets": [_set_json(each) for each in history]})
+        return
+    say("\n".join(line for each in history for line in _set_lines(each)))
+
+
+def sign_builders(options: dict[str, Any]) -> None:
+    """Sign the next set of builders."""
+    members, key, spec = _builders(options["builders"]), _key(options["key"]), _spec(options)
+    epoch = options["epoch"] or Contract.open(spec).status().builders.epoch + 1
+    proposed = BuilderSet.propose(members, options["threshold"], epoch)
+    _write(options, EvmSignature.make(key, Domain.of(spec), proposed))
+
+
+def set_builders(options: dict[str, Any]) -> None:
+    """Replace the builders by those that the signatures are for."""
+    contract, signatures = Contract.open(_spec(options)), _signatures(options)
+    proposed = _one(
+        (each.content for each in signatures),
+        BuilderSet,
+        "set of builders",
+        "builders, threshold and epoch",
+    )
+    sent = contract.set_builders(proposed, signatures, _sender(options))
+    if options["as_json"]:
+        say(_set_json(proposed) | _sent_json(sent))
+    else:
+        say("\n".join(_set_lines(proposed)))
+
+
+def generate_key(file: Path, as_json: bool) -> None:
+    """Write a new key."""
+    key = EvmKey.generate()
+    key.write(file, os.environ.get(PASSPHRASE))
+    say({"address": key.address} if as_json else key.address)
+
+
+def show_key(file: Path, as_json: bool) -> None:
+    """Print a key's account."""
+    address = _key(file).address
+    say({"address": address} if as_json else address)
+
+
+def deploy_contract(options: dict[str, Any]) -> None:
+    """Deploy the contract, and print the table that names it."""
+    chain_id, confirmations = options["chain_id"], options["confirmations"]
+    members = _builders(options["builders"])
+    nodes = Nodes.connect(chain_id, options["rpc"], confirmations)
+    proposed = BuilderSet.propose(members, options["threshold"], 1)
+    address, sent = deploy(nodes, proposed, _sender(options))
+    block = sent.receipt.block.number
+    if options["as_json"]:
+        say({"chainId": chain_id, "address": address, "fromBlock": block} | _sent_json(sent))
+        return
+    say("[[ledgers]]")
+    say('id = "evm"\nkind = "evm"')
+    say(f'chainId = {chain_id}\naddress = "{address}"')
+    if confirmations is not None:
+        say(f"confirmations = {confirmations}")
+    say(f"fromBlock = {block}")
+    say(f"deployed by transaction 0x{sent.hash.hex()}, {sent.receipt.gas} gas", err=True)
+
+
+def sign_release(options: dict[str, Any]) -> None:
+    """Sign a release as a builder."""
+    key = _key(options["key"])
+    commit, given, epoch = options["commit"], options["commit_key"], options["epoch"]
+    if (commit is None) == (given is None):
+        raise InputError("say either --commit or --commit-key")
+    commit_key = Digest.parse(given) if commit is None else Commit(commit).key
+    root, record = Digest.parse(options["root"]), Digest.parse(options["record"])
+    entry = LedgerEntry(commit_key, root, record)
+    if epoch is None:
+        signature = Contract.open(_spec(options)).sign(entry, key)
+    else:
+        domain = Domain.of(_spec(options))
+        signature = EvmSignature.make(key, domain, ReleaseMessage(entry, epoch))
+    _write(options, signature)
+
+
+def publish_release(options: dict[str, Any]) -> None:
+    """Enter the release that the signatures are for."""
+    contract, signatures = Contract.open(_spec(options)), _signatures(options)
+    contents = (each.content for each in signatures)
+    # Of one release, whatever the epochs: which of them count is said when they are counted.
+    plain = (replace(c, epoch=0) if isinstance(c, ReleaseMessage) else c for c in contents)
+    entry = _one(plain, ReleaseMessage, "release", "commit, root and record").entry
+    found = EvmLedger(contract, _sender(options), signatures).publish(entry)
+    say(entry_json(found) if options["as_json"] else "\n".join(entry_lines(found)))
+
+
+def show_contract(options: dict[str, Any]) -> None:
+    """Show the contract, and what was asked of it."""
+    commit, root, every = options["commit"], options["root"], options["every"]
+    if sum((commit is not None, root is not None, every)) > 1:
+        raise InputError("say one of COMMIT, --root and --all")
+    contract = Contract.open(_spec(options))
+    found: Sequence[LedgerEntry | None] = contract.entries() if every else ()
+    if commit is not None:
+        found = [contract.entry(Commit(commit).key)]
+    elif root is not None:
+        found = [contract.entry_of(Digest.parse(root))]
+    entries = [each for each in found if each is not None]
+    status = contract.status()
+    if options["as_json"]:
+        say(
+            {
+                "chainId": contract.spec.chain_id,
+                "address": contract.domain.address,
+                "block": status.block,
+                "count": status.count,
+                "head": f"0x{status.head.hex()}",
+                **_set_json(status.builders),
+                "entries": [entry_json(each) for each in entries],
+            }
+        )
+    else:
+        say(f"contract {contract.domain.address} on chain {contract.spec.chain_id}")
+        say("\n".join(_set_lines(status.builders)))
+        say(f"entries  {status.count}, as of block {status.block}")
+        for entry in entries:
+            say("\n".join(["", *entry_lines(entry)]))
+    if not entries and (commit or root):
+        say("there is no such entry", err=True)
+        click.get_current_context().exit(1)
+
+
+def _spec(options: dict[str, Any]) -> LedgerSpec:
+    """Return the contract that *options* name, or the policy's."""
+    rpc, confirmations = options["rpc"], options["confirmations"]
+    if options["address"] is not None:
+        if options["chain_id"] is None:
+            raise InputError("--address needs --chain-id: the same address is on every chain")
+        return LedgerSpec("evm", "evm", options["chain_id"], options["address"], rpc, confirmations)
+    if options["chain_id"] is not None:
+        raise InputError("--chain-id needs --address")
+    spec = _named(options["policy_file"], options["ledger_id"])
+    confirmations = spec.confirmations if confirmations is None else confirmations
+    return replace(spec, rpc=rpc or spec.rpc, confirmations=confirmations)
+
+
+def _named(file: Path, name: str | None) -> LedgerSpec:
+    ledgers = load_policy(file, datetime.now(UTC)).policy.ledgers
+    if not ledgers:
+        raise InputError(
+            f"{file} names no ledger",
+            hint="add [[ledgers]], as 'nix-seed ledger evm deploy' prints it, or use --address",
+        )
+    found = [each for each in ledgers if name in (None, each.id)]
+    if len(found) != 1:
+        known = ", ".join(each.id for each in ledgers)
+        raise InputError(f"{file} has the ledgers {known}", hint="name one of them with --ledger")
+    return found[0]
+
+
+def _key(file: Path) -> EvmKey:
+    return EvmKey.open(file, os.environ.get(PASSPHRASE))
+
+
+def _sender(options: dict[str, Any]) -> Sender:
+    """Return who pays, and how much at most."""
+    return Sender(_key(options["key"]), int(options["max_fee"] * GWEI))
+
+
+def _builders(texts: Sequence[str]) -> list[EvmBuilder]:
+    found = []
+    for text in texts:
+        name, separator, account = text.rpartition("=")
+        if not separator:
+            raise InputError(f"{text!r} is not of the form ID=0x…")
+        found.append(EvmBuilder.read(name, account))
+    return found
+
+
+def _signatures(options: dict[str, Any]) -> tuple[EvmSignature, ...]:
+    """Read files that 'nix-seed ledger evm sign' wrote."""
+    found = []
+    for path in options["signatures"]:
+        with explained(f"reading {path}"):
+            text = path.read_bytes()
+        found.append(EvmSignature.load(text, str(path)))
+    return tuple(found)
+
+
+def _one(contents: Iterator[Signed], kind: type[Content], what: str, members: str) -> Content:
+    """Return what all signatures are for, which must be one and the same."""
+    found = set(contents)
+    one = found.pop()
+    if found or not isinstance(one, kind):
+        raise InputError(
+            f"these are not signatures of one and the same {what}",
+            hint=f"let each builder sign the same {members}",
+        )
+    return one
+
+
+def _write(options: dict[str, Any], signature: EvmSignature) -> None:
+    """Write a signature's file, never over another, and say who signed."""
+    path, signer, epoch = options["out"], signature.signer, signature.content.epoch
+    with explained(f"writing {path}"):
+        try:
+            with path.open("xb") as file:
+                file.write(signature.dump())
+        except FileExistsError as error:
+            raise InputError(f"{path} exists already", hint="choose another name") from error
+    if options["as_json"]:
+        say({"file": str(path), "signer": signer, "epoch": epoch})
+    else:
+        say(f"{path}: signed by {signer} for epoch {epoch}")
+
+
+def _set_json(found: BuilderSet) -> dict[str, Any]:
+    return {
+        "epoch": found.epoch,
+        "threshold": found.threshold,
+        "builders": [{"id": each.id, "address": each.account} for each in found.builders],
+    }
+
+
+def _set_lines(found: BuilderSet) -> Iterator[str]:
+    yield f"epoch    {found.epoch}: {found.threshold} of {len(found.builders)} builders must sign"
+    for each in found.builders:
+        yield f"  {each.account}  {each.id}"
+
+
+def _sent_json(sent: Sent) -> dict[str, Any]:
+    return {"transaction": f"0x{sent.hash.hex()}", "gas": sent.receipt.gas}
