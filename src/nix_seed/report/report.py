@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Literal, TypeVar
 
 from nix_seed.core.digests import Digest
@@ -17,19 +18,21 @@ from nix_seed.core.errors import (
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.image.inspect import InspectedImage, inspect
-from nix_seed.image.plan import compare_with_base
+from nix_seed.image.plan import Request, compare_with_base, licences_of_flake, read_lock
 from nix_seed.image.read.spec import RemoteSeed, read_seed
 from nix_seed.image.rules.changes import PlanDiff
+from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
 from nix_seed.image.rules.spec import Spec
 from nix_seed.licences.licences import Licences
 from nix_seed.licences.rules.judge import Judged
 from nix_seed.registry.open import AnyReference, Stores, fetch
-from nix_seed.registry.store import ImageStore
 from nix_seed.registry.transfer import choose_system
+from nix_seed.release.load import LoadedPolicy, verifiers_of
 from nix_seed.release.rules.answer import Verification
+from nix_seed.release.verify import Query, verify_image
 from nix_seed.roots.roots import RootsReport, report_roots, roots_of_paths
-from nix_seed.roots.rules.roots import Roots
 from nix_seed.roots.rules.walk import Walk, walk_roots
 from nix_seed.sbom.attach import attached_licences
 from nix_seed.sbom.sbom import open_seed_image
@@ -139,106 +142,163 @@ def _words(error: NixSeedError) -> str:
     return error.message if not error.detail else f"{error.message}\n{error.detail}"
 
 
-def open_report(
-    stores: Stores, reference: AnyReference, system: str
-) -> tuple[InspectedImage, RemoteSeed]:
-    """Read the image that *reference* names, of an index *system*'s; only its last layer is read.
+@dataclass(frozen=True, slots=True)
+class ReportRequest:
+    """What to find out about the image *reference*; of an index, about *system*'s.
 
-    Raises ``InputError`` where there is no such seed.
+    *base* is a previous image, *flake* (as it was *named*) and *attr* what it was built from;
+    *policy* whom to believe, with a *query* and what is kept of logs in *state*. Without *walk* its
+    trust roots are left out.
     """
-    store = stores.open(reference)
-    root = choose_system(store, fetch(store, reference), system)
-    with of_store():
-        image = inspect(stores, reference.at(root.descriptor.digest))
-    if not isinstance(image, InspectedImage):
-        raise InputError(f"{reference} is an index of images", hint="name one system: --system")
-    return image, read_seed(str(reference), root, store)
 
+    stores: Stores
+    nix: Nix
+    reference: AnyReference
+    system: str
+    base: AnyReference | None
+    named: str | None
+    flake: str
+    attr: str | None
+    policy: LoadedPolicy | None
+    query: Query
+    state: Path
+    walk: bool
+    on_event: OnEvent = ignore
 
-def compare_images(
-    stores: Stores, seed: RemoteSeed, image: InspectedImage, base: AnyReference
-) -> Change:
-    """Say what a consumer of *base* must pull; ``InputError`` if it is of another system."""
-    store: ImageStore = stores.open(base)
-    root = choose_system(store, fetch(store, base), seed.spec.system)
-    old = read_seed(str(base), root, store)
-    if old.spec.system != seed.spec.system:
-        raise InputError(
-            f"the base {base} is for {old.spec.system}, the image for {seed.spec.system}",
-            hint="name a base of the same system",
+    def gather(self) -> ImageReport:
+        """Return the report; ``InputError`` where there is no such seed."""
+        self.on_event(Stage("read", f"reading {self.reference}"))
+        seed, found = self._open(self.reference, self.system)
+        at = self.reference.at(found.digest)
+        with of_store():
+            image = inspect(self.stores, at)
+        if not isinstance(image, InspectedImage):
+            hint = "name one system: --system"
+            raise InputError(f"{self.reference} is an index of images", hint=hint)
+        licences = self._licences(seed, at)
+        judged = licences if isinstance(licences, Licences) else None
+        return ImageReport(
+            reference=str(self.reference),
+            image=image,
+            spec=seed.spec,
+            change=self._change(seed, image),
+            licences=licences
+            if not isinstance(licences, Licences)
+            else self._judged(seed, licences.judgement.paths, licences.problem),
+            trust=self._trust(at),
+            roots=part(lambda: self._roots(seed, judged))
+            if self.walk
+            else Absent("not asked", "The trust roots were not asked for.", "leave out --no-roots"),
         )
-    at_hand = {layer.digest for layer in old.manifest.layers}
-    layers = [layer.descriptor for layer in image.layers]
-    pulled = tuple(n for n, layer in enumerate(layers) if layer.digest not in at_hand)
-    return Change(
-        base=str(base),
-        digest=root.descriptor.digest,
-        diff=compare_with_base(seed.spec, old.spec),
-        sizes=tuple(layer.size for layer in layers),
-        pulled=pulled,
-    )
 
+    def _open(self, reference: AnyReference, system: str) -> tuple[RemoteSeed, Descriptor]:
+        store = self.stores.open(reference)
+        root = choose_system(store, fetch(store, reference), system)
+        return read_seed(str(reference), root, store), root.descriptor
 
-def judged_paths(
-    spec: Spec, flake: str | None, known: Mapping[StorePath, Judged], problem: str | None = None
-) -> JudgedPaths:
-    """Say of each path of the image what is *known* of it, by *flake* or what is attached."""
-    return JudgedPaths(
-        flake=flake,
-        judged=tuple(known[path] for path in sorted(spec.paths) if path in known),
-        unjudged=tuple(path for path in sorted(spec.paths) if path not in known),
-        problem=problem,
-    )
+    def _change(self, seed: RemoteSeed, image: InspectedImage) -> Change | Absent:
+        base = self.base
+        if base is None and self.named is not None and seed.spec.kind == "seed":
+            lock = read_lock(self.nix, self.nix.metadata(self.flake))
+            base = None if lock is None else lock.reference(seed.spec.system)
+        if base is None:
+            words = "No previous image was named, so nothing was compared."
+            return Absent("not asked", words, "name one: nix-seed report … --base REF")
+        compared = base
+        return part(lambda: self._compare(seed, image, compared))
 
-
-def attached_paths(stores: Stores, reference: AnyReference, system: str) -> JudgedPaths | None:
-    """Say what a bill of materials says that is attached to the image; None where there is none.
-
-    Raises ``CheckedFalse`` where none of those attached is of this image, ``CouldNotCheck`` where
-    it cannot be told which one to believe.
-    """
-    image = open_seed_image(stores, reference, system)
-    told, trouble = attached_licences(image)
-    if isinstance(trouble, InputError):
-        raise CouldNotCheck(trouble.message, hint="name the flake: nix-seed report … --flake .")
-    if trouble is not None:
-        raise trouble
-    return judged_paths(image.spec, None, told) if told else None
-
-
-def find_image_roots(
-    nix: Nix,
-    seed: RemoteSeed,
-    licences: Licences | None = None,
-    on_event: OnEvent = ignore,
-) -> FoundRoots:
-    """Follow the image to its trust roots: by the flake's recipe, if *licences* were read of one.
-
-    Else by what this machine's store knows of its paths.
-    """
-    on_event(Stage("roots", "following the image to its trust roots"))
-    if not nix.is_at_hand():
-        raise CouldNotCheck(
-            "there is no Nix on this machine, which knows the derivations",
-            hint="make the report where the image was built",
+    def _compare(self, seed: RemoteSeed, image: InspectedImage, base: AnyReference) -> Change:
+        """Say what a consumer of *base* must pull; ``InputError`` if it is of another system."""
+        old, found = self._open(base, seed.spec.system)
+        if old.spec.system != seed.spec.system:
+            raise InputError(
+                f"the base {base} is for {old.spec.system}, the image for {seed.spec.system}",
+                hint="name a base of the same system",
+            )
+        at_hand = {layer.digest for layer in old.manifest.layers}
+        layers = [layer.descriptor for layer in image.layers]
+        return Change(
+            base=str(base),
+            digest=found.digest,
+            diff=compare_with_base(seed.spec, old.spec),
+            sizes=tuple(layer.size for layer in layers),
+            pulled=tuple(n for n, layer in enumerate(layers) if layer.digest not in at_hand),
         )
-    unknown: Sequence[StorePath]
-    if licences is None:
-        roots, unknown = _known_here(nix, seed)
-    else:
-        roots = licences.roots
-        ends = {end.path for end in roots.ends}
-        unknown = [p for p in seed.spec.paths if p not in roots.makers and p not in ends]
-    report = report_roots(nix, roots, unknown, on_event)
-    matter = [*report.findings.executed, *report.findings.binaries]
-    wanted = [each.path for each in matter[:_MOST_WAYS]]
-    return FoundRoots(report, walk_roots(roots, nix.read_derivation, _MOST_STOPS, wanted))
 
+    def _licences(self, seed: RemoteSeed, image: AnyReference) -> Licences | JudgedPaths | Absent:
+        """Return what the flake says of licences; without one, what is attached to the image."""
+        if self.named is None:
+            words = "The image states what was withheld; the licences of the rest are its flake's "
+            hint = "name the flake: nix-seed report … --flake ."
+            return part(lambda: self._attached(seed, image)) or Absent(
+                "not asked", f"{words}word.", hint
+            )
+        spec = seed.spec
+        request = Request(
+            self.flake, spec.kind, spec.compressor, DEFAULT_BUDGET, self.attr, spec.system
+        )
+        return part(lambda: licences_of_flake(self.nix, request, self.on_event))
 
-def _known_here(nix: Nix, seed: RemoteSeed) -> tuple[Roots, Sequence[StorePath]]:
-    try:
-        return roots_of_paths(nix, seed.name, seed.spec.paths)
-    except InputError as error:
-        # Nobody asked for the impossible: the image is merely from elsewhere.
-        hint = "name the flake that the image was built from, with --flake"
-        raise CouldNotCheck(error.message, hint=hint) from error
+    def _attached(self, seed: RemoteSeed, reference: AnyReference) -> JudgedPaths | None:
+        """Say what a bill of materials says that is attached; None where there is none.
+
+        Raises ``CheckedFalse`` where none of those attached is of this image, ``CouldNotCheck``
+        where it cannot be told which one to believe.
+        """
+        told, trouble = attached_licences(open_seed_image(self.stores, reference, seed.spec.system))
+        if isinstance(trouble, InputError):
+            hint = "name the flake: nix-seed report … --flake ."
+            raise CouldNotCheck(trouble.message, hint=hint)
+        if trouble is not None:
+            raise trouble
+        return self._judged(seed, told) if told else None
+
+    def _judged(
+        self, seed: RemoteSeed, known: Mapping[StorePath, Judged], problem: str | None = None
+    ) -> JudgedPaths:
+        paths = sorted(seed.spec.paths)
+        return JudgedPaths(
+            flake=self.named,
+            judged=tuple(known[path] for path in paths if path in known),
+            unjudged=tuple(path for path in paths if path not in known),
+            problem=problem,
+        )
+
+    def _trust(self, image: AnyReference) -> TrustAnswer | Absent:
+        loaded = self.policy
+        if loaded is None:
+            words = "No policy says whom to believe, so nobody's word was asked for."
+            return Absent("not asked", words, "name one: nix-seed report … --policy trust.toml")
+        by = verifiers_of(loaded, self.stores, self.state, self.on_event)
+        return part(
+            lambda: TrustAnswer(loaded.policy, verify_image(by, image, self.query), loaded.now)
+        )
+
+    def _roots(self, seed: RemoteSeed, licences: Licences | None) -> FoundRoots:
+        """Follow the image to its trust roots: by the recipe, if *licences* were read of one.
+
+        Else by what this machine's store knows of its paths.
+        """
+        self.on_event(Stage("roots", "following the image to its trust roots"))
+        if not self.nix.is_at_hand():
+            raise CouldNotCheck(
+                "there is no Nix on this machine, which knows the derivations",
+                hint="make the report where the image was built",
+            )
+        unknown: Sequence[StorePath]
+        if licences is None:
+            try:
+                roots, unknown = roots_of_paths(self.nix, seed.name, seed.spec.paths)
+            except InputError as error:
+                # Nobody asked for the impossible: the image is merely from elsewhere.
+                hint = "name the flake that the image was built from, with --flake"
+                raise CouldNotCheck(error.message, hint=hint) from error
+        else:
+            roots = licences.roots
+            ends = {end.path for end in roots.ends}
+            unknown = [p for p in seed.spec.paths if p not in roots.makers and p not in ends]
+        report = report_roots(self.nix, roots, unknown, self.on_event)
+        matter = [*report.findings.executed, *report.findings.binaries]
+        wanted = [each.path for each in matter[:_MOST_WAYS]]
+        walk = walk_roots(roots, self.nix.read_derivation, _MOST_STOPS, wanted)
+        return FoundRoots(report, walk)
