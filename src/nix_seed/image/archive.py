@@ -12,12 +12,14 @@ from typing import Any, Final
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import DiffID, Digest
 from nix_seed.core.errors import CheckedFalse, InputError
-from nix_seed.core.files import Unnamed, explained, unnamed
-from nix_seed.formats.oci import media_types, tar
+from nix_seed.core.files import Unnamed, unnamed
+from nix_seed.formats.oci import tar
 from nix_seed.formats.oci.manifest import Descriptor, Index
+from nix_seed.image.read.stream import TarPieces
 from nix_seed.registry.layout import LAYOUT_FILE, ImageFiles
 
 _CHUNK: Final = 1 << 20
+_LARGEST: Final = 1 << 40  # bytes of tar
 
 
 def write_oci_archive(image: ImageFiles, path: Path, name: str | None = None) -> None:
@@ -104,14 +106,19 @@ def _copy(out: Unnamed, member: str, layer: Descriptor, source: Path) -> None:
     out.write(tar.padding(layer.size))
 
 
+def _read(source: Path) -> Iterator[bytes]:
+    with open(source, "rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
 def _checked(layer: Descriptor, source: Path) -> Iterator[bytes]:
     """Yield a blob's bytes; ``CheckedFalse`` at their end, if they were not the layer's."""
     sha256, size = hashlib.sha256(), 0
-    with open(source, "rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK):
-            sha256.update(chunk)
-            size += len(chunk)
-            yield chunk
+    for chunk in _read(source):
+        sha256.update(chunk)
+        size += len(chunk)
+        yield chunk
     if (sha256.hexdigest(), size) != (layer.digest.hex, layer.size):
         raise CheckedFalse(f"{source} does not have the digest {layer.digest}")
 
@@ -120,44 +127,18 @@ def _unpack(out: Unnamed, member: str, layer: Descriptor, source: Path, diff_id:
     for _ in _checked(layer, source):
         pass
     # A tar says sizes first, so the blob is decompressed twice: that costs less than keeping it.
-    size = sum(len(chunk) for chunk in _decompressed(layer, source))
-    out.write(tar.header(member.encode(), tar.FILE, 0o644, size))
-    sha256 = hashlib.sha256()
-    for chunk in _decompressed(layer, source):
-        sha256.update(chunk)
-        out.write(chunk)
-    if sha256.hexdigest() != diff_id.hex:
+    with _pieces(layer, source) as pieces:
+        found, size = pieces.diff_id(), pieces.tell()
+    if found != diff_id:
         raise CheckedFalse(f"{source} does not unpack to the diffID {diff_id}")
+    out.write(tar.header(member.encode(), tar.FILE, 0o644, size))
+    with _pieces(layer, source) as pieces:
+        for piece in pieces.body(size):
+            out.write(piece)
+        pieces.drain()
     out.write(tar.padding(size))
 
 
-def _decompressed(layer: Descriptor, source: Path) -> Iterator[bytes]:
-    with explained(f"unpacking {source}"), open(source, "rb") as file:
-        if layer.media_type == media_types.LAYER_ZSTD:
-            import zstandard
-
-            try:
-                with zstandard.ZstdDecompressor().stream_reader(
-                    file, read_across_frames=True, read_size=_CHUNK
-                ) as reader:
-                    while chunk := reader.read(_CHUNK):
-                        yield chunk
-            except zstandard.ZstdError as error:
-                raise CheckedFalse(f"{source} is not whole zstd data: {error}") from error
-        elif layer.media_type == media_types.LAYER_GZIP:
-            yield from _gunzipped(source)
-        else:
-            while chunk := file.read(_CHUNK):
-                yield chunk
-
-
-def _gunzipped(source: Path) -> Iterator[bytes]:
-    import gzip
-    import zlib
-
-    try:
-        with gzip.open(source) as reader:
-            while chunk := reader.read(_CHUNK):
-                yield chunk
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise CheckedFalse(f"{source} is not whole gzip data: {error}") from error
+def _pieces(layer: Descriptor, source: Path) -> TarPieces:
+    kind, name = layer.media_type, str(source)
+    return TarPieces(_read(source), kind, _LARGEST, name, threads=1, hashed=True)

@@ -7,16 +7,8 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.words import plural
+from nix_seed.formats.oci import manifest as oci
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import (
-    ANNOTATION_NAR_HASH,
-    ANNOTATION_SYSTEM,
-    Descriptor,
-    Index,
-    Manifest,
-    Platform,
-    platform_of,
-)
 from nix_seed.formats.oci.reference import Reference, check_tag
 from nix_seed.image.inspect import read_config
 from nix_seed.image.publishable import check_images_publishable
@@ -31,14 +23,14 @@ class Member:
 
     system: str
     source: str
-    descriptor: Descriptor
+    descriptor: oci.Descriptor
 
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
     """The index that was published, its members sorted by system, and the tags that name it."""
 
-    descriptor: Descriptor
+    descriptor: oci.Descriptor
     members: tuple[Member, ...]
     tags: tuple[str, ...]
 
@@ -96,7 +88,7 @@ def prepare_index(
     _check_complete(members, systems)
     for _, store, root in found:
         check_images_publishable(store, root, target)
-    return ReadyIndex(members, Index(tuple(each.descriptor for each in members)).dump(), found)
+    return ReadyIndex(members, oci.Index(tuple(each.descriptor for each in members)).dump(), found)
 
 
 def publish_index(
@@ -147,22 +139,22 @@ def _member(reference: AnyReference, store: ImageStore, root: Fetched) -> Member
     what = str(reference)
     if root.descriptor.media_type != media_types.MANIFEST:
         raise InputError(f"{what} is {root.descriptor.media_type}, not one system's image")
-    manifest = Manifest.parse(root.body, what)
-    system = manifest.annotations.get(ANNOTATION_SYSTEM)
+    manifest = oci.Manifest.parse(root.body, what)
+    system = manifest.annotations.get(oci.ANNOTATION_SYSTEM)
     if system is None:
         raise InputError(f"{what} does not say for which system it is: it is no seed of ours")
     config = read_config(store, manifest, what)
-    platform = platform_of(system)
-    said = Platform.from_json(config, f"{what}, config")
+    platform = oci.platform_of(system)
+    said = oci.Platform.from_json(config, f"{what}, config")
     if said != platform:
         raise CheckedFalse(f"{what} is for {system}, but its configuration says {said}")
     kept = {
         key: manifest.annotations[key]
-        for key in (ANNOTATION_SYSTEM, ANNOTATION_NAR_HASH)
+        for key in (oci.ANNOTATION_SYSTEM, oci.ANNOTATION_NAR_HASH)
         if key in manifest.annotations
     }
     found = root.descriptor
-    descriptor = Descriptor(found.media_type, found.digest, found.size, kept, platform)
+    descriptor = oci.Descriptor(found.media_type, found.digest, found.size, kept, platform)
     return Member(system, what, descriptor)
 
 

@@ -7,20 +7,8 @@ from typing import Any
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.formats.oci import manifest as oci
 from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import (
-    ANNOTATION_FORMAT,
-    ANNOTATION_INPUT_KEY,
-    ANNOTATION_KIND,
-    ANNOTATION_NAME,
-    ANNOTATION_NAR_HASH,
-    ANNOTATION_SYSTEM,
-    ANNOTATION_TIER,
-    Descriptor,
-    Index,
-    Manifest,
-    Platform,
-)
 from nix_seed.registry.open import AnyReference, Stores, fetch
 from nix_seed.registry.store import Fetched, ImageStore
 
@@ -31,7 +19,7 @@ _LARGEST_CONFIG = 16 << 20  # bytes
 class InspectedLayer:
     """A layer: its blob, the digest of its tar, its tier (None in an image not ours)."""
 
-    descriptor: Descriptor
+    descriptor: oci.Descriptor
     diff_id: str | None
     tier: str | None
 
@@ -45,7 +33,7 @@ class InspectedImage:
 
     reference: str
     digest: Digest
-    platform: Platform | None
+    platform: oci.Platform | None
     kind: str | None
     name: str | None
     system: str | None
@@ -79,7 +67,7 @@ def inspect(stores: Stores, reference: AnyReference) -> InspectedImage | Inspect
     root = fetch(store, reference)
     if root.descriptor.media_type != media_types.INDEX:
         return _image(store, root, str(reference))
-    index = Index.parse(root.body, str(reference))
+    index = oci.Index.parse(root.body, str(reference))
     images = []
     for child in index.manifests:
         found = store.get_manifest(child.digest)
@@ -90,7 +78,7 @@ def inspect(stores: Stores, reference: AnyReference) -> InspectedImage | Inspect
     return InspectedIndex(str(reference), root.descriptor.digest, tuple(images))
 
 
-def read_config(store: ImageStore, manifest: Manifest, what: str) -> Mapping[str, Any]:
+def read_config(store: ImageStore, manifest: oci.Manifest, what: str) -> Mapping[str, Any]:
     """Return the image configuration, verified; ``InputError`` for an artifact that is no image."""
     if manifest.config.media_type != media_types.CONFIG:
         raise InputError(f"{what} is an artifact ({manifest.config.media_type}), not an image")
@@ -104,32 +92,32 @@ def read_config(store: ImageStore, manifest: Manifest, what: str) -> Mapping[str
 
 
 def _image(store: ImageStore, fetched: Fetched, reference: str) -> InspectedImage:
-    manifest = Manifest.parse(fetched.body, reference)
+    manifest = oci.Manifest.parse(fetched.body, reference)
     config = read_config(store, manifest, reference)
     said = dict(fetched.descriptor.annotations) | dict(manifest.annotations)
     return InspectedImage(
         reference=reference,
         digest=fetched.descriptor.digest,
         platform=_platform(config),
-        kind=said.get(ANNOTATION_KIND),
-        name=said.get(ANNOTATION_NAME),
-        system=said.get(ANNOTATION_SYSTEM),
-        nar_hash=said.get(ANNOTATION_NAR_HASH),
-        input_key=said.get(ANNOTATION_INPUT_KEY),
-        format=said.get(ANNOTATION_FORMAT),
+        kind=said.get(oci.ANNOTATION_KIND),
+        name=said.get(oci.ANNOTATION_NAME),
+        system=said.get(oci.ANNOTATION_SYSTEM),
+        nar_hash=said.get(oci.ANNOTATION_NAR_HASH),
+        input_key=said.get(oci.ANNOTATION_INPUT_KEY),
+        format=said.get(oci.ANNOTATION_FORMAT),
         layers=_layers(manifest, config),
         size=manifest.config.size + sum(layer.size for layer in manifest.layers),
     )
 
 
-def _platform(config: Mapping[str, Any]) -> Platform | None:
+def _platform(config: Mapping[str, Any]) -> oci.Platform | None:
     os, architecture, variant = (config.get(key) for key in ("os", "architecture", "variant"))
     if not isinstance(os, str) or not isinstance(architecture, str):
         return None
-    return Platform(os, architecture, variant if isinstance(variant, str) else None)
+    return oci.Platform(os, architecture, variant if isinstance(variant, str) else None)
 
 
-def _layers(manifest: Manifest, config: Mapping[str, Any]) -> tuple[InspectedLayer, ...]:
+def _layers(manifest: oci.Manifest, config: Mapping[str, Any]) -> tuple[InspectedLayer, ...]:
     rootfs = config.get("rootfs")
     diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     known = diff_ids if isinstance(diff_ids, list) else []
@@ -137,7 +125,7 @@ def _layers(manifest: Manifest, config: Mapping[str, Any]) -> tuple[InspectedLay
         InspectedLayer(
             layer,
             str(known[position]) if position < len(known) else None,
-            layer.annotations.get(ANNOTATION_TIER),
+            layer.annotations.get(oci.ANNOTATION_TIER),
         )
         for position, layer in enumerate(manifest.layers)
     )

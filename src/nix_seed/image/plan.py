@@ -23,15 +23,7 @@ from nix_seed.image.rules.changes import PlanDiff, evaluate_plan
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.image.rules.partition.plan import Group, divide
 from nix_seed.image.rules.spec import Spec
-from nix_seed.licences.licences import (
-    Licences,
-    assess_licences,
-    check_contents,
-    closed,
-    leave_out,
-    unknown_entries,
-    withheld_entries,
-)
+from nix_seed.licences import licences as licensing
 from nix_seed.registry.open import AnyReference, Stores, fetch
 from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
 from nix_seed.registry.transfer import choose_system
@@ -114,7 +106,7 @@ class Plan:
     spec: Spec
     base: Base | None
     diff: PlanDiff | None
-    licences: Licences
+    licences: licensing.Licences
 
     @property
     def input_key(self) -> str:
@@ -150,19 +142,21 @@ def plan_image(
     if recipe.outline.kind == "run":
         tiers = _split_run(nix, recipe, tiers, closure)
     licences = _licences(nix, request, evaluated, closure, on_event)
-    closure, tiers = leave_out(closure, tiers, licences.judgement)
+    closure, tiers = licensing.leave_out(closure, tiers, licences.judgement)
     on_event(Stage("partition", f"laying {plural(len(closure), 'store path')} into layers"))
     previous = base.spec.layers if base else None
-    groups = divide(closed(closure), tiers, request.budget, previous)
+    groups = divide(licensing.closed(closure), tiers, request.budget, previous)
     spec = _spec(recipe.outline, request.compressor, closure, groups)
     spec = replace(
-        spec, withheld=withheld_entries(licences.judgement), unknown=unknown_entries(licences)
+        spec,
+        withheld=licensing.withheld_entries(licences.judgement),
+        unknown=licensing.unknown_entries(licences),
     )
     diff = None if base is None else compare_with_base(spec, base.spec)
     return Plan(evaluated, spec, base, diff, licences)
 
 
-def licences_of_flake(nix: Nix, request: Request, on_event: OnEvent = ignore) -> Licences:
+def licences_of_flake(nix: Nix, request: Request, on_event: OnEvent = ignore) -> licensing.Licences:
     """Build what the image is to hold, and judge the licences of all of it; refuse nothing."""
     evaluated = evaluate_request(nix, request, on_event)
     recipe = evaluated.evaluation.recipe
@@ -170,7 +164,7 @@ def licences_of_flake(nix: Nix, request: Request, on_event: OnEvent = ignore) ->
     nix.realise(recipe.wanted, _plain_paths(recipe))
     closure = nix.closure(path for tier in recipe.tiers for path in _output_paths(nix, tier))
     on_event(Stage("licences", "reading licences"))
-    return assess_licences(nix, evaluated.evaluation, request.attr, closure)
+    return licensing.assess_licences(nix, evaluated.evaluation, request.attr, closure)
 
 
 def _licences(
@@ -179,11 +173,11 @@ def _licences(
     evaluated: Evaluated,
     closure: Mapping[StorePath, PathInfo],
     on_event: OnEvent,
-) -> Licences:
+) -> licensing.Licences:
     """Judge the closure's licences, and say what is withheld or not known."""
     on_event(Stage("licences", "reading licences"))
-    licences = assess_licences(nix, evaluated.evaluation, request.attr, closure)
-    check_contents(nix, licences)
+    licences = licensing.assess_licences(nix, evaluated.evaluation, request.attr, closure)
+    licensing.check_contents(nix, licences)
     withheld, unknown = licences.judgement.withheld, licences.judgement.unknown
     if withheld:
         names = ", ".join(f"{item.path.name} ({item.licence.name})" for item in withheld)

@@ -10,7 +10,7 @@ given to the last release then.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
@@ -55,7 +55,7 @@ _LATEST = "latest"
 
 @dataclass(frozen=True, slots=True)
 class ReleaseAuthority:
-    """By whose word: the policy, what judges by it, and, where it names promoters, who signs.
+    """By whose word: the policy, what judges by it here, and, where it names promoters, who signs.
 
     The records of the *earlier* policies' promoters are part of the ledger.
     """
@@ -121,7 +121,7 @@ class CommitRelease:
         before = promoted_images(self.stores, self.repository)
         if before is not None and before[1] == members:
             last = self.repository.at(before[0])
-            found = verify_release(self.stores, last, self.authority, on_event=self.on_event)
+            found = verify_image(self.authority.by, last, Query())
             if found.fate is Fate.VERIFIED:
                 return _tag(self.stores, last, members, tags, found)
         return self._promote(tags, self.authority)
@@ -159,12 +159,10 @@ class CommitRelease:
         self, members: Mapping[str, Digest], authority: ReleaseAuthority
     ) -> tuple[Verification, ...]:
         """Verify each member by the policy; one that is not what it must be stops the release."""
-        by = replace(authority.by, stores=self.stores, on_event=self.on_event)
         answers = []
         for system, digest in members.items():
             query = Query(system=system, promotion=False)
-            found = verify_image(by, self.repository.at(digest), query)
-            answers.append((system, found))
+            answers.append((system, verify_image(authority.by, self.repository.at(digest), query)))
         bad = [f"{system}: {found.words}" for system, found in answers if not found]
         if bad:
             failed = any(found.fate is Fate.FALSE for _, found in answers)
@@ -181,7 +179,7 @@ class CommitRelease:
                 hint="signing: keyless or key",
             )
         done = promote(
-            replace(authority.by, stores=self.stores, on_event=self.on_event),
+            authority.by,
             self.commit,
             ReleasePlace(self.repository, tags=tuple(tags)),
             Signing(authority.signer, authority.logs),
@@ -193,11 +191,7 @@ class CommitRelease:
         index = done.record.predicate.index if done.tags else None
         verified: tuple[Verification, ...] = ()
         if index is not None:
-            verified = (
-                verify_release(
-                    self.stores, self.repository.at(index), authority, self.commit, self.on_event
-                ),
-            )
+            verified = (verify_image(authority.by, self.repository.at(index), Query(self.commit)),)
         return Released(
             state=done.state,
             members={leaf.system: leaf.image_digest for leaf in done.release.leaves},
@@ -207,18 +201,6 @@ class CommitRelease:
             verified=verified,
             published=bool(done.tags),
         )
-
-
-def verify_release(
-    stores: Stores,
-    index: Reference,
-    authority: ReleaseAuthority,
-    commit: Commit | None = None,
-    on_event: OnEvent = ignore,
-) -> Verification:
-    """Verify *index* as whoever uses it does: quorums and promotion, of *commit* or of any."""
-    by = replace(authority.by, stores=stores, on_event=on_event)
-    return verify_image(by, index, Query(commit))
 
 
 def _tag(

@@ -30,7 +30,8 @@ from nix_seed.registry.open import AnyReference, Stores, fetch
 from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
 from nix_seed.registry.transfer import choose_system
 from nix_seed.release.attest import Attested, Attester, SourceTree, Workshop, attest, prepare_attest
-from nix_seed.setup.ci_promote import ReleaseAuthority, promoted_images, verify_release
+from nix_seed.release.verify import Query, verify_image
+from nix_seed.setup.ci_promote import ReleaseAuthority, promoted_images
 from nix_seed.trust.attestations import discover
 from nix_seed.use.prove import Proof, check_proof, prove_built
 
@@ -204,7 +205,7 @@ class SeedJob:
         others = [system for system in images if system != own.system]
         if images.get(own.system or "") != own.digest:
             return False
-        found = verify_release(self.stores, self.repository.at(index), releases)
+        found = verify_image(releases.by, self.repository.at(index), Query())
         if found.fate is not Fate.VERIFIED:
             self.notices.append(f"the last release counts for nothing here: {found.words}")
             return False

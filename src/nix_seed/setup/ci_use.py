@@ -67,22 +67,6 @@ class Actions:
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
-    """Where to look: in *repository*, for *system*, with this *request* to know the recipe by.
-
-    *named* is the one image wanted, if the user said so. *commits* are the one checked out and then
-    its parents: a pull request's own commit is one that nobody else has.
-    """
-
-    repository: Reference
-    system: str
-    request: Request
-    named: AnyReference | None = None
-    commits: tuple[str, ...] = ()
-    lock: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Used:
     """What was found, by *how* it was found, and how *exact*: nothing of this recipe lacks.
 
@@ -106,40 +90,42 @@ class Used:
         return next((each.nix for each in reversed(self.fills) if each.nix is not None), None)
 
 
-def use_seed(
-    stores: Stores,
-    search: Search,
-    nix: Nix,
-    actions: Actions,
-    on_event: OnEvent = ignore,
-) -> Used:
-    """Find, verify and unpack; an answer without an image is one as well.
-
-    Raises ``CheckedFalse`` where the seed that was found is not what the policy demands, or is not
-    what it says it is: that is never passed over. One that is not promoted yet is, unless it is the
-    one image wanted.
-    """
-    running = _RunningSearch(stores, search, nix, actions, on_event, Used())
-    running.go()
-    return running.used
-
-
 @dataclass(slots=True)
-class _RunningSearch:
-    """One search under way; *used* is what came of it so far."""
+class SeedSearch:
+    """Where to look: in *repository*, for *system*, with this *request* to know the recipe by.
+
+    *named* is the one image wanted, if the user said so. *commits* are the one checked out and then
+    its parents: a pull request's own commit is one that nobody else has. *used* is what came of it
+    so far.
+    """
 
     stores: Stores
-    search: Search
     nix: Nix
+    repository: Reference
+    system: str
+    request: Request
     actions: Actions
-    on_event: OnEvent
-    used: Used
+    named: AnyReference | None = None
+    commits: tuple[str, ...] = ()
+    lock: Path | None = None
+    on_event: OnEvent = ignore
+    used: Used = field(default_factory=Used)
     waiting: set[Digest | None] = field(default_factory=set)
 
-    def go(self) -> None:
+    def use(self) -> Used:
+        """Find, verify and unpack; an answer without an image is one as well.
+
+        Raises ``CheckedFalse`` where the seed that was found is not what the policy demands, or is
+        not what it says it is: that is never passed over. One that is not promoted yet is, unless
+        it is the one image wanted.
+        """
+        self._go()
+        return self.used
+
+    def _go(self) -> None:
         """Take the right seed, or the nearest and then the right one."""
-        if self.search.named is not None:
-            self._take(self._resolved(self.search.named), "the image named")
+        if self.named is not None:
+            self._take(self._resolved(self.named), "the image named")
         elif self.nix.is_at_hand() and self._take_by_key():
             return
         else:
@@ -180,9 +166,9 @@ class _RunningSearch:
         if key is None:
             return False
         with self._timed("find"):
-            found = self._try(self.search.repository.at(f"{key}-{self.search.system}"))
+            found = self._try(self.repository.at(f"{key}-{self.system}"))
         if found is None:
-            self._tell(f"{self.search.repository} has no seed of this flake.lock and recipe yet")
+            self._tell(f"{self.repository} has no seed of this flake.lock and recipe yet")
             return False
         how = "the seed of this recipe, by its input key"
         if found.digest != self.used.digest and not self._is_taken(found, how):
@@ -194,7 +180,7 @@ class _RunningSearch:
         if self.used.input_key is None:
             try:
                 with self._timed("start"):
-                    evaluated = evaluate_request(self.nix, self.search.request, self.on_event)
+                    evaluated = evaluate_request(self.nix, self.request, self.on_event)
             except (NixFailed, InputError, CouldNotCheck) as error:
                 self._tell(f"the recipe could not be evaluated: {error.message}")
                 return None
@@ -210,12 +196,12 @@ class _RunningSearch:
                 self.used = replace(self.used, exact=how == _OF_THIS_COMMIT)
                 return
         if not self.used.problems:
-            self._tell(f"{self.search.repository} has no seed yet")
+            self._tell(f"{self.repository} has no seed yet")
 
     def _near(self) -> Iterator[tuple[AnyReference, str]]:
         """Yield where a seed may be, the likeliest to fit first."""
-        repository, system = self.search.repository, self.search.system
-        for number, commit in enumerate(self.search.commits):
+        repository, system = self.repository, self.system
+        for number, commit in enumerate(self.commits):
             how = _OF_THIS_COMMIT if number == 0 else f"the seed of {commit[:12]}, before this one"
             yield repository.at(f"{commit}-{system}"), how
         locked = self._locked()
@@ -224,10 +210,10 @@ class _RunningSearch:
         yield repository.at(_LATEST), "the last seed promoted"
 
     def _locked(self) -> AnyReference | None:
-        path = self.search.lock
+        path = self.lock
         if path is None or not path.is_file():
             return None
-        return SeedLock.parse(read_given(path), str(path)).reference(self.search.system)
+        return SeedLock.parse(read_given(path), str(path)).reference(self.system)
 
     def _try(self, reference: AnyReference) -> AnyReference | None:
         """Return the image by its digest, None where there is none for this system."""
@@ -243,7 +229,7 @@ class _RunningSearch:
 
     def _resolved(self, reference: AnyReference) -> AnyReference:
         store = self.stores.open(reference)
-        chosen = choose_system(store, fetch(store, reference), self.search.system)
+        chosen = choose_system(store, fetch(store, reference), self.system)
         return reference.at(chosen.descriptor.digest)
 
     def _is_taken(self, image: AnyReference, how: str) -> bool:

@@ -24,18 +24,8 @@ from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.http import Patience
 from nix_seed.release.load import load_policy
 from nix_seed.setup.facts import read_settings, try_build
+from nix_seed.setup.rules import setup_checks
 from nix_seed.setup.rules.diagnosis import Diagnosis, Health, diagnose_error
-from nix_seed.setup.rules.setup_checks import (
-    HOOK_FIX,
-    INSTALL_NIX,
-    Reading,
-    Room,
-    judge_clock,
-    judge_engines,
-    judge_nix_version,
-    judge_room,
-    judge_settings,
-)
 from nix_seed.trust.rules.policy import Policy, PolicyLog
 from nix_seed.trust.rules.policy_checks import policy_warnings
 from nix_seed.trust.rules.policy_logs import log_trust
@@ -48,6 +38,9 @@ from nix_seed.use.macos_store import Machine
 # Whoever asks a doctor is there, and waits.
 _PATIENCE = Patience(attempts=1, connect=5.0, stall=10.0, settle=10.0)
 _LOGIN = "docker login {0} (or podman login {0}), or set NIX_SEED_REGISTRY_TOKEN"
+
+
+_Readings = list[setup_checks.Reading]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +60,7 @@ class Reach:
 
 def check_reach(reach: Reach, on_event: OnEvent = ignore) -> Iterator[Diagnosis]:
     """Check policy, logs, credentials, registries and, by whoever answered, the clock."""
-    readings: list[Reading] = []
+    readings: _Readings = []
     policy = None
     if reach.policy is not None:
         try:
@@ -84,7 +77,7 @@ def check_reach(reach: Reach, on_event: OnEvent = ignore) -> Iterator[Diagnosis]
     for host in reach.registries:
         on_event(Stage("check", f"asking {host}"))
         yield _registry(host, reach, readings)
-    clock = judge_clock(readings)
+    clock = setup_checks.judge_clock(readings)
     asked = [*reach.registries, *(log.url for log in (policy.logs if policy else ()) if log.url)]
     if clock is not None:
         yield clock
@@ -103,7 +96,7 @@ def _policy(policy: Policy, path: Path, now: datetime) -> Iterator[Diagnosis]:
         yield Diagnosis("policy", "warning", Health.WARNING, warning, fix)
 
 
-def _log(log: PolicyLog, policy: Policy, reach: Reach, readings: list[Reading]) -> Diagnosis:
+def _log(log: PolicyLog, policy: Policy, reach: Reach, readings: _Readings) -> Diagnosis:
     if log.url is None:
         said = "the policy does not say where it is"
         return Diagnosis("logs", log.id, Health.WARNING, said, f"give {log.id} a url in the policy")
@@ -121,7 +114,7 @@ def _log(log: PolicyLog, policy: Policy, reach: Reach, readings: list[Reading]) 
     return Diagnosis("logs", log.id, Health.FINE, said)
 
 
-def _read_clock(url: str, readings: list[Reading], reach: Reach) -> None:
+def _read_clock(url: str, readings: _Readings, reach: Reach) -> None:
     """Add the time at *url* to *readings*, if it is told there."""
     from nix_seed.setup.facts import read_clock
 
@@ -155,7 +148,7 @@ def _credentials(reach: Reach) -> Iterator[Diagnosis]:
         yield Diagnosis("credentials", "any", Health.FINE, said)
 
 
-def _registry(host: str, reach: Reach, readings: list[Reading]) -> Diagnosis:
+def _registry(host: str, reach: Reach, readings: _Readings) -> Diagnosis:
     """Ask *host* for its API version, as every client begins (distribution-spec, end-1)."""
     from nix_seed.registry.session import Session
 
@@ -178,9 +171,9 @@ _PINNED = {"zstandard": "0.25.0", "deflate": "0.9.0"}
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # Words of Nix's errors, and what to do about each; the first that fits.
 _BUILD_FIXES = (
-    ("build hook", HOOK_FIX),
-    ("build-remote", HOOK_FIX),
-    ("executing '", HOOK_FIX),
+    ("build hook", setup_checks.HOOK_FIX),
+    ("build-remote", setup_checks.HOOK_FIX),
+    ("executing '", setup_checks.HOOK_FIX),
     (
         "getting attributes of path",
         "Nix's sandbox wants that file: install the package that has it (Debian: bash-static), or"
@@ -272,9 +265,9 @@ def _nix(setup: Setup) -> Iterator[Diagnosis]:
     if not nix.is_at_hand():
         said = "not installed, or not on PATH"
         why = "recipes are evaluated, and their closures built, by Nix"
-        yield Diagnosis("nix", "version", Health.FALSE, said, INSTALL_NIX, why)
+        yield Diagnosis("nix", "version", Health.FALSE, said, setup_checks.INSTALL_NIX, why)
         return
-    yield judge_nix_version(nix.version())
+    yield setup_checks.judge_nix_version(nix.version())
     yield from _checked("nix", "settings", _settings, setup)
     try:
         try_build(nix)
@@ -288,7 +281,7 @@ def _settings(setup: Setup) -> Iterator[Diagnosis]:
     settings = read_settings(setup.nix)
     hook = settings.get("build-hook", "nix").split(" ")[0]
     linux = setup.system.startswith("linux")
-    yield from judge_settings(settings, linux=linux, hook_exists=_is_program(hook))
+    yield from setup_checks.judge_settings(settings, linux=linux, hook_exists=_is_program(hook))
 
 
 def _is_program(name: str) -> bool:
@@ -332,7 +325,7 @@ def _engines(setup: Setup) -> Iterator[Diagnosis]:
                 reasons[name] = why_no_start(name)
         except Exception as error:
             reasons[name] = f"it could not be asked: {error}"
-    yield from judge_engines(reasons)
+    yield from setup_checks.judge_engines(reasons)
     yield _namespaces()
     yield _mount()
 
@@ -381,10 +374,10 @@ def _disk(setup: Setup) -> Iterator[Diagnosis]:
         "state": (setup.state, "NIX_SEED_STATE"),
     }
     for what, (place, variable) in places.items():
-        yield judge_room(_room(what, place, variable))
+        yield setup_checks.judge_room(_room(what, place, variable))
 
 
-def _room(what: str, place: Path, variable: str) -> Room:
+def _room(what: str, place: Path, variable: str) -> setup_checks.Room:
     nearest = next(each for each in (place, *place.parents) if each.exists())
     problem = None
     try:
@@ -393,4 +386,4 @@ def _room(what: str, place: Path, variable: str) -> Room:
             file.write(b"nix-seed")
     except OSError as error:
         problem = error.strerror or str(error)
-    return Room(what, str(place), shutil.disk_usage(nearest).free, problem, variable)
+    return setup_checks.Room(what, str(place), shutil.disk_usage(nearest).free, problem, variable)

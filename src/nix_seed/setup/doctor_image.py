@@ -14,14 +14,7 @@ from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.links import has_program
 from nix_seed.image.read.unpack import unpacked
 from nix_seed.registry.image import Image
-from nix_seed.setup.rules.contract import (
-    Clause,
-    ClauseResult,
-    Kind,
-    checks_for,
-    contract_script,
-    read_findings,
-)
+from nix_seed.setup.rules import contract
 from nix_seed.setup.rules.diagnosis import Diagnosis, Health, diagnose_error, diagnose_finding
 from nix_seed.use.engines import ENGINES
 from nix_seed.use.engines.base import EXCHANGE, Engine
@@ -115,7 +108,7 @@ _TRANSCRIPT = "transcript"
 _NO_ENGINE = "install one: apt-get install bubblewrap util-linux; `nix-seed doctor` says more"
 
 
-def kind_of(image: Image) -> Kind:
+def kind_of(image: Image) -> contract.Kind:
     """Return what *image* is for, by its spec; an image of another maker is asked for all."""
     spec = spec_of(image)
     return "run" if spec is not None and spec.kind == "run" else "seed"
@@ -138,7 +131,9 @@ def check_image(
     kind = kind_of(image)
     if not _has_shell(image, cache):
         # No engine could start it, and their words for that do not tell whose fault it is.
-        yield _broken("image", checks_for(kind, image.architecture)[0], "there is no such program")
+        yield _broken(
+            "image", contract.checks_for(kind, image.architecture)[0], "there is no such program"
+        )
         return
     reasons = []
     used = False
@@ -161,18 +156,18 @@ def check_image(
         yield Diagnosis("image", "contract", Health.UNCHECKED, said, _NO_ENGINE)
 
 
-def _all_ways(kind: Kind) -> list[str]:
+def _all_ways(kind: contract.Kind) -> list[str]:
     return [*ENGINES, GITHUB] if kind == "seed" else list(ENGINES)
 
 
-def _replay(way: str, engine: Engine, image: Image, kind: Kind) -> Iterator[Diagnosis]:
-    checks = checks_for(kind, image.architecture)
-    script = contract_script(checks)
+def _replay(way: str, engine: Engine, image: Image, kind: contract.Kind) -> Iterator[Diagnosis]:
+    checks = contract.checks_for(kind, image.architecture)
+    script = contract.contract_script(checks)
     if way == GITHUB:
         transcript = run_step(engine.prepare(image), script)
     else:
         transcript = _transcript(engine, image, script)
-    findings = read_findings(checks, transcript)
+    findings = contract.read_findings(checks, transcript)
     if not any(finding.passed for finding in findings):
         # Said once, and not for each clause: nothing can be run in the image at all.
         yield _broken(way, findings[0].check, transcript.strip() or "nothing could be started")
@@ -191,5 +186,5 @@ def _has_shell(image: Image, cache: Path) -> bool:
     return has_program(unpacked(image, cache / "roots"), "/bin/sh")
 
 
-def _broken(way: str, check: Clause, said: str) -> Diagnosis:
-    return diagnose_finding(way, ClauseResult(check, False, said))
+def _broken(way: str, check: contract.Clause, said: str) -> Diagnosis:
+    return diagnose_finding(way, contract.ClauseResult(check, False, said))

@@ -9,18 +9,12 @@ from nix_seed.cli.options import state_directory
 from nix_seed.cli.setup.ci_job import CiJob
 from nix_seed.cli.setup.ci_report import promote_summary
 from nix_seed.core.errors import InputError
-from nix_seed.core.events import OnEvent
+from nix_seed.core.events import OnEvent, ignore
 from nix_seed.flake.checkout import newest_commits, read_checkout
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.release.load import DEFAULT_POLICY, earlier_of, verifiers_of
 from nix_seed.setup.ci_promote import CommitRelease, ReleaseAuthority, Released, why_latest_stays
-from nix_seed.setup.rules.ci_inputs import (
-    LATEST,
-    parse_list,
-    parse_systems,
-    parse_tags,
-    split_index_tags,
-)
+from nix_seed.setup.rules import ci_inputs
 from nix_seed.trust.log_signed import open_logs
 
 _NEWEST = 64  # commits of the default branch that may have been promoted before this one
@@ -34,7 +28,7 @@ def promote(options: dict[str, Any]) -> None:
         why = None if job.decision.publish else job.decision.why
         why = why or (None if job.token else "there is no registry_token")
         if why is None:
-            commit, authority = _commit(job), authority_of(job)
+            commit, authority = _commit(job), authority_of(job, stages)
             why = job.why_stranger(authority.signer) if authority else None
             if why is None:
                 done = _release(job, commit, authority, stages)
@@ -59,15 +53,15 @@ def _commit(job: CiJob) -> Commit:
     return Commit(given) if given else read_checkout(job.flake.directory).commit
 
 
-def authority_of(job: CiJob) -> ReleaseAuthority | None:
+def authority_of(job: CiJob, on_event: OnEvent = ignore) -> ReleaseAuthority | None:
     """Return by whose word it is promoted, None where there is no policy."""
     loaded = job.policy
     if loaded is None:
         return None
-    history = [Path(each) for each in parse_list(job.options["policy_history"])]
+    history = [Path(each) for each in ci_inputs.parse_list(job.options["policy_history"])]
     promotes = bool(loaded.policy.promoters)
     return ReleaseAuthority(
-        by=verifiers_of(loaded, state=state_directory()),
+        by=verifiers_of(loaded, job.stores, state_directory(), on_event),
         signer=job.signer() if promotes else None,
         logs=open_logs(loaded.policy, loaded.directory, spare=True) if promotes else (),
         earlier=earlier_of(loaded, history),
@@ -78,7 +72,7 @@ def _release(
     job: CiJob, commit: Commit, authority: ReleaseAuthority | None, stages: OnEvent
 ) -> Released:
     """Publish the index, or say why not."""
-    systems = parse_systems(job.options["systems"])
+    systems = ci_inputs.parse_systems(job.options["systems"])
     if authority is not None:
         systems = tuple(sorted(authority.policy.systems))
     if not systems:
@@ -92,17 +86,17 @@ def _release(
 
 def _tags(job: CiJob, commit: Commit) -> tuple[str, ...]:
     """Return the tags that may move now; of the others it is said why they stay."""
-    tags, held = split_index_tags(parse_tags(job.options["tags"]))
-    commits = [tag for tag in held if tag not in (LATEST, commit.hex)]
+    tags, held = ci_inputs.split_index_tags(ci_inputs.parse_tags(job.options["tags"]))
+    commits = [tag for tag in held if tag not in (ci_inputs.LATEST, commit.hex)]
     stay = []
     if commits:
         stay.append(f"{', '.join(commits)}: a commit is tagged by its own promotion alone")
-    if LATEST in held:
+    if ci_inputs.LATEST in held:
         why = _why_latest_stays(job, commit)
         if why is None:
-            tags = (*tags, LATEST)
+            tags = (*tags, ci_inputs.LATEST)
         else:
-            stay.append(f"{LATEST}: {why}")
+            stay.append(f"{ci_inputs.LATEST}: {why}")
     for why in stay:
         job.host.annotate("notice", "Tags left where they are", why)
     return tags

@@ -128,7 +128,7 @@ def _releases(job: CiJob) -> ReleaseAuthority | None:
     loaded = job.policy
     if loaded is None or not loaded.policy.promoters:
         return None
-    return ReleaseAuthority(verifiers_of(loaded, ask=False), None, ())
+    return ReleaseAuthority(verifiers_of(loaded, job.stores, ask=False), None, ())
 
 
 def _command(job: CiJob) -> str:

@@ -22,7 +22,7 @@ from nix_seed.release.load import verifiers_of
 from nix_seed.release.rules.answer import Verification
 from nix_seed.release.verify import Query, verify_image
 from nix_seed.setup import ci_host
-from nix_seed.setup.ci_use import Actions, Filled, NotPromoted, Search, Used, use_seed
+from nix_seed.setup.ci_use import Actions, Filled, NotPromoted, SeedSearch, Used
 from nix_seed.setup.rules.ci_inputs import parse_list, parse_names, parse_switch
 from nix_seed.use import hydrate as hydrating
 from nix_seed.use.engines.host import OFFLINE
@@ -41,21 +41,25 @@ def _use(job: CiJob, stages: OnEvent) -> Used:
     required = parse_switch(job.options["required"], "required")
     parse_switch(job.options["offline"], "offline")
     named = job.options["reference"]
-    search = Search(
-        repository=job.repository,
-        system=current_system(),
-        request=job.request(),
+    system = current_system()
+    search = SeedSearch(
+        job.stores,
+        Nix(),
+        job.repository,
+        system,
+        job.request(),
+        Actions(
+            fill=lambda image: fill(job, image, system, stages),
+            verify=lambda image: _verify(job, image, system),
+            explain=job.explain,
+        ),
         named=parse_reference(named) if named else None,
         commits=parents_of(job.flake.directory),
         lock=job.flake.directory / LOCK_NAME,
-    )
-    actions = Actions(
-        fill=lambda image: fill(job, image, search.system, stages),
-        verify=lambda image: _verify(job, image, search.system),
-        explain=job.explain,
+        on_event=stages,
     )
     try:
-        used = use_seed(job.stores, search, Nix(), actions, stages)
+        used = search.use()
     except CouldNotCheck as error:
         if required:
             raise

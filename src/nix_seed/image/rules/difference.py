@@ -1,18 +1,13 @@
 """How two builders' words, or two images, differ: in which layers, store paths, NAR hashes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import TYPE_CHECKING
 
 from nix_seed.core.digests import NarHash
 from nix_seed.formats.intoto.build import Agreement, LayerDigests
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.image.rules.documents import CONTAINER_TIER
-
-if TYPE_CHECKING:
-    from nix_seed.image.rules.spec import Spec
+from nix_seed.image.rules.spec import Spec
 
 
 @dataclass(frozen=True, slots=True)

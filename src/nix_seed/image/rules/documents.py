@@ -6,36 +6,20 @@ itself.
 The documents of an image: its configuration and manifest, from the spec and finished layers.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import DiffID, Digest
 from nix_seed.core.errors import InputError
 from nix_seed.flake.rules.outline import CONTENTS_PATH, SPEC_PATH, File
 from nix_seed.formats.nix.database import SCHEMA_VERSION, build_database
+from nix_seed.formats.oci import manifest as oci
 from nix_seed.formats.oci import media_types, tar
-from nix_seed.formats.oci.manifest import (
-    ANNOTATION_FORMAT,
-    ANNOTATION_KIND,
-    ANNOTATION_NAME,
-    ANNOTATION_NAR_HASH,
-    ANNOTATION_SYSTEM,
-    ANNOTATION_TIER,
-    Descriptor,
-    Manifest,
-    Platform,
-    platform_of,
-)
 from nix_seed.image.rules.contents import dump_contents
 from nix_seed.image.rules.spec import Spec
-
-if TYPE_CHECKING:
-    from nix_seed.image.rules.spec import Spec
 
 _STATE = ("gcroots", "profiles", "temproots", "userpool")
 # What Nix writes to, or makes directories in, beside its state.
@@ -94,7 +78,7 @@ class ImageDocuments:
 
     config: bytes
     manifest: bytes
-    platform: Platform
+    platform: oci.Platform
 
     @property
     def digest(self) -> Digest:
@@ -102,17 +86,17 @@ class ImageDocuments:
         return Digest.of(self.manifest)
 
 
-def build_image(spec: Spec, layers: Sequence[tuple[Descriptor, DiffID]]) -> ImageDocuments:
+def build_image(spec: Spec, layers: Sequence[tuple[oci.Descriptor, DiffID]]) -> ImageDocuments:
     """Compose the documents; *layers* are finished, in the order of the spec, the last included."""
     if len(layers) != len(spec.layers) + 1:
         raise InputError(f"{len(layers)} layers given for a spec of {len(spec.layers) + 1}")
-    platform = platform_of(spec.system)
+    platform = oci.platform_of(spec.system)
     tiers = [group.tier for group in spec.layers] + [CONTAINER_TIER]
     config = canonical_json.dumps(_config(spec, platform, tiers, [diff for _, diff in layers]))
-    manifest = Manifest(
-        config=Descriptor(media_types.CONFIG, Digest.of(config), len(config)),
+    manifest = oci.Manifest(
+        config=oci.Descriptor(media_types.CONFIG, Digest.of(config), len(config)),
         layers=tuple(
-            Descriptor(layer.media_type, layer.digest, layer.size, {ANNOTATION_TIER: tier})
+            oci.Descriptor(layer.media_type, layer.digest, layer.size, {oci.ANNOTATION_TIER: tier})
             for (layer, _), tier in zip(layers, tiers, strict=True)
         ),
         annotations=_annotations(spec),
@@ -122,16 +106,16 @@ def build_image(spec: Spec, layers: Sequence[tuple[Descriptor, DiffID]]) -> Imag
 
 def _annotations(spec: Spec) -> Mapping[str, str]:
     return {
-        ANNOTATION_FORMAT: str(spec.format),
-        ANNOTATION_KIND: spec.kind,
-        ANNOTATION_NAME: spec.name,
-        ANNOTATION_NAR_HASH: str(spec.nar_hash),
-        ANNOTATION_SYSTEM: spec.system,
+        oci.ANNOTATION_FORMAT: str(spec.format),
+        oci.ANNOTATION_KIND: spec.kind,
+        oci.ANNOTATION_NAME: spec.name,
+        oci.ANNOTATION_NAR_HASH: str(spec.nar_hash),
+        oci.ANNOTATION_SYSTEM: spec.system,
     }
 
 
 def _config(
-    spec: Spec, platform: Platform, tiers: Sequence[str], diff_ids: Sequence[DiffID]
+    spec: Spec, platform: oci.Platform, tiers: Sequence[str], diff_ids: Sequence[DiffID]
 ) -> dict[str, Any]:
     return platform.to_json() | {
         "created": _CREATED,
