@@ -19,7 +19,6 @@ from nix_seed.image.assemble import (
     AssembledLayer,
     Event,
     LayerFinished,
-    LayerProgress,
     LayerStarted,
     assemble_layers,
 )
@@ -84,7 +83,6 @@ def test_events(tmp_path: Path, layers: list[list[PathInfo]]) -> None:
         mine = [event for event in events if event.position == position]
         assert mine[0] == LayerStarted(position, layers[position][0].nar_size)
         assert mine[-1] == LayerFinished(position, one.layer, reused=False)
-        assert mine[-2] == LayerProgress(position, one.layer.descriptor.size)
     assert events[0] == LayerStarted(1, layers[1][0].nar_size), "the largest first"
     again: list[Event] = []
     build(tmp_path, layers, on_event=again.append)

@@ -95,14 +95,6 @@ class LayerStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class LayerProgress:
-    """*written* compressed bytes of the layer have gone to the target so far."""
-
-    position: int
-    written: int
-
-
-@dataclass(frozen=True, slots=True)
 class LayerFinished:
     """The layer is whole, or was there already."""
 
@@ -111,7 +103,7 @@ class LayerFinished:
     reused: bool
 
 
-Event = LayerStarted | LayerProgress | LayerFinished
+Event = LayerStarted | LayerFinished
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,29 +196,11 @@ class _Work:
         found = self.target.find(key)
         if found is None:
             self.on_event(LayerStarted(position, _nar_size(paths)))
-
-            def produce(sink: Sink) -> FinishedLayer:
-                watched = _Watched(sink, position, self.on_event)
-                return write_layer(paths, self.compressor, self.store, watched, frames)
-
-            layer = self.target.write(key, produce)
-        else:
-            layer = found
+        layer = found or self.target.write(
+            key, lambda sink: write_layer(paths, self.compressor, self.store, sink, frames)
+        )
         self.on_event(LayerFinished(position, layer, reused=found is not None))
         return AssembledLayer(key, layer, reused=found is not None)
-
-
-class _Watched:
-    def __init__(self, sink: Sink, position: int, on_event: Callable[[Event], None]) -> None:
-        self._sink = sink
-        self._position = position
-        self._on_event = on_event
-        self._written = 0
-
-    def write(self, data: bytes, /) -> None:
-        self._sink.write(data)
-        self._written += len(data)
-        self._on_event(LayerProgress(self._position, self._written))
 
 
 def _nar_size(paths: Sequence[PathInfo]) -> int:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
@@ -33,27 +33,9 @@ from nix_seed.registry.open import AnyReference, Stores, fetch
 from nix_seed.registry.store import Fetched
 from nix_seed.registry.transfer import JOBS, Transferred, transfer
 
-Source = Callable[[], Iterator[bytes]]
-
 # Chunks on their way from the compressor to the network: frames of a few MB at most.
 _IN_FLIGHT: Final = 4
 _CHUNK: Final = 1 << 20
-
-
-class UploadRepository(Protocol):
-    """The part of a registry's repository that is used here."""
-
-    def has_blob(self, digest: Digest) -> bool:
-        """Whether the blob is there."""
-        ...
-
-    def push_blob(self, blob: Descriptor, source: Source) -> None:
-        """Send a blob that is known."""
-        ...
-
-    def push_stream(self, source: Source, media_type: str) -> Descriptor:
-        """Send a stream; return what it proved to be."""
-        ...
 
 
 class UploadTarget:
@@ -61,7 +43,7 @@ class UploadTarget:
 
     def __init__(
         self,
-        repository: UploadRepository,
+        repository: Repository,
         records: LayerRecords,
         cache: LayerCache | None,
         media_type: str,
