@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.setup.rules.ci_summary import LARGEST, Code, Table, Words, build_summary, code
+from nix_seed.setup.rules.ci_summary import (
+    LARGEST,
+    Part,
+    build_summary,
+    code,
+    table,
+    verbatim,
+    words,
+)
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -63,21 +71,26 @@ def test_a_name_can_be_read_again(text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_block_of_lines_ends_where_it_should(text: str) -> None:
-    shown = build_summary("T", [Code("Log", (text, "last"))])
+    shown = build_summary("T", [verbatim("Log", (text, "last"))])
     assert tags(shown) == {"pre"}
     assert shown.count("</pre>") == 1
     assert shown.index("last") < shown.index("</pre>")
 
 
 def test_cells_keep_their_columns() -> None:
-    shown = build_summary("T", [Table("H", ("a", "b"), ((code("x | y"), code("z")),))])
+    shown = build_summary("T", [table("H", ("a", "b"), ((code("x | y"), code("z")),))])
     assert "| <code>x &#124; y</code> | <code>z</code> |\n" in shown
 
 
-def big(number: int) -> list[Table | Code | Words]:
+def big(number: int) -> list[Part]:
     rows = tuple((code(f"/nix/store/{n:032}-<name>"), f"{n}") for n in range(number))
     lines = tuple(f"line {n} <&>" for n in range(number))
-    return [Words("first"), Table("Rows", ("path", "n"), rows), Code("Lines", lines), Words("end")]
+    return [
+        words("first"),
+        table("Rows", ("path", "n"), rows),
+        verbatim("Lines", lines),
+        words("end"),
+    ]
 
 
 def test_a_small_page_is_whole() -> None:

@@ -31,7 +31,7 @@ from nix_seed.release.load import DEFAULT_POLICY, LoadedPolicy, load_policy
 from nix_seed.setup.ci_host import CiHost
 from nix_seed.setup.rules.ci_events import Decision, evaluate_event
 from nix_seed.setup.rules.ci_inputs import parse_seed_attr, repository_of
-from nix_seed.setup.rules.ci_summary import Code, build_summary
+from nix_seed.setup.rules.ci_summary import build_summary, verbatim
 from nix_seed.setup.rules.ci_words import find_mismatches
 from nix_seed.trust import sigstore
 from nix_seed.trust.sign import KeySigner, Signer
@@ -250,7 +250,7 @@ class CiJob:
         self.host.say(text)
         self.host.annotate("error", f"{what}: {_TITLES[error.exit_code]}", text)
         lines = (*map(str, mismatches), *text.splitlines())
-        self.host.add_summary(build_summary(f"{what} failed", [Code("What went wrong", lines)]))
+        self.host.add_summary(build_summary(f"{what} failed", [verbatim("What went wrong", lines)]))
 
 
 # Stages that begin a part of the log; others are lines in it.

@@ -9,15 +9,15 @@ from nix_seed.formats.oci.reference import Reference
 from nix_seed.setup.ci_promote import Released
 from nix_seed.setup.ci_seed import LastSeed, SeedResult
 from nix_seed.setup.ci_use import Used
-from nix_seed.setup.rules.ci_summary import Code, Part, Table, Words, build_summary, code
+from nix_seed.setup.rules.ci_summary import Part, build_summary, code, table, verbatim, words
 
 
 def seed_summary(result: SeedResult, commit: str | None, command: str) -> str:
     """Return the page of ``ci seed``."""
-    parts: list[Part] = [Words(_headline(result)), _names(result)]
+    parts: list[Part] = [words(_headline(result)), _names(result)]
     if result.proof is not None:
         count = plural(len(result.proof.outputs), "output")
-        parts.append(Words(f"Proved: all {count} can be built in it with no network."))
+        parts.append(words(f"Proved: all {count} can be built in it with no network."))
     if result.last is not None:
         parts += _against(result.last, result)
     if result.attested is not None:
@@ -35,7 +35,7 @@ def _headline(result: SeedResult) -> str:
     return f"Built and published: {size}, of which {human_size(result.sent)} had to be sent."
 
 
-def _names(result: SeedResult) -> Table:
+def _names(result: SeedResult) -> Part:
     rows = [
         ("image", result.reference),
         ("digest", str(result.digest)),
@@ -43,7 +43,7 @@ def _names(result: SeedResult) -> Table:
         ("input key", result.input_key),
         *(("tag", tag) for tag in result.tags),
     ]
-    return Table("Names", ("", ""), tuple((name, code(text)) for name, text in rows))
+    return table("Names", ("", ""), tuple((name, code(text)) for name, text in rows))
 
 
 def _against(last: LastSeed, result: SeedResult) -> Iterator[Part]:
@@ -56,13 +56,13 @@ def _against(last: LastSeed, result: SeedResult) -> Iterator[Part]:
             human_size(result.size - last.size),
         ),
     )
-    yield Table(f"Against {code(last.name)}", ("", "layers", "compressed"), rows)
+    yield table(f"Against {code(last.name)}", ("", "layers", "compressed"), rows)
     if last.diff.culprits:
         lines = tuple(culprit_line(culprit) for culprit in last.diff.culprits)
-        yield Code("What changed, and what that pulls (unpacked)", lines)
+        yield verbatim("What changed, and what that pulls (unpacked)", lines)
 
 
-def _attestation(result: SeedResult) -> Table:
+def _attestation(result: SeedResult) -> Part:
     done = result.attested
     assert done is not None
     paths = done.predicate.paths
@@ -73,26 +73,26 @@ def _attestation(result: SeedResult) -> Table:
         ("logs", ", ".join(done.logs) or "none"),
         ("paths", f"{paths.built} built here, {paths.substituted} substituted"),
     ]
-    return Table("Attestation", ("", ""), tuple((name, code(text)) for name, text in rows))
+    return table("Attestation", ("", ""), tuple((name, code(text)) for name, text in rows))
 
 
-def reproduce(commit: str | None, *commands: str) -> Code:
+def reproduce(commit: str | None, *commands: str) -> Part:
     """Return the commands that do the same on anyone's machine."""
     first: Sequence[str] = () if commit is None else (f"git checkout {commit}",)
-    return Code("The same on your machine", (*first, *commands))
+    return verbatim("The same on your machine", (*first, *commands))
 
 
 def use_summary(used: Used, setup: float | None = None) -> str:
     """Return the page of ``ci use``; *setup* are the seconds it took to install nix-seed."""
-    parts: list[Part] = [Words(_how(used))]
+    parts: list[Part] = [words(_how(used))]
     if used.fills:
         parts.append(_time_to_first_build(used, setup))
         parts.append(_brought(used))
     if used.verification is not None:
         lines = tuple(verification_lines(used.verification))
-        parts.append(Code("Verification", lines))
+        parts.append(verbatim("Verification", lines))
     if used.problems:
-        parts.append(Code("Why not better", used.problems))
+        parts.append(verbatim("Why not better", used.problems))
     if used.image is not None:
         hydrate = f"nix-seed hydrate {used.image}"
         parts.append(reproduce(None, hydrate, "nix-seed run --engine host -- nix build"))
@@ -106,7 +106,7 @@ def _how(used: Used) -> str:
     return f"{used.how}: {code(str(used.image))}. {fits}."
 
 
-def _time_to_first_build(used: Used, setup: float | None) -> Table:
+def _time_to_first_build(used: Used, setup: float | None) -> Part:
     """Return the seconds until Nix can begin. What fetches also unpacks, at the same time.
 
     Nix itself comes with the seed: nothing is installed besides.
@@ -125,30 +125,30 @@ def _time_to_first_build(used: Used, setup: float | None) -> Table:
     ]
     rows.append(("together", sum(seconds for _, seconds in rows)))
     cells = tuple((name, f"{seconds:.2f} s") for name, seconds in rows)
-    return Table("Time to the first build", ("", "time"), cells)
+    return table("Time to the first build", ("", "time"), cells)
 
 
-def _brought(used: Used) -> Table:
+def _brought(used: Used) -> Part:
     rows = (
         ("fetched", human_size(sum(each.fetched for each in used.fills))),
         ("new", plural(sum(each.added for each in used.fills), "store path")),
         ("there before", plural(used.fills[0].skipped, "store path")),
     )
-    return Table("What came", ("", ""), rows)
+    return table("What came", ("", ""), rows)
 
 
 def promote_summary(
     done: Released, repository: Reference, commit: str, commands: Sequence[str]
 ) -> str:
     """Return the page of ``ci promote``; *commands* do the same at *commit*."""
-    parts: list[Part] = [Words(f"{code(done.state)}.")]
+    parts: list[Part] = [words(f"{code(done.state)}.")]
     rows = tuple((code(system), code(str(image))) for system, image in done.members.items())
-    parts.append(Table("Systems", ("system", "image"), rows))
+    parts.append(table("Systems", ("system", "image"), rows))
     if done.index is not None:
         names = [("index", str(repository.at(done.index))), *(("tag", tag) for tag in done.tags)]
         cells = tuple((name, code(text)) for name, text in names)
-        parts.append(Table("Index", ("", ""), cells))
+        parts.append(table("Index", ("", ""), cells))
     for found in done.verified:
-        parts.append(Code("Verification", tuple(verification_lines(found))))
+        parts.append(verbatim("Verification", tuple(verification_lines(found))))
     parts.append(reproduce(commit, *commands))
     return build_summary("Promotion", parts)

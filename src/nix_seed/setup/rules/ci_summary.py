@@ -5,7 +5,7 @@ read spelt as a character reference, which neither reads (CommonMark, section 2.
 """
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 LARGEST = 1 << 20
@@ -31,84 +31,56 @@ def _spelt(character: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """A paragraph of Markdown of our own; what is quoted in it went through ``code``."""
+class Part:
+    """A part of a page: a *head*, *lines* of which some may be left out, and what ends it.
 
-    text: str
+    *end* is given the number of lines that were left out. What there is no room for is cut, but for
+    head and end; a part without lines goes as a whole.
+    """
 
-    def render(self, room: int) -> str:
-        """Return it, or nothing where there is no room."""
-        return _whole(f"{self.text}\n\n", room)
+    head: str
+    lines: tuple[str, ...]
+    end: Callable[[int], str]
 
     @property
     def least(self) -> int:
         """The bytes of it that cannot be done without."""
-        return len(self.text.encode()) + 2
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows under a heading and column titles; cells are Markdown of our own."""
-
-    heading: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+        return len((self.head + self.end(len(self.lines))).encode())
 
     def render(self, room: int) -> str:
-        """Return as many rows as fit in *room* bytes, and say how many more there are."""
-        text, left = self._head(), room - self.least
-        for number, row in enumerate(self.rows):
-            line = f"| {' | '.join(row)} |\n"
+        """Return as much of it as fits in *room* bytes."""
+        text, left = self.head, room - self.least
+        if left < 0 and not self.lines:
+            return ""
+        for number, line in enumerate(self.lines):
             left -= len(line.encode())
             if left < 0:
-                return text + self._more(len(self.rows) - number)
+                return text + self.end(len(self.lines) - number)
             text += line
-        return text + "\n"
-
-    @property
-    def least(self) -> int:
-        """The bytes of the head, and of saying what was cut."""
-        return len((self._head() + self._more(len(self.rows))).encode())
-
-    def _head(self) -> str:
-        titles = f"| {' | '.join(self.columns)} |\n"
-        return f"### {self.heading}\n\n{titles}|{' --- |' * len(self.columns)}\n"
-
-    def _more(self, number: int) -> str:
-        return f"\n… and {number} more\n\n"
+        return text + self.end(0)
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
-    """Lines as they are, of anybody's: a log, a command, a report."""
-
-    heading: str
-    lines: tuple[str, ...]
-
-    def render(self, room: int) -> str:
-        """Return as many lines as fit in *room* bytes, and say how many more there are."""
-        text, left = self._head(), room - self.least
-        for number, line in enumerate(self.lines):
-            shown = html.escape(_printable(line)) + "\n"
-            left -= len(shown.encode())
-            if left < 0:
-                return text + self._end(len(self.lines) - number)
-            text += shown
-        return text + self._end(0)
-
-    @property
-    def least(self) -> int:
-        """The bytes of the head and the end."""
-        return len((self._head() + self._end(len(self.lines))).encode())
-
-    def _head(self) -> str:
-        return f"### {self.heading}\n\n<pre>\n"
-
-    def _end(self, more: int) -> str:
-        return f"{f'… and {more} more lines' if more else ''}</pre>\n\n"
+def words(text: str) -> Part:
+    """Return a paragraph of Markdown of our own; what is quoted in it went through ``code``."""
+    return Part(f"{text}\n\n", (), lambda _: "")
 
 
-Part = Words | Table | Code
+def table(heading: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Part:
+    """Return rows under a heading and column titles; cells are Markdown of our own."""
+    titles = f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n"
+    lines = tuple(f"| {' | '.join(row)} |\n" for row in rows)
+    head = f"### {heading}\n\n{titles}"
+    return Part(head, lines, lambda left: f"\n… and {left} more\n\n" if left else "\n")
+
+
+def verbatim(heading: str, lines: Iterable[str]) -> Part:
+    """Return lines as they are, of anybody's: a log, a command, a report."""
+    shown = tuple(f"{html.escape(_printable(line))}\n" for line in lines)
+    return Part(
+        f"### {heading}\n\n<pre>\n",
+        shown,
+        lambda left: f"{f'… and {left} more lines' if left else ''}</pre>\n\n",
+    )
 
 
 def build_summary(title: str, parts: Sequence[Part], largest: int = LARGEST) -> str:
@@ -121,10 +93,6 @@ def build_summary(title: str, parts: Sequence[Part], largest: int = LARGEST) -> 
         room -= len(done.encode())
         text += done
     return text
-
-
-def _whole(text: str, room: int) -> str:
-    return text if len(text.encode()) <= room else ""
 
 
 def _printable(line: str) -> str:
