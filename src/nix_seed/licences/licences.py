@@ -14,7 +14,7 @@ from nix_seed.flake.evaluate import DEFAULT_ATTR, Evaluation
 from nix_seed.flake.nix import Nix
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.rules.licence import Fact, LicencePolicy, read_facts
-from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from nix_seed.formats.nix.store_path import PathInfo, StorePath, closure_in
 from nix_seed.licences.copies import find_copies
 from nix_seed.licences.rules.judge import Judged, Judgement, judge
 from nix_seed.licences.rules.withheld import UnknownLicence, Withheld
@@ -216,7 +216,7 @@ def leave_out(
     kept = {path: info for path, info in closure.items() if path not in withheld}
     left = [(name, _replaced(roots, closure, withheld)) for name, roots in tiers]
     # What only a withheld path that is no root refers to belongs where that path was needed.
-    reached = _reach(kept, [root for _, roots in left for root in roots])
+    reached = closure_in(kept, [root for _, roots in left for root in roots])
     name, last = left[-1]
     below = {ref for path in withheld for ref in closure[path].references} - withheld - reached
     return kept, [*left[:-1], (name, sorted({*last, *below}))]
@@ -238,17 +238,6 @@ def _replaced(
             seen.add(path)
             stack += closure[path].references
     return sorted(found)
-
-
-def _reach(closure: Mapping[StorePath, PathInfo], roots: Iterable[StorePath]) -> set[StorePath]:
-    seen: set[StorePath] = set()
-    stack = list(roots)
-    while stack:
-        path = stack.pop()
-        if path in closure and path not in seen:
-            seen.add(path)
-            stack += closure[path].references
-    return seen
 
 
 def closed(closure: Mapping[StorePath, PathInfo]) -> dict[StorePath, PathInfo]:

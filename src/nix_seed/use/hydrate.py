@@ -22,7 +22,7 @@ from nix_seed.core.files import explained
 from nix_seed.core.words import plural
 from nix_seed.flake.nix import DerivationReader, Nix
 from nix_seed.formats.nix.derivation import Derivation
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import StorePath, closure_in
 from nix_seed.image.read.safe_root import open_directory, remove
 from nix_seed.image.read.spec import RemoteSeed, read_seed
 from nix_seed.licences.rules.accept import check_accepted
@@ -32,7 +32,7 @@ from nix_seed.registry.store import ImageStore
 from nix_seed.registry.transfer import choose_system
 from nix_seed.use.hydrate_layer import LayerTask, Target, Workers, cores, workers
 from nix_seed.use.mount.owed import state_directory
-from nix_seed.use.rules.subset import FIRST_TIERS, closure_in, paths_of_tiers
+from nix_seed.use.rules.subset import FIRST_TIERS, paths_of_tiers
 from nix_seed.use.store import PARTIAL, locked_store, register_paths, uncollected, valid_paths
 
 if TYPE_CHECKING:

@@ -83,6 +83,20 @@ class PathInfo:
     references: tuple[StorePath, ...]
 
 
+def closure_in(
+    paths: Mapping[StorePath, PathInfo], roots: Iterable[StorePath]
+) -> frozenset[StorePath]:
+    """Return those of *roots* that are among *paths*, and all they refer to there."""
+    seen: set[StorePath] = set()
+    stack = list(roots)
+    while stack:
+        path = stack.pop()
+        if path in paths and path not in seen:
+            seen.add(path)
+            stack.extend(paths[path].references)
+    return frozenset(seen)
+
+
 @dataclass(frozen=True, slots=True)
 class PathSignature:
     """A signature that names its *key*; *raw* are 64 bytes, if it is well made."""

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nix_seed.flake.rules.names import PackageChange, by_name, match_packages
-from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from nix_seed.formats.nix.store_path import PathInfo, StorePath, closure_in
 from nix_seed.image.rules.partition.plan import Group
 
 Closure = Mapping[StorePath, PathInfo]
@@ -115,7 +115,7 @@ def _causes(
 ) -> dict[StorePath, str]:
     """Name each root's cause: changed ones first, then by naming the path, then by reaching it."""
     exact = {name: frozenset(paths) for name, paths in roots_by_cause.items()}
-    reach = {name: _reached(paths, closure) for name, paths in roots_by_cause.items()}
+    reach = {name: closure_in(closure, paths) for name, paths in roots_by_cause.items()}
     result = {}
     for root in roots:
         ranked = [
@@ -126,17 +126,6 @@ def _causes(
         if ranked:
             result[root] = min(ranked)[-1]
     return result
-
-
-def _reached(paths: Iterable[StorePath], closure: Closure) -> frozenset[StorePath]:
-    found: set[StorePath] = set()
-    walk = [path for path in paths if path in closure]
-    while walk:
-        path = walk.pop()
-        if path not in found:
-            found.add(path)
-            walk += [r for r in closure[path].references if r in closure and r not in found]
-    return frozenset(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nix_seed.core.errors import InputError
 from nix_seed.flake.rules.outline import ProjectOutput
 from nix_seed.flake.rules.recipe import Ownership
-from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.image.rules.spec import Spec
 from nix_seed.licences.rules.withheld import Withheld
 
@@ -79,20 +79,6 @@ def _select(selection: Selection, outputs: tuple[ProjectOutput, ...]) -> list[Pr
 def paths_of_tiers(spec: Spec, tiers: Collection[str]) -> frozenset[StorePath]:
     """Return what the layers of *tiers* hold."""
     return frozenset(path for group in spec.layers if group.tier in tiers for path in group.paths)
-
-
-def closure_in(
-    paths: Mapping[StorePath, PathInfo], roots: Iterable[StorePath]
-) -> frozenset[StorePath]:
-    """Return *roots*, of *paths*, and all they refer to there: what a spec lacks is withheld."""
-    seen: set[StorePath] = set()
-    stack = list(roots)
-    while stack:
-        path = stack.pop()
-        if path not in seen:
-            seen.add(path)
-            stack.extend(reference for reference in paths[path].references if reference in paths)
-    return frozenset(seen)
 
 
 def needed_of(

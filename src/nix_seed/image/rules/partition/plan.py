@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from nix_seed.core.errors import InputError
 from nix_seed.flake.rules.names import Name, by_name
-from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from nix_seed.formats.nix.store_path import PathInfo, StorePath, closure_in
 from nix_seed.image.rules.partition.assign import Atom, Layer, plan_layers
 from nix_seed.image.rules.partition.chain import contract, line_up
 from nix_seed.image.rules.partition.closure import ClosureIndex, assign_tiers, build_index
@@ -57,7 +57,7 @@ def divide(
     below: frozenset[StorePath] = frozenset()
     groups: list[Group] = []
     for part, share in _shares(tiers, budget):
-        own = _reach(closure, [root for _, roots in part for root in roots]) - below
+        own = closure_in(closure, [root for _, roots in part for root in roots]) - below
         remaining = {path: closure[path] for path in own}
         roots = [(name, [path for path in paths if path not in below]) for name, paths in part]
         # A root that lies in a lower tier is at hand already; what it leads to is as well.
@@ -83,18 +83,6 @@ def _of(base: Sequence[Group] | None, part: Roots) -> list[Group] | None:
         return None
     names = {name for name, _ in part}
     return [group for group in base if group.tier in names]
-
-
-def _reach(closure: Closure, roots: Sequence[StorePath]) -> frozenset[StorePath]:
-    # A path out of the closure is for ``partition`` to refuse.
-    seen: set[StorePath] = set()
-    stack = list(roots)
-    while stack:
-        path = stack.pop()
-        if path in closure and path not in seen:
-            seen.add(path)
-            stack.extend(closure[path].references)
-    return frozenset(seen)
 
 
 DEFAULT_BUDGET = 64
