@@ -100,9 +100,8 @@ def run(monkeypatch: pytest.MonkeyPatch, project: Path) -> Any:
         monkeypatch.setattr(
             CiHost, "annotate", lambda _, *words, **__: said.append(": ".join(words))
         )
-        options = dict.fromkeys(
-            ("image", "registry", "seed_attr", "policy", "layers", "system", "tags", "signing"), ""
-        )
+        names = "image registry registry_user ca_file seed_attr policy layers system tags signing"
+        options = dict.fromkeys(names.split(), "")
         options |= {"flake": str(project), "sigstore": "", "builder": "", "policy_history": ""}
         job = CiJob(options, CiHost(dict(environ)), secrets)
         publication, authority = prepare(job).publication, authority_of(job)
@@ -130,7 +129,7 @@ def test_another_branch_on_gitlab_is_built_only(
 
 def test_the_default_branch_on_gitlab_publishes(project: Path, run: Any) -> None:
     publication, said = run(*gitlab(prepared(project, "gitlab"), "main"))
-    assert (publication.builder, said) == ("gitlab", [])
+    assert (publication.attester.builder, said) == ("gitlab", [])
 
 
 def test_a_forks_own_repository_is_built_only(project: Path, run: Any) -> None:
@@ -142,7 +141,7 @@ def test_a_forks_own_repository_is_built_only(project: Path, run: Any) -> None:
 
 def test_the_repository_itself_publishes(project: Path, run: Any) -> None:
     publication, said = run(*github(prepared(project, "github"), "owner/thing"))
-    assert (publication.builder, said) == ("github", [])
+    assert (publication.attester.builder, said) == ("github", [])
 
 
 def test_a_default_branch_that_the_policy_does_not_know_is_an_error(
