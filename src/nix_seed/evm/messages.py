@@ -15,20 +15,10 @@ from nix_seed.release.rules.ledger_entry import LedgerEntry
 from nix_seed.trust.rules.policy import LedgerSpec
 
 _TYPES: Final = {
-    "EIP712Domain": (
-        ("name", "string"),
-        ("version", "string"),
-        ("chainId", "uint256"),
-        ("verifyingContract", "address"),
-    ),
-    "Publish": (
-        ("commitKey", "bytes32"),
-        ("root", "bytes32"),
-        ("record", "bytes32"),
-        ("epoch", "uint256"),
-    ),
-    "SetBuilders": (("builders", "Builder[]"), ("threshold", "uint256"), ("epoch", "uint256")),
-    "Builder": (("account", "address"), ("id", "bytes32")),
+    "EIP712Domain": "string name,string version,uint256 chainId,address verifyingContract",
+    "Publish": "bytes32 commitKey,bytes32 root,bytes32 record,uint256 epoch",
+    "SetBuilders": "Builder[] builders,uint256 threshold,uint256 epoch",
+    "Builder": "address account,bytes32 id",
 }
 
 
@@ -63,7 +53,9 @@ def typed_data(domain: Domain, content: Signed) -> dict[str, Any]:
     names = ["EIP712Domain", primary] + ([] if primary == "Publish" else ["Builder"])
     return {
         "types": {
-            name: [{"name": member, "type": kind} for member, kind in _TYPES[name]]
+            name: [
+                dict(zip(("type", "name"), m.split(), strict=True)) for m in _TYPES[name].split(",")
+            ]
             for name in names
         },
         "primaryType": primary,
