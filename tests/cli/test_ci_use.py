@@ -108,7 +108,8 @@ def test_a_store_of_a_daemons_is_filled_by_root(
     found = fill(options, token="hush")
     [(arguments, stdin)] = machine.root
     assert arguments == [
-        *("hydrate", str(IMAGE), "--json", "--no-verify", "--system", "aarch64-darwin"),
+        *("hydrate", str(IMAGE), "--json", "--no-verify", "--eager"),
+        *("--system", "aarch64-darwin"),
         *("--src", str(tmp_path / "sub"), "--for=.#checks", "--for=.#x"),
         *("--attr=other", f"--policy={policy}"),
         *("--username", "ci", "--password-stdin"),
