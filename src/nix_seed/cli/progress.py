@@ -119,8 +119,8 @@ class _Work:
             if self.nix.fetched[1]:
                 yield " of ".join(map(human_size, self.nix.fetched))
         if self.layers:
-            out_of = f" of {self.stage.steps}" if self.stage and self.stage.steps else ""
-            yield f"{self.layers}{out_of} layers"
+            steps = self.stage.steps if self.stage else None
+            yield f"{self.layers} of {steps}" if steps else plural(self.layers, "layer")
         moving = self.moved + sum(done for _, done, _ in list(self.blobs.values()))
         if moving:
             yield human_size(moving)

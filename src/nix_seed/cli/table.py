@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from nix_seed.cli.say import say
 from nix_seed.core.safe_text import safe_line
 
-_LEAST = 16  # columns for text that is wrapped
+LEAST = 24  # columns for text that is wrapped beside others, and not below them
 
 
 def columns() -> int | None:
@@ -50,18 +50,19 @@ def say_table(
 
 
 def hanging(first: str, text: str, width: int | None) -> Iterator[str]:
-    """Yield *text* after *first*, wrapped to *width* below itself."""
+    """Yield *text* after *first*, wrapped to *width* below itself, or below a long *first*."""
     room = 0 if width is None else width - len(first)
     if width is None or len(text) <= room:
         yield (first + text).rstrip()
         return
-    indent = " " * (len(first) if room >= _LEAST else 4)
+    if room < LEAST:
+        yield first.rstrip()
+        first = "    "
     lines = textwrap.wrap(
         text,
-        max(width, len(indent) + _LEAST),
+        max(width, len(first) + LEAST),
         initial_indent=first,
-        subsequent_indent=indent,
-        break_long_words=False,
+        subsequent_indent=" " * len(first),
         break_on_hyphens=False,
     )
     yield from lines

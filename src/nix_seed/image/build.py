@@ -9,6 +9,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import explained
+from nix_seed.core.words import plural
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.manifest import ANNOTATION_INPUT_KEY, Manifest
 from nix_seed.formats.oci.reference import LayoutReference, Reference, check_tag
@@ -79,7 +80,8 @@ def assemble_image(
     what Nix says it holds.
     """
     spec, target = plan.spec, target if reuse else Afresh(target)
-    on_event(Stage("assemble", f"writing {len(spec.layers) + 1} layers", len(spec.layers)))
+    text = f"writing {plural(len(spec.layers), 'layer')} and the container's own"
+    on_event(Stage("assemble", text, len(spec.layers)))
     assembled = assemble_layers(
         [[spec.paths[path] for path in group.paths] for group in spec.layers],
         spec.compressor,

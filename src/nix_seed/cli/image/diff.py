@@ -28,15 +28,19 @@ def command(as_json: bool, **options: Any) -> None:
     A dissenting builder's image is named, by digest, in the answer of `nix-seed verify`. Exit 1 if
     they differ.
     """
+    from nix_seed.cli.progress import progress
+    from nix_seed.core.events import Stage
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.image.diff import diff_images
 
-    found = diff_images(
-        stores_of(options),
-        parse_reference(options["ours"]),
-        parse_reference(options["theirs"]),
-        diffoscope=options["diffoscope"],
-    )
+    with progress(quiet=True) as show:
+        show(Stage("compare", f"comparing {options['ours']} with {options['theirs']}"))
+        found = diff_images(
+            stores_of(options),
+            parse_reference(options["ours"]),
+            parse_reference(options["theirs"]),
+            diffoscope=options["diffoscope"],
+        )
     say(_json(found) if as_json else "\n".join(_lines(found)))
     click.get_current_context().exit(0 if found.same else 1)
 

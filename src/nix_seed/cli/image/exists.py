@@ -20,13 +20,17 @@ def command(as_json: bool, **options: Any) -> None:
 
     Evaluation, then one HEAD request; nothing is built. Exit code 0 if it is there, 1 if it is not.
     """
+    from nix_seed.cli.progress import progress
+    from nix_seed.core.events import Stage
     from nix_seed.image.plan import evaluate_request
     from nix_seed.image.push import find_by_key, tags_of
 
     nix, request = request_of(options)
     repository, target = repository_of(options, options["reference"])
-    evaluated = evaluate_request(nix, request)
-    found = find_by_key(repository, evaluated)
+    with progress(quiet=True) as show:
+        evaluated = evaluate_request(nix, request, show)
+        show(Stage("ask", f"asking {target.registry}"))
+        found = find_by_key(repository, evaluated)
     tag = tags_of(evaluated)[0]
     if as_json:
         value = {"exists": found is not None, "inputKey": evaluated.input_key, "tag": tag}

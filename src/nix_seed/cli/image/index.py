@@ -7,6 +7,7 @@ import click
 from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
 from nix_seed.cli.say import say
+from nix_seed.core.events import OnEvent, Stage
 
 
 @seed_command("index")
@@ -49,11 +50,11 @@ def command(as_json: bool, **options: Any) -> None:
     target = parse_reference(options["target"])
     images = [parse_reference(image) for image in (*options["images"], *options["more"])]
     systems = list(options["systems"])
-    if options["flake"] is not None:
-        keyed = _of_flake(options["flake"], evaluate=not images)
-        systems += keyed
-        images += [target.at(tag) for tag in keyed.values() if tag is not None]
     with progress(quiet=as_json) as show:
+        if options["flake"] is not None:
+            keyed = _of_flake(options["flake"], evaluate=not images, show=show)
+            systems += keyed
+            images += [target.at(tag) for tag in keyed.values() if tag is not None]
         done = build_index(
             stores_of(options),
             target,
@@ -74,7 +75,7 @@ def command(as_json: bool, **options: Any) -> None:
         say(f"  {member.system:16} {member.descriptor.digest}")
 
 
-def _of_flake(flake: str, *, evaluate: bool) -> dict[str, str | None]:
+def _of_flake(flake: str, *, evaluate: bool, show: OnEvent) -> dict[str, str | None]:
     """Return the flake's systems, each with the tag of its seed if *evaluate* asks for those."""
     from nix_seed.flake.evaluate import declared_systems
     from nix_seed.flake.nix import Nix
@@ -87,5 +88,6 @@ def _of_flake(flake: str, *, evaluate: bool) -> dict[str, str | None]:
     found: dict[str, str | None] = dict.fromkeys(declared_systems(nix, flake))
     for system in found if evaluate else ():
         request = Request(flake, "seed", Compressor.at_hand(), DEFAULT_BUDGET, system=system)
+        show(Stage("system", f"evaluating {flake} for {system}"))
         found[system] = tags_of(evaluate_request(nix, request))[0]
     return found

@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 @json_option
 def command(as_json: bool, **options: Any) -> None:
     """Show IMAGE's tiers, layers, sizes, narHash and input key; of an index, each system's."""
+    from nix_seed.cli.progress import progress
+    from nix_seed.core.events import Stage
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.image.inspect import InspectedImage, inspect
 
-    found = inspect(stores_of(options), parse_reference(options["reference"]))
+    with progress(quiet=True) as show:
+        show(Stage("read", f"reading {options['reference']}"))
+        found = inspect(stores_of(options), parse_reference(options["reference"]))
     if isinstance(found, InspectedImage):
         say(_json(found) if as_json else "\n".join(_lines(found)))
         return

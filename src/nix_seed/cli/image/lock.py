@@ -1,5 +1,6 @@
 """``nix-seed lock``."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def command(as_json: bool, **options: Any) -> None:
     a trust.toml, what is pinned must verify by it first.
     """
     from nix_seed.cli.progress import progress
+    from nix_seed.core.events import Stage
     from nix_seed.core.files import write_output
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.image.lock import make_lock
@@ -38,10 +40,11 @@ def command(as_json: bool, **options: Any) -> None:
     stores, reference = stores_of(options), parse_reference(options["reference"])
     with progress(quiet=as_json) as show:
         reference = trusted(options, stores, reference, None, Path(), show)
-    lock = make_lock(stores, reference)
+        show(Stage("read", f"reading {reference}"))
+        lock = make_lock(stores, reference)
     write_output(options["output"], lock.dump())
     if as_json:
-        say(lock.dump().decode(), nl=False)
+        say(json.loads(lock.dump()))
         return
     for system, image in sorted(lock.systems.items()):
         say(f"{system:16}{image.digest}")

@@ -15,6 +15,7 @@ from nix_seed.cli.options import (
     stores_of,
 )
 from nix_seed.cli.say import say
+from nix_seed.cli.table import columns, table
 from nix_seed.core.members import members
 from nix_seed.core.safe_text import safe_line
 
@@ -94,10 +95,8 @@ def _sorted(paths: Mapping[StorePath, Judged]) -> list[Judged]:
 
 def _table(paths: Mapping[StorePath, Judged]) -> Iterator[str]:
     items = _sorted(paths)
-    width = max((len(item.path.name) for item in items), default=0)
-    for item in items:
-        licence = item.licence.name or "none stated"
-        yield f"{item.licence.status:15}  {item.path.name:{width}}  {safe_line(licence)}"
+    rows = [[i.licence.status, i.path.name, i.licence.name or "none stated"] for i in items]
+    yield from table(["status", "name", "licence"], rows, width=columns())
     counts = (f"{sum(i.licence.status == s for i in items)} {s}" for s in _ORDER)
     yield ", ".join(counts)
 

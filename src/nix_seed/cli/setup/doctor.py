@@ -21,6 +21,7 @@ from nix_seed.cli.options import (
     stores_of,
 )
 from nix_seed.cli.say import say, say_styled
+from nix_seed.cli.table import LEAST, columns, hanging
 from nix_seed.core.safe_text import safe_line
 
 if TYPE_CHECKING:
@@ -134,23 +135,29 @@ def _counts(found: Sequence[Diagnosis]) -> dict[str, int]:
 
 
 def _lines(found: Sequence[Diagnosis], verbose: bool) -> Iterator[str]:
-    width = max((len(each.name) for each in found), default=0)
+    width, room = max((len(each.name) for each in found), default=0), columns()
     area = ""
     for each in found:
         if each.area != area:
             area = each.area
             yield click.style(area, bold=True)
-        mark = click.style(f"{each.outcome.value:12}", fg=_COLOURS[each.outcome.value])
+        mark = each.outcome.value
         said = [safe_line(line) for line in each.said.splitlines()] or [""]
-        if each.outcome.value == "fine" and not verbose:
+        if mark == "fine" and not verbose:
             said = said[:1]
-        yield f"  {mark} {each.name:{width}}  {said[0]}".rstrip()
-        indent = " " * (width + 17)
-        yield from (f"{indent}{line}" for line in said[1:])
-        if each.outcome.value != "fine":
-            if each.why:
-                yield f"{indent}why: {safe_line(each.why)}"
-            yield f"{indent}fix: " + f"\n{indent}     ".join(map(safe_line, each.fix.splitlines()))
+        head, *below = hanging(f"  {mark:12} {each.name:{width}}  ", said[0], room)
+        yield head.replace(mark, click.style(mark, fg=_COLOURS[mark]), 1)
+        yield from below
+        indent = " " * (width + 17 if room is None or room - width - 17 >= LEAST else 4)
+        more = [("", line) for line in said[1:]]
+        if mark != "fine":
+            more += [("why: ", each.why)] if each.why else []
+            more += [
+                ("fix: " if not n else "     ", line)
+                for n, line in enumerate(each.fix.splitlines())
+            ]
+        for label, text in more:
+            yield from hanging(indent + label, safe_line(text), room)
     counts = _counts(found)
     yield ""
     yield ", ".join(

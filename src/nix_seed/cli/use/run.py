@@ -140,19 +140,26 @@ def _run_in_seed(
     options: dict[str, Any], nix: Nix, run_in: Callable[[Image, Engine], RunResult]
 ) -> RunResult:
     """Run in a seed that is mounted from its registry or, where that cannot be, unpacked first."""
+    from nix_seed.cli.progress import progress
+    from nix_seed.core.events import Stage
     from nix_seed.registry.transfer import open_here
     from nix_seed.use.engines import choose_engine
 
     cache = cache_directory()
     if options["image"] is None:
-        image = open_seed(options, nix)
+        with progress(quiet=True) as show:
+            show(Stage("open", f"looking for the seed of {options['src']}"))
+            image = open_seed(options, nix)
     else:
-        stores, reference, system = named_seed(options)
+        with progress(quiet=True) as show:
+            show(Stage("open", f"reading {options['image']}"))
+            stores, reference, system = named_seed(options)
         if not options["eager"] and options["engine"] in (None, "bwrap"):
             result = _run_mounted(options, stores, reference, system, run_in)
             if result is not None:
                 return result
-        image = open_here(stores, reference, cache / "images", system)
+        with progress(quiet=True) as show:
+            image = open_here(stores, reference, cache / "images", system, show)
     return run_in(image, choose_engine(options["engine"], cache))
 
 

@@ -1,0 +1,153 @@
+"""docs/json.md says what ``--json`` prints: compared with what the commands really print."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import built, engines
+from support.programs import need
+from support.releases import ReleaseWorld
+from support.seed_images import seed_image
+from support.seeds import COMMAND, nix_seed
+from support.trust import COMMIT
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/json.md"
+_SECTION = re.compile(r"^## `([a-z -]+)`\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+_ROW = re.compile(r"^\| `(\w+)` \| ([a-z, ]+) \| (.*) \|$", re.MULTILINE)
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "string": str,
+    "boolean": bool,
+    "number": (int, float),
+    "array": list,
+    "object": dict,
+    "null": type(None),
+}
+SECTIONS = {name: _ROW.findall(text) for name, text in _SECTION.findall(PAGE.read_text())}
+
+
+def problems(command: str, value: dict[str, Any]) -> list[str]:
+    """Return in what *value*, which *command* printed, is not as the page says."""
+    assert value.pop("schema") == 1
+    rows = {name: (types, what) for name, types, what in SECTIONS[command]}
+    wrong = [f"{name} is not documented" for name in value if name not in rows]
+    for name, (types, what) in rows.items():
+        if name not in value:
+            wrong += [] if "optional" in types else [f"{name} was not printed"]
+            continue
+        kinds = types.removesuffix(", optional").split(" or ")
+        if not any(isinstance(value[name], _TYPES[kind]) for kind in kinds):
+            wrong.append(f"{name} is {type(value[name]).__name__}, not {types}")
+        named = set(re.findall(r"`([^`]+)`", what))
+        items = value[name] if isinstance(value[name], list) else [value[name]]
+        if re.search(r"with `\w+`, `|^`\w+`, `|: `\w+`, `", what):
+            for item in items:
+                strange = set(item) - named if isinstance(item, dict) else set()
+                wrong += [f"{name}: {sorted(strange)} is not documented"] if strange else []
+    return wrong
+
+
+def check(command: str, printed: str) -> None:
+    value, _ = json.JSONDecoder().raw_decode(printed[printed.index("{") :])
+    found = problems(command, value)
+    assert not found, f"{command}: " + "\n".join(found)
+
+
+def printed(*arguments: str | Path, codes: tuple[int, ...] = (0,)) -> str:
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments), "--json"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode in codes, done.stderr
+    return done.stdout
+
+
+def test_the_page_is_read() -> None:
+    assert len(SECTIONS) >= 24
+    assert all(SECTIONS.values())
+
+
+def test_it_would_be_found() -> None:
+    fine = {"schema": 1, "cache": "x", "freed": 1, "unpacked": 0, "kept": {"layers": 1}}
+    assert problems("clean", dict(fine)) == []
+    assert problems("clean", fine | {"more": 1}) == ["more is not documented"]
+    assert problems("clean", fine | {"freed": "1"}) == ["freed is str, not number"]
+    assert problems("clean", fine | {"kept": {"x": 1}}) == ["kept: ['x'] is not documented"]
+    short = {name: value for name, value in fine.items() if name != "cache"}
+    assert problems("clean", short) == ["cache was not printed"]
+
+
+def test_commands_about_this_machine(tmp_path: Path) -> None:
+    check("clean", printed("clean"))
+    check("doctor", printed("doctor", codes=(0, 1, 3)))
+    check("key generate", printed("key", "generate", tmp_path / "key"))
+    check("key show", printed("key", "show", tmp_path / "key"))
+
+
+def test_commands_about_images(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    seed_image(one, "seed")
+    seed_image(other, "seed", system="aarch64-linux")
+    check("inspect", printed("inspect", f"oci:{one}:seed"))
+    check("lock", printed("lock", f"oci:{one}:seed", "-o", tmp_path / "seed.lock"))
+    check("push", printed("pull", f"oci:{one}:seed", f"oci:{tmp_path}/copy:x"))
+    images = (f"oci:{one}:seed", f"oci:{other}:seed")
+    check("index", printed("index", f"oci:{tmp_path}/index:latest", *images))
+
+
+def test_commands_about_trust(tmp_path: Path) -> None:
+    world = ReleaseWorld(tmp_path)
+    world.attest_all()
+    world.promote("rita")
+    policy = str(world.write_policy())
+    for command, arguments in {
+        "verify": ("verify", str(COMMIT), "--state", str(tmp_path / "one")),
+        "audit": ("audit", "--state", str(tmp_path / "two")),
+        "ledger show": ("ledger", "show"),
+    }.items():
+        where = ("--from", world.repository, "--policy", policy, "--json")
+        check(command, world.run(*arguments, *where).printed)
+    check("policy show", world.run("policy", "show", policy, "--json").printed)
+    check("policy diff", world.run("policy", "diff", policy, policy, "--json").printed)
+    check("log check", world.run("log", "check", str(tmp_path / "log"), "--json").printed)
+
+
+@pytest.fixture(scope="module")
+def ask(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Give what runs a command on a project whose seed has been built."""
+    for program in ("nix", "git"):
+        need(program)
+    layout = built.layout("seed")
+    project = built.project()
+    cache = tmp_path_factory.mktemp("cache")
+
+    def ask(*arguments: str | Path) -> str:
+        words = [str(each).replace("SEED", f"oci:{layout}") for each in arguments]
+        ran = nix_seed(*words, cache=cache, cwd=project)
+        assert ran.code in (0, 1), ran.err
+        return ran.out
+
+    return ask
+
+
+def test_commands_about_a_project(ask: Callable[..., str], tmp_path: Path) -> None:
+    check("build", ask("build", "--json", "-o", tmp_path / "image", "--tag", "x"))
+    check("plan", ask("plan", "--json", "--base", f"oci:{tmp_path}/image:x"))
+    check("plan --why", ask("plan", "--json", "--why", "packages.default"))
+    check("licences", ask("licences", "--json"))
+    check("roots", ask("roots", "--json", "--outputs"))
+    check("diff", ask("diff", "--json", "SEED", f"oci:{tmp_path}/image:x", "--no-diffoscope"))
+    check("hydrate", ask("hydrate", "SEED", "--root", tmp_path / "root", "--no-verify", "--json"))
+    check("init", ask("init", "--json", "--dry-run", "--github"))
+
+
+def test_commands_inside_a_seed(ask: Callable[..., str], tmp_path: Path) -> None:
+    engines.need("bwrap", "bubblewrap")
+    inside = ("--engine", "bwrap", "--image", "SEED", "--json")
+    check("prove", ask("prove", *inside))
+    check("run", ask("run", *inside, "--out", tmp_path / "out", "--", "true"))
