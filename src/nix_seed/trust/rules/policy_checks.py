@@ -82,8 +82,8 @@ def policy_warnings(policy: Policy, now: datetime) -> tuple[str, ...]:
         number = len(independent_builders(live, policy.quorum.distinct))
         if number < policy.quorum.threshold:
             found.append(
-                f"{system}: {plural(number, 'builder')} not revoked by now; what is built from now "
-                f"on cannot reach {policy.quorum.threshold}"
+                f"{system}: only {plural(number, 'builder is', 'builders are')} not revoked by now;"
+                f" what is built from now on cannot reach {policy.quorum.threshold}"
             )
     if policy.quorum.threshold == 1:
         found.append("one builder alone decides: threshold is 1")
