@@ -15,7 +15,7 @@ from typing import TypeVar
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
 from nix_seed.registry.auth import TokenAuthority, TokenScope, parse_challenges
 from nix_seed.registry.credentials import Keyring
-from nix_seed.registry.errors import Denied, failure
+from nix_seed.registry.errors import Denied, Unreachable, failure
 from nix_seed.registry.http import Answer, NotTLS, Patience, Transport
 from nix_seed.registry.rules.answers import Meaning, RegistryQuestion, Rule, judge, who_answered
 from nix_seed.registry.rules.url import Url, is_loopback, join_url, parse_url
@@ -106,6 +106,8 @@ class Session:
         )
         self._authorities: dict[str, TokenAuthority] = {}
         self._base: str | None = None
+        # By a blob's address in the registry, where it was redirected to.
+        self._storage: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def call(self, request: RegistryRequest, *, limit: int = 1 << 20) -> Reply:
@@ -117,12 +119,38 @@ class Session:
         return self.patience.retry(work, safe=safe)
 
     def open(self, request: RegistryRequest) -> Answer:
-        """Send *request* once and return the answer with its body still on the wire."""
-        answer = self._authorized(request)
+        """Send *request* once and return the answer with its body still on the wire.
+
+        For parts of a blob, where an earlier part was redirected to is asked directly: going by the
+        registry would double each round trip. Such addresses live minutes; then it is asked again.
+        """
+        answer = self._from_storage(request) or self._authorized(request)
         rule = self._judge(request, answer)
         if rule.meaning in (Meaning.YES, Meaning.NO):
+            self._remember_storage(request, answer)
             return answer
         raise self._failure(request, answer, rule)
+
+    def _from_storage(self, request: RegistryRequest) -> Answer | None:
+        """Return the part of a blob that its storage gives, None where it is not asked, or not."""
+        address = self._storage.get(request.url) if "Range" in request.headers else None
+        if address is None:
+            return None
+        try:
+            answer = self._transport.send("GET", address, request.headers)
+        except Unreachable:
+            self._storage.pop(request.url, None)
+            return None
+        if answer.status == 206:
+            return answer
+        answer.close()
+        self._storage.pop(request.url, None)
+        return None
+
+    def _remember_storage(self, request: RegistryRequest, answer: Answer) -> None:
+        elsewhere = parse_url(answer.url).origin != parse_url(self.base()).origin
+        if elsewhere and answer.status == 206 and "Range" in request.headers:
+            self._storage[request.url] = answer.url
 
     def has_credential(self, repository: str) -> bool:
         """Whether there is anything to log in with, to *repository*."""

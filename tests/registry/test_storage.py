@@ -1,0 +1,94 @@
+"""Parts of a blob come from where the registry sends to, as long as that answers."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from nix_seed.core.digests import Digest
+from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.formats.oci.reference import Reference
+from nix_seed.registry.open import Stores
+
+DATA = bytes(range(256)) * 40
+BLOB = Descriptor("x", Digest.of(DATA), len(DATA))
+
+
+@dataclass
+class Servers:
+    """A registry that redirects blobs, and the storage it redirects to, on another port."""
+
+    asked: list[str] = field(default_factory=list)
+    secrets: list[str | None] = field(default_factory=list)
+    valid: str = "1"
+    registry: str = ""
+    storage: str = ""
+
+
+@contextmanager
+def serving() -> Iterator[Servers]:
+    servers = Servers()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path.startswith("/v2/"):
+                servers.asked.append("registry")
+                target = f"http://{servers.storage}/data?signature={servers.valid}"
+                self.answer(307, {"Location": target}, b"")
+                return
+            servers.asked.append("storage")
+            servers.secrets.append(self.headers.get("Authorization"))
+            if not self.path.endswith(f"={servers.valid}"):
+                self.answer(403, {}, b"expired")
+                return
+            first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+            about = {"Content-Range": f"bytes {first}-{last}/{len(DATA)}"}
+            self.answer(206, about, DATA[first : last + 1])
+
+        def answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+            self.send_response(status)
+            for name, value in (headers | {"Content-Length": str(len(body))}).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    running = [ThreadingHTTPServer(("127.0.0.1", 0), Handler) for _ in range(2)]
+    for server in running:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    servers.registry, servers.storage = (f"127.0.0.1:{each.server_address[1]}" for each in running)
+    try:
+        yield servers
+    finally:
+        for server in running:
+            server.shutdown()
+            server.server_close()
+
+
+def test_the_registry_is_asked_once_and_again_when_its_answer_expired() -> None:
+    with serving() as servers:
+        store = Stores().open(Reference.parse(f"{servers.registry}/owner/seed:x"))
+        for start in (0, 1000, 5000):
+            assert store.read_range_unverified(BLOB, start, 300) == DATA[start : start + 300]
+        assert servers.asked == ["registry", "storage", "storage", "storage"]
+        servers.valid = "2"
+        assert store.read_range_unverified(BLOB, 17, 40) == DATA[17:57]
+        assert servers.asked[4:] == ["storage", "registry", "storage"]
+        assert servers.secrets == [None] * len(servers.secrets)
+
+
+def test_storage_that_is_gone_is_not_the_registrys_end() -> None:
+    with serving() as servers, serving() as others:
+        store = Stores().open(Reference.parse(f"{servers.registry}/owner/seed:x"))
+        assert store.read_range_unverified(BLOB, 0, 10) == DATA[:10]
+        old, servers.storage = servers.storage, others.storage
+        store._session._storage = {  # type: ignore[attr-defined]
+            url: address.replace(old, "127.0.0.1:9")
+            for url, address in store._session._storage.items()  # type: ignore[attr-defined]
+        }
+        assert store.read_range_unverified(BLOB, 5, 10) == DATA[5:15]
+        assert others.asked == ["storage"]
