@@ -35,6 +35,7 @@ NEEDS = {
     "blobs": ("nix", "zstd"),
     "push": ("nix", "docker-registry"),
     "first-build": ("nix", "docker-registry", "curl", "zstd"),
+    "mounted": ("nix", "docker-registry", "bwrap"),
     "shaped": ("nix", "docker-registry"),
 }
 FIRST = {
@@ -43,6 +44,7 @@ FIRST = {
     "planning": "plan 200 paths",
     "history": "ours, on the previous image",
     "first-build": "nix-seed hydrate",
+    "mounted": "mount, list of an earlier commit",
     "shaped": "push",
     "verify": "verify, 3 builders x 4 systems, offline, start-up included",
 }

@@ -283,6 +283,20 @@ def test_an_image_of_format_1_is_not_mounted_and_unpacks(
     check_whole(root, spec)
 
 
+def test_a_store_that_is_a_mount_already_is_unpacked(seed: tuple[str, Spec], root: Path) -> None:
+    """Nix's daemon looks at such a store from a namespace of its own, and would not see ours."""
+    reference, _ = seed
+    store = root / "nix/store"
+    store.mkdir(parents=True)
+    subprocess.run(["mount", "--bind", str(store), str(store)], check=True)
+    try:
+        assert "is a mount already" in mount(reference, root, code=3)
+        assert names_in(root) == set()
+        assert not state_directory(root).exists()
+    finally:
+        subprocess.run(["umount", str(store)], check=True)
+
+
 @pytest.mark.parametrize("lie", ["frames", "paths", "layers", "bytes"])
 def test_a_table_that_disagrees_with_the_image(
     seed: tuple[str, Spec], root: Path, tmp_path: Path, lie: str

@@ -19,8 +19,8 @@ _LARGEST: Final = 64 << 20
 
 
 def state_directory(root: Path) -> Path:
-    """Return the directory of what a mount below *root* needs; absolute."""
-    return root.absolute() / STATE
+    """Return the directory of what a mount below *root* needs, as the kernel names it."""
+    return root.resolve() / STATE
 
 
 def write_owed(root: Path, paths: frozenset[StorePath]) -> None:

@@ -72,7 +72,7 @@ class StoreMount:
     @property
     def store(self) -> Path:
         """The store's own directory, where the overlay is mounted."""
-        return self.root.absolute() / "nix/store"
+        return self.root.resolve() / "nix/store"
 
 
 def why_not_mounted_store(root: Path) -> str | None:
@@ -91,6 +91,9 @@ def mount_store(mount: StoreMount) -> None:
     ``NotMountable``, and nothing is mounted then.
     """
     problem = why_not_mounted_store(mount.root)
+    if problem is None and is_mounted(mount.store):
+        # Whoever made it so may look at it from a namespace of its own, as Nix's daemon does.
+        problem = f"{mount.store} is a mount already"
     if problem is not None:
         raise NotMountable(f"the store cannot be mounted: {problem}")
     state = mount.state
@@ -357,7 +360,7 @@ def _is_whiteout(name: str, store: int) -> bool:
 
 def _take_away(root: Path) -> None:
     """Unmount what is mounted below *root*, dead or alive; those who use it keep it."""
-    lower, store = state_directory(root) / _LOWER, root.absolute() / "nix/store"
+    lower, store = state_directory(root) / _LOWER, root.resolve() / "nix/store"
     if not is_mounted(lower):
         return
     connection = None if is_served(root) else connection_of(lower)
