@@ -34,14 +34,14 @@ FLAKE = """{
 """
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _emulated() -> None:
     need_emulation()
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _settings(_emulated: None) -> Any:
-    """Let Nix, wherever these tests start it, build for the other system too."""
+    """Let Nix build for the other system too, in these tests alone: others see that it does not."""
     from support import distribution
 
     with pytest.MonkeyPatch.context() as patch:
@@ -49,13 +49,13 @@ def _settings(_emulated: None) -> Any:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def both(_settings: None) -> Path:
     """The package set, of both systems."""
     return distribution_for(HERE, THERE)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def project(both: Path) -> Path:
     """A flake of one small script. It is shared: change only a clone."""
 
@@ -71,7 +71,7 @@ def project(both: Path) -> Path:
     return quick.once("arm64-project", make)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def layouts(project: Path) -> Mapping[str, Path]:
     """The layout of each system's seed."""
 

@@ -32,18 +32,18 @@ pytestmark = pytest.mark.timeout(1800)
 EM_AARCH64 = 183
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def image(layouts: Mapping[str, Path]) -> Image:
     return open_image(LayoutReference(str(layouts[THERE])))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def root(image: Image) -> Path:
     """The seed unpacked. It is shared: nobody writes to it."""
     return unpacked(image, quick.root() / "cache" / "roots")
 
 
-@pytest.fixture(scope="session", params=["bwrap", "podman"])
+@pytest.fixture(scope="module", params=["bwrap", "podman"])
 def started(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, Mapping[str, str]]]:
