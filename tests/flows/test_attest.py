@@ -19,11 +19,16 @@ from nix_seed.core.errors import InputError
 from nix_seed.flake.checkout import read_checkout
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Manifest
+from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.trust.sign import KeySigner, write_key_pair
 from support.attestations import put
 from support.distribution import make_project
+from support.families import FAMILIES
+from support.quirks import PASSWORD as QUIRKS_PASSWORD
+from support.quirks import USER as QUIRKS_USER
+from support.quirks import quirky_registry
 from support.registries import PASSWORD, USER, Running, docker_registry
 from support.seed_images import layer
 from support.seeds import Ran, build, edit, nix_seed
@@ -286,3 +291,29 @@ def test_publish_refuses_a_dirty_tree_before_any_work(bench: Bench, tmp_path: Pa
     assert ran.code == 2
     assert "has changes that no commit holds" in ran.err
     assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["ecr-without-the-api-has-immutable-tags", "ecr-has-immutable-tags"]
+)
+def test_attest_where_tags_cannot_be_moved(name: str, bench: Bench, tmp_path: Path) -> None:
+    """A second document is listed by the API, or is refused before anything is signed."""
+    family, log, me = FAMILIES[name], tmp_path / "log", bench.root / "me.key"
+    init = ("policy", "init", "--source", SOURCE, "--log", log, "--key", f"me={bench.root}/me.pub")
+    assert nix_seed(*init, cache=bench.root / "cache", cwd=tmp_path).code == 0
+    more = ("--policy", tmp_path / "trust.toml", "--sbom", "none", "--username", QUIRKS_USER)
+    tree = ("--flake", bench.project, "--source", SOURCE, "--builder", "me", "--key", me)
+    sizes, ran = [], []
+    with quirky_registry(family.quirk, api=family.api) as running:
+        image = f"{running.host}/own/seed:dev"
+        for verb in ("publish", "attest"):
+            word = ("sh", "-c", 'echo "$0" | "$@" --password-stdin', QUIRKS_PASSWORD)
+            ran += [nix_seed(verb, image, *tree, *more, cache=bench.root / "cache", prefix=word)]
+            sizes += [EmbeddedLog.open(log).checkpoint().head.size]
+    assert (ran[0].code, sizes[0]) == (0, 1), ran[0].err
+    if family.api:
+        assert (ran[1].code, sizes[1]) == (0, 2), ran[1].err
+    else:
+        assert (ran[1].code, sizes[1]) == (3, 1), ran[1].err
+        assert "exempt the tags sha256-*" in ran[1].err
+        assert "nothing was signed" in ran[1].err

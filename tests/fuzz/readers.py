@@ -64,7 +64,7 @@ class Reader:
     read: Callable[[bytes], Any]
     corpus: tuple[bytes, ...]
     more: Callable[[], Iterable[bytes]] = tuple
-    per: int = 50  # inputs in a row: fewer of what takes long
+    per: int = 200  # inputs in a row: fewer of what takes long
 
     @cached_property
     def samples(self) -> tuple[bytes, ...]:

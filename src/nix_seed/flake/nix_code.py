@@ -6,8 +6,10 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
+from nix_seed.core.address import split_address
+from nix_seed.core.errors import InputError, foreign
 from nix_seed.flake.nix import Nix
 
 # Linux takes 128 KiB as one argument of a program.
@@ -40,12 +42,13 @@ def flake_code(code: str, url: str) -> str:
 
     Older Nix knows no directory of a plain path: ``flake.nix`` there does.
     """
-    parts = urlsplit(url)
+    parts = split_address(url)
     query = dict(parse_qsl(parts.query))
     directory = query.pop("dir", "")
     if parts.scheme != "path" or not directory:
         return f"builtins.getFlake {_string(url)}"
-    numbers = {name: int(query.pop(name)) for name in _NUMBERS if name in query}
+    with foreign(f"{url} holds a number that is none", ValueError, as_=InputError, quoted=False):
+        numbers = {name: int(query.pop(name)) for name in _NUMBERS if name in query}
     tree = {"type": "path", "path": unquote(parts.path), **query, **numbers}
     fetched = f"builtins.fetchTree (builtins.fromJSON {_string(json.dumps(tree))})"
     return f'import ({code} + "/flake.nix") {{ tree = {fetched}; dir = {_string(directory)}; }}'

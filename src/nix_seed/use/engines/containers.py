@@ -22,7 +22,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO
 
-from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, foreign
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor, Index
 from nix_seed.registry.image import Image
@@ -195,7 +195,8 @@ def _diff_ids(image_id: str) -> list[str] | None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         return None
-    return [str(each) for each in json.loads(done.stdout) or []]
+    with foreign(f"docker's answer about {image_id} cannot be read"):
+        return [str(each) for each in json.loads(done.stdout) or []]
 
 
 def _load(image: Image) -> str:
