@@ -41,7 +41,7 @@ given = Keyring(given=Credential("the test", sys.argv[4], sys.argv[5]))
 work = {"push": push.push, "pull": pull.pull}[sys.argv[1]]
 print("ready", flush=True)
 # A chunk that takes a while: on loopback a kill would hardly ever find one on its way.
-work(stores.Stores(given), *map(parse_reference, sys.argv[2:4]), jobs=3,
+work(stores.Stores(given, jobs=3), *map(parse_reference, sys.argv[2:4]),
      on_event=lambda event: time.sleep(0.004))
 print("done", flush=True)
 """

@@ -228,11 +228,11 @@ class Scene:
         tags: Sequence[str] = ("latest",),
     ) -> Promoted:
         """Have a promoter run the real thing."""
-        stores = MemoryStores(views={REFERENCE.repository: store or self.store})
+        stores = MemoryStores(jobs=1, views={REFERENCE.repository: store or self.store})
         return promote(
             replace(judges or Verifiers(self.cast.policy, NOW), stores=stores),
             commit,
-            ReleasePlace(REFERENCE, (), tags, 1),
+            ReleasePlace(REFERENCE, (), tags),
             Signing(self.cast.promoters[who], self.logs),
         )
 

@@ -362,7 +362,7 @@ def stores_of(options: dict[str, Any]) -> Stores:
 
     from nix_seed.core.errors import InputError
     from nix_seed.registry.credentials import Credential, Keyring
-    from nix_seed.registry.open import Stores
+    from nix_seed.registry.open import JOBS, Stores
 
     username, given = options["username"], None
     if (username is not None) != options["password_stdin"]:
@@ -379,6 +379,7 @@ def stores_of(options: dict[str, Any]) -> Stores:
         Keyring(dict(os.environ), Path.home(), given),
         plain_http=options["plain_http"],
         ca_file=options["ca_file"],
+        jobs=options.get("jobs") or JOBS,
     )
 
 

@@ -14,7 +14,7 @@ from nix_seed.image.inspect import read_config
 from nix_seed.image.publishable import check_images_publishable
 from nix_seed.registry.open import AnyReference, Stores, fetch
 from nix_seed.registry.store import Fetched, ImageStore
-from nix_seed.registry.transfer import JOBS, TagMoved, transfer
+from nix_seed.registry.transfer import TagMoved, transfer
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,6 @@ def build_index(
     *,
     systems: Sequence[str] = (),
     tags: Sequence[str] = (),
-    jobs: int = JOBS,
     on_event: OnEvent = ignore,
 ) -> Indexed:
     """Publish at *target* an index of *images*, and then move the further *tags* to it.
@@ -56,7 +55,7 @@ def build_index(
     for tag in wanted:
         check_tag(tag, str(target))
     ready = prepare_index(stores, target, images, systems)
-    return publish_index(stores, target, ready, tags=wanted, jobs=jobs, on_event=on_event)
+    return publish_index(stores, target, ready, tags=wanted, on_event=on_event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,6 @@ def publish_index(
     ready: ReadyIndex,
     *,
     tags: Sequence[str],
-    jobs: int = JOBS,
     on_event: OnEvent = ignore,
 ) -> Indexed:
     """Copy the images of *ready* to *target*, store the index there, and then move *tags*."""
@@ -105,7 +103,7 @@ def publish_index(
     store = stores.open(target, create=True, mount_from=neighbours)
     for reference, origin, root in ready.images:
         on_event(Stage("image", f"making sure that {target} has {reference}"))
-        transfer(origin, root, store, jobs=jobs, on_event=on_event)
+        transfer(origin, root, store, jobs=stores.jobs, on_event=on_event)
     on_event(Stage("index", f"publishing the index at {target}"))
     stored = store.put_manifest(ready.body, media_types.INDEX)
     for tag in tags:

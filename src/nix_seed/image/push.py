@@ -31,7 +31,7 @@ from nix_seed.image.rules.layer import FinishedLayer
 from nix_seed.registry.client import Repository
 from nix_seed.registry.open import AnyReference, Stores, fetch
 from nix_seed.registry.store import Fetched
-from nix_seed.registry.transfer import JOBS, Transferred, transfer
+from nix_seed.registry.transfer import Transferred, transfer
 
 # Chunks on their way from the compressor to the network: frames of a few MB at most.
 _IN_FLIGHT: Final = 4
@@ -167,7 +167,6 @@ def push(
     *,
     tags: Sequence[str] = (),
     mount_from: Sequence[str] = (),
-    jobs: int = JOBS,
     on_event: OnEvent = ignore,
 ) -> Transferred:
     """Make *target* name what *source* does; *tags* are further tags, moved after its own.
@@ -192,7 +191,7 @@ def push(
         root,
         stores.open(target, mount_from=tuple(mount_from)),
         list(dict.fromkeys(wanted)),
-        jobs=jobs,
+        jobs=stores.jobs,
         on_event=on_event,
     )
 

@@ -24,17 +24,22 @@ if TYPE_CHECKING:
 AnyReference = Reference | LayoutReference
 
 
+JOBS = 4
+
+
 @dataclass(frozen=True, slots=True)
 class Stores:
     """Opens stores, each registry once, so that its connections and tokens are shared.
 
-    Without a *keyring* the user's own files and environment are asked for credentials.
+    *jobs* blobs are moved at once. Without a *keyring* the user's own files and environment are
+    asked for credentials.
     """
 
     keyring: Keyring | None = None
     plain_http: bool = False
     patience: Patience = field(default_factory=Patience)
     ca_file: str | None = None
+    jobs: int = JOBS
     _registries: dict[str, Registry] = field(default_factory=dict, repr=False)
 
     def open(

@@ -22,10 +22,9 @@ from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, Platform,
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.registry.image import Image, open_image
 from nix_seed.registry.layout import Layout
-from nix_seed.registry.open import AnyReference, Stores, fetch
+from nix_seed.registry.open import JOBS, AnyReference, Stores, fetch
 from nix_seed.registry.store import Fetched, Held, ImageStore
 
-JOBS = 4
 _MOST_IMAGES = 200
 _MANIFESTS = (media_types.MANIFEST, "application/vnd.docker.distribution.manifest.v2+json")
 _INDEXES = (media_types.INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
@@ -235,7 +234,6 @@ def pull(
     target: LayoutReference,
     *,
     system: str | None = None,
-    jobs: int = JOBS,
     on_event: OnEvent = ignore,
 ) -> Transferred:
     """Make the layout *target* hold what *source* names, under the target's tag or the source's.
@@ -250,9 +248,8 @@ def pull(
         raise InputError(f"{source} is {root.descriptor.digest}, not the {target.digest} wanted")
     tag = target.tag or source.tag or root.descriptor.digest.hex[:12]
     on_event(Stage("pull", f"pulling {source} to {target}"))
-    return transfer(
-        origin, root, stores.open(target, create=True), [tag], jobs=jobs, on_event=on_event
-    )
+    here = stores.open(target, create=True)
+    return transfer(origin, root, here, [tag], jobs=stores.jobs, on_event=on_event)
 
 
 def open_here(

@@ -9,7 +9,6 @@ from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.registry.open import AnyReference, Stores, holder_of, is_to_be_made
-from nix_seed.registry.transfer import JOBS
 from nix_seed.release.rules.answer import ImageVerification
 from nix_seed.release.rules.evidence import Vote
 from nix_seed.release.verifiers import Verifiers
@@ -30,7 +29,6 @@ class ReleasePlace:
     target: AnyReference
     evidence: Sequence[AnyReference] = ()
     tags: Sequence[str] = ()
-    jobs: int = JOBS
 
     @property
     def sources(self) -> tuple[AnyReference, ...]:

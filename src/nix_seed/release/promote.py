@@ -266,7 +266,6 @@ class _Promotion:
                 self._place.target,
                 index,
                 tags=tags,
-                jobs=self._place.jobs,
                 on_event=self._by.on_event,
             )
         if self._by.pins is not None:

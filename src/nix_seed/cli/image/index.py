@@ -61,7 +61,6 @@ def command(as_json: bool, **options: Any) -> None:
             images,
             systems=systems,
             tags=options["tags"],
-            jobs=options["jobs"],
             on_event=show,
         )
     reference = str(target.at(done.descriptor.digest))

@@ -40,7 +40,6 @@ def command(as_json: bool, **options: Any) -> None:
             parse_reference(options["source"]),
             target,
             system=options["system"],
-            jobs=options["jobs"],
             on_event=show,
         )
     reference = str(target.at(done.tags[0]))

@@ -50,7 +50,6 @@ def command(as_json: bool, **options: Any) -> None:
             target,
             tags=options["tags"],
             mount_from=options["mount_from"],
-            jobs=options["jobs"],
             on_event=show,
         )
     reference = str(target.at(done.root.digest))

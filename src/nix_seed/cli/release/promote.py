@@ -81,7 +81,6 @@ def command(as_json: bool, **options: Any) -> None:
         target,
         [parse_reference(each) for each in options["evidence"]],
         (*tags, *options["tags"]),
-        options["jobs"],
     )
     with progress(quiet=as_json) as show:
         done = promote(
