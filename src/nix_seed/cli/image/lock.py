@@ -1,6 +1,5 @@
 """``nix-seed lock``."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ def command(as_json: bool, **options: Any) -> None:
     a trust.toml, what is pinned must verify by it first.
     """
     from nix_seed.cli.progress import progress
+    from nix_seed.core import canonical_json
     from nix_seed.core.events import Stage
     from nix_seed.core.files import write_output
     from nix_seed.formats.oci.reference import parse_reference
@@ -44,7 +44,7 @@ def command(as_json: bool, **options: Any) -> None:
         lock = make_lock(stores, reference)
     write_output(options["output"], lock.dump())
     if as_json:
-        say(json.loads(lock.dump()))
+        say(canonical_json.loads(lock.dump(), what="the lock"))
         return
     for system, image in sorted(lock.systems.items()):
         say(f"{system:16}{image.digest}")
