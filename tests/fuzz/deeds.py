@@ -20,8 +20,10 @@ from typing import Any, Final
 from nix_seed.core.address import split_address
 from nix_seed.core.digests import DiffID, Digest, NarHash
 from nix_seed.core.errors import NixSeedError
+from nix_seed.flake.rules.nix_log import NixLog
 from nix_seed.formats.intoto.build import build_statement
 from nix_seed.formats.intoto.bundle import Bundle
+from nix_seed.formats.nix.nar import Directory, NarFile, Symlink
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor, fallback_tag
@@ -33,9 +35,11 @@ from nix_seed.image.read.spec import read_seed
 from nix_seed.image.read.stream import TarPieces
 from nix_seed.image.read.tar import read_entries
 from nix_seed.image.read.unpack import unpack_layer
+from nix_seed.image.rules.contents import FOLDER, dump_contents, parse_contents
 from nix_seed.image.rules.frames import Compressor
-from nix_seed.image.rules.layer import FinishedLayer
+from nix_seed.image.rules.layer import FinishedLayer, write_layer
 from nix_seed.image.rules.seek import locate_paths
+from nix_seed.image.store_files import StoreFiles
 from nix_seed.logs.rules.signer import CertificateIdentity
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.image import open_image
@@ -57,6 +61,7 @@ from support.audits import Ledger
 from support.hydration import spec_of
 from support.layouts import frames
 from support.private_sigstore import PrivateSigstore
+from support.trees import put
 
 HEX: Final = "ab" * 32
 _KEY: Final = KeySigner.generate().who
@@ -266,6 +271,41 @@ def _policies() -> tuple[Policy, ...]:
         world = Ledger(Path(name, "world"), releases=0)
         world.promoters["ines"] = {"issuer": '"https://issuer.example"', "subject": '"x:y"'}
         return (load_policy_of_then(world.write_policy()).policy,)
+
+
+def read_table_of_contents(data: bytes) -> None:
+    """Read an image's table of contents, and go through all that it lists."""
+    for layer in parse_contents(data, "it"):
+        waiting = list(layer.roots())
+        while waiting:
+            node = waiting.pop()
+            if layer.kinds[node] == FOLDER:
+                waiting.extend(layer.entries(node))
+        assert layer.blob_size
+
+
+def tables() -> Iterator[bytes]:
+    """Yield a table of two layers."""
+    with tempfile.TemporaryDirectory() as name:
+        tree = Directory({b"a": NarFile(b"x" * 9), b"b": Symlink(b"a"), b"c": Directory({})})
+        info = put(Path(name), "fuzzed", tree)
+        made = write_layer([info], Compressor.at_hand("zstd"), StoreFiles(Path(name)), io.BytesIO())
+        yield dump_contents([made.contents] * 2)
+
+
+def read_nix_log(data: bytes) -> None:
+    """Read what Nix writes to standard error."""
+    log = NixLog()
+    for line in data.split(b"\n"):
+        list(log.read(line))
+    str((log.work, log.error))
+
+
+NIX_LOG: Final = b"""@nix {"action":"start","id":1,"type":105,"text":"x","fields":["/a.drv","",1,1]}
+@nix {"action":"result","id":1,"type":101,"fields":["a line"]}
+@nix {"action":"result","id":1,"type":105,"fields":[1,2,3,4]}
+@nix {"action":"msg","level":0,"msg":"error: x"}
+@nix {"action":"stop","id":1}"""
 
 
 def layer_record() -> bytes:

@@ -260,6 +260,8 @@ READERS: Final[Mapping[str, Reader]] = {
     "licences of an SBOM": Reader(
         lambda data: read_licences(data, "spdx", "it"), _json(_SPDX, {"packages": 7})
     ),
+    "table of contents": Reader(deeds.read_table_of_contents, (b"{}",), deeds.tables),
+    "Nix's log": Reader(deeds.read_nix_log, (deeds.NIX_LOG, *deeds.NIX_LOG.split(b"\n"))),
     "promotion": Reader(
         document(PromotionPredicate.from_json),
         (),

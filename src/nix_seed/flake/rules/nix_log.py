@@ -72,7 +72,14 @@ class NixLog:
             value = json.loads(line[len(_PREFIX) :])
             action, number = value["action"], int(value.get("id", 0))
             fields = list(value.get("fields") or ())
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (
+            LookupError,
+            TypeError,
+            ArithmeticError,
+            ValueError,
+            AttributeError,
+            RecursionError,
+        ):
             return
         if action == "msg":
             yield from self._say(str(value.get("msg", "")))
