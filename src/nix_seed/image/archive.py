@@ -16,7 +16,7 @@ from nix_seed.core.files import Unnamed, unnamed
 from nix_seed.formats.oci import tar
 from nix_seed.formats.oci.manifest import Descriptor, Index
 from nix_seed.image.read.stream import TarPieces
-from nix_seed.registry.layout import LAYOUT_FILE, ImageFiles
+from nix_seed.registry.layout import LAYOUT_FILE, ImageFiles, is_blob
 
 _CHUNK: Final = 1 << 20
 _LARGEST: Final = 1 << 40  # bytes of tar
@@ -124,8 +124,8 @@ def _checked(layer: Descriptor, source: Path) -> Iterator[bytes]:
 
 
 def _unpack(out: Unnamed, member: str, layer: Descriptor, source: Path, diff_id: DiffID) -> None:
-    for _ in _checked(layer, source):
-        pass
+    if not is_blob(source, layer):
+        raise CheckedFalse(f"{source} does not have the digest {layer.digest}")
     # A tar says sizes first, so the blob is decompressed twice: that costs less than keeping it.
     with _pieces(layer, source) as pieces:
         found, size = pieces.diff_id(), pieces.tell()

@@ -14,7 +14,6 @@ the layer made anew. Processes may share the directory; none waits for another.
 """
 
 import base64
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -25,12 +24,13 @@ from typing import Any, Final
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import DiffID, Digest
 from nix_seed.core.errors import CouldNotCheck, InputError, foreign
-from nix_seed.core.files import explained, open_regular, read_regular, unnamed, write_atomically
+from nix_seed.core.files import explained, read_regular, unnamed, write_atomically
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.formats.zstd import Frame
 from nix_seed.image.rules.frames import Sink
 from nix_seed.image.rules.layer import FinishedLayer
+from nix_seed.registry.layout import is_blob
 
 
 class LayerRecords:
@@ -80,7 +80,6 @@ def parse_record(text: bytes, what: str) -> FinishedLayer:
         )
 
 
-_CHUNK: Final = 1 << 20
 # Older than any run that could still be writing it.
 _ABANDONED: Final = 24 * 3600
 
@@ -167,17 +166,10 @@ class LayerCache:
 
 
 def _holds(blob: Path, descriptor: Descriptor) -> bool:
-    sha256, size = hashlib.sha256(), 0
     try:
-        with open_regular(blob) as file:
-            if os.fstat(file.fileno()).st_size != descriptor.size:
-                return False
-            while chunk := file.read(_CHUNK):
-                sha256.update(chunk)
-                size += len(chunk)
+        return is_blob(blob, descriptor)
     except (OSError, CouldNotCheck):
         return False
-    return size == descriptor.size and sha256.hexdigest() == descriptor.digest.hex
 
 
 def _size(path: Path) -> int:

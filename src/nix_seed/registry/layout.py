@@ -227,7 +227,7 @@ class Layout:
         """Read a blob of any size; ``CheckedFalse`` if it is not *descriptor*'s."""
         path = self.blob_path(descriptor.digest)
         with explained(f"reading {path}"):
-            if not _matches(path, descriptor):
+            if not is_blob(path, descriptor):
                 raise _damaged(path)
 
     def check_image(self, descriptor: Descriptor) -> Manifest:
@@ -283,7 +283,7 @@ class Layout:
     def _place(self, descriptor: Descriptor, source: Path) -> None:
         target = self.blob_path(descriptor.digest)
         if target.exists():
-            if target.samefile(source) or _matches(target, descriptor):
+            if target.samefile(source) or is_blob(target, descriptor):
                 return
             target.unlink()
         place(source, target)
@@ -334,7 +334,8 @@ def _damaged(path: Path) -> CheckedFalse:
     )
 
 
-def _matches(path: Path, descriptor: Descriptor) -> bool:
+def is_blob(path: Path, descriptor: Descriptor) -> bool:
+    """Whether the file at *path* has the digest and size of *descriptor*."""
     sha256, size = hashlib.sha256(), 0
     with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size != descriptor.size:
