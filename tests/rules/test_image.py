@@ -132,6 +132,15 @@ def test_the_last_layer_holds_files_spec_and_database(tmp_path: Path) -> None:
     assert list(tar.in_order(container_entries(SPEC, CONTENTS)))
 
 
+def test_an_image_of_format_1_keeps_its_bytes() -> None:
+    """What earlier releases made is read, and checked, by the rules it was made by."""
+    old = dataclasses.replace(SPEC, format=1)
+    image = build_image(old, LAYERS)
+    assert str(old.nar_hash) == "sha256-+sOT9prcStz0HkVOV3aQ5GBcqEA+1NBDOMEWcxMizLQ="
+    assert Manifest.parse(image.manifest, "x").annotations["io.nix-seed.format"] == "1"
+    assert Spec.parse(old.dump(), "x") == old != SPEC
+
+
 @pytest.mark.parametrize(
     "spec",
     [

@@ -39,13 +39,11 @@ _ABSENT: Final = frozenset((14, 18, 20, 21, 22, 23, 24, 25, 27, 29, 30, 34, 39, 
 _MAJOR, _MINOR = 7, 40
 _ASYNC_READ, _READDIRPLUS_DO, _READDIRPLUS_AUTO = 1 << 0, 1 << 13, 1 << 14
 _NO_OPEN, _PARALLEL_DIROPS, _MAX_PAGES = 1 << 17, 1 << 18, 1 << 22
-_CACHE_SYMLINKS, _NO_OPENDIR, _EXTENDED = 1 << 23, 1 << 24, 1 << 30
-_RESEND: Final = 1 << 7  # of the second word of flags
+_CACHE_SYMLINKS, _NO_OPENDIR = 1 << 23, 1 << 24
 _WANTED: Final = (
     _ASYNC_READ | _READDIRPLUS_DO | _READDIRPLUS_AUTO | _NO_OPEN | _PARALLEL_DIROPS
-) | (_MAX_PAGES | _CACHE_SYMLINKS | _NO_OPENDIR | _EXTENDED)
+) | (_MAX_PAGES | _CACHE_SYMLINKS | _NO_OPENDIR)
 _PAGES: Final = 256  # of a request, thus 1 MiB
-_NOTIFY_RESEND: Final = 7
 _BUFFER: Final = 1 << 16
 _BACKGROUND: Final = 64
 _FOREVER: Final = 1 << 62  # seconds
@@ -97,14 +95,6 @@ class FuseServer:
             thread.join(None if end is None else max(0.0, end - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def resend(self) -> bool:
-        """Have the kernel repeat what a predecessor took and did not answer; False if it cannot."""
-        try:
-            os.write(self._device, _OUT.pack(_OUT.size, _NOTIFY_RESEND, 0))
-        except OSError:
-            return False
-        return True
-
     def _serve(self) -> None:
         while True:
             try:
@@ -144,13 +134,12 @@ class FuseServer:
 
     def _init(self, _number: int, body: bytes) -> list[bytes | memoryview]:
         _, minor, read_ahead, offered = _INIT_IN.unpack_from(body)
-        more = struct.unpack_from("<I", body, _INIT_IN.size)[0] if offered & _EXTENDED else 0
         flags = _WANTED & offered
         return [
             _INIT_OUT.pack(
                 *(_MAJOR, min(minor, _MINOR), read_ahead, flags),
                 *(_BACKGROUND, _BACKGROUND * 3 // 4, 4096, 1_000_000_000, _PAGES, 0),
-                *(more & _RESEND, 0, 0),
+                *(0, 0, 0),
             )
         ]
 

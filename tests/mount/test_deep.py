@@ -1,0 +1,54 @@
+"""``verify --deep`` makes the table of contents anew: lazy and eager users see the same files."""
+
+from pathlib import Path
+
+import pytest
+
+from nix_seed.formats.nix.nar import Directory, NarFile, Symlink, Tree
+from nix_seed.formats.oci.manifest import Manifest
+from nix_seed.image.read.check import deep_check
+from nix_seed.image.read.spec import read_seed
+from nix_seed.image.rules import documents
+from nix_seed.image.rules.contents import dump_contents
+from nix_seed.registry.layout import Layout
+from nix_seed.registry.layout_store import LayoutStore
+from nix_seed.registry.store import Fetched
+from nix_seed.use.mount.seed import mounted_layers
+from support import trust
+from support.trees import AWKWARD
+
+TREES: dict[str, Tree] = {
+    "awkward": AWKWARD,
+    "file": NarFile(b"a file"),
+    "more": Directory({b"a": NarFile(b"one"), b"b": NarFile(b"two"), b"l": Symlink(b"a")}),
+}
+
+
+def made(store: LayoutStore, directory: Path) -> Fetched:
+    trust.make_image(store, directory, "seed", TREES)
+    found = store.get_manifest("seed")
+    assert found is not None
+    return found
+
+
+def test_a_table_of_other_files_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LayoutStore(Layout.create(tmp_path / "right"))
+    image = made(store, tmp_path)
+    assert deep_check(store, image, "right").problems == ()
+    seed = read_seed("right", image, store)
+    names = {name for layer in mounted_layers(seed) for name in layer.contents.names}
+    assert {b"a", b"b", b"l"} <= names
+
+    # The maker of the image lists another file than the layer holds, of the same size.
+    def lying(layers: list[bytes]) -> bytes:
+        return dump_contents(layers).replace(b"a\0b\0l", b"a\0c\0l")
+
+    monkeypatch.setattr(documents, "dump_contents", lying)
+    store = LayoutStore(Layout.create(tmp_path / "wrong"))
+    wrong = made(store, tmp_path / "other")
+    monkeypatch.undo()
+    assert mounted_layers(read_seed("wrong", wrong, store))
+    problems = deep_check(store, wrong, "wrong").problems
+    layers = len(Manifest.parse(wrong.body, "x").layers)
+    assert [problem.split(":")[0] for problem in problems] == [f"layer {layers}"]
+    assert "table of contents" in problems[0]
