@@ -102,17 +102,22 @@ class FrameStore:
     def start_filling(self, first: Sequence[Wanted]) -> None:
         """Fetch, in threads of its own, what is listed *first*, and then all the rest.
 
-        What failed is tried again; a thread gives up after failing a number of times in a row.
+        After a list one connection is enough for the rest, which nobody waits for; without one all
+        are used, since what will be read next is unknown. What failed is tried again; a thread
+        gives up after failing a number of times in a row.
         """
-        spans = iter([*self._spans_of(first), *self._all_spans()])
+        listed, spans = self._spans_of(first), self._all_spans()
         lock = threading.Lock()
 
-        def fill() -> None:
+        def fill(stays: bool) -> None:
             nonlocal spans
             failures = 0
             while not self._stopped.is_set() and failures < _TRIES:
                 with lock:
-                    span = next(spans, None)
+                    span = next(listed, None)
+                    if span is None and not stays:
+                        return
+                    span = span or next(spans, None)
                     if span is None:
                         if self.is_whole():
                             return
@@ -124,7 +129,8 @@ class FrameStore:
                     failures = failures if found is None else 0 if found else failures + 1
 
         for number in range(_CONNECTIONS):
-            thread = threading.Thread(target=fill, name=f"fill-{number}", daemon=True)
+            stays = number == 0 or not first
+            thread = threading.Thread(target=fill, args=(stays,), name="fill", daemon=True)
             thread.start()
             self._fillers.append(thread)
 
