@@ -72,7 +72,7 @@ def _policy(root: Section, digest: Digest) -> Policy:
             hint="such as expires = 2027-01-31T00:00:00Z: nobody may trust it forever unawares",
         )
     systems = root.strings("systems")
-    sigstore = root.table("sigstore")
+    sigstore, licences = root.table("sigstore"), root.table("licences")
     return Policy(
         epoch=root.required("epoch", int),
         expires=expires,
@@ -84,18 +84,12 @@ def _policy(root: Section, digest: Digest) -> Policy:
         logs=tuple(_log(each) for each in _some(root, "logs")),
         witnesses=tuple(_witness(each) for each in _some(root, "witnesses")),
         promoters=tuple(_promoter(each) for each in _some(root, "promoters")),
-        trusted_root=_only(sigstore, "trustedRoot"),
+        trusted_root=sigstore.whole(sigstore.optional("trustedRoot", str)),
         digest=digest,
         accepts=_accepted(root, len(systems)),
         ledgers=read_ledgers(root),
-        licences=_licences(root.table("licences")),
+        licences=licences.whole(licences.strings("accept")),
     )
-
-
-def _licences(section: Section) -> tuple[str, ...]:
-    accepted = section.strings("accept")
-    section.done()
-    return accepted
 
 
 def _accepted(root: Section, systems: int) -> Mapping[Digest, int]:
@@ -126,12 +120,6 @@ def _some(root: Section, key: str) -> list[Section]:
     return found
 
 
-def _only(section: Section, key: str) -> str | None:
-    value: str | None = section.optional(key, str)
-    section.done()
-    return value
-
-
 def _quorum(section: Section) -> Quorum:
     distinct = section.strings("distinct")
     for name in distinct:
@@ -141,15 +129,15 @@ def _quorum(section: Section) -> Quorum:
                 "distinct",
                 f"known: {', '.join(get_args(Attribute))}",
             )
-    quorum = Quorum(
-        threshold=section.required("threshold", int),
-        distinct=distinct,  # type: ignore[arg-type]
-        logs=_count(section, "logs"),
-        witnesses=_count(section, "witnesses"),
-        promoters=_count(section, "promoters"),
+    return section.whole(
+        Quorum(
+            threshold=section.required("threshold", int),
+            distinct=distinct,  # type: ignore[arg-type]
+            logs=_count(section, "logs"),
+            witnesses=_count(section, "witnesses"),
+            promoters=_count(section, "promoters"),
+        )
     )
-    section.done()
-    return quorum
 
 
 def _count(section: Section, key: str) -> int:
@@ -160,13 +148,13 @@ def _count(section: Section, key: str) -> int:
 
 
 def _built(section: Section) -> BuiltDemands:
-    demands = BuiltDemands(
-        here=section.flag("requireBuiltHere"),
-        sandbox=section.flag("requireSandbox"),
-        no_reused_layers=section.flag("refuseReusedLayers"),
+    return section.whole(
+        BuiltDemands(
+            here=section.flag("requireBuiltHere"),
+            sandbox=section.flag("requireSandbox"),
+            no_reused_layers=section.flag("refuseReusedLayers"),
+        )
     )
-    section.done()
-    return demands
 
 
 def _builder(section: Section, systems: tuple[str, ...]) -> Builder:
@@ -174,18 +162,18 @@ def _builder(section: Section, systems: tuple[str, ...]) -> Builder:
     for system in given:
         if system not in systems:
             raise section.error(f"the policy's own systems do not name {system}", "systems")
-    builder = Builder(
-        id=section.required("id", str),
-        signer=_signer(section),
-        systems=frozenset(given or systems),
-        operator=section.optional("operator", str),
-        provider=section.optional("provider", str),
-        jurisdiction=section.optional("jurisdiction", str),
-        not_before=section.time("notBefore"),
-        revoked_at=section.time("revokedAt"),
+    return section.whole(
+        Builder(
+            id=section.required("id", str),
+            signer=_signer(section),
+            systems=frozenset(given or systems),
+            operator=section.optional("operator", str),
+            provider=section.optional("provider", str),
+            jurisdiction=section.optional("jurisdiction", str),
+            not_before=section.time("notBefore"),
+            revoked_at=section.time("revokedAt"),
+        )
     )
-    section.done()
-    return builder
 
 
 def _signer(section: Section) -> Signer:
@@ -214,16 +202,16 @@ def _log(section: Section) -> PolicyLog:
         known = ", ".join(get_args(LogKind))
         raise section.error(f"{kind!r} is no kind of log", "kind", f"known: {known}")
     origin = section.required("origin", str)
-    log = PolicyLog(
-        id=section.required("id", str),
-        kind=kind,
-        origin=origin,
-        key=_note_key(section, lambda text: NoteKey.read(text, origin)),
-        url=section.optional("url", str),
-        operator=section.optional("operator", str),
+    return section.whole(
+        PolicyLog(
+            id=section.required("id", str),
+            kind=kind,
+            origin=origin,
+            key=_note_key(section, lambda text: NoteKey.read(text, origin)),
+            url=section.optional("url", str),
+            operator=section.optional("operator", str),
+        )
     )
-    section.done()
-    return log
 
 
 def _witness(section: Section) -> Witness:
@@ -251,9 +239,7 @@ def _note_key(section: Section, read: Callable[[str], NoteKey]) -> NoteKey:
 
 
 def _promoter(section: Section) -> Promoter:
-    promoter = Promoter(id=section.required("id", str), signer=_signer(section))
-    section.done()
-    return promoter
+    return section.whole(Promoter(id=section.required("id", str), signer=_signer(section)))
 
 
 _ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{40}\Z")
@@ -300,17 +286,17 @@ def _ledger(section: Section) -> LedgerSpec:
     kind = section.required("kind", str)
     if kind not in get_args(LedgerKind):
         raise section.error(f"{kind!r} is no kind of ledger", "kind", "known: evm")
-    spec = LedgerSpec(
-        id=section.required("id", str),
-        kind=kind,
-        chain_id=_number(section, "chainId", 1, LARGEST_NUMBER),
-        address=_address(section),
-        rpc=_nodes(section),
-        confirmations=_optional(section, "confirmations", 0, _MOST_CONFIRMATIONS),
-        from_block=_optional(section, "fromBlock", 0, LARGEST_NUMBER) or 0,
+    return section.whole(
+        LedgerSpec(
+            id=section.required("id", str),
+            kind=kind,
+            chain_id=_number(section, "chainId", 1, LARGEST_NUMBER),
+            address=_address(section),
+            rpc=_nodes(section),
+            confirmations=_optional(section, "confirmations", 0, _MOST_CONFIRMATIONS),
+            from_block=_optional(section, "fromBlock", 0, LARGEST_NUMBER) or 0,
+        )
     )
-    section.done()
-    return spec
 
 
 def _address(section: Section) -> str:

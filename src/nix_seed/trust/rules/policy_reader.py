@@ -12,12 +12,13 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from nix_seed.core.errors import InputError
 
 # Beyond 2^53 numbers would not survive JSON, in which digests and signatures are passed on.
 LARGEST_NUMBER: Final = 1 << 53
+_T = TypeVar("_T")
 Place = tuple[str | int, ...]
 """The way to a value: ``("builders", 1, "key")``, arrays of tables by position from 0."""
 
@@ -170,6 +171,11 @@ class Section:
             if not isinstance(item, dict):
                 raise self.error(f"{key} must be tables, each under [[{key}]]", key)
             yield Section(item, (*self.place, key, number), self.lines, self.what)
+
+    def whole(self, value: _T) -> _T:
+        """Return *value*, which was read of this table, if that is all that the table holds."""
+        self.done()
+        return value
 
     def done(self) -> Self:
         """Refuse keys that nobody asked for: a mistyped demand must not be a demand dropped."""
