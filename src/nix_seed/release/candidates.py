@@ -9,7 +9,6 @@ from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.registry.open import AnyReference, Stores, holder_of, is_to_be_made
-from nix_seed.release.rules.answer import ImageVerification
 from nix_seed.release.rules.evidence import Vote
 from nix_seed.release.verifiers import Verifiers
 from nix_seed.release.verify import Query, verify_image
@@ -153,20 +152,19 @@ def _verify(
         return found.fate, f"{digest}: {found.words}"
     # A tag may name an index, of which the one system's image is what was verified.
     image = found.images[0]
-    return _member(image, reference.at(image.digest), system)
-
-
-def _member(image: ImageVerification, reference: AnyReference, system: str) -> Chosen:
     quorum = next(each for each in image.quorums if each.met)
-    nar_hash = NarHash.parse(image.nar_hash)
-    return Chosen(system, image.digest, nar_hash, reference, quorum, image.findings)
+    nar_hash, where = NarHash.parse(image.nar_hash), reference.at(image.digest)
+    return Chosen(system, image.digest, nar_hash, where, quorum, image.findings)
 
 
 def _refusal(
     commit: Commit, failed: Mapping[str, Sequence[WhyNot]]
 ) -> CheckedFalse | CouldNotCheck:
     """Return the error for the systems that *failed*, with what each of their images lacks."""
-    lines = "\n".join(f"{system}: {_words(reasons)}" for system, reasons in failed.items())
+    words = {name: "; ".join(why for _, why in reasons) for name, reasons in failed.items()}
+    lines = "\n".join(
+        f"{system}: {why or 'no image of this commit was found'}" for system, why in words.items()
+    )
     names = ", ".join(failed)
     if any(fate is Fate.UNCHECKED for reasons in failed.values() for fate, _ in reasons):
         return CouldNotCheck(
@@ -186,7 +184,3 @@ def _refusal(
         detail=lines,
         hint="nothing was published; have the builders attest, or settle what they disagree on",
     )
-
-
-def _words(reasons: Sequence[WhyNot]) -> str:
-    return "; ".join(words for _, words in reasons) or "no image of this commit was found"

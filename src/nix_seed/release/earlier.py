@@ -96,7 +96,9 @@ class Precedents:
             and each.digest in walked.standing
             and each.predicate.policy in self.by.policy.accepts
         ]
-        if not before or (release.root, index) in {_what(each) for each in before}:
+        if not before or (release.root, index) in {
+            (e.predicate.root, e.predicate.index) for e in before
+        }:
             return
         raise CheckedFalse(
             f"{self.commit} was promoted before, under the accepted policy "
@@ -169,10 +171,6 @@ class Precedents:
                 f"{release.root} now",
                 hint="one commit is promoted once; find out what changed: nix-seed audit",
             )
-
-
-def _what(record: Record) -> tuple[Digest, Digest]:
-    return record.predicate.root, record.predicate.index
 
 
 def _another_root(record: Record, release: Release) -> CheckedFalse:

@@ -67,8 +67,10 @@ def judge_promotion(
     they are those whose quorum every image has; where none was, what is false of one outweighs that
     nothing is said of another. None where there is no such commit.
     """
+    met = [{quorum.asked.commit for quorum in image.quorums if quorum.met} for image in images]
+    common = sorted(set.intersection(*met)) if met else []
     results = []
-    for each in [commit] if commit is not None else _commits(images):
+    for each in [commit] if commit is not None else common:
         results.append(_judge(by, beside, images, each, index, whole=whole))
         if results[-1].fate is Fate.VERIFIED:
             return results[-1]
@@ -102,11 +104,6 @@ def _judge(
         said = result.record.predicate
         by.pins.keep(by.policy.source or said.repository, commit, said.root)
     return result
-
-
-def _commits(images: Sequence[ImageVerification]) -> list[Commit]:
-    met = [{quorum.asked.commit for quorum in image.quorums if quorum.met} for image in images]
-    return sorted(set.intersection(*met)) if met else []
 
 
 def _proofs(

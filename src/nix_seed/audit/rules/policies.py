@@ -7,7 +7,7 @@ from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
 from nix_seed.core.verdict import Severity
 from nix_seed.release.rules.finding import AuditFinding, Kind
-from nix_seed.trust.rules.policy import Promoter, signer_name
+from nix_seed.trust.rules.policy import signer_name
 from nix_seed.trust.rules.policy_book import PolicyBook
 
 _SHOWN = 5
@@ -70,7 +70,12 @@ def find_revoked(
     signers = {each.signer for each in book.present.promoters}
     gone = {p.id: p for policy in earlier for p in policy.promoters if p.signer not in signers}
     for promoter in gone.values():
-        rest = [r for r in standing if _signed(r, promoter, book)]
+        rest = [
+            record
+            for record in standing
+            if promoter.id in record.promoters
+            and promoter in book.of_record(record.policy).promoters
+        ]
         if rest:
             why = f"the promoter {promoter.id} ({signer_name(promoter.signer)}) is one no more"
             yield _revoked(promoter.id, why, "signed", rest)
@@ -94,11 +99,6 @@ def find_revoked(
             ]
             if rest:
                 yield _revoked(builder.id, why, "vouched for", rest)
-
-
-def _signed(record: LedgerRecord, promoter: Promoter, book: PolicyBook) -> bool:
-    named = book.of_record(record.policy).promoters
-    return any(each == promoter and each.id in record.promoters for each in named)
 
 
 def _revoked(name: str, why: str, did: str, records: list[LedgerRecord]) -> AuditFinding:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from nix_seed.core.declared import Codec, Declared, at, codec_of
 from nix_seed.core.digests import Digest
@@ -12,13 +12,11 @@ from nix_seed.formats.intoto.statement import Commit
 from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.trust.rules.policy_logs import LoggedAt
 
-
-def _read_images(found: Any, name: str, where: str) -> tuple[tuple[str, Digest], ...]:
-    return tuple(sorted(_BY_SYSTEM.read(found, name, where).items()))
-
-
 _BY_SYSTEM = codec_of(Mapping[str, Digest])
-_IMAGES = Codec(_read_images, lambda images: _BY_SYSTEM.write(dict(images)))
+_IMAGES = Codec(
+    lambda *found: tuple(sorted(_BY_SYSTEM.read(*found).items())),
+    lambda images: _BY_SYSTEM.write(dict(images)),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,13 +60,13 @@ class Evidence(Declared):
 
     def to_json(self) -> dict[str, Any]:
         """Return the object as docs/formats-promotion.md lists it."""
-        votes = sorted(self.votes)
-        return _Members(
-            tuple(
-                _Member(leaf, tuple(_attested(v) for v in votes if v.system == leaf.system))
-                for leaf in self.release.leaves
-            )
-        ).to_json()
+        said: dict[str, list[_Attested]] = {}
+        for vote in sorted(self.votes):
+            attested = _Attested(vote.builder, vote.statement, vote.logs)
+            said.setdefault(vote.system, []).append(attested)
+        leaves = self.release.leaves
+        members = (_Member(leaf, tuple(said.get(leaf.system, ()))) for leaf in leaves)
+        return _Members(tuple(members)).to_json()
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> Self:
@@ -82,7 +82,3 @@ class Evidence(Declared):
             for each in member.attestations
         )
         return cls(build_release(leaves[0].commit, images), tuple(sorted(votes)))
-
-
-def _attested(vote: Vote) -> _Attested:
-    return _Attested(vote.builder, vote.statement, vote.logs)

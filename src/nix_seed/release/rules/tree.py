@@ -9,7 +9,7 @@ be given are here, too: none that says something else than which release it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Self
 
@@ -105,12 +105,9 @@ def build_release(commit: Commit, images: Mapping[str, tuple[NarHash, Digest]]) 
     """Return the release of *commit*: *images* gives narHash and image digest by system."""
     if not images:
         raise InputError(f"a release of {commit} without a system is none")
-    return _release(Leaf(system, commit, *images[system]) for system in sorted(images))
-
-
-def _release(leaves: Iterable[Leaf]) -> Release:
-    found = tuple(leaves)
-    return Release(found, build_root(len(found), read_from_leaves([leaf.hash for leaf in found])))
+    leaves = tuple(Leaf(system, commit, *images[system]) for system in sorted(images))
+    hashes = read_from_leaves([leaf.hash for leaf in leaves])
+    return Release(leaves, build_root(len(leaves), hashes))
 
 
 _OF_SYSTEM: Final = re.compile(r"([0-9a-f]+)-[0-9a-z_]+-[0-9a-z]+\Z")

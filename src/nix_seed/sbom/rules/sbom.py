@@ -160,9 +160,9 @@ def build_sbom(
     *origins* is what a flake says of its paths; of the others only their names speak.
     """
     known = origins or {}
+    tiers = [*(group.tier for group in spec.layers), CONTAINER_TIER]
     layers = tuple(
-        ListedLayer(blob.digest, tier)
-        for blob, tier in zip(manifest.layers, [*_tiers(spec), CONTAINER_TIER], strict=True)
+        ListedLayer(blob.digest, tier) for blob, tier in zip(manifest.layers, tiers, strict=True)
     )
     inputs = _inputs(spec)
     inside = (
@@ -180,10 +180,6 @@ def build_sbom(
         layers=layers,
         components=tuple(sorted((*inside, *lacking), key=lambda item: item.path)),
     )
-
-
-def _tiers(spec: Spec) -> Iterator[str]:
-    return (group.tier for group in spec.layers)
 
 
 def _inputs(spec: Spec) -> dict[str, tuple[str, ...]]:

@@ -165,7 +165,8 @@ def evaluate_bundle(text: bytes, trust: Trust, expected: Expected, what: str) ->
     except Exception as error:
         words = f"{what}: an unexpected {type(error).__name__}: {error}"
         return Verdict(Fate.UNCHECKED, Ground.INTERNAL, words, signer, bundle=bundle)
-    words = f"{what} is signed by {_name(signer)}"
+    who = signer.fingerprint if isinstance(signer, PublicKey) else str(signer)
+    words = f"{what} is signed by {who}"
     return Verdict(Fate.VERIFIED, Ground.VERIFIED, words, signer, statement, predicate, bundle)
 
 
@@ -267,10 +268,6 @@ def _refused(ground: Ground) -> Iterator[None]:
         yield
     except (InputError, CheckedFalse) as error:
         raise Refused(ground, error.message) from error
-
-
-def _name(signer: SignedBy) -> str:
-    return signer.fingerprint if isinstance(signer, PublicKey) else str(signer)
 
 
 def check_log(entry: Mapping[str, Any], keys: Iterable[bytes]) -> None:

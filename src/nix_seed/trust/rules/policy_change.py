@@ -70,7 +70,7 @@ def evaluate_change(
     old: Policy, new: Policy, bundles: Sequence[bytes], certificates: BundleCheck | None = None
 ) -> PolicyChange:
     """Judge the change by the *bundles* that sign it; *certificates* judges keyless ones."""
-    voters = _voters(old)
+    voters = {each.signer: each.id for each in (old.promoters or old.builders)}
     trust = Trust.in_signers(voters, certificates)
     expected = Expected(new.digest, (PREDICATE_TYPE,))
     verdicts = tuple(
@@ -100,10 +100,6 @@ def compare_policies(old: Policy, new: Policy) -> Iterator[str]:
             yield from _compare(label, getattr(one, field.name), getattr(other, field.name))
     for name in ("builders", "logs", "witnesses", "promoters", "ledgers"):
         yield from _compare_lists(name, getattr(old, name), getattr(new, name))
-
-
-def _voters(old: Policy) -> dict[Signer, str]:
-    return {each.signer: each.id for each in (old.promoters or old.builders)}
 
 
 def _counted(old: Policy, ids: set[str]) -> tuple[str, ...]:

@@ -83,7 +83,10 @@ def _policy(root: Section, digest: Digest) -> Policy:
         builders=tuple(_builder(each, systems) for each in _some(root, "builders")),
         logs=tuple(_log(each) for each in _some(root, "logs")),
         witnesses=tuple(_witness(each) for each in _some(root, "witnesses")),
-        promoters=tuple(_promoter(each) for each in _some(root, "promoters")),
+        promoters=tuple(
+            each.whole(Promoter(id=each.required("id", str), signer=_signer(each)))
+            for each in _some(root, "promoters")
+        ),
         trusted_root=sigstore.whole(sigstore.optional("trustedRoot", str)),
         digest=digest,
         accepts=_accepted(root, len(systems)),
@@ -236,10 +239,6 @@ def _note_key(section: Section, read: Callable[[str], NoteKey]) -> NoteKey:
         return read(text.strip())
     except InputError as error:
         raise section.error(error.message, "key", error.hint) from error
-
-
-def _promoter(section: Section) -> Promoter:
-    return section.whole(Promoter(id=section.required("id", str), signer=_signer(section)))
 
 
 _ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{40}\Z")

@@ -172,9 +172,10 @@ def evaluate_quorum(
     # Who says both cannot be believed in either.
     agreeing = tuple(each for each in policy.builders if each.id in said - against)
     counted = independent_builders(agreeing, policy.quorum.distinct)
+    outcome = Outcome.MET if len(counted) >= policy.quorum.threshold else Outcome.SHORT
     return QuorumResult(
         asked=asked,
-        outcome=_outcome(dissents, counted, policy.quorum.threshold),
+        outcome=Outcome.DISSENT if dissents else outcome,
         threshold=policy.quorum.threshold,
         agreeing=agreeing,
         counted=counted,
@@ -192,12 +193,6 @@ def evaluate_quorum(
 def _difference(asked: Agreement, dissenting: JudgedClaim) -> Difference:
     found = compare_agreements(asked, dissenting.claim.predicate.agreement)
     return replace(found, members=(_ROOTS,)) if dissenting.same_image else found
-
-
-def _outcome(dissents: Sequence[Dissent], counted: Sequence[Builder], threshold: int) -> Outcome:
-    if dissents:
-        return Outcome.DISSENT
-    return Outcome.MET if len(counted) >= threshold else Outcome.SHORT
 
 
 def _missing(
