@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nix_seed.cli.say import say
 from nix_seed.cli.table import say_table
+from nix_seed.core.members import members
 from nix_seed.core.words import human_size, plural, shortened
 
 if TYPE_CHECKING:
@@ -22,33 +23,26 @@ if TYPE_CHECKING:
 
 def build_json(built: Built, reference: str, proof: Proof | None, **more: Any) -> None:
     """Print the image as one JSON object (sizes in bytes), with *more* members."""
-    value: dict[str, Any] = {
-        "built": True,
-        "digest": str(built.digest),
-        "narHash": str(built.plan.spec.nar_hash),
-        "inputKey": built.plan.input_key,
-        "reference": reference,
-        "kind": built.plan.spec.kind,
-        "name": built.plan.spec.name,
-        "system": built.plan.spec.system,
-        "size": sum(layer.layer.descriptor.size for layer in built.layers),
-        "layers": [_layer_json(layer) for layer in built.layers],
-        "unknownLicences": [str(each.path) for each in built.plan.spec.unknown],
-    }
+    spec = members(built.plan.spec, "nar_hash", "kind", "name", "system")
+    value = (
+        members(built, "digest", inputKey="plan.input_key")
+        | spec
+        | {
+            "built": True,
+            "reference": reference,
+            "size": sum(layer.layer.descriptor.size for layer in built.layers),
+            "layers": [_layer_json(layer) for layer in built.layers],
+            "unknownLicences": [str(each.path) for each in built.plan.spec.unknown],
+        }
+    )
     if proof is not None:
         value["proof"] = proof.to_json()
     say(value | more, indent=2)
 
 
 def _layer_json(layer: BuiltLayer) -> dict[str, Any]:
-    return {
-        "digest": str(layer.layer.descriptor.digest),
-        "diffId": str(layer.layer.diff_id),
-        "size": layer.layer.descriptor.size,
-        "tier": layer.tier,
-        "paths": list(layer.paths),
-        "reused": layer.reused,
-    }
+    blob = {"digest": "layer.descriptor.digest", "size": "layer.descriptor.size"}
+    return members(layer, "tier", "paths", "reused", diffId="layer.diff_id", **blob)
 
 
 def print_build(built: Built, reference: str, proof: Proof | None, *, cached: bool) -> None:

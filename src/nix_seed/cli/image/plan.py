@@ -12,6 +12,7 @@ from nix_seed.cli.image.build_steps import base_of
 from nix_seed.cli.options import image_options, json_option, registry_options, request_of
 from nix_seed.cli.say import note, say
 from nix_seed.cli.table import say_table
+from nix_seed.core.members import members
 from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import human_size, plural, shortened
 
@@ -182,18 +183,11 @@ def _name(path: StorePath | None) -> str:
 
 
 def _json(plan: Plan) -> dict[str, Any]:
-    value: dict[str, Any] = {
-        "narHash": str(plan.spec.nar_hash),
-        "inputKey": plan.input_key,
-        "system": plan.spec.system,
+    value = members(plan, "input_key", narHash="spec.nar_hash", system="spec.system") | {
         "layers": [
-            {
-                "tier": group.tier,
-                "narSize": _size(plan, group),
-                "paths": [str(path) for path in group.paths],
-            }
+            members(group, "tier", "paths") | {"narSize": _size(plan, group)}
             for group in plan.spec.layers
-        ],
+        ]
     }
     if plan.diff is not None:
         value["pull"] = _diff_json(plan.diff)
@@ -203,27 +197,19 @@ def _json(plan: Plan) -> dict[str, Any]:
 
 
 def _diff_json(diff: PlanDiff) -> dict[str, Any]:
-    return {
-        "layers": diff.pulled_layers,
-        "narSize": diff.pull_bytes,
-        "totalNarSize": diff.total_bytes,
+    change, sizes = (
+        ("package", "old", "new"),
+        {"narSize": "path_bytes", "pullNarSize": "pull_bytes"},
+    )
+    whole = members(diff, layers="pulled_layers", narSize="pull_bytes", totalNarSize="total_bytes")
+    return whole | {
         "culprits": [
-            {
+            members(culprit, "layers", **sizes)
+            | {
                 "input": culprit.cause if culprit.cause_changed else None,
-                "roots": [_change_json(change) for change in culprit.roots],
-                "dependents": [_change_json(change) for change in culprit.dependents],
-                "narSize": culprit.path_bytes,
-                "layers": list(culprit.layers),
-                "pullNarSize": culprit.pull_bytes,
+                "roots": [members(each, *change) for each in culprit.roots],
+                "dependents": [members(each, *change) for each in culprit.dependents],
             }
             for culprit in diff.culprits
-        ],
-    }
-
-
-def _change_json(change: PackageChange) -> dict[str, str | None]:
-    return {
-        "package": change.package,
-        "old": None if change.old is None else str(change.old),
-        "new": None if change.new is None else str(change.new),
+        ]
     }
