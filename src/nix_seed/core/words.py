@@ -1,6 +1,7 @@
 """Words for people: sizes and counts."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
@@ -31,3 +32,8 @@ def shortened(items: Sequence[str], most: int | None) -> str:
     if most is None or len(items) <= most:
         return ", ".join(items)
     return f"{', '.join(items[:most])} and {len(items) - most} more"
+
+
+def in_utc(time: datetime) -> str:
+    """Return *time*, which is in UTC, to the minute."""
+    return f"{time:%Y-%m-%d %H:%M} UTC"

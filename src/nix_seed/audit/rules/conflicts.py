@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from nix_seed.audit.rules.record import LedgerRecord, by_commit
 from nix_seed.core.digests import Digest
 from nix_seed.core.verdict import Severity
+from nix_seed.core.words import shortened
 from nix_seed.formats.intoto.statement import Commit, is_commit
 from nix_seed.formats.oci.manifest import lists_referrers
 from nix_seed.release.rules.finding import AuditFinding, Kind
@@ -303,13 +304,12 @@ def _untagged(copy: str, record: LedgerRecord) -> AuditFinding:
 
 
 def _lacking(name: str, lacking: Sequence[LedgerRecord], *, behind: bool) -> AuditFinding:
-    shown = ", ".join(str(each.commit) for each in lacking[:5])
-    more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+    shown = shortened([str(each.commit) for each in lacking], 5)
     evidence = tuple(line for each in lacking[:5] for line in each.shown)
     if behind:
-        words = f"{name} is behind: it lacks the records of {shown}{more}"
+        words = f"{name} is behind: it lacks the records of {shown}"
         return AuditFinding(Kind.COPIES, Severity.WARNING, name, words, evidence)
-    words = f"{name} shows another ledger than the other copies: it lacks {shown}{more}"
+    words = f"{name} shows another ledger than the other copies: it lacks {shown}"
     return AuditFinding(Kind.EQUIVOCATION, Severity.ALARM, name, words, evidence)
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
 from nix_seed.core.verdict import Severity
+from nix_seed.core.words import in_utc, shortened
 from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.trust.rules.policy import signer_name
 from nix_seed.trust.rules.policy_book import PolicyBook
@@ -48,13 +49,13 @@ def find_expired(
         policy = book.of_record(record.policy)
         if record.stands and record.time is not None and record.time > policy.expires:
             words = (
-                f"{record.commit} was promoted at {record.time:%Y-%m-%d %H:%M} UTC under a policy "
-                f"that had expired at {policy.expires:%Y-%m-%d %H:%M} UTC"
+                f"{record.commit} was promoted at {in_utc(record.time)} under a policy "
+                f"that had expired at {in_utc(policy.expires)}"
             )
             yield record.finding(Kind.POLICY, Severity.ALARM, words)
     if book.present.expires <= now:
         words = (
-            f"the policy in force expired at {book.present.expires:%Y-%m-%d %H:%M} UTC: nobody can "
+            f"the policy in force expired at {in_utc(book.present.expires)}: nobody can "
             "verify anything by it"
         )
         shown = (f"policy {book.present.digest}",)
@@ -89,7 +90,7 @@ def find_revoked(
                     continue
                 if policy is not book.present:
                     continue  # told of once, by its name in the policy in force
-                at = f"{current.revoked_at:%Y-%m-%d %H:%M} UTC"
+                at = f"{in_utc(current.revoked_at)}"
                 why = f"the builder {builder.id} was revoked at {at}"
             rest = [
                 record
@@ -108,6 +109,4 @@ def _revoked(name: str, why: str, did: str, records: list[LedgerRecord]) -> Audi
 
 
 def _commits(records: list[LedgerRecord]) -> str:
-    shown = ", ".join(str(each.commit) for each in records[:_SHOWN])
-    rest = len(records) - _SHOWN
-    return f"{shown} and {rest} more" if rest > 0 else shown
+    return shortened([str(each.commit) for each in records], _SHOWN)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.core.verdict import Severity
+from nix_seed.core.words import shortened
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.formats.tlog.body import DsseV002, HashedRekord, LogBody, Verifier, parse_body
@@ -141,10 +142,9 @@ def find_unshown(
         where = f"{entry.log} {entry.index}"
         yield AuditFinding(Kind.WITHHELD, Severity.ALARM, where, words, _shown(entry))
     for (log, builder), found in others.items():
-        some = ", ".join(str(each.index) for each in found[:5])
-        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        some = shortened([str(each.index) for each in found], 5)
         words = (
-            f"the builder {builder} signed entries {some}{more} of the log {log}, and nothing that "
+            f"the builder {builder} signed entries {some} of the log {log}, and nothing that "
             "was read shows what: another commit, or a dissent that is kept from you"
         )
         shown = tuple(line for each in found[:5] for line in _shown(each))

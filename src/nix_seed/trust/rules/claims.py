@@ -16,6 +16,7 @@ from cryptography.x509 import load_der_x509_certificate
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.verdict import Fate
+from nix_seed.core.words import in_utc
 from nix_seed.formats.intoto.build import Agreement, BuildPredicate
 from nix_seed.formats.intoto.bundle import Certificate
 from nix_seed.formats.intoto.statement import Commit
@@ -143,52 +144,34 @@ def _untimely(claim: Claim, builder: Builder, now: datetime) -> Iterator[tuple[D
     What the claim itself says of its time proves nothing: whoever stole a key writes anything. It
     is taken at its word only where that speaks against it.
     """
-    made = claim.time or now
-    if builder.not_before is not None and made < builder.not_before:
-        yield (
-            Discount.NOT_YET,
-            f"{builder.id} counts from {builder.not_before:%Y-%m-%d %H:%M} UTC on, "
-            f"and this is of {made:%Y-%m-%d %H:%M} UTC",
-        )
-    said = datetime.fromisoformat(claim.predicate.finished_on)
-    if builder.not_before is not None and said < builder.not_before <= made:
-        yield (
-            Discount.NOT_YET,
-            f"{builder.id} counts from {builder.not_before:%Y-%m-%d %H:%M} UTC on, "
-            f"and this says of itself that it is of {said:%Y-%m-%d %H:%M} UTC",
-        )
-    if builder.revoked_at is None or (now < builder.revoked_at and claim.time is None):
+    made, since, end = claim.time or now, builder.not_before, builder.revoked_at
+    if since is not None:
+        counts = f"{builder.id} counts from {in_utc(since)} on, and this"
+        said = datetime.fromisoformat(claim.predicate.finished_on)
+        if made < since:
+            yield Discount.NOT_YET, f"{counts} is of {in_utc(made)}"
+        elif said < since:
+            yield Discount.NOT_YET, f"{counts} says of itself that it is of {in_utc(said)}"
+    if end is None or (now < end and claim.time is None):
         return
+    revoked = f"{builder.id} was revoked at {in_utc(end)}, and"
     if claim.time is None:
-        yield (
-            Discount.REVOKED,
-            f"{builder.id} was revoked at {builder.revoked_at:%Y-%m-%d %H:%M} UTC, and no log or "
-            "timestamp proves that this is older",
-        )
-    elif claim.time >= builder.revoked_at:
-        yield (
-            Discount.REVOKED,
-            f"{builder.id} was revoked at {builder.revoked_at:%Y-%m-%d %H:%M} UTC, and this is of "
-            f"{claim.time:%Y-%m-%d %H:%M} UTC",
-        )
+        yield Discount.REVOKED, f"{revoked} no log or timestamp proves that this is older"
+    elif claim.time >= end:
+        yield Discount.REVOKED, f"{revoked} this is of {in_utc(claim.time)}"
 
 
 def _unmet(claim: Claim, policy: Policy) -> Iterator[tuple[Discount, str]]:
     """Yield which demands of the policy an agreeing claim does not meet."""
     known = claim.logs & {log.id for log in policy.logs}
     if len(known) < policy.quorum.logs:
-        yield (
-            Discount.LOGS,
-            f"it is proved to be in {len(known)} of the policy's logs, and {policy.quorum.logs} "
-            "are demanded",
-        )
+        held = f"it is proved to be in {len(known)} of the policy's logs"
+        yield Discount.LOGS, f"{held}, and {policy.quorum.logs} are demanded"
     said, demands = claim.predicate, policy.built
     elsewhere = said.paths.substituted + said.paths.unexplained
     if demands.here and elsewhere:
-        yield (
-            Discount.SUBSTITUTED,
-            f"{elsewhere} of its store paths were not built by its builder, as the policy demands",
-        )
+        not_here = f"{elsewhere} of its store paths were not built by its builder"
+        yield Discount.SUBSTITUTED, f"{not_here}, as the policy demands"
     if demands.sandbox and said.nix.sandbox != "true":
         yield Discount.UNSANDBOXED, f"it was built with sandbox = {said.nix.sandbox}"
     if demands.no_reused_layers and said.reused_layers:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from nix_seed.core.errors import InputError
-from nix_seed.core.words import plural
+from nix_seed.core.words import in_utc, plural
 from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey
 from nix_seed.trust.rules.independence import independent_builders
@@ -21,7 +21,7 @@ def check_policy(policy: Policy, root: Section, now: datetime) -> None:
         raise root.error("epoch must be 1 or more; each change of the policy raises it", "epoch")
     if policy.expires <= now:
         raise root.error(
-            f"the policy expired on {policy.expires:%Y-%m-%d %H:%M} UTC",
+            f"the policy expired on {in_utc(policy.expires)}",
             "expires",
             "ask whoever publishes it for the next epoch",
         )
@@ -63,13 +63,12 @@ def check_counts(
         )
     if builder.revoked_at is not None and builder.revoked_at <= now:
         raise InputError(
-            f"{builder.id} was revoked at {builder.revoked_at:%Y-%m-%d %H:%M} UTC",
+            f"{builder.id} was revoked at {in_utc(builder.revoked_at)}",
             hint="what it says now counts for nothing; sign as another builder of the policy",
         )
     if builder.not_before is not None and now < builder.not_before:
         raise InputError(
-            f"{builder.id} counts from {builder.not_before:%Y-%m-%d %H:%M} UTC on, and that is "
-            "to come",
+            f"{builder.id} counts from {in_utc(builder.not_before)} on, and that is to come",
             hint="attest after that, or change its notBefore in the policy",
         )
 
