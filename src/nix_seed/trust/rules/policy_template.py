@@ -1,7 +1,7 @@
 """The policies that ``policy init`` and ``init`` write: short, commented, to be edited."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from nix_seed.core.digests import Digest
@@ -44,29 +44,24 @@ refuseReusedLayers = false
 
 """
 
-_GITHUB = """\
-# A workflow on GitHub, by the identity in its Sigstore certificate.
-[[builders]]
-id = "github"
-issuer = "https://token.actions.githubusercontent.com"
-subject = "https://github.com/{repository}/.github/workflows/seed.yml@refs/heads/main"
-operator = "github.com"
-provider = "azure"
-jurisdiction = "US"
-
-"""
-
-_GITLAB = """\
-# A pipeline on GitLab.
-[[builders]]
-id = "gitlab"
-issuer = "https://gitlab.com"
-subject = "https://gitlab.com/{repository}//.gitlab-ci.yml@refs/heads/main"
-operator = "gitlab.com"
-provider = "gcp"
-jurisdiction = "US"
-
-"""
+_HOSTED = (
+    Workflow(
+        "github",
+        "A workflow on GitHub, by the identity in its Sigstore certificate.",
+        "https://token.actions.githubusercontent.com",
+        "https://github.com/{}/.github/workflows/seed.yml@refs/heads/main",
+        "",
+        (("operator", "github.com"), ("provider", "azure"), ("jurisdiction", "US")),
+    ),
+    Workflow(
+        "gitlab",
+        "A pipeline on GitLab.",
+        "https://gitlab.com",
+        "https://gitlab.com/{}//.gitlab-ci.yml@refs/heads/main",
+        "",
+        (("operator", "gitlab.com"), ("provider", "gcp"), ("jurisdiction", "US")),
+    ),
+)
 
 _PROMOTERS = """\
 promoters = 1                      # so many of those below must sign a release
@@ -160,7 +155,12 @@ class PolicyTemplate:
         return "".join(self._parts()).rstrip() + "\n"
 
     def _parts(self) -> Iterator[str]:
-        number = len(self.keys) + len(self.workflows) + (2 if self.repository else 0)
+        named = [*self.workflows, *([self.before] if self.before else [])]
+        hosted = [
+            replace(each, subject=each.subject.format(self.repository))
+            for each in (_HOSTED if self.repository else ())
+        ]
+        number = len(self.keys) + len(self.workflows) + len(hosted)
         yield _HEAD.format(
             expires=self.expires,
             systems=", ".join(f'"{system}"' for system in self.systems),
@@ -171,10 +171,7 @@ class PolicyTemplate:
             logs=(self.log is not None) + (self.rekor_key is not None),
             promoters=_PROMOTERS if self.workflows or self.promoters else "",
         )
-        if self.repository:
-            yield from (each.format(repository=self.repository) for each in (_GITHUB, _GITLAB))
-        named = [*self.workflows, *([self.before] if self.before else [])]
-        for workflow in named:
+        for workflow in (*hosted, *named):
             yield from _builder(workflow)
         if self.repository or self.workflows:
             yield _SIGSTORE
