@@ -10,7 +10,6 @@ from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixSeedError
 from nix_seed.core.verdict import Check, Fate
 from nix_seed.formats.intoto.statement import Commit
-from nix_seed.registry.store import ImageStore
 from nix_seed.release.ledgers import Ledger
 from nix_seed.release.records import find_proof
 from nix_seed.release.rules.answer import ImageVerification
@@ -25,7 +24,7 @@ from nix_seed.release.rules.record import (
     records_of,
     stands,
 )
-from nix_seed.release.rules.tree import Leaf, MemberProof
+from nix_seed.release.rules.tree import Leaf
 from nix_seed.release.verifiers import Verifiers
 from nix_seed.trust.attestations import Discovered
 from nix_seed.trust.gather import Listings, promotions, troubles_of
@@ -95,7 +94,9 @@ def _judge(
     # Another commit's record may be listed here as well: its proofs are no answer.
     ours = [each for each in found.records if each.predicate.commit == commit]
     standing = [each for each in ours if stands(each, by.policy)]
-    proofs = None if whole else _proofs(beside.stores, standing, leaves)
+    proofs = None
+    if not whole:
+        proofs = {e.system: find_proof(beside.stores, standing, e.system) for e in leaves}
     pinned = pinned_root(by, commit, standing)
     result = evaluate_promotion(by.policy, commit, found, Shown(leaves, proofs, index), pinned)
     if result.record is not None:
@@ -104,18 +105,6 @@ def _judge(
         said = result.record.predicate
         by.pins.keep(by.policy.source or said.repository, commit, said.root)
     return result
-
-
-def _proofs(
-    places: Sequence[ImageStore], records: Sequence[Record], leaves: Sequence[Leaf]
-) -> dict[str, MemberProof | Check]:
-    """Return each leaf's proof under one of *records*, or why there is none."""
-    found: dict[str, MemberProof | Check] = {}
-    for record in records:
-        for leaf in leaves:
-            if not isinstance(found.get(leaf.system), MemberProof):
-                found[leaf.system] = find_proof(places, record, leaf.system)
-    return found
 
 
 def pinned_root(by: Verifiers, commit: Commit, records: Sequence[Record]) -> Digest | None:

@@ -26,11 +26,23 @@ MEMBER_TYPE: Final = "application/vnd.nix-seed.promotion.member.v1+json"
 EVIDENCE_TYPE: Final = "application/vnd.nix-seed.promotion.evidence.v1+json"
 
 
-def find_proof(places: Sequence[ImageStore], record: Record, system: str) -> MemberProof | Check:
-    """Return a proof of *system* that leads to the root of *record*, or why there is none.
+def find_proof(
+    places: Sequence[ImageStore], records: Iterable[Record], system: str
+) -> MemberProof | Check:
+    """Return a proof of *system* that leads to the root of one of *records*, or why there is none.
 
     That none is shown is not false: it may be withheld, or not be in this copy.
     """
+    why: Check | None = None
+    for record in records:
+        found = _find(places, record, system)
+        if isinstance(found, MemberProof):
+            return found
+        why = why or found
+    return why or Check(f"member {system}", Fate.FALSE, "there is none")
+
+
+def _find(places: Sequence[ImageStore], record: Record, system: str) -> MemberProof | Check:
     name = f"member {system}"
     why: Check | None = None
     wanted = {ANNOTATION_SYSTEM: system}
@@ -93,7 +105,7 @@ def has_documents(places: Sequence[ImageStore], record: Record, systems: Iterabl
         find_evidence(places, record)
     except (CheckedFalse, CouldNotCheck):
         return False
-    return all(isinstance(find_proof(places, record, system), MemberProof) for system in systems)
+    return all(isinstance(find_proof(places, [record], system), MemberProof) for system in systems)
 
 
 def record_subjects(predicate: PromotionPredicate, index: int) -> tuple[Descriptor, ...]:

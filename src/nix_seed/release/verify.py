@@ -3,7 +3,6 @@
 One answer from all evidence: for a reference, or for a commit by its hash alone.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nix_seed.core.digests import Digest
@@ -27,13 +26,11 @@ from nix_seed.release.rules.answer import (
 )
 from nix_seed.release.rules.record import (
     PromotionResult,
-    Record,
     Shown,
     evaluate_promotion,
     foreign_system,
     stands,
 )
-from nix_seed.release.rules.tree import MemberProof
 from nix_seed.release.verifiers import Verifiers
 from nix_seed.trust.gather import Listings, agreement_of, attestations, detail_dissents, troubles_of
 from nix_seed.trust.rules.claims import (
@@ -226,7 +223,7 @@ def verify_commit(by: Verifiers, reference: AnyReference, query: Query) -> Verif
     promoted: Digest | Check = records[0].predicate.index
     if query.system is not None:
         foreign = foreign_system(records[0], policy, query.system)
-        proof = foreign or _find_proof(beside.stores, records, query.system)
+        proof = foreign or find_proof(beside.stores, records, query.system)
         promoted = proof if isinstance(proof, Check) else proof.leaf.image_digest
     if isinstance(promoted, Check):
         words = f"{commit} was promoted, and for {query.system}: {promoted.words}"
@@ -237,14 +234,6 @@ def verify_commit(by: Verifiers, reference: AnyReference, query: Query) -> Verif
         return _answer(by, reference, _lacks(so_far, words, Fate.UNCHECKED))
     where, rest = held
     return verify_image(by, where.at(promoted), replace(query, evidence=tuple(rest)))
-
-
-def _find_proof(
-    places: Sequence[ImageStore], records: Sequence[Record], system: str
-) -> MemberProof | Check:
-    """Return a proof of *system* under the one root of *records*, whichever of them has it."""
-    found = [find_proof(places, record, system) for record in records]
-    return next((each for each in found if isinstance(each, MemberProof)), found[0])
 
 
 def _answer(by: Verifiers, reference: AnyReference, result: PromotionResult) -> Verification:

@@ -184,7 +184,7 @@ def evaluate_promotion(
         checks = (*checks, _whole(record, shown.leaves))
     else:
         for leaf in shown.leaves:
-            proof = shown.proofs.get(leaf.system, Check("", Fate.FALSE, "there is none"))
+            proof = shown.proofs[leaf.system]
             if isinstance(proof, Check):
                 proof = foreign_system(record, policy, leaf.system) or proof
             checks = (*checks, _member(record, leaf, proof))
