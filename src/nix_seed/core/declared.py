@@ -38,6 +38,7 @@ from typing import (
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Sha256
 from nix_seed.core.errors import InputError
+from nix_seed.core.members import camel
 
 _T = TypeVar("_T")
 _S = TypeVar("_S", bound=Sha256)
@@ -300,7 +301,7 @@ def _shape(kind: Any) -> _Shape:
         said = {e.name: at() | e.metadata | _default(e) for e in dataclasses.fields(kind)}
     members = []
     for field, how in said.items():
-        *path, name = (how["path"] or _camel(field)).split(".")
+        *path, name = (how["path"] or camel(field)).split(".")
         codec, omit = codec_of(hints[field]), how["default"] if how["omit"] else _NEVER
         absent = omit if how["omit"] else how["absent"]
         if path and _is_optional(hints[field]):
@@ -320,11 +321,6 @@ def _shape(kind: Any) -> _Shape:
 def _default(field: dataclasses.Field[Any]) -> dict[str, Any]:
     made = field.default_factory
     return {"default": field.default if made is dataclasses.MISSING else made()}
-
-
-def _camel(field: str) -> str:
-    first, *others = field.split("_")
-    return first + "".join(map(str.capitalize, others))
 
 
 def _is_optional(kind: Any) -> bool:

@@ -12,7 +12,7 @@ def members(value: object, *names: str, **called: str) -> dict[str, Any]:
 
     ``members(it, "nar_hash", path="end.path")`` is ``{"narHash": it.nar_hash, "path": …}``.
     """
-    shown = {_camel(name): name for name in names} | called
+    shown = {camel(name): name for name in names} | called
     return {name: plain(attrgetter(field)(value)) for name, field in shown.items()}
 
 
@@ -31,6 +31,7 @@ def plain(value: Any) -> Any:
     return [plain(each) for each in value] if isinstance(value, list | tuple) else str(value)
 
 
-def _camel(name: str) -> str:
+def camel(name: str) -> str:
+    """Return a field's *name* as members are spelled: ``narHash``."""
     first, *others = name.split("_")
     return first + "".join(map(str.capitalize, others))
