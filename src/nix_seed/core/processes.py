@@ -97,6 +97,13 @@ def may_fork() -> bool:
     return threads == 1
 
 
+def cores() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS; elsewhere it knows a container's share
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 _KEPT_VARIABLES = (
     "PATH",
     "HOME",

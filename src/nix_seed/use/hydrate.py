@@ -19,6 +19,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import explained
+from nix_seed.core.processes import cores
 from nix_seed.core.words import plural
 from nix_seed.flake.nix import DerivationReader, Nix
 from nix_seed.formats.nix.derivation import Derivation
@@ -30,7 +31,7 @@ from nix_seed.licences.rules.withheld import Withheld
 from nix_seed.registry.open import AnyReference, Stores, fetch
 from nix_seed.registry.store import ImageStore
 from nix_seed.registry.transfer import choose_system
-from nix_seed.use.hydrate_layer import LayerTask, Target, Workers, cores, workers
+from nix_seed.use.hydrate_layer import LayerTask, Target, Workers, workers
 from nix_seed.use.mount.owed import state_directory
 from nix_seed.use.rules.subset import FIRST_TIERS, paths_of_tiers
 from nix_seed.use.store import PARTIAL, locked_store, register_paths, uncollected, valid_paths

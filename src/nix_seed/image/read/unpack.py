@@ -19,7 +19,7 @@ from pathlib import Path
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.files import locked, read_if_there, write_atomically
-from nix_seed.core.processes import may_fork
+from nix_seed.core.processes import cores, may_fork
 from nix_seed.image.read.merge import Unpacked, link, merge_layer
 from nix_seed.image.read.safe_root import (
     DirectoryWriter,
@@ -346,7 +346,7 @@ def _unpack_layers(image: Image, partial: Path, limits: Limits) -> list[Unpacked
     allowance = Allowance(min(limits.total, space.f_bavail * space.f_frsize))
     job = _Job(image, partial, allowance, limits.entries)
     count = len(image.layers)
-    workers = min(limits.workers or _cores(), count)
+    workers = min(limits.workers or cores(), count)
     # Making small files is bound by the interpreter's lock, so cores mean processes, not threads.
     # Only a single-threaded process may fork safely; any other unpacks layer by layer.
     if workers < 2 or not may_fork():
@@ -361,12 +361,6 @@ def _unpack_layers(image: Image, partial: Path, limits: Limits) -> list[Unpacked
     for task in done:
         task.result()
     return [tasks[at].result() for at in range(count)]
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not on macOS; elsewhere it knows a container's share
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _merge(layers: list[Unpacked], root: Path, image: Image) -> None:
