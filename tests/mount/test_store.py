@@ -146,7 +146,9 @@ def test_kept_until_it_is_told_to_leave(seed: tuple[str, Spec], root: Path, tmp_
     time.sleep(0.5)
     assert is_served(root)
     assert is_mounted(root / "nix/store")
-    assert "is mounted, and filling" in mount(reference, root, code=2)
+    assert json.loads(mount(reference, root, "--json"))["added"] == []
+    other, _ = make_seed(tmp_path / "other", [{"another": NarFile(b"another")}])
+    assert "is mounted, and filling" in mount(other, root, code=2)
     new = tmp_path / "new"
     new.write_text("made meanwhile")
     command = ["nix-store", "--store", str(root)]

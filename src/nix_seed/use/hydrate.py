@@ -154,7 +154,7 @@ def mount_seed(
 
     Two processes are left behind. The mount leaves when every path lies in the store; with *keep*,
     when it is told to. Raises ``NotMountable`` where the seed has to be unpacked, ``InputError``
-    where another mount is there.
+    where a mount is there that lacks some of it.
     """
     from nix_seed.use.mount.linux import NotMountable
     from nix_seed.use.mount.seed import open_mountable
@@ -173,18 +173,18 @@ def mount_seed(
     root, nix = where.root, where.nix or _nix_for(where.root)
     run = _Run(source, mountable.seed, root, nix, None, None, on_event)
     with locked_store(root), explained(f"writing to {root / 'nix/store'}"):
-        _recover(root, refuse=True)
+        _recover(root)
         run.mount(mountable, keep=keep)
     return run.result(chosen.descriptor.digest, time.perf_counter() - start)
 
 
-def _recover(root: Path, *, refuse: bool = False) -> None:
-    """Clean up after a mount that died; *refuse* to go on beside one that lives."""
+def _recover(root: Path) -> None:
+    """Clean up after a mount that died."""
     if not state_directory(root).is_dir():
         return
     from nix_seed.use.mount.store import is_served, recover
 
-    if refuse or not is_served(root):
+    if not is_served(root):
         recover(root)
 
 
@@ -286,7 +286,7 @@ class _Run:
 
     def mount(self, mountable: MountableSeed, *, keep: bool) -> None:
         """Have all paths of the seed valid in the store, shown by a mount."""
-        from nix_seed.use.mount.store import StoreMount, mount_store
+        from nix_seed.use.mount.store import StoreMount, mount_store, recover
 
         with uncollected(self._root):
             valid = valid_paths(self._root)
@@ -294,6 +294,7 @@ class _Run:
             self.skipped |= wanted & valid
             missing = wanted - valid
             if missing:
+                recover(self._root)  # refuses, where another mount lives
                 with _store(self._root) as (store, left):
                     for name in left & {path.base_name for path in missing}:
                         remove(name, store)
