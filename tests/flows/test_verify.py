@@ -16,6 +16,7 @@ import nix_seed
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.verdict import Fate
+from nix_seed.formats.intoto.build import Source
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.formats.tlog.merkle import TreeHead
 from nix_seed.logs.state import CheckpointState
@@ -23,10 +24,13 @@ from nix_seed.registry.open import Stores
 from nix_seed.release.export import export
 from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.release.verify import Query, verify_image
+from nix_seed.report.page.parts import State
+from nix_seed.report.page.trust import trust_section, verdict
+from nix_seed.report.report import TrustAnswer
 from nix_seed.trust.rules import claims
 from nix_seed.trust.rules.policy_logs import LogFindings
 from support.logs import served
-from support.trust import COMMIT, World
+from support.trust import COMMIT, OTHER_COMMIT, SOURCE, World
 
 
 @pytest.fixture
@@ -169,6 +173,78 @@ def test_json_and_lines_name_the_roots_that_builders_state(world: World) -> None
     assert image["dissents"] == []  # there is no other image to compare
     code, out = command(*ask[:-1])
     assert f"DISSENTS   carol: its trust roots are {other}\n      look     nix-seed roots ." in out
+
+
+def heads(world: World, *arguments: str) -> tuple[int, list[str]]:
+    """The exit code, and what stands above the first empty line."""
+    policy = str(world.write_policy())
+    code, out = command("verify", world.reference, "--policy", policy, "-q", *arguments)
+    return code, out.split("\n\n")[0].splitlines()
+
+
+def test_the_verdict_comes_first_and_says_of_which_commit(world: World) -> None:
+    world.publish("alice", "bob")
+    code, lines = heads(world)
+    assert (code, lines) == (
+        0,
+        [
+            f"verified for commit {COMMIT.hex[:12]} of {SOURCE}",
+            "verdict: VERIFIED: 2 builders agree (alice, bob), 2 are wanted",
+        ],
+    )
+    world.publish("carol", image=world.other)
+    code, lines = heads(world)
+    assert (code, lines[0]) == (1, f"not verified for commit {COMMIT.hex[:12]} of {SOURCE}")
+    assert lines[1] == "verdict: CHECKED AND FALSE: carol built something else from this commit"
+
+
+def two_commits(world: World) -> None:
+    """Builders agree on the image for one commit, and not for the other."""
+    world.publish("alice", "bob")
+    other = Source(SOURCE, OTHER_COMMIT, Digest.of(b"flake.lock"))
+    for name, image in (("alice", world.image), ("bob", world.image), ("carol", world.other)):
+        signed = world.sign(world.says(name, image, source=other))
+        world.attach(world.bundle(signed), image, OTHER_COMMIT)
+
+
+def test_a_dissent_on_another_commit_is_said_of_that_commit(world: World) -> None:
+    two_commits(world)
+    code, lines = heads(world)
+    assert (code, lines) == (
+        0,
+        [
+            f"verified for commit {COMMIT.hex[:12]} of {SOURCE}",
+            "verdict: VERIFIED: 2 builders agree (alice, bob), 2 are wanted",
+            f"not for commit {OTHER_COMMIT.hex[:12]}: carol built something else from this commit",
+        ],
+    )
+    code, lines = heads(world, "--commit", str(OTHER_COMMIT))
+    assert (code, lines[0]) == (1, f"not verified for commit {OTHER_COMMIT.hex[:12]} of {SOURCE}")
+
+
+def test_builders_stand_below_the_commit_that_they_speak_of(world: World) -> None:
+    two_commits(world)
+    _, out = command("verify", world.reference, "--policy", str(world.write_policy()), "-q")
+    parts = out.split("  commit       ")[1:]
+    by_commit = {part.split()[0]: part for part in parts}
+    assert "carol  dissents" in by_commit[str(OTHER_COMMIT)]
+    assert "carol  dissents" not in by_commit[str(COMMIT)]
+    assert all("alice  agrees" in part for part in parts)
+
+
+def test_the_page_shows_no_green_banner_over_a_dissent_unnamed(world: World) -> None:
+    two_commits(world)
+    loaded = load_policy(world.write_policy(), datetime.now(UTC))
+    found = verify_image(verifiers_of(loaded), parse_reference(world.reference), Query())
+    state, words = verdict(TrustAnswer(loaded.policy, found, datetime.now(UTC)))
+    assert state is State.VERIFIED
+    assert words == (
+        f"for commit {COMMIT.hex[:12]} of {SOURCE}: 2 builders agree (alice, bob), 2 are wanted; "
+        f"not for commit {OTHER_COMMIT.hex[:12]}: carol built something else from this commit"
+    )
+    text = str(trust_section(TrustAnswer(loaded.policy, found, datetime.now(UTC))).body)
+    for each in (COMMIT, OTHER_COMMIT):
+        assert f"Builders, and what each says of commit {each.hex[:12]}" in text
 
 
 def test_diff_names_layer_path_and_file(world: World) -> None:

@@ -75,8 +75,9 @@ def test_all_sections_are_there(seen: Seen) -> None:
     assert seen.page.locator("nav a").all_inner_texts() == SECTIONS
     assert seen.text("h1") == "greet"
     assert seen.page.title() == "greet: report of a seed"
-    verdict = "verified 2 builders agree (alice, bob), 2 are wanted; promoted by rita"
-    assert seen.text(".badge") == verdict
+    verdict = seen.text(".badge")
+    agreed = "2 builders agree (alice, bob), 2 are wanted; promoted by rita"
+    assert re.fullmatch(rf"verified for commit [0-9a-f]{{12}} of \S+: {re.escape(agreed)}", verdict)
     assert seen.text("#glance li:first-child") == f"Do its builders agree? {verdict}"
 
 

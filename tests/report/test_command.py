@@ -19,7 +19,7 @@ from support.distribution import commit
 from support.registries import docker_registry
 from support.report_demo import demo
 from support.seeds import Ran, nix_seed
-from support.trust import COMMIT, TREES, World, make_image
+from support.trust import COMMIT, SOURCE, TREES, World, make_image
 
 
 @pytest.fixture
@@ -69,8 +69,8 @@ def test_a_dissent_is_shown_and_the_page_written_all_the_same(world: World) -> N
     world.publish("carol", image=world.other)
     ran, text = report(world, "--policy", world.write_policy())
     assert ran.code == 0, ran.err
-    assert ran.out.endswith("  checked and false\n")
-    assert "checked and false carol built something else from this commit" in text
+    assert ran.out.endswith(f"  checked and false for commit {COMMIT.hex[:12]} of {SOURCE}\n")
+    assert re.search(r"checked and false for commit \w+ of \S+: carol built something else", text)
     assert "In what the image of carol differs" in text
     assert "carol dissents" in text
 
@@ -79,7 +79,8 @@ def test_too_few_builders_are_no_quorum(world: World) -> None:
     world.publish("alice")
     ran, text = report(world, "--policy", world.write_policy(), "--commit", str(COMMIT), "--deep")
     assert ran.code == 0, ran.err
-    assert "checked and false 1 of the 2 builders wanted agree" in text
+    short = r"checked and false for commit \w+ of \S+: 1 of the 2 builders wanted agree"
+    assert re.search(short, text)
     assert "bob nothing bob ltd nothing of it was found" in text
     assert re.search(r"verified Contents 3 layers, 2 store paths, .* read: every NAR hash", text)
 
@@ -183,7 +184,9 @@ def test_an_image_in_a_registry_and_one_of_an_index(tmp_path: Path) -> None:
         world.store.put_manifest(Index(tuple(described)).dump(), media_types.INDEX, "all")
         ran, text = report(world, "--policy", world.write_policy(), "--no-roots")
         assert ran.code == 0, ran.err
-        assert f"verified 2 builders agree (alice, bob), 2 are wanted Image {running.host}/" in text
+        about = f"for commit {COMMIT.hex[:12]} of {SOURCE}"
+        agreed = "2 builders agree (alice, bob), 2 are wanted"
+        assert f"verified {about}: {agreed} Image {running.host}/" in text
         world.reference = world.reference.removesuffix(":seed") + ":all"
         ran, text = report(world, "--system", "aarch64-linux", "--no-roots")
         assert ran.code == 0, ran.err
@@ -198,7 +201,9 @@ def test_the_policy_here_and_the_bill_of_materials_attached_are_asked(tmp_path: 
     release = demo()
     page = tmp_path / "r"
     text = words(page) if release.report("--no-roots", to=str(page)) else ""
-    assert re.search(r"Do its builders agree\? verified 2 builders agree", text)
+    assert re.search(
+        r"Do its builders agree\? verified for commit \w+ of \S+: 2 builders agree", text
+    )
     assert "1 store path withheld; of what is in it, 4 unknown, 146 redistributable." in text
     assert "noted By the bill of materials that is attached to the image." in text
     assert "Homegrown" in text

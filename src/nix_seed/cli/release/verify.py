@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nix_seed.cli.command import seed_command
+from nix_seed.cli.lines import columns, folded
 from nix_seed.cli.options import (
     commit_named,
     image_or_commit,
@@ -100,7 +101,8 @@ def command(as_json: bool, **options: Any) -> None:
     if as_json:
         say(verification_json(found))
     else:
-        say("\n".join(verification_lines(found)))
+        lines = verification_lines(found, loaded.policy.source)
+        say("\n".join(folded(lines, columns())))
     click.get_current_context().exit(found.exit_code)
 
 

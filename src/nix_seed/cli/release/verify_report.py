@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nix_seed.core.members import members, plain
 from nix_seed.core.words import human_size, plural
 
 if TYPE_CHECKING:
+    from nix_seed.formats.intoto.statement import Commit
     from nix_seed.release.rules.answer import ImageVerification, Verification
     from nix_seed.release.rules.record import PromotionResult
     from nix_seed.trust.rules.claims import DissentDetail, Finding, JudgedClaim
@@ -17,17 +18,21 @@ if TYPE_CHECKING:
 _MOST_PATHS = 10
 
 
-def verification_lines(found: Verification) -> Iterator[str]:
-    """Yield the table: each image, its attestations with their fates, the quorum, the verdict."""
-    for image in found.images:
-        yield from _image_lines(image)
-        yield ""
-    if found.promotion is not None:
-        yield from promotion_lines(found.promotion)
-        yield ""
+def verification_lines(found: Verification, source: str | None = None) -> Iterator[str]:
+    """Yield the verdict, and for which commit of *source* it is; then each image, by commits."""
+    from nix_seed.release.rules.headline import headline, other_commits
+
+    yield headline(found, source)
+    yield f"verdict: {found.fate.value.upper()}: {found.words}"
+    yield from other_commits(found)
     if len(found.images) != 1:
         yield f"{found.reference}: {found.words}"
-    yield f"verdict: {found.fate.value.upper()}: {found.words}"
+    for image in found.images:
+        yield ""
+        yield from _image_lines(image)
+    if found.promotion is not None:
+        yield ""
+        yield from promotion_lines(found.promotion)
 
 
 def _image_lines(image: ImageVerification) -> Iterator[str]:
@@ -36,16 +41,32 @@ def _image_lines(image: ImageVerification) -> Iterator[str]:
     yield f"  system       {image.system}"
     yield f"  narHash      {image.nar_hash}"
     yield f"  attestations {len(image.findings) or 'none'}"
-    rows = [_row(finding, image) for finding in image.findings]
-    rows += [("-", each.fate.value, "", each.words) for each in image.troubles]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    commits = [quorum.asked.commit for quorum in image.quorums]
+    rows = [(_commit(each), _row(each, image)) for each in image.findings]
+    widths = [max((len(row[column]) for _, row in rows), default=0) for column in range(3)]
+    for quorum in image.quorums:
+        yield f"  commit       {quorum.asked.commit}"
+        yield f"    quorum     {quorum.outcome.value}: {quorum.words}"
+        yield from _table((row for each, row in rows if each == quorum.asked.commit), widths)
+        yield from _quorum_lines(quorum, image.dissents)
+    rest = [row for each, row in rows if each not in commits]
+    rest += [("-", each.fate.value, "", each.words) for each in image.troubles]
+    if rest:
+        yield "  of another commit, or of none"
+        yield from _table(rest, widths)
+    if image.depth is not None:
+        yield from _depth_lines(image)
+
+
+def _table(rows: Iterable[tuple[str, str, str, str]], widths: Sequence[int]) -> Iterator[str]:
     for who, fate, logs, words in rows:
         line = f"    {who:{widths[0]}}  {fate:{widths[1]}}  {logs:{widths[2]}}  {words}"
         yield line.rstrip()
-    for quorum in image.quorums:
-        yield from _quorum_lines(quorum, image.dissents)
-    if image.depth is not None:
-        yield from _depth_lines(image)
+
+
+def _commit(finding: Finding) -> Commit | None:
+    predicate = finding.verdict.predicate
+    return None if predicate is None else predicate.source.commit
 
 
 def _row(finding: Finding, image: ImageVerification) -> tuple[str, str, str, str]:
@@ -79,8 +100,6 @@ def _judged(finding: Finding, image: ImageVerification) -> JudgedClaim | None:
 
 
 def _quorum_lines(quorum: QuorumResult, details: tuple[DissentDetail, ...]) -> Iterator[str]:
-    yield f"  commit       {quorum.asked.commit}"
-    yield f"    quorum     {quorum.outcome.value}: {quorum.words}"
     for stated in quorum.roots:
         names = ", ".join(builder.id for builder in stated.builders)
         yield f"    roots      {stated.digest}, stated by {names}"

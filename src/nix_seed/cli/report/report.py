@@ -56,8 +56,10 @@ def command(**options: Any) -> None:
     """
     from nix_seed.cli.progress import progress
     from nix_seed.core.files import write_output
+    from nix_seed.release.rules.headline import about
     from nix_seed.report.page.document import report_page
     from nix_seed.report.page.trust import verdict
+    from nix_seed.report.report import TrustAnswer
 
     options["policy_file"] = policy_used(options, Path())
     _check(options)
@@ -65,7 +67,10 @@ def command(**options: Any) -> None:
         report = _request(options, show).gather()
     text = report_page(report)
     write_output(options["output"], text.encode())
-    say(f"{options['output']}  {len(text.encode()) // 1000} kB  {verdict(report.trust)[0].value}")
+    told = verdict(report.trust)[0].value
+    if isinstance(report.trust, TrustAnswer):
+        told += f" {about(report.trust.verification, report.trust.policy.source)}"
+    say(f"{options['output']}  {len(text.encode()) // 1000} kB  {told}")
 
 
 def _check(options: dict[str, Any]) -> None:

@@ -4,12 +4,14 @@ Each check has its evidence: attestations, log entries, builders, dissent, the p
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
 from nix_seed.core.verdict import Fate
 from nix_seed.core.words import human_size, plural
 from nix_seed.release.rules.answer import ImageVerification, evaluate_images
+from nix_seed.release.rules.headline import about, other_commits
 from nix_seed.release.rules.record import PromotionResult
 from nix_seed.report.page.parts import (
     Child,
@@ -65,6 +67,15 @@ def _promotion_checks(found: PromotionResult) -> Iterator[ShownCheck]:
         evidence = None
 
 
+def _tables(policy: Policy, image: ImageVerification) -> Iterator[tuple[str, list[_Said]]]:
+    """Yield for each commit that was asked about its title, and what every builder says of it."""
+    for quorum in image.quorums:
+        said = [*_said(policy, replace(image, quorums=(quorum,)))]
+        yield f"Builders, and what each says of commit {quorum.asked.commit.hex[:12]}", said
+    if not image.quorums:
+        yield "Builders, and what each says", [*_said(policy, image)]
+
+
 def _said(policy: Policy, image: ImageVerification) -> Iterator[_Said]:
     """Yield what every builder of the policy says, heard or not, and all that did not count."""
     for builder in policy.builders:
@@ -99,10 +110,12 @@ def verdict(trust: TrustAnswer | Absent) -> tuple[State, str]:
     found = trust.verification
     state = State(found.fate)
     record = found.promotion.record if found.promotion is not None else None
-    if state is not State.VERIFIED or record is None:
-        return state, found.words
-    images = evaluate_images(found.images, ())[1]
-    return state, f"{images}; promoted by {', '.join(each.id for each in record.promoters)}"
+    words = found.words
+    if state is State.VERIFIED and record is not None:
+        images = evaluate_images(found.images, ())[1]
+        words = f"{images}; promoted by {', '.join(each.id for each in record.promoters)}"
+    whose = about(found, trust.policy.source)
+    return state, "; ".join([f"{whose}: {words}" if whose else words, *other_commits(found)])
 
 
 def trust_section(trust: TrustAnswer | Absent) -> PageSection:
@@ -114,9 +127,9 @@ def trust_section(trust: TrustAnswer | Absent) -> PageSection:
             checks = [ShownCheck(name, State.NOT_ASKED, what) for name, what in _UNASKED]
             body.append(check_list([*checks, *promotion_checks(trust)]))
         return PageSection("trust", "Trust", None, body)
-    lead = f"{state.value[0].upper()}{state.value[1:]}: {trust.verification.words}."
+    lead = f"{state.value[0].upper()}{state.value[1:]} {words}."
     found, policy = trust.verification, trust.policy
-    images = [(each, [*_checks(policy, each)], [*_said(policy, each)]) for each in found.images]
+    images = [(each, [*_checks(policy, each)], [*_tables(policy, each)]) for each in found.images]
     if images:
         images[-1][1].extend(promotion_checks(trust))
     body = [_table("body", trust, _demands(policy), images, promotion_checks(trust))]
