@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -160,6 +161,26 @@ def test_every_page_is_read_and_a_circle_ends() -> None:
         asked.put_manifest(b'{"schemaVersion":2}', "x", "v1")
         with pytest.raises(CouldNotCheck, match="its pages lead in a circle"):
             asked.list_tags()
+
+
+def test_a_long_link_and_endless_lists_are_read_in_bounds() -> None:
+    def long(query: Any, go: Any) -> Reply:
+        return Reply(200, {"Link": 'a="' * 20_000}, b'{"name":"q/x","tags":["v1"]}')
+
+    with quirky_registry(long, api=False) as running:
+        asked, start = repository(running, "q/x"), time.process_time()
+        assert asked.list_tags() == ("v1",)
+        assert time.process_time() - start < 2
+
+    def endless(query: Any, go: Any) -> Reply:
+        more = f"/v2/q/x/tags/list?n={len(query.server.seen)}"
+        body = b'{"name":"q/x","tags":["v1"],"x":"' + b"x" * ((4 << 20) - 64) + b'"}'
+        return Reply(200, {"Link": f'<{more}>; rel="next"'}, body)
+
+    with quirky_registry(endless, api=False) as running:
+        with pytest.raises(CouldNotCheck, match="too long to be read"):
+            repository(running, "q/x").list_tags()
+        assert len(running.seen) < 20
 
 
 def test_a_stranger_who_asks_too_much_is_told_to_log_in() -> None:

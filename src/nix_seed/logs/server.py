@@ -12,6 +12,7 @@ from nix_seed.formats.tlog.body import ECDSA_P256, HashedRekord, parse_request
 from nix_seed.formats.tlog.tile import Tile
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.logs.rules.signer import signed_hash
+from nix_seed.registry.rules.url import number
 
 _LARGEST_REQUEST = 1 << 17
 _SECONDS = 30  # for a client to send its request
@@ -118,13 +119,13 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(201, _JSON, json.dumps(done.entry.to_json()).encode())
 
     def _request_body(self) -> bytes | None:
-        length = self.headers.get("Content-Length", "")
-        if not length.isdigit():
+        length = number(self.headers.get("Content-Length"))
+        if length is None:
             self._refuse(411, "a Content-Length is needed")
-        elif int(length) > _LARGEST_REQUEST:
+        elif length > _LARGEST_REQUEST:
             self._refuse(413, f"a request has at most {_LARGEST_REQUEST} bytes")
         else:
-            return self.rfile.read(int(length))
+            return self.rfile.read(length)
         return None
 
     def _refuse(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:

@@ -192,6 +192,8 @@ _READABLE = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
 _MOST_PAGES = 1000
+_MOST_LISTED = 64 << 20  # bytes of all pages
+_LONGEST_LINK = 4096  # the pattern takes the square of its length
 # Quay leaves the brackets out.
 _NEXT = re.compile(r'(?:<([^>]*)>|([^\s<>;,]+))\s*;[^,]*\brel="?next"?')
 _READ, _PUSH = ("pull",), ("pull", "push")
@@ -439,6 +441,7 @@ class Repository:
         A first reply without a body stands for a list that is asked for in another way.
         """
         seen: set[str] = set()
+        left = _MOST_LISTED
         for page in range(_MOST_PAGES):
             seen.add(request.url)
             reply = self._session.call(request, limit=MANIFEST_LIMIT)
@@ -446,10 +449,11 @@ class Repository:
                 return
             if page and reply.error is not None:
                 raise reply.error
-            if reply.body is None:
+            left -= len(reply.body or b"")
+            if reply.body is None or left < 0:
                 raise CouldNotCheck(f"{request.doing}: the answer is too long to be read")
             yield reply
-            following = _NEXT.search(reply.headers.get("Link", ""))
+            following = _NEXT.search(reply.headers.get("Link", "")[:_LONGEST_LINK])
             if following is None:
                 return
             here = parse_url(reply.url)

@@ -6,17 +6,19 @@ deriver, and the links that Nix registered as garbage collector roots, which are
 """
 
 import os
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.core.files import open_regular
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, foreign
+from nix_seed.core.files import explained, open_regular
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci import media_types
-from nix_seed.image.read.safe_root import open_directory, scratch_directory
+from nix_seed.image.read.safe_root import open_directory, scratch_directory, walk
 from nix_seed.image.read.stream import TarPieces
 from nix_seed.image.read.unpack import unpack_layer
 from nix_seed.registry.image import Image
@@ -185,20 +187,31 @@ def _extract(archive: Path, out: Path, new: Sequence[StorePath], image: Image) -
             chunks = iter(partial(file.read, 1 << 20), b"")
             with TarPieces(chunks, media_types.LAYER, 1 << 40, label, 0) as pieces:
                 unpack_layer(pieces, directory, label, limit)
-        for path in new:
-            source = directory / str(path).lstrip("/")
-            _move(source, store / path.base_name)
+        with explained(f"moving {label} into {store}"), _store_below(directory, label) as at:
+            for path in new:
+                _move(path.base_name, at, store / path.base_name)
 
 
-def _move(source: Path, target: Path) -> None:
+@contextmanager
+def _store_below(directory: Path, label: str) -> Iterator[int]:
+    """Open the store in what came out. No link on the way is followed: it could be the host's."""
+    with ExitStack() as held:
+        top = open_directory(directory)
+        held.callback(os.close, top)
+        words = f"{label} have a link, or nothing, where their nix/store should be"
+        with foreign(words, OSError, as_=CheckedFalse, quoted=False):
+            store = held.enter_context(walk(top, b"nix/store"))
+        yield store
+
+
+def _move(name: str, at: int, target: Path) -> None:
     # Moving a directory needs write permission on it, which store paths do not give their owner.
-    if source.is_dir() and not source.is_symlink():
-        mode = source.stat().st_mode & 0o777
-        source.chmod(0o755)
-        source.rename(target)
-        target.chmod(mode)
-    else:
-        source.rename(target)
+    mode = os.stat(name, dir_fd=at, follow_symlinks=False).st_mode
+    if stat.S_ISDIR(mode):
+        os.chmod(name, 0o755, dir_fd=at)
+    os.rename(name, target, src_dir_fd=at)
+    if stat.S_ISDIR(mode):
+        target.chmod(stat.S_IMODE(mode))
 
 
 def _lines(work: Inside, name: str) -> list[str]:
@@ -211,6 +224,8 @@ def _link(root: Path, line: str) -> Link:
     parts = PurePosixPath(relative).parts
     path = root.joinpath(*parts)
     StorePath.containing(target)
+    if ".git" in map(str.lower, parts):
+        raise CheckedFalse(f"the container asked for a link where Git runs programs: {relative!r}")
     if ".." in parts or ".." in target.split("/") or relative.startswith("/"):
         raise CheckedFalse(f"the container asked for a link outside of the project: {relative!r}")
     if not path.parent.resolve().is_relative_to(root.resolve()):
