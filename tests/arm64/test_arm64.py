@@ -226,14 +226,16 @@ def released(
 # Those marked arm64 take long, and are left to `make arm64`.
 @pytest.mark.parametrize("name", ["podman", pytest.param("docker", marks=pytest.mark.arm64)])
 def test_an_engine_takes_each_platform_from_the_index(
-    released: Released, name: str, tmp_path: Path
+    released: Released, name: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    # A short one: Docker's sockets lie below it.
+    directory = tmp_path_factory.mktemp(name)
     start, more = {
         "podman": (engines.podman, ["--tls-verify=false"]),
         "docker": (engines.docker, []),
     }[name]
     said = {}
-    with start(tmp_path) as engine:
+    with start(directory) as engine:
         before, after = (
             engine.env.get(f"NIX_SEED_{name.upper()}_{kind}", "").split()
             for kind in ("ARGS", "RUN_ARGS")
