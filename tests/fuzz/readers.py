@@ -48,6 +48,7 @@ from nix_seed.roots.rules.policy import RootsPolicy
 from nix_seed.sbom.rules.read import read_licences
 from nix_seed.sbom.rules.spdx_list import read_expression
 from nix_seed.trust.rules.policy_file import parse_policy
+from nix_seed.use.rules.prefetch import parse_prefetch
 from support.certificates import malformed_certificates
 
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -233,6 +234,7 @@ READERS: Final[Mapping[str, Reader]] = {
     "tar": Reader(deeds.read_tar, tuple(deeds.tars())),
     "layer": Reader(deeds.read_layer, tuple(deeds.layers()), per=10),
     "zstd frames": Reader(deeds.read_frames, tuple(deeds.layers())),
+    "prefetch list": Reader(text(parse_prefetch), (b"3:0-4,9;0:2",)),
     "seek table": Reader(deeds.read_table, (SeekTable((Frame(9, 20), Frame(8, 7))).dump(),)),
     "spec": Reader(named(Spec.parse), _json({"format": 2, "name": "x"}), release_documents),
     "seed.lock": Reader(
