@@ -58,7 +58,7 @@ def command(as_json: bool, **options: Any) -> None:
     say(f"what stays in {cache}:")
     reasons = {
         "layers": f"up to {options['layers']} GB, those used last (--layers)",
-        "unpacked": f"or mounted, used in the last {plural(options['days'], 'day')} (--days)",
+        "unpacked": f"images used in the last {plural(options['days'], 'day')} (--days)",
         "images": "images built without -o (--images removes them)",
     }
     for name, size in kept.items():
