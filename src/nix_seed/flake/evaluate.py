@@ -14,7 +14,7 @@ import msgspec
 
 from nix_seed.core.errors import InputError
 from nix_seed.flake.experiment import compare, evaluate_otherwise, evaluate_twin
-from nix_seed.flake.needed import evaluate_outline, fetches, find_needed, may_fetch
+from nix_seed.flake.needed import evaluate_outline, find_needed
 from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.own_source import OwnSource
@@ -77,9 +77,7 @@ def evaluate_flake(
     outline = msgspec.structs.replace(outline, inputs=_foreign_inputs(outline, found))
     own = OwnSource(metadata.source, nix.root)
     needed, inputs = Needed(), outline.inputs.values()
-    if kind == "seed" and (
-        needs or (may_fetch(nix, metadata, inputs) and fetches(nix, metadata, arguments, doing))
-    ):
+    if needs and kind == "seed":
         needed = find_needed(nix, metadata, arguments, inputs)
     ownership = Ownership(outline, DerivationReader(nix), own, found, needed)
     return Evaluation(metadata, build_recipe(ownership), ownership)

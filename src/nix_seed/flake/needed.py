@@ -15,13 +15,13 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
-from nix_seed.core.files import files_below
 from nix_seed.flake.experiment import reason_of
 from nix_seed.flake.nix import FlakeMetadata, Nix
 from nix_seed.flake.nix_code import call_nix_half
@@ -44,29 +44,36 @@ _OWN_TREES, _OWN_FLAKES = 2, 1
 def evaluate_outline(
     nix: Nix, metadata: FlakeMetadata, arguments: Mapping[str, Any], doing: str
 ) -> tuple[dict[str, Any], bool]:
-    """Return what ``default.nix`` answers, and whether evaluation built anything."""
+    """Return what ``default.nix`` answers, and whether evaluation built or fetched anything.
+
+    That it fetched is looked into where a file that was evaluated names a fetcher. Files of nixpkgs
+    do, and call it for flakes only that ask by ``allowBuiltinFetchGit``.
+    """
     strict = replace(nix, settings={**nix.settings, _IMPORTS: "false"})
+    evaluated: set[str] = set()
     try:
-        return call_nix_half(strict, "outline", metadata.url, arguments, doing), False
+        answer = call_nix_half(strict, "outline", metadata.url, arguments, doing, evaluated)
     except NixFailed as error:
         if _IMPORTS not in (error.detail or ""):
             raise
-    return call_nix_half(nix, "outline", metadata.url, arguments, doing), True
+        return call_nix_half(nix, "outline", metadata.url, arguments, doing), True
+    asked = any(_names_fetcher(nix.root, name) for name in evaluated)
+    return answer, asked and fetches(nix, metadata, arguments, doing)
 
 
-def may_fetch(nix: Nix, metadata: FlakeMetadata, inputs: Iterable[str]) -> bool:
-    """Tell whether code of the flake, or of its *inputs*, names a fetcher.
+def _names_fetcher(root: Path, name: str) -> bool:
+    tree = root / str(StorePath.containing(name)).lstrip("/")
+    if _is_nixpkgs(tree):
+        return False
+    try:
+        return _FETCHER.search((root / name.lstrip("/")).read_bytes()) is not None
+    except OSError:
+        return True
 
-    That of nixpkgs does, and calls it for flakes that ask by ``allowBuiltinFetchGit`` only.
-    """
-    trees = {str(StorePath.containing(path)) for path in inputs} | {str(metadata.source)}
-    for tree in (Path(f"{nix.root}{path}") for path in trees):
-        if (tree / "pkgs/top-level").is_dir():
-            continue
-        for name in files_below(tree):
-            if name.endswith(".nix") and _FETCHER.search(Path(name).read_bytes()):
-                return True
-    return False
+
+@cache
+def _is_nixpkgs(tree: Path) -> bool:
+    return any((tree / name / "build-support").is_dir() for name in ("pkgs", "."))
 
 
 def fetches(nix: Nix, metadata: FlakeMetadata, arguments: Mapping[str, Any], doing: str) -> bool:

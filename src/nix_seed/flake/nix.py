@@ -133,11 +133,16 @@ class Nix:
             )
         return StorePath.containing(found)
 
-    def evaluate(self, expression: str, doing: str) -> Any:
-        """Evaluate *expression*, purely, to JSON."""
+    def evaluate(self, expression: str, doing: str, files: set[str] | None = None) -> Any:
+        """Evaluate *expression*, purely, to JSON; add the *files* that are evaluated, if asked."""
         arguments = ["eval", "--json", "--expr", expression]
+        log = NixLog()
         try:
-            return _json(self._run("nix", arguments, doing), doing)
+            verbose = [] if files is None else ["-v"]
+            value = _json(self._run("nix", [*arguments, *verbose], doing, log=log), doing)
+            if files is not None:
+                files |= log.evaluated
+            return value
         except NixFailed as error:
             if "allow-import-from-derivation" in (error.detail or ""):
                 raise
@@ -246,9 +251,10 @@ class Nix:
         *,
         stdin: int | BinaryIO = subprocess.DEVNULL,
         stdout: int | BinaryIO = subprocess.PIPE,
+        log: NixLog | None = None,
     ) -> str:
         command = [self._find(program), *self._flags(program), *arguments]
-        log = NixLog()
+        log = log or NixLog()
         try:
             environment = {**os.environ, **_PLAIN_WORDS, **self.environment}
             code, printed = _call(command, (stdin, stdout), environment, log)

@@ -19,22 +19,28 @@ _NUMBERS = ("lastModified", "revCount")
 
 
 def call_nix_half(
-    nix: Nix, function: str, url: str, arguments: Mapping[str, Any], doing: str
+    nix: Nix,
+    function: str,
+    url: str,
+    arguments: Mapping[str, Any],
+    doing: str,
+    files: set[str] | None = None,
 ) -> Any:
     """Return what *function* of ``default.nix`` answers for the flake at *url*, from JSON.
 
-    *arguments* are JSON too; ``flake`` is added to them. *doing* names the work in errors.
+    *arguments* are JSON too; ``flake`` is added to them. *doing* names the work in errors. To
+    *files* those that are evaluated are added.
     """
     text = json.dumps(arguments)
     with importlib.resources.as_file(
         importlib.resources.files("nix_seed.flake") / "expressions"
     ) as code:
         if len(text) < _LONGEST:
-            return nix.evaluate(_call(nix, code, function, url, _string(text)), doing)
+            return nix.evaluate(_call(nix, code, function, url, _string(text)), doing, files)
         with tempfile.TemporaryDirectory(prefix="nix-seed-") as directory:
             Path(directory, "arguments.json").write_text(text)
             given = f'builtins.readFile "${{{_tree(nix, Path(directory))}}}/arguments.json"'
-            return nix.evaluate(_call(nix, code, function, url, f"({given})"), doing)
+            return nix.evaluate(_call(nix, code, function, url, f"({given})"), doing, files)
 
 
 def flake_code(code: str, url: str) -> str:

@@ -25,9 +25,22 @@ from nix_seed.registry.image import Image
 from nix_seed.use.engines.base import EXCHANGE, SOURCE
 from nix_seed.use.sandboxed import Inside
 
+# Runs a program on the lines of a file: as many at once as arguments may be.
+BATCHED = """
+batched() {
+  list=$1
+  shift
+  rm -f "$list".part-*
+  split -a 4 -l 500 "$list" "$list".part- || return
+  for part in "$list".part-*; do
+    test ! -s "$part" || "$@" $(cat "$part") || return
+  done
+}
+"""
+
 # $@ is the command. Before and after, the store's directory is listed: no Nix is needed for that.
 # Nix is asked for all new paths at once: evaluation alone may make thousands.
-SCRIPT = rf"""
+SCRIPT = rf"""{BATCHED}
 x={EXCHANGE}
 store() {{
   ls -A /nix/store 2>/dev/null |
@@ -50,18 +63,18 @@ cut -f 2 $x/links | cut -d / -f 1-4 > $x/wanted
 store > $x/after
 LC_ALL=C comm -13 $x/before $x/after | grep '^[0-9a-z]\{{32\}}-' |
   sed 's,^,/nix/store/,' > $x/new
-: > $x/invalid
-test ! -s $x/new || nix-store --check-validity --print-invalid $(cat $x/new) |
-  LC_ALL=C sort > $x/invalid || exit 125
+batched $x/new nix-store --check-validity --print-invalid > $x/unsorted || exit 125
+LC_ALL=C sort $x/unsorted > $x/invalid
 LC_ALL=C comm -23 $x/new $x/invalid > $x/valid
-test ! -s $x/valid || nix-store --query --deriver $(cat $x/valid) > $x/derivers || exit 125
-test ! -s $x/valid || paste $x/valid $x/derivers | while read -r path deriver; do
+batched $x/valid nix-store --query --deriver > $x/derivers || exit 125
+paste $x/valid $x/derivers | while read -r path deriver; do
   case $deriver in *.drv) printf '%s\n' "$path" ;; esac
 done >> $x/wanted
 LC_ALL=C sort -u -o $x/wanted $x/wanted
 test -s $x/wanted || exit 0
 if test -e $x/host-has; then
-  nix-store --query --requisites $(cat $x/wanted) | LC_ALL=C sort -u > $x/closure || exit 125
+  batched $x/wanted nix-store --query --requisites > $x/unsorted || exit 125
+  LC_ALL=C sort -u $x/unsorted > $x/closure
   LC_ALL=C comm -23 $x/closure $x/host-has > $x/export-list
   sed 's,^,/nix/store/,' $x/before > $x/image-has
   LC_ALL=C comm -12 $x/export-list $x/image-has > $x/from-image
