@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from support.programs import need
 from support.seed_images import seed_image
 from support.seeds import COMMAND
 from support.terminal import in_terminal
+from support.trust import World
 
 
 @pytest.fixture
@@ -117,6 +119,28 @@ def test_an_index_names_every_image_that_lacks(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="1 image of the index is not there"):
         build_index(Stores(), target, list(map(parse_reference, images[:2])))
     assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["doctor", "-q"], ["doctor", "--json"], ["policy", "show", "POLICY"]],
+    ids=" ".join,
+)
+def test_a_reader_that_has_gone_ends_a_command_as_it_would_any_other(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    """141, as SIGPIPE gives; never 1, which is an answer. And not a word about it."""
+    policy = str(World(tmp_path).write_policy())
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [*COMMAND, *(policy if each == "POLICY" else each for each in arguments)],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120])

@@ -112,6 +112,9 @@ def test_commands_about_trust(tmp_path: Path) -> None:
     }.items():
         where = ("--from", world.repository, "--policy", policy, "--json")
         check(command, world.run(*arguments, *where).printed)
+    check("policy check", world.run("policy", "check", policy, "--json").printed)
+    page = ("-o", str(tmp_path / "page.html"), "--no-roots", "--policy", policy, "--json")
+    check("report", world.run("report", f"{world.repository}:seed", *page).printed)
     check("policy show", world.run("policy", "show", policy, "--json").printed)
     check("policy diff", world.run("policy", "diff", policy, policy, "--json").printed)
     check("log check", world.run("log", "check", str(tmp_path / "log"), "--json").printed)

@@ -21,7 +21,8 @@ SCHEMA = 1
 class Manner:
     """What was asked of the output, and whether the JSON object has been *answered* yet.
 
-    *clear* takes progress off the terminal, where there is any.
+    *clear* takes progress off the terminal, where there is any. *parts* takes the objects that
+    would be printed, for a command that makes one of them.
     """
 
     json: bool = False
@@ -29,6 +30,7 @@ class Manner:
     verbose: bool = False
     answered: bool = False
     clear: Callable[[], None] | None = None
+    parts: list[dict[str, Any]] | None = None
 
 
 def manner(ctx: click.Context | None = None) -> Manner:
@@ -49,10 +51,19 @@ def say(
     else:
         import json
 
-        manner().answered = True
+        asked = manner()
+        asked.answered = True
+        if asked.parts is not None:
+            asked.parts.append(value)
+            return
         # The same JSON, and no command to GitHub's runner.
         text = json.dumps({"schema": SCHEMA} | value, indent=indent).replace("##[", "##\\u005b")
     say_styled(text, err=err, nl=nl)
+
+
+def answer(value: dict[str, Any], text: str) -> None:
+    """Print *value* where JSON was asked for, and *text* where it was not."""
+    say(value if manner().json else text)
 
 
 def say_styled(text: str, *, err: bool = False, nl: bool = True) -> None:

@@ -37,7 +37,7 @@ key_option = click.option(
 @click.option("--origin", metavar="NAME", help="A new log's name, such as example.com/log.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=7080, show_default=True, help="Port; 0 takes any that is free.")
-@click.option("--quiet", is_flag=True, help="Do not report requests.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not report requests.")
 def _serve(directory: Path, origin: str | None, host: str, port: int, quiet: bool) -> None:
     """Serve the log in DIRECTORY, making it if there is none.
 

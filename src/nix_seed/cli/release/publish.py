@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nix_seed.cli.command import seed_command
-from nix_seed.cli.options import registry_options, store_option, stores_of
+from nix_seed.cli.options import answer_option, registry_options, store_option, stores_of
 from nix_seed.cli.release.attest import state, statement_of
+from nix_seed.cli.say import manner, say
 from nix_seed.cli.sbom.sbom import sbom_option
 from nix_seed.cli.trust.options import signing_options
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 @sbom_option
 @store_option
 @registry_options
+@answer_option
 def command(reference: str, **options: Any) -> None:
     """Build the checkout in DIR, store its image as IMAGE, and attest that.
 
@@ -56,13 +59,20 @@ def command(reference: str, **options: Any) -> None:
         else {"push": reference, "untagged": True}
     )
     flake = str(options["flake"].absolute())
-    pushed = ctx.invoke(
-        build, flake=flake, system=options["system"], no_reuse=True, **where, **shared
-    )
+    asked = manner()
+    if asked.json:
+        asked.parts = []
+    how = {"system": options["system"], "no_reuse": True, "as_json": asked.json}
+    pushed = ctx.invoke(build, flake=flake, **how, **where, **shared)
     image = parse_reference(pushed.reference) if pushed else target
-    state(image, tree, attester, options, as_json=False)
-    if pushed:
-        _name(pushed, reference, options)
+    state(image, tree, attester, options, as_json=asked.json)
+    tags = _name(pushed, reference, options) if pushed else ()
+    if asked.json:
+        built, attested = asked.parts or []
+        asked.parts = None
+        say({"image": built, "attestation": attested, "tags": list(tags)})
+    elif tags:
+        say("\n".join(f"tag        {tag}" for tag in tags))
 
 
 def _prepare(target: AnyReference, options: dict[str, Any]) -> tuple[SourceTree, Attester]:
@@ -82,15 +92,13 @@ def _prepare(target: AnyReference, options: dict[str, Any]) -> tuple[SourceTree,
     return tree, attester
 
 
-def _name(pushed: Pushed, reference: str, options: dict[str, Any]) -> None:
+def _name(pushed: Pushed, reference: str, options: dict[str, Any]) -> Sequence[str]:
     from nix_seed.cli.image.build_steps import repository_of
-    from nix_seed.cli.say import say
     from nix_seed.image.push import name_image, tags_of
 
     repository, target = repository_of(options, reference)
     tags = (*tags_of(pushed.built.plan.evaluated), *filter(None, (target.tag,)))
-    named = name_image(repository, target.at(pushed.built.digest), tags)
-    say("\n".join(f"tag        {tag}" for tag in named))
+    return name_image(repository, target.at(pushed.built.digest), tags)
 
 
 _REGISTRY = ("username", "password_stdin", "plain_http", "ca_file")

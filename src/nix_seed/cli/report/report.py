@@ -10,6 +10,7 @@ import click
 
 from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import (
+    answer_option,
     commit_named,
     policy_option,
     policy_used,
@@ -17,7 +18,7 @@ from nix_seed.cli.options import (
     store_option,
     stores_of,
 )
-from nix_seed.cli.say import say
+from nix_seed.cli.say import answer
 
 if TYPE_CHECKING:
     from nix_seed.core.events import OnEvent
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 @click.option("--no-roots", is_flag=True, help="Do not follow the image to its trust roots.")
 @store_option
 @registry_options
+@answer_option
 def command(**options: Any) -> None:
     """Write one self-contained page about IMAGE.
 
@@ -67,10 +69,12 @@ def command(**options: Any) -> None:
         report = _request(options, show).gather()
     text = report_page(report)
     write_output(options["output"], text.encode())
-    told = verdict(report.trust)[0].value
+    size, found = len(text.encode()), verdict(report.trust)[0].value
+    told = found
     if isinstance(report.trust, TrustAnswer):
         told += f" {about(report.trust.verification, report.trust.policy.source)}"
-    say(f"{options['output']}  {len(text.encode()) // 1000} kB  {told}")
+    value = {"output": str(options["output"]), "size": size, "verdict": found}
+    answer(value, f"{options['output']}  {size // 1000} kB  {told}")
 
 
 def _check(options: dict[str, Any]) -> None:

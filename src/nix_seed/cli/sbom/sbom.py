@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nix_seed.cli.command import seed_command
-from nix_seed.cli.options import registry_options, store_option, stores_of
-from nix_seed.cli.say import say
+from nix_seed.cli.options import answer_option, registry_options, store_option, stores_of
+from nix_seed.cli.say import manner, say
 
 if TYPE_CHECKING:
     from nix_seed.core.events import OnEvent
@@ -75,6 +75,7 @@ def sboms_of(given: Sequence[str]) -> tuple[Format, ...] | None:
 @click.option("--system", metavar="SYSTEM", help="Nix system [this machine's].")
 @store_option
 @registry_options
+@answer_option
 def command(what: str, form: Format, output: Path | None, **options: Any) -> None:
     """Write what is in the image built here of FLAKE, or in IMAGE: every store path, with its hash.
 
@@ -97,6 +98,8 @@ def command(what: str, form: Format, output: Path | None, **options: Any) -> Non
     from nix_seed.core.files import write_output
 
     write_output(output, text)
+    if manner().json:
+        say({"output": str(output), "format": form, "size": len(text)})
 
 
 def _check(what: str, is_flake: bool, options: dict[str, Any]) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nix_seed.cli.command import seed_group
-from nix_seed.cli.options import json_option
-from nix_seed.cli.say import say
+from nix_seed.cli.options import answer_option, json_option
+from nix_seed.cli.say import answer, say
 from nix_seed.cli.trust.policy_step import (
     add_builder_command,
     next_command,
@@ -19,6 +19,7 @@ from nix_seed.cli.trust.policy_step import (
     write_new,
 )
 from nix_seed.core.members import members
+from nix_seed.core.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,6 +36,7 @@ def command() -> None:
 
 @command.command("check")
 @_FILE
+@answer_option
 def _check(file: Path) -> None:
     """Read FILE (trust.toml) as verify does; exit 2, naming the line, if that would refuse it."""
     from nix_seed.release.load import load_policy
@@ -42,11 +44,13 @@ def _check(file: Path) -> None:
 
     now = datetime.now(UTC)
     policy = load_policy(file, now).policy
-    for warning in policy_warnings(policy, now):
+    warnings = list(policy_warnings(policy, now))
+    for warning in warnings:
         say(f"warning: {warning}", err=True)
-    say(
-        f"{file}: epoch {policy.epoch}, {policy.quorum.threshold} of {len(policy.builders)} "
-        f"builders, until {policy.expires:%Y-%m-%d}"
+    answer(
+        {"file": str(file), "epoch": policy.epoch, "warnings": warnings},
+        f"{file}: epoch {policy.epoch}, {policy.quorum.threshold} of "
+        f"{plural(len(policy.builders), 'builder')}, until {policy.expires:%Y-%m-%d}",
     )
 
 
@@ -89,6 +93,7 @@ def _show(file: Path, as_json: bool) -> None:
     metavar="DIR",
     help="Demand that this embedded log holds every attestation; made if there is none.",
 )
+@answer_option
 def _init(
     file: Path,
     repository: str | None,
@@ -122,7 +127,8 @@ def _init(
     ).render()
     parse_policy(text.encode(), str(file), now)
     write_new(file, text)
-    say(f"{file} is written; edit it, then: nix-seed policy check {file}")
+    text = f"{file} is written; edit it, then: nix-seed policy check {file}"
+    answer({"file": str(file), "epoch": 1}, text)
 
 
 @command.command("diff")
@@ -238,17 +244,19 @@ def _lines(policy: Policy) -> Iterator[str]:
     quorum = policy.quorum
     yield f"epoch {policy.epoch}, until {policy.expires:%Y-%m-%d %H:%M} UTC, {policy.digest}"
     apart = f", distinct in {' and '.join(quorum.distinct)}" if quorum.distinct else ""
-    yield f"{quorum.threshold} of {len(policy.builders)} builders must agree{apart}"
-    yield f"each in {quorum.logs} of {len(policy.logs)} logs, under {quorum.witnesses} witnesses"
+    yield f"{quorum.threshold} of {plural(len(policy.builders), 'builder')} must agree{apart}"
+    logs = f"{quorum.logs} of {plural(len(policy.logs), 'log')}"
+    yield f"each in {logs}, under {plural(quorum.witnesses, 'witness', 'witnesses')}"
     yield f"systems: {', '.join(policy.systems)}"
     for builder in policy.builders:
         yield from _builder_lines(builder)
     if policy.promoters:
-        yield f"{quorum.promoters} of {len(policy.promoters)} promoters must sign a release"
+        promoters = plural(len(policy.promoters), "promoter")
+        yield f"{quorum.promoters} of {promoters} must sign a release"
     for promoter in policy.promoters:
         yield f"  {promoter.id:12} {signer_name(promoter.signer)}"
     for digest, count in policy.accepts.items():
-        yield f"accepts releases by {digest}, of {count} systems"
+        yield f"accepts releases by {digest}, of {plural(count, 'system')}"
     for ledger in policy.ledgers:
         yield f"ledger {ledger.id}: {ledger.address} on chain {ledger.chain_id}"
 

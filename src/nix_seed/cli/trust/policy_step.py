@@ -8,8 +8,10 @@ from typing import Any
 import click
 
 from nix_seed.cli.command import seed_command
-from nix_seed.cli.say import say
+from nix_seed.cli.options import answer_option
+from nix_seed.cli.say import answer, say
 from nix_seed.cli.trust.options import key_option, signer_of
+from nix_seed.core.words import plural
 
 _WHEN = "such as 2026-01-31, 2026-01-31T12:00:00Z or now"
 
@@ -49,6 +51,7 @@ _WHEN = "such as 2026-01-31, 2026-01-31T12:00:00Z or now"
 @click.option(
     "--no-accept", is_flag=True, help="What was released by OLD has to be promoted again."
 )
+@answer_option
 def next_command(old: Path, output: Path | None, **options: Any) -> None:
     """Write the policy that comes after OLD (trust.toml): a higher epoch, and what you name.
 
@@ -78,9 +81,13 @@ def next_command(old: Path, output: Path | None, **options: Any) -> None:
     text = next_policy(_text(old), before, step, str(old))
     after = parse_policy(text.encode(), str(new), now)
     write_new(new, text)
-    say(f"{new} is written, epoch {after.epoch}:")
-    say("\n".join(f"  {line}" for line in compare_policies(before, after)))
-    _say_next(old, new)
+    changes = compare_policies(before, after)
+    lines = [f"{new} is written, epoch {after.epoch}:", *(f"  {line}" for line in changes)]
+    lines += [
+        f"next: look at it, then have it signed by those whom {old} trusts, and publish both:",
+        f"  nix-seed policy sign {old} {new} --key FILE",
+    ]
+    answer({"file": str(new), "epoch": after.epoch, "changes": list(changes)}, "\n".join(lines))
 
 
 @seed_command("add-builder")
@@ -105,6 +112,7 @@ def next_command(old: Path, output: Path | None, **options: Any) -> None:
     "--system", "systems", multiple=True, metavar="SYSTEM", help="One it builds for [all]."
 )
 @click.option("--not-before", metavar="TIME", help=f"From when on it counts: {_WHEN}.")
+@answer_option
 def add_builder_command(builder: str, file: Path, **options: Any) -> None:
     """Add the builder ID to a policy, after those there are; comments and order stay."""
     from nix_seed.core.errors import InputError
@@ -124,8 +132,10 @@ def add_builder_command(builder: str, file: Path, **options: Any) -> None:
     changed = add_builder(text, NewBuilder(builder, values), str(file))
     after = parse_policy(changed.encode(), str(file), now)
     write_output(file, changed.encode())
-    say(f"{file}: {', '.join(compare_policies(before, after))}")
-    say(f"{after.quorum.threshold} of {len(after.builders)} builders must agree")
+    changes = compare_policies(before, after)
+    agree = f"{after.quorum.threshold} of {plural(len(after.builders), 'builder')} must agree"
+    value = {"file": str(file), "epoch": after.epoch, "changes": list(changes)}
+    answer(value, f"{file}: {', '.join(changes)}\n{agree}")
     say(
         f"If releases were made by this file already, the change needs a new one: "
         f"nix-seed policy next {file}",
@@ -159,6 +169,7 @@ def _values(
     metavar="FILE",
     help="Where the signature goes [NEW with the signer's id: trust-2.rita.sig].",
 )
+@answer_option
 def sign_command(old: Path, new: Path, key: Path | None, output: Path | None) -> None:
     """Sign the change from OLD to NEW, for `policy diff` to count.
 
@@ -177,8 +188,11 @@ def sign_command(old: Path, new: Path, key: Path | None, output: Path | None) ->
     path = output or new.with_suffix(f".{voter}.sig")
     signed = signer.sign(PAYLOAD_TYPE, build_change_statement(before, after).dump())
     write_output(path, signed.bundle.dump())
-    say(f"{path}: {voter} signs epoch {after.epoch}")
-    say(f"next: nix-seed policy diff {old} {new} --signature {path}")
+    answer(
+        {"file": str(path), "voter": voter, "epoch": after.epoch},
+        f"{path}: {voter} signs epoch {after.epoch}\n"
+        f"next: nix-seed policy diff {old} {new} --signature {path}",
+    )
 
 
 def read_public_key(path: Path) -> str:
@@ -236,10 +250,3 @@ def _places(given: Iterable[str]) -> Mapping[str, str]:
                 f"--log {name}{equals}{place}: write ID=PLACE", hint="such as --log log=mirror"
             )
     return {name: place for name, _, place in pairs}
-
-
-def _say_next(old: Path, new: Path) -> None:
-    say(
-        f"next: look at it, then have it signed by those whom {old} trusts, and publish both:\n"
-        f"  nix-seed policy sign {old} {new} --key FILE"
-    )

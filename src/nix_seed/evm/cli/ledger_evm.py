@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from nix_seed.cli.command import SeedGroup
 from nix_seed.cli.options import json_option, policy_option, with_options
 from nix_seed.evm.open import require_evm
 
@@ -87,7 +88,7 @@ def _work() -> ModuleType:
     return work
 
 
-@click.group("evm", short_help="A contract that takes one release per commit.")
+@click.group("evm", cls=SeedGroup, short_help="A contract that takes one release per commit.")
 def evm() -> None:
     """Deploy and use the contract; docs/ledger-evm.md. Needs the extra nix-seed[evm].
 
