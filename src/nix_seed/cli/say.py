@@ -61,6 +61,21 @@ def say(
     say_styled(text, err=err, nl=nl)
 
 
+_COLOURS = {"VERIFIED": "green", "CHECKED AND FALSE": "red", "COULD NOT CHECK": "magenta"}
+
+
+def say_verdict(text: str) -> None:
+    """Print *text*, and the verdict in it in colour: a line ``verdict: WORDS: …``."""
+    lines = safe_text(text).split("\n")
+    for number, line in enumerate(lines):
+        label, _, rest = line.partition(": ")
+        words, colon, why = rest.partition(": ")
+        if label == "verdict" and words in _COLOURS:
+            shown = click.style(words, fg=_COLOURS[words], bold=True)
+            lines[number] = f"{label}: {shown}{colon}{why}"
+    say_styled("\n".join(lines))
+
+
 def answer(value: dict[str, Any], text: str) -> None:
     """Print *value* where JSON was asked for, and *text* where it was not."""
     say(value if manner().json else text)

@@ -22,11 +22,6 @@ def plural(number: int, noun: str, several: str | None = None) -> str:
     return f"{number} {noun if number == 1 else several or f'{noun}s'}"
 
 
-def listed(items: Sequence[str]) -> str:
-    """Return ``a``, ``a and b``, ``a, b and c``."""
-    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
-
-
 def shortened(items: Sequence[str], most: int | None) -> str:
     """Return *items* with commas between them: *most* of them, and how many more there are."""
     if most is None or len(items) <= most:

@@ -21,7 +21,7 @@ from nix_seed.cli.options import (
     state_option,
     stores_of,
 )
-from nix_seed.cli.say import say
+from nix_seed.cli.say import say, say_verdict
 
 if TYPE_CHECKING:
     from nix_seed.registry.open import AnyReference
@@ -102,7 +102,7 @@ def command(as_json: bool, **options: Any) -> None:
         say(verification_json(found))
     else:
         lines = verification_lines(found, loaded.policy.source)
-        say("\n".join(folded(lines, columns())))
+        say_verdict("\n".join(folded(lines, columns())))
     click.get_current_context().exit(found.exit_code)
 
 

@@ -15,11 +15,11 @@ from nix_seed.cli.say import error_lines
 from nix_seed.cli.trust.key import PASSPHRASE
 from nix_seed.cli.trust.options import why_stranger
 from nix_seed.core.errors import InputError, NixSeedError
-from nix_seed.core.events import Stage
-from nix_seed.core.processes import Tail
+from nix_seed.core.events import Stage, listening
 from nix_seed.flake.checkout import Login, find_line
 from nix_seed.flake.evaluate import current_system
 from nix_seed.flake.nix import Nix
+from nix_seed.flake.rules.nix_log import NixSaid, NixWork
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.image.plan import Request
 from nix_seed.image.rules.frames import Compressor
@@ -226,9 +226,7 @@ class CiJob:
         return f"set SEED_REGISTRY_USER and SEED_REGISTRY_TOKEN to who may {may}"
 
     @contextmanager
-    def reported(
-        self, what: str, tail: Tail | None = None, *, writes: bool = True
-    ) -> Iterator["Stages"]:
+    def reported(self, what: str, *, writes: bool = True) -> Iterator["Stages"]:
         """Give what listens to flows; annotate the failure of *what*, and end with its exit code.
 
         *writes*: it is to publish, so whom the registry turns away lacks the right to write.
@@ -238,11 +236,11 @@ class CiJob:
                 yield stages
         except NixSeedError as error:
             error.hint = self.explain(error, writes=writes)
-            self._report(what, error, "" if tail is None else tail.text)
+            self._report(what, error)
             click.get_current_context().exit(error.exit_code)
 
-    def _report(self, what: str, error: NixSeedError, said: str) -> None:
-        mismatches = find_mismatches(f"{said}\n{error.detail or ''}")
+    def _report(self, what: str, error: NixSeedError) -> None:
+        mismatches = find_mismatches(error.detail or "")
         for mismatch in mismatches:
             at = find_line(Path(self.options["flake"] or "."), mismatch.wanted) or (None, None)
             self.host.annotate("error", "Hash mismatch", str(mismatch), file=at[0], line=at[1])
@@ -269,21 +267,35 @@ _TITLES = {1: "Checked, and false", 2: "Wrong input", 3: "Could not check", 4: "
 
 
 class Stages:
-    """Listens to flows, and has a part of the log for each stage, that folds away."""
+    """Listens to flows, and has a part of the log for each stage, that folds away.
+
+    In it is what Nix builds, with the builders' logs: a job that says nothing for long gets killed.
+    """
 
     def __init__(self, host: CiHost) -> None:
         self._host = host
         self._open = ExitStack()
         self._seen: set[str] = set()
+        self._running: frozenset[str] = frozenset()
+        self._listening = listening(self)
 
     def __enter__(self) -> "Stages":
+        self._listening.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._open.close()
+        self._listening.__exit__(None, None, None)
 
     def __call__(self, event: Any) -> None:
-        """Tell of *event*, if it is a stage."""
+        """Tell of *event*, if it is a stage, or Nix at work."""
+        if isinstance(event, NixSaid) and event.name:
+            self._host.say(f"{event.name}> {event.text}")
+        elif isinstance(event, NixWork):
+            for each in event.running:
+                if each not in self._running and each.startswith("building "):
+                    self._host.say(each)
+            self._running = frozenset(event.running)
         if not isinstance(event, Stage):
             return
         if event.name in _PARTS and event.name not in self._seen:

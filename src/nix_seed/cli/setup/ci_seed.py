@@ -11,7 +11,6 @@ from nix_seed.cli.setup.ci_job import CiJob
 from nix_seed.cli.setup.ci_report import seed_summary
 from nix_seed.cli.trust.options import attester_of
 from nix_seed.core.errors import CouldNotCheck, InputError
-from nix_seed.core.processes import stderr_tail
 from nix_seed.flake.checkout import read_checkout
 from nix_seed.flake.nix import Nix
 from nix_seed.release.attest import SourceTree
@@ -31,7 +30,7 @@ _PROMOTES = {
 def seed(options: dict[str, Any]) -> None:
     """Make the seed, or find it, and tell of it."""
     job = CiJob(options)
-    with stderr_tail() as tail, job.reported("Seed", tail) as stages:
+    with job.reported("Seed") as stages:
         prepared = prepare(job)
         if options["nix_conf"]:
             lines = [os.environ.get("NIX_CONFIG", ""), options["nix_conf"]]
