@@ -1,19 +1,13 @@
 """Tables and long lines: as wide as the terminal, and plain and complete where there is none."""
 
-import shutil
-import sys
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
 
+from nix_seed.cli.lines import columns
 from nix_seed.cli.say import say
 from nix_seed.core.safe_text import safe_line
 
 LEAST = 24  # columns for text that is wrapped beside others, and not below them
-
-
-def columns() -> int | None:
-    """Return how wide the terminal on standard output is; None where there is none."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def table(

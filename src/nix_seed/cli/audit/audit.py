@@ -12,7 +12,7 @@ from nix_seed.cli.audit.options import audit_options, question_of, state_of
 from nix_seed.cli.command import seed_command
 from nix_seed.cli.lines import columns, folded
 from nix_seed.cli.options import json_option, stores_of
-from nix_seed.cli.say import say
+from nix_seed.cli.say import say, say_verdict
 
 if TYPE_CHECKING:
     from nix_seed.audit.rules.report import AuditReport
@@ -54,7 +54,7 @@ def command(as_json: bool, **options: Any) -> None:
     if as_json:
         say(audit_json(found))
     else:
-        say("\n".join(folded(audit_lines(found), columns())))
+        say_verdict("\n".join(folded(audit_lines(found), columns())))
     if options["page"] is not None:
         _write_page(options["page"], found, now)
     click.get_current_context().exit(found.exit_code)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nix_seed.cli.command import seed_command
+from nix_seed.cli.lines import columns
 from nix_seed.cli.options import (
     image_named,
     image_options,
@@ -15,7 +16,7 @@ from nix_seed.cli.options import (
     stores_of,
 )
 from nix_seed.cli.say import say
-from nix_seed.cli.table import columns, table
+from nix_seed.cli.table import table
 from nix_seed.core.members import members
 from nix_seed.core.safe_text import safe_line
 

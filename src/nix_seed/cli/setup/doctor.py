@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nix_seed.cli.command import seed_command
+from nix_seed.cli.lines import columns
 from nix_seed.cli.options import (
     cache_directory,
     json_option,
@@ -21,7 +22,7 @@ from nix_seed.cli.options import (
     stores_of,
 )
 from nix_seed.cli.say import say, say_styled
-from nix_seed.cli.table import LEAST, columns, hanging
+from nix_seed.cli.table import LEAST, hanging
 from nix_seed.core.safe_text import safe_line
 
 if TYPE_CHECKING:
