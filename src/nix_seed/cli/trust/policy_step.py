@@ -81,13 +81,13 @@ def next_command(old: Path, output: Path | None, **options: Any) -> None:
     text = next_policy(_text(old), before, step, str(old))
     after = parse_policy(text.encode(), str(new), now)
     write_new(new, text)
-    changes = compare_policies(before, after)
+    changes = list(compare_policies(before, after))
     lines = [f"{new} is written, epoch {after.epoch}:", *(f"  {line}" for line in changes)]
     lines += [
         f"next: look at it, then have it signed by those whom {old} trusts, and publish both:",
         f"  nix-seed policy sign {old} {new} --key FILE",
     ]
-    answer({"file": str(new), "epoch": after.epoch, "changes": list(changes)}, "\n".join(lines))
+    answer({"file": str(new), "epoch": after.epoch, "changes": changes}, "\n".join(lines))
 
 
 @seed_command("add-builder")
@@ -132,9 +132,9 @@ def add_builder_command(builder: str, file: Path, **options: Any) -> None:
     changed = add_builder(text, NewBuilder(builder, values), str(file))
     after = parse_policy(changed.encode(), str(file), now)
     write_output(file, changed.encode())
-    changes = compare_policies(before, after)
+    changes = list(compare_policies(before, after))
     agree = f"{after.quorum.threshold} of {plural(len(after.builders), 'builder')} must agree"
-    value = {"file": str(file), "epoch": after.epoch, "changes": list(changes)}
+    value = {"file": str(file), "epoch": after.epoch, "changes": changes}
     answer(value, f"{file}: {', '.join(changes)}\n{agree}")
     say(
         f"If releases were made by this file already, the change needs a new one: "
