@@ -156,6 +156,17 @@ def test_commands_in_the_documents_exist() -> None:
             assert re.search(wanted, makefile, re.MULTILINE), f"{document.name}: make {target}"
 
 
+def test_files_that_are_named_exist() -> None:
+    """In documents, records of decisions and docstrings: `trust/rules/bundle.py`, `quorum.py`."""
+    sources = [*(ROOT / "src").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    records = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("[be]*/**/*.md")]
+    places = (ROOT, ROOT / "src", ROOT / "src/nix_seed", ROOT / "tests")
+    for file in (*records, *sources):
+        for name in re.findall(r"`([\w./-]+/[\w.-]+\.(?:py|nix|toml))`", file.read_text()):
+            known = any((place / name).exists() for place in (*places, file.parent))
+            assert known, f"{file.relative_to(ROOT)}: {name}"
+
+
 def test_the_demo_ends_with_a_program_built_offline(tmp_path: Path) -> None:
     require_nix()
     need("bwrap")
