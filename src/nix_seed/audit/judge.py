@@ -104,6 +104,8 @@ class BundleJudge:
         lacking = {each.name: each.words for each in failed_checks(record, policy)}
         said = record.predicate
         times = [time for each in good for _, time in each.logs.times]
+        entries = {at for each in good for at in each.logs.entries}
+        positions = {replace(at, log=self.log_name(policy, at.log)) for at in entries}
         return LedgerRecord(
             digest=record.digest,
             commit=said.commit,
@@ -119,7 +121,7 @@ class BundleJudge:
             enough="promoters" not in lacking,
             stands=not lacking,
             why=next(iter(lacking.values()), ""),
-            positions=tuple(sorted(set(self._positions(good, policy)))),
+            positions=tuple(sorted(positions)),
             copies=copies,
             time=min(times, default=None),
         )
@@ -156,11 +158,6 @@ class BundleJudge:
         if signer is None:
             return "someone"
         return self._names.get(signer, signer_name(signer))
-
-    def _positions(self, findings: Iterable[Finding], policy: Policy) -> Iterator[LoggedAt]:
-        for finding in findings:
-            for at in finding.logs.entries:
-                yield replace(at, log=self.log_name(policy, at.log))
 
 
 def _named_policy(finding: Finding) -> Digest:

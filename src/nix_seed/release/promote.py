@@ -149,7 +149,7 @@ class _Promotion:
             if not already:
                 self._check_can_log()
             self._document(ours, release, evidence)
-            if not already and not self._has_signed(ours):
+            if not already and self._promoter.id not in {each.id for each in ours.promoters}:
                 self._sign(ours.predicate, ours.payload, len(index.body))
         return self._finish(self._settle(release, ours.digest), release, index, already=already)
 
@@ -259,7 +259,8 @@ class _Promotion:
             notices = (*notices, *(_waiting(name, self._commit) for name in lacking))
             return Promoted("signed, not yet promoted", record, release, 0, (), notices)
         tags = tuple(dict.fromkeys((str(self._commit), *self._place.tags)))
-        done = already and self._named(index.digest, tags)
+        named = (self._target.head_manifest(tag) for tag in tags)
+        done = already and all(each and each.digest == index.digest for each in named)
         if not done:
             publish_index(
                 self._by.stores,
@@ -272,13 +273,6 @@ class _Promotion:
             self._by.pins.keep(self._repository, self._commit, release.root)
         state: State = "already promoted" if done else "promoted"
         return Promoted(state, record, release, 0, tags, notices)
-
-    def _named(self, index: Digest, tags: Sequence[str]) -> bool:
-        found = [self._target.head_manifest(tag) for tag in tags]
-        return all(each is not None and each.digest == index for each in found)
-
-    def _has_signed(self, record: Record) -> bool:
-        return any(each.id == self._promoter.id for each in record.promoters)
 
 
 def _waiting(ledger: str, commit: Commit) -> str:
