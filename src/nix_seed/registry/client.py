@@ -440,8 +440,7 @@ class Repository:
 
         A first reply without a body stands for a list that is asked for in another way.
         """
-        seen: set[str] = set()
-        left = _MOST_LISTED
+        seen, left = set[str](), _MOST_LISTED
         for page in range(_MOST_PAGES):
             seen.add(request.url)
             reply = self._session.call(request, limit=MANIFEST_LIMIT)
@@ -456,12 +455,10 @@ class Repository:
             following = _NEXT.search(reply.headers.get("Link", "")[:_LONGEST_LINK])
             if following is None:
                 return
-            here = parse_url(reply.url)
-            url = join_url(
-                here, following[1] or following[2] or "", f"{request.doing}: the next page"
-            )
+            here, about = parse_url(reply.url), f"{request.doing}: the next page"
+            url = join_url(here, following[1] or following[2] or "", about)
             if url.origin != here.origin:
-                raise CouldNotCheck(f"{request.doing}: the next page is on another host")
+                raise CouldNotCheck(f"{about} is on another host")
             if str(url) in seen:
                 raise CouldNotCheck(f"{request.doing}: its pages lead in a circle")
             request = replace(request, url=str(url))
@@ -469,8 +466,7 @@ class Repository:
 
     def wait(self, attempt: int) -> None:
         """Let other writers finish: what they had read before our write, they write by now."""
-        delay = self._session.patience.delay(attempt)
-        if delay is not None:
+        if (delay := self._session.patience.delay(attempt)) is not None:
             self._session.patience.sleep(delay)
 
     def _manifest(self, method: str, name: str | Digest, actions: tuple[str, ...]) -> Reply:
