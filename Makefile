@@ -15,7 +15,7 @@ PREFIX ?= $(HOME)/.local
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
-	@printf 'make demo-trust three builders, one tampered with; a release, its audit, a forged one\nmake interop what needs programs built from Go modules\nmake arm64   the compiler of the example, on an emulated ARM64\nmake lint    ruff, mypy\nmake bench   the benchmarks, into bench/RESULTS.md\nmake setup   what demo and tests need: .venv, the programs that Debian offers\n'
+	@printf 'make demo-trust three builders, one tampered with; a release, its audit, a forged one\nmake interop what needs programs built from Go modules\nmake arm64   the compiler of the example, on an emulated ARM64\nmake lint    ruff, mypy\nmake bench   the benchmarks, into bench/RESULTS.md\nmake field   NIXPKGS=DIR FLAKES=DIR: seeds of published flakes; docs/field.md\nmake setup   what demo and tests need: .venv, the programs that Debian offers\n'
 
 # The command alone, run from this checkout, in an environment of its own.
 install:
@@ -78,6 +78,11 @@ lint: .venv/.ready
 	@ruff check .
 	@ruff format --check .
 	@mypy
+
+# Plans seeds of flakes that people published: clones in FLAKES, on the tree NIXPKGS.
+.PHONY: field
+field: .venv/.ready
+	@tools/field "$(NIXPKGS)" "$(FLAKES)" $(ONLY)
 
 bench: setup
 	@python bench/run.py
