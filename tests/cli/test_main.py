@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +19,7 @@ from nix_seed.cli.say import say
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed, NixSeedError
 from support.programs import need
 
+CI_STEPS = ("promote", "seed", "setup", "store", "use")
 SLOW = {"rich", "urllib3", "zstandard", "deflate", "msgspec", "sqlite3", "rfc8785"}
 
 
@@ -215,6 +216,31 @@ def test_help_lists_every_command_and_the_exit_codes() -> None:
         *SECTIONS,
     ]
     assert "1 checked and false" in done.stdout
+
+
+# What serves, completes, or is a step of a CI job answers nothing.
+ANSWERS_NOTHING = {"log serve", "completion", *(f"ci {step}" for step in CI_STEPS)}
+
+
+def leaves(name: str, command: click.Command) -> Iterator[tuple[str, set[str]]]:
+    """Yield each command with the options that it takes."""
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for each in command.list_commands(context):
+            found = command.get_command(context, each)
+            assert found is not None
+            yield from leaves(f"{name} {each}", found)
+    else:
+        yield name, {option for param in command.params for option in param.opts}
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_command_that_answers_takes_json_q_and_v(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    for each, options in leaves(name, command):
+        if each not in ANSWERS_NOTHING:
+            assert {"--json", "-q", "-v"} <= options, each
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
