@@ -1,9 +1,8 @@
 """A registry and its repositories: manifests, tags, blobs, and what points at a manifest.
 
-Referrers are listed by the referrers API and by a fallback tag: an index that clients keep up to
-date themselves (distribution specification 1.1, "Listing Referrers"). Reading takes both together.
-Writing keeps the tag in any case, because a registry may be mirrored to one without the API. Where
-a registry takes the tag ``sha256-<hex>`` for the digest itself, the tag is ``….nix-seed``.
+Referrers are listed by the referrers API and by a fallback tag, an index that clients keep
+(distribution specification 1.1). Reading takes both. Writing keeps the tag in any case: a registry
+may be mirrored to one without the API. Where the tag means the digest, it ends in ``.nix-seed``.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, fallback_
 from nix_seed.formats.oci.reference import Reference, check_tag
 from nix_seed.registry import blobs
 from nix_seed.registry.auth import TokenScope
-from nix_seed.registry.blobs import Source
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Denied, NotTaken
 from nix_seed.registry.http import Patience
@@ -154,10 +152,8 @@ def _at_tag(
 ) -> tuple[Descriptor, ...] | None:
     """Read the list at *tag*; None where the registry takes the tag for the subject's digest."""
     fetched = repository.get_manifest(tag, writing=writing)
-    if fetched is None:
-        return ()
-    if fetched.descriptor.digest == subject:
-        return None
+    if fetched is None or fetched.descriptor.digest == subject:
+        return () if fetched is None else None
     return Index.parse(fetched.body, f"{repository}:{tag}").manifests
 
 
@@ -373,7 +369,7 @@ class Repository:
         """Raise ``Denied``, which names the permission, where nothing may be pushed here."""
         blobs.check_may_push(self._session, self.path)
 
-    def push_blob(self, blob: Descriptor, source: Source) -> None:
+    def push_blob(self, blob: Descriptor, source: blobs.Source) -> None:
         """Send a blob of known digest and size; *source* yields its bytes, anew at each call."""
         blobs.push_blob(self._session, self.path, blob, source)
 
@@ -384,7 +380,7 @@ class Repository:
         self.push_blob(blob, lambda: source(Held()))
         return True
 
-    def push_stream(self, source: Source, media_type: str) -> Descriptor:
+    def push_stream(self, source: blobs.Source, media_type: str) -> Descriptor:
         """Send a stream of unknown length and return what it proved to be."""
         return blobs.push_stream(self._session, self.path, source, media_type)
 
