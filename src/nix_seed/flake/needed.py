@@ -10,7 +10,6 @@ import json
 import os
 import re
 import sqlite3
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -199,4 +198,6 @@ def _empty_store() -> Iterator[Path]:
             yield root
         finally:
             # Nobody may write to directories of a store.
-            subprocess.run(["chmod", "-R", "u+w", str(root)], check=False, capture_output=True)
+            for path in root.rglob("*"):
+                if path.is_dir() and not path.is_symlink():
+                    path.chmod(0o755)
