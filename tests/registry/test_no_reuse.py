@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from nix_seed.core.digests import DiffID, Digest
+from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.image.build import Assembly
 from nix_seed.image.layer_cache import LayerCache, LayerRecords
 from nix_seed.image.push import UploadTarget
 from nix_seed.image.rules.frames import Sink
@@ -35,8 +37,8 @@ def test_a_cached_layer_is_sent_only_where_it_may_be(tmp_path: Path, reuse: bool
     with quirky_registry(lambda query, go: go(), api=False) as running:
         repository = Registry(running.host, keyring=US).repository("q/seed")
         records = LayerRecords(tmp_path / "records")
-        allowed = cache if reuse else None
-        target = UploadTarget(repository, records, allowed, media_types.LAYER_ZSTD)
+        how = Assembly(Nix(), cache, reuse=reuse)
+        target = UploadTarget(repository, records, how.reusable, media_types.LAYER_ZSTD)
         sent = target.write("key", lambda sink: produce(b"made anew", sink))
         assert repository.has_blob(sent.descriptor.digest)
         assert repository.has_blob(old.descriptor.digest) is reuse

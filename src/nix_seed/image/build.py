@@ -111,6 +111,11 @@ class Assembly:
     reuse: bool = True
     on_event: OnEvent = ignore
 
+    @property
+    def reusable(self) -> LayerCache | None:
+        """What layers may be taken from: nothing, where all are to be written anew."""
+        return self.cache if self.reuse else None
+
     def assemble(self, plan: Plan, target: LayerTarget | None = None) -> Built:
         """Write what *target* (default: the cache) lacks; see ``assemble_image``."""
         return assemble_image(

@@ -257,8 +257,7 @@ def push_image(
     ``CheckedFalse`` for licences that are not known, and as ``assemble_image`` and the registry do.
     """
     check_publishable(plan.spec, target, plan.licences.problem)
-    cache = how.cache if how.reuse else None
-    upload = UploadTarget(repository, records, cache, plan.spec.compressor.media_type)
+    upload = UploadTarget(repository, records, how.reusable, plan.spec.compressor.media_type)
     built = how.assemble(plan, upload)
     how.on_event(Stage("publish", f"naming the image in {repository}"))
     config = built.documents.config
