@@ -185,6 +185,14 @@ def test_the_demo_ends_with_a_program_built_offline(tmp_path: Path) -> None:
         assert before == after
         assert (tmp_path / "demo/project/flake.lock").is_file()
         assert (tmp_path / "demo/seed/index.json").is_file()
+        told = subprocess.run(
+            [ROOT / "tools/demo-trust"], env=env, capture_output=True, text=True, check=False
+        )
+        assert told.returncode == 0, told.stdout + told.stderr
+        assert len(told.stdout.splitlines()) <= 72, "more than two screens"
+        assert max(map(len, told.stdout.replace(str(tmp_path), "").splitlines())) <= 120
+        assert re.search(r"ALARM: Commit [0-9a-f]{12} was released twice", told.stdout)
+        assert "\nGo on, in " in told.stdout
     finally:
         subprocess.run(["chmod", "-R", "u+w", tmp_path], check=False)
         shutil.rmtree(tmp_path, ignore_errors=True)
