@@ -153,9 +153,9 @@ def test_each_step_answers_as_it_did(
         if (name, width) not in walked.said:
             continue
         path = GOLDEN / f"{name}.{width or 'pipe'}.txt"
-        text = re.sub(
-            r" +$", "", alike(walked.said[name, width], walked.project.parent), flags=re.M
-        )
+        text = alike(walked.said[name, width], walked.project.parent)
+        if name == "plan":  # its rows are Debian's names and versions, folded where they end
+            text = re.sub(r"^ .*\n", "", text, flags=re.MULTILINE)
         if request.config.getoption("--renew", default=False):
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
@@ -179,7 +179,7 @@ def test_lines_fit_the_terminal(walked: Walked, name: str) -> None:
 def test_the_walk_ends_in_a_verified_release(walked: Walked) -> None:
     first, second = walked.said["verify", None].splitlines()[:2]
     assert re.fullmatch(rf"verified for commit [0-9a-f]{{12}} of {SOURCE}", first)
-    assert second.startswith("verdict: VERIFIED: 1 builders agree (me), 1 are wanted")
+    assert second.startswith("verdict: VERIFIED: 1 builder agrees (me), 1 is wanted")
     assert walked.said["audit", None].startswith("verdict: VERIFIED: 1 record, and nothing is")
     assert (walked.project / "result/bin/hello").is_file()
 

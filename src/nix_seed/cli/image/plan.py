@@ -140,7 +140,7 @@ def _summary(plan: Plan) -> Iterator[str]:
     total = human_size(sum(info.nar_size for info in plan.spec.paths.values()))
     layers = plural(len(plan.spec.layers), "layer")
     paths = plural(len(plan.spec.paths), "store path")
-    yield f"\n{paths}, {total}, in {layers} and the container's own"
+    yield f"\n{paths}, {total}, in {layers} and the container's"
     yield f"narHash    {plan.spec.nar_hash}"
     yield f"input key  {plan.input_key}"
     if plan.diff is not None and plan.base is not None:
