@@ -634,10 +634,12 @@ def test_json_is_all_there_is_on_standard_output(
     assert value["digest"] != image["digest"]
 
 
-def test_a_failed_run_prints_no_json(project: Path, cache: Path) -> None:
+def test_a_failed_run_answers_with_its_error_alone(project: Path, cache: Path) -> None:
     for command in ("build", "plan"):
         ran = nix_seed(command, project, "--attr", "absent", "--json", cache=cache)
-        refused(ran, 2, "error: ")
+        assert ran.returncode == 2
+        assert json.loads(ran.stdout).keys() == {"schema", "error"}
+        assert "error: " in ran.stderr
 
 
 def test_nix_can_be_told_apart_from_nix_seed(project: Path, cache: Path, output: Path) -> None:
