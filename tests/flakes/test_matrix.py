@@ -190,11 +190,11 @@ def test_a_strange_name(nix: Nix, project: Path, tmp_path: Path) -> None:
     assert key(nix, made) == key(Nix(), project)
 
 
+# Relative inputs are known since 2.26.
+@pytest.mark.parametrize("nix", ["trixie", "sid"], indirect=True)
 def test_an_input_in_the_flakes_own_tree(
     nix: Nix, distribution: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if nix.bin_dir is None:
-        pytest.skip("only on a Nix that knows relative inputs, since 2.26")
     monkeypatch.setenv("PATH", str(nix.bin_dir), prepend=":")
     inputs = ' inputs.sub.url = "path:./sub";'
     project = write_project(
