@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 import socket
@@ -88,6 +89,7 @@ class Quirky:
     tags: dict[tuple[str, str], str] = field(default_factory=dict)
     blobs: dict[tuple[str, str], bytes] = field(default_factory=dict)
     uploads: dict[str, bytes] = field(default_factory=dict)
+    counter: Iterator[int] = field(default_factory=itertools.count)
     seen: list[Query] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
     challenge: Callable[[str], str] = str
@@ -194,10 +196,12 @@ class Quirky:
                 if source is not None:
                     self.blobs[query.repository, asked["mount"][0]] = source
                     return Reply(201, {"Location": "/v2/x"})
-            name = f"u{len(self.uploads)}"
+            # Of others that are under way none may have it.
+            name = f"u{next(self.counter)}"
             self.uploads[name] = b""
             return Reply(202, {"Location": f"/v2/{query.repository}/blobs/uploads/{name}?state=1"})
         if query.method == "DELETE":
+            self.uploads.pop(name, None)
             return Reply(204)
         if name not in self.uploads:
             return refuse(404, "BLOB_UPLOAD_UNKNOWN")
@@ -296,7 +300,7 @@ class _Handler(BaseHTTPRequestHandler):
     def content(self) -> bytes:
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
             parts = []
-            while size := int(self.rfile.readline().split(b";")[0], 16):
+            while size := int(self.rfile.readline().split(b";")[0] or b"0", 16):
                 parts.append(self.rfile.read(size))
                 self.rfile.readline()
             self.rfile.readline()
