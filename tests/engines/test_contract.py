@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nix_seed.core.digests import Digest
-from nix_seed.flake.rules.outline import SPEC_PATH
+from nix_seed.flake.rules.outline import CONTENTS_PATH, SPEC_PATH
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.read.unpack import unpacked
 from nix_seed.registry.image import Image, open_image
@@ -172,6 +172,8 @@ def test_umoci_unpacks_the_gzip_kind(root: Path, tmp_path: Path) -> None:
     theirs, mine = _listing(bundle / "rootfs"), _listing(root)
     # The one file in which the two kinds of a seed differ: it names the compressor.
     assert theirs.pop(SPEC_PATH)[1] == mine.pop(SPEC_PATH)[1]
+    # And the one that only zstd has: it says what lies in which frame.
+    assert mine.pop(CONTENTS_PATH)
     assert theirs == mine
 
 

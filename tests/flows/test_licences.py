@@ -161,7 +161,8 @@ def test_the_table(project: Path, vendor: str, cache: Path) -> None:
     busybox = next(name for name in unknown if name.startswith("busybox-static"))
     assert unknown == {"mystery-2.0", "source", busybox}
     text = nix_seed("licences", project, cache=cache).out.splitlines()
-    assert text[0].split() == ["withheld", "vendor-tool-1.0", "vendor-eula"]
+    assert text[0].split() == ["status", "name", "licence"]
+    assert text[1].split() == ["withheld", "vendor-tool-1.0", "vendor-eula"]
     assert text[-1].startswith("1 withheld, 3 unknown, ")
 
 
