@@ -40,16 +40,14 @@ def test_an_engine_is_asked_to_start_a_container(
         assert engine.unavailable() is None, "which makes a namespace"
         return
     assert why_no_start(engine.name) is None
-    kept = subprocess.run(
-        [engine.name, *extra(engine.name), "images", "--all", "--quiet"],
-        capture_output=True,
-        check=True,
-    ).stdout
+    kept = images(engine.name)
     monkeypatch.setenv(f"NIX_SEED_{engine.name.upper()}_RUN_ARGS", "--no-such-option")
     assert "it starts no container: " in (why_no_start(engine.name) or "")
-    after = subprocess.run(
-        [engine.name, *extra(engine.name), "images", "--all", "--quiet"],
-        capture_output=True,
-        check=True,
-    ).stdout
-    assert after == kept, "what was tried with is removed"
+    assert images(engine.name) == kept, "what was tried with is removed"
+
+
+def images(program: str) -> set[str]:
+    """What it has, in no order."""
+    command = [program, *extra(program), "images", "--all", "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())

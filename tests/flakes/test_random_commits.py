@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from nix_seed.flake.evaluate import evaluate_flake
@@ -132,6 +132,9 @@ def apply(project: Path, action: str, place: str, data: bytes) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(steps=edits, committed=st.booleans())
+# The last file of a kind that flake.nix looks for.
+@example(steps=[("remove", "src/one.sheet", b"")], committed=False)
+@example(steps=[("remove", name, b"") for name in FILES], committed=True)
 def test_random_commits_move_no_key(
     steps: list[tuple[str, str, bytes]], committed: bool, original: Path, tmp_path: Path
 ) -> None:

@@ -36,6 +36,21 @@ def test_what_else_is_asked() -> None:
     assert not find_questions({"a.nix": "self.rev or null"})
 
 
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ('match ".*[.]sheet" name', {".sheet"}),
+        ('match ".*\\\\.sheet$" name', {".sheet"}),
+        ('lib.hasSuffix ".md" name && lib.hasSuffix ".c" name', {".md", ".c"}),
+        ('"a sentence." + "1.2.3"', set()),
+    ],
+)
+def test_kinds_that_are_looked_for(text: str, kinds: set[str]) -> None:
+    listed = find_questions({"a.nix": f"readDir ./x; {text}"})
+    assert listed == Questions(lists=True, kinds=frozenset(kinds))
+    assert not find_questions({"a.nix": text}).kinds, "nothing is listed"
+
+
 def path(name: str, number: int = 0) -> StorePath:
     return StorePath(f"{str(number) * 32}-{name}.drv")
 

@@ -211,6 +211,10 @@ def _turn(tree: Path, questions: Questions) -> None:
                 original = Path(place, name)
                 if original.is_file() and not original.is_symlink():
                     shutil.copy(original, Path(place, Path(FURTHER_FILE).stem + suffix))
+            # Where the last of a kind is gone, code still looks for it.
+            for suffix in questions.kinds - kinds.keys() - {".nix"}:
+                text = _EMPTY.get(suffix, "\n")
+                Path(place, Path(FURTHER_FILE).stem + suffix).write_text(text)
 
 
 _EMPTY = {".nix": "{ }\n", ".json": "{ }\n"}

@@ -25,6 +25,8 @@ _LISTS = re.compile(r"\b(readDir|readFileType|listFilesRecursive|packagesFromDir
 _REVISION = re.compile(
     r"""\?\s*"?(rev|shortRev|dirtyRev|dirtyShortRev|revCount)\b|\bhasAttr\s*"(rev|shortRev)\""""
 )
+# ".sheet", as in hasSuffix, and [.]sheet or \\.sheet at a pattern's end.
+_KIND = re.compile(r'(?:"\.|\[\.\]|\\\\\.)([A-Za-z0-9]{1,16})\$?"')
 _COMMENT = re.compile(r"^\s*#.*$", re.MULTILINE)
 _KEPT = {"flake.nix", "flake.lock", ".git", "", ".", ".."}
 
@@ -35,13 +37,14 @@ class Questions:
 
     *paths* are asked for by name, below the flake's root; *lists* and *revision* tell whether
     directories are listed, and whether there is a commit. *unclear* are places, ``file:line``,
-    that ask for what no text names.
+    that ask for what no text names. *kinds* are the endings of names that code looks for in lists.
     """
 
     paths: frozenset[str] = frozenset()
     lists: bool = False
     revision: bool = False
     unclear: tuple[str, ...] = ()
+    kinds: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         """Whether anything is asked that another tree can answer otherwise."""
@@ -52,10 +55,12 @@ def find_questions(code: Mapping[str, str]) -> Questions:
     """Read the text of ``.nix`` files by their names below the root."""
     paths: set[str] = set()
     unclear: list[str] = []
+    kinds: set[str] = set()
     lists = revision = False
     for name, text in sorted(code.items()):
         plain = _COMMENT.sub("", text)
         lists = lists or _LISTS.search(plain) is not None
+        kinds.update(f".{kind}" for kind in _KIND.findall(plain))
         revision = revision or _REVISION.search(plain) is not None
         for found in _ASKED.finditer(plain):
             literal, rest = found["literal"] or found["quoted"], found["rest"]
@@ -67,7 +72,8 @@ def find_questions(code: Mapping[str, str]) -> Questions:
             else:
                 unclear.append(f"{name}:{plain.count(chr(10), 0, found.start()) + 1}")
     inside = {path for path in paths if not path.startswith(("../", "/"))}
-    return Questions(frozenset(inside - _KEPT), lists, revision, tuple(unclear))
+    asked = frozenset(kinds) if lists else frozenset()
+    return Questions(frozenset(inside - _KEPT), lists, revision, tuple(unclear), asked)
 
 
 def find_moved(
