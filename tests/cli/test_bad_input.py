@@ -637,9 +637,9 @@ def test_json_is_all_there_is_on_standard_output(
 def test_a_failed_run_answers_with_its_error_alone(project: Path, cache: Path) -> None:
     for command in ("build", "plan"):
         ran = nix_seed(command, project, "--attr", "absent", "--json", cache=cache)
-        assert ran.returncode == 2
-        assert json.loads(ran.stdout).keys() == {"schema", "error"}
-        assert "error: " in ran.stderr
+        assert ran.code == 2
+        assert json.loads(ran.out).keys() == {"schema", "error"}
+        assert "error: " in ran.err
 
 
 def test_nix_can_be_told_apart_from_nix_seed(project: Path, cache: Path, output: Path) -> None:
