@@ -56,9 +56,7 @@ def hydrated_text(done: Hydrated) -> str:
     return "\n".join(lines)
 
 
-@seed_command("hydrate")
-@click.argument("source", metavar="REF")
-@click.option(
+root_option = click.option(
     "--root",
     type=click.Path(path_type=Path, file_okay=False),
     default="/",
@@ -66,6 +64,11 @@ def hydrated_text(done: Hydrated) -> str:
     metavar="DIR",
     help="Where the store's /nix lies; for use with `nix --store DIR`.",
 )
+
+
+@seed_command("hydrate")
+@click.argument("source", metavar="REF")
+@root_option
 @click.option(
     "--for",
     "outputs",

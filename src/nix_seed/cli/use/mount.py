@@ -10,16 +10,7 @@ import click
 from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of, trusted, verify_options
 from nix_seed.cli.say import say
-from nix_seed.cli.use.hydrate import hydrated_json, hydrated_text
-
-root_option = click.option(
-    "--root",
-    type=click.Path(path_type=Path, file_okay=False),
-    default="/",
-    show_default=True,
-    metavar="DIR",
-    help="Where the store's /nix lies; for use with `nix --store DIR`.",
-)
+from nix_seed.cli.use.hydrate import hydrated_json, hydrated_text, root_option
 
 
 @seed_command("mount")

@@ -5,7 +5,7 @@ from typing import Any
 from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import json_option
 from nix_seed.cli.say import say
-from nix_seed.cli.use.mount import root_option
+from nix_seed.cli.use.hydrate import root_option
 
 
 @seed_command("unmount")
