@@ -16,6 +16,8 @@ from nix_seed.flake.nix import Nix
 _LONGEST = 64 << 10
 # Attributes of a tree that are no text.
 _NUMBERS = ("lastModified", "revCount")
+# An evaluation calls the product's own code several times: it is hashed once.
+_OWN_TREE: dict[Path, str] = {}
 
 
 def call_nix_half(
@@ -61,7 +63,7 @@ def flake_code(code: str, url: str) -> str:
 
 
 def _call(nix: Nix, code: Path, function: str, url: str, arguments: str) -> str:
-    own = f"{_tree(nix, code)}.outPath"
+    own = f"{_OWN_TREE.get(code) or _OWN_TREE.setdefault(code, _tree(nix, code))}.outPath"
     return (
         f"(import {own}).{function} (builtins.fromJSON {arguments}"
         f" // {{ flake = {flake_code(own, url)}; }})"
