@@ -15,7 +15,7 @@ PREFIX ?= $(HOME)/.local
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
-	@printf 'make demo-trust three builders, one tampered with; a release, its audit, a forged one\nmake interop what needs programs built from Go modules\nmake arm64   the compiler of the example, on an emulated ARM64\nmake lint    ruff, mypy\nmake bench   the benchmarks, into bench/RESULTS.md\nmake field   NIXPKGS=DIR FLAKES=DIR: seeds of published flakes; docs/field.md\nmake setup   what demo and tests need: .venv, the programs that Debian offers\n'
+	@printf 'make demo-trust three builders, one tampered with; a release, its audit, a forged one\nmake interop what needs programs built from Go modules\nmake arm64   the compiler of the example, on an emulated ARM64\nmake lint    ruff, mypy\nmake bench   the benchmarks, into bench/RESULTS.md\nmake field   NIXPKGS=DIR FLAKES=DIR: seeds of published flakes; docs/field.md\nmake reference the reference and the manual pages, from the code\nmake setup   what demo and tests need: .venv, the programs that Debian offers\n'
 
 # The command alone, run from this checkout, in an environment of its own.
 install:
@@ -38,6 +38,11 @@ setup-demo: .venv/.ready
 # What bin/nix-seed installs where it is run from a checkout, by the action above all.
 bin/requirements.txt: pyproject.toml uv.lock | .venv/.ready
 	@tools/export-requirements >$@.new && mv $@.new $@
+
+# Commands, variables, exit codes, recipe and policy, and the manual pages: from the code.
+.PHONY: reference
+reference: .venv/.ready
+	@python tools/make-reference
 
 demo: setup-demo
 	@tools/demo

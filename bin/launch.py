@@ -63,6 +63,9 @@ def install(root: str, prefix: str) -> None:
         # A shebang line would take neither a space in the path nor a long one.
         file.write(f"#!/bin/sh\nexec {python} -c '{_MAIN}' {source} \"$@\"\n")
     os.chmod(command, 0o755)
+    shutil.copytree(
+        os.path.join(root, "man"), os.path.join(prefix, "share/man/man1"), dirs_exist_ok=True
+    )
 
 
 def quoted(text: str) -> str:

@@ -25,7 +25,10 @@ from support.distribution import make_project, nix_env, require_nix
 from support.programs import need
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    *sorted(path for path in (ROOT / "docs").rglob("*.md") if path.parent.name != "decisions"),
+]
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 ENGINES = {"podman", "docker"}
 
@@ -66,7 +69,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "document", [d for d in DOCUMENTS if any(b.mark in ("sh", "sh engines") for b in blocks(d))]
+    "document",
+    [d for d in DOCUMENTS if any(b.mark in ("sh", "sh engines") for b in blocks(d))],
+    ids=lambda document: document.name,
 )
 def test_the_commands_work(document: Path, place: Path, environment: dict[str, str]) -> None:
     for block in blocks(document):
@@ -149,7 +154,7 @@ def test_commands_in_the_documents_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for document in DOCUMENTS:
         text = document.read_text()
-        for name in re.findall(r"`nix-seed ([a-z]+)|nix-seed -- ([a-z]+)", text):
+        for name in re.findall(r"`nix-seed ([a-z]+)\b(?!-)|nix-seed -- ([a-z]+)", text):
             assert "".join(name) in COMMANDS, f"{document.name}: nix-seed {name}"
         for target in re.findall(r"`make ([a-z/.-]+)", text):
             wanted = rf"^{re.escape(target)}:"

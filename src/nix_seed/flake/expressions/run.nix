@@ -1,14 +1,21 @@
 # mkRun: the outline of the image to ship: one package and what it needs at run time.
-{ self
+{ # The flake.
+  self
+  # The Nix system of the image.
 , system
+  # The package set that the image's own tools come from [found among the inputs].
 , pkgs ? import ./packages.nix { inherit self system; }
+  # What the image ships.
 , package ? self.packages.${system}.default
+  # The image's name: lower-case letters, digits, `.`, `_`, `-`.
 , name ? package.pname or (builtins.parseDrvName package.name).name
   # The program in the package's bin/ that the container starts.
 , program ? package.meta.mainProgram or package.pname or (builtins.parseDrvName package.name).name
+  # More for a tier: `base`, `lib` or `app`.
 , contents ? { }
   # What may be passed on, as for mkSeed.
 , licences ? { }
+  # Image configuration, as for mkSeed; the entrypoint is the program.
 , config ? { }
 }:
 let

@@ -1,25 +1,32 @@
 # mkSeed: the outline of a seed, as a derivation that any flake can have among its packages.
-{ self
+# tools/make-reference makes docs/reference/recipe.md from what stands above each argument.
+{ # The flake.
+  self
+  # The Nix system of the image.
 , system
+  # The package set that the image's own tools come from [found among the inputs].
 , pkgs ? import ./packages.nix { inherit self system; }
+  # The image's name: lower-case letters, digits, `.`, `_`, `-`.
 , name ? "seed"
-  # Kinds ("checks") or single outputs ("packages.docs") whose needs the seed holds; null: all.
+  # Kinds (`"checks"`) or single outputs (`"packages.docs"`) whose needs the seed holds; null: all.
 , include ? null
+  # Kinds or outputs to leave out.
 , exclude ? [ ]
-  # Paths of inputs ("utils/systems") whose source evaluation does not need.
+  # Paths of inputs (`"utils/systems"`) whose source evaluation does not need.
 , excludeInputs ? [ ]
   # Derivations that are the project's own though no output names them.
 , extraProject ? [ ]
-  # More for a tier: { toolchain = [ pkgs.gdb ]; packages = [ … ]; }
+  # More for a tier: `{ toolchain = [ pkgs.gdb ]; packages = [ … ]; }`
 , contents ? { }
-  # The Nix to ship, and lines to add to its configuration.
+  # The Nix to ship.
 , nix ? pkgs.nix
+  # Lines to add to its configuration.
 , nixConf ? ""
   # true: Nix works for whatever user the container runs as, not for root alone.
 , anyUser ? false
-  # What may be passed on: { accept = [ "LicenseRef-x" "package" ]; withhold = [ … ]; unknown = "refuse"; }
+  # What may be passed on: `{ accept = [ "LicenseRef-x" "package" ]; withhold = [ … ]; unknown = "refuse"; }`
 , licences ? { }
-  # Image configuration: { env, entrypoint, cmd, workingDir, user, labels }.
+  # Image configuration: `env`, `entrypoint`, `cmd`, `workingDir`, `user`, `labels`.
 , config ? { }
 }:
 let
