@@ -8,7 +8,7 @@ import os
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from nix_seed.image.rules.layer import write_layer
 from nix_seed.image.store_files import StoreFiles
 from nix_seed.use.mount import frames as frames_module
 from nix_seed.use.mount.frames import FrameStore, MountedLayer
+from nix_seed.use.rules.tree import Piece
 from nix_seed.use.store import check_path
 from support.mounts import look, mounted, need_fuse
 from support.trees import AWKWARD, put_all
@@ -239,6 +240,24 @@ def test_what_cannot_be_had_is_an_error_and_on_record(
         again, [scene.layer], tmp_path / "mnt", lambda store: wrong_paths(scene.infos, store)
     )
     assert (wrong, again.undelivered) == ([], [])
+
+
+@pytest.mark.parametrize("claimed", [5, 1 << 36, (1 << 64) - 1])
+def test_a_frame_that_claims_another_size_takes_no_memory(
+    scene: Scene, tmp_path: Path, claimed: int
+) -> None:
+    contents = scene.layer.contents
+    old = contents.frames[0]
+    header = bytes.fromhex("28b52ffde0") + claimed.to_bytes(8, "little")
+    frame = header.ljust(old.compressed, b"\1")
+    new = old._replace(sha256=hashlib.sha256(frame).digest())
+    lying = replace(scene.layer, contents=replace(contents, frames=(new, *contents.frames[1:])))
+    scene.registry.blob = frame + scene.registry.blob[len(frame) :]
+    frames = FrameStore(tmp_path / "frames", [lying], scene.registry)
+    with pytest.raises(OSError, match="as its table says") as caught:
+        frames.contents([Piece(0, 0, 0, 1)])
+    assert caught.value.errno == errno.EIO
+    assert len(frames.undelivered) == 1
 
 
 def test_a_damaged_frame_on_disk_is_fetched_again(scene: Scene, tmp_path: Path) -> None:

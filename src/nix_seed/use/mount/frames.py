@@ -197,12 +197,13 @@ class FrameStore:
     def _decode(self, wanted: Wanted, data: bytes) -> bytes:
         size = self._layers[wanted[0]].contents.frames[wanted[1]].size
         try:
-            found = zstandard.ZstdDecompressor().decompress(data, max_output_size=size)
+            # Decoding takes at once the memory that a frame claims to need.
+            claimed = zstandard.frame_content_size(data)
+            if claimed != size:
+                raise self._lacks(wanted, f"claims {claimed} bytes, not {size} as its table says")
+            return zstandard.ZstdDecompressor().decompress(data)
         except zstandard.ZstdError as error:
             raise self._lacks(wanted, f"is not intact zstd: {error}") from error
-        if len(found) != size:
-            raise self._lacks(wanted, f"holds {len(found)} bytes, not {size} as its table says")
-        return found
 
     def _keep(self, wanted: Wanted, data: bytes) -> None:
         with self._changed:

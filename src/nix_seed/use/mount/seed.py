@@ -126,7 +126,7 @@ def _tag(image: Digest) -> str:
 
 def _gives_ranges(source: ImageStore, manifest: Manifest) -> bool:
     with contextlib.suppress(NixSeedError):
-        return source.gives_ranges(manifest.layers[0])
+        return bool(manifest.layers) and source.gives_ranges(manifest.layers[0])
     return False
 
 
