@@ -24,6 +24,7 @@ ROOMS = [
     "trust",
     "sbom",
     "release",
+    "outputs",
     "audit",
     "report",
     "setup",

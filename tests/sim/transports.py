@@ -57,7 +57,7 @@ class MemoryStore:
         found = self.get_manifest(name)
         return None if found is None else found.descriptor
 
-    def get_manifest(self, name: str | Digest) -> Fetched | None:
+    def get_manifest(self, name: str | Digest, *, writing: bool = False) -> Fetched | None:
         digest = self.tags.get(name) if isinstance(name, str) else name
         if digest is None or digest not in self.documents:
             return None

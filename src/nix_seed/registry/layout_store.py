@@ -56,7 +56,12 @@ class LayoutStore:
         fetched = self.get_manifest(name)
         return None if fetched is None else fetched.descriptor
 
-    def get_manifest(self, name: str | Digest) -> Fetched | None:
+    def get_manifest(
+        self,
+        name: str | Digest,
+        *,
+        writing: bool = False,  # noqa: ARG002
+    ) -> Fetched | None:
         """Return the manifest with this tag or digest, verified; None if there is none.
 
         Annotations that the index keeps for it are on the descriptor.

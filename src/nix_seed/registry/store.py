@@ -52,8 +52,11 @@ class ImageStore(Protocol):
         """Return what the store says *name* is, unverified; None if there is no such manifest."""
         ...
 
-    def get_manifest(self, name: str | Digest) -> Fetched | None:
-        """Return the manifest with this tag or digest, verified; None if there is none."""
+    def get_manifest(self, name: str | Digest, *, writing: bool = False) -> Fetched | None:
+        """Return the manifest with this tag or digest, verified; None if there is none.
+
+        Who is *writing* next takes a refusal for "not there yet".
+        """
         ...
 
     def put_manifest(

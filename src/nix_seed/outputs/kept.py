@@ -1,0 +1,108 @@
+"""Keeps outputs in a repository, each path's in an index of its own, and finds them again.
+
+Two jobs may write one index at once, and no registry compares before it writes: who lost sees it in
+``ensure``, and writes again.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from dataclasses import dataclass
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import Descriptor, Index
+from nix_seed.outputs.rules.kept import MOST_KEPT, KeptOutput, entry_of, read_entries, tag_of
+from nix_seed.registry.store import ImageStore
+
+_ROUNDS = 5
+_EMPTY = b"{}"
+CONFIG = Descriptor(media_types.EMPTY, Digest.of(_EMPTY), len(_EMPTY))
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What is kept of a path, the newest first; *troubles* are entries that cannot be read."""
+
+    kept: tuple[KeptOutput, ...] = ()
+    troubles: tuple[InputError, ...] = ()
+
+
+def find_kept(store: ImageStore, path: StorePath, *, writing: bool = False) -> Listed:
+    """Ask, by one request, what *store* keeps of *path*; nothing of the answer is proved.
+
+    ``CheckedFalse`` for what is no index. Who is *writing* next takes a refusal for nothing.
+    """
+    return Listed(*read_entries(_listed(store, path, writing), path, f"{store}:{tag_of(path)}"))
+
+
+def put_config(store: ImageStore) -> None:
+    """Store the empty config that every kept output's manifest names."""
+    if not store.has_blob(CONFIG.digest):
+        store.take_blob(CONFIG, lambda held: iter((_EMPTY[held.size :],)))
+
+
+def keep(store: ImageStore, kept: KeptOutput) -> Descriptor:
+    """List *kept*, whose blobs are in *store*, under its path; return the entry."""
+    manifest = kept.manifest(CONFIG).dump()
+    entry = entry_of(manifest, kept)
+    store.put_manifest(manifest, media_types.MANIFEST, entry.digest)
+    _add(store, kept.path, entry)
+    return entry
+
+
+def ensure(store: ImageStore, path: StorePath, entry: Descriptor) -> None:
+    """See that *entry* stands under *path*, whoever else wrote there meanwhile.
+
+    ``CouldNotCheck`` where others overwrite it again and again.
+    """
+    for attempt in range(_ROUNDS):
+        if entry.digest in {item.digest for item in _listed(store, path, True)}:
+            return
+        time.sleep(random.uniform(0, 0.1 * 2**attempt))
+        _add(store, path, entry)
+    raise CouldNotCheck(
+        f"{store}:{tag_of(path)} is being rewritten by others; {path} is pushed, but not listed",
+        hint="run the same command again",
+    )
+
+
+_LOCKS = [threading.Lock() for _ in range(64)]
+
+
+def _add(store: ImageStore, path: StorePath, entry: Descriptor) -> None:
+    # Threads of this process take turns at one path.
+    with _LOCKS[hash(path) % len(_LOCKS)]:
+        present = {item.digest: item for item in _listed(store, path, True)}
+        if entry.digest in present:
+            return
+        if len(present) >= MOST_KEPT:
+            raise CouldNotCheck(
+                f"{store}:{tag_of(path)} lists {len(present)} outputs already, the most there are",
+                hint="remove old ones: nix-seed outputs clean",
+            )
+        merged = sorted((*present.values(), entry), key=lambda item: item.digest)
+        store.put_manifest(Index(tuple(merged)).dump(), media_types.INDEX, tag_of(path))
+
+
+def _listed(store: ImageStore, path: StorePath, writing: bool) -> tuple[Descriptor, ...]:
+    tag = tag_of(path)
+    fetched = store.get_manifest(tag, writing=writing)
+    if fetched is None:
+        return ()
+    where = f"{store}:{tag}"
+    if fetched.descriptor.media_type != media_types.INDEX:
+        raise CheckedFalse(
+            f"{where} is a {fetched.descriptor.media_type}, not a list of outputs",
+            hint="somebody pushed something else under this name: remove the tag",
+        )
+    try:
+        return Index.parse(fetched.body, where).manifests
+    except InputError as error:
+        raise CheckedFalse(
+            error.message, hint="remove the tag, or push the output again"
+        ) from error

@@ -1,0 +1,132 @@
+"""What a repository says of a store path that it keeps: an index at a tag made of the path's hash.
+
+Each manifest of that index is one builder's: the NAR's blob and the bundle that vouches for it. The
+descriptor repeats, in one annotation, what a binary cache is asked for, so that one request finds
+it. All of that is only a hint: what is believed is the signed statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Final
+
+from nix_seed.core.declared import Codec, Declared, at, check_time
+from nix_seed.core.digests import Digest, NarHash
+from nix_seed.core.errors import InputError
+from nix_seed.formats.intoto.bundle import BUNDLE_V03
+from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import Descriptor, Manifest
+
+OUTPUT_TYPE: Final = "application/vnd.nix-seed.output.v1+json"
+NAR_TYPE: Final = "application/vnd.nix-seed.nar.v1+zstd"
+ANNOTATION: Final = "io.nix-seed.output"
+TAG_PREFIX: Final = "out-"
+MOST_REFERENCES: Final = 10_000
+MOST_KEPT: Final = 200
+"""Of one path: that many are read, and no more written."""
+
+
+def tag_of(path: StorePath) -> str:
+    """Return the tag under which *path* is kept."""
+    return TAG_PREFIX + path.hash_part
+
+
+def _read_path(found: Any, name: str, where: str) -> StorePath:
+    if type(found) is not str:
+        raise InputError(f"{where}: {name} must be a string")
+    return StorePath.parse(f"/nix/store/{found}")
+
+
+Named = Annotated[StorePath, Codec(_read_path, lambda path: path.base_name)]
+"""A store path, spelled without its directory, as in a narinfo."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored(Declared):
+    """A blob, by its digest and size in bytes."""
+
+    digest: Digest
+    size: int
+
+    def descriptor(self, media_type: str) -> Descriptor:
+        """Return the blob as a manifest names it."""
+        return Descriptor(media_type, self.digest, self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptOutput(Declared):
+    """One builder's NAR of *path*, as it is listed: *nar* is the blob, *bundle* the signed word.
+
+    *signer* says for people who signed it, and *pushed* when it was last pushed.
+    """
+
+    closed: ClassVar = True
+
+    path: Named
+    nar_hash: NarHash
+    nar_size: int
+    nar: Stored
+    bundle: Stored
+    commit: str
+    signer: str
+    pushed: str
+    deriver: Named | None = field(default=None, metadata=at(omit=True))
+    references: tuple[Named, ...] = field(
+        default=(), metadata=at(omit=True, sizes=(0, MOST_REFERENCES))
+    )
+
+    def __post_init__(self) -> None:
+        check_time(self.pushed)
+
+    @property
+    def info(self) -> PathInfo:
+        """What Nix would know of the path."""
+        return PathInfo(self.path, self.nar_hash, self.nar_size, tuple(self.references))
+
+    def manifest(self, config: Descriptor) -> Manifest:
+        """Return the manifest that keeps both blobs, with an empty *config*."""
+        layers = (self.nar.descriptor(NAR_TYPE), self.bundle.descriptor(BUNDLE_V03))
+        said = {ANNOTATION: self.dump().decode()}
+        return Manifest(config, layers, said, artifact_type=OUTPUT_TYPE)
+
+
+def entry_of(manifest: bytes, kept: KeptOutput) -> Descriptor:
+    """Return how *manifest*, which is that of *kept*, stands in the path's index."""
+    return Descriptor(
+        media_types.MANIFEST,
+        Digest.of(manifest),
+        len(manifest),
+        annotations={ANNOTATION: kept.dump().decode()},
+        artifact_type=OUTPUT_TYPE,
+    )
+
+
+def read_entries(
+    entries: Iterable[Descriptor], path: StorePath, where: str
+) -> tuple[tuple[KeptOutput, ...], tuple[InputError, ...]]:
+    """Return what the index of *path* lists, the newest first, and what of it cannot be read.
+
+    One bad entry hides no other.
+    """
+    found: list[KeptOutput] = []
+    troubles: list[InputError] = []
+    for number, item in enumerate(entries):
+        if number >= MOST_KEPT:
+            troubles.append(InputError(f"{where} lists more than {MOST_KEPT}"))
+            break
+        try:
+            found.append(read_entry(item, path, f"{where}, {item.digest}"))
+        except InputError as error:
+            troubles.append(error)
+    ordered = sorted(found, key=lambda kept: (kept.pushed, kept.bundle.digest), reverse=True)
+    return tuple(ordered), tuple(troubles)
+
+
+def read_entry(item: Descriptor, path: StorePath, where: str) -> KeptOutput:
+    """Read one entry of the index of *path*; ``InputError`` for another's."""
+    kept = KeptOutput.parse(item.annotations.get(ANNOTATION, "").encode(), where)
+    if kept.path != path:
+        raise InputError(f"{where} is listed under {path}, and says that it is {kept.path}")
+    return kept
