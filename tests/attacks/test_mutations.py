@@ -198,7 +198,7 @@ def _found(value: Any, place: Path_) -> Any:
 def test_no_bytes_crash_the_verifier(target: Target, text: bytes) -> None:
     found = examine("here", text, trust_of(target.policy, None))
     assert not found.verdict.verified
-    assert found.verdict.reason.value in ("malformed", "too large")
+    assert found.verdict.ground.value in ("malformed", "too large")
 
 
 def test_an_error_inside_is_not_a_yes(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,5 +210,5 @@ def test_an_error_inside_is_not_a_yes(target: Target, monkeypatch: pytest.Monkey
     monkeypatch.setattr(claims, "judge_logs", broken)
     found = examine("here", canonical_json.dumps(target.value), trust_of(target.policy, None))
     assert found.verdict.fate.value == "could not check"
-    assert "an unexpected ZeroDivisionError in judging its logs" in found.verdict.words
+    assert "an unexpected ZeroDivisionError in judging its logs" in found.verdict.reason
     assert claims_of([found], target.policy) == ()

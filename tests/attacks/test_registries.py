@@ -61,7 +61,7 @@ def verify(world: World, proxy: Proxy | None = None) -> Verification:
 
 def test_honest(world: World, proxy: Proxy) -> None:
     world.publish("alice", "bob")
-    assert verify(world, proxy).words == "2 builders agree (alice, bob), 2 are wanted"
+    assert verify(world, proxy).reason == "2 builders agree (alice, bob), 2 are wanted"
 
 
 def test_a_dissent_is_found_by_its_commit(world: World) -> None:
@@ -83,7 +83,7 @@ def test_another_manifest_under_the_tag(world: World, proxy: Proxy) -> None:
     proxy.set(Fault("GET", "/manifests/seed$", None, status=200, headers=(kind,), body=other.body))
     found = verify(world, proxy)
     assert found.exit_code == 1
-    assert found.words == "alice, bob built something else from this commit"
+    assert found.reason == "alice, bob built something else from this commit"
 
 
 def test_other_bytes_under_a_digest(world: World, proxy: Proxy) -> None:
@@ -115,7 +115,7 @@ def test_both_lists_are_hidden(world: World, proxy: Proxy) -> None:
     proxy.set(Fault("GET", "/manifests/sha256-", None, status=404))
     found = verify(world, proxy)
     assert found.exit_code == 1
-    assert found.words == "0 of the 2 builders wanted agree"
+    assert found.reason == "0 of the 2 builders wanted agree"
 
 
 def test_a_dissent_is_hidden_beside_its_image(world: World, proxy: Proxy) -> None:
@@ -123,7 +123,7 @@ def test_a_dissent_is_hidden_beside_its_image(world: World, proxy: Proxy) -> Non
     world.publish("carol", image=world.other)
     tag = fallback_tag(world.other.descriptor.digest)
     proxy.set(Fault("GET", f"/manifests/{tag}$", None, status=404))
-    assert verify(world, proxy).words == "carol built something else from this commit"
+    assert verify(world, proxy).reason == "carol built something else from this commit"
 
 
 def test_the_lists_cannot_be_had(world: World, proxy: Proxy) -> None:
@@ -131,7 +131,7 @@ def test_the_lists_cannot_be_had(world: World, proxy: Proxy) -> None:
     proxy.set(Fault("GET", "/manifests/sha256-", None, status=503))
     found = verify(world, proxy)
     assert found.exit_code == 3
-    assert found.words.startswith("not everything could be checked")
+    assert found.reason.startswith("not everything could be checked")
 
 
 def test_the_list_is_no_list(world: World, proxy: Proxy) -> None:
@@ -140,7 +140,7 @@ def test_the_list_is_no_list(world: World, proxy: Proxy) -> None:
     proxy.set(Fault("GET", "/manifests/sha256-", None, status=200, headers=(kind,), body=b"[]"))
     found = verify(world, proxy)
     assert found.exit_code == 1
-    assert "an object is wanted, not list" in found.words
+    assert "an object is wanted, not list" in found.reason
 
 
 def test_one_bundle_cannot_be_had(world: World, proxy: Proxy) -> None:
@@ -149,7 +149,7 @@ def test_one_bundle_cannot_be_had(world: World, proxy: Proxy) -> None:
     proxy.set(Fault("GET", "/blobs/", None, skip=1, status=503))
     found = verify(world, proxy)
     assert found.exit_code == 3
-    assert found.words.startswith("not everything could be checked")
+    assert found.reason.startswith("not everything could be checked")
 
 
 @pytest.mark.interop

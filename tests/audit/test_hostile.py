@@ -135,7 +135,7 @@ def test_a_monitor_survives_an_audit_that_crashes() -> None:
         run,  # type: ignore[arg-type]
         lambda: bool(left.pop()),
         lambda one: rounds.append(one.number),
-        lambda finding: words.append(finding.words),
+        lambda finding: words.append(finding.reason),
         Endurance(patience=2),
     )
     assert (ended.exit_code, rounds, words) == (3, [1, 2], [])

@@ -49,7 +49,7 @@ def watch(
         run,
         lambda: bool(left),
         rounds.append,
-        lambda finding: alarms.append(finding.words),
+        lambda finding: alarms.append(finding.reason),
         Endurance(keep_going, patience),
     )
     return ended.exit_code, rounds, alarms

@@ -169,7 +169,7 @@ def test_what_was_promoted_after_its_policy_had_expired(ledger: Ledger) -> None:
     book = PolicyBook.of(policy, [])
     (found,) = find_expired([record], book, policy.expires - timedelta(days=1))
     assert found.severity is Severity.ALARM
-    assert "under a policy that had expired at 2126-01-01 00:00 UTC" in found.words
+    assert "under a policy that had expired at 2126-01-01 00:00 UTC" in found.reason
     assert not list(find_expired([replace(record, time=None)], book, datetime.now(UTC)))
 
 

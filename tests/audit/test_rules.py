@@ -125,7 +125,7 @@ def test_a_ledger_on_a_chain(
         assert findings == []
         return
     assert [(each.kind, each.severity) for each in findings] == [(kind, severity)]
-    assert words in findings[0].words
+    assert words in findings[0].reason
 
 
 def test_a_record_is_kept_as_it_is() -> None:

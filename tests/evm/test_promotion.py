@@ -65,14 +65,14 @@ def test_a_release_waits_for_its_ledger(world: ReleaseWorld, evm: Evm) -> None:
     assert world.store.head_manifest("latest") is None
     found = verify(world, evm)
     assert found.exit_code == 1
-    assert f"{COMMIT} is not in the ledger" in found.words
+    assert f"{COMMIT} is not in the ledger" in found.reason
 
     evm.publish(entry_of(first), "alice", "bob")
     second = release(world, evm)
     assert second.state == "promoted"
     assert second.record.digest == first.record.digest
     found = verify(world, evm)
-    assert found.exit_code == 0, found.words
+    assert found.exit_code == 0, found.reason
     assert found.promotion is not None
     assert any(check.name.startswith("ledger chain") for check in found.promotion.checks)
 
@@ -89,7 +89,7 @@ def test_another_root_on_chain_blocks_before_anything_is_signed(
         "one commit is promoted once: nothing was signed, and nothing published"
     )
     assert world.log.checkpoint().head.size == size
-    assert verify(world, evm).words == f"no promotion record of {COMMIT} was found"
+    assert verify(world, evm).reason == f"no promotion record of {COMMIT} was found"
 
 
 def test_another_root_that_came_on_chain_meanwhile_is_named(world: ReleaseWorld, evm: Evm) -> None:
@@ -101,7 +101,7 @@ def test_another_root_that_came_on_chain_meanwhile_is_named(world: ReleaseWorld,
     assert world.store.head_manifest("latest") is None
     found = verify(world, evm)
     assert found.exit_code == 1
-    assert f"has the root {other}" in found.words
+    assert f"has the root {other}" in found.reason
 
 
 def test_what_the_library_of_a_ledger_raises_is_could_not_check(

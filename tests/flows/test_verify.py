@@ -85,7 +85,7 @@ def test_a_judge_that_breaks_is_no_yes(world: World, monkeypatch: pytest.MonkeyP
     by = verifiers_of(load_policy(world.write_policy(), datetime.now(UTC)))
     found = verify_image(by, parse_reference(world.reference), Query())
     assert found.exit_code == 3
-    assert "an unexpected RuntimeError in judging its logs: a bug" in found.words
+    assert "an unexpected RuntimeError in judging its logs: a bug" in found.reason
 
 
 @pytest.mark.slow
@@ -114,7 +114,7 @@ def test_an_export_gives_the_same_answer(world: World, tmp_path: Path, dissentin
     assert done.digest == world.image.descriptor.digest
     online, offline = answer(world), answer(world, offline=tmp_path / "export")
     assert offline.fate is online.fate
-    assert offline.words == online.words
+    assert offline.reason == online.reason
     paths = [[d.difference and d.difference.paths for d in each.images[0].dissents]
              for each in (online, offline)]  # fmt: skip
     assert paths[0] == paths[1]
@@ -127,7 +127,7 @@ def test_an_export_holds_layers_only_if_asked(world: World, tmp_path: Path) -> N
     shallow = answer(world, offline=tmp_path / "shallow", deep=True)
     assert answer(world, offline=tmp_path / "deep", deep=True)
     assert shallow.exit_code == 3
-    assert "not everything could be checked: reading" in shallow.words
+    assert "not everything could be checked: reading" in shallow.reason
 
 
 def test_evidence_from_another_repository_counts(world: World, tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_a_served_log_is_held_to_what_it_showed(world: World, tmp_path: Path) ->
         world.log._publish(TreeHead(4, b"\7" * 32))
         found = answer(world, state=tmp_path / "state")
     assert found.exit_code == 1
-    assert found.words.startswith("the log log shows a split view: it signed two roots for size 4")
+    assert found.reason.startswith("the log log shows a split view: it signed two roots for size 4")
     assert CheckpointState(tmp_path / "state/checkpoints").seen(world.log.trusted) == kept
 
 

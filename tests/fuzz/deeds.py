@@ -257,7 +257,7 @@ def judge(data: bytes) -> None:
     identity = CertificateIdentity("https://issuer.example", "https://x.example/a")
     trust = Trust((_KEY,), (identity,), _sigstore()[0])
     verdict = evaluate_bundle(data, trust, Expected(None, None), "it")
-    assert verdict.reason is not Ground.INTERNAL, verdict.words
+    assert verdict.ground is not Ground.INTERNAL, verdict.reason
 
 
 def read_entry(data: bytes) -> None:

@@ -88,7 +88,7 @@ def text(read: Callable[[str], Any]) -> Callable[[bytes], Any]:
 
 def document(read: Callable[[Any, str], Any]) -> Callable[[bytes], Any]:
     """Give *read* the JSON that the bytes are."""
-    return lambda data: read(canonical_json.loads(data, what="it"), "it")
+    return lambda data: read(canonical_json.loads(data, label="it"), "it")
 
 
 def named(read: Callable[[bytes, str], Any]) -> Callable[[bytes], Any]:
@@ -174,7 +174,7 @@ _SPDX: Final = {"packages": [{"SPDXID": "x", "annotations": [{"comment": "{}"}]}
 
 READERS: Final[Mapping[str, Reader]] = {
     "canonical JSON": Reader(
-        lambda data: canonical_json.loads(data, what="it"),
+        lambda data: canonical_json.loads(data, label="it"),
         (*_json({"a": [1, "x", None, 1.5]}, 2**60), b"[" * 3000, b"1" * 5000),
         release_documents,
     ),
@@ -256,7 +256,7 @@ READERS: Final[Mapping[str, Reader]] = {
     "licence expression": Reader(text(evaluate_expression), (b"MIT OR (GPL-2.0-only WITH x)",)),
     "SPDX expression": Reader(text(read_expression), (b"mit AND (isc or 0BSD)", b"GPL-2.0+")),
     "licences of a flake": Reader(
-        lambda data: read_facts(canonical_json.loads(data, what="it")),
+        lambda data: read_facts(canonical_json.loads(data, label="it")),
         _json([{"drv": "x", "licences": [{"spdxId": "MIT", "free": True}], "homepage": "x"}]),
     ),
     "licences of an SBOM": Reader(
@@ -286,7 +286,7 @@ READERS: Final[Mapping[str, Reader]] = {
     "trusted root": Reader(deeds.read_trusted_root, (b"{}",), deeds.trusted_roots),
     "layer's record": Reader(named(parse_record), (deeds.layer_record(),)),
     "recipe's outline": Reader(
-        lambda data: Outline.from_json(canonical_json.loads(data, what="it")),
+        lambda data: Outline.from_json(canonical_json.loads(data, label="it")),
         _json({"kind": "seed", "name": "x"}),
     ),
     "policy of roots": Reader(

@@ -32,11 +32,11 @@ VALUES = st.recursive(
 @given(VALUES)
 def test_what_is_written_is_read_and_written_alike(value: Any) -> None:
     text = dumps(value)
-    assert loads(text, what="x") == value
-    assert dumps(loads(text, what="x")) == text
+    assert loads(text, label="x") == value
+    assert dumps(loads(text, label="x")) == text
     # Order and spelling do not depend on how the value came about.
     loose = json.dumps(value, indent=3, ensure_ascii=True).encode()
-    assert dumps(loads(loose, what="x")) == text
+    assert dumps(loads(loose, label="x")) == text
 
 
 # RFC 8785, appendix B: the bits of a double, and its one spelling.
@@ -68,7 +68,7 @@ def test_the_example_of_rfc_8785() -> None:
         "string":
         "\u20ac$\u000F\u000aA'\u0042\u0022\u005c\\\"\/", "literals": [null, true, false]}"""
     assert (
-        dumps(loads(source, what="x"))
+        dumps(loads(source, label="x"))
         == (
             '{"literals":[null,true,false],"numbers":[333333333.3333333,1e+30,4.5,0.002,1e-27],'
             '"string":"€$\\u000f\\nA\'B\\"\\\\\\\\\\"/"}'
@@ -119,12 +119,12 @@ def test_what_json_cannot_hold_is_not_written(value: Any) -> None:
 )
 def test_what_is_not_json_is_not_read(text: bytes, why: str) -> None:
     with pytest.raises(InputError, match=r"^x is not valid JSON: ") as caught:
-        loads(text, what="x")
+        loads(text, label="x")
     assert why in caught.value.message
 
 
 def test_a_whole_pair_of_surrogates_is_one_character() -> None:
-    assert loads(b'"\\ud83d\\ude00"', what="x") == "\U0001f600"
+    assert loads(b'"\\ud83d\\ude00"', label="x") == "\U0001f600"
 
 
 def test_deep_nesting_is_refused() -> None:
@@ -134,7 +134,7 @@ def test_deep_nesting_is_refused() -> None:
     with pytest.raises(InputError, match="nested too deep"):
         dumps(deep)
     with pytest.raises(InputError, match=r"is not valid JSON: (maximum recursion|it is nested)"):
-        loads(b"[" * 100_000, what="x")
+        loads(b"[" * 100_000, label="x")
     while deep:  # or freeing it would be as deep
         deep = deep[0]
 
@@ -161,11 +161,11 @@ def test_a_key_given_twice_among_many_is_found_in_no_time() -> None:
     keys = ",".join(f'"k{i}":0' for i in range(100_000))
     start = time.process_time()
     with pytest.raises(InputError, match="key 'k99999' is given twice"):
-        loads(f'{{{keys},"k99999":0}}'.encode(), what="x")
+        loads(f'{{{keys},"k99999":0}}'.encode(), label="x")
     assert time.process_time() - start < 5
 
 
 @given(st.binary())
 def test_bytes_are_read_or_refused(text: bytes) -> None:
     with suppress(InputError):
-        loads(text, what="x")
+        loads(text, label="x")

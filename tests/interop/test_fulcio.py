@@ -108,16 +108,16 @@ def judge(
     )
 
 
-def refused(verdict: Verdict, reason: Ground, words: str) -> None:
-    assert (verdict.fate, verdict.reason) == (Fate.FALSE, reason), verdict.words
-    assert words in verdict.words
+def refused(verdict: Verdict, ground: Ground, words: str) -> None:
+    assert (verdict.fate, verdict.ground) == (Fate.FALSE, ground), verdict.reason
+    assert words in verdict.reason
 
 
 def test_what_a_workflow_signs_is_verified(real: RealSigstore) -> None:
     done = sign(real)
     assert len(done.bundle.tlog_entries) == len(done.bundle.timestamps) == 1
     verdict = judge(done.bundle.dump(), real)
-    assert verdict.verified, verdict.words
+    assert verdict.verified, verdict.reason
     assert verdict.signer == CertificateIdentity(real.workflows.url, SUBJECT)
     assert verdict.predicate == predicate()
 
@@ -175,7 +175,7 @@ def test_another_subject_of_the_same_issuer(real: RealSigstore, bundle: bytes) -
 
 def test_another_image(real: RealSigstore, bundle: bytes) -> None:
     verdict = judge(bundle, real, expected=Expected(Digest.of(b"other")))
-    assert (verdict.fate, verdict.reason) == (Fate.FALSE, Ground.SUBJECT)
+    assert (verdict.fate, verdict.ground) == (Fate.FALSE, Ground.SUBJECT)
 
 
 def test_fulcio_refuses_tokens(real: RealSigstore) -> None:
@@ -240,7 +240,7 @@ def test_a_certificate_with_another_signature(real: RealSigstore, bundle: bytes)
 
 
 @pytest.mark.parametrize(
-    ("part", "reason", "words"),
+    ("part", "ground", "words"),
     [
         ("certificateAuthorities", Ground.CERTIFICATE, "certificate chain"),
         ("ctlogs", Ground.CERTIFICATE, "failed to verify SCT"),
@@ -249,11 +249,11 @@ def test_a_certificate_with_another_signature(real: RealSigstore, bundle: bytes)
     ],
 )
 def test_each_part_of_another_instance(
-    real: RealSigstore, bundle: bytes, tmp_path: Path, part: str, reason: Ground, words: str
+    real: RealSigstore, bundle: bytes, tmp_path: Path, part: str, ground: Ground, words: str
 ) -> None:
     other = json.loads(PrivateSigstore(tmp_path / "other").trusted_root())
     root = json.loads(real.trusted_root()) | {part: other[part]}
-    refused(judge(bundle, real, root=json.dumps(root).encode()), reason, words)
+    refused(judge(bundle, real, root=json.dumps(root).encode()), ground, words)
 
 
 @pytest.fixture
@@ -296,7 +296,7 @@ def test_we_accept_cosigns(real: RealSigstore, repository: Repository, tmp_path:
     text = cosign_attest(program, real, repository, image)
     theirs = Expected(image.digest, (CUSTOM,), (STATEMENT_V01,))
     verdict = judge(text, real, expected=theirs)
-    assert verdict.verified, verdict.words
+    assert verdict.verified, verdict.reason
     assert verdict.signer == CertificateIdentity(real.workflows.url, SUBJECT)
     verdict = judge(text, real, subject=SUBJECT + "x", expected=theirs)
     refused(verdict, Ground.UNTRUSTED, f"is signed by {SUBJECT}")

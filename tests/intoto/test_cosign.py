@@ -111,12 +111,12 @@ def test_we_accept_cosigns(scene: Scene, tmp_path: Path, how: str) -> None:
     key = PublicKey.from_pem((program.home / "cosign.pub").read_bytes(), "cosign.pub")
     expected = Expected(scene.image.digest, {CUSTOM}, {STATEMENT_V1, STATEMENT_V01})
     verdict = evaluate_bundle(attestation.text, Trust((key,)), expected, "cosign's")
-    assert verdict.verified, verdict.words
+    assert verdict.verified, verdict.reason
     assert verdict.signer == key
     assert verdict.statement is not None
     stranger = Trust((KeySigner.generate().public_key,))
     refused = evaluate_bundle(attestation.text, stranger, expected, "cosign's")
-    assert refused.reason is Ground.UNTRUSTED
+    assert refused.ground is Ground.UNTRUSTED
 
 
 def test_cosign_reads_our_private_key(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_what_is_signed_keyless_is_verified(scene: Scene) -> None:
         certificates=SigstoreCheck(scene.served.sigstore.trusted_root()),
     )
     verdict = evaluate_bundle(done.bundle.dump(), trust, Expected(IMAGE), "it")
-    assert verdict.verified, verdict.words
+    assert verdict.verified, verdict.reason
     assert verdict.predicate == predicate()
 
 

@@ -75,10 +75,10 @@ def of_statement(**changes: Any) -> bytes:
 def test_a_good_bundle_says_all_that_is_known() -> None:
     verdict = judge(signed(SIGNER))
     assert verdict.verified
-    assert verdict.reason is Ground.VERIFIED
+    assert verdict.ground is Ground.VERIFIED
     assert verdict.signer == SIGNER.public_key
     assert verdict.predicate == predicate()
-    assert verdict.words == f"it is signed by {SIGNER.public_key.fingerprint}"
+    assert verdict.reason == f"it is signed by {SIGNER.public_key.fingerprint}"
 
 
 REFUSED = {
@@ -135,11 +135,11 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_refused_and_why(case: str) -> None:
-    text, reason, words = REFUSED[case]
+    text, ground, words = REFUSED[case]
     verdict = judge(text)
     assert verdict.fate is Fate.FALSE
-    assert verdict.reason is reason
-    assert words in verdict.words
+    assert verdict.ground is ground
+    assert words in verdict.reason
     assert verdict.statement is None
     assert verdict.predicate is None
 
@@ -147,15 +147,15 @@ def test_what_is_refused_and_why(case: str) -> None:
 def test_the_narhash_and_the_commit_are_no_image() -> None:
     for subject in STATEMENT.subjects[1:]:
         verdict = judge(signed(SIGNER), expected=Expected(subject.digest))
-        assert verdict.reason is Ground.SUBJECT
+        assert verdict.ground is Ground.SUBJECT
 
 
 def test_another_signature_under_a_trusted_keys_name() -> None:
     bundle = Bundle.parse(signed(SIGNER), "it")
     other = KeySigner.generate().sign(PAYLOAD_TYPE, STATEMENT.dump()).envelope
     verdict = judge(replace(bundle, content=other).dump())
-    assert verdict.reason is Ground.SIGNATURE
-    assert verdict.words == "it: the signature is not that of the key it names"
+    assert verdict.ground is Ground.SIGNATURE
+    assert verdict.reason == "it: the signature is not that of the key it names"
 
 
 @pytest.mark.parametrize("extra", ["again", "a stranger's"])
@@ -165,37 +165,37 @@ def test_two_signatures_are_not_one(extra: str) -> None:
     second = Signature(by.sign_raw(envelope.pae))
     two = replace(envelope, signatures=(*envelope.signatures, second))
     verdict = judge(Bundle(two, SIGNER.sign("x", b"").material).dump())
-    assert verdict.reason is Ground.MALFORMED
-    assert verdict.words == "it has 2 signatures, not one"
+    assert verdict.ground is Ground.MALFORMED
+    assert verdict.reason == "it has 2 signatures, not one"
 
 
 def test_a_bundle_over_an_artifact_states_nothing() -> None:
     document = json.loads(signed(SIGNER))
     del document["dsseEnvelope"]
     document["messageSignature"] = {"signature": "eA=="}
-    assert judge(json.dumps(document).encode()).reason is Ground.NO_ENVELOPE
+    assert judge(json.dumps(document).encode()).ground is Ground.NO_ENVELOPE
 
 
 def test_other_predicates_are_read_where_they_are_asked_for() -> None:
     text = of_payload(build_provenance(predicate(), "x").dump())
-    assert judge(text).reason is Ground.PREDICATE_TYPE
+    assert judge(text).ground is Ground.PREDICATE_TYPE
     verdict = judge(text, expected=Expected(IMAGE, {SLSA_PROVENANCE_V1}))
     assert verdict.verified
     assert verdict.predicate is None
     other = judge(text, expected=Expected(Digest.of(b"x"), {SLSA_PROVENANCE_V1}))
-    assert other.reason is Ground.SUBJECT
+    assert other.ground is Ground.SUBJECT
 
 
 def test_an_older_statement_is_never_ours() -> None:
     text = of_statement(statement_type=STATEMENT_V01)
     lenient = Expected(IMAGE, {PREDICATE_TYPE}, {STATEMENT_V1, STATEMENT_V01})
     verdict = judge(text, expected=lenient)
-    assert verdict.reason is Ground.STATEMENT
-    assert verdict.words == f"it: urn:nix-seed:build:v1 needs _type {STATEMENT_V1}"
+    assert verdict.ground is Ground.STATEMENT
+    assert verdict.reason == f"it: urn:nix-seed:build:v1 needs _type {STATEMENT_V1}"
 
 
 def test_no_trust_verifies_nothing() -> None:
-    assert judge(signed(SIGNER), Trust()).reason is Ground.UNTRUSTED
+    assert judge(signed(SIGNER), Trust()).ground is Ground.UNTRUSTED
 
 
 def test_a_fault_of_the_verifier_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,8 +205,8 @@ def test_a_fault_of_the_verifier_is_no_answer(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(PublicKey, "verifies", fail)
     verdict = judge(signed(SIGNER))
     assert verdict.fate is Fate.UNCHECKED
-    assert verdict.reason is Ground.INTERNAL
-    assert verdict.words == "it: an unexpected AttributeError: a bug"
+    assert verdict.ground is Ground.INTERNAL
+    assert verdict.reason == "it: an unexpected AttributeError: a bug"
 
 
 def test_a_verdict_cannot_contradict_itself() -> None:
@@ -244,13 +244,13 @@ def keyless(tmp_path_factory: pytest.TempPathFactory) -> Keyless:
 
 def test_a_keyless_bundle_is_verified(keyless: Keyless) -> None:
     verdict = keyless.judge(keyless.bundle)
-    assert verdict.verified, verdict.words
+    assert verdict.verified, verdict.reason
     assert verdict.signer == CertificateIdentity(ISSUER, SUBJECT)
     assert verdict.predicate == predicate()
 
 
 @pytest.mark.parametrize(
-    ("names", "reason", "words"),
+    ("names", "ground", "words"),
     [
         (
             {"subject": SUBJECT + "x"},
@@ -272,12 +272,12 @@ def test_a_keyless_bundle_is_verified(keyless: Keyless) -> None:
     ],
 )  # fmt: skip
 def test_other_identities_and_times(
-    keyless: Keyless, names: dict[str, Any], reason: Ground, words: str
+    keyless: Keyless, names: dict[str, Any], ground: Ground, words: str
 ) -> None:
     verdict = keyless.made(**names)
     assert verdict.fate is Fate.FALSE
-    assert verdict.reason is reason
-    assert words in verdict.words
+    assert verdict.ground is ground
+    assert words in verdict.reason
 
 
 MINE, THEIRS = "https://forge.example/me/mine", "https://forge.example/them/theirs"
@@ -305,13 +305,13 @@ def test_a_shared_workflow_speaks_for_the_repository_that_called_it(
         # The policy's own words, by which its builder is found.
         assert verdict.signer == trusted
         return
-    assert (verdict.fate, verdict.reason) == (Fate.FALSE, Ground.UNTRUSTED)
+    assert (verdict.fate, verdict.ground) == (Fate.FALSE, Ground.UNTRUSTED)
     stated = f", for {stated}" if stated else ""
-    assert verdict.words == f"it is signed by {SUBJECT} of {ISSUER}{stated}, who is not trusted"
+    assert verdict.reason == f"it is signed by {SUBJECT} of {ISSUER}{stated}, who is not trusted"
 
 
 @pytest.mark.parametrize(
-    ("part", "reason", "words"),
+    ("part", "ground", "words"),
     [
         ("ca_key", Ground.CERTIFICATE, "failed to build timestamp certificate chain"),
         ("ct_key", Ground.CERTIFICATE, "failed to verify SCT on signing certificate"),
@@ -319,21 +319,21 @@ def test_a_shared_workflow_speaks_for_the_repository_that_called_it(
     ],
 )
 def test_each_key_must_be_the_instances(
-    keyless: Keyless, part: str, reason: Ground, words: str
+    keyless: Keyless, part: str, ground: Ground, words: str
 ) -> None:
     other = copy.copy(keyless.sigstore)
     setattr(other, part, key())
     verdict = keyless.judge(other.bundle(STATEMENT.dump()))
     assert verdict.fate is Fate.FALSE
-    assert verdict.reason is reason, verdict.words
-    assert words in verdict.words
+    assert verdict.ground is ground, verdict.reason
+    assert words in verdict.reason
 
 
 def test_another_instances_time_is_none(keyless: Keyless, tmp_path: Path) -> None:
     other = PrivateSigstore(tmp_path / "other")
     verdict = keyless.judge(other.bundle(STATEMENT.dump()))
-    assert verdict.reason is Ground.TIME
-    assert "not enough sources of verified time" in verdict.words
+    assert verdict.ground is Ground.TIME
+    assert "not enough sources of verified time" in verdict.reason
 
 
 def test_the_entry_of_another_envelope(keyless: Keyless) -> None:
@@ -342,7 +342,7 @@ def test_the_entry_of_another_envelope(keyless: Keyless) -> None:
     material = other["verificationMaterial"]["tlogEntries"]
     swapped["verificationMaterial"]["tlogEntries"] = material
     verdict = keyless.judge(swapped)
-    assert verdict.reason is Ground.LOG, verdict.words
+    assert verdict.ground is Ground.LOG, verdict.reason
 
 
 def test_the_timestamp_of_another_signature(keyless: Keyless) -> None:
@@ -350,8 +350,8 @@ def test_the_timestamp_of_another_signature(keyless: Keyless) -> None:
     stamp = {"signedTimestamp": b64(keyless.sigstore.stamp(b"something else"))}
     swapped["verificationMaterial"]["timestampVerificationData"]["rfc3161Timestamps"] = [stamp]
     verdict = keyless.judge(swapped)
-    assert verdict.reason is Ground.TIME
-    assert "not enough sources of verified time" in verdict.words
+    assert verdict.ground is Ground.TIME
+    assert "not enough sources of verified time" in verdict.reason
 
 
 def test_a_logged_body_that_sigstores_library_stumbles_over_is_false(keyless: Keyless) -> None:
@@ -361,9 +361,9 @@ def test_a_logged_body_that_sigstores_library_stumbles_over_is_false(keyless: Ke
     entry = keyless.sigstore.entry_of(bytes(32), signature, {"x509Certificate": {"rawBytes": 7}})
     odd["verificationMaterial"]["tlogEntries"] = [entry]
     verdict = keyless.judge(odd)
-    assert (verdict.fate, verdict.reason) == (Fate.FALSE, Ground.MALFORMED), verdict.words
-    assert "its log entry is malformed: " in verdict.words
-    assert "rawBytes must be a string" in verdict.words
+    assert (verdict.fate, verdict.ground) == (Fate.FALSE, Ground.MALFORMED), verdict.reason
+    assert "its log entry is malformed: " in verdict.reason
+    assert "rawBytes must be a string" in verdict.reason
 
 
 def test_a_fault_of_sigstores_library_is_no_answer_about_a_certified_signer(
@@ -376,9 +376,9 @@ def test_a_fault_of_sigstores_library_is_no_answer_about_a_certified_signer(
 
     monkeypatch.setattr("sigstore.verify.verifier.Verifier.verify_dsse", fail)
     ours = keyless.judge(keyless.bundle)
-    assert (ours.fate, ours.reason) == (Fate.UNCHECKED, Ground.INTERNAL), ours.words
+    assert (ours.fate, ours.ground) == (Fate.UNCHECKED, Ground.INTERNAL), ours.reason
     stranger = keyless.judge(PrivateSigstore(tmp_path / "other").bundle(STATEMENT.dump()))
-    assert (stranger.fate, stranger.reason) == (Fate.FALSE, Ground.MALFORMED), stranger.words
+    assert (stranger.fate, stranger.ground) == (Fate.FALSE, Ground.MALFORMED), stranger.reason
 
 
 @pytest.mark.parametrize(
@@ -397,30 +397,30 @@ def test_a_bundle_may_not_bring_its_own_root(keyless: Keyless, extra: bool, word
     root = keyless.sigstore.ca.public_bytes(Encoding.DER) if extra else b"nothing"
     chain["certificates"].append({"rawBytes": b64(root)})
     verdict = keyless.judge(older)
-    assert verdict.reason is Ground.CERTIFICATE
-    assert words in verdict.words
+    assert verdict.ground is Ground.CERTIFICATE
+    assert words in verdict.reason
 
 
 def test_without_a_root_nothing_keyless_is_checked(keyless: Keyless) -> None:
     trust = replace(keyless.trust, certificates=None)
     verdict = judge(json.dumps(keyless.bundle).encode(), trust)
     assert verdict.fate is Fate.UNCHECKED
-    assert verdict.reason is Ground.UNAVAILABLE
-    assert "no Sigstore root to judge it by was given" in verdict.words
+    assert verdict.ground is Ground.UNAVAILABLE
+    assert "no Sigstore root to judge it by was given" in verdict.reason
 
 
 def test_a_root_that_is_none_is_no_answer(keyless: Keyless) -> None:
     trust = replace(keyless.trust, certificates=SigstoreCheck(b"{}", "root.json"))
     verdict = judge(json.dumps(keyless.bundle).encode(), trust)
     assert verdict.fate is Fate.UNCHECKED
-    assert "root.json is not a Sigstore trusted root" in verdict.words
+    assert "root.json is not a Sigstore trusted root" in verdict.reason
 
 
 def test_a_certificate_cannot_stand_in_for_a_key(keyless: Keyless) -> None:
     certificate = keyless.bundle["verificationMaterial"]["certificate"]["rawBytes"]
     trust = Trust(keys=(PublicKey.of_certificate(base64.b64decode(certificate), "it"),))
     verdict = judge(json.dumps(keyless.bundle).encode(), trust)
-    assert verdict.reason is Ground.UNTRUSTED
+    assert verdict.ground is Ground.UNTRUSTED
 
 
 # No single change of what is signed or proved verifies.
@@ -554,7 +554,7 @@ def test_no_byte_of_a_keyless_bundle_can_be_changed(keyless: Keyless) -> None:
     free: dict[str, int] = {}
     for path, changed in mutations(keyless.bundle, 2):
         verdict = keyless.judge(changed)
-        assert verdict.fate is not Fate.UNCHECKED, verdict.words
+        assert verdict.fate is not Fate.UNCHECKED, verdict.reason
         if verdict.verified:
             free[path] = free.get(path, 0) + 1
     assert set(free) <= {STAMP}

@@ -122,7 +122,7 @@ def test_what_two_roots_were_signed_for_awaits_nothing(world: ReleaseWorld) -> N
     world.attest_all(commit=Commit("0" * 39 + "1"))
     found = verified(world)
     assert (found.exit_code, found.awaits_promotion) == (1, False)
-    assert "was promoted more than once" in found.words
+    assert "was promoted more than once" in found.reason
 
 
 def test_what_was_seen_promoted_before_awaits_nothing(world: ReleaseWorld) -> None:

@@ -55,4 +55,4 @@ def test_one_that_knows_no_more_what_it_gave_is_a_liar(tmp_path: Path) -> None:
     )
     (trouble,) = watching.judge([brought]).values()
     assert trouble.fate is Fate.FALSE
-    assert "rolled back: 2 leaves were seen before, and now 1" in trouble.words
+    assert "rolled back: 2 leaves were seen before, and now 1" in trouble.reason

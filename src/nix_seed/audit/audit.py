@@ -339,8 +339,8 @@ class _Audit:
         for record in kept:
             asked = record.digest in heads if self._from else True
             if record.stands and asked and record.digest not in found and self._copies:
-                words = f"the record of {record.commit}, audited before, is in no copy any more"
-                yield record.finding(Kind.VANISHED, Severity.ALARM, words)
+                reason = f"the record of {record.commit}, audited before, is in no copy any more"
+                yield record.finding(Kind.VANISHED, Severity.ALARM, reason)
 
     def _pinned(self, record: LedgerRecord) -> Digest | None:
         if self._judges.pins is None or not record.stands:
@@ -357,8 +357,8 @@ class _Audit:
                 entries = tuple(ledger.entries())
                 yield from find_ledger_conflicts(ledger.name, entries, self._records)
         if self._book.present.ledgers and not self._question.ask:
-            words = "the policy's ledgers on chains were not asked: --offline"
-            yield AuditFinding(Kind.LEDGER, Severity.UNCHECKED, "ledgers", words)
+            reason = "the policy's ledgers on chains were not asked: --offline"
+            yield AuditFinding(Kind.LEDGER, Severity.UNCHECKED, "ledgers", reason)
 
     def _report(self, before: int) -> AuditReport:
         findings, accepted = accept(sort_findings(self._findings), self._question.accepted)

@@ -111,8 +111,8 @@ class Gathering:
                 yield from self._unlisted(seen.record, seen.listed)
             elif any(each.verdict.verified for each in seen.bundles.values()):
                 about = f"{seen.predicate.commit}"
-                words = f"a promoter signed a record of {about} that is spelled as none is"
-                yield AuditFinding(Kind.PROMOTER, Severity.WARNING, about, words)
+                reason = f"a promoter signed a record of {about} that is spelled as none is"
+                yield AuditFinding(Kind.PROMOTER, Severity.WARNING, about, reason)
 
     def _unlisted(
         self, record: LedgerRecord, listed: Mapping[str, set[Digest]]
@@ -121,9 +121,9 @@ class Gathering:
         key = record.commit.key
         for copy in self._copies:
             if key in copy.read and copy.name in listed and key not in listed[copy.name]:
-                words = f"{copy.name} does not list the record of {record.commit} by its commit"
+                reason = f"{copy.name} does not list the record of {record.commit} by its commit"
                 subject = f"{copy.name} {record.commit}"
-                yield AuditFinding(Kind.GAP, Severity.WARNING, subject, words, record.shown)
+                yield AuditFinding(Kind.GAP, Severity.WARNING, subject, reason, record.shown)
 
     def _follow(self, subjects: Iterable[Digest]) -> None:
         """Read the lists of *subjects*, then of the records found there, and so on."""

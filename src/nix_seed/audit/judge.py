@@ -101,7 +101,7 @@ class BundleJudge:
         if not found:
             return None
         (record,) = found
-        lacking = {each.name: each.words for each in failed_checks(record, policy)}
+        lacking = {each.name: each.reason for each in failed_checks(record, policy)}
         said = record.predicate
         times = [time for each in good for _, time in each.logs.times]
         entries = {at for each in good for at in each.logs.entries}
@@ -132,12 +132,12 @@ class BundleJudge:
             verdict = each.verdict
             if verdict.fate is Fate.UNCHECKED:
                 yield AuditFinding(
-                    Kind.UNREAD, Severity.UNCHECKED, each.place, verdict.words, (each.place,)
+                    Kind.UNREAD, Severity.UNCHECKED, each.place, verdict.reason, (each.place,)
                 )
             elif verdict.fate is Fate.FALSE:
-                words = f"{verdict.words}: it is no record, whatever it says"
+                reason = f"{verdict.reason}: it is no record, whatever it says"
                 yield AuditFinding(
-                    Kind.PROMOTER, Severity.WARNING, each.place, words, (each.place,)
+                    Kind.PROMOTER, Severity.WARNING, each.place, reason, (each.place,)
                 )
             else:
                 yield from self._outside(each)
@@ -148,11 +148,11 @@ class BundleJudge:
         signer = finding.verdict.signer
         if signer not in {promoter.signer for promoter in policy.promoters}:
             name = self._name(signer)
-            words = (
+            reason = (
                 f"{name} signed a record under the policy {digest}, by which {name} is no promoter"
             )
             shown = (finding.place, f"policy {digest}")
-            yield AuditFinding(Kind.PROMOTER, Severity.ALARM, name, words, shown)
+            yield AuditFinding(Kind.PROMOTER, Severity.ALARM, name, reason, shown)
 
     def _name(self, signer: Signer | None) -> str:
         if signer is None:
@@ -230,9 +230,9 @@ class Releases:
             try:
                 images[leaf.system] = self._agreement(record, leaf)
             except NixSeedError as error:
-                words = f"{leaf.system} of {record.commit}: {error.message}"
+                reason = f"{leaf.system} of {record.commit}: {error.message}"
                 severity = Severity.of(foreign_error(error))
-                findings.append(record.finding(Kind.GAP, severity, words, leaf.system))
+                findings.append(record.finding(Kind.GAP, severity, reason, leaf.system))
         each = tuple(attestations)
         builders, more = self._quorums(record, evidence, images, each, held)
         of = tuple(sorted((leaf.system, leaf.image_digest) for leaf in leaves))
@@ -290,16 +290,16 @@ class Releases:
             yield record.finding(Kind.GAP, severity, error.message)
             return
         if found is None and record.digest in self._waiting:
-            words = f"{record.commit} is promoted, and its index is not published yet"
-            yield record.finding(Kind.PENDING, Severity.NOTICE, words)
+            reason = f"{record.commit} is promoted, and its index is not published yet"
+            yield record.finding(Kind.PENDING, Severity.NOTICE, reason)
         elif found is None:
-            words = f"the promoted index {record.index} is in none of the copies"
-            yield record.finding(Kind.GAP, Severity.ALARM, words)
+            reason = f"the promoted index {record.index} is in none of the copies"
+            yield record.finding(Kind.GAP, Severity.ALARM, reason)
         elif isinstance(evidence, Evidence) and sorted(found) != sorted(
             leaf.image_digest for leaf in evidence.release.leaves
         ):
-            words = f"the promoted index of {record.commit} holds other images than its root"
-            yield record.finding(Kind.GAP, Severity.ALARM, words)
+            reason = f"the promoted index of {record.commit} holds other images than its root"
+            yield record.finding(Kind.GAP, Severity.ALARM, reason)
 
     def _agreement(self, record: LedgerRecord, leaf: Leaf) -> Agreement:
         """Return what builders of *leaf* must have said: what its image really is."""
@@ -385,13 +385,13 @@ def _documents(
         elif each.type == EVIDENCE_TYPE and Digest.of(each.text) == record.evidence:
             evidence = _evidence(record, each.text)
     if evidence is None:
-        words = f"the evidence of {record.commit}, {record.evidence}, is nowhere"
-        evidence = record.finding(Kind.GAP, Severity.ALARM, words)
+        reason = f"the evidence of {record.commit}, {record.evidence}, is nowhere"
+        evidence = record.finding(Kind.GAP, Severity.ALARM, reason)
     return evidence, tuple(proofs)
 
 
 def _evidence(record: LedgerRecord, text: bytes) -> Evidence | AuditFinding:
-    words = f"the evidence of {record.commit} is of another release than its record signs"
+    reason = f"the evidence of {record.commit} is of another release than its record signs"
     try:
         evidence = Evidence.parse(text, f"the evidence of {record.commit}")
         head = TreeHead(record.size, record.root.raw)
@@ -399,5 +399,5 @@ def _evidence(record: LedgerRecord, text: bytes) -> Evidence | AuditFinding:
         if release.head == head and release.leaves[0].commit == record.commit:
             return evidence
     except InputError as error:
-        words = error.message
-    return record.finding(Kind.QUORUM, Severity.ALARM, words)
+        reason = error.message
+    return record.finding(Kind.QUORUM, Severity.ALARM, reason)

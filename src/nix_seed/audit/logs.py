@@ -250,11 +250,11 @@ class LogSet:
         for record in records:
             for at in record.positions:
                 if self.holds(at) is False:
-                    words = (
+                    reason = (
                         f"the record of {record.commit} is not entry {at.index} of the log "
                         f"{at.log}, which had proved that it is"
                     )
-                    yield AuditFinding(Kind.LOG, Severity.ALARM, at.log, words, record.shown)
+                    yield AuditFinding(Kind.LOG, Severity.ALARM, at.log, reason, record.shown)
 
     def check_brought(self, brought: Iterable[tuple[str, SignedCheckpoint]]) -> None:
         """Hold each log to every tree that it signed, and that came with an entry."""
@@ -277,12 +277,12 @@ class LogSet:
             return
         found = _replay_index(log, signed.head, commits, look)
         self._keep(named.name, found)
-        words = (
+        reason = (
             f"it gives no list of its entries: its index was asked for {len(commits)} commits, and "
             "what that leaves out nobody can tell"
         )
-        self._status(named, found, None, words)
-        about = f"the log {named.name} cannot be replayed: {words}"
+        self._status(named, found, None, reason)
+        about = f"the log {named.name} cannot be replayed: {reason}"
         self._find(named.name, Severity.NOTICE, about)
 
     def _keep(self, name: str, replay: Replay) -> None:
@@ -304,9 +304,9 @@ class LogSet:
             return given
         return given if named.name in self._reach.places else str(named.beside / given)
 
-    def _status(self, named: _Named, replay: Replay, read: int | None, words: str) -> None:
+    def _status(self, named: _Named, replay: Replay, read: int | None, reason: str) -> None:
         self._statuses[named.name] = LogStatus(
-            named.name, named.log.kind, replay.head.size, replay.since, read, words
+            named.name, named.log.kind, replay.head.size, replay.since, read, reason
         )
 
     @contextmanager
@@ -320,11 +320,11 @@ class LogSet:
         except Exception as error:  # of a library's own, too: the other logs are still to be read
             self._find(name, Severity.UNCHECKED, caught(error, f"the log {name}").message)
 
-    def _find(self, name: str, severity: Severity, words: str, *evidence: str) -> None:
-        self.findings.append(AuditFinding(Kind.LOG, severity, name, words, evidence))
+    def _find(self, name: str, severity: Severity, reason: str, *evidence: str) -> None:
+        self.findings.append(AuditFinding(Kind.LOG, severity, name, reason, evidence))
         if severity is not Severity.NOTICE:
             self._statuses[name] = LogStatus(
-                name, self._statuses[name].kind, 0, 0, None, f"{severity.value}: {words}"
+                name, self._statuses[name].kind, 0, 0, None, f"{severity.value}: {reason}"
             )
 
 

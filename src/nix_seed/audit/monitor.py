@@ -34,7 +34,7 @@ class MonitorEnd:
     """Why it ended: 0 it was asked to, 1 an alarm, 3 it could not check for too long."""
 
     exit_code: int
-    words: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def monitor(
         for alarm in alarms:
             on_alarm(alarm)
         if alarms and not until.keep_going:
-            return MonitorEnd(1, alarms[0].words)
+            return MonitorEnd(1, alarms[0].reason)
         if this.blind >= until.patience:
             return MonitorEnd(3, f"not everything could be checked, {this.blind} times in a row")
         if until.once:
@@ -81,9 +81,9 @@ def monitor(
 
 def _once(this: Round) -> MonitorEnd:
     if this.report is not None:
-        return MonitorEnd(this.report.exit_code, this.report.words)
+        return MonitorEnd(this.report.exit_code, this.report.reason)
     assert this.failure is not None
-    return MonitorEnd(1 if this.failure.severity is Severity.ALARM else 3, this.failure.words)
+    return MonitorEnd(1 if this.failure.severity is Severity.ALARM else 3, this.failure.reason)
 
 
 class _Watch:

@@ -107,11 +107,11 @@ class Tags:
     def findings(self) -> Iterator[AuditFinding]:
         """Yield the unread ones; one whose manifest has other bytes than it is listed with lies."""
         for each in self.unread:
-            subject, words = f"{each.copy}:{each.tag}", f"the tag {each.tag} of {each.copy}"
+            subject, reason = f"{each.copy}:{each.tag}", f"the tag {each.tag} of {each.copy}"
             kind, severity = Kind.UNREAD, Severity.UNCHECKED
             if isinstance(each.error, CheckedFalse):
                 kind, severity = Kind.TAG, Severity.ALARM
-            yield AuditFinding(kind, severity, subject, f"{words}: {each.error.message}")
+            yield AuditFinding(kind, severity, subject, f"{reason}: {each.error.message}")
 
 
 def read_tags(copies: Sequence[LedgerCopy], policies: Iterable[Policy]) -> Tags:

@@ -442,7 +442,7 @@ def trusted(
         return reference
     loaded = load_policy(path, datetime.now(UTC))
     found = check_trusted(stores, reference, system, loaded, state_directory(), on_event)
-    say(f"verified by {path}: {found.words}", err=True)
+    say(f"verified by {path}: {found.reason}", err=True)
     return found.reference
 
 

@@ -37,10 +37,10 @@ def dumps(value: Any) -> bytes:
         raise InputError("this value has no canonical JSON: it is nested too deep") from error
 
 
-def loads(text: bytes, *, what: str) -> Any:
-    """Parse *text*; *what* names it in the error (``"seed.json of oci:seed"``)."""
+def loads(text: bytes, *, label: str) -> Any:
+    """Parse *text*; *label* names it in the error (``"seed.json of oci:seed"``)."""
     if sys.getrecursionlimit() > _USUAL_LIMIT:
-        _check_depth(text, what)
+        _check_depth(text, label)
     try:
         value = json.loads(
             text.decode("utf-8"),
@@ -52,11 +52,11 @@ def loads(text: bytes, *, what: str) -> Any:
         if b"\\u" in text:
             _check_surrogates(value)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{what} is not valid JSON: {error}") from error
+        raise InputError(f"{label} is not valid JSON: {error}") from error
     return value
 
 
-def _check_depth(text: bytes, what: str) -> None:
+def _check_depth(text: bytes, label: str) -> None:
     """Refuse deep nesting before it is read.
 
     Python's own limit does that as a rule. A library that raised it for the whole process would
@@ -69,7 +69,7 @@ def _check_depth(text: bytes, what: str) -> None:
         if token[0] in b"[{":
             depth += 1
             if depth > _DEEPEST:
-                raise InputError(f"{what} is not valid JSON: it is nested too deep")
+                raise InputError(f"{label} is not valid JSON: it is nested too deep")
         elif token[0] in b"]}":
             depth -= 1
 

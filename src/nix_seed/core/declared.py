@@ -80,7 +80,7 @@ def at(
 
 
 class Declared:
-    """A document, or part of one, by its declaration; *what* and *where* name it in errors."""
+    """A document, or part of one, by its declaration; *label* and *where* name it in errors."""
 
     __slots__ = ()
     closed: ClassVar[bool] = False
@@ -90,11 +90,11 @@ class Declared:
     """What a text is that is spelled otherwise than ``dump`` would; nothing: it is read as well."""
 
     @classmethod
-    def parse(cls, text: bytes, what: str) -> Self:
+    def parse(cls, text: bytes, label: str) -> Self:
         """Read the document's bytes; ``InputError`` names the member that is wrong."""
-        found = cls.from_json(canonical_json.loads(text, what=what), what)
+        found = cls.from_json(canonical_json.loads(text, label=label), label)
         if cls.otherwise and found.dump() != text:
-            raise InputError(f"{what} {cls.otherwise}")
+            raise InputError(f"{label} {cls.otherwise}")
         return found
 
     @classmethod

@@ -59,7 +59,7 @@ class Check:
 
     name: str
     fate: Fate
-    words: str
+    reason: str
 
     @classmethod
     def failed(cls, name: str, error: NixSeedError) -> Self:
@@ -72,7 +72,7 @@ class Trouble:
     """Something that stood in the way of an answer: it may have held a dissent."""
 
     fate: Fate
-    words: str
+    reason: str
 
     @classmethod
     def of(cls, error: NixSeedError) -> Self:

@@ -23,7 +23,7 @@ class Artifact:
 def shipped() -> Artifact:
     """Return the one contract that this release deploys and speaks to."""
     text = resources.files(__package__).joinpath("NixSeedLedger.json").read_bytes()
-    value = canonical_json.loads(text, what="the compiled contract")
+    value = canonical_json.loads(text, label="the compiled contract")
     return Artifact(
         tuple(value["abi"]), _unhex(value["bytecode"]), _unhex(value["runtime"]), value["compiler"]
     )

@@ -13,8 +13,8 @@ MOST: Final = 32
 """Builders at most; the contract's own bound."""
 
 
-def read_address(text: str, what: str) -> str:
-    """Return the address in its checksummed spelling (EIP-55); *what* names it in errors.
+def read_address(text: str, label: str) -> str:
+    """Return the address in its checksummed spelling (EIP-55); *label* names it in errors.
 
     Letters of one case carry no checksum; mixed ones do, and it must be right.
     """
@@ -22,10 +22,10 @@ def read_address(text: str, what: str) -> str:
     plain = digits in (digits.lower(), digits.upper())
     shaped = text.startswith("0x") and len(digits) == 40
     if not shaped or not all(c in "0123456789abcdefABCDEF" for c in digits):
-        raise InputError(f"{what}: {text!r} is no address: 0x and 40 hex digits are")
+        raise InputError(f"{label}: {text!r} is no address: 0x and 40 hex digits are")
     if not plain and not is_checksum_address(text):
         raise InputError(
-            f"{what}: the capitals of {text} are a checksum, and it is wrong",
+            f"{label}: the capitals of {text} are a checksum, and it is wrong",
             hint="copy the address anew; a digit differs",
         )
     return to_checksum_address(text)

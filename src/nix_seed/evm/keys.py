@@ -92,27 +92,27 @@ def _new_secret() -> bytes:
             return secret
 
 
-def _decrypt(text: bytes, what: str, passphrase: str | None) -> LocalAccount:
+def _decrypt(text: bytes, label: str, passphrase: str | None) -> LocalAccount:
     try:
-        value = canonical_json.loads(text, what=what)
+        value = canonical_json.loads(text, label=label)
     except InputError:
         value = None
     if not isinstance(value, dict) or value.get("version") != 3:
         raise InputError(
-            f"{what} is neither a keystore of version 3 nor 64 hex digits",
+            f"{label} is neither a keystore of version 3 nor 64 hex digits",
             hint="make a key with 'nix-seed ledger evm key generate FILE'",
         )
     if passphrase is None:
-        raise InputError(f"{what} has a passphrase", hint=_PASSPHRASE)
+        raise InputError(f"{label} has a passphrase", hint=_PASSPHRASE)
     try:
         account: LocalAccount = Account.from_key(Account.decrypt(value, passphrase))
         return account
     except ValueError as error:
         if "MAC mismatch" in str(error):
-            raise InputError(f"the passphrase of {what} is wrong") from error
-        raise InputError(f"{what} cannot be decrypted: it is damaged") from error
+            raise InputError(f"the passphrase of {label} is wrong") from error
+        raise InputError(f"{label} cannot be decrypted: it is damaged") from error
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{what} cannot be decrypted: it is damaged") from error
+        raise InputError(f"{label} cannot be decrypted: it is damaged") from error
 
 
 _ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141

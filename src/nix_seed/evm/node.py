@@ -66,7 +66,7 @@ class HttpProvider(JSONBaseProvider):
 
     def _parsed(self, status: int, body: bytes, method: str) -> RPCResponse:
         try:
-            value = canonical_json.loads(body, what="the answer")
+            value = canonical_json.loads(body, label="the answer")
         except InputError:
             value = None
         if not isinstance(value, dict) or not ({"result", "error"} & value.keys()):
@@ -256,7 +256,7 @@ class EvmNode:
             )
 
     @contextmanager
-    def _asked(self, what: str) -> Iterator[None]:
+    def _asked(self, label: str) -> Iterator[None]:
         try:
             yield
         except NixSeedError:
@@ -268,7 +268,7 @@ class EvmNode:
             declined = isinstance(error, Web3RPCError)
             said = "refused" if declined else "gave no usable answer"
             raise (Declined if declined else CouldNotCheck)(
-                f"asked {what}, the node {self.name} {said}",
+                f"asked {label}, the node {self.name} {said}",
                 hint="ask another node with --rpc",
                 detail=words or type(error).__name__,
             ) from error

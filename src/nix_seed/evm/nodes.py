@@ -43,16 +43,16 @@ class Nodes:
         self._check_chain()
         return self._nodes[0]
 
-    def agreed(self, what: str, ask: Callable[[EvmNode], _Answer]) -> _Answer:
+    def agreed(self, label: str, ask: Callable[[EvmNode], _Answer]) -> _Answer:
         """Return the one answer of all nodes; ``CheckedFalse`` if they differ."""
-        return self._one(what, [(node, ask(node)) for node in self._nodes])
+        return self._one(label, [(node, ask(node)) for node in self._nodes])
 
-    def _one(self, what: str, answers: Sequence[tuple[EvmNode, _Answer]]) -> _Answer:
+    def _one(self, label: str, answers: Sequence[tuple[EvmNode, _Answer]]) -> _Answer:
         first, answer = answers[0]
         for node, other in answers[1:]:
             if other != answer:
                 raise CheckedFalse(
-                    f"the nodes {first.name} and {node.name} contradict each other on {what}",
+                    f"the nodes {first.name} and {node.name} contradict each other on {label}",
                     hint="one of them lies, or follows another fork: ask a third",
                 )
         return answer

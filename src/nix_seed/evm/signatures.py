@@ -40,42 +40,42 @@ class EvmSignature:
         return cls.check(domain, content, key.sign(signable(domain, content)), "the signature")
 
     @classmethod
-    def check(cls, domain: Domain, content: Signed, raw: bytes, what: str) -> Self:
+    def check(cls, domain: Domain, content: Signed, raw: bytes, label: str) -> Self:
         """Find out whose signature *raw* is; ``InputError`` for one the contract would refuse."""
         if len(raw) != 65 or raw[64] not in (27, 28):
-            raise InputError(f"{what}: a signature has 65 bytes, the last of them 27 or 28")
+            raise InputError(f"{label}: a signature has 65 bytes, the last of them 27 or 28")
         if int.from_bytes(raw[32:64]) > _HALF_ORDER:
             raise InputError(
-                f"{what}: its s is in the upper half", hint="sign anew; it was made malleable"
+                f"{label}: its s is in the upper half", hint="sign anew; it was made malleable"
             )
         try:
             signer = Account.recover_message(signable(domain, content), signature=raw)
         except Exception as error:  # of several libraries; all mean that there is no such point
-            raise InputError(f"{what}: it is nobody's signature") from error
+            raise InputError(f"{label}: it is nobody's signature") from error
         return cls(domain, content, str(signer), raw)
 
     @classmethod
-    def load(cls, text: bytes, what: str) -> Self:
-        """Read a file's bytes; *what* names it in errors."""
-        value = canonical_json.loads(text, what=what)
+    def load(cls, text: bytes, label: str) -> Self:
+        """Read a file's bytes; *label* names it in errors."""
+        value = canonical_json.loads(text, label=label)
         if not isinstance(value, dict) or value.get("type") != TYPE:
             raise InputError(
-                f"{what} is not a signature of {TYPE}",
+                f"{label} is not a signature of {TYPE}",
                 hint="'nix-seed ledger evm sign' makes them",
             )
         try:
             domain, content = _read_typed(value["typedData"])
             signer, raw = value["signer"], bytes.fromhex(value["signature"].removeprefix("0x"))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{what} is malformed: {type(error).__name__}") from error
+            raise InputError(f"{label} is malformed: {type(error).__name__}") from error
         except InputError as error:
-            raise InputError(f"{what}: {error.message}", hint=error.hint) from error
+            raise InputError(f"{label}: {error.message}", hint=error.hint) from error
         if value["typedData"] != typed_data(domain, content):
-            raise InputError(f"{what}: its typed data are not those that the contract verifies")
-        found = cls.check(domain, content, raw, what)
+            raise InputError(f"{label}: its typed data are not those that the contract verifies")
+        found = cls.check(domain, content, raw, label)
         if found.signer != signer:
             raise InputError(
-                f"{what} does not hold: {signer} is said to have signed, and it recovers to "
+                f"{label} does not hold: {signer} is said to have signed, and it recovers to "
                 f"{found.signer}",
                 hint="what was signed or the signature was altered",
             )

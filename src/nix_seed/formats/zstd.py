@@ -31,13 +31,13 @@ _LONGEST_HEADER = 18
 class FrameCutter:
     """Cuts a stream, given in pieces of any size, into frames; skippable frames are left out.
 
-    *largest* bounds a compressed frame, in bytes; *what* names the stream in errors, which are
+    *largest* bounds a compressed frame, in bytes; *label* names the stream in errors, which are
     ``CheckedFalse``.
     """
 
-    def __init__(self, largest: int, what: str) -> None:
+    def __init__(self, largest: int, label: str) -> None:
         self._largest = largest
-        self._what = what
+        self._label = label
         self._buffer = bytearray()
         self._block = 0  # where the next block begins; 0 before the frame's header was read
         self._checksum = 0
@@ -86,7 +86,7 @@ class FrameCutter:
 
     def _broken(self, problem: str) -> CheckedFalse:
         return CheckedFalse(
-            f"{self._what} {problem}", hint="the image is damaged or was altered: get it again"
+            f"{self._label} {problem}", hint="the image is damaged or was altered: get it again"
         )
 
 
@@ -135,32 +135,32 @@ class SeekTable:
         return _HEAD.pack(_SKIPPABLE, len(body)) + body
 
     @classmethod
-    def parse(cls, text: bytes, what: str) -> Self:
-        """Read the whole table, no byte more or less; *what* names its file in errors."""
-        size = cls.size_from_footer(text[-FOOTER_SIZE:], what)
+    def parse(cls, text: bytes, label: str) -> Self:
+        """Read the whole table, no byte more or less; *label* names its file in errors."""
+        size = cls.size_from_footer(text[-FOOTER_SIZE:], label)
         if size != len(text) or _HEAD.unpack_from(text) != (_SKIPPABLE, size - _HEAD.size):
-            raise InputError(f"{what}: the seek table's size or magic number is wrong")
+            raise InputError(f"{label}: the seek table's size or magic number is wrong")
         body = text[_HEAD.size : -FOOTER_SIZE]
         return cls(tuple(Frame(*pair) for pair in _ENTRY.iter_unpack(body)))
 
     @classmethod
-    def size_from_footer(cls, footer: bytes, what: str) -> int:
+    def size_from_footer(cls, footer: bytes, label: str) -> int:
         """Return the table's whole size in bytes, from the last ``FOOTER_SIZE`` bytes of a file."""
         if len(footer) != FOOTER_SIZE or _FOOTER.unpack(footer)[2] != _SEEKABLE:
-            raise InputError(f"{what} does not end in a zstd seek table")
+            raise InputError(f"{label} does not end in a zstd seek table")
         number, descriptor, _ = _FOOTER.unpack(footer)
         if descriptor != 0:
-            raise InputError(f"{what}: the seek table's descriptor {descriptor:#04x} is not 0")
+            raise InputError(f"{label}: the seek table's descriptor {descriptor:#04x} is not 0")
         if number > _MAX_FRAMES:
-            raise InputError(f"{what}: the seek table claims {number} frames")
+            raise InputError(f"{label}: the seek table claims {number} frames")
         return _HEAD.size + int(number) * _ENTRY.size + FOOTER_SIZE
 
     def offsets(self) -> tuple[int, ...]:
         """Where each frame starts in the file, and at the end where the table does."""
         return tuple(accumulate((frame.compressed for frame in self.frames), initial=0))
 
-    def check_blob(self, size: int, what: str) -> None:
+    def check_blob(self, size: int, label: str) -> None:
         """Raise ``InputError`` unless frames and table together make a file of *size* bytes."""
         table = _HEAD.size + len(self.frames) * _ENTRY.size + FOOTER_SIZE
         if self.offsets()[-1] + table != size:
-            raise InputError(f"{what}: its frames and its size of {size} bytes disagree")
+            raise InputError(f"{label}: its frames and its size of {size} bytes disagree")

@@ -83,7 +83,7 @@ def _blob(digest: Digest) -> str:
 
 
 def _diff_ids(image: ImageFiles) -> list[DiffID]:
-    config: Any = canonical_json.loads(image.config, what="the image's config")
+    config: Any = canonical_json.loads(image.config, label="the image's config")
     try:
         diff_ids = [DiffID.parse(text) for text in config["rootfs"]["diff_ids"]]
     except (KeyError, TypeError) as error:

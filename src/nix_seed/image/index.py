@@ -124,9 +124,9 @@ def _read_all(
         except InputError as error:
             missing.append(f"{reference}: {error.message}")
     if missing:
-        what = plural(len(missing), "image of the index is", "images of the index are")
+        label = plural(len(missing), "image of the index is", "images of the index are")
         raise InputError(
-            f"{what} not there; nothing was published",
+            f"{label} not there; nothing was published",
             detail="\n".join(missing),
             hint="build each on a machine of its system: nix-seed build --push REF; or name the"
             " images that are there, one after the other, and leave out --flake",
@@ -134,18 +134,18 @@ def _read_all(
 
 
 def _member(reference: AnyReference, store: ImageStore, root: Fetched) -> Member:
-    what = str(reference)
+    label = str(reference)
     if root.descriptor.media_type != media_types.MANIFEST:
-        raise InputError(f"{what} is {root.descriptor.media_type}, not one system's image")
-    manifest = oci.Manifest.parse(root.body, what)
+        raise InputError(f"{label} is {root.descriptor.media_type}, not one system's image")
+    manifest = oci.Manifest.parse(root.body, label)
     system = manifest.annotations.get(oci.ANNOTATION_SYSTEM)
     if system is None:
-        raise InputError(f"{what} does not say for which system it is: it is no seed of ours")
-    config = read_config(store, manifest, what)
+        raise InputError(f"{label} does not say for which system it is: it is no seed of ours")
+    config = read_config(store, manifest, label)
     platform = oci.platform_of(system)
-    said = oci.Platform.from_json(config, f"{what}, config")
+    said = oci.Platform.from_json(config, f"{label}, config")
     if said != platform:
-        raise CheckedFalse(f"{what} is for {system}, but its configuration says {said}")
+        raise CheckedFalse(f"{label} is for {system}, but its configuration says {said}")
     kept = {
         key: manifest.annotations[key]
         for key in (oci.ANNOTATION_SYSTEM, oci.ANNOTATION_NAR_HASH)
@@ -153,7 +153,7 @@ def _member(reference: AnyReference, store: ImageStore, root: Fetched) -> Member
     }
     found = root.descriptor
     descriptor = oci.Descriptor(found.media_type, found.digest, found.size, kept, platform)
-    return Member(system, what, descriptor)
+    return Member(system, label, descriptor)
 
 
 def _check_complete(members: Sequence[Member], systems: Sequence[str]) -> None:

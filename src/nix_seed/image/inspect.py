@@ -78,16 +78,16 @@ def inspect(stores: Stores, reference: AnyReference) -> InspectedImage | Inspect
     return InspectedIndex(str(reference), root.descriptor.digest, tuple(images))
 
 
-def read_config(store: ImageStore, manifest: oci.Manifest, what: str) -> Mapping[str, Any]:
+def read_config(store: ImageStore, manifest: oci.Manifest, label: str) -> Mapping[str, Any]:
     """Return the image configuration, verified; ``InputError`` for an artifact that is no image."""
     if manifest.config.media_type != media_types.CONFIG:
-        raise InputError(f"{what} is an artifact ({manifest.config.media_type}), not an image")
+        raise InputError(f"{label} is an artifact ({manifest.config.media_type}), not an image")
     if manifest.config.size > _LARGEST_CONFIG:
-        raise CheckedFalse(f"{what}: a configuration of {manifest.config.size} bytes is refused")
+        raise CheckedFalse(f"{label}: a configuration of {manifest.config.size} bytes is refused")
     text = b"".join(store.open_blob(manifest.config))
-    config = canonical_json.loads(text, what=f"{what}, config")
+    config = canonical_json.loads(text, label=f"{label}, config")
     if not isinstance(config, dict):
-        raise InputError(f"{what}, config: an object is wanted")
+        raise InputError(f"{label}, config: an object is wanted")
     return config
 
 

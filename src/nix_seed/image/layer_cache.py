@@ -66,12 +66,12 @@ def dump_record(layer: FinishedLayer) -> bytes:
     )
 
 
-def parse_record(text: bytes, what: str) -> FinishedLayer:
+def parse_record(text: bytes, label: str) -> FinishedLayer:
     """Read a record; ``InputError`` for anything else."""
-    value: Any = canonical_json.loads(text, what=what)
-    with foreign(f"{what} is not a record of this cache", as_=InputError):
+    value: Any = canonical_json.loads(text, label=label)
+    with foreign(f"{label} is not a record of this cache", as_=InputError):
         return FinishedLayer(
-            descriptor=Descriptor.from_json(value["descriptor"], what),
+            descriptor=Descriptor.from_json(value["descriptor"], label),
             diff_id=DiffID.parse(value["diffId"]),
             tar_size=int(value["tarSize"]),
             frames=tuple(Frame(int(one), int(other)) for one, other in value["frames"]),

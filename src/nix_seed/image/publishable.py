@@ -26,9 +26,9 @@ def check_images_publishable(store: ImageStore, root: Fetched, target: AnyRefere
         return
     for document in collect(store, root).documents:
         if document.descriptor.media_type == media_types.MANIFEST:
-            what = f"{store}@{document.descriptor.digest}"
-            manifest = Manifest.parse(document.body, what)
-            spec = find_spec(what, manifest, store) if _is_ours(store, manifest, what) else None
+            label = f"{store}@{document.descriptor.digest}"
+            manifest = Manifest.parse(document.body, label)
+            spec = find_spec(label, manifest, store) if _is_ours(store, manifest, label) else None
             if spec is not None:
                 check_publishable(spec, target)
 
@@ -52,13 +52,13 @@ def check_publishable(spec: Spec, target: AnyReference, problem: str | None = No
     )
 
 
-def _is_ours(store: ImageStore, manifest: Manifest, what: str) -> bool:
+def _is_ours(store: ImageStore, manifest: Manifest, label: str) -> bool:
     """Tell our images by their label: a tool that converts one drops the annotations."""
     if manifest.config.media_type != media_types.CONFIG:
         return False
     if ANNOTATION_NAR_HASH in manifest.annotations:
         return True
-    config = read_config(store, manifest, what).get("config")
+    config = read_config(store, manifest, label).get("config")
     labels = config.get("Labels") if isinstance(config, dict) else None
     return isinstance(labels, dict) and ANNOTATION_NAR_HASH in labels
 

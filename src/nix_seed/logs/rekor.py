@@ -64,7 +64,7 @@ class RekorReply:
     def parse(self, doing: str) -> Mapping[str, Any]:
         """Return the JSON object of an answer; what is none is no answer of a log."""
         try:
-            value = canonical_json.loads(self.body, what="the answer")
+            value = canonical_json.loads(self.body, label="the answer")
         except InputError as error:
             raise CouldNotCheck(f"{doing}: {error.message}") from error
         if not isinstance(value, dict):
@@ -260,18 +260,18 @@ class RekorV1(OneLog):
         if not self.trusted.key.verifies(entry.promise, promised_bytes(entry)):
             raise CheckedFalse(f"the log {self.trusted.id} did not sign an entry's timestamp")
 
-    def _signed(self, data: bytes, what: str) -> SignedCheckpoint:
-        signed = SignedCheckpoint.parse(data, what)
+    def _signed(self, data: bytes, label: str) -> SignedCheckpoint:
+        signed = SignedCheckpoint.parse(data, label)
         if not self.trusted.issued(signed.checkpoint.origin):
             raise CheckedFalse(
-                f"{what} is of {signed.checkpoint.origin}, not of {self.trusted.origin}"
+                f"{label} is of {signed.checkpoint.origin}, not of {self.trusted.origin}"
             )
         self.trusted.key.check(signed.note)
         return signed
 
 
 def _uuids(reply: RekorReply, doing: str) -> list[str]:
-    value = canonical_json.loads(reply.body, what="the answer")
+    value = canonical_json.loads(reply.body, label="the answer")
     if not isinstance(value, list) or len(value) > _MOST_FOUND:
         raise CouldNotCheck(f"{doing}: the answer is not a list of up to {_MOST_FOUND} entries")
     for uuid in value:

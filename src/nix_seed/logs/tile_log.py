@@ -121,14 +121,14 @@ class TileReader(OneLog):
     def checkpoint(self) -> SignedCheckpoint:
         """Return the newest checkpoint; ``CheckedFalse`` if the log's key did not sign it."""
         data = self.source.read("checkpoint")
-        what = f"the checkpoint of the log {self.trusted.id}"
+        label = f"the checkpoint of the log {self.trusted.id}"
         if data is None:
             raise CouldNotCheck(
                 f"there is no log at {self.source}: it has no checkpoint",
                 hint="is the address right, and the directory the one that is published?",
             )
         try:
-            return check_signed(data, self.trusted.key, self.trusted.origin, what)
+            return check_signed(data, self.trusted.key, self.trusted.origin, label)
         except InputError as error:
             raise CouldNotCheck(f"at {self.source}: {error.message}") from error
 

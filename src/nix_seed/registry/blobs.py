@@ -39,21 +39,21 @@ def open_blob(
     Raises ``CheckedFalse`` for other bytes than *wanted* names, ``CouldNotCheck`` for a blob
     that cannot be had. A cut connection is resumed; patience is counted anew with every byte won.
     """
-    what = f"blob {wanted.digest} of {session.registry}/{repository}"
+    label = f"blob {wanted.digest} of {session.registry}/{repository}"
     held = held or Held()
     state, position, attempt = held.state.copy(), held.size, 0
     while position < wanted.size:
         try:
-            for chunk in _from(session, repository, wanted, position, what):
+            for chunk in _from(session, repository, wanted, position, label):
                 position += len(chunk)
                 if position > wanted.size:
-                    raise CheckedFalse(f"{what} is longer than the {wanted.size} bytes it has")
+                    raise CheckedFalse(f"{label} is longer than the {wanted.size} bytes it has")
                 state.update(chunk)
                 attempt = 0
                 yield chunk
             if position < wanted.size:
                 # A body of unknown length looks finished when it is cut: the rest is asked for.
-                raise Unreachable(f"{what}: ended after {position} of {wanted.size} bytes")
+                raise Unreachable(f"{label}: ended after {position} of {wanted.size} bytes")
         except Unreachable as error:
             delay = session.patience.delay(attempt, error.retry_after)
             if delay is None:
@@ -62,7 +62,7 @@ def open_blob(
             attempt += 1
     if state.hexdigest() != wanted.digest.hex:
         raise CheckedFalse(
-            f"{what} has other bytes than its digest names: sha256:{state.hexdigest()}",
+            f"{label} has other bytes than its digest names: sha256:{state.hexdigest()}",
             hint="nothing of it was kept; the registry, or something before it, alters data",
         )
 
@@ -71,29 +71,29 @@ def read_range(
     session: Session, repository: str, wanted: Descriptor, start: int, length: int
 ) -> bytes:
     """Return *length* bytes of a blob from *start*; nothing proves that they are the right ones."""
-    what = f"blob {wanted.digest} of {session.registry}/{repository}"
+    label = f"blob {wanted.digest} of {session.registry}/{repository}"
     end = start + length
     if not 0 <= start <= end <= wanted.size:
-        raise InputError(f"{what} has no bytes {start} to {end}: it is {wanted.size} long")
+        raise InputError(f"{label} has no bytes {start} to {end}: it is {wanted.size} long")
     if length == 0:
         return b""
 
     def once() -> bytes:
-        answer = _ask(session, repository, wanted, f"bytes={start}-{end - 1}", what)
-        _check_range(answer.headers, start, wanted, what)
+        answer = _ask(session, repository, wanted, f"bytes={start}-{end - 1}", label)
+        _check_range(answer.headers, start, wanted, label)
         if answer.status == 200:
-            return _take(_skip(answer.chunks(), start), length, answer, what)
-        return _take(answer.chunks(), length, answer, what)
+            return _take(_skip(answer.chunks(), start), length, answer, label)
+        return _take(answer.chunks(), length, answer, label)
 
     return session.retry(once, safe=True)
 
 
 def gives_ranges(session: Session, repository: str, wanted: Descriptor) -> bool:
     """Whether the registry answers for a part of a blob with that part alone."""
-    what = f"blob {wanted.digest} of {session.registry}/{repository}"
+    label = f"blob {wanted.digest} of {session.registry}/{repository}"
 
     def once() -> bool:
-        answer = _ask(session, repository, wanted, "bytes=0-0", what)
+        answer = _ask(session, repository, wanted, "bytes=0-0", label)
         answer.close()
         return answer.status == 206
 
@@ -101,30 +101,30 @@ def gives_ranges(session: Session, repository: str, wanted: Descriptor) -> bool:
 
 
 def _from(
-    session: Session, repository: str, wanted: Descriptor, start: int, what: str
+    session: Session, repository: str, wanted: Descriptor, start: int, label: str
 ) -> Iterator[bytes]:
     """Yield the bytes from *start* on, for as long as this one connection lives."""
     asked = f"bytes={start}-{wanted.size - 1}" if start else None
-    answer = _ask(session, repository, wanted, asked, what)
+    answer = _ask(session, repository, wanted, asked, label)
     try:
         if answer.status == 206:
-            _check_range(answer.headers, start, wanted, what)
+            _check_range(answer.headers, start, wanted, label)
             yield from answer.chunks()
         else:
-            _check_length(answer.headers, wanted, what)
+            _check_length(answer.headers, wanted, label)
             yield from _skip(answer.chunks(), start)
     finally:
         answer.close()
 
 
 def _ask(
-    session: Session, repository: str, wanted: Descriptor, asked: str | None, what: str
+    session: Session, repository: str, wanted: Descriptor, asked: str | None, label: str
 ) -> Answer:
     answer = session.open(
         RegistryRequest(
             "GET",
             f"{repository}/blobs/{wanted.digest}",
-            doing=f"fetching {what}",
+            doing=f"fetching {label}",
             scopes=(TokenScope(repository),),
             question=RegistryQuestion.GIVE,
             headers={"Range": asked} if asked else {},
@@ -133,32 +133,32 @@ def _ask(
     if answer.status == 416 and asked is not None:
         # Some registries refuse ranges altogether: what all of it is, its digest shows.
         answer.close()
-        return _ask(session, repository, wanted, None, what)
+        return _ask(session, repository, wanted, None, label)
     if answer.status == 416:
         answer.close()
-        raise CheckedFalse(f"{what} is shorter than the {wanted.size} bytes it should have")
+        raise CheckedFalse(f"{label} is shorter than the {wanted.size} bytes it should have")
     if answer.status not in (200, 206):
         answer.close()
         said = judge(RegistryQuestion.GIVE, answer.status).said
-        raise CheckedFalse(f"{what} {said}", hint="push the image again")
+        raise CheckedFalse(f"{label} {said}", hint="push the image again")
     return answer
 
 
-def _check_range(headers: Mapping[str, str], start: int, wanted: Descriptor, what: str) -> None:
+def _check_range(headers: Mapping[str, str], start: int, wanted: Descriptor, label: str) -> None:
     text = headers.get("Content-Range")
     if text is None:
         return
     match = _CONTENT_RANGE.match(text)
     if match is None or int(match[1]) != start:
-        raise CouldNotCheck(f"{what}: asked for bytes from {start}, was answered {text!r}")
+        raise CouldNotCheck(f"{label}: asked for bytes from {start}, was answered {text!r}")
     if match[2] != "*" and int(match[2]) != wanted.size:
-        raise CheckedFalse(f"{what} is {match[2]} bytes, not {wanted.size}")
+        raise CheckedFalse(f"{label} is {match[2]} bytes, not {wanted.size}")
 
 
-def _check_length(headers: Mapping[str, str], wanted: Descriptor, what: str) -> None:
+def _check_length(headers: Mapping[str, str], wanted: Descriptor, label: str) -> None:
     length = number(headers.get("Content-Length"))
     if length is not None and length != wanted.size:
-        raise CheckedFalse(f"{what} is {length} bytes, not {wanted.size}")
+        raise CheckedFalse(f"{label} is {length} bytes, not {wanted.size}")
 
 
 def _skip(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
@@ -171,7 +171,7 @@ def _skip(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
         count = 0
 
 
-def _take(chunks: Iterator[bytes], length: int, answer: Answer, what: str) -> bytes:
+def _take(chunks: Iterator[bytes], length: int, answer: Answer, label: str) -> bytes:
     parts, total = [], 0
     for chunk in chunks:
         parts.append(chunk)
@@ -180,7 +180,7 @@ def _take(chunks: Iterator[bytes], length: int, answer: Answer, what: str) -> by
             break
     answer.close()
     if total < length:
-        raise Unreachable(f"{what}: {total} of {length} bytes arrived")
+        raise Unreachable(f"{label}: {total} of {length} bytes arrived")
     return b"".join(parts)[:length]
 
 

@@ -159,11 +159,11 @@ def _at_tag(
 
 def _from_api(repository: Repository, subject: Digest) -> tuple[Descriptor, ...] | None:
     """Read the API's list, None where the registry has no such API: what answers is no index."""
-    what = f"the referrers of {repository}@{subject}"
+    label = f"the referrers of {repository}@{subject}"
     request = RegistryRequest(
         "GET",
         f"{repository.path}/referrers/{quote(str(subject))}",
-        f"listing {what}",
+        f"listing {label}",
         (TokenScope(repository.path),),
         RegistryQuestion.BESIDE,
         headers={"Accept": media_types.INDEX},
@@ -171,11 +171,11 @@ def _from_api(repository: Repository, subject: Digest) -> tuple[Descriptor, ...]
     found: list[Descriptor] = []
     for page, reply in enumerate(repository.pages(request)):
         try:
-            index = Index.parse(reply.body or b"", what)
+            index = Index.parse(reply.body or b"", label)
         except InputError as error:
             if page == 0:
                 return None
-            raise CouldNotCheck(f"{what}: page {page + 1} is no index") from error
+            raise CouldNotCheck(f"{label}: page {page + 1} is no index") from error
         found.extend(index.manifests)
     return tuple(found)
 
@@ -265,28 +265,28 @@ class Repository:
         Raises ``CheckedFalse`` where the bytes have another digest than the one asked for, or than
         the registry's own header says.
         """
-        what = f"{self}{'@' if isinstance(name, Digest) else ':'}{name}"
+        label = f"{self}{'@' if isinstance(name, Digest) else ':'}{name}"
         reply = self._ask("GET", name, writing)
         if reply is None:
             return None
         if reply.body is None:
             raise CheckedFalse(
-                f"{what} is larger than {MANIFEST_LIMIT >> 20} MiB, which no manifest may be",
+                f"{label} is larger than {MANIFEST_LIMIT >> 20} MiB, which no manifest may be",
                 hint="this is no image of ours; nothing of it was read",
             )
         digest = Digest.of(reply.body)
         hint = reply.headers.get("Docker-Content-Digest", "")
         if isinstance(name, Digest) and digest != name:
-            raise CheckedFalse(f"{what} has other bytes than its digest names: {digest}")
+            raise CheckedFalse(f"{label} has other bytes than its digest names: {digest}")
         if hint.startswith("sha256:") and hint != str(digest):
             # What has the digest that the header names settles which of the two is meant.
-            return self.get_manifest(_parse(hint), writing=writing) or self._fetched(reply, what)
-        return self._fetched(reply, what)
+            return self.get_manifest(_parse(hint), writing=writing) or self._fetched(reply, label)
+        return self._fetched(reply, label)
 
-    def _fetched(self, reply: Reply, what: str) -> Fetched:
+    def _fetched(self, reply: Reply, label: str) -> Fetched:
         assert reply.body is not None
         digest = Digest.of(reply.body)
-        kind = _media_type(reply.headers.get("Content-Type"), reply.body, what)
+        kind = _media_type(reply.headers.get("Content-Type"), reply.body, label)
         return Fetched(Descriptor(kind, digest, len(reply.body)), reply.body)
 
     def _ask(self, method: str, name: str | Digest, writing: bool) -> Reply | None:
@@ -412,16 +412,16 @@ class Repository:
     def list_tags(self) -> tuple[str, ...]:
         """Return every tag, sorted; none for a repository that does not exist."""
         tags: set[str] = set()
-        what = f"the tags of {self}"
+        label = f"the tags of {self}"
         url = f"{self.path}/tags/list"
         request = RegistryRequest(
-            "GET", url, f"listing {what}", (TokenScope(self.path),), RegistryQuestion.TAGS
+            "GET", url, f"listing {label}", (TokenScope(self.path),), RegistryQuestion.TAGS
         )
         for reply in self.pages(request):
             try:
-                value = canonical_json.loads(reply.body or b"", what=what)
+                value = canonical_json.loads(reply.body or b"", label=label)
             except InputError as error:
-                raise CouldNotCheck(f"{what}: the registry answered no list") from error
+                raise CouldNotCheck(f"{label}: the registry answered no list") from error
             found = value.get("tags") if isinstance(value, dict) else None
             listed = found if isinstance(found, list) else ()
             tags.update(tag for tag in listed if isinstance(tag, str))
@@ -486,11 +486,11 @@ def _parse(text: str) -> Digest:
         raise CouldNotCheck(f"the registry answered {error.message}") from error
 
 
-def _media_type(header: str | None, body: bytes = b"", what: str = "") -> str:
+def _media_type(header: str | None, body: bytes = b"", label: str = "") -> str:
     """Return the header's media type, or for a general one what the document says of itself."""
     kind = (header or "").partition(";")[0].strip()
     if kind in _READABLE or not body:
         return kind or media_types.MANIFEST
-    value = canonical_json.loads(body, what=what)
+    value = canonical_json.loads(body, label=label)
     inner = value.get("mediaType") if isinstance(value, dict) else None
     return inner if isinstance(inner, str) else kind or media_types.MANIFEST

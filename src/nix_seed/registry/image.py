@@ -71,7 +71,7 @@ def open_image(reference: LayoutReference) -> Image:
     if manifest.config.media_type != media_types.CONFIG:
         raise InputError(f"{reference} is an artifact, not an image to run")
     text = layout.read_blob(manifest.config)
-    config = canonical_json.loads(text, what=f"{reference}, config")
+    config = canonical_json.loads(text, label=f"{reference}, config")
     layers = _pair(manifest, config, str(reference))
     return Image(str(reference), layout, descriptor.digest, manifest, config, layers)
 
@@ -98,11 +98,11 @@ def _choose(layout: Layout, index: Index, reference: LayoutReference) -> Descrip
     )
 
 
-def _pair(manifest: Manifest, config: Any, what: str) -> tuple[tuple[Descriptor, DiffID], ...]:
+def _pair(manifest: Manifest, config: Any, label: str) -> tuple[tuple[Descriptor, DiffID], ...]:
     rootfs = config.get("rootfs") if isinstance(config, dict) else None
     diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(diff_ids, list) or len(diff_ids) != len(manifest.layers):
-        raise CheckedFalse(f"{what}: the config does not give one diffID for each layer")
+        raise CheckedFalse(f"{label}: the config does not give one diffID for each layer")
     return tuple(
         (layer, DiffID.parse(str(diff_id)))
         for layer, diff_id in zip(manifest.layers, diff_ids, strict=True)

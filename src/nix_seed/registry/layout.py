@@ -256,7 +256,7 @@ class Layout:
                 f"{self.directory} is not an OCI image layout: it has no file oci-layout",
                 hint="name a directory that `nix-seed build -o DIR` made",
             )
-        value = canonical_json.loads(read_regular(path, _LARGEST_DOCUMENT), what=str(path))
+        value = canonical_json.loads(read_regular(path, _LARGEST_DOCUMENT), label=str(path))
         version = value.get("imageLayoutVersion") if isinstance(value, dict) else None
         if version != "1.0.0":
             raise InputError(f"{path}: imageLayoutVersion is {version!r}, and only 1.0.0 is known")

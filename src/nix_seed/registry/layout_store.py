@@ -261,8 +261,8 @@ def _hold(file: BinaryIO, size: int) -> Held:
     return Held(there, state)
 
 
-def _kind(body: bytes, what: str) -> str:
-    value = canonical_json.loads(body, what=what)
+def _kind(body: bytes, label: str) -> str:
+    value = canonical_json.loads(body, label=label)
     inner = value.get("mediaType") if isinstance(value, dict) else None
     if isinstance(inner, str):
         return inner

@@ -124,47 +124,47 @@ def _walk(
     blobs: dict[Digest, Descriptor],
     depth: int,
 ) -> None:
-    what = f"{store}@{here.descriptor.digest}"
+    label = f"{store}@{here.descriptor.digest}"
     if here.descriptor.digest in documents:
         return
     if len(documents) >= _MOST_IMAGES or depth > 4:
-        raise CheckedFalse(f"{what}: an index of more images than {_MOST_IMAGES}, or too deep")
+        raise CheckedFalse(f"{label}: an index of more images than {_MOST_IMAGES}, or too deep")
     if _type(here) in _MANIFESTS:
-        manifest = _parse_manifest(here, what)
+        manifest = _parse_manifest(here, label)
         blobs |= {blob.digest: blob for blob in (manifest.config, *manifest.layers)}
     elif _type(here) in _INDEXES:
-        for child in _parse_index(here, what).manifests:
-            _walk(store, _child(store, child, what), documents, blobs, depth + 1)
+        for child in _parse_index(here, label).manifests:
+            _walk(store, _child(store, child, label), documents, blobs, depth + 1)
     else:
-        raise InputError(f"{what} is {_type(here)}, neither an image nor an index")
+        raise InputError(f"{label} is {_type(here)}, neither an image nor an index")
     documents[here.descriptor.digest] = here
 
 
-def _child(store: ImageStore, child: Descriptor, what: str) -> Fetched:
+def _child(store: ImageStore, child: Descriptor, label: str) -> Fetched:
     found = store.get_manifest(child.digest)
     if found is None:
         raise CheckedFalse(
-            f"{what} names the image {child.digest}, which {store} does not have",
+            f"{label} names the image {child.digest}, which {store} does not have",
             hint="the index is incomplete: publish it again",
         )
     if found.descriptor.size != child.size:
-        raise CheckedFalse(f"{what} gives {child.digest} another size than it has")
+        raise CheckedFalse(f"{label} gives {child.digest} another size than it has")
     return found
 
 
-def _parse_manifest(document: Fetched, what: str) -> Manifest:
+def _parse_manifest(document: Fetched, label: str) -> Manifest:
     if _type(document) != media_types.MANIFEST:
         raise InputError(
-            f"{what} is an image of Docker's old format, not an OCI image",
+            f"{label} is an image of Docker's old format, not an OCI image",
             hint="convert it first, as with `skopeo copy --format oci`",
         )
-    return Manifest.parse(document.body, what)
+    return Manifest.parse(document.body, label)
 
 
-def _parse_index(document: Fetched, what: str) -> Index:
+def _parse_index(document: Fetched, label: str) -> Index:
     if _type(document) != media_types.INDEX:
-        raise InputError(f"{what} is a list of Docker's old format, not an OCI index")
-    return Index.parse(document.body, what)
+        raise InputError(f"{label} is a list of Docker's old format, not an OCI index")
+    return Index.parse(document.body, label)
 
 
 class _Stopped(CouldNotCheck):
@@ -278,18 +278,20 @@ def choose_system(store: ImageStore, root: Fetched, system: str) -> Fetched:
     """Return the image for *system*: of an index the one child, of an image the image itself."""
     if root.descriptor.media_type != media_types.INDEX:
         return root
-    what = f"{store}@{root.descriptor.digest}"
+    label = f"{store}@{root.descriptor.digest}"
     wanted = platform_of(system)
-    index = Index.parse(root.body, what)
+    index = Index.parse(root.body, label)
     found = [child for child in index.manifests if _is_for(child, wanted)]
     if len(found) != 1:
         there = ", ".join(sorted(map(_shown, index.manifests))) or "none"
         raise InputError(
-            f"{what} has {len(found) or 'no'} images for {system}", hint=f"it has: {there}"
+            f"{label} has {len(found) or 'no'} images for {system}", hint=f"it has: {there}"
         )
     chosen = store.get_manifest(found[0].digest)
     if chosen is None:
-        raise CheckedFalse(f"{what} names the image {found[0].digest}, which {store} does not have")
+        raise CheckedFalse(
+            f"{label} names the image {found[0].digest}, which {store} does not have"
+        )
     return chosen
 
 

@@ -125,14 +125,14 @@ def _named(
         said = Unverified.read(each.text)
         if said and (build := said.build) and build.system in found:
             found[build.system][build.image_digest] = None
-    untold = [(Fate.FALSE, words) for words in beside.lies]
-    untold += [(Fate.UNCHECKED, e.words) for e in troubles_of(beside) if e.fate is Fate.UNCHECKED]
+    untold = [(Fate.FALSE, reason) for reason in beside.lies]
+    untold += [(Fate.UNCHECKED, e.reason) for e in troubles_of(beside) if e.fate is Fate.UNCHECKED]
     named = {system: tuple(digests) for system, digests in found.items()}
     return named, {system: [*reasons, *untold] for system, reasons in unread.items()}
 
 
-def _because(what: str, error: CheckedFalse | CouldNotCheck) -> WhyNot:
-    return Fate.of(error), f"{what}: {error.message}"
+def _because(label: str, error: CheckedFalse | CouldNotCheck) -> WhyNot:
+    return Fate.of(error), f"{label}: {error.message}"
 
 
 def _verify(
@@ -149,7 +149,7 @@ def _verify(
     except (CheckedFalse, CouldNotCheck) as error:
         return _because(str(digest), error)
     if found.fate is not Fate.VERIFIED:
-        return found.fate, f"{digest}: {found.words}"
+        return found.fate, f"{digest}: {found.reason}"
     # A tag may name an index, of which the one system's image is what was verified.
     image = found.images[0]
     quorum = next(each for each in image.quorums if each.met)
@@ -161,9 +161,9 @@ def _refusal(
     commit: Commit, failed: Mapping[str, Sequence[WhyNot]]
 ) -> CheckedFalse | CouldNotCheck:
     """Return the error for the systems that *failed*, with what each of their images lacks."""
-    words = {name: "; ".join(why for _, why in reasons) for name, reasons in failed.items()}
+    reason = {name: "; ".join(why for _, why in reasons) for name, reasons in failed.items()}
     lines = "\n".join(
-        f"{system}: {why or 'no image of this commit was found'}" for system, why in words.items()
+        f"{system}: {why or 'no image of this commit was found'}" for system, why in reason.items()
     )
     names = ", ".join(failed)
     if any(fate is Fate.UNCHECKED for reasons in failed.values() for fate, _ in reasons):

@@ -38,16 +38,16 @@ def judge_ledger(listed: Discovered, by: Verifiers) -> Ledgered:
     findings = tuple(examine(e.place, e.text, trust, EXPECTED) for e in promotions(listed))
     doubts = doubt_logs(findings, by.watch)
     troubles = troubles_of(listed)
-    ends = [(each.verdict.fate, each.verdict.words) for each in findings]
-    ends += [(each.fate, each.words) for each in troubles]
-    unread = tuple(words for fate, words in ends if fate is Fate.UNCHECKED)
-    unasked = (each.words for each in doubts.watched.values() if each.fate is Fate.UNCHECKED)
+    ends = [(each.verdict.fate, each.verdict.reason) for each in findings]
+    ends += [(each.fate, each.reason) for each in troubles]
+    unread = tuple(reason for fate, reason in ends if fate is Fate.UNCHECKED)
+    unasked = (each.reason for each in doubts.watched.values() if each.fate is Fate.UNCHECKED)
     return Ledgered(
         records_of(findings, by.policy, doubts.distrusted),
         lies=(*doubts.lies, *listed.lies),
         unchecked=(*unread, *unasked),
         unread=unread,
-        refused=tuple(words for fate, words in ends if fate is Fate.FALSE),
+        refused=tuple(reason for fate, reason in ends if fate is Fate.FALSE),
     )
 
 
@@ -144,11 +144,11 @@ def entries_of(ledger: Ledger, commit_key: Digest) -> tuple[LedgerEntry, ...]:
 
 
 def _unasked(name: str, record: Record) -> Check:
-    words = (
+    reason = (
         f"whether the ledger {name} holds {record.predicate.commit}: offline it is not asked, "
         "which --no-ledgers does without"
     )
-    return Check(f"ledger {name}", Fate.UNCHECKED, words)
+    return Check(f"ledger {name}", Fate.UNCHECKED, reason)
 
 
 def _ask(ledger: Ledger, record: Record) -> Check:
@@ -161,6 +161,6 @@ def _ask(ledger: Ledger, record: Record) -> Check:
         return Check(name, Fate.FALSE, f"{said.commit} is not in the ledger {ledger.name}")
     for entry in held:
         if entry.root != said.root:
-            words = f"the ledger {ledger.name} has the root {entry.root}, not {said.root}"
-            return Check(name, Fate.FALSE, words)
+            reason = f"the ledger {ledger.name} has the root {entry.root}, not {said.root}"
+            return Check(name, Fate.FALSE, reason)
     return Check(name, Fate.VERIFIED, f"the same root, at {held[0].position}")

@@ -269,10 +269,10 @@ class LoggedLedger:
         return record.predicate.repository == self.repository and stands(record, policy)
 
     def _check(self, lies: Iterable[str], unchecked: Iterable[str]) -> None:
-        for words in lies:
-            raise CheckedFalse(words, hint="`nix-seed audit` shows the evidence")
-        for words in unchecked:
-            raise CouldNotCheck(f"what the ledger of {self.repository} holds: {words}")
+        for reason in lies:
+            raise CheckedFalse(reason, hint="`nix-seed audit` shows the evidence")
+        for reason in unchecked:
+            raise CouldNotCheck(f"what the ledger of {self.repository} holds: {reason}")
 
 
 def _entry(record: Record) -> LedgerEntry:

@@ -120,7 +120,7 @@ class TrustedReference:
     """What may be used: *reference* by digest, and why, in one line."""
 
     reference: AnyReference
-    words: str
+    reason: str
 
 
 def check_trusted(
@@ -155,15 +155,15 @@ def check_trusted(
     if system is not None:
         with suppress(CouldNotCheck):  # a mark saves time; without it one verifies again
             write_atomically(_mark(state, loaded.policy.digest, used), b"")
-    return TrustedReference(reference.at(used), found.words)
+    return TrustedReference(reference.at(used), found.reason)
 
 
 def _check(found: Verification, reference: str) -> None:
     hint = f"nix-seed verify {reference} shows every check; --no-verify uses it all the same"
     if found.fate is Fate.FALSE:
-        raise CheckedFalse(f"{reference} does not verify: {found.words}", hint=hint)
+        raise CheckedFalse(f"{reference} does not verify: {found.reason}", hint=hint)
     if found.fate is not Fate.VERIFIED:
-        raise CouldNotCheck(f"{reference} could not be verified: {found.words}", hint=hint)
+        raise CouldNotCheck(f"{reference} could not be verified: {found.reason}", hint=hint)
 
 
 def _mark(state: Path, policy: Digest, image: Digest) -> Path:

@@ -250,7 +250,7 @@ class _Promotion:
             missing = self._by.policy.quorum.promoters - len(record.promoters)
             if missing <= 0:
                 problem = failed_checks(record, self._by.policy)[0]
-                raise CheckedFalse(f"the record that was written does not stand: {problem.words}")
+                raise CheckedFalse(f"the record that was written does not stand: {problem.reason}")
             return Promoted("signed, not yet promoted", record, release, missing, (), notices)
         lacking = self._before.lacking(
             release.root, "the record is logged, its index not published"

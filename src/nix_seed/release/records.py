@@ -71,8 +71,8 @@ def _proof(
         return Check(name, Fate.FALSE, error.message)
     if proof.leaf.system == system and proof.leaf.commit == record.predicate.commit:
         return proof
-    words = f"what {place} calls the proof of {system} is that of {proof.leaf.system}"
-    return Check(name, Fate.FALSE, words)
+    reason = f"what {place} calls the proof of {system} is that of {proof.leaf.system}"
+    return Check(name, Fate.FALSE, reason)
 
 
 def find_evidence(places: Sequence[ImageStore], record: Record) -> Evidence:

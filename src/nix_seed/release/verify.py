@@ -79,20 +79,20 @@ def verify_image(by: Verifiers, reference: AnyReference, query: Query) -> Verifi
     complete = isinstance(found, InspectedIndex) and query.system is None
     there = {image.system for image in images}
     missing = [system for system in by.policy.systems if complete and system not in there]
-    fate, words = evaluate_images(answers, missing)
+    fate, reason = evaluate_images(answers, missing)
     promotion = None
     if bool(by.policy.promoters) if query.promotion is None else query.promotion:
         index = root.descriptor.digest if isinstance(found, InspectedIndex) else None
         promotion = judge_promotion(by, beside, answers, query.commit, index, whole=complete)
         if promotion is None and fate is Fate.VERIFIED:
-            fate, words = Fate.FALSE, "its images are of no one commit that could be promoted"
+            fate, reason = Fate.FALSE, "its images are of no one commit that could be promoted"
             for left in filter(None, (each.left_open for each in answers)):
-                fate, words = Fate.UNCHECKED, left
+                fate, reason = Fate.UNCHECKED, left
     awaits = fate is Fate.VERIFIED and promotion is not None and promotion.absent
-    fate, words = join_promotion(fate, words, promotion)
+    fate, reason = join_promotion(fate, reason, promotion)
     policy = by.policy
     return Verification(
-        str(reference), policy.digest, policy.epoch, answers, fate, words, promotion, awaits
+        str(reference), policy.digest, policy.epoch, answers, fate, reason, promotion, awaits
     )
 
 
@@ -140,7 +140,7 @@ def _verify_one(
     troubles = (
         *troubles_of(here),
         *troubles_of(elsewhere),
-        *(Trouble(Fate.FALSE, words) for words in (*lies, *doubts.split.values())),
+        *(Trouble(Fate.FALSE, reason) for reason in (*lies, *doubts.split.values())),
         *(trouble for log, trouble in doubts.watched.items() if log not in doubts.split),
     )
     depth = _depth(beside.stores[0], image, by.on_event) if query.deep else None
@@ -152,7 +152,7 @@ def _verify_one(
     if chosen.left and not any(quorum.met for quorum in quorums):
         barring.append(Trouble(Fate.UNCHECKED, chosen.left_open))
     lies = (*doubts.lies, *lies)
-    fate, words = evaluate_image(quorums, findings.values(), barring, depth, lies)
+    fate, reason = evaluate_image(quorums, findings.values(), barring, depth, lies)
     return ImageVerification(
         reference=image.reference,
         digest=image.digest,
@@ -164,7 +164,7 @@ def _verify_one(
         dissents=detail_dissents(beside.stores, image, quorums),
         depth=depth,
         fate=fate,
-        words=words,
+        reason=reason,
         left_open=chosen.left_open,
     )
 
@@ -226,12 +226,12 @@ def verify_commit(by: Verifiers, reference: AnyReference, query: Query) -> Verif
         proof = foreign or find_proof(beside.stores, records, query.system)
         promoted = proof if isinstance(proof, Check) else proof.leaf.image_digest
     if isinstance(promoted, Check):
-        words = f"{commit} was promoted, and for {query.system}: {promoted.words}"
-        return _answer(by, reference, _lacks(so_far, words, promoted.fate))
+        reason = f"{commit} was promoted, and for {query.system}: {promoted.reason}"
+        return _answer(by, reference, _lacks(so_far, reason, promoted.fate))
     held = holder_of(by.stores, places, promoted)
     if held is None:
-        words = f"{commit} was promoted as {promoted}, which is not in {reference}"
-        return _answer(by, reference, _lacks(so_far, words, Fate.UNCHECKED))
+        reason = f"{commit} was promoted as {promoted}, which is not in {reference}"
+        return _answer(by, reference, _lacks(so_far, reason, Fate.UNCHECKED))
     where, rest = held
     return verify_image(by, where.at(promoted), replace(query, evidence=tuple(rest)))
 
@@ -239,9 +239,9 @@ def verify_commit(by: Verifiers, reference: AnyReference, query: Query) -> Verif
 def _answer(by: Verifiers, reference: AnyReference, result: PromotionResult) -> Verification:
     policy = by.policy
     return Verification(
-        str(reference), policy.digest, policy.epoch, (), result.fate, result.words, result
+        str(reference), policy.digest, policy.epoch, (), result.fate, result.reason, result
     )
 
 
-def _lacks(so_far: PromotionResult, words: str, fate: Fate) -> PromotionResult:
-    return replace(so_far, checks=(Check("member", fate, words), *so_far.checks))
+def _lacks(so_far: PromotionResult, reason: str, fate: Fate) -> PromotionResult:
+    return replace(so_far, checks=(Check("member", fate, reason), *so_far.checks))

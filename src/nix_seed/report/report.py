@@ -52,7 +52,7 @@ class Absent:
     """
 
     state: Literal["not asked", "could not check", "checked and false"]
-    words: str
+    reason: str
     hint: str = ""
 
 
@@ -202,8 +202,8 @@ class ReportRequest:
             lock = read_lock(self.nix, self.nix.metadata(self.flake))
             base = None if lock is None else lock.reference(seed.spec.system)
         if base is None:
-            words = "No previous image was named, so nothing was compared."
-            return Absent("not asked", words, "name one: nix-seed report … --base REF")
+            reason = "No previous image was named, so nothing was compared."
+            return Absent("not asked", reason, "name one: nix-seed report … --base REF")
         compared = base
         return part(lambda: self._compare(seed, image, compared))
 
@@ -228,10 +228,10 @@ class ReportRequest:
     def _licences(self, seed: RemoteSeed, image: AnyReference) -> Licences | JudgedPaths | Absent:
         """Return what the flake says of licences; without one, what is attached to the image."""
         if self.named is None:
-            words = "The image states what was withheld; the licences of the rest are its flake's "
+            reason = "The image states what was withheld; the licences of the rest are its flake's "
             hint = "name the flake: nix-seed report … --flake ."
             return part(lambda: self._attached(seed, image)) or Absent(
-                "not asked", f"{words}word.", hint
+                "not asked", f"{reason}word.", hint
             )
         spec = seed.spec
         request = Request(
@@ -267,8 +267,8 @@ class ReportRequest:
     def _trust(self, image: AnyReference) -> TrustAnswer | Absent:
         loaded = self.policy
         if loaded is None:
-            words = "No policy says whom to believe, so nobody's word was asked for."
-            return Absent("not asked", words, "name one: nix-seed report … --policy trust.toml")
+            reason = "No policy says whom to believe, so nobody's word was asked for."
+            return Absent("not asked", reason, "name one: nix-seed report … --policy trust.toml")
         by = verifiers_of(loaded, self.stores, self.state, self.on_event)
         return part(
             lambda: TrustAnswer(loaded.policy, verify_image(by, image, self.query), loaded.now)

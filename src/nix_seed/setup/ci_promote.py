@@ -163,7 +163,7 @@ class CommitRelease:
         for system, digest in members.items():
             query = Query(system=system, promotion=False)
             answers.append((system, verify_image(authority.by, self.repository.at(digest), query)))
-        bad = [f"{system}: {found.words}" for system, found in answers if not found]
+        bad = [f"{system}: {found.reason}" for system, found in answers if not found]
         if bad:
             failed = any(found.fate is Fate.FALSE for _, found in answers)
             raise (CheckedFalse if failed else CouldNotCheck)(
@@ -215,10 +215,10 @@ def _tag(
     remote = stores.registry(index.registry).repository(index.repository)
     if add_tags(remote, index.digest, tags) is None:
         raise CouldNotCheck(f"{index} was there a moment ago, and is gone")
-    words = f"every image is what {_LATEST} was promoted with: there is nothing new to promote"
+    reason = f"every image is what {_LATEST} was promoted with: there is nothing new to promote"
     if tags:
-        words += f"; {', '.join(tags)} now {'names' if len(tags) == 1 else 'name'} that release"
-    return Released(words, members, index.digest, tuple(tags), verified=(found,), published=False)
+        reason += f"; {', '.join(tags)} now {'names' if len(tags) == 1 else 'name'} that release"
+    return Released(reason, members, index.digest, tuple(tags), verified=(found,), published=False)
 
 
 def promoted_images(

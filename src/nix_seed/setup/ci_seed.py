@@ -207,7 +207,7 @@ class SeedJob:
             return False
         found = verify_image(releases.by, self.repository.at(index), Query())
         if found.fate is not Fate.VERIFIED:
-            self.notices.append(f"the last release counts for nothing here: {found.words}")
+            self.notices.append(f"the last release counts for nothing here: {found.reason}")
             return False
         return all(self._image_of(system) == images[system] for system in others)
 

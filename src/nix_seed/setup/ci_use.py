@@ -157,8 +157,8 @@ class SeedSearch:
             with self._timed("start"):
                 self.nix.version()
         except (NixFailed, CouldNotCheck) as error:
-            words = f"the Nix in the store does not start here: {error.message}"
-            raise CheckedFalse(words, detail=error.detail) from error
+            reason = f"the Nix in the store does not start here: {error.message}"
+            raise CheckedFalse(reason, detail=error.detail) from error
 
     def _take_by_key(self) -> bool:
         """Take the seed of this recipe; False where there is none, or the recipe is not known."""
@@ -223,8 +223,8 @@ class SeedSearch:
             return self._resolved(reference)
         except (CouldNotCheck, InputError) as error:
             hint = self.actions.explain(error)
-            words = f"{error.message} ({hint})" if hint else error.message
-            self._tell(words)
+            reason = f"{error.message} ({hint})" if hint else error.message
+            self._tell(reason)
             return None
 
     def _resolved(self, reference: AnyReference) -> AnyReference:

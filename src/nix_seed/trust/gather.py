@@ -158,8 +158,8 @@ def _detail(stores: Sequence[ImageStore], ours: Spec | str, dissent: Dissent) ->
     if isinstance(theirs, str):
         return DissentDetail(who, said.image_digest, None, theirs)
     if theirs.nar_hash != said.nar_hash:
-        words = f"its image has narHash {theirs.nar_hash}, and it said {said.nar_hash}"
-        return DissentDetail(who, said.image_digest, None, words)
+        reason = f"its image has narHash {theirs.nar_hash}, and it said {said.nar_hash}"
+        return DissentDetail(who, said.image_digest, None, reason)
     return DissentDetail(who, said.image_digest, compare_specs(ours, theirs))
 
 

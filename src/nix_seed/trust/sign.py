@@ -94,11 +94,11 @@ class KeySigner:
         return cls.from_pem(read_key_file(path), str(path), passphrase)
 
     @classmethod
-    def from_pem(cls, text: bytes, what: str, passphrase: str | None = None) -> Self:
-        """Read PEM; *what* names it in errors."""
+    def from_pem(cls, text: bytes, label: str, passphrase: str | None = None) -> Self:
+        """Read PEM; *label* names it in errors."""
         if b"SIGSTORE PRIVATE KEY" in text or b"COSIGN PRIVATE KEY" in text:
             raise InputError(
-                f"{what} is in cosign's own format, which only cosign reads",
+                f"{label} is in cosign's own format, which only cosign reads",
                 hint="make a key that both can use with 'nix-seed key generate', and give it to "
                 "cosign with 'cosign import-key-pair --key FILE'",
             )
@@ -106,17 +106,17 @@ class KeySigner:
         try:
             key = serialization.load_pem_private_key(text, secret)
         except TypeError as error:
-            raise _passphrase_error(what, given=secret is not None) from error
+            raise _passphrase_error(label, given=secret is not None) from error
         except (ValueError, UnsupportedAlgorithm) as error:
             if secret is not None and b"ENCRYPTED" in text:
-                raise InputError(f"the passphrase of {what} is wrong") from error
+                raise InputError(f"the passphrase of {label} is wrong") from error
             raise InputError(
-                f"{what} is not a private key in PEM",
+                f"{label} is not a private key in PEM",
                 hint="make one with 'nix-seed key generate'",
             ) from error
         other_curve = isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name != "secp256r1"
         if not isinstance(key, _PrivateKey) or other_curve:
-            raise InputError(f"{what} is a key of another kind than ECDSA on P-256 and Ed25519")
+            raise InputError(f"{label} is a key of another kind than ECDSA on P-256 and Ed25519")
         return cls(key)
 
     @property
@@ -189,10 +189,10 @@ def _write_new(path: Path, text: bytes, mode: int) -> None:
             file.write(text)
 
 
-def _passphrase_error(what: str, *, given: bool) -> InputError:
+def _passphrase_error(label: str, *, given: bool) -> InputError:
     if given:
-        return InputError(f"{what} has no passphrase, but one was given")
+        return InputError(f"{label} has no passphrase, but one was given")
     return InputError(
-        f"{what} has a passphrase",
+        f"{label} has a passphrase",
         hint="put it into the environment variable NIX_SEED_KEY_PASSPHRASE",
     )

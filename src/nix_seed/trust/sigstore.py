@@ -81,9 +81,9 @@ class SigstoreCheck:
     library last fetched it or came with it. Whose certificate it is, is not judged here.
     """
 
-    def __init__(self, trusted_root: bytes | None, what: str = "the trusted root") -> None:
+    def __init__(self, trusted_root: bytes | None, label: str = "the trusted root") -> None:
         self._root = trusted_root
-        self._what = what
+        self._label = label
         self._verifier: Verifier | None = None
 
     def check(self, bundle: Bundle) -> None:
@@ -98,8 +98,8 @@ class SigstoreCheck:
             kind, payload = verifier.verify_dsse(theirs, SameCertificate(bundle))
         except Error as error:
             judged = isinstance(error, CertValidationError)
-            reason = Ground.CERTIFICATE if judged else _reason(str(error))
-            raise Refused(reason, f"Sigstore's verifier says: {error}") from error
+            ground = Ground.CERTIFICATE if judged else _reason(str(error))
+            raise Refused(ground, f"Sigstore's verifier says: {error}") from error
         except MemoryError:
             raise
         except Exception as error:
@@ -112,7 +112,7 @@ class SigstoreCheck:
 
     def _loaded(self) -> Verifier:
         if self._verifier is None:
-            self._verifier = load_verifier(self._root, self._what)
+            self._verifier = load_verifier(self._root, self._label)
         return self._verifier
 
 
@@ -134,7 +134,7 @@ class SameCertificate:
             raise VerificationError("another certificate than the bundle's own was read")
 
 
-def load_verifier(trusted_root: bytes | None, what: str) -> Verifier:
+def load_verifier(trusted_root: bytes | None, label: str) -> Verifier:
     """Return Sigstore's verifier for a trusted root; None is the public instance's.
 
     Raises ``CouldNotCheck`` if the library is missing, ``InputError`` for another JSON.
@@ -153,7 +153,7 @@ def load_verifier(trusted_root: bytes | None, what: str) -> Verifier:
     except Exception as error:
         # Whatever is wrong with the file, it is the user's, and nothing is trusted by it.
         raise InputError(
-            f"{what} is not a Sigstore trusted root",
+            f"{label} is not a Sigstore trusted root",
             hint="'cosign trusted-root create' makes one; that of the public instance is in its "
             "TUF repository",
             detail=str(error),
@@ -173,11 +173,11 @@ def _failed(error: Exception, bundle: Bundle, verifier: Verifier) -> Refused:
     read proves nothing: neither may leave the verdict on all others open. Anything else of a
     certified signer could be a vote: it is not known then, which is never "no".
     """
-    words = f"{type(error).__name__}: {error}"
+    reason = f"{type(error).__name__}: {error}"
     if isinstance(error, OSError | ImportError):
-        return Refused(Ground.INTERNAL, f"Sigstore's verifier failed on it: {words}")
+        return Refused(Ground.INTERNAL, f"Sigstore's verifier failed on it: {reason}")
     if not _is_certified(bundle, verifier):
-        return Refused(Ground.MALFORMED, f"Sigstore's verifier cannot read it: {words}")
+        return Refused(Ground.MALFORMED, f"Sigstore's verifier cannot read it: {reason}")
     try:
         for entry in bundle.tlog_entries:
             parse_body(LogEntry.from_json(entry, "it").body, "it")
@@ -188,7 +188,7 @@ def _failed(error: Exception, bundle: Bundle, verifier: Verifier) -> Refused:
         return refused
     except InputError as malformed:
         return Refused(Ground.MALFORMED, f"its log entry is malformed: {malformed.message}")
-    return Refused(Ground.INTERNAL, f"Sigstore's verifier failed on it: {words}")
+    return Refused(Ground.INTERNAL, f"Sigstore's verifier failed on it: {reason}")
 
 
 def _check_readable(stamp: bytes) -> None:
@@ -220,13 +220,13 @@ def _is_certified(bundle: Bundle, verifier: Verifier) -> bool:
     return False
 
 
-def _reason(words: str) -> Ground:
+def _reason(reason: str) -> Ground:
     """Guess from the words which part failed; they stand in the verdict themselves as well."""
-    if _PROMISE.search(words):
+    if _PROMISE.search(reason):
         return Ground.CERTIFICATE
-    if _LOG.search(words):
+    if _LOG.search(reason):
         return Ground.LOG
-    return Ground.TIME if _TIME.search(words) else Ground.CERTIFICATE
+    return Ground.TIME if _TIME.search(reason) else Ground.CERTIFICATE
 
 
 def ambient_token() -> str | None:

@@ -47,7 +47,7 @@ class LogDoubts:
     @property
     def lies(self) -> tuple[str, ...]:
         """What was checked of them, and is false."""
-        false = (each.words for each in self.watched.values() if each.fate is Fate.FALSE)
+        false = (each.reason for each in self.watched.values() if each.fate is Fate.FALSE)
         return (*self.split.values(), *false)
 
 
@@ -112,11 +112,13 @@ class LogWatch:
         except CheckedFalse as error:
             self._troubles[log.id] = Trouble.of(error)
         except NixSeedError as error:
-            words = f"whether the log {log.id} kept what it showed: {error.message}"
-            self._troubles[log.id] = Trouble(Fate.UNCHECKED, words)
+            reason = f"whether the log {log.id} kept what it showed: {error.message}"
+            self._troubles[log.id] = Trouble(Fate.UNCHECKED, reason)
         except Exception as error:
-            words = f"whether the log {log.id} kept what it showed: {type(error).__name__}: {error}"
-            self._troubles[log.id] = Trouble(Fate.UNCHECKED, words)
+            reason = (
+                f"whether the log {log.id} kept what it showed: {type(error).__name__}: {error}"
+            )
+            self._troubles[log.id] = Trouble(Fate.UNCHECKED, reason)
 
     def _seen(self, log: TrustedLog) -> SignedCheckpoint | None:
         try:

@@ -114,9 +114,9 @@ def _outputs(nix: Nix, spec: Spec, flake: str) -> dict[StorePath, set[str]]:
     return wanted
 
 
-def _not_of(flake: str, what: str) -> CouldNotCheck:
+def _not_of(flake: str, label: str) -> CouldNotCheck:
     return CouldNotCheck(
-        f"{flake} does not say how to get {what}, which the seed must not pass on",
+        f"{flake} does not say how to get {label}, which the seed must not pass on",
         hint="name the project that the seed was built for, with the same flake.lock;"
         " and with --attr the seed's own attribute, where it is not the default one",
     )

@@ -67,23 +67,25 @@ def find_ledger_conflicts(
         where = f"{name}, {entry.position}"
         shown = (f"commit key {entry.commit_key}", f"root {entry.root}", f"record {entry.record}")
         if not ours:
-            words = f"the ledger {where} holds a release that no record here is of"
-            yield AuditFinding(Kind.WITHHELD, Severity.ALARM, name, words, (*shown, where))
+            reason = f"the ledger {where} holds a release that no record here is of"
+            yield AuditFinding(Kind.WITHHELD, Severity.ALARM, name, reason, (*shown, where))
         elif entry.root not in {each.root for each in ours}:
             commit = ours[0].commit
-            words = (
+            reason = (
                 f"the ledger {where} holds the root {entry.root} for {commit}, and the record says "
                 f"{ours[0].root}"
             )
             evidence = (*shown, where, *ours[0].shown)
-            yield AuditFinding(Kind.EQUIVOCATION, Severity.ALARM, str(commit), words, evidence)
+            yield AuditFinding(Kind.EQUIVOCATION, Severity.ALARM, str(commit), reason, evidence)
         elif entry.record not in {each.digest for each in ours}:
-            words = f"the ledger {where} names another record of {ours[0].commit}, of the same root"
-            yield AuditFinding(Kind.LEDGER, Severity.WARNING, str(ours[0].commit), words, shown)
+            reason = (
+                f"the ledger {where} names another record of {ours[0].commit}, of the same root"
+            )
+            yield AuditFinding(Kind.LEDGER, Severity.WARNING, str(ours[0].commit), reason, shown)
     for record in records:
         if record.stands and record.commit.key not in entered:
-            words = f"the ledger {name} does not hold the release of {record.commit}"
-            yield record.finding(Kind.LEDGER, Severity.WARNING, words)
+            reason = f"the ledger {name} does not hold the release of {record.commit}"
+            yield record.finding(Kind.LEDGER, Severity.WARNING, reason)
 
 
 def _split(
@@ -104,7 +106,7 @@ def _split(
 def _conflict(commit: Commit, standing: Mapping[_What, Sequence[LedgerRecord]]) -> AuditFinding:
     evidence = tuple(line for each in standing.values() for line in each[0].shown)
     roots = " and ".join(sorted({f"{root} with the index {index}" for root, index in standing}))
-    words = f"{commit} was promoted as {len(standing)} different things: {roots}"
+    reason = f"{commit} was promoted as {len(standing)} different things: {roots}"
     kind = Kind.CONFLICT
     for what, places in (
         ("log", [_union(each, "logs") for each in standing.values()]),
@@ -113,8 +115,8 @@ def _conflict(commit: Commit, standing: Mapping[_What, Sequence[LedgerRecord]]) 
         if all(places) and not set.intersection(*places):
             kind = Kind.EQUIVOCATION
             held = "; ".join(", ".join(sorted(each)) for each in places)
-            words += f"; no {what} holds both ({held})"
-    return AuditFinding(kind, Severity.ALARM, str(commit), words, evidence)
+            reason += f"; no {what} holds both ({held})"
+    return AuditFinding(kind, Severity.ALARM, str(commit), reason, evidence)
 
 
 def _union(records: Sequence[LedgerRecord], name: str) -> set[str]:
@@ -129,27 +131,27 @@ def _contradiction(
     names = ", ".join(sorted({name for each in records for name in each.signers}))
     stood = next(iter(standing), None)
     against = f", which was promoted under {stood[0]}" if stood else ", and others signed another"
-    words = (
+    reason = (
         f"{names} signed the root {records[0].root} with the index {records[0].index} for "
         f"{commit}{against}; it does not stand: {records[0].why}"
     )
     evidence = tuple(line for each in records for line in each.shown)
-    return AuditFinding(Kind.CONTRADICTION, Severity.ALARM, str(commit), words, evidence)
+    return AuditFinding(Kind.CONTRADICTION, Severity.ALARM, str(commit), reason, evidence)
 
 
 def _pending(record: LedgerRecord) -> AuditFinding:
     """Tell of a record that lacks signatures: a notice. Enough of them under what is false: no."""
-    words = f"a record of {record.commit} does not stand: {record.why}"
+    reason = f"a record of {record.commit} does not stand: {record.why}"
     if record.enough:
-        words = f"enough promoters signed what is no release of {record.commit}: {record.why}"
-        return record.finding(Kind.PROMOTER, Severity.ALARM, words)
-    return record.finding(Kind.PENDING, Severity.NOTICE, words)
+        reason = f"enough promoters signed what is no release of {record.commit}: {record.why}"
+        return record.finding(Kind.PROMOTER, Severity.ALARM, reason)
+    return record.finding(Kind.PENDING, Severity.NOTICE, reason)
 
 
 def _twice(commit: Commit, records: Sequence[LedgerRecord]) -> AuditFinding:
-    words = f"{commit} has {len(records)} records, all of one root: promoters wrote them at once"
+    reason = f"{commit} has {len(records)} records, all of one root: promoters wrote them at once"
     evidence = tuple(f"record {each.digest}" for each in records)
-    return AuditFinding(Kind.PENDING, Severity.NOTICE, str(commit), words, evidence)
+    return AuditFinding(Kind.PENDING, Severity.NOTICE, str(commit), reason, evidence)
 
 
 _LATEST = "latest"
@@ -290,32 +292,32 @@ def _wanted(tag: str, wanted: set[Digest]) -> str:
 
 
 def _moved(found: TagNames, why: str, severity: Severity = Severity.ALARM) -> AuditFinding:
-    words = f"the tag {found.tag} of {found.copy} names {found.digest}, {why}"
+    reason = f"the tag {found.tag} of {found.copy} names {found.digest}, {why}"
     evidence = (f"{found.copy}:{found.tag} is {found.digest}",)
-    return AuditFinding(Kind.TAG, severity, f"{found.copy}:{found.tag}", words, evidence)
+    return AuditFinding(Kind.TAG, severity, f"{found.copy}:{found.tag}", reason, evidence)
 
 
 def _untagged(copy: str, record: LedgerRecord) -> AuditFinding:
-    words = (
+    reason = (
         f"{record.commit} is promoted, and {copy} has no tag for it: promote it once more, which "
         "goes on from there"
     )
-    return AuditFinding(Kind.TAG, Severity.WARNING, f"{copy}:{record.commit}", words, record.shown)
+    return AuditFinding(Kind.TAG, Severity.WARNING, f"{copy}:{record.commit}", reason, record.shown)
 
 
 def _lacking(name: str, lacking: Sequence[LedgerRecord], *, behind: bool) -> AuditFinding:
     shown = shortened([str(each.commit) for each in lacking], 5)
     evidence = tuple(line for each in lacking[:5] for line in each.shown)
     if behind:
-        words = f"{name} is behind: it lacks the records of {shown}"
-        return AuditFinding(Kind.COPIES, Severity.WARNING, name, words, evidence)
-    words = f"{name} shows another ledger than the other copies: it lacks {shown}"
-    return AuditFinding(Kind.EQUIVOCATION, Severity.ALARM, name, words, evidence)
+        reason = f"{name} is behind: it lacks the records of {shown}"
+        return AuditFinding(Kind.COPIES, Severity.WARNING, name, reason, evidence)
+    reason = f"{name} shows another ledger than the other copies: it lacks {shown}"
+    return AuditFinding(Kind.EQUIVOCATION, Severity.ALARM, name, reason, evidence)
 
 
 def _differing(tag: str, found: Mapping[str, Digest]) -> AuditFinding:
     said = "; ".join(f"{copy} says {digest}" for copy, digest in sorted(found.items()))
     severity = Severity.ALARM if is_commit(tag) else Severity.WARNING
     evidence = tuple(f"{copy}:{tag} is {digest}" for copy, digest in sorted(found.items()))
-    words = f"the tag {tag} names different things: {said}"
-    return AuditFinding(Kind.COPIES, severity, tag, words, evidence)
+    reason = f"the tag {tag} names different things: {said}"
+    return AuditFinding(Kind.COPIES, severity, tag, reason, evidence)

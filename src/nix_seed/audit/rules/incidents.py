@@ -153,7 +153,7 @@ class ShownFinding:
     """A *finding* as a line, and as evidence what none before it had shown, a row each."""
 
     finding: AuditFinding
-    words: str
+    reason: str
     rows: tuple[str, ...]
 
 
@@ -194,7 +194,7 @@ def incidents_of(
 def verdict_sentence(found: AuditReport, incidents: Sequence[Incident]) -> str:
     """Return the answer in one line: of several *incidents*, what happened in the worst."""
     if found.exit_code == 0 or not incidents:
-        return found.words
+        return found.reason
     more = f" (and {len(incidents) - 1} more)" if len(incidents) > 1 else ""
     return f"{plural(len(found.records), 'record')}: {incidents[0].happened.rstrip('.')}{more}"
 
@@ -226,21 +226,21 @@ def _incident(about: Iterable[str], findings: Sequence[AuditFinding]) -> Inciden
 
 
 def _shown(finding: AuditFinding, seen: set[str]) -> ShownFinding:
-    words = short(finding.words)
+    reason = short(finding.reason)
     rows = [
         row
         for row in dict.fromkeys(_rows(finding.evidence))
         if not any(each == row or each.startswith(f"{row},") for each in seen)
-        and not _is_told(row, words)
+        and not _is_told(row, reason)
     ]
     seen.update(rows)
-    return ShownFinding(finding, words, tuple(rows))
+    return ShownFinding(finding, reason, tuple(rows))
 
 
-def _is_told(row: str, words: str) -> bool:
-    """Whether *row*, ``PLACE:TAG is DIGEST``, says what stands in *words* already."""
+def _is_told(row: str, reason: str) -> bool:
+    """Whether *row*, ``PLACE:TAG is DIGEST``, says what stands in *reason* already."""
     place, _, digest = row.partition(" is ")
-    return bool(digest) and digest in words and place.rpartition(":")[0] in words
+    return bool(digest) and digest in reason and place.rpartition(":")[0] in reason
 
 
 def _rows(evidence: Iterable[str]) -> Iterator[str]:

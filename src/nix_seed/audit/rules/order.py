@@ -58,8 +58,8 @@ def find_disorder(records: Sequence[LedgerRecord]) -> Iterator[AuditFinding]:
     heads = set(heads_of(ordered))
     if len(heads) > 1:
         evidence = tuple(line for each in ordered if each.digest in heads for line in each.shown)
-        words = f"the ledger has {len(heads)} heads; the next record is to come after all of them"
-        yield AuditFinding(Kind.HEADS, Severity.NOTICE, "the ledger", words, evidence)
+        reason = f"the ledger has {len(heads)} heads; the next record is to come after all of them"
+        yield AuditFinding(Kind.HEADS, Severity.NOTICE, "the ledger", reason, evidence)
 
 
 def _gaps(records: Sequence[LedgerRecord]) -> Iterator[AuditFinding]:
@@ -70,8 +70,8 @@ def _gaps(records: Sequence[LedgerRecord]) -> Iterator[AuditFinding]:
             if digest not in known:
                 lacking.setdefault(digest, []).append(record)
     for digest, named in lacking.items():
-        words = f"the record {digest}, which that of {named[0].commit} comes after, is nowhere"
-        yield AuditFinding(Kind.GAP, Severity.ALARM, str(digest), words, named[0].shown)
+        reason = f"the record {digest}, which that of {named[0].commit} comes after, is nowhere"
+        yield AuditFinding(Kind.GAP, Severity.ALARM, str(digest), reason, named[0].shown)
 
 
 def _first_entry(record: LedgerRecord) -> tuple[tuple[str, int], Digest]:
@@ -133,7 +133,7 @@ class _Order:
 
     def _skipped(self, passed: int, later: int) -> AuditFinding:
         mine, theirs = self._records[passed], self._records[later]
-        words = (
+        reason = (
             f"the record of {theirs.commit} does not come after that of {mine.commit}, which was "
             "in the log before it"
         )
@@ -141,7 +141,7 @@ class _Order:
         merged = "; a later record comes after both" if both else ""
         severity = Severity.NOTICE if merged else Severity.ALARM
         evidence = (*mine.shown, *theirs.shown)
-        return AuditFinding(Kind.SKIPPED, severity, str(mine.commit), words + merged, evidence)
+        return AuditFinding(Kind.SKIPPED, severity, str(mine.commit), reason + merged, evidence)
 
 
 def _entries(records: Sequence[LedgerRecord], log: str) -> dict[int, int]:

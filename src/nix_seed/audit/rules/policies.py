@@ -26,19 +26,19 @@ def find_policy_faults(records: Iterable[LedgerRecord], book: PolicyBook) -> Ite
         accepted = digest in (book.present.digest, *book.present.accepts)
         if not book.knows(digest) and not accepted:
             severity = Severity.ALARM
-            words = f"{names} promoted under a policy that this one does not know: {digest}"
+            reason = f"{names} promoted under a policy that this one does not know: {digest}"
         elif not book.knows(digest):
             severity = Severity.UNCHECKED
-            words = (
+            reason = (
                 f"{names} promoted under an earlier policy, {digest}, by which nothing could be "
                 "judged: name its file with --policy-history"
             )
         elif not accepted:
             severity = Severity.WARNING
-            words = f"{names} promoted under the policy {digest}, which this one accepts no more"
+            reason = f"{names} promoted under the policy {digest}, which this one accepts no more"
         else:
             continue
-        yield AuditFinding(Kind.POLICY, severity, str(digest), words, shown)
+        yield AuditFinding(Kind.POLICY, severity, str(digest), reason, shown)
 
 
 def find_expired(
@@ -48,18 +48,18 @@ def find_expired(
     for record in records:
         policy = book.of_record(record.policy)
         if record.stands and record.time is not None and record.time > policy.expires:
-            words = (
+            reason = (
                 f"{record.commit} was promoted at {in_utc(record.time)} under a policy "
                 f"that had expired at {in_utc(policy.expires)}"
             )
-            yield record.finding(Kind.POLICY, Severity.ALARM, words)
+            yield record.finding(Kind.POLICY, Severity.ALARM, reason)
     if book.present.expires <= now:
-        words = (
+        reason = (
             f"the policy in force expired at {in_utc(book.present.expires)}: nobody can "
             "verify anything by it"
         )
         shown = (f"policy {book.present.digest}",)
-        yield AuditFinding(Kind.POLICY, Severity.UNCHECKED, "the policy", words, shown)
+        yield AuditFinding(Kind.POLICY, Severity.UNCHECKED, "the policy", reason, shown)
 
 
 def find_revoked(
@@ -103,9 +103,9 @@ def find_revoked(
 
 
 def _revoked(name: str, why: str, did: str, records: list[LedgerRecord]) -> AuditFinding:
-    words = f"{why}, and {did} what was released as {_commits(records)}"
+    reason = f"{why}, and {did} what was released as {_commits(records)}"
     evidence = tuple(each.shown[0] for each in records)
-    return AuditFinding(Kind.REVOKED, Severity.WARNING, name, words, evidence)
+    return AuditFinding(Kind.REVOKED, Severity.WARNING, name, reason, evidence)
 
 
 def _commits(records: list[LedgerRecord]) -> str:

@@ -47,11 +47,11 @@ def judge_proofs(
         good.add(proof.leaf)
     for leaf in leaves:
         if leaf not in good:
-            words = (
+            reason = (
                 f"no proof that {leaf.system} belongs to the release of {record.commit} lies "
                 "beside its record"
             )
-            yield record.finding(Kind.GAP, Severity.ALARM, words, leaf.system)
+            yield record.finding(Kind.GAP, Severity.ALARM, reason, leaf.system)
 
 
 def judge_evidence(record: LedgerRecord, found: FoundRelease, held: Held) -> Iterator[AuditFinding]:
@@ -61,19 +61,19 @@ def judge_evidence(record: LedgerRecord, found: FoundRelease, held: Held) -> Ite
         whose = f"the attestation of {vote.builder} for {vote.system} of {record.commit}"
         findings = found.attestations.get(vote.statement, ())
         if not findings:
-            words = f"{whose}, which the record rests on, is nowhere"
-            yield record.finding(Kind.GAP, Severity.ALARM, words, vote.system, (named,))
+            reason = f"{whose}, which the record rests on, is nowhere"
+            yield record.finding(Kind.GAP, Severity.ALARM, reason, vote.system, (named,))
             continue
         proved = {entry for each in findings for entry in each.logs.entries}
         for at in vote.logs:
             where = (named, f"entry {at.index} of {at.log}", f"leaf {at.leaf_hash}")
             if at not in proved:
-                words = f"{whose} is not proved to be entry {at.index} of {at.log}"
-                yield record.finding(Kind.QUORUM, Severity.ALARM, words, vote.system, where)
+                reason = f"{whose} is not proved to be entry {at.index} of {at.log}"
+                yield record.finding(Kind.QUORUM, Severity.ALARM, reason, vote.system, where)
             elif held(at) is False:
-                words = f"{whose} is not entry {at.index} of {at.log}, as that log is now"
+                reason = f"{whose} is not entry {at.index} of {at.log}, as that log is now"
                 shown = (*record.shown[:1], *where)
-                yield AuditFinding(Kind.LOG, Severity.ALARM, at.log, words, shown)
+                yield AuditFinding(Kind.LOG, Severity.ALARM, at.log, reason, shown)
 
 
 def judge_quorums(
@@ -104,22 +104,22 @@ def judge_quorums(
                 findings.append(_dissent(record, leaf, whole, found))
     missing = sorted(set(policy.systems) - {e.system for e in found.evidence.release.leaves})
     if missing and not present:
-        words = f"the release of {record.commit} lacks {', '.join(missing)}, which its policy asks"
-        findings.append(record.finding(Kind.QUORUM, Severity.ALARM, words))
+        reason = f"the release of {record.commit} lacks {', '.join(missing)}, which its policy asks"
+        findings.append(record.finding(Kind.QUORUM, Severity.ALARM, reason))
     return tuple(sorted(names)), tuple(findings)
 
 
 def _unmet(
     record: LedgerRecord, leaf: Leaf, policy: Policy, result: QuorumResult, *, present: bool
 ) -> AuditFinding:
-    why = "; ".join(f"{each.builder.id}: {each.words}" for each in result.missing)
-    words = f"{leaf.system} of {record.commit}: {result.words}"
-    words += f", by the policy {'in force now' if present else 'it was promoted under'}"
+    why = "; ".join(f"{each.builder.id}: {each.reason}" for each in result.missing)
+    reason = f"{leaf.system} of {record.commit}: {result.reason}"
+    reason += f", by the policy {'in force now' if present else 'it was promoted under'}"
     if why:
-        words += f" ({why})"
+        reason += f" ({why})"
     severity = Severity.WARNING if present else Severity.ALARM
     more = (f"image {leaf.image_digest}", f"policy {policy.digest}")
-    return record.finding(Kind.QUORUM, severity, words, leaf.system, more)
+    return record.finding(Kind.QUORUM, severity, reason, leaf.system, more)
 
 
 def _dissent(
@@ -137,12 +137,12 @@ def _dissent(
         if each.name in names
         for at in each.logs.entries
     )
-    words = f"{leaf.system} of {record.commit}: {result.words}"
-    words += ", and had said so before it was promoted" if earlier else ", and said so since"
+    reason = f"{leaf.system} of {record.commit}: {result.reason}"
+    reason += ", and had said so before it was promoted" if earlier else ", and said so since"
     severity = Severity.ALARM if earlier else Severity.WARNING
     more = tuple(
         f"roots {said.roots_digest}" if each.about_roots else f"image {said.image_digest}"
         for each in result.dissents
         if (said := each.claim.predicate)
     )
-    return record.finding(Kind.QUORUM, severity, words, leaf.system, more)
+    return record.finding(Kind.QUORUM, severity, reason, leaf.system, more)

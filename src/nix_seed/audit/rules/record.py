@@ -76,7 +76,7 @@ class LedgerRecord(Declared):
         self,
         kind: Kind,
         severity: Severity,
-        words: str,
+        reason: str,
         system: str = "",
         more: tuple[str, ...] | None = None,
     ) -> AuditFinding:
@@ -85,7 +85,7 @@ class LedgerRecord(Declared):
         The evidence is all of the record, or its digest and *more*.
         """
         evidence = self.shown if more is None else (*self.shown[:1], *more)
-        return AuditFinding(kind, severity, f"{self.commit} {system}".rstrip(), words, evidence)
+        return AuditFinding(kind, severity, f"{self.commit} {system}".rstrip(), reason, evidence)
 
 
 def by_commit(records: Iterable[LedgerRecord]) -> Mapping[Commit, tuple[LedgerRecord, ...]]:

@@ -18,8 +18,8 @@ from nix_seed.release.rules.finding import AuditFinding, Kind
 class LogStatus:
     """A log: of *size* entries now, those from *since* on were *read* now.
 
-    *since* is 0 where all of it was; *read* is None for a log that cannot be read, and *words* say
-    what was done instead.
+    *since* is 0 where all of it was; *read* is None for a log that cannot be read, and *reason*
+    says what was done instead.
     """
 
     id: str
@@ -27,7 +27,7 @@ class LogStatus:
     size: int
     since: int
     read: int | None
-    words: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class AuditReport:
         return min(codes, default=0)
 
     @property
-    def words(self) -> str:
+    def reason(self) -> str:
         """The answer in one line."""
         number = len(self.records)
         releases = f"{number} record{'' if number == 1 else 's'}"
@@ -92,7 +92,7 @@ class AuditReport:
             return f"{releases}, and nothing is false{also}"
         found = self.of(Severity.ALARM if self.exit_code == 1 else Severity.UNCHECKED)
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        return f"{releases}: {found[0].words}{more}"
+        return f"{releases}: {found[0].reason}{more}"
 
 
 def sort_findings(findings: Iterable[AuditFinding]) -> tuple[AuditFinding, ...]:
@@ -113,7 +113,7 @@ def accept(
     for each in findings:
         if each.id in known:
             heavy += each.severity in _EXIT_CODES
-            taken.append(replace(each, severity=Severity.NOTICE, words=f"accepted: {each.words}"))
+            taken.append(replace(each, severity=Severity.NOTICE, reason=f"accepted: {each.reason}"))
         else:
             taken.append(each)
     return tuple(taken), heavy

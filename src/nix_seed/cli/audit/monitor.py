@@ -73,7 +73,7 @@ def command(as_json: bool, **options: Any) -> None:
             Endurance(options["keep_going"], options["patience"], options["once"]),
         )
     if not as_json:
-        say(f"ended: {ended.words}")
+        say(f"ended: {ended.reason}")
     click.get_current_context().exit(ended.exit_code)
 
 
@@ -109,7 +109,7 @@ def _tell(as_json: bool) -> Callable[[Round], None]:
             say(value | {"new": new})
             return
         if this.number == 1 and this.report is not None:
-            say(f"{now} watching {this.report.repository}: {this.report.words}")
+            say(f"{now} watching {this.report.repository}: {this.report.reason}")
         known = () if this.report is None else this.report.records
         for incident in incidents_of(this.new, known):
             say(f"{now} " + "\n".join(incident_lines(incident)))

@@ -52,7 +52,7 @@ def incident_lines(incident: Incident) -> Iterator[str]:
     for shown in incident.findings:
         other = shown.finding.severity
         named = "" if other is incident.severity else f"{other.value}, "
-        yield f"  {named}{shown.finding.kind.value} [{shown.finding.id}]  {shown.words}"
+        yield f"  {named}{shown.finding.kind.value} [{shown.finding.id}]  {shown.reason}"
         yield from (f"    {row}" for row in shown.rows)
 
 
@@ -71,20 +71,23 @@ def _record_lines(found: AuditReport) -> Iterator[str]:
 
 def _log_words(log: LogStatus) -> str:
     if log.read is None:
-        return f"{log.id} ({log.kind}): {log.words}"
+        return f"{log.id} ({log.kind}): {log.reason}"
     since = f" after entry {log.since - 1}" if log.since else ""
     entries = plural(log.size, "entry", "entries")
-    return f"{log.id} ({log.kind}): {entries}, {log.read} read{since}: {log.words}"
+    return f"{log.id} ({log.kind}): {entries}, {log.read} read{since}: {log.reason}"
 
 
 def audit_json(found: AuditReport) -> dict[str, Any]:
     """Return the same as one object."""
-    return members(found, "repository", "policies", "epoch", "exit_code", "words", "before") | {
+    return members(
+        found, "repository", "policies", "epoch", "exit_code", "before", words="reason"
+    ) | {
         "verdict": verdict_words(found),
         "records": [each.to_json() | members(each, "copies") for each in found.records],
         "copies": [members(each, "name", "records", listsRead="lists") for each in found.copies],
         "logs": [
-            members(each, "id", "kind", "size", "since", "read", "words") for each in found.logs
+            members(each, "id", "kind", "size", "since", "read", words="reason")
+            for each in found.logs
         ],
         "findings": [finding_json(each) for each in found.findings],
     }
@@ -92,4 +95,4 @@ def audit_json(found: AuditReport) -> dict[str, Any]:
 
 def finding_json(finding: AuditFinding) -> dict[str, Any]:
     """Return one finding as an object."""
-    return members(finding, "id", "kind", "severity", "subject", "words", "evidence")
+    return members(finding, "id", "kind", "severity", "subject", "evidence", words="reason")

@@ -44,7 +44,7 @@ def command(as_json: bool, **options: Any) -> None:
         lock = make_lock(stores, reference)
     write_output(options["output"], lock.dump())
     if as_json:
-        say(canonical_json.loads(lock.dump(), what="the lock"))
+        say(canonical_json.loads(lock.dump(), label="the lock"))
         return
     for system, image in sorted(lock.systems.items()):
         say(f"{system:16}{image.digest}")

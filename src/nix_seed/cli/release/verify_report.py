@@ -23,10 +23,10 @@ def verification_lines(found: Verification, source: str | None = None) -> Iterat
     from nix_seed.release.rules.headline import headline, other_commits
 
     yield headline(found, source)
-    yield f"verdict: {found.fate.value.upper()}: {found.words}"
+    yield f"verdict: {found.fate.value.upper()}: {found.reason}"
     yield from other_commits(found)
     if len(found.images) != 1:
-        yield f"{found.reference}: {found.words}"
+        yield f"{found.reference}: {found.reason}"
     for image in found.images:
         yield ""
         yield from _image_lines(image)
@@ -46,11 +46,11 @@ def _image_lines(image: ImageVerification) -> Iterator[str]:
     widths = [max((len(row[column]) for _, row in rows), default=0) for column in range(3)]
     for quorum in image.quorums:
         yield f"  commit       {quorum.asked.commit}"
-        yield f"    quorum     {quorum.outcome.value}: {quorum.words}"
+        yield f"    quorum     {quorum.outcome.value}: {quorum.reason}"
         yield from _table((row for each, row in rows if each == quorum.asked.commit), widths)
         yield from _quorum_lines(quorum, image.dissents)
     rest = [row for each, row in rows if each not in commits]
-    rest += [("-", each.fate.value, "", each.words) for each in image.troubles]
+    rest += [("-", each.fate.value, "", each.reason) for each in image.troubles]
     if rest:
         yield "  of another commit, or of none"
         yield from _table(rest, widths)
@@ -59,8 +59,8 @@ def _image_lines(image: ImageVerification) -> Iterator[str]:
 
 
 def _table(rows: Iterable[tuple[str, str, str, str]], widths: Sequence[int]) -> Iterator[str]:
-    for who, fate, logs, words in rows:
-        line = f"    {who:{widths[0]}}  {fate:{widths[1]}}  {logs:{widths[2]}}  {words}"
+    for who, fate, logs, reason in rows:
+        line = f"    {who:{widths[0]}}  {fate:{widths[1]}}  {logs:{widths[2]}}  {reason}"
         yield line.rstrip()
 
 
@@ -74,16 +74,16 @@ def _row(finding: Finding, image: ImageVerification) -> tuple[str, str, str, str
     judged = _judged(finding, image)
     logs = ", ".join(sorted(finding.logs.logs))
     if judged is None:
-        words = finding.verdict.words.removeprefix(f"{finding.name} ")
+        reason = finding.verdict.reason.removeprefix(f"{finding.name} ")
         who = "?" if finding.verdict.predicate is None else finding.verdict.predicate.builder
         fate = "same claim" if finding.verdict.verified else finding.verdict.fate.value
-        return who, fate, logs, "" if finding.verdict.verified else words
+        return who, fate, logs, "" if finding.verdict.verified else reason
     who = judged.claim.predicate.builder if judged.builder is None else judged.builder.id
     return (
         who,
         judged.standing.value,
         logs,
-        "; ".join([judged.words, *finding.logs.words]).strip("; "),
+        "; ".join([judged.reason, *finding.logs.reason]).strip("; "),
     )
 
 
@@ -106,7 +106,7 @@ def _quorum_lines(quorum: QuorumResult, details: tuple[DissentDetail, ...]) -> I
     for builder in quorum.shadowed:
         yield f"    agrees     {builder.id}, but shares an attribute with one that is counted"
     for missing in quorum.missing:
-        yield f"    missing    {missing.builder.id}: {missing.words}"
+        yield f"    missing    {missing.builder.id}: {missing.reason}"
     for dissent in quorum.dissents:
         yield from _dissent_lines(dissent, details)
 
@@ -130,7 +130,7 @@ def _dissent_lines(dissent: Dissent, details: tuple[DissentDetail, ...]) -> Iter
 
 def _detail_lines(detail: DissentDetail) -> Iterator[str]:
     if detail.difference is None:
-        yield f"      paths    {detail.words}"
+        yield f"      paths    {detail.reason}"
         return
     for path in detail.difference.paths[:_MOST_PATHS]:
         yield f"      path     {path.path}"
@@ -159,24 +159,26 @@ def promotion_lines(found: PromotionResult) -> Iterator[str]:
     yield f"promotion of {found.commit}: {root}"
     width = max((len(check.name) for check in found.checks), default=0)
     for check in found.checks:
-        yield f"    {check.name:{width}}  {check.fate.value:17}  {check.words}"
+        yield f"    {check.name:{width}}  {check.fate.value:17}  {check.reason}"
 
 
 def promotion_json(found: PromotionResult) -> dict[str, Any]:
     """Return the same as one object."""
     record, said = found.record, found.record and found.record.predicate
-    return members(found, "commit", "words", verdict="fate") | {
+    return members(found, "commit", words="reason", verdict="fate") | {
         "record": plain(record and record.digest),
         "root": plain(said and said.root),
         "index": plain(said and said.index),
         "promoters": [] if record is None else [each.id for each in record.promoters],
-        "checks": [members(each, "name", "fate", "words") for each in found.checks],
+        "checks": [members(each, "name", "fate", words="reason") for each in found.checks],
     }
 
 
 def verification_json(found: Verification) -> dict[str, Any]:
     """Return the same as one object."""
-    return members(found, "reference", "policy", "epoch", "exit_code", "words", verdict="fate") | {
+    return members(
+        found, "reference", "policy", "epoch", "exit_code", words="reason", verdict="fate"
+    ) | {
         "images": [_image_json(image) for image in found.images],
         "promotion": found.promotion and promotion_json(found.promotion),
     }
@@ -184,10 +186,10 @@ def verification_json(found: Verification) -> dict[str, Any]:
 
 def _image_json(image: ImageVerification) -> dict[str, Any]:
     depth = image.depth and members(image.depth, "layers", "paths", "size", "problems")
-    names = ("reference", "digest", "system", "nar_hash", "words")
-    return members(image, *names, verdict="fate") | {
+    names = ("reference", "digest", "system", "nar_hash")
+    return members(image, *names, words="reason", verdict="fate") | {
         "attestations": [_finding_json(each, image) for each in image.findings],
-        "troubles": [members(each, "fate", "words") for each in image.troubles],
+        "troubles": [members(each, "fate", words="reason") for each in image.troubles],
         "quorums": [_quorum_json(each) for each in image.quorums],
         "dissents": [_detail_json(each) for each in image.dissents],
         "deep": depth,
@@ -196,7 +198,7 @@ def _image_json(image: ImageVerification) -> dict[str, Any]:
 
 def _finding_json(finding: Finding, image: ImageVerification) -> dict[str, Any]:
     judged = _judged(finding, image)
-    verdict = members(finding.verdict, "fate", "reason", "words")
+    verdict = members(finding.verdict, "fate", reason="ground", words="reason")
     return (
         members(finding, "name", "place", logs="logs.logs")
         | verdict
@@ -205,7 +207,7 @@ def _finding_json(finding: Finding, image: ImageVerification) -> dict[str, Any]:
             "builder": judged.builder.id if judged is not None and judged.builder else None,
             "standing": plain(judged and judged.standing),
             "discount": plain(judged and judged.discount),
-            "why": judged and judged.words,
+            "why": judged and judged.reason,
             "rootsDigest": plain(judged and judged.claim.predicate.roots_digest),
         }
     )
@@ -221,7 +223,7 @@ def _quorum_json(quorum: QuorumResult) -> dict[str, Any]:
             members(each, "digest") | {"builders": [builder.id for builder in each.builders]}
             for each in quorum.roots
         ],
-        "missing": [members(each, "words", **who) for each in quorum.missing],
+        "missing": [members(each, words="reason", **who) for each in quorum.missing],
         "dissents": [
             members(each, differs="difference.members", **who, **said)
             | {"layers": [layer.position for layer in each.difference.layers]}
@@ -232,6 +234,6 @@ def _quorum_json(quorum: QuorumResult) -> dict[str, Any]:
 
 def _detail_json(detail: DissentDetail) -> dict[str, Any]:
     paths = () if detail.difference is None else detail.difference.paths
-    return members(detail, "builder", "image", "words") | {
+    return members(detail, "builder", "image", words="reason") | {
         "paths": [members(each, "path", here="ours", there="theirs") for each in paths]
     }

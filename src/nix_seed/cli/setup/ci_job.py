@@ -226,8 +226,8 @@ class CiJob:
         return f"set SEED_REGISTRY_USER and SEED_REGISTRY_TOKEN to who may {may}"
 
     @contextmanager
-    def reported(self, what: str, *, writes: bool = True) -> Iterator["Stages"]:
-        """Give what listens to flows; annotate the failure of *what*, and end with its exit code.
+    def reported(self, label: str, *, writes: bool = True) -> Iterator["Stages"]:
+        """Give what listens to flows; annotate the failure of *label*, and end with its exit code.
 
         *writes*: it is to publish, so whom the registry turns away lacks the right to write.
         """
@@ -236,19 +236,21 @@ class CiJob:
                 yield stages
         except NixSeedError as error:
             error.hint = self.explain(error, writes=writes)
-            self._report(what, error)
+            self._report(label, error)
             click.get_current_context().exit(error.exit_code)
 
-    def _report(self, what: str, error: NixSeedError) -> None:
+    def _report(self, label: str, error: NixSeedError) -> None:
         mismatches = find_mismatches(error.detail or "")
         for mismatch in mismatches:
             at = find_line(Path(self.options["flake"] or "."), mismatch.wanted) or (None, None)
             self.host.annotate("error", "Hash mismatch", str(mismatch), file=at[0], line=at[1])
         text = "\n".join(error_lines(error))
         self.host.say(text)
-        self.host.annotate("error", f"{what}: {_TITLES[error.exit_code]}", text)
+        self.host.annotate("error", f"{label}: {_TITLES[error.exit_code]}", text)
         lines = (*map(str, mismatches), *text.splitlines())
-        self.host.add_summary(build_summary(f"{what} failed", [verbatim("What went wrong", lines)]))
+        self.host.add_summary(
+            build_summary(f"{label} failed", [verbatim("What went wrong", lines)])
+        )
 
 
 # Stages that begin a part of the log; others are lines in it.

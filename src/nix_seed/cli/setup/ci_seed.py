@@ -73,8 +73,8 @@ def prepare(job: CiJob) -> Prepared:
     if not job.decision.publish:
         job.host.annotate("notice", "Nothing is published", job.decision.why)
     elif not job.token:
-        words = "there is no registry_token: build only"
-        job.host.annotate("notice", "Nothing is published", words)
+        reason = "there is no registry_token: build only"
+        job.host.annotate("notice", "Nothing is published", reason)
     elif why_not is not None:
         job.host.annotate("warning", "Nothing is published", why_not)
     else:
@@ -101,11 +101,11 @@ def _publication(job: CiJob) -> Publication | None:
     """Return what is to be published; None, with a notice, where the policy knows no such job."""
     tags, kept_back = split_index_tags(parse_tags(job.options["tags"]))
     if kept_back:
-        words = (
+        reason = (
             f"{', '.join(kept_back)}: of the index over all systems, never of one system's image; "
             f"{_PROMOTES[job.host.kind]} gives it its tags"
         )
-        job.host.annotate("notice", "Tags left where they are", words)
+        job.host.annotate("notice", "Tags left where they are", reason)
     tree = SourceTree(job.flake.directory, None, job.flake.attr)
     signer = job.signer()
     if signer is None:

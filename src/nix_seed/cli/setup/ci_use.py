@@ -79,9 +79,9 @@ def _verify(job: CiJob, image: AnyReference, system: str) -> Verification | None
     found = verify_image(by, image, Query(system=system))
     if found.fate is Fate.VERIFIED:
         return found
-    failure, why = found.fate.error, found.words
+    failure, why = found.fate.error, found.reason
     if found.awaits_promotion:
-        failure, why = NotPromoted, f"it is not promoted yet ({found.words})"
+        failure, why = NotPromoted, f"it is not promoted yet ({found.reason})"
     hint = f"nix-seed verify {image} --policy {job.flake.policy}"
     raise failure(f"{image} is not used: {why}", hint=hint)
 
@@ -130,11 +130,11 @@ def _say_how(job: CiJob, used: Used) -> None:
     if used.digest is None:
         host.annotate("notice", "No seed is used", f"{problems}. Nix fetches and builds as ever.")
     elif not used.exact:
-        words = f"{used.how} is used; {problems or 'its recipe is another'}. "
-        host.annotate("notice", "The seed is another's", f"{words}Nix fetches what it lacks.")
+        reason = f"{used.how} is used; {problems or 'its recipe is another'}. "
+        host.annotate("notice", "The seed is another's", f"{reason}Nix fetches what it lacks.")
     elif used.verification is None:
-        words = "there is no trust.toml to verify it by: `nix-seed init` writes one"
-        host.annotate("notice", "The seed is not verified", words)
+        reason = "there is no trust.toml to verify it by: `nix-seed init` writes one"
+        host.annotate("notice", "The seed is not verified", reason)
     host.say(f"image  {used.image or 'none'}")
     host.add_summary(use_summary(used, host.setup_seconds))
 

@@ -172,7 +172,7 @@ def _diff(old: Path, new: Path, signatures: Sequence[Path], as_json: bool) -> No
     else:
         say("\n".join(change.changes) or "no difference but in spelling")
         for verdict in change.verdicts:
-            say(f"  {verdict.words}")
+            say(f"  {verdict.reason}")
         say(f"signed by {', '.join(change.signed_by) or 'nobody'}; {change.wanted} wanted")
         for problem in change.problems:
             say(f"not valid: {problem}")

@@ -218,13 +218,13 @@ def _signatures(options: dict[str, Any]) -> tuple[EvmSignature, ...]:
     return tuple(found)
 
 
-def _one(contents: Iterator[Signed], kind: type[Content], what: str, members: str) -> Content:
+def _one(contents: Iterator[Signed], kind: type[Content], label: str, members: str) -> Content:
     """Return what all signatures are for, which must be one and the same."""
     found = set(contents)
     one = found.pop()
     if found or not isinstance(one, kind):
         raise InputError(
-            f"these are not signatures of one and the same {what}",
+            f"these are not signatures of one and the same {label}",
             hint=f"let each builder sign the same {members}",
         )
     return one

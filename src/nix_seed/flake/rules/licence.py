@@ -198,8 +198,8 @@ def _text(entry: dict[str, Any], name: str) -> str:
     return "".join(char if char.isprintable() else "\ufffd" for char in line)
 
 
-def _malformed(what: str) -> Licence:
-    return Licence(f"malformed ({what})", "unknown")
+def _malformed(label: str) -> Licence:
+    return Licence(f"malformed ({label})", "unknown")
 
 
 def _bracketed(name: str) -> str:

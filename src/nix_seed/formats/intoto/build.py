@@ -130,20 +130,20 @@ def build_statement(predicate: BuildPredicate, name: str) -> Statement:
     return Statement(_subjects(predicate, name), PREDICATE_TYPE, predicate.to_json())
 
 
-def check_statement(statement: Statement, what: str) -> BuildPredicate:
+def check_statement(statement: Statement, label: str) -> BuildPredicate:
     """Return the predicate of a statement of ours; ``InputError`` unless it is one.
 
     The subjects must be the three that the predicate implies and no others, so that a statement
     found by one of them is about all of it.
     """
     if statement.predicate_type != PREDICATE_TYPE:
-        raise InputError(f"{what}: predicateType is {statement.predicate_type!r}")
-    predicate = BuildPredicate.from_json(statement.predicate, f"{what}, predicate")
+        raise InputError(f"{label}: predicateType is {statement.predicate_type!r}")
+    predicate = BuildPredicate.from_json(statement.predicate, f"{label}, predicate")
     wanted = {subject.digest for subject in _subjects(predicate, "")}
     found = [subject.digest for subject in statement.subjects]
     if set(found) != wanted or len(found) != len(wanted):
         raise InputError(
-            f"{what}: its subjects are not the image, the narHash and the commit of its predicate"
+            f"{label}: its subjects are not the image, the narHash and the commit of its predicate"
         )
     return predicate
 

@@ -193,25 +193,25 @@ def attestation_tag(subject: Digest) -> str:
     return f"sha256-{subject.hex}.att"
 
 
-def bundle_of_layer(text: bytes, annotations: Mapping[str, str], what: str) -> Bundle:
+def bundle_of_layer(text: bytes, annotations: Mapping[str, str], label: str) -> Bundle:
     """Return what a layer and its annotations say as a bundle; nothing of it is verified.
 
     The log entry has a signed promise and no proof of inclusion: cosign 2 keeps no more.
     """
     certificate = annotations.get(_CERTIFICATE)
     return Bundle(
-        content=Envelope.parse(text, what),
+        content=Envelope.parse(text, label),
         material=PublicKeyHint("")
         if not certificate
-        else Certificate(_cosign_der(certificate, what)),
-        tlog_entries=_cosign_entries(annotations.get(_ENTRY), what),
-        timestamps=_cosign_timestamps(annotations.get(_TIMESTAMP), what),
+        else Certificate(_cosign_der(certificate, label)),
+        tlog_entries=_cosign_entries(annotations.get(_ENTRY), label),
+        timestamps=_cosign_timestamps(annotations.get(_TIMESTAMP), label),
     )
 
 
-def _cosign_der(pem: str, what: str) -> bytes:
+def _cosign_der(pem: str, label: str) -> bytes:
     lines = [line.strip() for line in pem.strip().splitlines()]
-    failed = f"{what}: {_CERTIFICATE} is not one certificate in PEM"
+    failed = f"{label}: {_CERTIFICATE} is not one certificate in PEM"
     if len(lines) < 3 or lines[0] != _BEGIN or lines[-1] != _END:
         raise InputError(failed)
     with foreign(failed, as_=InputError, quoted=False):
@@ -240,10 +240,10 @@ class _CosignStamp(Declared):
     stamp: bytes = field(metadata=at("SignedRFC3161Timestamp"))
 
 
-def _cosign_entries(text: str | None, what: str) -> tuple[Mapping[str, Any], ...]:
+def _cosign_entries(text: str | None, label: str) -> tuple[Mapping[str, Any], ...]:
     if not text:
         return ()
-    where = f"{what}, {_ENTRY}"
+    where = f"{label}, {_ENTRY}"
     said = _CosignEntry.parse(text.encode(), where)
     try:
         body = exact_base64(said.body)
@@ -262,8 +262,8 @@ def _cosign_entries(text: str | None, what: str) -> tuple[Mapping[str, Any], ...
     )
 
 
-def _cosign_timestamps(text: str | None, what: str) -> tuple[bytes, ...]:
-    return (_CosignStamp.parse(text.encode(), f"{what}, {_TIMESTAMP}").stamp,) if text else ()
+def _cosign_timestamps(text: str | None, label: str) -> tuple[bytes, ...]:
+    return (_CosignStamp.parse(text.encode(), f"{label}, {_TIMESTAMP}").stamp,) if text else ()
 
 
 LARGEST_BUNDLE = 4 << 20  # bytes

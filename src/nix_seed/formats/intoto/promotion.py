@@ -66,13 +66,13 @@ def build_statement(predicate: PromotionPredicate) -> Statement:
     return Statement(_subjects(predicate), PREDICATE_TYPE, predicate.to_json())
 
 
-def check_statement(statement: Statement, what: str) -> PromotionPredicate:
+def check_statement(statement: Statement, label: str) -> PromotionPredicate:
     """Return the predicate; ``InputError`` unless *statement* is just the one it implies."""
     if statement.predicate_type != PREDICATE_TYPE:
-        raise InputError(f"{what}: predicateType is {statement.predicate_type!r}")
-    predicate = PromotionPredicate.from_json(statement.predicate, f"{what}, predicate")
+        raise InputError(f"{label}: predicateType is {statement.predicate_type!r}")
+    predicate = PromotionPredicate.from_json(statement.predicate, f"{label}, predicate")
     if statement != build_statement(predicate):
-        raise InputError(f"{what}: its subjects or members are not those of its predicate")
+        raise InputError(f"{label}: its subjects or members are not those of its predicate")
     return predicate
 
 

@@ -57,12 +57,12 @@ class Statement(Declared):
     statement_type: str = field(default=STATEMENT_V1, metadata=at("_type"))
 
     @classmethod
-    def parse(cls, text: bytes, what: str, types: Collection[str] = (STATEMENT_V1,)) -> Self:
+    def parse(cls, text: bytes, label: str, types: Collection[str] = (STATEMENT_V1,)) -> Self:
         """Read a payload's bytes. ``InputError`` for a statement of another type than *types*."""
-        found = cls.from_json(canonical_json.loads(text, what=what), what)
+        found = cls.from_json(canonical_json.loads(text, label=label), label)
         if found.statement_type not in types:
             wanted = " or ".join(sorted(types))
-            raise InputError(f"{what}: _type is {found.statement_type!r}, and must be {wanted}")
+            raise InputError(f"{label}: _type is {found.statement_type!r}, and must be {wanted}")
         return found
 
     def names(self, digest: Digest) -> bool:

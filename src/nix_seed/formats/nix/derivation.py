@@ -82,11 +82,11 @@ class Derivation:
         return any(output.hash not in ("", "impure") for output in self.outputs.values())
 
     @classmethod
-    def parse(cls, text: str, what: str) -> Self:
-        """Read the text of a ``.drv`` file; *what* names it in errors."""
+    def parse(cls, text: str, label: str) -> Self:
+        """Read the text of a ``.drv`` file; *label* names it in errors."""
         match = _DERIVATION.fullmatch(text)
         if match is None:
-            raise InputError(f"{what} is not a store derivation")
+            raise InputError(f"{label} is not a store derivation")
         outputs, drvs, srcs, system, builder, args, env = match.groups()
         try:
             return cls(
@@ -101,7 +101,7 @@ class Derivation:
                 env={_unescape(name): _unescape(value) for name, value in _PAIRS.findall(env)},
             )
         except InputError as error:
-            raise InputError(f"{what} is not a store derivation: {error}") from error
+            raise InputError(f"{label} is not a store derivation: {error}") from error
 
 
 def _output(path: str, algorithm: str, hash_: str) -> Output:

@@ -186,16 +186,16 @@ _KINDS: Final[dict[tuple[str, str], type[LogBody]]] = {
 }
 
 
-def parse_body(data: bytes, what: str) -> LogBody:
+def parse_body(data: bytes, label: str) -> LogBody:
     """Read a leaf of a known kind; any but its one spelling is refused."""
-    head = BodyHead.parse(data, what)
+    head = BodyHead.parse(data, label)
     kind = _KINDS.get((head.kind, head.version))
     if kind is None:
         named = f"{head.kind[:40]} {head.version[:40]}"
-        raise InputError(f"{what} is of the kind {named}, which is not read")
-    body = kind.from_json(head.spec, f"{what}, spec")
+        raise InputError(f"{label} is of the kind {named}, which is not read")
+    body = kind.from_json(head.spec, f"{label}, spec")
     if body.dump() != data:
-        raise InputError(f"{what} is not canonical JSON")
+        raise InputError(f"{label} is not canonical JSON")
     return body
 
 

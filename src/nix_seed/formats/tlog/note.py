@@ -56,8 +56,8 @@ class Note:
     signatures: tuple[NoteSignature, ...]
 
     @classmethod
-    def parse(cls, data: bytes, what: str) -> Self:
-        """Read a note; any but its one spelling is refused, with *what* in the error."""
+    def parse(cls, data: bytes, label: str) -> Self:
+        """Read a note; any but its one spelling is refused, with *label* in the error."""
         try:
             if len(data) > _LARGEST:
                 raise ValueError(f"it is longer than {_LARGEST} bytes")
@@ -65,7 +65,7 @@ class Note:
             if note.dump() != data:
                 raise ValueError("it is not spelled as notes are")
         except ValueError as error:
-            raise InputError(f"{what} is not a signed note: {error}") from error
+            raise InputError(f"{label} is not a signed note: {error}") from error
         return note
 
     @classmethod
@@ -265,7 +265,7 @@ class Checkpoint:
     extensions: tuple[str, ...] = ()
 
     @classmethod
-    def parse(cls, text: str, what: str) -> Self:
+    def parse(cls, text: str, label: str) -> Self:
         """Read the text of a note; any but its one spelling is refused."""
         lines = text.split("\n")
         try:
@@ -275,7 +275,7 @@ class Checkpoint:
                 raise ValueError(f"{lines[1]!r} is no size")
             head = TreeHead(int(lines[1]), exact_base64(lines[2]))
         except (ValueError, InputError) as error:
-            raise InputError(f"{what} is not a checkpoint: {error}") from error
+            raise InputError(f"{label} is not a checkpoint: {error}") from error
         return cls(lines[0], head, tuple(lines[3:-1]))
 
     def __str__(self) -> str:
@@ -291,10 +291,10 @@ class SignedCheckpoint:
     note: Note
 
     @classmethod
-    def parse(cls, data: bytes, what: str) -> Self:
+    def parse(cls, data: bytes, label: str) -> Self:
         """Read a signed note that holds a checkpoint."""
-        note = Note.parse(data, what)
-        return cls(Checkpoint.parse(note.text, what), note)
+        note = Note.parse(data, label)
+        return cls(Checkpoint.parse(note.text, label), note)
 
     @property
     def head(self) -> TreeHead:
@@ -306,12 +306,12 @@ class SignedCheckpoint:
         return self.note.dump()
 
 
-def check_signed(data: bytes, key: NoteKey, origin: str, what: str) -> SignedCheckpoint:
+def check_signed(data: bytes, key: NoteKey, origin: str, label: str) -> SignedCheckpoint:
     """Read the checkpoint in *data*; ``CheckedFalse`` unless *key* signed it for *origin*."""
-    signed = SignedCheckpoint.parse(data, what)
+    signed = SignedCheckpoint.parse(data, label)
     if signed.checkpoint.origin != origin:
         raise CheckedFalse(
-            f"{what} is a checkpoint of the log {signed.checkpoint.origin}, not of {origin}"
+            f"{label} is a checkpoint of the log {signed.checkpoint.origin}, not of {origin}"
         )
     key.check(signed.note)
     return signed

@@ -50,8 +50,8 @@ class AuditedLayer:
 class LayerAudit:
     """Takes the entries of one layer in their order; ``CheckedFalse`` for one out of place."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, label: str) -> None:
+        self._label = label
         self._tar = hashlib.sha256()
         self._paths: dict[StorePath, tuple[NarHash, int]] = {}
         self._last: tuple[bytes, ...] = ()
@@ -161,7 +161,7 @@ class LayerAudit:
         self._paths[self._path] = (NarHash(self._nar.hexdigest()), self._nar.size)
 
     def _wrong(self, name: bytes, how: str) -> CheckedFalse:
-        return CheckedFalse(f"{self._what}: {name.decode(errors='backslashreplace')!r} {how}")
+        return CheckedFalse(f"{self._label}: {name.decode(errors='backslashreplace')!r} {how}")
 
 
 _LARGEST_LAYER = 1 << 40  # bytes of tar
@@ -182,8 +182,8 @@ def list_files(store: ImageStore, layer: Descriptor, path: StorePath) -> dict[st
     """
     root = str(path).removeprefix("/").encode()
     found: dict[str, FileFacts] = {}
-    with _opened(store, layer) as (pieces, what):
-        for entry in read_entries(pieces, what):
+    with _opened(store, layer) as (pieces, label):
+        for entry in read_entries(pieces, label):
             if entry.name == root or entry.name.startswith(root + b"/"):
                 name = entry.name[len(root) + 1 :].decode("utf-8", "backslashreplace") or "."
                 found[name] = _facts(entry, pieces)
@@ -193,16 +193,16 @@ def list_files(store: ImageStore, layer: Descriptor, path: StorePath) -> dict[st
 
 def unpack_to(store: ImageStore, layer: Descriptor, directory: Path) -> None:
     """Unpack all of *layer* below *directory*, which nothing in it can leave."""
-    with _opened(store, layer) as (pieces, what):
-        unpack_layer(pieces, directory, what, _LARGEST_LAYER)
+    with _opened(store, layer) as (pieces, label):
+        unpack_layer(pieces, directory, label, _LARGEST_LAYER)
         pieces.drain()
 
 
 @contextmanager
 def _opened(store: ImageStore, layer: Descriptor) -> Iterator[tuple[TarPieces, str]]:
-    what = f"the layer {layer.digest}"
-    with TarPieces(store.open_blob(layer), layer.media_type, _LARGEST_LAYER, what, 2) as pieces:
-        yield pieces, what
+    label = f"the layer {layer.digest}"
+    with TarPieces(store.open_blob(layer), layer.media_type, _LARGEST_LAYER, label, 2) as pieces:
+        yield pieces, label
 
 
 def _facts(entry: Entry, pieces: TarPieces) -> FileFacts:
@@ -279,16 +279,16 @@ def _read_layer(
     store: ImageStore, layer: Descriptor, spec: Spec, position: int, before: Sequence[bytes]
 ) -> _Read:
     """Read the layer at *position*; *before* are the others' parts of the table of contents."""
-    what = f"layer {position + 1}"
+    label = f"layer {position + 1}"
     last = position == len(spec.layers)
     chunks = store.open_blob(layer)
-    with HashedPieces(chunks, layer.media_type, _LARGEST_LAYER, what, 2) as pieces:
+    with HashedPieces(chunks, layer.media_type, _LARGEST_LAYER, label, 2) as pieces:
         found: list[str] = []
         contents = b""
         if not last:
-            audited = _audit(pieces, what)
+            audited = _audit(pieces, label)
             wanted: DiffID | None = audited.diff_id
-            found += _paths(audited, spec, position, what)
+            found += _paths(audited, spec, position, label)
             contents = audited.contents.finish(pieces.frames())
         else:
             # A layer that could not be read has no part of the table to compare with.
@@ -301,16 +301,18 @@ def _read_layer(
                 if last
                 else "the canonical tar of what it holds"
             )
-            found.append(f"{what}: its tar is {diff_id}, but {how} would be {wanted}")
+            found.append(f"{label}: its tar is {diff_id}, but {how} would be {wanted}")
         return _Read(diff_id, pieces.tell(), tuple(found), contents)
 
 
-def _audit(pieces: TarPieces, what: str) -> AuditedLayer:
-    audit = LayerAudit(what)
-    for entry in read_entries(pieces, what):
+def _audit(pieces: TarPieces, label: str) -> AuditedLayer:
+    audit = LayerAudit(label)
+    for entry in read_entries(pieces, label):
         kind = _KINDS.get(entry.kind)
         if kind is None:
-            raise CheckedFalse(f"{what}: {entry.name!r} is a hard link, which no layer of ours has")
+            raise CheckedFalse(
+                f"{label}: {entry.name!r} is a hard link, which no layer of ours has"
+            )
         target = entry.target if kind == tar.SYMLINK else b""
         audit.enter(kind, entry.name, entry.mode, entry.size, target)
         if kind == tar.FILE:
@@ -320,13 +322,13 @@ def _audit(pieces: TarPieces, what: str) -> AuditedLayer:
     return audit.finish()
 
 
-def _paths(audited: AuditedLayer, spec: Spec, position: int, what: str) -> Iterator[str]:
+def _paths(audited: AuditedLayer, spec: Spec, position: int, label: str) -> Iterator[str]:
     """Compare what the layer holds with what the spec says lies in it."""
     wanted = spec.layers[position].paths
     for path in sorted(set(wanted) - audited.paths.keys()):
-        yield f"{what}: lacks {path}"
+        yield f"{label}: lacks {path}"
     for path in sorted(audited.paths.keys() - set(wanted)):
-        yield f"{what}: holds {path}, which the spec does not put there"
+        yield f"{label}: holds {path}, which the spec does not put there"
     for path in sorted(audited.paths.keys() & set(wanted)):
         info, (nar_hash, nar_size) = spec.paths[path], audited.paths[path]
         if nar_hash != info.nar_hash:

@@ -48,7 +48,7 @@ def link(root: int, target: bytes, base: bytes, at: int) -> bool:
     return True
 
 
-def merge_layer(root: int, layer: Unpacked, what: str) -> None:
+def merge_layer(root: int, layer: Unpacked, label: str) -> None:
     """Move everything *layer* brings onto the open directory *root*; its own tree is left empty."""
     for path in layer.opaque:
         _empty(root, path)
@@ -56,17 +56,17 @@ def merge_layer(root: int, layer: Unpacked, what: str) -> None:
         _whiteout(root, path)
     source = open_directory(layer.directory)
     try:
-        _Merge(layer, what).run(source, root)
+        _Merge(layer, label).run(source, root)
     finally:
         os.close(source)
     for path, target in layer.links:
-        _link(root, path, target, what)
+        _link(root, path, target, label)
 
 
 class _Merge:
-    def __init__(self, layer: Unpacked, what: str) -> None:
+    def __init__(self, layer: Unpacked, label: str) -> None:
         self._implicit = layer.implicit if layer.explicit_root else layer.implicit | {b""}
-        self._what = what
+        self._label = label
 
     def run(self, source: int, target: int) -> None:
         """Move the children of *source* to *target*, without recursion: trees may be deep."""
@@ -110,7 +110,7 @@ class _Merge:
                 return True
             if path in self._implicit:
                 raise CheckedFalse(
-                    f"{self._what}: {path.decode('utf-8', 'backslashreplace')!r} is used as a "
+                    f"{self._label}: {path.decode('utf-8', 'backslashreplace')!r} is used as a "
                     "directory, and is a symlink or a file in a lower layer",
                     hint="The image was refused and nothing of it kept.",
                 )
@@ -140,7 +140,7 @@ def _move(name: bytes, source: int, target: int, here: os.stat_result) -> None:
         os.chmod(name, stat.S_IMODE(here.st_mode), dir_fd=target)
 
 
-def _link(root: int, path: bytes, target: bytes, what: str) -> None:
+def _link(root: int, path: bytes, target: bytes, label: str) -> None:
     parent, _, base = path.rpartition(b"/")
     with walk(root, parent) as at:
         keep = os.fstat(at)
@@ -149,7 +149,7 @@ def _link(root: int, path: bytes, target: bytes, what: str) -> None:
         remove(base, at)
         if not link(root, target, base, at):
             raise CheckedFalse(
-                f"{what}: {path.decode('utf-8', 'backslashreplace')!r} is a hard link to "
+                f"{label}: {path.decode('utf-8', 'backslashreplace')!r} is a hard link to "
                 f"{target.decode('utf-8', 'backslashreplace')!r}, which is no file of the image",
                 hint="The image was refused and nothing of it kept.",
             )

@@ -206,8 +206,8 @@ class DirectoryWriter:
     and times are applied when a directory is left: a 0555 directory could not be filled otherwise.
     """
 
-    def __init__(self, root: int, what: str) -> None:
-        self._what = what
+    def __init__(self, root: int, label: str) -> None:
+        self._label = label
         self._stack = [b""]
         self._open_ones = Descent(root)
         self._wanted: dict[bytes, tuple[int, int]] = {}
@@ -258,7 +258,7 @@ class DirectoryWriter:
             fd = open_directory(part, parent)
         except OSError as error:
             raise CheckedFalse(
-                f"{self._what}: {path.decode('utf-8', 'backslashreplace')!r} is used as a "
+                f"{self._label}: {path.decode('utf-8', 'backslashreplace')!r} is used as a "
                 "directory, and is a symlink or a file in the same layer",
                 hint="The layer was refused and nothing of it kept.",
             ) from error

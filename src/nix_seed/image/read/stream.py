@@ -78,7 +78,7 @@ class TarPieces:
         chunks: Iterator[bytes],
         media_type: str,
         limit: int | Allowance,
-        what: str,
+        label: str,
         threads: int,
         *,
         hashed: bool = False,
@@ -87,7 +87,7 @@ class TarPieces:
         self._chunks = chunks
         self._media_type = media_type
         self._limit = limit
-        self._what = what
+        self._label = label
         self._waiting: queue.Queue[_Piece | None] = queue.Queue(threads + _AHEAD)
         self._stopped = threading.Event()
         self._pool = ThreadPoolExecutor(threads, "decode") if threads else None
@@ -148,7 +148,7 @@ class TarPieces:
         while size:
             view = self.take(size)
             if not view:
-                raise CheckedFalse(f"{self._what}: ends in the middle of a file")
+                raise CheckedFalse(f"{self._label}: ends in the middle of a file")
             yield view
             size -= len(view)
 
@@ -178,10 +178,10 @@ class TarPieces:
             if self._tar is not None:
                 self._tar.update(self._piece)
             if isinstance(self._limit, Allowance):
-                self._limit.spend(len(self._piece), self._what)
+                self._limit.spend(len(self._piece), self._label)
             elif self._before + len(self._piece) > self._limit:
                 raise CheckedFalse(
-                    f"{self._what} decompresses to more than {self._limit} bytes,"
+                    f"{self._label} decompresses to more than {self._limit} bytes,"
                     " more than its store paths can need",
                     hint="the image was altered; nothing unverified was kept",
                 )
@@ -221,12 +221,12 @@ class TarPieces:
             yield from self._frames(chunks)
             return
         if self._media_type == media_types.LAYER_GZIP:
-            pieces = _inflated(chunks, self._what)
+            pieces = _inflated(chunks, self._label)
         elif self._media_type == media_types.LAYER:
             pieces = chunks
         else:
             raise InputError(
-                f"{self._what} has the media type {self._media_type!r}, which is not a layer",
+                f"{self._label} has the media type {self._media_type!r}, which is not a layer",
                 hint="layers are tar, tar+gzip or tar+zstd (OCI image specification 1.1)",
             )
         yield from self._ready(pieces)
@@ -236,14 +236,14 @@ class TarPieces:
 
         The first bytes of a frame say how large it is; where they do not, it is no frame of ours.
         """
-        cutter = FrameCutter(_LARGEST_FRAME, self._what)
+        cutter = FrameCutter(_LARGEST_FRAME, self._label)
         head = b""
         for chunk in chunks:
             head += chunk
             if len(head) >= 18:
                 break
         if not 0 <= _content_size(head) <= _LARGEST_FRAME:
-            yield from self._ready(_unframed(head, chunks, self._what))
+            yield from self._ready(_unframed(head, chunks, self._label))
             return
         for chunk in _after(head, chunks):
             for frame in cutter.feed(chunk):
@@ -266,11 +266,11 @@ class TarPieces:
     def _decode(self, frame: bytes) -> bytes:
         start = time.perf_counter()
         if not 0 <= _content_size(frame) <= _LARGEST_FRAME:
-            raise CheckedFalse(f"{self._what} has a frame of unknown or excessive size")
+            raise CheckedFalse(f"{self._label} has a frame of unknown or excessive size")
         try:
             data = _decompressor().decompress(frame)
         except zstandard.ZstdError as error:
-            raise CheckedFalse(f"{self._what} is not intact zstd: {error}") from error
+            raise CheckedFalse(f"{self._label} is not intact zstd: {error}") from error
         self.spent.decode += time.perf_counter() - start
         return data
 
@@ -315,7 +315,7 @@ def _after(head: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
     yield from chunks
 
 
-def _unframed(head: bytes, chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
+def _unframed(head: bytes, chunks: Iterator[bytes], label: str) -> Iterator[bytes]:
     """Decode zstd in pieces; no piece is larger than ``_PIECE``, whatever the stream claims."""
     source = _Readable(_after(head, chunks))
     decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
@@ -324,7 +324,7 @@ def _unframed(head: bytes, chunks: Iterator[bytes], what: str) -> Iterator[bytes
             while piece := reader.read(_PIECE):
                 yield piece
     except zstandard.ZstdError as error:
-        raise CheckedFalse(f"{what} is not intact zstd: {error}") from error
+        raise CheckedFalse(f"{label} is not intact zstd: {error}") from error
     source.drain()
 
 
@@ -345,7 +345,7 @@ class _Readable:
             pass
 
 
-def _inflated(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
+def _inflated(chunks: Iterator[bytes], label: str) -> Iterator[bytes]:
     inflate = zlib.decompressobj(wbits=31)
     try:
         for chunk in chunks:
@@ -359,9 +359,9 @@ def _inflated(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
         while not inflate.eof and (piece := inflate.decompress(b"", _PIECE)):
             yield piece
     except zlib.error as error:
-        raise CheckedFalse(f"{what} is not intact gzip: {error}") from error
+        raise CheckedFalse(f"{label} is not intact gzip: {error}") from error
     if not inflate.eof:
-        raise CheckedFalse(f"{what} is not intact gzip: it ends early")
+        raise CheckedFalse(f"{label} is not intact gzip: it ends early")
 
 
 class BlobReader(Protocol):

@@ -67,13 +67,13 @@ class TarStream(Protocol):
         ...
 
 
-def read_entries(stream: TarStream, what: str) -> Iterator[Entry]:
-    """Yield the entries of *stream*; *what* names the layer in errors.
+def read_entries(stream: TarStream, label: str) -> Iterator[Entry]:
+    """Yield the entries of *stream*; *label* names the layer in errors.
 
     After a file is yielded, exactly ``size`` bytes of content may be read from *stream*; what the
     caller leaves unread is skipped. Raises ``CheckedFalse`` for anything malformed or refused.
     """
-    reader = _Reader(stream, what)
+    reader = _Reader(stream, label)
     while (entry := reader.next_entry()) is not None:
         yield entry
         reader.finish_body()
@@ -82,9 +82,9 @@ def read_entries(stream: TarStream, what: str) -> Iterator[Entry]:
 class _Reader:
     """The position in one tar, and the extended headers that wait for their entry."""
 
-    def __init__(self, stream: TarStream, what: str) -> None:
+    def __init__(self, stream: TarStream, label: str) -> None:
         self._stream = stream
-        self._what = what
+        self._label = label
         self._offset = 0
         self._body_end = 0
 
@@ -99,9 +99,9 @@ class _Reader:
             size = self._number(header[124:136], "size")
             typeflag = header[156:157]
             if typeflag == b"x":
-                self._extend(pax, _pax_records(self._extended(size), self._what))
+                self._extend(pax, _pax_records(self._extended(size), self._label))
             elif typeflag == b"g":
-                records = _pax_records(self._extended(size), self._what)
+                records = _pax_records(self._extended(size), self._label)
                 if not records.keys().isdisjoint(_DECISIVE):
                     raise self._refuse("names or sizes its entries in a global header")
             elif typeflag in (b"L", b"K"):
@@ -226,7 +226,7 @@ class _Reader:
 
     def _refuse(self, problem: str) -> CheckedFalse:
         return CheckedFalse(
-            f"{self._what}: {problem}",
+            f"{self._label}: {problem}",
             hint="The layer was refused and nothing of it kept; use an image from a trusted maker.",
         )
 
@@ -245,7 +245,7 @@ def _sum(data: bytes) -> int:
     return (zlib.adler32(data) & 0xFFFF) - 1
 
 
-def _pax_records(data: bytes, what: str) -> dict[bytes, bytes]:
+def _pax_records(data: bytes, label: str) -> dict[bytes, bytes]:
     """Read ``<length> <key>=<value>\\n`` records (POSIX pax, "pax Extended Header")."""
     records: dict[bytes, bytes] = {}
     position = 0
@@ -255,7 +255,7 @@ def _pax_records(data: bytes, what: str) -> dict[bytes, bytes]:
         record = data[position : position + length]
         key, equals, value = record[len(length_text) + 1 :].partition(b"=")
         if not equals or not value.endswith(b"\n") or len(record) != length:
-            raise CheckedFalse(f"{what}: has a malformed PAX record")
+            raise CheckedFalse(f"{label}: has a malformed PAX record")
         records[key] = value[:-1]
         position += length
     return records

@@ -37,7 +37,7 @@ _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 
 
-def unpack_layer(stream: TarPieces, directory: Path, what: str, limit: int) -> Unpacked:
+def unpack_layer(stream: TarPieces, directory: Path, label: str, limit: int) -> Unpacked:
     """Write the tar *stream* into the empty *directory*; at most *limit* entries.
 
     Ownership is that of the caller: layers of the project know only uid 0, and a build image needs
@@ -45,17 +45,17 @@ def unpack_layer(stream: TarPieces, directory: Path, what: str, limit: int) -> U
     """
     root = open_directory(directory)
     try:
-        return _Layer(root, stream, what).run(directory, limit)
+        return _Layer(root, stream, label).run(directory, limit)
     finally:
         os.close(root)
 
 
 class _Layer:
-    def __init__(self, root: int, stream: TarPieces, what: str) -> None:
+    def __init__(self, root: int, stream: TarPieces, label: str) -> None:
         self._root = root
         self._stream = stream
-        self._what = what
-        self._directories = DirectoryWriter(root, what)
+        self._label = label
+        self._directories = DirectoryWriter(root, label)
         self._mask = _umask()
         self._whiteouts: list[bytes] = []
         self._opaque: list[bytes] = []
@@ -64,10 +64,10 @@ class _Layer:
     def run(self, directory: Path, limit: int) -> Unpacked:
         count = 0
         try:
-            for entry in read_entries(self._stream, self._what):
+            for entry in read_entries(self._stream, self._label):
                 count += 1
                 if count > limit:
-                    raise CheckedFalse(f"{self._what}: has more than {limit} entries")
+                    raise CheckedFalse(f"{self._label}: has more than {limit} entries")
                 self._write(entry)
             self._directories.close()
         finally:
@@ -88,7 +88,7 @@ class _Layer:
             return
         parent, _, base = entry.name.rpartition(b"/")
         if not base:
-            raise CheckedFalse(f"{self._what}: replaces its root by something else")
+            raise CheckedFalse(f"{self._label}: replaces its root by something else")
         if base.startswith(_WHITEOUT):
             self._white_out(parent, base)
             return
@@ -97,7 +97,7 @@ class _Layer:
             self._make(entry, base, at)
         except FileExistsError:
             shown = entry.name.decode("utf-8", "backslashreplace")
-            raise CheckedFalse(f"{self._what}: {shown!r} is there twice") from None
+            raise CheckedFalse(f"{self._label}: {shown!r} is there twice") from None
 
     def _make(self, entry: Entry, base: bytes, at: int) -> None:
         if entry.kind is EntryKind.FILE:
@@ -125,7 +125,7 @@ class _Layer:
             return
         name = base[len(_WHITEOUT) :]
         if name in (b"", b".", b"..") or name.startswith(_WHITEOUT):
-            raise CheckedFalse(f"{self._what}: has the whiteout {base!r}, which names no file")
+            raise CheckedFalse(f"{self._label}: has the whiteout {base!r}, which names no file")
         self._whiteouts.append(parent + b"/" + name if parent else name)
 
 
@@ -313,16 +313,16 @@ class _Job:
 
     def layer(self, position: int) -> Unpacked:
         layer, diff_id = self.image.layers[position]
-        what = f"{self.image.name}, layer {position + 1} of {len(self.image.layers)}"
+        label = f"{self.image.name}, layer {position + 1} of {len(self.image.layers)}"
         directory = self.partial / str(position)
         directory.mkdir(mode=0o755)
         chunks = LayoutStore(self.image.layout).open_blob(layer)
-        with TarPieces(chunks, layer.media_type, self.allowance, what, 0, hashed=True) as pieces:
-            unpacked = unpack_layer(pieces, directory, what, self.entries)
+        with TarPieces(chunks, layer.media_type, self.allowance, label, 0, hashed=True) as pieces:
+            unpacked = unpack_layer(pieces, directory, label, self.entries)
             found = pieces.diff_id()
         if found != diff_id:
             raise CheckedFalse(
-                f"{what}: diffID is {found}, not {diff_id} as the configuration says",
+                f"{label}: diffID is {found}, not {diff_id} as the configuration says",
                 hint="The image is damaged or was altered: nothing of it was kept. Get it again.",
             )
         return unpacked

@@ -154,12 +154,12 @@ class LayerContents:
         )
 
     @classmethod
-    def parse(cls, text: bytes, what: str) -> Self:
-        """Read a layer's part of the table, no byte more or less; *what* names it in errors."""
-        reader = _Columns(text, what)
+    def parse(cls, text: bytes, label: str) -> Self:
+        """Read a layer's part of the table, no byte more or less; *label* names it in errors."""
+        reader = _Columns(text, label)
         count, nodes, names_size, targets_size = _HEAD.unpack(reader.take(_HEAD.size))
         if not count or not nodes:
-            raise InputError(f"{what} lists no frames, or no files")
+            raise InputError(f"{label} lists no frames, or no files")
         compressed, sizes = reader.array("I", count), reader.array("I", count)
         hashes = reader.take(_HASH * count)
         kinds = reader.take(nodes)
@@ -168,10 +168,10 @@ class LayerContents:
         targets = reader.take(targets_size)
         reader.finish()
         if max(compressed) > _LARGEST_FRAME or max(sizes) > FRAME_SIZE or not min(sizes):
-            raise InputError(f"{what} has a frame of a size that no frame has")
+            raise InputError(f"{label} has a frame of a size that no frame has")
         if len(names) != nodes or max(kinds) > FOLDER or not min(headers):
-            raise InputError(f"{what}: its columns do not belong together")
-        _check_names(names, what)
+            raise InputError(f"{label}: its columns do not belong together")
+        _check_names(names, label)
         frames = tuple(
             HashedFrame(one, size, hashes[at : at + _HASH])
             for one, size, at in zip(compressed, sizes, range(0, len(hashes), _HASH), strict=True)
@@ -182,9 +182,9 @@ class LayerContents:
             kinds=kinds,
             sizes=node_sizes,
             names=names,
-            targets=_targets(kinds, node_sizes, targets, what),
-            offsets=_offsets(kinds, headers, node_sizes, starts[-1], what),
-            ends=_ends(kinds, node_sizes, names, what),
+            targets=_targets(kinds, node_sizes, targets, label),
+            offsets=_offsets(kinds, headers, node_sizes, starts[-1], label),
+            ends=_ends(kinds, node_sizes, names, label),
             starts=starts,
             places=tuple(accumulate(compressed, initial=0)),
         )
@@ -198,18 +198,18 @@ def dump_contents(layers: Sequence[bytes]) -> bytes:
     return b"".join(parts)
 
 
-def parse_contents(text: bytes, what: str) -> tuple[LayerContents, ...]:
+def parse_contents(text: bytes, label: str) -> tuple[LayerContents, ...]:
     """Read the table of an image; ``InputError`` for any that ``dump_contents`` cannot write."""
-    reader = _Columns(text, what)
+    reader = _Columns(text, label)
     if reader.take(len(_MAGIC)) != _MAGIC:
-        raise InputError(f"{what} is not a table of contents that this release reads")
+        raise InputError(f"{label} is not a table of contents that this release reads")
     count = reader.number()
     if count > _MOST_LAYERS:
-        raise InputError(f"{what} claims {count} layers")
+        raise InputError(f"{label} claims {count} layers")
     layers = []
     for number in range(count):
         part = reader.take(reader.number())
-        layers.append(LayerContents.parse(part, f"{what}, layer {number + 1}"))
+        layers.append(LayerContents.parse(part, f"{label}, layer {number + 1}"))
     reader.finish()
     return tuple(layers)
 
@@ -217,15 +217,15 @@ def parse_contents(text: bytes, what: str) -> tuple[LayerContents, ...]:
 class _Columns:
     """Takes columns off the front of *text*."""
 
-    def __init__(self, text: bytes, what: str) -> None:
+    def __init__(self, text: bytes, label: str) -> None:
         self._text = text
-        self._what = what
+        self._label = label
         self._at = 0
 
     def take(self, size: int) -> bytes:
         end = self._at + size
         if end > len(self._text):
-            raise InputError(f"{self._what} ends early")
+            raise InputError(f"{self._label} ends early")
         data = self._text[self._at : end]
         self._at = end
         return data
@@ -243,7 +243,7 @@ class _Columns:
 
     def finish(self) -> None:
         if self._at != len(self._text):
-            raise InputError(f"{self._what} does not end where it should")
+            raise InputError(f"{self._label} does not end where it should")
 
 
 def _little(column: array[int]) -> bytes:
@@ -253,15 +253,15 @@ def _little(column: array[int]) -> bytes:
     return column.tobytes()
 
 
-def _check_names(names: tuple[bytes, ...], what: str) -> None:
+def _check_names(names: tuple[bytes, ...], label: str) -> None:
     if b"/" in b"\0".join(names):
-        raise InputError(f"{what} has a name with a slash in it")
+        raise InputError(f"{label} has a name with a slash in it")
     unique = set(names)
     if unique & {b"", b".", b".."} or len(max(unique, key=len)) > _LONGEST_NAME:
-        raise InputError(f"{what} has a name that no file can have")
+        raise InputError(f"{label} has a name that no file can have")
 
 
-def _targets(kinds: bytes, sizes: Sequence[int], targets: bytes, what: str) -> dict[int, bytes]:
+def _targets(kinds: bytes, sizes: Sequence[int], targets: bytes, label: str) -> dict[int, bytes]:
     found: dict[int, bytes] = {}
     at, node = 0, kinds.find(LINK)
     while node >= 0:
@@ -269,15 +269,15 @@ def _targets(kinds: bytes, sizes: Sequence[int], targets: bytes, what: str) -> d
         found[node] = targets[at : at + size]
         at += size
         if not 0 < size <= _LONGEST_TARGET or at > len(targets):
-            raise InputError(f"{what} has a symlink whose target has {size} bytes")
+            raise InputError(f"{label} has a symlink whose target has {size} bytes")
         node = kinds.find(LINK, node + 1)
     if at != len(targets) or b"\0" in targets:
-        raise InputError(f"{what}: symlinks and their targets do not belong together")
+        raise InputError(f"{label}: symlinks and their targets do not belong together")
     return found
 
 
 def _offsets(
-    kinds: bytes, headers: Sequence[int], sizes: Sequence[int], total: int, what: str
+    kinds: bytes, headers: Sequence[int], sizes: Sequence[int], total: int, label: str
 ) -> tuple[int, ...]:
     """Return where the bytes after each node's header begin; all of it must fill *total* bytes."""
     at, offsets = _PARENTS, []
@@ -287,11 +287,11 @@ def _offsets(
         if kind <= EXECUTABLE:
             at += size + (-size % tar.BLOCK)
     if at + len(tar.END) != total:
-        raise InputError(f"{what}: its files fill {at} bytes of the {total} that its frames hold")
+        raise InputError(f"{label}: its files fill {at} bytes of the {total} that its frames hold")
     return tuple(offsets)
 
 
-def _ends(kinds: bytes, sizes: Sequence[int], names: Sequence[bytes], what: str) -> Sequence[int]:
+def _ends(kinds: bytes, sizes: Sequence[int], names: Sequence[bytes], label: str) -> Sequence[int]:
     """Return which node follows each node's subtree; check that entries are there, in order."""
     count = len(kinds)
     ends = list(range(1, count + 1))
@@ -302,14 +302,14 @@ def _ends(kinds: bytes, sizes: Sequence[int], names: Sequence[bytes], what: str)
         entry, last = node + 1, b""
         for _ in range(min(sizes[node], count)):
             if entry == count or names[entry] <= last:
-                raise InputError(f"{what}: a directory's entries are out of order, or not there")
+                raise InputError(f"{label}: a directory's entries are out of order, or not there")
             last, entry = names[entry], ends[entry]
         ends[node] = entry
         if sizes[node] > count:
-            raise InputError(f"{what}: a directory has more entries than there are files")
+            raise InputError(f"{label}: a directory has more entries than there are files")
     node, last = 0, b""
     while node < count:
         if names[node] <= last:
-            raise InputError(f"{what}: its store paths are out of order")
+            raise InputError(f"{label}: its store paths are out of order")
         last, node = names[node], ends[node]
     return ends

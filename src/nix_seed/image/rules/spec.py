@@ -98,39 +98,39 @@ class Spec:
         return nar_hash_of_file(self.dump())
 
     @classmethod
-    def parse(cls, text: bytes, what: str) -> Self:
-        """Read ``seed.json`` in its canonical spelling; *what* names it in errors."""
-        value = canonical_json.loads(text, what=what)
+    def parse(cls, text: bytes, label: str) -> Self:
+        """Read ``seed.json`` in its canonical spelling; *label* names it in errors."""
+        value = canonical_json.loads(text, label=label)
         if isinstance(value, dict) and value.get("format") not in _FORMATS:
             raise InputError(
-                f"{what} is of format {value.get('format')!r};"
+                f"{label} is of format {value.get('format')!r};"
                 f" this release reads formats 1 to {FORMAT}",
                 hint="use the release of nix-seed that made it",
             )
         try:
             document = msgspec.convert(value, _Document)
         except msgspec.ValidationError as error:
-            raise InputError(f"{what} is not a seed spec: {error}") from error
-        spec = cls._of(document, what)
+            raise InputError(f"{label} is not a seed spec: {error}") from error
+        spec = cls._of(document, label)
         if spec.dump() != text:
-            raise InputError(f"{what} is not in canonical form")
+            raise InputError(f"{label} is not in canonical form")
         return spec
 
     @classmethod
-    def _of(cls, document: _Document, what: str) -> Self:
+    def _of(cls, document: _Document, label: str) -> Self:
         paths = {StorePath.parse(path): entry.info(path) for path, entry in document.paths.items()}
         layers = tuple(
             Group(entry.tier, tuple(map(StorePath.parse, entry.paths))) for entry in document.layers
         )
-        _check_partition(paths, layers, document.tiers, what)
+        _check_partition(paths, layers, document.tiers, label)
         withheld = frozenset(StorePath.parse(item.path) for item in document.withheld)
         if withheld & paths.keys() or len(withheld) != len(document.withheld):
-            raise InputError(f"{what}: what it calls withheld is in it, or is named twice")
-        _check_references(paths, withheld, what)
+            raise InputError(f"{label}: what it calls withheld is in it, or is named twice")
+        _check_references(paths, withheld, label)
         unknown = tuple(
             UnknownLicence(StorePath.parse(item.path), item.licence) for item in document.unknown
         )
-        _check_unknown([item.path for item in unknown], paths, what)
+        _check_unknown([item.path for item in unknown], paths, label)
         check_files(document.files)
         return cls(
             kind=document.kind,
@@ -142,7 +142,7 @@ class Spec:
             tiers=document.tiers,
             paths=paths,
             layers=layers,
-            compressor=Compressor.from_json(document.compressor, what),
+            compressor=Compressor.from_json(document.compressor, label),
             withheld=tuple(
                 Withheld(
                     StorePath.parse(item.path), item.name, item.licence, item.derivation, item.url
@@ -159,36 +159,36 @@ def _check_partition(
     paths: Mapping[StorePath, PathInfo],
     layers: Sequence[Group],
     tiers: Sequence[str],
-    what: str,
+    label: str,
 ) -> None:
     """See that every path lies in exactly one layer of a known tier."""
     laid = [path for group in layers for path in group.paths]
     if len(laid) != len(set(laid)) or set(laid) != set(paths):
-        raise InputError(f"{what}: its layers do not hold each of its paths exactly once")
+        raise InputError(f"{label}: its layers do not hold each of its paths exactly once")
     if not {group.tier for group in layers} <= set(tiers):
-        raise InputError(f"{what}: a layer is of a tier that is not listed")
+        raise InputError(f"{label}: a layer is of a tier that is not listed")
     if any(list(group.paths) != sorted(group.paths) for group in layers):
-        raise InputError(f"{what}: the paths of a layer are not in order")
+        raise InputError(f"{label}: the paths of a layer are not in order")
 
 
 def _check_references(
-    paths: Mapping[StorePath, PathInfo], withheld: frozenset[StorePath], what: str
+    paths: Mapping[StorePath, PathInfo], withheld: frozenset[StorePath], label: str
 ) -> None:
     """See that the image is closed, but for what was withheld."""
     for info in paths.values():
         if info.nar_size < 0:
-            raise InputError(f"{what}: {info.path} has a negative size")
+            raise InputError(f"{label}: {info.path} has a negative size")
         absent = set(info.references) - paths.keys() - withheld
         if absent:
-            raise InputError(f"{what}: {info.path} refers to {min(absent)}, which is not in it")
+            raise InputError(f"{label}: {info.path} refers to {min(absent)}, which is not in it")
 
 
 def _check_unknown(
-    unknown: Sequence[StorePath], paths: Mapping[StorePath, PathInfo], what: str
+    unknown: Sequence[StorePath], paths: Mapping[StorePath, PathInfo], label: str
 ) -> None:
     """See that what is of unknown licence is in the image, each once and in order."""
     if list(unknown) != sorted(set(unknown)) or not set(unknown) <= paths.keys():
-        raise InputError(f"{what}: what it calls of unknown licence is not in it, or not in order")
+        raise InputError(f"{label}: what it calls of unknown licence is not in it, or not in order")
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):

@@ -273,7 +273,7 @@ def _refused_as(fate: EntryFate, log: TrustedLog) -> Iterator[None]:
         raise _Refused(fate, error.message, log) from error
 
 
-def _refuse_twice(what: str, values: Sequence[str]) -> None:
+def _refuse_twice(label: str, values: Sequence[str]) -> None:
     for value in values:
         if values.count(value) > 1:
-            raise InputError(f"two logs or witnesses have the {what} {value}: they are one")
+            raise InputError(f"two logs or witnesses have the {label} {value}: they are one")

@@ -74,13 +74,13 @@ def certified_identity(claims: Mapping[str, object], issuer: str) -> Certificate
     return CertificateIdentity(issuer, claim("email") or claim("sub"))
 
 
-def read_identity(der: bytes, what: str) -> CertificateIdentity:
+def read_identity(der: bytes, label: str) -> CertificateIdentity:
     """Return the one identity of the certificate.
 
     ``InputError`` unless it has exactly one subject alternative name and an issuer: where there
     are two names, "the signer is X" would depend on which one a reader looks at.
     """
-    with foreign(f"{what} is no certificate of a Sigstore identity", as_=InputError):
+    with foreign(f"{label} is no certificate of a Sigstore identity", as_=InputError):
         extensions = x509.load_der_x509_certificate(der).extensions
         names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         subjects = [_subject(name) for name in names]
@@ -88,21 +88,21 @@ def read_identity(der: bytes, what: str) -> CertificateIdentity:
         issuer = _issuer(values)
         repository = _utf8_string(values[_REPOSITORY]) if _REPOSITORY in values else ""
     if len(subjects) != 1:
-        raise InputError(f"{what} names {len(subjects)} identities, and must name one")
+        raise InputError(f"{label} names {len(subjects)} identities, and must name one")
     return CertificateIdentity(issuer, subjects[0], repository)
 
 
-def check_no_root(chain: Iterable[bytes], what: str) -> None:
+def check_no_root(chain: Iterable[bytes], label: str) -> None:
     """Raise ``InputError`` if a certificate issued itself: a bundle must not bring its own root.
 
     Nothing here would believe it; other readers might.
     """
     for der in chain:
-        with foreign(f"{what} is no chain of certificates", as_=InputError):
+        with foreign(f"{label} is no chain of certificates", as_=InputError):
             found = x509.load_der_x509_certificate(der)
             own = found.issuer == found.subject
         if own:
-            raise InputError(f"{what} holds a root certificate, and must not")
+            raise InputError(f"{label} holds a root certificate, and must not")
 
 
 def _subject(name: x509.GeneralName) -> str:
@@ -166,42 +166,42 @@ class PublicKey:
     _loaded: _Loaded = field(repr=False, compare=False)
 
     @classmethod
-    def from_der(cls, der: bytes, what: str) -> Self:
+    def from_der(cls, der: bytes, label: str) -> Self:
         """Read a SubjectPublicKeyInfo; ``InputError`` for another kind of key or none."""
-        with foreign(f"{what} is not a public key", as_=InputError):
-            return cls._of(serialization.load_der_public_key(der), what)
+        with foreign(f"{label} is not a public key", as_=InputError):
+            return cls._of(serialization.load_der_public_key(der), label)
 
     @classmethod
-    def from_pem(cls, text: bytes, what: str) -> Self:
+    def from_pem(cls, text: bytes, label: str) -> Self:
         """Read a PEM file as ``cosign`` and ``openssl`` write it (``BEGIN PUBLIC KEY``)."""
         try:
-            return cls._of(serialization.load_pem_public_key(text), what)
+            return cls._of(serialization.load_pem_public_key(text), label)
         except (ValueError, UnsupportedAlgorithm) as error:
             raise InputError(
-                f"{what} is not a public key in PEM",
+                f"{label} is not a public key in PEM",
                 hint="it begins with -----BEGIN PUBLIC KEY-----; "
                 "'nix-seed key show FILE' prints the one of a private key",
                 detail=str(error),
             ) from error
 
     @classmethod
-    def of_certificate(cls, der: bytes, what: str) -> Self:
+    def of_certificate(cls, der: bytes, label: str) -> Self:
         """Return the key that an X.509 certificate binds; the certificate is not judged."""
-        with foreign(f"{what} is not a certificate", as_=InputError):
+        with foreign(f"{label} is not a certificate", as_=InputError):
             key = x509.load_der_x509_certificate(der).public_key()
-        return cls._of(key, what)
+        return cls._of(key, label)
 
     @classmethod
-    def _of(cls, key: object, what: str) -> Self:
+    def _of(cls, key: object, label: str) -> Self:
         """Keep a key of a kind we know. Its DER is made anew, so that none has two spellings."""
         known = isinstance(key, ed25519.Ed25519PublicKey) or (
             isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _HASHES
         )
         if not known:
-            raise InputError(f"{what} is a key of another kind; {_KINDS} are supported")
+            raise InputError(f"{label} is a key of another kind; {_KINDS} are supported")
         assert isinstance(key, _Loaded)
         if isinstance(key, ed25519.Ed25519PublicKey) and is_small_order(key.public_bytes_raw()):
-            raise InputError(f"{what} is of small order: anyone can sign with it")
+            raise InputError(f"{label} is of small order: anyone can sign with it")
         spki = serialization.PublicFormat.SubjectPublicKeyInfo
         return cls(key.public_bytes(serialization.Encoding.DER, spki), key)
 

@@ -35,18 +35,20 @@ class SeedLock:
     systems: Mapping[str, LockedImage]
 
     @classmethod
-    def parse(cls, text: bytes, what: str) -> Self:
-        """Read ``seed.lock``; *what* names it in errors."""
-        value = canonical_json.loads(text, what=what)
+    def parse(cls, text: bytes, label: str) -> Self:
+        """Read ``seed.lock``; *label* names it in errors."""
+        value = canonical_json.loads(text, label=label)
         try:
             document = msgspec.convert(value, _Document)
         except msgspec.ValidationError as error:
-            raise InputError(f"{what} is not a seed.lock: {error}", hint=_HINT) from error
+            raise InputError(f"{label} is not a seed.lock: {error}", hint=_HINT) from error
         if document.version != _VERSION:
-            raise InputError(f"{what} is of version {document.version}, not {_VERSION}", hint=_HINT)
+            raise InputError(
+                f"{label} is of version {document.version}, not {_VERSION}", hint=_HINT
+            )
         reference = parse_reference(document.image)
         if reference.name is not None:
-            raise InputError(f"{what}: image must name a repository, without tag or digest")
+            raise InputError(f"{label}: image must name a repository, without tag or digest")
         systems = {
             system: LockedImage(Digest.parse(entry.digest), NarHash.parse(entry.nar_hash))
             for system, entry in document.systems.items()

@@ -41,7 +41,7 @@ class ImageVerification:
     dissents: tuple[DissentDetail, ...]
     depth: Depth | None
     fate: Fate
-    words: str
+    reason: str
     left_open: str = ""
 
 
@@ -59,7 +59,7 @@ class Verification:
     epoch: int
     images: tuple[ImageVerification, ...]
     fate: Fate
-    words: str
+    reason: str
     promotion: PromotionResult | None = None
     awaits_promotion: bool = False
 
@@ -84,29 +84,29 @@ def evaluate_image(
         return Fate.FALSE, f"the image is not what it claims to be: {depth.problems[0]}"
     met = next((each for each in quorums if each.met), None)
     dissent = next((each for each in quorums if each.outcome is Outcome.DISSENT), None)
-    false = [dissent.words] if met is None and dissent is not None else []
+    false = [dissent.reason] if met is None and dissent is not None else []
     false += lies
     if false:
         return Fate.FALSE, false[0]
-    unchecked = [each.verdict.words for each in findings if each.verdict.fate is Fate.UNCHECKED]
-    unchecked += [each.words for each in troubles if each.fate is Fate.UNCHECKED]
+    unchecked = [each.verdict.reason for each in findings if each.verdict.fate is Fate.UNCHECKED]
+    unchecked += [each.reason for each in troubles if each.fate is Fate.UNCHECKED]
     if unchecked:
         return Fate.UNCHECKED, f"not everything could be checked: {unchecked[0]}"
     if met is not None:
-        return Fate.VERIFIED, met.words
+        return Fate.VERIFIED, met.reason
     if not quorums:
         return Fate.FALSE, "no builder of the policy says of any commit that this is its image"
-    return Fate.FALSE, quorums[0].words
+    return Fate.FALSE, quorums[0].reason
 
 
-def join_promotion(fate: Fate, words: str, promotion: PromotionResult | None) -> tuple[Fate, str]:
+def join_promotion(fate: Fate, reason: str, promotion: PromotionResult | None) -> tuple[Fate, str]:
     """Return the verdict on images and promotion together: the worse of the two."""
     if promotion is None or fate is Fate.FALSE or promotion.fate is Fate.VERIFIED:
         joined = promotion is not None and fate is Fate.VERIFIED
-        return fate, f"{words}; {promotion.words}" if joined and promotion else words
+        return fate, f"{reason}; {promotion.reason}" if joined and promotion else reason
     if fate is Fate.VERIFIED or promotion.fate is Fate.FALSE:
-        return promotion.fate, promotion.words
-    return fate, words
+        return promotion.fate, promotion.reason
+    return fate, reason
 
 
 def evaluate_images(
@@ -119,6 +119,6 @@ def evaluate_images(
     if not images:
         return Fate.FALSE, "there is no image"
     if not worst:
-        return Fate.VERIFIED, images[0].words if len(images) == 1 else "every image has its quorum"
+        return Fate.VERIFIED, images[0].reason if len(images) == 1 else "every image has its quorum"
     first = next(each for each in images if each.fate is worst[0])
-    return worst[0], first.words if len(images) == 1 else f"{first.system}: {first.words}"
+    return worst[0], first.reason if len(images) == 1 else f"{first.system}: {first.reason}"

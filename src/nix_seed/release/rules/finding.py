@@ -37,7 +37,7 @@ class AuditFinding:
     kind: Kind
     severity: Severity
     subject: str
-    words: str
+    reason: str
     evidence: tuple[str, ...] = ()
 
     @property
@@ -49,5 +49,5 @@ class AuditFinding:
         """
         parts = (self.kind.value, self.severity.value, self.subject, *self.evidence)
         if self.severity is Severity.ALARM:
-            parts = (*parts, self.words)
+            parts = (*parts, self.reason)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]

@@ -22,12 +22,12 @@ def headline(found: Verification, source: str | None) -> str:
 def about(found: Verification, source: str | None) -> str:
     """Return ``for commit C of SOURCE``, as far as that is known."""
     commits = list(answered(found))
-    words = ""
+    reason = ""
     if commits:
         shown = ", ".join(each.hex[:12] for each in commits[:_MOST])
         more = f" and {len(commits) - _MOST} more" if commits[_MOST:] else ""
-        words = f"for commit{'s' if commits[1:] else ''} {shown}{more}"
-    return f"{words} of {source}".strip() if source else words
+        reason = f"for commit{'s' if commits[1:] else ''} {shown}{more}"
+    return f"{reason} of {source}".strip() if source else reason
 
 
 def other_commits(found: Verification) -> Iterator[str]:
@@ -40,7 +40,7 @@ def other_commits(found: Verification) -> Iterator[str]:
         for quorum in image.quorums:
             if quorum.asked.commit not in mine and not quorum.met:
                 system = f"{image.system}, " if len(found.images) > 1 else ""
-                yield f"not for {system}commit {quorum.asked.commit.hex[:12]}: {quorum.words}"
+                yield f"not for {system}commit {quorum.asked.commit.hex[:12]}: {quorum.reason}"
 
 
 def answered(found: Verification) -> tuple[Commit, ...]:

@@ -36,7 +36,7 @@ class RecordSignature:
     promoter: Promoter | None
     logs: frozenset[str]
     counts: bool
-    words: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +84,13 @@ class PromotionResult:
         return next((each for each in (Fate.FALSE, Fate.UNCHECKED) if each in fates), Fate.VERIFIED)
 
     @property
-    def words(self) -> str:
+    def reason(self) -> str:
         """The first check that failed, or what was found."""
         failed = next(
             (each for each in self.checks if each.fate is self.fate is not Fate.VERIFIED), None
         )
         if failed is not None:
-            return failed.words
+            return failed.reason
         assert self.record is not None
         names = ", ".join(each.id for each in self.record.promoters)
         return f"promoted by {names} under root {self.record.predicate.root}"
@@ -166,7 +166,7 @@ def evaluate_promotion(
 
     *pinned* is the root this machine saw before for the commit.
     """
-    lies = [Check("logs", Fate.FALSE, words) for words in found.lies]
+    lies = [Check("logs", Fate.FALSE, reason) for reason in found.lies]
     ours = [record for record in found.records if record.predicate.commit == commit]
     good = [record for record in ours if stands(record, policy)]
     if not good and found.unchecked:
@@ -206,13 +206,15 @@ def _signatures(
     for signer, logs in together.items():
         promoter = promoters.get(signer)  # type: ignore[call-overload]
         if promoter is None:
-            words = f"{signer_name(signer)} is no promoter of the policy"  # type: ignore[arg-type]
+            reason = f"{signer_name(signer)} is no promoter of the policy"  # type: ignore[arg-type]
         elif len(logs) < wanted:
-            words = f"{promoter.id}'s signature is proved to be in {len(logs)} of the {wanted} logs"
+            reason = (
+                f"{promoter.id}'s signature is proved to be in {len(logs)} of the {wanted} logs"
+            )
         else:
-            words = f"{promoter.id} signed it, in {', '.join(sorted(logs))}"
+            reason = f"{promoter.id} signed it, in {', '.join(sorted(logs))}"
         counts = promoter is not None and len(logs) >= wanted
-        yield RecordSignature(promoter, frozenset(logs), counts, words)
+        yield RecordSignature(promoter, frozenset(logs), counts, reason)
 
 
 def _predicate(verdict: Verdict) -> PromotionPredicate | None:
@@ -254,8 +256,8 @@ def may_stand(record: Record, policy: Policy) -> bool:
 def _repository(record: Record, policy: Policy) -> Check:
     said = record.predicate.repository
     if policy.source is not None and said != policy.source:
-        words = f"the record is of the repository {said}, not of {policy.source}"
-        return Check("repository", Fate.FALSE, words)
+        reason = f"the record is of the repository {said}, not of {policy.source}"
+        return Check("repository", Fate.FALSE, reason)
     return Check("repository", Fate.VERIFIED, said)
 
 
@@ -268,20 +270,20 @@ def _by_policy(record: Record, policy: Policy) -> Check:
     if said.policy == policy.digest:
         by, found, wanted = "this policy", "this one", len(policy.systems)
         right = said.epoch == policy.epoch
-        words = f"it says epoch {said.epoch} of this policy, whose epoch is {policy.epoch}"
+        reason = f"it says epoch {said.epoch} of this policy, whose epoch is {policy.epoch}"
     else:
         by, found = "that policy", "an accepted earlier one"
         wanted = policy.accepts.get(said.policy, 0)
         right = said.policy in policy.accepts and said.epoch < policy.epoch
-        words = (
+        reason = (
             f"it was promoted under the policy {said.policy}, epoch {said.epoch}, which this one, "
             f"epoch {policy.epoch}, does not accept"
         )
     if not right:
-        return Check("policy", Fate.FALSE, words)
+        return Check("policy", Fate.FALSE, reason)
     if said.size != wanted:
-        words = f"the record is of {said.size} systems, and a release by {by} has {wanted}"
-        return Check("policy", Fate.FALSE, words)
+        reason = f"the record is of {said.size} systems, and a release by {by} has {wanted}"
+        return Check("policy", Fate.FALSE, reason)
     return Check("policy", Fate.VERIFIED, f"{found}, epoch {said.epoch}")
 
 
@@ -290,9 +292,9 @@ def _promoters(record: Record, policy: Policy) -> Check:
     names = ", ".join(each.id for each in record.promoters) or "none"
     if have >= wanted:
         return Check("promoters", Fate.VERIFIED, f"{names} signed, {wanted} must")
-    why = "; ".join(each.words for each in record.signatures if not each.counts)
-    words = f"{have} of the {wanted} promoters that must sign the record did"
-    return Check("promoters", Fate.FALSE, f"{words}: {why}" if why else words)
+    why = "; ".join(each.reason for each in record.signatures if not each.counts)
+    reason = f"{have} of the {wanted} promoters that must sign the record did"
+    return Check("promoters", Fate.FALSE, f"{reason}: {why}" if why else reason)
 
 
 def _unique(
@@ -301,15 +303,15 @@ def _unique(
     roots = {(record.predicate.root, record.predicate.index) for record in records}
     if len(roots) > 1:
         shown = ", ".join(sorted({str(root) for root, _ in roots}))
-        words = f"{commit} was promoted more than once, as different things: {shown}"
-        return Check("unique", Fate.FALSE, words)
+        reason = f"{commit} was promoted more than once, as different things: {shown}"
+        return Check("unique", Fate.FALSE, reason)
     root = records[0].predicate.root
     if pinned is not None and pinned != root:
-        words = f"this machine saw {commit} promoted under the root {pinned}, and now {root}"
-        return Check("unique", Fate.FALSE, words)
+        reason = f"this machine saw {commit} promoted under the root {pinned}, and now {root}"
+        return Check("unique", Fate.FALSE, reason)
     if unread:
-        words = f"whether {commit} was promoted as something else, too: {unread[0]}"
-        return Check("unique", Fate.UNCHECKED, words)
+        reason = f"whether {commit} was promoted as something else, too: {unread[0]}"
+        return Check("unique", Fate.UNCHECKED, reason)
     return Check("unique", Fate.VERIFIED, f"one root for this commit among {len(records)} found")
 
 
@@ -317,11 +319,11 @@ def _whole(record: Record, leaves: Sequence[Leaf]) -> Check:
     images = {leaf.system: (leaf.nar_hash, leaf.image_digest) for leaf in leaves}
     found = build_release(record.predicate.commit, images)
     if found.head != record.head or len(images) != len(leaves):
-        words = (
+        reason = (
             f"the root over {', '.join(images)} is {found.root}, and promoted was "
             f"{record.predicate.root} over {record.predicate.size}"
         )
-        return Check("members", Fate.FALSE, words)
+        return Check("members", Fate.FALSE, reason)
     return Check("members", Fate.VERIFIED, f"the root over {', '.join(images)} is the promoted one")
 
 
@@ -329,28 +331,28 @@ def foreign_system(record: Record, policy: Policy, system: str) -> Check | None:
     """Return what is false where a release by *policy* has no *system*; a proof tells no more."""
     if record.predicate.policy != policy.digest or system in policy.systems:
         return None
-    words = f"a release by this policy has no {system}, but {', '.join(policy.systems)}"
-    return Check(f"member {system}", Fate.FALSE, words)
+    reason = f"a release by this policy has no {system}, but {', '.join(policy.systems)}"
+    return Check(f"member {system}", Fate.FALSE, reason)
 
 
 def _member(record: Record, leaf: Leaf, proof: MemberProof | Check) -> Check:
     name = f"member {leaf.system}"
     if isinstance(proof, Check):
-        words = f"no proof that {leaf.system} belongs to the release: {proof.words}"
-        return Check(name, proof.fate, words)
+        reason = f"no proof that {leaf.system} belongs to the release: {proof.reason}"
+        return Check(name, proof.fate, reason)
     if proof.leaf != leaf:
-        words = f"promoted for {leaf.system} is {proof.leaf.image_digest}, not {leaf.image_digest}"
-        return Check(name, Fate.FALSE, words)
+        reason = f"promoted for {leaf.system} is {proof.leaf.image_digest}, not {leaf.image_digest}"
+        return Check(name, Fate.FALSE, reason)
     try:
         proof.check(record.head)
     except CheckedFalse as error:
         return Check(name, Fate.FALSE, error.message)
-    words = f"leaf {proof.index} of {proof.size}, {len(proof.hashes)} hashes lead to the root"
-    return Check(name, Fate.VERIFIED, words)
+    reason = f"leaf {proof.index} of {proof.size}, {len(proof.hashes)} hashes lead to the root"
+    return Check(name, Fate.VERIFIED, reason)
 
 
 def _index(record: Record, index: Digest) -> Check:
     if index != record.predicate.index:
-        words = f"the index is {index}, and {record.predicate.index} was promoted"
-        return Check("index", Fate.FALSE, words)
+        reason = f"the index is {index}, and {record.predicate.index} was promoted"
+        return Check("index", Fate.FALSE, reason)
     return Check("index", Fate.VERIFIED, f"{index} is the promoted index")

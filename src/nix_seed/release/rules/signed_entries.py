@@ -135,42 +135,42 @@ def find_unshown(
         if commit is None:
             others.setdefault((entry.log, entry.promoter), []).append(entry)
             continue
-        words = (
+        reason = (
             f"entry {entry.index} of the log {entry.log} is signed by the builder {entry.promoter} "
             f"about {commit}, and nothing shows it: it may be a dissent that is kept from you"
         )
         where = f"{entry.log} {entry.index}"
-        yield AuditFinding(Kind.WITHHELD, Severity.ALARM, where, words, _shown(entry))
+        yield AuditFinding(Kind.WITHHELD, Severity.ALARM, where, reason, _shown(entry))
     for (log, builder), found in others.items():
         some = shortened([str(each.index) for each in found], 5)
-        words = (
+        reason = (
             f"the builder {builder} signed entries {some} of the log {log}, and nothing that "
             "was read shows what: another commit, or a dissent that is kept from you"
         )
         shown = tuple(line for each in found[:5] for line in _shown(each))
-        yield AuditFinding(Kind.WITHHELD, Severity.NOTICE, f"{log} {builder}", words, shown)
+        yield AuditFinding(Kind.WITHHELD, Severity.NOTICE, f"{log} {builder}", reason, shown)
 
 
 def _withheld(entry: PromoterEntry) -> AuditFinding:
-    words = (
+    reason = (
         f"entry {entry.index} of the log {entry.log} is signed by {entry.promoter}, and what was "
         "signed is nowhere to be found: it may be a release that is kept from you"
     )
     where = f"{entry.log} {entry.index}"
-    return AuditFinding(Kind.WITHHELD, Severity.ALARM, where, words, _shown(entry))
+    return AuditFinding(Kind.WITHHELD, Severity.ALARM, where, reason, _shown(entry))
 
 
 def _forged(entry: PromoterEntry) -> AuditFinding:
-    words = (
+    reason = (
         f"entry {entry.index} of the log {entry.log} is in the name of {entry.promoter}, whose "
         "signature it is not: the log took what it must refuse"
     )
-    return AuditFinding(Kind.LOG, Severity.ALARM, entry.log, words, _shown(entry))
+    return AuditFinding(Kind.LOG, Severity.ALARM, entry.log, reason, _shown(entry))
 
 
 def _shown(entry: PromoterEntry) -> tuple[str, ...]:
-    what = f"signed {entry.signed}" if entry.signed else f"payload {entry.payload}"
-    return f"entry {entry.index} of {entry.log}", f"leaf {entry.leaf_hash}", what
+    label = f"signed {entry.signed}" if entry.signed else f"payload {entry.payload}"
+    return f"entry {entry.index} of {entry.log}", f"leaf {entry.leaf_hash}", label
 
 
 def _entry(at: tuple[str, int, Digest], promoter: Promoter, body: LogBody) -> PromoterEntry:

@@ -16,7 +16,7 @@ _MOST_ROWS = 2000
 def change_answer(change: Change | Absent) -> str:
     """Return the answer in one sentence."""
     if isinstance(change, Absent):
-        return "No previous image was named." if change.state == "not asked" else change.words
+        return "No previous image was named." if change.state == "not asked" else change.reason
     if not change.pulled:
         return f"Nothing: whoever has {change.base} has every layer."
     pulled = f"{human_size(change.pull_bytes)} of {human_size(change.total_bytes)}"

@@ -40,11 +40,11 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ShownCheck:
-    """A check by its *name*, how it ended, why in *words*, and what can be looked at for it."""
+    """A check by its *name*, how it ended, why in *reason*, and what can be looked at for it."""
 
     name: str
     state: State
-    words: Child = None
+    reason: Child = None
     evidence: Child = None
 
 
@@ -99,9 +99,9 @@ def macro(name: str, *values: Any, of: str = "parts.html.j2") -> Markup:
     return made
 
 
-def badge(state: State, words: Child = None) -> Markup:
+def badge(state: State, reason: Child = None) -> Markup:
     """Return a verdict, large: its shape, its word, and why."""
-    return macro("badge", state, words)
+    return macro("badge", state, reason)
 
 
 def mark(state: State) -> Markup:
@@ -114,14 +114,14 @@ def check_list(checks: Iterable[ShownCheck]) -> Markup:
     return macro("check_list", list(checks))
 
 
-def note(state: State, words: str, hint: str = "") -> Markup:
+def note(state: State, reason: str, hint: str = "") -> Markup:
     """Say why a part of the page is not there, and how to have it."""
-    return macro("note", state, fold(words), hint)
+    return macro("note", state, fold(reason), hint)
 
 
 def note_absent(absent: Absent) -> Markup:
     """Say why a part of the report is not there, and how to have it."""
-    return note(State(absent.state), absent.words, absent.hint)
+    return note(State(absent.state), absent.reason, absent.hint)
 
 
 def fold(text: str) -> Child:

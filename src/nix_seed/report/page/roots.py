@@ -34,7 +34,7 @@ _TITLE = "Trust roots"
 def roots_answer(roots: FoundRoots | Absent) -> str:
     """Return the answer in one sentence."""
     if isinstance(roots, Absent):
-        return roots.words.splitlines()[0]
+        return roots.reason.splitlines()[0]
     found = roots.report.findings
     bytes_ = sum(item.size or 0 for item in found.executed)
     return (
@@ -82,8 +82,8 @@ def _known(report: RootsReport) -> Callable[[Stop], tuple[str | None, str]]:
 
     def known(stop: Stop) -> tuple[str | None, str]:
         mark, bytes_ = marks.get(stop.path), sizes.get(stop.path)
-        words = [_WORDS[stop.kind], mark, human_size(bytes_) if bytes_ is not None else None]
-        return mark, " · ".join(word for word in words if word)
+        reason = [_WORDS[stop.kind], mark, human_size(bytes_) if bytes_ is not None else None]
+        return mark, " · ".join(word for word in reason if word)
 
     return known
 
@@ -103,8 +103,8 @@ def _checks(report: RootsReport) -> Iterator[ShownCheck]:
     if found.unread and not found.host:
         names = _digests(found.unread)
         count = plural(len(found.unread), "builder")
-        words = f"{count} not in this store, so nobody saw whether they are scripts."
-        yield ShownCheck(name, State.UNCHECKED, words, names)
+        reason = f"{count} not in this store, so nobody saw whether they are scripts."
+        yield ShownCheck(name, State.UNCHECKED, reason, names)
     else:
         yield _none(name, len(found.host), "is executed", "are executed", host)
     impure = _bullets(fold(f"{i.derivation.name}: {i.reason}") for i in found.impure[:_MOST])
@@ -119,13 +119,13 @@ def _checks(report: RootsReport) -> Iterator[ShownCheck]:
     if found.unseen:
         names = _digests(found.unseen)
         count = plural(len(found.unseen), "end")
-        words = f"{count} not in this store, so nobody looked for machine code there."
-        yield ShownCheck("Everything looked into", State.UNCHECKED, words, names)
+        reason = f"{count} not in this store, so nobody looked for machine code there."
+        yield ShownCheck("Everything looked into", State.UNCHECKED, reason, names)
     if found.unknown:
         names = _digests(found.unknown)
         count = plural(len(found.unknown), "store path")
-        words = f"This machine does not know where {count} came from."
-        yield ShownCheck("Origin of every path", State.UNCHECKED, words, names)
+        reason = f"This machine does not know where {count} came from."
+        yield ShownCheck("Origin of every path", State.UNCHECKED, reason, names)
 
 
 def _none(name: str, count: int, one: str, many: str, evidence: Markup) -> ShownCheck:
@@ -142,10 +142,10 @@ def _substituted(report: RootsReport) -> ShownCheck:
         )
     if not items:
         absent = f"{len(report.findings.absent)} are not in this store"
-        words = f"{report.built} built here; {absent}, so nothing is known of them."
-        return ShownCheck("Built on this machine", State.UNCHECKED, words)
+        reason = f"{report.built} built here; {absent}, so nothing is known of them."
+        return ShownCheck("Built on this machine", State.UNCHECKED, reason)
     counts = Counter(item.signers.words for item in items)
     table = macro("substituted", items[:_MOST], of="walk.html.j2")
-    signed = "".join(f"\n{count}: {words}." for words, count in sorted(counts.items()))
-    words = f"{report.built} outputs were; {len(items)} came from elsewhere.{signed}"
-    return ShownCheck("Built on this machine", State.STATED, fold(words), table)
+    signed = "".join(f"\n{count}: {reason}." for reason, count in sorted(counts.items()))
+    reason = f"{report.built} outputs were; {len(items)} came from elsewhere.{signed}"
+    return ShownCheck("Built on this machine", State.STATED, fold(reason), table)

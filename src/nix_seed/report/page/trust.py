@@ -47,15 +47,15 @@ _QUESTIONS = {
 def promotion_checks(trust: TrustAnswer | Absent) -> Sequence[ShownCheck]:
     """Return the checks of the release that the image is part of, or why there are none."""
     if isinstance(trust, Absent):
-        words = "Whether those who may release this image did so."
-        return [ShownCheck("Promotion", State(trust.state), words)]
+        reason = "Whether those who may release this image did so."
+        return [ShownCheck("Promotion", State(trust.state), reason)]
     if not trust.policy.promoters:
-        words = "The policy knows no promoters, so nobody was asked to have released this image."
-        return [ShownCheck("Promotion", State.NOT_ASKED, words)]
+        reason = "The policy knows no promoters, so nobody was asked to have released this image."
+        return [ShownCheck("Promotion", State.NOT_ASKED, reason)]
     found = trust.verification.promotion
     if found is None:
-        words = "Its images are of no one commit that could have been promoted."
-        return [ShownCheck("Promotion", State.FALSE, words)]
+        reason = "Its images are of no one commit that could have been promoted."
+        return [ShownCheck("Promotion", State.FALSE, reason)]
     return list(_promotion_checks(found))
 
 
@@ -63,7 +63,7 @@ def _promotion_checks(found: PromotionResult) -> Iterator[ShownCheck]:
     evidence = None if found.record is None else _table("record", found.record)
     for check in found.checks:
         name = _QUESTIONS.get(check.name, f"Promotion: {check.name}")
-        yield ShownCheck(name, State(check.fate), fold(check.words), evidence)
+        yield ShownCheck(name, State(check.fate), fold(check.reason), evidence)
         evidence = None
 
 
@@ -80,19 +80,21 @@ def _said(policy: Policy, image: ImageVerification) -> Iterator[_Said]:
     """Yield what every builder of the policy says, heard or not, and all that did not count."""
     for builder in policy.builders:
         operator = builder.operator or "not said"
-        words: list[_Said] = [
-            (builder.id, operator, claim, _SHADOWED if builder in quorum.shadowed else claim.words)
+        reason: list[_Said] = [
+            (builder.id, operator, claim, _SHADOWED if builder in quorum.shadowed else claim.reason)
             for quorum in image.quorums
             for claim in quorum.claims
             if claim.builder == builder and claim.discount != "another commit"
         ]
         missing = (each for quorum in image.quorums for each in quorum.missing)
-        why = next((each.words for each in missing if each.builder == builder), "nothing was found")
-        yield from words or [(builder.id, operator, None, why)]
+        why = next(
+            (each.reason for each in missing if each.builder == builder), "nothing was found"
+        )
+        yield from reason or [(builder.id, operator, None, why)]
     for quorum in image.quorums:
         for claim in quorum.claims:
             if claim.builder is None:
-                yield fold(claim.claim.predicate.builder), "", claim, claim.words
+                yield fold(claim.claim.predicate.builder), "", claim, claim.reason
 
 
 _UNASKED = (
@@ -106,28 +108,28 @@ _UNASKED = (
 def verdict(trust: TrustAnswer | Absent) -> tuple[State, str]:
     """Return the state and words of the whole, short: of a promotion the promoters alone."""
     if isinstance(trust, Absent):
-        return State(trust.state), trust.words
+        return State(trust.state), trust.reason
     found = trust.verification
     state = State(found.fate)
     record = found.promotion.record if found.promotion is not None else None
-    words = found.words
+    reason = found.reason
     if state is State.VERIFIED and record is not None:
         images = evaluate_images(found.images, ())[1]
-        words = f"{images}; promoted by {', '.join(each.id for each in record.promoters)}"
+        reason = f"{images}; promoted by {', '.join(each.id for each in record.promoters)}"
     whose = about(found, trust.policy.source)
-    return state, "; ".join([f"{whose}: {words}" if whose else words, *other_commits(found)])
+    return state, "; ".join([f"{whose}: {reason}" if whose else reason, *other_commits(found)])
 
 
 def trust_section(trust: TrustAnswer | Absent) -> PageSection:
     """Return the section."""
-    state, words = verdict(trust)
+    state, reason = verdict(trust)
     if isinstance(trust, Absent):
-        body: list[Child] = [note(state, words, trust.hint)]
+        body: list[Child] = [note(state, reason, trust.hint)]
         if trust.state == "not asked":
             checks = [ShownCheck(name, State.NOT_ASKED, what) for name, what in _UNASKED]
             body.append(check_list([*checks, *promotion_checks(trust)]))
         return PageSection("trust", "Trust", None, body)
-    lead = f"{state.value[0].upper()}{state.value[1:]} {words}."
+    lead = f"{state.value[0].upper()}{state.value[1:]} {reason}."
     found, policy = trust.verification, trust.policy
     images = [(each, [*_checks(policy, each)], [*_tables(policy, each)]) for each in found.images]
     if images:
@@ -151,17 +153,17 @@ def _checks(policy: Policy, image: ImageVerification) -> Iterator[ShownCheck]:
     for quorum in image.quorums:
         yield _quorum(quorum)
     if not image.quorums:
-        words = "No builder of the policy says of any commit that this is its image."
-        yield ShownCheck("Quorum", State.FALSE, words)
+        reason = "No builder of the policy says of any commit that this is its image."
+        yield ShownCheck("Quorum", State.FALSE, reason)
     for trouble in image.troubles:
-        yield ShownCheck("Beside the image", State(trouble.fate), fold(trouble.words))
+        yield ShownCheck("Beside the image", State(trouble.fate), fold(trouble.reason))
     yield _depth(image)
 
 
 def _signatures(image: ImageVerification) -> ShownCheck:
     fates = [finding.verdict.fate for finding in image.findings]
     counts = {fate: fates.count(fate) for fate in Fate}
-    words = f"{plural(len(fates), 'attestation')} found: " + ", ".join(
+    reason = f"{plural(len(fates), 'attestation')} found: " + ", ".join(
         f"{count} {fate.value}" for fate, count in counts.items() if count
     )
     if not fates:
@@ -171,7 +173,7 @@ def _signatures(image: ImageVerification) -> ShownCheck:
     if counts[Fate.UNCHECKED] or not counts[Fate.VERIFIED]:
         state = State.UNCHECKED if counts[Fate.UNCHECKED] else State.FALSE
     table = _table("signed", image, lambda verdict: signer_name(verdict.signer))
-    return ShownCheck("Signatures", state, words, table)
+    return ShownCheck("Signatures", state, reason, table)
 
 
 def _logged(policy: Policy, image: ImageVerification) -> ShownCheck:
@@ -179,27 +181,27 @@ def _logged(policy: Policy, image: ImageVerification) -> ShownCheck:
         return ShownCheck("Logs", State.NOT_ASKED, "The policy demands no transparency log.")
     good = [each for each in image.findings if each.verdict.verified]
     held = [each for each in good if len(each.logs.logs) >= policy.quorum.logs]
-    words = (
+    reason = (
         f"{len(held)} of {plural(len(good), 'verified attestation')} are proved to lie in"
         f" {plural(policy.quorum.logs, 'log')} of the policy."
     )
     state = State.FALSE
     if held:
         state = State.VERIFIED if len(held) == len(good) else State.STATED
-    return ShownCheck("Logs", state, words, _table("logged", image, good) if good else None)
+    return ShownCheck("Logs", state, reason, _table("logged", image, good) if good else None)
 
 
 def _quorum(quorum: QuorumResult) -> ShownCheck:
     state = State.VERIFIED if quorum.outcome is Outcome.MET else State.FALSE
     name = macro("line", ["Quorum on commit ", digest(quorum.asked.commit)], "hint")
-    return ShownCheck("Quorum", state, [fold(quorum.words), name], _table("quorum", quorum))
+    return ShownCheck("Quorum", state, [fold(quorum.reason), name], _table("quorum", quorum))
 
 
 def _depth(image: ImageVerification) -> ShownCheck:
     depth = image.depth
     if depth is None:
-        words = "The layers were not read; their digests are those that builders signed."
-        return ShownCheck("Contents", State.NOT_ASKED, words)
+        reason = "The layers were not read; their digests are those that builders signed."
+        return ShownCheck("Contents", State.NOT_ASKED, reason)
     counts = f"{plural(depth.layers, 'layer')}, {plural(depth.paths, 'store path')}"
     read = f"{counts}, {human_size(depth.size)} read"
     if not depth.problems:

@@ -101,7 +101,7 @@ def _derivation(text: str) -> StorePath | None:
 
 def _read(text: bytes, form: str, place: str) -> _Bill:
     try:
-        bill = _READERS[form](canonical_json.loads(text, what=place))
+        bill = _READERS[form](canonical_json.loads(text, label=place))
         if not all(isinstance(each.said[_PATH], str) for each in bill.parts):
             raise TypeError("a store path is no string")
         return bill

@@ -46,7 +46,7 @@ def parse_list(text: str, separators: re.Pattern[str] = _SEPARATORS) -> tuple[st
     stripped = text.strip()
     if stripped.startswith("["):
         try:
-            found = canonical_json.loads(stripped.encode(), what="a list")
+            found = canonical_json.loads(stripped.encode(), label="a list")
         except (InputError, UnicodeEncodeError) as error:
             raise InputError(f"{_shown(text)} begins as a JSON list, and is none") from error
         if not all(isinstance(each, str) for each in found):

@@ -61,10 +61,10 @@ class Refused(Exception):
     Never seen outside ``evaluate_bundle``, and so no part of the tree of errors.
     """
 
-    def __init__(self, reason: Ground, words: str) -> None:
-        super().__init__(words)
+    def __init__(self, ground: Ground, reason: str) -> None:
+        super().__init__(reason)
+        self.ground = ground
         self.reason = reason
-        self.words = words
 
 
 class BundleCheck(Protocol):
@@ -122,15 +122,15 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The end of a check. *words* say what was wrong with what, in one line.
+    """The end of a check. *reason* says what was wrong with what, in one line.
 
     *signer* is known once the signature proved good, *statement* only when all did, *predicate*
     only for a statement of ours.
     """
 
     fate: Fate
-    reason: Ground
-    words: str
+    ground: Ground
+    reason: str
     signer: SignedBy | None = None
     statement: Statement | None = None
     predicate: BuildPredicate | None = None
@@ -146,36 +146,36 @@ class Verdict:
         return self.fate is Fate.VERIFIED
 
 
-def evaluate_bundle(text: bytes, trust: Trust, expected: Expected, what: str) -> Verdict:
-    """Judge the bytes of a bundle; *what* names it in the verdict's words. Never raises."""
+def evaluate_bundle(text: bytes, trust: Trust, expected: Expected, label: str) -> Verdict:
+    """Judge the bytes of a bundle; *label* names it in the verdict's words. Never raises."""
     signer: SignedBy | None = None
     bundle: Bundle | None = None
     try:
         if len(text) > LARGEST_BUNDLE:
-            said = f"{what} has {len(text)} bytes; {LARGEST_BUNDLE} are the most"
+            said = f"{label} has {len(text)} bytes; {LARGEST_BUNDLE} are the most"
             raise Refused(Ground.TOO_LARGE, said)
         with _refused(Ground.MALFORMED):
-            bundle = Bundle.parse(text, what)
-        envelope = _envelope(bundle, what)
-        signer = find_signer(bundle, envelope.pae, envelope.signatures[0].sig, trust, what)
-        statement, predicate = _statement(envelope, expected, what)
+            bundle = Bundle.parse(text, label)
+        envelope = _envelope(bundle, label)
+        signer = find_signer(bundle, envelope.pae, envelope.signatures[0].sig, trust, label)
+        statement, predicate = _statement(envelope, expected, label)
     except Refused as refused:
-        fate = Fate.UNCHECKED if refused.reason in _UNCHECKED else Fate.FALSE
-        return Verdict(fate, refused.reason, refused.words, signer, bundle=bundle)
+        fate = Fate.UNCHECKED if refused.ground in _UNCHECKED else Fate.FALSE
+        return Verdict(fate, refused.ground, refused.reason, signer, bundle=bundle)
     except Exception as error:
-        words = f"{what}: an unexpected {type(error).__name__}: {error}"
-        return Verdict(Fate.UNCHECKED, Ground.INTERNAL, words, signer, bundle=bundle)
+        reason = f"{label}: an unexpected {type(error).__name__}: {error}"
+        return Verdict(Fate.UNCHECKED, Ground.INTERNAL, reason, signer, bundle=bundle)
     who = signer.fingerprint if isinstance(signer, PublicKey) else str(signer)
-    words = f"{what} is signed by {who}"
-    return Verdict(Fate.VERIFIED, Ground.VERIFIED, words, signer, statement, predicate, bundle)
+    reason = f"{label} is signed by {who}"
+    return Verdict(Fate.VERIFIED, Ground.VERIFIED, reason, signer, statement, predicate, bundle)
 
 
 def find_signer(
-    bundle: Bundle, signed: bytes, signature: bytes, trust: Trust, what: str
+    bundle: Bundle, signed: bytes, signature: bytes, trust: Trust, label: str
 ) -> SignedBy:
     """Return who of *trust* made *signature* over *signed*; ``Refused`` if none did."""
     if isinstance(bundle.material, Certificate):
-        return _certified(bundle, bundle.material, signed, signature, trust, what)
+        return _certified(bundle, bundle.material, signed, signature, trust, label)
     hint = bundle.material.hint
     named = [key for key in trust.keys if key.hint == hint]
     # The hint is not signed: it only says where to begin.
@@ -183,9 +183,9 @@ def find_signer(
         if key.verifies(signature, signed):
             return key
     if named:
-        raise Refused(Ground.SIGNATURE, f"{what}: the signature is not that of the key it names")
+        raise Refused(Ground.SIGNATURE, f"{label}: the signature is not that of the key it names")
     raise Refused(
-        Ground.UNTRUSTED, f"{what} is signed by none of the trusted keys (it names {hint!r})"
+        Ground.UNTRUSTED, f"{label} is signed by none of the trusted keys (it names {hint!r})"
     )
 
 
@@ -195,68 +195,68 @@ def _certified(
     signed: bytes,
     signature: bytes,
     trust: Trust,
-    what: str,
+    label: str,
 ) -> CertificateIdentity:
     """Check signature, identity and at last, by *trust*, the certificate itself."""
     with _refused(Ground.CERTIFICATE):
-        key = PublicKey.of_certificate(certificate.der, f"{what}, certificate")
-        identity = read_identity(certificate.der, f"{what}, certificate")
-        check_no_root(certificate.chain, f"{what}, certificate chain")
+        key = PublicKey.of_certificate(certificate.der, f"{label}, certificate")
+        identity = read_identity(certificate.der, f"{label}, certificate")
+        check_no_root(certificate.chain, f"{label}, certificate chain")
     if not key.verifies(signature, signed):
         raise Refused(
-            Ground.SIGNATURE, f"{what}: the signature is not that of its certificate's key"
+            Ground.SIGNATURE, f"{label}: the signature is not that of its certificate's key"
         )
     trusted = next((each for each in trust.identities if each.admits(identity)), None)
     if trusted is None:
-        raise Refused(Ground.UNTRUSTED, f"{what} is signed by {identity}, who is not trusted")
+        raise Refused(Ground.UNTRUSTED, f"{label} is signed by {identity}, who is not trusted")
     if trust.certificates is None:
         raise Refused(
             Ground.UNAVAILABLE,
-            f"{what} is signed keyless, and no Sigstore root to judge it by was given",
+            f"{label} is signed keyless, and no Sigstore root to judge it by was given",
         )
     trust.certificates.check(bundle)
     return trusted
 
 
-def _envelope(bundle: Bundle, what: str) -> Envelope:
+def _envelope(bundle: Bundle, label: str) -> Envelope:
     if not isinstance(bundle.content, Envelope):
-        raise Refused(Ground.NO_ENVELOPE, f"{what} signs an artifact and states nothing about it")
+        raise Refused(Ground.NO_ENVELOPE, f"{label} signs an artifact and states nothing about it")
     envelope = bundle.content
     if len(envelope.signatures) != 1:
         raise Refused(
-            Ground.MALFORMED, f"{what} has {len(envelope.signatures)} signatures, not one"
+            Ground.MALFORMED, f"{label} has {len(envelope.signatures)} signatures, not one"
         )
     if envelope.payload_type != PAYLOAD_TYPE:
         raise Refused(
             Ground.PAYLOAD_TYPE,
-            f"{what}: its payload is of type {envelope.payload_type!r}, not {PAYLOAD_TYPE}",
+            f"{label}: its payload is of type {envelope.payload_type!r}, not {PAYLOAD_TYPE}",
         )
     return envelope
 
 
 def _statement(
-    envelope: Envelope, expected: Expected, what: str
+    envelope: Envelope, expected: Expected, label: str
 ) -> tuple[Statement, BuildPredicate | None]:
     """Read what was signed, and of a build statement the predicate.
 
     Only a build's image is its subject: narHash and commit are for finding it.
     """
     with _refused(Ground.STATEMENT):
-        statement = Statement.parse(envelope.payload, what, expected.statement_types)
+        statement = Statement.parse(envelope.payload, label, expected.statement_types)
     kind, wanted = statement.predicate_type, expected.predicate_types
     if wanted is not None and kind not in wanted:
         said = f"predicateType is {kind!r}, not {' or '.join(sorted(wanted))}"
-        raise Refused(Ground.PREDICATE_TYPE, f"{what}: {said}")
+        raise Refused(Ground.PREDICATE_TYPE, f"{label}: {said}")
     if kind != PREDICATE_TYPE:
         if expected.subject is not None and not statement.names(expected.subject):
-            raise Refused(Ground.SUBJECT, f"{what} is not about {expected.subject}")
+            raise Refused(Ground.SUBJECT, f"{label} is not about {expected.subject}")
         return statement, None
     if statement.statement_type != STATEMENT_V1:
-        raise Refused(Ground.STATEMENT, f"{what}: {PREDICATE_TYPE} needs _type {STATEMENT_V1}")
+        raise Refused(Ground.STATEMENT, f"{label}: {PREDICATE_TYPE} needs _type {STATEMENT_V1}")
     with _refused(Ground.PREDICATE):
-        predicate = check_statement(statement, what)
+        predicate = check_statement(statement, label)
     if expected.subject not in (None, predicate.image_digest):
-        about = f"{what} is about {predicate.image_digest}, not {expected.subject}"
+        about = f"{label} is about {predicate.image_digest}, not {expected.subject}"
         raise Refused(Ground.SUBJECT, about)
     return statement, predicate
 

@@ -79,7 +79,7 @@ class Claim:
 class JudgedClaim:
     """A claim and its standing; *builder* is None for an unknown signer.
 
-    *words* say, in one line, why it was not counted, or nothing. *same_image*: it is the builder's
+    *reason* says in one line why it was not counted, or nothing. *same_image*: it is the builder's
     word on the question, and its answer is this image, even if policy demands more to count it.
     """
 
@@ -87,7 +87,7 @@ class JudgedClaim:
     builder: Builder | None
     standing: Standing
     discount: Discount | None = None
-    words: str = ""
+    reason: str = ""
     same_image: bool = False
 
 
@@ -105,8 +105,8 @@ def judge_claim(
     """
     builder = builders.get(claim.signer)
     if builder is None:
-        words = f"{signer_name(claim.signer)} is no builder of the policy"
-        return JudgedClaim(claim, None, Standing.NOT_COUNTED, Discount.UNKNOWN_SIGNER, words)
+        reason = f"{signer_name(claim.signer)} is no builder of the policy"
+        return JudgedClaim(claim, None, Standing.NOT_COUNTED, Discount.UNKNOWN_SIGNER, reason)
     reasons = _foreign(claim, policy, builder, asked, now)
     if found := next(reasons, None):
         return JudgedClaim(claim, builder, Standing.NOT_COUNTED, *found)
@@ -123,8 +123,8 @@ def _foreign(
     """Yield why the claim is not this builder's word on this question."""
     said = claim.predicate
     if said.builder != builder.id:
-        words = f"it names the builder {said.builder!r}, but {builder.id} signed it"
-        yield Discount.FORGED_ID, words
+        reason = f"it names the builder {said.builder!r}, but {builder.id} signed it"
+        yield Discount.FORGED_ID, reason
     if said.source.commit != asked.commit:
         yield Discount.OTHER_COMMIT, f"it is about the commit {said.source.commit}"
     if said.system != asked.system:
@@ -209,8 +209,8 @@ def examine(place: str, text: bytes, trust: Trust, expected: Expected = _ANY_BUI
     try:
         logs = judge_logs(verdict.bundle, verdict.signer, name, trust.logs)
     except Exception as error:
-        words = f"{name}: an unexpected {type(error).__name__} in judging its logs: {error}"
-        return Finding(name, place, Verdict(Fate.UNCHECKED, Ground.INTERNAL, words), LogFindings())
+        reason = f"{name}: an unexpected {type(error).__name__} in judging its logs: {error}"
+        return Finding(name, place, Verdict(Fate.UNCHECKED, Ground.INTERNAL, reason), LogFindings())
     return Finding(name, place, verdict, logs)
 
 
@@ -342,11 +342,11 @@ class AttestedCommits:
 class DissentDetail:
     """In which store paths a dissenter's image differs.
 
-    *difference* is None where its image is not at hand or is not what the dissenter said; *words*
+    *difference* is None where its image is not at hand or is not what the dissenter said; *reason*
     then say so.
     """
 
     builder: str
     image: Digest
     difference: SpecDifference | None
-    words: str = ""
+    reason: str = ""

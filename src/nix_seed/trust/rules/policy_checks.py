@@ -246,4 +246,4 @@ def _key_itself(key: NoteKey) -> Hashable:
 
 
 def _at(root: Section, key: str, number: int) -> Section:
-    return Section(root.values[key][number], (key, number), root.lines, root.what)
+    return Section(root.values[key][number], (key, number), root.lines, root.label)

@@ -42,16 +42,16 @@ class NewBuilder:
     values: Mapping[str, str | datetime | Sequence[str]]
 
 
-def next_policy(text: str, old: Policy, step: PolicyStep, what: str) -> str:
-    """Return *text*, which is that of *old*, as the next policy; *what* names it in errors."""
-    document = _parsed(text, what)
+def next_policy(text: str, old: Policy, step: PolicyStep, label: str) -> str:
+    """Return *text*, which is that of *old*, as the next policy; *label* names it in errors."""
+    document = _parsed(text, label)
     document["epoch"] = old.epoch + 1
     if step.expires is not None:
         document["expires"] = step.expires
     if step.accepts:
         _accept(document, str(old.digest))
     for name, moment in step.revoked.items():
-        table = _named(document, "builders", name, what)
+        table = _named(document, "builders", name, label)
         if "revokedAt" in table:
             table["revokedAt"] = moment
         else:
@@ -59,19 +59,19 @@ def next_policy(text: str, old: Policy, step: PolicyStep, what: str) -> str:
             table.append("revokedAt", moment)
             table.value.body.extend(end)
     for name, place in (step.places or {}).items():
-        _named(document, "logs", name, what)["url"] = place
+        _named(document, "logs", name, label)["url"] = place
     for name in step.removed:
-        _remove(document, "promoters", name, what)
+        _remove(document, "promoters", name, label)
     return tomlkit.dumps(document)
 
 
-def add_builder(text: str, builder: NewBuilder, what: str) -> str:
+def add_builder(text: str, builder: NewBuilder, label: str) -> str:
     """Return *text* with *builder* after those there are; ``InputError`` where its id is taken."""
-    document = _parsed(text, what)
-    builders = _tables(document, "builders", what)
+    document = _parsed(text, label)
+    builders = _tables(document, "builders", label)
     if any(each.get("id") == builder.id for each in builders):
         raise InputError(
-            f"{what} has a builder {builder.id} already",
+            f"{label} has a builder {builder.id} already",
             hint="choose another id: another key under the same one would disown what it signed",
         )
     added = tomlkit.table()
@@ -90,8 +90,8 @@ def add_builder(text: str, builder: NewBuilder, what: str) -> str:
     return tomlkit.dumps(document)
 
 
-def _parsed(text: str, what: str) -> tomlkit.TOMLDocument:
-    with foreign(f"{what} cannot be edited", as_=InputError, hint="edit it by hand"):
+def _parsed(text: str, label: str) -> tomlkit.TOMLDocument:
+    with foreign(f"{label} cannot be edited", as_=InputError, hint="edit it by hand"):
         return tomlkit.parse(text)
 
 
@@ -105,11 +105,11 @@ def _accept(document: tomlkit.TOMLDocument, digest: str) -> None:
         found.append(digest)
 
 
-def _tables(document: tomlkit.TOMLDocument, key: str, what: str) -> Any:
+def _tables(document: tomlkit.TOMLDocument, key: str, label: str) -> Any:
     found = document.get(key)
     if found is not None and not isinstance(found, AoT):
         raise InputError(
-            f"{what} writes {key} in one line, which cannot be edited",
+            f"{label} writes {key} in one line, which cannot be edited",
             hint=f"write a table [[{key}]] for each",
         )
     if found is None:
@@ -117,18 +117,18 @@ def _tables(document: tomlkit.TOMLDocument, key: str, what: str) -> Any:
     return document[key]
 
 
-def _named(document: tomlkit.TOMLDocument, key: str, name: str, what: str) -> Table:
-    tables: Sequence[Table] = _tables(document, key, what)
+def _named(document: tomlkit.TOMLDocument, key: str, name: str, label: str) -> Table:
+    tables: Sequence[Table] = _tables(document, key, label)
     for table in tables:
         if table.get("id") == name:
             return table
     known = ", ".join(str(table.get("id")) for table in tables) or "none"
-    raise InputError(f"{what} has no {key[:-1]} {name}", hint=f"it has: {known}")
+    raise InputError(f"{label} has no {key[:-1]} {name}", hint=f"it has: {known}")
 
 
-def _remove(document: tomlkit.TOMLDocument, key: str, name: str, what: str) -> None:
+def _remove(document: tomlkit.TOMLDocument, key: str, name: str, label: str) -> None:
     """Take a table out; comments after an empty line are about the next one, and stay."""
-    table = _named(document, key, name, what)
+    table = _named(document, key, name, label)
     tables = document[key]
     assert isinstance(tables, AoT)
     at = list(tables).index(table)

@@ -49,13 +49,13 @@ _ACCEPTS: Final = (
 _MOST: Final = 256  # builders, logs, witnesses and promoters, each
 
 
-def parse_policy(text: bytes, what: str, now: datetime) -> Policy:
-    """Read *text*, the bytes of ``trust.toml``; *what* names it in errors.
+def parse_policy(text: bytes, label: str, now: datetime) -> Policy:
+    """Read *text*, the bytes of ``trust.toml``; *label* names it in errors.
 
     Raises ``InputError`` for a policy that is malformed, has expired by *now*, can never be
     satisfied, or always is.
     """
-    root = read_sections(text, what)
+    root = read_sections(text, label)
     if root.required("version", int) != VERSION:
         raise root.error(f"version must be {VERSION}, the one this release reads", "version")
     policy = _policy(root, Digest.of(text))
@@ -101,7 +101,7 @@ def _accepted(root: Section, systems: int) -> Mapping[Digest, int]:
     for number, item in enumerate(root.optional("accepts", list) or []):
         text, count = item, systems
         if isinstance(item, dict):
-            section = Section(item, (*root.place, "accepts", number), root.lines, root.what)
+            section = Section(item, (*root.place, "accepts", number), root.lines, root.label)
             text, count = section.required("policy", str), section.required("systems", int)
             section.done()
         if not isinstance(text, str) or count < 1:

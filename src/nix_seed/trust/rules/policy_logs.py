@@ -34,13 +34,13 @@ class LogFindings:
     """Which of the policy's logs hold an envelope, and by when each did.
 
     *checkpoints* are those that the logs signed, *entries* where each log holds it.
-    *words* say of each log entry that proves nothing why, one line each.
+    *reason* says of each log entry that proves nothing why, one line each.
     """
 
     logs: frozenset[str] = frozenset()
     times: tuple[tuple[str, datetime], ...] = ()
     checkpoints: tuple[tuple[str, SignedCheckpoint], ...] = ()
-    words: tuple[str, ...] = ()
+    reason: tuple[str, ...] = ()
     entries: tuple[LoggedAt, ...] = ()
 
 
@@ -58,7 +58,7 @@ def judge_logs(bundle: Bundle, signer: SignedBy, label: str, trust: LogTrust) ->
         checkpoints=tuple(
             (each.log, each.checkpoint) for each in results if each.log and each.checkpoint
         ),
-        words=tuple(
+        reason=tuple(
             f"log entry {each.fate.value}: {each.reason}" for each in results if not each.proved
         ),
         entries=tuple(
@@ -69,14 +69,14 @@ def judge_logs(bundle: Bundle, signer: SignedBy, label: str, trust: LogTrust) ->
     )
 
 
-def _logged(bundle: Bundle, signer: SignedBy, what: str) -> LoggedSignature:
+def _logged(bundle: Bundle, signer: SignedBy, label: str) -> LoggedSignature:
     material = bundle.material
     if isinstance(material, Certificate):
-        key = PublicKey.of_certificate(material.der, what)
+        key = PublicKey.of_certificate(material.der, label)
     elif isinstance(signer, PublicKey):
         key = signer
     else:
-        raise ValueError(f"{what} has no certificate, and yet an identity signed it")
+        raise ValueError(f"{label} has no certificate, and yet an identity signed it")
     return logged_signature(bundle.envelope, verifier_of(material, key))
 
 

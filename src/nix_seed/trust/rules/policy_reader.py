@@ -103,7 +103,7 @@ class Section:
     values: Mapping[str, Any]
     place: Place
     lines: Mapping[Place, int]
-    what: str
+    label: str
     _asked: set[str] = field(default_factory=set)
 
     def error(self, problem: str, key: str | None = None, hint: str | None = None) -> InputError:
@@ -111,7 +111,7 @@ class Section:
         place = self.place if key is None else (*self.place, key)
         while place not in self.lines:
             place = place[:-1]
-        return InputError(f"{self.what}, line {self.lines[place]}: {problem}", hint=hint)
+        return InputError(f"{self.label}, line {self.lines[place]}: {problem}", hint=hint)
 
     def optional(self, key: str, kind: type) -> Any:
         """Return the value of *key*, of exactly the type *kind*, or None where it is absent."""
@@ -163,14 +163,14 @@ class Section:
     def table(self, key: str) -> Section:
         """Return the table *key*, an empty one where it is absent."""
         found = self.optional(key, dict) or {}
-        return Section(found, (*self.place, key), self.lines, self.what)
+        return Section(found, (*self.place, key), self.lines, self.label)
 
     def tables(self, key: str) -> Iterator[Section]:
         """Yield the tables of the array *key*, none where it is absent."""
         for number, item in enumerate(self.optional(key, list) or []):
             if not isinstance(item, dict):
                 raise self.error(f"{key} must be tables, each under [[{key}]]", key)
-            yield Section(item, (*self.place, key, number), self.lines, self.what)
+            yield Section(item, (*self.place, key, number), self.lines, self.label)
 
     def whole(self, value: _T) -> _T:
         """Return *value*, which was read of this table, if that is all that the table holds."""
@@ -197,13 +197,13 @@ class Section:
         return f"[[{'.'.join(tables)}]]" if array else f"[{'.'.join(tables)}]"
 
 
-def read_sections(text: bytes, what: str) -> Section:
-    """Parse *text* as TOML and return its root; ``InputError`` names *what* and the line."""
+def read_sections(text: bytes, label: str) -> Section:
+    """Parse *text* as TOML and return its root; ``InputError`` names *label* and the line."""
     try:
         decoded = text.decode("utf-8")
         values = tomllib.loads(decoded)
     except UnicodeDecodeError as error:
-        raise InputError(f"{what} is not UTF-8") from error
+        raise InputError(f"{label} is not UTF-8") from error
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a plain ValueError
-        raise InputError(f"{what} is not valid TOML: {error}") from error
-    return Section(values, (), find_lines(decoded.replace("\r\n", "\n")), what)
+        raise InputError(f"{label} is not valid TOML: {error}") from error
+    return Section(values, (), find_lines(decoded.replace("\r\n", "\n")), label)

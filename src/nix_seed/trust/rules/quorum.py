@@ -33,7 +33,7 @@ class StatedRoots:
     builders: tuple[Builder, ...]
 
 
-def stated_roots(
+def roots_agreement(
     judged: Iterable[JudgedClaim], standing: Standing | None = None
 ) -> tuple[StatedRoots, ...]:
     """Return what claims on the same image state, of one *standing* or (None) of any."""
@@ -55,12 +55,12 @@ def dissent_on_roots(
 
     As with images, whether a claim was logged decides only whether its agreement counts.
     """
-    stated = stated_roots(judged)
+    stated = roots_agreement(judged)
     if len(stated) < 2:
         return tuple(judged)
     weight = {
         each.digest: len(independent_builders(each.builders, distinct))
-        for each in stated_roots(judged, Standing.AGREES)
+        for each in roots_agreement(judged, Standing.AGREES)
     }
     most = max(weight.values(), default=0)
     first = [digest for digest, number in weight.items() if number == most]
@@ -77,8 +77,8 @@ def _settled(each: JudgedClaim, stated: Sequence[StatedRoots], held: Digest | No
         for other in stated
         if other.digest != digest
     )
-    words = f"it states the trust roots {digest}, and not as {others}"
-    return replace(each, standing=Standing.DISSENTS, discount=None, words=words)
+    reason = f"it states the trust roots {digest}, and not as {others}"
+    return replace(each, standing=Standing.DISSENTS, discount=None, reason=reason)
 
 
 _ROOTS: Final = "roots_digest"
@@ -108,10 +108,10 @@ class Dissent:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A builder that could have been heard and was not; *words* say why, if anything was found."""
+    """A builder that could have been heard and was not; *reason* says why, if it is known."""
 
     builder: Builder
-    words: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class QuorumResult:
         return tuple(builder for builder in self.agreeing if builder not in self.counted)
 
     @property
-    def words(self) -> str:
+    def reason(self) -> str:
         """The answer in one line."""
         if self.outcome is Outcome.DISSENT:
             return "; ".join(_dissent_words(self.dissents))
@@ -185,7 +185,7 @@ def evaluate_quorum(
         roots=tuple(
             each
             for standing in (Standing.AGREES, Standing.DISSENTS)
-            for each in stated_roots(judged, standing)
+            for each in roots_agreement(judged, standing)
         ),
     )
 
@@ -201,8 +201,8 @@ def _missing(
     for builder in policy.builders:
         if builder.id in heard or system not in builder.systems:
             continue
-        words = [each.words for each in judged if each.builder == builder]
-        yield Missing(builder, "; ".join(dict.fromkeys(words)) or "nothing of it was found")
+        reason = [each.reason for each in judged if each.builder == builder]
+        yield Missing(builder, "; ".join(dict.fromkeys(reason)) or "nothing of it was found")
 
 
 def _met_words(result: QuorumResult) -> str:
@@ -214,10 +214,10 @@ def _met_words(result: QuorumResult) -> str:
 
 
 def _dissent_words(dissents: Sequence[Dissent]) -> Iterator[str]:
-    for about_roots, words in (
+    for about_roots, reason in (
         (False, "built something else from this commit"),
         (True, "got this image from other trust roots"),
     ):
         names = [each.builder.id for each in dissents if each.about_roots is about_roots]
         if names:
-            yield f"{', '.join(dict.fromkeys(names))} {words}"
+            yield f"{', '.join(dict.fromkeys(names))} {reason}"

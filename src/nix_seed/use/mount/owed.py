@@ -34,7 +34,7 @@ def read_owed(root: Path) -> frozenset[StorePath]:
     path = state_directory(root) / "owed"
     if not path.exists():
         return frozenset()
-    value = canonical_json.loads(read_regular(path, _LARGEST), what=str(path))
+    value = canonical_json.loads(read_regular(path, _LARGEST), label=str(path))
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise InputError(
             f"{path} is not a list of store paths", hint="remove it, and hydrate again"

@@ -114,7 +114,7 @@ def _find_prefetch(source: ImageStore, image: Digest) -> Frames:
     with contextlib.suppress(NixSeedError):
         found = source.get_manifest(_tag(image))
         if found is not None:
-            value = canonical_json.loads(found.body, what="a prefetch list")
+            value = canonical_json.loads(found.body, label="a prefetch list")
             if isinstance(value, dict) and isinstance(value.get("annotations"), dict):
                 return parse_prefetch(str(value["annotations"].get(ANNOTATION, "")))
     return ()
