@@ -329,3 +329,27 @@ def test_by_two_attributes_the_count_is_exact_for_many() -> None:
     """As many builders as there are edges in a maximum matching of a ring, with chords."""
     everyone = people([(str(n % 60), str((n * 7 + n // 60) % 60)) for n in range(240)])
     assert len(independent_builders(everyone, ("operator", "provider"))) == 60
+
+
+def test_whose_word_on_outputs_is_enough(world: World) -> None:
+    before = parse(world.policy())
+    assert before.outputs == "own"
+    world.head["outputs"] = '"quorum"'
+    after = parse(world.policy())
+    assert after.outputs == "quorum"
+    assert list(compare_policies(before, after)) == ["outputs: own → quorum"]
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ('"all"', "line 6: outputs is 'all'"),
+        ('""', "line 6: outputs is empty"),
+        ("true", "line 6: outputs must be a string"),
+        ('["own"]', "line 6: outputs must be a string"),
+    ],
+)
+def test_no_other_word_on_outputs_is_read(world: World, value: str, problem: str) -> None:
+    world.head["outputs"] = value
+    with pytest.raises(InputError, match=problem):
+        parse(world.policy())

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
     from nix_seed.trust.rules.policy import Builder, Policy
 
+_OUTPUTS = {
+    "own": "taken on the word of any one builder (own)",
+    "quorum": "taken where as many agree as for an image (quorum)",
+    "none": "never taken, always built (none)",
+}
 _FILE = click.argument("file", default="trust.toml", type=click.Path(path_type=Path))
 
 
@@ -217,7 +222,7 @@ def _json(policy: Policy) -> dict[str, Any]:
     )
     given = ("id", "systems", "operator", "provider", "jurisdiction", "not_before", "revoked_at")
     return (
-        members(policy, "epoch", "expires", "digest", "source", "systems")
+        members(policy, "epoch", "expires", "digest", "source", "systems", "outputs")
         | quorum
         | {
             "promoters": [
@@ -248,6 +253,7 @@ def _lines(policy: Policy) -> Iterator[str]:
     logs = f"{quorum.logs} of {plural(len(policy.logs), 'log')}"
     yield f"each in {logs}, under {plural(quorum.witnesses, 'witness', 'witnesses')}"
     yield f"systems: {', '.join(policy.systems)}"
+    yield f"outputs: {_OUTPUTS[policy.outputs]}"
     for builder in policy.builders:
         yield from _builder_lines(builder)
     if policy.promoters:

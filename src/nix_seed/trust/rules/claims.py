@@ -135,38 +135,39 @@ def _foreign(
         yield Discount.DIRTY, "it was built from a tree with changes that no commit holds"
     if said.system not in builder.systems:
         yield Discount.SYSTEM_NOT_GRANTED, f"{builder.id} does not build for {said.system}"
-    yield from _untimely(claim, builder, now)
+    yield from untimely(claim.time, said.finished_on, builder, now)
 
 
-def _untimely(claim: Claim, builder: Builder, now: datetime) -> Iterator[tuple[Discount, str]]:
-    """Yield why the claim is not of the builder's time. Only proved times can help a revoked one.
+def untimely(
+    time: datetime | None, finished_on: str, builder: Builder, now: datetime
+) -> Iterator[tuple[Discount, str]]:
+    """Yield why a claim proved to be of *time* is not of the builder's time.
 
-    What the claim itself says of its time proves nothing: whoever stole a key writes anything. It
-    is taken at its word only where that speaks against it.
+    Only a proved time can help a revoked builder. What the claim itself says of its time, that it
+    was *finished_on* then, proves nothing: whoever stole a key writes anything. It is taken at its
+    word only where that speaks against it.
     """
-    made, since, end = claim.time or now, builder.not_before, builder.revoked_at
+    made, since, end = time or now, builder.not_before, builder.revoked_at
     if since is not None:
         counts = f"{builder.id} counts from {in_utc(since)} on, and this"
-        said = datetime.fromisoformat(claim.predicate.finished_on)
+        said = datetime.fromisoformat(finished_on)
         if made < since:
             yield Discount.NOT_YET, f"{counts} is of {in_utc(made)}"
         elif said < since:
             yield Discount.NOT_YET, f"{counts} says of itself that it is of {in_utc(said)}"
-    if end is None or (now < end and claim.time is None):
+    if end is None or (now < end and time is None):
         return
     revoked = f"{builder.id} was revoked at {in_utc(end)}, and"
-    if claim.time is None:
+    if time is None:
         yield Discount.REVOKED, f"{revoked} no log or timestamp proves that this is older"
-    elif claim.time >= end:
-        yield Discount.REVOKED, f"{revoked} this is of {in_utc(claim.time)}"
+    elif time >= end:
+        yield Discount.REVOKED, f"{revoked} this is of {in_utc(time)}"
 
 
 def _unmet(claim: Claim, policy: Policy) -> Iterator[tuple[Discount, str]]:
     """Yield which demands of the policy an agreeing claim does not meet."""
-    known = claim.logs & {log.id for log in policy.logs}
-    if len(known) < policy.quorum.logs:
-        held = f"it is proved to be in {len(known)} of the policy's logs"
-        yield Discount.LOGS, f"{held}, and {policy.quorum.logs} are demanded"
+    if words := too_few_logs(claim.logs, policy):
+        yield Discount.LOGS, words
     said, demands = claim.predicate, policy.built
     elsewhere = said.paths.substituted + said.paths.unexplained
     if demands.here and elsewhere:
@@ -176,6 +177,15 @@ def _unmet(claim: Claim, policy: Policy) -> Iterator[tuple[Discount, str]]:
         yield Discount.UNSANDBOXED, f"it was built with sandbox = {said.nix.sandbox}"
     if demands.no_reused_layers and said.reused_layers:
         yield Discount.REUSED, f"{len(said.reused_layers)} of its layers were taken from elsewhere"
+
+
+def too_few_logs(logs: Collection[str], policy: Policy) -> str:
+    """Return what *logs*, proved to hold a claim, lack of what *policy* demands, or nothing."""
+    known = {log.id for log in policy.logs} & set(logs)
+    if len(known) >= policy.quorum.logs:
+        return ""
+    held = f"it is proved to be in {len(known)} of the policy's logs"
+    return f"{held}, and {policy.quorum.logs} are demanded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,27 +249,42 @@ def claims_of(
 
     Bundles over one envelope are one claim: each may bring the proof of another log.
     """
+    return tuple(
+        Claim(each.findings[0].name, each.signer, predicate, each.logs, each.time)
+        for each in envelopes_of(findings, policy, distrusted)
+        if (predicate := each.findings[0].verdict.predicate) is not None
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SignedEnvelope:
+    """What *signer* signed, whatever it states: *findings* are its bundles, all verified.
+
+    *logs* are the policy's logs that hold it, *time* a moment by which it is proved to have
+    existed, None if none is.
+    """
+
+    signer: Signer
+    findings: tuple[Finding, ...]
+    logs: frozenset[str]
+    time: datetime | None
+
+
+def envelopes_of(
+    findings: Iterable[Finding], policy: Policy, distrusted: Container[str] = ()
+) -> Iterator[SignedEnvelope]:
+    """Yield what verified *findings* are over, in their order; *distrusted* logs prove nothing."""
     gathered: dict[tuple[Signer, bytes], list[Finding]] = {}
     for finding in findings:
         verdict = finding.verdict
-        if verdict.predicate is None or verdict.signer is None or verdict.bundle is None:
+        if verdict.statement is None or verdict.signer is None or verdict.bundle is None:
             continue
         gathered.setdefault((verdict.signer, verdict.bundle.envelope.pae), []).append(finding)
-    return tuple(
-        _claim(signer, together, policy, distrusted) for (signer, _), together in gathered.items()
-    )
-
-
-def _claim(
-    signer: Signer, findings: Sequence[Finding], policy: Policy, distrusted: Container[str]
-) -> Claim:
-    predicate = findings[0].verdict.predicate
-    assert predicate is not None
-    logs = {log for each in findings for log in each.logs.logs if log not in distrusted}
-    times = [time for each in findings for time in each.logs.times if time[0] in logs]
-    return Claim(
-        findings[0].name, signer, predicate, frozenset(logs), _time(findings[0], times, policy)
-    )
+    for (signer, _), together in gathered.items():
+        logs = {log for each in together for log in each.logs.logs if log not in distrusted}
+        times = [time for each in together for time in each.logs.times if time[0] in logs]
+        time = _time(together[0], times, policy)
+        yield SignedEnvelope(signer, tuple(together), frozenset(logs), time)
 
 
 def _time(

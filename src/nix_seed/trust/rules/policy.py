@@ -15,6 +15,7 @@ from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey
 
 Attribute = Literal["operator", "provider", "jurisdiction"]
 LogKind = Literal["tiles", "rekor-v2", "rekor-v1"]
+OutputsRule = Literal["own", "quorum", "none"]
 
 
 Signer = PublicKey | CertificateIdentity
@@ -118,7 +119,8 @@ class Policy:
 
     *accepts* are earlier policies, by digest, whose promotions still stand, and how many systems
     made a release complete by each. *licences* are those (or packages) that whoever uses this
-    policy has accepted.
+    policy has accepted. *outputs* is whose word is enough to take what the project itself built:
+    that of any builder, of as many as the quorum wants, or nobody's.
     """
 
     epoch: int
@@ -136,6 +138,7 @@ class Policy:
     accepts: Mapping[Digest, int] = field(default_factory=dict)
     ledgers: tuple[LedgerSpec, ...] = ()
     licences: tuple[str, ...] = ()
+    outputs: OutputsRule = "own"
 
     @property
     def logged(self) -> Policy:

@@ -93,6 +93,7 @@ def compare_policies(old: Policy, new: Policy) -> Iterator[str]:
     """Yield what differs, one line each; comments and order are no difference."""
     for name in ("epoch", "expires", "source", "systems", "trusted_root", "accepts", "licences"):
         yield from _compare(name, getattr(old, name), getattr(new, name))
+    yield from _compare("outputs", old.outputs, new.outputs)
     for part in ("quorum", "built"):
         one, other = getattr(old, part), getattr(new, part)
         for field in fields(one):

@@ -31,6 +31,7 @@ from nix_seed.trust.rules.policy import (
     LedgerKind,
     LedgerSpec,
     LogKind,
+    OutputsRule,
     Policy,
     PolicyLog,
     Promoter,
@@ -92,7 +93,16 @@ def _policy(root: Section, digest: Digest) -> Policy:
         accepts=_accepted(root, len(systems)),
         ledgers=read_ledgers(root),
         licences=licences.whole(licences.strings("accept")),
+        outputs=_one_of(root, "outputs", get_args(OutputsRule)) or "own",  # type: ignore[arg-type]
     )
+
+
+def _one_of(section: Section, key: str, known: tuple[str, ...]) -> str | None:
+    value: str | None = section.optional(key, str)
+    if value is not None and value not in known:
+        hint = f"known: {', '.join(known)}"
+        raise section.error(f"{key} is {value!r}", key, hint)
+    return value
 
 
 def _accepted(root: Section, systems: int) -> Mapping[Digest, int]:

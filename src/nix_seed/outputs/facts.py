@@ -1,0 +1,65 @@
+"""What this machine's store says of outputs: the facts that a builder signs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from nix_seed.core.errors import CouldNotCheck
+from nix_seed.flake.nix import Nix
+from nix_seed.formats.nix.derivation import Derivation
+from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.outputs.rules.statement import OutputFact
+
+_NO_NAMES: Mapping[StorePath, Sequence[str]] = {}
+
+
+def output_facts(
+    nix: Nix, paths: Iterable[StorePath], names: Mapping[StorePath, Sequence[str]] = _NO_NAMES
+) -> tuple[OutputFact, ...]:
+    """Return what the store of *nix* has at *paths*, sorted; *names* are their flake outputs.
+
+    Where a derivation is gone, what it was built from is not stated.
+    """
+    infos = nix.path_infos(paths)
+    derivers = _derivers(nix, [info.path for info in infos])
+    read = {drv: found for drv in {*derivers.values()} if (found := _read(nix, drv)) is not None}
+    made = {
+        (drv, name): output.path
+        for drv, derivation in read.items()
+        for name, output in derivation.outputs.items()
+    }
+    ours = {info.path for info in infos}
+    facts = []
+    for info in infos:
+        drv = derivers.get(info.path)
+        inputs = read[drv].input_drvs if drv in read else {}
+        used = {made.get((each, name)) for each, outputs in inputs.items() for name in outputs}
+        facts.append(
+            OutputFact(
+                info.path,
+                info.nar_hash,
+                info.nar_size,
+                tuple(sorted(info.references)),
+                drv,
+                tuple(sorted(path for path in used if path in ours)),
+                tuple(sorted(names.get(info.path, ()))),
+            )
+        )
+    return tuple(facts)
+
+
+def _derivers(nix: Nix, paths: Sequence[StorePath]) -> dict[StorePath, StorePath]:
+    found: dict[StorePath, StorePath] = {}
+    for start in range(0, len(paths), 500):
+        batch = paths[start : start + 500]
+        arguments = ["--query", "--deriver", *map(str, batch)]
+        lines = nix.run("nix-store", arguments, "asking what outputs were built by").split()
+        for path, line in zip(batch, lines, strict=True):
+            if line.startswith("/"):
+                found[path] = StorePath.parse(line)
+    return found
+
+
+def _read(nix: Nix, path: StorePath) -> Derivation | None:
+    try:
+        return nix.read_derivation(path)
+    except CouldNotCheck:
+        return None

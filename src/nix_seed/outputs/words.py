@@ -1,0 +1,126 @@
+"""From the bytes of bundles to builders' words on store paths, each bundle judged once."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import InputError
+from nix_seed.core.verdict import Fate
+from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.outputs.rules.agreed import (
+    ANYTHING,
+    NotServed,
+    Question,
+    Served,
+    SetAside,
+    Word,
+    agreed,
+    judge_statement,
+)
+from nix_seed.outputs.rules.statement import (
+    PREDICATE_TYPE,
+    OutputFact,
+    OutputsStatement,
+    read_statement,
+)
+from nix_seed.release.verifiers import Verifiers
+from nix_seed.trust.attestations import Attestation
+from nix_seed.trust.rules.bundle import Expected
+from nix_seed.trust.rules.claims import Finding, SignedEnvelope, envelopes_of, examine
+from nix_seed.trust.rules.policy import signer_name
+from nix_seed.trust.watch_logs import doubt_logs
+
+EXPECTED = Expected(subject=None, predicate_types=(PREDICATE_TYPE,))
+"""What a bundle over the outputs of a job must state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What bundles say: *words* that may count, what was *set_aside*, and what is *unchecked*."""
+
+    words: tuple[Word, ...] = ()
+    set_aside: tuple[SetAside, ...] = ()
+    unchecked: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A statement as it was read, and what it says of each path."""
+
+    said: OutputsStatement
+    facts: Mapping[StorePath, OutputFact]
+
+
+@dataclass(frozen=True, slots=True)
+class WordReader:
+    """Judges bundles by the policy of *by*; what it judged it remembers, by the bundle's bytes."""
+
+    by: Verifiers
+    _findings: dict[bytes, Finding] = field(default_factory=dict)
+    _statements: dict[bytes, _Read | SetAside] = field(default_factory=dict)
+
+    def decide(self, path: StorePath, bundles: Iterable[Attestation]) -> Served | NotServed:
+        """Return what may be taken for *path* by what *bundles* say."""
+        heard = self.hear(bundles, path)
+        found = agreed(path, heard.words, self.by.policy, heard.unchecked)
+        if isinstance(found, NotServed) and not heard.words and heard.set_aside:
+            # Who asks why nothing is taken is told of what was found, and does not count.
+            return NotServed(f"{found.reason}; {heard.set_aside[0].reason}")
+        return found
+
+    def hear(
+        self,
+        bundles: Iterable[Attestation],
+        path: StorePath | None = None,
+        asked: Question = ANYTHING,
+    ) -> Heard:
+        """Return what *bundles* say of *path* (None: of any), as far as it is about *asked*."""
+        findings = [self._examined(each) for each in bundles]
+        doubts = doubt_logs(findings, self.by.watch)
+        refused = [each.verdict for each in findings if not each.verdict.verified]
+        aside = [SetAside("", each.words) for each in refused if each.fate is Fate.FALSE]
+        aside += [SetAside("", words) for words in doubts.lies]
+        unchecked = [each.words for each in refused if each.fate is Fate.UNCHECKED]
+        unchecked += [e.words for e in doubts.watched.values() if e.fate is Fate.UNCHECKED]
+        words: list[Word] = []
+        for envelope in envelopes_of(findings, self.by.policy, doubts.distrusted):
+            read = self._read(envelope)
+            if isinstance(read, SetAside):
+                aside.append(read)
+                continue
+            judged = judge_statement(read.said, envelope, self.by.policy, self.by.now, asked)
+            if isinstance(judged, SetAside):
+                aside.append(judged)
+                continue
+            facts = read.facts.values() if path is None else filter(None, [read.facts.get(path)])
+            statement = Digest.of(_envelope(envelope))
+            words += [Word(judged[0], fact, statement, judged[1]) for fact in facts]
+        return Heard(tuple(words), tuple(aside), tuple(unchecked))
+
+    def _examined(self, found: Attestation) -> Finding:
+        if found.text not in self._findings:
+            finding = examine(found.place, found.text, self.by.builders, EXPECTED)
+            self._findings[found.text] = finding
+        return self._findings[found.text]
+
+    def _read(self, envelope: SignedEnvelope) -> _Read | SetAside:
+        key = _envelope(envelope)
+        if key not in self._statements:
+            self._statements[key] = _parse(envelope)
+        return self._statements[key]
+
+
+def _parse(envelope: SignedEnvelope) -> _Read | SetAside:
+    finding = envelope.findings[0]
+    assert finding.verdict.statement is not None
+    try:
+        said = read_statement(finding.verdict.statement, finding.name)
+    except InputError as error:
+        return SetAside(signer_name(envelope.signer), error.message)
+    return _Read(said, {each.path: each for each in said.outputs})
+
+
+def _envelope(envelope: SignedEnvelope) -> bytes:
+    bundle = envelope.findings[0].verdict.bundle
+    assert bundle is not None
+    return bundle.envelope.pae
