@@ -78,10 +78,10 @@ class WordReader:
         findings = [self._examined(each) for each in bundles]
         doubts = doubt_logs(findings, self.by.watch)
         refused = [each.verdict for each in findings if not each.verdict.verified]
-        aside = [SetAside("", each.words) for each in refused if each.fate is Fate.FALSE]
+        aside = [SetAside("", each.reason) for each in refused if each.fate is Fate.FALSE]
         aside += [SetAside("", words) for words in doubts.lies]
-        unchecked = [each.words for each in refused if each.fate is Fate.UNCHECKED]
-        unchecked += [e.words for e in doubts.watched.values() if e.fate is Fate.UNCHECKED]
+        unchecked = [each.reason for each in refused if each.fate is Fate.UNCHECKED]
+        unchecked += [e.reason for e in doubts.watched.values() if e.fate is Fate.UNCHECKED]
         words: list[Word] = []
         for envelope in envelopes_of(findings, self.by.policy, doubts.distrusted):
             read = self._read(envelope)
