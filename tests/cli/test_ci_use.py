@@ -17,6 +17,7 @@ from nix_seed.cli.setup import ci_use
 from nix_seed.cli.setup.ci_job import CiJob
 from nix_seed.core import processes as own_command
 from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CouldNotCheck
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.registry.open import Stores
@@ -40,6 +41,7 @@ ANSWER = {
     "bytesFetched": 7,
     "seconds": {"fetch": 1.0, "decode": 2.0, "unpack": 3.0, "register": 0.5, "total": 4.0},
     "nix": str(NIX),
+    "whole": True,
 }
 OPTIONS = {
     "for": "",
@@ -51,6 +53,8 @@ OPTIONS = {
     "registry_user": "ci",
     "nix_conf": "",
     "offline": "",
+    "eager": "",
+    "complete": "",
     "image": "ghcr.io/o/r-seed",
     "registry": "",
 }
@@ -89,6 +93,7 @@ def fill(options: dict[str, Any], token: str = "") -> Filled:
 def test_a_fresh_mac_has_a_store_made_for_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """Root makes the volume, which takes root; all that is foreign is unpacked as the user."""
     monkeypatch.setattr("os.geteuid", lambda: 501)
+    monkeypatch.setattr(ci_use, "why_not_here", lambda: "only Linux has what a mount needs")
     machine = Machine(monkeypatch, "absent", "ours")
     found = fill({"accept_licence": "Some SDK, other"})
     assert machine.root == [(["ci", "store", "501"], "")]
@@ -96,6 +101,44 @@ def test_a_fresh_mac_has_a_store_made_for_the_user(monkeypatch: pytest.MonkeyPat
     assert how["system"] == "aarch64-darwin"
     assert how["accepted"] == ("Some SDK", "other")
     assert (found.added, found.fetched, found.nix) == (1, 7, NIX)
+
+
+def test_an_ordinary_user_has_root_mount_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 501)
+    monkeypatch.setattr(ci_use, "why_not_here", lambda: None)
+    machine = Machine(monkeypatch, "ours")
+    found = fill({"complete": "true"}, token="hush")
+    [(arguments, stdin)] = machine.root
+    assert arguments == [
+        *("mount", str(IMAGE), "--json", "--no-verify", "--system", "aarch64-darwin"),
+        *("--complete", "--username", "ci", "--password-stdin"),
+    ]
+    assert stdin == "hush\n"
+    assert (found.added, machine.user) == (3, [])
+
+
+@pytest.mark.parametrize("options", [{"eager": "true"}, {"for": ".#checks"}])
+def test_what_is_wanted_unpacked_is_not_mounted(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, str]
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 501)
+    monkeypatch.setattr(ci_use, "why_not_here", lambda: None)
+    machine = Machine(monkeypatch, "ours")
+    fill(options)
+    assert (len(machine.root), len(machine.user)) == (0, 1)
+
+
+def test_where_root_cannot_mount_the_user_unpacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 501)
+    monkeypatch.setattr(ci_use, "why_not_here", lambda: None)
+    machine = Machine(monkeypatch, "ours")
+
+    def refuse(arguments: Sequence[str], stdin: str = "") -> Any:
+        raise CouldNotCheck("nix-seed mount failed as root, with exit code 3")
+
+    monkeypatch.setattr(own_command, "run_as_root", refuse)
+    assert fill({}).added == 1
+    assert len(machine.user) == 1
 
 
 def test_a_store_of_a_daemons_is_filled_by_root(

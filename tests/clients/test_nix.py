@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -154,3 +156,30 @@ def test_settings_and_language_reach_nix(tmp_path: Path, monkeypatch: pytest.Mon
     assert f"--store {tmp_path / 'r'}" in arguments
     assert "--option sandbox false" in arguments
     assert "--extra-experimental-features nix-command flakes" in arguments
+
+
+def test_all_paths_while_another_process_deletes_some(nix: Nix, tmp_path: Path) -> None:
+    """Nix lists every path, and fails at one that has gone by the time it looks at it."""
+    kept = []
+    for number in range(40):
+        file = tmp_path / f"kept-{number}"
+        file.write_text(str(number))
+        kept.append(add(nix, file))
+    assert nix.all_paths() == set(kept)
+    program = f"""
+import subprocess, sys
+while True:
+    for number in range(4):
+        open({str(tmp_path)!r} + f"/gone-{{number}}", "w").write(str(number))
+    files = [{str(tmp_path)!r} + f"/gone-{{number}}" for number in range(4)]
+    store = ["nix-store", "--store", {str(nix.store)!r}]
+    made = subprocess.run([*store, "--add", *files], capture_output=True, text=True).stdout.split()
+    subprocess.run([*store, "--delete", *made], capture_output=True)
+"""
+    other = subprocess.Popen([sys.executable, "-c", program])
+    try:
+        for _ in range(30):
+            assert nix.all_paths() >= set(kept)
+    finally:
+        other.kill()
+        other.wait()

@@ -79,6 +79,10 @@ def test_an_output_that_is_not_there(tmp_path: Path, seed: Reference, project: P
     with pytest.raises(InputError, match=r"the flake has no output checks\.nothing") as caught:
         hydrate(Stores(), seed, tmp_path, outputs=[f"{project}#checks.nothing"])
     assert "checks.greet" in (caught.value.hint or "")
+    # Evaluation reads the flake's inputs. Nothing else was fetched for a name that is wrong.
+    store = tmp_path / "nix/store"
+    assert list(store.iterdir())
+    assert not list(store.glob("*/bin")), "neither a shell nor a compiler"
 
 
 def test_a_darwin_image_into_a_root(tmp_path: Path, project: Path) -> None:

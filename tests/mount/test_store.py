@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -210,6 +211,47 @@ def test_a_store_that_had_paths_before(seed: tuple[str, Spec], root: Path) -> No
     said = json.loads(mount(reference, root, "--json", "--complete"))
     assert set(said["added"]) == set(map(str, lost))
     check_whole(root, spec)
+
+
+def test_a_users_store_stays_the_users(seed: tuple[str, Spec], root: Path, tmp_path: Path) -> None:
+    """As on a runner, where root mounts by sudo, and builds are an ordinary user's."""
+    reference, spec = seed
+    user = 65534
+    # What pytest lends is closed to others, and whoever works there must reach it.
+    with (
+        tempfile.TemporaryDirectory() as name,
+        docker_registry(tmp_path / "r", password=False) as r,
+    ):
+        os.chmod(name, 0o755)
+        theirs = Path(name) / "root"
+        (theirs / "nix").mkdir(parents=True)
+        os.chown(theirs / "nix", user, -1)
+        there = f"{r.host}/seed:tag"
+        push(Stores(), parse_reference(reference), parse_reference(there))  # type: ignore[arg-type]
+        as_user = ["setpriv", f"--reuid={user}", "--clear-groups"]
+        try:
+            mount(there, theirs, "--keep")
+            seen = {path.lstat().st_uid for path in (theirs / "nix/store").rglob("*")}
+            assert seen == {user}
+            new = subprocess.run(
+                [*as_user, "nix-store", "--store", str(theirs), "--add", __file__],
+                env=nix_env() | {"HOME": "/nonexistent"},
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.strip()
+            nix_seed("unmount", "--root", theirs)
+            wait_for(lambda: not processes(theirs))
+            everything = [theirs / "nix", *(theirs / "nix").rglob("*")]
+            assert {path.lstat().st_uid for path in everything} == {user}
+            assert names_in(theirs) == {p.base_name for p in spec.paths} | {Path(new).name}
+            check = [*as_user, "nix-store", "--store", str(theirs), "--verify", "--check-contents"]
+            subprocess.run(check, env=nix_env() | {"HOME": "/nonexistent"}, check=True)
+        finally:
+            kill(theirs)
+            for place in (theirs / "nix/store", state_directory(theirs) / "lower"):
+                while is_mounted(place):
+                    subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def test_when_the_server_dies_the_store_still_fills(seed: tuple[str, Spec], root: Path) -> None:

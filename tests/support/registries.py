@@ -145,13 +145,13 @@ def _htpasswd(root: Path) -> Path:
     return path
 
 
-def certificate(root: Path) -> Certificate:
-    """Make a CA and a certificate for 127.0.0.1 and localhost."""
+def certificate(root: Path, address: str = "127.0.0.1") -> Certificate:
+    """Make a CA and a certificate for *address* and localhost."""
     program = needs("openssl", "openssl")
     root.mkdir(parents=True, exist_ok=True)
     made = Certificate(root / "ca.pem", root / "server.pem", root / "server.key")
     ca_key, request, extra = root / "ca.key", root / "server.csr", root / "extra"
-    extra.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    extra.write_text(f"subjectAltName=IP:{address},DNS:localhost\n")
 
     def openssl(*arguments: str) -> None:
         subprocess.run([program, *arguments], check=True, capture_output=True)

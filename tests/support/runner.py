@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from support.distribution import NIX_SETTINGS
-from support.engines import need_root
+from support.engines import need, need_root
 from support.registries import Running
 from support.seeds import remove_tree
 from support.steps import Result, run_action, runner_env
@@ -41,6 +43,7 @@ class Runner:
     prefix: tuple[str, ...] = ()
     more: dict[str, str] = field(default_factory=dict)
     machines: list[Path] = field(default_factory=list)
+    holders: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def seeds(self) -> str:
@@ -109,14 +112,25 @@ class Runner:
         place = Path(tempfile.mkdtemp(prefix="machine-", dir=self.root))
         self.machines.append(place)
         (place / "nix").mkdir()
-        # Programs may use their own store path in it: it is mounted where Nix's is.
-        script = f'mount --bind "{place}/nix" /nix && exec "$@"'
-        prefix = ("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh")
+        # Programs may use their own store path in it: it is mounted where Nix's is. What a step
+        # mounts is there in the next.
+        spaces = ["unshare", "--mount", "--propagation", "private", "sh", "-c"]
+        script = f'mount --bind "{place}/nix" /nix && echo && exec sleep 3600'
+        holder = subprocess.Popen([*spaces, script], stdout=subprocess.PIPE)
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"\n"
+        self.holders.append(holder)
+        prefix = (need("nsenter", "util-linux"), f"--mount=/proc/{holder.pid}/ns/mnt", "--wd=.")
         more = {"PATH": str(programs(place)), "NIX_SEED_CACHE": str(place / "cache")}
         return Runner(place, self.project, self.registry, 0, prefix, self.more | more)
 
     def clean(self) -> None:
         """Throw the machines away: each has a store of half a gigabyte."""
+        while self.holders:
+            holder = self.holders.pop()
+            for process in inhabitants(holder.pid):
+                os.kill(process, signal.SIGKILL)
+            holder.wait()
         while self.machines:
             remove_tree(self.machines.pop())
 
@@ -134,6 +148,17 @@ class Runner:
             text=True,
             check=False,
         )
+
+
+def inhabitants(process: int) -> list[int]:
+    """Return every process that sees the mounts that *process* sees: those that serve one, too."""
+    wanted = os.readlink(f"/proc/{process}/ns/mnt")
+    found = []
+    for place in Path("/proc").glob("[0-9]*/ns/mnt"):
+        with contextlib.suppress(OSError):
+            if os.readlink(place) == wanted:
+                found.append(int(place.parts[2]))
+    return found
 
 
 def as_origin(project: Path, url: str) -> dict[str, str]:

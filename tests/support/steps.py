@@ -16,7 +16,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-__all__ = ["ROOT", "Result", "load", "parse", "run_action", "runner_env"]
+__all__ = ["ROOT", "Result", "assignments", "load", "parse", "run_action", "runner_env"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _EXPRESSION = re.compile(r"\$\{\{\s*(.+?)\s*\}\}")
@@ -108,9 +108,9 @@ def run_action(
             check=False,
         )
         result.code, result.log = done.returncode, result.log + done.stdout
-        outputs = _assignments(files["GITHUB_OUTPUT"])
+        outputs = assignments(files["GITHUB_OUTPUT"])
         context["steps"][step.get("id", "")] = {"outputs": outputs}
-        result.variables |= _assignments(files["GITHUB_ENV"])
+        result.variables |= assignments(files["GITHUB_ENV"])
         result.path += files["GITHUB_PATH"].read_text().split()
         result.summary += files["GITHUB_STEP_SUMMARY"].read_text()
     result.outputs = {
@@ -131,7 +131,7 @@ def _files(work: Path) -> dict[str, Path]:
     return {name: work / name for name in names}
 
 
-def _assignments(path: Path) -> dict[str, str]:
+def assignments(path: Path) -> dict[str, str]:
     """Read ``name=value`` and ``name<<END`` as the runner does."""
     found, lines = {}, iter(path.read_text().split("\n"))
     for line in lines:

@@ -7,6 +7,7 @@ of ``nix path-info``, which has changed more than once.
 Nix's settings, as Nix itself resolves them.
 """
 
+import contextlib
 import grp
 import json
 import os
@@ -26,7 +27,7 @@ from nix_seed.core.events import tell
 from nix_seed.flake.rules.nix_log import NixLog
 from nix_seed.formats.nix.database import format_registration, parse_registration
 from nix_seed.formats.nix.derivation import Derivation
-from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from nix_seed.formats.nix.store_path import STORE_DIR, PathInfo, StorePath
 
 # What project.nix adds to the trace of an output that cannot be evaluated.
 _CONTEXT = re.compile(r"while looking at .*\(leave it out .*\)")
@@ -191,6 +192,21 @@ class Nix:
             text = self._run("nix-store", arguments, "asking for store paths")
             found |= set(map(StorePath.parse, text.split()))
         return frozenset(found)
+
+    def all_paths(self) -> frozenset[StorePath]:
+        """Return every path that this store has.
+
+        Nix lists them all, then looks at each; and fails, should another have deleted one between.
+        """
+        try:
+            text = self._run("nix", ["path-info", "--all"], "listing the store")
+            return frozenset(map(StorePath.parse, text.split()))
+        except NixFailed:
+            there = set()
+            for name in os.listdir(self.root / "nix/store"):
+                with contextlib.suppress(InputError):  # a lock, or what is not finished
+                    there.add(StorePath.parse(f"{STORE_DIR}/{name}"))
+            return frozenset(there) - self.invalid_paths(there)
 
     def fetch_inputs(self, flake: str) -> None:
         """Have the source trees of *flake*'s inputs, and of theirs, in the store."""

@@ -37,7 +37,10 @@ class NotPromoted(CheckedFalse):
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What one image brought: *added* paths by *fetched* bytes; *nix* is where its Nix is."""
+    """What one image brought: *added* paths by *fetched* bytes; *nix* is where its Nix is.
+
+    The store is not *whole* while a mount shows what is still being fetched.
+    """
 
     added: int
     skipped: int
@@ -45,6 +48,7 @@ class Filled:
     nar_hash: str
     seconds: Seconds
     nix: Path | None
+    whole: bool = True
 
 
 Fill = Callable[[AnyReference], Filled]

@@ -6,6 +6,7 @@ the truth; what a killed run left in place is found right by its NAR hash, and n
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import CheckedFalse
+from nix_seed.core.errors import CheckedFalse, NixFailed
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import explained
 from nix_seed.core.processes import cores
@@ -24,6 +25,7 @@ from nix_seed.core.words import plural
 from nix_seed.flake.nix import DerivationReader, Nix
 from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.store_path import StorePath, closure_in
+from nix_seed.formats.oci.reference import Reference
 from nix_seed.image.read.safe_root import open_directory, remove
 from nix_seed.image.read.spec import RemoteSeed, read_seed
 from nix_seed.licences.rules.accept import check_accepted
@@ -33,7 +35,7 @@ from nix_seed.registry.store import ImageStore
 from nix_seed.registry.transfer import choose_system
 from nix_seed.use.hydrate_layer import LayerTask, Target, Workers, workers
 from nix_seed.use.mount.owed import state_directory
-from nix_seed.use.rules.subset import FIRST_TIERS, paths_of_tiers
+from nix_seed.use.rules.subset import FIRST_TIERS, INPUT_TIERS, paths_of_tiers
 from nix_seed.use.store import PARTIAL, locked_store, register_paths, uncollected, valid_paths
 
 if TYPE_CHECKING:
@@ -70,7 +72,8 @@ class Hydrated:
     """What the store gained: *added* paths; *skipped* ones were valid before.
 
     *reused* of the added lay there already, left by an interrupted run. *nix* is a directory of
-    Nix's programs in the store, where the seed has one.
+    Nix's programs in the store, where the seed has one. The store is not *whole* while a mount
+    shows what is still being fetched.
     """
 
     image: Digest
@@ -82,6 +85,7 @@ class Hydrated:
     fetched: int
     seconds: Seconds
     nix: Path | None
+    whole: bool = True
 
 
 def hydrate(
@@ -121,8 +125,7 @@ def hydrate(
     with locked_store(root), explained(f"writing to {root / 'nix/store'}"):
         _recover(root)
         if outputs:
-            run.add(paths_of_tiers(seed.spec, FIRST_TIERS))
-            needed, lacking = _needed(seed, run.nix_at_hand(), outputs, attr)
+            needed, lacking = run.needed(outputs, attr)
             check_accepted(seed.spec.name, lacking, accepted)
             run.add(needed)
         else:
@@ -135,11 +138,10 @@ def hydrate(
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A store below *root*, for *system* (by default this machine's); *nix* registers there."""
+    """A store below *root*, for *system* (by default this machine's)."""
 
     root: Path = Path("/")
     system: str | None = None
-    nix: Nix | None = None
 
 
 def mount_seed(
@@ -153,10 +155,11 @@ def mount_seed(
     """Make the paths of a seed valid in a store at once, by a mount that fills behind them.
 
     Two processes are left behind. The mount leaves when every path lies in the store; with *keep*,
-    when it is told to. Raises ``NotMountable`` where the seed has to be unpacked, ``InputError``
+    when it is told to. A store that is another user's stays that: but for mounting, the work is
+    done as that user. Raises ``NotMountable`` where the seed has to be unpacked, ``InputError``
     where a mount is there that lacks some of it.
     """
-    from nix_seed.use.mount.linux import NotMountable
+    from nix_seed.use.mount.linux import NotMountable, as_owner
     from nix_seed.use.mount.seed import open_mountable
     from nix_seed.use.mount.store import why_not_mounted_store
 
@@ -170,12 +173,41 @@ def mount_seed(
     mountable = open_mountable(str(reference), chosen, source)
     if mountable.seed.spec.withheld:
         raise NotMountable(f"{reference} withholds paths, which come from their vendors")
-    root, nix = where.root, where.nix or _nix_for(where.root)
-    run = _Run(source, mountable.seed, root, nix, None, None, on_event)
-    with locked_store(root), explained(f"writing to {root / 'nix/store'}"):
+    root = where.root
+    run = _Run(source, mountable.seed, root, _nix_for(root), None, None, on_event)
+    with as_owner(root / "nix"), locked_store(root), explained(f"writing to {root / 'nix/store'}"):
         _recover(root)
         run.mount(mountable, keep=keep)
     return run.result(chosen.descriptor.digest, time.perf_counter() - start)
+
+
+def mount_if_possible(
+    stores: Stores,
+    reference: AnyReference,
+    where: Place,
+    *,
+    complete: bool = False,
+    on_event: OnEvent = ignore,
+) -> Hydrated | None:
+    """As ``mount_seed``; None, and *on_event* is told why, where the seed has to be unpacked.
+
+    With *complete*, wait until the store is whole.
+    """
+    from nix_seed.use.mount.linux import NotMountable
+    from nix_seed.use.mount.store import is_served, wait_until_whole
+
+    if not isinstance(reference, Reference):
+        return None  # on this disk already
+    try:
+        if is_served(where.root):
+            raise NotMountable("another seed of this store is mounted, and filling")
+        done = mount_seed(stores, reference, where, on_event=on_event)
+    except NotMountable as error:
+        on_event(Stage("unpack", f"unpacking, not mounting: {error.message}"))
+        return None
+    if complete:
+        wait_until_whole(where.root)
+    return replace(done, whole=True) if complete else done
 
 
 def _recover(root: Path) -> None:
@@ -284,6 +316,22 @@ class _Run:
                 self._register(missing)
         self.added |= missing
 
+    def needed(
+        self, outputs: Sequence[str], attr: str | None
+    ) -> tuple[frozenset[StorePath], tuple[Withheld, ...]]:
+        """As ``_needed``, with no more in the store before than evaluation takes.
+
+        So an output that the flake does not have is found out before the rest is fetched.
+        """
+        spec = self._seed.spec
+        if self._nix.is_at_hand():
+            self.add(paths_of_tiers(spec, INPUT_TIERS))
+            # Some flakes build things while they are evaluated, which takes more.
+            with contextlib.suppress(NixFailed):
+                return _needed(self._seed, self._nix, outputs, attr)
+        self.add(paths_of_tiers(spec, FIRST_TIERS))
+        return _needed(self._seed, self.nix_at_hand(), outputs, attr)
+
     def mount(self, mountable: MountableSeed, *, keep: bool) -> None:
         """Have all paths of the seed valid in the store, shown by a mount."""
         from nix_seed.use.mount.store import StoreMount, mount_store, recover
@@ -315,6 +363,7 @@ class _Run:
             fetched=self.fetched + self._seed.fetched,
             seconds=replace(self.seconds, total=total),
             nix=self.seeds_nix(),
+            whole=not state_directory(self._root).is_dir(),
         )
 
     def _unpack(self, missing: frozenset[StorePath]) -> None:

@@ -124,8 +124,7 @@ def store_problem(nix: Nix) -> str | None:
 
 def offer_host_paths(nix: Nix, work: Inside) -> None:
     """Tell the inside which paths the host's store has, so that only the others come out."""
-    known = sorted(nix.run("nix", ["path-info", "--all"], "listing the store").split())
-    text = "".join(f"{path}\n" for path in known)
+    text = "".join(f"{path}\n" for path in sorted(map(str, nix.all_paths())))
     (work.exchange / "host-has").write_text(text, "utf-8", "surrogateescape")
 
 

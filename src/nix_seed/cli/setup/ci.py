@@ -91,12 +91,15 @@ def _seed(**options: Any) -> None:
 @_option("--for", "Take only what these outputs need to be built [everything].")
 @_option("--accept-licence", "Licences or packages you accept; separated by commas or lines.")
 @_option("--offline", "false: leave Nix's network settings as they are [true].")
+@_option("--eager", "true: unpack all of it before anything else [false].")
+@_option("--complete", "true: return only once every path lies in the store itself [false].")
 @_option("--required", "true: fail where there is no seed [false].")
 def _use(**options: Any) -> None:
-    """Find the seed that fits the checkout, verify it, and unpack it into this machine's store.
+    """Find the seed that fits the checkout, verify it, and have its paths in this machine's store.
 
-    Then `nix build` needs no network. Where there is no seed yet, it is said, and Nix fetches and
-    builds as ever.
+    Then `nix build` needs no network. Where it can be, the seed is mounted: builds may start at
+    once, and the store is filled behind them. Where there is no seed yet, it is said, and Nix
+    fetches and builds as ever.
     """
     from nix_seed.cli.setup.ci_use import use
 

@@ -9,7 +9,7 @@ from nix_seed.cli.options import accepted_licences, state_directory
 from nix_seed.cli.setup.ci_job import CiJob
 from nix_seed.cli.setup.ci_report import use_summary
 from nix_seed.core import processes
-from nix_seed.core.errors import CouldNotCheck
+from nix_seed.core.errors import CouldNotCheck, NixSeedError
 from nix_seed.core.events import OnEvent
 from nix_seed.core.verdict import Fate
 from nix_seed.flake.checkout import parents_of
@@ -26,6 +26,7 @@ from nix_seed.setup.ci_use import Actions, Filled, NotPromoted, SeedSearch, Used
 from nix_seed.setup.rules.ci_inputs import parse_list, parse_names, parse_switch
 from nix_seed.use import hydrate as hydrating
 from nix_seed.use.engines.host import OFFLINE
+from nix_seed.use.mount.linux import why_not_here
 
 
 def use(options: dict[str, Any]) -> None:
@@ -39,7 +40,8 @@ def use(options: dict[str, Any]) -> None:
 
 def _use(job: CiJob, stages: OnEvent) -> Used:
     required = parse_switch(job.options["required"], "required")
-    parse_switch(job.options["offline"], "offline")
+    for name in ("offline", "eager", "complete"):
+        parse_switch(job.options[name] or "false", name)
     named = job.options["reference"]
     system = current_system()
     search = SeedSearch(
@@ -87,13 +89,26 @@ def _verify(job: CiJob, image: AnyReference, system: str) -> Verification | None
 
 
 def fill(job: CiJob, image: AnyReference, system: str, stages: OnEvent) -> Filled:
-    """Unpack *image*: in this process where the store is ours, else by sudo."""
+    """Mount or unpack *image*: in this process where the store is ours, else by sudo."""
     options, project = job.options, job.flake
     outputs, accepted = parse_list(options["for"]), parse_names(options["accept_licence"])
+    lazy = not (outputs or parse_switch(options["eager"] or "false", "eager"))
+    complete = parse_switch(options["complete"] or "false", "complete")
+    how = ["--complete"] if complete else []
     if ci_host.store_state() == "absent":
         processes.run_as_root(["ci", "store", str(os.geteuid())])
     if ci_host.store_state() == "ours":
-        done = hydrating.hydrate(
+        if lazy and os.geteuid() != 0:
+            mounted = _mounted_by_root(job, image, ["--system", system, *how])
+            if mounted is not None:
+                return mounted
+        done = None
+        if lazy and os.geteuid() == 0:
+            place = hydrating.Place(system=system)
+            done = hydrating.mount_if_possible(
+                job.stores, image, place, complete=complete, on_event=stages
+            )
+        done = done or hydrating.hydrate(
             job.stores,
             image,
             outputs=outputs,
@@ -104,17 +119,40 @@ def fill(job: CiJob, image: AnyReference, system: str, stages: OnEvent) -> Fille
             on_event=stages,
         )
         added, skipped = len(done.added), len(done.skipped)
-        return Filled(added, skipped, done.fetched, done.nar_hash, done.seconds, done.nix)
+        return Filled(
+            added, skipped, done.fetched, done.nar_hash, done.seconds, done.nix, done.whole
+        )
     # What is named by digest was verified before, by the policy that was asked for.
-    arguments = ["hydrate", str(image), "--json", "--no-verify", "--eager", "--system", system]
+    how = how if lazy else ["--eager"]
+    arguments = ["hydrate", str(image), "--json", "--no-verify", *how, "--system", system]
     arguments += ["--src", str(project.directory), *(f"--for={name}" for name in outputs)]
     arguments += [f"--accept-licence={name}" for name in accepted]
     arguments += [f"--attr={project.attr}"] if project.attr else []
     # For the licences that it accepts.
     arguments += [f"--policy={project.policy.absolute()}"] if project.policy else []
-    arguments += [f"--ca-file={options['ca_file']}"] if options["ca_file"] else []
+    return _filled(_by_root(job, arguments))
+
+
+def _mounted_by_root(job: CiJob, image: AnyReference, arguments: list[str]) -> Filled | None:
+    """Have root mount *image* in a store that stays ours; None where it has to be unpacked."""
+    if why_not_here() is not None:
+        return None
+    try:
+        return _filled(_by_root(job, ["mount", str(image), "--json", "--no-verify", *arguments]))
+    except NixSeedError as error:
+        # Unpacking needs no root, and finds out by itself whatever may be wrong with the image.
+        job.host.say(f"nix-seed: unpacking, not mounting: {error.message}")
+        return None
+
+
+def _by_root(job: CiJob, arguments: list[str]) -> Any:
+    ca_file = job.options["ca_file"]
+    arguments += [f"--ca-file={ca_file}"] if ca_file else []
     arguments += ["--username", job.user, "--password-stdin"] if job.token else []
-    value = processes.run_as_root(arguments, f"{job.token}\n")
+    return processes.run_as_root(arguments, f"{job.token}\n")
+
+
+def _filled(value: Any) -> Filled:
     return Filled(
         added=len(value["added"]),
         skipped=len(value["skipped"]),
@@ -122,6 +160,7 @@ def fill(job: CiJob, image: AnyReference, system: str, stages: OnEvent) -> Fille
         nar_hash=value["narHash"],
         seconds=hydrating.Seconds(**value["seconds"]),
         nix=None if value["nix"] is None else Path(value["nix"]),
+        whole=value["whole"],
     )
 
 
@@ -150,6 +189,7 @@ def pass_on(job: CiJob, used: Used) -> None:
             "reference": str(used.image or ""),
             "digest": str(used.digest or ""),
             "nar_hash": used.fills[-1].nar_hash if used.fills else "",
+            "whole": str(all(each.whole for each in used.fills[-1:])).lower(),
             "nix": str(at_hand or used.nix is not None).lower(),
         }
     )

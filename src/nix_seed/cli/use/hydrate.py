@@ -24,18 +24,16 @@ from nix_seed.cli.options import (
     verify_options,
 )
 from nix_seed.cli.say import say
-from nix_seed.core.events import OnEvent, Stage
 from nix_seed.core.members import members
 from nix_seed.core.words import human_size, plural
 
 if TYPE_CHECKING:
-    from nix_seed.registry.open import AnyReference, Stores
     from nix_seed.use.hydrate import Hydrated
 
 
 def hydrated_json(done: Hydrated) -> dict[str, Any]:
     """Return the result as programs read it: store paths, bytes, seconds."""
-    names = ("image", "nar_hash", "root", "added", "skipped", "reused", "nix")
+    names = ("image", "nar_hash", "root", "added", "skipped", "reused", "nix", "whole")
     phases = ("fetch", "decode", "unpack", "register", "total")
     return members(done, *names, bytesFetched="fetched") | {
         "seconds": members(done.seconds, *phases)
@@ -49,6 +47,8 @@ def hydrated_text(done: Hydrated) -> str:
         f"  {human_size(done.fetched)} fetched in {done.seconds.total:.1f} s;"
         f" {plural(len(done.skipped), 'path')} there before",
     ]
+    if not done.whole:
+        lines.append("  what is not read yet is fetched meanwhile, and put in place")
     if done.nix is not None and done.root == Path("/"):
         lines.append(f"  Nix's programs: {done.nix}")
     if done.root != Path("/"):
@@ -112,7 +112,7 @@ def command(as_json: bool, **options: Any) -> None:
     from nix_seed.cli.progress import progress
     from nix_seed.flake.evaluate import current_system
     from nix_seed.formats.oci.reference import parse_reference
-    from nix_seed.use.hydrate import hydrate
+    from nix_seed.use.hydrate import Place, hydrate, mount_if_possible
     from nix_seed.use.macos_store import ensure_store
 
     stores, reference = stores_of(options), parse_reference(options["source"])
@@ -122,7 +122,12 @@ def command(as_json: bool, **options: Any) -> None:
         reference = trusted(options, stores, reference, system, project, show)
         ensure_store(options["root"])
         eager = options["eager"] or options["outputs"] or options["root"] != Path("/")
-        done = None if eager else _mounted(stores, reference, system, options, show)
+        place, complete = Place(options["root"], system), options["complete"]
+        done = (
+            None
+            if eager
+            else mount_if_possible(stores, reference, place, complete=complete, on_event=show)
+        )
         done = done or hydrate(
             stores,
             reference,
@@ -136,28 +141,3 @@ def command(as_json: bool, **options: Any) -> None:
             on_event=show,
         )
     say(hydrated_json(done) if as_json else hydrated_text(done))
-
-
-def _mounted(
-    stores: Stores,
-    reference: AnyReference,
-    system: str,
-    options: dict[str, Any],
-    show: OnEvent,
-) -> Hydrated | None:
-    """Mount the seed and let it fill; None where it is to be unpacked."""
-    from nix_seed.formats.oci.reference import Reference
-    from nix_seed.use.hydrate import Place, mount_seed
-    from nix_seed.use.mount.linux import NotMountable
-    from nix_seed.use.mount.store import wait_until_whole
-
-    if not isinstance(reference, Reference):
-        return None  # on this disk already
-    try:
-        done = mount_seed(stores, reference, Place(options["root"], system), on_event=show)
-    except NotMountable as error:
-        show(Stage("unpack", f"unpacking, not mounting: {error.message}"))
-        return None
-    if options["complete"]:
-        wait_until_whole(options["root"])
-    return done

@@ -62,9 +62,15 @@ Contents = Callable[[Sequence[Piece]], list[memoryview]]
 
 
 class FuseServer:
-    """Answers the kernel on the descriptor *device* until the file system is unmounted."""
+    """Answers the kernel on the descriptor *device* until the file system is unmounted.
 
-    def __init__(self, device: int, tree: StoreTree, contents: Contents) -> None:
+    All of it belongs to *owner*, a user and a group.
+    """
+
+    def __init__(
+        self, device: int, tree: StoreTree, contents: Contents, owner: tuple[int, int] = (0, 0)
+    ) -> None:
+        self._owner = owner
         self._device = device
         self._tree = tree
         self._contents = contents
@@ -201,4 +207,4 @@ class FuseServer:
         mode = _MODES[kind] if number != ROOT else stat.S_IFDIR | 0o755
         times = (1, 1, 1, 0, 0, 0)
         # One link, of directories too: that tells programs not to count on the number.
-        return _ATTR.pack(number, size, -(-size // 512), *times, mode, 1, 0, 0, 0, 4096, 0)
+        return _ATTR.pack(number, size, -(-size // 512), *times, mode, 1, *self._owner, 0, 4096, 0)

@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,10 +35,48 @@ def why_not_here() -> str | None:
     return None
 
 
+@contextlib.contextmanager
+def as_owner(directory: Path) -> Iterator[None]:
+    """As root, work as the owner of *directory* meanwhile; mounting is done as root all the same.
+
+    Nothing is changed where it is root's, or not there.
+    """
+    try:
+        owner = directory.stat()
+    except FileNotFoundError:
+        owner = None
+    if owner is None or os.geteuid() != 0:
+        yield
+        return
+    with _acting_as(owner.st_uid, owner.st_gid):
+        yield
+
+
+@contextlib.contextmanager
+def _acting_as(user: int, group: int) -> Iterator[None]:
+    before = os.geteuid(), os.getegid()
+    if before == (user, group) or os.getuid() != 0:
+        yield
+        return
+    _set_effective(user, group)
+    try:
+        yield
+    finally:
+        _set_effective(*before)
+
+
+def _set_effective(user: int, group: int) -> None:
+    if os.geteuid() != 0:
+        os.seteuid(0)
+    os.setegid(group)
+    os.seteuid(user)
+
+
 def open_device() -> int:
     """Open what a mount is served by; ``NotMountable`` where that is forbidden."""
     try:
-        return os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+        with _acting_as(0, 0):
+            return os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         raise NotMountable(f"{_DEVICE} cannot be opened: {error.strerror}") from error
 
@@ -56,7 +94,8 @@ def mount_overlay(lower: str, upper: str, work: str, target: Path) -> None:
 
 def detach(target: Path) -> bool:
     """Take away what is mounted at *target*, whoever still uses it; False where nothing is."""
-    done: int = _LIBC.umount2(os.fsencode(target), _DETACH)
+    with _acting_as(0, 0):
+        done: int = _LIBC.umount2(os.fsencode(target), _DETACH)
     return done == 0
 
 
@@ -67,7 +106,7 @@ def is_mounted(target: Path) -> bool:
 
 def abort(connection: int) -> None:
     """Have every request of the FUSE *connection* fail at once, and all later ones."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), _acting_as(0, 0):
         (_CONNECTIONS / str(connection) / "abort").write_text("1")
 
 
@@ -127,13 +166,14 @@ def try_in_child(work: Callable[[], None]) -> str | None:
 
 
 def _mount(source: str, target: Path, kind: str | None, flags: int, options: str | None) -> None:
-    done = _LIBC.mount(
-        source.encode(),
-        os.fsencode(target),
-        None if kind is None else kind.encode(),
-        ctypes.c_ulong(flags),
-        None if options is None else options.encode(),
-    )
+    with _acting_as(0, 0):
+        done = _LIBC.mount(
+            source.encode(),
+            os.fsencode(target),
+            None if kind is None else kind.encode(),
+            ctypes.c_ulong(flags),
+            None if options is None else options.encode(),
+        )
     _check(done, f"mounting {kind or source} at {target}")
 
 

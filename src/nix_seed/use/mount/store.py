@@ -77,7 +77,7 @@ class StoreMount:
 
 def why_not_mounted_store(root: Path) -> str | None:
     """Return why no store below *root* can be mounted by this user; None where it may work."""
-    if os.geteuid() != 0:
+    if os.getuid() != 0:
         return "a store that others see is mounted by root alone"
     return why_not_here() or (
         f"{root} is not a plain path" if set(str(root)) & set(":,\\\n") else None
@@ -251,7 +251,8 @@ def _serve(mount: StoreMount, device: int) -> None:
     frames = FrameStore(mount.state / _FRAMES, mount.seed.layers, mount.source)
     shown = {path.base_name.encode() for path in mount.wanted}
     tree = StoreTree([layer.contents for layer in mount.seed.layers], shown)
-    server = FuseServer(device, tree, frames.contents)
+    owner = mount.store.parent.stat()
+    server = FuseServer(device, tree, frames.contents, (owner.st_uid, owner.st_gid))
     server.start()
     frames.start_filling(mount.seed.first)
     while not server.wait(1.0):

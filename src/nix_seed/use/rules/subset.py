@@ -15,6 +15,9 @@ from nix_seed.licences.rules.withheld import Withheld
 FIRST_TIERS = ("base", "toolchain", "inputs")
 """The tiers that every build needs: a shell, Nix and compilers, and what evaluation reads."""
 
+INPUT_TIERS = ("inputs",)
+"""Of these, what evaluation reads: with a Nix at hand it needs no more."""
+
 KINDS = (
     "packages",
     "apps",
