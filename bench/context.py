@@ -16,13 +16,26 @@ import msgspec
 
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import PathInfo
+from nix_seed.formats.oci.reference import LayoutReference
+from nix_seed.image.build import Destination, assemble_image, store_image
+from nix_seed.image.layer_cache import LayerCache
 from nix_seed.image.plan import Base, Plan, Request, plan_image
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
 from support.distribution import distribution, make_project, nix_env, upgraded, use_distribution
 from support.seeds import write_project
 
-__all__ = ["Context", "Subject", "Timing", "absent", "timed", "working"]
+__all__ = [
+    "Context",
+    "Subject",
+    "Timing",
+    "absent",
+    "build_layout",
+    "layout_of",
+    "plan_of",
+    "timed",
+    "working",
+]
 
 # An office suite's core and another compiler, beside the usual ones: more than 1 GB.
 _LARGE = ("libreoffice-core", "golang-1.19-go")
@@ -100,15 +113,16 @@ class Context:
         return self._subject("a large seed", flake, "seed", _LARGE)
 
     def _subject(self, name: str, flake: Path, kind: str, extra: tuple[str, ...]) -> Subject:
-        os.environ["NIX_CONFIG"] = nix_env()["NIX_CONFIG"]
-        before = _plan(flake, kind, None)
+        before = plan_of(flake, kind, None)
         # A library that a dozen packages need, the largest among them; or a file of certificates.
         changed = "libxml2" if extra else "ca-certificates"
         use_distribution(flake, upgraded(changed, *extra))
-        return Subject(name, flake, before, _plan(flake, kind, Base("before", before.spec)))
+        return Subject(name, flake, before, plan_of(flake, kind, Base("before", before.spec)))
 
 
-def _plan(flake: Path, kind: str, base: Base | None) -> Plan:
+def plan_of(flake: Path, kind: str = "seed", base: Base | None = None) -> Plan:
+    """Plan an image of *flake*, whatever licences it finds."""
+    os.environ["NIX_CONFIG"] = nix_env()["NIX_CONFIG"]
     request = Request(
         str(flake), "run" if kind == "run" else "seed", Compressor.at_hand(), DEFAULT_BUDGET
     )
@@ -116,6 +130,21 @@ def _plan(flake: Path, kind: str, base: Base | None) -> Plan:
     # The registries here are the benchmark's own, even those behind a link that is not loopback.
     policy = msgspec.structs.replace(plan.licences.policy, unknown="report")
     return replace(plan, licences=replace(plan.licences, policy=policy))
+
+
+def layout_of(context: Context, subject: Subject) -> LayoutReference:
+    """Build the subject's image into a layout, once."""
+    return build_layout(subject.before, context.work / f"image-{subject.flake.name}", context.work)
+
+
+def build_layout(plan: Plan, directory: Path, work: Path) -> LayoutReference:
+    """Build the image of *plan* into the layout *directory*, unless it is there."""
+    if not directory.exists():
+        cache = LayerCache(work / "cache")
+        store_image(
+            assemble_image(Nix(), plan, cache), cache, Destination("oci", directory, "seed")
+        )
+    return LayoutReference(str(directory), tag="seed")
 
 
 @contextmanager

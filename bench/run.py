@@ -33,7 +33,7 @@ PARTS = {
     "planning": "bench.planning",
     "history": "bench.history",
     "first-build": "bench.first_build",
-    "mounted": "bench.mounted",
+    "unpack": "bench.unpack",
     "shaped": "bench.shaped",
     "verify": "bench.checks",
 }
