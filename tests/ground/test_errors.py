@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,7 +13,6 @@ from nix_seed.core.errors import (
     NixFailed,
     NixSeedError,
     foreign,
-    foreign_items,
 )
 
 CODES = {CheckedFalse: 1, InputError: 2, CouldNotCheck: 3, NixFailed: 4}
@@ -101,23 +99,3 @@ def test_a_panic_of_a_library_in_rust_ends_nothing() -> None:
     reading = pytest.raises(InputError, match="its reader gave up")
     with reading, foreign("the certificate", as_=InputError):
         raise panic("index out of range")
-
-
-def test_an_iterators_errors_are_mapped_and_its_readers_are_not() -> None:
-    def items() -> Iterator[int]:
-        yield 1
-        raise OSError(errno.EIO, "Input/output error")
-
-    mapped = foreign_items(items(), "reading", OSError)
-    assert next(mapped) == 1
-    with pytest.raises(CouldNotCheck, match="reading: Input/output error"):
-        next(mapped)
-
-
-def test_what_the_reader_of_an_iterator_raises_is_its_own() -> None:
-    def read() -> None:
-        for _ in foreign_items([1], "reading", OSError):
-            raise OSError("mine")
-
-    with pytest.raises(OSError, match="mine"):
-        read()

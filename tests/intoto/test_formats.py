@@ -13,7 +13,6 @@ from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import InputError
 from nix_seed.formats.intoto.build import (
     BuildPredicate,
-    build_provenance,
     build_statement,
     check_statement,
 )
@@ -359,15 +358,3 @@ def test_the_vector_in_the_documentation_holds(request: pytest.FixtureRequest) -
     trusted = PublicKey.from_pem(key.split("```")[0].encode(), "docs")
     verdict = evaluate_bundle(blocks[1].encode(), Trust((trusted,)), Expected(IMAGE), "docs")
     assert verdict.predicate == shown
-
-
-def test_slsa_provenance_says_the_same() -> None:
-    made = predicate()
-    statement = Statement.parse(build_provenance(made, "x").dump(), "it")
-    assert statement.predicate_type == "https://slsa.dev/provenance/v1"
-    assert statement.subjects == (Subject("x", IMAGE),)
-    definition = statement.predicate["buildDefinition"]
-    assert definition["buildType"] == "urn:nix-seed:build:v1"
-    commit = {"gitCommit": made.source.commit.hex}
-    assert definition["resolvedDependencies"][0]["digest"] == commit
-    assert statement.predicate["runDetails"]["builder"] == {"id": made.builder}

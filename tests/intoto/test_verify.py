@@ -21,8 +21,6 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto.build import (
     PREDICATE_TYPE,
-    SLSA_PROVENANCE_V1,
-    build_provenance,
     build_statement,
 )
 from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE, Bundle
@@ -32,6 +30,8 @@ from nix_seed.formats.intoto.statement import (
     STATEMENT_V1,
     Envelope,
     Signature,
+    Statement,
+    Subject,
 )
 from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.logs.rules.entry import (
@@ -177,12 +177,12 @@ def test_a_bundle_over_an_artifact_states_nothing() -> None:
 
 
 def test_other_predicates_are_read_where_they_are_asked_for() -> None:
-    text = of_payload(build_provenance(predicate(), "x").dump())
+    text = of_payload(Statement((Subject("x", IMAGE),), "https://example.org/other/v1", {}).dump())
     assert judge(text).ground is Ground.PREDICATE_TYPE
-    verdict = judge(text, expected=Expected(IMAGE, {SLSA_PROVENANCE_V1}))
+    verdict = judge(text, expected=Expected(IMAGE, {"https://example.org/other/v1"}))
     assert verdict.verified
     assert verdict.predicate is None
-    other = judge(text, expected=Expected(Digest.of(b"x"), {SLSA_PROVENANCE_V1}))
+    other = judge(text, expected=Expected(Digest.of(b"x"), {"https://example.org/other/v1"}))
     assert other.ground is Ground.SUBJECT
 
 

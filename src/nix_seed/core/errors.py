@@ -15,7 +15,7 @@ or the system raises to one of these, where it enters.
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar, Final, TypeVar
 
@@ -130,18 +130,6 @@ def foreign(
         if kinds or type(error).__module__ != _PANIC:
             raise
         raise as_(f"{failed}: its reader gave up", hint=hint) from error
-
-
-def foreign_items(
-    items: Iterable[_T],
-    failed: str,
-    *kinds: type[Exception],
-    as_: type[NixSeedError] = CouldNotCheck,
-    hint: str | None = None,
-) -> Iterator[_T]:
-    """Yield *items*; what raises in giving one is raised as ``foreign`` does."""
-    with foreign(failed, *kinds, as_=as_, hint=hint):
-        yield from items
 
 
 def _words_of(error: Exception) -> str:

@@ -238,17 +238,6 @@ class Layout:
             self.check_blob(blob)
         return manifest
 
-    def image_files(self, descriptor: Descriptor) -> ImageFiles:
-        """Return a stored image as something that can be stored elsewhere."""
-        text = self.read_blob(descriptor)
-        manifest = Manifest.parse(text, str(self.blob_path(descriptor.digest)))
-        return ImageFiles(
-            manifest=manifest,
-            config=self.read_blob(manifest.config),
-            blobs={layer.digest: self.blob_path(layer.digest) for layer in manifest.layers},
-            platform=descriptor.platform,
-        )
-
     def _check_version(self) -> None:
         path = self.directory / "oci-layout"
         if not path.is_file():
