@@ -9,7 +9,7 @@ by its ``id``, and two of one key are refused when the trust is put together.
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -173,6 +173,37 @@ def evaluate_entries(
 ) -> tuple[EntryResult, ...]:
     """Judge each of a bundle's entries."""
     return tuple(evaluate_entry(entry, logged, trust) for entry in entries)
+
+
+def check_of_keys(entry: Mapping[str, Any], keys: Iterable[bytes]) -> None:
+    """Raise ``CheckedFalse`` unless all of the entry is of the log of one of *keys*.
+
+    *keys* are SubjectPublicKeyInfos of logs that no policy describes. Their origin is the name in
+    the checkpoint; a promise tells Rekor v1. What is logged is not compared, and no witness counts.
+    """
+    found = LogEntry.from_json(entry, "the log entry")
+    proof = found.proof
+    if proof is None:
+        raise CheckedFalse("the log entry has no inclusion proof")
+    signed = SignedCheckpoint.parse(proof.checkpoint, "the log entry's checkpoint")
+    name = signed.checkpoint.origin.partition(" - ")[0]
+    key = _key_of(found, keys, name)
+    log = TrustedLog(name, "rekor-v2" if found.promise is None else "rekor-v1", name, key)
+    try:
+        _check_proof(found, proof, signed.head, log)
+        if _promised_time(found, log) == 0:
+            raise CheckedFalse("the log entry has a promise without the time it is of")
+    except _Refused as refused:
+        raise CheckedFalse(refused.result.words) from refused
+    key.check(signed.note)
+
+
+def _key_of(entry: LogEntry, keys: Iterable[bytes], name: str) -> NoteKey:
+    for der in keys:
+        key = NoteKey.from_der(name, der)
+        if entry.log_id in (key.log_id, hashlib.sha256(der).digest()):
+            return key
+    raise CheckedFalse("the log entry's logId is that of no trusted log")
 
 
 def _evaluate(entry: LogEntry, logged: LoggedSignature, trust: LogTrust) -> EntryResult:

@@ -9,7 +9,6 @@ signature and compares the root, but not the tree's size, nor the log's name in 
 nor more than four bytes of ``logId``, nor an index and a time that no promise signs.
 """
 
-import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,10 +21,7 @@ from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto.build import PREDICATE_TYPE, BuildPredicate, check_statement
 from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE, Bundle, Certificate
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, STATEMENT_V1, Envelope, Statement
-from nix_seed.formats.tlog.entry import LogEntry
-from nix_seed.formats.tlog.merkle import TreeHead
-from nix_seed.formats.tlog.note import NoteKey, SignedCheckpoint
-from nix_seed.logs.rules.entry import LogTrust
+from nix_seed.logs.rules.entry import LogTrust, check_of_keys
 from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey, check_no_root, read_identity
 
 SignedBy = PublicKey | CertificateIdentity
@@ -271,36 +267,6 @@ def _refused(ground: Ground) -> Iterator[None]:
 
 
 def check_log(entry: Mapping[str, Any], keys: Iterable[bytes]) -> None:
-    """Raise ``Refused`` unless the entry's checkpoint is, all of it, of the log it names.
-
-    *keys* are the logs' SubjectPublicKeyInfos. That the leaf is in the tree was proved before.
-    """
+    """Raise ``Refused`` unless all of the entry is of the log of one of *keys*."""
     with _refused(Ground.LOG):
-        found = LogEntry.from_json(entry, "the log entry")
-        if found.proof is None:
-            raise CheckedFalse("the log entry has no inclusion proof")
-        signed = SignedCheckpoint.parse(found.proof.checkpoint, "the log entry's checkpoint")
-        if signed.head != TreeHead(found.proof.size, found.proof.root):
-            raise CheckedFalse("the log entry's proof is of another tree than its checkpoint")
-        _check_promise(found, found.proof.index)
-        # Rekor v1 signs as ``NAME`` for the origin ``NAME - TREE``.
-        name = signed.checkpoint.origin.partition(" - ")[0]
-        _key_of(found, keys, name).check(signed.note)
-
-
-def _check_promise(entry: LogEntry, index: int) -> None:
-    """Index and time are signed by Rekor v1's promise; without one, the proof has the *index*."""
-    if entry.promise is not None and not entry.integrated_time:
-        raise CheckedFalse("the log entry has a promise without the time it is of")
-    if entry.promise is None and entry.integrated_time:
-        raise CheckedFalse("the log entry gives a time that nothing signs")
-    if entry.promise is None and entry.index != index:
-        raise CheckedFalse("the log entry's index is not that of its proof")
-
-
-def _key_of(entry: LogEntry, keys: Iterable[bytes], name: str) -> NoteKey:
-    for der in keys:
-        key = NoteKey.from_der(name, der)
-        if entry.log_id in (key.log_id, hashlib.sha256(der).digest()):
-            return key
-    raise CheckedFalse("the log entry's logId is that of no trusted log")
+        check_of_keys(entry, keys)
