@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from nix_seed.trust.rules.policy import Policy as Policy
     from nix_seed.use.hydrate import Hydrated as Hydrated
     from nix_seed.use.hydrate import hydrate as hydrate
+    from nix_seed.use.run import Command as Command
     from nix_seed.use.run import RunResult as RunResult
     from nix_seed.use.run import run as run
 
@@ -44,6 +45,7 @@ __all__ = [
     "AuditReport",
     "Built",
     "CheckedFalse",
+    "Command",
     "CouldNotCheck",
     "Hydrated",
     "InputError",
@@ -80,6 +82,7 @@ _MODULES = {
     "AuditReport": "audit.rules.report",
     "Built": "image.build",
     "CheckedFalse": "core.errors",
+    "Command": "use.run",
     "CouldNotCheck": "core.errors",
     "Hydrated": "use.hydrate",
     "InputError": "core.errors",

@@ -23,8 +23,8 @@ from nix_seed.registry.image import Image, open_image
 from nix_seed.use.engines import choose_engine
 from nix_seed.use.engines.base import Engine, Job
 from nix_seed.use.engines.bwrap import scratch_directory
-from nix_seed.use.prove import check_proof, prove
-from nix_seed.use.run import RunResult, run
+from nix_seed.use.prove import ProvedFlake, check_proof, prove
+from nix_seed.use.run import Command, RunResult, run
 from nix_seed.use.sandboxed import find_tree, inside
 from support import engines
 from support.host_image import host_image
@@ -111,10 +111,9 @@ def test_preparing_again_is_quick(engine: Engine, image: Image) -> None:
 
 def build(engine: Engine, image: Image, source: Path, tmp_path: Path, *more: str) -> RunResult:
     return run(
-        ("nix", "build", *more),
+        Command(("nix", "build", *more), source),
         engine=engine,
         image=image,
-        source=source,
         nix=Nix(store=tmp_path / "host"),
     )
 
@@ -144,10 +143,9 @@ def test_results_come_into_a_directory(
     (flake / "below").mkdir()
     out = tmp_path / "out"
     result = run(
-        ("nix", "build", ".#library", "--out-link", "below/mine"),
+        Command(("nix", "build", ".#library", "--out-link", "below/mine"), flake),
         engine=engine,
         image=image,
-        source=flake,
         nix=Nix(bin_dir=tmp_path / "there-is-no-nix-here"),
         out=out,
     )
@@ -185,17 +183,16 @@ def test_a_file_in_the_links_place_is_kept(
     (flake / "result").write_text("precious")
     with pytest.raises(InputError, match="result is in the way of the link to /nix/store/"):
         run(
-            ("/bin/sh", "-c", "rm result && nix build"),
+            Command(("/bin/sh", "-c", "rm result && nix build"), flake),
             engine=engine,
             image=image,
-            source=flake,
             nix=Nix(store=tmp_path / "host"),
         )
     assert (flake / "result").read_text() == "precious"
 
 
 def test_a_complete_image_is_proved(engine: Engine, image: Image, flake: Path) -> None:
-    proof = prove(engine=engine, image=image, source=flake, system="x86_64-linux")
+    proof = prove(engine, image, ProvedFlake(flake, "x86_64-linux"))
     check_proof(proof)
     assert proof.complete
     assert proof.outputs == (
@@ -223,7 +220,7 @@ def test_what_is_missing_is_named_with_the_way_to_add_it(
     text = (flake / "flake.nix").read_text().replace("    let", "    let" + MISSING)
     text = text.replace('make "library" "', 'make "library" "cat ${openssl}; ')
     (flake / "flake.nix").write_text(text)
-    proof = prove(engine=engine, image=image, source=flake, system="x86_64-linux")
+    proof = prove(engine, image, ProvedFlake(flake, "x86_64-linux"))
     assert [(gap.name, gap.kind, gap.behind) for gap in proof.gaps] == [
         ("openssl-3.0.9", "derivation", 1)
     ]
@@ -240,7 +237,7 @@ def test_a_flake_that_cannot_be_evaluated_offline(
     engine: Engine, image: Image, flake: Path
 ) -> None:
     (flake / "flake.nix").write_text('{ outputs = { self }: throw "needs the moon"; }')
-    proof = prove(engine=engine, image=image, source=flake, system="x86_64-linux")
+    proof = prove(engine, image, ProvedFlake(flake, "x86_64-linux"))
     assert not proof.complete
     with pytest.raises(CheckedFalse, match="cannot be evaluated inside the seed") as caught:
         check_proof(proof)

@@ -16,7 +16,7 @@ from nix_seed.formats.nix.nar import NarFile
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.registry.image import open_image
 from nix_seed.use.engines.host import Host
-from nix_seed.use.run import run_on_host
+from nix_seed.use.run import Command, run_on_host
 from support.distribution import nix_env, require_nix
 from support.engines import need_root
 from support.hydration import make_seed
@@ -37,7 +37,7 @@ def test_there_is_no_network_but_loopback(tmp_path: Path, store: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         reach = f"(: < /dev/tcp/127.0.0.1/{port}) 2> said; cat /proc/net/dev >> said"
-        run = run_on_host(["bash", "-c", reach], source=tmp_path, engine=Host(store))
+        run = run_on_host(Command(["bash", "-c", reach], tmp_path), engine=Host(store))
     said = (tmp_path / "said").read_text()
     assert (run.exit_code, run.network) == (0, "namespace")
     assert "Connection refused" in said  # by a loopback that is up, but is not this machine's
@@ -48,16 +48,20 @@ def test_there_is_no_network_but_loopback(tmp_path: Path, store: Path) -> None:
 def test_with_the_network_it_is_reached(tmp_path: Path, store: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         reach = f": < /dev/tcp/127.0.0.1/{server.getsockname()[1]}"
-        run = run_on_host(["bash", "-c", reach], source=tmp_path, engine=Host(store), network=True)
+        run = run_on_host(
+            Command(["bash", "-c", reach], tmp_path, network=True), engine=Host(store)
+        )
     assert (run.exit_code, run.network) == (0, "on")
 
 
 def test_exit_codes_and_environment(tmp_path: Path, store: Path) -> None:
     for code in (0, 3, 125):
-        run = run_on_host(["sh", "-c", f"exit {code}"], source=tmp_path, engine=Host(store))
+        run = run_on_host(Command(["sh", "-c", f"exit {code}"], tmp_path), engine=Host(store))
         assert run.exit_code == code
     script = 'printf "%s|%s" "$MINE" "$NIX_CONFIG" > said; pwd >> said; kill -9 $$'
-    run = run_on_host(["sh", "-c", script], source=tmp_path, engine=Host(store), env={"MINE": "x"})
+    run = run_on_host(
+        Command(["sh", "-c", script], tmp_path, env={"MINE": "x"}), engine=Host(store)
+    )
     said = (tmp_path / "said").read_text()
     assert run.exit_code == 137
     assert said.startswith("x|")
@@ -67,7 +71,7 @@ def test_exit_codes_and_environment(tmp_path: Path, store: Path) -> None:
 
 def test_what_cannot_be_used_is_said(tmp_path: Path, store: Path) -> None:
     with pytest.raises(CouldNotCheck) as caught:
-        run_on_host(["true"], source=tmp_path, engine=Host(tmp_path / "none"))
+        run_on_host(Command(["true"], tmp_path), engine=Host(tmp_path / "none"))
     assert "fill it: nix-seed hydrate REF" in (caught.value.hint or "")
     (store / "nix/var/nix/db/db.sqlite").unlink()
     reference, _ = make_seed(tmp_path / "made", [{"a": NarFile(b"a")}])
@@ -75,7 +79,7 @@ def test_what_cannot_be_used_is_said(tmp_path: Path, store: Path) -> None:
     with pytest.raises(CouldNotCheck, match="lacks 1 path of"):
         Host(store).prepare(image)
     with pytest.raises(CouldNotCheck, match="nowhere-at-all is not on PATH"):
-        run_on_host(["nowhere-at-all"], source=tmp_path, engine=_touched(store))
+        run_on_host(Command(["nowhere-at-all"], tmp_path), engine=_touched(store))
 
 
 def _touched(store: Path) -> Host:

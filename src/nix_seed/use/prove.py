@@ -135,27 +135,36 @@ class Scope:
     derivations: frozenset[StorePath] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class ProvedFlake:
+    """The flake in *source*, of which every output for *system* is to be planned.
+
+    Without a *scope*, the flake's own seed *attr* says which outputs are meant; if it has none, all
+    are. *root* is the tree that *source* is part of, where it is not the repository around it.
+    """
+
+    source: Path
+    system: str
+    attr: str = "seed"
+    scope: Scope | None = None
+    root: Path | None = None
+
+
 def prove(
-    *,
     engine: Engine,
     image: Image,
-    source: Path,
-    system: str,
-    attr: str = "seed",
-    scope: Scope | None = None,
-    root: Path | None = None,
+    flake: ProvedFlake,
+    *,
     nix: Nix | None = None,
     obtained: Sequence[StorePath] = (),
     on_event: OnEvent = ignore,
 ) -> Proof:
-    """Plan the outputs of the flake in *source* for *system* inside *image*, and judge the plan.
+    """Plan the outputs of *flake* inside *image*, and judge the plan.
 
-    Without a *scope*, the flake's own seed *attr* says which outputs are meant; if it has none, all
-    are. *root* is the tree that *source* is part of, where it is not the repository around it.
     *obtained* is what the image withholds of what evaluation reads, got into the store of *nix*.
     Raises ``CouldNotCheck`` where the engine or the image's own Nix cannot run at all.
     """
-    tree = find_tree(source, root)
+    tree, system, scope = find_tree(flake.source, flake.root), flake.system, flake.scope
     on_event(Stage("unpack", f"making {image.name} ready for {engine.name}"))
     with inside(engine, image) as work:
         spec = spec_of(image)
@@ -164,7 +173,7 @@ def prove(
         on_event(Stage("prove", "planning every output with no network"))
         shutil.copytree(str(files("nix_seed.flake") / "expressions"), work.exchange / "code")
         references = (_reference(tree), *_lay_twins(tree, work.exchange))
-        expressions = (ref and _expression(ref, system, attr, scope) for ref in references)
+        expressions = (ref and _expression(ref, flake) for ref in references)
         script = ("/bin/sh", "-c", TAKE_IN + _SCRIPT, "nix-seed", *expressions)
         code = work.run(script, tree)
         if code == 127 or not (work.exchange / "problem").exists():
@@ -199,12 +208,14 @@ def prove_built(
             store_image(built, LayerCache(cache), destination)
         reference = LayoutReference(str(destination.path), tag=destination.tag)
         return prove(
-            engine=choose_engine(None, cache),
-            image=open_image(reference),
-            source=source / unquote(below[1]) if below else source,
-            root=source,
-            scope=_scope(built.plan.evaluated.evaluation.recipe),
-            system=built.plan.spec.system,
+            choose_engine(None, cache),
+            open_image(reference),
+            ProvedFlake(
+                source / unquote(below[1]) if below else source,
+                built.plan.spec.system,
+                scope=_scope(built.plan.evaluated.evaluation.recipe),
+                root=source,
+            ),
             nix=nix,
             # To build the seed was to evaluate the flake, with all that this reads.
             obtained=[item.path for item in needed_to_evaluate(built.plan.spec).withheld],
@@ -318,13 +329,13 @@ def _reference(tree: Tree) -> str:
     return reference + (f"?{'&'.join(query)}" if query else "")
 
 
-def _expression(reference: str, system: str, attr: str, scope: Scope | None) -> str:
+def _expression(reference: str, flake: ProvedFlake) -> str:
     code, known = f"{EXCHANGE}/code", "null"
-    if scope is not None:
-        known = f"[ {' '.join(map(_string, scope.outputs))} ]"
+    if flake.scope is not None:
+        known = f"[ {' '.join(map(_string, flake.scope.outputs))} ]"
     return (
         f"import {code}/outputs.nix {{ flake = {flake_code(code, reference)};"
-        f" system = {_string(system)}; attr = {_string(attr)}; known = {known}; }}"
+        f" system = {_string(flake.system)}; attr = {_string(flake.attr)}; known = {known}; }}"
     )
 
 

@@ -24,6 +24,22 @@ from nix_seed.use.withheld import TAKE_IN, obtain_withheld, offer_withheld, spec
 
 
 @dataclass(frozen=True, slots=True)
+class Command:
+    """*argv*, to be run in *source* with *env*; without *network* there is only loopback.
+
+    The licences *accepted* are for what the image withholds. The seed *attr* of the flake in
+    *source* says how to get that.
+    """
+
+    argv: Sequence[str]
+    source: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    network: bool = False
+    accepted: Sequence[str] = ()
+    attr: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class HostRun:
     """The command's *exit_code*, its *seconds*, and what kept it off the network.
 
@@ -45,34 +61,36 @@ class HostRun:
 
 
 def run_on_host(
-    argv: Sequence[str],
+    command: Command,
     *,
-    source: Path,
     engine: Host | None = None,
     image: Image | None = None,
-    env: Mapping[str, str] | None = None,
-    network: bool = False,
-    accepted: Sequence[str] = (),
     on_event: OnEvent = ignore,
 ) -> HostRun:
-    """Run *argv* in *source*; results and links are where the command itself puts them.
+    """Run *command*; results and links are where it puts them itself.
 
     With an *image*, all its paths must be valid in the host's store, and the licences of what it
-    withholds *accepted*: ``InputError`` otherwise. Raises ``CouldNotCheck`` where they are not, or
+    withholds accepted: ``InputError`` otherwise. Raises ``CouldNotCheck`` where they are not, or
     there is no store.
     """
     spec = None if image is None else spec_of(image)
     if spec is not None:
-        check_accepted(spec.name, spec.withheld, accepted)
+        check_accepted(spec.name, spec.withheld, command.accepted)
     engine = engine or Host()
     problem = engine.unavailable()
     if problem is not None:
         raise CouldNotCheck("the engine host cannot be used on this machine", hint=problem)
     prepared = str(engine.root) if image is None else engine.prepare(image)
-    kept = "on" if network else engine.network_off()
+    kept = "on" if command.network else engine.network_off()
     on_event(Stage("command", f"running the command; network: {kept}"))
     start = time.monotonic()
-    job = Job(tuple(argv), exchange=source, source=source, env=env or {}, network=network)
+    job = Job(
+        tuple(command.argv),
+        exchange=command.source,
+        source=command.source,
+        env=command.env,
+        network=command.network,
+    )
     code = engine.run(prepared, image, job)
     return HostRun(code, kept, time.monotonic() - start)
 
@@ -99,26 +117,21 @@ class RunResult:
 
 
 def run(
-    argv: Sequence[str],
+    command: Command,
     *,
     engine: Engine,
     image: Image,
-    source: Path,
     nix: Nix,
     out: Path | None = None,
-    env: Mapping[str, str] | None = None,
-    network: bool = False,
-    accepted: Sequence[str] = (),
-    attr: str | None = None,
     on_event: OnEvent = ignore,
 ) -> RunResult:
-    """Run *argv* in *source*, seen as ``/src`` inside *image*, and bring its results out.
+    """Run *command* inside *image*, its source seen as ``/src``, and bring its results out.
 
     New store paths go into the store of *nix*, or below *out*; links such as ``result`` are made in
-    *source*, which is not changed otherwise. What the image withholds is got from its vendor first,
-    as the seed *attr* of the flake in *source* says, where its licence is *accepted*
-    (``InputError`` otherwise). A failing command is a result, not an error. Raises
-    ``CouldNotCheck`` where the command was not started, or results have no place to go.
+    the source, which is not changed otherwise. What the image withholds is got from its vendor
+    first, where its licence is accepted (``InputError`` otherwise). A failing command is a result,
+    not an error. Raises ``CouldNotCheck`` where the command was not started, or results have no
+    place to go.
     """
     problem = store_problem(nix) if out is None else None
     if problem is not None:
@@ -126,20 +139,23 @@ def run(
             f"results cannot come back into the host's store: {problem}",
             hint="name a directory for them with --out DIR",
         )
-    tree = find_tree(source)
+    tree = find_tree(command.source)
     spec = spec_of(image)
     lacking: tuple[StorePath, ...] = ()
     if spec is not None:
-        lacking = obtain_withheld(nix, spec, accepted, str(source.absolute()), attr, on_event)
+        source = str(command.source.absolute())
+        lacking = obtain_withheld(nix, spec, command.accepted, source, command.attr, on_event)
     on_event(Stage("unpack", f"making {image.name} ready for {engine.name}"))
-    with inside(engine, image, env=env, network=network) as work:
+    with inside(engine, image, env=command.env, network=command.network) as work:
         if out is None:
             offer_host_paths(nix, work)
         if spec is not None:
             offer_withheld(nix, spec, lacking, work.exchange)
-        on_event(Stage("command", "running the command inside" if network else "going offline"))
+        on_event(
+            Stage("command", "running the command inside" if command.network else "going offline")
+        )
         start = time.time()
-        code = work.run(("/bin/sh", "-c", TAKE_IN + SCRIPT, "nix-seed", *argv), tree)
+        code = work.run(("/bin/sh", "-c", TAKE_IN + SCRIPT, "nix-seed", *command.argv), tree)
         begin, end = _time(work, "begin", start), _time(work, "end", time.time())
         if work.read("code") not in ("", str(code)):
             raise CouldNotCheck(

@@ -30,7 +30,7 @@ def command(as_json: bool, **options: Any) -> None:
     from nix_seed.flake.evaluate import DEFAULT_ATTR, current_system
     from nix_seed.flake.nix import Nix
     from nix_seed.use.engines import choose_engine
-    from nix_seed.use.prove import check_proof, prove
+    from nix_seed.use.prove import ProvedFlake, check_proof, prove
     from nix_seed.use.withheld import needed_to_evaluate, obtain_withheld, spec_of
 
     nix, source = Nix(), options["src"]
@@ -52,11 +52,13 @@ def command(as_json: bool, **options: Any) -> None:
             )
         )
         proof = prove(
-            engine=engine,
-            image=image,
-            source=source,
-            system=options["system"] or current_system(),
-            attr=options["attr"] or DEFAULT_ATTR["seed"],
+            engine,
+            image,
+            ProvedFlake(
+                source,
+                options["system"] or current_system(),
+                options["attr"] or DEFAULT_ATTR["seed"],
+            ),
             nix=nix,
             obtained=obtained,
             on_event=show,

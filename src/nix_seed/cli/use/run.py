@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from nix_seed.registry.image import Image
     from nix_seed.registry.open import AnyReference, Stores
     from nix_seed.use.engines.base import Engine
-    from nix_seed.use.run import RunResult
+    from nix_seed.use.run import Command, RunResult
 
 
 def run_json(result: RunResult) -> None:
@@ -117,18 +117,9 @@ def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:
 
     def run_in(image: Image, engine: Engine) -> RunResult:
         with progress(quiet=True) as show:
+            asked = _asked(argv, options)
             return run(
-                argv,
-                engine=engine,
-                image=image,
-                source=options["src"],
-                nix=nix,
-                out=options["out"],
-                env=_environment(options["env"]),
-                network=options["network"],
-                accepted=_accepted(options),
-                attr=options["attr"],
-                on_event=show,
+                asked, engine=engine, image=image, nix=nix, out=options["out"], on_event=show
             )
 
     result = _run_in_seed(options, nix, run_in)
@@ -212,14 +203,7 @@ def _run_on_host(argv: tuple[str, ...], options: dict[str, Any], as_json: bool) 
                 hint="the command works on the machine's own store, and puts results there",
             )
     image = open_seed(options, Nix()) if options["image"] else None
-    done = run_on_host(
-        argv,
-        source=options["src"],
-        image=image,
-        env=_environment(options["env"]),
-        network=options["network"],
-        accepted=_accepted(options),
-    )
+    done = run_on_host(_asked(argv, options), image=image)
     if as_json:
         say(done.to_json(), indent=2)
     else:
@@ -229,8 +213,18 @@ def _run_on_host(argv: tuple[str, ...], options: dict[str, Any], as_json: bool) 
     click.get_current_context().exit(done.exit_code)
 
 
-def _accepted(options: dict[str, Any]) -> tuple[str, ...]:
-    return accepted_licences(options["accept_licence"], policy_used(options, options["src"]))
+def _asked(argv: tuple[str, ...], options: dict[str, Any]) -> Command:
+    from nix_seed.use.run import Command
+
+    source = options["src"]
+    return Command(
+        argv,
+        source,
+        env=_environment(options["env"]),
+        network=options["network"],
+        accepted=accepted_licences(options["accept_licence"], policy_used(options, source)),
+        attr=options["attr"],
+    )
 
 
 def _environment(settings: tuple[str, ...]) -> dict[str, str]:
