@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from support import kinds, quick
 from support.distribution import distribution as make_distribution
 
 # How long an example takes is the machine's doing. All else stays as it is, which is another in CI.
+_NUMBERS = itertools.count()
+
 settings.register_profile("any machine", settings(), deadline=None)
 settings.load_profile("any machine")
 
@@ -23,8 +26,20 @@ def pytest_configure() -> None:
     quick.start(new="PYTEST_XDIST_WORKER" not in os.environ)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Spare `make check` the import of what it would then deselect."""
+    path = collection_path
+    if not config.option.markexpr.startswith("check ") or path == kinds.TESTS:
+        return None
+    if path.parent == kinds.TESTS and path.is_dir():
+        return None if kinds.has_checked(path) else True
+    is_test = path.name.startswith("test_") and path.suffix == ".py"
+    return True if is_test and not kinds.is_checked(path) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `make check` runs."""
+    """Mark what `make check` runs, and begin with what takes long."""
+    items.sort(key=lambda item: kinds.turn(item.path))
     for item in items:
         if kinds.is_checked(item.path):
             item.add_marker(pytest.mark.check)
@@ -41,11 +56,21 @@ def _fsync(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _state_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Keep what tests see of logs apart from what their user saw."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NIX_SEED_STATE", str(tmp_path_factory.mktemp("state")))
-        yield
+        directory = tmp_path_factory.mktemp("state")
+        patch.setenv("NIX_SEED_STATE", str(directory / "session"))
+        yield directory
+
+
+@pytest.fixture(autouse=True)
+def _own_state(_state_of_all: Path) -> Iterator[None]:
+    """Keep what tests see of logs apart from what others saw: worlds are copies of one another."""
+    before = os.environ["NIX_SEED_STATE"]
+    os.environ["NIX_SEED_STATE"] = str(_state_of_all / str(next(_NUMBERS)))
+    yield
+    os.environ["NIX_SEED_STATE"] = before
 
 
 @pytest.fixture(autouse=True)

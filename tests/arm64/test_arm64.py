@@ -47,12 +47,8 @@ def root(image: Image) -> Path:
 def started(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, Mapping[str, str]]]:
-    if request.param == "bwrap":
-        engines.need("bwrap", "bubblewrap")
-        yield "bwrap", {}
-    else:
-        with engines.podman(tmp_path_factory.mktemp("podman")) as running:
-            yield "podman", running.env
+    with engines.started(request.param, tmp_path_factory.mktemp(request.param)) as given:
+        yield given
 
 
 def test_its_programs_are_of_its_system_and_so_it_says(image: Image, root: Path) -> None:

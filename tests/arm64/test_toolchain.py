@@ -41,13 +41,8 @@ def seed(example: Path) -> Path:
 def started(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, Mapping[str, str]]]:
-    if request.param == "bwrap":
-        engines.need("bwrap", "bubblewrap")
-        yield "bwrap", {}
-        return
-    start = {"podman": engines.podman, "docker": engines.docker}[request.param]
-    with start(tmp_path_factory.mktemp(request.param)) as running:
-        yield request.param, running.env
+    with engines.started(request.param, tmp_path_factory.mktemp(request.param)) as given:
+        yield given
 
 
 def test_c_is_compiled_checked_and_debugged_offline(

@@ -52,7 +52,7 @@ def case(code: int, reason: str) -> Callable[[Callable[[World], None]], Callable
     """Put a function of a world, whose one image is then verified, into the table."""
 
     def put(prepare: Callable[[World], None]) -> Callable[[World], None]:
-        enter(code, reason, prepare, World, _verify)
+        enter(code, reason, prepare, World.fresh, _verify)
         return prepare
 
     return put

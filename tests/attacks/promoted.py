@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from attacks.cases import enter
 from nix_seed.core import canonical_json
@@ -33,6 +33,7 @@ from nix_seed.release.rules.evidence import Evidence
 from nix_seed.release.rules.tree import Leaf, Release, build_release
 from nix_seed.trust.attestations import list_bundle, list_document
 from support.releases import ARM, ReleaseWorld
+from support.remembered import remembered
 from support.trust import COMMIT, SOURCE, SYSTEM, TREES, MadeImage, make_image
 
 __all__ = ["Forged", "PromotedWorld", "promotion_case"]
@@ -68,6 +69,12 @@ class PromotedWorld(ReleaseWorld):
         self.verb = "verify"
         self.question = [str(COMMIT), "--from", self.repository]
 
+    def at(self, root: Path) -> Self:
+        """Return this world where its files have been copied to *root*."""
+        mine = super().at(root)
+        mine.question = [str(COMMIT), "--from", mine.repository]
+        return mine
+
     def command(self) -> list[str]:
         """The command line."""
         policy, state = str(self.write_policy()), str(self.root / "state/consumer")
@@ -84,6 +91,7 @@ class PromotedWorld(ReleaseWorld):
         key = str(self.root / f"{who}.key")
         self.question = [str(COMMIT), "--to", self.repository, "--key", key, *more]
 
+    @remembered
     def honest(self, *tags: str, commit: Commit = COMMIT) -> Forged:
         """Release the commit as it should be."""
         self.attest_all(commit=commit)
@@ -172,6 +180,7 @@ class PromotedWorld(ReleaseWorld):
             bundle = self.bundle(self.keys[name].sign(PAYLOAD_TYPE, forged.payload)).dump()
             list_bundle(self.store, subject, bundle, PREDICATE_TYPE)
 
+    @remembered
     def attest(self, image: MadeImage, *names: str, commit: Commit = COMMIT) -> None:
         """Have *names* say that *image* is what they built from *commit*."""
         for name in names:
@@ -210,7 +219,7 @@ def promotion_case(
     """Put a function of a released world into the table."""
 
     def put(prepare: Callable[[PromotedWorld], None]) -> Callable[[PromotedWorld], None]:
-        enter(code, reason, prepare, PromotedWorld, PromotedWorld.command)
+        enter(code, reason, prepare, PromotedWorld.fresh, PromotedWorld.command)
         return prepare
 
     return put

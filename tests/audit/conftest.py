@@ -11,7 +11,7 @@ from support.audits import Ledger
 
 @pytest.fixture(scope="session")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
-    return Ledger(tmp_path_factory.mktemp("ledger"))
+    return Ledger.fresh(tmp_path_factory.mktemp("ledger"))
 
 
 @pytest.fixture

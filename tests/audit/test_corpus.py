@@ -426,7 +426,7 @@ def test_the_tag_of_a_release_that_cannot_be_read_is_not_called_missing(ledger: 
 
 def test_two_logs_that_are_told_different_roots(tmp_path: Path) -> None:
     """One log is enough by the policy, and each has one of the two records."""
-    ledger = Ledger(tmp_path, releases=0)
+    ledger = Ledger.fresh(tmp_path, releases=0)
     log = ledger.add_log("second")
     ledger.release()
     ledger.forge(2, previous=(ledger.digest(1),))

@@ -90,7 +90,7 @@ def test_a_promoter_that_is_none_any_more(ledger: Ledger) -> None:
 
 
 def test_a_promoter_outside_the_policy_of_that_time(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, releases=0)
+    ledger = Ledger.fresh(tmp_path, releases=0)
     del ledger.promoters["sam"]
     ledger.release()
     old = next_policy(ledger)
@@ -121,7 +121,7 @@ def test_a_log_that_moved(ledger: Ledger) -> None:
 
 
 def test_two_of_two_promoters_and_one_who_signs_something_else(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, releases=0)
+    ledger = Ledger.fresh(tmp_path, releases=0)
     ledger.quorum["promoters"] = "2"
     ledger.attest_all(commit=commit(1))
     ledger.promote("rita", commit=commit(1))

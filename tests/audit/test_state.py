@@ -54,7 +54,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 def test_the_next_audit_reads_only_what_is_new(tmp_path: Path, reads: Counter[str]) -> None:
-    ledger = Ledger(tmp_path, releases=0)
+    ledger = Ledger.fresh(tmp_path, releases=0)
     bulk(ledger, 20)
     reads.clear()
     first = ledger.audit()

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -26,7 +25,7 @@ from nix_seed.setup.doctor import Reach, Setup, check_setup
 from nix_seed.setup.rules.contract import checks_for
 from nix_seed.trust.sign import KeySigner
 from nix_seed.use.macos_store import Machine
-from support import engines
+from support import engines, warm
 from support.distribution import nix_env
 from support.host_image import host_image
 from support.layouts import directory, file, tar
@@ -55,11 +54,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def doctor(
     environment: dict[str, str], *arguments: str, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nix_seed", "doctor", *arguments]
-    return subprocess.run(
-        command, env=environment, cwd=cwd or environment["HOME"], capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+    return warm.run(["doctor", *arguments], environment, cwd or Path(environment["HOME"]))
 
 
 def found(environment: dict[str, str], *arguments: str, code: int) -> Found:

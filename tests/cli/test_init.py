@@ -19,6 +19,7 @@ from nix_seed.logs.rules.signer import CertificateIdentity, certified_identity
 from nix_seed.release.load import load_policy
 from nix_seed.setup.init import InitRequest, carry_out, plan_init
 from nix_seed.trust.rules.policy import Policy, is_signer
+from support import warm
 from support.distribution import nix_env
 from support.goprograms import installed
 from support.programs import need
@@ -82,12 +83,8 @@ def repository(tmp_path: Path) -> Path:
 def init(
     repository: Path, *arguments: str, env: dict[str, str] | None = None, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nix_seed", "init", *arguments]
-    if not any(each.startswith("/") for each in arguments):
-        command.append(str(repository))
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, input=stdin, env=env or nix_env()
-    )
+    where = () if any(each.startswith("/") for each in arguments) else (str(repository),)
+    return warm.run(["init", *arguments, *where], env or nix_env(), text=stdin)
 
 
 def done(repository: Path, *arguments: str) -> dict[str, Any]:

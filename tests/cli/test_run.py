@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.registry.image import open_image
-from support import built, engines, registries
+from support import built, engines, registries, warm
 from support.distribution import nix_env
 
 FLAKE = """{ outputs = { self }: { packages.x86_64-linux.default = derivation {
@@ -31,8 +30,7 @@ def call(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     (source / "flake.nix").write_text(FLAKE)
     # One cache for all of them: the seed is unpacked once.
     env = nix_env() | {"NIX_SEED_CACHE": str(built.workshop() / "cache"), "MINE": "from outside"}
-    command = [sys.executable, "-m", "nix_seed", *arguments]
-    return subprocess.run(command, cwd=source, env=env, capture_output=True, text=True, check=False)
+    return warm.run(arguments, env, source)
 
 
 def test_a_build_comes_back(layout: Path, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_commands_about_images(tmp_path: Path) -> None:
 
 
 def test_commands_about_trust(tmp_path: Path) -> None:
-    world = ReleaseWorld(tmp_path)
+    world = ReleaseWorld.fresh(tmp_path)
     world.attest_all()
     world.promote("rita")
     policy = str(world.write_policy())

@@ -30,7 +30,7 @@ def test_nothing_is_imported_before_it_is_asked_for() -> None:
 
 
 def test_the_examples_run(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = World.fresh(tmp_path)
     world.publish("alice", "bob")
     values = {
         "source": world.reference,

@@ -98,7 +98,7 @@ WORLDS: dict[str, Callable[[PromotedWorld], None]] = {
 
 @pytest.mark.parametrize("section", list(sections()), ids=lambda section: section.title)
 def test_the_commands_work(section: Section, tmp_path: Path) -> None:
-    world = PromotedWorld(tmp_path / "world")
+    world = PromotedWorld.fresh(tmp_path / "world")
     WORLDS[section.world](world)
     world.write_policy()
     env = os.environ | {

@@ -66,13 +66,8 @@ def started(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Each engine in turn, started where it needs a daemon, with the environment it needs."""
-    if request.param == "bwrap":
-        engines.need("bwrap", "bubblewrap")
-        yield "bwrap", {}
-        return
-    start = {"podman": engines.podman, "docker": engines.docker}[request.param]
-    with start(tmp_path_factory.mktemp(request.param)) as running:
-        yield request.param, running.env
+    with engines.started(request.param, tmp_path_factory.mktemp(request.param)) as given:
+        yield given
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from support.trust import COMMIT
 
 @pytest.fixture
 def world(tmp_path: Path) -> ReleaseWorld:
-    world = ReleaseWorld(tmp_path)
+    world = ReleaseWorld.fresh(tmp_path)
     world.attest_all()
     return world
 

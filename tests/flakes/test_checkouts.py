@@ -13,7 +13,6 @@ import pytest
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.flake.checkout import read_checkout, read_repository
 from nix_seed.flake.nix import Nix
-from support.distribution import nix_env
 from support.seeds import nix_seed, write_project
 
 OUTPUTS = 'packages.${system}.default = pkgs.runCommand "app" { src = ./src; } "";'
@@ -38,12 +37,6 @@ NEVER_MADE = "/nix/store/00000000000000000000000000000000-source"
 def project(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("moved") / "project"
     return write_project(where, distribution, OUTPUTS, {"src/a": "a\n"})
-
-
-@pytest.fixture(autouse=True)
-def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("NIX_CONFIG", "NIX_USER_CONF_FILES"):
-        monkeypatch.setenv(name, nix_env()[name])
 
 
 @pytest.mark.parametrize(

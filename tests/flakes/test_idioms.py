@@ -11,14 +11,8 @@ from flakes.idioms import IDIOMS, OTHER, OTHER_FILES, Idiom
 from nix_seed.flake.evaluate import Evaluation, evaluate_flake
 from nix_seed.flake.nix import Nix
 from nix_seed.flake.rules.recipe import input_key
-from support.distribution import commit, nix_env
+from support.distribution import commit
 from support.seeds import write_project
-
-
-@pytest.fixture(autouse=True)
-def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("NIX_CONFIG", "NIX_USER_CONF_FILES"):
-        monkeypatch.setenv(name, nix_env()[name])
 
 
 @pytest.fixture(scope="session")

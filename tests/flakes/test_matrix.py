@@ -11,7 +11,7 @@ from nix_seed.core.errors import NixFailed
 from nix_seed.flake.evaluate import Evaluation, evaluate_flake
 from nix_seed.flake.nix import Nix
 from nix_seed.flake.rules.recipe import input_key
-from support.distribution import commit, nix_env
+from support.distribution import commit
 from support.engines import debian_nix
 from support.seeds import remove_tree, write_project
 
@@ -36,14 +36,6 @@ RELATIVE_OUTPUTS = """
         let sub = inputs.sub.lib; in
         pkgs.runCommand "app" { inherit (sub) text; srcs = [ ./src sub.src ]; } "";
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _settings() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("NIX_CONFIG", "NIX_USER_CONF_FILES"):
-            patch.setenv(name, nix_env()[name])
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from nix_seed.flake.evaluate import Evaluation, evaluate_flake
 from nix_seed.flake.nix import Nix
 from nix_seed.flake.rules.recipe import Needed, input_key
 from support import engines, seeds
-from support.distribution import distribution, nix, nix_env
+from support.distribution import distribution, nix
 from support.seeds import edit, nix_seed, write_project
 
 OUTPUTS = """
@@ -43,12 +43,6 @@ def project(archive: Path, tmp_path: Path) -> Path:
     outputs = OUTPUTS.replace("@archive@", str(archive))
     outputs = outputs.replace("@hash@", nix("hash", "path", archive.parent / "tree"))
     return write_project(tmp_path / "project", distribution(), outputs, FILES)
-
-
-@pytest.fixture(autouse=True)
-def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("NIX_CONFIG", "NIX_USER_CONF_FILES"):
-        monkeypatch.setenv(name, nix_env()[name])
 
 
 def evaluated(project: Path) -> tuple[Evaluation, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from nix_seed.flake.evaluate import evaluate_flake
 from nix_seed.flake.nix import Nix
 from nix_seed.flake.rules.recipe import input_key
-from support.distribution import commit, nix_env
+from support.distribution import commit
 from support.seeds import write_project
 
 OUTPUTS = """
@@ -91,14 +90,6 @@ edits = st.lists(
 )
 # These are read as text, or name a derivation, in flake.nix.
 TEXTS = {"gen.sh": b"echo %d\n", "VERSION": b"2.%d\n"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _settings() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("NIX_CONFIG", "NIX_USER_CONF_FILES"):
-            patch.setenv(name, nix_env()[name])
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,13 +28,14 @@ from nix_seed.report.page.trust import trust_section, verdict
 from nix_seed.report.report import TrustAnswer
 from nix_seed.trust.rules import claims
 from nix_seed.trust.rules.policy_logs import LogFindings
+from support import warm
 from support.logs import served
 from support.trust import COMMIT, OTHER_COMMIT, SOURCE, World
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+    return World.fresh(tmp_path)
 
 
 def answer(world: World, **how: object) -> nix_seed.Verification:
@@ -43,9 +43,7 @@ def answer(world: World, **how: object) -> nix_seed.Verification:
 
 
 def command(*arguments: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "nix_seed", *arguments], capture_output=True, text=True, check=False
-    )
+    done = warm.run(arguments, os.environ)
     return done.returncode, done.stdout + done.stderr
 
 

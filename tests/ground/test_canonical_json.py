@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,6 +38,20 @@ def test_what_is_written_is_read_and_written_alike(value: Any) -> None:
     # Order and spelling do not depend on how the value came about.
     loose = json.dumps(value, indent=3, ensure_ascii=True).encode()
     assert dumps(loads(loose, label="x")) == text
+
+
+@given(VALUES)
+def test_the_quick_way_spells_as_the_other(value: Any) -> None:
+    assert dumps(value) == rfc8785.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "character", [*map(chr, range(128)), "\x80", "\u2028", "\uffff", "\U0001f600"]
+)
+def test_each_character_as_a_key_and_a_word(character: str) -> None:
+    value = {character: [character * 3, "é"], f"a{character}": character, "a": character}
+    for each in (value, {character: "b"}, [f"{character}{character}"]):
+        assert dumps(each) == rfc8785.dumps(each)
 
 
 # RFC 8785, appendix B: the bits of a double, and its one spelling.
@@ -145,10 +160,10 @@ import sys
 sys.setrecursionlimit(1 << 30)
 from nix_seed.core.canonical_json import loads
 from nix_seed.core.errors import InputError
-assert loads(b'["' + b"[" * 1000 + b'", "\\\\", [' + b"[]," * 1000 + b"{}]]", what="x")
+assert loads(b'["' + b"[" * 1000 + b'", "\\\\", [' + b"[]," * 1000 + b"{}]]", label="x")
 for text in (b"[" * 1_000_000, b'{"a":' * 1_000_000, b'["\\"[",' * 1_000_000):
     try:
-        loads(text, what="x")
+        loads(text, label="x")
     except InputError as error:
         assert "x is not valid JSON: it is nested too deep" in str(error.message)
     else:

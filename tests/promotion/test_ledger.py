@@ -35,7 +35,7 @@ def walk(ledger: Ledger, **changes: object) -> Walked:
 def test_a_chain_of_many_is_walked_in_few_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger = Ledger(tmp_path, releases=0)
+    ledger = Ledger.fresh(tmp_path, releases=0)
     bulk(ledger, 40)
     steps = []
 
@@ -51,7 +51,7 @@ def test_a_chain_of_many_is_walked_in_few_steps(
 
 
 def test_what_has_no_tag_is_reached_by_what_it_comes_after(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, releases=1)
+    ledger = Ledger.fresh(tmp_path, releases=1)
     digest = ledger.forge(2, previous=(ledger.digest(1),))
     assert walk(ledger).heads == (digest,)
     following = ledger.forge(3, previous=(digest,))
@@ -59,14 +59,14 @@ def test_what_has_no_tag_is_reached_by_what_it_comes_after(tmp_path: Path) -> No
 
 
 def test_what_is_not_linked_is_no_part_of_it(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, releases=1)
+    ledger = Ledger.fresh(tmp_path, releases=1)
     alone = ledger.forge(2, previous=(Digest.of(b"nowhere"),), tags=[str(commit(2))])
     ledger.forge(3, previous=(alone,))
     assert walk(ledger).heads == (ledger.digest(1),)
 
 
 def test_records_are_walked_after_all_that_they_come_after(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, releases=1)
+    ledger = Ledger.fresh(tmp_path, releases=1)
     one, other = (ledger.forge(n, previous=(ledger.digest(1),)) for n in (2, 3))
     both = ledger.forge(4, previous=tuple(sorted((one, other))))
     walked = walk(ledger)
@@ -114,7 +114,7 @@ def replace_promoter(ledger: Ledger) -> Path:
 
 
 def test_the_ledger_goes_on_when_a_promoter_is_replaced(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = Ledger.fresh(tmp_path)
     old = replace_promoter(ledger)
     with pytest.raises(
         CouldNotCheck, match=f"may be a record by the policy {Digest.of(old.read_bytes())}"
@@ -131,7 +131,7 @@ def test_the_ledger_goes_on_when_a_promoter_is_replaced(tmp_path: Path) -> None:
 
 
 def test_what_a_removed_promoter_released_is_released_again_after_it(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = Ledger.fresh(tmp_path)
     old = replace_promoter(ledger)
     ledger.history = (old,)
     before = ledger.digest(3)
@@ -158,7 +158,7 @@ def attest_another(ledger: Ledger, number: int) -> None:
 def test_what_a_removed_promoter_released_is_not_released_as_something_else(
     tmp_path: Path,
 ) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = Ledger.fresh(tmp_path)
     old = replace_promoter(ledger)
     ledger.history = (old,)
     attest_another(ledger, 1)
@@ -176,7 +176,7 @@ def test_what_a_removed_promoter_released_is_not_released_as_something_else(
 def test_the_true_one_of_two_releases_by_a_removed_promoter_is_released_again(
     tmp_path: Path,
 ) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = Ledger.fresh(tmp_path)
     ledger.forge(1, images=[ledger.other, ledger.arm], previous=(ledger.digest(3),))
     ledger.history = (replace_promoter(ledger),)
     assert ledger.promote("sam", commit=commit(1)).release.root == ledger.said(1).root
@@ -185,7 +185,7 @@ def test_the_true_one_of_two_releases_by_a_removed_promoter_is_released_again(
 def test_who_was_never_a_promoter_holds_nothing_up_for_whom_the_history_is_known(
     tmp_path: Path,
 ) -> None:
-    ledger = Ledger(tmp_path, releases=1)
+    ledger = Ledger.fresh(tmp_path, releases=1)
     old = replace_promoter(ledger)
     ledger.history = (old,)
     accepted = Digest.of(old.read_bytes())
@@ -195,7 +195,7 @@ def test_who_was_never_a_promoter_holds_nothing_up_for_whom_the_history_is_known
 
 
 def test_a_later_policy_is_no_earlier_one(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, releases=0)
+    ledger = Ledger.fresh(tmp_path, releases=0)
     later = tmp_path / "later.toml"
     later.write_text(ledger.policy().replace("epoch = 1", "epoch = 2"))
     ledger.history = (later,)
@@ -212,7 +212,7 @@ def show(ledger: Ledger, *arguments: str, code: int = 0) -> str:
 
 
 def test_the_logs_ledger_is_asked_by_commit_and_by_root(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, releases=3)
+    ledger = Ledger.fresh(tmp_path, releases=3)
     second = ledger.said(2)
     by_commit = json.loads(show(ledger, str(commit(2)), "--json"))["ledgers"]
     [entry] = by_commit[SOURCE]
@@ -230,7 +230,7 @@ def test_the_logs_ledger_is_asked_by_commit_and_by_root(tmp_path: Path) -> None:
 
 
 def test_what_no_ledger_holds_is_not_there(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, releases=1)
+    ledger = Ledger.fresh(tmp_path, releases=1)
     assert "there is no such entry" in show(ledger, str(commit(7)), code=1)
     assert "there is no such entry" in show(ledger, str(Digest.of(b"root")), code=1)
     ledger.quorum["promoters"] = "2"
@@ -240,7 +240,7 @@ def test_what_no_ledger_holds_is_not_there(tmp_path: Path) -> None:
 
 
 def test_two_roots_for_a_commit_are_both_shown_and_no_answer(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, releases=2)
+    ledger = Ledger.fresh(tmp_path, releases=2)
     other = ledger.forge(1, images=[ledger.other, ledger.arm], previous=(ledger.digest(2),))
     words = f"the ledger {SOURCE} has 2 roots for the commit {commit(1).key}: "
     for asked in ([str(commit(1))], []):
@@ -254,13 +254,13 @@ def test_two_roots_for_a_commit_are_both_shown_and_no_answer(tmp_path: Path) -> 
 
 
 def test_a_second_record_of_the_same_root_is_no_second_release(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, releases=2)
+    ledger = Ledger.fresh(tmp_path, releases=2)
     ledger.forge(1, previous=(ledger.digest(2),))
     assert len(json.loads(show(ledger, str(commit(1)), "--json"))["ledgers"][SOURCE]) == 2
 
 
 def test_a_list_that_leaves_a_record_out_does_not_hide_it_from_all(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, releases=1)
+    ledger = Ledger.fresh(tmp_path, releases=1)
     unlist(ledger.layout, commit(1).key, lambda _: False)
     assert "there is no such entry" in show(ledger, str(commit(1)), code=1)
     # By what it comes after it is still found: here, by the beginning.

@@ -16,7 +16,7 @@ MANY = range(2, 2 + MOST_COMMITS + 3)
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path, releases=1)
+    return Ledger.fresh(tmp_path, releases=1)
 
 
 def attest(ledger: Ledger, commits: Iterable[int], *names: str) -> None:
@@ -48,7 +48,7 @@ def test_one_builder_names_as_many_commits_as_he_likes(ledger: Ledger) -> None:
 
 def test_what_is_left_out_is_not_taken_for_false(tmp_path: Path) -> None:
     """Beside one system's image alone lies no record: which of many was released is not seen."""
-    ledger = Ledger(tmp_path, releases=0)
+    ledger = Ledger.fresh(tmp_path, releases=0)
     attest(ledger, MANY)
     image = str(parse_reference(ledger.repository).at(ledger.image.descriptor.digest))
     done = ledger.verify(image)
@@ -60,7 +60,7 @@ def test_what_is_left_out_is_not_taken_for_false(tmp_path: Path) -> None:
 
 
 def test_many_commits_of_no_quorum_are_no_proof_of_a_lie(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, releases=0)
+    ledger = Ledger.fresh(tmp_path, releases=0)
     attest(ledger, MANY, "carol")
     image = str(parse_reference(ledger.repository).at(ledger.image.descriptor.digest))
     done = ledger.verify(image, "--quorum-only")

@@ -67,7 +67,7 @@ def test_in_a_registry(running: Running, tmp_path: Path) -> None:
 
 
 def test_two_promoters_at_once_end_with_one_record(tmp_path: Path) -> None:
-    world = ReleaseWorld(tmp_path / "world")
+    world = ReleaseWorld.fresh(tmp_path / "world")
     world.attest_all()
     policy = world.write_policy()
     both = [
@@ -96,7 +96,7 @@ def test_two_promoters_at_once_end_with_one_record(tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 def test_in_rekor_v2(tmp_path: Path) -> None:
     with rekor_v2(tmp_path / "rekor") as log, published(log.url, log.storage) as url:
-        world = ReleaseWorld(tmp_path / "world")
+        world = ReleaseWorld.fresh(tmp_path / "world")
         logged_by(world, "rekor-v2", log.trusted.origin, log.trusted.key, url)
         check_release(world)
 
@@ -105,7 +105,7 @@ def test_in_rekor_v2(tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 def test_in_rekor_v1(tmp_path: Path) -> None:
     with rekor_v1(tmp_path / "rekor") as (url, key):
-        world = ReleaseWorld(tmp_path / "world")
+        world = ReleaseWorld.fresh(tmp_path / "world")
         logged_by(world, "rekor-v1", key.name, key, url)
         check_release(world)
         hidden_dissent(world)
@@ -169,7 +169,7 @@ def wait_for_index(world: ReleaseWorld, digest: bytes, number: int) -> None:
 @pytest.mark.timeout(900)
 def test_a_log_that_is_down_is_noticed(tmp_path: Path) -> None:
     """Its index cannot be asked; where another holds the evidence, that bars nobody."""
-    world = ReleaseWorld(tmp_path / "world")
+    world = ReleaseWorld.fresh(tmp_path / "world")
     with rekor_v1(tmp_path / "rekor") as (url, key):
         own = world.logs[0]
         logged_by(world, "rekor-v1", key.name, key, url)

@@ -32,7 +32,7 @@ from support.trust import COMMIT, OTHER_COMMIT, SYSTEM
 
 @pytest.fixture
 def world(tmp_path: Path) -> ReleaseWorld:
-    return ReleaseWorld(tmp_path)
+    return ReleaseWorld.fresh(tmp_path)
 
 
 def test_a_promoted_commit_verifies_by_commit_index_and_image(world: ReleaseWorld) -> None:

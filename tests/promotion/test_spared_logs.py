@@ -22,7 +22,7 @@ from support.web import Reply, lying
 
 def with_a_second_log(tmp_path: Path) -> Ledger:
     """A world that logs to the second of two logs, of which one must hold everything."""
-    world = Ledger(tmp_path, releases=0)
+    world = Ledger.fresh(tmp_path, releases=0)
     world.quorum["logs"] = "1"
     world.log = world.add_log("second")
     world.attest_all()

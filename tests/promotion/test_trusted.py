@@ -13,7 +13,7 @@ from support.trust import SYSTEM
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReleaseWorld:
-    world = ReleaseWorld(tmp_path / "world")
+    world = ReleaseWorld.fresh(tmp_path / "world")
     world.write_policy()
     monkeypatch.chdir(world.root)
     monkeypatch.setenv("NIX_SEED_STATE", str(tmp_path / "state"))

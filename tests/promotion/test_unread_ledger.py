@@ -21,7 +21,7 @@ ONE, TWO = (Commit(f"{number:040x}") for number in (1, 2))
 
 def test_a_record_listed_where_it_does_not_belong_is_not_followed(tmp_path: Path) -> None:
     """Under the beginning lies what says that it comes after something else."""
-    world = PromotedWorld(tmp_path)
+    world = PromotedWorld.fresh(tmp_path)
     hidden = world.planned(commit=ONE)
     stray = world.planned(commit=TWO, previous=(hidden.digest,))
     world.list_under(record_subject(first_key(SOURCE)), stray, "rita")
@@ -31,7 +31,7 @@ def test_a_record_listed_where_it_does_not_belong_is_not_followed(tmp_path: Path
 
 
 def test_nothing_is_promoted_while_the_ledger_cannot_be_read(tmp_path: Path) -> None:
-    world = PromotedWorld(tmp_path)
+    world = PromotedWorld.fresh(tmp_path)
     world.honest(commit=ONE)
     [item] = world.listed(first_key(SOURCE)).manifests
     (world.directory / "blobs/sha256" / item.digest.hex).unlink()

@@ -273,7 +273,7 @@ def test_every_word_about_the_image_is_there_with_its_fate(tmp_path: Path) -> No
 
 def test_what_builders_say_that_it_rests_on_is_shown(tmp_path: Path) -> None:
     ours, other = Digest.of(b"roots"), Digest.of(b"other roots")
-    world = World(tmp_path)
+    world = World.fresh(tmp_path)
     world.publish("alice", "bob", roots_digest=ours)
     world.publish("carol", roots_digest=other)
     section = trust_section(trust_in(world))

@@ -40,7 +40,7 @@ def parse(text: str) -> Policy:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+    return World.fresh(tmp_path)
 
 
 def test_lines_of_tables_and_keys() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 from collections.abc import Callable, Iterable
@@ -58,24 +57,19 @@ class Answer:
 class Ledger(ReleaseWorld):
     """A world whose releases 1, 2, … are promoted one after another."""
 
-    def __init__(self, root: Path, releases: int = 3) -> None:
+    def __init__(self, root: Path, releases: int = 0) -> None:
         super().__init__(root)
         self.done: list[Promoted] = []
         for _ in range(releases):
             self.release()
 
-    def moved(self, root: Path) -> Self:
-        """Return a copy of this world, below *root*."""
-        shutil.copytree(self.root, root)
-        mine = copy.copy(self)
-        mine.root, mine.directory = root, root / "images"
-        mine.store = LayoutStore(Layout.open(mine.directory))
-        mine.log = EmbeddedLog.open(root / "log")
-        mine.repository = f"oci:{mine.directory}"
-        mine.done, mine.logs = list(self.done), [dict(each) for each in self.logs]
-        mine.head, mine.quorum, mine.built = dict(self.head), dict(self.quorum), dict(self.built)
-        mine.builders, mine.promoters = copy.deepcopy(self.builders), dict(self.promoters)
-        return mine
+    @classmethod
+    def fresh(cls, root: Path, releases: int = 3) -> Self:
+        """Return a new ledger below *root*, with the keys that all fresh ones have."""
+        ledger = super().fresh(root)
+        for _ in range(releases):
+            ledger.release()
+        return ledger
 
     def release(self, who: str = "rita") -> Promoted:
         """Attest and promote the next commit."""

@@ -11,18 +11,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from eth_tester import EthereumTester, PyEVMBackend  # type: ignore[import-untyped]
-from web3.providers.base import BaseProvider
-from web3.providers.eth_tester import EthereumTesterProvider
 
 from nix_seed.evm.node import HttpProvider
 from nix_seed.registry.http import Patience
 from support.apt import CACHE
 from support.registries import free_port
 from support.rekor import running
+
+if TYPE_CHECKING:
+    from web3.providers.base import BaseProvider
 
 ANVIL = "1.7.1"
 PATIENCE = Patience(attempts=2, base=0.05, connect=5.0, stall=60.0)
@@ -63,6 +63,10 @@ class InProcess(Chain):
     chain_id = 131277322940537  # what eth-tester's own genesis says
 
     def __init__(self) -> None:
+        # Takes seconds, which those do without who only collect tests.
+        from eth_tester import EthereumTester, PyEVMBackend  # type: ignore[import-untyped]
+        from web3.providers.eth_tester import EthereumTesterProvider
+
         self._tester = EthereumTester(PyEVMBackend())
         self._provider = EthereumTesterProvider(self._tester)
 

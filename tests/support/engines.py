@@ -47,6 +47,17 @@ class Started:
 
 
 @contextmanager
+def started(name: str, directory: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Give an engine, started in *directory* where it needs a daemon, and its environment."""
+    if name == "bwrap":
+        need("bwrap", "bubblewrap")
+        yield name, {}
+        return
+    with {"podman": podman, "docker": docker}[name](directory) as running:
+        yield name, dict(running.env)
+
+
+@contextmanager
 def podman(directory: Path) -> Iterator[Started]:
     """podman with a store in *directory*, and whatever arguments make it start containers here."""
     need_root()

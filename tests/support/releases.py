@@ -9,6 +9,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 from nix_seed.core.digests import Digest
 from nix_seed.formats.intoto.build import Source
@@ -24,6 +25,7 @@ from nix_seed.release.promote import Promoted, Signing, promote
 from nix_seed.release.records import attach_record
 from nix_seed.trust.log_signed import open_logs
 from nix_seed.trust.sign import KeySigner
+from support.remembered import remembered
 from support.trust import COMMIT, SOURCE, SYSTEM, TREES, MadeImage, World, make_image, pem
 
 ARM = "aarch64-linux"
@@ -57,11 +59,24 @@ class ReleaseWorld(World):
         self.repository = self.reference.removesuffix(":seed")
         self.history: tuple[Path, ...] = ()
 
+    def at(self, root: Path) -> Self:
+        """Return this world where its files have been copied to *root*."""
+        mine = super().at(root)
+        mine.repository = mine.reference.removesuffix(":seed")
+        return mine
+
+    def outside(self) -> object | None:
+        """What deeds depend on beside the files."""
+        known = super().outside()
+        # Policies of before lie anywhere, so their bytes are asked for.
+        return known and (known, [path.read_bytes() for path in self.history])
+
     @property
     def images(self) -> Mapping[str, MadeImage]:
         """The honest image of each system."""
         return {SYSTEM: self.image, ARM: self.arm}
 
+    @remembered
     def attest_all(self, *names: str, commit: Commit = COMMIT) -> None:
         """Have each builder attest the honest image of both systems."""
         for image in self.images.values():
@@ -70,6 +85,7 @@ class ReleaseWorld(World):
                 signed = self.sign(self.says(name, image, source=source))
                 self.attach(self.bundle(signed), image, commit)
 
+    @remembered
     def promote(self, who: str = "rita", *tags: str, commit: Commit = COMMIT) -> Promoted:
         """Promote as *who*, by the policy as it now is."""
         loaded = load_policy(self.write_policy(), datetime.now(UTC))

@@ -5,11 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
-from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDictParser
-from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
-
 from nix_seed.core.digests import Digest
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor, Manifest
@@ -29,6 +24,10 @@ def manifest_of(spec: Spec) -> Manifest:
 
 def valid_cyclonedx(text: bytes) -> Any:
     """Return the document, which CycloneDX's own strict schema of 1.6 takes."""
+    # Takes seconds, which those do without who only collect tests.
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
     error = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text.decode())
     assert error is None, error
     return json.loads(text)
@@ -36,6 +35,9 @@ def valid_cyclonedx(text: bytes) -> Any:
 
 def valid_spdx(text: bytes) -> Any:
     """Return the document, which SPDX's own tools take for a valid one of 2.3."""
+    from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDictParser
+    from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
+
     value = json.loads(text)
     document = JsonLikeDictParser().parse(value)  # type: ignore[no-untyped-call]
     messages = validate_full_spdx_document(document, "SPDX-2.3")

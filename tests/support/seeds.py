@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from support import warm
 from support.distribution import commit, nix, nix_env
 
 COMMAND = (sys.executable, "-m", "nix_seed")
@@ -41,14 +42,14 @@ def nix_seed(
     cwd: Path | None = None,
 ) -> Ran:
     """Run the command; *prefix* is a program that starts it (``setpriv``, ``sh -c``)."""
-    done = subprocess.run(
-        [*prefix, *COMMAND, *map(str, arguments)],
-        env=environment(cache, env),
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    given = environment(cache, env)
+    if prefix:
+        done = subprocess.run(
+            [*prefix, *COMMAND, *map(str, arguments)],
+            env=given, cwd=cwd, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    else:
+        done = warm.run(arguments, given, cwd)
     return Ran(done.returncode, done.stdout, done.stderr)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import os
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Self, cast
 
 from nix_seed.core.digests import DiffID, Digest, encode_nix32
 from nix_seed.flake.rules.outline import ImageConfig
@@ -42,6 +45,7 @@ from nix_seed.release.attest import attach_to_commit
 from nix_seed.trust.attestations import attach_bundle
 from nix_seed.trust.sign import KeySigner, Signed
 from support.attestations import put
+from support.remembered import Files, read_tree, remembered, write_tree
 from support.trees import make
 
 COMMIT = Commit("c0ffee" + "0" * 34)
@@ -160,6 +164,43 @@ class World:
         self.promoters: dict[str, dict[str, str]] = {}
         self.sigstore: dict[str, str] = {}
 
+    @classmethod
+    def fresh(cls, root: Path) -> Self:
+        """Return a new world below *root*, with the keys that all fresh worlds of its kind have."""
+        if cls not in _FIRST:
+            with TemporaryDirectory() as first:
+                _FIRST[cls] = cls(Path(first)), read_tree(Path(first))
+        world, files = _FIRST[cls]
+        root.mkdir(parents=True, exist_ok=True)
+        write_tree(root, files)
+        return cast(Self, world).at(root)
+
+    def moved(self, root: Path) -> Self:
+        """Return a copy of this world, below *root*."""
+        shutil.copytree(self.root, root)
+        return self.at(root)
+
+    def at(self, root: Path) -> Self:
+        """Return this world where its files have been copied to *root*."""
+        mine = copy.copy(self)
+        mine.root, mine.directory = root, root / "images"
+        mine.store = LayoutStore(Layout.open(mine.directory))
+        mine.reference = f"oci:{mine.directory}:seed"
+        mine.log = EmbeddedLog.open(root / "log")
+        for name, value in vars(self).items():
+            if isinstance(value, dict | list):
+                setattr(mine, name, copy_of(value))
+        return mine
+
+    def outside(self) -> object | None:
+        """What deeds depend on beside the files, for ``remembered``."""
+        log = self.log.directory
+        if not isinstance(self.store, LayoutStore) or not log.is_relative_to(self.root):
+            return None
+        keys = {name: key.public_key.pem for name, key in self.keys.items()}
+        images = [each.descriptor for each in vars(self).values() if isinstance(each, MadeImage)]
+        return type(self), self.policy(), keys, images, str(log.relative_to(self.root))
+
     def policy(self) -> str:
         """The text of ``trust.toml`` as it now is."""
         parts = [_table("", self.head), _table("[quorum]", self.quorum)]
@@ -220,7 +261,8 @@ class World:
             attach_to_commit(self.store, commit, text)
         return done
 
-    def publish(self, *names: str, image: MadeImage | None = None, **changes: Any) -> None:
+    @remembered
+    def publish(self, /, *names: str, image: MadeImage | None = None, **changes: Any) -> None:
         """Have each builder state, sign, log and attach."""
         for name in names:
             self.attach(self.bundle(self.sign(self.says(name, image, **changes))), image)
@@ -240,4 +282,11 @@ def _table(header: str, values: dict[str, str]) -> str:
     return "\n".join([*lines, *(f"{key} = {value}" for key, value in values.items()), ""])
 
 
-Case = Callable[[World], None]
+def copy_of(value: dict[str, Any] | list[Any]) -> Any:
+    """Return *value* with its dictionaries and lists copied, and nothing else."""
+    if isinstance(value, list):
+        return [copy_of(each) if isinstance(each, dict | list) else each for each in value]
+    return {k: copy_of(v) if isinstance(v, dict | list) else v for k, v in value.items()}
+
+
+_FIRST: dict[type[World], tuple[World, Files]] = {}

@@ -222,9 +222,11 @@ def test_a_log_signature_is_no_cosignature() -> None:
 def test_a_cosignature_is_of_its_time() -> None:
     note = cosign_note(signed(), WITNESS, 5, PRIVATE.sign)
     body = note.signatures[1].body
-    moved = NoteSignature(WITNESS.name, WITNESS.key_id, (6).to_bytes(8, "big") + body[8:])
-    with pytest.raises(CheckedFalse, match="forged"):
-        WITNESS.check(Note(TEXT, (moved,)))
+    for bit in range(63):
+        time = (5 ^ 1 << bit).to_bytes(8, "big")
+        moved = NoteSignature(WITNESS.name, WITNESS.key_id, time + body[8:])
+        with pytest.raises(CheckedFalse, match="forged"):
+            WITNESS.check(Note(TEXT, (moved,)))
     for bad in (body[:-1], body + b"\0"):
         cut = Note(TEXT, (NoteSignature(WITNESS.name, WITNESS.key_id, bad),))
         with pytest.raises(CheckedFalse, match=r"has not 8 \+ 64 bytes"):
@@ -272,6 +274,14 @@ def test_checkpoints_go_round(origin: str, size: int, root: bytes, more: list[st
     note = sign_note(str(checkpoint), KEY, PRIVATE.sign)
     if len(note.dump()) < 60_000:
         assert check_signed(note.dump(), KEY, origin, "it").checkpoint == checkpoint
+
+
+@pytest.mark.parametrize("origin", ["log.test/on", "log.test/one/more", "Log.test/one", "log"])
+def test_a_checkpoint_of_another_origin(origin: str) -> None:
+    note = signed().dump()
+    assert check_signed(note, KEY, "log.test/one", "it").checkpoint.origin == "log.test/one"
+    with pytest.raises(CheckedFalse, match="not of"):
+        check_signed(note, KEY, origin, "it")
 
 
 @pytest.mark.parametrize("character", ["\t", "\r", "\0", "\x1f"])

@@ -22,6 +22,10 @@ _LARGEST: Final = 1 << 53
 # Strings are taken whole, so that brackets in them do not count; an unfinished one ends the text.
 _TOKENS: Final = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
 
+_SPELLED: Final = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, sort_keys=True, separators=(",", ":")
+)
+
 
 def dumps(value: Any) -> bytes:
     """Return the one canonical spelling of *value* (RFC 8785), without a final newline.
@@ -30,11 +34,25 @@ def dumps(value: Any) -> bytes:
     surrogate, a non-string key, a value nested beyond Python's stack.
     """
     try:
+        # ASCII and no fractions: here Python's own, quick spelling is the canonical one.
+        if _is_plain(value) and (text := _SPELLED.encode(value)).isascii():
+            return text.encode()
         return rfc8785.dumps(value)
     except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
         raise InputError(f"this value has no canonical JSON: {error}") from error
     except RecursionError as error:
         raise InputError("this value has no canonical JSON: it is nested too deep") from error
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    if kind is dict:
+        return all(type(key) is str for key in value) and all(map(_is_plain, value.values()))
+    if kind is list or kind is tuple:
+        return all(map(_is_plain, value))
+    if kind is int:
+        return bool(-_LARGEST < value < _LARGEST)
+    return kind is str or kind is bool or value is None
 
 
 def loads(text: bytes, *, label: str) -> Any:

@@ -1,4 +1,4 @@
-"""What spares the tests waiting: no ``fsync``, and no work done twice by two processes.
+"""What spares the tests waiting: no ``fsync``, short pauses, no work done twice by two processes.
 
 ``NIX_SEED_TESTS_FSYNC=1`` keeps ``fsync`` everywhere. Tests of durability carry the mark ``fsync``.
 """
@@ -9,6 +9,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from atexit import register
 from collections.abc import Callable, Iterator
@@ -26,6 +27,9 @@ def start(*, new: bool) -> None:
     if new:
         os.environ.pop(SHARED, None)
     root()
+    # Else each of the thousands of processes that are started compiles all that it imports.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if not os.environ.get("NIX_SEED_TESTS_FSYNC"):
         os.environ["PYTHONPATH"] = os.pathsep.join([_HERE, *_python_path()])
         import support.quick.sitecustomize  # noqa: F401  (imported for what it does)
