@@ -1,8 +1,9 @@
 """Gets what nix-seed needs, once, and runs nix-seed from this checkout. ``bin/nix-seed`` calls it.
 
-What it needs comes as one file for this Python and platform, whose digest ``bin/bundles.json``
-pins; or else from a package index, at the versions and hashes of ``bin/requirements.txt``. Both
-become an ordinary virtual environment. Uses the standard library alone, and few modules of it:
+What it needs comes as a file for this Python and platform, whose digest ``bin/bundles.json`` pins;
+or else from a package index, at the versions and hashes of ``bin/requirements.txt``. Both become an
+ordinary virtual environment. What few commands need is a second file, fetched when it is imported.
+ Uses the standard library alone, and few modules of it:
 each call passes here.
 """
 
@@ -17,6 +18,10 @@ sys.path.insert(0, sys.argv.pop(1))
 sys.argv[0] = "nix-seed"
 from nix_seed.cli.main import main
 main()"""
+_PATHS = """../rest/site-packages
+../rest/site-packages/pure.zip
+import seed_launch; seed_launch.prepare_rest()
+"""
 _PATIENCE = 15.0  # seconds without a byte
 _PIECE = 1 << 20
 
@@ -120,13 +125,10 @@ def set_up(root: str, requirements: bytes, place: str) -> None:
 
 
 def from_bundle(root: str, requirements: bytes, new: str) -> None:
-    """Unpack the file that is pinned for this Python, while it arrives; keep it if it is that."""
-    import io
+    """Unpack the first file that is pinned for this Python, and prepare for the rest."""
     import json
     import sysconfig
-    import tarfile
     from hashlib import sha256
-    from urllib.request import urlopen
 
     try:
         with open(os.path.join(root, "bin/bundles.json"), "rb") as file:
@@ -141,6 +143,43 @@ def from_bundle(root: str, requirements: bytes, new: str) -> None:
     base = os.environ.get("NIX_SEED_BUNDLES") or pins["url"]
     if "://" not in base:
         base = f"file://{os.path.abspath(base)}"
+    unpack(base, pin["first"], new)
+    finish(root, new)
+    packages = os.path.join(library(new), "site-packages")
+    with open(os.path.join(packages, "rest.pth"), "x") as file:
+        file.write(_PATHS)
+    with (
+        open(__file__, "rb") as source,
+        open(os.path.join(packages, "seed_launch.py"), "xb") as file,
+    ):
+        file.write(source.read())
+    with open(os.path.join(packages, "rest.json"), "w") as file:
+        json.dump({"base": base, "pin": pin["rest"]}, file)
+
+
+class Rest:
+    """Finds what is imported of the second file, by fetching that."""
+
+    def __init__(self, place: str, names: "list[str]") -> None:
+        self.place, self.names = place, frozenset(names)
+
+    def find_spec(self, name, path=None, _target=None):
+        """Return the module's spec, once the file is there; None of any other."""
+        if path is not None or name not in self.names:
+            return None
+        sys.meta_path.remove(self)
+        fetch_rest(self.place)
+        import importlib.util
+
+        return importlib.util.find_spec(name)
+
+
+def unpack(base: str, pin, new: str) -> None:
+    """Unpack the pinned file of *base* below *new*, while it arrives; ``Unusable`` if another."""
+    import io
+    import tarfile
+    from hashlib import sha256
+    from urllib.request import urlopen
 
     class Hashed(io.RawIOBase):
         """Hashes what is read, and refuses more than is pinned."""
@@ -167,7 +206,48 @@ def from_bundle(root: str, requirements: bytes, new: str) -> None:
         raise Unusable(f"{pin['name']} could not be fetched: {error}") from error
     if hashed.digest.hexdigest() != pin["sha256"]:
         raise Unusable(f"{pin['name']} of {base} is not the one that is pinned")
-    finish(root, new)
+
+
+def library(place: str) -> str:
+    """Return where an environment's Python looks for its packages."""
+    return os.path.join(place, f"lib/python{sys.version_info[0]}.{sys.version_info[1]}")
+
+
+def prepare_rest() -> None:
+    """In an environment that lacks the second file: have it fetched by the first import of it."""
+    import json
+
+    packages = os.path.dirname(os.path.abspath(__file__))
+    if not os.path.exists(os.path.join(packages, "../rest")):
+        with open(os.path.join(packages, "rest.json"), "rb") as file:
+            sys.meta_path.append(
+                Rest(os.path.join(packages, "../../.."), json.load(file)["pin"]["imports"])
+            )
+
+
+def fetch_rest(place: str) -> None:
+    """Unpack the second file into the environment *place*, unless another process has meanwhile."""
+    import json
+    import shutil
+
+    found = os.path.join(library(place), "rest")
+    new = f"{os.path.abspath(place)}.{os.getpid()}"
+    with open(os.path.join(library(place), "site-packages/rest.json"), "rb") as file:
+        pins = json.load(file)
+    try:
+        unpack(pins["base"], pins["pin"], new)
+        if not os.path.exists(found):
+            os.rename(library(new), found)
+    except Unusable as reason:
+        fail(str(reason), "it brings what this command needs: try again", 3)
+    except OSError:
+        if not os.path.exists(found):
+            raise
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    import site
+
+    site.addsitedir(os.path.join(found, "site-packages"))
 
 
 def too_old(needed: str) -> bool:
@@ -186,7 +266,7 @@ def numbers(version: str) -> "list[int]":
 
 def extract(archive, new: str) -> None:
     """Write the plain files of *archive* below *new*, whatever it holds besides."""
-    packages = os.path.join(new, f"lib/python{sys.version_info[0]}.{sys.version_info[1]}")
+    packages = library(new)
     made = set()
     for member in archive:
         parts = member.name.split("/")
@@ -216,13 +296,12 @@ def finish(root: str, new: str) -> None:
     import glob
     import shutil
 
-    library = os.path.join(new, f"lib/python{sys.version_info[0]}.{sys.version_info[1]}")
     python = os.path.realpath(sys.executable)
     os.makedirs(os.path.join(new, "bin"))
     os.symlink(python, os.path.join(new, "bin/python"))
     with open(os.path.join(new, "pyvenv.cfg"), "w") as file:
         file.write(f"home = {os.path.dirname(python)}\ninclude-system-site-packages = false\n")
-    own = os.path.join(library, "own")
+    own = os.path.join(library(new), "own")
     for path in glob.glob(os.path.join(own, "**/*.pyc"), recursive=True):
         folder, name = os.path.split(os.path.join(root, "src", os.path.relpath(path, own)))
         target = os.path.join(
@@ -231,12 +310,11 @@ def finish(root: str, new: str) -> None:
         try:
             os.makedirs(os.path.dirname(target), exist_ok=True)
             if not os.path.exists(target):
-                beside = f"{target}.{os.getpid()}"
-                shutil.copyfile(path, beside)
-                os.replace(beside, target)
+                shutil.move(path, target)
         except OSError:
-            # A checkout that may not be written, or on another disk: it is compiled at need.
-            return
+            # A checkout that may not be written: it is compiled at need.
+            break
+    shutil.rmtree(own, ignore_errors=True)
 
 
 def from_index(root: str, new: str) -> None:

@@ -1,4 +1,4 @@
-"""The one file that the actions set themselves up from (``tools/make-bundle``)."""
+"""The two files that the actions set themselves up from (``tools/make-bundle``)."""
 
 from __future__ import annotations
 
@@ -53,6 +53,11 @@ def pin(root: Path, folder: Path, url: str = "") -> None:
     )
 
 
+def first_of(folder: Path) -> Path:
+    [path] = (each for each in folder.glob("*.gz") if "-rest" not in each.name)
+    return path
+
+
 def altered(made: Path, folder: Path, members: list[tuple[str, bytes]]) -> Path:
     """Write another archive, and its pin, under the name of the one that was *made*."""
     [pins] = made.glob("*.json")
@@ -65,8 +70,8 @@ def altered(made: Path, folder: Path, members: list[tuple[str, bytes]]) -> Path:
             archive.addfile(member, io.BytesIO(data))
     data = gzip.compress(packed.getvalue())
     folder.mkdir()
-    (folder / entry["name"]).write_bytes(data)
-    entry |= {"size": len(data), "sha256": sha256(data).hexdigest()}
+    (folder / entry["first"]["name"]).write_bytes(data)
+    entry["first"] |= {"size": len(data), "sha256": sha256(data).hexdigest()}
     (folder / pins.name).write_text(json.dumps({platform: entry}))
     return folder
 
@@ -82,8 +87,57 @@ def test_no_index_is_asked(checkout: Path, tmp_path: Path) -> None:
     again = launch_from(checkout, tmp_path, "--version", **NO_INDEX)
     assert (again.returncode, again.stderr) == (0, "")
     [place] = (tmp_path / "tools/nix-seed").iterdir()
+    assert not list(place.glob("lib/*/rest")), "what is not used is not fetched"
     wanted = "import cyclonedx, sigstore.sign, zstandard, license_expression, rich.table"
-    subprocess.run([place / "bin/python", "-c", wanted], check=True)
+    for program in (wanted, "import absent_altogether", wanted):
+        done = subprocess.run(
+            [place / "bin/python", "-c", program], capture_output=True, check=False
+        )
+        assert (done.returncode == 0) == (program == wanted), done.stderr
+    assert len(list(place.glob("lib/*/rest"))) == 1
+    assert len(list(place.parent.iterdir())) == 1, "nothing is left beside it"
+
+
+def test_what_is_fetched_later_is_checked_as_well(
+    checkout: Path, made: Path, tmp_path: Path
+) -> None:
+    mirror = tmp_path / "mirror"
+    shutil.copytree(made, mirror)
+    env = NO_INDEX | {"NIX_SEED_BUNDLES": str(mirror)}
+    assert launch_from(checkout, tmp_path, "--version", **env).returncode == 0
+    [rest] = mirror.glob("*-rest.tar.gz")
+    whole = rest.read_bytes()
+    [place] = (tmp_path / "tools/nix-seed").iterdir()
+    command = [str(place / "bin/python"), "-c", "import sigstore.sign"]
+    for data, problem in (
+        (gzip.compress(gzip.decompress(whole)[:-512] + b"x" * 512, 1)[: len(whole)], "mirror"),
+        (whole + bytes(1 << 21), "is longer than the one that is pinned"),
+    ):
+        rest.write_bytes(data)
+        refused = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert refused.returncode == 3
+        assert problem in refused.stderr
+        assert not list(place.glob("lib/*/rest"))
+    rest.write_bytes(whole)
+    both = [subprocess.Popen(command) for _ in range(2)]
+    assert [each.wait() for each in both] == [0, 0]
+
+
+def test_using_a_seed_needs_the_first_file_alone(checkout: Path, tmp_path: Path) -> None:
+    assert launch_from(checkout, tmp_path, "--version", **NO_INDEX).returncode == 0
+    [place] = (tmp_path / "tools/nix-seed").iterdir()
+    modules = "cli.setup.ci_use cli.setup.ci_machine use.hydrate use.mount.store use.mount.seed"
+    program = "".join(f"import nix_seed.{name}\n" for name in modules.split())
+    program += "import nix_seed.image.request, nix_seed.registry.http, urllib3, zstandard"
+    done = subprocess.run(
+        [place / "bin/python", "-c", program],
+        env={"PYTHONPATH": str(checkout / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not list(place.glob("lib/*/rest"))
 
 
 def test_our_own_bytecode_is_in_place(checkout: Path, tmp_path: Path) -> None:
@@ -117,16 +171,16 @@ def test_another_file_is_refused(checkout: Path, made: Path, tmp_path: Path) -> 
     for path in made.iterdir():
         shutil.copy(path, tmp_path)
     pin(checkout, tmp_path)
-    [bundle] = tmp_path.glob("*.gz")
+    bundle = first_of(tmp_path)
     data = bytearray(gzip.decompress(bundle.read_bytes()))
     data[600] ^= 1
     changed = gzip.compress(bytes(data), 1)
     # Not longer than the true one: its length shall not be what gives it away.
     bundle.write_bytes(changed)
     pins = checkout / "bin/bundles.json"
-    size = json.loads(pins.read_text())["bundles"]
-    [entry] = size.values()
-    pins.write_text(pins.read_text().replace(str(entry["size"]), str(len(changed))))
+    [entry] = json.loads(pins.read_text())["bundles"].values()
+    size = str(entry["first"]["size"])
+    pins.write_text(pins.read_text().replace(size, str(len(changed))))
     failed = launch_from(checkout, tmp_path, "--version", **NO_INDEX)
     assert "is not the one that is pinned; asking the package index" in failed.stderr
     assert failed.returncode == 3
@@ -137,7 +191,7 @@ def test_a_longer_file_is_refused(checkout: Path, made: Path, tmp_path: Path) ->
     for path in made.iterdir():
         shutil.copy(path, tmp_path)
     pin(checkout, tmp_path)
-    [bundle] = tmp_path.glob("*.gz")
+    bundle = first_of(tmp_path)
     bundle.write_bytes(bundle.read_bytes() + bytes(1 << 21))
     failed = launch_from(checkout, tmp_path, "--version", **NO_INDEX)
     assert "is longer than the one that is pinned" in failed.stderr
@@ -171,5 +225,6 @@ def test_other_requirements_ask_the_index(checkout: Path, tmp_path: Path) -> Non
 
 def test_it_is_made_alike(made: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, ROOT / "tools/make-bundle", tmp_path], check=True)
-    [first], [second] = made.glob("*.gz"), tmp_path.glob("*.gz")
-    assert first.read_bytes() == second.read_bytes()
+    first, second = ({p.name: p.read_bytes() for p in at.glob("*.gz")} for at in (made, tmp_path))
+    assert len(first) == 2
+    assert first == second

@@ -175,6 +175,32 @@ def test_kept_until_it_is_told_to_leave(seed: tuple[str, Spec], root: Path, tmp_
     verify(root)
 
 
+def test_reading_all_of_it_takes_little_memory(root: Path, tmp_path: Path) -> None:
+    """Far more is read, by many at once, than the process that serves it may keep."""
+    block = RANDOM.randbytes(1 << 19)
+    groups = [
+        {f"l{n}": Directory({b"%d" % m: NarFile((block + bytes([n, m])) * 30) for m in range(3)})}
+        for n in range(6)
+    ]
+    reference, spec = make_seed(tmp_path / "seed", groups)
+    assert sum(info.nar_size for info in spec.paths.values()) > 250 << 20
+    mount(reference, root, "--keep")
+    files = [path for path in (root / "nix/store").rglob("*") if path.is_file()]
+    readers = [
+        subprocess.Popen(["cat", *part], stdout=subprocess.DEVNULL) for part in (files, files[::-1])
+    ]
+    assert [reader.wait() for reader in readers] == [0, 0]
+    most = {number: resident(number) for number in processes(root)}
+    assert len(most) == 2
+    assert max(most.values()) < 100 << 20, most
+
+
+def resident(process: int) -> int:
+    """The most bytes that *process* has had in memory."""
+    text = Path(f"/proc/{process}/status").read_text()
+    return int(text.split("VmHWM:")[1].split()[0]) << 10
+
+
 def test_who_uses_the_mount_keeps_it(seed: tuple[str, Spec], root: Path) -> None:
     """A process that stands in the mount, and reads by its directory, after the mount left."""
     reference, spec = seed

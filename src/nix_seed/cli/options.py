@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nix_seed.core.events import OnEvent
     from nix_seed.flake.nix import Nix
     from nix_seed.formats.intoto.statement import Commit
-    from nix_seed.image.plan import Request
+    from nix_seed.image.request import Request
     from nix_seed.registry.image import Image
     from nix_seed.registry.open import AnyReference, Stores
 
@@ -226,7 +226,7 @@ def locked_image(question: str) -> str:
 def request_of(options: dict[str, Any]) -> tuple[Nix, Request]:
     """Make of *options*, as ``image_options`` names them, a Nix and a request to it."""
     from nix_seed.flake.nix import Nix
-    from nix_seed.image.plan import Request
+    from nix_seed.image.request import Request
     from nix_seed.image.rules.frames import Compressor
     from nix_seed.image.rules.partition.plan import check_budget
 
@@ -285,7 +285,7 @@ def open_seed(options: dict[str, Any], nix: Nix, system: str | None = None) -> I
     """
     from nix_seed.core.errors import InputError
     from nix_seed.formats.oci.reference import LayoutReference
-    from nix_seed.image.plan import Request, evaluate_request
+    from nix_seed.image.request import Request, evaluate_request
     from nix_seed.image.rules.frames import Compressor
     from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
     from nix_seed.registry.image import open_image
@@ -319,7 +319,7 @@ def named_seed(
 ) -> tuple[Stores, AnyReference, str]:
     """Return what ``--image`` names, verified where the command has ``verify_options``."""
     from nix_seed.core.events import ignore
-    from nix_seed.flake.evaluate import current_system
+    from nix_seed.flake.nix import current_system
     from nix_seed.formats.oci.reference import parse_reference
 
     reference = parse_reference(options["image"])
@@ -481,7 +481,7 @@ def accepted_licences(given: Sequence[str], policy: Path | None) -> tuple[str, .
 
 def policy_used(options: dict[str, Any], project: Path) -> Path | None:
     """Return the policy that is named, or is *project*'s own; None where there is none."""
-    from nix_seed.release.load import DEFAULT_POLICY
+    from nix_seed.flake.checkout import DEFAULT_POLICY
 
     path: Path | None = options.get("policy_file")
     if path is None and (project / DEFAULT_POLICY).is_file():

@@ -24,6 +24,9 @@ _ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "GCM_INTERACTIVE": "never",
 }
+# Whom a project believes, if it says so.
+DEFAULT_POLICY = Path("trust.toml")
+
 _PATIENCE = 120  # seconds for a forge to answer
 _SCP = re.compile(r"(?:[^@/]+@)?([A-Za-z0-9.-]+):(?!//)(.+)")
 

@@ -4,7 +4,6 @@ The flake and its altered twin are evaluated side by side; what differs is the p
 the twin does not evaluate, the content of copied sources tells whose they are.
 """
 
-import platform
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import msgspec
 from nix_seed.core.errors import InputError
 from nix_seed.flake.experiment import compare, evaluate_otherwise, evaluate_twin
 from nix_seed.flake.needed import evaluate_outline, find_needed
-from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix
+from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix, current_system
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.own_source import OwnSource
 from nix_seed.flake.rules.frontier import Twin
@@ -34,12 +33,6 @@ class Evaluation:
     flake: FlakeMetadata
     recipe: Recipe
     ownership: Ownership
-
-
-def current_system() -> str:
-    """Return the machine's system as Nix spells it: ``x86_64-linux``, ``aarch64-darwin``."""
-    machine = {"arm64": "aarch64", "amd64": "x86_64"}.get(platform.machine(), platform.machine())
-    return f"{machine}-{platform.system().lower()}"
 
 
 def evaluate_flake(

@@ -11,6 +11,7 @@ import contextlib
 import grp
 import json
 import os
+import platform
 import re
 import selectors
 import shlex
@@ -34,6 +35,15 @@ _CONTEXT = re.compile(r"while looking at .*\(leave it out .*\)")
 
 # Messages are matched and shown: they must not depend on the user's language.
 _PLAIN_WORDS = {"LC_ALL": "C.UTF-8", "NIX_PAGER": "cat"}
+
+# What `--offline` means, for every Nix the command may start, however deep.
+OFFLINE = """substitute = false
+substituters =
+flake-registry =
+tarball-ttl = 4294967295
+download-attempts = 1
+connect-timeout = 1
+"""
 
 # Far below what Linux and macOS accept as arguments.
 _BATCH = 500
@@ -61,6 +71,12 @@ class FlakeMetadata:
     description: str | None
     rev_count: int | None = None
     directory: str | None = None
+
+
+def current_system() -> str:
+    """Return the machine's system as Nix spells it: ``x86_64-linux``, ``aarch64-darwin``."""
+    machine = {"arm64": "aarch64", "amd64": "x86_64"}.get(platform.machine(), platform.machine())
+    return f"{machine}-{platform.system().lower()}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,9 @@ from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.formats.oci.reference import Reference, check_tag
 from nix_seed.image.build import Assembly, Built
 from nix_seed.image.layer_cache import LayerCache, LayerRecords
-from nix_seed.image.plan import Evaluated, Plan
+from nix_seed.image.plan import Plan
 from nix_seed.image.publishable import check_images_publishable, check_publishable
+from nix_seed.image.request import Evaluated
 from nix_seed.image.rules.frames import Sink
 from nix_seed.image.rules.layer import FinishedLayer
 from nix_seed.registry.client import Repository

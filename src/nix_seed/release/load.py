@@ -25,7 +25,6 @@ from nix_seed.trust.rules.policy_book import PolicyBook
 from nix_seed.trust.rules.policy_file import parse_policy
 from nix_seed.trust.watch_logs import watch_logs
 
-DEFAULT_POLICY = Path("trust.toml")
 _LARGEST = 1 << 20
 
 

@@ -19,10 +19,11 @@ from nix_seed.image import plan as planning
 from nix_seed.image.build import Assembly, Built, Destination, store_image
 from nix_seed.image.inspect import InspectedImage, inspect
 from nix_seed.image.layer_cache import LayerCache, LayerRecords
-from nix_seed.image.plan import Base, Evaluated, Plan, Request
+from nix_seed.image.plan import Base, Plan
 from nix_seed.image.publishable import check_publishable
 from nix_seed.image.push import find_by_key, name_image, push_image, tags_of
 from nix_seed.image.read.spec import RemoteSeed, read_seed
+from nix_seed.image.request import Evaluated, Request, evaluate_request
 from nix_seed.image.rules.changes import PlanDiff
 from nix_seed.registry.client import Repository
 from nix_seed.registry.errors import Denied
@@ -115,7 +116,7 @@ class SeedJob:
         only when all that is said of it lies beside it. Raises as evaluation, the build, the
         registry and the signer do; ``CheckedFalse`` where the seed lacks what its flake needs.
         """
-        evaluated = planning.evaluate_request(self.nix, self.request, self.on_event)
+        evaluated = evaluate_request(self.nix, self.request, self.on_event)
         there = self._find(evaluated)
         if there is not None and self._is_done(there, evaluated):
             return self._named(there, evaluated)
@@ -214,7 +215,7 @@ class SeedJob:
     def _image_of(self, system: str) -> Digest | None:
         """Return the image of the recipe for another *system*; None where that cannot be told."""
         try:
-            evaluated = planning.evaluate_request(self.nix, replace(self.request, system=system))
+            evaluated = evaluate_request(self.nix, replace(self.request, system=system))
         except (NixFailed, InputError) as error:
             self.notices.append(
                 f"the flake cannot be evaluated for {system} on this machine, so this commit is "

@@ -5,12 +5,15 @@ machine that has none gets one with the nearest seed there is (of this commit, o
 the lock, the last one promoted), and what that lacks comes from the right one afterwards.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed, NixSeedError
@@ -18,12 +21,14 @@ from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import read_given
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.reference import Reference
-from nix_seed.image.plan import Request, evaluate_request
 from nix_seed.registry.open import AnyReference, Stores, fetch, find
 from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
 from nix_seed.registry.transfer import choose_system
-from nix_seed.release.rules.answer import Verification
-from nix_seed.use.hydrate import Seconds
+
+if TYPE_CHECKING:
+    from nix_seed.image.request import Request
+    from nix_seed.release.rules.answer import Verification
+    from nix_seed.use.hydrate import Seconds
 
 _LATEST = "latest"
 
@@ -54,7 +59,7 @@ class Filled:
 Fill = Callable[[AnyReference], Filled]
 """Makes the paths of the image named, by digest, valid in this machine's store."""
 
-Verify = Callable[[AnyReference], Verification | None]
+Verify = Callable[[AnyReference], "Verification | None"]
 """Verifies it before; None without a policy, ``CheckedFalse`` where it must not be used.
 
 ``NotPromoted`` where that is all that it lacks.
@@ -182,6 +187,9 @@ class SeedSearch:
 
     def _input_key(self) -> str | None:
         if self.used.input_key is None:
+            # Only here: whoever has no Nix yet should not wait for what evaluation imports.
+            from nix_seed.image.request import evaluate_request
+
             try:
                 with self._timed("start"):
                     evaluated = evaluate_request(self.nix, self.request, self.on_event)

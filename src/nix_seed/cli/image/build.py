@@ -66,7 +66,8 @@ def command(as_json: bool, **options: Any) -> Pushed | None:
     from nix_seed.cli.image.build_report import build_json, print_build
     from nix_seed.cli.progress import progress
     from nix_seed.image.build import check_destination, store_image
-    from nix_seed.image.plan import evaluate_request, plan_image
+    from nix_seed.image.plan import plan_image
+    from nix_seed.image.request import evaluate_request
 
     if options["push"] is not None:
         return push(as_json, options)

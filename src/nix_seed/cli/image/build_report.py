@@ -14,8 +14,8 @@ from nix_seed.core.words import human_size, plural, shortened
 if TYPE_CHECKING:
     from nix_seed.formats.oci.reference import Reference
     from nix_seed.image.build import Built, BuiltLayer
-    from nix_seed.image.plan import Evaluated
     from nix_seed.image.push import Pushed
+    from nix_seed.image.request import Evaluated
     from nix_seed.image.rules.spec import Spec
     from nix_seed.registry.store import Fetched
     from nix_seed.use.prove import Proof

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from nix_seed.flake.nix import Nix
     from nix_seed.formats.oci.reference import Reference
     from nix_seed.image.build import Assembly, Built, Destination
-    from nix_seed.image.plan import Base, Evaluated, Plan
+    from nix_seed.image.plan import Base, Plan
     from nix_seed.image.push import Pushed
+    from nix_seed.image.request import Evaluated
     from nix_seed.registry.client import Repository
     from nix_seed.use.prove import Proof
 
@@ -78,8 +79,8 @@ def push(as_json: bool, options: dict[str, Any]) -> Pushed | None:
     """
     from nix_seed.cli.image.build_report import print_pushed, print_there, pushed_json
     from nix_seed.cli.progress import progress
-    from nix_seed.image.plan import evaluate_request
     from nix_seed.image.push import add_tags, find_by_key
+    from nix_seed.image.request import evaluate_request
 
     if options["output"] is not None or options["format_"] != "oci":
         from nix_seed.core.errors import InputError

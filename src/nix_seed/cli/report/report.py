@@ -88,8 +88,7 @@ def _check(options: dict[str, Any]) -> None:
 
 def _request(options: dict[str, Any], show: OnEvent) -> ReportRequest:
     from nix_seed.cli.options import flake_and_attr, state_directory
-    from nix_seed.flake.evaluate import current_system
-    from nix_seed.flake.nix import Nix
+    from nix_seed.flake.nix import Nix, current_system
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.release.load import load_policy
     from nix_seed.release.verify import Query

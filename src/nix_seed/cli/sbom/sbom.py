@@ -120,7 +120,7 @@ def _check(what: str, is_flake: bool, options: dict[str, Any]) -> None:
 
 
 def _opened(reference: AnyReference, options: dict[str, Any]) -> SeedImage:
-    from nix_seed.flake.evaluate import current_system
+    from nix_seed.flake.nix import current_system
     from nix_seed.sbom.sbom import open_seed_image
 
     return open_seed_image(stores_of(options), reference, options["system"] or current_system())
@@ -171,7 +171,7 @@ def _of_flake(what: str, form: Format, options: dict[str, Any], show: OnEvent) -
     from nix_seed.cli.options import cache_directory, flake_and_attr
     from nix_seed.core.errors import InputError
     from nix_seed.formats.oci.reference import LayoutReference
-    from nix_seed.image.plan import Request, evaluate_request
+    from nix_seed.image.request import Request, evaluate_request
     from nix_seed.image.rules.frames import Compressor
     from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
 

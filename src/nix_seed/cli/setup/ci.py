@@ -60,7 +60,7 @@ def _setup() -> None:
 
     The output ``seconds`` is what setting up nix-seed itself took, empty where it was there.
     """
-    from nix_seed.cli.setup.ci_job import tell_machine
+    from nix_seed.cli.setup.ci_machine import tell_machine
 
     tell_machine()
 

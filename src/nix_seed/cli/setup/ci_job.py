@@ -1,4 +1,9 @@
-"""A step of a CI job: its inputs and secrets, whose job it is, what it may do, and its log."""
+"""A step of a CI job: its inputs and secrets, whose job it is, what it may do, and its log.
+
+What signing, policies and evaluation take is imported by those steps that come to it.
+"""
+
+from __future__ import annotations
 
 import os
 from collections.abc import Iterator
@@ -7,60 +12,39 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nix_seed.cli.say import error_lines
+from nix_seed.cli.setup.ci_machine import take_secrets
 from nix_seed.cli.trust.key import PASSPHRASE
-from nix_seed.cli.trust.options import why_stranger
 from nix_seed.core.errors import InputError, NixSeedError
 from nix_seed.core.events import Stage, listening
-from nix_seed.flake.checkout import Login, find_line
-from nix_seed.flake.evaluate import current_system
-from nix_seed.flake.nix import Nix
+from nix_seed.flake.checkout import DEFAULT_POLICY, Login, find_line
 from nix_seed.flake.rules.nix_log import NixSaid, NixWork
 from nix_seed.formats.oci.reference import Reference
-from nix_seed.image.plan import Request
-from nix_seed.image.rules.frames import Compressor
 from nix_seed.image.rules.partition.plan import check_budget
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Denied
 from nix_seed.registry.open import Stores
-from nix_seed.release.load import DEFAULT_POLICY, LoadedPolicy, load_policy
 from nix_seed.setup.ci_host import CiHost
 from nix_seed.setup.rules.ci_events import Decision, evaluate_event
 from nix_seed.setup.rules.ci_inputs import parse_seed_attr, repository_of
 from nix_seed.setup.rules.ci_summary import build_summary, verbatim
 from nix_seed.setup.rules.ci_words import find_mismatches
-from nix_seed.trust import sigstore
-from nix_seed.trust.sign import KeySigner, Signer
 
-# Never seen by Nix or anything else that is started: a build that may use the network (a download
-# by hash) can read its builder's variables.
-KEPT_FROM_CHILDREN = (
-    "SEED_REGISTRY_TOKEN",
-    "SEED_KEY",
-    PASSPHRASE,
-    "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
-    "ACTIONS_ID_TOKEN_REQUEST_URL",
-    "ACTIONS_RUNTIME_TOKEN",
-    "SIGSTORE_ID_TOKEN",
-    "CI_REGISTRY_PASSWORD",
-    "SEED_SOURCE_TOKEN",
-)
+if TYPE_CHECKING:
+    from nix_seed.image.request import Request
+    from nix_seed.release.load import LoadedPolicy
+    from nix_seed.trust.sign import Signer
+
 _LACKS_IDENTITY = {
     "github": "give the job `permissions: id-token: write`, or sign with a key (signing: key), "
     "or not at all (signing: none)",
     "gitlab": "give the job `id_tokens: SIGSTORE_ID_TOKEN: aud: sigstore`, or sign with a key "
     "(SEED_SIGNING: key), or not at all (SEED_SIGNING: none)",
 }
-
-
-def take_secrets() -> dict[str, str]:
-    """Take the secrets out of this process's environment: nothing that is started inherits them."""
-    found = {name: os.environ.pop(name, "") for name in KEPT_FROM_CHILDREN}
-    return {name: value for name, value in found.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +102,11 @@ class CiJob:
     def policy(self) -> LoadedPolicy | None:
         """The policy of the flake, None where it has none."""
         path = self.flake.policy
-        return None if path is None else load_policy(path, datetime.now(UTC))
+        if path is None:
+            return None
+        from nix_seed.release.load import load_policy
+
+        return load_policy(path, datetime.now(UTC))
 
     @cached_property
     def stores(self) -> Stores:
@@ -150,6 +138,9 @@ class CiJob:
 
     def request(self) -> Request:
         """Return the request for the seed of the flake."""
+        from nix_seed.image.request import Request
+        from nix_seed.image.rules.frames import Compressor
+
         layers = self.options["layers"] or "64"
         if not layers.isascii() or not layers.isdigit():
             raise InputError(f"layers is {layers!r}, which is no number")
@@ -170,6 +161,8 @@ class CiJob:
         raise InputError(f"signing is {signing!r}, not keyless, key or none")
 
     def _key_signer(self) -> Signer:
+        from nix_seed.trust.sign import KeySigner
+
         key, passphrase = self._secrets.get("SEED_KEY"), self._secrets.get(PASSPHRASE)
         if not key:
             raise InputError(
@@ -182,6 +175,8 @@ class CiJob:
         return KeySigner.open(Path(key), passphrase)
 
     def _keyless_signer(self) -> Signer:
+        from nix_seed.trust import sigstore
+
         kind = self.host.kind
         asked = "SIGSTORE_ID_TOKEN" if kind == "gitlab" else "ACTIONS_ID_TOKEN_REQUEST_URL"
         if kind != "other" and not self._secrets.get(asked):
@@ -204,6 +199,8 @@ class CiJob:
         """Return why this job, a fork's for one, is rightly none that the policy knows."""
         if signer is None or self.policy is None:
             return None
+        from nix_seed.cli.trust.options import why_stranger
+
         return why_stranger(signer, self.policy.policy, self.decision)
 
     def explain(self, error: NixSeedError, *, writes: bool = False) -> str | None:
@@ -226,7 +223,7 @@ class CiJob:
         return f"set SEED_REGISTRY_USER and SEED_REGISTRY_TOKEN to who may {may}"
 
     @contextmanager
-    def reported(self, label: str, *, writes: bool = True) -> Iterator["Stages"]:
+    def reported(self, label: str, *, writes: bool = True) -> Iterator[Stages]:
         """Give what listens to flows; annotate the failure of *label*, and end with its exit code.
 
         *writes*: it is to publish, so whom the registry turns away lacks the right to write.
@@ -281,7 +278,7 @@ class Stages:
         self._running: frozenset[str] = frozenset()
         self._listening = listening(self)
 
-    def __enter__(self) -> "Stages":
+    def __enter__(self) -> Stages:
         self._listening.__enter__()
         return self
 
@@ -306,14 +303,3 @@ class Stages:
             self._open.close()
             self._open.enter_context(self._host.group(_PARTS[event.name]))
         self._host.say(f"nix-seed: {event.text}")
-
-
-def tell_machine() -> None:
-    """Say whether there is a Nix, and which."""
-    take_secrets()  # Nix is asked for its version
-    host, nix = CiHost(), Nix()
-    found = nix.is_at_hand()
-    host.say(f"system  {current_system()}")
-    host.say(f"nix     {nix.version() if found else 'none yet'}")
-    seconds = "" if host.setup_seconds is None else str(host.setup_seconds)
-    host.set_outputs({"nix": str(found).lower(), "seconds": seconds})

@@ -10,9 +10,9 @@ from nix_seed.cli.setup.ci_job import CiJob
 from nix_seed.cli.setup.ci_report import promote_summary
 from nix_seed.core.errors import InputError
 from nix_seed.core.events import OnEvent, ignore
-from nix_seed.flake.checkout import newest_commits, read_checkout
+from nix_seed.flake.checkout import DEFAULT_POLICY, newest_commits, read_checkout
 from nix_seed.formats.intoto.statement import Commit
-from nix_seed.release.load import DEFAULT_POLICY, earlier_of, verifiers_of
+from nix_seed.release.load import earlier_of, verifiers_of
 from nix_seed.setup.ci_promote import CommitRelease, ReleaseAuthority, Released, why_latest_stays
 from nix_seed.setup.rules import ci_inputs
 from nix_seed.trust.log_signed import open_logs

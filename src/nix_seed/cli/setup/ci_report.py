@@ -1,15 +1,19 @@
 """What a CI job shows on its page: what was done, used again, changed, proved."""
 
-from collections.abc import Iterator, Sequence
+from __future__ import annotations
 
-from nix_seed.cli.image.plan import culprit_line
-from nix_seed.cli.release.verify_report import verification_lines
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
 from nix_seed.core.words import human_size, plural
-from nix_seed.formats.oci.reference import Reference
-from nix_seed.setup.ci_promote import Released
-from nix_seed.setup.ci_seed import LastSeed, SeedResult
-from nix_seed.setup.ci_use import Used
 from nix_seed.setup.rules.ci_summary import Part, build_summary, code, table, verbatim, words
+
+if TYPE_CHECKING:
+    from nix_seed.formats.oci.reference import Reference
+    from nix_seed.release.rules.answer import Verification
+    from nix_seed.setup.ci_promote import Released
+    from nix_seed.setup.ci_seed import LastSeed, SeedResult
+    from nix_seed.setup.ci_use import Used
 
 
 def seed_summary(result: SeedResult, commit: str | None, command: str) -> str:
@@ -58,6 +62,8 @@ def _against(last: LastSeed, result: SeedResult) -> Iterator[Part]:
     )
     yield table(f"Against {code(last.name)}", ("", "layers", "compressed"), rows)
     if last.diff.culprits:
+        from nix_seed.cli.image.plan import culprit_line
+
         lines = tuple(culprit_line(culprit) for culprit in last.diff.culprits)
         yield verbatim("What changed, and what that pulls (unpacked)", lines)
 
@@ -89,8 +95,7 @@ def use_summary(used: Used, setup: float | None = None) -> str:
         parts.append(_time_to_first_build(used, setup))
         parts.append(_brought(used))
     if used.verification is not None:
-        lines = tuple(verification_lines(used.verification))
-        parts.append(verbatim("Verification", lines))
+        parts.append(_verification(used.verification))
     if used.problems:
         parts.append(verbatim("Why not better", used.problems))
     if used.image is not None:
@@ -149,6 +154,12 @@ def promote_summary(
         cells = tuple((name, code(text)) for name, text in names)
         parts.append(table("Index", ("", ""), cells))
     for found in done.verified:
-        parts.append(verbatim("Verification", tuple(verification_lines(found))))
+        parts.append(_verification(found))
     parts.append(reproduce(commit, *commands))
     return build_summary("Promotion", parts)
+
+
+def _verification(found: Verification) -> Part:
+    from nix_seed.cli.release.verify_report import verification_lines
+
+    return verbatim("Verification", tuple(verification_lines(found)))

@@ -1,9 +1,11 @@
 """``nix-seed ci use``."""
 
+from __future__ import annotations
+
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nix_seed.cli.options import accepted_licences, state_directory
 from nix_seed.cli.setup.ci_job import CiJob
@@ -13,20 +15,18 @@ from nix_seed.core.errors import CouldNotCheck, NixSeedError
 from nix_seed.core.events import OnEvent
 from nix_seed.core.verdict import Fate
 from nix_seed.flake.checkout import parents_of
-from nix_seed.flake.evaluate import current_system
-from nix_seed.flake.nix import Nix
+from nix_seed.flake.nix import OFFLINE, Nix, current_system
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.registry.open import AnyReference
 from nix_seed.registry.rules.lock import LOCK_NAME
-from nix_seed.release.load import verifiers_of
-from nix_seed.release.rules.answer import Verification
-from nix_seed.release.verify import Query, verify_image
 from nix_seed.setup import ci_host
 from nix_seed.setup.ci_use import Actions, Filled, NotPromoted, SeedSearch, Used
 from nix_seed.setup.rules.ci_inputs import parse_list, parse_names, parse_switch
 from nix_seed.use import hydrate as hydrating
-from nix_seed.use.engines.host import OFFLINE
 from nix_seed.use.mount.linux import why_not_here
+
+if TYPE_CHECKING:
+    from nix_seed.release.rules.answer import Verification
 
 
 def use(options: dict[str, Any]) -> None:
@@ -77,6 +77,9 @@ def _use(job: CiJob, stages: OnEvent) -> Used:
 def _verify(job: CiJob, image: AnyReference, system: str) -> Verification | None:
     if job.policy is None:
         return None
+    from nix_seed.release.load import verifiers_of
+    from nix_seed.release.verify import Query, verify_image
+
     by = verifiers_of(job.policy, job.stores, state_directory())
     found = verify_image(by, image, Query(system=system))
     if found.fate is Fate.VERIFIED:

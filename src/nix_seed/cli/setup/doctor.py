@@ -94,8 +94,8 @@ def _machine(options: dict[str, Any], show: OnEvent) -> Sequence[Diagnosis]:
 
 
 def _reach(options: dict[str, Any]) -> Reach:
+    from nix_seed.flake.checkout import DEFAULT_POLICY
     from nix_seed.registry.credentials import Keyring
-    from nix_seed.release.load import DEFAULT_POLICY
     from nix_seed.setup.doctor import Reach
 
     policy = options["policy_file"]
@@ -113,7 +113,7 @@ def _reach(options: dict[str, Any]) -> Reach:
 
 
 def _image(image: str, options: dict[str, Any], show: OnEvent) -> Sequence[Diagnosis]:
-    from nix_seed.flake.evaluate import current_system
+    from nix_seed.flake.nix import current_system
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.registry.transfer import open_here
     from nix_seed.setup.doctor_image import check_image

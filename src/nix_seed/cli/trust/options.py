@@ -45,8 +45,9 @@ def attester_of(
     """
     from datetime import UTC, datetime
 
+    from nix_seed.flake.checkout import DEFAULT_POLICY
     from nix_seed.release.attest import Attester
-    from nix_seed.release.load import DEFAULT_POLICY, load_policy
+    from nix_seed.release.load import load_policy
     from nix_seed.trust.log_signed import open_logs
 
     if policy_file is None and not DEFAULT_POLICY.is_file():

@@ -6,18 +6,20 @@ A signature, like a public key, is written ``<name of the key>:<base64>``. The n
 writer put there.
 """
 
+from __future__ import annotations
+
 import base64
 import binascii
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Self
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from typing import TYPE_CHECKING, Self
 
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import InputError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 STORE_DIR = "/nix/store"
 _BASE_NAME = re.compile(r"([0-9abcdfghijklmnpqrsvwxyz]{32})-([0-9a-zA-Z+\-._?=]{1,211})\Z")
@@ -112,6 +114,8 @@ class PathSignature:
 
     def verifies(self, info: PathInfo, key: Ed25519PublicKey) -> bool:
         """Whether the owner of *key* signed *info*."""
+        from cryptography.exceptions import InvalidSignature
+
         try:
             key.verify(self.raw, fingerprint(info))
         except InvalidSignature:
@@ -127,6 +131,8 @@ def fingerprint(info: PathInfo) -> bytes:
 
 def parse_public_keys(words: Iterable[str]) -> Mapping[str, Ed25519PublicKey]:
     """Read ``trusted-public-keys``; of two keys of one name the first counts, as in Nix."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     keys: dict[str, Ed25519PublicKey] = {}
     for word in words:
         name, raw = _split(word)

@@ -20,6 +20,7 @@ from typing import Final
 
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.core.words import plural
+from nix_seed.flake.nix import OFFLINE
 from nix_seed.image.read.spec import read_spec
 from nix_seed.registry.image import Image
 from nix_seed.use.engines.base import Job
@@ -29,14 +30,6 @@ _NEWUSER, _NEWNET = 0x10000000, 0x40000000  # sched.h
 _SET_FLAGS, _UP = 0x8914, 0x1 | 0x40  # sockios.h, if.h: IFF_UP and IFF_RUNNING
 # What an image's own configuration turns on inside it.
 FEATURES: Final = "extra-experimental-features = nix-command flakes\n"
-# What `--offline` means, for every Nix the command may start, however deep.
-OFFLINE: Final = """substitute = false
-substituters =
-flake-registry =
-tarball-ttl = 4294967295
-download-attempts = 1
-connect-timeout = 1
-"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from nix_seed.image.rules.contents import LayerContents
 from nix_seed.registry.store import Held
 from nix_seed.use.rules.tree import Piece
 
-_DECODED: Final = 48 << 20  # bytes of frames kept decoded
+_DECODED: Final = 32 << 20  # bytes of frames kept decoded
 _ASKED: Final = 512 << 10  # fetched at least, where something is waited for: a round trip's worth
 _SPAN: Final = 2 << 20  # fetched at most by one request
 _GAP: Final = 128 << 10  # bytes between two frames that cost less than a request of their own

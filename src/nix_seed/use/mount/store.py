@@ -34,6 +34,7 @@ from nix_seed.use.mount.linux import (
     abort,
     connection_of,
     detach,
+    give_memory_back,
     is_mounted,
     mount_fuse,
     mount_overlay,
@@ -248,6 +249,7 @@ def _quiet(log: Path, kept: set[int]) -> None:
 
 
 def _serve(mount: StoreMount, device: int) -> None:
+    give_memory_back()
     frames = FrameStore(mount.state / _FRAMES, mount.seed.layers, mount.source)
     shown = {path.base_name.encode() for path in mount.wanted}
     tree = StoreTree([layer.contents for layer in mount.seed.layers], shown)
