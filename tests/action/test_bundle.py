@@ -110,7 +110,8 @@ def test_what_is_fetched_later_is_checked_as_well(
     [place] = (tmp_path / "tools/nix-seed").iterdir()
     command = [str(place / "bin/python"), "-c", "import sigstore.sign"]
     for data, problem in (
-        (gzip.compress(gzip.decompress(whole)[:-512] + b"x" * 512, 1)[: len(whole)], "mirror"),
+        # The same members: but the header names another system that it was made on.
+        (whole[:9] + b"\x07" + whole[10:], "is not the one that is pinned"),
         (whole + bytes(1 << 21), "is longer than the one that is pinned"),
     ):
         rest.write_bytes(data)

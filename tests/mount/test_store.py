@@ -290,13 +290,32 @@ def test_when_the_server_dies_the_store_still_fills(seed: tuple[str, Spec], root
     check_whole(root, spec)
 
 
+def start_reading(root: Path) -> subprocess.Popen[bytes]:
+    """Read every file below *root* as a build does that knows of no mount; a digest a line."""
+    command = ["sh", "-c", "cd nix/store && exec find . -type f -exec sha256sum {} +"]
+    return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+
+def digests(reader: subprocess.Popen[bytes]) -> set[bytes]:
+    """Return the lines that *reader* came to the end of."""
+    said, _ = reader.communicate(timeout=60)
+    return set(said.split(b"\n")[:-1])
+
+
 def test_killed_at_random_moments(seed: tuple[str, Spec], root: Path) -> None:
     reference, spec = seed
-    unfinished = 0
+    true = digests(start_reading(Path(reference.removeprefix("oci:")).parent / "root"))
+    unfinished = read = 0
     for _ in range(KILLS):
         mount(reference, root)
+        reader = start_reading(root)
         time.sleep(RANDOM.uniform(0, 1.2))
+        for victim in RANDOM.sample((lambda: kill(root), reader.kill), RANDOM.choice((1, 2))):
+            victim()
         kill(root)
+        found = digests(reader)
+        assert found <= true, "a wrong byte"
+        read += len(found)
         if state_directory(root).exists():
             unfinished += 1
             # What is not there is not called valid, whatever Nix's database says.
@@ -309,6 +328,7 @@ def test_killed_at_random_moments(seed: tuple[str, Spec], root: Path) -> None:
         check_whole(root, spec)
         shutil.rmtree(root / "nix")
     assert unfinished > 0, "every mount was whole before it was killed"
+    assert read > 0, "nothing was read before"
 
 
 def test_a_registry_that_dies_midway(seed: tuple[str, Spec], root: Path, tmp_path: Path) -> None:

@@ -357,8 +357,8 @@ class _Run:
             image=image,
             nar_hash=str(self._seed.spec.nar_hash),
             root=self._root,
-            added=tuple(sorted(self.added)),
-            skipped=tuple(sorted(self.skipped)),
+            added=tuple(sorted(self.added, key=str)),
+            skipped=tuple(sorted(self.skipped, key=str)),
             reused=self.reused,
             fetched=self.fetched + self._seed.fetched,
             seconds=replace(self.seconds, total=total),
@@ -424,7 +424,7 @@ class _Run:
 
     def seeds_nix(self) -> Path | None:
         """Return the directory of Nix's programs, if the seed has them and they are in place."""
-        for path in sorted(self._seed.spec.paths):
+        for path in sorted(self._seed.spec.paths, key=str):
             programs = self._root / str(path).lstrip("/") / "bin"
             if os.path.lexists(programs / "nix-store"):
                 return programs

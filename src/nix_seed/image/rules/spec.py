@@ -51,9 +51,12 @@ class Spec:
     unknown: tuple[UnknownLicence, ...] = field(default_factory=tuple)
     any_user: bool = False
     format: int = FORMAT
+    _text: bytes | None = field(default=None, init=False, compare=False, repr=False)
 
     def dump(self) -> bytes:
         """Return the bytes of ``seed.json``."""
+        if self._text is not None:
+            return self._text
         document = _Document(
             format=self.format,
             kind=self.kind,
@@ -114,6 +117,8 @@ class Spec:
         spec = cls._of(document, label)
         if spec.dump() != text:
             raise InputError(f"{label} is not in canonical form")
+        # Spelling thousands of paths takes a while, and the narHash is asked for more than once.
+        object.__setattr__(spec, "_text", text)
         return spec
 
     @classmethod
@@ -178,7 +183,7 @@ def _check_references(
     for info in paths.values():
         if info.nar_size < 0:
             raise InputError(f"{label}: {info.path} has a negative size")
-        absent = set(info.references) - paths.keys() - withheld
+        absent = [each for each in info.references if each not in paths and each not in withheld]
         if absent:
             raise InputError(f"{label}: {info.path} refers to {min(absent)}, which is not in it")
 
