@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -413,9 +414,76 @@ def azure_calls_it_an_access_token(query: Query, go: Go) -> Reply:
     return go()
 
 
+@family("ceph/ceph/pull/69900")
+def ibm_quotes_nothing_in_its_challenge(query: Query, go: Go) -> Reply:
+    return go()
+
+
+@family("google/go-containerregistry/pull/1075")
+def a_proxy_offers_kerberos_first(query: Query, go: Go) -> Reply:
+    return go()
+
+
+@family("gradle/gradle/issues/4740")
+def artifactory_hides_what_a_stranger_may_not_see(query: Query, go: Go) -> Reply:
+    return go()
+
+
+@family("project-zot/zot/pull/89")
+def only_the_front_door_challenges(query: Query, go: Go) -> Reply:
+    return go()
+
+
+@family("GoogleContainerTools/kaniko/issues/298")
+def huawei_names_digests_without_their_algorithm(query: Query, go: Go) -> Reply:
+    reply = go()
+    digest = reply.headers.get("Docker-Content-Digest")
+    return reply.but(Docker_Content_Digest=digest.partition(":")[2]) if digest else reply
+
+
+@family("oras-project/rust-oci-client/pull/152")
+def digests_of_another_algorithm(query: Query, go: Go) -> Reply:
+    reply = go()
+    if "Docker-Content-Digest" not in reply.headers:
+        return reply
+    return reply.but(Docker_Content_Digest=f"sha512:{hashlib.sha512(reply.body).hexdigest()}")
+
+
+@family("quay/quay/pull/1310")
+def red_hat_compresses_blobs_on_the_way(query: Query, go: Go) -> Reply:
+    reply = go()
+    if query.method != "GET" or query.kind != "blobs" or reply.status not in (200, 206):
+        return reply
+    return replace(reply, body=gzip.compress(reply.body)).but(Content_Encoding="gzip")
+
+
+@family("moby/moby/issues/17595")
+def pulp_labels_what_is_compressed(query: Query, go: Go) -> Reply:
+    return go().but(Content_Encoding="x-gzip") if query.kind == "blobs" else go()
+
+
+@family("chainguard-dev/registry-redirect/pull/9")
+def pages_go_on_at_the_host_behind_a_proxy(query: Query, go: Go) -> Reply:
+    reply = FAMILIES["quay-links-pages-without-brackets"].quirk(query, go)
+    link = reply.headers.get("Link")
+    return (
+        reply.but(Link=f"<http://registry.internal:5000{link.replace(';', '>;')}")
+        if link
+        else reply
+    )
+
+
 def _with(name: str, **server: Any) -> None:
     FAMILIES[name] = replace(FAMILIES[name], server=server)
 
 
 _with("nexus-names-no-scope", challenge=lambda said: said.partition(",scope=")[0])
 _with("azure-calls-it-an-access-token", token=lambda said: {"access_token": said["token"]})
+
+_with(
+    "ibm-quotes-nothing-in-its-challenge",
+    challenge=lambda said: said.replace('"', "").replace(",service", ", service"),
+)
+_with("a-proxy-offers-kerberos-first", challenge=lambda said: f'Negotiate, Basic realm="x", {said}')
+_with("artifactory-hides-what-a-stranger-may-not-see", hides=404)
+_with("only-the-front-door-challenges", hides=401)

@@ -94,6 +94,8 @@ class Quirky:
     lock: threading.RLock = field(default_factory=threading.RLock)
     challenge: Callable[[str], str] = str
     token: Callable[[dict[str, str]], dict[str, str]] = dict
+    # What a stranger is answered anywhere but at /v2/, which alone challenges; 0: a challenge.
+    hides: int = 0
 
     @property
     def storage(self) -> str:
@@ -264,7 +266,10 @@ class _Handler(BaseHTTPRequestHandler):
         found = _PATH.match(unquote(urlsplit(self.path).path))
         said = headers.get("authorization", "")
         if found is None:
-            self.send(Reply(200))
+            door = f'Bearer realm="http://{registry.host}/token",service="quirks"'
+            shut = registry.hides and not said
+            greeting = refuse(401, "UNAUTHORIZED").but(WWW_Authenticate=registry.challenge(door))
+            self.send(greeting if shut else Reply(200))
             return
         actions = self.granted(said)
         repository = found["repository"]
@@ -275,9 +280,11 @@ class _Handler(BaseHTTPRequestHandler):
         needed = "push" if self.command not in ("GET", "HEAD") else "pull"
         if needed not in actions:
             realm = f'Bearer realm="http://{registry.host}/token",service="quirks"'
-            scope = f'scope="repository:{repository}:{needed}"'
-            denied = refuse(401, "UNAUTHORIZED")
-            self.send(denied.but(WWW_Authenticate=registry.challenge(f"{realm},{scope}")))
+            challenge = registry.challenge(f'{realm},scope="repository:{repository}:{needed}"')
+            if registry.hides and not said:
+                self.send(refuse(registry.hides, "NAME_UNKNOWN"))
+                return
+            self.send(refuse(401, "UNAUTHORIZED").but(WWW_Authenticate=challenge))
             return
         self.send(registry.answer(query))
 

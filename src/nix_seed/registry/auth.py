@@ -16,11 +16,12 @@ from urllib.parse import urlencode
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.registry.credentials import Credential
 from nix_seed.registry.errors import Attempt, Unreachable, failure
-from nix_seed.registry.http import Answer, Patience, Transport
+from nix_seed.registry.http import REDIRECTS, Answer, Patience, Transport
 from nix_seed.registry.rules.answers import RegistryQuestion, judge
-from nix_seed.registry.rules.url import Url, parse_url
+from nix_seed.registry.rules.url import Url, join_url, parse_url, upgraded
 
 _TOKEN_LIMIT = 1 << 20
+_MOST_REDIRECTS = 5
 _DEFAULT_LIFE = 60.0  # seconds, where the realm does not say (the specification's own default)
 
 
@@ -64,14 +65,13 @@ class TokenAuthority:
         patience: Patience,
         registry: str,
         find: Callable[[], Credential | None],
-        *,
-        secure: bool,
+        home: Url,
     ) -> None:
         self._transport = transport
         self._patience = patience
         self._registry = registry
         self._find = find
-        self._secure = secure
+        self._home = home
         self._lock = threading.Lock()
         self._tokens: dict[tuple[TokenScope, ...], _Token] = {}
         self._basic: str | None = None
@@ -156,11 +156,7 @@ class TokenAuthority:
         named = challenge.parameters.get("realm", "")
         if not named.lower().startswith(("http://", "https://")):
             raise CouldNotCheck(f"{self._registry} asks for a token, but not from where")
-        realm = parse_url(named, f"the token server of {self._registry},")
-        if self._secure and realm.scheme != "https":
-            raise CouldNotCheck(
-                f"{self._registry} leads from HTTPS to {realm.scheme} for a token, which is refused"
-            )
+        realm = self._checked(parse_url(named, f"the token server of {self._registry},"))
         asked = self._patience.monotonic()
         answer = self._ask(realm, challenge, scopes, credential)
         if answer.status != 200:
@@ -176,6 +172,34 @@ class TokenAuthority:
         text, life = _read_token(answer.read(_TOKEN_LIMIT), self._registry)
         # A token that dies within the request is refreshed by its 401; this spares most of those.
         return _Token(f"Bearer {text}", asked + life * 0.9, challenge)
+
+    def _checked(self, server: Url) -> Url:
+        """Return where a token is asked for: from HTTPS nothing leads to plain HTTP."""
+        server = upgraded(server, self._home)
+        if self._home.scheme == "https" and server.scheme != "https":
+            raise CouldNotCheck(
+                f"{self._registry} leads from HTTPS to {server.scheme} for a token, which is "
+                "refused"
+            )
+        return server
+
+    def _send(
+        self, method: str, url: Url, headers: Mapping[str, str], body: bytes | None = None
+    ) -> Answer:
+        """Ask a token server, and whom it leads to: another host gets no credentials of ours."""
+        for _ in range(_MOST_REDIRECTS):
+            answer = self._transport.send(method, str(url), headers, body)
+            target = answer.headers.get("Location")
+            if answer.status not in REDIRECTS or target is None:
+                break
+            following = self._checked(join_url(url, target, "the token server's redirect to"))
+            if following.origin != url.origin:
+                if body is not None:
+                    break
+                headers = {}
+            answer.close()
+            url = following
+        return answer
 
     def _ask(
         self,
@@ -196,12 +220,12 @@ class TokenAuthority:
                 *about,
             ]
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            return self._transport.send("POST", str(realm), headers, urlencode(form).encode())
+            return self._send("POST", realm, headers, urlencode(form).encode())
         query = urlencode([*about, *(("scope", name) for name in names)])
-        url = f"{realm}{'&' if '?' in realm.target else '?'}{query}"
+        url = parse_url(f"{realm}{'&' if '?' in realm.target else '?'}{query}")
         named = credential is not None and bool(credential.password)
         headers = {"Authorization": credential.basic()} if credential and named else {}
-        return self._transport.send("GET", url, headers)
+        return self._send("GET", url, headers)
 
 
 def _scope_names(scopes: tuple[TokenScope, ...], challenged: str) -> list[str]:
@@ -224,8 +248,18 @@ def _read_token(body: bytes | None, registry: str) -> tuple[str, float]:
 
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_PARAMETER = re.compile(rf'\s*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))\s*')
+# Some quote no address, which RFC 9110 asks for, and some leave out a comma.
+_PARAMETER = re.compile(rf'\s*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))\s*')
 _SCHEME = re.compile(rf"\s*({_TOKEN})(?:\s+|\Z|(?=,))")
+
+
+# What stands in the place of parameters (RFC 9110, 11.2: token68).
+_TICKET = re.compile(r"[A-Za-z0-9._~+/-]+=*(?=\s*(?:,|\Z))")
+
+
+def _after(text: str, position: int) -> int:
+    """Return where the next word begins."""
+    return len(text) - len(text[position:].lstrip(", \t"))
 
 
 def parse_challenges(text: str) -> tuple[Challenge, ...]:
@@ -235,13 +269,12 @@ def parse_challenges(text: str) -> tuple[Challenge, ...]:
     while (scheme := _SCHEME.match(text, position)) is not None:
         parameters: dict[str, str] = {}
         position = scheme.end()
+        if (ticket := _TICKET.match(text, position)) is not None:
+            position = ticket.end()
         while (pair := _PARAMETER.match(text, position)) is not None:
             quoted = re.sub(r"\\(.)", r"\1", pair[2]) if pair[2] is not None else pair[3]
             parameters.setdefault(pair[1].lower(), quoted)
-            position = pair.end()
-            if text[position : position + 1] != ",":
-                break
-            position += 1
+            position = _after(text, pair.end())
         found.append(Challenge(scheme[1].lower(), parameters))
-        position += text[position : position + 1] == ","
+        position = _after(text, position)
     return tuple(found)

@@ -23,12 +23,12 @@ from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.registry.auth import TokenScope
 from nix_seed.registry.errors import Denied, Unreachable
 from nix_seed.registry.http import Answer
-from nix_seed.registry.rules.answers import Meaning, RegistryQuestion, judge
+from nix_seed.registry.rules.answers import Meaning, RegistryQuestion, is_page, judge
 from nix_seed.registry.rules.url import join_url, number, parse_url
 from nix_seed.registry.session import RegistryRequest, Reply, Session
 from nix_seed.registry.store import Held
 
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)\Z")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)\Z")
 
 
 def open_blob(
@@ -82,7 +82,7 @@ def read_range(
         answer = _ask(session, repository, wanted, f"bytes={start}-{end - 1}", label)
         _check_range(answer.headers, start, wanted, label)
         if answer.status == 200:
-            return _take(_skip(answer.chunks(), start), length, answer, label)
+            return _take(_skip(_body(answer, wanted, label), start), length, answer, label)
         return _take(answer.chunks(), length, answer, label)
 
     return session.retry(once, safe=True)
@@ -111,8 +111,7 @@ def _from(
             _check_range(answer.headers, start, wanted, label)
             yield from answer.chunks()
         else:
-            _check_length(answer.headers, wanted, label)
-            yield from _skip(answer.chunks(), start)
+            yield from _skip(_body(answer, wanted, label), start)
     finally:
         answer.close()
 
@@ -130,8 +129,10 @@ def _ask(
             headers={"Range": asked} if asked else {},
         )
     )
-    if answer.status == 416 and asked is not None:
-        # Some registries refuse ranges altogether: what all of it is, its digest shows.
+    compressed = answer.status == 206 and _is_compressed(answer, wanted)
+    if asked is not None and (answer.status == 416 or compressed):
+        # Some registries refuse ranges altogether, or give parts of what they compress on the way:
+        # what all of it is, its digest shows.
         answer.close()
         return _ask(session, repository, wanted, None, label)
     if answer.status == 416:
@@ -151,14 +152,32 @@ def _check_range(headers: Mapping[str, str], start: int, wanted: Descriptor, lab
     match = _CONTENT_RANGE.match(text)
     if match is None or int(match[1]) != start:
         raise CouldNotCheck(f"{label}: asked for bytes from {start}, was answered {text!r}")
-    if match[2] != "*" and int(match[2]) != wanted.size:
-        raise CheckedFalse(f"{label} is {match[2]} bytes, not {wanted.size}")
+    if match[3] != "*" and int(match[3]) != wanted.size:
+        raise CheckedFalse(f"{label} is {match[3]} bytes, not {wanted.size}")
 
 
-def _check_length(headers: Mapping[str, str], wanted: Descriptor, label: str) -> None:
-    length = number(headers.get("Content-Length"))
+def _is_compressed(answer: Answer, wanted: Descriptor) -> bool:
+    """Whether the blob was compressed on its way; what is a gzip file is often labelled so too."""
+    if not answer.gzipped:
+        return False
+    length = number(answer.headers.get("Content-Length"))
+    if answer.status == 206:
+        part = _CONTENT_RANGE.match(answer.headers.get("Content-Range", ""))
+        return part is None or length != int(part[2]) - int(part[1]) + 1
+    zipped = length is None and wanted.media_type.endswith("gzip")
+    return length != wanted.size and not zipped
+
+
+def _body(answer: Answer, wanted: Descriptor, label: str) -> Iterator[bytes]:
+    """Yield the bytes of the whole blob, which an answer of 200 has."""
+    if _is_compressed(answer, wanted):
+        return answer.decoded()
+    length = number(answer.headers.get("Content-Length"))
     if length is not None and length != wanted.size:
-        raise CheckedFalse(f"{label} is {length} bytes, not {wanted.size}")
+        page = is_page(answer.headers)
+        kind, said = (CouldNotCheck, ": a web page") if page else (CheckedFalse, "")
+        raise kind(f"{label} is {length} bytes, not {wanted.size}{said}")
+    return answer.chunks()
 
 
 def _skip(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:

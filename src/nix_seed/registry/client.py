@@ -26,7 +26,7 @@ from nix_seed.registry.auth import TokenScope
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Denied, NotTaken
 from nix_seed.registry.http import Patience
-from nix_seed.registry.rules.answers import Meaning, RegistryQuestion
+from nix_seed.registry.rules.answers import Meaning, RegistryQuestion, is_page
 from nix_seed.registry.rules.url import join_url, number, parse_url
 from nix_seed.registry.session import RegistryRequest, Reply, Session
 from nix_seed.registry.store import BlobSource, Fetched, Held, referrer_entry
@@ -248,16 +248,13 @@ class Repository:
         reply = self._ask("HEAD", name, writing)
         if reply is None:
             return None
-        digest = reply.headers.get("Docker-Content-Digest", "")
         size = number(reply.headers.get("Content-Length"))
-        if reply.error is not None or not digest.startswith("sha256:") or not size:
+        hint = _hint(reply)
+        other = isinstance(name, Digest) and hint != name
+        if reply.error is not None or hint is None or not size or other:
             fetched = self.get_manifest(name, writing=writing)
             return None if fetched is None else fetched.descriptor
-        found = Descriptor(_media_type(reply.headers.get("Content-Type")), _parse(digest), size)
-        if isinstance(name, Digest) and found.digest != name:
-            fetched = self.get_manifest(name, writing=writing)
-            return None if fetched is None else fetched.descriptor
-        return found
+        return Descriptor(_media_type(reply.headers.get("Content-Type")), hint, size)
 
     def get_manifest(self, name: str | Digest, *, writing: bool = False) -> Fetched | None:
         """Return the manifest called *name*, verified, or None if there is none.
@@ -274,13 +271,17 @@ class Repository:
                 f"{label} is larger than {MANIFEST_LIMIT >> 20} MiB, which no manifest may be",
                 hint="this is no image of ours; nothing of it was read",
             )
-        digest = Digest.of(reply.body)
-        hint = reply.headers.get("Docker-Content-Digest", "")
+        digest, hint = Digest.of(reply.body), _hint(reply)
+        if digest != name and is_page(reply.headers):
+            raise CouldNotCheck(
+                f"{label}: a web page came in its place",
+                hint="a login page, or a proxy's: see what a browser shows at the registry",
+            )
         if isinstance(name, Digest) and digest != name:
             raise CheckedFalse(f"{label} has other bytes than its digest names: {digest}")
-        if hint.startswith("sha256:") and hint != str(digest):
+        if hint is not None and hint != digest:
             # What has the digest that the header names settles which of the two is meant.
-            return self.get_manifest(_parse(hint), writing=writing) or self._fetched(reply, label)
+            return self.get_manifest(hint, writing=writing) or self._fetched(reply, label)
         return self._fetched(reply, label)
 
     def _fetched(self, reply: Reply, label: str) -> Fetched:
@@ -343,9 +344,8 @@ class Repository:
             there = self.head_manifest(name or digest, writing=True)
             if there is None or there.digest != digest:
                 raise reply.error
-        hint = reply.headers.get("Docker-Content-Digest", "")
-        lies = hint.startswith("sha256:") and hint != str(digest)
-        if lies and self.head_manifest(digest, writing=True) is None:
+        hint = _hint(reply)
+        if hint not in (None, digest) and self.head_manifest(digest, writing=True) is None:
             raise CheckedFalse(f"{self}: pushed manifest {digest}, but the registry stored {hint}")
         return Descriptor(media_type, digest, len(body))
 
@@ -440,10 +440,12 @@ class Repository:
         for page in range(_MOST_PAGES):
             seen.add(request.url)
             reply = self._session.call(request, limit=MANIFEST_LIMIT)
-            if reply.meaning is Meaning.NO:
-                return
             if page and reply.error is not None:
                 raise reply.error
+            if page and reply.meaning is Meaning.NO:
+                raise CouldNotCheck(f"{request.doing}: page {page + 1} of the list is not there")
+            if reply.meaning is Meaning.NO:
+                return
             left -= len(reply.body or b"")
             if reply.body is None or left < 0:
                 raise CouldNotCheck(f"{request.doing}: the answer is too long to be read")
@@ -452,9 +454,9 @@ class Repository:
             if following is None:
                 return
             here, about = parse_url(reply.url), f"{request.doing}: the next page"
-            url = join_url(here, following[1] or following[2] or "", about)
-            if url.origin != here.origin:
-                raise CouldNotCheck(f"{about} is on another host")
+            target = join_url(here, following[1] or following[2] or "", about).target
+            # Behind a proxy it may name another host: the list goes on where it began.
+            url = replace(here, target=target)
             if str(url) in seen:
                 raise CouldNotCheck(f"{request.doing}: its pages lead in a circle")
             request = replace(request, url=str(url))
@@ -479,11 +481,12 @@ class Repository:
         return self._session.call(request, limit=MANIFEST_LIMIT)
 
 
-def _parse(text: str) -> Digest:
+def _hint(reply: Reply) -> Digest | None:
+    """Return the digest that a header names, None where it names none of this kind."""
     try:
-        return Digest.parse(text)
-    except InputError as error:
-        raise CouldNotCheck(f"the registry answered {error.message}") from error
+        return Digest.parse(reply.headers.get("Docker-Content-Digest", ""))
+    except InputError:
+        return None
 
 
 def _media_type(header: str | None, body: bytes = b"", label: str = "") -> str:

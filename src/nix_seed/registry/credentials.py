@@ -7,13 +7,15 @@ In this order, the first that has an entry wins:
    ``NIX_SEED_REGISTRY_TOKEN``; only for the host in ``NIX_SEED_REGISTRY``, if that is set;
 3. podman's ``auth.json`` (containers-auth.json(5)) and Docker's ``config.json``: ``credHelpers``,
    ``auths``, ``credsStore``;
-4. in a job of github.com, ``GITHUB_TOKEN`` for ghcr.io.
+4. ``DOCKER_AUTH_CONFIG``, which holds such a file (GitLab CI, Docker 28);
+5. in a job of github.com, ``GITHUB_TOKEN`` for ghcr.io.
 
 No secret is ever shown: they are left out of every ``repr``, message and event.
 """
 
 import base64
 import json
+import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +28,9 @@ from nix_seed.core.errors import CouldNotCheck, InputError
 _DOCKER_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _HELPER_SECONDS = 60
+_RUN = "/run/containers"
+_AUTH_FILE = "containers/auth.json"
+_VARIABLE = "DOCKER_AUTH_CONFIG"
 _PREFIX = "NIX_SEED_REGISTRY"
 
 
@@ -70,6 +75,7 @@ class Keyring:
         return (
             _from_environment(self.environ, registry)
             or self._from_files(registry, repository)
+            or self._from_variable(registry, repository)
             or _from_github(self.environ, registry)
         )
 
@@ -78,37 +84,53 @@ class Keyring:
         found: set[str] = set()
         for path in self._files():
             config = _read(path)
-            found |= {_normal(key) for key in _object(config, "auths", path)}
-            found |= set(_object(config, "credHelpers", path))
+            for name in ("auths", "credHelpers"):
+                found |= {_normal(key) for key in _object(config, name, str(path))}
         return tuple(sorted(found))
 
     def _from_files(self, registry: str, repository: str) -> Credential | None:
         for path in self._files():
-            found = self._from_file(path, registry, repository)
+            found = self._from_config(_read(path), str(path), registry, repository)
             if found is not None:
                 return found
         return None
 
+    def _from_variable(self, registry: str, repository: str) -> Credential | None:
+        text = self.environ.get(_VARIABLE)
+        if not text:
+            return None
+        return self._from_config(_parse(text, _VARIABLE), _VARIABLE, registry, repository)
+
     def _files(self) -> Iterator[Path]:
-        if "REGISTRY_AUTH_FILE" in self.environ:
-            yield Path(self.environ["REGISTRY_AUTH_FILE"])
+        if given := self.environ.get("REGISTRY_AUTH_FILE"):
+            yield Path(given)
             return
-        if "XDG_RUNTIME_DIR" in self.environ:
-            yield Path(self.environ["XDG_RUNTIME_DIR"], "containers/auth.json")
-        config = self.environ.get("XDG_CONFIG_HOME") or (self.home and self.home / ".config")
+        # Whoever logs in without a session's directory (root, above all) has it in /run.
+        if runtime := self._xdg("XDG_RUNTIME_DIR"):
+            yield Path(runtime, _AUTH_FILE)
+        elif self.home:
+            yield Path(_RUN, str(os.getuid()), "auth.json")
+        config = self._xdg("XDG_CONFIG_HOME") or (self.home and self.home / ".config")
         if config:
-            yield Path(config, "containers/auth.json")
+            yield Path(config, _AUTH_FILE)
         docker = self.environ.get("DOCKER_CONFIG") or (self.home and self.home / ".docker")
         if docker:
             yield Path(docker, "config.json")
 
-    def _from_file(self, path: Path, registry: str, repository: str) -> Credential | None:
-        config = _read(path)
+    def _xdg(self, name: str) -> str | None:
+        """Return a directory; a relative one is none (XDG Base Directory Specification)."""
+        value = self.environ.get(name, "")
+        return value if value.startswith("/") else None
+
+    def _from_config(
+        self, config: dict[str, Any], path: str, registry: str, repository: str
+    ) -> Credential | None:
+        helpers, entry = _object(config, "credHelpers", path), _object(config, "auths", path)
         for key in _keys(registry, repository):
-            helper = _text(_object(config, "credHelpers", path), key, path)
+            named = next((name for name in helpers if _normal(name) == key), None)
+            helper = None if named is None else _text(helpers, named, path)
             if helper is not None:
-                return self._ask(helper, key, path)
-            entry = _object(config, "auths", path)
+                return self._ask(helper, named or key, path)
             match = next((name for name in entry if _normal(name) == key), None)
             # `docker login` leaves an empty entry behind where a helper holds the secret.
             if match is not None and (found := _from_entry(entry[match], f"{path}, {key}")):
@@ -116,7 +138,7 @@ class Keyring:
         store = _text(config, "credsStore", path)
         return None if store is None else self._ask(store, _server(registry), path)
 
-    def _ask(self, name: str, server: str, path: Path) -> Credential | None:
+    def _ask(self, name: str, server: str, path: str) -> Credential | None:
         if not _HELPER.match(name):
             raise InputError(f"{path}: {name!r} is no name of a credential helper")
         answer = (self.helper or run_helper)(name, server)
@@ -193,7 +215,7 @@ def _keys(registry: str, repository: str) -> Iterator[str]:
 
 def _normal(key: str) -> str:
     """Docker's keys may be addresses: ``https://index.docker.io/v1/``."""
-    bare = key.removeprefix("https://").removeprefix("http://")
+    bare = key.lower().removeprefix("https://").removeprefix("http://")
     return re.sub(r"/v[12]/?\Z", "", bare).rstrip("/")
 
 
@@ -224,12 +246,18 @@ def _from_entry(entry: Any, where: str) -> Credential | None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
+        text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    return _parse(text, str(path))
+
+
+def _parse(text: bytes | str, path: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
         # The parser's message quotes the text, which holds secrets.
         raise InputError(f"{path} is not valid JSON", hint="mend it, or log in anew") from error
     if not isinstance(value, dict):
@@ -237,14 +265,14 @@ def _read(path: Path) -> dict[str, Any]:
     return value
 
 
-def _object(config: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
+def _object(config: dict[str, Any], key: str, path: str) -> dict[str, Any]:
     value = config.get(key) or {}
     if not isinstance(value, dict):
         raise InputError(f"{path}: {key} must be an object")
     return value
 
 
-def _text(config: dict[str, Any], key: str, path: Path) -> str | None:
+def _text(config: dict[str, Any], key: str, path: str) -> str | None:
     value = config.get(key)
     if value is not None and not isinstance(value, str):
         raise InputError(f"{path}: {key} must be a string")

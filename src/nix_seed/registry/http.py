@@ -7,11 +7,13 @@ Every error of the HTTP library becomes ``Unreachable`` at this boundary, inside
 streamed body as well.
 """
 
+import itertools
 import os
 import random
 import ssl
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,6 +99,7 @@ class Patience:
             return None
 
 
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CHUNK = 1 << 18
 _CONNECTIONS = 64
 _ERROR_BODY = 1 << 16
@@ -126,13 +129,37 @@ class Answer:
         finally:
             self.close()
 
+    @property
+    def gzipped(self) -> bool:
+        """Whether the body is labelled as compressed on its way."""
+        encoding = self.headers.get("Content-Encoding", "").strip().lower()
+        return encoding in ("gzip", "x-gzip")
+
+    def decoded(self, size: int = _CHUNK) -> Iterator[bytes]:
+        """Yield the body without a compression that nobody asked for, whatever its label says."""
+        chunks = self.chunks(size)
+        first = next(chunks, b"")
+        chunks = itertools.chain((first,), chunks)
+        if not self.gzipped or not first.startswith(b"\x1f\x8b"):
+            yield from chunks
+            return
+        decoder = zlib.decompressobj(wbits=31)
+        try:
+            for chunk in chunks:
+                yield decoder.decompress(chunk, size)
+                while decoder.unconsumed_tail:
+                    yield decoder.decompress(decoder.unconsumed_tail, size)
+        except zlib.error as error:
+            where = parse_url(self.url).shown
+            raise Unreachable(f"{where}: its compression is damaged: {error}") from error
+
     def read(self, limit: int) -> bytes | None:
         """Return the whole body, or None once it proves longer than *limit* bytes."""
         if (number(self.headers.get("Content-Length")) or 0) > limit:
             self.close()
             return None
         parts, total = [], 0
-        for chunk in self.chunks(min(_CHUNK, limit + 1)):
+        for chunk in self.decoded(min(_CHUNK, limit + 1)):
             total += len(chunk)
             if total > limit:
                 return None

@@ -7,20 +7,18 @@
 """
 
 import threading
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
-from nix_seed.registry.auth import TokenAuthority, TokenScope, parse_challenges
+from nix_seed.registry.auth import Challenge, TokenAuthority, TokenScope, parse_challenges
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Denied, Unreachable, failure
-from nix_seed.registry.http import Answer, NotTLS, Patience, Transport
+from nix_seed.registry.http import REDIRECTS, Answer, NotTLS, Patience, Transport
 from nix_seed.registry.rules.answers import Meaning, RegistryQuestion, Rule, judge, who_answered
-from nix_seed.registry.rules.url import Url, is_loopback, join_url, parse_url
+from nix_seed.registry.rules.url import Url, is_loopback, join_url, parse_url, upgraded
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
 _DOCKER_HUB = "docker.io"
 _DOCKER_HUB_HOST = "registry-1.docker.io"
@@ -68,19 +66,6 @@ class Reply:
     error: NixSeedError | None = None
 
 
-def _decoded(body: bytes | None, answer: Answer, limit: int) -> bytes | None:
-    """Undo a compression that nobody asked for: documents are text, so it shows."""
-    encoding = answer.headers.get("Content-Encoding", "").strip().lower()
-    if not body or encoding not in ("gzip", "x-gzip") or not body.startswith(b"\x1f\x8b"):
-        return body
-    decoder = zlib.decompressobj(wbits=31)
-    try:
-        text = decoder.decompress(body, limit + 1)
-    except zlib.error:
-        return body
-    return None if len(text) > limit else text
-
-
 class Session:
     """Speaks to *registry* (``host[:port]``). Thread-safe."""
 
@@ -108,6 +93,7 @@ class Session:
         self._base: str | None = None
         # By a blob's address in the registry, where it was redirected to.
         self._storage: dict[str, str] = {}
+        self._challenges: tuple[Challenge, ...] | None = None
         self._lock = threading.Lock()
 
     def call(self, request: RegistryRequest, *, limit: int = 1 << 20) -> Reply:
@@ -189,7 +175,7 @@ class Session:
             return Reply(rule.meaning, answer.headers, answer.url, b"", failed)
         if rule.meaning not in (Meaning.YES, Meaning.NO):
             raise self._failure(request, answer, rule)
-        body = b"" if request.method == "HEAD" else _decoded(answer.read(limit), answer, limit)
+        body = b"" if request.method == "HEAD" else answer.read(limit)
         answer.close()
         return Reply(rule.meaning, answer.headers, answer.url, body)
 
@@ -209,6 +195,7 @@ class Session:
     def _authorized(self, request: RegistryRequest) -> Answer:
         home = parse_url(self.base())
         url = join_url(parse_url(f"{home}/v2/"), request.url, "the registry's address")
+        url = upgraded(url, home)
         authority = self._authority(request.repository)
         ours = url.origin == home.origin
         sent = authority.header(request.scopes) if ours else None
@@ -216,19 +203,50 @@ class Session:
         # thread's narrower request had put in its place.
         for _ in range(2):
             answer = self._follow(request, url, sent)
-            if answer.status != 401 or parse_url(answer.url).origin != home.origin:
-                return answer
-            challenges = parse_challenges(answer.headers.get("WWW-Authenticate", ""))
-            fresh = authority.answer(challenges, request.scopes, sent)
+            fresh = self._fresh(request, answer, authority, sent)
             if fresh is None:
                 return answer
             answer.close()
             sent = fresh
         return self._follow(request, url, sent)
 
+    def _fresh(
+        self,
+        request: RegistryRequest,
+        answer: Answer,
+        authority: TokenAuthority,
+        sent: str | None,
+    ) -> str | None:
+        """Return the ``Authorization`` to ask again with, None where *answer* stays.
+
+        Some registries hide what a stranger may not see behind a 404, or challenge at ``/v2/``
+        alone: who has credentials and was never asked for them is challenged there.
+        """
+        if parse_url(answer.url).origin != parse_url(self.base()).origin:
+            return None
+        found: tuple[Challenge, ...] = ()
+        if answer.status == 401:
+            found = parse_challenges(answer.headers.get("WWW-Authenticate", ""))
+        hidden = answer.status in (401, 403, 404) and sent is None and not found
+        if hidden and authority.has_credential():
+            found = self._greeting()
+        if answer.status != 401 and not found:
+            return None
+        return authority.answer(found, request.scopes, sent)
+
+    def _greeting(self) -> tuple[Challenge, ...]:
+        """Return the challenges of ``/v2/``, asked for once."""
+        if self._challenges is None:
+            answer = self._transport.send("GET", f"{self.base()}/v2/", {})
+            said = answer.headers.get("WWW-Authenticate", "") if answer.status == 401 else ""
+            answer.close()
+            self._challenges = parse_challenges(said)
+        return self._challenges
+
     def _follow(self, request: RegistryRequest, url: Url, authorization: str | None) -> Answer:
         """Send to *url* and follow redirects; only the registry's own origin sees credentials."""
-        home = parse_url(self.base()).origin
+        base = parse_url(self.base())
+        home = base.origin
         for _ in range(_MOST_REDIRECTS):
             self._check_downgrade(url, request)
             headers = dict(request.headers)
@@ -239,10 +257,10 @@ class Session:
                 request.method, str(url), headers, body, settle=request.settle
             )
             target = answer.headers.get("Location")
-            if answer.status not in _REDIRECTS or target is None:
+            if answer.status not in REDIRECTS or target is None:
                 return answer
             answer.close()
-            url = join_url(url, target, "the registry's redirect to")
+            url = upgraded(join_url(url, target, "the registry's redirect to"), base)
         raise CouldNotCheck(f"{request.doing}: more than {_MOST_REDIRECTS} redirects")
 
     def _check_downgrade(self, url: Url, request: RegistryRequest) -> None:
@@ -255,7 +273,7 @@ class Session:
 
     def _authority(self, repository: str) -> TokenAuthority:
         """Return who speaks for the repository: credentials may differ by it."""
-        secure = self.base().startswith("https:")
+        home = parse_url(self.base())
         with self._lock:
             if repository not in self._authorities:
                 self._authorities[repository] = TokenAuthority(
@@ -263,6 +281,6 @@ class Session:
                     self.patience,
                     self.registry,
                     lambda: self._keyring.find(self.registry, repository),
-                    secure=secure,
+                    home,
                 )
             return self._authorities[repository]

@@ -149,13 +149,18 @@ def judge(
     return Rule(question, frozenset({status}), Meaning.REFUSED)
 
 
+def is_page(headers: Mapping[str, str]) -> bool:
+    """Whether what came is a web page: a login's or a proxy's, and no answer to what was asked."""
+    return headers.get("Content-Type", "").lower().startswith("text/html")
+
+
 def who_answered(status: int, headers: Mapping[str, str], host: str, home: str) -> str:
     """Name who gave an answer: the registry at *home*, the storage at *host*, or a proxy."""
     if status == 407:
         return "the proxy"
     if host != home:
         return f"the storage behind it, {host},"
-    if headers.get("Content-Type", "").startswith("text/html"):
+    if is_page(headers):
         return "the registry, or a proxy before it (it sent a web page),"
     return "the registry"
 

@@ -6,7 +6,7 @@ user names, or it is refused.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from urllib.parse import urljoin
 
@@ -74,6 +74,17 @@ def join_url(base: Url, text: str, source: str) -> Url:
         return parse_url(urljoin(str(base), text), source)
     except ValueError:
         return parse_url(text, source)
+
+
+def upgraded(url: Url, home: Url) -> Url:
+    """Return *url*, by HTTPS where it is *home*'s own host in plain HTTP.
+
+    So servers answer that know nothing of the proxy before them, which speaks TLS for them.
+    """
+    own = url.host == home.host and url.port in (80, home.port)
+    if own and (url.scheme, home.scheme) == ("http", "https"):
+        return replace(url, scheme="https", port=home.port)
+    return url
 
 
 def is_loopback(host: str) -> bool:
