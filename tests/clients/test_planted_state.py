@@ -11,7 +11,7 @@ import pytest
 
 from nix_seed.audit.state import AuditFiles
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import CouldNotCheck, NixSeedError
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixSeedError
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.image.layer_cache import LayerCache
 from nix_seed.logs.embedded import EmbeddedLog
@@ -123,3 +123,28 @@ def test_a_planted_layer_is_none_of_the_cache(tmp_path: Path) -> None:
     assert cache.find("key") is None
     cache.prune(0)
     assert not (tmp_path / "layers/key.json").is_symlink()
+
+
+@pytest.mark.parametrize("below", [("drv",), ("nix", "store")])
+def test_a_planted_directory_is_not_listed(below: tuple[str, ...], tmp_path: Path) -> None:
+    """What ran in an image may leave a link where a proof looks for derivations."""
+    exchange, elsewhere = tmp_path / "exchange", tmp_path / "elsewhere"
+    (elsewhere / "store").mkdir(parents=True)
+    (elsewhere / "secret").touch()
+    (elsewhere / "store/secret").touch()
+    exchange.mkdir()
+    left = Inside(None, None, "", exchange, 0)  # type: ignore[arg-type]
+    assert left.listed(*below) == ()
+    (exchange / below[0]).symlink_to(elsewhere)
+    with pytest.raises(CouldNotCheck, match="must be a directory of its own"):
+        left.listed(*below)
+    (exchange / below[0]).unlink()
+    (exchange / below[0]).write_text("a file")
+    with pytest.raises(CouldNotCheck, match="must be a directory of its own"):
+        left.listed(*below)
+
+
+def test_what_is_no_store_path_is_the_images_fault(tmp_path: Path) -> None:
+    (tmp_path / "drv/..x").mkdir(parents=True)
+    with pytest.raises(CheckedFalse, match="is not a path in /nix/store"):
+        Inside(None, None, "", tmp_path, 0).listed("drv")  # type: ignore[arg-type]

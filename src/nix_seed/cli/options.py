@@ -203,6 +203,17 @@ def cache_directory() -> Path:
     return Path(home) / "nix-seed"
 
 
+def unpacking_cache() -> Path:
+    """Return where images are unpacked, to be executed: where nobody else can write."""
+    from nix_seed.image.read.unpack import private_cache
+
+    usual = cache_directory()
+    own = usual if os.environ.get("NIX_SEED_CACHE") else private_cache(usual)
+    if own != usual:
+        say(f"nix-seed: others can write to {usual}: images are unpacked in {own}", err=True)
+    return own
+
+
 def state_directory() -> Path:
     """Return where what was seen of logs is kept: unlike a cache, it is not to be thrown away."""
     given = os.environ.get("NIX_SEED_STATE")

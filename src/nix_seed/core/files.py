@@ -45,6 +45,32 @@ def open_regular(path: Path, flags: int = os.O_RDONLY) -> FileIO | BufferedRando
     return open(handle, "rb", buffering=0) if reads else open(handle, "r+b")
 
 
+def list_planted(top: Path, *below: str) -> tuple[str, ...]:
+    """Return the names in *top*/*below*, which others may have put there; none where it is not.
+
+    No link is followed below *top*: its names would be another directory's.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(top, flags)
+    try:
+        for name in below:
+            above, handle = handle, -1
+            try:
+                handle = os.open(name, flags, dir_fd=above)
+            finally:
+                os.close(above)
+        return tuple(os.listdir(handle))
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise _planted(top.joinpath(*below), "directory") from error
+        raise
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
 def open_lock(path: Path) -> FileIO | BufferedRandom:
     """Open the lock file *path*, made if absent, for ``flock``; nothing in it is changed."""
     return open_regular(path, os.O_RDWR | os.O_CREAT)
@@ -102,9 +128,9 @@ def _read(
     return b"".join(parts)
 
 
-def _planted(path: Path) -> CouldNotCheck:
+def _planted(path: Path, kind: str = "plain file") -> CouldNotCheck:
     return CouldNotCheck(
-        f"{path} is a link, a pipe or a device, and must be a plain file of its own",
+        f"{path} is a link, a pipe or a device, and must be a {kind} of its own",
         hint="someone put it there: look at it, and remove it",
     )
 

@@ -23,6 +23,7 @@ from nix_seed.image.plan import Base, Plan
 from nix_seed.image.publishable import check_publishable
 from nix_seed.image.push import find_by_key, name_image, push_image, tags_of
 from nix_seed.image.read.spec import RemoteSeed, read_seed
+from nix_seed.image.read.unpack import private_cache
 from nix_seed.image.request import Evaluated, Request, evaluate_request
 from nix_seed.image.rules.changes import PlanDiff
 from nix_seed.registry.client import Repository
@@ -280,7 +281,7 @@ class SeedJob:
         if not self.want_proof or built.plan.spec.kind != "seed":
             return None, None
         try:
-            proof = prove_built(self.nix, built, place, self.cache, self.on_event)
+            proof = prove_built(self.nix, built, place, private_cache(self.cache), self.on_event)
         except CouldNotCheck as error:
             return None, f"{error.message}: {error.hint}" if error.hint else error.message
         check_proof(proof)

@@ -1,7 +1,6 @@
 """Prove that a seed is complete: plan every output of the flake inside it, with no network."""
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -258,17 +257,15 @@ def _gaps(
     scope: Scope | None,
     withheld: Sequence[Withheld],
 ) -> tuple[Gap, ...]:
-    derivations = {}
-    for path in map(StorePath, os.listdir(work.exchange / "drv")):
-        derivations[path] = _read_derivation(work.exchange / "drv", path)
+    read = partial(_read_derivation, work.exchange / "drv")
+    derivations = {path: read(path) for path in work.listed("drv")}
     own = parse_extra(work.read("outputs"))
     own |= frozenset() if scope is None else scope.derivations
     unowned = _paths(work, "unowned")
     if unowned:
-        moved = work.exchange / "moved"
-        there = set(map(StorePath, os.listdir(moved))) if moved.is_dir() else set()
+        there = set(work.listed("moved"))
         gone, come = _paths(work, "gone") & there, _paths(work, "come") & there
-        read = partial(_read_derivation, moved)
+        read = partial(_read_derivation, work.exchange / "moved")
         unowned -= find_moved(read, gone, come, gone - unowned)
         changed = derivations.keys() - unowned
         own |= {path for path in changed if not derivations[path].is_fixed_output}
@@ -291,8 +288,7 @@ def _read_derivation(directory: Path, path: StorePath) -> Derivation:
 def _own_sources(work: Inside, tree: Tree) -> frozenset[StorePath]:
     """Tell which of the sources that came out hold the project's own files."""
     is_own = OwnSource(tree.root, work.exchange)
-    copies = (StorePath(path.name) for path in (work.exchange / "nix/store").iterdir())
-    return frozenset(filter(is_own, copies))
+    return frozenset(filter(is_own, work.listed("nix", "store")))
 
 
 def _lay_twins(tree: Tree, exchange: Path) -> tuple[str, str]:

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nix_seed.core.errors import InputError
-from nix_seed.core.files import read_if_there
+from nix_seed.core.errors import InputError, of_store
+from nix_seed.core.files import explained, list_planted, read_if_there
 from nix_seed.flake.checkout import copy_history
+from nix_seed.formats.nix.store_path import STORE_DIR, StorePath
 from nix_seed.image.read.safe_root import scratch_directory
 from nix_seed.registry.image import Image
 from nix_seed.use.engines.base import HISTORY, SOURCE, Engine, Job
@@ -86,6 +87,13 @@ class Inside:
         """
         text = read_if_there(self.exchange / name, _LONGEST)
         return (text or b"").decode("utf-8", "surrogateescape")
+
+    def listed(self, *below: str) -> tuple[StorePath, ...]:
+        """Return the store paths that the script left in the directory *below*, none without it."""
+        where = "/".join(below)
+        with explained(f"listing what {self.image} left in {where}"), of_store():
+            names = list_planted(self.exchange, *below)
+            return tuple(StorePath.parse(f"{STORE_DIR}/{name}") for name in names)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from nix_seed.cli.options import cache_directory, request_of, stores_of
+from nix_seed.cli.options import cache_directory, request_of, stores_of, unpacking_cache
 
 if TYPE_CHECKING:
     from nix_seed.core.events import OnEvent
@@ -50,7 +50,7 @@ def prove(
         return None
     from nix_seed.use.prove import prove_built
 
-    return prove_built(nix, built, destination, cache_directory(), show)
+    return prove_built(nix, built, destination, unpacking_cache(), show)
 
 
 def _is_wanted(wanted: bool | None) -> bool:
@@ -147,6 +147,6 @@ def _prove_first(options: dict[str, Any], how: Assembly, plan: Plan) -> Proof | 
     built = how.assemble(plan)
     destination = Destination("oci", cache_directory() / "images", plan.input_key)
     store_image(built, how.cache, destination, how.on_event)
-    proof = prove_built(how.nix, built, destination, cache_directory(), how.on_event)
+    proof = prove_built(how.nix, built, destination, unpacking_cache(), how.on_event)
     check_proof(proof)
     return proof

@@ -6,10 +6,10 @@ import click
 
 from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import (
-    cache_directory,
     json_option,
     open_seed,
     seed_options,
+    unpacking_cache,
 )
 from nix_seed.cli.say import say
 
@@ -35,7 +35,7 @@ def command(as_json: bool, **options: Any) -> None:
 
     nix, source = Nix(), options["src"]
     with progress(quiet=as_json) as show:
-        engine = choose_engine(options["engine"], cache_directory())
+        engine = choose_engine(options["engine"], unpacking_cache())
         image = open_seed(options, nix, options["system"])
         spec = spec_of(image)
         accepted = accepted_licences(options["accept_licence"], policy_used(options, source))

@@ -21,6 +21,7 @@ from nix_seed.cli.options import (
     policy_used,
     seed_options,
     store_option,
+    unpacking_cache,
     verify_options,
 )
 from nix_seed.cli.say import say
@@ -151,7 +152,7 @@ def _run_in_seed(
                 return result
         with progress(quiet=True) as show:
             image = open_here(stores, reference, cache / "images", system, show)
-    return run_in(image, choose_engine(options["engine"], cache))
+    return run_in(image, choose_engine(options["engine"], unpacking_cache()))
 
 
 def _run_mounted(
@@ -172,7 +173,7 @@ def _run_mounted(
         return None  # on this disk already
     source = stores.open(reference)
     root = choose_system(source, fetch(source, reference), system)
-    cache, digest = cache_directory(), root.descriptor.digest
+    cache, digest = unpacking_cache(), root.descriptor.digest
     if (cache / "roots" / f"sha256-{digest.hex}").is_dir():
         return None  # unpacked already
     try:

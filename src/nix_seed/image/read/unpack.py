@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import pwd
 import stat
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -223,6 +224,22 @@ def check_private(directory: Path, *, parents: bool = True) -> None:
     _check(directory, directory.lstat(), own=True)
     for above in directory.resolve().parents if parents else ():
         _check(above, above.lstat(), own=False)
+
+
+def private_cache(usual: Path) -> Path:
+    """Return *usual* or, where others can write to it or on the way there, one of this user's own.
+
+    A job container's root, for one, has another user's directory for its HOME.
+    """
+    there = next(each for each in (usual, *usual.parents) if os.path.lexists(each))
+    try:
+        for place in (there, *there.resolve().parents):
+            _check(place, place.lstat(), own=place == usual)
+    except CouldNotCheck:
+        if os.geteuid() == 0:
+            return Path("/var/cache/nix-seed")
+        return Path(tempfile.gettempdir(), f"nix-seed-{os.geteuid()}")
+    return usual
 
 
 def _check(directory: Path, found: os.stat_result, *, own: bool) -> None:
