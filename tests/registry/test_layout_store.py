@@ -17,6 +17,7 @@ from nix_seed.registry.client import Repository
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.store import Held, ImageStore
+from support.seed_images import seed_image
 
 DATA = bytes(range(256)) * 4000
 BLOB = Descriptor(media_types.LAYER, Digest.of(DATA), len(DATA))
@@ -195,3 +196,13 @@ def test_a_pipe_for_a_blob_does_not_hang(store: LayoutStore, tmp_path: Path) -> 
         with pytest.raises(CouldNotCheck, match="must be a plain file"):
             attempt()
     assert not store.has_blob(BLOB.digest)
+
+
+def test_two_tags_of_one_digest_are_one_image(tmp_path: Path) -> None:
+    """The demo's own layout is so: its seed has the tag of its input key, and another."""
+    image, _ = (seed_image(tmp_path, tag) for tag in ("v1", "v2"))
+    store = LayoutStore(Layout.open(tmp_path))
+    assert store.only_image().digest == image.digest
+    seed_image(tmp_path, "v3", system="aarch64-linux")
+    with pytest.raises(InputError, match="holds 2 images; say which"):
+        store.only_image()
