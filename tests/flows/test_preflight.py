@@ -197,6 +197,90 @@ def test_attest_sends_and_signs_nothing(world: World, name: str) -> None:
     assert {path: path.stat().st_mtime_ns for path in (world.root / "image").rglob("*")} == image
 
 
+WRONG_OPTIONS: dict[str, tuple[tuple[int, str, tuple[str, ...]], ...]] = {
+    "reference": (
+        (2, "names no registry", ("seed",)),
+        (2, "is no tag to publish to", ("{host}/own/seed",)),
+        (2, "is no tag to publish to", ("{host}/own/seed@sha256:" + "ab" * 32,)),
+        (2, "upper-case letters", ("{host}/own/Seed:dev",)),
+        (2, "is not a tag", ("{host}/own/seed:-dev",)),
+        (2, "has no scheme", ("http://{host}/own/seed:dev",)),
+        (2, "names no directory", ("oci:",)),
+    ),
+    "flake": (
+        (2, "does not exist", ("--flake", "{root}/absent")),
+        (2, "Git", ("--flake", "{root}/log")),
+    ),
+    "attr": ((2, "nonesuch", ("--attr", "nonesuch")),),
+    "system": (
+        (2, "no Nix system", ("--system", "sparc")),
+        (2, "m68k-linux", ("--system", "m68k-linux")),
+    ),
+    "builder": ((2, "somebody", ("--builder", "somebody")),),
+    "policy": (
+        (2, "absent.toml", ("--policy", "{root}/absent.toml")),
+        (2, "not-a.key", ("--policy", "{root}/not-a.key")),
+    ),
+    "key": ((2, "there is no key", ("--key", "{root}/nope.key")),),
+    "sigstore": (
+        (2, "absent.json", ("--sigstore", "{root}/absent.json")),
+        (2, "", ("--sigstore", "{root}/not-a.key")),
+    ),
+    "source": (
+        (2, "the policy is of", ("--source", "https://forge.example/other/one")),
+        (2, "", ("--source", "nowhere")),
+    ),
+    "sbom": ((2, "'swid' is not one of", ("--sbom", "swid")),),
+    "store": ((2, "is not a directory", ("--store", "{root}/not-a.key")),),
+    "username": ((2, "password", ("--username", "me")),),
+    "password_stdin": ((2, "--username", ("--password-stdin",)),),
+    "plain_http": ((3, "", ("registry.invalid/own/seed:dev", "--plain-http")),),
+    "ca_file": (
+        (2, "absent.pem", ("--ca-file", "{root}/absent.pem")),
+        (2, "not-a.key", ("--ca-file", "{root}/not-a.key")),
+    ),
+}
+
+
+def test_every_option_of_publish_has_its_wrong_values() -> None:
+    from nix_seed.cli.release.publish import command
+
+    manner = {"as_json", "quiet", "verbose"}
+    assert {each.name for each in command.params} - manner == WRONG_OPTIONS.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        (name, number)
+        for name, all_of_it in WRONG_OPTIONS.items()
+        for number in range(len(all_of_it))
+    ],
+)
+def test_publish_with_any_wrong_argument_sends_and_signs_nothing(
+    world: World, name: str, number: int
+) -> None:
+    code, words, wrong = WRONG_OPTIONS[name][number]
+    wrong = tuple(each.format(host=world.registry.host, root=world.root) for each in wrong)
+    right: dict[str, str] = {
+        "--flake": str(world.project),
+        "--source": SOURCE,
+        "--key": str(world.root / "me.key"),
+        "--policy": str(world.policy),
+    }
+    if name == "sigstore":
+        del right["--key"]
+    options = [part for key, value in right.items() if key not in wrong for part in (key, value)]
+    target = () if name in ("reference", "plain_http") else (f"{world.registry.host}/own/seed:dev",)
+    before = world.held()
+    ran = world.run("publish", *target, *wrong, *options)
+    assert ran.code == code, ran.out + ran.err
+    assert words in ran.err
+    assert "Traceback" not in ran.err
+    assert world.held() == before, "something was sent, or signed and logged"
+    assert "writing" not in ran.err, "layers were made for nothing"
+
+
 def test_no_format_of_a_bill_of_materials(world: World) -> None:
     before = world.held()
     ran = world.run(
