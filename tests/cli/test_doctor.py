@@ -104,7 +104,7 @@ def test_a_machine_with_nothing(environment: dict[str, str], tmp_path: Path) -> 
         "engines/any",
     ]
     assert seen["nix/version"]["fix"].startswith("apt-get install nix-bin on Debian")
-    assert seen["engines/bwrap"]["fix"] == "install it: apt-get install bubblewrap util-linux"
+    assert seen["engines/bwrap"]["fix"] == "install it: apt-get install bubblewrap mount util-linux"
     assert seen["engines/docker"]["fix"] == "install Docker Engine 23 or newer"
     assert seen["tools/git"]["fix"] == "apt-get install git"
     assert wrong(seen, "not checked") == ["engines/user namespaces"]

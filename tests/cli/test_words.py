@@ -12,7 +12,7 @@ import pytest
 from nix_seed.cli.image.build_report import _licence_lines
 from nix_seed.cli.release.attest import _lines
 from nix_seed.cli.release.verify_report import _dissent_lines
-from nix_seed.image.rules.spec import UnknownLicence
+from nix_seed.licences.rules.withheld import UnknownLicence
 from support.specs import tiny_spec
 from support.trust import World
 

@@ -213,11 +213,11 @@ WRONG_OPTIONS: dict[str, tuple[tuple[int, str, tuple[str, ...]], ...]] = {
     ),
     "attr": ((2, "nonesuch", ("--attr", "nonesuch")),),
     "system": (
-        (2, "no Nix system", ("--system", "sparc")),
+        (2, "does not let me build for sparc", ("--system", "sparc")),
         (2, "m68k-linux", ("--system", "m68k-linux")),
     ),
     "builder": ((2, "somebody", ("--builder", "somebody")),),
-    "policy": (
+    "policy_file": (
         (2, "absent.toml", ("--policy", "{root}/absent.toml")),
         (2, "not-a.key", ("--policy", "{root}/not-a.key")),
     ),
@@ -230,8 +230,8 @@ WRONG_OPTIONS: dict[str, tuple[tuple[int, str, tuple[str, ...]], ...]] = {
         (2, "the policy is of", ("--source", "https://forge.example/other/one")),
         (2, "", ("--source", "nowhere")),
     ),
-    "sbom": ((2, "'swid' is not one of", ("--sbom", "swid")),),
-    "store": ((2, "is not a directory", ("--store", "{root}/not-a.key")),),
+    "sboms": ((2, "'swid' is not one of", ("--sbom", "swid")),),
+    "store": ((2, "is a file", ("--store", "{root}/not-a.key")),),
     "username": ((2, "password", ("--username", "me")),),
     "password_stdin": ((2, "--username", ("--password-stdin",)),),
     "plain_http": ((3, "", ("registry.invalid/own/seed:dev", "--plain-http")),),

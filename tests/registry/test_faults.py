@@ -323,12 +323,13 @@ def test_a_redirect_from_https_to_http_is_refused(running: Running, tmp_path: Pa
         stored = registry.repository("test/tls").push_stream(lambda: [DATA], media_types.LAYER)
         location = (("Location", f"http://{running.host}/v2/test/tls/blobs/{stored.digest}"),)
         proxy.faults += [Fault("GET", BLOBS, None, status=307, headers=location)]
-        with pytest.raises(CouldNotCheck, match="leads from HTTPS to http, which is refused"):
+        with pytest.raises(CouldNotCheck, match="to http, which is refused") as caught:
             list(registry.repository("test/tls").open_blob(stored))
-        proxy.forwarded_proto = False
-        with pytest.raises(CouldNotCheck, match="leads from HTTPS to http") as caught:
-            registry.repository("test/tls").push_stream(lambda: [DATA], media_types.LAYER)
         assert "X-Forwarded-Proto" in (caught.value.hint or "")
+        # Its own host in plain HTTP is the registry's, which a proxy speaks TLS for.
+        proxy.forwarded_proto = False
+        again = registry.repository("test/tls").push_stream(lambda: [DATA], media_types.LAYER)
+        assert again == stored
 
 
 def test_redirects_in_a_circle_end(

@@ -58,30 +58,35 @@ WALK = (
 
 @dataclass(frozen=True)
 class Walked:
-    """What each named step answered at each width, None being a pipe; all from one project."""
+    """What each named step answered at *width*, None being a pipe."""
 
-    said: dict[tuple[str, int | None], str]
+    width: int | None
+    said: dict[str, str]
     project: Path
 
 
-@pytest.fixture(scope="module")
-def walked(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Walked:
+@pytest.fixture(scope="module", params=WIDTHS, ids=lambda width: str(width or "pipe"))
+def walked(
+    request: pytest.FixtureRequest, distribution: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Walked:
     need("bwrap")
-    said: dict[tuple[str, int | None], str] = {}
-    for width in WIDTHS:
-        home = tmp_path_factory.mktemp("home")
-        project = make_project("hello", home / "hello", distribution)
-        text = (project / "flake.nix").read_text()
-        (project / "flake.nix").write_text(re.sub(r'"(aarch64-\w+|x86_64-darwin)"', "", text))
-        git(project, "-c", "user.name=T", "-c", "user.email=t@localhost", "commit", "-qam", "One")
-        git(project, "remote", "add", "origin", SOURCE)
-        env = _environment(home)
-        for name, command in WALK:
-            head = git(project, "rev-parse", "HEAD").strip()
-            line = shlex.split(command.replace("HEAD", head))
-            answer = _answer(line, project, env, width).replace(str(home), "~")
-            said |= {(name, width): answer} if name else {}
-    return Walked(said, project)
+    home = tmp_path_factory.mktemp("home")
+    project = make_project("hello", home / "hello", distribution)
+    text = (project / "flake.nix").read_text()
+    (project / "flake.nix").write_text(re.sub(r'"(aarch64-\w+|x86_64-darwin)"', "", text))
+    git(project, "-c", "user.name=T", "-c", "user.email=t@localhost", "commit", "-qam", "One")
+    git(project, "remote", "add", "origin", SOURCE)
+    env = _environment(home)
+    said: dict[str, str] = {}
+    for name, command in WALK:
+        head = git(project, "rev-parse", "HEAD").strip()
+        line = shlex.split(command.replace("HEAD", head))
+        answer = _answer(line, project, env, request.param).replace(str(home), "~")
+        said |= {name: answer} if name else {}
+    return Walked(request.param, said, project)
+
+
+in_a_pipe = pytest.mark.parametrize("walked", [None], indirect=True, ids=["pipe"])
 
 
 def _environment(home: Path) -> dict[str, str]:
@@ -149,16 +154,15 @@ def names() -> list[str]:
 def test_each_step_answers_as_it_did(
     walked: Walked, name: str, request: pytest.FixtureRequest
 ) -> None:
-    for width in WIDTHS:
-        path = GOLDEN / f"{name}.{width or 'pipe'}.txt"
-        text = alike(walked.said[name, width])
-        if name == "plan":  # its rows are Debian's names and versions, folded where they end
-            text = re.sub(r"^ .*\n", "", text, flags=re.MULTILINE)
-        if request.config.getoption("--renew", default=False):
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text)
-        assert path.is_file(), "there is no golden text: pytest tests/story --renew"
-        assert text == path.read_text(), f"another answer at {width or 'no'} columns"
+    path = GOLDEN / f"{name}.{walked.width or 'pipe'}.txt"
+    text = alike(walked.said[name])
+    if name == "plan":  # its rows are Debian's names and versions, folded where they end
+        text = re.sub(r"^ .*\n", "", text, flags=re.MULTILINE)
+    if request.config.getoption("--renew", default=False):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert path.is_file(), "there is no golden text: pytest tests/story --renew"
+    assert text == path.read_text(), f"another answer at {walked.width or 'no'} columns"
 
 
 # A hash, path or reference is never broken: who copies it wants all of it.
@@ -168,20 +172,21 @@ _WHOLE = re.compile(r"\S{30,}")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", names())
 def test_lines_fit_the_terminal(walked: Walked, name: str) -> None:
-    for width in (60, 80, 120):
-        for line in walked.said[name, width].splitlines():
-            assert len(line) <= width or _WHOLE.search(line), f"{width} columns: {line}"
+    for line in walked.said[name].splitlines() if walked.width else ():
+        assert len(line) <= walked.width or _WHOLE.search(line), f"{walked.width} columns: {line}"
 
 
+@in_a_pipe
 @pytest.mark.slow
 def test_the_walk_ends_in_a_verified_release(walked: Walked) -> None:
-    first, second = walked.said["verify", None].splitlines()[:2]
+    first, second = walked.said["verify"].splitlines()[:2]
     assert re.fullmatch(rf"verified for commit [0-9a-f]{{12}} of {SOURCE}", first)
     assert second.startswith("verdict: VERIFIED: 1 builder agrees (me), 1 is wanted")
-    assert walked.said["audit", None].startswith("verdict: VERIFIED: 1 record, and nothing is")
+    assert walked.said["audit"].startswith("verdict: VERIFIED: 1 record, and nothing is")
     assert (walked.project / "result/bin/hello").is_file()
 
 
+@in_a_pipe
 @pytest.mark.slow
 def test_no_path_of_this_machine_is_in_the_policy(walked: Walked) -> None:
     assert str(walked.project.parent) not in (walked.project / "trust.toml").read_text()
@@ -193,6 +198,7 @@ def _in_project(walked: Walked, *arguments: str) -> tuple[list[str], dict[str, s
     return ["sh", "-c", f"cd {walked.project} && exec {shlex.join(['nix-seed', *arguments])}"], env
 
 
+@in_a_pipe
 @pytest.mark.slow
 def test_plan_names_every_path_of_each_layer_if_asked(walked: Walked) -> None:
     command, env = _in_project(walked, "plan", ".", "--json")
@@ -200,7 +206,7 @@ def test_plan_names_every_path_of_each_layer_if_asked(walked: Walked) -> None:
     paths = [path.split("-", 1)[1] for layer in planned["layers"] for path in layer["paths"]]
     most = max(len(layer["paths"]) for layer in planned["layers"])
     assert most > 3
-    shown = walked.said["plan", None]
+    shown = walked.said["plan"]
     assert "and 1 more" in shown or re.search(r"and \d+ more", shown)
     command, env = _in_project(walked, "plan", ".", "--all")
     text = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
@@ -210,6 +216,7 @@ def test_plan_names_every_path_of_each_layer_if_asked(walked: Walked) -> None:
     assert sorted(held) == sorted(paths)
 
 
+@in_a_pipe
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
@@ -243,6 +250,7 @@ def test_a_reader_that_has_gone_is_141_of_every_command(
 GREEN, RED = "\x1b[32m\x1b[1m", "\x1b[31m\x1b[1m"
 
 
+@in_a_pipe
 @pytest.mark.slow
 def test_a_verdict_has_its_colour_on_a_terminal_alone(walked: Walked) -> None:
     release = "oci:../release:dev"

@@ -105,7 +105,7 @@ def _execute(container: str, argv: list[str]) -> subprocess.CompletedProcess[str
 
 GITHUB = "github"
 _TRANSCRIPT = "transcript"
-_NO_ENGINE = "install one: apt-get install bubblewrap util-linux; `nix-seed doctor` says more"
+_NO_ENGINE = "install one: apt-get install bubblewrap mount util-linux; `nix-seed doctor` says more"
 
 
 def kind_of(image: Image) -> contract.Kind:

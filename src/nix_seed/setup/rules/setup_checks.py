@@ -21,7 +21,9 @@ _NIXPKGS_WANTS: Final = (2, 18)
 _VERSION = re.compile(r"nix \((?P<name>[^)]*)\)\s+(?P<version>[0-9][0-9a-zA-Z.+-]*)")
 _SKEW_FALSE, _SKEW_WARNING = timedelta(minutes=5), timedelta(seconds=30)
 _LEAST_ROOM, _LITTLE_ROOM = 1 << 30, 5 << 30
-_INSTALL_ENGINE = "apt-get install bubblewrap util-linux (or podman, or Docker Engine 23 and newer)"
+_INSTALL_ENGINE = (
+    "apt-get install bubblewrap mount util-linux (or podman, or Docker Engine 23 and newer)"
+)
 
 
 @dataclass(frozen=True, slots=True)

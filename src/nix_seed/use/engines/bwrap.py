@@ -38,7 +38,7 @@ def why_no_namespaces() -> str | None:
     return None if done.returncode == 0 else done.stderr.strip() or "refused"
 
 
-_INSTALL = "install it: apt-get install bubblewrap util-linux"
+_INSTALL = "install it: apt-get install bubblewrap mount util-linux"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # $1 the scratch directory, $2 overlay options to try, then the command. All names are relative, so
