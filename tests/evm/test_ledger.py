@@ -14,7 +14,7 @@ from nix_seed.evm.messages import Domain, ReleaseMessage
 from nix_seed.evm.node import ContractRefused, EvmNode
 from nix_seed.evm.nodes import Nodes
 from nix_seed.evm.send import GWEI, Sender
-from nix_seed.registry.http import Patience
+from nix_seed.registry.patience import Patience
 from nix_seed.release.ledgers import Ledger
 from support.chains import Chain
 from support.evm import Evm, digest, release, with_digest

@@ -18,7 +18,7 @@ from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest
 from nix_seed.registry.client import MANIFEST_LIMIT, Registry, Repository
 from nix_seed.registry.credentials import Credential, Keyring
 from nix_seed.registry.errors import Denied, Unreachable
-from nix_seed.registry.http import Patience
+from nix_seed.registry.patience import Patience
 from support.registries import PASSWORD, USER, Running, certificate, docker_registry
 
 US = Keyring(given=Credential("the test", USER, PASSWORD))

@@ -20,7 +20,7 @@ from nix_seed.evm.node import EvmNode
 from nix_seed.evm.nodes import Nodes
 from nix_seed.evm.send import Sender, Sent
 from nix_seed.evm.signatures import EvmSignature
-from nix_seed.registry.http import Patience
+from nix_seed.registry.patience import Patience
 from nix_seed.release.rules.ledger_entry import LedgerEntry
 from nix_seed.trust.rules.policy import LedgerSpec
 from support.chains import Chain

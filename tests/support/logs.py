@@ -14,7 +14,7 @@ from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.logs.rekor import LogHttp, RekorV2
 from nix_seed.logs.rules.entry import logged_signature, verifier_of
 from nix_seed.logs.server import LogServer
-from nix_seed.registry.http import Patience
+from nix_seed.registry.patience import Patience
 from nix_seed.trust.sign import KeyKind, KeySigner
 
 KIND = "application/vnd.in-toto+json"

@@ -33,7 +33,7 @@ from nix_seed.logs.open import open_history
 from nix_seed.logs.rekor import RekorV1
 from nix_seed.logs.state import CheckpointState
 from nix_seed.logs.tile_log import TileReader, check_tiles, replay
-from nix_seed.registry.http import Patience
+from nix_seed.registry.patience import Patience
 from nix_seed.release.load import LoadedPolicy
 from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.release.rules.signed_entries import PromoterEntry, Sieve

@@ -4,7 +4,7 @@ Words for people: errors, sizes, times.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,9 +76,19 @@ def say_verdict(text: str) -> None:
     say_styled("\n".join(lines))
 
 
+def say_lines(lines: Iterable[str]) -> None:
+    """Print *lines*, folded to the terminal's width."""
+    from nix_seed.cli.lines import columns, folded
+
+    say("\n".join(folded(lines, columns())))
+
+
 def answer(value: dict[str, Any], text: str) -> None:
     """Print *value* where JSON was asked for, and *text* where it was not."""
-    say(value if manner().json else text)
+    if manner().json:
+        say(value)
+    else:
+        say_lines(text.split("\n"))
 
 
 def say_styled(text: str, *, err: bool = False, nl: bool = True) -> None:

@@ -24,7 +24,8 @@ from nix_seed.core.address import split_address
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
 from nix_seed.evm.artifact import shipped
 from nix_seed.registry.errors import Unreachable, retryable
-from nix_seed.registry.http import Patience, Transport
+from nix_seed.registry.http import Transport
+from nix_seed.registry.patience import Patience
 from nix_seed.trust.rules.policy_file import check_rpc
 
 _LARGEST_ANSWER: Final = 1 << 26

@@ -18,7 +18,9 @@ from nix_seed.image.inspect import InspectedImage, inspect
 from nix_seed.image.read.check import FileFacts, list_files, unpack_to
 from nix_seed.image.read.safe_root import scratch_directory
 from nix_seed.image.read.spec import RemoteSeed, read_seed
-from nix_seed.image.rules.difference import PathDifference, SpecDifference, compare_specs, tier_of
+from nix_seed.image.rules.difference import PathDifference, SpecDifference, compare_specs
+from nix_seed.image.rules.documents import CONTAINER_TIER
+from nix_seed.image.rules.spec import Spec
 from nix_seed.registry.open import AnyReference, Stores, fetch
 from nix_seed.registry.store import ImageStore
 
@@ -136,7 +138,7 @@ def _layers(one: _Side, other: _Side) -> Iterator[LayerPair]:
         its = theirs[position].descriptor.digest if position < len(theirs) else None
         if mine != its:
             spec = one.seed.spec if mine is not None else other.seed.spec
-            yield LayerPair(position, tier_of(spec, position), mine, its)
+            yield LayerPair(position, _tier_of(spec, position), mine, its)
 
 
 def _compare_path(
@@ -184,3 +186,8 @@ def _unpacked(side: _Side, path: PathDifference, which: int) -> Iterator[Path]:
     with scratch_directory("nix-seed-diff-") as directory:
         unpack_to(side.store, _layer(side, path, which), directory)
         yield directory / str(path.path).removeprefix("/")
+
+
+def _tier_of(spec: Spec, position: int) -> str:
+    """Return the tier of the layer at *position*, the container's own after the last."""
+    return spec.layers[position].tier if position < len(spec.layers) else CONTAINER_TIER

@@ -36,7 +36,8 @@ from nix_seed.logs.rules.entry import TrustedLog, logged_signature
 from nix_seed.logs.rules.signer import PublicKey
 from nix_seed.logs.tile_log import TileReader, TileSource
 from nix_seed.registry.errors import Unreachable, retryable
-from nix_seed.registry.http import Patience, Transport
+from nix_seed.registry.http import Transport
+from nix_seed.registry.patience import Patience
 from nix_seed.registry.rules.url import parse_url
 
 LARGEST_ANSWER = 1 << 25  # a bundle of 256 entries has at most 16 MiB

@@ -16,7 +16,8 @@ from urllib.parse import urlencode
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.registry.credentials import Credential
 from nix_seed.registry.errors import Attempt, Unreachable, failure
-from nix_seed.registry.http import REDIRECTS, Answer, Patience, Transport
+from nix_seed.registry.http import REDIRECTS, Answer, Transport
+from nix_seed.registry.patience import Patience
 from nix_seed.registry.rules.answers import RegistryQuestion, judge
 from nix_seed.registry.rules.url import Url, join_url, parse_url, upgraded
 

@@ -25,7 +25,7 @@ from nix_seed.registry import blobs
 from nix_seed.registry.auth import TokenScope
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Denied, NotTaken
-from nix_seed.registry.http import Patience
+from nix_seed.registry.patience import Patience
 from nix_seed.registry.rules.answers import Meaning, RegistryQuestion, is_page
 from nix_seed.registry.rules.url import join_url, number, parse_url
 from nix_seed.registry.session import RegistryRequest, Reply, Session

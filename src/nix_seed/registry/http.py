@@ -1,7 +1,7 @@
-"""One HTTP request, and patience with whom it is sent to.
+"""One HTTP request.
 
 ``Transport`` knows TLS, time limits, proxies and what plain HTTP is allowed for, and never asks
-twice. ``Patience`` says when to ask again.
+twice.
 
 Every error of the HTTP library becomes ``Unreachable`` at this boundary, inside the iterator of a
 streamed body as well.
@@ -9,17 +9,13 @@ streamed body as well.
 
 import itertools
 import os
-import random
 import ssl
 import threading
-import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from http.client import HTTPException
-from typing import TypeVar
 
 import urllib3
 from urllib3.util import Timeout
@@ -27,77 +23,9 @@ from urllib3.util import Timeout
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.version import __version__
 from nix_seed.registry.errors import Unreachable
+from nix_seed.registry.patience import Patience
 from nix_seed.registry.rules.proxies import Proxy, proxy_for
 from nix_seed.registry.rules.url import Url, is_loopback, number, parse_url
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """Limits in seconds, and the clock, the chance and the sleep they are measured with.
-
-    ``connect``: to open a connection, and for one that takes no more of what we send. ``stall``:
-    for the next byte of an answer. ``settle``: for the answer to a finished upload, which some
-    registries hash first. ``longest_asked``: the most that a ``Retry-After`` is honoured for; a
-    server that wants longer is reported at once rather than slept for.
-    """
-
-    attempts: int = 5
-    base: float = 0.4
-    longest: float = 20.0
-    longest_asked: float = 120.0
-    connect: float = 15.0
-    stall: float = 30.0
-    settle: float = 300.0
-    sleep: Callable[[float], None] = time.sleep
-    chance: Callable[[], float] = random.random
-    now: Callable[[], float] = time.time
-    monotonic: Callable[[], float] = time.monotonic
-
-    def delay(self, attempt: int, retry_after: str | None = None) -> float | None:
-        """Return how long to wait after failed *attempt* (0 is the first), None to give up.
-
-        Exponential with full jitter; a server's own ``Retry-After`` is never undercut.
-        """
-        if attempt + 1 >= self.attempts:
-            return None
-        backoff: float = min(self.longest, self.base * 2**attempt) * self.chance()
-        asked = self._asked(retry_after)
-        if asked is None:
-            return backoff
-        return None if asked > self.longest_asked else asked + backoff
-
-    def retry(self, work: Callable[[], T], *, safe: bool = True) -> T:
-        """Do *work* until it succeeds, fails for good, or patience ends.
-
-        What is not *safe* to repeat is done again only if it was certainly not carried out.
-        """
-        attempt = 0
-        while True:
-            try:
-                return work()
-            except Unreachable as error:
-                if not (safe or error.not_done):
-                    raise
-                delay = self.delay(attempt, error.retry_after)
-                if delay is None:
-                    raise
-                self.sleep(delay)
-                attempt += 1
-
-    def _asked(self, retry_after: str | None) -> float | None:
-        """Read ``Retry-After`` (RFC 9110, 10.2.3): seconds, or an HTTP date."""
-        if retry_after is None:
-            return None
-        text = retry_after.strip()
-        if text.isascii() and text.isdigit():
-            return float(text)
-        try:
-            return max(0.0, parsedate_to_datetime(text).timestamp() - self.now())
-        except (ValueError, OverflowError, OSError):
-            return None
-
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CHUNK = 1 << 18

@@ -13,13 +13,13 @@ from nix_seed.core.errors import InputError
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.registry.credentials import Keyring
-from nix_seed.registry.http import Patience
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.store import Fetched, ImageStore
 
 if TYPE_CHECKING:
     from nix_seed.registry.client import Registry
+    from nix_seed.registry.patience import Patience
 
 AnyReference = Reference | LayoutReference
 
@@ -37,7 +37,7 @@ class Stores:
 
     keyring: Keyring | None = None
     plain_http: bool = False
-    patience: Patience = field(default_factory=Patience)
+    patience: Patience | None = None
     ca_file: str | None = None
     jobs: int = JOBS
     _registries: dict[str, Registry] = field(default_factory=dict, repr=False)

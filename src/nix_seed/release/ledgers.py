@@ -4,7 +4,6 @@ The add-on that a policy's ledger needs is imported only then.
 """
 
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from typing import Protocol
 
 from nix_seed.core.digests import Digest
@@ -54,6 +53,8 @@ def open_ledger(spec: LedgerSpec) -> Ledger:
 
     Raises ``InputError`` where no add-on for this kind is installed.
     """
+    from importlib.metadata import entry_points
+
     for add_on in entry_points(group="nix_seed.ledgers", name=spec.kind):
         ledger: Ledger = add_on.load()(spec)
         return ledger

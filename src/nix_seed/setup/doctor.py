@@ -21,7 +21,7 @@ from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.flake.checkout import git_version
 from nix_seed.flake.nix import Nix
 from nix_seed.registry.credentials import Keyring
-from nix_seed.registry.http import Patience
+from nix_seed.registry.patience import Patience
 from nix_seed.release.load import load_policy
 from nix_seed.setup.facts import read_settings, try_build
 from nix_seed.setup.rules import setup_checks

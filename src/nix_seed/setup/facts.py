@@ -12,7 +12,8 @@ from pathlib import Path
 
 from nix_seed.core.errors import NixFailed
 from nix_seed.flake.nix import Nix
-from nix_seed.registry.http import Patience, Transport
+from nix_seed.registry.http import Transport
+from nix_seed.registry.patience import Patience
 from nix_seed.setup.rules.setup_checks import Reading
 
 

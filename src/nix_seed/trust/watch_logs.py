@@ -20,7 +20,7 @@ from nix_seed.logs.open import open_history
 from nix_seed.logs.rules.entry import TrustedLog
 from nix_seed.logs.rules.history import check_history
 from nix_seed.logs.state import CheckpointState
-from nix_seed.registry.http import Patience
+from nix_seed.registry.patience import Patience
 from nix_seed.trust.rules.claims import Finding, find_split_views
 from nix_seed.trust.rules.policy import Policy
 

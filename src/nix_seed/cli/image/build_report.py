@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from nix_seed.cli.say import say
+from nix_seed.cli.say import say, say_lines
 from nix_seed.cli.table import say_table
 from nix_seed.core.members import members
 from nix_seed.core.words import human_size, plural, shortened
@@ -52,8 +52,7 @@ def print_build(built: Built, reference: str, proof: Proof | None, *, cached: bo
     """
     spec = built.plan.spec
     _print_tiers(built)
-    for line in ("", *_names(built, reference), *_proof_lines(proof), *_licence_lines(spec)):
-        say(line)
+    say_lines(["", *_names(built, reference), *_proof_lines(proof), *_licence_lines(spec)])
     if spec.kind == "seed" and reference.startswith("oci:"):
         named = "" if cached else f"--image {reference} "
         say(f"\nbuild in it:  nix-seed run {named}-- nix build")
@@ -125,7 +124,7 @@ def print_pushed(pushed: Pushed, proof: Proof | None) -> None:
         *_proof_lines(proof),
         *_licence_lines(pushed.built.plan.spec),
     ]
-    say("\n".join(lines))
+    say_lines(lines)
 
 
 def print_there(

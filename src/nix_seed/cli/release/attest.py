@@ -15,7 +15,7 @@ from nix_seed.cli.options import (
     store_option,
     stores_of,
 )
-from nix_seed.cli.say import say
+from nix_seed.cli.say import say, say_lines
 from nix_seed.cli.sbom.sbom import sbom_option, sboms_of
 from nix_seed.cli.trust.options import signing_options
 from nix_seed.core.members import members
@@ -103,7 +103,10 @@ def state(
             tree,
             attester,
         )
-    say(_json(done) if as_json else "\n".join(_lines(done)))
+    if as_json:
+        say(_json(done))
+    else:
+        say_lines(_lines(done))
 
 
 def _json(done: Attested) -> dict[str, Any]:

@@ -1,13 +1,17 @@
 """How two builders' words, or two images, differ: in which layers, store paths, NAR hashes."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
 from nix_seed.core.digests import NarHash
 from nix_seed.formats.intoto.build import Agreement, LayerDigests
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.image.rules.documents import CONTAINER_TIER
-from nix_seed.image.rules.spec import Spec
+
+if TYPE_CHECKING:
+    from nix_seed.image.rules.spec import Spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +87,6 @@ def compare_specs(ours: Spec, theirs: Spec) -> SpecDifference:
             if getattr(ours, name) != getattr(theirs, name)
         ),
     )
-
-
-def tier_of(spec: Spec, position: int) -> str:
-    """Return the tier of the layer at *position*, the container's own after the last."""
-    return spec.layers[position].tier if position < len(spec.layers) else CONTAINER_TIER
 
 
 def _layer_of(spec: Spec) -> dict[StorePath, int]:
