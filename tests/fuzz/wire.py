@@ -23,7 +23,7 @@ from nix_seed.logs.open import trusted_by
 from nix_seed.logs.rekor import HttpSource, LogHttp, RekorV1, RekorV2
 from nix_seed.registry.client import Registry, list_referrers
 from nix_seed.registry.credentials import Credential, Keyring
-from nix_seed.registry.http import Patience
+from nix_seed.registry.patience import Patience
 from support.logs import Signing
 
 AT_ONCE: Final = Patience(attempts=2, stall=1, settle=1, connect=1, sleep=lambda _: None)
