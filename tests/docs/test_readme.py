@@ -18,28 +18,20 @@ import pytest
 
 from support.distribution import make_project, nix, nix_env
 from support.programs import need
+from support.readme import REGISTRY, ROOT, SOURCE, blocks, commands
 from support.registries import docker_registry
 from support.runner import git
 
-ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text()
-REGISTRY, SOURCE = "ghcr.io", "https://github.com/owner/repo"
 ADDED = {
     f"nix-seed hydrate {REGISTRY}": " --root ../machine",
     f"nix-seed doctor {REGISTRY}": " --engine bwrap",
 }
 
 
-def blocks(mark: str) -> list[str]:
-    return re.findall(rf"^```{mark}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-
-
 def story() -> Iterator[str]:
     """The commands of README's blocks for registries, in order."""
-    for block in blocks("sh registry"):
-        for line in block.replace("\\\n", " ").splitlines():
-            command = line.split(" # ")[0].rstrip()
-            yield command + next((more for start, more in ADDED.items() if start in command), "")
+    for command in commands("sh registry"):
+        yield command + next((more for start, more in ADDED.items() if start in command), "")
 
 
 def one_system(project: Path) -> Path:

@@ -19,17 +19,15 @@ def folded(lines: Iterable[str], width: int | None) -> Iterator[str]:
         if width is None or len(line) <= width:
             yield line
             continue
-        # Under the words that a label, two spaces apart, stands before; else under its own start.
+        # Under the words that a label, two spaces apart, stands before; else under its own start. A
+        # word that fits no line stays beside its label.
         label = re.match(r" *(?:\S+(?: \S+)* {2,})?", line)
-        indent = (
-            len(label[0])
-            if label and len(label[0]) < width // 2
-            else len(line) - len(line.lstrip())
-        )
+        start = label[0] if label else ""
+        indent = len(start) if len(start) < width // 2 else len(line) - len(line.lstrip())
         yield from textwrap.wrap(
-            line,
+            line[len(start) :],
             width,
-            drop_whitespace=True,
+            initial_indent=start,
             subsequent_indent=" " * indent,
             break_long_words=False,
             break_on_hyphens=False,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from nix_seed.cli.command import remember
-from nix_seed.cli.say import say
+from nix_seed.cli.say import say, warn
 
 if TYPE_CHECKING:
     from nix_seed.core.events import OnEvent
@@ -441,12 +441,9 @@ def trusted(
 
     path = policy_used(options, project)
     if options["no_verify"]:
-        say(
-            f"WARNING: {reference} is used unverified (--no-verify): neither that builders agree "
-            "on it was checked, nor that it was promoted",
-            fg="yellow",
-            bold=True,
-            err=True,
+        warn(
+            f"{reference} is used unverified (--no-verify): neither that builders agree on it was "
+            "checked, nor that it was promoted"
         )
         return reference
     if path is None:

@@ -76,6 +76,12 @@ def say_verdict(text: str) -> None:
     say_styled("\n".join(lines))
 
 
+def warn(text: str) -> None:
+    """Print *text* as a warning: its mark is legible on light terminals and on dark ones."""
+    mark = click.style("WARNING", fg="black", bg="yellow")
+    say_styled(f"{mark}: {safe_text(text)}", err=True)
+
+
 def say_lines(lines: Iterable[str]) -> None:
     """Print *lines*, folded to the terminal's width."""
     from nix_seed.cli.lines import columns, folded

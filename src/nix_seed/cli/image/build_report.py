@@ -55,9 +55,9 @@ def print_build(built: Built, reference: str, proof: Proof | None, *, cached: bo
     say_lines(["", *_names(built, reference), *_proof_lines(proof), *_licence_lines(spec)])
     if spec.kind == "seed" and reference.startswith("oci:"):
         named = "" if cached else f"--image {reference} "
-        say(f"\nbuild in it:  nix-seed run {named}-- nix build")
+        say(f"\nbuild in it:\n  nix-seed run {named}-- nix build")
     elif reference.startswith("oci:"):
-        say(f"\nstart it:  podman run --rm {reference}")
+        say(f"\nstart it:\n  podman run --rm {reference}")
 
 
 def _print_tiers(built: Built) -> None:

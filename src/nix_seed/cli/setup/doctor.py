@@ -30,7 +30,13 @@ if TYPE_CHECKING:
     from nix_seed.setup.doctor import Reach
     from nix_seed.setup.rules.diagnosis import Diagnosis
 
-_COLOURS = {"fine": "green", "warning": "yellow", "false": "red", "not checked": "magenta"}
+# Yellow letters are not legible on a light terminal.
+_STYLES: dict[str, dict[str, Any]] = {
+    "fine": {"fg": "green"},
+    "warning": {"fg": "black", "bg": "yellow"},
+    "false": {"fg": "red"},
+    "not checked": {"fg": "magenta"},
+}
 _WAYS = ["bwrap", "podman", "docker", "github"]
 
 
@@ -147,7 +153,7 @@ def _lines(found: Sequence[Diagnosis], verbose: bool) -> Iterator[str]:
         if mark == "fine" and not verbose:
             said = said[:1]
         head, *below = hanging(f"  {mark:12} {each.name:{width}}  ", said[0], room)
-        yield head.replace(mark, click.style(mark, fg=_COLOURS[mark]), 1)
+        yield head.replace(mark, click.style(mark, **_STYLES[mark]), 1)
         yield from below
         indent = " " * (width + 17 if room is None or room - width - 17 >= LEAST else 4)
         more = [("", line) for line in said[1:]]

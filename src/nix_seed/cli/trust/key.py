@@ -10,7 +10,7 @@ import click
 
 from nix_seed.cli.command import seed_group
 from nix_seed.cli.options import json_option
-from nix_seed.cli.say import say
+from nix_seed.cli.say import say, warn
 
 if TYPE_CHECKING:
     from nix_seed.logs.rules.signer import PublicKey
@@ -74,12 +74,10 @@ def _warn_of_git(file: Path) -> None:
         return
     if tree is not None:
         name = file.resolve().relative_to(tree)
-        say(
-            f"WARNING: {file} lies in the Git work tree {tree}: `git add` would publish it\n"
+        warn(
+            f"{file} lies in the Git work tree {tree}: `git add` would publish it\n"
             f"  move it out:  mv {file} {tree.parent}/\n"
-            f"  or hide it:   echo /{name} >> {tree}/.gitignore",
-            fg="yellow",
-            err=True,
+            f"  or hide it:   echo /{name} >> {tree}/.gitignore"
         )
 
 

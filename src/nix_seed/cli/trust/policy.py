@@ -132,7 +132,7 @@ def _init(
     ).render()
     parse_policy(text.encode(), str(file), now)
     write_new(file, text)
-    text = f"{file} is written; edit it, then: nix-seed policy check {file}"
+    text = f"{file} is written; edit it, then:\n  nix-seed policy check {file}"
     answer({"file": str(file), "epoch": 1}, text)
 
 
