@@ -30,7 +30,7 @@ KEPT = KeptOutput(
     nar_hash=NarHash("ab" * 32),
     nar_size=128,
     nar=Stored(Digest("cd" * 32), 90),
-    bundle=Stored(Digest("ef" * 32), 2000),
+    bundles=(Stored(Digest("ef" * 32), 2000),),
     commit="12" * 20,
     signer="a key",
     pushed="2026-01-31T12:00:00Z",
@@ -46,9 +46,9 @@ def entry(kept: KeptOutput) -> Descriptor:
 
 def test_an_entry_comes_back_as_it_was_kept() -> None:
     older = replace(KEPT, pushed="2025-12-31T12:00:00Z", nar_hash=NarHash("00" * 32))
-    found, troubles = read_entries([entry(older), entry(KEPT)], PATH, "here")
+    found, troubles = read_entries([entry(older), entry(KEPT)], HASH, "here")
     assert (found, troubles) == ((KEPT, older), ())
-    assert tag_of(PATH) == f"out-{HASH}"
+    assert tag_of(HASH) == f"out-{HASH}"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_an_entry_comes_back_as_it_was_kept() -> None:
         ('"narSize":128', '"narSize":-1', "narSize is negative"),
         ('"narSize":128', '"narSize":"128"', "narSize must be an integer"),
         ('"path":"', '"path":"../', "is not a path in"),
-        (HASH + "-greeting", HASH + "-another", "is listed under"),
+        (HASH + "-greeting", HASH[::-1] + "-another", "is listed under"),
         ("sha256:" + "cd" * 32, "md5:" + "cd" * 16, "is not a digest"),
         ("2026-01-31T12:00:00Z", "yesterday", "is not a time"),
         ('"signer"', '"mood":"good","signer"', "there is no member 'mood'"),
@@ -68,14 +68,14 @@ def test_a_bad_entry_is_told_and_hides_no_other(old: str, new: str, words: str) 
     text = good.annotations[ANNOTATION]
     assert old in text
     bad = replace(good, annotations={ANNOTATION: text.replace(old, new)})
-    found, troubles = read_entries([bad, good, replace(good, annotations={})], PATH, "here")
+    found, troubles = read_entries([bad, good, replace(good, annotations={})], HASH, "here")
     assert found == (KEPT,)
     assert len(troubles) == 2
     assert words in troubles[0].message
 
 
 def test_a_list_of_thousands_is_not_read_to_its_end() -> None:
-    found, troubles = read_entries([entry(KEPT)] * 5000, PATH, "here")
+    found, troubles = read_entries([entry(KEPT)] * 5000, HASH, "here")
     assert len(found) == MOST_KEPT
     assert "lists more than" in troubles[-1].message
 

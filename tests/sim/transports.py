@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from nix_seed.core.digests import Digest
@@ -93,6 +93,11 @@ class MemoryStore:
             raise InputError(f"{self}: these are not the bytes of {blob.digest}")
         self.blobs[blob.digest] = data
         return True
+
+    def push_stream(self, source: Callable[[], Iterable[bytes]], media_type: str) -> Descriptor:
+        data = b"".join(source())
+        self.blobs[Digest.of(data)] = data
+        return Descriptor(media_type, Digest.of(data), len(data))
 
     def list_tags(self) -> tuple[str, ...]:
         return tuple(sorted(self.tags))

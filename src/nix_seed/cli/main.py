@@ -32,6 +32,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "pull": ("registry.pull", "Copy an image from a registry, verified."),
         "exists": ("image.exists", "Ask whether a registry has the image already."),
         "index": ("image.index", "Publish one index over the images of all systems."),
+        "outputs": ("outputs.outputs", "Keep what the project builds, serve and compare it."),
     },
     "Trust": {
         "verify": ("release.verify", "Check that independent builders agree on an image."),

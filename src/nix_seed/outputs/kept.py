@@ -32,12 +32,13 @@ class Listed:
     troubles: tuple[InputError, ...] = ()
 
 
-def find_kept(store: ImageStore, path: StorePath, *, writing: bool = False) -> Listed:
-    """Ask, by one request, what *store* keeps of *path*; nothing of the answer is proved.
+def find_kept(store: ImageStore, hash_part: str, *, writing: bool = False) -> Listed:
+    """Ask, by one request, what *store* keeps of the path with this hash; nothing is proved.
 
     ``CheckedFalse`` for what is no index. Who is *writing* next takes a refusal for nothing.
     """
-    return Listed(*read_entries(_listed(store, path, writing), path, f"{store}:{tag_of(path)}"))
+    tag = tag_of(hash_part)
+    return Listed(*read_entries(_listed(store, tag, writing), hash_part, f"{store}:{tag}"))
 
 
 def put_config(store: ImageStore) -> None:
@@ -51,7 +52,7 @@ def keep(store: ImageStore, kept: KeptOutput) -> Descriptor:
     manifest = kept.manifest(CONFIG).dump()
     entry = entry_of(manifest, kept)
     store.put_manifest(manifest, media_types.MANIFEST, entry.digest)
-    _add(store, kept.path, entry)
+    _add(store, tag_of(kept.path.hash_part), entry)
     return entry
 
 
@@ -60,13 +61,14 @@ def ensure(store: ImageStore, path: StorePath, entry: Descriptor) -> None:
 
     ``CouldNotCheck`` where others overwrite it again and again.
     """
+    tag = tag_of(path.hash_part)
     for attempt in range(_ROUNDS):
-        if entry.digest in {item.digest for item in _listed(store, path, True)}:
+        if entry.digest in {item.digest for item in _listed(store, tag, True)}:
             return
         time.sleep(random.uniform(0, 0.1 * 2**attempt))
-        _add(store, path, entry)
+        _add(store, tag, entry)
     raise CouldNotCheck(
-        f"{store}:{tag_of(path)} is being rewritten by others; {path} is pushed, but not listed",
+        f"{store}:{tag} is being rewritten by others; {path} is pushed, but not listed",
         hint="run the same command again",
     )
 
@@ -74,23 +76,22 @@ def ensure(store: ImageStore, path: StorePath, entry: Descriptor) -> None:
 _LOCKS = [threading.Lock() for _ in range(64)]
 
 
-def _add(store: ImageStore, path: StorePath, entry: Descriptor) -> None:
+def _add(store: ImageStore, tag: str, entry: Descriptor) -> None:
     # Threads of this process take turns at one path.
-    with _LOCKS[hash(path) % len(_LOCKS)]:
-        present = {item.digest: item for item in _listed(store, path, True)}
+    with _LOCKS[hash(tag) % len(_LOCKS)]:
+        present = {item.digest: item for item in _listed(store, tag, True)}
         if entry.digest in present:
             return
         if len(present) >= MOST_KEPT:
             raise CouldNotCheck(
-                f"{store}:{tag_of(path)} lists {len(present)} outputs already, the most there are",
+                f"{store}:{tag} lists {len(present)} outputs already, the most there are",
                 hint="remove old ones: nix-seed outputs clean",
             )
         merged = sorted((*present.values(), entry), key=lambda item: item.digest)
-        store.put_manifest(Index(tuple(merged)).dump(), media_types.INDEX, tag_of(path))
+        store.put_manifest(Index(tuple(merged)).dump(), media_types.INDEX, tag)
 
 
-def _listed(store: ImageStore, path: StorePath, writing: bool) -> tuple[Descriptor, ...]:
-    tag = tag_of(path)
+def _listed(store: ImageStore, tag: str, writing: bool) -> tuple[Descriptor, ...]:
     fetched = store.get_manifest(tag, writing=writing)
     if fetched is None:
         return ()

@@ -7,7 +7,7 @@ the next try goes on from it. It gets its name only once its digest is proved.
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import BinaryIO
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
-from nix_seed.core.files import explained, open_regular
+from nix_seed.core.files import explained, open_regular, unnamed
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor, Manifest, lists_referrers
 from nix_seed.registry.layout import REF_NAME, Layout, check_folders
@@ -151,6 +151,22 @@ class LayoutStore:
             os.fsync(file.fileno())
             os.rename(_partial_name(target), target)
             return True
+
+    def push_stream(self, source: Callable[[], Iterable[bytes]], media_type: str) -> Descriptor:
+        """Store a stream of unknown length and return what it proved to be."""
+        state, size = hashlib.sha256(), 0
+        check_folders(self._layout.directory)
+        # Not beside the blobs: whoever writes a document sweeps unfinished files from there.
+        with unnamed(self._layout.directory / "blobs", f"writing to {self}") as file:
+            for chunk in source():
+                file.write(chunk)
+                state.update(chunk)
+                size += len(chunk)
+            found = Descriptor(media_type, Digest(state.hexdigest()), size)
+            target = self._layout.blob_path(found.digest)
+            target.parent.mkdir(exist_ok=True)
+            file.keep(target)
+        return found
 
     def list_tags(self) -> tuple[str, ...]:
         """Return every tag, sorted."""

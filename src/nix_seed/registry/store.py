@@ -11,7 +11,7 @@ what it holds is only bytes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -86,6 +86,10 @@ class ImageStore(Protocol):
 
         False where no bytes had to be moved for that.
         """
+        ...
+
+    def push_stream(self, source: Callable[[], Iterable[bytes]], media_type: str) -> Descriptor:
+        """Store a stream of unknown length, which each call of *source* begins anew."""
         ...
 
     def list_tags(self) -> tuple[str, ...]:

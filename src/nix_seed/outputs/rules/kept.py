@@ -24,13 +24,15 @@ NAR_TYPE: Final = "application/vnd.nix-seed.nar.v1+zstd"
 ANNOTATION: Final = "io.nix-seed.output"
 TAG_PREFIX: Final = "out-"
 MOST_REFERENCES: Final = 10_000
+MOST_BUNDLES: Final = 10
+"""Of one output: one for each log."""
 MOST_KEPT: Final = 200
 """Of one path: that many are read, and no more written."""
 
 
-def tag_of(path: StorePath) -> str:
-    """Return the tag under which *path* is kept."""
-    return TAG_PREFIX + path.hash_part
+def tag_of(hash_part: str) -> str:
+    """Return the tag under which the path with these 32 characters is kept."""
+    return TAG_PREFIX + hash_part
 
 
 def _read_path(found: Any, name: str, where: str) -> StorePath:
@@ -57,7 +59,7 @@ class Stored(Declared):
 
 @dataclass(frozen=True, slots=True)
 class KeptOutput(Declared):
-    """One builder's NAR of *path*, as it is listed: *nar* is the blob, *bundle* the signed word.
+    """One builder's NAR of *path*, as it is listed: *nar* is its blob, *bundles* the signed word.
 
     *signer* says for people who signed it, and *pushed* when it was last pushed.
     """
@@ -68,7 +70,7 @@ class KeptOutput(Declared):
     nar_hash: NarHash
     nar_size: int
     nar: Stored
-    bundle: Stored
+    bundles: tuple[Stored, ...] = field(metadata=at(sizes=(1, MOST_BUNDLES)))
     commit: str
     signer: str
     pushed: str
@@ -87,7 +89,8 @@ class KeptOutput(Declared):
 
     def manifest(self, config: Descriptor) -> Manifest:
         """Return the manifest that keeps both blobs, with an empty *config*."""
-        layers = (self.nar.descriptor(NAR_TYPE), self.bundle.descriptor(BUNDLE_V03))
+        words = (each.descriptor(BUNDLE_V03) for each in self.bundles)
+        layers = (self.nar.descriptor(NAR_TYPE), *words)
         said = {ANNOTATION: self.dump().decode()}
         return Manifest(config, layers, said, artifact_type=OUTPUT_TYPE)
 
@@ -104,9 +107,9 @@ def entry_of(manifest: bytes, kept: KeptOutput) -> Descriptor:
 
 
 def read_entries(
-    entries: Iterable[Descriptor], path: StorePath, where: str
+    entries: Iterable[Descriptor], hash_part: str, where: str
 ) -> tuple[tuple[KeptOutput, ...], tuple[InputError, ...]]:
-    """Return what the index of *path* lists, the newest first, and what of it cannot be read.
+    """Return what the index of a path lists, the newest first, and what of it cannot be read.
 
     One bad entry hides no other.
     """
@@ -117,16 +120,16 @@ def read_entries(
             troubles.append(InputError(f"{where} lists more than {MOST_KEPT}"))
             break
         try:
-            found.append(read_entry(item, path, f"{where}, {item.digest}"))
+            found.append(read_entry(item, hash_part, f"{where}, {item.digest}"))
         except InputError as error:
             troubles.append(error)
-    ordered = sorted(found, key=lambda kept: (kept.pushed, kept.bundle.digest), reverse=True)
+    ordered = sorted(found, key=lambda kept: (kept.pushed, kept.bundles[0].digest), reverse=True)
     return tuple(ordered), tuple(troubles)
 
 
-def read_entry(item: Descriptor, path: StorePath, where: str) -> KeptOutput:
-    """Read one entry of the index of *path*; ``InputError`` for another's."""
+def read_entry(item: Descriptor, hash_part: str, where: str) -> KeptOutput:
+    """Read one entry of the index of a path; ``InputError`` for another's."""
     kept = KeptOutput.parse(item.annotations.get(ANNOTATION, "").encode(), where)
-    if kept.path != path:
-        raise InputError(f"{where} is listed under {path}, and says that it is {kept.path}")
+    if kept.path.hash_part != hash_part:
+        raise InputError(f"{where} is listed under {hash_part}, and says that it is {kept.path}")
     return kept

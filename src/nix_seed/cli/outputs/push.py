@@ -1,0 +1,68 @@
+"""``nix-seed outputs push``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from nix_seed.cli.command import seed_command
+from nix_seed.cli.options import (
+    answer_option,
+    attr_option,
+    jobs_option,
+    project_option,
+    registry_options,
+    store_option,
+    stores_of,
+)
+from nix_seed.cli.say import answer, manner
+from nix_seed.cli.trust.options import signing_options
+
+
+@seed_command("push")
+@click.argument("installables", nargs=-1, metavar="[INSTALLABLE]…")
+@click.option("--to", "target", required=True, metavar="REF", help="Where they are kept.")
+@click.option("--image", metavar="REF", help="The seed they were built in [the one built here].")
+@project_option("The checkout they were built from.")
+@attr_option
+@click.option(
+    "--builder",
+    metavar="ID",
+    help="This builder's id in the policy [the one whose signer this is].",
+)
+@signing_options
+@store_option
+@jobs_option
+@registry_options
+@answer_option
+def push_command(**options: Any) -> None:
+    """Keep what this machine built of the project in the registry's REF, signed.
+
+    Of the INSTALLABLEs, or of all packages and checks, that is each output of the project's own
+    derivations that the store has, and what it refers to beyond the seed. What is there already is
+    not sent again. A tree with changes is refused: its outputs belong to no commit.
+    """
+    from nix_seed.cli.outputs.options import branch_at_hand, pushed_json, pushed_text, seed_named
+    from nix_seed.cli.progress import progress
+    from nix_seed.cli.trust.options import attester_of, signer_of
+    from nix_seed.flake.nix import Nix
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.outputs.push import OutputsTarget, check_commit, push_outputs
+    from nix_seed.release.attest import SourceTree
+
+    target, store = parse_reference(options["target"]), options["store"]
+    check_commit(options["src"])
+    signer = signer_of(options["key"], options["sigstore"])
+    attester = attester_of(signer, options["builder"], options["policy_file"])
+    nix = Nix(store=store.absolute() if store else None)
+    with progress(quiet=manner().json) as show:
+        done = push_outputs(
+            OutputsTarget(stores_of(options), target, nix, show),
+            seed_named(options, nix),
+            SourceTree(options["src"], options["source"]),
+            attester,
+            options["installables"],
+            branch_at_hand(),
+        )
+    answer(pushed_json(done), pushed_text(done))

@@ -1,0 +1,66 @@
+"""``nix-seed outputs serve``."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from nix_seed.cli.command import seed_command
+from nix_seed.cli.options import (
+    policy_option,
+    registry_options,
+    state_directory,
+    state_option,
+    stores_of,
+)
+from nix_seed.cli.say import manner, say
+
+
+@seed_command("serve")
+@click.argument("reference", metavar="REF")
+@policy_option("Whose outputs are served.")
+@click.option("--port", default=7090, show_default=True, help="Port; 0 takes any that is free.")
+@state_option("Where the key it signs by, and what logs showed, is kept [~/.local/state/nix-seed].")
+@registry_options
+def serve_command(**options: Any) -> None:
+    """Serve the outputs kept in REF to this machine's Nix, as a binary cache.
+
+    Only what the policy lets be taken is served: its `outputs` is "own", "quorum" or "none". Each
+    NAR is checked while it is sent. Whatever cannot be asked, or is refused, is a miss, and is said
+    here; Nix then builds.
+    """
+    import signal
+
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.outputs.open import kept_key, open_cache
+    from nix_seed.outputs.server import CacheServer
+    from nix_seed.release.load import load_policy, verifiers_of
+
+    state = options["state"] or state_directory()
+    loaded = load_policy(options["policy_file"], datetime.now(UTC))
+    by = verifiers_of(loaded, stores_of(options), state)
+    key = kept_key(state)
+    cache = open_cache(by, parse_reference(options["reference"]), key, None, _report)
+    server = CacheServer(cache, options["port"])
+    say(f"serving: {server.url}")
+    say(f"key:     {key.public}")
+    say(f"use:     nix build --extra-substituters {server.url} --fallback")
+    say(f"         --extra-trusted-public-keys {key.public}")
+    # A service manager's way to stop.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    sys.stdout.flush()
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        say("stopped", err=True)
+
+
+def _report(event: object) -> None:
+    from nix_seed.cli.outputs.options import event_text
+
+    text = event_text(event)
+    if text is not None and not manner().quiet:
+        say(text, err=True)

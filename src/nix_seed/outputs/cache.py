@@ -1,0 +1,214 @@
+"""What a binary cache in front of a repository answers: only what builders' words allow.
+
+A path is looked for by one request, and its bundles, one for each job, are judged once. What cannot
+be asked or must not be taken is a miss, and the reason is told: Nix then builds.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixSeedError
+from nix_seed.core.events import OnEvent, ignore
+from nix_seed.formats.intoto.bundle import BUNDLE_V03
+from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from nix_seed.outputs.kept import find_kept
+from nix_seed.outputs.nar import checked, last_held_back
+from nix_seed.outputs.rules.agreed import NotServed, Served
+from nix_seed.outputs.rules.kept import NAR_TYPE, KeptOutput, Stored
+from nix_seed.outputs.rules.narinfo import CacheKey, narinfo
+from nix_seed.registry.store import ImageStore, read_blob
+from nix_seed.trust.attestations import Attestation
+
+Decide = Callable[[StorePath, Sequence[Attestation]], Served | NotServed]
+"""Judges what bundles say of a path."""
+
+_MISS_LASTS: Final = 30.0  # seconds
+_MOST_BUNDLES: Final = 40  # of one path, the newest
+_GONE_LASTS: Final = 10.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class OutputMissed:
+    """A path was asked for and is not served; *reason* is empty where nobody keeps it."""
+
+    hash_part: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTaken:
+    """The NAR of *path*, *size* bytes of a blob, was given to Nix, on whose word *words* says."""
+
+    path: StorePath
+    size: int
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is said of a path: *info*, *blobs* that may hold its NAR, and on whose word."""
+
+    info: PathInfo
+    deriver: StorePath | None
+    blobs: tuple[Stored, ...]
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Miss:
+    until: float
+
+
+@dataclass(slots=True)
+class OutputCache:
+    """Answers for what *store* keeps, as *decide* lets it; signs with *key*.
+
+    *held* says what whoever asks has already; with it, a path is served only where all it refers to
+    is held or served as well. Thread-safe.
+    """
+
+    store: ImageStore
+    decide: Decide
+    key: CacheKey
+    held: Callable[[StorePath], bool] | None = None
+    on_event: OnEvent = ignore
+    _answers: dict[str, Answer | _Miss] = field(default_factory=dict)
+    _bundles: dict[Digest, Attestation] = field(default_factory=dict)
+    _bad: set[tuple[StorePath, Digest]] = field(default_factory=set)
+    _proved: set[tuple[StorePath, Digest]] = field(default_factory=set)
+    _locks: tuple[threading.Lock, ...] = field(
+        default_factory=lambda: tuple(threading.Lock() for _ in range(64))
+    )
+    _judging: threading.Lock = field(default_factory=threading.Lock)
+    _telling: threading.Lock = field(default_factory=threading.Lock)
+    _silent_until: float = 0.0
+
+    def narinfo(self, hash_part: str) -> bytes | None:
+        """Return the narinfo of the path with this hash, None for a miss."""
+        found = self.find(hash_part)
+        if found is None or not self._closed(found):
+            return None
+        blob = found.blobs[0]
+        return narinfo(found.info, found.deriver, (blob.digest, blob.size), self.key)
+
+    def find(self, hash_part: str) -> Answer | None:
+        """Return what is served for this hash."""
+        known = self._known(hash_part)
+        if known is None:
+            with self._locks[hash(hash_part) % len(self._locks)]:
+                known = self._known(hash_part)
+                if known is None:
+                    known = self._answers[hash_part] = self._ask(hash_part)
+        return known if isinstance(known, Answer) else None
+
+    def size_of(self, hash_part: str, blob: Digest) -> int | None:
+        """Return the size of *blob*, None where it is not what this path is served from."""
+        found = self.find(hash_part)
+        sizes = {} if found is None else {each.digest: each.size for each in found.blobs}
+        return sizes.get(blob)
+
+    def nar(self, hash_part: str, blob: Digest) -> Iterator[bytes]:
+        """Yield *blob*; its last bytes only once all of it is proved to be the path's NAR.
+
+        ``CheckedFalse`` where it is not: it is never served again.
+        """
+        found = self.find(hash_part)
+        stored = next((e for e in found.blobs if e.digest == blob), None) if found else None
+        if found is None or stored is None:
+            raise CouldNotCheck(f"no blob {blob} is served for {hash_part}")
+        path, what = found.info.path, f"the NAR of {found.info.path}, {self.store}@{blob}"
+        try:
+            chunks = self.store.open_blob(stored.descriptor(NAR_TYPE))
+            proved = (path, blob) in self._proved
+            yield from last_held_back(chunks) if proved else checked(chunks, found.info, what)
+        except CheckedFalse as error:
+            self._bad.add((path, blob))
+            self._answers.pop(hash_part, None)
+            self._tell(OutputMissed(hash_part, error.message))
+            raise
+        except CouldNotCheck as error:
+            self._answers.pop(hash_part, None)
+            self._tell(OutputMissed(hash_part, error.message))
+            raise
+        self._proved.add((path, blob))
+        self._tell(OutputTaken(path, stored.size, found.words))
+
+    def _known(self, hash_part: str) -> Answer | _Miss | None:
+        known = self._answers.get(hash_part)
+        if isinstance(known, _Miss) and known.until < time.monotonic():
+            return None
+        return known
+
+    def _ask(self, hash_part: str) -> Answer | _Miss:
+        now = time.monotonic()
+        if now < self._silent_until:
+            return _Miss(self._silent_until)
+        try:
+            return self._judged(hash_part) or _Miss(now + _MISS_LASTS)
+        except NixSeedError as error:
+            self._tell(OutputMissed(hash_part, error.message))
+            if isinstance(error, CouldNotCheck):
+                # Whoever does not answer is not asked for every path of a build.
+                self._silent_until = time.monotonic() + _GONE_LASTS
+            return _Miss(time.monotonic() + _MISS_LASTS)
+
+    def _judged(self, hash_part: str) -> Answer | None:
+        listed = find_kept(self.store, hash_part)
+        reasons = [error.message for error in listed.troubles]
+        for path in dict.fromkeys(kept.path for kept in listed.kept):
+            entries = [kept for kept in listed.kept if kept.path == path]
+            bundles = list(self._read(entries, reasons))
+            with self._judging:
+                found = self.decide(path, bundles)
+            if isinstance(found, NotServed):
+                reasons.append(f"{path}: {found.reason}")
+                continue
+            blobs = dict.fromkeys(each.nar for each in entries if each.nar_hash == found.nar_hash)
+            good = tuple(each for each in blobs if (path, each.digest) not in self._bad)
+            if good:
+                fact = found.fact
+                info = PathInfo(path, fact.nar_hash, fact.nar_size, tuple(fact.references))
+                return Answer(info, fact.deriver, good, found.words)
+            reasons.append(f"{path}: nobody keeps the NAR {found.nar_hash}")
+        self._tell(OutputMissed(hash_part, "; ".join(reasons[:3])))
+        return None
+
+    def _read(self, entries: Sequence[KeptOutput], reasons: list[str]) -> Iterator[Attestation]:
+        found = dict.fromkeys(bundle for each in entries for bundle in each.bundles)
+        for bundle in list(found)[:_MOST_BUNDLES]:
+            place = f"{self.store}@{bundle.digest}"
+            try:
+                if bundle.digest not in self._bundles:
+                    text = read_blob(self.store, bundle.descriptor(BUNDLE_V03), place)
+                    self._bundles[bundle.digest] = Attestation(place, text)
+                yield self._bundles[bundle.digest]
+            except NixSeedError as error:
+                reasons.append(error.message)
+
+    def _closed(self, found: Answer) -> bool:
+        """Whether all that the path refers to, however far, is held or served."""
+        if self.held is None:
+            return True
+        seen, waiting = {found.info.path}, list(found.info.references)
+        while waiting:
+            path = waiting.pop()
+            if path in seen or self.held(path):
+                continue
+            seen.add(path)
+            further = self.find(path.hash_part)
+            if further is None or further.info.path != path:
+                reason = f"{found.info.path} refers to {path}, which is not kept"
+                self._tell(OutputMissed(found.info.path.hash_part, reason))
+                return False
+            waiting += further.info.references
+        return True
+
+    def _tell(self, event: OutputMissed | OutputTaken) -> None:
+        with self._telling:
+            self.on_event(event)

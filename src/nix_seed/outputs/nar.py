@@ -1,0 +1,157 @@
+"""NARs on their way: packed from a store into a repository, and checked on the way to Nix.
+
+The blob is the NAR in zstd frames with a seek table. Nix reads it as plain zstd; equal NARs are
+equal blobs, as long as libzstd is the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Final, cast
+
+import zstandard
+
+from nix_seed.core.digests import NarHash
+from nix_seed.core.errors import CheckedFalse, foreign
+from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from nix_seed.image.rules.frames import Alone, Compressor, Framed, FrameWriter
+from nix_seed.outputs.rules.kept import NAR_TYPE, Stored
+from nix_seed.registry.store import ImageStore
+
+_WINDOW: Final = 8 << 20
+_STEP: Final = 1 << 20
+_SMALL: Final = 8 << 20
+_MOST_HELD: Final = 64 << 20
+_DAMAGED: Final = "the store is damaged, or it changed meanwhile: nix-store --verify-path"
+
+
+def pack(
+    store: ImageStore,
+    info: PathInfo,
+    dump: Callable[[StorePath], Iterator[bytes]],
+    *,
+    expected: bool,
+) -> tuple[Stored, int]:
+    """Send the NAR of *info*, which *dump* yields, to *store*; return the blob, and bytes sent.
+
+    Where it is *expected* to be there, it is packed first, to see whether it is. ``CheckedFalse``
+    where the NAR is not the one that the store's database states.
+    """
+    made: list[Framed] = []
+
+    def source() -> Iterator[bytes]:
+        return _packed(info, dump(info.path), made)
+
+    if info.nar_size > _SMALL and expected:
+        size = sum(map(len, source()))
+        blob = Stored(made[-1].digest, size)
+        if store.has_blob(blob.digest):
+            return blob, 0
+    if info.nar_size > _SMALL:
+        sent = store.push_stream(source, NAR_TYPE)
+        return Stored(sent.digest, sent.size), sent.size
+    chunks = b"".join(source())
+    blob = Stored(made[-1].digest, len(chunks))
+    if expected and store.has_blob(blob.digest):
+        return blob, 0
+    store.take_blob(blob.descriptor(NAR_TYPE), lambda held: iter((chunks[held.size :],)))
+    return blob, blob.size
+
+
+class _Sink:
+    """Takes what was compressed, until it is fetched."""
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+
+    def write(self, data: bytes, /) -> None:
+        self._chunks.append(data)
+
+    def taken(self) -> list[bytes]:
+        chunks, self._chunks = self._chunks, []
+        return chunks
+
+
+def _packed(info: PathInfo, nar: Iterable[bytes], made: list[Framed]) -> Iterator[bytes]:
+    sink = _Sink()
+    with FrameWriter(Compressor.at_hand(), sink, Alone()) as writer:
+        for piece in nar:
+            writer.put(piece)
+            yield from sink.taken()
+        done = writer.finish()
+    found = NarHash(done.diff_id.hex)
+    if (found, done.tar_size) != (info.nar_hash, info.nar_size):
+        raise CheckedFalse(
+            f"{info.path} has NAR hash {found}, and Nix's database says {info.nar_hash}",
+            hint=_DAMAGED,
+        )
+    made.append(done)
+    yield from sink.taken()
+
+
+def checked(chunks: Iterable[bytes], info: PathInfo, what: str) -> Iterator[bytes]:
+    """Yield *chunks*, the blob of *info*'s NAR; the last of them only if all of it is right.
+
+    ``CheckedFalse`` for another NAR, or one that is longer than stated. Memory is bounded whatever
+    the blob claims.
+    """
+    tee = _Tee(chunks, what)
+    state, size = hashlib.sha256(), 0
+    reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(
+        cast("IO[bytes]", tee), read_across_frames=True
+    )
+    broken = f"{what} is not intact zstd"
+    while True:
+        with foreign(broken, zstandard.ZstdError, as_=CheckedFalse, quoted=False):
+            piece = reader.read(_STEP)
+        size += len(piece)
+        if size > info.nar_size:
+            raise CheckedFalse(f"{what} unpacks to more than the {info.nar_size} bytes stated")
+        state.update(piece)
+        if not piece:
+            break
+        yield from tee.taken(all_of_it=False)
+    found = NarHash(state.hexdigest())
+    if (found, size) != (info.nar_hash, info.nar_size):
+        raise CheckedFalse(f"{what} is another NAR: {found}, {size} bytes; not {info.nar_hash}")
+    yield from tee.taken(all_of_it=True)
+
+
+def last_held_back(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield *chunks*, the last of them only once they ended without an error."""
+    before = b""
+    for chunk in chunks:
+        if before:
+            yield before
+        before = chunk
+    if before:
+        yield before
+
+
+class _Tee:
+    """A file to read *chunks* from, which keeps them until they are taken."""
+
+    def __init__(self, chunks: Iterable[bytes], what: str) -> None:
+        self._chunks = iter(chunks)
+        self._what = what
+        self._passed: deque[bytes] = deque()
+        self._size = 0
+
+    def read(self, size: int = -1) -> bytes:  # noqa: ARG002
+        """Return the next chunk, whatever *size* is asked."""
+        chunk = next((each for each in self._chunks if each), b"")
+        self._passed.append(chunk)
+        self._size += len(chunk)
+        if self._size > _MOST_HELD:
+            raise CheckedFalse(f"{self._what} unpacks to next to nothing: {self._size} bytes of it")
+        return chunk
+
+    def taken(self, *, all_of_it: bool) -> Iterator[bytes]:
+        """Yield what was read since the last time; the very last chunk only with *all_of_it*."""
+        while len(self._passed) > (0 if all_of_it else 1):
+            chunk = self._passed.popleft()
+            self._size -= len(chunk)
+            if chunk:
+                yield chunk

@@ -1,0 +1,87 @@
+"""From a reference and a policy to the cache in front of it, and the key that it signs by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.core.events import OnEvent, ignore
+from nix_seed.core.files import read_if_there, unnamed
+from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.image.rules.spec import Spec
+from nix_seed.outputs.cache import OutputCache
+from nix_seed.outputs.push import BuiltIn
+from nix_seed.outputs.rules.narinfo import CacheKey
+from nix_seed.outputs.words import WordReader
+from nix_seed.registry.open import AnyReference
+from nix_seed.release.verifiers import Verifiers
+
+_NAME: Final = "nix-seed-outputs"
+_FILE: Final = "outputs-cache.key"
+
+
+def open_cache(
+    by: Verifiers,
+    reference: AnyReference,
+    key: CacheKey,
+    held: Callable[[StorePath], bool] | None = None,
+    on_event: OnEvent = ignore,
+) -> OutputCache:
+    """Return what answers Nix from the repository of *reference*, as the policy of *by* lets it.
+
+    ``InputError`` where the policy lets it serve nothing.
+    """
+    if by.policy.outputs == "none":
+        raise InputError(
+            "the policy says that no output is taken: outputs is none",
+            hint='to take what its builders signed, write outputs = "own" into the policy',
+        )
+    return OutputCache(by.stores.open(reference), WordReader(by).decide, key, held, on_event)
+
+
+def fresh_key() -> CacheKey:
+    """Return a key for one run."""
+    return CacheKey(_NAME, Ed25519PrivateKey.generate())
+
+
+def kept_key(state: Path) -> CacheKey:
+    """Return the key of this machine's cache, which lies in the directory *state*; make it once."""
+    path = state / _FILE
+    raw = read_if_there(path, 32)
+    if raw is None:
+        made = Ed25519PrivateKey.generate()
+        with unnamed(state, f"writing {path}") as file:
+            file.write(made.private_bytes_raw())
+            file.keep(path, 0o600)
+        return CacheKey(_NAME, made)
+    if len(raw) != 32:
+        raise CouldNotCheck(f"{path} holds no key", hint="remove it: another is made")
+    return CacheKey(_NAME, Ed25519PrivateKey.from_private_bytes(raw))
+
+
+def settings_for(url: str, key: CacheKey) -> str:
+    """Return the lines of nix.conf that have a Nix take from the cache at *url*, and build else.
+
+    Nix turns substitution off where it sees no network but loopback, unless it is told.
+    """
+    lines = {
+        "substitute": "true",
+        "substituters": url,
+        "trusted-public-keys": key.public,
+        "fallback": "true",
+        "narinfo-cache-positive-ttl": "0",
+        "narinfo-cache-negative-ttl": "0",
+        "download-attempts": "1",
+    }
+    return "".join(f"{name} = {value}\n" for name, value in lines.items())
+
+
+def built_in(image: Spec, digest: Digest) -> BuiltIn:
+    """Return what a seed holds, what it withholds included: that only its vendor gives away."""
+    withheld = {each.path for each in image.withheld}
+    return BuiltIn(digest, image.system, frozenset(image.paths.keys() | withheld))

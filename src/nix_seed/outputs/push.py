@@ -1,0 +1,285 @@
+"""What was built from a commit, in its seed: found in the store, packed, signed and pushed.
+
+Only outputs of the project's own derivations, and what they refer to beyond the seed. A tree with
+changes is no commit, and nothing of it leaves this machine.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, TypeVar
+
+from nix_seed.core.digests import Digest, NarHash
+from nix_seed.core.errors import InputError
+from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.words import plural
+from nix_seed.flake.checkout import read_checkout
+from nix_seed.flake.nix import DerivationReader, Nix
+from nix_seed.formats.intoto.bundle import BUNDLE_V03
+from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.outputs.facts import output_facts
+from nix_seed.outputs.kept import ensure, find_kept, keep, put_config
+from nix_seed.outputs.nar import pack
+from nix_seed.outputs.rules.kept import KeptOutput, Stored
+from nix_seed.outputs.rules.statement import OutputFact, OutputsStatement
+from nix_seed.outputs.sign import SignedOutputs, list_statement, sign_outputs
+from nix_seed.registry.open import AnyReference, Stores, check_writable
+from nix_seed.registry.store import ImageStore
+from nix_seed.release.attest import Attester, SourceTree, prepare_attest
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+_TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
+RENEWED_AFTER: Final = timedelta(days=7)
+"""What was pushed longer ago is said again, so that what is in use does not expire."""
+
+_OUTPUTS: Final = """
+let
+  flake = builtins.getFlake URL;
+  named = kind:
+    let all = flake.${kind}.${SYSTEM} or { }; in
+    builtins.concatMap
+      (name:
+        let found = builtins.tryEval { drv = all.${name}.drvPath; out = all.${name}.outPath; }; in
+        if found.success && (builtins.tryEval found.value.drv).success
+        then [ (found.value // { name = "${kind}.${name}"; }) ] else [ ])
+      (builtins.attrNames all);
+in
+builtins.concatMap named [ "packages" "checks" ]
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputsTarget:
+    """Where outputs are kept: *reference*, in one of *stores*; *nix* has them."""
+
+    stores: Stores
+    reference: AnyReference
+    nix: Nix
+    on_event: OnEvent = ignore
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltIn:
+    """The seed that outputs were built in: its *digest*, its *system*, and what it holds."""
+
+    digest: Digest
+    system: str
+    held: Collection[StorePath]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPushed:
+    """*path* is in the repository; *sent* are the bytes that took, 0 where it was there."""
+
+    path: StorePath
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class PushedOutputs:
+    """What was *pushed*, and what was *known* there; *sent* are bytes of NARs."""
+
+    commit: str
+    signer: str
+    pushed: tuple[OutputFact, ...]
+    known: tuple[OutputFact, ...]
+    sent: int
+    statements: tuple[Digest, ...]
+
+
+def find_outputs(
+    nix: Nix, flake: str, seed: BuiltIn, installables: Sequence[str] = ()
+) -> Mapping[StorePath, tuple[str, ...]]:
+    """Return what the store has of the project's outputs and their closure beyond *seed*.
+
+    Each with the flake outputs that it is. *installables*, or without any all packages and checks
+    of *flake*, are where the project's derivations are looked for.
+    """
+    drvs, names = _named(nix, flake, seed.system)
+    if installables:
+        arguments = ["path-info", "--derivation", "--", *installables]
+        found = nix.run("nix", arguments, f"looking for {' '.join(installables)}").split()
+        drvs = {StorePath.containing(each) for each in found}
+    read, seen, wanted = DerivationReader(nix), set[StorePath](), set[StorePath]()
+    waiting = list(drvs)
+    while waiting:
+        drv = waiting.pop()
+        if drv in seen:
+            continue
+        seen.add(drv)
+        derivation = read(drv)
+        made = {each.path for each in derivation.outputs.values() if each.path is not None}
+        fixed = any(each.hash for each in derivation.outputs.values())
+        if not fixed and not made <= set(seed.held):
+            wanted |= made
+            waiting += derivation.input_drvs
+    wanted -= set(seed.held)
+    there = wanted - nix.invalid_paths(wanted)
+    closure = nix.requisites(there) - set(seed.held) if there else frozenset()
+    return {path: tuple(names.get(path, ())) for path in sorted(closure)}
+
+
+def _named(
+    nix: Nix, flake: str, system: str
+) -> tuple[set[StorePath], Mapping[StorePath, Sequence[str]]]:
+    text = _OUTPUTS.replace("URL", _quoted(flake)).replace("SYSTEM", _quoted(system))
+    names: dict[StorePath, list[str]] = {}
+    drvs = set()
+    for each in nix.evaluate(text, f"evaluating the outputs of {flake}"):
+        drvs.add(StorePath.parse(each["drv"]))
+        names.setdefault(StorePath.parse(each["out"]), []).append(each["name"])
+    return drvs, names
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
+    return f'"{escaped}"'
+
+
+def check_commit(directory: Path) -> None:
+    """Raise ``InputError`` where the tree is not what its commit says."""
+    checkout = read_checkout(directory)
+    if checkout.dirty:
+        raise InputError(
+            f"{directory} has changes that no commit holds: what was built stays in this"
+            " machine's store, and is not pushed",
+            detail="\n".join(checkout.changes[:10]),
+            hint="commit them, and build again",
+        )
+
+
+def push_outputs(
+    target: OutputsTarget,
+    seed: BuiltIn,
+    tree: SourceTree,
+    attester: Attester,
+    installables: Sequence[str] = (),
+    ref: str | None = None,
+) -> PushedOutputs:
+    """Push what was built from the commit in *tree*, and say so, signed.
+
+    What is there already, on the same signer's word of the last days, is neither sent nor said
+    again. Nothing is signed before every NAR is in the repository. Raises ``InputError`` for a tree
+    with changes, and as ``prepare_attest``, Nix, the registry and the logs do.
+    """
+    on_event = target.on_event
+    check_commit(tree.directory)
+    ready = prepare_attest(tree, attester, seed.system, on_event)
+    check_writable(target.stores, target.reference)
+    store = target.stores.open(target.reference, create=True)
+    on_event(Stage("outputs", f"looking for what was built from {ready.source.commit}"))
+    names = find_outputs(target.nix, ready.checkout.flake, seed, installables)
+    facts = output_facts(target.nix, names, names)
+    now = datetime.now(UTC)
+    since = (now - RENEWED_AFTER).strftime(_TIME)
+    work = _Work(store, target, attester.signer.identity, since)
+    on_event(Stage("outputs", f"asking for {plural(len(facts), 'path')}", len(facts)))
+    known = dict(zip(facts, work.each(work.is_known, facts), strict=True))
+    new = tuple(each for each in facts if not known[each])
+    signed: tuple[SignedOutputs, ...] = ()
+    if new:
+        on_event(Stage("outputs", f"pushing {plural(len(new), 'path')}", len(new)))
+        blobs = dict(zip((each.path for each in new), work.each(work.pack, new), strict=True))
+        said = OutputsStatement(
+            source=ready.source.uri,
+            commit=ready.source.commit,
+            system=seed.system,
+            seed=seed.digest,
+            builder=attester.builder,
+            finished_on=now.strftime(_TIME),
+            outputs=new,
+            ref=ref,
+        )
+        signed = sign_outputs(said, attester.signer, attester.logs, on_event)
+        on_event(Stage("outputs", f"listing {plural(len(new), 'path')}", len(new)))
+        put_config(store)
+        for each in signed:
+            work.list_all(each, blobs)
+            list_statement(store, each)
+    return PushedOutputs(
+        str(ready.source.commit),
+        attester.signer.identity,
+        new,
+        tuple(each for each in facts if known[each]),
+        work.sent,
+        tuple(Digest.of(bundle) for each in signed for bundle in each.bundles),
+    )
+
+
+@dataclass(slots=True)
+class _Work:
+    """What is done for many paths at once."""
+
+    store: ImageStore
+    target: OutputsTarget
+    signer: str
+    since: str
+    sent: int = 0
+    expected: set[NarHash] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def each(self, work: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
+        """Return what *work* makes of each item, several at once; the first error is raised."""
+        with ThreadPoolExecutor(max(1, self.target.stores.jobs), "outputs") as pool:
+            futures = [pool.submit(work, item) for item in items]
+            try:
+                return [future.result() for future in futures]
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    def is_known(self, fact: OutputFact) -> bool:
+        """Whether this signer said just that, not long ago."""
+        listed = find_kept(self.store, fact.path.hash_part, writing=True)
+        self.expected |= {each.nar_hash for each in listed.kept}
+        return any(
+            (each.path, each.nar_hash, each.signer) == (fact.path, fact.nar_hash, self.signer)
+            and each.pushed > self.since
+            for each in listed.kept
+        )
+
+    def pack(self, fact: OutputFact) -> Stored:
+        """Send the NAR, where it is not there."""
+        info = PathInfo(fact.path, fact.nar_hash, fact.nar_size, tuple(fact.references))
+        expected = fact.nar_hash in self.expected
+        blob, sent = pack(self.store, info, self.target.nix.dump_nar, expected=expected)
+        with self._lock:
+            self.sent += sent
+            self.target.on_event(OutputPushed(fact.path, sent))
+        return blob
+
+    def list_all(self, signed: SignedOutputs, blobs: Mapping[StorePath, Stored]) -> None:
+        """List every output of a statement; then see that no other job overwrote one."""
+        bundles = tuple(self._put(each) for each in signed.bundles)
+
+        def one(fact: OutputFact) -> tuple[StorePath, Descriptor]:
+            kept = KeptOutput(
+                path=fact.path,
+                nar_hash=fact.nar_hash,
+                nar_size=fact.nar_size,
+                nar=blobs[fact.path],
+                bundles=bundles,
+                commit=str(signed.said.commit),
+                signer=self.signer,
+                pushed=signed.said.finished_on,
+                deriver=fact.deriver,
+                references=tuple(fact.references),
+            )
+            return fact.path, keep(self.store, kept)
+
+        listed = self.each(one, signed.said.outputs)
+        self.each(lambda pair: ensure(self.store, *pair), listed)
+
+    def _put(self, bundle: bytes) -> Stored:
+        stored = Stored(Digest.of(bundle), len(bundle))
+        if not self.store.has_blob(stored.digest):
+            described = stored.descriptor(BUNDLE_V03)
+            self.store.take_blob(described, lambda held: iter((bundle[held.size :],)))
+        return stored

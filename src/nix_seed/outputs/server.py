@@ -1,0 +1,156 @@
+"""Nix's binary cache protocol over HTTP, for one machine: what ``OutputCache`` answers."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar, Final
+
+from nix_seed.core.errors import NixSeedError, foreign
+from nix_seed.outputs.cache import OutputCache
+from nix_seed.outputs.rules.narinfo import asked_nar, asked_path, cache_info
+
+PRIORITY: Final = 10
+"""Before cache.nixos.org, whose is 40: that one does not have what the project builds."""
+
+_SECONDS: Final = 60  # that a connection may be idle
+_CONNECTIONS: Final = 128
+_TEXT, _BINARY = "text/plain", "application/octet-stream"
+
+
+class CacheServer:
+    """Serves *cache* on loopback at *port* (0: any), or at *listener*, a socket that listens."""
+
+    def __init__(
+        self, cache: OutputCache, port: int = 0, listener: socket.socket | None = None
+    ) -> None:
+        handler = type("Handler", (_Handler,), {"cache": cache})
+        with foreign(
+            f"serving on port {port} failed",
+            OSError,
+            OverflowError,
+            hint="choose another --port; 0 takes any that is free",
+        ):
+            self._server = _Server(("127.0.0.1", port), handler, listener)
+
+    @property
+    def url(self) -> str:
+        """The address it serves at."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def run(self) -> None:
+        """Serve until ``stop``."""
+        self._server.serve_forever(poll_interval=0.1)
+
+    def stop(self) -> None:
+        """Stop serving; answers begun are not waited for."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@contextmanager
+def serving(server: CacheServer) -> Iterator[CacheServer]:
+    """Serve in a thread until the block ends."""
+    thread = threading.Thread(target=server.run, name="outputs", daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        handler: type[BaseHTTPRequestHandler],
+        listener: socket.socket | None,
+    ) -> None:
+        super().__init__(address, handler, bind_and_activate=listener is None)
+        self._free = threading.BoundedSemaphore(_CONNECTIONS)
+        if listener is not None:
+            self.socket.close()
+            self.socket = listener
+            self.server_address = listener.getsockname()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection by a thread of its own, if there are not too many."""
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """See there."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that went away."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = _SECONDS
+    disable_nagle_algorithm = True
+    wbufsize = 1 << 16
+    cache: ClassVar[OutputCache]
+
+    def do_GET(self) -> None:
+        """Answer one request of Nix's."""
+        if self.path == "/nix-cache-info":
+            self._answer(200, "text/x-nix-cache-info", cache_info(PRIORITY))
+        elif (hash_part := asked_path(self.path)) is not None:
+            text = self.cache.narinfo(hash_part)
+            if text is None:
+                self._answer(404, _TEXT, b"not kept\n")
+            else:
+                self._answer(200, "text/x-nix-narinfo", text)
+        elif (asked := asked_nar(self.path)) is not None:
+            size = self.cache.size_of(*asked)
+            if size is None:
+                self._answer(404, _TEXT, b"not kept\n")
+            else:
+                self._head(200, _BINARY, size)
+                if self.command != "HEAD":
+                    self._stream(self.cache.nar(*asked))
+        else:
+            self._answer(404, _TEXT, b"there is no such file in a binary cache\n")
+
+    do_HEAD = do_GET
+
+    def _stream(self, chunks: Iterator[bytes]) -> None:
+        """Send *chunks*; where they are false or end early, the connection breaks off before."""
+        try:
+            for chunk in chunks:
+                self.wfile.write(chunk)
+            self.wfile.flush()
+        except NixSeedError:
+            # What is still in the buffer must not complete an answer that is false.
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _answer(self, status: int, kind: str, data: bytes) -> None:
+        self._head(status, kind, len(data))
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def _head(self, status: int, kind: str, size: int) -> None:
+        self.send_response(HTTPStatus(status))
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(size))
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Write nothing by itself: the cache tells."""

@@ -1,0 +1,126 @@
+"""Twenty packages, one changed: real Nix, old and new, on a fresh store in front of a registry."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.engines import debian_nix
+from support.output_world import NUMBERS, Twenty, built_names, changed, taken_names, twenty
+from support.registries import docker_registry
+from support.seeds import remove_tree
+
+ALL = sorted(f"p{number}" for number in NUMBERS)
+
+
+@pytest.fixture(scope="module")
+def world() -> Twenty:
+    return twenty()
+
+
+@pytest.fixture(scope="module")
+def kept(world: Twenty, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A registry's repository with all that was built of the project."""
+    with docker_registry(tmp_path_factory.mktemp("registry"), password=False) as running:
+        target = f"{running.host}/twenty"
+        done = world.push(target)
+        assert done.code == 0, done.err
+        assert sorted(path[44:] for path in json.loads(done.out)["pushed"]) == ALL
+        yield target
+
+
+@pytest.fixture
+def store(world: Twenty, tmp_path: Path) -> Iterator[Path]:
+    where = tmp_path / "fresh"
+    yield world.fresh_store(where)
+    remove_tree(where)
+
+
+@pytest.mark.parametrize("suite", ["the system's", "trixie", "sid"])
+def test_only_what_changed_is_built(
+    suite: str, world: Twenty, kept: str, store: Path, tmp_path: Path
+) -> None:
+    project = changed(world.project, tmp_path / "clone", "p3")
+    bin_dir = None if suite == "the system's" else debian_nix(suite)
+    with world.serving(kept, tmp_path / "served") as served:
+        done = served.build(f"{project}#p20", store, bin_dir)
+    assert done.returncode == 0, done.stderr
+    assert built_names(done.stderr) == ["p20", "p3"]
+    assert taken_names(done.stderr) == sorted({*ALL} - {"p3", "p20"})
+    told = (tmp_path / "served").read_text()
+    assert told.count("taken: /nix/store/") == 18
+    assert "on the word of alice" in told
+
+
+def test_pushing_again_sends_nothing(world: Twenty, kept: str) -> None:
+    done = world.push(kept)
+    said = json.loads(done.out)
+    assert (said["pushed"], said["sent"], said["statements"]) == ([], 0, [])
+    assert sorted(path[44:] for path in said["known"]) == ALL
+
+
+def test_a_dirty_tree_is_not_pushed(world: Twenty, kept: str, tmp_path: Path) -> None:
+    project = changed(world.project, tmp_path / "clone")
+    (project / "src/p1").write_text("not committed\n")
+    done = world.push(kept, "--flake", project)
+    assert done.code == 2
+    assert "stays in this machine's store, and is not pushed" in done.err
+    assert "src/p1" in done.err
+
+
+def test_without_its_registry_nix_builds_and_the_server_says_why(
+    world: Twenty, store: Path, tmp_path: Path
+) -> None:
+    with world.serving("127.0.0.1:9/gone", tmp_path / "served") as served:
+        done = served.build(f"{world.project}#p2", store)
+    assert done.returncode == 0, done.stderr
+    assert built_names(done.stderr) == ["p2"]
+    assert "not taken: " in (tmp_path / "served").read_text()
+    assert "127.0.0.1:9" in (tmp_path / "served").read_text()
+
+
+def test_another_policy_takes_nothing(
+    world: Twenty, kept: str, store: Path, tmp_path: Path
+) -> None:
+    policy = tmp_path / "trust.toml"
+    text = world.policy.read_text()
+    made = world.run("key", "generate", tmp_path / "other.key")
+    assert made.code == 0, made.err
+    public = (tmp_path / "other.pub").read_text()
+    start, end = text.index("-----BEGIN"), text.index('"""\n[[logs]]')
+    policy.write_text(text[:start] + public + text[end:])
+    with world.serving(kept, tmp_path / "served", "--policy", policy) as served:
+        done = served.build(f"{world.project}#p2", store)
+    assert built_names(done.stderr) == ["p2"]
+    assert "p2: no builder of the policy has said" in (tmp_path / "served").read_text()
+
+
+def test_none_serves_nothing(world: Twenty, kept: str, tmp_path: Path) -> None:
+    policy = tmp_path / "trust.toml"
+    policy.write_text(world.policy.read_text().replace('outputs = "own"', 'outputs = "none"'))
+    done = world.run("outputs", "serve", kept, "--policy", policy)
+    assert done.code == 2
+    assert "outputs is none" in done.err
+
+
+def test_a_layout_on_disk_serves_as_well(world: Twenty, store: Path, tmp_path: Path) -> None:
+    target = f"oci:{tmp_path / 'kept'}"
+    pushed = world.push(target)
+    assert pushed.code == 0, pushed.err
+    with world.serving(target, tmp_path / "served") as served:
+        done = served.build(f"{world.project}#p20", store)
+    assert done.returncode == 0, done.stderr
+    assert built_names(done.stderr) == []
+    assert "p20" in taken_names(done.stderr)
+
+
+def test_a_machine_without_git_or_a_commit_is_told(world: Twenty, tmp_path: Path) -> None:
+    (tmp_path / "bare").mkdir()
+    subprocess.run(["git", "init", "-q", str(tmp_path / "bare")], check=True)
+    done = world.push(f"oci:{tmp_path / 'kept'}", "--flake", tmp_path / "bare")
+    assert done.code == 2
+    assert not (tmp_path / "kept").exists()
