@@ -104,10 +104,10 @@ class Twenty:
     policy: Path
     signer: KeySigner
 
-    def run(self, *arguments: str | Path, cwd: Path | None = None, **env: str) -> seeds.Ran:
+    def run(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> seeds.Ran:
         """Run the command."""
-        more = {"NIX_SEED_STATE": str(self.cache / "state")} | env
-        return seeds.nix_seed(*arguments, cache=self.cache, env=more, cwd=cwd)
+        more = {"NIX_SEED_STATE": str(self.cache / "state")} | dict(env or {})
+        return seeds.nix_seed(*arguments, cache=self.cache, env=more)
 
     def push(self, target: str, *more: str | Path) -> seeds.Ran:
         """Push what this machine built of the project."""

@@ -20,6 +20,7 @@ from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.words import plural
 from nix_seed.flake.checkout import read_checkout
 from nix_seed.flake.nix import DerivationReader, Nix
+from nix_seed.flake.provenance import read_provenance
 from nix_seed.formats.intoto.bundle import BUNDLE_V03
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.formats.oci.manifest import Descriptor
@@ -72,6 +73,19 @@ class BuiltIn:
     digest: Digest
     system: str
     held: Collection[StorePath]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which outputs: those of *installables*, or without any of all packages and checks.
+
+    Of these what Nix calls built on this machine, and what was *built* before it came into the
+    store. *ref* is the branch or tag they were built for.
+    """
+
+    installables: Sequence[str] = ()
+    built: Collection[StorePath] = frozenset()
+    ref: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +174,14 @@ def push_outputs(
     seed: BuiltIn,
     tree: SourceTree,
     attester: Attester,
-    installables: Sequence[str] = (),
-    ref: str | None = None,
+    selection: Selection,
 ) -> PushedOutputs:
     """Push what was built from the commit in *tree*, and say so, signed.
 
-    What is there already, on the same signer's word of the last days, is neither sent nor said
-    again. Nothing is signed before every NAR is in the repository. Raises ``InputError`` for a tree
-    with changes, and as ``prepare_attest``, Nix, the registry and the logs do.
+    What came from elsewhere, a cache say, is not vouched for. What is there already, on the same
+    signer's word of the last days, is neither sent nor said again. Nothing is signed before every
+    NAR is in the repository. Raises ``InputError`` for a tree with changes, and as
+    ``prepare_attest``, Nix, the registry and the logs do.
     """
     on_event = target.on_event
     check_commit(tree.directory)
@@ -175,8 +189,14 @@ def push_outputs(
     check_writable(target.stores, target.reference)
     store = target.stores.open(target.reference, create=True)
     on_event(Stage("outputs", f"looking for what was built from {ready.source.commit}"))
-    names = find_outputs(target.nix, ready.checkout.flake, seed, installables)
-    facts = output_facts(target.nix, names, names)
+    names = find_outputs(target.nix, ready.checkout.flake, seed, selection.installables)
+    origins = read_provenance(target.nix, names)
+    ours = [
+        path
+        for path in names
+        if path in selection.built or origins[path].ultimate or origins[path].addressed
+    ]
+    facts = output_facts(target.nix, ours, names)
     now = datetime.now(UTC)
     since = (now - RENEWED_AFTER).strftime(_TIME)
     work = _Work(store, target, attester.signer.identity, since)
@@ -195,7 +215,7 @@ def push_outputs(
             builder=attester.builder,
             finished_on=now.strftime(_TIME),
             outputs=new,
-            ref=ref,
+            ref=selection.ref,
         )
         signed = sign_outputs(said, attester.signer, attester.logs, on_event)
         on_event(Stage("outputs", f"listing {plural(len(new), 'path')}", len(new)))

@@ -101,11 +101,15 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """What came out: *paths* new on the host, *links* as made there; *into* the store or where."""
+    """What came out: *paths* new on the host, *links* as made there; *into* the store or where.
+
+    *made* is what the command has added to the store inside, or linked to: built or substituted.
+    """
 
     paths: tuple[StorePath, ...]
     links: tuple[Link, ...]
     into: str
+    made: tuple[StorePath, ...] = ()
 
 
 def store_problem(nix: Nix) -> str | None:
@@ -165,7 +169,8 @@ def _into_store(
         if link.target != str(target):  # a link to a file inside of a store path
             link.path.unlink()
             link.path.symlink_to(link.target)
-    return Brought(paths, links, "store")
+    made = tuple(StorePath.parse(line) for line in _lines(work, "wanted"))
+    return Brought(paths, links, "store", made)
 
 
 def _import(work: Inside, nix: Nix, name: str) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,11 +26,13 @@ from nix_seed.cli.options import (
     verify_options,
 )
 from nix_seed.cli.say import say
+from nix_seed.cli.use.outputs import keep, outputs_json, outputs_of, outputs_options, print_outputs
 from nix_seed.core.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nix_seed.cli.use.outputs import Outputs
     from nix_seed.flake.nix import Nix
     from nix_seed.registry.image import Image
     from nix_seed.registry.open import AnyReference, Stores
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     from nix_seed.use.run import Command, RunResult
 
 
-def run_json(result: RunResult) -> None:
+def run_json(result: RunResult, more: dict[str, Any]) -> None:
     """Print one JSON object on standard output, after whatever the command printed there."""
     value = {
         "exitCode": result.exit_code,
@@ -47,7 +50,7 @@ def run_json(result: RunResult) -> None:
         "paths": [str(path) for path in result.brought.paths],
         "links": {str(link.path): link.target for link in result.brought.links},
         "into": result.brought.into,
-    }
+    } | more
     say(value, indent=2)
 
 
@@ -96,6 +99,7 @@ def print_run(result: RunResult) -> None:
     is_flag=True,
     help="Keep beside the image what the command read of it, for others to fetch first.",
 )
+@outputs_options
 @verify_options
 @json_option
 @click.argument("argv", nargs=-1, required=True, metavar="-- COMMAND…")
@@ -108,23 +112,39 @@ def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:
         nix-seed run --image oci:seed -- nix build
     """
     from nix_seed.cli.progress import progress
+    from nix_seed.core.errors import InputError
     from nix_seed.flake.nix import Nix
     from nix_seed.use.run import run
 
+    outputs = outputs_of(options)
     if options["engine"] == "host":
-        _run_on_host(argv, options, as_json)
+        _run_on_host(argv, options, outputs, as_json)
         return
+    if options["keep"] and options["out"]:
+        raise InputError(
+            "--keep has no meaning with --out", hint="what is kept is in the machine's own store"
+        )
     nix = Nix(store=options["store"])
 
+    used: list[Image] = []
+
     def run_in(image: Image, engine: Engine) -> RunResult:
-        with progress(quiet=True) as show:
+        used.append(image)
+        with progress(quiet=True) as show, ExitStack() as stack:
+            engine = _with_outputs(stack, image, engine, outputs, options["network"])
             asked = _asked(argv, options)
             return run(
                 asked, engine=engine, image=image, nix=nix, out=options["out"], on_event=show
             )
 
     result = _run_in_seed(options, nix, run_in)
-    (run_json if as_json else print_run)(result)
+    made = result.brought.made
+    pushed = None if result.exit_code else keep(options, nix, used[-1], made, outputs)
+    if as_json:
+        run_json(result, outputs_json(outputs, pushed))
+    else:
+        print_run(result)
+        print_outputs(outputs, pushed)
     click.get_current_context().exit(result.exit_code)
 
 
@@ -190,11 +210,33 @@ def _run_mounted(
         return None
 
 
-def _run_on_host(argv: tuple[str, ...], options: dict[str, Any], as_json: bool) -> None:
+def _with_outputs(
+    stack: ExitStack, image: Image, engine: Engine, outputs: Outputs | None, network: bool
+) -> Engine:
+    """Return *engine*, whose Nix may take from *outputs* where it can be given a way to."""
+    from nix_seed.use.engines.base import WithCache
+    from nix_seed.use.engines.loopback import why_no_server
+    from nix_seed.use.withheld import spec_of
+
+    if outputs is None:
+        return engine
+    problem = why_no_server(engine.name)
+    if problem is not None:
+        say(f"nix-seed: outputs are built, not taken: {problem}", err=True)
+        return engine
+    spec = spec_of(image)
+    here = set() if spec is None else {*spec.paths, *(each.path for each in spec.withheld)}
+    return WithCache(engine, stack.enter_context(outputs.offered(network, here.__contains__)))
+
+
+def _run_on_host(
+    argv: tuple[str, ...], options: dict[str, Any], outputs: Outputs | None, as_json: bool
+) -> None:
     """Run in the project itself, on the machine's own store; ``--image`` is then only checked."""
 
     from nix_seed.core.errors import InputError
     from nix_seed.flake.nix import Nix
+    from nix_seed.use.engines.host import Host, has_daemon, is_here
     from nix_seed.use.run import run_on_host
 
     for name in ("out", "store"):
@@ -204,10 +246,18 @@ def _run_on_host(argv: tuple[str, ...], options: dict[str, Any], as_json: bool) 
                 hint="the command works on the machine's own store, and puts results there",
             )
     image = open_seed(options, Nix()) if options["image"] else None
-    done = run_on_host(_asked(argv, options), image=image)
+    with ExitStack() as stack:
+        host = Host()
+        if outputs is not None:
+            # A daemon, too, is in the machine's own network.
+            shared = options["network"] or host.network_off() != "namespace" or has_daemon()
+            host = Host(cache=stack.enter_context(outputs.offered(shared, is_here)))
+        done = run_on_host(_asked(argv, options), engine=host, image=image)
+    pushed = None if done.exit_code else keep(options, Nix(), image, (), outputs)
     if as_json:
-        say(done.to_json(), indent=2)
+        say(done.to_json() | outputs_json(outputs, pushed), indent=2)
     else:
+        print_outputs(outputs, pushed)
         off = {"namespace": "no network", "settings": "Nix offline by its settings"}
         about = off.get(done.network, "with the network")
         say(f"host: {about}, command {done.seconds:.2f} s", err=True)

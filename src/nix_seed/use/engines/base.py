@@ -8,12 +8,13 @@ directory both sides share.
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.registry.image import Image
+from nix_seed.use.engines.loopback import Serve
 
 SOURCE = "/src"
 EXCHANGE = "/.nix-seed/exchange"
@@ -23,11 +24,24 @@ _STARTED = "started"
 
 
 @dataclass(frozen=True, slots=True)
+class LocalCache:
+    """A binary cache for the Nix inside: *settings* are lines of nix.conf that name it.
+
+    *serve* is given a socket that listens at ``loopback.PORT`` in the command's own network; None
+    where the cache is on the machine's.
+    """
+
+    settings: str
+    serve: Serve | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One command: *argv* run in *workdir* with *env* added to the image's own environment.
 
     *source* is the host's tree to be seen at ``/src``; *exchange* an empty host directory to be
-    mounted, writable, at ``/.nix-seed/exchange``. Without *network* there is only loopback.
+    mounted, writable, at ``/.nix-seed/exchange``. Without *network* there is only loopback, and
+    there *cache* alone.
     """
 
     argv: tuple[str, ...]
@@ -36,6 +50,12 @@ class Job:
     workdir: str = "/"
     env: Mapping[str, str] = field(default_factory=dict)
     network: bool = False
+    cache: LocalCache | None = None
+
+    @property
+    def serve(self) -> Serve | None:
+        """What is to serve in a network of the command's own, if anything is."""
+        return None if self.cache is None or self.network else self.cache.serve
 
 
 class Engine(Protocol):
@@ -60,6 +80,39 @@ class Engine(Protocol):
         Standard input, output and error are the caller's. Raises ``CouldNotCheck`` where the
         command was not even started.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class WithCache:
+    """An *engine* whose commands may take from *cache*; satisfies ``Engine``."""
+
+    engine: Engine
+    cache: LocalCache
+
+    @property
+    def name(self) -> str:
+        """See ``Engine``."""
+        return self.engine.name
+
+    def unavailable(self) -> str | None:
+        """See ``Engine``."""
+        return self.engine.unavailable()
+
+    def prepare(self, image: Image) -> str:
+        """See ``Engine``."""
+        return self.engine.prepare(image)
+
+    def run(self, prepared: str, image: Image, job: Job) -> int:
+        """See ``Engine``."""
+        return self.engine.run(prepared, image, replace(job, cache=self.cache))
+
+
+def environment_of(base: Mapping[str, str], job: Job) -> dict[str, str]:
+    """Return *base* with what *job* adds to it; of Nix's settings its cache's come last."""
+    merged = {**base, **job.env}
+    if job.cache is not None:
+        merged["NIX_CONFIG"] = f"{merged.get('NIX_CONFIG', '')}\n{job.cache.settings}"
+    return merged
 
 
 def wrapped(job: Job, *, copy_from: str | None = None) -> list[str]:

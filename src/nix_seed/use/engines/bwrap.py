@@ -22,7 +22,15 @@ from nix_seed.core.files import locked, open_lock
 from nix_seed.image.read.safe_root import remove
 from nix_seed.image.read.unpack import check_private, unpacked
 from nix_seed.registry.image import Image
-from nix_seed.use.engines.base import EXCHANGE, SOURCE, Job, check_started, wrapped
+from nix_seed.use.engines.base import (
+    EXCHANGE,
+    SOURCE,
+    Job,
+    check_started,
+    environment_of,
+    wrapped,
+)
+from nix_seed.use.engines.loopback import run_beside
 
 
 def why_no_namespaces() -> str | None:
@@ -97,7 +105,10 @@ class Bwrap:
         """See ``Engine``."""
         with scratch_directory(self.cache / "runs") as scratch:
             command = [*_unshare(), *laid_out(scratch, Path(prepared), image, job)]
-            code = subprocess.run(command, check=False).returncode
+            if job.serve is None:
+                code = subprocess.run(command, check=False).returncode
+            else:
+                code = run_beside(command, job.serve)
             check_started(job, self.name, code, command)
             return code if code >= 0 else 128 - code
 
@@ -123,7 +134,7 @@ def _bwrap(image: Image, job: Job) -> list[str]:
     command += ["--bind", str(job.exchange), EXCHANGE]
     if job.network:
         command += ["--ro-bind-try", "/etc/resolv.conf", "/etc/resolv.conf"]
-    else:
+    elif job.serve is None:
         command += ["--unshare-net"]
     command += ["--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try"]
     command += ["--die-with-parent", "--clearenv"]
@@ -136,7 +147,7 @@ def _environment(image: Image, job: Job) -> dict[str, str]:
     base = {"PATH": _PATH, "HOME": "/root"}
     if "TERM" in os.environ:
         base["TERM"] = os.environ["TERM"]
-    return base | image.environment | dict(job.env)
+    return environment_of(base | image.environment, job)
 
 
 def _view(directory: Path, lower: Path) -> None:

@@ -27,7 +27,8 @@ from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor, Index
 from nix_seed.registry.image import Image
 from nix_seed.registry.layout import LAYOUT_FILE
-from nix_seed.use.engines.base import EXCHANGE, Job, check_started, wrapped
+from nix_seed.use.engines.base import EXCHANGE, Job, check_started, environment_of, wrapped
+from nix_seed.use.engines.loopback import run_beside
 
 _SOURCE_READ_ONLY = "/.nix-seed/source"
 
@@ -118,21 +119,35 @@ def _ending_program(machine: str) -> bytes | None:
     return b"\x7fELF\x02\x01\x01" + bytes(9) + head + load + code
 
 
-def run_container(program: str, image_id: str, job: Job, options: Sequence[str]) -> int:
-    """Run *job* in a container of *image_id* that is removed afterwards; return its exit code."""
+def run_container(
+    program: str, image_id: str, image: Image, job: Job, options: Sequence[str]
+) -> int:
+    """Run *job* in a container of *image*, which *program* calls *image_id*; return its exit code.
+
+    The container is removed afterwards.
+    """
     command = [program, *extra(program), "run", "--rm", "--interactive", "--pull", "never"]
     if sys.stdin.isatty() and sys.stdout.isatty():
         command.append("--tty")
-    if not job.network:
+    if job.serve is not None:
+        # Of the program's own network, which has loopback alone.
+        command += ["--network", "host"]
+    elif not job.network:
         command += ["--network", "none"]
     command += ["--mount", _bind(job.exchange, EXCHANGE)]
     if job.source is not None:
         command += ["--mount", _bind(job.source, _SOURCE_READ_ONLY, "readonly")]
-    for key, value in job.env.items():
+    added = environment_of({}, job)
+    if job.cache is not None:
+        added["NIX_CONFIG"] = environment_of(image.environment, job)["NIX_CONFIG"]
+    for key, value in added.items():
         command += ["--env", f"{key}={value}"]
     start = wrapped(job, copy_from=None if job.source is None else _SOURCE_READ_ONLY)
     command += [*options, *extra(program, run=True), "--entrypoint", start[0], image_id, *start[1:]]
-    code = subprocess.run(command, check=False).returncode
+    if job.serve is None:
+        code = subprocess.run(command, check=False).returncode
+    else:
+        code = run_beside(command, job.serve)
     check_started(job, program, code, command)
     return code if code >= 0 else 128 - code
 
@@ -180,9 +195,9 @@ class Docker:
             )
         return found
 
-    def run(self, prepared: str, image: Image, job: Job) -> int:  # noqa: ARG002
+    def run(self, prepared: str, image: Image, job: Job) -> int:
         """See ``Engine``."""
-        return run_container("docker", prepared, job, [])
+        return run_container("docker", prepared, image, job, [])
 
 
 def _wanted(image: Image) -> list[str]:
@@ -279,9 +294,9 @@ class Podman:
                 ask([*command, "pull", "--quiet", f"oci:{relative}"], doing, cwd=Path(directory))
         return wanted
 
-    def run(self, prepared: str, image: Image, job: Job) -> int:  # noqa: ARG002
+    def run(self, prepared: str, image: Image, job: Job) -> int:
         """See ``Engine``."""
-        return run_container("podman", prepared, job, ["--security-opt", "label=disable"])
+        return run_container("podman", prepared, image, job, ["--security-opt", "label=disable"])
 
 
 def _write_view(image: Image, directory: Path) -> None:

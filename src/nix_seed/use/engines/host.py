@@ -6,12 +6,8 @@ store. On Linux it gets a network namespace of its own, loopback alone; where th
 ``network_off`` says which of the two it is.
 """
 
-import ctypes
-import fcntl
 import os
 import shutil
-import socket
-import struct
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -21,23 +17,28 @@ from typing import Final
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.core.words import plural
 from nix_seed.flake.nix import OFFLINE
+from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.image.read.spec import read_spec
 from nix_seed.registry.image import Image
-from nix_seed.use.engines.base import Job
+from nix_seed.use.engines.base import Job, LocalCache
+from nix_seed.use.engines.loopback import leave_network, run_beside
 from nix_seed.use.store import valid_paths
 
-_NEWUSER, _NEWNET = 0x10000000, 0x40000000  # sched.h
-_SET_FLAGS, _UP = 0x8914, 0x1 | 0x40  # sockios.h, if.h: IFF_UP and IFF_RUNNING
+_SOCKET = Path("/nix/var/nix/daemon-socket/socket")
 # What an image's own configuration turns on inside it.
 FEATURES: Final = "extra-experimental-features = nix-command flakes\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The store below *root*; any other than ``/`` has to be named to Nix by the command."""
+    """The store below *root*; any other than ``/`` has to be named to Nix by the command.
+
+    *cache* is what Nix may take from, beside its own store.
+    """
 
     root: Path = Path("/")
     name: str = "host"
+    cache: LocalCache | None = None
 
     def unavailable(self) -> str | None:
         """See ``Engine``."""
@@ -50,7 +51,7 @@ class Host:
         if not sys.platform.startswith("linux"):
             return "settings"
         try:
-            subprocess.run(["/bin/sh", "-c", ":"], preexec_fn=_leave_network, check=True)
+            subprocess.run(["/bin/sh", "-c", ":"], preexec_fn=leave_network, check=True)
         except (OSError, subprocess.SubprocessError):
             return "settings"
         return "namespace"
@@ -68,7 +69,7 @@ class Host:
 
     def run(self, prepared: str, image: Image | None, job: Job) -> int:  # noqa: ARG002
         """See ``Engine``; the command works in the source tree itself, not in a copy of it."""
-        environment = _environment(job)
+        environment = _environment(job, self.cache)
         alone = not job.network and self.network_off() == "namespace"
         program = shutil.which(job.argv[0], path=environment.get("PATH"))
         if program is None:
@@ -76,35 +77,31 @@ class Host:
                 f"{job.argv[0]} is not on PATH",
                 hint="`nix-seed hydrate` says where the seed's Nix is",
             )
-        done = subprocess.run(
-            [program, *job.argv[1:]],
-            cwd=job.source,
-            env=environment,
-            preexec_fn=_leave_network if alone else None,
-            check=False,
-        )
-        return done.returncode if done.returncode >= 0 else 128 - done.returncode
+        command = [program, *job.argv[1:]]
+        if alone and self.cache is not None and self.cache.serve is not None:
+            code = run_beside(command, self.cache.serve, cwd=job.source, env=environment)
+        else:
+            alone_in = leave_network if alone else None
+            code = subprocess.run(
+                command, cwd=job.source, env=environment, preexec_fn=alone_in, check=False
+            ).returncode
+        return code if code >= 0 else 128 - code
 
 
-def _environment(job: Job) -> dict[str, str]:
+def _environment(job: Job, cache: LocalCache | None) -> dict[str, str]:
     environment = os.environ | dict(job.env)
     settings = FEATURES if job.network else FEATURES + OFFLINE
+    settings += "" if cache is None else cache.settings
     environment["NIX_CONFIG"] = environment.get("NIX_CONFIG", "") + "\n" + settings
     return environment
 
 
-def _leave_network() -> None:
-    """In a forked child: enter a network namespace of its own, as the user it was before."""
-    user, group = os.geteuid(), os.getegid()
-    flags = _NEWNET if user == 0 else _NEWNET | _NEWUSER
-    if ctypes.CDLL(None, use_errno=True).unshare(flags) != 0:
-        raise OSError(ctypes.get_errno(), "unshare")
-    if user != 0:
-        for name, text in (
-            ("setgroups", "deny"),
-            ("uid_map", f"{user} {user} 1"),
-            ("gid_map", f"{group} {group} 1"),
-        ):
-            Path("/proc/self", name).write_text(text)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
-        fcntl.ioctl(handle, _SET_FLAGS, struct.pack("16sH14x", b"lo", _UP))
+def has_daemon() -> bool:
+    """Whether a daemon builds for this user: it is in the machine's network, not in ours."""
+    named = os.environ.get("NIX_REMOTE", "")
+    return named == "daemon" or (os.geteuid() != 0 and _SOCKET.exists())
+
+
+def is_here(path: StorePath) -> bool:
+    """Whether *path* lies in the machine's store."""
+    return os.path.lexists(str(path))

@@ -26,6 +26,7 @@ from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.store import Fetched, ImageStore
 from nix_seed.use.engines.base import Job, check_started
 from nix_seed.use.engines.bwrap import laid_out, scratch_directory
+from nix_seed.use.engines.loopback import leave_and_listen, take_listener
 from nix_seed.use.mount.frames import FrameStore
 from nix_seed.use.mount.fuse import FuseServer
 from nix_seed.use.mount.linux import (
@@ -86,8 +87,10 @@ class Mounted:
             (scratch / "store/lower").mkdir(parents=True)
             command = laid_out(scratch, Path(prepared), image, job)
             ours, theirs = socket.socketpair()
-            process = _start(command, scratch / "store/lower", theirs)
+            process = _start(command, scratch / "store/lower", theirs, alone=job.serve is not None)
             with ours:
+                if job.serve is not None:
+                    take_listener(ours, job.serve)
                 device = _received(ours)
             tree = StoreTree([layer.contents for layer in self.seed.layers], None)
             server = FuseServer(device, tree, self.frames.contents)
@@ -209,14 +212,20 @@ def _take(layout: LayoutStore, blob: Descriptor, source: ImageStore) -> None:
         layout.take_blob(blob, lambda held: source.open_blob(blob, held))
 
 
-def _start(command: Sequence[str], lower: Path, theirs: socket.socket) -> subprocess.Popen[bytes]:
+def _start(
+    command: Sequence[str], lower: Path, theirs: socket.socket, *, alone: bool
+) -> subprocess.Popen[bytes]:
     """Start *command* with mounts of its own, what is to be mounted at *lower* among them.
 
+    *alone*: with a network of its own as well, and before all else a socket that listens there is
+    sent.
     The descriptor that serves it is sent to the other end of *theirs*, or why there is none.
     """
 
     def before() -> None:
         try:
+            if alone:
+                leave_and_listen(theirs)
             enter_mount_namespace()
             device = open_device()
             mount_fuse(device, lower)

@@ -1,0 +1,220 @@
+"""What ``nix-seed run`` takes from, and keeps in, the repository of the project's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nix_seed.cli.options import policy_used, state_directory, stores_of, with_options
+from nix_seed.cli.say import note, say
+from nix_seed.core.words import human_size, plural
+
+if TYPE_CHECKING:
+    import socket
+
+    from nix_seed.flake.nix import Nix
+    from nix_seed.formats.nix.store_path import StorePath
+    from nix_seed.outputs.cache import OutputCache, OutputTaken
+    from nix_seed.outputs.push import PushedOutputs
+    from nix_seed.registry.image import Image
+    from nix_seed.registry.open import AnyReference
+    from nix_seed.use.engines.base import LocalCache
+
+
+def outputs_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add where outputs are taken from and kept, and who signs them."""
+    from nix_seed.cli.trust.options import key_option, sigstore_option
+
+    return with_options(
+        command,
+        [
+            click.option(
+                "--outputs",
+                metavar="REF",
+                help="Take from there what the policy's builders built [the image's repository].",
+            ),
+            click.option("--no-outputs", is_flag=True, help="Build everything here."),
+            click.option(
+                "--keep", metavar="REF", help="Take from REF, and keep there what is built, signed."
+            ),
+            click.option("--builder", metavar="ID", help="This builder's id in the policy."),
+            key_option,
+            sigstore_option,
+            click.option("--source", metavar="URL", help="Where the source is published."),
+        ],
+    )
+
+
+@dataclass(slots=True)
+class Told:
+    """What the cache told while the command ran."""
+
+    taken: list[OutputTaken] = field(default_factory=list)
+    reasons: dict[str, None] = field(default_factory=dict)
+
+    def __call__(self, event: object) -> None:
+        """Note *event*."""
+        from nix_seed.outputs.cache import OutputMissed, OutputTaken
+
+        if isinstance(event, OutputTaken):
+            self.taken.append(event)
+        elif isinstance(event, OutputMissed) and event.reason:
+            self.reasons[event.reason] = None
+
+    def text(self) -> str:
+        """Return it for people; empty where there is nothing to tell."""
+        size = human_size(sum(each.size for each in self.taken))
+        lines = [f"{plural(len(self.taken), 'output')} taken, {size}"] if self.taken else []
+        lines += [f"not taken: {reason}" for reason in list(self.reasons)[:5]]
+        return "\n".join(lines)
+
+
+def place_of(options: dict[str, Any]) -> AnyReference | None:
+    """Return where outputs are taken from: as named, or beside a seed that is in a registry.
+
+    The latter only where a policy says whom to believe, and lets outputs be taken.
+    """
+    from nix_seed.formats.oci.reference import Reference, parse_reference
+    from nix_seed.release.load import load_policy
+
+    named = options["keep"] or options["outputs"]
+    if options["no_outputs"]:
+        return None
+    if named is not None:
+        return parse_reference(named)
+    path = policy_used(options, options["src"])
+    if options["image"] is None or path is None or options["no_verify"]:
+        return None
+    image = parse_reference(options["image"])
+    if not isinstance(image, Reference):
+        return None
+    if load_policy(path, datetime.now(UTC)).policy.outputs == "none":
+        return None
+    return Reference(image.registry, image.repository)
+
+
+@dataclass(slots=True)
+class Outputs:
+    """What commands may take from; *told* is what came of it."""
+
+    cache: OutputCache
+    told: Told
+
+    @contextmanager
+    def offered(self, network: bool, held: Callable[[StorePath], bool]) -> Iterator[LocalCache]:
+        """Serve until the block ends: in the command's own network or, with *network*, here."""
+        from nix_seed.outputs.open import settings_for
+        from nix_seed.outputs.server import CacheServer, serving
+        from nix_seed.use.engines.base import LocalCache
+        from nix_seed.use.engines.loopback import PORT
+
+        self.cache.held = held
+        with ExitStack() as stack:
+            if network:
+                here = stack.enter_context(serving(CacheServer(self.cache)))
+                yield LocalCache(settings_for(here.url, self.cache.key))
+                return
+
+            def serve(listener: socket.socket) -> None:
+                stack.enter_context(serving(CacheServer(self.cache, listener=listener)))
+
+            url = f"http://127.0.0.1:{PORT}"
+            yield LocalCache(settings_for(url, self.cache.key), serve)
+
+
+def outputs_of(options: dict[str, Any]) -> Outputs | None:
+    """Return what outputs are taken from, None where they are taken from nowhere.
+
+    ``InputError`` where a place is named, and no policy says whom to believe.
+    """
+    from nix_seed.core.errors import InputError
+    from nix_seed.outputs.open import fresh_key, open_cache
+    from nix_seed.release.load import load_policy, verifiers_of
+
+    place = place_of(options)
+    if place is None:
+        return None
+    path = policy_used(options, options["src"])
+    if path is None:
+        raise InputError(
+            f"nothing says whose outputs may be taken from {place}",
+            hint="write a policy (nix-seed policy init), or leave them: --no-outputs",
+        )
+    loaded, told = load_policy(path, datetime.now(UTC)), Told()
+    by = verifiers_of(loaded, stores_of(options), state_directory())
+    if options["keep"]:
+        by.stores.open(place, create=True)
+    return Outputs(open_cache(by, place, fresh_key(), None, told), told)
+
+
+def keep(
+    options: dict[str, Any],
+    nix: Nix,
+    image: Image | None,
+    made: Iterable[StorePath],
+    outputs: Outputs | None,
+) -> PushedOutputs | None:
+    """Push what of *made* was built, if that is asked; a tree with changes is said to stay here.
+
+    *image* is the seed it was built in; None: as the options name it.
+    """
+    from nix_seed.cli.outputs.options import branch_at_hand, seed_named
+    from nix_seed.cli.progress import progress
+    from nix_seed.cli.trust.options import attester_of, signer_of
+    from nix_seed.core.errors import InputError
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.image.read.spec import read_spec
+    from nix_seed.outputs.open import built_in
+    from nix_seed.outputs.push import OutputsTarget, Selection, check_commit, push_outputs
+    from nix_seed.release.attest import SourceTree
+
+    if options["keep"] is None:
+        return None
+    try:
+        check_commit(options["src"])
+    except InputError as error:
+        say(f"not kept: {error.message}", err=True)
+        return None
+    signer = signer_of(options["key"], options["sigstore"])
+    policy = policy_used(options, options["src"])
+    attester = attester_of(signer, options["builder"], policy)
+    with progress(quiet=True) as show:
+        target = OutputsTarget(stores_of(options), parse_reference(options["keep"]), nix, show)
+        tree = SourceTree(options["src"], options["source"])
+        taken = set() if outputs is None else {each.path for each in outputs.told.taken}
+        chosen = Selection(built=frozenset(made) - taken, ref=branch_at_hand())
+        if image is None:
+            seed = seed_named(options, nix)
+        else:
+            seed = built_in(read_spec(image), image.digest)
+        return push_outputs(target, seed, tree, attester, chosen)
+
+
+def print_outputs(outputs: Outputs | None, pushed: PushedOutputs | None) -> None:
+    """Tell on standard error what was taken, why not, and what is kept."""
+    from nix_seed.cli.outputs.options import pushed_text
+
+    if outputs is not None and (text := outputs.told.text()):
+        note(text)
+    if pushed is not None:
+        note(pushed_text(pushed))
+
+
+def outputs_json(outputs: Outputs | None, pushed: PushedOutputs | None) -> dict[str, Any]:
+    """Return the members that tell what was taken and kept, where either was asked for."""
+    from nix_seed.cli.outputs.options import pushed_json
+
+    if outputs is None:
+        return {}
+    told = outputs.told
+    taken = {
+        "paths": sorted(str(each.path) for each in told.taken),
+        "bytes": sum(each.size for each in told.taken),
+        "reasons": list(told.reasons),
+    }
+    return {"taken": taken, "kept": None if pushed is None else pushed_json(pushed)}

@@ -1,0 +1,130 @@
+"""``nix-seed run`` takes what is kept and keeps what it builds, with no network but loopback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nix_seed.formats.oci.reference import LayoutReference, Reference
+from nix_seed.image.push import push
+from nix_seed.registry.open import Stores
+from support import engines
+from support.distribution import nix_env
+from support.mounts import need_fuse
+from support.output_world import Twenty, built_names, changed, taken_names, twenty
+from support.registries import docker_registry
+from support.seeds import Ran
+
+
+@pytest.fixture(scope="module")
+def world() -> Twenty:
+    engines.need("bwrap", "bubblewrap")
+    return twenty()
+
+
+@pytest.fixture(scope="module")
+def registry(world: Twenty, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A registry with the seed, and all that was built of the project."""
+    with docker_registry(tmp_path_factory.mktemp("registry"), password=False) as running:
+        target = f"{running.host}/twenty"
+        seed = LayoutReference(world.seed.removeprefix("oci:"))
+        push(Stores(), seed, Reference.parse(f"{target}:seed"))
+        done = world.push(target)
+        assert done.code == 0, done.err
+        yield target
+
+
+def run(world: Twenty, project: Path, *arguments: str | Path, **env: str) -> Ran:
+    where: list[str | Path] = ["--no-verify", "--policy", world.policy, "--flake", project]
+    where += ["--store", project.parent / "host", "--key", world.key, "--json", *arguments]
+    return world.run("run", *where, "--", "nix", "build", "-L", ".#p20", env=env)
+
+
+def said(done: Ran) -> dict[str, Any]:
+    assert done.code == 0, done.err
+    value: dict[str, Any] = json.loads(done.out)
+    return value
+
+
+def test_only_what_changed_is_built_and_that_is_kept(
+    world: Twenty, registry: str, tmp_path: Path
+) -> None:
+    project = changed(world.project, tmp_path / "project", "p7")
+    seed = ["--image", world.seed, "--engine", "bwrap", "--keep", registry]
+    done = run(world, project, *seed)
+    assert built_names(done.err) == ["p20", "p7"]
+    first = said(done)
+    assert len(first["taken"]["paths"]) == 18
+    # What was taken is nobody's own: of that nothing is said.
+    assert sorted(path[44:] for path in first["kept"]["pushed"]) == ["p20", "p7"]
+    again = run(world, changed(project, tmp_path / "other/project"), *seed)
+    assert built_names(again.err) == []
+    assert said(again)["taken"]["paths"]
+    assert "p20" in taken_names(again.err)
+
+
+def test_in_a_mounted_seed_too(world: Twenty, registry: str, tmp_path: Path) -> None:
+    need_fuse()
+    project = changed(world.project, tmp_path / "project", "p8")
+    cache = str(tmp_path / "cache")
+    done = run(
+        world, project, "--image", f"{registry}:seed", "--outputs", registry, NIX_SEED_CACHE=cache
+    )
+    assert "unpacked, not mounted" not in done.err
+    assert built_names(done.err) == ["p20", "p8"]
+    assert said(done)["kept"] is None
+
+
+def test_in_podman_too(world: Twenty, registry: str, tmp_path: Path) -> None:
+    project = changed(world.project, tmp_path / "project", "p9")
+    with engines.podman(tmp_path) as podman:
+        how = ["--image", world.seed, "--engine", "podman", "--outputs", registry]
+        done = run(world, project, *how, **podman.env)
+    assert built_names(done.err) == ["p10", "p20", "p9"]
+    assert len(said(done)["taken"]["paths"]) == 17
+
+
+def test_on_the_machine_itself_too(world: Twenty, registry: str, tmp_path: Path) -> None:
+    project = changed(world.project, tmp_path / "project")
+    where: list[str | Path] = ["--policy", world.policy, "--flake", project]
+    where += ["--outputs", registry]
+    store = world.fresh_store(tmp_path / "fresh")
+    build = ["nix", "build", "--store", str(store), "--no-link", "-L", ".#p20"]
+    config = nix_env(sandbox_paths="")["NIX_CONFIG"]
+    done = world.run("run", "--engine", "host", *where, "--", *build, env={"NIX_CONFIG": config})
+    assert done.code == 0, done.err
+    assert built_names(done.err) == []
+    assert "20 outputs taken" in done.err or "p20" in taken_names(done.err)
+
+
+def test_a_tree_with_changes_is_built_and_stays_here(
+    world: Twenty, registry: str, tmp_path: Path
+) -> None:
+    project = changed(world.project, tmp_path / "project")
+    (project / "src/p1").write_text("not committed\n")
+    done = run(world, project, "--image", world.seed, "--keep", registry)
+    assert built_names(done.err) == ["p1", "p20"]
+    assert said(done)["kept"] is None
+    assert "not kept: " in done.err
+    assert "has changes that no commit holds" in done.err
+
+
+def test_a_registry_that_is_gone_stops_nothing(world: Twenty, tmp_path: Path) -> None:
+    project = changed(world.project, tmp_path / "project")
+    done = run(world, project, "--image", world.seed, "--outputs", "127.0.0.1:9/gone")
+    assert len(built_names(done.err)) == 20
+    reasons = said(done)["taken"]["reasons"]
+    assert any("127.0.0.1:9" in reason for reason in reasons)
+
+
+def test_without_a_policy_nothing_is_taken(world: Twenty, registry: str, tmp_path: Path) -> None:
+    project = changed(world.project, tmp_path / "project")
+    where: list[str | Path] = ["--image", world.seed, "--flake", project]
+    where += ["--outputs", registry]
+    done = world.run("run", *where, "--", "true")
+    assert done.code == 2
+    assert "nothing says whose outputs may be taken" in done.err
