@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from support.distribution import commit, make_project, nix_env, upgraded, use_distribution
+from support.mounts import need_fuse
 from support.registries import PASSWORD, USER, docker_registry
 from support.runner import REPOSITORY, Runner, command, git
 from support.seeds import edit, write_project
@@ -68,6 +69,21 @@ def test_a_push_builds_pushes_and_attests(runner: Runner, first: Result) -> None
     fallback = out["digest"].replace(":", "-")
     assert fallback in tags, "the attestation is listed beside the image"
     assert first.used == [], "there is a Nix: none is installed"
+
+
+def test_what_a_build_reads_is_listed_beside_the_seed(runner: Runner, key: str) -> None:
+    need_fuse()
+    inputs = {"registry_token": "t", "signing": "none", "image": "owner/listed", "prove": "false"}
+    done = check(runner.run(".", inputs | {"record": "nix build"}))
+    tag = done.outputs["digest"].replace(":", "-") + ".prefetch"
+    assert runner.tags("owner/listed")[tag]
+    assert not (runner.project / "result").exists()
+    # A list is for a new seed. One that cannot be made is no failure of the seed's.
+    inputs["image"] = "owner/unlisted"
+    failed = check(runner.run(".", inputs | {"record": "false"}))
+    [notice] = failed.commands("notice")
+    assert "What a build reads is not listed" in notice
+    assert not [tag for tag in runner.tags("owner/unlisted") if tag.endswith(".prefetch")]
 
 
 def test_names_of_the_index_are_not_one_systems(runner: Runner, key: str) -> None:

@@ -73,6 +73,7 @@ def _setup() -> None:
 @_option("--tags", "Further tags of this system's image, moved last; not latest.")
 @_option("--builder", "This builder's id [the policy's for the signer, or the repository].")
 @_option("--prove", "false: do not plan every output inside the seed [true].")
+@_option("--record", "Build in a new seed by this command, and list what it reads first [none].")
 def _seed(**options: Any) -> None:
     """See that the registry has the seed of the flake for this machine's system.
 

@@ -10,15 +10,19 @@ from nix_seed.cli.options import cache_directory
 from nix_seed.cli.setup.ci_job import CiJob
 from nix_seed.cli.setup.ci_report import seed_summary
 from nix_seed.cli.trust.options import attester_of
-from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError
+from nix_seed.core.events import OnEvent
 from nix_seed.flake.checkout import read_checkout
 from nix_seed.flake.nix import Nix
+from nix_seed.formats.oci.reference import Reference
 from nix_seed.release.attest import SourceTree
 from nix_seed.release.load import verifiers_of
 from nix_seed.setup.ci_host import CiHost
 from nix_seed.setup.ci_promote import ReleaseAuthority
 from nix_seed.setup.ci_seed import Publication, SeedJob, SeedResult
 from nix_seed.setup.rules.ci_inputs import parse_switch, parse_tags, split_index_tags
+from nix_seed.use.record import record_reads
+from nix_seed.use.run import Command
 
 _PROMOTES = {
     "github": "the action 0compute/nix-seed/promote",
@@ -45,6 +49,7 @@ def seed(options: dict[str, Any]) -> None:
             want_proof=parse_switch(options["prove"] or "true", "prove"),
             on_event=stages,
         ).make()
+        _record(job, result, stages)
     job.host.set_outputs(
         {
             "digest": str(result.digest),
@@ -57,6 +62,27 @@ def seed(options: dict[str, Any]) -> None:
     )
     _tell(job.host, result)
     job.host.add_summary(seed_summary(result, prepared.commit, _command(job)))
+
+
+def _record(job: CiJob, result: SeedResult, stages: OnEvent) -> None:
+    """Have a build list what it reads of a new seed, if the job asks for that.
+
+    Seeds are as good without: whatever goes wrong is a notice.
+    """
+    argv = shlex.split(job.options["record"])
+    if not argv or not (result.built and result.published):
+        return
+    try:
+        tag = record_reads(
+            job.stores,
+            Reference.parse(result.reference),
+            Command(argv, job.flake.directory, attr=job.flake.attr),
+            cache=cache_directory(),
+            on_event=stages,
+        )
+        job.host.say(f"list       {tag}")
+    except NixSeedError as error:
+        job.host.annotate("notice", "What a build reads is not listed", error.message)
 
 
 @dataclass(frozen=True, slots=True)

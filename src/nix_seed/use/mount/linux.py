@@ -54,6 +54,11 @@ def as_owner(directory: Path) -> Iterator[None]:
         yield
 
 
+def as_root() -> contextlib.AbstractContextManager[None]:
+    """Where a root works as the owner of something: as root again meanwhile."""
+    return _acting_as(0, 0)
+
+
 @contextlib.contextmanager
 def _acting_as(user: int, group: int) -> Iterator[None]:
     before = os.geteuid(), os.getegid()
@@ -77,7 +82,7 @@ def _set_effective(user: int, group: int) -> None:
 def open_device() -> int:
     """Open what a mount is served by; ``NotMountable`` where that is forbidden."""
     try:
-        with _acting_as(0, 0):
+        with as_root():
             return os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         raise NotMountable(f"{_DEVICE} cannot be opened: {error.strerror}") from error
@@ -96,7 +101,7 @@ def mount_overlay(lower: str, upper: str, work: str, target: Path) -> None:
 
 def detach(target: Path) -> bool:
     """Take away what is mounted at *target*, whoever still uses it; False where nothing is."""
-    with _acting_as(0, 0):
+    with as_root():
         done: int = _LIBC.umount2(os.fsencode(target), _DETACH)
     return done == 0
 
@@ -108,7 +113,7 @@ def is_mounted(target: Path) -> bool:
 
 def abort(connection: int) -> None:
     """Have every request of the FUSE *connection* fail at once, and all later ones."""
-    with contextlib.suppress(OSError), _acting_as(0, 0):
+    with contextlib.suppress(OSError), as_root():
         (_CONNECTIONS / str(connection) / "abort").write_text("1")
 
 
@@ -179,7 +184,7 @@ def try_in_child(work: Callable[[], None]) -> str | None:
 
 
 def _mount(source: str, target: Path, kind: str | None, flags: int, options: str | None) -> None:
-    with _acting_as(0, 0):
+    with as_root():
         done = _LIBC.mount(
             source.encode(),
             os.fsencode(target),

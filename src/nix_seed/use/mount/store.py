@@ -32,6 +32,7 @@ from nix_seed.use.mount.fuse import FuseServer
 from nix_seed.use.mount.linux import (
     NotMountable,
     abort,
+    as_root,
     connection_of,
     detach,
     give_memory_back,
@@ -335,7 +336,8 @@ def _move_in(root: Path, real: int) -> None:
             if _is_whiteout(name, real):
                 remove(name, staged)
                 continue
-            place_from(staged, os.fsencode(name), real)
+            with as_root():  # directories of the store are moved by nobody else
+                place_from(staged, os.fsencode(name), real)
         for name in os.listdir(real):
             if _is_whiteout(name, real):
                 os.unlink(name, dir_fd=real)
@@ -376,7 +378,7 @@ def _take_away(root: Path) -> None:
 
 def _remove_state(root: Path) -> None:
     state = state_directory(root)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), as_root():
         fd = open_directory(state.parent)
         try:
             remove(state.name, fd)

@@ -1,0 +1,47 @@
+"""Has one build inside a seed list what it reads, for those who mount that seed afterwards."""
+
+import contextlib
+import tempfile
+from pathlib import Path
+
+from nix_seed.core.errors import CouldNotCheck
+from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.flake.nix import Nix
+from nix_seed.formats.oci.reference import Reference
+from nix_seed.registry.open import Stores, fetch
+from nix_seed.use.engines.mounted import mounted_engine
+from nix_seed.use.mount.seed import keep_prefetch
+from nix_seed.use.run import Command, run
+
+
+def record_reads(
+    stores: Stores,
+    reference: Reference,
+    command: Command,
+    *,
+    cache: Path,
+    on_event: OnEvent = ignore,
+) -> str:
+    """Run *command* inside the mounted seed; return the tag of the list of what it read.
+
+    What it builds is thrown away, and its source stays as it is. Raises ``NotMountable`` where this
+    machine mounts no images, ``CouldNotCheck`` where the command fails.
+    """
+    words = f"`{' '.join(command.argv)}`"
+    on_event(Stage("record", f"listing what {words} reads of {reference}"))
+    store = stores.open(reference)
+    root = fetch(store, reference)
+    with (
+        mounted_engine(cache, root, store, str(reference)) as (image, engine),
+        tempfile.TemporaryDirectory() as out,
+    ):
+        done = run(command, engine=engine, image=image, nix=Nix(), out=Path(out))
+        for link in done.brought.links:
+            with contextlib.suppress(FileNotFoundError):
+                link.path.unlink()
+        if done.exit_code != 0:
+            raise CouldNotCheck(
+                f"{words} failed inside {reference}, with exit code {done.exit_code}",
+                hint="name a command that builds in the seed, with no network",
+            )
+        return keep_prefetch(store, engine.seed, tuple(engine.frames.touched))
