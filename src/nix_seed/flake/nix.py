@@ -259,27 +259,6 @@ class Nix:
         doing = "exporting store paths"
         self._run("nix-store", ["--export", *map(str, paths)], doing, stdout=into)
 
-    def dump_nar(self, path: StorePath) -> Iterator[bytes]:
-        """Yield the NAR of *path* in pieces; ``NixFailed`` where not all of it could be read."""
-        doing = f"archiving {path}"
-        command = [self._find("nix-store"), "--dump", str(self.root / str(path).lstrip("/"))]
-        try:
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        except OSError as error:
-            raise CouldNotCheck(f"{doing}: cannot start {command[0]}: {error.strerror}") from error
-        with process:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            try:
-                while chunk := process.stdout.read(1 << 18):
-                    yield chunk
-            except BaseException:
-                process.kill()
-                raise
-            words = process.stderr.read().decode("utf-8", "replace")
-        if process.returncode != 0:
-            raise NixFailed(f"{doing}: nix-store failed", detail=words.strip() or None)
-
     def import_paths(self, export: BinaryIO) -> list[StorePath]:
         """Make the paths of an open ``nix-store --export`` file valid here; return them."""
         text = self._run("nix-store", ["--import"], "importing store paths", stdin=export)

@@ -51,7 +51,7 @@ class OutputTaken:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class OutputAnswer:
     """What is said of a path: *info*, *blobs* that may hold its NAR, and on whose word."""
 
     info: PathInfo
@@ -78,7 +78,7 @@ class OutputCache:
     key: CacheKey
     held: Callable[[StorePath], bool] | None = None
     on_event: OnEvent = ignore
-    _answers: dict[str, Answer | _Miss] = field(default_factory=dict)
+    _answers: dict[str, OutputAnswer | _Miss] = field(default_factory=dict)
     _bundles: dict[Digest, Attestation] = field(default_factory=dict)
     _bad: set[tuple[StorePath, Digest]] = field(default_factory=set)
     _proved: set[tuple[StorePath, Digest]] = field(default_factory=set)
@@ -97,7 +97,7 @@ class OutputCache:
         blob = found.blobs[0]
         return narinfo(found.info, found.deriver, (blob.digest, blob.size), self.key)
 
-    def find(self, hash_part: str) -> Answer | None:
+    def find(self, hash_part: str) -> OutputAnswer | None:
         """Return what is served for this hash."""
         known = self._known(hash_part)
         if known is None:
@@ -105,7 +105,7 @@ class OutputCache:
                 known = self._known(hash_part)
                 if known is None:
                     known = self._answers[hash_part] = self._ask(hash_part)
-        return known if isinstance(known, Answer) else None
+        return known if isinstance(known, OutputAnswer) else None
 
     def size_of(self, hash_part: str, blob: Digest) -> int | None:
         """Return the size of *blob*, None where it is not what this path is served from."""
@@ -139,13 +139,13 @@ class OutputCache:
         self._proved.add((path, blob))
         self._tell(OutputTaken(path, stored.size, found.words))
 
-    def _known(self, hash_part: str) -> Answer | _Miss | None:
+    def _known(self, hash_part: str) -> OutputAnswer | _Miss | None:
         known = self._answers.get(hash_part)
         if isinstance(known, _Miss) and known.until < time.monotonic():
             return None
         return known
 
-    def _ask(self, hash_part: str) -> Answer | _Miss:
+    def _ask(self, hash_part: str) -> OutputAnswer | _Miss:
         now = time.monotonic()
         if now < self._silent_until:
             return _Miss(self._silent_until)
@@ -158,7 +158,7 @@ class OutputCache:
                 self._silent_until = time.monotonic() + _GONE_LASTS
             return _Miss(time.monotonic() + _MISS_LASTS)
 
-    def _judged(self, hash_part: str) -> Answer | None:
+    def _judged(self, hash_part: str) -> OutputAnswer | None:
         listed = find_kept(self.store, hash_part)
         reasons = [error.message for error in listed.troubles]
         for path in dict.fromkeys(kept.path for kept in listed.kept):
@@ -174,7 +174,7 @@ class OutputCache:
             if good:
                 fact = found.fact
                 info = PathInfo(path, fact.nar_hash, fact.nar_size, tuple(fact.references))
-                return Answer(info, fact.deriver, good, found.words)
+                return OutputAnswer(info, fact.deriver, good, found.words)
             reasons.append(f"{path}: nobody keeps the NAR {found.nar_hash}")
         self._tell(OutputMissed(hash_part, "; ".join(reasons[:3])))
         return None
@@ -191,7 +191,7 @@ class OutputCache:
             except NixSeedError as error:
                 reasons.append(error.message)
 
-    def _closed(self, found: Answer) -> bool:
+    def _closed(self, found: OutputAnswer) -> bool:
         """Whether all that the path refers to, however far, is held or served."""
         if self.held is None:
             return True

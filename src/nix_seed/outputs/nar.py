@@ -7,14 +7,16 @@ equal blobs, as long as libzstd is the same.
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, Final, cast
 
 import zstandard
 
 from nix_seed.core.digests import NarHash
-from nix_seed.core.errors import CheckedFalse, foreign
+from nix_seed.core.errors import CheckedFalse, NixFailed, foreign
+from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.image.rules.frames import Alone, Compressor, Framed, FrameWriter
 from nix_seed.outputs.rules.kept import NAR_TYPE, Stored
@@ -27,14 +29,8 @@ _MOST_HELD: Final = 64 << 20
 _DAMAGED: Final = "the store is damaged, or it changed meanwhile: nix-store --verify-path"
 
 
-def pack(
-    store: ImageStore,
-    info: PathInfo,
-    dump: Callable[[StorePath], Iterator[bytes]],
-    *,
-    expected: bool,
-) -> tuple[Stored, int]:
-    """Send the NAR of *info*, which *dump* yields, to *store*; return the blob, and bytes sent.
+def pack(store: ImageStore, info: PathInfo, nix: Nix, *, expected: bool) -> tuple[Stored, int]:
+    """Send the NAR of *info*, which *nix* has, to *store*; return the blob, and bytes sent.
 
     Where it is *expected* to be there, it is packed first, to see whether it is. ``CheckedFalse``
     where the NAR is not the one that the store's database states.
@@ -42,7 +38,7 @@ def pack(
     made: list[Framed] = []
 
     def source() -> Iterator[bytes]:
-        return _packed(info, dump(info.path), made)
+        return _packed(info, dump_nar(nix, info.path), made)
 
     if info.nar_size > _SMALL and expected:
         size = sum(map(len, source()))
@@ -58,6 +54,26 @@ def pack(
         return blob, 0
     store.take_blob(blob.descriptor(NAR_TYPE), lambda held: iter((chunks[held.size :],)))
     return blob, blob.size
+
+
+def dump_nar(nix: Nix, path: StorePath) -> Iterator[bytes]:
+    """Yield the NAR of *path* in pieces; ``NixFailed`` where not all of it could be read."""
+    program = "nix-store" if nix.bin_dir is None else str(nix.bin_dir / "nix-store")
+    command = [program, "--dump", str(nix.root / str(path).lstrip("/"))]
+    with foreign(f"archiving {path}: cannot start {program}", OSError):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            while chunk := process.stdout.read(1 << 18):
+                yield chunk
+        except BaseException:
+            process.kill()
+            raise
+        words = process.stderr.read().decode("utf-8", "replace")
+    if process.returncode != 0:
+        raise NixFailed(f"archiving {path}: nix-store failed", detail=words.strip() or None)
 
 
 class _Sink:

@@ -76,7 +76,7 @@ class BuiltIn:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class OutputChoice:
     """Which outputs: those of *installables*, or without any of all packages and checks.
 
     Of these what Nix calls built on this machine, and what was *built* before it came into the
@@ -174,7 +174,7 @@ def push_outputs(
     seed: BuiltIn,
     tree: SourceTree,
     attester: Attester,
-    selection: Selection,
+    selection: OutputChoice,
 ) -> PushedOutputs:
     """Push what was built from the commit in *tree*, and say so, signed.
 
@@ -269,7 +269,7 @@ class _Work:
         """Send the NAR, where it is not there."""
         info = PathInfo(fact.path, fact.nar_hash, fact.nar_size, tuple(fact.references))
         expected = fact.nar_hash in self.expected
-        blob, sent = pack(self.store, info, self.target.nix.dump_nar, expected=expected)
+        blob, sent = pack(self.store, info, self.target.nix, expected=expected)
         with self._lock:
             self.sent += sent
             self.target.on_event(OutputPushed(fact.path, sent))

@@ -48,7 +48,7 @@ def push_command(**options: Any) -> None:
     from nix_seed.cli.trust.options import attester_of, signer_of
     from nix_seed.flake.nix import Nix
     from nix_seed.formats.oci.reference import parse_reference
-    from nix_seed.outputs.push import OutputsTarget, Selection, check_commit, push_outputs
+    from nix_seed.outputs.push import OutputChoice, OutputsTarget, check_commit, push_outputs
     from nix_seed.release.attest import SourceTree
 
     target, store = parse_reference(options["target"]), options["store"]
@@ -62,6 +62,6 @@ def push_command(**options: Any) -> None:
             seed_named(options, nix),
             SourceTree(options["src"], options["source"]),
             attester,
-            Selection(options["installables"], ref=branch_at_hand()),
+            OutputChoice(options["installables"], ref=branch_at_hand()),
         )
     answer(pushed_json(done), pushed_text(done))

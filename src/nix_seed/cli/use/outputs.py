@@ -170,7 +170,7 @@ def keep(
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.image.read.spec import read_spec
     from nix_seed.outputs.open import built_in
-    from nix_seed.outputs.push import OutputsTarget, Selection, check_commit, push_outputs
+    from nix_seed.outputs.push import OutputChoice, OutputsTarget, check_commit, push_outputs
     from nix_seed.release.attest import SourceTree
 
     if options["keep"] is None:
@@ -187,7 +187,7 @@ def keep(
         target = OutputsTarget(stores_of(options), parse_reference(options["keep"]), nix, show)
         tree = SourceTree(options["src"], options["source"])
         taken = set() if outputs is None else {each.path for each in outputs.told.taken}
-        chosen = Selection(built=frozenset(made) - taken, ref=branch_at_hand())
+        chosen = OutputChoice(built=frozenset(made) - taken, ref=branch_at_hand())
         if image is None:
             seed = seed_named(options, nix)
         else:
