@@ -13,6 +13,7 @@ import attacks.histories
 import attacks.indexes
 import attacks.keyless
 import attacks.logs
+import attacks.outputs
 import attacks.policies
 import attacks.promoters
 import attacks.records

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nix_seed.core.digests import NarHash
-from nix_seed.core.errors import InputError
+from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.nix.nar import (
     Directory,
     NarFile,
@@ -21,6 +21,7 @@ from nix_seed.formats.nix.nar import (
     nar_hash_of_file,
     strip_case_hack,
 )
+from nix_seed.formats.nix.nar_reader import NarEntry, read_nar
 from support.programs import need, run
 from support.trees import AWKWARD, make
 
@@ -85,3 +86,57 @@ def test_a_name_no_directory_holds_is_refused(name: bytes) -> None:
 def test_case_hack() -> None:
     assert strip_case_hack(b"xt_CONNMARK.h~nix~case~hack~1") == b"xt_CONNMARK.h"
     assert strip_case_hack(b"xt_connmark.h") == b"xt_connmark.h"
+
+
+def entries_of(tree: Tree, path: bytes = b"") -> list[NarEntry]:
+    """What a reader must find of *tree*."""
+    if isinstance(tree, NarFile):
+        kind = "program" if tree.executable else "file"
+        digest = hashlib.sha256(tree.data).digest()
+        return [NarEntry(path, kind, len(tree.data), digest, tree.data[:8])]  # type: ignore[arg-type]
+    if isinstance(tree, Symlink):
+        digest = hashlib.sha256(tree.target).digest()
+        return [NarEntry(path, "symlink", len(tree.target), digest, tree.target[:8])]
+    found = [NarEntry(path, "directory")]
+    for name in sorted(tree.entries):
+        found += entries_of(tree.entries[name], path + b"/" + name if path else name)
+    return found
+
+
+@given(tree=trees, step=st.integers(1, 100))
+def test_what_is_read_is_what_was_dumped(tree: Tree, step: int) -> None:
+    nar = b"".join(dump(tree))
+    chunks = [nar[start : start + step] for start in range(0, len(nar), step)]
+    assert list(read_nar(chunks, "it", head=8)) == entries_of(tree)
+
+
+@given(tree=trees, data=st.data())
+def test_what_is_no_nar_is_refused_or_another_tree(tree: Tree, data: st.DataObject) -> None:
+    nar = bytearray(b"".join(dump(tree)))
+    place = data.draw(st.integers(0, len(nar) - 1))
+    nar[place] ^= data.draw(st.integers(1, 255))
+    cut = data.draw(st.sampled_from([len(nar), place]))
+    try:
+        found = list(read_nar([bytes(nar[:cut])], "it", head=1 << 10))
+    except CheckedFalse:
+        return
+    # What is read without an error is the NAR of what was read: there is one NAR for one tree.
+    assert cut == len(nar)
+    assert found != entries_of(tree)
+
+
+@pytest.mark.parametrize(
+    ("nar", "problem"),
+    [
+        (b"", "cut short"),
+        (b"\xff" * 16, "a string of"),
+        (b"".join(dump(AWKWARD)) + b"\0", "something follows its end"),
+        (
+            b"".join(dump(NarFile(b"x"))).replace(b"regular\0", b"irregular"[:7] + b"\0"),
+            "an object of the type",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_nar_is_named(nar: bytes, problem: str) -> None:
+    with pytest.raises(CheckedFalse, match=problem):
+        list(read_nar([nar], "it"))

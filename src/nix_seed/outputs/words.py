@@ -1,6 +1,6 @@
 """From the bytes of bundles to builders' words on store paths, each bundle judged once."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nix_seed.core.digests import Digest
@@ -59,10 +59,15 @@ class WordReader:
     _findings: dict[bytes, Finding] = field(default_factory=dict)
     _statements: dict[bytes, _Read | SetAside] = field(default_factory=dict)
 
-    def decide(self, path: StorePath, bundles: Iterable[Attestation]) -> Served | NotServed:
-        """Return what may be taken for *path* by what *bundles* say."""
+    def decide(
+        self, path: StorePath, bundles: Iterable[Attestation], unread: Sequence[str] = ()
+    ) -> Served | NotServed:
+        """Return what may be taken for *path* by what *bundles* say.
+
+        *unread* are further ones that could not be read, one line each.
+        """
         heard = self.hear(bundles, path)
-        found = agreed(path, heard.words, self.by.policy, heard.unchecked)
+        found = agreed(path, heard.words, self.by.policy, (*unread, *heard.unchecked))
         if isinstance(found, NotServed) and not heard.words and heard.set_aside:
             # Who asks why nothing is taken is told of what was found, and does not count.
             return NotServed(f"{found.reason}; {heard.set_aside[0].reason}")
@@ -94,7 +99,9 @@ class WordReader:
                 continue
             facts = read.facts.values() if path is None else filter(None, [read.facts.get(path)])
             statement = Digest.of(_envelope(envelope))
-            words += [Word(judged[0], fact, statement, judged[1]) for fact in facts]
+            builder, reason = judged
+            about = read.said.seed, read.said.system
+            words += [Word(builder, fact, statement, reason, *about) for fact in facts]
         return Heard(tuple(words), tuple(aside), tuple(unchecked))
 
     def _examined(self, found: Attestation) -> Finding:

@@ -40,12 +40,15 @@ class Word:
     """What *builder* says of one store path, by a verified *statement* (the digest of its PAE).
 
     *reason* says why it counts for no agreement, though its signer said it: a dissent all the same.
+    *seed* is the image that it says it was built in, *system* what for.
     """
 
     builder: Builder
     fact: OutputFact
     statement: Digest
     reason: str = ""
+    seed: Digest | None = None
+    system: str = ""
 
     @property
     def nar_hash(self) -> NarHash:

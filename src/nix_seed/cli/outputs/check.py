@@ -1,0 +1,157 @@
+"""``nix-seed outputs check``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nix_seed.cli.command import seed_command
+from nix_seed.cli.lines import columns, folded
+from nix_seed.cli.options import (
+    commit_named,
+    json_option,
+    locked_image,
+    policy_option,
+    registry_options,
+    state_directory,
+    state_option,
+    stores_of,
+)
+from nix_seed.cli.say import say, say_verdict
+from nix_seed.cli.table import table
+from nix_seed.core.members import members
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nix_seed.outputs.rules.findings import OutputFinding, OutputsReport
+
+
+def _file(option: str, about: str) -> Callable[[Any], Any]:
+    kind = click.Path(path_type=Path, dir_okay=False)
+    return click.option(option, type=kind, metavar="FILE", help=about)
+
+
+@seed_command("check")
+@click.argument("commit")
+@click.option(
+    "--from",
+    "places",
+    multiple=True,
+    metavar="REF",
+    help="Where outputs are kept: host/name or oci:DIR; may be repeated [image of seed.lock].",
+)
+@policy_option("Whom to believe.")
+@click.option("--system", metavar="SYSTEM", help="Only what was built for this system.")
+@_file("--page", "Write the report as a page for people, too.")
+@_file("--badge", "Write how many outputs are reproducible as an SVG image.")
+@state_option("Where what logs showed before is kept [~/.local/state/nix-seed].")
+@registry_options
+@json_option
+def check_command(as_json: bool, **options: Any) -> None:
+    """Show which outputs of COMMIT independent builders reproduced, and which differ.
+
+    A difference is named where it begins, with its derivation and files, and not at what follows
+    from it.
+
+    Exit 1: something differs, or nobody said anything. 3: not everything could be read.
+    """
+    from nix_seed.cli.progress import progress
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.outputs.check import check_outputs
+    from nix_seed.release.load import load_policy, verifiers_of
+
+    now = datetime.now(UTC)
+    loaded = load_policy(options["policy_file"], now)
+    commit = commit_named(options["commit"])
+    places = options["places"] or (locked_image("where are the outputs kept?"),)
+    references = [parse_reference(each) for each in places]
+    with progress(quiet=as_json) as show:
+        state = options["state"] or state_directory()
+        by = verifiers_of(loaded, stores_of(options), state, show, ledgers=False)
+        found = check_outputs(by, references, commit, options["system"])
+    if as_json:
+        say(report_json(found))
+    else:
+        say_verdict("\n".join(folded(report_lines(found), columns())))
+    _write(found, now, options["page"], options["badge"])
+    click.get_current_context().exit(found.fate.exit_code)
+
+
+def _write(found: OutputsReport, now: datetime, to: Path | None, image: Path | None) -> None:
+    from nix_seed.core.files import write_output
+    from nix_seed.report.page.outputs import outputs_badge, outputs_page
+
+    if to is not None:
+        write_output(to, outputs_page(found, now).encode())
+    if image is not None:
+        write_output(image, outputs_badge(found).encode())
+
+
+def report_json(found: OutputsReport) -> dict[str, Any]:
+    """Return the report as one object."""
+    fields = ("system", "path", "names", "deriver", "state", "begins", "follows", "unread")
+    return members(found, "commit", "reason", "silent", "unchecked", verdict="fate") | {
+        "outputs": [
+            members(each, *fields)
+            | {
+                "answers": [members(a, "nar_hash", "builders", "seeds") for a in each.answers],
+                "files": [members(file, "file", "how") for file in each.files],
+            }
+            for each in found.outputs
+        ],
+        "setAside": [members(each, "signer", "reason") for each in found.set_aside],
+    }
+
+
+def report_lines(found: OutputsReport) -> Iterator[str]:
+    """Yield the verdict, every output in a table, and where differences begin."""
+    yield f"verdict: {found.fate.value.upper()}: {found.reason}"
+    systems = {each.system for each in found.outputs}
+    rows = [
+        (_name(each, systems), each.state.value, " | ".join(map(_who, each.answers)))
+        for each in found.outputs
+    ]
+    if rows:
+        yield ""
+        yield from table(("OUTPUT", "STATE", "BUILDERS"), rows, width=columns())
+    for each in found.outputs:
+        if each.begins:
+            yield ""
+            yield from _beginning(each, systems)
+    following = [_name(each, systems) for each in found.outputs if each.follows]
+    if following:
+        yield ""
+        yield f"follows from that: {', '.join(following)}"
+    for system, names in found.silent.items():
+        if names:
+            yield f"not heard for {system}: {', '.join(names)}"
+    for aside in found.set_aside:
+        yield f"set aside: {aside.reason}"
+    for reason in found.unchecked:
+        yield f"could not check: {reason}"
+
+
+def _beginning(found: OutputFinding, systems: set[str]) -> Iterator[str]:
+    yield f"the difference begins in {_name(found, systems)}"
+    yield f"  derivation  {found.deriver or 'not stated'}"
+    for answer in found.answers:
+        yield f"  {answer.nar_hash}  {_who(answer)}"
+    if len({answer.seeds for answer in found.answers}) > 1:
+        yield "  they were built in different seeds"
+    for file in found.files:
+        yield f"  {file.file}: {file.how}"
+    if found.unread:
+        yield f"  {found.unread}"
+
+
+def _name(found: OutputFinding, systems: set[str]) -> str:
+    return found.label if len(systems) < 2 else f"{found.label} ({found.system})"
+
+
+def _who(answer: Any) -> str:
+    return ", ".join(answer.builders)
