@@ -5,7 +5,7 @@ order in which stopping anywhere leaves nothing that anyone would take for a rel
 again, by the same or by another promoter, goes on from there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,8 +20,14 @@ from nix_seed.registry.store import ImageStore
 from nix_seed.release.candidates import Chosen, ReleasePlace, choose_members, votes
 from nix_seed.release.earlier import Precedents, check_hidden_dissent
 from nix_seed.release.ledger import LedgerWalk
-from nix_seed.release.records import attach_documents, attach_record, has_documents
+from nix_seed.release.records import (
+    attach_documents,
+    attach_outputs,
+    attach_record,
+    has_documents,
+)
 from nix_seed.release.rules.evidence import Evidence
+from nix_seed.release.rules.outputs_tree import ReleasedOutputs
 from nix_seed.release.rules.record import Record, failed_checks, stands
 from nix_seed.release.rules.tree import Release, build_release, check_release_tag
 from nix_seed.release.verifiers import Verifiers
@@ -29,6 +35,9 @@ from nix_seed.trust.gather import gather
 from nix_seed.trust.log_signed import check_writable_logs, log_signed
 from nix_seed.trust.rules.policy import Policy, Promoter, is_signer
 from nix_seed.trust.sign import Signer
+
+ChooseOutputs = Callable[[Mapping[str, Digest]], ReleasedOutputs]
+"""Returns the outputs to release; it is given the digest of each system's seed."""
 
 State = Literal["promoted", "already promoted", "signed, not yet promoted"]
 
@@ -63,10 +72,12 @@ def promote(
     place: ReleasePlace,
     signing: Signing,
     earlier: Sequence[Verifiers] = (),
+    outputs: ChooseOutputs | None = None,
 ) -> Promoted:
     """Release *commit* at *place*, as far as who is *signing* can.
 
-    The record comes after those of the policy's promoters, and of the *earlier* policies'.
+    The record comes after those of the policy's promoters, and of the *earlier* policies'. With
+    *outputs* it also holds what that chooses, built in the seeds that are released.
 
     Raises ``CheckedFalse`` where a system is absent, a quorum is unmet, a dissent stands or another
     root was promoted; ``CouldNotCheck`` where that cannot be told; ``InputError`` for a signer who
@@ -75,7 +86,9 @@ def promote(
     for tag in place.tags:
         check_release_tag(tag, commit, str(place.target))
     promotion = _Promotion(by, commit, place, signing, earlier)
-    return promotion.release(choose_members(by, commit, place))
+    members = choose_members(by, commit, place)
+    seeds = {system: each.digest for system, each in members.items()}
+    return promotion.release(members, None if outputs is None else outputs(seeds))
 
 
 def _promoter(policy: Policy, signer: Signer) -> Promoter:
@@ -123,9 +136,13 @@ class _Promotion:
         self._repository = _releases(by.policy)
         self._ledger = LedgerWalk((by, *earlier), self._places, self._repository, commit)
         self._notices: list[str] = []
+        self._outputs: ReleasedOutputs | None = None
 
-    def release(self, members: Mapping[str, Chosen]) -> Promoted:
-        """Publish *members*, by system, as the release."""
+    def release(
+        self, members: Mapping[str, Chosen], outputs: ReleasedOutputs | None = None
+    ) -> Promoted:
+        """Publish *members*, by system, as the release, and *outputs* with them."""
+        self._outputs = outputs
         images = {system: (each.nar_hash, each.digest) for system, each in members.items()}
         release = build_release(self._commit, images)
         index = prepare_index(
@@ -140,6 +157,8 @@ class _Promotion:
         # Before anything is signed: what is in a log cannot be taken back.
         self._before.lacking(release.root, "nothing was signed, and nothing published")
         ours = self._before.usable(records, evidence, index.digest, self._ledger)
+        if ours is not None:
+            self._check_outputs(ours)
         already = ours is not None and stands(ours, self._by.policy)
         if not already:
             self._before.check_walked(self._ledger.walked(), release, index.digest)
@@ -194,12 +213,32 @@ class _Promotion:
             epoch=self._by.policy.epoch,
             evidence=evidence.digest,
             previous=walked.to_come_after(),
+            outputs_root=None if self._outputs is None else self._outputs.root,
+            outputs_size=0 if self._outputs is None else len(self._outputs.leaves),
         )
         payload = build_statement(predicate).dump()
         record = Record(Digest.of(payload), payload, predicate, ())
         attach_documents(self._target, record.digest, release, evidence)
+        if self._outputs is not None:
+            attach_outputs(self._target, record.digest, self._outputs)
         self._sign(predicate, payload, len(index.body))
         return record
+
+    def _check_outputs(self, record: Record) -> None:
+        """Refuse to go on with another's *record* that holds other outputs than were chosen here.
+
+        One without outputs is gone on with where none were asked for.
+        """
+        said = record.predicate.outputs_root
+        ours = None if self._outputs is None else self._outputs.root
+        if said == ours:
+            return
+        raise CheckedFalse(
+            f"the record {record.digest} of {self._commit} has {_rooted(said)}, and what builders "
+            f"say now comes to {_rooted(ours)}",
+            hint="one commit is promoted once: leave --outputs out where the record has none; or "
+            "see what builders say now: nix-seed outputs check",
+        )
 
     def _document(self, record: Record, release: Release, evidence: Evidence) -> None:
         """Put beside another's *record* what whoever began it may have left out.
@@ -273,6 +312,10 @@ class _Promotion:
             self._by.pins.keep(self._repository, self._commit, release.root)
         state: State = "already promoted" if done else "promoted"
         return Promoted(state, record, release, 0, tags, notices)
+
+
+def _rooted(root: Digest | None) -> str:
+    return "no outputs" if root is None else f"outputs with the root {root}"
 
 
 def _waiting(ledger: str, commit: Commit) -> str:

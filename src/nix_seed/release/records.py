@@ -16,6 +16,7 @@ from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import ANNOTATION_SYSTEM, Descriptor
 from nix_seed.registry.store import ImageStore
 from nix_seed.release.rules.evidence import Evidence
+from nix_seed.release.rules.outputs_tree import ReleasedOutputs
 from nix_seed.release.rules.record import Record
 from nix_seed.release.rules.tree import MemberProof, Release
 from nix_seed.trust.attestations import commit_subject, list_bundle, list_document, read_documents
@@ -23,6 +24,7 @@ from nix_seed.trust.attestations import commit_subject, list_bundle, list_docume
 RECORD_TYPE: Final = "application/vnd.nix-seed.promotion.v1"
 """The media type of what has no bytes of its own in a store: a record, or a ledger's beginning."""
 MEMBER_TYPE: Final = "application/vnd.nix-seed.promotion.member.v1+json"
+OUTPUTS_TYPE: Final = "application/vnd.nix-seed.promotion.outputs.v1+json"
 EVIDENCE_TYPE: Final = "application/vnd.nix-seed.promotion.evidence.v1+json"
 
 
@@ -144,3 +146,38 @@ def attach_documents(
         text = release.proof(leaf.system).dump()
         list_document(store, subject, text, MEMBER_TYPE, {ANNOTATION_SYSTEM: leaf.system})
     list_document(store, subject, evidence.dump(), EVIDENCE_TYPE, {})
+
+
+def attach_outputs(store: ImageStore, record: Digest, outputs: ReleasedOutputs) -> None:
+    """Store the list of a release's outputs beside *record*."""
+    list_document(store, record_subject(record), outputs.dump(), OUTPUTS_TYPE, {})
+
+
+def find_outputs_of(places: Sequence[ImageStore], record: Record) -> ReleasedOutputs:
+    """Return the outputs that *record* promotes.
+
+    ``CheckedFalse`` where it promotes none, ``CouldNotCheck`` where their list is nowhere.
+    """
+    said = record.predicate
+    if said.outputs_root is None:
+        raise CheckedFalse(
+            f"{said.commit} was promoted without its outputs",
+            hint="whoever promotes adds them: nix-seed promote --outputs",
+        )
+    why: NixSeedError | None = None
+    for place in places:
+        try:
+            for text in read_documents(place, record.digest, OUTPUTS_TYPE):
+                if isinstance(text, NixSeedError):
+                    why = text
+                    continue
+                try:
+                    return ReleasedOutputs.read(
+                        text, said.commit, said.outputs_root, said.outputs_size
+                    )
+                except CheckedFalse as error:
+                    why = error
+        except CouldNotCheck as error:
+            why = error
+    reason = "it lies beside the record nowhere" if why is None else why.message
+    raise CouldNotCheck(f"the list of {said.commit}'s outputs cannot be had: {reason}")

@@ -24,8 +24,15 @@ from nix_seed.cli.trust.options import key_option, signer_of, sigstore_option
 from nix_seed.core.members import members
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nix_seed.core.digests import Digest
+    from nix_seed.formats.intoto.statement import Commit
     from nix_seed.registry.open import AnyReference
-    from nix_seed.release.promote import Promoted
+    from nix_seed.release.candidates import ReleasePlace
+    from nix_seed.release.promote import ChooseOutputs, Promoted
+    from nix_seed.release.rules.outputs_tree import ReleasedOutputs
+    from nix_seed.release.verifiers import Verifiers
 
 
 @seed_command("promote")
@@ -57,6 +64,12 @@ if TYPE_CHECKING:
 )
 @state_option("Where what logs and ledgers showed before is kept [~/.local/state/nix-seed].")
 @jobs_option
+@click.option(
+    "--outputs",
+    "with_outputs",
+    is_flag=True,
+    help="Also promote every output that the quorum stands for, under a root of its own.",
+)
 @registry_options
 @json_option
 def command(as_json: bool, **options: Any) -> None:
@@ -83,8 +96,9 @@ def command(as_json: bool, **options: Any) -> None:
         (*tags, *options["tags"]),
     )
     with progress(quiet=as_json) as show:
+        by = verifiers_of(loaded, stores, options["state"] or state_directory(), show)
         done = promote(
-            verifiers_of(loaded, stores, options["state"] or state_directory(), show),
+            by,
             commit,
             place,
             Signing(
@@ -92,8 +106,22 @@ def command(as_json: bool, **options: Any) -> None:
                 open_logs(loaded.policy, loaded.directory, spare=True),
             ),
             earlier_of(loaded, options["history"]),
+            _outputs(by, commit, place) if options["with_outputs"] else None,
         )
     say(_json(done) if as_json else "\n".join(_lines(done, str(target))))
+
+
+def _outputs(by: Verifiers, commit: Commit, place: ReleasePlace) -> ChooseOutputs:
+    """Return what chooses the outputs to promote, and names those that it leaves out."""
+    from nix_seed.outputs.promoted import choose_outputs
+
+    def choose(seeds: Mapping[str, Digest]) -> ReleasedOutputs:
+        outputs, left = choose_outputs(by, place.sources, commit, seeds)
+        for each in left:
+            say(f"notice: not promoted: {each}", err=True)
+        return outputs
+
+    return choose
 
 
 def split_target(text: str) -> tuple[AnyReference, tuple[str, ...]]:
@@ -133,6 +161,8 @@ def _lines(done: Promoted, target: str) -> list[str]:
         f"  index    {said.index}",
         *(f"  {leaf.system:16} {leaf.image_digest}" for leaf in done.release.leaves),
     ]
+    if said.outputs_root is not None:
+        lines.append(f"  outputs  {said.outputs_size}, under the root {said.outputs_root}")
     if done.missing:
         lines.append(
             f"{done.missing} more of the policy's promoters must sign: the same command, with "

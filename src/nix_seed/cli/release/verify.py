@@ -24,8 +24,12 @@ from nix_seed.cli.options import (
 from nix_seed.cli.say import say, say_verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nix_seed.registry.open import AnyReference
     from nix_seed.release.rules.answer import Verification
+    from nix_seed.release.rules.outputs_tree import OutputLeaf
+    from nix_seed.release.verifiers import Verifiers
     from nix_seed.release.verify import Query
 
 
@@ -49,6 +53,11 @@ if TYPE_CHECKING:
     "--no-ledgers",
     is_flag=True,
     help="Do not ask the policy's [[ledgers]], which --offline cannot.",
+)
+@click.option(
+    "--output",
+    metavar="NAME",
+    help="Of COMMIT: the store path that was promoted as packages.NAME or checks.NAME.",
 )
 @click.option("--deep", is_flag=True, help="Read every layer, and recompute every NAR hash.")
 @click.option(
@@ -93,17 +102,34 @@ def command(as_json: bool, **options: Any) -> None:
             ledgers=not options["no_ledgers"],
         )
         found = answer(by, reference, query)
+        output = None
+        if options["output"] is not None:
+            output = _output(by, (reference, *query.evidence), found, options)
     if options["quorum_only"] and loaded.policy.promoters:
         say("notice: --quorum-only: whether it was promoted was not asked", err=True)
     if options["no_ledgers"] and loaded.policy.ledgers:
         names = ", ".join(each.id for each in loaded.policy.ledgers)
         say(f"notice: --no-ledgers: whether {names} holds it was not asked", err=True)
     if as_json:
-        say(verification_json(found))
+        more = {} if output is None else {"output": output.to_json()}
+        say(verification_json(found) | more)
     else:
         lines = verification_lines(found, loaded.policy.source)
         say_verdict("\n".join(folded(lines, columns())))
+        if output is not None:
+            say(f"{options['output']}: {output.path} {output.nar_hash}")
     click.get_current_context().exit(found.exit_code)
+
+
+def _output(
+    by: Verifiers, places: Sequence[AnyReference], found: Verification, options: dict[str, Any]
+) -> OutputLeaf:
+    """Return the output that was asked for, for --system or this machine's system."""
+    from nix_seed.flake.evaluate import current_system
+    from nix_seed.outputs.promoted import promoted_output
+
+    system = options["system"] or current_system()
+    return promoted_output(by, places, found, options["output"], system)
 
 
 def _question(options: dict[str, Any]) -> tuple[Callable[..., Verification], AnyReference, Query]:
@@ -124,6 +150,8 @@ def _question(options: dict[str, Any]) -> tuple[Callable[..., Verification], Any
     )
     offline = options["offline"]
     evidence = tuple(parse_reference(each) for each in options["evidence"])
+    if options["output"] is not None and not is_commit(text):
+        raise click.UsageError("--output goes with a commit: outputs are promoted with it")
     if is_commit(text):
         if options["commit"] is not None or options["quorum_only"]:
             raise click.UsageError("COMMIT takes neither --commit nor --quorum-only")

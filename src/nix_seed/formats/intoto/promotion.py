@@ -29,6 +29,8 @@ class PromotionPredicate(Declared):
     just these images. *policy* and *epoch* name the ``trust.toml`` that was satisfied, *evidence*
     the document that lists every attestation that counted. *previous* are the records, by the
     SHA-256 of their statements, that this one comes after: sorted, empty for a ledger's first.
+    *outputs_root* and *outputs_size* are of the tree over all systems' outputs that a quorum stands
+    for; a record without them says nothing of outputs.
     """
 
     repository: str
@@ -40,6 +42,8 @@ class PromotionPredicate(Declared):
     epoch: int = field(metadata=at("policy.epoch"))
     evidence: Digest
     previous: tuple[Digest, ...]
+    outputs_root: Digest | None = field(default=None, metadata=at("outputs.root", omit=True))
+    outputs_size: int = field(default=0, metadata=at("outputs.size", omit=True))
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= _MOST_SYSTEMS:
@@ -48,6 +52,8 @@ class PromotionPredicate(Declared):
             raise InputError(f"a record comes after at most {MOST_PREVIOUS} others")
         if list(self.previous) != sorted(set(self.previous)):
             raise InputError("previous must be sorted, each record once")
+        if (self.outputs_root is None) != (self.outputs_size == 0):
+            raise InputError("outputs must have a root and a size, or be absent")
 
 
 def first_key(repository: str) -> Digest:

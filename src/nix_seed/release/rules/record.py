@@ -305,6 +305,11 @@ def _unique(
         shown = ", ".join(sorted({str(root) for root, _ in roots}))
         reason = f"{commit} was promoted more than once, as different things: {shown}"
         return Check("unique", Fate.FALSE, reason)
+    outputs = {each.predicate.outputs_root for each in records} - {None}
+    if len(outputs) > 1:
+        shown = ", ".join(sorted(map(str, outputs)))
+        reason = f"{commit} was promoted with several lists of outputs: {shown}"
+        return Check("unique", Fate.FALSE, reason)
     root = records[0].predicate.root
     if pinned is not None and pinned != root:
         reason = f"this machine saw {commit} promoted under the root {pinned}, and now {root}"
