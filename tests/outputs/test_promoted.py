@@ -194,4 +194,4 @@ def test_golden_records() -> None:
     ]
     for change in ({"outputs_root": digest}, {"outputs_size": 3}):
         with pytest.raises(InputError, match="a root and a size"):
-            replace(plain, **change)  # type: ignore[arg-type]
+            replace(plain, **change)
