@@ -36,6 +36,8 @@ _LIMIT: Final = 40.0  # seconds until a read fails; requests have shorter limits
 _REST: Final = 5.0  # seconds in which nothing is tried again after the network failed
 _TRIES: Final = 4
 _TURN: Final = 0.1  # seconds
+_QUIET: Final = 0.5  # seconds without a read, after which nobody is thought to be reading
+_POLITE: Final = 10.0  # seconds at most in which what nobody asked for waits for that
 _DEMANDS: Final = 8
 _CONNECTIONS: Final = 4
 
@@ -80,6 +82,7 @@ class FrameStore:
         self._decoding = [threading.Lock() for _ in range(64)]
         self._size = 0
         self._down_until = 0.0
+        self._last_read = 0.0
         self._stopped = threading.Event()
         self._demands = ThreadPoolExecutor(_DEMANDS, "demand")
         self._fillers: list[threading.Thread] = []
@@ -89,6 +92,7 @@ class FrameStore:
 
     def contents(self, pieces: Sequence[Piece]) -> list[memoryview]:
         """Return the bytes of *pieces*; ``OSError`` (EIO) where they cannot be had, on record."""
+        self._last_read = time.monotonic()
         return [
             memoryview(self._frame((piece.layer, piece.frame)))[piece.start : piece.end]
             for piece in pieces
@@ -102,11 +106,13 @@ class FrameStore:
     def start_filling(self, first: Sequence[Wanted]) -> None:
         """Fetch, in threads of its own, what is listed *first*, and then all the rest.
 
-        After a list one connection is enough for the rest, which nobody waits for; without one all
-        are used, since what will be read next is unknown. What failed is tried again; a thread
-        gives up after failing a number of times in a row.
+        After a list one connection is enough for the rest, which nobody waits for, and it begins
+        when the first build has read what it needs. Without a list all are used at once, since what
+        will be read next is unknown. What failed is tried again; a thread gives up after failing a
+        number of times in a row.
         """
         listed, spans = self._spans_of(first), self._all_spans()
+        polite_until = time.monotonic() + (_POLITE if first else 0.0)
         lock = threading.Lock()
 
         def fill(stays: bool) -> None:
@@ -117,6 +123,9 @@ class FrameStore:
                     span = next(listed, None)
                     if span is None and not stays:
                         return
+                if span is None:
+                    self._wait_for_quiet(polite_until)
+                with lock:
                     span = span or next(spans, None)
                     if span is None:
                         if self.is_whole():
@@ -133,6 +142,14 @@ class FrameStore:
             thread = threading.Thread(target=fill, args=(stays,), name="fill", daemon=True)
             thread.start()
             self._fillers.append(thread)
+
+    def _wait_for_quiet(self, until: float) -> None:
+        """Wait while somebody reads, but not longer than *until*: cores and link are theirs."""
+        while not self._stopped.is_set():
+            now = time.monotonic()
+            if now >= until or now - self._last_read >= _QUIET:
+                return
+            self._stopped.wait(_TURN)
 
     def is_whole(self) -> bool:
         """Whether every frame is on disk."""
