@@ -330,7 +330,7 @@ def named_seed(
 ) -> tuple[Stores, AnyReference, str]:
     """Return what ``--image`` names, verified where the command has ``verify_options``."""
     from nix_seed.core.events import ignore
-    from nix_seed.flake.nix import current_system
+    from nix_seed.core.processes import current_system
     from nix_seed.formats.oci.reference import parse_reference
 
     reference = parse_reference(options["image"])

@@ -7,6 +7,7 @@ Runs a command of the user's when something happened, and gives it to read what 
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,12 @@ def may_fork() -> bool:
     except OSError:
         threads = threading.active_count()
     return threads == 1
+
+
+def current_system() -> str:
+    """Return the machine's system as Nix spells it: ``x86_64-linux``, ``aarch64-darwin``."""
+    machine = {"arm64": "aarch64", "amd64": "x86_64"}.get(platform.machine(), platform.machine())
+    return f"{machine}-{platform.system().lower()}"
 
 
 def cores() -> int:

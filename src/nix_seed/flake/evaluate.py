@@ -12,9 +12,10 @@ from typing import Any, Literal
 import msgspec
 
 from nix_seed.core.errors import InputError
+from nix_seed.core.processes import current_system
 from nix_seed.flake.experiment import compare, evaluate_otherwise, evaluate_twin
 from nix_seed.flake.needed import evaluate_outline, find_needed
-from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix, current_system
+from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.own_source import OwnSource
 from nix_seed.flake.rules.frontier import Twin

@@ -11,7 +11,6 @@ import contextlib
 import grp
 import json
 import os
-import platform
 import re
 import selectors
 import shlex
@@ -71,12 +70,6 @@ class FlakeMetadata:
     description: str | None
     rev_count: int | None = None
     directory: str | None = None
-
-
-def current_system() -> str:
-    """Return the machine's system as Nix spells it: ``x86_64-linux``, ``aarch64-darwin``."""
-    machine = {"arm64": "aarch64", "amd64": "x86_64"}.get(platform.machine(), platform.machine())
-    return f"{machine}-{platform.system().lower()}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.links import follow_links
+from nix_seed.core.processes import current_system
 from nix_seed.core.words import plural
-from nix_seed.flake.nix import Nix, current_system
+from nix_seed.flake.nix import Nix
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.provenance import read_provenance, read_signers
 from nix_seed.flake.rules.outline import Context, Project

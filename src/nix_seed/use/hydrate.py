@@ -225,7 +225,7 @@ def _nix_for(root: Path) -> Nix:
 
 
 def _own_system() -> str:
-    from nix_seed.flake.nix import current_system
+    from nix_seed.core.processes import current_system
 
     return current_system()
 

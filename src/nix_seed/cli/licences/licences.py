@@ -57,7 +57,7 @@ def command(as_json: bool, **options: Any) -> None:
 
 
 def _of_image(reference: AnyReference, options: dict[str, Any], as_json: bool) -> None:
-    from nix_seed.flake.nix import current_system
+    from nix_seed.core.processes import current_system
     from nix_seed.sbom.attach import attached_licences
     from nix_seed.sbom.sbom import open_seed_image
 

@@ -79,7 +79,7 @@ def _prepare(target: AnyReference, options: dict[str, Any]) -> tuple[SourceTree,
     """Refuse, before anything is built, all that can be known to fail after it."""
     from nix_seed.cli.progress import progress
     from nix_seed.core.errors import InputError
-    from nix_seed.flake.nix import current_system
+    from nix_seed.core.processes import current_system
     from nix_seed.registry.open import check_writable
     from nix_seed.release.attest import prepare_attest
 

@@ -88,7 +88,8 @@ def _check(options: dict[str, Any]) -> None:
 
 def _request(options: dict[str, Any], show: OnEvent) -> ReportRequest:
     from nix_seed.cli.options import flake_and_attr, state_directory
-    from nix_seed.flake.nix import Nix, current_system
+    from nix_seed.core.processes import current_system
+    from nix_seed.flake.nix import Nix
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.release.load import load_policy
     from nix_seed.release.verify import Query

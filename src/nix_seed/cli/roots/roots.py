@@ -84,8 +84,8 @@ def _policy(text: str) -> RootsPolicy:
 def _roots(nix: Nix, options: dict[str, Any], show: OnEvent) -> tuple[Roots, tuple[StorePath, ...]]:
     from nix_seed.cli.options import flake_and_attr
     from nix_seed.core.events import Stage
+    from nix_seed.core.processes import current_system
     from nix_seed.flake.evaluate import evaluate_flake
-    from nix_seed.flake.nix import current_system
     from nix_seed.roots import roots
     from nix_seed.sbom.sbom import open_seed_image
 

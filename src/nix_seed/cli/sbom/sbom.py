@@ -120,7 +120,7 @@ def _check(what: str, is_flake: bool, options: dict[str, Any]) -> None:
 
 
 def _opened(reference: AnyReference, options: dict[str, Any]) -> SeedImage:
-    from nix_seed.flake.nix import current_system
+    from nix_seed.core.processes import current_system
     from nix_seed.sbom.sbom import open_seed_image
 
     return open_seed_image(stores_of(options), reference, options["system"] or current_system())

@@ -3,7 +3,8 @@
 import os
 
 from nix_seed.cli.trust.key import PASSPHRASE
-from nix_seed.flake.nix import Nix, current_system
+from nix_seed.core.processes import current_system
+from nix_seed.flake.nix import Nix
 from nix_seed.setup.ci_host import CiHost
 
 # Never seen by Nix or anything else that is started: a build that may use the network (a download

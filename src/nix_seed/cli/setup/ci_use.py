@@ -13,9 +13,10 @@ from nix_seed.cli.setup.ci_report import use_summary
 from nix_seed.core import processes
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
 from nix_seed.core.events import OnEvent
+from nix_seed.core.processes import current_system
 from nix_seed.core.verdict import Fate
 from nix_seed.flake.checkout import parents_of
-from nix_seed.flake.nix import OFFLINE, Nix, current_system
+from nix_seed.flake.nix import OFFLINE, Nix
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.registry.open import AnyReference
 from nix_seed.registry.rules.lock import LOCK_NAME

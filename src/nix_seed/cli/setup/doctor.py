@@ -119,7 +119,7 @@ def _reach(options: dict[str, Any]) -> Reach:
 
 
 def _image(image: str, options: dict[str, Any], show: OnEvent) -> Sequence[Diagnosis]:
-    from nix_seed.flake.nix import current_system
+    from nix_seed.core.processes import current_system
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.registry.transfer import open_here
     from nix_seed.setup.doctor_image import check_image

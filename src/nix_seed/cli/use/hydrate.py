@@ -110,7 +110,7 @@ def command(as_json: bool, **options: Any) -> None:
     """
 
     from nix_seed.cli.progress import progress
-    from nix_seed.flake.nix import current_system
+    from nix_seed.core.processes import current_system
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.use.hydrate import Place, hydrate, mount_if_possible
     from nix_seed.use.macos_store import ensure_store

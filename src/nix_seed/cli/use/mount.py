@@ -42,7 +42,7 @@ def command(as_json: bool, **options: Any) -> None:
     """
     from nix_seed.cli.progress import progress
     from nix_seed.core.errors import InputError
-    from nix_seed.flake.nix import current_system
+    from nix_seed.core.processes import current_system
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.use.hydrate import Place, mount_seed
     from nix_seed.use.mount.store import wait_until_whole

@@ -26,9 +26,10 @@ def command(as_json: bool, **options: Any) -> None:
     """
     from nix_seed.cli.options import accepted_licences, policy_used
     from nix_seed.cli.progress import progress
+    from nix_seed.core.processes import current_system
     from nix_seed.core.words import plural
     from nix_seed.flake.evaluate import DEFAULT_ATTR
-    from nix_seed.flake.nix import Nix, current_system
+    from nix_seed.flake.nix import Nix
     from nix_seed.use.engines import choose_engine
     from nix_seed.use.prove import ProvedFlake, check_proof, prove
     from nix_seed.use.withheld import needed_to_evaluate, obtain_withheld, spec_of
