@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
+from nix_seed.flake.rules.nix_version import NixVersion, parse_nix_version
 from nix_seed.setup.rules.contract import Clause, ClauseResult
 from nix_seed.setup.rules.diagnosis import (
     Diagnosis,
@@ -18,7 +19,6 @@ from nix_seed.setup.rules.diagnosis import (
     exit_code,
 )
 from nix_seed.setup.rules.setup_checks import (
-    NixVersion,
     Reading,
     Room,
     judge_clock,
@@ -26,7 +26,6 @@ from nix_seed.setup.rules.setup_checks import (
     judge_nix_version,
     judge_room,
     judge_settings,
-    parse_nix_version,
 )
 
 FINE, WARNING, FALSE, UNCHECKED = Health
@@ -93,9 +92,10 @@ def test_clauses_of_the_contract_keep_their_fix() -> None:
         ("nix (Nix) 2.17.1", "CppNix", "2.17.1", WARNING),
         ("nix (Nix) 2.18.0", "CppNix", "2.18.0", FINE),
         ("nix (Nix) 2.7.9", "CppNix", "2.7.9", FALSE),
-        ("nix (Nix) 2.24.0pre20240712_142e566a", "CppNix", "2.24.0pre20240712", FINE),
+        ("nix (Nix) 2.24.0pre20240712_142e566a", "CppNix", "2.24.0pre20240712_142e566a", FINE),
         ("nix (Lix, like Nix) 2.91.1", "Lix", "2.91.1", FINE),
         ("nix (Determinate Nix 3.8.2) 2.30.1", "Determinate Nix", "2.30.1", FINE),
+        ("nix (Lix, like Nix) 2.93.0-devpre20250301", "Lix", "2.93.0-devpre20250301", FINE),
         ("nix (Nix) 3.0", "CppNix", "3.0", FINE),
         ("nix (Tvix) 2.3", "Tvix", "2.3", FALSE),
     ],

@@ -1,9 +1,8 @@
 """What evaluation itself fetches or builds: ``fetchTarball``, import from derivation, and so on.
 
-That it builds, Nix tells where that is forbidden; that it fetches, where it counts its calls. What
-it is, one more evaluation shows, on an empty store that has the machine's for a substituter:
-whatever is there then was needed. What evaluation itself copies there from files of the flake and
-its inputs is told apart by its content.
+That it does either, Nix tells where both are forbidden. What it is, one more evaluation shows, on
+an empty store that has the machine's for a substituter: whatever is there then was needed. What
+evaluation itself copies there from files of the flake and its inputs is told apart by its content.
 """
 
 import json
@@ -14,79 +13,73 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
+from nix_seed.core.files import files_below
 from nix_seed.flake.experiment import reason_of
-from nix_seed.flake.nix import FlakeMetadata, Nix
+from nix_seed.flake.nix import FORBIDDEN, FlakeMetadata, Nix
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.own_source import OwnSource
+from nix_seed.flake.rules.nix_version import parse_nix_version
 from nix_seed.flake.rules.recipe import Needed
 from nix_seed.formats.nix.store_path import StorePath
 
-_IMPORTS = "allow-import-from-derivation"
 # Another answer than on a machine that has a network would be another key.
 _UNREACHED = ("unable to download", "ould not resolve", "Cannot find Git revision", "program 'git'")
-_FETCHER = re.compile(
-    rb"\b(fetchTarball|fetchTree|fetchGit|fetchMercurial|fetchClosure|getFlake|builtins\.fetchurl"
-    rb"|allowBuiltinFetchGit)\b"
-)
-_FETCHERS = ("fetchTarball", "fetchGit", "fetchMercurial", "fetchurl", "fetchClosure")
-# What the product's own code asks for: itself, and its arguments where they are long.
-_OWN_TREES, _OWN_FLAKES = 2, 1
+# What Nix before 2.24, and Lix, do by a forge's name without asking whether they may.
+_UNASKED = re.compile(rb"\b(getFlake|fetchTree)\b")
+_ASKS_SINCE = (2, 24)
 
 
 def evaluate_outline(
     nix: Nix, metadata: FlakeMetadata, arguments: Mapping[str, Any], doing: str
 ) -> tuple[dict[str, Any], bool]:
-    """Return what ``default.nix`` answers, and whether evaluation built or fetched anything.
+    """Return what ``default.nix`` answers, and whether evaluation builds or fetches anything.
 
-    That it fetched is looked into where a file that was evaluated names a fetcher. Files of nixpkgs
-    do, and call it for flakes only that ask by ``allowBuiltinFetchGit``.
+    The flake is evaluated where Nix forbids both, save getting the flake's inputs; and once more
+    only if it then fails.
     """
-    strict = replace(nix, settings={**nix.settings, _IMPORTS: "false"})
-    evaluated: set[str] = set()
+    allowed = sorted({"path:", *_places_of_inputs(_lock(nix, metadata))})
+    forbidding = {
+        "allow-import-from-derivation": "false",
+        "restrict-eval": "true",
+        "allowed-uris": " ".join(allowed),
+    }
+    strict = replace(nix, settings={**nix.settings, **forbidding})
     try:
-        answer = call_nix_half(strict, "outline", metadata.url, arguments, doing, evaluated)
+        answer = call_nix_half(strict, "outline", metadata.url, arguments, doing)
     except NixFailed as error:
-        if _IMPORTS not in (error.detail or ""):
+        if FORBIDDEN.search(error.detail or "") is None:
             raise
         return call_nix_half(nix, "outline", metadata.url, arguments, doing), True
-    asked = any(_names_fetcher(nix.root, name) for name in evaluated)
-    return answer, asked and fetches(nix, metadata, arguments, doing)
+    return answer, _may_fetch_unseen(nix, metadata)
 
 
-def _names_fetcher(root: Path, name: str) -> bool:
-    tree = root / str(StorePath.containing(name)).lstrip("/")
-    if _is_nixpkgs(tree):
-        return False
-    try:
-        return _FETCHER.search((root / name.lstrip("/")).read_bytes()) is not None
-    except OSError:
-        return True
+def _may_fetch_unseen(nix: Nix, metadata: FlakeMetadata) -> bool:
+    source = f"{nix.root}{metadata.source}"
+    names = (name for name in files_below(source) if name.endswith(".nix"))
+    return any(_UNASKED.search(Path(name).read_bytes()) for name in names) and not _asks_always(nix)
 
 
-@cache
-def _is_nixpkgs(tree: Path) -> bool:
-    return any((tree / name / "build-support").is_dir() for name in ("pkgs", "."))
+def _asks_always(nix: Nix) -> bool:
+    found = parse_nix_version(nix.version())
+    return found is not None and found.fork != "Lix" and found.number >= _ASKS_SINCE
 
 
-def fetches(nix: Nix, metadata: FlakeMetadata, arguments: Mapping[str, Any], doing: str) -> bool:
-    """Evaluate once more, and have Nix count its calls, which takes it twice the time."""
-    with tempfile.TemporaryDirectory(prefix="nix-seed-") as directory:
-        counts = Path(directory, "counts.json")
-        environment = {
-            "NIX_SHOW_STATS": "1",
-            "NIX_COUNT_CALLS": "1",
-            "NIX_SHOW_STATS_PATH": str(counts),
-        }
-        counted = replace(nix, environment={**nix.environment, **environment})
-        call_nix_half(counted, "outline", metadata.url, arguments, doing)
-        return _fetches(counts, _lock(nix, metadata))
+def _places_of_inputs(lock: Mapping[str, Any]) -> Iterator[str]:
+    """Return what the addresses of the inputs begin with, as ``allowed-uris`` takes it."""
+    for node in lock.get("nodes", {}).values():
+        locked = node.get("locked", {})
+        kind = locked.get("type")
+        if url := locked.get("url"):
+            above = url.rpartition("/")[0]
+            yield from (f"{above}/", f"{kind}+{above}/")
+        elif "owner" in locked:
+            yield f"{kind}:{locked['owner']}/{locked['repo']}"
 
 
 def find_needed(
@@ -146,30 +139,17 @@ def _read(root: Path, inputs: frozenset[NarHash], is_copy: Callable[[StorePath],
     return Needed(frozenset(trees | {path for path in flat if path.name not in names}), built)
 
 
-def _fetches(counts: Path, lock: Mapping[str, Any]) -> bool:
-    """Tell whether more was fetched than the flake's own inputs."""
+def read_lock(flake: Path) -> dict[str, Any]:
+    """Return what the lock file of the flake at *flake* says, or nothing where there is none."""
     try:
-        calls = json.loads(counts.read_text())["primops"]
-    except (OSError, ValueError, KeyError):
-        return False
-    called = {name.lstrip("_"): number for name, number in calls.items()}
-    # Newer Nix fetches inputs by a function of its own.
-    inputs = 0 if "fetchFinalTree" in called else len(lock.get("nodes", ())) - 1
-    return (
-        any(called.get(name) for name in _FETCHERS)
-        or called.get("getFlake", 0) > _OWN_FLAKES
-        or called.get("fetchTree", 0) > _OWN_TREES + max(inputs, 0)
-    )
+        value = json.loads((flake / "flake.lock").read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _lock(nix: Nix, metadata: FlakeMetadata) -> dict[str, Any]:
-    """Return what the flake's lock file says, or nothing where there is none."""
-    source = nix.root / str(metadata.source).lstrip("/") / (metadata.directory or "")
-    try:
-        value = json.loads((source / "flake.lock").read_text())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+    return read_lock(nix.root / str(metadata.source).lstrip("/") / (metadata.directory or ""))
 
 
 def _input_hashes(lock: Mapping[str, Any]) -> frozenset[NarHash]:

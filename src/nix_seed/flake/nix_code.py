@@ -26,23 +26,21 @@ def call_nix_half(
     url: str,
     arguments: Mapping[str, Any],
     doing: str,
-    files: set[str] | None = None,
 ) -> Any:
     """Return what *function* of ``default.nix`` answers for the flake at *url*, from JSON.
 
-    *arguments* are JSON too; ``flake`` is added to them. *doing* names the work in errors. To
-    *files* those that are evaluated are added.
+    *arguments* are JSON too; ``flake`` is added to them. *doing* names the work in errors.
     """
     text = json.dumps(arguments)
     with importlib.resources.as_file(
         importlib.resources.files("nix_seed.flake") / "expressions"
     ) as code:
         if len(text) < _LONGEST:
-            return nix.evaluate(_call(nix, code, function, url, _string(text)), doing, files)
+            return nix.evaluate(_call(nix, code, function, url, _string(text)), doing)
         with tempfile.TemporaryDirectory(prefix="nix-seed-") as directory:
             Path(directory, "arguments.json").write_text(text)
             given = f'builtins.readFile "${{{_tree(nix, Path(directory))}}}/arguments.json"'
-            return nix.evaluate(_call(nix, code, function, url, f"({given})"), doing, files)
+            return nix.evaluate(_call(nix, code, function, url, f"({given})"), doing)
 
 
 def flake_code(code: str, url: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,11 +17,10 @@ from typing import Any
 
 from nix_seed.core.errors import InputError, NixFailed
 from nix_seed.flake.nix import Nix, read_settings
+from nix_seed.flake.rules.nix_version import parse_nix_version
 from nix_seed.flake.rules.signatures import Signers, judge_signatures
 from nix_seed.formats.intoto.build import KeyCount, NixFacts, PathCounts
 from nix_seed.formats.nix.store_path import STORE_DIR, StorePath, parse_public_keys
-
-_NUMBER = re.compile(r"\d+\.\d+[^\s)]*")
 
 
 def count_origins(nix: Nix, paths: Iterable[StorePath]) -> PathCounts:
@@ -54,9 +52,10 @@ def count_origins(nix: Nix, paths: Iterable[StorePath]) -> PathCounts:
 def nix_facts(nix: Nix) -> NixFacts:
     """Return the version, and the settings that bear on trust, as Nix itself resolves them."""
     settings = read_settings(nix)
-    version = _NUMBER.search(nix.version())
+    said = nix.version()
+    found = parse_nix_version(said)
     return NixFacts(
-        version=version[0] if version else nix.version(),
+        version=found.version if found else said,
         substituters=tuple(settings.get("substituters", "").split()),
         sandbox=settings.get("sandbox", "unknown"),
     )

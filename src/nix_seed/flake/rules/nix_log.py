@@ -15,9 +15,6 @@ from typing import Any
 _COPY, _TRANSFER, _PATHS, _BUILDS, _BUILD, _SUBSTITUTE, _TREE = 100, 101, 103, 104, 105, 108, 112
 _LINE, _PROGRESS, _EXPECTED = 101, 105, 106
 _PREFIX = b"@nix "
-# The level of messages that Nix gives with -v; at it, it names each file that it evaluates.
-_TALKATIVE = 4
-_EVALUATING = re.compile(r"evaluating file '.*?(/nix/store/[^']+)'")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _STORE_NAME = re.compile(r"/nix/store/[0-9a-z]{32}-([^/'\s]+)")
 _KEPT = 400  # lines of a builder's log
@@ -64,8 +61,6 @@ class NixLog:
         self._expected: dict[int, dict[int, int]] = {_TRANSFER: {}, _COPY: {}}
         self._said: list[str] = []
         self._logs: dict[str, deque[str]] = {}
-        self.evaluated: set[str] = set()
-        """Files that were evaluated, where Nix was asked to be verbose."""
 
     def read(self, line: bytes) -> Iterator[NixWork | NixSaid]:
         """Take in a *line* of Nix's standard error; yield what is worth telling."""
@@ -87,12 +82,7 @@ class NixLog:
         ):
             return
         if action == "msg":
-            text = str(value.get("msg", ""))
-            if isinstance(level := value.get("level"), int) and level >= _TALKATIVE:
-                if found := _EVALUATING.match(text):
-                    self.evaluated.add(found[1])
-                return
-            yield from self._say(text)
+            yield from self._say(str(value.get("msg", "")))
         elif action == "start":
             self._start(number, value.get("type", 0), str(value.get("text", "")), fields)
             yield self.work

@@ -1,11 +1,11 @@
 """What makes a machine fit for nix-seed, judged from facts that others collected."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from nix_seed.flake.rules.nix_version import parse_nix_version
 from nix_seed.setup.rules.diagnosis import Diagnosis, Health
 
 HOOK_FIX: Final = (
@@ -18,37 +18,11 @@ INSTALL_NIX: Final = (
 OLDEST_NIX: Final = (2, 8)
 # nixpkgs' lib/minver.nix.
 _NIXPKGS_WANTS: Final = (2, 18)
-_VERSION = re.compile(r"nix \((?P<name>[^)]*)\)\s+(?P<version>[0-9][0-9a-zA-Z.+-]*)")
 _SKEW_FALSE, _SKEW_WARNING = timedelta(minutes=5), timedelta(seconds=30)
 _LEAST_ROOM, _LITTLE_ROOM = 1 << 30, 5 << 30
 _INSTALL_ENGINE = (
     "apt-get install bubblewrap mount util-linux (or podman, or Docker Engine 23 and newer)"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class NixVersion:
-    """Which Nix it is: *fork* is ``CppNix``, ``Lix``, ``Determinate Nix`` or its own word."""
-
-    fork: str
-    version: str
-
-    @property
-    def number(self) -> tuple[int, ...]:
-        """The leading numbers: (2, 8) of ``2.8.0pre``."""
-        return tuple(int(each) for each in re.findall(r"\d+", self.version)[:2])
-
-
-def parse_nix_version(text: str) -> NixVersion | None:
-    """Read what ``nix --version`` prints; None where it is of no form that is known."""
-    found = _VERSION.search(text)
-    if found is None:
-        return None
-    name = found["name"]
-    fork = "CppNix" if name == "Nix" else "Lix" if "Lix" in name else name
-    if "Determinate" in name:
-        fork = "Determinate Nix"
-    return NixVersion(fork, found["version"])
 
 
 def judge_nix_version(text: str) -> Diagnosis:
