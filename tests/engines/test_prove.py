@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support import built, engines, seeds
-from support.distribution import commit, distribution
+from support.distribution import commit, distribution, nix
 from support.seeds import edit, nix_seed, write_project
 
 # Nothing of "middle" and "filtered" is named by an output; "docs" cannot even be evaluated.
@@ -149,3 +149,30 @@ def test_why_the_flake_does_not_evaluate_is_said(project: Path) -> None:
     ran = nix_seed("prove", "--src", project, "--image", image, cache=built.workshop() / CACHE)
     assert ran.code == 1
     assert "inside the seed with no network: error: docs need the moon" in ran.err
+
+
+def test_a_lock_file_that_the_seeds_nix_is_too_old_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines.need("bwrap", "bubblewrap")
+    newer = engines.debian_nix("trixie")
+    cache = built.workshop() / CACHE
+    outputs = 'packages.${system}.default = pkgs.runCommand "app" { src = ./src; } "";'
+    files = FILES | {"sub/flake.nix": "{ outputs = _: { }; }\n"}
+    project = write_project(tmp_path / "project", distribution(), outputs, files)
+    seeds.build(project, "-o", tmp_path / "seed", cache=cache)
+    edit(project, "flake.nix", "  outputs =", '  inputs.sub.url = "path:./sub";\n  outputs =')
+    # An input in the flake's own tree is known since 2.26.
+    monkeypatch.setenv("PATH", str(newer), prepend=":")
+    nix("flake", "lock", cwd=project)
+    monkeypatch.undo()
+    commit(project, "Lock by a newer Nix")
+    arguments = ("prove", "--src", project, "--image", f"oci:{tmp_path}/seed")
+    ran = nix_seed(*arguments, cache=cache)
+    assert ran.code == 1
+    said = "and flake.lock wants 2.26: sub lies in the flake's own tree; name a newer one"
+    assert said in " ".join(ran.err.split())
+    edit(project, "flake.lock", '"version": 7', '"version": 8')
+    ran = nix_seed(*arguments, cache=cache)
+    assert ran.code == 1
+    assert "a newer one wrote flake.lock (version 8)" in " ".join(ran.err.split())

@@ -25,10 +25,12 @@ from nix_seed.flake.experiment import (
     read_questions,
     reason_of,
 )
+from nix_seed.flake.needed import read_lock
 from nix_seed.flake.nix import Nix
 from nix_seed.flake.nix_code import flake_code
 from nix_seed.flake.own_source import OwnSource
 from nix_seed.flake.rules.existence import find_moved
+from nix_seed.flake.rules.nix_version import find_too_old
 from nix_seed.flake.rules.recipe import Recipe
 from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.store_path import StorePath
@@ -59,18 +61,21 @@ _LARGEST = 1 << 28  # bytes of a derivation
 
 _SCRIPT = rf"""
 x={EXCHANGE}
+nix --version > $x/nix-version 2> /dev/null
 ls /nix/store | sed 's,^,/nix/store/,' | LC_ALL=C sort > $x/before
 evaluate() {{
   nix --offline --extra-experimental-features 'nix-command flakes' eval --impure --raw --expr "$1"
 }}
 derivations() {{ grep -o '/nix/store/[^/]*\.drv$' "$1" | LC_ALL=C sort -u; }}
-evaluate "$1" > $x/outputs 2> $x/problem || exit 1
-if evaluate "$2" > $x/twin-outputs 2> $x/twin-problem && test -s $x/twin-outputs; then
+evaluate "$2" > $x/twin-outputs 2> $x/twin-problem & twin=$!
+other=; test -z "$3" || {{ evaluate "$3" > $x/other-outputs 2> /dev/null & other=$!; }}
+evaluate "$1" > $x/outputs 2> $x/problem || {{ wait; exit 1; }}
+if wait $twin && test -s $x/twin-outputs; then
   nix-store --query --requisites $(derivations $x/twin-outputs) > $x/unowned || exit 1
 fi
 derivations $x/outputs > $x/wanted
 all_of() {{ nix-store --query --requisites $(derivations "$1") | grep '\.drv$' | LC_ALL=C sort; }}
-if test -n "$3" && test -s $x/unowned && evaluate "$3" > $x/other-outputs 2> /dev/null; then
+if test -n "$other" && wait $other && test -s $x/unowned; then
   mkdir $x/moved && all_of $x/outputs > $x/all && all_of $x/other-outputs > $x/others || exit 1
   LC_ALL=C comm -23 $x/all $x/others > $x/gone
   LC_ALL=C comm -13 $x/all $x/others > $x/come
@@ -98,6 +103,7 @@ class Proof:
     """What was planned, the *gaps*, and Nix's own words (*problem*) where it cannot evaluate.
 
     *left_out* are outputs that the seed is not meant for (mkSeed's ``include`` and ``exclude``).
+    *too_old* says that the seed's Nix is older than the flake wants.
     """
 
     image: Digest
@@ -106,12 +112,14 @@ class Proof:
     gaps: tuple[Gap, ...]
     problem: str | None = None
     left_out: tuple[str, ...] = ()
+    too_old: str | None = None
 
     @property
     def missing(self) -> tuple[str, ...]:
         """A line for people for each gap: what it is, who needs it, how to add it."""
         if self.problem is not None:
-            return (f"what evaluation needs: {reason_of(self.problem)}",)
+            reason = self.too_old or reason_of(self.problem)
+            return (f"what evaluation needs: {reason}",)
         return tuple(f"{gap.name} ({gap.kind}{_who(gap)}); {gap.hint}" for gap in self.gaps)
 
     def to_json(self) -> dict[str, Any]:
@@ -186,7 +194,9 @@ def prove(
         names = tuple(dict.fromkeys(each.output for each in outputs))
         if not (work.exchange / "done").exists():
             problem = work.read("problem").strip() or f"exit code {code}"
-            return Proof(image.digest, system, names, (), problem, left_out)
+            lock = read_lock(tree.root / _subdirectory(tree))
+            too_old = find_too_old(work.read("nix-version"), problem, lock)
+            return Proof(image.digest, system, names, (), problem, left_out, too_old)
         gaps = _gaps(work, tree, outputs, scope, () if spec is None else spec.withheld)
         return Proof(image.digest, system, names, gaps, left_out=left_out)
 
@@ -226,11 +236,16 @@ def check_proof(proof: Proof) -> None:
     """Raise ``CheckedFalse`` unless the seed is complete."""
     if proof.problem is not None:
         reason = reason_of(proof.problem)
+        hint = (
+            "an input that the seed lacks can be added: mkSeed { contents.inputs = [ … ]; };"
+            " a source that changed flake.lock needs a new seed"
+        )
+        if proof.too_old is not None:
+            hint = f"{proof.too_old}; name a newer one in the flake's seed: mkSeed {{ nix = …; }}"
         raise CheckedFalse(
             f"the flake cannot be evaluated inside the seed with no network: {reason}",
             detail=proof.problem,
-            hint="a flake input that is missing in the seed can be added with mkSeed's inputs;"
-            " a source that changed flake.lock needs a new seed",
+            hint=hint,
         )
     if proof.gaps:
         raise CheckedFalse(
