@@ -35,6 +35,14 @@ OUTPUTS = """
           sheets = text "sheets" (toString (builtins.filter
             (name: builtins.match ".*[.]sheet" name != null)
             (builtins.attrNames (builtins.readDir ./src))));
+          hasPrefix = start: name:
+            builtins.substring 0 (builtins.stringLength start) name == start;
+          chosen = ask: place: toString (builtins.filter ask (builtins.attrNames place));
+          starting = text "starting" (chosen (hasPrefix "test_") (builtins.readDir ./src));
+          numbered = text "numbered" (chosen
+            (name: builtins.match "[0-9]+-[a-z]+" name != null) (builtins.readDir ./src));
+          below = text "below" (chosen
+            (name: (builtins.readDir ./src).${name} == "directory") (builtins.readDir ./src));
           filtered = builtins.path {
             name = "filtered";
             path = ./src;
@@ -43,7 +51,7 @@ OUTPUTS = """
         in
         {
           default = pkgs.runCommand "app" {
-            inherit gen list stamp state maybe sheets filtered;
+            inherit gen list stamp state maybe sheets starting numbered below filtered;
             tools = [ pkgs.zlib (script "words in flake.nix") ];
           } "";
           version = pkgs.runCommand "app-${builtins.head (builtins.split "\\n" (read "VERSION"))}"
@@ -57,6 +65,8 @@ FILES = {
     "src/x": "x\n",
     "src/deep/er/table": "1 2 3\n",
     "src/one.sheet": "1,2\n",
+    "src/test_one": "1\n",
+    "src/001-first": "1\n",
     "gen.sh": "true\n",
     "VERSION": "1.0\n",
     "README": "",
@@ -65,6 +75,10 @@ PLACES = [
     *FILES,
     "src/new",
     "src/two.sheet",
+    "src/test_two",
+    "src/002-second",
+    "src/0310-third",
+    "src/further/deep",
     "src/deep/other",
     "docs/guide.md",
     "src/sub/dir/file.nix",
@@ -88,6 +102,8 @@ edits = st.lists(
     min_size=1,
     max_size=4,
 )
+# The last name that only a pattern tells is kept: `plan` says that it cannot see what follows.
+KEPT = ("src/x", "src/001-first")
 # These are read as text, or name a derivation, in flake.nix.
 TEXTS = {"gen.sh": b"echo %d\n", "VERSION": b"2.%d\n"}
 
@@ -108,7 +124,7 @@ def apply(project: Path, action: str, place: str, data: bytes) -> None:
     if action == "write":
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(TEXTS[place] % len(data) if place in TEXTS else data)
-    elif action == "remove" and place not in (*TEXTS, "src/x"):
+    elif action == "remove" and place not in (*TEXTS, *KEPT):
         path.unlink(missing_ok=True)
     elif action == "executable" and path.exists():
         path.chmod(0o755)
@@ -126,6 +142,14 @@ def apply(project: Path, action: str, place: str, data: bytes) -> None:
 # The last file of a kind that flake.nix looks for.
 @example(steps=[("remove", "src/one.sheet", b"")], committed=False)
 @example(steps=[("remove", name, b"") for name in FILES], committed=True)
+@example(
+    steps=[
+        ("remove", "src/test_one", b""),
+        ("remove", "src/deep/er/table", b""),
+        ("write", "src/0310-third", b""),
+    ],
+    committed=False,
+)
 def test_random_commits_move_no_key(
     steps: list[tuple[str, str, bytes]], committed: bool, original: Path, tmp_path: Path
 ) -> None:

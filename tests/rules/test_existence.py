@@ -2,7 +2,12 @@ from dataclasses import replace
 
 import pytest
 
-from nix_seed.flake.rules.existence import Questions, find_moved, find_questions
+from nix_seed.flake.rules.existence import (
+    Questions,
+    choose_likes,
+    find_moved,
+    find_questions,
+)
 from nix_seed.formats.nix.derivation import Derivation, Output
 from nix_seed.formats.nix.store_path import StorePath
 
@@ -49,6 +54,40 @@ def test_kinds_that_are_looked_for(text: str, kinds: set[str]) -> None:
     listed = find_questions({"a.nix": f"readDir ./x; {text}"})
     assert listed == Questions(lists=True, kinds=frozenset(kinds))
     assert not find_questions({"a.nix": text}).kinds, "nothing is listed"
+
+
+@pytest.mark.parametrize(
+    ("text", "starts", "tests"),
+    [
+        ('lib.hasPrefix "test_" name', {"test_"}, ()),
+        ("lib.hasPrefix start name", set(), ("a.nix:1",)),
+        ("lib.hasSuffix ending name", set(), ("a.nix:1",)),
+        ('lib.hasInfix "x" name', set(), ("a.nix:1",)),
+        ('match "[0-9]+-(.*)[.]sql" name', set(), ("a.nix:1",)),
+        ('match ".*[.]sql" name', set(), ()),
+        ('match ".*\\\\.sql$" name', set(), ()),
+    ],
+)
+def test_how_names_are_chosen(text: str, starts: set[str], tests: tuple[str, ...]) -> None:
+    asked = find_questions({"a.nix": f"readDir ./x; {text}"})
+    assert (asked.starts, asked.tests) == (starts, tests)
+    assert find_questions({"a.nix": text}) == Questions(), "nothing is listed"
+
+
+@pytest.mark.parametrize(
+    ("names", "likes"),
+    [
+        ([], {}),
+        (["a.c", "b.c", "a.h"], {"aa.c": "a.c", "aa.h": "a.h"}),
+        (["test_a.py", "test_b.py", "c.py"], {"test_aa.py": "test_a.py", "cc.py": "c.py"}),
+        (["001-x.sql", "002-y.sql", "010-z.sql"], {"001-xx.sql": "001-x.sql"}),
+        (["009", "010", ".a", "Makefile"], {"011": "009", "Makefilee": "Makefile", ".aa": ".a"}),
+    ],
+)
+def test_further_names(names: list[str], likes: dict[str, str]) -> None:
+    found = choose_likes(names, names)
+    assert not found.keys() & set(names)
+    assert likes.items() <= found.items()
 
 
 def path(name: str, number: int = 0) -> StorePath:

@@ -21,7 +21,12 @@ from nix_seed.core.files import files_below
 from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.rules.alter import FURTHER_FILE, alter
-from nix_seed.flake.rules.existence import Questions, find_moved, find_questions
+from nix_seed.flake.rules.existence import (
+    Questions,
+    choose_likes,
+    find_moved,
+    find_questions,
+)
 from nix_seed.flake.rules.frontier import Twin
 from nix_seed.formats.nix.store_path import StorePath
 
@@ -65,15 +70,20 @@ def evaluate_otherwise(
     questions = read_questions(source)
     if not (questions.paths or questions.lists or (questions.revision and metadata.revision)):
         return questions, None
-    try:
-        with answered_otherwise(source, questions) as tree:
-            _set_time(tree, metadata)
-            url = _url(tree, nix.hash_path(tree), metadata, revision=not questions.revision)
-            doing = "evaluating the flake with files added and removed"
-            answer: dict[str, Any] = call_nix_half(nix, "twin", url, arguments, doing)
-            return questions, answer
-    except NixFailed as error:
-        return questions, error
+    # A flake may take every directory for a package: then no further ones are added.
+    tries = [questions, dataclasses.replace(questions, folders=False)]
+    problem: NixFailed | None = None
+    for asked in tries if questions.folders else tries[:1]:
+        try:
+            with answered_otherwise(source, asked) as tree:
+                _set_time(tree, metadata)
+                url = _url(tree, nix.hash_path(tree), metadata, revision=not asked.revision)
+                doing = "evaluating the flake with files added and removed"
+                answer: dict[str, Any] = call_nix_half(nix, "twin", url, arguments, doing)
+                return asked, answer
+        except NixFailed as error:
+            problem = problem or error
+    return questions, problem
 
 
 def compare(
@@ -205,16 +215,31 @@ def _turn(tree: Path, questions: Questions) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(_EMPTY.get(path.suffix, "\n"))
     if questions.lists:
-        for place, _, files in list(os.walk(tree)):
-            kinds = {os.path.splitext(name)[1]: name for name in sorted(files, reverse=True)}
-            for suffix, name in kinds.items():
-                original = Path(place, name)
-                if original.is_file() and not original.is_symlink():
-                    shutil.copy(original, Path(place, Path(FURTHER_FILE).stem + suffix))
-            # Where the last of a kind is gone, code still looks for it.
-            for suffix in questions.kinds - kinds.keys() - {".nix"}:
-                text = _EMPTY.get(suffix, "\n")
-                Path(place, Path(FURTHER_FILE).stem + suffix).write_text(text)
+        for place, folders, files in list(os.walk(tree)):
+            _add_likes(Path(place), folders, files, questions)
+
+
+def _add_likes(place: Path, folders: list[str], files: list[str], questions: Questions) -> None:
+    """Add to a directory what is like the files and directories in it, and what code looks for."""
+    names = {*folders, *files}
+    for further, name in choose_likes(files, names).items():
+        shutil.copy(place / name, place / further, follow_symlinks=False)
+    stem, kinds = Path(FURTHER_FILE).stem, {os.path.splitext(name)[1] for name in files}
+    # Where the last of a kind is gone, code still looks for it.
+    for suffix in questions.kinds - kinds - {".nix"}:
+        (place / f"{stem}{suffix}").write_text(_EMPTY.get(suffix, "\n"))
+    for start in questions.starts:
+        if not any(name.startswith(start) for name in names):
+            (place / f"{start}{stem}").write_text("\n")
+    if not questions.folders:
+        return
+    # Directories above come first: what is copied has none of these further files yet.
+    there = [name for name in folders if not (place / name).is_symlink()]
+    for further, name in choose_likes(there, names).items():
+        shutil.copytree(place / name, place / further, symlinks=True)
+    if not folders:
+        (place / stem).mkdir()
+        (place / stem / "default.nix").write_text("{ ... }: { }\n")
 
 
 _EMPTY = {".nix": "{ }\n", ".json": "{ }\n"}
