@@ -4,7 +4,7 @@ The flake and its altered twin are evaluated side by side; what differs is the p
 the twin does not evaluate, the content of copied sources tells whose they are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.own_source import OwnSource
 from nix_seed.flake.rules.frontier import Twin
+from nix_seed.flake.rules.manifests import find_made_of_manifests
 from nix_seed.flake.rules.outline import Outline, Project
 from nix_seed.flake.rules.recipe import Needed, Ownership, Recipe, build_recipe
 from nix_seed.formats.nix.store_path import StorePath
@@ -75,6 +76,19 @@ def evaluate_flake(
         needed = find_needed(nix, metadata, arguments, inputs)
     ownership = Ownership(outline, DerivationReader(nix), own, found, needed)
     return Evaluation(metadata, build_recipe(ownership), ownership)
+
+
+def made_of_manifests(nix: Nix, evaluation: Evaluation) -> tuple[StorePath, ...]:
+    """Return what of the project's own is built from its manifests alone, and not baked."""
+    own = OwnSource(evaluation.flake.source, nix.root)
+    twin, recipe = evaluation.ownership.twin, evaluation.recipe
+
+    def names_in(path: StorePath) -> Iterable[frozenset[str]]:
+        is_own = path not in twin.derivations if twin.outputs else own(path)
+        return own.names_in(path) if is_own else ()
+
+    found = find_made_of_manifests(recipe, DerivationReader(nix), names_in)
+    return tuple(path for path in found if path not in recipe.wanted)
 
 
 def _derivations(project: Project) -> frozenset[StorePath]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -38,6 +38,15 @@ class OwnSource:
             self._answers[path] = self._is_copy(path)
         return self._answers[path]
 
+    def names_in(self, path: StorePath) -> Iterator[frozenset[str]]:
+        """Yield, of each file of *path* that is not empty, its names there and in the project."""
+        top = f"{self._root}{path}"
+        for name in files_below(top):
+            size = os.lstat(name).st_size
+            if size:
+                own = path.name if name == top else os.path.basename(name)
+                yield frozenset({own, *map(os.path.basename, self._like(name, size))})
+
     def _is_copy(self, path: StorePath) -> bool:
         try:
             return self._holds_own_files_only(path)
@@ -53,17 +62,16 @@ class OwnSource:
             size = os.lstat(name).st_size
             if size == 0:
                 continue
-            if not self._has(name, size):
+            if not any(self._like(name, size)):
                 return False
             found = True
         return found
 
-    def _has(self, name: str, size: int) -> bool:
-        candidates = self._by_size().get(size)
-        if not candidates:
-            return False
-        wanted = self._hash(name)
-        return any(self._hash(candidate) == wanted for candidate in candidates)
+    def _like(self, name: str, size: int) -> Iterator[str]:
+        """Yield the project's files that hold the same bytes."""
+        for candidate in self._by_size().get(size, ()):
+            if self._hash(candidate) == self._hash(name):
+                yield candidate
 
     def _by_size(self) -> dict[int, list[str]]:
         if self._sizes is None:

@@ -54,6 +54,7 @@ def command(as_json: bool, why: str | None, **options: Any) -> None:
     with progress(quiet=as_json) as show:
         evaluated = evaluate_request(nix, request, show)
         _print_unseen(evaluated.evaluation)
+        _print_built_anew(nix, evaluated.evaluation)
         if why is not None:
             _explain(nix, evaluated.evaluation, why, as_json)
             return
@@ -81,10 +82,10 @@ def _print_unseen(evaluation: Evaluation) -> None:
             " it: `nix-seed prove` shows",
             err=True,
         )
-    if twin.questions.unclear:
+    if unclear := (*twin.questions.unclear, *twin.questions.tests):
         note(
             "notice: a commit that adds or removes a file may change the image, by what is asked"
-            f" in {safe_line(shortened(twin.questions.unclear, 8))}",
+            f" in {safe_line(shortened(unclear, 8))}",
         )
     if walked:
         problem = twin.problem or "these outputs throw"
@@ -92,6 +93,20 @@ def _print_unseen(evaluation: Evaluation) -> None:
             f"notice: the flake does not evaluate with all of its files altered"
             f" ({safe_line(problem)}); of {safe_line(shortened(walked, 8))} the project's own is"
             " what is built from copies of its files",
+        )
+
+
+def _print_built_anew(nix: Nix, evaluation: Evaluation) -> None:
+    """Say what every new machine compiles though few commits touch it, and how to bake it."""
+    from nix_seed.flake.evaluate import made_of_manifests
+
+    names = [path.name.removesuffix(".drv") for path in made_of_manifests(nix, evaluation)]
+    if names:
+        note(
+            f"notice: {safe_line(shortened(names, 8))}: built from the project's manifests alone,"
+            " so that a commit may change it, and not in the seed: each new machine builds it. To"
+            " have it baked, name it in the flake's seed: mkSeed { contents.packages = [ … ]; };"
+            " a commit that changes these manifests then changes the image",
         )
 
 

@@ -1,0 +1,59 @@
+"""Which of the project's own derivations are built from nothing of it but its manifests?
+
+Some builders (crane's ``buildDepsOnly``, naersk, ``importNpmLock``) compile what a project depends
+on from a source that holds its manifests alone. A commit may change these, so that the result is
+the project's own, and is built anew wherever the seed is new, though most commits leave it alone.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+
+from nix_seed.flake.rules.frontier import is_never_substituted
+from nix_seed.flake.rules.recipe import Recipe
+from nix_seed.formats.nix.derivation import Graph
+from nix_seed.formats.nix.store_path import StorePath
+
+# What tells a package manager what to get, by the name of the file.
+_MANIFEST = re.compile(
+    r".*\.lock|.*\.cabal|.*-lock\.(json|yaml)|(Cargo|pyproject|gomod2nix|uv|Pipfile)\.toml|config\.toml"
+    r"|package\.json|go\.(mod|sum)|requirements.*\.(txt|in)|Gemfile|Pipfile|mix\.exs|deps\.nix"
+    r"|cabal\.project(\.freeze)?|stack\.yaml|build\.sbt|pom\.xml|rust-toolchain(\.toml)?"
+)
+
+
+def find_made_of_manifests(
+    recipe: Recipe, read: Graph, names_in: Callable[[StorePath], Iterable[frozenset[str]]]
+) -> tuple[StorePath, ...]:
+    """Return those that the rest of the project, or an output, is built from, sorted by name.
+
+    *names_in* gives of each file of a source, if that is the project's own, the names it goes by.
+    """
+    made = {path for path in recipe.project if _is_made(path, recipe, read, names_in)}
+    rest = recipe.project - made
+    used = {item for path in rest for item in read(path).input_drvs}
+    used |= {StorePath.parse(path) for each in recipe.outline.project.all for path in each.context}
+    return tuple(
+        sorted(
+            (path for path in made & used if not is_never_substituted(read(path))),
+            key=lambda path: (path.name, path),
+        )
+    )
+
+
+def _is_made(
+    root: StorePath,
+    recipe: Recipe,
+    read: Graph,
+    names_in: Callable[[StorePath], Iterable[frozenset[str]]],
+) -> bool:
+    seen, waiting, found = {root}, [root], False
+    while waiting:
+        derivation = read(waiting.pop())
+        for names in (names for source in derivation.input_srcs for names in names_in(source)):
+            if not any(map(_MANIFEST.fullmatch, names)):
+                return False
+            found = True
+        more = recipe.project & set(derivation.input_drvs) - seen
+        seen |= more
+        waiting += more
+    return found
