@@ -79,7 +79,16 @@ OTHER = """{
     };
 }
 """
-OTHER_FILES = {"tool.sh": "echo theirs\n", "data": "same bytes\n"}
+# As nixpkgs is imported with a configuration.
+IMPORTED = """{ system, pkgs, config ? { } }:
+pkgs // {
+  unfree =
+    if config.allowUnfree or false
+    then pkgs.runCommand "unfree-1.0" { inherit system; } "echo 1 > $out"
+    else throw "unfree-1.0 has an unfree licence, refusing to evaluate";
+}
+"""
+OTHER_FILES = {"tool.sh": "echo theirs\n", "data": "same bytes\n", "default.nix": IMPORTED}
 
 
 @dataclass(frozen=True)
@@ -368,6 +377,16 @@ IDIOMS: Mapping[str, Idiom] = {
         MAIN,
         inputs=' inputs.set.follows = "other";',
         opened=("renamed",),
+    ),
+    "unfree packages that are allowed": Idiom(
+        "packages.x86_64-linux = let pkgs = import inputs.other { inherit system;"
+        " config.allowUnfree = true; pkgs = nixpkgs.legacyPackages.${system}; }; in"
+        ' { unfree = pkgs.unfree; default = pkgs.runCommand "app" { src = ./src;'
+        ' tool = pkgs.unfree; } "cp -r $src $out"; };',
+        MAIN,
+        inputs=' inputs.set.follows = "other";',
+        baked=("unfree-1.0",),
+        opened=("app",),
     ),
     "an input that follows the flake itself": Idiom(
         APP, MAIN, inputs=' inputs.other.inputs.nixpkgs.follows = "";', opened=("app",)
