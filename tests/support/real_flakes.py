@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -147,14 +148,20 @@ def _of(
     return named
 
 
+@cache
 def _locked(tree: Path) -> dict[str, Any]:
-    done = subprocess.run(
-        ["nix", "--extra-experimental-features", "nix-command", "hash", "path", str(tree)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return {"type": "path", "path": str(tree), "narHash": done.stdout.strip(), "lastModified": 1}
+    """Name *tree* for a lock file, by its path in the store: else Nix copies it each time."""
+    stored = str(tree)
+    if not stored.startswith("/nix/store/"):
+        stored = _nix("nix", "store", "add-path", "--name", "source", stored)
+    digest = _nix("nix", "hash", "to-sri", _nix("nix-store", "--query", "--hash", stored))
+    return {"type": "path", "path": stored, "narHash": digest, "lastModified": 1}
+
+
+def _nix(program: str, *arguments: str) -> str:
+    more = ["--extra-experimental-features", "nix-command"] if program == "nix" else []
+    command = [program, *more, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _declared(flake: Path) -> dict[str, Any]:

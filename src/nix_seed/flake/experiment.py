@@ -49,9 +49,8 @@ def evaluate_twin(
             with altered(source, further=further) as tree:
                 _set_time(tree, metadata)
                 url = _url(tree, nix.hash_path(tree), metadata)
-                answer: dict[str, Any] = call_nix_half(
-                    nix, "twin", url, arguments, "evaluating the altered flake"
-                )
+                doing = "evaluating the altered flake"
+                answer: dict[str, Any] = call_nix_half(nix, "twin", url, arguments, doing, False)
                 return answer
         except NixFailed as error:
             problem = problem or error
@@ -79,7 +78,7 @@ def evaluate_otherwise(
                 _set_time(tree, metadata)
                 url = _url(tree, nix.hash_path(tree), metadata, revision=not asked.revision)
                 doing = "evaluating the flake with files added and removed"
-                answer: dict[str, Any] = call_nix_half(nix, "twin", url, arguments, doing)
+                answer: dict[str, Any] = call_nix_half(nix, "twin", url, arguments, doing, False)
                 return asked, answer
         except NixFailed as error:
             problem = problem or error

@@ -80,13 +80,12 @@ class Nix:
     """A Nix and the store it works on.
 
     *store* is the root of a store of its own (``nix --store``), or ``None`` for the machine's.
-    *settings* are Nix settings that are put before the user's own, *environment* are variables.
+    *settings* are Nix settings that are put before the user's own.
     """
 
     store: Path | None = None
     bin_dir: Path | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def root(self) -> Path:
@@ -146,13 +145,13 @@ class Nix:
             )
         return StorePath.containing(found)
 
-    def evaluate(self, expression: str, doing: str) -> Any:
-        """Evaluate *expression*, purely, to JSON."""
+    def evaluate(self, expression: str, doing: str, *, explain: bool = True) -> Any:
+        """Evaluate *expression*, purely, to JSON; if it fails, once more to *explain* why."""
         arguments = ["eval", "--json", "--expr", expression]
         try:
             return _json(self._run("nix", arguments, doing), doing)
         except NixFailed as error:
-            if "restrict-eval" in self.settings and FORBIDDEN.search(error.detail or ""):
+            if not explain or FORBIDDEN.search(error.detail or ""):
                 raise
             hint = self._traced_hint(arguments, doing)
             raise NixFailed(error.message, detail=error.detail, hint=hint or error.hint) from error
@@ -278,7 +277,7 @@ class Nix:
         command = [self._find(program), *self._flags(program), *arguments]
         log = NixLog()
         try:
-            environment = {**os.environ, **_PLAIN_WORDS, **self.environment}
+            environment = {**os.environ, **_PLAIN_WORDS}
             code, printed = _call(command, (stdin, stdout), environment, log)
         except OSError as error:
             raise CouldNotCheck(f"{doing}: cannot start {command[0]}: {error.strerror}") from error

@@ -26,21 +26,27 @@ def call_nix_half(
     url: str,
     arguments: Mapping[str, Any],
     doing: str,
+    explain: bool = True,
 ) -> Any:
     """Return what *function* of ``default.nix`` answers for the flake at *url*, from JSON.
 
-    *arguments* are JSON too; ``flake`` is added to them. *doing* names the work in errors.
+    *arguments* are JSON too; ``flake`` is added to them. *doing* names the work in errors,
+    which *explain* makes better at the price of another evaluation.
     """
     text = json.dumps(arguments)
     with importlib.resources.as_file(
         importlib.resources.files("nix_seed.flake") / "expressions"
     ) as code:
         if len(text) < _LONGEST:
-            return nix.evaluate(_call(nix, code, function, url, _string(text)), doing)
+            return nix.evaluate(
+                _call(nix, code, function, url, _string(text)), doing, explain=explain
+            )
         with tempfile.TemporaryDirectory(prefix="nix-seed-") as directory:
             Path(directory, "arguments.json").write_text(text)
             given = f'builtins.readFile "${{{_tree(nix, Path(directory))}}}/arguments.json"'
-            return nix.evaluate(_call(nix, code, function, url, f"({given})"), doing)
+            return nix.evaluate(
+                _call(nix, code, function, url, f"({given})"), doing, explain=explain
+            )
 
 
 def flake_code(code: str, url: str) -> str:
