@@ -24,14 +24,13 @@ _MANIFEST = re.compile(
 def find_made_of_manifests(
     recipe: Recipe, read: Graph, names_in: Callable[[StorePath], Iterable[frozenset[str]]]
 ) -> tuple[StorePath, ...]:
-    """Return those that the rest of the project, or an output, is built from, sorted by name.
+    """Return those that the rest of the project is built from, sorted by name.
 
     *names_in* gives of each file of a source, if that is the project's own, the names it goes by.
     """
     made = {path for path in recipe.project if _is_made(path, recipe, read, names_in)}
     rest = recipe.project - made
     used = {item for path in rest for item in read(path).input_drvs}
-    used |= {StorePath.parse(path) for each in recipe.outline.project.all for path in each.context}
     return tuple(
         sorted(
             (path for path in made & used if not is_never_substituted(read(path))),
@@ -48,7 +47,10 @@ def _is_made(
 ) -> bool:
     seen, waiting, found = {root}, [root], False
     while waiting:
-        derivation = read(waiting.pop())
+        path = waiting.pop()
+        derivation = read(path)
+        # One that is written anew has no source, but its name.
+        found = found or _MANIFEST.fullmatch(path.name.removesuffix(".drv")) is not None
         for names in (names for source in derivation.input_srcs for names in names_in(source)):
             if not any(map(_MANIFEST.fullmatch, names)):
                 return False
