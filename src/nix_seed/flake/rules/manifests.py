@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from nix_seed.flake.rules.frontier import is_never_substituted
 from nix_seed.flake.rules.recipe import Recipe
-from nix_seed.formats.nix.derivation import Graph
+from nix_seed.formats.nix.derivation import Derivation, Graph
 from nix_seed.formats.nix.store_path import StorePath
 
 # What tells a package manager what to get, by the name of the file.
@@ -33,10 +33,17 @@ def find_made_of_manifests(
     used = {item for path in rest for item in read(path).input_drvs}
     return tuple(
         sorted(
-            (path for path in made & used if not is_never_substituted(read(path))),
+            (path for path in made & used if not _is_cheap(read(path))),
             key=lambda path: (path.name, path),
         )
     )
+
+
+def _is_cheap(derivation: Derivation) -> bool:
+    """Whether it is a text or a command of nixpkgs' (``runCommand``) rather than a build."""
+    env = derivation.env
+    is_command = "buildCommand" in env or '"buildCommand":' in env.get("__json", "")
+    return is_command or is_never_substituted(derivation)
 
 
 def _is_made(
