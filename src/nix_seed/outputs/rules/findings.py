@@ -37,7 +37,7 @@ class DifferingFile:
 
 
 @dataclass(frozen=True, slots=True)
-class OutputAnswer:
+class BuiltAlike:
     """What *builders* got: the NAR, and the digests of the *seeds* they built it in."""
 
     nar_hash: NarHash
@@ -58,7 +58,7 @@ class OutputFinding:
     names: tuple[str, ...]
     deriver: StorePath | None
     state: Reproduced
-    answers: tuple[OutputAnswer, ...]
+    answers: tuple[BuiltAlike, ...]
     follows: tuple[StorePath, ...] = ()
     files: tuple[DifferingFile, ...] = ()
     unread: str = ""
@@ -167,7 +167,7 @@ def _finding(policy: Policy, system: str, words: Sequence[Word]) -> OutputFindin
         next((word.fact.deriver for word in words if word.fact.deriver), None),
         state,
         tuple(
-            OutputAnswer(
+            BuiltAlike(
                 each[0].nar_hash,
                 tuple(dict.fromkeys(word.builder.id for word in each)),
                 tuple(sorted({word.seed for word in each if word.seed is not None})),
