@@ -113,9 +113,11 @@ class Declared:
 
 def read(kind: type[_T], value: Any, where: str) -> _T:
     """Return the *kind* that *value* spells; ``InputError`` names *where* and the member."""
-    with placed(where):
+    try:
         found: _T = _read(kind, value, where)
-        return found
+    except InputError as error:
+        raise _placed(error, where) from error
+    return found
 
 
 def write(value: Any) -> dict[str, Any]:
@@ -203,10 +205,14 @@ class _Member(NamedTuple):
 
 
 class _Shape(NamedTuple):
-    """The *members* of a kind; *names* are those of each object, outer ones first."""
+    """The *members* of a kind; *names* are those of each object, outer ones first.
+
+    They are found by how they are folded; *exact* has them as they are spelled.
+    """
 
     members: tuple[_Member, ...]
     names: Mapping[tuple[str, ...], Mapping[str, str]]
+    exact: Mapping[tuple[str, ...], frozenset[str]]
     optional: frozenset[tuple[str, ...]]
     closed: bool
     loose: bool
@@ -215,41 +221,42 @@ class _Shape(NamedTuple):
 def _read(kind: Any, value: Any, where: str) -> Any:
     shape = _shape(kind)
     holders: dict[tuple[str, ...], Mapping[str, Any]] = {}
-    for path, names in shape.names.items():
-        found = holders[path[:-1]].get(path[-1]) if path else value
+    places: dict[tuple[str, ...], str] = {}
+    for path, spelled in shape.exact.items():
+        found: Any = holders[path[:-1]].get(path[-1]) if path else value
+        places[path] = place = f"{where}, {', '.join(path)}" if path else where
         if path and found is None and path in shape.optional:
             holders[path] = _GONE
             continue
         if path:
-            _exact(found, dict, path[-1], _place(where, path[:-1]))
-        holders[path] = _object_of(found, _place(where, path), names, shape)
+            _exact(found, dict, path[-1], places[path[:-1]])
+        # What spells all of its members exactly needs no second look: nearly every object.
+        if type(found) is not dict or not (shape.loose or found.keys() <= spelled):
+            _check_names(found, place, shape.names[path], shape)
+        holders[path] = found
     values = {}
     for each in shape.members:
-        holder = holders[each.path]
-        found = holder.get(each.name)
-        if found is None and each.absent is not _NEVER:
-            if each.absent is not _WITH_HOLDER:
-                values[each.field] = each.absent
+        field, path, name, codec, absent, _, sizes = each
+        holder = holders[path]
+        found = holder.get(name)
+        if found is None and absent is not _NEVER:
+            if absent is not _WITH_HOLDER:
+                values[field] = absent
                 continue
             if holder is _GONE:
-                values[each.field] = None
+                values[field] = None
                 continue
-        place = _place(where, each.path)
-        if each.sizes is not None:
-            _check_size(found, each, place, *each.sizes)
-        values[each.field] = each.codec.read(found, each.name, place)
+        if sizes is not None:
+            _check_size(found, each, places[path], *sizes)
+        values[field] = codec.read(found, name, places[path])
     try:
         return kind(**values)
     except InputError as error:
         raise _placed(error, where) from error
 
 
-def _place(where: str, path: tuple[str, ...]) -> str:
-    return ", ".join((where, *path)) if path else where
-
-
-def _object_of(value: Any, where: str, names: Mapping[str, str], shape: _Shape) -> dict[str, Any]:
-    """Return *value* if it is an object that spells the members it has of *names* exactly so."""
+def _check_names(value: Any, where: str, names: Mapping[str, str], shape: _Shape) -> None:
+    """Raise unless *value* is an object that spells the members it has of *names* exactly so."""
     if not isinstance(value, dict):
         raise InputError(f"{where}: an object is wanted, not {type(value).__name__}")
     for name in () if shape.loose else value:
@@ -258,7 +265,6 @@ def _object_of(value: Any, where: str, names: Mapping[str, str], shape: _Shape) 
             raise InputError(f"{where}: there is no member {name[:80]!r}")
         if right not in (None, name):
             raise InputError(f"{where}: member {name!r} must be spelled {right!r}")
-    return value
 
 
 @lru_cache(1024)
@@ -315,7 +321,8 @@ def _shape(kind: Any) -> _Shape:
     needed = {each.path for each in members if each.absent is _NEVER}
     optional = {path for path in known if path and not any(n[: len(path)] == path for n in needed)}
     closed, loose = getattr(kind, "closed", False), getattr(kind, "loose", False)
-    return _Shape(tuple(members), known, frozenset(optional), closed, loose)
+    exact = {path: frozenset(names.values()) for path, names in known.items()}
+    return _Shape(tuple(members), known, exact, frozenset(optional), closed, loose)
 
 
 def _default(field: dataclasses.Field[Any]) -> dict[str, Any]:
@@ -379,10 +386,10 @@ def _array(origin: type, kind: Any) -> Codec:
     def read_array(found: Any, name: str, where: str) -> Any:
         if kind is str:
             return origin(_strings(found, name, where))
-        named = [(item, f"{name}[{n}]") for n, item in enumerate(_exact(found, list, name, where))]
-        if inner.read_at is not None:
-            return origin(inner.read_at(item, f"{where}, {each}") for item, each in named)
-        return origin(inner.read(item, each, where) for item, each in named)
+        items = enumerate(_exact(found, list, name, where))
+        if (read_at := inner.read_at) is not None:
+            return origin([read_at(item, f"{where}, {name}[{n}]") for n, item in items])
+        return origin([inner.read(item, f"{name}[{n}]", where) for n, item in items])
 
     def write_array(value: Any) -> list[Any]:
         return [inner.write(each) for each in (sorted(value) if origin is frozenset else value)]

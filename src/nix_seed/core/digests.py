@@ -13,6 +13,7 @@ from typing import Self
 
 from nix_seed.core.errors import InputError
 
+_HEX = re.compile(r"[0-9a-f]{64}\Z")
 _OCI = re.compile(r"sha256:([0-9a-f]{64})\Z")
 _NIX32 = "0123456789abcdfghijklmnpqrsvwxyz"
 
@@ -24,7 +25,7 @@ class Sha256:
     hex: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[0-9a-f]{64}", self.hex):
+        if _HEX.match(self.hex) is None:
             raise InputError(f"{self.hex!r} is not a SHA-256 in lower-case hex")
 
     @classmethod
