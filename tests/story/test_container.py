@@ -76,7 +76,7 @@ def _as_this_machine() -> list[str]:
     """How this machine reaches package indexes: their certificates, and pip's own settings."""
     places = ["/etc/ssl/certs", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates"]
     there = [place for place in (*places, "/etc/pip.conf") if Path(place).exists()]
-    names = [name for name in os.environ if name.startswith(("PIP_", "UV_"))]
+    names = [name for name in os.environ if name.startswith(("PIP_", "UV_", "SSL_CERT_"))]
     volumes = [part for place in there for part in ("--volume", f"{place}:{place}:ro")]
     return [*volumes, *(part for name in names for part in ("--env", name))]
 
