@@ -125,7 +125,7 @@ def _output(
     by: Verifiers, places: Sequence[AnyReference], found: Verification, options: dict[str, Any]
 ) -> OutputLeaf:
     """Return the output that was asked for, for --system or this machine's system."""
-    from nix_seed.flake.nix import current_system
+    from nix_seed.core.processes import current_system
     from nix_seed.outputs.promoted import promoted_output
 
     system = options["system"] or current_system()
