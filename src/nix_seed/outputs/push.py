@@ -116,7 +116,7 @@ def find_outputs(
     Each with the flake outputs that it is. *installables*, or without any all packages and checks
     of *flake*, are where the project's derivations are looked for.
     """
-    drvs, names = _named(nix, flake, seed.system)
+    drvs, names = named_outputs(nix, flake, seed.system)
     if installables:
         arguments = ["path-info", "--derivation", "--", *installables]
         found = nix.run("nix", arguments, f"looking for {' '.join(installables)}").split()
@@ -140,9 +140,10 @@ def find_outputs(
     return {path: tuple(names.get(path, ())) for path in sorted(closure)}
 
 
-def _named(
+def named_outputs(
     nix: Nix, flake: str, system: str
 ) -> tuple[set[StorePath], Mapping[StorePath, Sequence[str]]]:
+    """Return the derivations of *flake*'s packages and checks, and of each path which they are."""
     text = _OUTPUTS.replace("URL", _quoted(flake)).replace("SYSTEM", _quoted(system))
     names: dict[StorePath, list[str]] = {}
     drvs = set()

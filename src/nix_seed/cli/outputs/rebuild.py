@@ -1,0 +1,72 @@
+"""``nix-seed outputs rebuild``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from nix_seed.cli.command import seed_command
+from nix_seed.cli.options import (
+    accept_option,
+    answer_option,
+    commit_named,
+    locked_image,
+    project_option,
+    registry_options,
+    state_directory,
+    stores_of,
+)
+from nix_seed.cli.say import answer, manner
+from nix_seed.cli.trust.options import signing_options
+
+
+@seed_command("rebuild")
+@click.argument("commit")
+@click.option("--to", "target", required=True, metavar="REF", help="Where outputs are kept.")
+@click.option(
+    "--from",
+    "seed",
+    metavar="REF",
+    help="Where COMMIT's seed is: host/name or oci:DIR [the image of seed.lock].",
+)
+@click.option("--builder", metavar="ID", help="This builder's id [the one whose signer this is].")
+@project_option("A checkout that has COMMIT.")
+@accept_option
+@signing_options
+@registry_options
+@answer_option
+def rebuild_command(**options: Any) -> None:
+    """Build COMMIT's packages and checks again, in its verified seed, and push what came out.
+
+    As an independent builder does: from a clone of its own, in a store that holds the seed alone,
+    with no network and no output that anyone made before. What came out is signed whatever others
+    got; `nix-seed outputs check COMMIT` then compares.
+    """
+    from nix_seed.cli.outputs.options import pushed_json, pushed_text
+    from nix_seed.cli.progress import progress
+    from nix_seed.cli.trust.options import attester_of, signer_of
+    from nix_seed.core.processes import current_system
+    from nix_seed.flake.checkout import DEFAULT_POLICY
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.outputs.rebuild import RebuildRequest, rebuild
+    from nix_seed.release.load import load_policy, verifiers_of
+
+    policy_file = options["policy_file"] or DEFAULT_POLICY
+    loaded = load_policy(policy_file, datetime.now(UTC))
+    signer = signer_of(options["key"], options["sigstore"])
+    attester = attester_of(signer, options["builder"], policy_file)
+    target = parse_reference(options["target"])
+    request = RebuildRequest(
+        commit_named(options["commit"]),
+        current_system(),
+        parse_reference(options["seed"] or locked_image("where is the commit's seed?")),
+        options["src"],
+        options["source"],
+        (*options["accept_licence"], *loaded.policy.licences),
+    )
+    with progress(quiet=manner().json) as show:
+        by = verifiers_of(loaded, stores_of(options), state_directory(), show)
+        done = rebuild(by, request, target, attester)
+    answer(pushed_json(done), pushed_text(done))

@@ -1,0 +1,156 @@
+"""Builds a commit's outputs again as another builder would: in its seed, from nothing else.
+
+The commit is taken from a clone of its own, the seed fills a store of its own, and the build has
+neither a network nor any output that somebody made before.
+"""
+
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
+from nix_seed.core.events import Stage
+from nix_seed.core.verdict import Fate
+from nix_seed.flake.nix import Nix
+from nix_seed.formats.intoto.statement import Commit
+from nix_seed.image.read.spec import read_seed
+from nix_seed.outputs.open import built_in
+from nix_seed.outputs.push import (
+    OutputChoice,
+    OutputsTarget,
+    PushedOutputs,
+    named_outputs,
+    push_outputs,
+)
+from nix_seed.registry.open import AnyReference, fetch
+from nix_seed.release.attest import Attester, SourceTree
+from nix_seed.release.verifiers import Verifiers
+from nix_seed.release.verify import Query, verify_commit, verify_image
+from nix_seed.use.engines.base import Job
+from nix_seed.use.engines.host import Host
+from nix_seed.use.hydrate import hydrate
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildRequest:
+    """Of which *commit* of the checkout *directory*, for which *system*; where its *seed* is.
+
+    *accepted* are the licences of what the seed withholds.
+    """
+
+    commit: Commit
+    system: str
+    seed: AnyReference
+    directory: Path
+    source: str | None = None
+    accepted: Sequence[str] = ()
+
+
+def find_seed(by: Verifiers, request: RebuildRequest) -> AnyReference:
+    """Return the image that the commit was promoted as or, without promoters, has a quorum for.
+
+    ``CheckedFalse`` where there is none, ``CouldNotCheck`` where that cannot be told.
+    """
+    query = Query(request.commit, request.system)
+    if by.policy.promoters:
+        found = verify_commit(by, request.seed, query)
+    else:
+        tag = f"{request.commit}-{request.system}"
+        digest = fetch(by.stores.open(request.seed), request.seed.at(tag)).descriptor.digest
+        found = verify_image(by, request.seed.at(digest), query)
+    if found.fate is not Fate.VERIFIED:
+        problem = f"{request.commit} has no seed to rebuild in: {found.reason}"
+        raise CheckedFalse(problem) if found.fate is Fate.FALSE else CouldNotCheck(problem)
+    return request.seed.at(found.images[0].digest)
+
+
+def rebuild(
+    by: Verifiers, request: RebuildRequest, target: AnyReference, attester: Attester
+) -> PushedOutputs:
+    """Build all packages and checks of the commit in its seed, offline; sign and push them.
+
+    ``NixFailed`` where something does not build: what does is not signed, either.
+    """
+    seed = find_seed(by, request)
+    store = by.stores.open(seed)
+    spec = read_seed(str(seed), fetch(store, seed), store).spec
+    with TemporaryDirectory(prefix="nix-seed-rebuild-") as scratch, _removable(Path(scratch)):
+        root, clone = Path(scratch, "store"), Path(scratch, "source")
+        by.on_event(Stage("clone", f"taking {request.commit} from {request.directory}"))
+        _clone(request, clone)
+        hydrate(
+            by.stores,
+            seed,
+            root,
+            system=request.system,
+            accepted=request.accepted,
+            project=str(clone),
+            on_event=by.on_event,
+        )
+        nix = Nix(store=root, settings={"substituters": "", "flake-registry": ""})
+        _build(by, nix, request, clone, root)
+        return push_outputs(
+            OutputsTarget(by.stores, target, nix, by.on_event),
+            built_in(spec, fetch(store, seed).descriptor.digest),
+            SourceTree(clone, request.source),
+            attester,
+            OutputChoice(),
+        )
+
+
+def _build(by: Verifiers, nix: Nix, request: RebuildRequest, clone: Path, root: Path) -> None:
+    flake = f"git+file://{clone}?rev={request.commit}"
+    _, named = named_outputs(nix, flake, request.system)
+    names = sorted(name for each in named.values() for name in each)
+    if not names:
+        raise InputError(f"{request.commit} has no packages and checks for {request.system}")
+    by.on_event(Stage("command", f"building {len(names)} outputs, with no network"))
+    wanted = []
+    for name in names:
+        kind, _, rest = name.partition(".")
+        wanted.append(f'{flake}#{kind}.{request.system}."{rest}"')
+    argv = ("nix", "build", "--store", str(root), "--no-link", "--keep-going", "-L", *wanted)
+    code = Host(root).run(str(root), None, Job(argv, exchange=clone, source=clone))
+    if code != 0:
+        raise NixFailed(
+            f"{request.commit} does not build in its seed, offline: nix exited with {code}",
+            hint="nothing was signed; `nix-seed prove` says what a seed lacks",
+        )
+
+
+def _clone(request: RebuildRequest, clone: Path) -> None:
+    """Have the commit in *clone*, with the address that the checkout says it comes from."""
+    git = ("git", "-c", "advice.detachedHead=false")
+    source = str(request.directory)
+    origin = _git(*git, "-C", source, "remote", "get-url", "origin", check=False)
+    _git(*git, "clone", "--quiet", "--no-checkout", "--", source, str(clone))
+    _git(*git, "-C", str(clone), "checkout", "--quiet", str(request.commit))
+    if origin:
+        _git(*git, "-C", str(clone), "remote", "set-url", "origin", origin)
+    else:
+        _git(*git, "-C", str(clone), "remote", "remove", "origin")
+
+
+def _git(*command: str, check: bool = True) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if check and done.returncode != 0:
+        raise InputError(
+            "git cannot take the commit from its checkout",
+            detail=done.stderr.strip(),
+            hint="run this in a full clone of the repository: git fetch --unshallow",
+        )
+    return done.stdout.strip()
+
+
+@contextmanager
+def _removable(scratch: Path) -> Iterator[None]:
+    """Make all of it removable at the end: a store's directories are not."""
+    try:
+        yield
+    finally:
+        for directory in [scratch, *scratch.rglob("*")]:
+            if directory.is_dir() and not directory.is_symlink():
+                directory.chmod(0o700)

@@ -1,0 +1,74 @@
+"""``nix-seed outputs rebuild``: another builder, from nothing but the verified seed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nix_seed.logs.embedded import EmbeddedLog
+from nix_seed.trust.sign import KeySigner
+from support.output_world import NUMBERS, Twenty, policy_text, twenty
+
+ALL = sorted(f"p{number}" for number in NUMBERS)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Twenty:
+    """Two builders, whose seed is published and attested by both."""
+    root = tmp_path_factory.mktemp("rebuild")
+    made = twenty()
+    log = EmbeddedLog.create(root / "log", "log.example")
+    bob = KeySigner.generate()
+    (root / "bob.key").write_bytes(bob.pem())
+    (root / "trust.toml").write_text(policy_text({"alice": made.signer, "bob": bob}, log, "quorum"))
+    world = replace(made, policy=root / "trust.toml")
+    for key in (made.key, root / "bob.key"):
+        image = f"oci:{root / 'published'}:{head(world)}-x86_64-linux"
+        how: list[str | Path] = ["--flake", world.project, "--key", key, "--policy", world.policy]
+        done = world.run("publish", image, *how)
+        assert done.code == 0, done.err
+    return replace(world, seed=f"oci:{root / 'published'}")
+
+
+def head(world: Twenty) -> str:
+    """The project's commit."""
+    command = ["git", "-C", str(world.project), "rev-parse", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def rebuild(world: Twenty, key: Path) -> list[str]:
+    """Rebuild with *key*; return the names of what was pushed."""
+    how: list[str | Path] = ["--from", world.seed, "--to", world.seed, "--flake", world.project]
+    how += ["--policy", world.policy, "--key", key]
+    done = world.run("outputs", "rebuild", head(world), *how, "--json")
+    assert done.code == 0, done.err
+    return sorted(path[44:] for path in json.loads(done.out)["pushed"])
+
+
+def test_two_builders_reproduce_all_of_it(world: Twenty) -> None:
+    root = world.policy.parent
+    assert rebuild(world, world.key) == ALL
+    assert rebuild(world, root / "bob.key") == ALL
+    done = world.run(
+        "outputs", "check", head(world), "--from", world.seed, "--policy", world.policy
+    )
+    assert done.code == 0, done.out + done.err
+    assert "verdict: VERIFIED: 20 of 20 outputs reproducible" in done.out
+    assert "packages.default" in done.out
+
+
+def test_a_commit_without_a_verified_seed_is_not_rebuilt(world: Twenty) -> None:
+    how: list[str | Path] = ["--from", world.seed, "--to", world.seed, "--flake", world.project]
+    other = world.policy.parent / "other.toml"
+    strangers = {"carol": KeySigner.generate(), "dave": KeySigner.generate()}
+    log = EmbeddedLog.create(other.parent / "log2", "log.example")
+    other.write_text(policy_text(strangers, log))
+    (other.parent / "carol.key").write_bytes(strangers["carol"].pem())
+    how += ["--policy", other, "--key", other.parent / "carol.key"]
+    done = world.run("outputs", "rebuild", head(world), *how)
+    assert done.code == 1
+    assert "has no seed to rebuild in" in done.err
