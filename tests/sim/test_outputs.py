@@ -61,7 +61,7 @@ class Stage:
 
     def stolen_say(self, fact: OutputFact, **changes: object) -> list[Attestation]:
         """All stolen keys say the same."""
-        return [each for who in self.stolen for each in self.say(who, fact, **changes)]
+        return [each for who in self.stolen for each in self.say(who, fact, None, **changes)]
 
 
 def _poison(stage: Stage) -> list[Attestation]:
