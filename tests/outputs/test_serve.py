@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from nix_seed.formats.oci.reference import Reference
+from nix_seed.outputs.clean import clean_outputs
+from nix_seed.registry.open import Stores
 from support.engines import debian_nix
 from support.output_world import NUMBERS, Twenty, built_names, changed, taken_names, twenty
 from support.registries import docker_registry
@@ -124,3 +129,18 @@ def test_a_machine_without_git_or_a_commit_is_told(world: Twenty, tmp_path: Path
     done = world.push(f"oci:{tmp_path / 'kept'}", "--flake", tmp_path / "bare")
     assert done.code == 2
     assert not (tmp_path / "kept").exists()
+
+
+def test_old_outputs_are_cleaned_from_a_registry(world: Twenty, tmp_path: Path) -> None:
+    with docker_registry(tmp_path / "registry", password=False) as running:
+        target = f"{running.host}/cleaned"
+        assert world.push(target).code == 0
+        ran = world.run("outputs", "clean", target, "--json")
+        assert json.loads(ran.out)["kept"] == 20, ran.err
+        time.sleep(1.1)
+        store = Stores().open(Reference.parse(target))
+        assert clean_outputs(store, datetime.now(UTC)).dropped == 20
+        again = world.push(target)
+        said = json.loads(again.out)
+        # Its blobs are there until the registry collects them.
+        assert (len(said["pushed"]), again.code) == (20, 0), again.err

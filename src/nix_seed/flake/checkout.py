@@ -211,6 +211,15 @@ def resolve_commit(directory: Path, text: str) -> str | None:
     return None if found is None else found.strip()
 
 
+def tagged_commits(directory: Path) -> frozenset[str]:
+    """Return the commits that tags of the repository in *directory* name."""
+    form = "--format=%(objectname) %(*objectname)"
+    listed = _told(directory, "for-each-ref", form, "refs/tags")
+    if listed is None:
+        raise InputError(f"{directory} lies in no Git repository, whose tags could be kept")
+    return frozenset(listed.split())
+
+
 def parents_of(directory: Path) -> tuple[str, ...]:
     """Return the commit checked out in *directory* and its parents; nothing outside of Git.
 

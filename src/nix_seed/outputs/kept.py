@@ -38,7 +38,9 @@ def find_kept(store: ImageStore, hash_part: str, *, writing: bool = False) -> Li
     ``CheckedFalse`` for what is no index. Who is *writing* next takes a refusal for nothing.
     """
     tag = tag_of(hash_part)
-    return Listed(*read_entries(_listed(store, tag, writing), hash_part, f"{store}:{tag}"))
+    return Listed(
+        *read_entries(listed_at(store, tag, writing=writing), hash_part, f"{store}:{tag}")
+    )
 
 
 def put_config(store: ImageStore) -> None:
@@ -63,7 +65,7 @@ def ensure(store: ImageStore, path: StorePath, entry: Descriptor) -> None:
     """
     tag = tag_of(path.hash_part)
     for attempt in range(_ROUNDS):
-        if entry.digest in {item.digest for item in _listed(store, tag, True)}:
+        if entry.digest in {item.digest for item in listed_at(store, tag, writing=True)}:
             return
         time.sleep(random.uniform(0, 0.1 * 2**attempt))
         _add(store, tag, entry)
@@ -79,7 +81,7 @@ _LOCKS = [threading.Lock() for _ in range(64)]
 def _add(store: ImageStore, tag: str, entry: Descriptor) -> None:
     # Threads of this process take turns at one path.
     with _LOCKS[hash(tag) % len(_LOCKS)]:
-        present = {item.digest: item for item in _listed(store, tag, True)}
+        present = {item.digest: item for item in listed_at(store, tag, writing=True)}
         if entry.digest in present:
             return
         if len(present) >= MOST_KEPT:
@@ -91,7 +93,8 @@ def _add(store: ImageStore, tag: str, entry: Descriptor) -> None:
         store.put_manifest(Index(tuple(merged)).dump(), media_types.INDEX, tag)
 
 
-def _listed(store: ImageStore, tag: str, writing: bool) -> tuple[Descriptor, ...]:
+def listed_at(store: ImageStore, tag: str, *, writing: bool = False) -> tuple[Descriptor, ...]:
+    """Return what the list at *tag* names; ``CheckedFalse`` for what is no list."""
     fetched = store.get_manifest(tag, writing=writing)
     if fetched is None:
         return ()

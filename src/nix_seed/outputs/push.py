@@ -297,6 +297,9 @@ class _Work:
 
         listed = self.each(one, signed.said.outputs)
         self.each(lambda pair: ensure(self.store, *pair), listed)
+        # What was there, and so not sent, may have been cleaned away since: now it is listed.
+        there = [each for each in signed.said.outputs if each.nar_hash in self.expected]
+        self.each(self.pack, there)
 
     def _put(self, bundle: bytes) -> Stored:
         stored = Stored(Digest.of(bundle), len(bundle))

@@ -168,6 +168,15 @@ class LayoutStore:
             file.keep(target)
         return found
 
+    def remove_blob(self, digest: Digest) -> int:
+        """Remove a blob or document that nothing names any more; return the bytes it had."""
+        path = self._layout.blob_path(digest)
+        check_folders(self._layout.directory)
+        with explained(f"removing {path}"):
+            size = path.stat().st_size if path.is_file() else 0
+            path.unlink(missing_ok=True)
+        return size
+
     def list_tags(self) -> tuple[str, ...]:
         """Return every tag, sorted."""
         tags = (item.annotations.get(REF_NAME) for item in self._layout.index().manifests)

@@ -1,0 +1,48 @@
+"""``nix-seed outputs clean``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from nix_seed.cli.command import seed_command
+from nix_seed.cli.options import answer_option, project_option, registry_options, stores_of
+from nix_seed.cli.say import answer
+from nix_seed.core.words import human_size, plural
+
+
+@seed_command("clean")
+@click.argument("reference", metavar="REF")
+@click.option(
+    "--keep",
+    "age",
+    default="30d",
+    show_default=True,
+    metavar="AGE",
+    help="Keep what was pushed in that time: 30d, 12h, 8w.",
+)
+@click.option("--keep-tags", is_flag=True, help="Keep what was built from a tagged commit, too.")
+@project_option("The checkout whose tags are meant.")
+@registry_options
+@answer_option
+def clean_command(**options: Any) -> None:
+    """Drop outputs from REF that nobody has pushed for long.
+
+    Safe beside running jobs: what they push is new, and what they miss is built. A registry frees
+    the space when it collects its garbage.
+    """
+    from nix_seed.core.members import members
+    from nix_seed.flake.checkout import tagged_commits
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.outputs.clean import clean_outputs, parse_age
+
+    oldest = datetime.now(UTC) - parse_age(options["age"])
+    commits = tagged_commits(options["src"]) if options["keep_tags"] else frozenset()
+    store = stores_of(options).open(parse_reference(options["reference"]))
+    done = clean_outputs(store, oldest, commits)
+    text = f"{plural(done.dropped, 'output')} dropped, {done.kept} kept"
+    text += f"; {human_size(done.freed)} freed" if done.freed else ""
+    text += "".join(f"\nleft as it is: {each}" for each in done.troubles)
+    answer(members(done, "dropped", "kept", "freed", "troubles"), text)

@@ -1,0 +1,382 @@
+"""Lies about outputs, by name: whatever a repository holds, nothing false reaches Nix."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import zstandard
+
+from nix_seed.core.digests import Digest, NarHash
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.formats.intoto.bundle import BUNDLE_V03
+from nix_seed.formats.intoto.statement import Commit
+from nix_seed.formats.nix.nar import NarFile, dump, nar_hash
+from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import Descriptor, Index
+from nix_seed.formats.oci.reference import LayoutReference
+from nix_seed.logs.embedded import EmbeddedLog
+from nix_seed.outputs.cache import OutputCache, OutputMissed
+from nix_seed.outputs.clean import clean_outputs, parse_age
+from nix_seed.outputs.kept import ensure, find_kept, keep, put_config
+from nix_seed.outputs.open import fresh_key, open_cache
+from nix_seed.outputs.rules.kept import NAR_TYPE, KeptOutput, Stored, tag_of
+from nix_seed.outputs.rules.statement import OutputFact, OutputsStatement
+from nix_seed.outputs.server import CacheServer, serving
+from nix_seed.outputs.sign import sign_outputs
+from nix_seed.registry.layout import Layout
+from nix_seed.registry.layout_store import LayoutStore
+from nix_seed.release.load import load_policy, verifiers_of
+from nix_seed.trust.sign import KeySigner
+from support.attestations import put
+from support.output_world import SOURCE, policy_text
+
+HASH = "0123456789abcdfghijklmnpqrsvwxyz"
+PATH = StorePath.parse(f"/nix/store/{HASH}-greeting")
+OTHER = StorePath.parse(f"/nix/store/{HASH[::-1]}-other")
+TREE = NarFile(b"hello\n" * 100_000)
+NAR = b"".join(dump(TREE))
+NAR_HASH, NAR_SIZE = nar_hash(TREE)
+BLOB = zstandard.compress(NAR)
+FACT = OutputFact(PATH, NAR_HASH, NAR_SIZE, ())
+NOW = "2026-01-31T12:00:00Z"
+
+
+class Scene:
+    """A layout, one builder whom the policy knows, and a stranger."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store = LayoutStore(Layout.create(root / "kept"))
+        self.alice, self.mallory = KeySigner.generate(), KeySigner.generate()
+        self.log = EmbeddedLog.create(root / "log", "log.example")
+        (root / "trust.toml").write_text(policy_text({"alice": self.alice}, self.log))
+        self.events: list[object] = []
+        put_config(self.store)
+
+    def bundle(self, fact: OutputFact = FACT, signer: KeySigner | None = None) -> Stored:
+        """Have *signer* (alice) state *fact*."""
+        said = OutputsStatement(
+            source=SOURCE,
+            commit=Commit("c0ffee" + "0" * 34),
+            system="x86_64-linux",
+            seed=Digest.of(b"seed"),
+            builder="alice",
+            finished_on=NOW,
+            outputs=(fact,),
+        )
+        (signed,) = sign_outputs(said, signer or self.alice, [self.log])
+        stored = put(self.store, signed.bundles[0], BUNDLE_V03)
+        return Stored(stored.digest, stored.size)
+
+    def blob(self, data: bytes = BLOB) -> Stored:
+        """Store *data*."""
+        stored = put(self.store, data, NAR_TYPE)
+        return Stored(stored.digest, stored.size)
+
+    def keep(self, fact: OutputFact = FACT, blob: Stored | None = None, **hints: object) -> None:
+        """List *fact* as a builder would, with other *hints*."""
+        kept = KeptOutput(
+            path=fact.path,
+            nar_hash=fact.nar_hash,
+            nar_size=fact.nar_size,
+            nar=blob or self.blob(),
+            bundles=(self.bundle(fact),),
+            commit="c0ffee" + "0" * 34,
+            signer="alice",
+            pushed=NOW,
+        )
+        keep(self.store, replace(kept, **hints))  # type: ignore[arg-type]
+
+    def cache(self) -> OutputCache:
+        """The cache in front of it."""
+        loaded = load_policy(self.root / "trust.toml", datetime.now(UTC))
+        where = LayoutReference(str(self.root / "kept"))
+        return open_cache(verifiers_of(loaded), where, fresh_key(), None, self.events.append)
+
+    @property
+    def reasons(self) -> str:
+        """What the cache has told."""
+        told = (each.reason for each in self.events if isinstance(each, OutputMissed))
+        return "\n".join(told)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def answer(cache: OutputCache, url: str, method: str = "GET") -> tuple[int, bytes]:
+    """Ask the server as Nix does; the body of a connection that broke is what arrived."""
+    with serving(CacheServer(cache)) as server:
+        connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=20)
+        connection.request(method, url)
+        try:
+            response = connection.getresponse()
+            return response.status, response.read()
+        except http.client.IncompleteRead as error:
+            return -1, error.partial
+        except ConnectionResetError:  # even the head was still held back
+            return -1, b""
+        finally:
+            connection.close()
+
+
+def nar_of(cache: OutputCache) -> tuple[int, bytes]:
+    text = cache.narinfo(HASH)
+    assert text is not None
+    url = dict(line.split(": ", 1) for line in text.decode().splitlines())["URL"]
+    return answer(cache, f"/{url}")
+
+
+def test_what_is_kept_is_served(scene: Scene) -> None:
+    scene.keep()
+    cache = scene.cache()
+    assert nar_of(cache) == (200, BLOB)
+    assert nar_of(cache) == (200, BLOB)
+    status, text = answer(cache, f"/{HASH}.narinfo")
+    assert (status, f"NarHash: {NAR_HASH.nix32}\n".encode() in text) == (200, True)
+    assert answer(cache, f"/{HASH}.narinfo", "HEAD") == (200, b"")
+    assert b"Priority: 10" in answer(cache, "/nix-cache-info")[1]
+
+
+def test_hints_that_lie_change_nothing(scene: Scene) -> None:
+    scene.keep(nar_size=1, references=(OTHER,), deriver=OTHER, signer="root")
+    text = (scene.cache().narinfo(HASH) or b"").decode()
+    assert f"NarSize: {NAR_SIZE}\n" in text
+    assert "References: \n" in text
+
+
+def test_a_hint_of_another_hash_is_not_the_word(scene: Scene) -> None:
+    scene.keep(nar_hash=NarHash("00" * 32))
+    assert scene.cache().narinfo(HASH) is None
+    assert "nobody keeps the NAR" in scene.reasons
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (zstandard.compress(b"".join(dump(NarFile(b"evil")))), "is another NAR"),
+        (zstandard.compress(NAR + b"\0" * (1 << 20)), "unpacks to more than"),
+        (zstandard.compress(NAR[:-8]), "is another NAR"),
+        (BLOB[:-5], "is another NAR"),
+        (NAR, "is not intact zstd"),
+        (BLOB + b"more", "is not intact zstd"),
+        (b"\x50\x2a\x4d\x18\xff\xff\xff\xff" + b"\0" * 1000, "is another NAR"),
+        (b"", "is another NAR"),
+    ],
+    ids=["another's", "longer", "shorter", "cut", "plain", "trailing", "skippable", "empty"],
+)
+def test_a_false_nar_never_ends(scene: Scene, data: bytes, words: str) -> None:
+    scene.keep(blob=scene.blob(data))
+    cache = scene.cache()
+    status, body = nar_of(cache)
+    assert status == -1 or body == b""
+    assert len(body) < max(1, len(data))
+    assert words in scene.reasons
+    # It is not offered again.
+    assert cache.narinfo(HASH) is None
+
+
+def test_a_bomb_takes_no_memory(scene: Scene) -> None:
+    out = io.BytesIO()
+    with zstandard.ZstdCompressor(level=1).stream_writer(out, closefd=False) as writer:
+        for _ in range(200):
+            writer.write(b"\0" * (5 << 20))
+    scene.keep(blob=scene.blob(out.getvalue()))
+    nar_of(scene.cache())
+    assert "unpacks to more than" in scene.reasons
+
+
+def test_a_blob_altered_on_its_way_never_ends(scene: Scene) -> None:
+    scene.keep()
+    cache = scene.cache()
+    assert nar_of(cache)[0] == 200  # and so it is proved already
+    path = scene.root / "kept/blobs/sha256" / Digest.of(BLOB).hex
+    path.chmod(0o644)
+    path.write_bytes(BLOB[:-1] + bytes([BLOB[-1] ^ 1]))
+    status, body = nar_of(cache)
+    assert status == -1
+    assert len(body) < len(BLOB)
+
+
+def test_a_good_blob_beside_a_bad_one_is_served(scene: Scene) -> None:
+    scene.keep()
+    bad = scene.blob(zstandard.compress(b"".join(dump(NarFile(b"evil")))))
+    scene.keep(blob=bad, pushed="2027-01-31T12:00:00Z")
+    cache = scene.cache()
+    assert nar_of(cache)[0] == -1
+    assert nar_of(cache) == (200, BLOB)
+
+
+def test_a_strangers_word_is_none(scene: Scene) -> None:
+    scene.keep(bundles=(scene.bundle(signer=scene.mallory),))
+    assert scene.cache().narinfo(HASH) is None
+    assert "no builder of the policy" in scene.reasons
+
+
+def test_a_word_on_another_path_is_none(scene: Scene) -> None:
+    scene.keep(bundles=(scene.bundle(replace(FACT, path=OTHER)),))
+    assert scene.cache().narinfo(HASH) is None
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"\xff" * 100, b'{"mediaType": 1}'])
+def test_a_bundle_that_is_none(scene: Scene, text: bytes) -> None:
+    stored = put(scene.store, text, BUNDLE_V03)
+    scene.keep(bundles=(Stored(stored.digest, stored.size),))
+    assert scene.cache().narinfo(HASH) is None
+    assert scene.reasons
+
+
+def test_a_bundle_of_megabytes_is_not_read(scene: Scene) -> None:
+    scene.keep(bundles=(Stored(Digest("ab" * 32), 1 << 40),))
+    assert scene.cache().narinfo(HASH) is None
+    assert "are the most read" in scene.reasons
+
+
+def test_what_lies_under_a_paths_tag_and_is_no_list(scene: Scene) -> None:
+    scene.store.put_manifest(
+        KeptOutput(PATH, NAR_HASH, NAR_SIZE, scene.blob(), (scene.bundle(),), "c", "s", NOW)
+        .manifest(Descriptor(media_types.EMPTY, Digest.of(b"{}"), 2))
+        .dump(),
+        media_types.MANIFEST,
+        tag_of(HASH),
+    )
+    assert scene.cache().narinfo(HASH) is None
+    assert "not a list of outputs" in scene.reasons
+    with pytest.raises(CheckedFalse):
+        scene.keep()
+
+
+def test_another_paths_entry_is_told(scene: Scene) -> None:
+    scene.keep(replace(FACT, path=OTHER))
+    listed = scene.store.get_manifest(tag_of(OTHER.hash_part))
+    assert listed is not None
+    scene.store.put_manifest(listed.body, media_types.INDEX, tag_of(HASH))
+    assert scene.cache().narinfo(HASH) is None
+    assert "is listed under" in scene.reasons
+
+
+def test_references_that_are_not_there(scene: Scene) -> None:
+    scene.keep(replace(FACT, references=(OTHER,)))
+    cache = scene.cache()
+    cache.held = lambda path: path != OTHER
+    assert cache.narinfo(HASH) is None
+    assert f"refers to {OTHER}, which is not kept" in scene.reasons
+    cache.held = lambda path: True
+    assert cache.narinfo(HASH) is not None
+
+
+def test_what_was_never_pushed_is_a_plain_miss(scene: Scene) -> None:
+    cache = scene.cache()
+    assert answer(cache, f"/{HASH}.narinfo")[0] == 404
+    assert answer(cache, f"/nar/{HASH}-{'0' * 64}.nar.zst")[0] == 404
+    assert answer(cache, "/../../etc/passwd")[0] == 404
+    assert scene.reasons == ""
+
+
+def test_a_blob_of_no_ones_is_not_given_out(scene: Scene) -> None:
+    scene.keep()
+    secret = scene.blob(b"secret")
+    assert answer(scene.cache(), f"/nar/{HASH}-{secret.digest.hex}.nar.zst")[0] == 404
+
+
+def test_expiry_during_a_job(scene: Scene) -> None:
+    scene.keep()
+    cache = scene.cache()
+    assert cache.narinfo(HASH) is not None
+    done = clean_outputs(scene.store, datetime.now(UTC) + timedelta(days=400))
+    assert (done.dropped, done.kept, done.freed > 0) == (1, 0, True)
+    assert nar_of(cache)[1] == b""
+    assert cache.narinfo(HASH) is None
+    scene.keep()
+    assert nar_of(scene.cache()) == (200, BLOB)
+
+
+def test_what_is_new_or_tagged_stays(scene: Scene) -> None:
+    scene.keep()
+    scene.keep(replace(FACT, path=OTHER), commit="1" * 40)
+    soon = datetime.now(UTC) + timedelta(days=400)
+    assert clean_outputs(scene.store, datetime(2026, 1, 1, tzinfo=UTC)).dropped == 0
+    done = clean_outputs(scene.store, soon, {"1" * 40})
+    assert (done.dropped, done.kept) == (1, 1)
+    # The blob is the other's as well.
+    assert scene.store.has_blob(Digest.of(BLOB))
+    assert find_kept(scene.store, OTHER.hash_part).kept
+
+
+def test_a_list_that_cannot_be_read_is_left_as_it_is(scene: Scene) -> None:
+    body = Index((Descriptor(media_types.MANIFEST, Digest("ab" * 32), 3),)).dump()
+    scene.store.put_manifest(body, media_types.INDEX, tag_of(HASH))
+    done = clean_outputs(scene.store, datetime.now(UTC))
+    assert (done.dropped, len(done.troubles)) == (0, 1)
+
+
+@pytest.mark.parametrize("text", ["", "30", "0d", "-1d", "1y", "d", "99999999d", " 1d"])
+def test_an_age_that_is_none(text: str) -> None:
+    with pytest.raises(InputError):
+        parse_age(text)
+
+
+def test_jobs_that_push_one_path_at_once(scene: Scene) -> None:
+    stored = [LayoutStore(Layout.open(scene.root / "kept")) for _ in range(8)]
+    kept = [
+        KeptOutput(PATH, NAR_HASH, NAR_SIZE, scene.blob(), (scene.bundle(),), "c", f"job {n}", NOW)
+        for n in range(8)
+    ]
+
+    def push(number: int) -> None:
+        entry = keep(stored[number], kept[number])
+        ensure(stored[number], PATH, entry)
+
+    threads = [threading.Thread(target=push, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = find_kept(scene.store, HASH).kept
+    assert {each.signer for each in found} == {f"job {n}" for n in range(8)}
+
+
+def test_a_list_that_is_full_says_so(scene: Scene) -> None:
+    scene.keep()
+    listed = scene.store.get_manifest(tag_of(HASH))
+    assert listed is not None
+    one = Index.parse(listed.body, "here").manifests[0]
+    many = tuple(replace(one, digest=Digest(f"{n:064x}")) for n in range(200))
+    scene.store.put_manifest(Index(many).dump(), media_types.INDEX, tag_of(HASH))
+    with pytest.raises(CouldNotCheck, match="the most there are"):
+        scene.keep(signer="another")
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    import subprocess
+
+    from support.engines import need_root
+
+    need_root()
+    where = tmp_path / "small"
+    where.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(where)]
+    if subprocess.run(mount, check=False).returncode:
+        pytest.skip("needs to mount a tmpfs")
+    yield where
+    subprocess.run(["umount", str(where)], check=True)
+
+
+def test_a_full_disk_leaves_no_part_of_a_blob(full_disk: Path) -> None:
+    import os
+
+    store = LayoutStore(Layout.create(full_disk / "kept"))
+    with pytest.raises(CouldNotCheck, match="No space left"):
+        store.push_stream(lambda: iter([os.urandom(4096)] * 100), NAR_TYPE)
+    assert [*(full_disk / "kept/blobs").glob(".*")] == []
