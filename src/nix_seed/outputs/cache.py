@@ -25,8 +25,8 @@ from nix_seed.outputs.rules.narinfo import CacheKey, narinfo
 from nix_seed.registry.store import ImageStore, read_blob
 from nix_seed.trust.attestations import Attestation
 
-Decide = Callable[[StorePath, Sequence[Attestation]], Served | NotServed]
-"""Judges what bundles say of a path."""
+Decide = Callable[[StorePath, Sequence[Attestation], Sequence[str]], Served | NotServed]
+"""Judges what bundles say of a path, and why others could not be read."""
 
 _MISS_LASTS: Final = 30.0  # seconds
 _MOST_BUNDLES: Final = 40  # of one path, the newest
@@ -163,9 +163,11 @@ class OutputCache:
         reasons = [error.message for error in listed.troubles]
         for path in dict.fromkeys(kept.path for kept in listed.kept):
             entries = [kept for kept in listed.kept if kept.path == path]
-            bundles = list(self._read(entries, reasons))
+            unread: list[str] = []
+            bundles = list(self._read(entries, unread))
+            reasons += unread
             with self._judging:
-                found = self.decide(path, bundles)
+                found = self.decide(path, bundles, unread)
             if isinstance(found, NotServed):
                 reasons.append(f"{path}: {found.reason}")
                 continue
