@@ -16,6 +16,7 @@ from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statemen
 from nix_seed.formats.nix.nar import nar_hash
 from nix_seed.release.rules.outputs_tree import OutputLeaf, ReleasedOutputs
 from support.outputs import OutputsWorld, file_tree, store_path
+from support.programs import need
 from support.releases import ReleaseWorld
 from support.trust import COMMIT, OTHER_COMMIT, SYSTEM
 
@@ -141,6 +142,46 @@ def test_a_list_of_outputs_that_was_swapped_is_no_answer(
     code, printed = verify(world, capsys, "packages.tool")
     assert code == 3
     assert "outputs cannot be had" in printed
+
+
+def taken(
+    world: PromotingWorld, capsys: pytest.CaptureFixture[str], name: str
+) -> tuple[int, str, Path]:
+    """Install *name* with a real Nix, into a store of its own."""
+    need("nix-store")
+    store = world.root / f"store-{name}"
+    where = ["--from", world.repository, "--policy", str(world.write_policy())]
+    more = ["--store", str(store), "--link", str(world.root / name)]
+    code, printed = run(capsys, "install", str(COMMIT), "--output", name, *where, *more)
+    return code, printed, store / "nix/store"
+
+
+def test_just_the_promoted_output_is_installed(
+    world: PromotingWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build(world, "alice", "bob")
+    assert promote(world, capsys, "--outputs")[0] == 0
+    code, printed, store = taken(world, capsys, "packages.tool")
+    assert code == 0, printed
+    assert f"packages.tool: {store_path('tool')}, at" in printed
+    tool = store / store_path("tool").base_name
+    assert (tool / "program").read_text() == "calls the library"
+    assert (store / store_path("library").base_name / "lib").exists(), "its closure is not there"
+    assert not (store / store_path("site").base_name).exists()
+
+
+def test_what_was_poisoned_after_the_promotion_is_not_installed(
+    world: PromotingWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build(world, "alice", "bob")
+    assert promote(world, capsys, "--outputs")[0] == 0
+    # Both keys are stolen, and say otherwise of the same path, at another commit.
+    for who in ("alice", "bob"):
+        world.build(who, POISON, commit=OTHER_COMMIT, seed=world.image.descriptor.digest)
+    code, printed, store = taken(world, capsys, "packages.tool")
+    assert code == 4, printed
+    assert f"Nix cannot take {store_path('tool')}" in printed
+    assert not (store / store_path("tool").base_name).exists()
 
 
 LEAVES = (

@@ -25,6 +25,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "hydrate": ("use.hydrate", "Fill this machine's Nix store from a seed."),
         "mount": ("use.mount", "Mount a seed in a Nix store, and fill it behind."),
         "unmount": ("use.unmount", "Make a mounted store an ordinary one."),
+        "install": ("outputs.install", "Take a promoted package into this machine's store."),
         "lock": ("image.lock", "Pin each system's seed in seed.lock."),
     },
     "Registry": {

@@ -60,8 +60,8 @@ def promoted_output(
     found: Verification,
     name: str,
     system: str,
-) -> OutputLeaf:
-    """Return the output *name* that the commit verified as *found* was promoted with.
+) -> tuple[OutputLeaf, ReleasedOutputs]:
+    """Return the output *name* that the commit verified as *found* was promoted with, and all.
 
     Raises as ``find_outputs_of`` does, and where the commit itself does not verify.
     """
@@ -70,4 +70,5 @@ def promoted_output(
         error = CheckedFalse if found.fate is Fate.FALSE else CouldNotCheck
         raise error(f"the output {name} is not verified: {found.reason}")
     stores = [by.stores.open(each) for each in places]
-    return find_outputs_of(stores, record).named(name, system)
+    released = find_outputs_of(stores, record)
+    return released.named(name, system), released

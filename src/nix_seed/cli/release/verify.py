@@ -129,7 +129,7 @@ def _output(
     from nix_seed.outputs.promoted import promoted_output
 
     system = options["system"] or current_system()
-    return promoted_output(by, places, found, options["output"], system)
+    return promoted_output(by, places, found, options["output"], system)[0]
 
 
 def _question(options: dict[str, Any]) -> tuple[Callable[..., Verification], AnyReference, Query]:

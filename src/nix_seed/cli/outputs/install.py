@@ -1,0 +1,69 @@
+"""``nix-seed install``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nix_seed.cli.command import seed_command
+from nix_seed.cli.options import (
+    answer_option,
+    commit_named,
+    locked_image,
+    policy_option,
+    registry_options,
+    state_directory,
+    store_option,
+    stores_of,
+)
+from nix_seed.cli.say import answer, manner
+
+
+@seed_command("install")
+@click.argument("commit")
+@click.option("--output", default="packages.default", show_default=True, metavar="NAME")
+@click.option(
+    "--from", "place", metavar="REF", help="Where COMMIT was published [the image of seed.lock]."
+)
+@policy_option("Whom to believe, and how many.")
+@click.option(
+    "--link",
+    type=click.Path(path_type=Path),
+    default="result",
+    show_default=True,
+    metavar="FILE",
+    help="The link that keeps it from the garbage collector.",
+)
+@store_option
+@registry_options
+@answer_option
+def command(**options: Any) -> None:
+    """Take the output of COMMIT that was promoted as NAME into this machine's Nix store.
+
+    COMMIT is verified first. Taken is exactly the NAR that the quorum stands for, on its word.
+    """
+    from nix_seed.cli.progress import progress
+    from nix_seed.core.processes import current_system
+    from nix_seed.flake.nix import Nix
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.outputs.install import Promise, install
+    from nix_seed.outputs.promoted import promoted_output
+    from nix_seed.release.load import load_policy, verifiers_of
+    from nix_seed.release.verify import Query, verify_commit
+
+    loaded = load_policy(options["policy_file"], datetime.now(UTC))
+    commit, system = commit_named(options["commit"]), current_system()
+    place = parse_reference(options["place"] or locked_image("where was the commit published?"))
+    store = options["store"]
+    nix = Nix(store=store.absolute() if store else None)
+    with progress(quiet=manner().json) as show:
+        by = verifiers_of(loaded, stores_of(options), state_directory(), show)
+        found = verify_commit(by, place, Query(commit, system))
+        output, released = promoted_output(by, [place], found, options["output"], system)
+        install(by, place, Promise(output, released), nix)
+        nix.add_root(options["link"].absolute(), output.path)
+    value = {"output": output.to_json(), "link": str(options["link"])}
+    answer(value, f"{options['output']}: {output.path}, at {options['link']}")
