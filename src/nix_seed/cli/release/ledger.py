@@ -70,7 +70,14 @@ def _show(what: str | None, as_json: bool, **options: Any) -> None:
     one commit; 3 where one could not be asked. Whether all is as it must be is what `nix-seed
     audit` says.
     """
-    found = {each.name: _held(each, what) for each in _ledgers(options)}
+    from nix_seed.cli.progress import progress
+    from nix_seed.core.events import Stage
+
+    found = {}
+    with progress(quiet=as_json) as show:
+        for each in _ledgers(options):
+            show(Stage("read", f"reading the ledger {each.name}"))
+            found[each.name] = _held(each, what)
     if as_json:
         shown = {name: [entry_json(each) for each in held] for name, held in found.items()}
         say({"ledgers": shown})
