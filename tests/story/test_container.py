@@ -22,7 +22,7 @@ from support.programs import need
 from support.readme import REGISTRY, ROOT, SOURCE, commands
 from support.registries import docker_registry
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(1800)]
 _SUITE = "bookworm"
 # What every Debian has that one works on; the rest README's own commands install.
 _DEBIAN = "make,git,ca-certificates,python3-venv,pipx"
