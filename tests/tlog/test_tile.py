@@ -151,6 +151,10 @@ def test_bundles_are_read_exactly() -> None:
             decode_entries(tile, cut)
     with pytest.raises(CheckedFalse, match="holds 3 entries, not 2"):
         decode_entries(tile, data + b"\0\0")
+    with pytest.raises(CheckedFalse, match="holds 1 entries, not 2"):
+        decode_entries(tile, data[:5])
+    with pytest.raises(CheckedFalse, match="holds 0 entries, not 2"):
+        decode_entries(tile, b"")
     assert encode_entries([b"x" * 65535])[:2] == b"\xff\xff"
     with pytest.raises(InputError, match="an entry of 65536 bytes is too long"):
         encode_entries([b"x" * 65536])
