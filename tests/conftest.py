@@ -39,7 +39,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what `make check` runs, and begin with what takes long."""
-    items.sort(key=lambda item: kinds.turn(item.path))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: kinds.turn(item.path))
     for item in items:
         if kinds.is_checked(item.path):
             item.add_marker(pytest.mark.check)
