@@ -13,7 +13,7 @@ import binascii
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import InputError
@@ -44,6 +44,20 @@ class StorePath:
     def containing(cls, text: str) -> Self:
         """Read the store path that *text*, itself or a file below it, lies in."""
         return cls.parse("/".join(text.split("/")[:4]))
+
+    @classmethod
+    def read_member(cls, value: Any, name: str, where: str) -> Self:
+        """Read the member *name*, the whole path; see ``core.declared``."""
+        if type(value) is not str:
+            raise InputError(f"{where}: {name} must be a string")
+        try:
+            return cls.parse(value)
+        except InputError as error:
+            raise InputError(f"{where}: {name}: {error.message}") from error
+
+    def to_json(self) -> str:
+        """Return the whole path."""
+        return str(self)
 
     def __hash__(self) -> int:
         # A text keeps its hash; a tuple of it, which a dataclass makes, does not.

@@ -9,9 +9,9 @@ key than that of the commit's image: who verifies an image reads nothing of its 
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from typing import Final
 
-from nix_seed.core.declared import Codec, Declared, at, check_time
+from nix_seed.core.declared import Declared, at, check_time
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import InputError
 from nix_seed.formats.intoto.statement import Commit, Statement, Subject
@@ -25,18 +25,6 @@ MOST_OUTPUTS: Final = 1000
 _MOST_NAMES = 10_000  # of references, build inputs and flake outputs of one output
 
 
-def _path(found: Any, name: str, where: str) -> StorePath:
-    if type(found) is not str:
-        raise InputError(f"{where}: {name} must be a string")
-    try:
-        return StorePath.parse(found)
-    except InputError as error:
-        raise InputError(f"{where}: {name}: {error.message}") from error
-
-
-PathMember = Annotated[StorePath, Codec(_path, str)]
-
-
 @dataclass(frozen=True, slots=True)
 class OutputFact:
     """What a builder says of one store path.
@@ -46,12 +34,12 @@ class OutputFact:
     (``packages.default``). All three lists are sorted.
     """
 
-    path: PathMember
+    path: StorePath
     nar_hash: NarHash
     nar_size: int
-    references: tuple[PathMember, ...] = field(metadata=at(sizes=(0, _MOST_NAMES)))
-    deriver: PathMember | None = field(default=None, metadata=at(omit=True))
-    built_from: tuple[PathMember, ...] = field(default=(), metadata=at(omit=True))
+    references: tuple[StorePath, ...] = field(metadata=at(sizes=(0, _MOST_NAMES)))
+    deriver: StorePath | None = field(default=None, metadata=at(omit=True))
+    built_from: tuple[StorePath, ...] = field(default=(), metadata=at(omit=True))
     names: tuple[str, ...] = field(default=(), metadata=at(omit=True))
 
     def __post_init__(self) -> None:

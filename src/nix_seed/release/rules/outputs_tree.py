@@ -7,9 +7,9 @@ record as one document; the record signs the root and the size.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self
 
-from nix_seed.core.declared import Codec, Declared, at, placed, write
+from nix_seed.core.declared import Declared, at, write
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.intoto.statement import Commit
@@ -20,19 +20,12 @@ DOMAIN: Final = "nix-seed/output/v1"
 MOST_RELEASED: Final = 10_000
 
 
-def _path(found: Any, name: str, where: str) -> StorePath:
-    if type(found) is not str:
-        raise InputError(f"{where}: {name} must be a string")
-    with placed(where):
-        return StorePath.parse(found)
-
-
 @dataclass(frozen=True, slots=True, order=True)
 class OutputLeaf(Declared):
     """One output that a quorum stands for; *names* are the flake outputs that it is."""
 
     system: str
-    path: Annotated[StorePath, Codec(_path, str)]
+    path: StorePath
     commit: Commit
     nar_hash: NarHash
     names: tuple[str, ...] = ()
@@ -56,6 +49,8 @@ class ReleasedOutputs(Declared):
     leaves: tuple[OutputLeaf, ...] = field(metadata=at("outputs", sizes=(1, MOST_RELEASED)))
 
     def __post_init__(self) -> None:
+        if not 1 <= len(self.leaves) <= MOST_RELEASED:
+            raise InputError(f"a release has 1 to {MOST_RELEASED} outputs, not {len(self.leaves)}")
         places = [(leaf.system, leaf.path) for leaf in self.leaves]
         if places != sorted(set(places)):
             raise InputError("its outputs must be sorted by system and path, each once")
