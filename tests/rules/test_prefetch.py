@@ -11,14 +11,11 @@ frames = st.lists(st.tuples(st.integers(0, 120), st.integers(0, 5000)), max_size
 @given(frames)
 def test_a_list_reads_back(listed: list[tuple[int, int]]) -> None:
     found = parse_prefetch(dump_prefetch(listed))
-    assert set(found) == set(listed)
-    assert len(found) == len(set(listed))
-    order = list(dict.fromkeys(layer for layer, _ in listed))
-    assert list(dict.fromkeys(layer for layer, _ in found)) == order
+    assert found == tuple(dict.fromkeys(listed))
 
 
 def test_runs_of_frames_are_joined() -> None:
-    assert dump_prefetch([(3, 0), (3, 2), (3, 1), (0, 9), (3, 7)]) == "3:0-2,7;0:9"
+    assert dump_prefetch([(3, 0), (3, 2), (3, 1), (0, 9), (3, 7)]) == "3:0,2,1;0:9;3:7"
 
 
 @pytest.mark.parametrize(

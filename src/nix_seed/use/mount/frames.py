@@ -10,10 +10,11 @@ import errno
 import hashlib
 import mmap
 import os
+import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLong
 from dataclasses import dataclass
@@ -28,9 +29,9 @@ from nix_seed.image.rules.contents import LayerContents
 from nix_seed.registry.store import Held
 from nix_seed.use.rules.tree import Piece
 
-_DECODED: Final = 32 << 20  # bytes of frames kept decoded
 _ASKED: Final = 512 << 10  # fetched at least, where something is waited for: a round trip's worth
 _SPAN: Final = 2 << 20  # fetched at most by one request
+_WINDOW: Final = 8 << 20  # bytes of a list within which neighbours are fetched together
 _GAP: Final = 128 << 10  # bytes between two frames that cost less than a request of their own
 _LIMIT: Final = 40.0  # seconds until a read fails; requests have shorter limits of their own
 _REST: Final = 5.0  # seconds in which nothing is tried again after the network failed
@@ -78,9 +79,12 @@ class FrameStore:
         self._record = directory / "undelivered"
         self._changed = threading.Condition()
         self._under_way: set[Wanted] = set()
-        self._decoded: OrderedDict[Wanted, bytes] = OrderedDict()
+        # Decoded frames, one after another, in a file that has no name: nobody else can alter it,
+        # and it goes when we do.
+        self._plain = _nameless_file(directory)
+        self._places: dict[Wanted, int] = {}
+        self._end = 0
         self._decoding = [threading.Lock() for _ in range(64)]
-        self._size = 0
         self._down_until = 0.0
         self._last_read = 0.0
         self._stopped = threading.Event()
@@ -90,13 +94,10 @@ class FrameStore:
         self.touched: OrderedDict[Wanted, None] = OrderedDict()
         self.fetched = 0
 
-    def contents(self, pieces: Sequence[Piece]) -> list[memoryview]:
+    def contents(self, pieces: Sequence[Piece]) -> list[bytes | memoryview]:
         """Return the bytes of *pieces*; ``OSError`` (EIO) where they cannot be had, on record."""
         self._last_read = time.monotonic()
-        return [
-            memoryview(self._frame((piece.layer, piece.frame)))[piece.start : piece.end]
-            for piece in pieces
-        ]
+        return [self._part(piece) for piece in pieces]
 
     def blob(self, position: int) -> Iterator[bytes]:
         """Yield the frames of a whole layer; ``CheckedFalse`` or ``CouldNotCheck`` on trouble."""
@@ -171,20 +172,19 @@ class FrameStore:
         self._stopped.set()
         self._demands.shutdown(wait=False, cancel_futures=True)
 
-    def _frame(self, wanted: Wanted) -> bytes:
+    def _part(self, piece: Piece) -> bytes | memoryview:
+        wanted = (piece.layer, piece.frame)
         with self._changed:
             self.touched.setdefault(wanted)
-            found = self._decoded.get(wanted)
-            if found is not None:
-                self._decoded.move_to_end(wanted)
-                return found
-        with self._decoding[hash(wanted) % len(self._decoding)]:
-            with self._changed:
-                found = self._decoded.get(wanted)
-            if found is None:
-                found = self._decode(wanted, self._waited_for(wanted))
-                self._keep(wanted, found)
-        return found
+            place = self._places.get(wanted)
+        if place is None:
+            with self._decoding[hash(wanted) % len(self._decoding)]:
+                place = self._places.get(wanted)
+                if place is None:
+                    data = self._decode(wanted, self._waited_for(wanted))
+                    self._keep(wanted, data)
+                    return memoryview(data)[piece.start : piece.end]
+        return os.pread(self._plain, piece.end - piece.start, place + piece.start)
 
     def _waited_for(self, wanted: Wanted) -> bytes:
         """Return a compressed frame, however fetching goes, within a time limit."""
@@ -223,12 +223,13 @@ class FrameStore:
             raise self._lacks(wanted, f"is not intact zstd: {error}") from error
 
     def _keep(self, wanted: Wanted, data: bytes) -> None:
+        """Write a decoded frame where it takes no memory of ours; a full disk keeps none."""
         with self._changed:
-            self._decoded[wanted] = data
-            self._size += len(data)
-            while self._size > _DECODED and len(self._decoded) > 1:
-                _, old = self._decoded.popitem(last=False)
-                self._size -= len(old)
+            place = self._end
+            self._end += len(data)
+        with contextlib.suppress(OSError):
+            if os.pwrite(self._plain, data, place) == len(data):
+                self._places[wanted] = place
 
     def _compressed(self, wanted: Wanted, end: float) -> bytes:
         position, number = wanted
@@ -320,15 +321,23 @@ class FrameStore:
             file.write(number, frame)
 
     def _spans_of(self, wanted: Sequence[Wanted]) -> Iterator[tuple[int, range]]:
-        """Join listed frames that lie near one another, in the order of the first of each."""
-        order: dict[int, list[int]] = {}
-        for position, number in wanted:
+        """Join listed frames that lie near one another, and are needed at about the same time."""
+        near: dict[int, list[int]] = {}
+        size = 0
+        for position, number in dict.fromkeys(wanted):
             if 0 <= position < len(self._layers) and (
                 0 <= number < len(self._layers[position].contents.frames)
             ):
-                order.setdefault(position, []).append(number)
-        for position, numbers in order.items():
-            yield from self._joined(position, sorted(set(numbers)))
+                near.setdefault(position, []).append(number)
+                size += self._layers[position].contents.frames[number].compressed
+            if size >= _WINDOW:
+                yield from self._each_joined(near)
+                near, size = {}, 0
+        yield from self._each_joined(near)
+
+    def _each_joined(self, near: Mapping[int, Sequence[int]]) -> Iterator[tuple[int, range]]:
+        for position, numbers in near.items():
+            yield from self._joined(position, sorted(numbers))
 
     def _all_spans(self) -> Iterator[tuple[int, range]]:
         for position, layer in enumerate(self._layers):
@@ -349,6 +358,13 @@ class FrameStore:
             last = number
         if first >= 0:
             yield position, range(first, last + 1)
+
+
+def _nameless_file(directory: Path) -> int:
+    path = directory / f".decoded.{os.getpid()}.{secrets.token_hex(8)}"
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    path.unlink()
+    return file
 
 
 class LayerBlobs:

@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -46,6 +47,7 @@ _WANTED: Final = (
 _PAGES: Final = 256  # of a request, thus 1 MiB
 _BUFFER: Final = 1 << 16
 _BACKGROUND: Final = 64
+_TURN: Final = 0.0002  # seconds that a thread may go on for while another waits
 _FOREVER: Final = 1 << 62  # seconds
 
 _MODES: Final = {
@@ -57,7 +59,7 @@ _MODES: Final = {
 # dirent.h: DT_REG, DT_LNK, DT_DIR.
 _TYPES: Final = {PLAIN: 8, EXECUTABLE: 8, LINK: 10, FOLDER: 4}
 
-Contents = Callable[[Sequence[Piece]], list[memoryview]]
+Contents = Callable[[Sequence[Piece]], list[bytes | memoryview]]
 """Returns the bytes of pieces. ``OSError`` where they cannot be had."""
 
 
@@ -89,6 +91,8 @@ class FuseServer:
 
     def start(self, threads: int = 8) -> None:
         """Begin to answer, in *threads* threads."""
+        # Else each answer may wait for as many fetching threads, five milliseconds for each.
+        sys.setswitchinterval(_TURN)
         for number in range(threads):
             thread = threading.Thread(target=self._serve, name=f"fuse-{number}", daemon=True)
             thread.start()

@@ -3,7 +3,8 @@
 A hint that anyone may have written. It decides what is fetched first, and nothing else: what it
 names is checked like any other frame, and what it names wrongly is passed over.
 
-As text, layers by their position in the manifest, and frames of each: ``3:0-4,9;0:2``.
+As text, a layer by its position in the manifest, and frames of it; then the next layer, or the same
+one again: ``3:0-4,9;0:2;3:5``.
 """
 
 import re
@@ -24,11 +25,13 @@ Frames = tuple[tuple[int, int], ...]
 
 
 def dump_prefetch(frames: Iterable[tuple[int, int]]) -> str:
-    """Return the list as text; a layer's frames are joined, layers stay in order of first use."""
-    layers: dict[int, set[int]] = {}
-    for layer, frame in frames:
-        layers.setdefault(layer, set()).add(frame)
-    return ";".join(f"{layer}:{_ranges(sorted(numbers))}" for layer, numbers in layers.items())
+    """Return the list as text, each frame once, in the order of first use."""
+    parts: list[tuple[int, list[int]]] = []
+    for layer, frame in dict.fromkeys(frames):
+        if not parts or parts[-1][0] != layer:
+            parts.append((layer, []))
+        parts[-1][1].append(frame)
+    return ";".join(f"{layer}:{_ranges(numbers)}" for layer, numbers in parts)
 
 
 def parse_prefetch(text: str) -> Frames:
