@@ -139,3 +139,11 @@ def test_what_evaluation_may_not(text: str) -> None:
 def test_too_old(said: str, problem: str, lock: Mapping[str, Any], words: str | None) -> None:
     found = find_too_old(said, problem, lock)
     assert found is None if words is None else words in (found or "")
+
+
+def test_older_than_the_machines() -> None:
+    old, new = "nix (Nix) 2.8.0", "nix (Determinate Nix 3.8.5) 2.30.2"
+    said = "the seed's Nix is 2.8.0, this machine's 2.30.2: the flake may want that"
+    assert find_too_old(old, "error: any", {}, new) == said
+    assert find_too_old(new, "error: any", {}, old) is None
+    assert find_too_old(old, "error: any", {}, "") is None

@@ -118,9 +118,20 @@ class Proof:
     def missing(self) -> tuple[str, ...]:
         """A line for people for each gap: what it is, who needs it, how to add it."""
         if self.problem is not None:
-            reason = self.too_old or reason_of(self.problem)
-            return (f"what evaluation needs: {reason}",)
+            return (f"what evaluation needs: {reason_of(self.problem)}",)
         return tuple(f"{gap.name} ({gap.kind}{_who(gap)}); {gap.hint}" for gap in self.gaps)
+
+    @property
+    def remedy(self) -> str:
+        """What to do about an incomplete seed."""
+        if self.problem is None:
+            return "add them with mkSeed { contents.packages = [ … ]; }"
+        if self.too_old is not None:
+            return f"{self.too_old}; name a newer one in the flake's seed: mkSeed {{ nix = …; }}"
+        return (
+            "an input that the seed lacks can be added: mkSeed { contents.inputs = [ … ]; };"
+            " a source that changed flake.lock needs a new seed"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the proof as programs read it."""
@@ -171,12 +182,13 @@ def prove(
     *obtained* is what the image withholds of what evaluation reads, got into the store of *nix*.
     Raises ``CouldNotCheck`` where the engine or the image's own Nix cannot run at all.
     """
+    nix = nix or Nix()
     tree, system, scope = find_tree(flake.source, flake.root), flake.system, flake.scope
     on_event(Stage("unpack", f"making {image.name} ready for {engine.name}"))
     with inside(engine, image) as work:
         spec = spec_of(image)
         if spec is not None:
-            offer_withheld(nix or Nix(), spec, obtained, work.exchange)
+            offer_withheld(nix, spec, obtained, work.exchange)
         on_event(Stage("prove", "planning every output with no network"))
         shutil.copytree(str(files("nix_seed.flake") / "expressions"), work.exchange / "code")
         references = (_reference(tree), *_lay_twins(tree, work.exchange))
@@ -195,7 +207,8 @@ def prove(
         if not (work.exchange / "done").exists():
             problem = work.read("problem").strip() or f"exit code {code}"
             lock = read_lock(tree.root / _subdirectory(tree))
-            too_old = find_too_old(work.read("nix-version"), problem, lock)
+            here = nix.version() if nix.is_at_hand() else ""
+            too_old = find_too_old(work.read("nix-version"), problem, lock, here)
             return Proof(image.digest, system, names, (), problem, left_out, too_old)
         gaps = _gaps(work, tree, outputs, scope, () if spec is None else spec.withheld)
         return Proof(image.digest, system, names, gaps, left_out=left_out)
@@ -236,16 +249,10 @@ def check_proof(proof: Proof) -> None:
     """Raise ``CheckedFalse`` unless the seed is complete."""
     if proof.problem is not None:
         reason = reason_of(proof.problem)
-        hint = (
-            "an input that the seed lacks can be added: mkSeed { contents.inputs = [ … ]; };"
-            " a source that changed flake.lock needs a new seed"
-        )
-        if proof.too_old is not None:
-            hint = f"{proof.too_old}; name a newer one in the flake's seed: mkSeed {{ nix = …; }}"
         raise CheckedFalse(
             f"the flake cannot be evaluated inside the seed with no network: {reason}",
             detail=proof.problem,
-            hint=hint,
+            hint=proof.remedy,
         )
     if proof.gaps:
         raise CheckedFalse(

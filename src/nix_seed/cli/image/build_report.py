@@ -103,9 +103,10 @@ def _proof_lines(proof: Proof | None) -> Iterable[str]:
     if proof.complete:
         yield f"proved     all {plural(len(proof.outputs), 'output')} can be built in it offline"
         return
-    yield "proved     INCOMPLETE: these would have to be fetched:"
+    lacks = "these would have to be fetched" if proof.problem is None else "it cannot be evaluated"
+    yield f"proved     INCOMPLETE: {lacks}:"
     yield from (f"  {missing}" for missing in proof.missing)
-    yield "add them with mkSeed { contents.packages = [ … ]; }"
+    yield proof.remedy
 
 
 def pushed_json(pushed: Pushed, proof: Proof | None) -> None:

@@ -39,10 +39,11 @@ _ASKED_FOR = re.compile(r"requires Nix (?:version )?>=? ?(\d+\.\d+)|reports at l
 _LOCK_VERSION = 7
 
 
-def find_too_old(said: str, problem: str, lock: Mapping[str, Any]) -> str | None:
-    """Return in words that a Nix is older than a flake wants, if it is.
+def find_too_old(said: str, problem: str, lock: Mapping[str, Any], here: str = "") -> str | None:
+    """Return in words that a seed's Nix is older than a flake wants, or may be.
 
-    *said* is its ``nix --version``, *problem* what it said of the flake, *lock* the flake's lock.
+    *said* is its ``nix --version``, *here* this machine's; *problem* is what it said of the flake,
+    *lock* the flake's lock file.
     """
     found = parse_nix_version(said)
     if found is None:
@@ -56,4 +57,7 @@ def find_too_old(said: str, problem: str, lock: Mapping[str, Any]) -> str | None
     relative = [name for name, node in lock.get("nodes", {}).items() if "parent" in node]
     if relative and found.number < (2, 26):
         return f"{ours}, and flake.lock wants 2.26: {relative[0]} lies in the flake's own tree"
+    other = parse_nix_version(here)
+    if other is not None and found.number < other.number:
+        return f"{ours}, this machine's {other.version}: the flake may want that"
     return None
