@@ -18,6 +18,7 @@ from fuzz.deeds import HEX, INDEX, MANIFEST, release_documents
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.audit.rules.state import AuditState
 from nix_seed.core import canonical_json
+from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import NixSeedError
 from nix_seed.flake.rules.licence import evaluate_expression, read_facts
 from nix_seed.flake.rules.outline import Outline
@@ -25,10 +26,12 @@ from nix_seed.formats.elf import find_loader
 from nix_seed.formats.intoto.build import BuildPredicate
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.promotion import PromotionPredicate
-from nix_seed.formats.intoto.statement import Statement
+from nix_seed.formats.intoto.statement import Commit, Statement
 from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.formats.nix.database import parse_registration
 from nix_seed.formats.nix.derivation import Derivation
+from nix_seed.formats.nix.nar import Directory, NarFile, Symlink, dump
+from nix_seed.formats.nix.nar_reader import read_nar
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.manifest import Index, Manifest
 from nix_seed.formats.oci.reference import parse_reference
@@ -40,9 +43,16 @@ from nix_seed.formats.zstd import Frame, SeekTable
 from nix_seed.image.layer_cache import parse_record
 from nix_seed.image.rules.spec import Spec
 from nix_seed.logs.rules.signer import PublicKey, read_identity
+from nix_seed.outputs.rules.statement import (
+    OutputFact,
+    OutputsStatement,
+    make_statement,
+    read_statement,
+)
 from nix_seed.registry.auth import parse_challenges
 from nix_seed.registry.rules.lock import SeedLock
 from nix_seed.release.rules.evidence import Evidence
+from nix_seed.release.rules.outputs_tree import OutputLeaf, ReleasedOutputs
 from nix_seed.release.rules.tree import MemberProof
 from nix_seed.roots.rules.policy import RootsPolicy
 from nix_seed.sbom.rules.read import read_licences
@@ -170,6 +180,19 @@ _DERIVATION: Final = (
     f'Derive([("out","{PATH}","","")],[("{PATH}.drv",["out"])],["{PATH}"],"x86_64-linux",'
     f'"/bin/sh",["-c","x\\n"],[("name","hello"),("out","{PATH}")])'
 ).encode()
+_OUTPUTS: Final = OutputsStatement(
+    source="https://forge.example/owner/project",
+    commit=Commit("ab" * 20),
+    system="x86_64-linux",
+    seed=Digest("ab" * 32),
+    builder="alice",
+    finished_on="2026-01-31T12:34:56Z",
+    outputs=(OutputFact(StorePath.parse(PATH), NarHash("cd" * 32), 8, (StorePath.parse(PATH),)),),
+)
+_RELEASED: Final = ReleasedOutputs(
+    (OutputLeaf("x86_64-linux", StorePath.parse(PATH), Commit("ab" * 20), NarHash("cd" * 32)),)
+)
+_NAR: Final = Directory({b"a": NarFile(b"x" * 9, executable=True), b"b": Symlink(b"a")})
 _SPDX: Final = {"packages": [{"SPDXID": "x", "annotations": [{"comment": "{}"}]}]}
 
 READERS: Final[Mapping[str, Reader]] = {
@@ -228,6 +251,12 @@ READERS: Final[Mapping[str, Reader]] = {
     ),
     "derivation": Reader(text(lambda said: Derivation.parse(said, "it")), (_DERIVATION,)),
     "store path": Reader(text(StorePath.parse), (PATH.encode(),)),
+    "NAR": Reader(lambda raw: list(read_nar([raw], "it", 8)), (b"".join(dump(_NAR)),)),
+    "statement on outputs": Reader(
+        lambda raw: read_statement(Statement.parse(raw, "it"), "it"),
+        (make_statement(_OUTPUTS).dump(),),
+    ),
+    "promoted outputs": Reader(named(ReleasedOutputs.parse), (_RELEASED.dump(),)),
     "registration": Reader(
         text(parse_registration), (f"{PATH}\n{HEX}\n7\n\n1\n{PATH}\n".encode(),)
     ),
