@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Final
 
+import zstandard
+
 from fuzz import deeds, wire
 from fuzz.deeds import HEX, INDEX, MANIFEST, release_documents
 from nix_seed.audit.rules.record import LedgerRecord
@@ -32,7 +34,7 @@ from nix_seed.formats.nix.database import parse_registration
 from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.nar import Directory, NarFile, Symlink, dump
 from nix_seed.formats.nix.nar_reader import read_nar
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.formats.oci.manifest import Index, Manifest
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.formats.tlog.body import parse_body
@@ -43,6 +45,8 @@ from nix_seed.formats.zstd import Frame, SeekTable
 from nix_seed.image.layer_cache import parse_record
 from nix_seed.image.rules.spec import Spec
 from nix_seed.logs.rules.signer import PublicKey, read_identity
+from nix_seed.outputs.nar import checked
+from nix_seed.outputs.rules.kept import KeptOutput, read_entries
 from nix_seed.outputs.rules.statement import (
     OutputFact,
     OutputsStatement,
@@ -194,6 +198,36 @@ _RELEASED: Final = ReleasedOutputs(
 )
 _NAR: Final = Directory({b"a": NarFile(b"x" * 9, executable=True), b"b": Symlink(b"a")})
 _SPDX: Final = {"packages": [{"SPDXID": "x", "annotations": [{"comment": "{}"}]}]}
+_KEPT: Final = {
+    "path": f"{'0' * 31}a-hello-1.0",
+    "narHash": "sha256-" + "A" * 43 + "=",
+    "narSize": 7,
+    "nar": {"digest": f"sha256:{HEX}", "size": 9},
+    "bundles": [{"digest": f"sha256:{HEX}", "size": 9}],
+    "commit": "x",
+    "signer": "x",
+    "pushed": "2026-01-31T12:00:00Z",
+    "references": [],
+}
+_LISTED: Final = {
+    "mediaType": "application/vnd.oci.image.manifest.v1+json",
+    "digest": f"sha256:{HEX}",
+    "size": 7,
+    "annotations": {"io.nix-seed.output": json.dumps(_KEPT)},
+}
+_LIST: Final = {"schemaVersion": 2, "manifests": [_LISTED]}
+
+
+def read_list(data: bytes) -> object:
+    """Read what a registry lists of a path."""
+    return read_entries(Index.parse(data, "it").manifests, "0" * 31 + "a", "it")
+
+
+def pass_nar(data: bytes) -> object:
+    """Check a NAR while it is passed on."""
+    info = PathInfo(StorePath.parse(PATH), NarHash(HEX), 300, ())
+    return list(checked(iter([data]), info, "it"))
+
 
 READERS: Final[Mapping[str, Reader]] = {
     "canonical JSON": Reader(
@@ -264,6 +298,9 @@ READERS: Final[Mapping[str, Reader]] = {
     "layer": Reader(deeds.read_layer, tuple(deeds.layers()), per=10),
     "zstd frames": Reader(deeds.read_frames, tuple(deeds.layers())),
     "prefetch list": Reader(text(parse_prefetch), (b"3:0-4,9;0:2",)),
+    "kept output": Reader(named(KeptOutput.parse), _json(_KEPT), release_documents),
+    "a path's list": Reader(read_list, _json(_LIST), release_documents),
+    "NAR on its way": Reader(pass_nar, (zstandard.compress(b"nar" * 100), b"")),
     "seek table": Reader(deeds.read_table, (SeekTable((Frame(9, 20), Frame(8, 7))).dump(),)),
     "spec": Reader(named(Spec.parse), _json({"format": 2, "name": "x"}), release_documents),
     "seed.lock": Reader(

@@ -6,6 +6,7 @@ import http.client
 import io
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,6 +35,7 @@ from nix_seed.outputs.server import CacheServer, serving
 from nix_seed.outputs.sign import sign_outputs
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
+from nix_seed.registry.store import Fetched, Held
 from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.trust.sign import KeySigner
 from support.attestations import put
@@ -380,3 +382,37 @@ def test_a_full_disk_leaves_no_part_of_a_blob(full_disk: Path) -> None:
     with pytest.raises(CouldNotCheck, match="No space left"):
         store.push_stream(lambda: iter([os.urandom(4096)] * 100), NAR_TYPE)
     assert [*(full_disk / "kept/blobs").glob(".*")] == []
+
+
+def test_one_request_a_path_and_one_for_the_jobs_word(scene: Scene) -> None:
+    """However many are asked for at once."""
+    paths = [StorePath.parse(f"/nix/store/{n:02d}{HASH[2:]}-p") for n in range(10, 30)]
+    said = OutputsStatement(
+        source=SOURCE,
+        commit=Commit("c0ffee" + "0" * 34),
+        system="x86_64-linux",
+        seed=Digest.of(b"seed"),
+        builder="alice",
+        finished_on=NOW,
+        outputs=tuple(replace(FACT, path=path) for path in paths),
+    )
+    (signed,) = sign_outputs(said, scene.alice, [scene.log])
+    bundle = put(scene.store, signed.bundles[0], BUNDLE_V03)
+    for fact in said.outputs:
+        scene.keep(fact, bundles=(Stored(bundle.digest, bundle.size),))
+    cache, asked = scene.cache(), list[str]()
+
+    class Counting(LayoutStore):
+        def get_manifest(self, name: str | Digest, *, writing: bool = False) -> Fetched | None:
+            asked.append("manifest")
+            return super().get_manifest(name, writing=writing)
+
+        def open_blob(self, blob: Descriptor, held: Held | None = None) -> Iterator[bytes]:
+            asked.append("blob")
+            return super().open_blob(blob, held)
+
+    cache.store = Counting(Layout.open(scene.root / "kept"))
+    with ThreadPoolExecutor(20) as pool:
+        found = list(pool.map(lambda path: cache.narinfo(path.hash_part), paths))
+    assert None not in found
+    assert (asked.count("manifest"), asked.count("blob")) == (20, 1)

@@ -85,6 +85,7 @@ class OutputCache:
     _locks: tuple[threading.Lock, ...] = field(
         default_factory=lambda: tuple(threading.Lock() for _ in range(64))
     )
+    _reading: threading.Lock = field(default_factory=threading.Lock)
     _judging: threading.Lock = field(default_factory=threading.Lock)
     _telling: threading.Lock = field(default_factory=threading.Lock)
     _silent_until: float = 0.0
@@ -186,9 +187,10 @@ class OutputCache:
         for bundle in list(found)[:_MOST_BUNDLES]:
             place = f"{self.store}@{bundle.digest}"
             try:
-                if bundle.digest not in self._bundles:
-                    text = read_blob(self.store, bundle.descriptor(BUNDLE_V03), place)
-                    self._bundles[bundle.digest] = Attestation(place, text)
+                with self._reading:  # a job's paths are asked for at once, and share a bundle
+                    if bundle.digest not in self._bundles:
+                        text = read_blob(self.store, bundle.descriptor(BUNDLE_V03), place)
+                        self._bundles[bundle.digest] = Attestation(place, text)
                 yield self._bundles[bundle.digest]
             except NixSeedError as error:
                 reasons.append(error.message)
