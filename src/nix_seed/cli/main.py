@@ -22,6 +22,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Use": {
         "run": ("use.run", "Run a command inside a seed, with no network."),
+        "shell": ("use.shell", "Start a shell inside a seed, with no network."),
         "hydrate": ("use.hydrate", "Fill this machine's Nix store from a seed."),
         "mount": ("use.mount", "Mount a seed in a Nix store, and fill it behind."),
         "unmount": ("use.unmount", "Make a mounted store an ordinary one."),

@@ -1,12 +1,11 @@
-"""What ``nix-seed run`` tells when the command has ended; on standard error, which is ours.
-
-``nix-seed run``.
-"""
+"""``nix-seed run``. What it tells when the command has ended goes to standard error."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +23,13 @@ from nix_seed.cli.options import (
     store_option,
     unpacking_cache,
     verify_options,
+    with_options,
 )
 from nix_seed.cli.say import say
 from nix_seed.cli.use.outputs import keep, outputs_json, outputs_of, outputs_options, print_outputs
 from nix_seed.core.words import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from nix_seed.cli.use.outputs import Outputs
     from nix_seed.flake.nix import Nix
     from nix_seed.registry.image import Image
@@ -71,36 +69,43 @@ def print_run(result: RunResult) -> None:
         say(f"{link.path} -> {link.target}", err=True)
 
 
+RUN_OPTIONS: list[Callable[[Any], Any]] = [
+    seed_options(
+        ("bwrap", "podman", "docker", "host"),
+        "The project; seen as /src inside, and never written to but for result links.",
+    ),
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        help="Put results below DIR instead of into the host's store.",
+    ),
+    click.option(
+        "--env", "-e", multiple=True, metavar="NAME[=VALUE]", help="Set a variable inside."
+    ),
+    click.option("--network", is_flag=True, help="Give the command the network."),
+    store_option,
+    click.option(
+        "--eager", is_flag=True, help="Fetch and unpack all of the image before the command starts."
+    ),
+    click.option(
+        "--complete", is_flag=True, help="Return only once nothing of the image is left to fetch."
+    ),
+    click.option(
+        "--record",
+        is_flag=True,
+        help="Keep beside the image what the command read of it, for others to fetch first.",
+    ),
+    outputs_options,
+    verify_options,
+]
+
+
 @seed_command(
     "run",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
-@seed_options(
-    ("bwrap", "podman", "docker", "host"),
-    "The project; seen as /src inside, and never written to but for result links.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Put results below DIR instead of into the host's store.",
-)
-@click.option("--env", "-e", multiple=True, metavar="NAME[=VALUE]", help="Set a variable inside.")
-@click.option("--network", is_flag=True, help="Give the command the network.")
-@store_option
-@click.option(
-    "--eager", is_flag=True, help="Fetch and unpack all of the image before the command starts."
-)
-@click.option(
-    "--complete", is_flag=True, help="Return only once nothing of the image is left to fetch."
-)
-@click.option(
-    "--record",
-    is_flag=True,
-    help="Keep beside the image what the command read of it, for others to fetch first.",
-)
-@outputs_options
-@verify_options
+@partial(with_options, options=RUN_OPTIONS)
 @json_option
 @click.argument("argv", nargs=-1, required=True, metavar="-- COMMAND…")
 def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:
@@ -111,6 +116,11 @@ def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:
 
         nix-seed run --image oci:seed -- nix build
     """
+    run_command(argv, options, as_json)
+
+
+def run_command(argv: tuple[str, ...], options: dict[str, Any], as_json: bool = False) -> None:
+    """Run *argv* as the *options* say, tell what came back, and exit with its code."""
     from nix_seed.cli.progress import progress
     from nix_seed.core.errors import InputError
     from nix_seed.flake.nix import Nix
