@@ -15,7 +15,7 @@ PREFIX ?= $(HOME)/.local
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
-	@printf 'make demo-trust three builders, one tampered with; a release, its audit, a forged one\nmake interop what needs programs built from Go modules\nmake arm64   the compiler of the example, on an emulated ARM64\nmake lint    ruff, mypy\nmake bench   the benchmarks, into bench/RESULTS.md\nmake field   NIXPKGS=DIR FLAKES=DIR: seeds of published flakes; docs/field.md\nmake reference the reference and the manual pages, from the code\nmake setup   what demo and tests need: .venv, the programs that Debian offers\n'
+	@printf 'make demo-trust three builders, one tampered with; a release, its audit, a forged one\nmake interop what needs programs built from Go modules\nmake arm64   the compiler of the example, on an emulated ARM64\nmake lint    ruff, mypy\nmake bench   the benchmarks, into bench/RESULTS.md\nmake field   NIXPKGS=DIR FLAKES=DIR: seeds of published flakes; docs/field.md\nmake reference the reference and the manual pages, from the code\nmake site   the documents as a static site, in .site\nmake setup   what demo and tests need: .venv, the programs that Debian offers\n'
 
 # The command alone, run from this checkout, in an environment of its own.
 install:
@@ -43,6 +43,12 @@ bin/requirements.txt: pyproject.toml uv.lock | .venv/.ready
 .PHONY: reference
 reference: .venv/.ready
 	@python tools/make-reference
+
+# The documents as a static site, in .site: it fetches nothing.
+.PHONY: site
+site: .venv/.ready
+	@sphinx-build -q -W --keep-going -c tools/site docs .site
+	@echo .site/index.html
 
 demo: setup-demo
 	@tools/demo
@@ -97,4 +103,4 @@ bench: setup
 	@python bench/run.py
 
 clean:
-	rm -rf .venv .demo .tools
+	rm -rf .venv .demo .site .tools

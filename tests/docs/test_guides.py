@@ -1,0 +1,109 @@
+"""Tutorials and how-tos: the commands of each are one session, run in a fresh home.
+
+A block marked ``sh guide`` is run. Each line of one marked ``text output`` must have been printed,
+in this order. nixpkgs is the demo's package set, ``ghcr.io`` a registry on this machine. A page
+that goes on from another is run after it, in the same session.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.distribution import nix_env
+from support.programs import need
+from support.registries import docker_registry
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = re.compile(r"^```(sh guide|text output)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+NIXPKGS = "github:NixOS/nixpkgs/nixos-25.11"
+SESSIONS = {
+    "tutorials": (
+        "tutorials/first-seed.md",
+        "tutorials/three-builders.md",
+        "howto/builder.md",
+        "howto/audit-a-project.md",
+        "howto/air-gapped.md",
+        "howto/move.md",
+    ),
+}
+PAGES = [page for session in SESSIONS.values() for page in session]
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    return BLOCK.findall((ROOT / "docs" / page).read_text())
+
+
+def session_env(home: Path, path: str) -> dict[str, str]:
+    """A user's environment with nothing in its home."""
+    home.mkdir(exist_ok=True)
+    (home / "auth.json").write_text("{}")
+    gone = {"NIX_SEED_CACHE", "NIX_SEED_STATE", "PYTHONPATH", "CI"}
+    kept = {name: value for name, value in nix_env().items() if name not in gone}
+    names = ("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL")
+    return (
+        kept
+        | dict.fromkeys(names, "you@forge.example")
+        | {
+            "HOME": str(home),
+            "PATH": path,
+            "DOCKER_CONFIG": str(home),
+            "REGISTRY_AUTH_FILE": str(home / "auth.json"),
+        }
+    )
+
+
+def walk(page: str, place: Path, env: dict[str, str], swaps: dict[str, str]) -> str:
+    """Run a page's commands in *place*, and see that it printed what the page shows."""
+    script = "".join(text for mark, text in blocks(page) if mark == "sh guide")
+    for old, new in swaps.items():
+        script = script.replace(old, new)
+    done = subprocess.run(
+        ["bash", "-euxc", script], cwd=place, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{page}\n{done.stdout}{done.stderr}"
+    at = 0
+    for mark, text in blocks(page):
+        for line in text.splitlines() if mark == "text output" else []:
+            found = done.stdout.find(line, at)
+            assert found >= 0, f"{page}: {line!r} is not in\n{done.stdout}"
+            at = found
+    return done.stdout
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+    subprocess.run(["chmod", "-R", "u+w", tmp_path], check=False)
+    shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+@pytest.mark.parametrize("session", SESSIONS)
+def test_the_commands_work(session: str, distribution: Path, place: Path) -> None:
+    for program in ("nix", "git", "bwrap"):
+        need(program)
+    env = session_env(place / "home", f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}")
+    env["PYTHONPATH"] = str(ROOT / "src")
+    with (
+        docker_registry(place / "registry", password=False) as registry,
+        docker_registry(place / "internal-registry", password=False) as internal,
+    ):
+        swaps = {
+            NIXPKGS: f"path:{distribution}",
+            "ghcr.io": registry.host,
+            "registry.internal": internal.host,
+        }
+        for page in SESSIONS[session]:
+            walk(page, place, env, swaps)
+
+
+def test_every_page_with_commands_is_in_a_session() -> None:
+    found = [*(ROOT / "docs/tutorials").glob("*.md"), *(ROOT / "docs/howto").glob("*.md")]
+    pages = {str(path.relative_to(ROOT / "docs")) for path in found}
+    assert {page for page in pages if blocks(page)} == set(PAGES)
