@@ -81,6 +81,28 @@ def test_all_sections_are_there(seen: Seen) -> None:
     assert seen.text("#glance li:first-child") == f"Do its builders agree? {verdict}"
 
 
+def test_it_begins_with_where_it_is_from(seen: Seen, release: Demo) -> None:
+    verified = asked(release, "verify", release.image, "--policy", release.policy)
+    facts = dict(
+        row.split("\n", 1) for row in seen.page.locator(".banner .facts > div").all_inner_texts()
+    )
+    assert list(facts)[:3] == ["Commit", "Source", "Image"]
+    assert facts["Commit"].split("\n")[0] in str(verified)
+    assert re.fullmatch("[0-9a-f]{40}", facts["Commit"].split("\n")[0])
+    assert facts["Source"].startswith("https://")
+
+
+def test_what_is_long_is_copied(browser: Browser, release: Demo) -> None:
+    leave = ["clipboard-read", "clipboard-write"]
+    with opened(browser, release.directory / "full.html", permissions=leave) as seen:
+        seen.page.get_by_role("button", name="Copy Digest").click()
+        copied = seen.evaluate("() => navigator.clipboard.readText()")
+        assert copied == asked(release, "inspect", release.image)["digest"]
+        seen.page.get_by_role("button", name="Copy the command").click()
+        copied = seen.evaluate("() => navigator.clipboard.readText()")
+        assert copied == f"nix-seed run --image {release.image} -- nix build"
+
+
 def test_its_numbers_are_those_of_the_image(seen: Seen, release: Demo) -> None:
     image = asked(release, "inspect", release.image)
     plan = asked(release, "plan", release.project, "--base", release.base)

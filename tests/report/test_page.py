@@ -17,8 +17,11 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
 from nix_seed.core.safe_text import printable
 from nix_seed.core.verdict import Check, Fate
+from nix_seed.flake.rules.licence import UNSTATED, Licence
+from nix_seed.licences.rules.judge import Judged
 from nix_seed.release.rules import record as promotion
 from nix_seed.report.page.document import report_page
+from nix_seed.report.page.licences import licence_state
 from nix_seed.report.page.parts import (
     Child,
     PageSection,
@@ -32,8 +35,8 @@ from nix_seed.report.page.parts import (
     page,
     web_address,
 )
-from nix_seed.report.page.trust import trust_section
-from nix_seed.report.report import Absent, TrustAnswer, part
+from nix_seed.report.page.trust import origin, trust_section
+from nix_seed.report.report import Absent, JudgedPaths, TrustAnswer, part
 from nix_seed.trust.rules.policy import Promoter
 from nix_seed.trust.sign import KeySigner
 from support.report_pages import (
@@ -236,6 +239,29 @@ def test_the_same_report_makes_the_same_page() -> None:
 
 def promotion_text(trust: TrustAnswer) -> str:
     return " ".join(Document(rendered(trust_section(trust).body)).texts)
+
+
+def test_the_commit_is_that_of_a_met_quorum(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    assert origin(trust_in(world)) == [("Commit", None), ("Source", None), ("Attested by", None)]
+    world.publish("alice", "bob")
+    found = dict(origin(trust_in(world)))
+    assert str(COMMIT) in str(found["Commit"])
+    assert found["Source"] == trust_in(world).policy.source
+    assert origin(Absent("not asked", "Nobody asked.")) == []
+
+
+def test_what_nobody_knows_the_licence_of_is_no_yes() -> None:
+    spec = spec_of([("base", [("a", 500)])])
+    report = plain_report(spec)
+    assert licence_state(spec, report.licences) is State.NOT_ASKED
+    [path] = spec.paths
+
+    def judged(licence: Licence) -> JudgedPaths:
+        return JudgedPaths(".", (Judged(path, licence),), ())
+
+    assert licence_state(spec, judged(Licence("MIT", "redistributable"))) is State.VERIFIED
+    assert licence_state(spec, judged(UNSTATED)) is State.UNCHECKED
 
 
 def test_a_promotion_is_shown_among_the_checks(tmp_path: Path) -> None:

@@ -150,6 +150,7 @@ def hostile_page(text: str, directory: Path) -> str:
     change = Change(text, Digest.of(b"old"), diff, (1, 1, 1), (0, 1))
     report = ImageReport(
         reference=text,
+        command=text,
         image=replace(image_of(spec), input_key=text),
         spec=spec,
         change=change,

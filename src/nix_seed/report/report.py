@@ -19,6 +19,7 @@ from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.inspect import InspectedImage, inspect
 from nix_seed.image.plan import compare_with_base, licences_of_flake, read_lock
 from nix_seed.image.read.spec import RemoteSeed, read_seed
@@ -115,7 +116,10 @@ class TrustAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ImageReport:
-    """One image and all that was found out about it. *reference* is as it was given."""
+    """One image and all that was found out about it. *reference* is as it was given.
+
+    *command* is what gets just this image, for people to copy.
+    """
 
     reference: str
     image: InspectedImage
@@ -124,6 +128,7 @@ class ImageReport:
     licences: JudgedPaths | Absent
     trust: TrustAnswer | Absent
     roots: FoundRoots | Absent
+    command: str = ""
 
 
 def part(gather: Callable[[], Found]) -> Found | Absent:
@@ -190,6 +195,9 @@ class ReportRequest:
             roots=part(lambda: self._roots(seed, judged))
             if self.walk
             else Absent("not asked", "The trust roots were not asked for.", "leave out --no-roots"),
+            command=f"nix-seed run --image {self.reference} -- nix build"
+            if isinstance(at, LayoutReference)
+            else f"docker pull {at}",
         )
 
     def _open(self, reference: AnyReference, system: str) -> tuple[RemoteSeed, Descriptor]:

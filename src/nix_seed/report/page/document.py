@@ -4,11 +4,11 @@ from functools import partial
 
 from nix_seed.core.words import human_size
 from nix_seed.report.page.changes import change_answer, change_section
-from nix_seed.report.page.licences import licence_answer, licence_section
+from nix_seed.report.page.licences import licence_answer, licence_section, licence_state
 from nix_seed.report.page.parts import PageSection, State, macro, page
 from nix_seed.report.page.roots import roots_answer, roots_section
 from nix_seed.report.page.sizes import size_section
-from nix_seed.report.page.trust import trust_section, verdict
+from nix_seed.report.page.trust import origin, trust_section, verdict
 from nix_seed.report.report import Absent, Change, ImageReport
 
 _part = partial(macro, of="image.html.j2")
@@ -27,7 +27,8 @@ def report_page(report: ImageReport) -> str:
         roots_section(report.roots),
     ]
     title = f"{report.spec.name}: report of a {report.spec.kind}"
-    return page(title, _part("banner", report, verdict(report.trust)), sections, _part("footer"))
+    banner = _part("banner", report, verdict(report.trust), origin(report.trust))
+    return page(title, banner, sections, _part("footer"))
 
 
 def _glance(report: ImageReport) -> PageSection:
@@ -38,7 +39,7 @@ def _glance(report: ImageReport) -> PageSection:
         ("trust", "Do its builders agree?", *verdict(report.trust)),
         ("size", "How large is it?", State.STATED, pull),
         ("changes", "What changed?", _state(report.change), change_answer(report.change)),
-        ("licences", "May it be passed on?", _state(report.licences), licences),
+        ("licences", "May it be passed on?", licence_state(report.spec, report.licences), licences),
         ("roots", "What does it rest on?", _state(report.roots), roots_answer(report.roots)),
     ]
     return PageSection("glance", "At a glance", None, _part("glance", rows))

@@ -7,7 +7,7 @@ from typing import Any
 from nix_seed.core.words import plural
 from nix_seed.image.rules.spec import Spec
 from nix_seed.licences.rules.judge import Judged
-from nix_seed.report.page.parts import PageSection, fill
+from nix_seed.report.page.parts import PageSection, State, fill
 from nix_seed.report.report import Absent, JudgedPaths
 
 _MOST_ROWS = 2500
@@ -29,6 +29,15 @@ def licence_answer(spec: Spec, licences: JudgedPaths | Absent) -> str:
     shown = ", ".join(f"{count} {status}" for count, status in counts if count)
     unjudged = f", {len(licences.unjudged)} not judged" if licences.unjudged else ""
     return f"{held}; of what is in it, {shown or 'nothing'}{unjudged}."
+
+
+def licence_state(spec: Spec, licences: JudgedPaths | Absent) -> State:
+    """Return whether all that is in the image may be passed on; unknown is never a yes."""
+    if isinstance(licences, Absent):
+        return State(licences.state)
+    unknown = spec.unknown or licences.unjudged or licences.problem
+    unknown = unknown or any(item.licence.status == "unknown" for item in licences.judged)
+    return State.UNCHECKED if unknown else State.VERIFIED
 
 
 def licence_section(spec: Spec, licences: JudgedPaths | Absent) -> PageSection:

@@ -105,6 +105,21 @@ _UNASKED = (
 )
 
 
+def origin(trust: TrustAnswer | Absent) -> list[tuple[str, Child]]:
+    """Return the commit, the source and the proved time that builders who agree give the image."""
+    if isinstance(trust, Absent):
+        return []
+    quorums = [quorum for image in trust.verification.images for quorum in image.quorums]
+    met = [quorum for quorum in quorums if quorum.met]
+    commits = dict.fromkeys(quorum.asked.commit.hex for quorum in met)
+    times = [c.claim.time for quorum in met for c in quorum.claims if c.claim.time is not None]
+    return [
+        ("Commit", [digest(commit) for commit in commits] or None),
+        ("Source", fold(trust.policy.source) if trust.policy.source and commits else None),
+        ("Attested by", min(times).strftime("%Y-%m-%d %H:%M UTC") if times else None),
+    ]
+
+
 def verdict(trust: TrustAnswer | Absent) -> tuple[State, str]:
     """Return the state and words of the whole, short: of a promotion the promoters alone."""
     if isinstance(trust, Absent):

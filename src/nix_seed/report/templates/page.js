@@ -11,6 +11,24 @@
   };
   let counter = 0;
 
+  // --- what is long is copied whole --------------------------------------------------------------
+  for (const code of all(".banner .digest")) {
+    const button = make("button", "Copy", { type: "button", class: "button copy" });
+    const what = code.closest(".facts > div")?.querySelector("dt").textContent ?? "the command";
+    button.setAttribute("aria-label", `Copy ${what}`);
+    button.addEventListener("click", async () => {
+      getSelection().selectAllChildren(code);
+      try {
+        await navigator.clipboard.writeText(code.textContent);
+      } catch {
+        document.execCommand("copy");  // where a page has no leave to use the clipboard
+      }
+      button.textContent = "Copied";
+      setTimeout(() => { button.textContent = "Copy"; }, 1500);
+    });
+    code.after(button);
+  }
+
   // --- tables: sort by a column, search the rows -------------------------------------------------
   const key = (row, column, numeric) => {
     const cell = row.cells[column];
