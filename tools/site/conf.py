@@ -22,6 +22,7 @@ myst_heading_anchors = 4
 suppress_warnings = ["misc.highlighting_failure"]
 pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"
+smartquotes = False  # they would turn --option into a dash
 html_theme = "furo"
 html_title = f"Nix Seed {version}"
 html_static_path = ["static"]
