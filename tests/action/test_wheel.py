@@ -25,6 +25,15 @@ def run(*command: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def processor_seconds(command: Path, env: dict[str, str]) -> float:
+    before = os.times()
+    assert run(command, "--version", **env).returncode == 0
+    after = os.times()
+    return (after.children_user + after.children_system) - (
+        before.children_user + before.children_system
+    )
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
@@ -63,6 +72,9 @@ def test_installed(way: str, wheel: Path, tmp_path: Path) -> None:
     command = tmp_path / bin_of[way] / "nix-seed"
     shown = run(command, "--version", **env)
     assert re.match(r"nix-seed, version \d", shown.stdout), shown.stderr
+    # Start-up, in seconds of the processor: whatever else this machine does.
+    assert min(processor_seconds(command, env) for _ in range(5)) <= 0.15
+    assert list(command.resolve().parents[1].glob("share/man/man1/nix-seed.1"))
     # What it does by default works: signing keyless, and bills of materials.
     python = command.resolve().parent / "python"
     assert run(python, "-c", "import sigstore.sign, cyclonedx").returncode == 0
