@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.registry.rules.lock import LockedImage, SeedLock
 from support import built, engines, quick
 from support.programs import need
+from support.steps import load, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -43,12 +43,8 @@ class Recipe:
     clones: bool = False
 
 
-def load(name: str) -> Any:
-    return yaml.safe_load((EXAMPLES / name).read_text())
-
-
 def kubernetes() -> Recipe:
-    [container] = load("kubernetes/job.yaml")["spec"]["template"]["spec"]["containers"]
+    [container] = load(EXAMPLES / "kubernetes/job.yaml")["spec"]["template"]["spec"]["containers"]
     env = {"SOURCE": "file:///origin", "REVISION": "main"}
     assert {each["name"] for each in container["env"]} == set(env)
     command = [*container["command"], *container["args"]]
@@ -56,7 +52,7 @@ def kubernetes() -> Recipe:
 
 
 def tekton() -> Recipe:
-    spec = load("tekton/task.yaml")["spec"]
+    spec = load(EXAMPLES / "tekton/task.yaml")["spec"]
     [step] = spec["steps"]
     defaults = {each["name"]: each["default"] for each in spec["params"]}
     assert step["image"] == "$(params.seed)"
@@ -71,7 +67,7 @@ def tekton() -> Recipe:
 
 
 def buildkite() -> Recipe:
-    [step] = load("buildkite/pipeline.yml")["steps"]
+    [step] = load(EXAMPLES / "buildkite/pipeline.yml")["steps"]
     [plugin] = step["plugins"]
     [how] = plugin.values()
     return Recipe(how["image"], [*how["shell"], step["command"]], how["workdir"])
@@ -84,7 +80,7 @@ def jenkins() -> Recipe:
 
 
 def forgejo() -> Recipe:
-    job = load("forgejo/build.yml")["jobs"]["build"]
+    job = load(EXAMPLES / "forgejo/build.yml")["jobs"]["build"]
     lines = "\n".join(step["run"] for step in job["steps"])
     env = {"SERVER": "file://", "REPOSITORY": "origin", "REVISION": "main"}
     command = ["bash", "-e", "-o", "pipefail", "-c", lines]
@@ -95,7 +91,9 @@ RECIPES = {each.__name__: each for each in (kubernetes, tekton, buildkite, jenki
 
 
 def check(*command: str | Path, **how: Any) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **how)
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        command, capture_output=True, text=True, check=False, **how
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -104,7 +102,7 @@ def tool(*command: str | Path, **how: Any) -> str:
     """Run a program of a Python package, in an environment of its own."""
     if UV is None:
         pytest.skip("needs uv: pip install uv")
-    done = subprocess.run(
+    done: subprocess.CompletedProcess[str] = subprocess.run(
         [UV, "tool", "run", *command], capture_output=True, text=True, check=False, **how
     )
     if re.search(r"Failed to fetch|error sending request|No solution found", done.stderr):
@@ -161,7 +159,7 @@ def test_gitlab_component(tmp_path: Path) -> None:
     """Its inputs are put in as GitLab does, and what comes out is a pipeline."""
     text = (ROOT / "templates/seed.yml").read_text()
     head, _, body = text.partition("\n---\n")
-    inputs = yaml.safe_load(head)["spec"]["inputs"]
+    inputs = parse(head)["spec"]["inputs"]
     assert set(re.findall(r"\$\[\[ inputs\.([\w-]+) \]\]", body)) == set(inputs)
     for name, each in inputs.items():
         assert set(each) <= {"description", "default", "options", "regex", "type"}, name
@@ -170,8 +168,8 @@ def test_gitlab_component(tmp_path: Path) -> None:
     file.write_text(body)
     check(BIN / "check-jsonschema", "--builtin-schema", "vendor.gitlab-ci", file)
     # The same commands as in the whole pipeline, which tests/action runs.
-    whole = yaml.safe_load((EXAMPLES / "gitlab/.gitlab-ci.yml").read_text())
-    jobs = yaml.safe_load(body)
+    whole = load(EXAMPLES / "gitlab/.gitlab-ci.yml")
+    jobs = parse(body)
     assert jobs["nix-seed"]["script"] == whole["seed"]["script"]
     assert jobs["nix-seed-promote"]["script"] == whole["promote"]["script"]
 

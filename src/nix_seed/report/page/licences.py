@@ -35,9 +35,9 @@ def licence_state(spec: Spec, licences: JudgedPaths | Absent) -> State:
     """Return whether all that is in the image may be passed on; unknown is never a yes."""
     if isinstance(licences, Absent):
         return State(licences.state)
-    unknown = spec.unknown or licences.unjudged or licences.problem
-    unknown = unknown or any(item.licence.status == "unknown" for item in licences.judged)
-    return State.UNCHECKED if unknown else State.VERIFIED
+    unjudged = spec.unknown or licences.unjudged or licences.problem
+    unknown = any(item.licence.status == "unknown" for item in licences.judged)
+    return State.UNCHECKED if unjudged or unknown else State.VERIFIED
 
 
 def licence_section(spec: Spec, licences: JudgedPaths | Absent) -> PageSection:
