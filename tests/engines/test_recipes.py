@@ -48,7 +48,7 @@ def kubernetes() -> Recipe:
     env = {"SOURCE": "file:///origin", "REVISION": "main"}
     assert {each["name"] for each in container["env"]} == set(env)
     command = [*container["command"], *container["args"]]
-    return Recipe(container["image"], command, container["workingDir"], env, clones=True)
+    return Recipe(container["image"], command, "/src", env, clones=True)
 
 
 def tekton() -> Recipe:
@@ -130,10 +130,14 @@ def test_it_builds_in_the_seed(name: str, podman: list[str], tmp_path: Path) -> 
     project = built.fresh_project(tmp_path / "project")
     check("git", "-C", project, "checkout", "-q", "-B", "main")
     where, link = ("/origin", "") if recipe.clones else (recipe.workdir, "result")
-    command = [*podman, "-v", f"{project}:{where}", "-w", recipe.workdir]
+    (tmp_path / "work").mkdir()
+    command = [*podman, "-v", f"{project}:{where}"]
+    # Where the sources are not put there already, the place is an empty directory.
+    command += ["-v", f"{tmp_path}/work:{recipe.workdir}"] if recipe.clones else []
+    command += ["-w", recipe.workdir]
     for key, value in recipe.env.items():
         command += ["-e", f"{key}={value}"]
-    shown = f"{shlex.join(recipe.command)} && ./result/bin/greet hello you"
+    shown = f"{shlex.join(recipe.command)} && {recipe.workdir}/result/bin/greet hello you"
     out = check(*command, "--entrypoint", "", "localhost/seed", "/bin/sh", "-euc", shown)
     assert out.strip(), "the program that was built says something"
     assert not link or (project / link).is_symlink()
