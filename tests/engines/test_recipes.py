@@ -209,6 +209,7 @@ def test_renovate_takes_the_preset() -> None:
     assert "Config validated successfully against 1 file(s)" in said
 
 
+@pytest.mark.interop
 def test_pre_commit_checks_the_policy(tmp_path: Path) -> None:
     repository = tmp_path / "project"
     check("git", "init", "-q", repository)
