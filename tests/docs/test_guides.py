@@ -84,6 +84,7 @@ def place(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("session", SESSIONS)
 def test_the_commands_work(session: str, distribution: Path, place: Path) -> None:
     for program in ("nix", "git", "bwrap"):
