@@ -17,6 +17,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE
 from nix_seed.logs.rules.signer import CertificateIdentity
+from nix_seed.trust.rules.claims import Discount, too_few_logs, untimely
 from nix_seed.trust.rules.independence import independent_builders
 from nix_seed.trust.rules.policy import Attribute, Builder, Policy
 from nix_seed.trust.rules.policy_change import (
@@ -353,3 +354,18 @@ def test_no_other_word_on_outputs_is_read(world: World, value: str, problem: str
     world.head["outputs"] = value
     with pytest.raises(InputError, match=problem):
         parse(world.policy())
+
+
+def test_a_revocation_begins_at_its_very_moment(world: World) -> None:
+    policy = parse(world.policy())
+    moment = datetime(2026, 5, 1, tzinfo=UTC)
+    revoked = replace(policy.builders[0], revoked_at=moment)
+    said = "2026-04-30T12:00:00Z"
+    assert [why for why, _ in untimely(moment, said, revoked, NOW)] == [Discount.REVOKED]
+    assert [*untimely(moment - timedelta(seconds=1), said, revoked, NOW)] == []
+
+
+def test_logs_that_the_policy_does_not_know_are_none(world: World) -> None:
+    policy = parse(world.policy())
+    assert too_few_logs(["log"], policy) == ""
+    assert "in 0 of the policy's logs, and 1 are demanded" in too_few_logs(["a", "b"], policy)
