@@ -18,6 +18,7 @@ import click
 
 from nix_seed.cli.command import remember
 from nix_seed.cli.say import say, warn
+from nix_seed.core.errors import InputError
 
 if TYPE_CHECKING:
     from nix_seed.core.events import OnEvent
@@ -224,7 +225,6 @@ def state_directory() -> Path:
 
 def locked_image(question: str) -> str:
     """Return the repository that ``seed.lock`` names; ``InputError`` asks *question* without."""
-    from nix_seed.core.errors import InputError
     from nix_seed.core.files import read_given
     from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
 
@@ -257,8 +257,6 @@ def request_of(options: dict[str, Any]) -> tuple[Nix, Request]:
 
 def flake_and_attr(flake: str, attr: str | None) -> tuple[str, str | None]:
     """Read ``FLAKE#NAME`` as Nix's own commands do, and a bare name as the directory it names."""
-    from nix_seed.core.errors import InputError
-
     reference, _, fragment = flake.partition("#")
     if fragment and attr is not None:
         raise InputError(
@@ -294,7 +292,6 @@ def open_seed(options: dict[str, Any], nix: Nix, system: str | None = None) -> I
     One in a registry is pulled into the cache; of an index, *system*'s (default: this machine's).
     A command with ``verify_options`` has it verified first.
     """
-    from nix_seed.core.errors import InputError
     from nix_seed.formats.oci.reference import LayoutReference
     from nix_seed.image.request import Request, evaluate_request
     from nix_seed.image.rules.frames import Compressor
@@ -378,7 +375,6 @@ def stores_of(options: dict[str, Any]) -> Stores:
     """Make of *options*, as ``registry_options`` names them, what opens stores."""
     from pathlib import Path
 
-    from nix_seed.core.errors import InputError
     from nix_seed.registry.credentials import Credential, Keyring
     from nix_seed.registry.open import JOBS, Stores
 
@@ -456,7 +452,6 @@ def trusted(
 
 def commit_named(text: str) -> Commit:
     """Read *text* as a commit: in full, or as this directory's Git knows it (``HEAD``, a tag)."""
-    from nix_seed.core.errors import InputError
     from nix_seed.flake.checkout import resolve_commit
     from nix_seed.formats.intoto.statement import Commit, is_commit
 

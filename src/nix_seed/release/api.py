@@ -12,9 +12,10 @@ from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.registry.open import Stores
 from nix_seed.release.export import exported
-from nix_seed.release.load import load_policy, verifiers_of
+from nix_seed.release.load import earlier_of, load_policy, verifiers_of
 from nix_seed.release.rules.answer import Verification
 from nix_seed.release.verify import Query, verify_image
+from nix_seed.trust.rules.policy import is_signer
 
 if TYPE_CHECKING:
     from nix_seed.release.attest import Attested
@@ -113,7 +114,6 @@ def attest(
     from nix_seed.release.attest import Attester, SourceTree, Workshop
     from nix_seed.release.attest import attest as attest_image
     from nix_seed.trust.log_signed import open_logs
-    from nix_seed.trust.rules.policy import is_signer
 
     loaded = load_policy(Path(policy), datetime.now(UTC))
     signer, store = _signer(options.get("key"), options.get("passphrase")), options.get("store")
@@ -165,7 +165,6 @@ def promote(
     ``InputError`` for a signer who is no promoter, or a tag that says something else.
     """
     from nix_seed.release.candidates import ReleasePlace
-    from nix_seed.release.load import earlier_of
     from nix_seed.release.promote import Signing
     from nix_seed.release.promote import promote as promote_commit
     from nix_seed.trust.log_signed import open_logs

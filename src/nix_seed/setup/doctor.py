@@ -20,10 +20,11 @@ from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.flake.checkout import git_version
 from nix_seed.flake.nix import Nix
+from nix_seed.logs.open import open_history
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.patience import Patience
 from nix_seed.release.load import load_policy
-from nix_seed.setup.facts import read_settings, try_build
+from nix_seed.setup.facts import read_clock, read_settings, try_build
 from nix_seed.setup.rules import setup_checks
 from nix_seed.setup.rules.diagnosis import Diagnosis, Health, diagnose_error
 from nix_seed.trust.rules.policy import Policy, PolicyLog
@@ -100,8 +101,6 @@ def _log(log: PolicyLog, policy: Policy, reach: Reach, readings: _Readings) -> D
     if log.url is None:
         said = "the policy does not say where it is"
         return Diagnosis("logs", log.id, Health.WARNING, said, f"give {log.id} a url in the policy")
-    from nix_seed.logs.open import open_history
-
     trusted = next(each for each in log_trust(policy).logs if each.id == log.id)
     place = log.url if "://" in log.url else str((reach.policy or Path()).parent / log.url)
     try:
@@ -116,8 +115,6 @@ def _log(log: PolicyLog, policy: Policy, reach: Reach, readings: _Readings) -> D
 
 def _read_clock(url: str, readings: _Readings, reach: Reach) -> None:
     """Add the time at *url* to *readings*, if it is told there."""
-    from nix_seed.setup.facts import read_clock
-
     plain = frozenset(reach.registries) if reach.plain_http else frozenset[str]()
     found = read_clock(url, _PATIENCE, plain=plain, ca_file=reach.ca_file)
     if found is not None:

@@ -12,7 +12,8 @@ from nix_seed.cli.audit.options import audit_options, question_of, state_of
 from nix_seed.cli.command import seed_command
 from nix_seed.cli.lines import columns, folded
 from nix_seed.cli.options import json_option, stores_of
-from nix_seed.cli.say import say, say_verdict
+from nix_seed.cli.say import error_lines, say, say_verdict
+from nix_seed.core.errors import NixSeedError
 
 if TYPE_CHECKING:
     from nix_seed.audit.rules.report import AuditReport
@@ -61,8 +62,6 @@ def command(as_json: bool, **options: Any) -> None:
 
 
 def _write_page(path: Path, found: AuditReport, now: datetime) -> None:
-    from nix_seed.cli.say import error_lines
-    from nix_seed.core.errors import NixSeedError
     from nix_seed.core.files import write_output
     from nix_seed.report.page.audit import audit_page
 

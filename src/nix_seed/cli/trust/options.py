@@ -11,6 +11,7 @@ import click
 
 from nix_seed.cli.options import policy_option, with_options
 from nix_seed.cli.trust.key import PASSPHRASE
+from nix_seed.core.errors import InputError
 
 if TYPE_CHECKING:
     from nix_seed.release.attest import Attester
@@ -60,8 +61,6 @@ def attester_of(
 
 def _builder_id(given: str | None, policy: Policy | None, signer: Signer) -> str:
     """Return the id of the builder: as *given*, else as the policy calls the one who signs."""
-    from nix_seed.core.errors import InputError
-
     if policy is not None:
         from nix_seed.trust.rules.policy import is_signer
 

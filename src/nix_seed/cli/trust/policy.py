@@ -18,6 +18,7 @@ from nix_seed.cli.trust.policy_step import (
     sign_command,
     write_new,
 )
+from nix_seed.core.errors import InputError
 from nix_seed.core.members import members
 from nix_seed.core.words import plural
 
@@ -109,7 +110,6 @@ def _init(
     log_place: Path | None,
 ) -> None:
     """Write FILE (trust.toml), commented, to begin with. It never overwrites one."""
-    from nix_seed.core.errors import InputError
     from nix_seed.trust.rules.policy_file import parse_policy
     from nix_seed.trust.rules.policy_template import PolicyTemplate
 
@@ -189,8 +189,6 @@ for _each in (next_command, add_builder_command, sign_command):
 
 
 def _key_option(text: str) -> tuple[str, str]:
-    from nix_seed.core.errors import InputError
-
     name, equals, path = text.partition("=")
     if not equals or not name or '"' in name:
         raise InputError(f"--key {text}: write ID=FILE", hint="such as --key alice=alice.pub")

@@ -11,6 +11,7 @@ from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import answer_option
 from nix_seed.cli.say import answer, say
 from nix_seed.cli.trust.options import key_option, signer_of
+from nix_seed.core.errors import InputError
 from nix_seed.core.words import plural
 
 _WHEN = "such as 2026-01-31, 2026-01-31T12:00:00Z or now"
@@ -57,7 +58,6 @@ def next_command(old: Path, output: Path | None, **options: Any) -> None:
 
     Comments and order stay. What was released by OLD goes on to stand.
     """
-    from nix_seed.core.errors import InputError
     from nix_seed.release.load import load_policy_of_then
     from nix_seed.trust.rules.policy_change import compare_policies
     from nix_seed.trust.rules.policy_edit import PolicyStep, next_policy
@@ -115,7 +115,6 @@ def next_command(old: Path, output: Path | None, **options: Any) -> None:
 @answer_option
 def add_builder_command(builder: str, file: Path, **options: Any) -> None:
     """Add the builder ID to a policy, after those there are; comments and order stay."""
-    from nix_seed.core.errors import InputError
     from nix_seed.core.files import write_output
     from nix_seed.trust.rules.policy_change import compare_policies
     from nix_seed.trust.rules.policy_edit import NewBuilder, add_builder
@@ -204,7 +203,6 @@ def read_public_key(path: Path) -> str:
 
 
 def _text(path: Path) -> str:
-    from nix_seed.core.errors import InputError
     from nix_seed.core.files import explained
 
     with explained(f"reading {path}"):
@@ -217,7 +215,6 @@ def _text(path: Path) -> str:
 
 def write_new(path: Path, text: str) -> None:
     """Write a policy; ``InputError`` where *path* is taken."""
-    from nix_seed.core.errors import InputError
     from nix_seed.core.files import explained
 
     with explained(f"writing {path}"):
@@ -229,8 +226,6 @@ def write_new(path: Path, text: str) -> None:
 
 
 def _moment(option: str, text: str | None, now: datetime) -> datetime:
-    from nix_seed.core.errors import InputError
-
     if text in (None, "now"):
         return now.replace(microsecond=0)
     try:
@@ -241,8 +236,6 @@ def _moment(option: str, text: str | None, now: datetime) -> datetime:
 
 
 def _places(given: Iterable[str]) -> Mapping[str, str]:
-    from nix_seed.core.errors import InputError
-
     pairs = [each.partition("=") for each in given]
     for name, equals, place in pairs:
         if not equals or not name or not place:

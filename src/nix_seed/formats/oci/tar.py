@@ -155,6 +155,18 @@ def _ustar(
     )
 
 
+def spelled(entry: TarEntry) -> Iterator[bytes]:
+    """Yield the bytes of *entry*: its header and, of a file, what it holds, padded."""
+    if entry.kind == DIRECTORY:
+        yield header(entry.name + b"/", entry.kind, entry.mode)
+    elif entry.kind == SYMLINK:
+        yield header(entry.name, entry.kind, 0o777, target=entry.data)
+    else:
+        yield header(entry.name, entry.kind, entry.mode, len(entry.data))
+        yield entry.data
+        yield padding(len(entry.data))
+
+
 def in_order(entries: Iterable[TarEntry]) -> Iterator[TarEntry]:
     """Yield *entries* sorted, parents first, with every missing parent as a directory of mode 0755.
 

@@ -340,13 +340,8 @@ def _paths(audited: AuditedLayer, spec: Spec, position: int, label: str) -> Iter
 def _container_diff_id(spec: Spec, contents: Sequence[bytes]) -> DiffID:
     state = hashlib.sha256()
     for entry in tar.in_order(container_entries(spec, contents)):
-        if entry.kind == tar.FILE:
-            state.update(tar.header(entry.name, entry.kind, entry.mode, len(entry.data)))
-            state.update(entry.data + tar.padding(len(entry.data)))
-        elif entry.kind == tar.SYMLINK:
-            state.update(tar.header(entry.name, entry.kind, 0o777, target=entry.data))
-        else:
-            state.update(tar.header(entry.name + b"/", entry.kind, entry.mode))
+        for part in tar.spelled(entry):
+            state.update(part)
     state.update(tar.END)
     return DiffID(state.hexdigest())
 

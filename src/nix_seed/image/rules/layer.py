@@ -308,20 +308,10 @@ def write_entries_layer(
     compressor.check_at_hand()
     with FrameWriter(compressor, sink, pool or Alone()) as out:
         for entry in tar.in_order(entries):
-            _put_entry(entry, out)
+            for part in tar.spelled(entry):
+                out.put(part)
         out.put(tar.END)
         return _finished(out.finish(), compressor)
-
-
-def _put_entry(entry: tar.TarEntry, out: FrameWriter) -> None:
-    if entry.kind == tar.DIRECTORY:
-        out.put(tar.header(entry.name + b"/", entry.kind, entry.mode))
-    elif entry.kind == tar.SYMLINK:
-        out.put(tar.header(entry.name, entry.kind, 0o777, target=entry.data))
-    else:
-        out.put(tar.header(entry.name, entry.kind, entry.mode, len(entry.data)))
-        out.put(entry.data)
-        out.put(tar.padding(len(entry.data)))
 
 
 def _finished(
