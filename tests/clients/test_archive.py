@@ -10,13 +10,13 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.formats.nix.nar import NarFile
 from nix_seed.formats.oci import media_types
 from nix_seed.image.archive import write_docker_archive, write_oci_archive
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.registry.layout import ImageFiles, Layout
 from support.blobs import members
 from support.images import image
+from support.nars import NarFile
 from support.programs import need, run
 from support.trees import AWKWARD
 

@@ -12,7 +12,6 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
-from nix_seed.formats.nix.nar import NarFile
 from nix_seed.formats.nix.store_path import PathInfo
 from nix_seed.image.assemble import (
     Afresh,
@@ -26,6 +25,7 @@ from nix_seed.image.layer_cache import LayerCache
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.image.rules.layer import FinishedLayer
 from nix_seed.image.store_files import StoreFiles
+from support.nars import NarFile
 from support.programs import first_line
 from support.trees import AWKWARD, put
 

@@ -12,11 +12,11 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.formats.nix.nar import NarFile
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.registry.layout import REF_NAME, ImageFiles, Layout
 from support.images import image
+from support.nars import NarFile
 from support.programs import need, run
 from support.trees import AWKWARD
 

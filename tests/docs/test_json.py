@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from nix_seed.formats.nix.nar import NarFile
 from support import built, engines
 from support.hydration import make_seed
+from support.nars import NarFile
 from support.programs import need
 from support.releases import ReleaseWorld
 from support.seed_images import seed_image

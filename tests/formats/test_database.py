@@ -12,8 +12,8 @@ import pytest
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import InputError
 from nix_seed.formats.nix.database import SCHEMA_VERSION, DerivationOutput, build_database
-from nix_seed.formats.nix.nar import NarFile, Symlink
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from support.nars import NarFile, Symlink
 from support.programs import need, run
 from support.trees import AWKWARD, put
 

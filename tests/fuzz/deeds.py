@@ -23,7 +23,6 @@ from nix_seed.core.errors import NixSeedError
 from nix_seed.flake.rules.nix_log import NixLog
 from nix_seed.formats.intoto.build import build_statement
 from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.nix.nar import Directory, NarFile, Symlink
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor, fallback_tag
@@ -60,6 +59,7 @@ from support.attestations import predicate
 from support.audits import Ledger
 from support.hydration import spec_of
 from support.layouts import frames
+from support.nars import Directory, NarFile, Symlink
 from support.private_sigstore import PrivateSigstore
 from support.trees import put
 

@@ -32,7 +32,6 @@ from nix_seed.formats.intoto.statement import Commit, Statement
 from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.formats.nix.database import parse_registration
 from nix_seed.formats.nix.derivation import Derivation
-from nix_seed.formats.nix.nar import Directory, NarFile, Symlink, dump
 from nix_seed.formats.nix.nar_reader import read_nar
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.formats.oci.manifest import Index, Manifest
@@ -64,6 +63,7 @@ from nix_seed.sbom.rules.spdx_list import read_expression
 from nix_seed.trust.rules.policy_file import parse_policy
 from nix_seed.use.rules.prefetch import parse_prefetch
 from support.certificates import malformed_certificates
+from support.nars import Directory, NarFile, Symlink, dump
 
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 PATH: Final = f"/nix/store/{'0' * 31}a-hello-1.0"

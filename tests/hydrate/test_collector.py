@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.formats.nix.nar import NarFile
 from nix_seed.formats.oci.reference import LayoutReference, Reference, parse_reference
 from nix_seed.image.push import push
 from nix_seed.image.read.tar import _sum
@@ -18,6 +17,7 @@ from nix_seed.use.hydrate import hydrate
 from nix_seed.use.store import uncollected, valid_paths
 from support.distribution import nix_env
 from support.hydration import make_seed
+from support.nars import NarFile
 from support.programs import need
 from support.registries import docker_registry
 

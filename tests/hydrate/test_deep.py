@@ -16,10 +16,10 @@ import zstandard
 
 from nix_seed.core.digests import NarHash
 from nix_seed.core.files import files_below
-from nix_seed.formats.nix import nar
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.image.read.safe_root import scratch_directory
 from nix_seed.image.rules.frames import Compressor
+from support import nars as nar
 from support.distribution import nix_env
 from support.hydration import put_seed, spec_of
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from nix_seed.core.errors import CouldNotCheck
-from nix_seed.formats.nix.nar import NarFile
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.registry.image import open_image
 from nix_seed.use.engines.host import Host
@@ -20,6 +19,7 @@ from nix_seed.use.run import Command, run_on_host
 from support.distribution import nix_env, require_nix
 from support.engines import need_root
 from support.hydration import make_seed
+from support.nars import NarFile
 
 COMMAND = [sys.executable, "-m", "nix_seed", "run", "--engine", "host"]
 

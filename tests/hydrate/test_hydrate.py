@@ -18,7 +18,6 @@ import zstandard
 
 from nix_seed.cli.use.hydrate import command
 from nix_seed.core.errors import CheckedFalse, InputError
-from nix_seed.formats.nix.nar import Directory, NarFile, Symlink, Tree
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.reference import LayoutReference, Reference, parse_reference
 from nix_seed.image.push import push
@@ -28,6 +27,7 @@ from nix_seed.registry.open import Stores
 from nix_seed.use.hydrate import Hydrated, hydrate
 from support.hydration import Blob, layers_of, make_seed, names_in, put_seed, query, spec_of, verify
 from support.layouts import PACKERS, directory, file, hard_link, special, symlink, tar
+from support.nars import Directory, NarFile, Symlink, Tree
 from support.programs import need
 from support.registries import docker_registry
 from support.trees import AWKWARD, put

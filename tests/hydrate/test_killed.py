@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.formats.nix.nar import Directory, NarFile, Tree
 from nix_seed.image.rules.spec import Spec
 from nix_seed.use.store import valid_paths
 from support.distribution import nix_env
 from support.hydration import make_seed, names_in, verify
+from support.nars import Directory, NarFile, Tree
 from support.programs import need
 
 KILLS = int(os.environ.get("NIX_SEED_TESTS_KILLS", "20"))

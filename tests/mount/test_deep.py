@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.formats.nix.nar import Directory, NarFile, Symlink, Tree
 from nix_seed.formats.oci.manifest import Manifest
 from nix_seed.image.read.check import deep_check
 from nix_seed.image.read.spec import read_seed
@@ -15,6 +14,7 @@ from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.store import Fetched
 from nix_seed.use.mount.seed import mounted_layers
 from support import trust
+from support.nars import Directory, NarFile, Symlink, Tree
 from support.trees import AWKWARD
 
 TREES: dict[str, Tree] = {

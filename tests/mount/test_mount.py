@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from nix_seed.core.errors import CouldNotCheck
-from nix_seed.formats.nix.nar import Directory, NarFile, Symlink, Tree
 from nix_seed.formats.nix.store_path import PathInfo
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.image.rules.frames import FRAME_SIZE, Compressor
@@ -25,6 +24,7 @@ from nix_seed.use.mount.frames import FrameStore, MountedLayer
 from nix_seed.use.rules.tree import Piece
 from nix_seed.use.store import check_path
 from support.mounts import look, mounted, need_fuse
+from support.nars import Directory, NarFile, Symlink, Tree
 from support.trees import AWKWARD, put_all
 
 RANDOM = random.Random(11)

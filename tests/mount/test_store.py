@@ -19,7 +19,6 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.formats.nix.nar import Directory, NarFile, Symlink, Tree
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.image.push import push
 from nix_seed.image.rules.spec import Spec
@@ -32,6 +31,7 @@ from support.distribution import nix_env
 from support.faults import Fault, fault_proxy
 from support.hydration import layers_of, make_seed, names_in, put_seed, verify
 from support.mounts import need_fuse
+from support.nars import Directory, NarFile, Symlink, Tree
 from support.programs import need
 from support.registries import docker_registry
 from support.trees import AWKWARD

@@ -19,7 +19,6 @@ from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.intoto.bundle import BUNDLE_V03
 from nix_seed.formats.intoto.statement import Commit
-from nix_seed.formats.nix.nar import NarFile, dump, nar_hash
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor, Index
@@ -39,6 +38,7 @@ from nix_seed.registry.store import Fetched, Held
 from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.trust.sign import KeySigner
 from support.attestations import put
+from support.nars import NarFile, dump, nar_hash
 from support.output_world import SOURCE, policy_text
 
 HASH = "0123456789abcdfghijklmnpqrsvwxyz"

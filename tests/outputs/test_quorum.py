@@ -14,7 +14,6 @@ import zstandard
 from nix_seed.core.digests import Digest
 from nix_seed.formats.intoto.bundle import BUNDLE_V03
 from nix_seed.formats.intoto.statement import Commit
-from nix_seed.formats.nix.nar import dump, nar_hash
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.outputs.kept import find_kept, keep
@@ -25,6 +24,7 @@ from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.trust.sign import KeySigner
 from support.attestations import put
+from support.nars import dump, nar_hash
 from support.output_world import SOURCE, Twenty, built_names, policy_text, taken_names, twenty
 from support.outputs import file_tree
 from support.seeds import remove_tree

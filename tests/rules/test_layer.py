@@ -16,8 +16,6 @@ import pytest
 
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.formats.nix import nar
-from nix_seed.formats.nix.nar import Directory, NarFile, Tree, nar_hash
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.formats.oci import tar
 from nix_seed.formats.zstd import SeekTable
@@ -32,7 +30,9 @@ from nix_seed.image.rules.layer import (
 )
 from nix_seed.image.store_files import StoreFiles
 from rules.golden.make_layers import ENTRIES, TREES, VECTORS, vectors
+from support import nars as nar
 from support.blobs import Memory, decompress, members, unpack_store
+from support.nars import Directory, NarFile, Tree, nar_hash
 from support.programs import need, run
 from support.trees import AWKWARD, put, put_all
 

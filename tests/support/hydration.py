@@ -11,7 +11,6 @@ from pathlib import Path
 
 from nix_seed.core.digests import DiffID, Digest
 from nix_seed.flake.rules.outline import ImageConfig
-from nix_seed.formats.nix.nar import Tree
 from nix_seed.formats.nix.store_path import PathInfo
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor
@@ -24,6 +23,7 @@ from nix_seed.image.store_files import StoreFiles
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
 from support.distribution import nix_env
+from support.nars import Tree
 from support.trees import put
 
 Blob = tuple[str, bytes]

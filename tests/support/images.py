@@ -6,7 +6,6 @@ from pathlib import Path
 
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
-from nix_seed.formats.nix.nar import Tree
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor, Manifest, Platform
 from nix_seed.image.assemble import assemble_layers
@@ -14,6 +13,7 @@ from nix_seed.image.layer_cache import LayerCache
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.image.store_files import StoreFiles
 from nix_seed.registry.layout import ImageFiles
+from support.nars import Tree
 from support.trees import put
 
 

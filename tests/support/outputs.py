@@ -9,7 +9,6 @@ from typing import Any
 
 from nix_seed.core.digests import Digest, encode_nix32
 from nix_seed.formats.intoto.bundle import BUNDLE_V03
-from nix_seed.formats.nix.nar import Directory, NarFile, Tree, dump, nar_hash
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.outputs.kept import keep, put_config
 from nix_seed.outputs.rules.kept import NAR_TYPE, KeptOutput, Stored
@@ -18,6 +17,7 @@ from nix_seed.outputs.sign import SignedOutputs, list_statement, sign_outputs
 from nix_seed.trust.attestations import Attestation
 from nix_seed.trust.sign import KeySigner
 from support.attestations import put
+from support.nars import Directory, NarFile, Tree, dump, nar_hash
 from support.trust import COMMIT, SOURCE, SYSTEM, World
 
 __all__ = ["OutputsWorld", "file_tree", "store_path"]

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nix_seed.core.digests import encode_nix32
-from nix_seed.formats.nix.nar import Directory, NarFile, Symlink, Tree, nar_hash
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from support.nars import Directory, NarFile, Symlink, Tree, nar_hash
 
 # All that a store may hold and that tools trip over.
 AWKWARD: Tree = Directory(

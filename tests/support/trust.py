@@ -25,7 +25,6 @@ from nix_seed.formats.intoto.build import (
 )
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
-from nix_seed.formats.nix.nar import Directory, NarFile, Tree, nar_hash
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor
@@ -45,6 +44,7 @@ from nix_seed.release.attest import attach_to_commit
 from nix_seed.trust.attestations import attach_bundle
 from nix_seed.trust.sign import KeySigner, Signed
 from support.attestations import put
+from support.nars import Directory, NarFile, Tree, nar_hash
 from support.remembered import Files, read_tree, remembered, write_tree
 from support.trees import make
 

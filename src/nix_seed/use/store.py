@@ -20,24 +20,21 @@ import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.core.files import explained, locked, open_lock, open_regular
 from nix_seed.flake.nix import Nix
-from nix_seed.formats.nix import nar
 from nix_seed.formats.nix.database import SCHEMA_VERSION, build_database
+from nix_seed.formats.nix.nar import NarHasher, strip_case_hack
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.image.read.safe_root import Descent, remove, write_all
 from nix_seed.image.read.stream import TarPieces
 from nix_seed.image.read.tar import Entry, EntryKind
-from nix_seed.image.rules.layer import NarHasher
 from nix_seed.use.mount.owed import read_owed
 
 PARTIAL = b".seed-"
 """What the names of unfinished paths in the store begin with."""
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_CLOSE_ENTRY = nar.CLOSE + nar.CLOSE
 _SMALL = 32 << 10
 _TIME = (1, 1)
 _CASE_HACK = b"~nix~case~hack~"
@@ -67,10 +64,8 @@ class StorePathWriter:
         self._case_hack = case_hack
         self._name = info.path.base_name.encode()
         self._nar = NarHasher()
-        self._nar.add(nar.MAGIC)
         self._open: list[_Open] = []
         self._tree = Descent(store)
-        self._inside = 0  # directories of the NAR that are open
         self._begun = False
 
     def entry(self, below: bytes, entry: Entry) -> None:
@@ -78,40 +73,37 @@ class StorePathWriter:
         if not below:
             if self._begun:
                 raise self._refuse("is there twice")
-            at, name, depth = self._store, PARTIAL + self._name, 0
+            at, name, depth, base = self._store, PARTIAL + self._name, 0, b""
         else:
             parent, _, base = below.rpartition(b"/")
             at, name, depth = self._enter(parent, base)
         self._begun = True
         if entry.kind is EntryKind.DIRECTORY:
-            self._nar.add(nar.DIRECTORY)
+            self._nar.directory(depth, base)
             os.mkdir(name, 0o755, dir_fd=at)
             self._tree.enter(name)
             self._open.append(_Open(below))
-            self._inside = depth + 1
-            return
-        if entry.kind is EntryKind.FILE:
+        elif entry.kind is EntryKind.FILE:
+            if entry.size > self._info.nar_size:
+                raise self._refuse("has a file larger than all of it should be")
+            self._nar.file(depth, base, entry.size, bool(entry.mode & 0o100))
             self._file(entry, name, at)
+            self._nar.end_file(entry.size)
         elif entry.kind is EntryKind.SYMLINK:
             os.symlink(entry.target, name, dir_fd=at)
             os.utime(name, _TIME, dir_fd=at, follow_symlinks=False)
-            self._nar.add(nar.symlink_head(entry.target))
+            self._nar.symlink(depth, base, entry.target)
         else:
             raise self._refuse("has a hard link, which layers of store paths do not have")
-        self._inside = depth
-        if depth:
-            self._nar.add(_CLOSE_ENTRY)
 
     def finish(self) -> None:
         """Check the NAR hash and give the path its name; ``CheckedFalse`` if it is another."""
         while self._open:
             self._leave()
-        inside = self._inside
-        self._nar.add(nar.CLOSE if inside == 0 else _CLOSE_ENTRY * (inside - 1) + nar.CLOSE)
-        found = self._nar.hexdigest()
-        if found != self._info.nar_hash.hex:
+        found = self._nar.finish()
+        if found != self._info.nar_hash:
             raise self._refuse(
-                f"has the NAR hash {NarHash(found)}, not {self._info.nar_hash} as its spec says"
+                f"has the NAR hash {found}, not {self._info.nar_hash} as its spec says"
             )
         place(self._store, PARTIAL + self._name, self._name)
 
@@ -126,9 +118,8 @@ class StorePathWriter:
             self._leave()
         if not self._open:
             raise self._refuse(f"has {parent + b'/' + base!r} outside of the order of a NAR")
-        here, depth = self._open[-1], len(self._open)
-        self._nar.add(_CLOSE_ENTRY * (self._inside - depth) + nar.entry_head(base))
-        return self._tree.fd, self._hacked(here.names, base) if self._case_hack else base, depth
+        names, depth = self._open[-1].names, len(self._open)
+        return self._tree.fd, self._hacked(names, base) if self._case_hack else base, depth
 
     def _hacked(self, names: dict[bytes, int], base: bytes) -> bytes:
         # As Nix does: by ASCII case alone, numbered in the order of the NAR.
@@ -138,17 +129,12 @@ class StorePathWriter:
         return base if count is None else base + _CASE_HACK + b"%d" % (count + 1)
 
     def _file(self, entry: Entry, name: bytes, at: int) -> None:
-        executable = bool(entry.mode & 0o100)
-        left = entry.size
-        if left > self._info.nar_size:
-            raise self._refuse("has a file larger than all of it should be")
-        self._nar.add(nar.file_head(left, executable))
-        fd = os.open(name, _CREATE, 0o555 if executable else 0o444, dir_fd=at)
+        fd = os.open(name, _CREATE, 0o555 if entry.mode & 0o100 else 0o444, dir_fd=at)
         try:
-            if left <= _SMALL:
-                self._small(fd, left)
+            if entry.size <= _SMALL:
+                self._small(fd, entry.size)
             else:
-                self._large(fd, left)
+                self._large(fd, entry.size)
             os.utime(fd, _TIME)
         finally:
             os.close(fd)
@@ -159,13 +145,12 @@ class StorePathWriter:
             raise self._refuse("ends in the middle of a file")
         if data:
             write_all(fd, data)
-            self._nar.add(data + nar.padding(size))
+            self._nar.add(data)
 
     def _large(self, fd: int, size: int) -> None:
         for view in self._body.body(size):
             write_all(fd, view)
             self._nar.add_now(view)
-        self._nar.add(nar.padding(size))
 
     def _leave(self) -> None:
         self._open.pop()
@@ -281,7 +266,6 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 def check_path(info: PathInfo, store: int, *, case_hack: bool) -> bool:
     """Whether *info*'s path in the directory open at *store* is canonical and has its NAR hash."""
     hasher, tree = NarHasher(), Descent(store)
-    hasher.add(nar.MAGIC)
     try:
         if not _add(info.path.base_name.encode(), tree, hasher, case_hack):
             return False
@@ -289,46 +273,41 @@ def check_path(info: PathInfo, store: int, *, case_hack: bool) -> bool:
         return False
     finally:
         tree.close()
-    return hasher.hexdigest() == info.nar_hash.hex
+    return hasher.finish() == info.nar_hash
 
 
 def _add(path: bytes, tree: Descent, hasher: NarHasher, case_hack: bool) -> bool:
     # Without recursion: a path may have more directories inside one another than Python has calls.
     levels = [iter([(b"", path)])]
-    while True:
+    while levels:
         plain, name = next(levels[-1], (b"", b""))
-        if name:
-            if len(levels) > 1:
-                hasher.add(nar.entry_head(plain))
-            kind = _add_node(name, tree.fd, hasher)
-            if kind is None:
-                return False
-            if stat.S_ISDIR(kind):
-                tree.enter(name)
-                levels.append(iter(sorted(_entries(tree.fd, case_hack))))
-                continue
-        else:
+        if not name:
             levels.pop()
-            tree.leave()
-        if len(levels) == 1:
-            hasher.add(nar.CLOSE)
-            return True
-        hasher.add(_CLOSE_ENTRY)
+            if levels:
+                tree.leave()
+            continue
+        kind = _add_node(name, tree.fd, hasher, (len(levels) - 1, plain))
+        if kind is None:
+            return False
+        if stat.S_ISDIR(kind):
+            tree.enter(name)
+            levels.append(iter(sorted(_entries(tree.fd, case_hack))))
+    return True
 
 
-def _add_node(name: bytes, at: int, hasher: NarHasher) -> int | None:
-    """Add *name* up to its end, a directory up to its entries; return its kind, None if amiss."""
+def _add_node(name: bytes, at: int, hasher: NarHasher, place: tuple[int, bytes]) -> int | None:
+    """Add *name*, which is at *place* in the NAR; return its kind, None if amiss."""
     status = os.stat(name, dir_fd=at, follow_symlinks=False)
     mode = stat.S_IMODE(status.st_mode)
     if int(status.st_mtime) != 1 or status.st_uid != os.geteuid():
         return None
     if stat.S_ISLNK(status.st_mode):
-        hasher.add(nar.symlink_head(os.readlink(name, dir_fd=at)))
+        hasher.symlink(*place, os.readlink(name, dir_fd=at))
     elif stat.S_ISREG(status.st_mode) and mode in (0o444, 0o555):
-        if not _add_file(name, at, hasher, mode == 0o555):
+        if not _add_file(name, at, hasher, (*place, mode == 0o555)):
             return None
     elif stat.S_ISDIR(status.st_mode) and mode == 0o555:
-        hasher.add(nar.DIRECTORY)
+        hasher.directory(*place)
     else:
         return None
     return status.st_mode
@@ -336,19 +315,19 @@ def _add_node(name: bytes, at: int, hasher: NarHasher) -> int | None:
 
 def _entries(fd: int, case_hack: bool) -> list[tuple[bytes, bytes]]:
     names = [os.fsencode(name) for name in os.listdir(fd)]
-    return [(nar.strip_case_hack(name) if case_hack else name, name) for name in names]
+    return [(strip_case_hack(name) if case_hack else name, name) for name in names]
 
 
-def _add_file(name: bytes, at: int, hasher: NarHasher, executable: bool) -> bool:
+def _add_file(name: bytes, at: int, hasher: NarHasher, how: tuple[int, bytes, bool]) -> bool:
+    depth, plain, executable = how
     fd = os.open(name, _FILE, dir_fd=at)
     try:
-        size = os.fstat(fd).st_size
-        hasher.add(nar.file_head(size, executable))
-        left = size
+        left = size = os.fstat(fd).st_size
+        hasher.file(depth, plain, size, executable)
         while left and (data := os.read(fd, min(left, _READ))):
             hasher.add(data)
             left -= len(data)
-        hasher.add(nar.padding(size))
+        hasher.end_file(size)
         return left == 0
     finally:
         os.close(fd)

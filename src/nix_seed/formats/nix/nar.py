@@ -3,36 +3,31 @@
 A string is its length (8 bytes, little endian), its bytes, and zeros up to a multiple of eight. A
 node is ``( type regular [executable ""] contents DATA )``, ``( type symlink target TARGET )`` or
 ``( type directory { entry ( name NAME node NODE ) } )``, entries sorted by the bytes of their name.
-
-The constants and small functions serve whoever writes a NAR while it walks a tree of any size;
-``dump`` and ``nar_hash`` do it for a tree held in memory.
 """
 
-from __future__ import annotations
-
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from typing import Final
 
 from nix_seed.core.digests import NarHash
-from nix_seed.core.errors import InputError
 
 _CASE_HACK = b"~nix~case~hack~"
+# Small pieces are hashed together with their neighbours, to save calls.
+_BATCH: Final = 256 << 10
 
 
 def _string(text: bytes) -> bytes:
-    return len(text).to_bytes(8, "little") + text + padding(len(text))
+    return len(text).to_bytes(8, "little") + text + _padding(len(text))
 
 
-def padding(size: int) -> bytes:
-    """The zeros that follow *size* bytes."""
+def _padding(size: int) -> bytes:
     return b"\0" * (-size % 8)
 
 
-MAGIC = _string(b"nix-archive-1")
-CLOSE = _string(b")")
+_MAGIC = _string(b"nix-archive-1")
+_CLOSE = _string(b")")
+_CLOSE_ENTRY = _CLOSE + _CLOSE
 _OPEN = _string(b"(") + _string(b"type")
-DIRECTORY = _OPEN + _string(b"directory")
+_DIRECTORY = _OPEN + _string(b"directory")
 _FILE = _OPEN + _string(b"regular") + _string(b"contents")
 _PROGRAM = (
     _OPEN + _string(b"regular") + _string(b"executable") + _string(b"") + _string(b"contents")
@@ -42,19 +37,76 @@ _ENTRY = _string(b"entry") + _string(b"(") + _string(b"name")
 _NODE = _string(b"node")
 
 
-def file_head(size: int, executable: bool) -> bytes:
-    """A regular file's node up to its *size* bytes; after them ``padding`` and ``CLOSE``."""
-    return (_PROGRAM if executable else _FILE) + size.to_bytes(8, "little")
+class NarHasher:
+    """SHA-256 and *size* of the NAR of one tree, whose nodes come in the order of a NAR.
 
+    Each comes with its *depth*, 0 for the tree itself, and its *name*, which is then passed over. A
+    file's content follows it, in any pieces, and then ``end_file``.
+    """
 
-def symlink_head(target: bytes) -> bytes:
-    """All of a symlink's node but ``CLOSE``."""
-    return _SYMLINK + _string(target)
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self._pieces = [_MAGIC]
+        self._waiting = len(_MAGIC)
+        self._inside = 0  # directories that are open
+        self.size = 0
 
+    def directory(self, depth: int, name: bytes) -> None:
+        """Begin a directory; what is deeper is in it."""
+        self._begin(depth, name)
+        self.add(_DIRECTORY)
+        self._inside = depth + 1
 
-def entry_head(name: bytes) -> bytes:
-    """What precedes the node of a directory's entry; one more ``CLOSE`` follows that node."""
-    return _ENTRY + _string(name) + _NODE
+    def symlink(self, depth: int, name: bytes, target: bytes) -> None:
+        """Take a symlink."""
+        self._begin(depth, name)
+        self.add(_SYMLINK + _string(target))
+        self._end()
+
+    def file(self, depth: int, name: bytes, size: int, executable: bool) -> None:
+        """Begin a file of *size* bytes."""
+        self._begin(depth, name)
+        self.add((_PROGRAM if executable else _FILE) + size.to_bytes(8, "little"))
+
+    def end_file(self, size: int) -> None:
+        """End the file of *size* bytes."""
+        self.add(_padding(size))
+        self._end()
+
+    def add(self, piece: bytes) -> None:
+        """Append *piece*, to be hashed with its neighbours."""
+        self._pieces.append(piece)
+        self._waiting += len(piece)
+        if self._waiting >= _BATCH:
+            self._flush()
+
+    def add_now(self, view: memoryview) -> None:
+        """Hash *view* before returning: its memory is about to be used again."""
+        self._flush()
+        self._sha256.update(view)
+        self.size += len(view)
+
+    def finish(self) -> NarHash:
+        """End the tree, whose nodes all came, and return its NAR hash."""
+        inside = self._inside
+        self.add(_CLOSE if inside == 0 else _CLOSE_ENTRY * (inside - 1) + _CLOSE)
+        self._flush()
+        return NarHash(self._sha256.hexdigest())
+
+    def _begin(self, depth: int, name: bytes) -> None:
+        if depth:
+            self.add(_CLOSE_ENTRY * (self._inside - depth) + _ENTRY + _string(name) + _NODE)
+        self._inside = depth
+
+    def _end(self) -> None:
+        if self._inside:
+            self.add(_CLOSE_ENTRY)
+
+    def _flush(self) -> None:
+        self._sha256.update(b"".join(self._pieces))
+        self.size += self._waiting
+        self._pieces.clear()
+        self._waiting = 0
 
 
 def strip_case_hack(name: bytes) -> bytes:
@@ -62,69 +114,10 @@ def strip_case_hack(name: bytes) -> bytes:
     return name.partition(_CASE_HACK)[0]
 
 
-@dataclass(frozen=True, slots=True)
-class NarFile:
-    """A regular file."""
-
-    data: bytes
-    executable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Symlink:
-    """A symbolic link; its target is any bytes."""
-
-    target: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Directory:
-    """A directory; names are bytes, not necessarily UTF-8."""
-
-    entries: Mapping[bytes, Tree]
-
-
-Tree = NarFile | Symlink | Directory
-
-
-def dump(tree: Tree) -> Iterator[bytes]:
-    """Yield the NAR of *tree* in pieces. ``InputError`` for a name no directory can hold."""
-    yield MAGIC
-    yield from _node(tree)
-
-
-def _node(tree: Tree) -> Iterator[bytes]:
-    match tree:
-        case NarFile(data, executable):
-            yield file_head(len(data), executable)
-            yield data
-            yield padding(len(data))
-        case Symlink(target):
-            yield symlink_head(target)
-        case Directory(entries):
-            yield DIRECTORY
-            for name in sorted(entries):
-                yield entry_head(_checked(name))
-                yield from _node(entries[name])
-                yield CLOSE
-    yield CLOSE
-
-
-def _checked(name: bytes) -> bytes:
-    if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
-        raise InputError(f"{name!r} is not a file name")
-    return name
-
-
-def nar_hash(tree: Tree) -> tuple[NarHash, int]:
-    """Return the NAR hash of *tree* and the NAR's size in bytes."""
-    sha256, size = hashlib.sha256(), 0
-    for piece in dump(tree):
-        sha256.update(piece)
-        size += len(piece)
-    return NarHash(sha256.hexdigest()), size
-
-
 def nar_hash_of_file(data: bytes) -> NarHash:
     """The NAR hash of a regular, not executable file that holds *data*."""
-    return nar_hash(NarFile(data))[0]
+    nar = NarHasher()
+    nar.file(0, b"", len(data), executable=False)
+    nar.add(data)
+    nar.end_file(len(data))
+    return nar.finish()

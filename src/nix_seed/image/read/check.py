@@ -17,7 +17,7 @@ from typing import Final
 
 from nix_seed.core.digests import DiffID, NarHash
 from nix_seed.core.errors import CheckedFalse, InputError
-from nix_seed.formats.nix import nar
+from nix_seed.formats.nix.nar import NarHasher
 from nix_seed.formats.nix.store_path import STORE_DIR, StorePath
 from nix_seed.formats.oci import tar
 from nix_seed.formats.oci.manifest import Descriptor, Manifest
@@ -27,7 +27,6 @@ from nix_seed.image.read.tar import Entry, EntryKind, read_entries
 from nix_seed.image.read.unpack import unpack_layer
 from nix_seed.image.rules.contents import EXECUTABLE, FOLDER, PLAIN, ContentsWriter
 from nix_seed.image.rules.documents import build_image, container_entries
-from nix_seed.image.rules.layer import NarHasher
 from nix_seed.image.rules.spec import Spec
 from nix_seed.registry.store import Fetched, ImageStore
 
@@ -86,7 +85,19 @@ class LayerAudit:
             listed = FOLDER if kind == tar.DIRECTORY else files
             length = size if kind == tar.FILE else 0
             self._contents.add(listed, len(below) - 1, below[-1], length, len(header))
-        self._node(below, name, kind, mode, size, target)
+        if len(below) == 1:
+            self._begin_path(below[0], name)
+        del self._open[len(below) - 1 :]
+        if tuple(self._open) != below[:-1]:
+            raise self._wrong(name, "comes without its directory")
+        depth = len(below) - 1
+        if kind == tar.DIRECTORY:
+            self._nar.directory(depth, below[-1])
+            self._open.append(below[-1])
+        elif kind == tar.SYMLINK:
+            self._nar.symlink(depth, below[-1], target)
+        else:
+            self._nar.file(depth, below[-1], size, mode == 0o555)
 
     def body(self, piece: memoryview) -> None:
         """Take the next bytes of the file last entered."""
@@ -96,37 +107,13 @@ class LayerAudit:
     def end_body(self, size: int) -> None:
         """Close the file of *size* bytes last entered."""
         self._tar.update(tar.padding(size))
-        self._nar.add(nar.padding(size) + nar.CLOSE)
-        self._leave_entry()
+        self._nar.end_file(size)
 
     def finish(self) -> AuditedLayer:
         """Return what the layer held, once its last entry was taken."""
         self._finish_path()
         self._tar.update(tar.END)
         return AuditedLayer(self._paths, DiffID(self._tar.hexdigest()), self._contents)
-
-    def _node(
-        self,
-        parts: tuple[bytes, ...],
-        name: bytes,
-        kind: bytes,
-        mode: int,
-        size: int,
-        target: bytes,
-    ) -> None:
-        if len(parts) == 1:
-            self._begin_path(parts[0], name)
-        else:
-            self._descend(parts, name)
-            self._nar.add(nar.entry_head(parts[-1]))
-        if kind == tar.DIRECTORY:
-            self._nar.add(nar.DIRECTORY)
-            self._open.append(parts[-1])
-        elif kind == tar.SYMLINK:
-            self._nar.add(nar.symlink_head(target) + nar.CLOSE)
-            self._leave_entry()
-        else:
-            self._nar.add(nar.file_head(size, mode == 0o555))
 
     def _begin_path(self, base_name: bytes, name: bytes) -> None:
         self._finish_path()
@@ -135,30 +122,10 @@ class LayerAudit:
         except (InputError, UnicodeDecodeError) as error:
             raise self._wrong(name, "is no store path") from error
         self._nar = NarHasher()
-        self._nar.add(nar.MAGIC)
-
-    def _descend(self, parts: tuple[bytes, ...], name: bytes) -> None:
-        """Close directories down to the parent of *parts*, which must be open."""
-        while len(self._open) > len(parts) - 1:
-            self._close_directory()
-        if tuple(self._open) != parts[:-1]:
-            raise self._wrong(name, "comes without its directory")
-
-    def _close_directory(self) -> None:
-        self._open.pop()
-        self._nar.add(nar.CLOSE)
-        self._leave_entry()
-
-    def _leave_entry(self) -> None:
-        if self._open:
-            self._nar.add(nar.CLOSE)
 
     def _finish_path(self) -> None:
-        if self._path is None:
-            return
-        while self._open:
-            self._close_directory()
-        self._paths[self._path] = (NarHash(self._nar.hexdigest()), self._nar.size)
+        if self._path is not None:
+            self._paths[self._path] = (self._nar.finish(), self._nar.size)
 
     def _wrong(self, name: bytes, how: str) -> CheckedFalse:
         return CheckedFalse(f"{self._label}: {name.decode(errors='backslashreplace')!r} {how}")

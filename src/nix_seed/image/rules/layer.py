@@ -19,10 +19,10 @@ from itertools import pairwise
 from typing import Final, NamedTuple, Protocol
 
 from nix_seed.core import canonical_json
-from nix_seed.core.digests import DiffID, NarHash
+from nix_seed.core.digests import DiffID
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.format import FORMAT
-from nix_seed.formats.nix import nar
+from nix_seed.formats.nix.nar import NarHasher
 from nix_seed.formats.nix.store_path import STORE_DIR, PathInfo, StorePath
 from nix_seed.formats.oci import tar
 from nix_seed.formats.oci.manifest import Descriptor
@@ -74,44 +74,8 @@ class StoreReader(Protocol):
 
 # Files up to this size are hashed together with their neighbours, to save calls.
 _SMALL: Final = 32 << 10
-_BATCH: Final = 256 << 10
 _READ: Final = 512 << 10
-_CLOSE_ENTRY: Final = nar.CLOSE + nar.CLOSE
 _STORE: Final = STORE_DIR.removeprefix("/").encode() + b"/"
-
-
-class NarHasher:
-    """SHA-256 and size of a NAR that arrives in many small pieces and a few large ones."""
-
-    def __init__(self) -> None:
-        self._sha256 = hashlib.sha256()
-        self._pieces: list[bytes] = []
-        self._waiting = 0
-        self.size = 0
-
-    def add(self, piece: bytes) -> None:
-        """Append *piece*, to be hashed with its neighbours."""
-        self._pieces.append(piece)
-        self._waiting += len(piece)
-        if self._waiting >= _BATCH:
-            self._flush()
-
-    def add_now(self, view: memoryview) -> None:
-        """Hash *view* before returning: its memory is about to be used again."""
-        self._flush()
-        self._sha256.update(view)
-        self.size += len(view)
-
-    def hexdigest(self) -> str:
-        """Return the SHA-256 of all that was added, in hex."""
-        self._flush()
-        return self._sha256.hexdigest()
-
-    def _flush(self) -> None:
-        self._sha256.update(b"".join(self._pieces))
-        self.size += self._waiting
-        self._pieces.clear()
-        self._waiting = 0
 
 
 def write_path(
@@ -138,38 +102,26 @@ class _PathWriter:
         self.nar = NarHasher()
 
     def write(self) -> None:
-        add = self.nar.add
-        add(nar.MAGIC)
-        inside = 0  # how many directories of the NAR are open
         for node in self._store.walk(self._path):
-            depth = node.depth
-            if depth:
-                add(_CLOSE_ENTRY * (inside - depth) + nar.entry_head(node.name))
             if node.kind == DIRECTORY:
                 self._write_directory(node)
-                inside = depth + 1
-                continue
-            if node.kind == FILE:
+            elif node.kind == FILE:
                 self._write_file(node)
             else:
                 self._write_symlink(node)
-            inside = depth
-            if depth:
-                add(_CLOSE_ENTRY)
-        add(nar.CLOSE if inside == 0 else _CLOSE_ENTRY * (inside - 1) + nar.CLOSE)
 
     def _write_directory(self, node: Node) -> None:
         header = tar.header(self._root + node.below + b"/", tar.DIRECTORY, 0o555)
         self._out.put(header)
         self._contents.add(FOLDER, node.depth, self._name(node), 0, len(header))
-        self.nar.add(nar.DIRECTORY)
+        self.nar.directory(node.depth, node.name)
 
     def _write_symlink(self, node: Node) -> None:
         name = self._root + node.below
         header = tar.header(name, tar.SYMLINK, 0o777, target=node.target)
         self._out.put(header)
         self._contents.add_link(node.depth, self._name(node), node.target, len(header))
-        self.nar.add(nar.symlink_head(node.target))
+        self.nar.symlink(node.depth, node.name, node.target)
 
     def _write_file(self, node: Node) -> None:
         size = node.size
@@ -178,7 +130,7 @@ class _PathWriter:
         self._out.put(header)
         kind = EXECUTABLE if node.executable else PLAIN
         self._contents.add(kind, node.depth, self._name(node), size, len(header))
-        self.nar.add(nar.file_head(size, node.executable))
+        self.nar.file(node.depth, node.name, size, node.executable)
         if size:
             handle = self._store.open(self._path, node)
             try:
@@ -186,7 +138,7 @@ class _PathWriter:
             finally:
                 self._store.close(handle)
             self._out.put(tar.padding(size))
-            self.nar.add(nar.padding(size))
+        self.nar.end_file(size)
 
     def _name(self, node: Node) -> bytes:
         return node.name if node.depth else self._path.base_name.encode()
@@ -207,16 +159,12 @@ class _PathWriter:
             left -= count
 
 
-def _check(info: PathInfo, nar_hash: NarHasher) -> None:
-    found = nar_hash.hexdigest()
-    if nar_hash.size != info.nar_size:
-        raise _changed(
-            info.path, f"its NAR has {nar_hash.size} bytes where Nix recorded {info.nar_size}"
-        )
-    if found != info.nar_hash.hex:
-        raise _changed(
-            info.path, f"its NAR hash is {NarHash(found)} where Nix recorded {info.nar_hash}"
-        )
+def _check(info: PathInfo, nar: NarHasher) -> None:
+    found, size = nar.finish(), nar.size
+    if size != info.nar_size:
+        raise _changed(info.path, f"its NAR has {size} bytes where Nix recorded {info.nar_size}")
+    if found != info.nar_hash:
+        raise _changed(info.path, f"its NAR hash is {found} where Nix recorded {info.nar_hash}")
 
 
 def _changed(path: StorePath, how: str) -> CheckedFalse:
