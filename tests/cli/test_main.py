@@ -219,7 +219,13 @@ def test_help_lists_every_command_and_the_exit_codes() -> None:
 
 
 # What serves, completes, or is a step of a CI job answers nothing.
-ANSWERS_NOTHING = {"log serve", "completion", "shell", *(f"ci {step}" for step in CI_STEPS)}
+ANSWERS_NOTHING = {
+    "log serve",
+    "outputs serve",
+    "completion",
+    "shell",
+    *(f"ci {step}" for step in CI_STEPS),
+}
 
 
 def leaves(name: str, command: click.Command) -> Iterator[tuple[str, set[str]]]:
