@@ -12,7 +12,9 @@ import pytest
 from nix_seed.cli.image.build_report import _licence_lines
 from nix_seed.cli.release.attest import _lines
 from nix_seed.cli.release.verify_report import _dissent_lines
+from nix_seed.cli.setup.doctor import _lines as diagnosis_lines
 from nix_seed.licences.rules.withheld import UnknownLicence
+from nix_seed.setup.rules.diagnosis import Diagnosis, Health
 from support.specs import tiny_spec
 from support.trust import World
 
@@ -59,3 +61,12 @@ def test_paths_of_unknown_origin_are_called_so(tmp_path: Path) -> None:
     [line] = [each for each in _lines(done) if each.startswith("  paths")]  # type: ignore[arg-type]
     assert line.endswith("147 of unknown origin")
     assert "unexplained" not in line
+
+
+@pytest.mark.parametrize(
+    ("warnings", "words"), [(0, "1 fine"), (1, "1 fine, 1 warning"), (5, "1 fine, 5 warnings")]
+)
+def test_a_diagnosis_ends_with_a_count(warnings: int, words: str) -> None:
+    fine = Diagnosis("nix", "version", Health.FINE, "2.34")
+    found = [fine, *(replace(fine, outcome=Health.WARNING, fix="do so") for _ in range(warnings))]
+    assert list(diagnosis_lines(found, verbose=False))[-1] == words

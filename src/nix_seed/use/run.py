@@ -1,6 +1,6 @@
-"""Run a command on the machine itself, on the store a seed was hydrated into, with no network.
+"""Run a command with no network: inside a seed, whose results are brought out, or on the machine.
 
-Run a command inside a seed, with no network, and bring its results out.
+On the machine itself, the store is the one that a seed was hydrated into.
 """
 
 import time

@@ -24,6 +24,7 @@ from nix_seed.cli.options import (
 from nix_seed.cli.say import say, say_styled
 from nix_seed.cli.table import LEAST, hanging
 from nix_seed.core.safe_text import safe_line
+from nix_seed.core.words import plural
 
 if TYPE_CHECKING:
     from nix_seed.core.events import OnEvent
@@ -168,5 +169,7 @@ def _lines(found: Sequence[Diagnosis], verbose: bool) -> Iterator[str]:
     counts = _counts(found)
     yield ""
     yield ", ".join(
-        f"{number} {name}" for name, number in counts.items() if number or name == "fine"
+        plural(number, name, "warnings" if name == "warning" else name)
+        for name, number in counts.items()
+        if number or name == "fine"
     )
