@@ -25,15 +25,6 @@ def run(*command: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def processor_seconds(command: Path, env: dict[str, str]) -> float:
-    before = os.times()
-    assert run(command, "--version", **env).returncode == 0
-    after = os.times()
-    return (after.children_user + after.children_system) - (
-        before.children_user + before.children_system
-    )
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
@@ -62,7 +53,7 @@ def test_installed(way: str, wheel: Path, tmp_path: Path) -> None:
         "uv": (uv, "tool", "install", "--python", sys.executable, wheel),
         "pipx": (uv, "tool", "run", "pipx", "install", "--python", sys.executable, wheel),
     }
-    places = ("UV_TOOL_DIR", "UV_TOOL_BIN_DIR", "PIPX_HOME", "PIPX_BIN_DIR", "HOME")
+    places = ("UV_TOOL_DIR", "UV_TOOL_BIN_DIR", "PIPX_HOME", "PIPX_BIN_DIR", "PIPX_MAN_DIR", "HOME")
     env = {name: str(tmp_path / name) for name in places}
     env["UV_CACHE_DIR"] = str(wheel.parent / "cache")
     (tmp_path / "HOME").mkdir()
@@ -72,8 +63,6 @@ def test_installed(way: str, wheel: Path, tmp_path: Path) -> None:
     command = tmp_path / bin_of[way] / "nix-seed"
     shown = run(command, "--version", **env)
     assert re.match(r"nix-seed, version \d", shown.stdout), shown.stderr
-    # Start-up, in seconds of the processor: whatever else this machine does.
-    assert min(processor_seconds(command, env) for _ in range(5)) <= 0.15
     assert list(command.resolve().parents[1].glob("share/man/man1/nix-seed.1"))
     # What it does by default works: signing keyless, and bills of materials.
     python = command.resolve().parent / "python"
