@@ -63,13 +63,21 @@ _SCRIPT = rf"""
 x={EXCHANGE}
 nix --version > $x/nix-version 2> /dev/null
 ls /nix/store | sed 's,^,/nix/store/,' | LC_ALL=C sort > $x/before
+# Nix gives up where another that starts beside it holds the database for a moment.
 evaluate() {{
-  nix --offline --extra-experimental-features 'nix-command flakes' eval --impure --raw --expr "$1"
+  for _ in 1 2 3 4 5; do
+    nix --offline --extra-experimental-features 'nix-command flakes' eval --impure --raw \
+      --expr "$1" > $x/$2 2> $x/$3 && return
+    grep -q 'SQLite database .* is busy' $x/$3 || return 1
+    sleep 1
+  done
+  return 1
 }}
+nix-store --init > /dev/null 2>&1
 derivations() {{ grep -o '/nix/store/[^/]*\.drv$' "$1" | LC_ALL=C sort -u; }}
-evaluate "$2" > $x/twin-outputs 2> $x/twin-problem & twin=$!
-other=; test -z "$3" || {{ evaluate "$3" > $x/other-outputs 2> /dev/null & other=$!; }}
-evaluate "$1" > $x/outputs 2> $x/problem || {{ wait; exit 1; }}
+evaluate "$2" twin-outputs twin-problem & twin=$!
+other=; test -z "$3" || {{ evaluate "$3" other-outputs other-problem & other=$!; }}
+evaluate "$1" outputs problem || {{ wait; exit 1; }}
 if wait $twin && test -s $x/twin-outputs; then
   nix-store --query --requisites $(derivations $x/twin-outputs) > $x/unowned || exit 1
 fi
