@@ -186,7 +186,8 @@ def test_an_image_in_a_registry_and_one_of_an_index(tmp_path: Path) -> None:
         assert ran.code == 0, ran.err
         about = f"for commit {COMMIT.hex[:12]} of {SOURCE}"
         agreed = "2 builders agree (alice, bob), 2 are wanted"
-        assert f"verified {about}: {agreed} Image {running.host}/" in text
+        assert f"verified {about}: {agreed} Commit {COMMIT.hex}" in text
+        assert f"Image {running.host}/owner/seed:seed " in text
         world.reference = world.reference.removesuffix(":seed") + ":all"
         ran, text = report(world, "--system", "aarch64-linux", "--no-roots")
         assert ran.code == 0, ran.err
