@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from nix_seed.core.digests import DiffID, Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, NixSeedError, caught, of_store
@@ -19,12 +19,13 @@ from nix_seed.formats.intoto.promotion import PREDICATE_TYPE as PROMOTION_TYPE
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.image.inspect import InspectedImage
-from nix_seed.image.rules.difference import compare_specs
-from nix_seed.image.rules.spec import Spec
 from nix_seed.registry.store import ImageStore
 from nix_seed.trust.attestations import Attestation, Discovered, discover
 from nix_seed.trust.rules.claims import DissentDetail
 from nix_seed.trust.rules.quorum import Dissent, QuorumResult
+
+if TYPE_CHECKING:
+    from nix_seed.image.rules.spec import Spec
 
 _MANY = 4  # lists, from which on threads are worth their while
 _AT_ONCE = 8
@@ -147,6 +148,8 @@ def detail_dissents(
 
 
 def _detail(stores: Sequence[ImageStore], ours: Spec | str, dissent: Dissent) -> DissentDetail:
+    from nix_seed.image.rules.difference import compare_specs
+
     who, said = dissent.builder.id, dissent.claim.predicate
     if isinstance(ours, str):
         return DissentDetail(who, said.image_digest, None, ours)
