@@ -48,7 +48,9 @@ def nix_env(**settings: str) -> dict[str, str]:
     """Return the environment for Nix in tests; keywords are settings of nix.conf, `_` for `-`."""
     chosen = NIX_SETTINGS | {name.replace("_", "-"): value for name, value in settings.items()}
     config = "".join(f"{name} = {value}\n" for name, value in chosen.items())
-    return {**os.environ, "NIX_CONFIG": config, "NIX_USER_CONF_FILES": "/dev/null"}
+    # Root may write where Python would put its bytecode: beside the modules, in the store.
+    spared = {"NIX_USER_CONF_FILES": "/dev/null", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**os.environ, "NIX_CONFIG": config, **spared}
 
 
 def nix(*arguments: str | Path, cwd: str | Path | None = None, **settings: str) -> str:
