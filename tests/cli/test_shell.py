@@ -89,8 +89,8 @@ def test_a_session(layout: Path, project: Path) -> None:
         assert "job control" not in terminal.ask("echo $((6 * 7)) > answer")
         assert "42" in terminal.ask("cat answer")
         # Ctrl-C ends what runs, and not the shell.
-        terminal.type("sleep 100\n")
-        time.sleep(1)
+        terminal.type("""sh -c 'echo sleep""ing; exec sleep 100'\n""")
+        terminal.until("sleeping")
         terminal.type("\x03")
         terminal.until(PROMPT)
         assert "130" in terminal.ask("echo $?")

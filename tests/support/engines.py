@@ -64,7 +64,8 @@ def podman(directory: Path) -> Iterator[Started]:
     need("podman")
     # podman takes no runroot of more than 50 characters, which a worker's directory may have.
     runroot = tempfile.mkdtemp(prefix="podman-")
-    store = f"--root {directory}/podman --runroot {runroot}"
+    # Resetting one podman takes its tmpdir away, which all would share.
+    store = f"--root {directory}/podman --runroot {runroot} --tmpdir {runroot}/libpod"
     adapted = f"{store} --cgroup-manager=cgroupfs --runtime {need('runc')}"
     # Plain first. Old podman as root under hybrid cgroups wants another runtime and low limits.
     for arguments, more in ((store, ""), (adapted, _LIMITS)):
