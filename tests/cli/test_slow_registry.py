@@ -65,6 +65,7 @@ COMMANDS = {
     "doctor": ("{ref}", "--engine", "bwrap"),
     "sbom": ("{ref}",),
     "report": ("{ref}", "-o", "{root}/report.html", "--policy", "{policy}", "--no-roots"),
+    "mount": ("{ref}", "--root", "{root}/mounted", "--no-verify"),
     "ledger": ("show", "--from", "{host}/q/x", "--policy", "{policy}"),
 }
 
