@@ -194,8 +194,11 @@ class World:
 
     def outside(self) -> object | None:
         """What deeds depend on beside the files, for ``remembered``."""
+        # What a registry or a server keeps is not among the files.
+        if not isinstance(self.store, LayoutStore) or not isinstance(self.log, EmbeddedLog):
+            return None
         log = self.log.directory
-        if not isinstance(self.store, LayoutStore) or not log.is_relative_to(self.root):
+        if not log.is_relative_to(self.root):
             return None
         keys = {name: key.public_key.pem for name, key in self.keys.items()}
         images = [each.descriptor for each in vars(self).values() if isinstance(each, MadeImage)]
