@@ -190,10 +190,10 @@ def _foot() -> str:
 * Whoever has too few builders can still be in the way: one stolen builder's key dissents and blocks
   a commit until the key is revoked, a log that is caught lying blocks whoever asks it, and a
   registry that is down, or leaves out, shows nothing. See the [runbook](runbook.md).
-* Outputs are played as well, by every number of stolen builders' keys, with and without the registry,
-  for every threshold of up to three builders (`tests/sim/test_outputs.py`). By `own`, one stolen key
-  has a false output taken. By `quorum` it takes as many as the policy wants, and a registry that
-  hides every honest word, or no honest builder at all.
+* Outputs are played as well, by every number of stolen builders' keys, with and without the
+  registry, for every threshold of up to three builders (`tests/sim/test_outputs.py`). By `own`, one
+  stolen key has a false output taken. By `quorum` it takes as many as the policy wants, and a
+  registry that hides every honest word, or no honest builder at all.
 * Keys, signatures and hashes are taken to hold, and so is the consumer's own machine. The
   [threat model](threat-model.md) says what else is.
 """
