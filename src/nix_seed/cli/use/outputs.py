@@ -132,13 +132,14 @@ def outputs_of(options: dict[str, Any]) -> Outputs | None:
 
     ``InputError`` where a place is named, and no policy says whom to believe.
     """
+    place = place_of(options)
+    if place is None:
+        return None
+    # What most runs need not wait for.
     from nix_seed.core.errors import InputError
     from nix_seed.outputs.open import fresh_key, open_cache
     from nix_seed.release.load import load_policy, verifiers_of
 
-    place = place_of(options)
-    if place is None:
-        return None
     path = policy_used(options, options["src"])
     if path is None:
         raise InputError(
@@ -163,6 +164,8 @@ def keep(
 
     *image* is the seed it was built in; None: as the options name it.
     """
+    if options["keep"] is None:
+        return None
     from nix_seed.cli.outputs.options import branch_at_hand, seed_named
     from nix_seed.cli.progress import progress
     from nix_seed.cli.trust.options import attester_of, signer_of
@@ -173,8 +176,6 @@ def keep(
     from nix_seed.outputs.push import OutputChoice, OutputsTarget, check_commit, push_outputs
     from nix_seed.release.attest import SourceTree
 
-    if options["keep"] is None:
-        return None
     try:
         check_commit(options["src"])
     except InputError as error:
