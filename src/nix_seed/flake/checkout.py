@@ -306,6 +306,31 @@ def _told(directory: Path, *arguments: str) -> str | None:
     raise CouldNotCheck(f"Git cannot read the repository of {directory}", detail=words or None)
 
 
+def clone_commit(directory: Path, commit: Commit, clone: Path) -> None:
+    """Have *commit* in *clone*, with the address that the checkout *directory* says it comes from.
+
+    ``InputError`` where the checkout has not all of it.
+    """
+    source = directory.absolute()
+    origin = _git(source, "remote", "get-url", "origin")
+    _demand(source, "clone", "--quiet", "--no-checkout", "--", str(source), str(clone))
+    _demand(clone, "-c", "advice.detachedHead=false", "checkout", "--quiet", str(commit))
+    if origin is not None:
+        _demand(clone, "remote", "set-url", "origin", origin.strip())
+    else:
+        _demand(clone, "remote", "remove", "origin")
+
+
+def _demand(directory: Path, *arguments: str) -> None:
+    done = _run(directory, arguments)
+    if done.returncode != 0:
+        raise InputError(
+            "git cannot take the commit from its checkout",
+            detail=done.stderr.decode("utf-8", "replace").strip(),
+            hint="run this in a full clone of the repository: git fetch --unshallow",
+        )
+
+
 def _git(directory: Path, *arguments: str, patience: float | None = None) -> str | None:
     out = _git_bytes(directory, *arguments, patience=patience)
     return None if out is None else out.decode("utf-8", "replace")

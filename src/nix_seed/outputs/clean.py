@@ -15,6 +15,7 @@ from typing import Final
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError, NixSeedError
+from nix_seed.formats.nix.store_path import HASH_PART
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor, Index
 from nix_seed.outputs.kept import listed_at
@@ -22,7 +23,7 @@ from nix_seed.outputs.rules.kept import TAG_PREFIX, KeptOutput, read_entry
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.store import ImageStore
 
-_TAG: Final = re.compile(TAG_PREFIX + r"([0-9abcdfghijklmnpqrsvwxyz]{32})\Z")
+_TAG: Final = re.compile(rf"{TAG_PREFIX}({HASH_PART})\Z")
 _AGE: Final = re.compile(r"([1-9][0-9]{0,4})([dhw])\Z")
 _UNITS: Final = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 

@@ -1,18 +1,16 @@
 """In which files two NARs of one output differ, read from the repositories that keep them."""
 
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
-import zstandard
-
 from nix_seed.core.digests import NarHash
-from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixSeedError, foreign
+from nix_seed.core.errors import CouldNotCheck, NixSeedError
 from nix_seed.core.words import human_size
 from nix_seed.formats.nix.nar_reader import NarEntry, read_nar
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.outputs.kept import find_kept
+from nix_seed.outputs.nar import unpack_nar
 from nix_seed.outputs.rules.findings import DifferingFile
 from nix_seed.outputs.rules.kept import NAR_TYPE, KeptOutput
 from nix_seed.registry.store import ImageStore
@@ -22,8 +20,6 @@ LARGEST_COMPARED: Final = 1 << 30
 _MOST_ENTRIES: Final = 200_000
 _HEAD: Final = 64 << 10  # bytes of each file, for saying where it differs
 _MOST_HELD: Final = 64 << 20
-_WINDOW: Final = 8 << 20
-_STEP: Final = 1 << 20
 _SHOWN: Final = 24  # bytes
 
 
@@ -67,50 +63,15 @@ def _entries(store: ImageStore, kept: KeptOutput) -> dict[bytes, NarEntry]:
     if kept.nar_size > LARGEST_COMPARED:
         size, most = human_size(kept.nar_size), human_size(LARGEST_COMPARED)
         raise CouldNotCheck(f"{what} has {size}; files of up to {most} are compared")
+    nar = unpack_nar(store.open_blob(kept.nar.descriptor(NAR_TYPE)), kept.info, what)
     found: dict[bytes, NarEntry] = {}
     held = 0
-    for entry in read_nar(_nar(store, kept, what), what, _HEAD):
+    for entry in read_nar(nar, what, _HEAD):
         if len(found) >= _MOST_ENTRIES:
             raise CouldNotCheck(f"{what} has more than {_MOST_ENTRIES} files")
         held += len(entry.head)
         found[entry.path] = entry if held <= _MOST_HELD else replace(entry, head=b"")
     return found
-
-
-def _nar(store: ImageStore, kept: KeptOutput, what: str) -> Iterator[bytes]:
-    """Yield the NAR; the iterator ends without an error only where it was the one wanted."""
-    state, size = hashlib.sha256(), 0
-    source = _File(store.open_blob(kept.nar.descriptor(NAR_TYPE)))
-    reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(
-        source,  # type: ignore[arg-type]  # it asks for nothing but `read`
-        read_across_frames=True,
-    )
-    while True:
-        failed = f"{what} is not intact zstd"
-        with foreign(failed, zstandard.ZstdError, as_=CheckedFalse, quoted=False):
-            piece = reader.read(_STEP)
-        if not piece:
-            break
-        size += len(piece)
-        if size > kept.nar_size:
-            raise CheckedFalse(f"{what} unpacks to more than the {kept.nar_size} bytes stated")
-        state.update(piece)
-        yield piece
-    if NarHash(state.hexdigest()) != kept.nar_hash:
-        raise CheckedFalse(f"{what} is another NAR: {NarHash(state.hexdigest())}")
-
-
-@dataclass(slots=True)
-class _File:
-    """A file to read chunks from: as much at once as comes."""
-
-    chunks: Iterable[bytes]
-
-    def __post_init__(self) -> None:
-        self.chunks = iter(self.chunks)
-
-    def read(self, size: int = -1) -> bytes:  # noqa: ARG002
-        return next((each for each in self.chunks if each), b"")
 
 
 def _sameness(entry: NarEntry | None) -> tuple[object, ...]:

@@ -1,6 +1,6 @@
 """What this machine's store says of outputs: the facts that a builder signs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.flake.nix import Nix
@@ -8,19 +8,21 @@ from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.outputs.rules.statement import OutputFact
 
-_NO_NAMES: Mapping[StorePath, Sequence[str]] = {}
-
 
 def output_facts(
-    nix: Nix, paths: Iterable[StorePath], names: Mapping[StorePath, Sequence[str]] = _NO_NAMES
+    nix: Nix,
+    derivers: Mapping[StorePath, StorePath | None],
+    names: Mapping[StorePath, Sequence[str]],
 ) -> tuple[OutputFact, ...]:
-    """Return what the store of *nix* has at *paths*, sorted; *names* are their flake outputs.
+    """Return what the store of *nix* has at the paths of *derivers*, sorted.
+
+    *derivers* are what each was built by, as far as it is known; *names* are their flake outputs.
 
     Where a derivation is gone, what it was built from is not stated.
     """
-    infos = nix.path_infos(paths)
-    derivers = _derivers(nix, [info.path for info in infos])
-    read = {drv: found for drv in {*derivers.values()} if (found := _read(nix, drv)) is not None}
+    infos = nix.path_infos(derivers)
+    known = {drv for drv in derivers.values() if drv is not None}
+    read = {drv: found for drv in known if (found := _read(nix, drv)) is not None}
     made = {
         (drv, name): output.path
         for drv, derivation in read.items()
@@ -30,7 +32,7 @@ def output_facts(
     facts = []
     for info in infos:
         drv = derivers.get(info.path)
-        inputs = read[drv].input_drvs if drv in read else {}
+        inputs = read[drv].input_drvs if drv is not None and drv in read else {}
         used = {made.get((each, name)) for each, outputs in inputs.items() for name in outputs}
         facts.append(
             OutputFact(
@@ -44,18 +46,6 @@ def output_facts(
             )
         )
     return tuple(facts)
-
-
-def _derivers(nix: Nix, paths: Sequence[StorePath]) -> dict[StorePath, StorePath]:
-    found: dict[StorePath, StorePath] = {}
-    for start in range(0, len(paths), 500):
-        batch = paths[start : start + 500]
-        arguments = ["--query", "--deriver", *map(str, batch)]
-        lines = nix.run("nix-store", arguments, "asking what outputs were built by").split()
-        for path, line in zip(batch, lines, strict=True):
-            if line.startswith("/"):
-                found[path] = StorePath.parse(line)
-    return found
 
 
 def _read(nix: Nix, path: StorePath) -> Derivation | None:

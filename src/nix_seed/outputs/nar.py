@@ -114,25 +114,38 @@ def checked(chunks: Iterable[bytes], info: PathInfo, what: str) -> Iterator[byte
     the blob claims.
     """
     tee = _Tee(chunks, what)
+    for _ in _unpacked(tee, info, what):
+        yield from tee.taken(all_of_it=False)
+    yield from tee.taken(all_of_it=True)
+
+
+def unpack_nar(chunks: Iterable[bytes], info: PathInfo, what: str) -> Iterator[bytes]:
+    """Yield the NAR of *info* that the blob *chunks* holds, in pieces.
+
+    It ends without an error only where it was that NAR; else ``CheckedFalse``.
+    """
+    return _unpacked(_File(chunks), info, what)
+
+
+def _unpacked(file: _File, info: PathInfo, what: str) -> Iterator[bytes]:
     state, size = hashlib.sha256(), 0
     reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(
-        cast("IO[bytes]", tee), read_across_frames=True
+        cast("IO[bytes]", file), read_across_frames=True
     )
     broken = f"{what} is not intact zstd"
     while True:
         with foreign(broken, zstandard.ZstdError, as_=CheckedFalse, quoted=False):
             piece = reader.read(_STEP)
+        if not piece:
+            break
         size += len(piece)
         if size > info.nar_size:
             raise CheckedFalse(f"{what} unpacks to more than the {info.nar_size} bytes stated")
         state.update(piece)
-        if not piece:
-            break
-        yield from tee.taken(all_of_it=False)
+        yield piece
     found = NarHash(state.hexdigest())
     if (found, size) != (info.nar_hash, info.nar_size):
         raise CheckedFalse(f"{what} is another NAR: {found}, {size} bytes; not {info.nar_hash}")
-    yield from tee.taken(all_of_it=True)
 
 
 def last_held_back(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -146,18 +159,29 @@ def last_held_back(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield before
 
 
-class _Tee:
-    """A file to read *chunks* from, which keeps them until they are taken."""
+class _File:
+    """A file to read *chunks* from: as much at once as comes."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+
+    def read(self, size: int = -1) -> bytes:  # noqa: ARG002
+        """Return the next chunk, whatever *size* is asked."""
+        return next((each for each in self._chunks if each), b"")
+
+
+class _Tee(_File):
+    """The same, and it keeps what was read until that is taken."""
 
     def __init__(self, chunks: Iterable[bytes], what: str) -> None:
-        self._chunks = iter(chunks)
+        super().__init__(chunks)
         self._what = what
         self._passed: deque[bytes] = deque()
         self._size = 0
 
-    def read(self, size: int = -1) -> bytes:  # noqa: ARG002
+    def read(self, size: int = -1) -> bytes:
         """Return the next chunk, whatever *size* is asked."""
-        chunk = next((each for each in self._chunks if each), b"")
+        chunk = super().read(size)
         self._passed.append(chunk)
         self._size += len(chunk)
         if self._size > _MOST_HELD:

@@ -34,8 +34,8 @@ def choose_outputs(
     unread = [each.reason for each in troubles_of(found)] + list(found.lies)
     leaves: list[OutputLeaf] = []
     left: list[str] = []
+    reader = WordReader(replace(by, policy=policy))
     for system, seed in sorted(seeds.items()):
-        reader = WordReader(replace(by, policy=policy))
         heard = reader.hear(found.attestations, asked=Question(commit, system, seed))
         for reason in (*unread, *heard.unchecked):
             raise CouldNotCheck(f"the outputs of {commit} are not promoted: {reason}", hint=_HINT)

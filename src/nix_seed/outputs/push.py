@@ -192,11 +192,11 @@ def push_outputs(
     on_event(Stage("outputs", f"looking for what was built from {ready.source.commit}"))
     names = find_outputs(target.nix, ready.checkout.flake, seed, selection.installables)
     origins = read_provenance(target.nix, names)
-    ours = [
-        path
+    ours = {
+        path: origins[path].deriver
         for path in names
         if path in selection.built or origins[path].ultimate or origins[path].addressed
-    ]
+    }
     facts = output_facts(target.nix, ours, names)
     now = datetime.now(UTC)
     since = (now - RENEWED_AFTER).strftime(_TIME)

@@ -4,18 +4,17 @@ The commit is taken from a clone of its own, the seed fills a store of its own, 
 neither a network nor any output that somebody made before.
 """
 
-import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
 from nix_seed.core.events import Stage
 from nix_seed.core.verdict import Fate
+from nix_seed.flake.checkout import clone_commit
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.intoto.statement import Commit
+from nix_seed.image.read.safe_root import scratch_directory
 from nix_seed.image.read.spec import read_seed
 from nix_seed.outputs.open import built_in
 from nix_seed.outputs.push import (
@@ -76,11 +75,12 @@ def rebuild(
     """
     seed = find_seed(by, request)
     store = by.stores.open(seed)
-    spec = read_seed(str(seed), fetch(store, seed), store).spec
-    with TemporaryDirectory(prefix="nix-seed-rebuild-") as scratch, _removable(Path(scratch)):
-        root, clone = Path(scratch, "store"), Path(scratch, "source")
+    image = fetch(store, seed)
+    spec = read_seed(str(seed), image, store).spec
+    with scratch_directory("nix-seed-rebuild-") as scratch:
+        root, clone = scratch / "store", scratch / "source"
         by.on_event(Stage("clone", f"taking {request.commit} from {request.directory}"))
-        _clone(request, clone)
+        clone_commit(request.directory, request.commit, clone)
         hydrate(
             by.stores,
             seed,
@@ -94,7 +94,7 @@ def rebuild(
         _build(by, nix, request, clone, root)
         return push_outputs(
             OutputsTarget(by.stores, target, nix, by.on_event),
-            built_in(spec, fetch(store, seed).descriptor.digest),
+            built_in(spec, image.descriptor.digest),
             SourceTree(clone, request.source),
             attester,
             OutputChoice(),
@@ -119,38 +119,3 @@ def _build(by: Verifiers, nix: Nix, request: RebuildRequest, clone: Path, root: 
             f"{request.commit} does not build in its seed, offline: nix exited with {code}",
             hint="nothing was signed; `nix-seed prove` says what a seed lacks",
         )
-
-
-def _clone(request: RebuildRequest, clone: Path) -> None:
-    """Have the commit in *clone*, with the address that the checkout says it comes from."""
-    git = ("git", "-c", "advice.detachedHead=false")
-    source = str(request.directory)
-    origin = _git(*git, "-C", source, "remote", "get-url", "origin", check=False)
-    _git(*git, "clone", "--quiet", "--no-checkout", "--", source, str(clone))
-    _git(*git, "-C", str(clone), "checkout", "--quiet", str(request.commit))
-    if origin:
-        _git(*git, "-C", str(clone), "remote", "set-url", "origin", origin)
-    else:
-        _git(*git, "-C", str(clone), "remote", "remove", "origin")
-
-
-def _git(*command: str, check: bool = True) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if check and done.returncode != 0:
-        raise InputError(
-            "git cannot take the commit from its checkout",
-            detail=done.stderr.strip(),
-            hint="run this in a full clone of the repository: git fetch --unshallow",
-        )
-    return done.stdout.strip()
-
-
-@contextmanager
-def _removable(scratch: Path) -> Iterator[None]:
-    """Make all of it removable at the end: a store's directories are not."""
-    try:
-        yield
-    finally:
-        for directory in [scratch, *scratch.rglob("*")]:
-            if directory.is_dir() and not directory.is_symlink():
-                directory.chmod(0o700)

@@ -13,7 +13,7 @@ import binascii
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import InputError
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 STORE_DIR = "/nix/store"
-_BASE_NAME = re.compile(r"([0-9abcdfghijklmnpqrsvwxyz]{32})-([0-9a-zA-Z+\-._?=]{1,211})\Z")
+HASH_PART: Final = "[0-9abcdfghijklmnpqrsvwxyz]{32}"
+"""What a store path's hash matches: Nix's base 32."""
+_BASE_NAME = re.compile(rf"({HASH_PART})-([0-9a-zA-Z+\-._?=]{{1,211}})\Z")
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from nix_seed.core.declared import to_base64
 from nix_seed.core.digests import Digest, encode_nix32
-from nix_seed.formats.nix.store_path import STORE_DIR, PathInfo, StorePath, fingerprint
+from nix_seed.formats.nix.store_path import HASH_PART, STORE_DIR, PathInfo, StorePath, fingerprint
 
-_ASKED: Final = re.compile(r"/([0-9abcdfghijklmnpqrsvwxyz]{32})\.narinfo\Z")
-_NAR: Final = re.compile(r"/nar/([0-9abcdfghijklmnpqrsvwxyz]{32})-([0-9a-f]{64})\.nar\.zst\Z")
+_ASKED: Final = re.compile(rf"/({HASH_PART})\.narinfo\Z")
+_NAR: Final = re.compile(rf"/nar/({HASH_PART})-([0-9a-f]{{64}})\.nar\.zst\Z")
 
 
 @dataclass(frozen=True, slots=True)
