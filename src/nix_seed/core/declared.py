@@ -125,6 +125,11 @@ def write(value: Any) -> dict[str, Any]:
     return _write(type(value), value)
 
 
+def time_text(moment: datetime) -> str:
+    """Return *moment*, which is in UTC, as ``check_time`` wants it."""
+    return moment.strftime(_TIME)
+
+
 def check_time(text: str) -> None:
     """Raise ``InputError`` unless *text* is a time like ``2025-01-31T12:00:00Z``."""
     try:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from nix_seed.core.declared import time_text
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError, NixSeedError
 from nix_seed.formats.nix.store_path import HASH_PART
@@ -53,7 +54,7 @@ def clean_outputs(
 
     A list that cannot be read stays as it is.
     """
-    limit = oldest.strftime("%Y-%m-%dT%H:%M:%SZ")
+    limit = time_text(oldest)
     dropped: list[tuple[Descriptor, KeptOutput]] = []
     used: set[Digest] = set()
     kept, troubles = 0, []

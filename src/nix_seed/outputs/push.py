@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeVar
 
+from nix_seed.core.declared import time_text
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
@@ -36,7 +37,6 @@ from nix_seed.release.attest import Attester, SourceTree, prepare_attest
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
-_TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
 RENEWED_AFTER: Final = timedelta(days=7)
 """What was pushed longer ago is said again, so that what is in use does not expire."""
 
@@ -199,7 +199,7 @@ def push_outputs(
     }
     facts = output_facts(target.nix, ours, names)
     now = datetime.now(UTC)
-    since = (now - RENEWED_AFTER).strftime(_TIME)
+    since = time_text(now - RENEWED_AFTER)
     work = _Work(store, target, attester.signer.identity, since)
     on_event(Stage("outputs", f"asking for {plural(len(facts), 'path')}", len(facts)))
     known = dict(zip(facts, work.each(work.is_known, facts), strict=True))
@@ -214,7 +214,7 @@ def push_outputs(
             system=seed.system,
             seed=seed.digest,
             builder=attester.builder,
-            finished_on=now.strftime(_TIME),
+            finished_on=time_text(now),
             outputs=new,
             ref=selection.ref,
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from nix_seed.core.declared import time_text
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
@@ -290,4 +291,4 @@ def _clock() -> datetime:
 
 
 def _now() -> str:
-    return _clock().strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time_text(_clock())

@@ -97,9 +97,10 @@ def _audit(options: dict[str, Any]) -> Callable[[], AuditReport]:
 def _tell(as_json: bool) -> Callable[[Round], None]:
     from nix_seed.audit.rules.incidents import incidents_of
     from nix_seed.cli.audit.report import finding_json, incident_lines, verdict_words
+    from nix_seed.core.declared import time_text
 
     def tell(this: Round) -> None:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = time_text(datetime.now(UTC))
         if as_json:
             report = this.report
             verdict = _failed_words(this) if report is None else verdict_words(report)

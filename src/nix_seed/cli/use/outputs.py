@@ -77,10 +77,9 @@ class Told:
 def place_of(options: dict[str, Any]) -> AnyReference | None:
     """Return where outputs are taken from: as named, or beside a seed that is in a registry.
 
-    The latter only where a policy says whom to believe, and lets outputs be taken.
+    The latter only where a policy says whom to believe.
     """
     from nix_seed.formats.oci.reference import Reference, parse_reference
-    from nix_seed.release.load import load_policy
 
     named = options["keep"] or options["outputs"]
     if options["no_outputs"]:
@@ -92,8 +91,6 @@ def place_of(options: dict[str, Any]) -> AnyReference | None:
         return None
     image = parse_reference(options["image"])
     if not isinstance(image, Reference):
-        return None
-    if load_policy(path, datetime.now(UTC)).policy.outputs == "none":
         return None
     return Reference(image.registry, image.repository)
 
@@ -147,6 +144,8 @@ def outputs_of(options: dict[str, Any]) -> Outputs | None:
             hint="write a policy (nix-seed policy init), or leave them: --no-outputs",
         )
     loaded, told = load_policy(path, datetime.now(UTC)), Told()
+    if loaded.policy.outputs == "none" and not (options["keep"] or options["outputs"]):
+        return None
     by = verifiers_of(loaded, stores_of(options), state_directory())
     if options["keep"]:
         by.stores.open(place, create=True)
