@@ -293,7 +293,9 @@ class SeedJob:
         assert publication is not None
         with tempfile.TemporaryDirectory(prefix="nix-seed-") as name:
             records = LayerRecords(Path(name))
-            pushed = push_image(how, plan, remote, self.repository, records, tags=None)
+            # The cache holds what was just made, and each blob is hashed anew before it is sent.
+            ours = replace(how, reuse=True)
+            pushed = push_image(ours, plan, remote, self.repository, records, tags=None)
         image, attested = self.repository.at(pushed.built.digest), None
         if publication.attester is not None:
             shop = Workshop(self.stores, self.nix, how.cache, self.on_event)
