@@ -407,6 +407,7 @@ def test_it_is_found(case: Case, ledger: Ledger) -> None:
 @pytest.mark.parametrize(
     "case", [case for case in CASES if not case.whole], ids=lambda case: case.name
 )
+@pytest.mark.slow
 def test_it_is_found_by_an_audit_that_goes_on(case: Case, ledger: Ledger) -> None:
     """What happens after a clean audit is found by the next one, which reads only what is new."""
     first = ledger.audit()

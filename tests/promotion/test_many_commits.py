@@ -33,6 +33,7 @@ def test_when_each_of_many_commits_was_released(ledger: Ledger) -> None:
     assert "promoted by rita" in done.printed
 
 
+@pytest.mark.slow
 def test_when_the_first_of_many_commits_was_released(ledger: Ledger) -> None:
     """The record lies beside the index that is asked about."""
     attest(ledger, MANY)
@@ -46,6 +47,7 @@ def test_one_builder_names_as_many_commits_as_he_likes(ledger: Ledger) -> None:
     assert done.code == 0, done.printed
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_not_taken_for_false(tmp_path: Path) -> None:
     """Beside one system's image alone lies no record: which of many was released is not seen."""
     ledger = Ledger.fresh(tmp_path, releases=0)
@@ -59,6 +61,7 @@ def test_what_is_left_out_is_not_taken_for_false(tmp_path: Path) -> None:
     assert named.code == 1, named.printed
 
 
+@pytest.mark.slow
 def test_many_commits_of_no_quorum_are_no_proof_of_a_lie(tmp_path: Path) -> None:
     ledger = Ledger.fresh(tmp_path, releases=0)
     attest(ledger, MANY, "carol")

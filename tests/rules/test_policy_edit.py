@@ -161,6 +161,7 @@ _COMMENT = st.text("abc #\"'[]=,\t", max_size=12).map(lambda text: f"# {text}")
 
 
 @given(st.data())
+@pytest.mark.slow
 def test_comments_anywhere_are_left_alone(data: st.DataObject) -> None:
     """Comments and empty lines at random places: every line there was is there, in its order."""
     lines: list[str] = []

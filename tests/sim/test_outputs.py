@@ -128,6 +128,7 @@ def _views(
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("terms", TERMS, ids=str)
+@pytest.mark.slow
 def test_what_is_taken_is_what_the_policy_stands_for(terms: Terms, rule: OutputsRule) -> None:
     cast = _cast(terms)
     policy = replace(cast.policy, outputs=rule)

@@ -79,6 +79,7 @@ SPARE = Terms(builders=2, threshold=2, logs=3, needed=2, promoters=3, wanted=2)
 
 
 @pytest.mark.parametrize("plan", [*BY_PROMOTERS, *BY_REGISTRY, *BY_LOGS])
+@pytest.mark.slow
 def test_a_release_despite_those_whom_the_policy_can_do_without(plan: str) -> None:
     """One promoter lies, too few to sign, and one log is away; or one log lies."""
     case = Hindrance(SPARE, plan, promoters=1 if plan in BY_PROMOTERS else 0, logs=1)
@@ -95,6 +96,7 @@ def test_promoters_too_few_to_sign_may_block_nothing() -> None:
 
 
 @pytest.mark.parametrize("plan", ["without documents", "ever another record", "many heads"])
+@pytest.mark.slow
 def test_a_release_despite_several_liars(plan: str) -> None:
     terms = Terms(builders=2, threshold=2, logs=1, needed=1, promoters=5, wanted=3)
     assert releases_despite(Hindrance(terms, plan, promoters=2, logs=0))
