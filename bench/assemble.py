@@ -31,11 +31,10 @@ from pathlib import Path
 
 from nix_seed.core.digests import NarHash
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.image.assemble import assemble_layers
+from nix_seed.image.assemble import StoreFiles, assemble_layers
 from nix_seed.image.layer_cache import LayerCache
 from nix_seed.image.rules.frames import Compressor, Name, Sink
 from nix_seed.image.rules.layer import FinishedLayer
-from nix_seed.image.store_files import StoreFiles
 
 TREES = ("/usr/lib/gcc", "/usr/lib/python3.11", "/usr/lib/git-core", "/usr/share/perl", "/usr/bin")
 LAYERS = 64

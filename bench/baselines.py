@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.image.rules.partition.closure import build_index, members
+from nix_seed.image.rules.partition.assign import build_index, members
 from nix_seed.image.rules.partition.plan import Group
 
 Closure = Mapping[StorePath, PathInfo]

@@ -20,11 +20,10 @@ from bench.builders import buildah, skopeo_recompress
 from bench.context import Context, Subject, Timing, absent, timed
 from bench.table import Section, Verdict
 from nix_seed.formats.nix.store_path import PathInfo
-from nix_seed.image.assemble import assemble_layers
+from nix_seed.image.assemble import StoreFiles, assemble_layers
 from nix_seed.image.rules.contents import ContentsWriter
 from nix_seed.image.rules.frames import Alone, Compressor, FrameWriter
 from nix_seed.image.rules.layer import write_path
-from nix_seed.image.store_files import StoreFiles
 from support.programs import need
 
 __all__ = ["rows"]

@@ -38,13 +38,13 @@ from nix_seed.formats.nix.database import format_registration
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.formats.oci.reference import LayoutReference, Reference
+from nix_seed.image.assemble import StoreFiles
 from nix_seed.image.push import push
 from nix_seed.image.read.spec import read_spec
 from nix_seed.image.rules.documents import build_image, container_entries
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.image.rules.layer import FinishedLayer, write_entries_layer, write_layer
 from nix_seed.image.rules.spec import Spec
-from nix_seed.image.store_files import StoreFiles
 from nix_seed.registry.image import open_image
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore

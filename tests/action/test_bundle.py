@@ -129,7 +129,7 @@ def test_using_a_seed_needs_the_first_file_alone(checkout: Path, tmp_path: Path)
     [place] = (tmp_path / "tools/nix-seed").iterdir()
     modules = "cli.setup.ci_use cli.setup.ci_machine use.hydrate use.mount.store use.mount.seed"
     program = "".join(f"import nix_seed.{name}\n" for name in modules.split())
-    program += "import nix_seed.image.request, nix_seed.registry.http, urllib3, zstandard"
+    program += "import nix_seed.image.plan, nix_seed.registry.http, urllib3, zstandard"
     done = subprocess.run(
         [place / "bin/python", "-c", program],
         env={"PYTHONPATH": str(checkout / "src")},

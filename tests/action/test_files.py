@@ -16,7 +16,7 @@ import pytest
 
 from nix_seed.cli.setup.ci import command
 from nix_seed.cli.setup.ci_machine import KEPT_FROM_CHILDREN
-from nix_seed.setup.ci_files import render_github
+from nix_seed.setup.init import render_github
 from support.goprograms import installed
 from support.steps import ROOT, load, parse
 

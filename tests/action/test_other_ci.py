@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.setup.ci_files import GITLAB_TAGS, render_gitlab
-from nix_seed.setup.rules.diagnosis import Health
-from nix_seed.setup.rules.setup_checks import judge_nix_version
+from nix_seed.setup.init import GITLAB_TAGS, render_gitlab
+from nix_seed.setup.rules.diagnosis import Health, judge_nix_version
 from support.distribution import make_project, nix_env
 from support.engines import trixie_nix
 from support.registries import PASSWORD, USER, Running, docker_registry

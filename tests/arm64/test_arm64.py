@@ -16,8 +16,7 @@ from nix_seed.image.read.spec import read_spec
 from nix_seed.image.read.unpack import unpacked
 from nix_seed.registry.image import Image, open_image
 from nix_seed.setup.doctor_image import check_image
-from nix_seed.setup.rules.contract import checks_for
-from nix_seed.setup.rules.diagnosis import Health
+from nix_seed.setup.rules.diagnosis import Health, checks_for
 from support import engines, quick
 from support.distribution import distribution, nix, nix_env
 from support.emulation import arm_python, run_arm_python

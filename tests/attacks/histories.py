@@ -9,7 +9,7 @@ from attacks.cases import case
 from attacks.logs import second_log
 from nix_seed.formats.tlog.merkle import build_root
 from nix_seed.logs.embedded import EmbeddedLog
-from nix_seed.logs.state import CheckpointState
+from nix_seed.logs.log import CheckpointState
 from support.trust import World
 
 NOWHERE = '"http://127.0.0.1:9"'

@@ -29,8 +29,7 @@ from nix_seed.release.records import (
     attach_record,
     record_subject,
 )
-from nix_seed.release.rules.evidence import Evidence
-from nix_seed.release.rules.tree import Leaf, Release, build_release
+from nix_seed.release.rules.tree import Evidence, Leaf, Release, build_release
 from nix_seed.trust.attestations import list_bundle, list_document
 from support.releases import ARM, ReleaseWorld
 from support.remembered import remembered

@@ -12,9 +12,9 @@ from attacks.roots import copy_with
 from nix_seed.core.digests import Digest
 from nix_seed.formats.intoto.promotion import build_statement, first_key
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
-from nix_seed.release.pins import RootPins
 from nix_seed.release.records import attach_documents, attach_record, find_evidence
-from nix_seed.release.rules.evidence import Vote
+from nix_seed.release.rules.tree import Vote
+from nix_seed.release.verifiers import RootPins
 from nix_seed.trust.sign import KeySigner
 from support.trust import COMMIT, SOURCE, SYSTEM, pem
 

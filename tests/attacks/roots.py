@@ -20,8 +20,8 @@ from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.open import Stores
 from nix_seed.registry.transfer import transfer
-from nix_seed.release.pins import RootPins
 from nix_seed.release.records import attach_documents, attach_record
+from nix_seed.release.verifiers import RootPins
 from nix_seed.trust.attestations import commit_subject
 from support.trust import COMMIT, OTHER_COMMIT, SOURCE, SYSTEM
 

@@ -19,12 +19,11 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.intoto.promotion import build_statement, check_statement
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Statement
-from nix_seed.release.rules.evidence import Evidence, Vote
 from nix_seed.release.rules.record import EXPECTED, promoter_trust, records_of, stands
-from nix_seed.release.rules.tree import MemberProof
+from nix_seed.release.rules.tree import Evidence, MemberProof, Vote
 from nix_seed.trust.rules.claims import examine
+from nix_seed.trust.rules.policy import LoggedAt
 from nix_seed.trust.rules.policy_file import parse_policy
-from nix_seed.trust.rules.policy_logs import LoggedAt
 from support.trust import COMMIT, SYSTEM
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

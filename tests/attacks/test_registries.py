@@ -14,8 +14,8 @@ from nix_seed.formats.oci.manifest import Index, fallback_tag
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.registry.client import Registry
 from nix_seed.registry.credentials import Keyring
+from nix_seed.registry.errors import Patience
 from nix_seed.registry.open import Stores
-from nix_seed.registry.patience import Patience
 from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.release.rules.answer import Verification
 from nix_seed.release.verify import Query, verify_image

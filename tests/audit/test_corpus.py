@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from nix_seed.core.digests import Digest
-from nix_seed.formats.intoto.unverified import Unverified
+from nix_seed.formats.intoto.promotion import Unverified
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Index
-from nix_seed.formats.tlog.body import HashedRekord, Verifier
+from nix_seed.formats.tlog.entry import HashedRekord, Verifier
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.registry.layout_store import LayoutStore
-from nix_seed.release.pins import RootPins
-from nix_seed.release.rules.evidence import Vote
+from nix_seed.release.rules.tree import Vote
+from nix_seed.release.verifiers import RootPins
 from support.audits import Ledger, commit, dangle, drop_record, unlist, untag
 from support.releases import ARM
 from support.trust import SOURCE, SYSTEM, MadeImage
@@ -458,8 +458,8 @@ def _of_commit(ledger: Ledger, number: int, *systems: str) -> Callable[[object],
         from nix_seed.formats.intoto.statement import Statement
         from nix_seed.formats.tlog.entry import LogEntry
         from nix_seed.formats.tlog.merkle import leaf_hash
-        from nix_seed.trust.gather import gather
-        from nix_seed.trust.rules.policy_logs import LoggedAt
+        from nix_seed.trust.attestations import gather
+        from nix_seed.trust.rules.policy import LoggedAt
 
         found = []
         for each in gather([ledger.store], [commit(number).key]).attestations:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nix_seed.audit.monitor import Endurance, monitor
-from nix_seed.formats.tlog.body import HashedRekord, Verifier
+from nix_seed.formats.tlog.entry import HashedRekord, Verifier
 from nix_seed.release.rules.signed_entries import Sieve
 from support.audits import Ledger
 from support.certificates import malformed_certificates

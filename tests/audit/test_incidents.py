@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.audit.rules.incidents import GUIDES, incidents_of, short
-from nix_seed.cli.audit.report import incident_lines
-from nix_seed.cli.lines import folded
+from nix_seed.audit.rules.report import GUIDES, incidents_of, short
+from nix_seed.cli.audit.audit import incident_lines
+from nix_seed.cli.say import folded
 from nix_seed.core.verdict import Severity
 from nix_seed.release.rules.finding import AuditFinding, Kind
 

@@ -12,7 +12,7 @@ from nix_seed.audit.rules.policies import find_expired
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
 from nix_seed.core.verdict import Severity
-from nix_seed.trust.rules.policy_book import PolicyBook
+from nix_seed.trust.rules.policy import PolicyBook
 from nix_seed.trust.rules.policy_file import parse_policy
 from support.audits import Ledger, commit
 from support.trust import pem

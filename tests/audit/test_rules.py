@@ -6,15 +6,20 @@ import random
 
 import pytest
 
-from nix_seed.audit.rules.conflicts import find_ledger_conflicts
-from nix_seed.audit.rules.order import before, find_disorder, heads_of, in_order
+from nix_seed.audit.rules.conflicts import (
+    before,
+    find_disorder,
+    find_ledger_conflicts,
+    heads_of,
+    in_order,
+)
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.audit.rules.report import sort_findings
 from nix_seed.core.digests import Digest
 from nix_seed.core.verdict import Severity
 from nix_seed.release.rules.finding import Kind
-from nix_seed.release.rules.ledger_entry import LedgerEntry
-from nix_seed.trust.rules.policy_logs import LoggedAt
+from nix_seed.release.rules.record import LedgerEntry
+from nix_seed.trust.rules.policy import LoggedAt
 from support.audits import commit
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from nix_seed.audit.audit import AuditFiles
 from nix_seed.audit.rules.state import AuditState
-from nix_seed.audit.state import AuditFiles
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.formats.intoto.bundle import Bundle
@@ -23,7 +23,7 @@ from nix_seed.formats.intoto.statement import Statement
 from nix_seed.formats.oci import media_types
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.release.records import attach_record
-from nix_seed.trust.gather import gather
+from nix_seed.trust.attestations import gather
 from support.audits import Ledger, commit, drop_record, untag
 from support.bulk import bulk
 from support.trust import SOURCE

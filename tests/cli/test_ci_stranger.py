@@ -21,7 +21,7 @@ from nix_seed.cli.trust.options import why_stranger
 from nix_seed.core.errors import InputError
 from nix_seed.release.load import load_policy
 from nix_seed.setup.ci_host import CiHost
-from nix_seed.setup.rules.ci_events import evaluate_event
+from nix_seed.setup.rules.ci_inputs import evaluate_event
 from nix_seed.trust.sign import KeySigner
 from support.runner import git
 

@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from nix_seed.core.links import has_program
+from nix_seed.core.files import has_program
 from nix_seed.flake.nix import Nix
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.setup.doctor import Reach, Setup, check_setup
-from nix_seed.setup.rules.contract import checks_for
+from nix_seed.setup.rules.diagnosis import checks_for
 from nix_seed.trust.sign import KeySigner
 from nix_seed.use.macos_store import Machine
 from support import engines, warm

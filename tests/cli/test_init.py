@@ -295,7 +295,7 @@ def _subject(ref: str) -> str:
 
 
 def test_the_runners_are_those_of_the_reusable_workflow() -> None:
-    from nix_seed.setup.ci_files import RUNNERS
+    from nix_seed.setup.init import RUNNERS
 
     ours = (ROOT / WORKFLOW).read_text()
     assert json.dumps(dict(RUNNERS), separators=(",", ":")) in ours

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from nix_seed.cli.table import hanging, table
+from nix_seed.cli.say import hanging, table
 from nix_seed.core.words import plural, shortened
 
 TITLES = ["layer", "tier", "unpacked", "pull", "holds"]

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from nix_seed.cli.image.build_report import _licence_lines
+from nix_seed.cli.image.build import _licence_lines
 from nix_seed.cli.release.attest import _lines
-from nix_seed.cli.release.verify_report import _dissent_lines
+from nix_seed.cli.release.verify import _dissent_lines
 from nix_seed.cli.setup.doctor import _lines as diagnosis_lines
 from nix_seed.licences.rules.withheld import UnknownLicence
 from nix_seed.setup.rules.diagnosis import Diagnosis, Health

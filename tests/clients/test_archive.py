@@ -11,7 +11,7 @@ import pytest
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.oci import media_types
-from nix_seed.image.archive import write_docker_archive, write_oci_archive
+from nix_seed.image.build import write_docker_archive, write_oci_archive
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.registry.layout import ImageFiles, Layout
 from support.blobs import members

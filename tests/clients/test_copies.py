@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.licences.copies import LEAST, find_copies
+from nix_seed.licences.licences import LEAST, find_copies
 
 TEXT = b"Permission is granted to nobody in particular.\n" * 20
 BINARY = bytes(range(256)) * 4

@@ -19,12 +19,12 @@ from nix_seed.image.assemble import (
     Event,
     LayerFinished,
     LayerStarted,
+    StoreFiles,
     assemble_layers,
 )
 from nix_seed.image.layer_cache import LayerCache
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.image.rules.layer import FinishedLayer
-from nix_seed.image.store_files import StoreFiles
 from support.nars import NarFile
 from support.programs import first_line
 from support.trees import AWKWARD, put
@@ -168,7 +168,7 @@ RUN = """
 import json, sys
 from pathlib import Path
 from nix_seed.image.layer_cache import LayerCache
-from nix_seed.image.store_files import StoreFiles
+from nix_seed.image.assemble import StoreFiles
 from nix_seed.image.assemble import assemble_layers
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.core.digests import NarHash

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.audit.state import AuditFiles
+from nix_seed.audit.audit import AuditFiles
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixSeedError
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.image.layer_cache import LayerCache
 from nix_seed.logs.embedded import EmbeddedLog
-from nix_seed.logs.state import CheckpointState
-from nix_seed.release.pins import RootPins
+from nix_seed.logs.log import CheckpointState
+from nix_seed.release.verifiers import RootPins
 from nix_seed.use.sandboxed import Inside
 from support.logs import cheap_body
 

@@ -16,7 +16,7 @@ from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.read.unpack import unpacked
 from nix_seed.registry.image import Image, open_image
 from nix_seed.registry.layout import REF_NAME, Layout
-from nix_seed.setup.rules.contract import (
+from nix_seed.setup.rules.diagnosis import (
     ClauseResult,
     Kind,
     checks_for,

@@ -9,8 +9,7 @@ import pytest
 
 from nix_seed.registry.image import Image
 from nix_seed.setup.doctor_image import GITHUB, check_image, kind_of
-from nix_seed.setup.rules.contract import checks_for
-from nix_seed.setup.rules.diagnosis import Health, exit_code
+from nix_seed.setup.rules.diagnosis import Health, checks_for, exit_code
 from nix_seed.use.engines.base import Engine
 from nix_seed.use.engines.containers import extra, why_no_start
 

@@ -8,7 +8,7 @@ import runpy
 from importlib import metadata
 from pathlib import Path
 
-from nix_seed.evm.artifact import shipped
+from nix_seed.evm.node import shipped
 
 ROOT = Path(__file__).parents[2]
 HERE = ROOT / "src/nix_seed/evm"

@@ -10,13 +10,10 @@ from random import Random
 import pytest
 
 from nix_seed.core.digests import Digest
-from nix_seed.evm.artifact import shipped
-from nix_seed.evm.builders import BuilderSet, EvmBuilder
 from nix_seed.evm.keys import EvmKey
-from nix_seed.evm.messages import Domain, ReleaseMessage
-from nix_seed.evm.node import ContractRefused
-from nix_seed.evm.signatures import EvmSignature
-from nix_seed.release.rules.ledger_entry import LedgerEntry
+from nix_seed.evm.node import ContractRefused, shipped
+from nix_seed.evm.signatures import BuilderSet, Domain, EvmBuilder, EvmSignature, ReleaseMessage
+from nix_seed.release.rules.record import LedgerEntry
 from support.chains import Chain, anvil
 from support.evm import Evm, ascending, digest, release, with_digest
 

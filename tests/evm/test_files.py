@@ -16,10 +16,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nix_seed.core.errors import InputError
-from nix_seed.evm.builders import BuilderSet, EvmBuilder, read_address
 from nix_seed.evm.keys import EvmKey
-from nix_seed.evm.messages import Domain, ReleaseMessage, Signed, signable, typed_data
-from nix_seed.evm.signatures import EvmSignature, collect
+from nix_seed.evm.signatures import (
+    BuilderSet,
+    Domain,
+    EvmBuilder,
+    EvmSignature,
+    ReleaseMessage,
+    Signed,
+    collect,
+    read_address,
+    signable,
+    typed_data,
+)
 from support.evm import release
 
 # The key and address of EIP-155's and EIP-712's own examples.

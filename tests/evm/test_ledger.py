@@ -10,12 +10,12 @@ import pytest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.evm.contract import Contract
 from nix_seed.evm.ledger import EvmLedger
-from nix_seed.evm.messages import Domain, ReleaseMessage
 from nix_seed.evm.node import ContractRefused, EvmNode
 from nix_seed.evm.nodes import Nodes
 from nix_seed.evm.send import GWEI, Sender
-from nix_seed.registry.patience import Patience
-from nix_seed.release.ledgers import Ledger
+from nix_seed.evm.signatures import Domain, ReleaseMessage
+from nix_seed.registry.errors import Patience
+from nix_seed.release.verifiers import Ledger
 from support.chains import Chain
 from support.evm import Evm, digest, release, with_digest
 

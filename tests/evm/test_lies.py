@@ -15,9 +15,8 @@ from nix_seed.evm.contract import Contract
 from nix_seed.evm.ledger import EvmLedger
 from nix_seed.evm.node import EvmNode, HttpProvider
 from nix_seed.evm.nodes import Nodes
-from nix_seed.registry.errors import Unreachable
-from nix_seed.registry.patience import Patience
-from nix_seed.release.rules.ledger_entry import LedgerEntry
+from nix_seed.registry.errors import Patience, Unreachable
+from nix_seed.release.rules.record import LedgerEntry
 from support.chains import PATIENCE, Anvil, anvil
 from support.evm import Evm, release
 from support.lying_node import Alter, Answer, lying

@@ -20,7 +20,7 @@ from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto.build import Source
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.formats.tlog.merkle import TreeHead
-from nix_seed.logs.state import CheckpointState
+from nix_seed.logs.log import CheckpointState
 from nix_seed.registry.open import Stores
 from nix_seed.release.export import export
 from nix_seed.release.load import load_policy, verifiers_of
@@ -29,7 +29,7 @@ from nix_seed.report.page.parts import State
 from nix_seed.report.page.trust import trust_section, verdict
 from nix_seed.report.report import TrustAnswer
 from nix_seed.trust.rules import claims
-from nix_seed.trust.rules.policy_logs import LogFindings
+from nix_seed.trust.rules.policy import LogFindings
 from support import warm
 from support.logs import served
 from support.trust import COMMIT, OTHER_COMMIT, SOURCE, World

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nix_seed.core.errors import InputError
-from nix_seed.formats.nix.derivation import Derivation, Output
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import Derivation, Output, StorePath
 from support.distribution import nix_env
 from support.programs import need, run
 

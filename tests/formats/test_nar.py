@@ -11,8 +11,13 @@ from hypothesis import strategies as st
 
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import CheckedFalse
-from nix_seed.formats.nix.nar import NarHasher, nar_hash_of_file, strip_case_hack
-from nix_seed.formats.nix.nar_reader import NarEntry, read_nar
+from nix_seed.formats.nix.nar import (
+    NarEntry,
+    NarHasher,
+    nar_hash_of_file,
+    read_nar,
+    strip_case_hack,
+)
 from support.nars import Directory, NarFile, Symlink, Tree, dump, nar_hash
 from support.programs import need, run
 from support.trees import AWKWARD, make

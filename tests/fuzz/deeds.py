@@ -17,9 +17,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from nix_seed.core.address import split_address
 from nix_seed.core.digests import DiffID, Digest, NarHash
 from nix_seed.core.errors import NixSeedError
+from nix_seed.core.safe_text import split_address
 from nix_seed.flake.rules.nix_log import NixLog
 from nix_seed.formats.intoto.build import build_statement
 from nix_seed.formats.intoto.bundle import Bundle
@@ -28,6 +28,7 @@ from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor, fallback_tag
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.formats.zstd import Frame, FrameCutter, SeekTable
+from nix_seed.image.assemble import StoreFiles
 from nix_seed.image.layer_cache import dump_record
 from nix_seed.image.read.safe_root import scratch_directory
 from nix_seed.image.read.spec import read_seed
@@ -35,18 +36,15 @@ from nix_seed.image.read.stream import TarPieces
 from nix_seed.image.read.tar import read_entries
 from nix_seed.image.read.unpack import unpack_layer
 from nix_seed.image.rules.contents import FOLDER, dump_contents, parse_contents
-from nix_seed.image.rules.frames import Compressor
+from nix_seed.image.rules.frames import Compressor, locate_paths
 from nix_seed.image.rules.layer import FinishedLayer, write_layer
-from nix_seed.image.rules.seek import locate_paths
-from nix_seed.image.store_files import StoreFiles
 from nix_seed.logs.rules.signer import CertificateIdentity
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.image import open_image
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
+from nix_seed.registry.rules.http import join_url, parse_url, proxy_for
 from nix_seed.registry.rules.lock import LockedImage, SeedLock
-from nix_seed.registry.rules.proxies import proxy_for
-from nix_seed.registry.rules.url import join_url, parse_url
 from nix_seed.registry.store import Held
 from nix_seed.release.load import load_policy_of_then
 from nix_seed.release.rules.signed_entries import Sieve

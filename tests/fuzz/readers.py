@@ -27,19 +27,16 @@ from nix_seed.flake.rules.outline import Outline
 from nix_seed.formats.elf import find_loader
 from nix_seed.formats.intoto.build import BuildPredicate
 from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.promotion import PromotionPredicate
+from nix_seed.formats.intoto.promotion import PromotionPredicate, Unverified
 from nix_seed.formats.intoto.statement import Commit, Statement
-from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.formats.nix.database import parse_registration
-from nix_seed.formats.nix.derivation import Derivation
-from nix_seed.formats.nix.nar_reader import read_nar
-from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from nix_seed.formats.nix.nar import read_nar
+from nix_seed.formats.nix.store_path import Derivation, PathInfo, StorePath
 from nix_seed.formats.oci.manifest import Index, Manifest
 from nix_seed.formats.oci.reference import parse_reference
-from nix_seed.formats.tlog.body import parse_body
-from nix_seed.formats.tlog.entry import LogEntry
+from nix_seed.formats.tlog.entry import LogEntry, parse_body
+from nix_seed.formats.tlog.merkle import Tile, decode_entries
 from nix_seed.formats.tlog.note import Checkpoint, Note, NoteKey, SignedCheckpoint
-from nix_seed.formats.tlog.tile import Tile, decode_entries
 from nix_seed.formats.zstd import Frame, SeekTable
 from nix_seed.image.layer_cache import parse_record
 from nix_seed.image.rules.spec import Spec
@@ -54,12 +51,10 @@ from nix_seed.outputs.rules.statement import (
 )
 from nix_seed.registry.auth import parse_challenges
 from nix_seed.registry.rules.lock import SeedLock
-from nix_seed.release.rules.evidence import Evidence
-from nix_seed.release.rules.outputs_tree import OutputLeaf, ReleasedOutputs
-from nix_seed.release.rules.tree import MemberProof
+from nix_seed.release.rules.tree import Evidence, MemberProof, OutputLeaf, ReleasedOutputs
 from nix_seed.roots.rules.policy import RootsPolicy
-from nix_seed.sbom.rules.read import read_licences
-from nix_seed.sbom.rules.spdx_list import read_expression
+from nix_seed.sbom.rules.sbom import read_licences
+from nix_seed.sbom.rules.spdx import read_expression
 from nix_seed.trust.rules.policy_file import parse_policy
 from nix_seed.use.rules.prefetch import parse_prefetch
 from support.certificates import malformed_certificates

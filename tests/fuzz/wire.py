@@ -21,9 +21,9 @@ from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.logs.embedded import LogKey
 from nix_seed.logs.open import trusted_by
 from nix_seed.logs.rekor import HttpSource, LogHttp, RekorV1, RekorV2
-from nix_seed.registry.client import Registry, list_referrers
+from nix_seed.registry.client import Registry
 from nix_seed.registry.credentials import Credential, Keyring
-from nix_seed.registry.patience import Patience
+from nix_seed.registry.errors import Patience
 from support.logs import Signing
 
 AT_ONCE: Final = Patience(attempts=2, stall=1, settle=1, connect=1, sleep=lambda _: None)
@@ -79,7 +79,7 @@ def ask_registry(data: bytes) -> None:
                 lambda: asked.head_manifest("v1"),
                 lambda: asked.get_manifest(Digest("ab" * 32)),
                 asked.list_tags,
-                lambda: list_referrers(asked, Digest("ab" * 32), "x"),
+                lambda: asked.referrers(Digest("ab" * 32), "x"),
                 lambda: list(asked.open_blob(_BLOB)),
                 lambda: asked.read_range_unverified(_BLOB, 10, 20),
                 lambda: asked.push_stream(lambda: [b"x"], "x"),
@@ -107,8 +107,7 @@ def ask_logs(data: bytes) -> None:
 def ask_node(data: bytes) -> None:
     """Ask an Ethereum node that answers *data*; nothing where the add-on is not installed."""
     try:
-        from nix_seed.evm.artifact import shipped
-        from nix_seed.evm.node import EvmNode
+        from nix_seed.evm.node import EvmNode, shipped
     except ImportError:
         return
     address = "0x" + "11" * 20

@@ -34,7 +34,7 @@ PARSERS = {
 READ_BEFORE = {
     "core/digests.py _exact_base64",
     "sbom/cyclonedx.py _serialised",
-    "sbom/rules/read.py _read_spdx",
+    "sbom/rules/sbom.py _read_spdx",
     "trust/rules/claims.py _time",
     "trust/sigstore.py public_root",
     "trust/sigstore.py who",
@@ -42,8 +42,8 @@ READ_BEFORE = {
 # Nets around one of many, and boundaries of libraries that promise nothing: `foreign` elsewhere.
 NETS = {
     *("audit/audit", "audit/gather", "audit/judge", "audit/logs", "audit/monitor", "audit/read"),
-    *("trust/attestations", "trust/gather", "trust/watch_logs", "trust/rules/bundle"),
-    *("trust/rules/claims", "trust/sigstore", "release/judge", "setup/doctor"),
+    *("trust/attestations", "trust/watch_logs", "trust/rules/bundle"),
+    *("trust/rules/claims", "trust/sigstore", "release/records", "setup/doctor"),
     *("setup/doctor_image", "evm/keys", "evm/node", "evm/signatures", "flake/rules/licence"),
     *("core/errors", "cli/main", "use/mount/fuse"),
 }

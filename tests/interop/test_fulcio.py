@@ -25,9 +25,8 @@ from nix_seed.logs.rules.entry import TrustedLog
 from nix_seed.logs.rules.signer import CertificateIdentity, read_identity
 from nix_seed.registry.client import Registry, Repository
 from nix_seed.trust.attestations import attach_bundle, discover
-from nix_seed.trust.log_signed import log_signed
 from nix_seed.trust.rules.bundle import Expected, Ground, Trust, Verdict, evaluate_bundle
-from nix_seed.trust.sign import KeySigner, Signed
+from nix_seed.trust.sign import KeySigner, Signed, log_signed
 from nix_seed.trust.sigstore import KeylessSigner, SigstoreCheck
 from support.attestations import IMAGE, predicate, push_image
 from support.cosign import Cosign, cosign

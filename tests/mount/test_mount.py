@@ -16,9 +16,9 @@ import pytest
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.formats.nix.store_path import PathInfo
 from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.image.assemble import StoreFiles
 from nix_seed.image.rules.frames import FRAME_SIZE, Compressor
 from nix_seed.image.rules.layer import write_layer
-from nix_seed.image.store_files import StoreFiles
 from nix_seed.use.mount import frames as frames_module
 from nix_seed.use.mount.frames import FrameStore, MountedLayer
 from nix_seed.use.rules.tree import Piece

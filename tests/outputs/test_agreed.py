@@ -28,9 +28,9 @@ from nix_seed.outputs.rules.statement import (
     read_statement,
     split_outputs,
 )
-from nix_seed.trust.rules.independence import independent_builders
 from nix_seed.trust.rules.policy import Builder, OutputsRule, Policy
 from nix_seed.trust.rules.policy_file import parse_policy
+from nix_seed.trust.rules.quorum import independent_builders
 from support.trust import World
 
 SYSTEM = "x86_64-linux"

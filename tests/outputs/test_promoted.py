@@ -13,7 +13,7 @@ from nix_seed.cli.main import main
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
-from nix_seed.release.rules.outputs_tree import OutputLeaf, ReleasedOutputs
+from nix_seed.release.rules.tree import OutputLeaf, ReleasedOutputs
 from support.nars import nar_hash
 from support.outputs import OutputsWorld, file_tree, store_path
 from support.programs import need

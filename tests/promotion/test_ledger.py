@@ -19,8 +19,7 @@ from nix_seed.release import ledger as ledger_flow
 from nix_seed.release.ledger import Walked, walk_ledger
 from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.release.rules.record import Record
-from nix_seed.trust.attestations import Discovered
-from nix_seed.trust.gather import gather
+from nix_seed.trust.attestations import Discovered, gather
 from nix_seed.trust.sign import KeySigner
 from support.audits import Ledger, commit, unlist
 from support.bulk import bulk

@@ -24,7 +24,7 @@ from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.release.promote import Signing, promote
 from nix_seed.release.rules.answer import Verification
 from nix_seed.release.verify import Query, verify_image
-from nix_seed.trust.log_signed import open_logs
+from nix_seed.trust.sign import open_logs
 from support.audits import dangle, drop_record
 from support.releases import ARM, ReleaseWorld
 from support.trust import COMMIT, OTHER_COMMIT, SYSTEM

@@ -14,7 +14,7 @@ from nix_seed.formats.intoto.statement import PAYLOAD_TYPE
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.logs.rules.entry import verifier_of
 from nix_seed.release.load import load_policy
-from nix_seed.trust.log_signed import open_logs
+from nix_seed.trust.sign import open_logs
 from support.audits import Ledger
 from support.trust import COMMIT, OTHER_COMMIT
 from support.web import Reply, lying

@@ -15,8 +15,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.formats.intoto.promotion import check_statement
 from nix_seed.formats.intoto.statement import Statement
 from nix_seed.formats.tlog.merkle import TreeHead
-from nix_seed.release.rules.evidence import Evidence
-from nix_seed.release.rules.tree import MemberProof
+from nix_seed.release.rules.tree import Evidence, MemberProof
 from promotion.rfc6962 import mth, path
 from promotion.vectors import FILE, RELEASES, text
 

@@ -19,9 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement, first_key
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
-from nix_seed.release.rules.evidence import Evidence, Vote
-from nix_seed.release.rules.tree import Release, build_release
-from nix_seed.trust.rules.policy_logs import LoggedAt
+from nix_seed.release.rules.tree import Evidence, Release, Vote, build_release
+from nix_seed.trust.rules.policy import LoggedAt
 from nix_seed.trust.sign import KeySigner
 
 __all__ = ["FILE", "vectors"]

@@ -7,16 +7,19 @@ from pathlib import Path
 import pytest
 
 from nix_seed.core.errors import CouldNotCheck, InputError
-from nix_seed.registry.rules.answers import (
+from nix_seed.registry.rules.http import (
     TABLE,
     Meaning,
+    Proxy,
     RegistryQuestion,
     as_table,
+    join_url,
     judge,
+    number,
+    parse_url,
+    proxy_for,
     who_answered,
 )
-from nix_seed.registry.rules.proxies import Proxy, proxy_for
-from nix_seed.registry.rules.url import join_url, number, parse_url
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

@@ -13,8 +13,7 @@ from nix_seed.formats.oci import media_types
 from nix_seed.registry.auth import Challenge, parse_challenges
 from nix_seed.registry.client import Registry, Repository
 from nix_seed.registry.credentials import Credential, Keyring
-from nix_seed.registry.errors import Denied
-from nix_seed.registry.patience import Patience
+from nix_seed.registry.errors import Denied, Patience
 from support.faults import fault_proxy
 from support.registries import PASSWORD, USER, Running, docker_registry
 from support.tokens import REFRESH_TOKEN, TokenServer, token_server

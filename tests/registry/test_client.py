@@ -17,8 +17,7 @@ from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest
 from nix_seed.registry.client import MANIFEST_LIMIT, Registry, Repository
 from nix_seed.registry.credentials import Credential, Keyring
-from nix_seed.registry.errors import Denied, Unreachable
-from nix_seed.registry.patience import Patience
+from nix_seed.registry.errors import Denied, Patience, Unreachable
 from support.registries import PASSWORD, USER, Running, certificate, docker_registry
 
 US = Keyring(given=Credential("the test", USER, PASSWORD))

@@ -18,8 +18,7 @@ from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor, Manifest
 from nix_seed.registry.client import Registry, Repository
 from nix_seed.registry.credentials import Credential, Keyring
-from nix_seed.registry.errors import Unreachable
-from nix_seed.registry.patience import Patience
+from nix_seed.registry.errors import Patience, Unreachable
 from nix_seed.registry.store import Held
 from support.faults import Fault, Proxy, fault_proxy
 from support.registries import PASSWORD, USER, Running, certificate, docker_registry

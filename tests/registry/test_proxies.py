@@ -16,7 +16,7 @@ import pytest
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.registry.client import Registry, Repository
 from nix_seed.registry.credentials import Credential, Keyring
-from nix_seed.registry.patience import Patience
+from nix_seed.registry.errors import Patience
 from support.faults import Fault, fault_proxy
 from support.quirks import PASSWORD, USER, Quirky, quirky_registry
 from support.registries import certificate

@@ -22,9 +22,8 @@ from nix_seed.core.errors import CouldNotCheck, NixSeedError
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.registry.client import Registry, Repository
 from nix_seed.registry.credentials import Credential, Keyring
-from nix_seed.registry.errors import Denied
+from nix_seed.registry.errors import Denied, Patience
 from nix_seed.registry.open import Stores
-from nix_seed.registry.patience import Patience
 from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.release.verify import Query, verify_image
 from support.families import FAMILIES, Family

@@ -22,8 +22,8 @@ from nix_seed.formats.oci import media_types
 from nix_seed.registry.auth import Challenge, parse_challenges
 from nix_seed.registry.client import Registry, Repository
 from nix_seed.registry.credentials import Credential, Keyring
-from nix_seed.registry.patience import Patience
-from nix_seed.registry.rules.url import parse_url, upgraded
+from nix_seed.registry.errors import Patience
+from nix_seed.registry.rules.http import parse_url, upgraded
 from support.faults import Fault, fault_proxy
 from support.quirks import PASSWORD, USER, Reply, quirky_registry
 from support.registries import certificate

@@ -20,10 +20,10 @@ from nix_seed.image.index import build_index
 from nix_seed.image.inspect import InspectedImage, InspectedIndex, inspect
 from nix_seed.image.push import push
 from nix_seed.registry.credentials import Credential, Keyring
+from nix_seed.registry.errors import Patience
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.open import Stores, find
-from nix_seed.registry.patience import Patience
 from nix_seed.registry.transfer import BlobDone, BlobProgress, TagMoved, pull
 from support.faults import Fault, Proxy, fault_proxy
 from support.registries import PASSWORD, USER, Running, docker_registry, needs

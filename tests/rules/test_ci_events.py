@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nix_seed.setup.rules.ci_events import evaluate_event, host_of
+from nix_seed.setup.rules.ci_inputs import evaluate_event, host_of
 
 OURS, FORK = "Owner/Project", "stranger/Project"
 

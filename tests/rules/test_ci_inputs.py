@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from nix_seed.core.errors import InputError
-from nix_seed.setup.rules.ci_events import Decision, Host
 from nix_seed.setup.rules.ci_inputs import (
+    Decision,
+    Host,
     SeedAttr,
     parse_list,
     parse_names,

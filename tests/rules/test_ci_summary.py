@@ -10,15 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.setup.rules.ci_summary import (
-    LARGEST,
-    Part,
-    build_summary,
-    code,
-    table,
-    verbatim,
-    words,
-)
+from nix_seed.setup.rules.ci_words import LARGEST, Part, build_summary, code, table, verbatim, words
 
 HOSTILE = [
     "<script>alert(1)</script>",

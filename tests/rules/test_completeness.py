@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from nix_seed.formats.nix.derivation import Derivation
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import Derivation, StorePath
 from nix_seed.use.rules.completeness import Gap, OfflinePlan, find_gaps, parse_outputs, parse_plan
 
 

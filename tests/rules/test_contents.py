@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from nix_seed.core.errors import InputError
 from nix_seed.formats.oci import tar
+from nix_seed.image.assemble import StoreFiles
 from nix_seed.image.read.tar import EntryKind, read_entries
 from nix_seed.image.rules.contents import (
     EXECUTABLE,
@@ -22,7 +23,6 @@ from nix_seed.image.rules.contents import (
 )
 from nix_seed.image.rules.frames import FRAME_SIZE, Compressor
 from nix_seed.image.rules.layer import write_layer
-from nix_seed.image.store_files import StoreFiles
 from rules.golden.make_layers import TREES
 from support.blobs import decompress
 from support.trees import put_all

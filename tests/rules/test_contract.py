@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from nix_seed.setup.rules.contract import Clause, checks_for, contract_script, read_findings
+from nix_seed.setup.rules.diagnosis import Clause, checks_for, contract_script, read_findings
 
 KINDS = [(kind, arch) for kind in ("seed", "run") for arch in ("amd64", "arm64", "riscv64")]
 

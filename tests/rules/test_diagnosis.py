@@ -10,17 +10,16 @@ from hypothesis import strategies as st
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
 from nix_seed.flake.rules.nix_version import NixVersion, parse_nix_version
-from nix_seed.setup.rules.contract import Clause, ClauseResult
 from nix_seed.setup.rules.diagnosis import (
+    Clause,
+    ClauseResult,
     Diagnosis,
     Health,
+    Reading,
+    Room,
     diagnose_error,
     diagnose_finding,
     exit_code,
-)
-from nix_seed.setup.rules.setup_checks import (
-    Reading,
-    Room,
     judge_clock,
     judge_engines,
     judge_nix_version,

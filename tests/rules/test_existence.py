@@ -8,8 +8,7 @@ from nix_seed.flake.rules.existence import (
     find_moved,
     find_questions,
 )
-from nix_seed.formats.nix.derivation import Derivation, Output
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import Derivation, Output, StorePath
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nix_seed.flake.rules.frontier import Frontier, FrontierWalk, evaluate_frontier
-from nix_seed.formats.nix.derivation import Derivation, Output
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import Derivation, Output, StorePath
 
 OWN, FOREIGN = "own-source", "their-source"
 

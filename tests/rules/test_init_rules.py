@@ -11,8 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nix_seed.core.errors import InputError
-from nix_seed.setup.rules.file_change import FileChange, change_of
-from nix_seed.setup.rules.forge import Forge, ForgeKind, check_ref, read_forge, workflow_of
+from nix_seed.setup.rules.init import (
+    FileChange,
+    Forge,
+    ForgeKind,
+    change_of,
+    check_ref,
+    read_forge,
+    workflow_of,
+)
 from support.programs import need
 
 LINES = st.lists(st.sampled_from(["a", "b", "", " c", "\x0c", "\u2028", "é", "\r", "-", "+x"]))

@@ -19,7 +19,7 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.formats.oci import tar
 from nix_seed.formats.zstd import SeekTable
-from nix_seed.image.assemble import assemble_layers
+from nix_seed.image.assemble import StoreFiles, assemble_layers
 from nix_seed.image.rules.frames import FRAME_SIZE, Compressor
 from nix_seed.image.rules.layer import (
     FinishedLayer,
@@ -28,7 +28,6 @@ from nix_seed.image.rules.layer import (
     write_entries_layer,
     write_layer,
 )
-from nix_seed.image.store_files import StoreFiles
 from rules.golden.make_layers import ENTRIES, TREES, VECTORS, vectors
 from support import nars as nar
 from support.blobs import Memory, decompress, members, unpack_store
@@ -193,7 +192,7 @@ def test_a_frame_does_not_depend_on_what_was_compressed_before() -> None:
 SCRIPT = """
 import io, sys
 from pathlib import Path
-from nix_seed.image.store_files import StoreFiles
+from nix_seed.image.assemble import StoreFiles
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.core.digests import NarHash
 from nix_seed.image.rules.frames import Compressor
@@ -388,7 +387,7 @@ def test_a_hundred_thousand_files_in_one_path(tmp_path: Path) -> None:
 LARGE = """
 import os, sys
 from pathlib import Path
-from nix_seed.image.store_files import StoreFiles
+from nix_seed.image.assemble import StoreFiles
 from nix_seed.image.assemble import assemble_layers
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.core.digests import NarHash

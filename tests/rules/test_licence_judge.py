@@ -6,8 +6,7 @@ import json
 from collections.abc import Mapping
 
 from nix_seed.flake.rules.licence import Fact, Licence, LicencePolicy
-from nix_seed.formats.nix.derivation import Derivation, Output
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import Derivation, Output, StorePath
 from nix_seed.licences.rules.judge import Judgement, judge
 from nix_seed.roots.rules.roots import find_roots
 

@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import InputError
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.image.rules.partition.assign import Atom, bars
-from nix_seed.image.rules.partition.chain import contract
-from nix_seed.image.rules.partition.closure import build_index, members
+from nix_seed.image.rules.partition.assign import Atom, bars, build_index, contract, members
 from nix_seed.image.rules.partition.plan import MAX_BUDGET, Group, divide, partition
 
 sys.path.insert(0, str(Path(__file__).parents[2]))

@@ -18,17 +18,16 @@ from nix_seed.core.errors import InputError
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE
 from nix_seed.logs.rules.signer import CertificateIdentity
 from nix_seed.trust.rules.claims import Discount, too_few_logs, untimely
-from nix_seed.trust.rules.independence import independent_builders
 from nix_seed.trust.rules.policy import Attribute, Builder, Policy
 from nix_seed.trust.rules.policy_change import (
     build_change_statement,
     compare_policies,
     evaluate_change,
 )
-from nix_seed.trust.rules.policy_checks import policy_warnings
+from nix_seed.trust.rules.policy_checks import find_lines, policy_warnings
 from nix_seed.trust.rules.policy_file import parse_policy
-from nix_seed.trust.rules.policy_reader import find_lines
 from nix_seed.trust.rules.policy_template import PolicyTemplate
+from nix_seed.trust.rules.quorum import independent_builders
 from nix_seed.trust.sign import KeySigner
 from support.trust import World
 

@@ -12,8 +12,13 @@ from hypothesis import strategies as st
 
 from nix_seed.core.errors import InputError
 from nix_seed.trust.rules.policy import Policy
-from nix_seed.trust.rules.policy_change import compare_policies
-from nix_seed.trust.rules.policy_edit import NewBuilder, PolicyStep, add_builder, next_policy
+from nix_seed.trust.rules.policy_change import (
+    NewBuilder,
+    PolicyStep,
+    add_builder,
+    compare_policies,
+    next_policy,
+)
 from nix_seed.trust.rules.policy_file import parse_policy
 from nix_seed.trust.rules.policy_template import PolicyTemplate
 from nix_seed.trust.sign import KeySigner

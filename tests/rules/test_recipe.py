@@ -8,8 +8,7 @@ import pytest
 
 from nix_seed.flake.rules.outline import File, Outline
 from nix_seed.flake.rules.recipe import Ownership, Recipe, build_recipe, input_key
-from nix_seed.formats.nix.derivation import Derivation, Output
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import Derivation, Output, StorePath
 from support.specs import store_path
 
 OWN = store_path("source")

@@ -6,8 +6,7 @@ import pytest
 
 from nix_seed.core.errors import InputError
 from nix_seed.flake.rules.signatures import Signers
-from nix_seed.formats.nix.derivation import Derivation, Output
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import Derivation, Output, StorePath
 from nix_seed.roots.rules.policy import Binary, Findings, RootsPolicy, Substituted, evaluate_roots
 from nix_seed.roots.rules.roots import HostProgram, Impurity, Roots, find_roots, roots_digest
 from support.large_graph import measured

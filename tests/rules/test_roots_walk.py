@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from nix_seed.formats.nix.derivation import Derivation
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import Derivation, StorePath
 from nix_seed.roots.rules.roots import Roots, find_roots
 from nix_seed.roots.rules.walk import Stop, Walk, walk_roots
 

@@ -23,8 +23,7 @@ from nix_seed.image.rules.partition.plan import Group
 from nix_seed.image.rules.spec import Spec
 from nix_seed.licences.rules.withheld import Withheld
 from nix_seed.sbom.cyclonedx import write_cyclonedx
-from nix_seed.sbom.rules.read import check_describes, read_licences
-from nix_seed.sbom.rules.sbom import Origin, Sbom, build_sbom
+from nix_seed.sbom.rules.sbom import Origin, Sbom, build_sbom, check_describes, read_licences
 from nix_seed.sbom.rules.spdx import write_spdx
 from support.sboms import IMAGE, manifest_of, valid_cyclonedx, valid_spdx
 from support.specs import path_info, store_path, tiny_spec

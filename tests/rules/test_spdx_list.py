@@ -10,7 +10,7 @@ from cyclonedx.spdx import is_expression
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.sbom.rules.spdx_list import read_expression, spdx_list
+from nix_seed.sbom.rules.spdx import read_expression, spdx_list
 
 SCHEMA = "spdx.SNAPSHOT.schema.json"
 

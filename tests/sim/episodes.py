@@ -15,12 +15,10 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import NixSeedError
 from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit, pae
-from nix_seed.logs.log import Historian
+from nix_seed.logs.log import CheckpointState, Historian
 from nix_seed.logs.rules.entry import TrustedLog
-from nix_seed.logs.state import CheckpointState
-from nix_seed.release.pins import RootPins
 from nix_seed.release.rules.answer import Verification
-from nix_seed.release.verifiers import Verifiers
+from nix_seed.release.verifiers import RootPins, Verifiers
 from nix_seed.release.verify import Query, verify_commit, verify_image
 from nix_seed.trust.watch_logs import LogWatch
 from sim.scene import NOW, REFERENCE, SYSTEMS, Cast, Scene, Terms

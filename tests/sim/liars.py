@@ -19,7 +19,7 @@ from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statemen
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit, Envelope, Statement
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import ANNOTATION_SYSTEM, Index
-from nix_seed.formats.tlog.body import Verifier
+from nix_seed.formats.tlog.entry import Verifier
 from nix_seed.formats.tlog.note import SignedCheckpoint
 from nix_seed.logs.log import Entry
 from nix_seed.release.records import (
@@ -30,11 +30,9 @@ from nix_seed.release.records import (
     find_evidence,
     record_subject,
 )
-from nix_seed.release.rules.evidence import Evidence
-from nix_seed.release.rules.tree import build_release
-from nix_seed.trust.attestations import list_document
-from nix_seed.trust.gather import gather, promotions
-from nix_seed.trust.log_signed import log_signed
+from nix_seed.release.rules.tree import Evidence, build_release
+from nix_seed.trust.attestations import gather, list_document, promotions
+from nix_seed.trust.sign import log_signed
 from sim.scene import SOURCE, SYSTEMS
 from sim.strategies import Attack
 from sim.transports import MemoryLog

@@ -38,10 +38,9 @@ from nix_seed.release.candidates import ReleasePlace
 from nix_seed.release.promote import Promoted, Signing, promote
 from nix_seed.release.verifiers import Verifiers
 from nix_seed.trust.attestations import attach_bundle
-from nix_seed.trust.log_signed import log_signed
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.rules.policy_file import parse_policy
-from nix_seed.trust.sign import KeySigner, Signed
+from nix_seed.trust.sign import KeySigner, Signed, log_signed
 from sim.transports import MemoryLog, MemoryStore, MemoryStores
 
 __all__ = ["NOW", "REFERENCE", "SOURCE", "Cast", "Scene", "Terms", "TinyImage"]

@@ -17,11 +17,15 @@ from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit, Envelope
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import ANNOTATION_SYSTEM, Index
 from nix_seed.release.records import MEMBER_TYPE, attach_documents, attach_record, record_subject
-from nix_seed.release.rules.evidence import Evidence
-from nix_seed.release.rules.tree import build_release
-from nix_seed.trust.attestations import commit_subject, list_bundle, list_document
-from nix_seed.trust.gather import gather, promotions
-from nix_seed.trust.log_signed import log_signed
+from nix_seed.release.rules.tree import Evidence, build_release
+from nix_seed.trust.attestations import (
+    commit_subject,
+    gather,
+    list_bundle,
+    list_document,
+    promotions,
+)
+from nix_seed.trust.sign import log_signed
 from sim.scene import SOURCE, Scene, TinyImage
 from sim.transports import MemoryLog, MemoryStore
 

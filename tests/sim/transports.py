@@ -11,7 +11,7 @@ from nix_seed.formats.intoto.statement import Envelope
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest
 from nix_seed.formats.oci.reference import Reference
-from nix_seed.formats.tlog.body import HashedRekord, Verifier, parse_body
+from nix_seed.formats.tlog.entry import HashedRekord, Verifier, parse_body
 from nix_seed.formats.tlog.merkle import (
     Proof,
     build_consistency_proof,

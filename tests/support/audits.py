@@ -23,8 +23,7 @@ from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.open import Stores
 from nix_seed.release.promote import Promoted
 from nix_seed.release.records import attach_documents, attach_record
-from nix_seed.release.rules.evidence import Evidence, Vote
-from nix_seed.release.rules.tree import build_release
+from nix_seed.release.rules.tree import Evidence, Vote, build_release
 from support.releases import Ended, ReleaseWorld
 from support.trust import MadeImage
 

@@ -13,8 +13,7 @@ from nix_seed.formats.intoto.statement import PAYLOAD_TYPE
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor, Index, fallback_tag
 from nix_seed.formats.oci.reference import parse_reference
-from nix_seed.formats.tlog.body import HashedRekord
-from nix_seed.formats.tlog.entry import LogEntry
+from nix_seed.formats.tlog.entry import HashedRekord, LogEntry
 from nix_seed.formats.tlog.merkle import leaf_hash
 from nix_seed.image.index import prepare_index
 from nix_seed.logs.rules.entry import logged_signature, verifier_of
@@ -23,11 +22,10 @@ from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.open import Stores
 from nix_seed.release.promote import Promoted
 from nix_seed.release.records import attach_documents, attach_record
-from nix_seed.release.rules.evidence import Evidence, Vote
 from nix_seed.release.rules.record import Record, RecordSignature
-from nix_seed.release.rules.tree import Release, build_release
+from nix_seed.release.rules.tree import Evidence, Release, Vote, build_release
 from nix_seed.trust.attestations import commit_subject, list_bundle
-from nix_seed.trust.rules.policy_logs import LoggedAt
+from nix_seed.trust.rules.policy import LoggedAt
 from nix_seed.trust.sign import Signed
 from support.audits import Ledger, commit
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nix_seed.evm.node import HttpProvider
-from nix_seed.registry.patience import Patience
+from nix_seed.registry.errors import Patience
 from support.apt import CACHE
 from support.registries import free_port
 from support.rekor import running

@@ -10,18 +10,22 @@ from typing import Any
 from web3 import Web3
 
 from nix_seed.core.digests import Digest
-from nix_seed.evm.artifact import shipped
-from nix_seed.evm.builders import BuilderSet, EvmBuilder
 from nix_seed.evm.contract import Contract, deploy
 from nix_seed.evm.keys import EvmKey
 from nix_seed.evm.ledger import EvmLedger
-from nix_seed.evm.messages import Domain, ReleaseMessage, Signed
-from nix_seed.evm.node import EvmNode
+from nix_seed.evm.node import EvmNode, shipped
 from nix_seed.evm.nodes import Nodes
 from nix_seed.evm.send import Sender, Sent
-from nix_seed.evm.signatures import EvmSignature
-from nix_seed.registry.patience import Patience
-from nix_seed.release.rules.ledger_entry import LedgerEntry
+from nix_seed.evm.signatures import (
+    BuilderSet,
+    Domain,
+    EvmBuilder,
+    EvmSignature,
+    ReleaseMessage,
+    Signed,
+)
+from nix_seed.registry.errors import Patience
+from nix_seed.release.rules.record import LedgerEntry
 from nix_seed.trust.rules.policy import LedgerSpec
 from support.chains import Chain
 

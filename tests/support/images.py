@@ -8,10 +8,9 @@ from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor, Manifest, Platform
-from nix_seed.image.assemble import assemble_layers
+from nix_seed.image.assemble import StoreFiles, assemble_layers
 from nix_seed.image.layer_cache import LayerCache
 from nix_seed.image.rules.frames import Compressor
-from nix_seed.image.store_files import StoreFiles
 from nix_seed.registry.layout import ImageFiles
 from support.nars import Tree
 from support.trees import put

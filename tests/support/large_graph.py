@@ -6,8 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nix_seed.formats.nix.derivation import Derivation
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import Derivation, StorePath
 
 FORM = 'Derive([("out","%s","","")],[%s],["%s"],"x86_64-linux","%s/bin/bash",["-e","%s"],[%s])'
 

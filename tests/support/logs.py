@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nix_seed.formats.intoto.statement import Envelope
-from nix_seed.formats.tlog.body import HashedRekord, LoggedSignature, Verifier
+from nix_seed.formats.tlog.entry import HashedRekord, LoggedSignature, Verifier
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.logs.rekor import LogHttp, RekorV2
 from nix_seed.logs.rules.entry import logged_signature, verifier_of
 from nix_seed.logs.server import LogServer
-from nix_seed.registry.patience import Patience
+from nix_seed.registry.errors import Patience
 from nix_seed.trust.sign import KeyKind, KeySigner
 
 KIND = "application/vnd.in-toto+json"

@@ -24,7 +24,7 @@ from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.logs.rekor import LogHttp, RekorV2
 from nix_seed.logs.rules.entry import TrustedLog
 from nix_seed.logs.tile_log import DirectorySource
-from nix_seed.registry.patience import Patience
+from nix_seed.registry.errors import Patience
 from nix_seed.trust.sign import KeyKind, KeySigner
 from support.goprograms import MODULES, go_log_check, installed
 from support.registries import free_port, needs

@@ -23,8 +23,7 @@ from nix_seed.release.candidates import ReleasePlace
 from nix_seed.release.load import earlier_of, load_policy, verifiers_of
 from nix_seed.release.promote import Promoted, Signing, promote
 from nix_seed.release.records import attach_record
-from nix_seed.trust.log_signed import open_logs
-from nix_seed.trust.sign import KeySigner
+from nix_seed.trust.sign import KeySigner, open_logs
 from support.remembered import remembered
 from support.trust import COMMIT, SOURCE, SYSTEM, TREES, MadeImage, World, make_image, pem
 

@@ -28,12 +28,12 @@ from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.image.assemble import StoreFiles
 from nix_seed.image.rules.documents import build_image, container_entries
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.image.rules.layer import write_entries_layer, write_layer
 from nix_seed.image.rules.partition.plan import Group
 from nix_seed.image.rules.spec import Spec
-from nix_seed.image.store_files import StoreFiles
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.logs.rules.entry import verifier_of
 from nix_seed.registry.client import Repository

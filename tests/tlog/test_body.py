@@ -10,18 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nix_seed.core.errors import InputError
-from nix_seed.formats.tlog.body import (
+from nix_seed.formats.tlog.entry import (
     DsseV001,
     DsseV002,
     HashedRekord,
+    InclusionProof,
+    LogEntry,
     LoggedSignature,
     Verifier,
+    entry_from_v1,
     parse_body,
     parse_request,
     request_v1,
     request_v2,
 )
-from nix_seed.formats.tlog.entry import InclusionProof, LogEntry, entry_from_v1
 from nix_seed.formats.tlog.merkle import leaf_hash
 
 BYTES = st.binary(min_size=1, max_size=200)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from nix_seed.formats.tlog.body import HashedRekord, Verifier
+from nix_seed.formats.tlog.entry import HashedRekord, Verifier
 from nix_seed.formats.tlog.merkle import TreeHead, build_root, leaf_hash, read_from_leaves
 from nix_seed.formats.tlog.note import Checkpoint, NoteKey, cosign_note, sign_note
 

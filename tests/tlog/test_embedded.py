@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.formats.tlog.body import HashedRekord
+from nix_seed.formats.tlog.entry import HashedRekord
 from nix_seed.formats.tlog.merkle import build_root, check_consistency, leaf_hash, read_from_leaves
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.logs.rules.entry import logged_signature

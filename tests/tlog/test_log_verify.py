@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from nix_seed.core.errors import CheckedFalse, InputError
-from nix_seed.formats.tlog.body import HashedRekord, LoggedSignature
+from nix_seed.formats.tlog.entry import HashedRekord, LoggedSignature
 from nix_seed.formats.tlog.merkle import TreeHead, leaf_hash
 from nix_seed.formats.tlog.note import (
     Checkpoint,

@@ -12,8 +12,7 @@ import pytest
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.formats.intoto.statement import Envelope
-from nix_seed.formats.tlog.body import LoggedSignature, Verifier, parse_body
-from nix_seed.formats.tlog.entry import LogEntry
+from nix_seed.formats.tlog.entry import LogEntry, LoggedSignature, Verifier, parse_body
 from nix_seed.formats.tlog.merkle import check_consistency, leaf_hash
 from nix_seed.formats.tlog.note import NoteKey, check_signed
 from nix_seed.logs import rekor

@@ -12,11 +12,9 @@ import pytest
 
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.tlog.note import NoteKey
-from nix_seed.logs.log import Entry
+from nix_seed.logs.log import CheckpointState, Entry
 from nix_seed.logs.rekor import LogHttp, RekorV1
-from nix_seed.logs.rules.entry import EntryFate, TrustedLog, logged_signature
-from nix_seed.logs.rules.history import History
-from nix_seed.logs.state import CheckpointState
+from nix_seed.logs.rules.entry import EntryFate, History, TrustedLog, logged_signature
 from support.logs import Signing
 from support.rekor import PATIENCE, rekor_v1
 

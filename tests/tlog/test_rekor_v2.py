@@ -14,15 +14,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from nix_seed.core.errors import InputError
 from nix_seed.formats.intoto.statement import Envelope
-from nix_seed.formats.tlog.body import Verifier
-from nix_seed.formats.tlog.merkle import TreeHead
-from nix_seed.formats.tlog.tile import Tile, tiles_of
+from nix_seed.formats.tlog.entry import Verifier
+from nix_seed.formats.tlog.merkle import Tile, TreeHead, tiles_of
 from nix_seed.logs.embedded import EmbeddedLog
-from nix_seed.logs.log import Entry
+from nix_seed.logs.log import CheckpointState, Entry
 from nix_seed.logs.rekor import RekorV2
-from nix_seed.logs.rules.entry import logged_signature
-from nix_seed.logs.rules.history import History
-from nix_seed.logs.state import CheckpointState
+from nix_seed.logs.rules.entry import History, logged_signature
 from nix_seed.logs.tile_log import DirectorySource, check_log
 from support.logs import Signing, served_client
 from support.rekor import RealLog, ask_their_verifier, rekor_v2

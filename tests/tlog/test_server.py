@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.formats.tlog.body import HashedRekord, request_v2
+from nix_seed.formats.tlog.entry import HashedRekord, request_v2
 from nix_seed.logs import rekor
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.logs.rekor import LogHttp, RekorV2

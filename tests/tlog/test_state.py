@@ -12,8 +12,8 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.tlog.merkle import TreeHead, build_root, leaf_hash, read_from_leaves
 from nix_seed.formats.tlog.note import Checkpoint, SignedCheckpoint
 from nix_seed.logs.embedded import EmbeddedLog
-from nix_seed.logs.rules.history import History, check_history, evaluate_history
-from nix_seed.logs.state import CheckpointState
+from nix_seed.logs.log import CheckpointState
+from nix_seed.logs.rules.entry import History, check_history, evaluate_history
 from support.logs import cheap_body
 
 

@@ -8,20 +8,18 @@ from hypothesis import strategies as st
 
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.tlog.merkle import (
+    WIDTH,
+    Tile,
     TreeNode,
     build_consistency_proof,
     build_inclusion_proof,
     build_root,
-    leaf_hash,
-    read_from_leaves,
-)
-from nix_seed.formats.tlog.tile import (
-    WIDTH,
-    Tile,
     build_tiles,
     decode_entries,
     encode_entries,
+    leaf_hash,
     new_tiles,
+    read_from_leaves,
     read_from_tiles,
     tiles_of,
 )

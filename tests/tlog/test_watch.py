@@ -6,10 +6,10 @@ from pathlib import Path
 
 from nix_seed.core.verdict import Fate
 from nix_seed.logs.embedded import EmbeddedLog
-from nix_seed.logs.state import CheckpointState
+from nix_seed.logs.log import CheckpointState
 from nix_seed.trust.rules.bundle import Ground, Verdict
 from nix_seed.trust.rules.claims import Finding
-from nix_seed.trust.rules.policy_logs import LogFindings
+from nix_seed.trust.rules.policy import LogFindings
 from nix_seed.trust.watch_logs import LogWatch
 from support.logs import cheap_body
 

@@ -2,47 +2,101 @@
 
 The logs are read from their first entries on, and the ledger from its first key, or from where the
 last clean audit ended. What is judged lies in ``rules``; here it is only brought together.
+
+Where audits keep what they verified: one file a repository, in the directory of the state.
 """
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 from nix_seed.audit.gather import Gathering
 from nix_seed.audit.judge import BundleJudge, Releases
 from nix_seed.audit.logs import LogReach, LogSet
 from nix_seed.audit.read import LedgerCopy, Tags, open_copy, read_tags
 from nix_seed.audit.rules.conflicts import (
+    before,
     find_changed_roots,
     find_conflicts,
     find_differing_copies,
+    find_disorder,
     find_ledger_conflicts,
     find_moved_images,
     find_moved_tags,
     find_rolled_back,
+    heads_of,
+    in_order,
     newest_latest,
 )
-from nix_seed.audit.rules.order import before, find_disorder, heads_of, in_order
 from nix_seed.audit.rules.policies import find_expired, find_policy_faults, find_revoked
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.audit.rules.report import AuditReport, CopyStatus, accept, sort_findings
 from nix_seed.audit.rules.state import FORMAT, AuditState
-from nix_seed.audit.state import AuditFiles
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import InputError, NixSeedError, caught
+from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError, caught
 from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.files import explained, locked, read_if_there, write_atomically
 from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.statement import Commit
-from nix_seed.logs.state import CheckpointState
+from nix_seed.logs.log import CheckpointState
 from nix_seed.registry.open import AnyReference, Stores
 from nix_seed.release.load import LoadedPolicy, verifiers_of
 from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.release.rules.signed_entries import Explained, find_unshown, find_withheld
-from nix_seed.trust.rules.policy_book import PolicyBook
+from nix_seed.trust.rules.policy import PolicyBook
+
+_LARGEST: Final = 1 << 30  # bytes: some millions of releases
+
+
+class AuditFiles:
+    """The files in *directory*."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def load(self, repository: str) -> AuditState | None:
+        """Return what was kept; None before the first clean audit, or of another format."""
+        path = self._path(repository)
+        text = read_if_there(path, _LARGEST)
+        if text is None:
+            return None
+        try:
+            return AuditState.parse(text, str(path))
+        except InputError as error:
+            raise CouldNotCheck(
+                f"what the last audit kept is damaged: {error.message}",
+                hint=f"if nobody but you writes there, remove {path}: the next audit reads "
+                "everything from the first entry on",
+            ) from error
+
+    def save(self, state: AuditState) -> None:
+        """Keep *state* in place of what was kept."""
+        write_atomically(self._path(state.repository), state.dump())
+
+    @contextmanager
+    def alone(self, repository: str) -> Iterator[None]:
+        """Hold the repository's lock; ``CouldNotCheck`` where another audit does."""
+        path = self._path(repository).with_suffix(".lock")
+        with explained(f"locking {path}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with ExitStack() as held:
+                try:
+                    held.enter_context(locked(path, wait=False))
+                except BlockingIOError as error:
+                    raise CouldNotCheck(
+                        f"another audit of {repository} is at work on {self._directory}",
+                        hint="wait for it, or give this one a state of its own: --state DIR",
+                    ) from error
+                yield
+
+    def _path(self, repository: str) -> Path:
+        return self._directory / f"{hashlib.sha256(repository.encode()).hexdigest()}.json"
+
 
 MOST_ENTRIES = 1_000_000
 

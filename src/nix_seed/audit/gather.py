@@ -9,13 +9,12 @@ from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError, caught
 from nix_seed.core.verdict import Severity
-from nix_seed.formats.intoto.promotion import PromotionPredicate, first_key
+from nix_seed.formats.intoto.promotion import PromotionPredicate, Unverified, first_key
 from nix_seed.formats.intoto.statement import Commit
-from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.release.records import EVIDENCE_TYPE
-from nix_seed.release.rules.evidence import Evidence
 from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.release.rules.signed_entries import Explained
+from nix_seed.release.rules.tree import Evidence
 from nix_seed.trust.attestations import Attestation, Discovered, Document
 from nix_seed.trust.rules.claims import Finding
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TypeVar, cast
 
 from nix_seed.audit.read import LedgerCopy
-from nix_seed.audit.rules.quorum import (
+from nix_seed.audit.rules.policies import (
     FoundRelease,
     Held,
     judge_evidence,
@@ -21,26 +21,21 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError, caught, foreign_error
 from nix_seed.core.verdict import Fate, Severity
 from nix_seed.formats.intoto.build import Agreement
-from nix_seed.formats.intoto.promotion import PromotionPredicate, check_statement
-from nix_seed.formats.intoto.unverified import Unverified
+from nix_seed.formats.intoto.promotion import PromotionPredicate, Unverified, check_statement
 from nix_seed.formats.oci.manifest import Index
 from nix_seed.formats.tlog.merkle import TreeHead
 from nix_seed.formats.tlog.note import SignedCheckpoint
 from nix_seed.image.inspect import InspectedImage, inspect
 from nix_seed.registry.open import Stores
 from nix_seed.release.records import EVIDENCE_TYPE, MEMBER_TYPE
-from nix_seed.release.rules.evidence import Evidence
 from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.release.rules.record import EXPECTED, failed_checks, promoter_trust, records_of
-from nix_seed.release.rules.tree import Leaf, MemberProof
+from nix_seed.release.rules.tree import Evidence, Leaf, MemberProof
 from nix_seed.release.verifiers import Verifiers
-from nix_seed.trust.attestations import Attestation, Document
-from nix_seed.trust.gather import agreement_of
+from nix_seed.trust.attestations import Attestation, Document, agreement_of
 from nix_seed.trust.rules.bundle import Trust
 from nix_seed.trust.rules.claims import Finding, examine
-from nix_seed.trust.rules.policy import Policy, Signer, signer_name
-from nix_seed.trust.rules.policy_book import PolicyBook
-from nix_seed.trust.rules.policy_logs import LoggedAt, log_trust
+from nix_seed.trust.rules.policy import LoggedAt, Policy, PolicyBook, Signer, log_trust, signer_name
 
 _Found = TypeVar("_Found")
 

@@ -23,8 +23,7 @@ from nix_seed.registry.open import AnyReference, Stores
 from nix_seed.registry.store import ImageStore
 from nix_seed.release.records import EVIDENCE_TYPE, MEMBER_TYPE
 from nix_seed.release.rules.finding import AuditFinding, Kind
-from nix_seed.trust.attestations import Discovered
-from nix_seed.trust.gather import Lookup, discover_all
+from nix_seed.trust.attestations import Discovered, Lookup, discover_all
 from nix_seed.trust.rules.policy import Policy
 
 _LISTED = re.compile(r"sha256-([0-9a-f]{64})(\.att)?")

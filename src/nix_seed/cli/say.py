@@ -1,10 +1,17 @@
 """The one way to standard output and error: text without power over terminals, or JSON.
 
 Words for people: errors, sizes, times.
+
+Lines for people: folded to a terminal's width, left whole in a pipe, for `grep`.
+
+Tables and long lines: as wide as the terminal, and plain and complete where there is none.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +19,36 @@ import click
 
 from nix_seed.core.errors import NixSeedError
 from nix_seed.core.safe_text import safe_line, safe_text
+
+
+def columns() -> int | None:
+    """Return how wide the terminal on standard output is; None where it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def folded(lines: Iterable[str], width: int | None) -> Iterator[str]:
+    """Yield *lines*; one that is wider than *width* goes on below, under its own text."""
+    import re
+    import textwrap
+
+    for line in lines:
+        if width is None or len(line) <= width:
+            yield line
+            continue
+        # Under the words that a label, two spaces apart, stands before; else under its own start. A
+        # word that fits no line stays beside its label.
+        label = re.match(r" *(?:\S+(?: \S+)* {2,})?", line)
+        start = label[0] if label else ""
+        indent = len(start) if len(start) < width // 2 else len(line) - len(line.lstrip())
+        yield from textwrap.wrap(
+            line[len(start) :],
+            width,
+            initial_indent=start,
+            subsequent_indent=" " * indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+
 
 SCHEMA = 1
 """Of all that ``--json`` prints; raised where a member changes its meaning or goes away."""
@@ -84,7 +121,6 @@ def warn(text: str) -> None:
 
 def say_lines(lines: Iterable[str]) -> None:
     """Print *lines*, folded to the terminal's width."""
-    from nix_seed.cli.lines import columns, folded
 
     say("\n".join(folded(lines, columns())))
 
@@ -139,3 +175,58 @@ def error_json(message: str, code: int, hint: str | None = None, detail: str | N
     kind = _KINDS.get(code, "interrupted")
     value = {"kind": kind, "message": message, "hint": hint, "detail": detail, "exitCode": code}
     say({"error": value})
+
+
+LEAST = 24  # columns for text that is wrapped beside others, and not below them
+
+
+def table(
+    titles: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Collection[int] = (),
+    width: int | None = None,
+) -> Iterator[str]:
+    """Yield *titles* and *rows*; columns *right* are numbers.
+
+    The last column is wrapped, below itself, to *width*; without one every row is one line.
+    """
+    cells = [[safe_line(cell) for cell in row] for row in (titles, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(titles))]
+    for row in cells:
+        first = [
+            cell.rjust(size) if column in right else cell.ljust(size)
+            for column, (cell, size) in enumerate(zip(row[:-1], widths, strict=False))
+        ]
+        last = len(titles) - 1
+        tail = row[-1].rjust(widths[-1]) if last in right else row[-1]
+        yield from hanging("  ".join([*first, ""]), tail, width)
+
+
+def say_table(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[int] = ()
+) -> None:
+    """Print a table, as wide as the terminal."""
+    head, *lines = table(titles, rows, right=right, width=columns())
+    say(head, bold=True)
+    for line in lines:
+        say(line)
+
+
+def hanging(first: str, text: str, width: int | None) -> Iterator[str]:
+    """Yield *text* after *first*, wrapped to *width* below itself, or below a long *first*."""
+    room = 0 if width is None else width - len(first)
+    if width is None or len(text) <= room:
+        yield (first + text).rstrip()
+        return
+    if room < LEAST:
+        yield first.rstrip()
+        first = "    "
+    lines = textwrap.wrap(
+        text,
+        max(width, len(first) + LEAST),
+        initial_indent=first,
+        subsequent_indent=" " * len(first),
+        break_on_hyphens=False,
+    )
+    yield from lines

@@ -38,7 +38,7 @@ from typing import (
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Sha256
 from nix_seed.core.errors import InputError
-from nix_seed.core.members import camel
+from nix_seed.core.words import camel
 
 _T = TypeVar("_T")
 _S = TypeVar("_S", bound=Sha256)

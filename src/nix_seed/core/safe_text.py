@@ -5,9 +5,12 @@ something else. A line that begins with ``::``, or has ``##[`` anywhere, is a co
 runner, which reads what any step prints.
 
 Which texts are web addresses that a document may carry as a link (RFC 3986).
+
+The parts of any address, to name a place by. What is connected to is read by the registry's.
 """
 
 import re
+from urllib.parse import SplitResult, urlsplit
 
 _COMMAND = re.compile(r"^(\s*)::", re.MULTILINE)
 # What Python, a terminal or the runner might take for a line's end, but for the one that is.
@@ -42,3 +45,13 @@ _LONGEST = 2000
 def is_web_address(text: str) -> bool:
     """Whether *text* is one, and in plain spelling: no user, no blanks, nothing but ASCII."""
     return len(text) <= _LONGEST and text.count("#") <= 1 and _WEB.match(text) is not None
+
+
+def split_address(text: str) -> SplitResult:
+    """Return the parts of *text*, of any scheme; an address that cannot be read has none."""
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018  (read late, and refused late, by Python's own)
+    except ValueError:
+        return SplitResult("", "", "", "", "")
+    return parts

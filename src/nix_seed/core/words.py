@@ -1,7 +1,13 @@
-"""Words for people: sizes and counts."""
+"""Words for people: sizes and counts.
 
-from collections.abc import Sequence
+Values as the members of a JSON object, for programs that read what a command says.
+"""
+
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from enum import Enum
+from operator import attrgetter
+from typing import Any
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
@@ -32,3 +38,33 @@ def shortened(items: Sequence[str], most: int | None) -> str:
 def in_utc(time: datetime) -> str:
     """Return *time*, which is in UTC, to the minute."""
     return f"{time:%Y-%m-%d %H:%M} UTC"
+
+
+def members(value: object, *names: str, **called: str) -> dict[str, Any]:
+    """Return fields of *value*: each of *names* in camelCase, and *called* by another name.
+
+    ``members(it, "nar_hash", path="end.path")`` is ``{"narHash": it.nar_hash, "path": …}``.
+    """
+    shown = {camel(name): name for name in names} | called
+    return {name: plain(attrgetter(field)(value)) for name, field in shown.items()}
+
+
+def plain(value: Any) -> Any:
+    """Return *value* as JSON spells it: digests, paths and commits as people do, sets sorted."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(map(plain, value))
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else str(value)
+
+
+def camel(name: str) -> str:
+    """Return a field's *name* as members are spelled: ``narHash``."""
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))

@@ -18,15 +18,21 @@ from web3 import Web3
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.evm.artifact import shipped
-from nix_seed.evm.builders import BuilderSet, EvmBuilder
 from nix_seed.evm.keys import EvmKey
-from nix_seed.evm.messages import Domain, ReleaseMessage, Signed
-from nix_seed.evm.node import ContractEvent
+from nix_seed.evm.node import ContractEvent, shipped
 from nix_seed.evm.nodes import Nodes, View
 from nix_seed.evm.send import Sender, Sent
-from nix_seed.evm.signatures import CollectedSignatures, EvmSignature, collect
-from nix_seed.release.rules.ledger_entry import LedgerEntry
+from nix_seed.evm.signatures import (
+    BuilderSet,
+    CollectedSignatures,
+    Domain,
+    EvmBuilder,
+    EvmSignature,
+    ReleaseMessage,
+    Signed,
+    collect,
+)
+from nix_seed.release.rules.record import LedgerEntry
 from nix_seed.trust.rules.policy import LedgerSpec
 
 _NOTHING = bytes(32)

@@ -7,7 +7,7 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.evm.contract import Contract
 from nix_seed.evm.send import Sender
 from nix_seed.evm.signatures import EvmSignature
-from nix_seed.release.rules.ledger_entry import LedgerEntry
+from nix_seed.release.rules.record import LedgerEntry
 
 
 class EvmLedger:

@@ -5,12 +5,16 @@ A node's address often holds a key to it, so no more of it than the host is ever
 One node, asked about one contract. What it answers is of the right shape, and no more than that.
 
 No usable answer is ``CouldNotCheck``; ``ContractRefused`` is the contract's own no.
+
+The compiled contract, as it is shipped: made by ``tools/compile-ledger``, compared by a test.
 """
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from typing import Any, Final, Literal, Self
 
 from eth_utils.address import to_checksum_address
@@ -20,13 +24,36 @@ from web3.providers.base import BaseProvider, JSONBaseProvider
 from web3.types import BlockIdentifier, RPCEndpoint, RPCResponse
 
 from nix_seed.core import canonical_json
-from nix_seed.core.address import split_address
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
-from nix_seed.evm.artifact import shipped
-from nix_seed.registry.errors import Unreachable, retryable
+from nix_seed.core.safe_text import split_address
+from nix_seed.registry.errors import Patience, Unreachable, retryable
 from nix_seed.registry.http import Transport
-from nix_seed.registry.patience import Patience
 from nix_seed.trust.rules.policy_file import check_rpc
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """*bytecode* deploys the contract, *runtime* is then at its address, whoever deployed it."""
+
+    abi: tuple[Mapping[str, Any], ...]
+    bytecode: bytes
+    runtime: bytes
+    compiler: str
+
+
+@cache
+def shipped() -> Artifact:
+    """Return the one contract that this release deploys and speaks to."""
+    text = resources.files(__package__).joinpath("NixSeedLedger.json").read_bytes()
+    value = canonical_json.loads(text, label="the compiled contract")
+    return Artifact(
+        tuple(value["abi"]), _unhex(value["bytecode"]), _unhex(value["runtime"]), value["compiler"]
+    )
+
+
+def _unhex(text: str) -> bytes:
+    return bytes.fromhex(text.removeprefix("0x"))
+
 
 _LARGEST_ANSWER: Final = 1 << 26
 _HEADERS: Final = {"Content-Type": "application/json", "Accept": "application/json"}

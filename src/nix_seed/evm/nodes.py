@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self, TypeVar
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.evm.artifact import shipped
-from nix_seed.evm.node import Block, ContractEvent, Declined, EvmNode
+from nix_seed.evm.node import Block, ContractEvent, Declined, EvmNode, shipped
 
 _Answer = TypeVar("_Answer")
 _WIDEST: Final = 1 << 40

@@ -8,7 +8,7 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.evm.keys import EvmKey
 from nix_seed.evm.node import Receipt
 from nix_seed.evm.nodes import Nodes
-from nix_seed.registry.patience import Patience
+from nix_seed.registry.errors import Patience
 
 _Found = TypeVar("_Found")
 _AGAIN: Final = "run the same command again: what is entered is not entered twice"

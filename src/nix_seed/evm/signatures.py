@@ -2,22 +2,204 @@
 
 The file holds the typed data as wallets take it, so that it may be signed elsewhere; it is read by
 making the typed data anew from its values, which must give the very same.
+
+The contract's builders: accounts with ids, how many must sign, and the count of their sets.
+
+What builders sign: typed data of EIP-712, for one contract on one chain.
+
+``Publish(bytes32 commitKey,bytes32 root,bytes32 record,uint256 epoch)`` and
+``SetBuilders(Builder[] builders,uint256 threshold,uint256 epoch)`` with
+``Builder(address account,bytes32 id)``; a wallet that knows EIP-712 can show and sign either.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from eth_account import Account
+from eth_account.messages import SignableMessage, encode_typed_data
+from eth_utils.address import is_checksum_address, to_checksum_address
 
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
-from nix_seed.evm.builders import BuilderSet, EvmBuilder, read_address
 from nix_seed.evm.keys import EvmKey
-from nix_seed.evm.messages import Domain, ReleaseMessage, Signed, signable, typed_data
-from nix_seed.release.rules.ledger_entry import LedgerEntry
+from nix_seed.release.rules.record import LedgerEntry
+from nix_seed.trust.rules.policy import LedgerSpec
+
+MOST: Final = 32
+"""Builders at most; the contract's own bound."""
+
+
+def read_address(text: str, label: str) -> str:
+    """Return the address in its checksummed spelling (EIP-55); *label* names it in errors.
+
+    Letters of one case carry no checksum; mixed ones do, and it must be right.
+    """
+    digits = text[2:]
+    plain = digits in (digits.lower(), digits.upper())
+    shaped = text.startswith("0x") and len(digits) == 40
+    if not shaped or not all(c in "0123456789abcdefABCDEF" for c in digits):
+        raise InputError(f"{label}: {text!r} is no address: 0x and 40 hex digits are")
+    if not plain and not is_checksum_address(text):
+        raise InputError(
+            f"{label}: the capitals of {text} are a checksum, and it is wrong",
+            hint="copy the address anew; a digit differs",
+        )
+    return to_checksum_address(text)
+
+
+@dataclass(frozen=True, slots=True)
+class EvmBuilder:
+    """A builder: whose account signs, under which name (at most 32 bytes of UTF-8)."""
+
+    id: str
+    account: str
+
+    @classmethod
+    def read(cls, id: str, account: str) -> Self:
+        """Check both; ``InputError`` names what is wrong."""
+        raw = id.encode("utf-8", "surrogatepass")
+        if not 0 < len(raw) <= 32 or not id.isprintable() or id.strip() != id:
+            raise InputError(
+                f"{id!r} is no id of a builder on chain", hint="1 to 32 bytes of UTF-8 are"
+            )
+        if unicodedata.normalize("NFC", id) != id:
+            raise InputError(f"{id!r} is spelled in a way that looks like another")
+        return cls(id, read_address(account, f"builder {id}"))
+
+    @classmethod
+    def from_chain(cls, account: str, raw: bytes) -> Self:
+        """Take what the contract holds, where nobody vouches for the id's bytes being text."""
+        text = raw.rstrip(b"\0").decode("utf-8", "backslashreplace")
+        shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+        return cls(shown, to_checksum_address(account))
+
+    @property
+    def raw_id(self) -> bytes:
+        """The id as the contract holds it: 32 bytes, filled up with zeros."""
+        return self.id.encode().ljust(32, b"\0")
+
+    @property
+    def number(self) -> int:
+        """The account as a number, by which sets and signatures are ordered."""
+        return int(self.account, 16)
+
+
+@dataclass(frozen=True, slots=True)
+class BuilderSet:
+    """*threshold* of *builders* must sign, in the set's *epoch* (the first is 1)."""
+
+    builders: tuple[EvmBuilder, ...]
+    threshold: int
+    epoch: int
+
+    @classmethod
+    def propose(cls, builders: Sequence[EvmBuilder], threshold: int, epoch: int) -> Self:
+        """Return a set that the contract would take, in its order, or raise ``InputError``."""
+        if not 0 < len(builders) <= MOST:
+            raise InputError(f"{len(builders)} builders: a set has 1 to {MOST}")
+        for name in ("account", "id"):
+            values = [getattr(each, name) for each in builders]
+            for value in values:
+                if values.count(value) > 1:
+                    raise InputError(f"two builders have the {name} {value}: they would be one")
+        if min(each.number for each in builders) == 0:
+            raise InputError("the zero address is nobody's account")
+        if not 1 <= threshold <= len(builders):
+            raise InputError(
+                f"a threshold of {threshold} of {len(builders)} builders",
+                hint=f"it must be from 1 to {len(builders)}",
+            )
+        if epoch < 1:
+            raise InputError(f"{epoch} is no epoch: the first is 1")
+        ordered = sorted(builders, key=lambda each: each.number)
+        return cls(tuple(ordered), threshold, epoch)
+
+    def named(self, account: str) -> EvmBuilder | None:
+        """Return the builder whose account it is."""
+        return next((each for each in self.builders if each.account == account), None)
+
+
+_TYPES: Final = {
+    "EIP712Domain": "string name,string version,uint256 chainId,address verifyingContract",
+    "Publish": "bytes32 commitKey,bytes32 root,bytes32 record,uint256 epoch",
+    "SetBuilders": "Builder[] builders,uint256 threshold,uint256 epoch",
+    "Builder": "address account,bytes32 id",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """The one contract a signature is for: its chain, and its checksummed address."""
+
+    chain_id: int
+    address: str
+
+    @classmethod
+    def of(cls, spec: LedgerSpec) -> Self:
+        """Return the domain of the policy's ledger *spec*, whose address is checked."""
+        return cls(spec.chain_id, read_address(spec.address, f"the ledger {spec.id}"))
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseMessage:
+    """An entry to be made by the builders of *epoch*."""
+
+    entry: LedgerEntry
+    epoch: int
+
+
+Signed = ReleaseMessage | BuilderSet
+"""What can be signed."""
+
+
+def typed_data(domain: Domain, content: Signed) -> dict[str, Any]:
+    """Return the JSON of EIP-712: types, primaryType, domain, message."""
+    primary = "Publish" if isinstance(content, ReleaseMessage) else "SetBuilders"
+    names = ["EIP712Domain", primary] + ([] if primary == "Publish" else ["Builder"])
+    return {
+        "types": {
+            name: [
+                dict(zip(("type", "name"), m.split(), strict=True)) for m in _TYPES[name].split(",")
+            ]
+            for name in names
+        },
+        "primaryType": primary,
+        "domain": {
+            "name": "nix-seed ledger",
+            "version": "1",
+            "chainId": domain.chain_id,
+            "verifyingContract": domain.address,
+        },
+        "message": _message(content),
+    }
+
+
+def signable(domain: Domain, content: Signed) -> SignableMessage:
+    """Return what is hashed and signed."""
+    return encode_typed_data(full_message=typed_data(domain, content))
+
+
+def _message(content: Signed) -> dict[str, Any]:
+    if isinstance(content, ReleaseMessage):
+        entry = content.entry
+        return {
+            "commitKey": f"0x{entry.commit_key.hex}",
+            "root": f"0x{entry.root.hex}",
+            "record": f"0x{entry.record.hex}",
+            "epoch": content.epoch,
+        }
+    return {
+        "builders": [
+            {"account": each.account, "id": f"0x{each.raw_id.hex()}"} for each in content.builders
+        ],
+        "threshold": content.threshold,
+        "epoch": content.epoch,
+    }
+
 
 TYPE: Final = "urn:nix-seed:evm-signature:v1"
 _MOST: Final = 64

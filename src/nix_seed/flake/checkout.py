@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlunsplit
 
-from nix_seed.core.address import split_address
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.core.safe_text import split_address
 from nix_seed.formats.intoto.statement import Commit
 
 _ENVIRONMENT = {

@@ -26,8 +26,7 @@ from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
 from nix_seed.core.events import tell
 from nix_seed.flake.rules.nix_log import NixLog
 from nix_seed.formats.nix.database import format_registration, parse_registration
-from nix_seed.formats.nix.derivation import Derivation
-from nix_seed.formats.nix.store_path import STORE_DIR, PathInfo, StorePath
+from nix_seed.formats.nix.store_path import STORE_DIR, Derivation, PathInfo, StorePath
 
 # What project.nix adds to the trace of an output that cannot be evaluated.
 _CONTEXT = re.compile(r"while looking at .*\(leave it out .*\)")

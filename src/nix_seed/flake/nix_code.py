@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from nix_seed.core.address import split_address
 from nix_seed.core.errors import InputError, foreign
+from nix_seed.core.safe_text import split_address
 from nix_seed.flake.nix import Nix
 
 # Linux takes 128 KiB as one argument of a program.

@@ -1,26 +1,178 @@
 """Asks Nix what ``meta`` says of an image's derivations, wherever it can be read.
 
 Which paths of an image may be passed on; those that may not are left out of it.
+
+Finds files that are also in a tree that must not be passed on: copied, whatever they are called.
+
+Short files, and the texts of licences, which free and other works share, are no evidence.
+
+Reads which licence a source tree states in its own LICENSE or COPYING file.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import hashlib
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from nix_seed.core.errors import CheckedFalse, NixFailed
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixFailed
+from nix_seed.core.files import files_below
 from nix_seed.flake.evaluate import DEFAULT_ATTR, Evaluation
 from nix_seed.flake.nix import Nix
 from nix_seed.flake.nix_code import call_nix_half
-from nix_seed.flake.rules.licence import Fact, LicencePolicy, read_facts
+from nix_seed.flake.rules.licence import (
+    UNSTATED,
+    Fact,
+    Licence,
+    LicencePolicy,
+    evaluate_expression,
+    join,
+    read_facts,
+)
 from nix_seed.formats.nix.store_path import PathInfo, StorePath, closure_in
-from nix_seed.licences.copies import find_copies
 from nix_seed.licences.rules.judge import Judged, Judgement, judge
 from nix_seed.licences.rules.withheld import UnknownLicence, Withheld
-from nix_seed.licences.texts import read_licence_texts
 from nix_seed.roots.roots import roots_of_recipe
 from nix_seed.roots.rules.roots import Inputs, Roots
+
+LEAST = 256
+"""Shorter files, in bytes, are not compared."""
+
+# Longer ones hold more than licences. And what no text holds, in whatever encoding.
+_LONGEST = 1 << 20
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+
+# LICENSE, LICENSE-MIT, COPYING.LESSER, LICENSE_1_0.txt, NOTICE.md; not licensed, nor license.py.
+_LICENCE = re.compile(
+    r"((un)?licen[cs]es?|copying|copyrights?|notices?|authors)"
+    r"[0-9]*([-_ ][a-z0-9_+ -]*(\.[0-9][a-z0-9_+-]*)*)?"
+    r"(\.(lesser|lib|[al]?gpl|(?-i:[A-Z][A-Za-z0-9_+-]*)))?"
+    r"(\.(txt|text|md|markdown|rst|adoc|html?))?",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """*file* in *path* has the bytes of *original*, a file of the withheld path *of*."""
+
+    path: StorePath
+    file: str
+    of: StorePath
+    original: str
+
+
+def find_copies(
+    root: Path,
+    withheld: Iterable[StorePath],
+    among: Iterable[StorePath],
+    holds: Callable[[StorePath, StorePath], bool],
+) -> list[Copy]:
+    """Look for files of *withheld* in each path of *among*, but not for what it *holds* itself.
+
+    *holds* tells of a path and a withheld one whether this may have the file from that. It is asked
+    of what was found only. *root* is where the store's ``/nix`` lies. One copy a path is enough.
+    """
+    originals: dict[int, list[tuple[StorePath, str, str]]] = {}
+    for path in withheld:
+        for name, size in _files(root, path):
+            originals.setdefault(size, []).append((path, _below(name, root, path), name))
+    hashes: dict[str, bytes] = {}
+    found = []
+    for path in among if originals else ():
+        copies = _copies_below(root, path, originals, hashes)
+        found += [next((copy for copy in copies if not holds(path, copy.of)), None)]
+    return [copy for copy in found if copy is not None]
+
+
+def _copies_below(
+    root: Path,
+    path: StorePath,
+    originals: Mapping[int, list[tuple[StorePath, str, str]]],
+    hashes: dict[str, bytes],
+) -> Iterator[Copy]:
+    for name, size in _files(root, path):
+        for of, original, file in originals.get(size, ()):
+            if _hash(name, hashes) == _hash(file, hashes):
+                yield Copy(path, _below(name, root, path), of, original)
+
+
+def _hash(name: str, hashes: dict[str, bytes]) -> bytes:
+    if name not in hashes:
+        with open(name, "rb") as file:
+            hashes[name] = hashlib.file_digest(file, "sha256").digest()
+    return hashes[name]
+
+
+def _files(root: Path, path: StorePath) -> Iterator[tuple[str, int]]:
+    top = f"{root}{path}" if str(root) != "/" else str(path)
+    try:
+        for name in files_below(top):
+            size = os.lstat(name).st_size
+            if size >= LEAST and not _is_licence_text(name, size):
+                yield name, size
+    except OSError as error:
+        raise CouldNotCheck(f"cannot read {path}: {error.strerror}") from error
+
+
+def _is_licence_text(name: str, size: int) -> bool:
+    if size > _LONGEST or _LICENCE.fullmatch(os.path.basename(name)) is None:
+        return False
+    with open(name, "rb") as file:
+        content = file.read()
+    return not content.startswith(b"#!") and _CONTROL.search(content) is None
+
+
+def _below(name: str, root: Path, path: StorePath) -> str:
+    return os.path.relpath(name, f"{root}{path}" if str(root) != "/" else str(path))
+
+
+_FILE = re.compile(r"(un)?licen[cs]e|copying", re.IGNORECASE)
+_MOST = 1 << 20
+# What only that licence says, all in one line; the first that matches.
+_WORDS = (
+    ("AGPL-3.0-only", r"GNU AFFERO GENERAL PUBLIC LICENSE Version 3"),
+    ("LGPL-3.0-only", r"GNU LESSER GENERAL PUBLIC LICENSE Version 3"),
+    ("LGPL-2.1-only", r"GNU LESSER GENERAL PUBLIC LICENSE Version 2\.1"),
+    ("GPL-3.0-only", r"GNU GENERAL PUBLIC LICENSE Version 3"),
+    ("GPL-2.0-only", r"GNU GENERAL PUBLIC LICENSE Version 2"),
+    ("Apache-2.0", r"Apache License,? Version 2\.0"),
+    ("MPL-2.0", r"Mozilla Public License,? Version 2\.0"),
+    ("EUPL-1.2", r"European Union Public Licence v\. ?1\.2"),
+    ("CC0-1.0", r"CC0 1\.0 Universal"),
+    ("Unlicense", r"This is free and unencumbered software released into the public domain"),
+    ("ISC", r"Permission to use, copy, modify, (and/or|and) distribute this software for any"),
+    ("MIT", r"Permission is hereby granted, free of charge, to any person obtaining a copy"),
+    (
+        "BSD-3-Clause",
+        r"Redistribution and use in source and binary forms.*(Neither the name|may not be used to"
+        r" endorse)",
+    ),
+    ("BSD-2-Clause", r"Redistribution and use in source and binary forms"),
+)
+
+
+def read_licence_texts(tree: Path) -> Licence:
+    """Return the licence that the files at the top of *tree* state; all of them apply."""
+    try:
+        files = sorted(file for file in tree.iterdir() if _FILE.match(file.name))
+        found = [_recognise(file) for file in files if file.is_file() and not file.is_symlink()]
+    except OSError:
+        return UNSTATED
+    return join(found) if found else UNSTATED
+
+
+def _recognise(file: Path) -> Licence:
+    with file.open("rb") as stream:
+        text = " ".join(stream.read(_MOST).decode("utf-8", "replace").split())
+    for name, words in _WORDS:
+        if re.search(words, text, re.IGNORECASE):
+            return Licence(name, evaluate_expression(name))
+    return Licence(f"see {file.name}", "unknown")
+
 
 # A dozen tell one broken package from some hundred others.
 _EVALUATIONS = 12

@@ -33,27 +33,24 @@ from cryptography.hazmat.primitives.serialization import (
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, foreign
 from nix_seed.core.files import explained, locked, read_regular, unnamed, write_atomically
 from nix_seed.formats.intoto.statement import Envelope
-from nix_seed.formats.tlog.body import HashedRekord, Verifier
-from nix_seed.formats.tlog.entry import LogEntry
+from nix_seed.formats.tlog.entry import HashedRekord, LogEntry, Verifier
 from nix_seed.formats.tlog.merkle import (
     HASH_SIZE,
+    WIDTH,
     HashReader,
+    Tile,
     TreeHead,
     build_inclusion_proof,
     build_root,
-    leaf_hash,
-    read_appended,
-)
-from nix_seed.formats.tlog.note import Checkpoint, NoteKey, SignedCheckpoint, sign_note
-from nix_seed.formats.tlog.tile import (
-    WIDTH,
-    Tile,
     build_tiles,
     decode_entries,
     encode_entries,
+    leaf_hash,
     new_tiles,
+    read_appended,
     tiles_of,
 )
+from nix_seed.formats.tlog.note import Checkpoint, NoteKey, SignedCheckpoint, sign_note
 from nix_seed.logs.rules.entry import TrustedLog, logged_signature
 from nix_seed.logs.rules.signer import PublicKey
 from nix_seed.logs.tile_log import (

@@ -13,7 +13,7 @@ from nix_seed.logs.tile_log import DirectorySource, TileReader, read_key_of_log
 
 if TYPE_CHECKING:
     from nix_seed.logs.rekor import RekorV1, RekorV2
-    from nix_seed.registry.patience import Patience
+    from nix_seed.registry.errors import Patience
 
 
 def open_log(trusted: TrustedLog, place: str) -> Log:

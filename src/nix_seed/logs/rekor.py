@@ -19,26 +19,26 @@ from typing import Any, Self
 from nix_seed.core import canonical_json
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.intoto.statement import Envelope
-from nix_seed.formats.tlog.body import (
+from nix_seed.formats.tlog.entry import (
     ECDSA_P256,
     HashedRekord,
+    LogEntry,
     LoggedSignature,
     Verifier,
+    entry_from_v1,
+    promised_bytes,
     request_v1,
     request_v2,
 )
-from nix_seed.formats.tlog.entry import LogEntry, entry_from_v1, promised_bytes
-from nix_seed.formats.tlog.merkle import Proof, check_inclusion, leaf_hash
+from nix_seed.formats.tlog.merkle import WIDTH, Proof, check_inclusion, leaf_hash
 from nix_seed.formats.tlog.note import SignedCheckpoint
-from nix_seed.formats.tlog.tile import WIDTH
 from nix_seed.logs.log import Entry, OneLog
 from nix_seed.logs.rules.entry import TrustedLog, logged_signature
 from nix_seed.logs.rules.signer import PublicKey
 from nix_seed.logs.tile_log import TileReader, TileSource
-from nix_seed.registry.errors import Unreachable, retryable
+from nix_seed.registry.errors import Patience, Unreachable, retryable
 from nix_seed.registry.http import Transport
-from nix_seed.registry.patience import Patience
-from nix_seed.registry.rules.url import parse_url
+from nix_seed.registry.rules.http import parse_url
 
 LARGEST_ANSWER = 1 << 25  # a bundle of 256 entries has at most 16 MiB
 _WORDS = 300

@@ -8,11 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
 from nix_seed.core.errors import InputError, NixSeedError, foreign
-from nix_seed.formats.tlog.body import ECDSA_P256, HashedRekord, parse_request
-from nix_seed.formats.tlog.tile import Tile
+from nix_seed.formats.tlog.entry import ECDSA_P256, HashedRekord, parse_request
+from nix_seed.formats.tlog.merkle import Tile
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.logs.rules.signer import signed_hash
-from nix_seed.registry.rules.url import number
+from nix_seed.registry.rules.http import number
 
 _LARGEST_REQUEST = 1 << 17
 _SECONDS = 30  # for a client to send its request

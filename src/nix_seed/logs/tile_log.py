@@ -14,35 +14,30 @@ from typing import Protocol
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.files import read_if_there, read_regular
-from nix_seed.formats.tlog.body import HashedRekord, parse_body
-from nix_seed.formats.tlog.entry import InclusionProof, LogEntry
+from nix_seed.formats.tlog.entry import HashedRekord, InclusionProof, LogEntry, parse_body
 from nix_seed.formats.tlog.merkle import (
     EMPTY,
     HASH_SIZE,
+    WIDTH,
     HashReader,
     Proof,
+    Tile,
     TreeHead,
     build_consistency_proof,
     build_inclusion_proof,
     build_root,
+    build_tiles,
     check_inclusion,
+    decode_entries,
     leaf_hash,
     read_appended,
     read_from_leaves,
-)
-from nix_seed.formats.tlog.note import NoteKey, SignedCheckpoint, check_signed
-from nix_seed.formats.tlog.tile import (
-    WIDTH,
-    Tile,
-    build_tiles,
-    decode_entries,
     read_from_tiles,
     tiles_of,
 )
-from nix_seed.logs.log import Entry, OneLog
-from nix_seed.logs.rules.entry import TrustedLog
-from nix_seed.logs.rules.history import HistoryResult
-from nix_seed.logs.state import CheckpointState
+from nix_seed.formats.tlog.note import NoteKey, SignedCheckpoint, check_signed
+from nix_seed.logs.log import CheckpointState, Entry, OneLog
+from nix_seed.logs.rules.entry import HistoryResult, TrustedLog
 
 _AT_ONCE = 8
 _LEVELS = 8

@@ -15,7 +15,7 @@ from nix_seed.outputs.words import WordReader
 from nix_seed.registry.open import AnyReference
 from nix_seed.registry.store import ImageStore
 from nix_seed.release.verifiers import Verifiers
-from nix_seed.trust.gather import gather, troubles_of
+from nix_seed.trust.attestations import gather, troubles_of
 
 _MOST_COMPARED: Final = 8
 

@@ -7,7 +7,7 @@ from typing import Final
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
 from nix_seed.core.words import human_size
-from nix_seed.formats.nix.nar_reader import NarEntry, read_nar
+from nix_seed.formats.nix.nar import NarEntry, read_nar
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.outputs.kept import find_kept
 from nix_seed.outputs.nar import unpack_nar

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.flake.nix import Nix
-from nix_seed.formats.nix.derivation import Derivation
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import Derivation, StorePath
 from nix_seed.outputs.rules.statement import OutputFact
 
 

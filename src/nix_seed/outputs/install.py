@@ -13,7 +13,7 @@ from nix_seed.outputs.rules.agreed import NotServed, Served
 from nix_seed.outputs.server import CacheServer, serving
 from nix_seed.outputs.words import WordReader
 from nix_seed.registry.open import AnyReference
-from nix_seed.release.rules.outputs_tree import OutputLeaf, ReleasedOutputs
+from nix_seed.release.rules.tree import OutputLeaf, ReleasedOutputs
 from nix_seed.release.verifiers import Verifiers
 from nix_seed.trust.attestations import Attestation
 

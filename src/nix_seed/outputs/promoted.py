@@ -14,9 +14,9 @@ from nix_seed.outputs.words import WordReader
 from nix_seed.registry.open import AnyReference
 from nix_seed.release.records import find_outputs_of
 from nix_seed.release.rules.answer import Verification
-from nix_seed.release.rules.outputs_tree import OutputLeaf, ReleasedOutputs
+from nix_seed.release.rules.tree import OutputLeaf, ReleasedOutputs
 from nix_seed.release.verifiers import Verifiers
-from nix_seed.trust.gather import gather, troubles_of
+from nix_seed.trust.attestations import gather, troubles_of
 
 _HINT: Final = "see who says what: nix-seed outputs check"
 

@@ -16,8 +16,7 @@ from nix_seed.outputs.rules.statement import (
 )
 from nix_seed.registry.store import ImageStore
 from nix_seed.trust.attestations import list_bundle
-from nix_seed.trust.log_signed import log_signed
-from nix_seed.trust.sign import Signer
+from nix_seed.trust.sign import Signer, log_signed
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,9 @@ from urllib.parse import urlencode
 
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.registry.credentials import Credential
-from nix_seed.registry.errors import Attempt, Unreachable, failure
+from nix_seed.registry.errors import Attempt, Patience, Unreachable, failure
 from nix_seed.registry.http import REDIRECTS, Answer, Transport
-from nix_seed.registry.patience import Patience
-from nix_seed.registry.rules.answers import RegistryQuestion, judge
-from nix_seed.registry.rules.url import Url, join_url, parse_url, upgraded
+from nix_seed.registry.rules.http import RegistryQuestion, Url, join_url, judge, parse_url, upgraded
 
 _TOKEN_LIMIT = 1 << 20
 _MOST_REDIRECTS = 5

@@ -23,8 +23,15 @@ from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.registry.auth import TokenScope
 from nix_seed.registry.errors import Denied, Unreachable
 from nix_seed.registry.http import Answer
-from nix_seed.registry.rules.answers import Meaning, RegistryQuestion, is_page, judge
-from nix_seed.registry.rules.url import join_url, number, parse_url
+from nix_seed.registry.rules.http import (
+    Meaning,
+    RegistryQuestion,
+    is_page,
+    join_url,
+    judge,
+    number,
+    parse_url,
+)
 from nix_seed.registry.session import RegistryRequest, Reply, Session
 from nix_seed.registry.store import Held
 

@@ -24,10 +24,15 @@ from nix_seed.formats.oci.reference import Reference, check_tag
 from nix_seed.registry import blobs
 from nix_seed.registry.auth import TokenScope
 from nix_seed.registry.credentials import Keyring
-from nix_seed.registry.errors import Denied, NotTaken
-from nix_seed.registry.patience import Patience
-from nix_seed.registry.rules.answers import Meaning, RegistryQuestion, is_page
-from nix_seed.registry.rules.url import join_url, number, parse_url
+from nix_seed.registry.errors import Denied, NotTaken, Patience
+from nix_seed.registry.rules.http import (
+    Meaning,
+    RegistryQuestion,
+    is_page,
+    join_url,
+    number,
+    parse_url,
+)
 from nix_seed.registry.session import RegistryRequest, Reply, Session
 from nix_seed.registry.store import BlobSource, Fetched, Held, referrer_entry
 
@@ -38,27 +43,6 @@ _IMMUTABLE = (
     "from that (ECR: an exclusion filter; Harbor, Google: the repository's settings), or use "
     "another registry; nothing was signed"
 )
-
-
-def list_referrers(
-    repository: Repository, subject: Digest, artifact_type: str | None = None
-) -> tuple[Descriptor, ...]:
-    """Return the descriptors of what has *subject* as its subject, sorted by digest.
-
-    With *artifact_type*, those of that type only, which their manifests decide: lists often give
-    another one (the config's media type, say) or none.
-    """
-    by_api = _from_api(repository, subject)
-    found = {item.digest: item for item in by_api or ()}
-    tagged = _at_tag(repository, subject, fallback_tag(subject))
-    if tagged is None or (not tagged and by_api is None):
-        tagged = _at_tag(repository, subject, own_tag(subject))
-    found |= {item.digest: item for item in tagged or ()}
-    listed = [found[digest] for digest in sorted(found)]
-    if artifact_type is None:
-        return tuple(listed)
-    typed = (_typed(repository, item, artifact_type) for item in listed)
-    return tuple(item for item in typed if item is not None)
 
 
 def _typed(repository: Repository, item: Descriptor, artifact_type: str) -> Descriptor | None:
@@ -73,39 +57,6 @@ def _typed(repository: Repository, item: Descriptor, artifact_type: str) -> Desc
     manifest = Manifest.parse(fetched.body, f"{repository}@{item.digest}")
     true = manifest.artifact_type or manifest.config.media_type
     return replace(item, artifact_type=true) if true == artifact_type else None
-
-
-def add_to_fallback(repository: Repository, subject: Digest, referrer: Descriptor) -> None:
-    """Put *referrer* on the list at the subject's fallback tag, whichever can be written here.
-
-    A tag that cannot be moved does not matter where the referrers API lists the referrer.
-    """
-    with _ONE_WRITER:
-        try:
-            _add_at(repository, subject, referrer)
-        except NotTaken:
-            if not _holds(_from_api(repository, subject), referrer):
-                raise
-
-
-def check_attachable(repository: Repository, subject: Digest) -> None:
-    """Raise ``CouldNotCheck`` where one more referrer of *subject* could not be listed.
-
-    To be asked before something is signed. Where a list is there already and no API is, the list is
-    written again, with the same members.
-    """
-    if _from_api(repository, subject) is not None:
-        return
-    with _ONE_WRITER:
-        for tag in (fallback_tag(subject), own_tag(subject)):
-            present = _at_tag(repository, subject, tag, writing=True)
-            if not present:
-                continue
-            again = Index(present).dump() + b"\n"
-            try:
-                repository.put_manifest(again, media_types.INDEX, tag)
-            except NotTaken as error:
-                raise NotTaken(error.message, hint=_IMMUTABLE) from error
 
 
 def _add_at(repository: Repository, subject: Digest, referrer: Descriptor) -> None:
@@ -400,14 +351,34 @@ class Repository:
         """Push a manifest that has a ``subject``, and put it on the subject's fallback list."""
         entry, subject = referrer_entry(body)
         self.put_manifest(body, entry.media_type)
-        add_to_fallback(self, subject, entry)
+        with _ONE_WRITER:
+            try:
+                _add_at(self, subject, entry)
+            except NotTaken:
+                # A tag that cannot be moved does not matter where the API lists the referrer.
+                if not _holds(_from_api(self, subject), entry):
+                    raise
         return entry
 
     def referrers(
         self, subject: Digest, artifact_type: str | None = None
     ) -> tuple[Descriptor, ...]:
-        """Return what points at *subject*, by API and fallback tag, sorted by digest."""
-        return list_referrers(self, subject, artifact_type)
+        """Return what points at *subject*, by API and fallback tag, sorted by digest.
+
+        With *artifact_type*, those of that type only, which their manifests decide: lists often
+        give another one (the config's media type, say) or none.
+        """
+        by_api = _from_api(self, subject)
+        found = {item.digest: item for item in by_api or ()}
+        tagged = _at_tag(self, subject, fallback_tag(subject))
+        if tagged is None or (not tagged and by_api is None):
+            tagged = _at_tag(self, subject, own_tag(subject))
+        found |= {item.digest: item for item in tagged or ()}
+        listed = [found[digest] for digest in sorted(found)]
+        if artifact_type is None:
+            return tuple(listed)
+        typed = (_typed(self, item, artifact_type) for item in listed)
+        return tuple(item for item in typed if item is not None)
 
     def list_tags(self) -> tuple[str, ...]:
         """Return every tag, sorted; none for a repository that does not exist."""
@@ -428,8 +399,23 @@ class Repository:
         return tuple(sorted(tags))
 
     def check_attachable(self, subject: Digest) -> None:
-        """Raise ``CouldNotCheck`` where one more could not be listed; ask before signing."""
-        check_attachable(self, subject)
+        """Raise ``CouldNotCheck`` where one more could not be listed; ask before signing.
+
+        Where a list is there already and no API is, the list is written again, with the same
+        members.
+        """
+        if _from_api(self, subject) is not None:
+            return
+        with _ONE_WRITER:
+            for tag in (fallback_tag(subject), own_tag(subject)):
+                present = _at_tag(self, subject, tag, writing=True)
+                if not present:
+                    continue
+                again = Index(present).dump() + b"\n"
+                try:
+                    self.put_manifest(again, media_types.INDEX, tag)
+                except NotTaken as error:
+                    raise NotTaken(error.message, hint=_IMMUTABLE) from error
 
     def pages(self, request: RegistryRequest) -> Iterator[Reply]:
         """Yield a paginated answer (RFC 8288 ``Link``); nothing where there is no such list.

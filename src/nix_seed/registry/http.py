@@ -22,10 +22,8 @@ from urllib3.util import Timeout
 
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.version import __version__
-from nix_seed.registry.errors import Unreachable
-from nix_seed.registry.patience import Patience
-from nix_seed.registry.rules.proxies import Proxy, proxy_for
-from nix_seed.registry.rules.url import Url, is_loopback, number, parse_url
+from nix_seed.registry.errors import Patience, Unreachable
+from nix_seed.registry.rules.http import Proxy, Url, is_loopback, number, parse_url, proxy_for
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CHUNK = 1 << 18

@@ -19,7 +19,7 @@ from nix_seed.registry.store import Fetched, ImageStore
 
 if TYPE_CHECKING:
     from nix_seed.registry.client import Registry
-    from nix_seed.registry.patience import Patience
+    from nix_seed.registry.errors import Patience
 
 AnyReference = Reference | LayoutReference
 

@@ -14,11 +14,20 @@ from typing import TypeVar
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
 from nix_seed.registry.auth import Challenge, TokenAuthority, TokenScope, parse_challenges
 from nix_seed.registry.credentials import Keyring
-from nix_seed.registry.errors import Denied, Unreachable, failure
+from nix_seed.registry.errors import Denied, Patience, Unreachable, failure
 from nix_seed.registry.http import REDIRECTS, Answer, NotTLS, Transport
-from nix_seed.registry.patience import Patience
-from nix_seed.registry.rules.answers import Meaning, RegistryQuestion, Rule, judge, who_answered
-from nix_seed.registry.rules.url import Url, is_loopback, join_url, parse_url, upgraded
+from nix_seed.registry.rules.http import (
+    Meaning,
+    RegistryQuestion,
+    Rule,
+    Url,
+    is_loopback,
+    join_url,
+    judge,
+    parse_url,
+    upgraded,
+    who_answered,
+)
 
 _MOST_REDIRECTS = 5
 _DOCKER_HUB = "docker.io"

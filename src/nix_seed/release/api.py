@@ -113,7 +113,7 @@ def attest(
     from nix_seed.image.layer_cache import LayerCache
     from nix_seed.release.attest import Attester, SourceTree, Workshop
     from nix_seed.release.attest import attest as attest_image
-    from nix_seed.trust.log_signed import open_logs
+    from nix_seed.trust.sign import open_logs
 
     loaded = load_policy(Path(policy), datetime.now(UTC))
     signer, store = _signer(options.get("key"), options.get("passphrase")), options.get("store")
@@ -167,7 +167,7 @@ def promote(
     from nix_seed.release.candidates import ReleasePlace
     from nix_seed.release.promote import Signing
     from nix_seed.release.promote import promote as promote_commit
-    from nix_seed.trust.log_signed import open_logs
+    from nix_seed.trust.sign import open_logs
 
     loaded = load_policy(Path(policy), datetime.now(UTC))
     state = options.get("state")

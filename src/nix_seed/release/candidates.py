@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.core.verdict import Fate
+from nix_seed.formats.intoto.promotion import Unverified
 from nix_seed.formats.intoto.statement import Commit
-from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.registry.open import AnyReference, Stores, holder_of, is_to_be_made
-from nix_seed.release.rules.evidence import Vote
+from nix_seed.release.rules.tree import Vote
 from nix_seed.release.verifiers import Verifiers
 from nix_seed.release.verify import Query, verify_image
-from nix_seed.trust.gather import gather, troubles_of
+from nix_seed.trust.attestations import gather, troubles_of
 from nix_seed.trust.rules.claims import Finding, Standing
-from nix_seed.trust.rules.policy_logs import LoggedAt
+from nix_seed.trust.rules.policy import LoggedAt
 from nix_seed.trust.rules.quorum import QuorumResult
 
 WhyNot = tuple[Fate, str]

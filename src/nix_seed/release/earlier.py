@@ -16,16 +16,13 @@ from nix_seed.formats.tlog.entry import LogEntry
 from nix_seed.formats.tlog.merkle import leaf_hash
 from nix_seed.logs.log import Log
 from nix_seed.registry.store import ImageStore
-from nix_seed.release.judge import entries_of, judge_ledger
 from nix_seed.release.ledger import LedgerWalk, Walked
-from nix_seed.release.records import find_evidence
-from nix_seed.release.rules.evidence import Evidence
+from nix_seed.release.records import entries_of, find_evidence, judge_ledger
 from nix_seed.release.rules.record import Record, could_stand, may_stand, stands
 from nix_seed.release.rules.signed_entries import Explained, PromoterEntry, Sieve
-from nix_seed.release.rules.tree import Release
+from nix_seed.release.rules.tree import Evidence, Release
 from nix_seed.release.verifiers import Verifiers
-from nix_seed.trust.attestations import Discovered
-from nix_seed.trust.gather import gather
+from nix_seed.trust.attestations import Discovered, gather
 from nix_seed.trust.rules.bundle import Expected, Trust, evaluate_bundle
 from nix_seed.trust.rules.policy import Builder, Policy, Signer
 

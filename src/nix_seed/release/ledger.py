@@ -13,18 +13,16 @@ from nix_seed.core.events import Stage
 from nix_seed.formats.intoto.promotion import (
     MOST_PREVIOUS,
     PromotionPredicate,
+    Unverified,
     build_statement,
     first_key,
 )
 from nix_seed.formats.intoto.statement import Commit, is_commit
-from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.registry.store import ImageStore
-from nix_seed.release.judge import judge_ledger
-from nix_seed.release.rules.ledger_entry import LedgerEntry
-from nix_seed.release.rules.record import Record, stands
+from nix_seed.release.records import judge_ledger
+from nix_seed.release.rules.record import LedgerEntry, Record, stands
 from nix_seed.release.verifiers import Verifiers
-from nix_seed.trust.attestations import Discovered
-from nix_seed.trust.gather import gather
+from nix_seed.trust.attestations import Discovered, gather
 from nix_seed.trust.rules.policy import Policy
 
 

@@ -14,14 +14,11 @@ from nix_seed.core.files import read_given, write_atomically
 from nix_seed.core.verdict import Fate
 from nix_seed.registry.open import AnyReference, Stores, fetch
 from nix_seed.registry.transfer import choose_system
-from nix_seed.release.ledgers import open_ledger
-from nix_seed.release.pins import RootPins
 from nix_seed.release.rules.answer import Verification
-from nix_seed.release.verifiers import Verifiers
+from nix_seed.release.verifiers import RootPins, Verifiers, open_ledger
 from nix_seed.release.verify import Query, verify_image
 from nix_seed.trust.rules.bundle import BundleCheck
-from nix_seed.trust.rules.policy import Policy
-from nix_seed.trust.rules.policy_book import PolicyBook
+from nix_seed.trust.rules.policy import Policy, PolicyBook
 from nix_seed.trust.rules.policy_file import parse_policy
 from nix_seed.trust.watch_logs import watch_logs
 

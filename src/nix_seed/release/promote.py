@@ -20,21 +20,19 @@ from nix_seed.registry.store import ImageStore
 from nix_seed.release.candidates import Chosen, ReleasePlace, choose_members, votes
 from nix_seed.release.earlier import Precedents, check_hidden_dissent
 from nix_seed.release.ledger import LedgerWalk
-from nix_seed.release.records import (
-    attach_documents,
-    attach_outputs,
-    attach_record,
-    has_documents,
-)
-from nix_seed.release.rules.evidence import Evidence
-from nix_seed.release.rules.outputs_tree import ReleasedOutputs
+from nix_seed.release.records import attach_documents, attach_outputs, attach_record, has_documents
 from nix_seed.release.rules.record import Record, failed_checks, stands
-from nix_seed.release.rules.tree import Release, build_release, check_release_tag
+from nix_seed.release.rules.tree import (
+    Evidence,
+    Release,
+    ReleasedOutputs,
+    build_release,
+    check_release_tag,
+)
 from nix_seed.release.verifiers import Verifiers
-from nix_seed.trust.gather import gather
-from nix_seed.trust.log_signed import check_writable_logs, log_signed
+from nix_seed.trust.attestations import gather
 from nix_seed.trust.rules.policy import Policy, Promoter, is_signer
-from nix_seed.trust.sign import Signer
+from nix_seed.trust.sign import Signer, check_writable_logs, log_signed
 
 ChooseOutputs = Callable[[Mapping[str, Digest]], ReleasedOutputs]
 """Returns the outputs to release; it is given the digest of each system's seed."""

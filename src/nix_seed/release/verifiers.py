@@ -1,17 +1,115 @@
-"""What a release is judged by, in one value: the policy, the time, and what needs more."""
+"""What a release is judged by, in one value: the policy, the time, and what needs more.
 
+Remembers under which root each commit was seen promoted, so that no second one passes here.
+
+One file a commit, ``<hash of repository and commit key>.root``. A ledger proves what is in it, and
+not that nothing else is: what this machine saw before is one more witness.
+
+What every ledger can do, whatever keeps it (docs/formats-promotion.md), and how one is opened.
+
+The add-on that a policy's ledger needs is imported only then.
+"""
+
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
+from typing import Protocol
 
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.events import OnEvent, ignore
+from nix_seed.core.files import read_if_there, write_atomically
+from nix_seed.formats.intoto.statement import Commit
 from nix_seed.registry.open import Stores
-from nix_seed.release.ledgers import Ledger
-from nix_seed.release.pins import RootPins
-from nix_seed.release.rules.record import promoter_trust
+from nix_seed.release.rules.record import LedgerEntry, promoter_trust
 from nix_seed.trust.rules.bundle import BundleCheck, Trust
 from nix_seed.trust.rules.claims import trust_of
-from nix_seed.trust.rules.policy import Policy
+from nix_seed.trust.rules.policy import LedgerSpec, Policy
 from nix_seed.trust.watch_logs import LogWatch
+
+
+class RootPins:
+    """The roots kept in *directory*."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def seen(self, repository: str, commit: Commit) -> Digest | None:
+        """Return the root seen before; ``CouldNotCheck`` where its file is damaged."""
+        path = self._path(repository, commit)
+        text = read_if_there(path)
+        if text is None:
+            return None
+        try:
+            return Digest.parse(text.decode("utf-8", "replace").strip())
+        except InputError as error:
+            raise CouldNotCheck(
+                f"the root seen before is damaged: {path}: {error.message}"
+            ) from error
+
+    def keep(self, repository: str, commit: Commit, root: Digest) -> None:
+        """Remember *root*, unless one is remembered."""
+        path = self._path(repository, commit)
+        if not path.exists():
+            write_atomically(path, f"{root}\n".encode())
+
+    def _path(self, repository: str, commit: Commit) -> Path:
+        name = hashlib.sha256(repository.encode() + b"\0" + commit.key.raw).hexdigest()
+        return self._directory / f"{name}.root"
+
+
+class LedgerReader(Protocol):
+    """A ledger of releases, by commit and by root.
+
+    ``CouldNotCheck``: it is out of reach. ``CheckedFalse``: it answered, and what it says is false
+    or forbids what was asked.
+    """
+
+    @property
+    def name(self) -> str:
+        """What people call it; also names it in errors."""
+        ...
+
+    def by_commit(self, commit_key: Digest) -> tuple[LedgerEntry, ...]:
+        """Return what it holds for a commit: more than one entry is an alarm."""
+        ...
+
+    def by_root(self, root: Digest) -> tuple[LedgerEntry, ...]:
+        """Return the entries with this root."""
+        ...
+
+    def entries(self, since: int | None = None) -> Iterator[LedgerEntry]:
+        """Replay the ledger from its first entry, or from *since* (a block, or an index) on."""
+        ...
+
+
+class Ledger(LedgerReader, Protocol):
+    """One that takes an entry by itself. To that of the logs, promoters' signatures are entered."""
+
+    def publish(self, entry: LedgerEntry) -> LedgerEntry:
+        """Enter *entry* (its position is not read), or find it entered; return it as it lies there.
+
+        Raises ``CheckedFalse`` if the ledger holds another root, or another record, for the commit.
+        """
+        ...
+
+
+def open_ledger(spec: LedgerSpec) -> Ledger:
+    """Return the ledger *spec*, as the add-on for its kind opens it.
+
+    Raises ``InputError`` where no add-on for this kind is installed.
+    """
+    from importlib.metadata import entry_points
+
+    for add_on in entry_points(group="nix_seed.ledgers", name=spec.kind):
+        ledger: Ledger = add_on.load()(spec)
+        return ledger
+    raise InputError(
+        f"the policy names a ledger of the kind {spec.kind}, and nothing here can read one",
+        hint=f"install it with: pip install 'nix-seed[{spec.kind}]'",
+    )
 
 
 @dataclass(frozen=True, slots=True)

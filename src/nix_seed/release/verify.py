@@ -9,13 +9,18 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, of_store
 from nix_seed.core.events import OnEvent, Stage
 from nix_seed.core.verdict import Check, Fate, Trouble
+from nix_seed.formats.intoto.promotion import Unverified
 from nix_seed.formats.intoto.statement import Commit
-from nix_seed.formats.intoto.unverified import Unverified
 from nix_seed.image.inspect import InspectedImage, InspectedIndex, inspect
 from nix_seed.registry.open import AnyReference, fetch, holder_of
 from nix_seed.registry.store import ImageStore
-from nix_seed.release.judge import ask_ledgers, judge_ledger, judge_promotion, pinned_root
-from nix_seed.release.records import find_proof
+from nix_seed.release.records import (
+    ask_ledgers,
+    find_proof,
+    judge_ledger,
+    judge_promotion,
+    pinned_root,
+)
 from nix_seed.release.rules.answer import (
     Depth,
     ImageVerification,
@@ -32,7 +37,13 @@ from nix_seed.release.rules.record import (
     stands,
 )
 from nix_seed.release.verifiers import Verifiers
-from nix_seed.trust.gather import Listings, agreement_of, attestations, detail_dissents, troubles_of
+from nix_seed.trust.attestations import (
+    Listings,
+    agreement_of,
+    attestations,
+    detail_dissents,
+    troubles_of,
+)
 from nix_seed.trust.rules.claims import (
     MOST_COMMITS,
     AttestedCommits,

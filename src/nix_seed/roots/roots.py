@@ -11,7 +11,7 @@ import msgspec
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
-from nix_seed.core.links import follow_links
+from nix_seed.core.files import follow_links
 from nix_seed.core.processes import current_system
 from nix_seed.core.words import plural
 from nix_seed.flake.nix import Nix

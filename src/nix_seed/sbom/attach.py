@@ -15,8 +15,7 @@ from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.licences.rules.judge import Judged
 from nix_seed.registry.store import ImageStore, check_subject, read_manifest
-from nix_seed.sbom.rules.read import check_describes, read_licences
-from nix_seed.sbom.rules.sbom import Sbom
+from nix_seed.sbom.rules.sbom import Sbom, check_describes, read_licences
 from nix_seed.sbom.sbom import Format, SeedImage, sbom_of, write_sbom
 from nix_seed.trust.attestations import list_document
 

@@ -15,7 +15,7 @@ from nix_seed.core import canonical_json
 from nix_seed.core.errors import InputError
 from nix_seed.core.safe_text import is_web_address
 from nix_seed.sbom.rules.sbom import Component, Origin, Sbom
-from nix_seed.sbom.rules.spdx_list import read_expression
+from nix_seed.sbom.rules.spdx import read_expression
 
 if TYPE_CHECKING:
     from cyclonedx.model import ExternalReference, Property

@@ -14,8 +14,7 @@ from nix_seed.flake.evaluate import Evaluation
 from nix_seed.flake.nix import DerivationReader, Nix
 from nix_seed.flake.rules.licence import is_licence
 from nix_seed.flake.rules.names import Package, name_of_output, parse_name
-from nix_seed.formats.nix.derivation import Derivation
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import Derivation, StorePath
 from nix_seed.formats.oci.manifest import Descriptor, Manifest
 from nix_seed.image.read.spec import read_seed
 from nix_seed.image.rules.spec import Spec

@@ -19,7 +19,7 @@ from typing import Any, Literal, TextIO
 from nix_seed.core.errors import InputError
 from nix_seed.core.files import explained
 from nix_seed.core.safe_text import safe_text
-from nix_seed.setup.rules.ci_events import host_of
+from nix_seed.setup.rules.ci_inputs import host_of
 from nix_seed.setup.rules.ci_words import Level, annotation, end_group, output_lines, start_group
 from nix_seed.use.macos_store import ensure_store
 

@@ -13,18 +13,16 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFai
 from nix_seed.core.events import OnEvent, ignore
 from nix_seed.core.verdict import Fate
 from nix_seed.flake.nix import Nix
-from nix_seed.formats.intoto.unverified import Unverified
+from nix_seed.formats.intoto.promotion import Unverified
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.image import plan as planning
 from nix_seed.image.build import Assembly, Built, Destination, store_image
 from nix_seed.image.inspect import InspectedImage, inspect
 from nix_seed.image.layer_cache import LayerCache, LayerRecords
-from nix_seed.image.plan import Base, Plan
-from nix_seed.image.publishable import check_publishable
-from nix_seed.image.push import find_by_key, name_image, push_image, tags_of
+from nix_seed.image.plan import Base, Evaluated, Plan, Request, evaluate_request
+from nix_seed.image.push import check_publishable, find_by_key, name_image, push_image, tags_of
 from nix_seed.image.read.spec import RemoteSeed, read_seed
 from nix_seed.image.read.unpack import private_cache
-from nix_seed.image.request import Evaluated, Request, evaluate_request
 from nix_seed.image.rules.changes import PlanDiff
 from nix_seed.registry.client import Repository
 from nix_seed.registry.errors import Denied

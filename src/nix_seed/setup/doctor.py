@@ -3,45 +3,142 @@
 Checks a machine for all that nix-seed needs of it; nothing is mended, and nothing is printed.
 
 Each check ends in diagnoses, whatever happens in it: one that breaks hides no other.
+
+What time a server thinks it is.
+
+How Nix is set up on this machine, as it would be for the user's own commands.
 """
 
 import importlib.util
+import os
 import platform
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.flake.checkout import git_version
 from nix_seed.flake.nix import Nix
 from nix_seed.logs.open import open_history
 from nix_seed.registry.credentials import Keyring
-from nix_seed.registry.patience import Patience
+from nix_seed.registry.errors import Patience
+from nix_seed.registry.http import Transport
 from nix_seed.release.load import load_policy
-from nix_seed.setup.facts import read_clock, read_settings, try_build
-from nix_seed.setup.rules import setup_checks
-from nix_seed.setup.rules.diagnosis import Diagnosis, Health, diagnose_error
-from nix_seed.trust.rules.policy import Policy, PolicyLog
+from nix_seed.setup.rules.diagnosis import (
+    HOOK_FIX,
+    INSTALL_NIX,
+    Diagnosis,
+    Health,
+    Reading,
+    Room,
+    diagnose_error,
+    judge_clock,
+    judge_engines,
+    judge_nix_version,
+    judge_room,
+    judge_settings,
+)
+from nix_seed.trust.rules.policy import Policy, PolicyLog, log_trust
 from nix_seed.trust.rules.policy_checks import policy_warnings
-from nix_seed.trust.rules.policy_logs import log_trust
 from nix_seed.use.engines import ENGINES
 from nix_seed.use.engines.bwrap import why_no_namespaces
 from nix_seed.use.engines.containers import why_no_start
 from nix_seed.use.engines.mounted import why_not_mounted
 from nix_seed.use.macos_store import Machine
 
+
+def read_clock(
+    url: str,
+    patience: Patience,
+    *,
+    plain: frozenset[str] = frozenset(),
+    ca_file: str | None = None,
+) -> Reading | None:
+    """Ask *url* for anything; its ``Date`` (RFC 9110, 6.6.1) tells, whatever else it answers.
+
+    None where it does not say. Half of the way there and back is taken for the way back.
+    """
+    transport = Transport(patience, os.environ, plain=plain, ca_file=ca_file)
+    before = datetime.now(UTC)
+    answer = transport.send("HEAD", url, {})
+    after = datetime.now(UTC)
+    date = answer.headers.get("Date")
+    answer.close()
+    try:
+        there = parsedate_to_datetime(date or "")
+    except ValueError:
+        return None
+    if there.tzinfo is None:
+        there = there.replace(tzinfo=UTC)
+    return Reading(url.split("/")[2], before + (after - before) / 2, there)
+
+
+# The older spelling first: newer versions keep it as an alias for some time.
+_SHOW = (["show-config"], ["config", "show"])
+# Its builder is a part of Nix, so that no sandbox can hide it; the output is an empty directory.
+_BUILD = """derivation {{
+  name = "nix-seed-doctor";
+  system = builtins.currentSystem;
+  builder = "builtin:buildenv";
+  derivations = "";
+  manifest = "/dev/null";
+  nonce = "{}";
+}}"""
+
+
+def read_settings(nix: Nix) -> dict[str, str]:
+    """Return Nix's settings; where commands are still experimental, that they are off shows."""
+    environment = os.environ | {"LC_ALL": "C.UTF-8", "NIX_PAGER": "cat"}
+    program = str(nix.bin_dir / "nix") if nix.bin_dir else "nix"
+    for words in _SHOW:
+        # Not by Nix.run, which turns on what it needs.
+        plain = subprocess.run(
+            [program, *words], capture_output=True, text=True, env=environment, check=False
+        )
+        if plain.returncode == 0:
+            return _parse(plain.stdout)
+    return _forced(nix) | {"experimental-features": ""}
+
+
+def _forced(nix: Nix) -> dict[str, str]:
+    doing = "reading Nix's settings"
+    try:
+        return _parse(nix.run("nix", _SHOW[0], doing))
+    except NixFailed:
+        return _parse(nix.run("nix", _SHOW[1], doing))
+
+
+def _parse(text: str) -> dict[str, str]:
+    pairs = (line.partition(" =") for line in text.splitlines())
+    return {name: value.strip() for name, equals, value in pairs if equals}
+
+
+def try_build(nix: Nix) -> Path:
+    """Build something new and empty, and delete it; ``NixFailed`` where builds do not work."""
+    doing = "building an empty directory"
+    expression = _BUILD.format(uuid.uuid4())
+    arguments = ["--no-out-link", "--quiet", "--expr", expression]
+    path = nix.run("nix-build", arguments, doing).strip()
+    # Left for the garbage collector where somebody uses it, which nobody does.
+    subprocess.run(["nix-store", "--delete", "--quiet", path], capture_output=True, check=False)
+    return Path(path)
+
+
 # Whoever asks a doctor is there, and waits.
 _PATIENCE = Patience(attempts=1, connect=5.0, stall=10.0, settle=10.0)
 _LOGIN = "docker login {0} (or podman login {0}), or set NIX_SEED_REGISTRY_TOKEN"
 
 
-_Readings = list[setup_checks.Reading]
+_Readings = list[Reading]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +175,7 @@ def check_reach(reach: Reach, on_event: OnEvent = ignore) -> Iterator[Diagnosis]
     for host in reach.registries:
         on_event(Stage("check", f"asking {host}"))
         yield _registry(host, reach, readings)
-    clock = setup_checks.judge_clock(readings)
+    clock = judge_clock(readings)
     asked = [*reach.registries, *(log.url for log in (policy.logs if policy else ()) if log.url)]
     if clock is not None:
         yield clock
@@ -168,9 +265,9 @@ _PINNED = {"zstandard": "0.25.0", "deflate": "0.9.0"}
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # Words of Nix's errors, and what to do about each; the first that fits.
 _BUILD_FIXES = (
-    ("build hook", setup_checks.HOOK_FIX),
-    ("build-remote", setup_checks.HOOK_FIX),
-    ("executing '", setup_checks.HOOK_FIX),
+    ("build hook", HOOK_FIX),
+    ("build-remote", HOOK_FIX),
+    ("executing '", HOOK_FIX),
     (
         "getting attributes of path",
         "Nix's sandbox wants that file: install the package that has it (Debian: bash-static), or"
@@ -262,9 +359,9 @@ def _nix(setup: Setup) -> Iterator[Diagnosis]:
     if not nix.is_at_hand():
         said = "not installed, or not on PATH"
         why = "recipes are evaluated, and their closures built, by Nix"
-        yield Diagnosis("nix", "version", Health.FALSE, said, setup_checks.INSTALL_NIX, why)
+        yield Diagnosis("nix", "version", Health.FALSE, said, INSTALL_NIX, why)
         return
-    yield setup_checks.judge_nix_version(nix.version())
+    yield judge_nix_version(nix.version())
     yield from _checked("nix", "settings", _settings, setup)
     try:
         try_build(nix)
@@ -278,7 +375,7 @@ def _settings(setup: Setup) -> Iterator[Diagnosis]:
     settings = read_settings(setup.nix)
     hook = settings.get("build-hook", "nix").split(" ")[0]
     linux = setup.system.startswith("linux")
-    yield from setup_checks.judge_settings(settings, linux=linux, hook_exists=_is_program(hook))
+    yield from judge_settings(settings, linux=linux, hook_exists=_is_program(hook))
 
 
 def _is_program(name: str) -> bool:
@@ -322,7 +419,7 @@ def _engines(setup: Setup) -> Iterator[Diagnosis]:
                 reasons[name] = why_no_start(name)
         except Exception as error:
             reasons[name] = f"it could not be asked: {error}"
-    yield from setup_checks.judge_engines(reasons)
+    yield from judge_engines(reasons)
     yield _namespaces()
     yield _mount()
 
@@ -371,10 +468,10 @@ def _disk(setup: Setup) -> Iterator[Diagnosis]:
         "state": (setup.state, "NIX_SEED_STATE"),
     }
     for what, (place, variable) in places.items():
-        yield setup_checks.judge_room(_room(what, place, variable))
+        yield judge_room(_room(what, place, variable))
 
 
-def _room(what: str, place: Path, variable: str) -> setup_checks.Room:
+def _room(what: str, place: Path, variable: str) -> Room:
     nearest = next(each for each in (place, *place.parents) if each.exists())
     problem = None
     try:
@@ -383,4 +480,4 @@ def _room(what: str, place: Path, variable: str) -> setup_checks.Room:
             file.write(b"nix-seed")
     except OSError as error:
         problem = error.strerror or str(error)
-    return setup_checks.Room(what, str(place), shutil.disk_usage(nearest).free, problem, variable)
+    return Room(what, str(place), shutil.disk_usage(nearest).free, problem, variable)

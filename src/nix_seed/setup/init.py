@@ -2,14 +2,19 @@
 
 ``plan_init`` reads and decides, ``carry_out`` writes: everything that the plan shows, or nothing.
 ``flake.nix`` is never written; ``flake_lines`` says what a person may add to it.
+
+The CI configuration that ``nix-seed init`` writes; ``templates`` has its text.
 """
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
 
 from nix_seed.core.errors import InputError, NixSeedError
 from nix_seed.core.events import OnEvent, Stage, ignore
@@ -17,24 +22,77 @@ from nix_seed.core.files import explained, unnamed
 from nix_seed.flake.checkout import WorkingTree, read_repository
 from nix_seed.flake.evaluate import declared_systems
 from nix_seed.flake.nix import Nix
-from nix_seed.setup.ci_files import GITLAB_TAGS, RUNNERS, render_github, render_gitlab
-from nix_seed.setup.rules.file_change import FileChange, change_of
-from nix_seed.setup.rules.forge import (
+from nix_seed.setup.rules.init import (
+    BEFORE,
     OURS,
+    FileChange,
     Forge,
     ForgeKind,
+    change_of,
     check_branch,
     check_ref,
     full_ref,
     is_assumed,
+    keep_before,
     read_forge,
     workflow_of,
 )
-from nix_seed.setup.rules.policy_before import BEFORE, keep_before
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.rules.policy_file import parse_policy
 from nix_seed.trust.rules.policy_template import PolicyTemplate
 from nix_seed.trust.sigstore import PublicRoot, public_root
+
+RUNNERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "x86_64-linux": "ubuntu-24.04",
+        "aarch64-linux": "ubuntu-24.04-arm",
+        "aarch64-darwin": "macos-15",
+        "x86_64-darwin": "macos-15-intel",
+    }
+)
+# The tags of gitlab.com's own runners. Those for macOS are not for everyone.
+GITLAB_TAGS: Final[Mapping[str, str]] = MappingProxyType(
+    {"x86_64-linux": "saas-linux-small-amd64", "aarch64-linux": "saas-linux-small-arm64"}
+)
+
+
+def render_github(*, ref: str, branch: str, systems: Sequence[str], directory: str = "") -> str:
+    """Return ``.github/workflows/seed.yml``: it calls the reusable workflow of nix-seed at *ref*.
+
+    *systems* are those of ``RUNNERS`` to serve, *directory* where in the repository the flake lies.
+    """
+    return _render("github.yml", ref=ref, branch=branch, systems=systems, directory=directory)
+
+
+def render_gitlab(*, ref: str, systems: Sequence[str], directory: str = "") -> str:
+    """Return ``.gitlab-ci.yml``: what the GitHub workflow does, by the same commands.
+
+    *systems* are those of ``GITLAB_TAGS`` to serve.
+    """
+    return _render("gitlab.yml", ref=ref, systems=systems, directory=directory)
+
+
+def _render(name: str, **values: Any) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    # Its usual marks are GitHub's own.
+    made = Environment(
+        variable_start_string="<<",
+        variable_end_string=">>",
+        block_start_string="<%",
+        block_end_string="%>",
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+    )
+    made.filters |= {
+        "json": lambda value: json.dumps(value, separators=(",", ":")),
+        "runner": RUNNERS.__getitem__,
+        "tag": GITLAB_TAGS.__getitem__,
+    }
+    text = (files("nix_seed.setup") / "templates" / name).read_text("utf-8")
+    return made.from_string(text).render(ours=OURS, **values)
+
 
 _LARGEST = 1 << 20
 _EXPIRES = re.compile(r"^expires\s*=\s*(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)", re.MULTILINE)

@@ -22,8 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
 from nix_seed.formats.intoto.bundle import Bundle, Certificate
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Envelope
-from nix_seed.formats.tlog.body import parse_body
-from nix_seed.formats.tlog.entry import LogEntry
+from nix_seed.formats.tlog.entry import LogEntry, parse_body
 from nix_seed.logs.rules.signer import (
     CertificateIdentity,
     PublicKey,

@@ -15,12 +15,10 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixSeedError
 from nix_seed.core.verdict import Fate, Trouble
 from nix_seed.formats.tlog.merkle import Proof
 from nix_seed.formats.tlog.note import SignedCheckpoint
-from nix_seed.logs.log import Historian
+from nix_seed.logs.log import CheckpointState, Historian
 from nix_seed.logs.open import open_history
-from nix_seed.logs.rules.entry import TrustedLog
-from nix_seed.logs.rules.history import check_history
-from nix_seed.logs.state import CheckpointState
-from nix_seed.registry.patience import Patience
+from nix_seed.logs.rules.entry import TrustedLog, check_history
+from nix_seed.registry.errors import Patience
 from nix_seed.trust.rules.claims import Finding, find_split_views
 from nix_seed.trust.rules.policy import Policy
 

@@ -23,13 +23,11 @@ from nix_seed.core.files import explained
 from nix_seed.core.processes import cores
 from nix_seed.core.words import plural
 from nix_seed.flake.nix import DerivationReader, Nix
-from nix_seed.formats.nix.derivation import Derivation
-from nix_seed.formats.nix.store_path import StorePath, closure_in
+from nix_seed.formats.nix.store_path import Derivation, StorePath, closure_in
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.image.read.safe_root import open_directory, remove
 from nix_seed.image.read.spec import RemoteSeed, read_seed
-from nix_seed.licences.rules.accept import check_accepted
-from nix_seed.licences.rules.withheld import Withheld
+from nix_seed.licences.rules.withheld import Withheld, check_accepted
 from nix_seed.registry.open import AnyReference, Stores, fetch
 from nix_seed.registry.store import ImageStore
 from nix_seed.registry.transfer import choose_system

@@ -30,7 +30,7 @@ from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.formats.zstd import FOOTER_SIZE, SeekTable
 from nix_seed.image.read.stream import BlobReader, Spent, TarPieces
 from nix_seed.image.read.tar import Entry, EntryKind, read_entries
-from nix_seed.image.rules.seek import Span, locate_paths, spans_of
+from nix_seed.image.rules.frames import Span, locate_paths, spans_of
 from nix_seed.use.store import StorePathWriter, check_path
 
 _BATCH = 64

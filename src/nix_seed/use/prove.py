@@ -16,7 +16,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import read_regular
-from nix_seed.core.members import members
+from nix_seed.core.words import members
 from nix_seed.flake.checkout import tracked_files
 from nix_seed.flake.experiment import (
     REVISION,
@@ -32,8 +32,7 @@ from nix_seed.flake.own_source import OwnSource
 from nix_seed.flake.rules.existence import find_moved
 from nix_seed.flake.rules.nix_version import find_too_old
 from nix_seed.flake.rules.recipe import Recipe
-from nix_seed.formats.nix.derivation import Derivation
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import Derivation, StorePath
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.build import Built, Destination, store_image
 from nix_seed.image.layer_cache import LayerCache

@@ -18,8 +18,7 @@ from nix_seed.formats.nix.database import format_registration
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.image.read.spec import read_spec
 from nix_seed.image.rules.spec import Spec
-from nix_seed.licences.rules.accept import check_accepted
-from nix_seed.licences.rules.withheld import Withheld
+from nix_seed.licences.rules.withheld import Withheld, check_accepted
 from nix_seed.registry.image import Image
 from nix_seed.use.engines.base import EXCHANGE
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from nix_seed.core.format import FORMAT
 from nix_seed.formats.oci import tar
+from nix_seed.image.assemble import StoreFiles
 from nix_seed.image.rules.frames import FRAME_SIZE, Compressor
 from nix_seed.image.rules.layer import FinishedLayer, layer_key, write_entries_layer, write_layer
-from nix_seed.image.store_files import StoreFiles
 from support.nars import Directory, NarFile, Symlink, Tree
 from support.trees import AWKWARD, put_all
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Self
 
-from nix_seed.audit.rules.order import heads_of
+from nix_seed.audit.rules.conflicts import heads_of
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.declared import Declared, HexHash, read, write
 from nix_seed.core.digests import Digest

@@ -1,22 +1,214 @@
-"""``nix-seed audit``."""
+"""``nix-seed audit``.
+
+Options of ``audit`` and ``monitor``, and the question they ask.
+
+The answer of ``audit`` for people and for programs.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nix_seed.cli.audit.options import audit_options, question_of, state_of
 from nix_seed.cli.command import seed_command
-from nix_seed.cli.lines import columns, folded
-from nix_seed.cli.options import json_option, stores_of
-from nix_seed.cli.say import error_lines, say, say_verdict
+from nix_seed.cli.options import (
+    json_option,
+    locked_image,
+    policy_history_option,
+    policy_option,
+    registry_options,
+    state_directory,
+    state_option,
+    stores_of,
+    with_options,
+)
+from nix_seed.cli.say import columns, error_lines, folded, say, say_verdict
 from nix_seed.core.errors import NixSeedError
+from nix_seed.core.words import members, plural
 
 if TYPE_CHECKING:
-    from nix_seed.audit.rules.report import AuditReport
+    from nix_seed.audit.audit import AuditQuestion
+    from nix_seed.audit.rules.report import AuditReport, Incident, LogStatus
+    from nix_seed.release.rules.finding import AuditFinding
+
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def audit_options(command: Command) -> Command:
+    """Add what says which ledger is meant, by which policies, and from where on."""
+    return registry_options(with_options(command, _AUDIT))
+
+
+_AUDIT: list[Callable[[Any], Any]] = [
+    click.option(
+        "--from",
+        "copies",
+        multiple=True,
+        metavar="REF",
+        help="Where the ledger is: host/name or oci:DIR; repeated, copies to be compared "
+        "[the image of seed.lock].",
+    ),
+    policy_option("The policy in force."),
+    policy_history_option,
+    click.option(
+        "--also",
+        multiple=True,
+        metavar="REF",
+        help="Another repository that the same promoters release to the same logs.",
+    ),
+    click.option(
+        "--log",
+        "logs",
+        multiple=True,
+        metavar="ID=PLACE",
+        help="Read this log of the policy elsewhere: an address, or the directory of a copy.",
+    ),
+    click.option(
+        "--since",
+        metavar="COMMIT|RECORD",
+        help="Take the releases up to this one as they are: only later ones are evaluated anew.",
+    ),
+    click.option("--whole", is_flag=True, help="Begin anew, whatever was audited before."),
+    click.option(
+        "--accept",
+        multiple=True,
+        metavar="ID",
+        help="A finding that was looked into: a notice in this run; may be repeated.",
+    ),
+    click.option(
+        "--most-entries",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Entries of one log to read at most [1000000].",
+    ),
+    state_option("Where what was audited is kept [~/.local/state/nix-seed]."),
+]
+
+
+def question_of(options: dict[str, Any], *, ask: bool) -> AuditQuestion:
+    """Return the question that *options*, as ``audit_options`` names them, ask."""
+    from nix_seed.audit.audit import MOST_ENTRIES, AuditQuestion
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.release.load import load_policy_of_then
+
+    return AuditQuestion(
+        copies=tuple(
+            parse_reference(each)
+            for each in options["copies"] or (locked_image("where is the ledger?"),)
+        ),
+        policy=load_policy_of_then(options["policy_file"]),
+        earlier=tuple(load_policy_of_then(each) for each in options["earlier"]),
+        also=tuple(parse_reference(each) for each in options["also"]),
+        places=dict(_place(each) for each in options["logs"]),
+        ask=ask,
+        since=options["since"],
+        whole=options["whole"],
+        most=options["most_entries"] or MOST_ENTRIES,
+        accepted=frozenset(options["accept"]),
+    )
+
+
+def state_of(options: dict[str, Any]) -> Path:
+    """Return the directory of what was audited, which ``verify`` uses as well."""
+    given: Path | None = options["state"]
+    return given or state_directory()
+
+
+def _place(text: str) -> tuple[str, str]:
+    name, equals, place = text.partition("=")
+    if not equals or not name or not place:
+        raise click.UsageError(f"--log {text}: ID=PLACE is wanted, as in log=https://HOST")
+    return name, place
+
+
+_MOST_RECORDS = 20
+
+
+def audit_lines(found: AuditReport) -> Iterator[str]:
+    """Yield the verdict, what happened and what to do about it, and what was read."""
+    from nix_seed.audit.rules.report import incidents_of, verdict_sentence
+
+    incidents = incidents_of(found.findings, found.records)
+    yield f"verdict: {verdict_words(found).upper()}: {verdict_sentence(found, incidents)}"
+    for incident in incidents:
+        yield ""
+        yield from incident_lines(incident)
+    yield ""
+    yield f"ledger of {found.repository}, policy epoch {found.epoch}"
+    yield from _record_lines(found)
+    for copy in found.copies:
+        read = f"{plural(copy.records, 'record')} read in {plural(copy.lists, 'list')}"
+        yield f"  copy    {copy.name}: {read}"
+    for log in found.logs:
+        yield f"  log     {_log_words(log)}"
+
+
+def verdict_words(found: AuditReport) -> str:
+    """Return the verdict in the words that all commands use."""
+    return {0: "verified", 1: "checked and false"}.get(found.exit_code, "could not check")
+
+
+def incident_lines(incident: Incident) -> Iterator[str]:
+    """Yield what happened, what to do, where to read on, and the findings with their evidence.
+
+    Each finding has the id that `--accept` takes; `--json` has its hashes whole.
+    """
+    yield f"{incident.severity.value.upper()}: {incident.happened}"
+    if incident.section:
+        yield f"  do       {incident.do}"
+        yield f"  runbook  docs/runbook.md: {incident.section}"
+    for shown in incident.findings:
+        other = shown.finding.severity
+        named = "" if other is incident.severity else f"{other.value}, "
+        yield f"  {named}{shown.finding.kind.value} [{shown.finding.id}]  {shown.reason}"
+        yield from (f"    {row}" for row in shown.rows)
+
+
+def _record_lines(found: AuditReport) -> Iterator[str]:
+    number = len(found.records)
+    new = number - found.before
+    since = f", {new} of them new since the last clean audit" if found.before else ""
+    yield f"  records {number}{since}"
+    for record in found.records[-_MOST_RECORDS:]:
+        names = ", ".join(record.promoters) or "nobody whose word counts"
+        state = "" if record.stands else "  does not stand"
+        yield f"    {record.commit}  root {record.root.hex[:12]}  {names}{state}"
+    if number > _MOST_RECORDS:
+        yield f"    and {number - _MOST_RECORDS} before these"
+
+
+def _log_words(log: LogStatus) -> str:
+    if log.read is None:
+        return f"{log.id} ({log.kind}): {log.reason}"
+    since = f" after entry {log.since - 1}" if log.since else ""
+    entries = plural(log.size, "entry", "entries")
+    return f"{log.id} ({log.kind}): {entries}, {log.read} read{since}: {log.reason}"
+
+
+def audit_json(found: AuditReport) -> dict[str, Any]:
+    """Return the same as one object."""
+    return members(
+        found, "repository", "policies", "epoch", "exit_code", "before", words="reason"
+    ) | {
+        "verdict": verdict_words(found),
+        "records": [each.to_json() | members(each, "copies") for each in found.records],
+        "copies": [members(each, "name", "records", listsRead="lists") for each in found.copies],
+        "logs": [
+            members(each, "id", "kind", "size", "since", "read", words="reason")
+            for each in found.logs
+        ],
+        "findings": [finding_json(each) for each in found.findings],
+    }
+
+
+def finding_json(finding: AuditFinding) -> dict[str, Any]:
+    """Return one finding as an object."""
+    return members(finding, "id", "kind", "severity", "subject", "evidence", words="reason")
 
 
 @seed_command("audit")
@@ -42,7 +234,6 @@ def command(as_json: bool, **options: Any) -> None:
     Exit 0: nothing is wrong. 1: an alarm: checked, and false. 3: not everything could be checked.
     """
     from nix_seed.audit.audit import audit
-    from nix_seed.cli.audit.report import audit_json, audit_lines
     from nix_seed.cli.progress import progress
 
     now = datetime.now(UTC)

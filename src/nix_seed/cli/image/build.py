@@ -1,25 +1,316 @@
-"""``nix-seed build``."""
+"""``nix-seed build``.
+
+Parts of ``nix-seed build``: the base, the proof, and the way straight into a registry.
+
+What ``nix-seed build`` says of an image: a table for people, an object for programs.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nix_seed.cli.command import seed_command
-from nix_seed.cli.image.build_steps import assembly, base_of, prove, push
 from nix_seed.cli.options import (
     cache_directory,
     image_options,
     json_option,
     registry_options,
     request_of,
+    stores_of,
+    unpacking_cache,
 )
+from nix_seed.cli.say import say, say_lines, say_table
+from nix_seed.core.words import human_size, members, plural, shortened
 
 if TYPE_CHECKING:
-    from nix_seed.image.build import Destination
+    from nix_seed.core.events import OnEvent
+    from nix_seed.flake.nix import Nix
+    from nix_seed.formats.oci.reference import Reference
+    from nix_seed.image.build import Assembly, Built, BuiltLayer, Destination
+    from nix_seed.image.plan import Base, Evaluated, Plan
     from nix_seed.image.push import Pushed
+    from nix_seed.image.rules.spec import Spec
+    from nix_seed.registry.client import Repository
+    from nix_seed.registry.store import Fetched
+    from nix_seed.use.prove import Proof
+
+
+def base_of(options: dict[str, Any], nix: Nix, evaluated: Evaluated) -> Base | None:
+    """Open the image that ``--base`` names, else the one in the flake's ``seed.lock``."""
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.image.plan import locked_base, open_base, read_lock
+
+    system = evaluated.evaluation.recipe.outline.system
+    if options["base"] is not None:
+        return open_base(stores_of(options), parse_reference(options["base"]), system)
+    if options.get("no_lock") or options["kind"] != "seed":
+        return None
+    lock = read_lock(nix, evaluated.evaluation.flake)
+    return None if lock is None else locked_base(stores_of(options), lock, system)
+
+
+def assembly(options: dict[str, Any], nix: Nix, show: OnEvent) -> Assembly:
+    """Return how layers are written, from and to the cache."""
+    from nix_seed.image.build import Assembly
+    from nix_seed.image.layer_cache import LayerCache
+
+    cache = LayerCache(cache_directory())
+    return Assembly(nix, cache, options["threads"], not options["no_reuse"], show)
+
+
+def prove(
+    nix: Nix, built: Built, destination: Destination, wanted: bool | None, show: OnEvent
+) -> Proof | None:
+    """Prove a seed complete if asked to, or, unasked, in CI."""
+    if not _is_wanted(wanted) or built.plan.spec.kind != "seed":
+        return None
+    from nix_seed.use.prove import prove_built
+
+    return prove_built(nix, built, destination, unpacking_cache(), show)
+
+
+def _is_wanted(wanted: bool | None) -> bool:
+    in_ci = os.environ.get("CI", "") not in ("", "0", "false")
+    return in_ci if wanted is None else wanted
+
+
+def repository_of(options: dict[str, Any], reference: str) -> tuple[Repository, Reference]:
+    """Open the repository that *reference* names; ``InputError`` if it is a layout."""
+    from nix_seed.core.errors import InputError
+    from nix_seed.formats.oci.reference import Reference, parse_reference
+
+    target = parse_reference(reference)
+    if not isinstance(target, Reference):
+        raise InputError(f"{target} is on this machine", hint="use -o DIR for an image on disk")
+    if target.digest is not None:
+        raise InputError(f"{target}: an image cannot be pushed to a digest", hint="name a tag")
+    stores = stores_of(options)
+    return stores.registry(target.registry).repository(target.repository), target
+
+
+def push(as_json: bool, options: dict[str, Any]) -> Pushed | None:
+    """Build into the registry, unless the image of this recipe is there already.
+
+    Returns what was pushed. ``untagged``: it gets no name yet.
+    """
+    from nix_seed.cli.progress import progress
+    from nix_seed.image.plan import evaluate_request
+    from nix_seed.image.push import add_tags, find_by_key
+
+    if options["output"] is not None or options["format_"] != "oci":
+        from nix_seed.core.errors import InputError
+
+        raise InputError("--push and -o or --format exclude each other", hint="leave one out")
+    nix, request = request_of(options)
+    repository, target = repository_of(options, options["push"])
+    with progress(quiet=as_json) as show:
+        evaluated = evaluate_request(nix, request, show)
+        there = None if options["no_reuse"] else find_by_key(repository, evaluated, writing=True)
+        fetched = (
+            None
+            if there is None
+            else add_tags(repository, there.digest, _tags(options, target) or ())
+        )
+        if fetched is None:
+            pushed, proof = _build_and_push(options, nix, evaluated, repository, target, show)
+    if fetched is not None:
+        print_there(fetched, evaluated, target, as_json=as_json)
+        return None
+    (pushed_json if as_json else print_pushed)(pushed, proof)
+    return pushed
+
+
+def _tags(options: dict[str, Any], target: Reference) -> tuple[str, ...] | None:
+    """Return what names the image; None where it gets no name yet."""
+    wanted = tuple(tag for tag in (target.tag, options["tag"]) if tag)
+    return None if options["untagged"] else wanted
+
+
+def _build_and_push(
+    options: dict[str, Any],
+    nix: Nix,
+    evaluated: Evaluated,
+    repository: Repository,
+    target: Reference,
+    show: OnEvent,
+) -> tuple[Pushed, Proof | None]:
+    from nix_seed.image.layer_cache import LayerRecords
+    from nix_seed.image.plan import plan_image
+    from nix_seed.image.push import check_publishable, push_image
+
+    if not options["no_reuse"]:
+        # The registry was asked for the image already, and `publish` has asked this by itself.
+        repository.check_writable()
+    _, request = request_of(options)
+    plan = plan_image(nix, request, base_of(options, nix, evaluated), show, evaluated)
+    check_publishable(plan.spec, target, plan.licences.problem)
+    how = assembly(options, nix, show)
+    proof = _prove_first(options, how, plan)
+    records = LayerRecords(cache_directory() / "pushed")
+    pushed = push_image(how, plan, repository, target, records, _tags(options, target))
+    return pushed, proof
+
+
+def _prove_first(options: dict[str, Any], how: Assembly, plan: Plan) -> Proof | None:
+    """Prove the seed before it is published; for that it has to be on disk for once."""
+    if not _is_wanted(options["prove"]) or plan.spec.kind != "seed":
+        return None
+    from nix_seed.image.build import Destination, store_image
+    from nix_seed.use.prove import check_proof, prove_built
+
+    built = how.assemble(plan)
+    destination = Destination("oci", cache_directory() / "images", plan.input_key)
+    store_image(built, how.cache, destination, how.on_event)
+    proof = prove_built(how.nix, built, destination, unpacking_cache(), how.on_event)
+    check_proof(proof)
+    return proof
+
+
+def build_json(built: Built, reference: str, proof: Proof | None, **more: Any) -> None:
+    """Print the image as one JSON object (sizes in bytes), with *more* members."""
+    spec = members(built.plan.spec, "nar_hash", "kind", "name", "system")
+    value = (
+        members(built, "digest", inputKey="plan.input_key")
+        | spec
+        | {
+            "built": True,
+            "reference": reference,
+            "size": sum(layer.layer.descriptor.size for layer in built.layers),
+            "layers": [_layer_json(layer) for layer in built.layers],
+            "unknownLicences": [str(each.path) for each in built.plan.spec.unknown],
+        }
+    )
+    if proof is not None:
+        value["proof"] = proof.to_json()
+    say(value | more, indent=2)
+
+
+def _layer_json(layer: BuiltLayer) -> dict[str, Any]:
+    blob = {"digest": "layer.descriptor.digest", "size": "layer.descriptor.size"}
+    return members(layer, "tier", "paths", "reused", diffId="layer.diff_id", **blob)
+
+
+def print_build(built: Built, reference: str, proof: Proof | None, *, cached: bool) -> None:
+    """Print the image: a table of tiers, what names it, and what to do with it.
+
+    *cached*: it lies in the cache, where ``nix-seed run`` looks for it by itself.
+    """
+    spec = built.plan.spec
+    _print_tiers(built)
+    say_lines(["", *_names(built, reference), *_proof_lines(proof), *_licence_lines(spec)])
+    if spec.kind == "seed" and reference.startswith("oci:"):
+        named = "" if cached else f"--image {reference} "
+        say(f"\nbuild in it:\n  nix-seed run {named}-- nix build")
+    elif reference.startswith("oci:"):
+        say(f"\nstart it:\n  podman run --rm {reference}")
+
+
+def _print_tiers(built: Built) -> None:
+    tiers = groupby(built.layers, key=lambda layer: layer.tier)
+    rows = [[tier, *_cells(list(layers))] for tier, layers in tiers]
+    titles = ["tier", "layers", "paths", "unpacked", "compressed", "reused"]
+    say_table(titles, [*rows, ["together", *_cells(built.layers)]], right=range(1, 6))
+
+
+def _licence_lines(spec: Spec) -> Iterator[str]:
+    """Say what no later step would: that registries for all will refuse the image."""
+    if not spec.unknown:
+        return
+    names = shortened([each.path.name for each in spec.unknown], 3)
+    yield f"licences   of {plural(len(spec.unknown), 'store path')} not known: {names}"
+    yield "           a public registry will refuse the image; nix-seed licences says more"
+
+
+def _names(built: Built, reference: str) -> list[str]:
+    return [
+        f"image      {reference}",
+        f"digest     {built.digest}",
+        f"narHash    {built.plan.spec.nar_hash}",
+        f"input key  {built.plan.input_key}",
+    ]
+
+
+def _cells(layers: Iterable[BuiltLayer]) -> list[str]:
+    found = list(layers)
+    reused = [layer for layer in found if layer.reused]
+    return [
+        str(len(found)),
+        str(sum(len(layer.paths) for layer in found)),
+        human_size(sum(layer.layer.tar_size for layer in found)),
+        human_size(sum(layer.layer.descriptor.size for layer in found)),
+        f"{len(reused)} of {len(found)}",
+    ]
+
+
+def _proof_lines(proof: Proof | None) -> Iterable[str]:
+    if proof is None:
+        return
+    if proof.complete:
+        yield f"proved     all {plural(len(proof.outputs), 'output')} can be built in it offline"
+        return
+    lacks = "these would have to be fetched" if proof.problem is None else "it cannot be evaluated"
+    yield f"proved     INCOMPLETE: {lacks}:"
+    yield from (f"  {missing}" for missing in proof.missing)
+    yield proof.remedy
+
+
+def pushed_json(pushed: Pushed, proof: Proof | None) -> None:
+    """Print an image in a registry as one JSON object."""
+    build_json(pushed.built, pushed.reference, proof, tags=list(pushed.tags), sent=pushed.sent)
+
+
+def print_pushed(pushed: Pushed, proof: Proof | None) -> None:
+    """Print an image in a registry: its tiers, names and tags, and what had to be sent."""
+    _print_tiers(pushed.built)
+    lines = [
+        "",
+        *_names(pushed.built, pushed.reference),
+        *(f"tag        {tag}" for tag in pushed.tags),
+        f"sent       {human_size(pushed.sent)}",
+        *_proof_lines(proof),
+        *_licence_lines(pushed.built.plan.spec),
+    ]
+    say_lines(lines)
+
+
+def print_there(
+    fetched: Fetched, evaluated: Evaluated, target: Reference, *, as_json: bool
+) -> None:
+    """Say that the registry has the image of this recipe already: nothing was built."""
+    from nix_seed.formats.oci.manifest import ANNOTATION_NAR_HASH, ANNOTATION_TIER, Manifest
+
+    digest = fetched.descriptor.digest
+    reference = str(target.at(digest))
+    if not as_json:
+        say(f"nothing to build: the image of this recipe is there\n\nimage      {reference}")
+        say(f"digest     {digest}\ninput key  {evaluated.input_key}")
+        return
+    manifest = Manifest.parse(fetched.body, reference)
+    value = {
+        "built": False,
+        "digest": str(digest),
+        "narHash": manifest.annotations.get(ANNOTATION_NAR_HASH),
+        "inputKey": evaluated.input_key,
+        "reference": reference,
+        "system": evaluated.evaluation.recipe.outline.system,
+        "sent": 0,
+        "layers": [
+            {
+                "digest": str(layer.digest),
+                "size": layer.size,
+                "tier": layer.annotations.get(ANNOTATION_TIER),
+                "reused": True,
+            }
+            for layer in manifest.layers
+        ],
+    }
+    say(value, indent=2)
 
 
 @seed_command("build")
@@ -63,11 +354,9 @@ def command(as_json: bool, **options: Any) -> Pushed | None:
     FLAKE is a directory or any flake reference, such as github:owner/repo; the flake needs no
     changes. If it has the attribute NAME (`seed`, or `run` for --kind run), that wins.
     """
-    from nix_seed.cli.image.build_report import build_json, print_build
     from nix_seed.cli.progress import progress
     from nix_seed.image.build import check_destination, store_image
-    from nix_seed.image.plan import plan_image
-    from nix_seed.image.request import evaluate_request
+    from nix_seed.image.plan import evaluate_request, plan_image
 
     if options["push"] is not None:
         return push(as_json, options)

@@ -10,7 +10,7 @@ import click
 from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of
 from nix_seed.cli.say import say
-from nix_seed.core.members import members
+from nix_seed.core.words import members
 
 if TYPE_CHECKING:
     from nix_seed.image.diff import ImageDiff, PathFiles

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from nix_seed.cli.command import seed_command
-from nix_seed.cli.image.build_steps import repository_of
+from nix_seed.cli.image.build import repository_of
 from nix_seed.cli.options import image_options, json_option, registry_options, request_of
 from nix_seed.cli.say import say
 
@@ -22,8 +22,8 @@ def command(as_json: bool, **options: Any) -> None:
     """
     from nix_seed.cli.progress import progress
     from nix_seed.core.events import Stage
+    from nix_seed.image.plan import evaluate_request
     from nix_seed.image.push import find_by_key, tags_of
-    from nix_seed.image.request import evaluate_request
 
     nix, request = request_of(options)
     repository, target = repository_of(options, options["reference"])

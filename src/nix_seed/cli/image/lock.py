@@ -35,7 +35,7 @@ def command(as_json: bool, **options: Any) -> None:
     from nix_seed.core.events import Stage
     from nix_seed.core.files import write_output
     from nix_seed.formats.oci.reference import parse_reference
-    from nix_seed.image.lock import make_lock
+    from nix_seed.image.index import make_lock
 
     stores, reference = stores_of(options), parse_reference(options["reference"])
     with progress(quiet=as_json) as show:

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nix_seed.cli.command import seed_command
-from nix_seed.cli.image.build_steps import base_of
+from nix_seed.cli.image.build import base_of
 from nix_seed.cli.options import image_options, json_option, registry_options, request_of
-from nix_seed.cli.say import note, say
-from nix_seed.cli.table import say_table
-from nix_seed.core.members import members
+from nix_seed.cli.say import note, say, say_table
 from nix_seed.core.safe_text import safe_line
-from nix_seed.core.words import human_size, plural, shortened
+from nix_seed.core.words import human_size, members, plural, shortened
 
 if TYPE_CHECKING:
     from nix_seed.flake.evaluate import Evaluation
@@ -47,8 +45,7 @@ def command(as_json: bool, why: str | None, **options: Any) -> None:
     package caused it. Sizes are of unpacked store paths.
     """
     from nix_seed.cli.progress import progress
-    from nix_seed.image.plan import plan_image
-    from nix_seed.image.request import evaluate_request
+    from nix_seed.image.plan import evaluate_request, plan_image
 
     nix, request = request_of(options)
     with progress(quiet=as_json) as show:

@@ -116,7 +116,7 @@ def _check(place: str, key: str | None, no_remember: bool, as_json: bool) -> Non
     The checkpoint is compared with the last one seen: a log that rolled back, forked or shows
     different trees to different readers is named as such (exit 1).
     """
-    from nix_seed.logs.state import CheckpointState
+    from nix_seed.logs.log import CheckpointState
     from nix_seed.logs.tile_log import check_log
 
     reader = _reader(place, key)

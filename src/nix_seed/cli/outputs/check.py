@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nix_seed.cli.command import seed_command
-from nix_seed.cli.lines import columns, folded
 from nix_seed.cli.options import (
     commit_named,
     json_option,
@@ -21,9 +20,8 @@ from nix_seed.cli.options import (
     state_option,
     stores_of,
 )
-from nix_seed.cli.say import say, say_verdict
-from nix_seed.cli.table import table
-from nix_seed.core.members import members
+from nix_seed.cli.say import columns, folded, say, say_verdict, table
+from nix_seed.core.words import members
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -33,7 +33,7 @@ def clean_command(**options: Any) -> None:
     Safe beside running jobs: what they push is new, and what they miss is built. A registry frees
     the space when it collects its garbage.
     """
-    from nix_seed.core.members import members
+    from nix_seed.core.words import members
     from nix_seed.flake.checkout import tagged_commits
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.outputs.clean import clean_outputs, parse_age

@@ -18,7 +18,7 @@ from nix_seed.cli.options import (
 from nix_seed.cli.say import say, say_lines
 from nix_seed.cli.sbom.sbom import sbom_option, sboms_of
 from nix_seed.cli.trust.options import signing_options
-from nix_seed.core.members import members
+from nix_seed.core.words import members
 
 if TYPE_CHECKING:
     from nix_seed.registry.open import AnyReference

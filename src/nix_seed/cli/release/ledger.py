@@ -20,12 +20,12 @@ from nix_seed.cli.options import (
     stores_of,
 )
 from nix_seed.cli.say import say
-from nix_seed.core.members import members
+from nix_seed.core.words import members
 
 if TYPE_CHECKING:
     from nix_seed.core.digests import Digest
-    from nix_seed.release.ledgers import LedgerReader
-    from nix_seed.release.rules.ledger_entry import LedgerEntry
+    from nix_seed.release.rules.record import LedgerEntry
+    from nix_seed.release.verifiers import LedgerReader
 
 
 class _Ledgers(SeedGroup):

@@ -21,7 +21,7 @@ from nix_seed.cli.options import (
 )
 from nix_seed.cli.say import say
 from nix_seed.cli.trust.options import key_option, signer_of, sigstore_option
-from nix_seed.core.members import members
+from nix_seed.core.words import members
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nix_seed.registry.open import AnyReference
     from nix_seed.release.candidates import ReleasePlace
     from nix_seed.release.promote import ChooseOutputs, Promoted
-    from nix_seed.release.rules.outputs_tree import ReleasedOutputs
+    from nix_seed.release.rules.tree import ReleasedOutputs
     from nix_seed.release.verifiers import Verifiers
 
 
@@ -84,7 +84,7 @@ def command(as_json: bool, **options: Any) -> None:
     from nix_seed.release.candidates import ReleasePlace
     from nix_seed.release.load import earlier_of, load_policy, verifiers_of
     from nix_seed.release.promote import Signing, promote
-    from nix_seed.trust.log_signed import open_logs
+    from nix_seed.trust.sign import open_logs
 
     commit = commit_named(options["commit"])
     loaded = load_policy(options["policy_file"], datetime.now(UTC))

@@ -93,7 +93,7 @@ def _prepare(target: AnyReference, options: dict[str, Any]) -> tuple[SourceTree,
 
 
 def _name(pushed: Pushed, reference: str, options: dict[str, Any]) -> Sequence[str]:
-    from nix_seed.cli.image.build_steps import repository_of
+    from nix_seed.cli.image.build import repository_of
     from nix_seed.image.push import name_image, tags_of
 
     repository, target = repository_of(options, reference)

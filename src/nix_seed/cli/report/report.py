@@ -58,7 +58,7 @@ def command(**options: Any) -> None:
     """
     from nix_seed.cli.progress import progress
     from nix_seed.core.files import write_output
-    from nix_seed.release.rules.headline import about
+    from nix_seed.release.rules.answer import about
     from nix_seed.report.page.document import report_page
     from nix_seed.report.page.trust import verdict
     from nix_seed.report.report import TrustAnswer

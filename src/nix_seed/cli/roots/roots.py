@@ -12,7 +12,7 @@ import click
 from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import image_named, json_option, registry_options, store_option, stores_of
 from nix_seed.cli.say import say
-from nix_seed.core.members import members, plain
+from nix_seed.core.words import members, plain
 
 if TYPE_CHECKING:
     from nix_seed.core.events import OnEvent

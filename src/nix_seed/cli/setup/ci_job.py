@@ -29,13 +29,11 @@ from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Denied
 from nix_seed.registry.open import Stores
 from nix_seed.setup.ci_host import CiHost
-from nix_seed.setup.rules.ci_events import Decision, evaluate_event
-from nix_seed.setup.rules.ci_inputs import parse_seed_attr, repository_of
-from nix_seed.setup.rules.ci_summary import build_summary, verbatim
-from nix_seed.setup.rules.ci_words import find_mismatches
+from nix_seed.setup.rules.ci_inputs import Decision, evaluate_event, parse_seed_attr, repository_of
+from nix_seed.setup.rules.ci_words import build_summary, find_mismatches, verbatim
 
 if TYPE_CHECKING:
-    from nix_seed.image.request import Request
+    from nix_seed.image.plan import Request
     from nix_seed.release.load import LoadedPolicy
     from nix_seed.trust.sign import Signer
 
@@ -138,7 +136,7 @@ class CiJob:
 
     def request(self) -> Request:
         """Return the request for the seed of the flake."""
-        from nix_seed.image.request import Request
+        from nix_seed.image.plan import Request
         from nix_seed.image.rules.frames import Compressor
 
         layers = self.options["layers"] or "64"

@@ -15,7 +15,7 @@ from nix_seed.formats.intoto.statement import Commit
 from nix_seed.release.load import earlier_of, verifiers_of
 from nix_seed.setup.ci_promote import CommitRelease, ReleaseAuthority, Released, why_latest_stays
 from nix_seed.setup.rules import ci_inputs
-from nix_seed.trust.log_signed import open_logs
+from nix_seed.trust.sign import open_logs
 
 _NEWEST = 64  # commits of the default branch that may have been promoted before this one
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from nix_seed.core.words import human_size, plural
-from nix_seed.setup.rules.ci_summary import Part, build_summary, code, table, verbatim, words
+from nix_seed.setup.rules.ci_words import Part, build_summary, code, table, verbatim, words
 
 if TYPE_CHECKING:
     from nix_seed.formats.oci.reference import Reference
@@ -160,6 +160,6 @@ def promote_summary(
 
 
 def _verification(found: Verification) -> Part:
-    from nix_seed.cli.release.verify_report import verification_lines
+    from nix_seed.cli.release.verify import verification_lines
 
     return verbatim("Verification", tuple(verification_lines(found)))

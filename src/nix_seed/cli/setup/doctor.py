@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nix_seed.cli.command import seed_command
-from nix_seed.cli.lines import columns
 from nix_seed.cli.options import (
     cache_directory,
     json_option,
@@ -21,8 +20,7 @@ from nix_seed.cli.options import (
     store_option,
     stores_of,
 )
-from nix_seed.cli.say import say, say_styled
-from nix_seed.cli.table import LEAST, hanging
+from nix_seed.cli.say import LEAST, columns, hanging, say, say_styled
 from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import plural
 

@@ -17,7 +17,7 @@ from nix_seed.core.safe_text import safe_line
 
 if TYPE_CHECKING:
     from nix_seed.setup.init import InitPlan, InitRequest
-    from nix_seed.setup.rules.file_change import FileChange
+    from nix_seed.setup.rules.init import FileChange
 
 FlakeLines: TypeAlias = "Sequence[tuple[str, tuple[str, ...]]]"
 

@@ -16,7 +16,7 @@ from nix_seed.core.errors import InputError
 if TYPE_CHECKING:
     from nix_seed.release.attest import Attester
     from nix_seed.sbom.sbom import Format
-    from nix_seed.setup.rules.ci_events import Decision
+    from nix_seed.setup.rules.ci_inputs import Decision
     from nix_seed.trust.rules.policy import Policy
     from nix_seed.trust.sign import Signer
 
@@ -49,7 +49,7 @@ def attester_of(
     from nix_seed.flake.checkout import DEFAULT_POLICY
     from nix_seed.release.attest import Attester
     from nix_seed.release.load import load_policy
-    from nix_seed.trust.log_signed import open_logs
+    from nix_seed.trust.sign import open_logs
 
     if policy_file is None and not DEFAULT_POLICY.is_file():
         return Attester(_builder_id(given, None, signer), signer, sboms=sboms)
@@ -87,7 +87,7 @@ def why_stranger(signer: Signer, policy: Policy, decision: Decision) -> str | No
     A key is a secret that somebody gave the job: one that the policy does not know is a mistake.
     """
     from nix_seed.logs.rules.signer import CertificateIdentity
-    from nix_seed.setup.rules.ci_events import why_unknown
+    from nix_seed.setup.rules.ci_inputs import why_unknown
     from nix_seed.trust.rules.policy import is_signer
 
     known = [each.signer for each in policy.builders]

@@ -19,8 +19,7 @@ from nix_seed.cli.trust.policy_step import (
     write_new,
 )
 from nix_seed.core.errors import InputError
-from nix_seed.core.members import members
-from nix_seed.core.words import plural
+from nix_seed.core.words import members, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

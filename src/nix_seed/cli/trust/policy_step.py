@@ -59,8 +59,7 @@ def next_command(old: Path, output: Path | None, **options: Any) -> None:
     Comments and order stay. What was released by OLD goes on to stand.
     """
     from nix_seed.release.load import load_policy_of_then
-    from nix_seed.trust.rules.policy_change import compare_policies
-    from nix_seed.trust.rules.policy_edit import PolicyStep, next_policy
+    from nix_seed.trust.rules.policy_change import PolicyStep, compare_policies, next_policy
     from nix_seed.trust.rules.policy_file import parse_policy
 
     if bool(options["revoked"]) != (options["at"] is not None):
@@ -116,8 +115,7 @@ def next_command(old: Path, output: Path | None, **options: Any) -> None:
 def add_builder_command(builder: str, file: Path, **options: Any) -> None:
     """Add the builder ID to a policy, after those there are; comments and order stay."""
     from nix_seed.core.files import write_output
-    from nix_seed.trust.rules.policy_change import compare_policies
-    from nix_seed.trust.rules.policy_edit import NewBuilder, add_builder
+    from nix_seed.trust.rules.policy_change import NewBuilder, add_builder, compare_policies
     from nix_seed.trust.rules.policy_file import parse_policy
 
     if (options["key"] is None) == (options["subject"] is None):

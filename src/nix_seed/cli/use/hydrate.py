@@ -24,8 +24,7 @@ from nix_seed.cli.options import (
     verify_options,
 )
 from nix_seed.cli.say import say
-from nix_seed.core.members import members
-from nix_seed.core.words import human_size, plural
+from nix_seed.core.words import human_size, members, plural
 
 if TYPE_CHECKING:
     from nix_seed.use.hydrate import Hydrated

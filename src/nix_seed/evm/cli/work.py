@@ -15,17 +15,22 @@ from nix_seed.cli.trust.key import PASSPHRASE
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.core.files import explained
-from nix_seed.evm.builders import BuilderSet, EvmBuilder
 from nix_seed.evm.contract import Contract, deploy
 from nix_seed.evm.keys import EvmKey
 from nix_seed.evm.ledger import EvmLedger
-from nix_seed.evm.messages import Domain, ReleaseMessage, Signed
 from nix_seed.evm.nodes import Nodes
 from nix_seed.evm.send import GWEI, Sender, Sent
-from nix_seed.evm.signatures import EvmSignature
+from nix_seed.evm.signatures import (
+    BuilderSet,
+    Domain,
+    EvmBuilder,
+    EvmSignature,
+    ReleaseMessage,
+    Signed,
+)
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.release.load import load_policy
-from nix_seed.release.rules.ledger_entry import LedgerEntry
+from nix_seed.release.rules.record import LedgerEntry
 from nix_seed.trust.rules.policy import LedgerSpec
 
 Content = TypeVar("Content", ReleaseMessage, BuilderSet)

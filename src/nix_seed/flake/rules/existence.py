@@ -10,8 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from nix_seed.formats.nix.derivation import Derivation, Graph
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import Derivation, Graph, StorePath
 
 # A literal or a variable, and what follows: ./x, (./. + "/x"), "${self}/x", (self + "/x").
 _ASKED = re.compile(

@@ -19,8 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nix_seed.flake.rules.existence import Questions
-from nix_seed.formats.nix.derivation import Derivation, Graph
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import Derivation, Graph, StorePath
 
 Outputs = Mapping[StorePath, frozenset[str]]
 

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable
 
 from nix_seed.flake.rules.frontier import is_never_substituted
 from nix_seed.flake.rules.recipe import Recipe
-from nix_seed.formats.nix.derivation import Derivation, Graph
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import Derivation, Graph, StorePath
 
 # What tells a package manager what to get, by the name of the file.
 _MANIFEST = re.compile(

@@ -23,8 +23,7 @@ from nix_seed.flake.rules.frontier import (
 )
 from nix_seed.flake.rules.licence import LicencePolicy
 from nix_seed.flake.rules.outline import Context, Outline, ProjectOutput
-from nix_seed.formats.nix.derivation import Graph
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import Graph, StorePath
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nix_seed.core.members import members
+from nix_seed.core.words import members
 from nix_seed.flake.rules.frontier import is_never_substituted
 from nix_seed.flake.rules.outline import ProjectOutput
 from nix_seed.flake.rules.recipe import Ownership, Recipe
-from nix_seed.formats.nix.derivation import Graph
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import Graph, StorePath
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,22 @@
 
 The JSON a log returned goes into bundles verbatim; this reads it and makes our own log's. No member
 may be unknown.
+
+What a log's leaves say: Rekor's entry bodies, and the requests that ask for them.
+
+Bodies are canonical JSON (RFC 8785) and are read by making them anew from their values: a leaf
+that is spelled in any other way is refused. Kinds: ``hashedrekord`` 0.0.2 (written to Rekor v2 and
+to the embedded log), ``dsse`` 0.0.1 (written to Rekor v1), ``dsse`` 0.0.2 (read only: early logs of
+Rekor v2 hold some).
 """
 
+from __future__ import annotations
+
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Final
+from textwrap import wrap
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Self
 
 from nix_seed.core import canonical_json
 from nix_seed.core.declared import Codec, Declared, HexHash, SomeBytes, at, bytes_of, to_base64
@@ -136,3 +146,227 @@ def entry_from_v1(value: Mapping[str, Any], where: str) -> LogEntry:
         ),
         body=found.body,
     )
+
+
+ECDSA_P256: Final = "PKIX_ECDSA_P256_SHA_256"
+_KeyDetails = Literal[
+    "PKIX_ECDSA_P256_SHA_256",
+    "PKIX_ECDSA_P384_SHA_384",
+    "PKIX_ECDSA_P521_SHA_512",
+    "PKIX_ED25519",
+    "PKIX_ED25519_PH",
+    "PKIX_RSA_PKCS1V15_2048_SHA256",
+    "PKIX_RSA_PKCS1V15_3072_SHA256",
+    "PKIX_RSA_PKCS1V15_4096_SHA256",
+]
+_Sha2 = Literal["SHA2_256"]
+_Sha256 = Literal["sha256"]
+_SOME = (1, 16)  # signatures
+
+
+@dataclass(frozen=True, slots=True)
+class _Verifier(Declared):
+    """A verifier as Rekor v2 spells it."""
+
+    closed: ClassVar = True
+
+    key_details: _KeyDetails
+    public_key: SomeBytes | None = field(default=None, metadata=at("publicKey.rawBytes"))
+    certificate: SomeBytes | None = field(default=None, metadata=at("x509Certificate.rawBytes"))
+
+    def __post_init__(self) -> None:
+        if (self.public_key is None) == (self.certificate is None):
+            raise InputError("a verifier is either a publicKey or an x509Certificate")
+
+
+@dataclass(frozen=True, slots=True)
+class Verifier:
+    """What verifies a signature: a SubjectPublicKeyInfo or an X.509 certificate, in DER."""
+
+    der: bytes
+    is_certificate: bool = False
+    key_details: str = ECDSA_P256
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> Self:
+        """Read what Rekor v2 spells so."""
+        found = _Verifier.from_json(value, where)
+        is_certificate = found.certificate is not None
+        return cls(found.certificate or found.public_key or b"", is_certificate, found.key_details)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object as Rekor v2 spells it."""
+        name = "x509Certificate" if self.is_certificate else "publicKey"
+        return {name: {"rawBytes": to_base64(self.der)}, "keyDetails": self.key_details}
+
+    @property
+    def pem(self) -> bytes:
+        """The PEM that Rekor v1 keeps."""
+        label = "CERTIFICATE" if self.is_certificate else "PUBLIC KEY"
+        lines = "\n".join(wrap(to_base64(self.der), 64))
+        return f"-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedSignature:
+    """A signature as its log entry must have it.
+
+    *pae_digest* is the SHA-256 of the signed bytes (the envelope's pre-authentication encoding),
+    *payload_digest* that of the payload alone.
+    """
+
+    pae_digest: bytes
+    payload_digest: bytes
+    signature: bytes
+    verifier: Verifier
+
+
+class _Body(Declared):
+    """Written as what a leaf holds; in JSON it is the leaf's ``spec``."""
+
+    __slots__ = ()
+    closed: ClassVar = True
+    kind: ClassVar[tuple[str, str]]
+
+    def dump(self) -> bytes:
+        """Return the leaf."""
+        return _leaf(self.kind, self.to_json())
+
+
+@dataclass(frozen=True, slots=True)
+class HashedRekord(_Body):
+    """``hashedrekord`` 0.0.2: the digest of what was signed, the signature and its verifier."""
+
+    kind: ClassVar = ("hashedrekord", "0.0.2")
+
+    digest: Hash = field(metadata=at("hashedRekordV002.data.digest"))
+    signature: SomeBytes = field(metadata=at("hashedRekordV002.signature.content"))
+    verifier: Verifier = field(metadata=at("hashedRekordV002.signature.verifier"))
+    algorithm: _Sha2 = field(default="SHA2_256", metadata=at("hashedRekordV002.data.algorithm"))
+
+    @classmethod
+    def of(cls, logged: LoggedSignature) -> Self:
+        """Return the body that *logged* gets."""
+        return cls(logged.pae_digest, logged.signature, logged.verifier)
+
+    def differs(self, logged: LoggedSignature) -> str | None:
+        """Return what of *logged* it does not record."""
+        if self.digest != logged.pae_digest:
+            return "its digest is of other signed bytes"
+        return _differs([(self.signature, self.verifier)], logged)
+
+
+class _SignatureV002(NamedTuple):
+    content: SomeBytes
+    verifier: Verifier
+
+
+@dataclass(frozen=True, slots=True)
+class DsseV002(_Body):
+    """``dsse`` 0.0.2: the digest of the payload, the signatures and their verifiers."""
+
+    kind: ClassVar = ("dsse", "0.0.2")
+
+    payload_digest: Hash = field(metadata=at("dsseV002.payloadHash.digest"))
+    signatures: Annotated[tuple[tuple[bytes, Verifier], ...], tuple[_SignatureV002, ...]] = field(
+        metadata=at("dsseV002.signatures", sizes=_SOME)
+    )
+    algorithm: _Sha2 = field(default="SHA2_256", metadata=at("dsseV002.payloadHash.algorithm"))
+
+    def differs(self, logged: LoggedSignature) -> str | None:
+        """Return what of *logged* it does not record."""
+        if self.payload_digest != logged.payload_digest:
+            return "it is of another payload"
+        return _differs(self.signatures, logged)
+
+
+class _SignatureV001(NamedTuple):
+    signature: SomeBytes
+    verifier: SomeBytes
+
+
+@dataclass(frozen=True, slots=True)
+class DsseV001(_Body):
+    """``dsse`` 0.0.1 of Rekor v1; *envelope_digest* is of the JSON as it was sent there."""
+
+    kind: ClassVar = ("dsse", "0.0.1")
+
+    envelope_digest: HexHash = field(metadata=at("envelopeHash.value"))
+    payload_digest: HexHash = field(metadata=at("payloadHash.value"))
+    signatures: Annotated[tuple[tuple[bytes, bytes], ...], tuple[_SignatureV001, ...]] = field(
+        metadata=at(sizes=_SOME)
+    )
+    """Each signature with the PEM of its verifier."""
+    envelope_algorithm: _Sha256 = field(default="sha256", metadata=at("envelopeHash.algorithm"))
+    payload_algorithm: _Sha256 = field(default="sha256", metadata=at("payloadHash.algorithm"))
+
+    def differs(self, logged: LoggedSignature) -> str | None:
+        """Return what of *logged* it does not record."""
+        if self.payload_digest != logged.payload_digest:
+            return "it is of another payload"
+        pems = [pem for signature, pem in self.signatures if signature == logged.signature]
+        if not pems:
+            return "it holds another signature"
+        return None if logged.verifier.pem in pems else "it names another key or certificate"
+
+
+LogBody = HashedRekord | DsseV002 | DsseV001
+_KINDS: Final[dict[tuple[str, str], type[LogBody]]] = {
+    each.kind: each for each in (HashedRekord, DsseV002, DsseV001)
+}
+
+
+def parse_body(data: bytes, label: str) -> LogBody:
+    """Read a leaf of a known kind; any but its one spelling is refused."""
+    head = BodyHead.parse(data, label)
+    kind = _KINDS.get((head.kind, head.version))
+    if kind is None:
+        named = f"{head.kind[:40]} {head.version[:40]}"
+        raise InputError(f"{label} is of the kind {named}, which is not read")
+    body = kind.from_json(head.spec, f"{label}, spec")
+    if body.dump() != data:
+        raise InputError(f"{label} is not canonical JSON")
+    return body
+
+
+@dataclass(frozen=True, slots=True)
+class _Request(Declared):
+    closed: ClassVar = True
+
+    digest: Hash = field(metadata=at("hashedRekordRequestV002.digest"))
+    signature: SomeBytes = field(metadata=at("hashedRekordRequestV002.signature.content"))
+    verifier: Verifier = field(metadata=at("hashedRekordRequestV002.signature.verifier"))
+
+
+def request_v2(body: HashedRekord) -> bytes:
+    """Return what ``POST /api/v2/log/entries`` takes."""
+    return _Request(body.digest, body.signature, body.verifier).dump()
+
+
+def parse_request(data: bytes) -> HashedRekord:
+    """Read what ``POST /api/v2/log/entries`` is given."""
+    found = _Request.parse(data, "the request")
+    return HashedRekord(found.digest, found.signature, found.verifier)
+
+
+def request_v1(envelope: bytes, verifiers: Sequence[Verifier]) -> bytes:
+    """Return what ``POST /api/v1/log/entries`` takes; *envelope* is the DSSE envelope's JSON."""
+    content = {
+        "envelope": envelope.decode(),
+        "verifiers": [to_base64(verifier.pem) for verifier in verifiers],
+    }
+    return _leaf(DsseV001.kind, {"proposedContent": content})
+
+
+def _leaf(kind: tuple[str, str], spec: dict[str, Any]) -> bytes:
+    return canonical_json.dumps({"apiVersion": kind[1], "kind": kind[0], "spec": spec})
+
+
+def _differs(signatures: Sequence[tuple[bytes, Verifier]], logged: LoggedSignature) -> str | None:
+    verifiers = [verifier for signature, verifier in signatures if signature == logged.signature]
+    if not verifiers:
+        return "it holds another signature"
+    mine = (logged.verifier.der, logged.verifier.is_certificate)
+    if mine not in [(verifier.der, verifier.is_certificate) for verifier in verifiers]:
+        return "it names another key or certificate"
+    return None

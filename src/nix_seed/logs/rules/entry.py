@@ -5,6 +5,12 @@ Is a signature in a log that is trusted? Decided from the entry alone: no networ
 ``evaluate_entry`` answers with a frozen result for each entry, whatever is wrong with it;
 ``check_entry`` raises from it. How many logs are enough is the caller's to say; a log is counted
 by its ``id``, and two of one key are refused when the trust is put together.
+
+Has a log kept what it once showed? Decided from two tree heads and the proof between them.
+
+Three lies have three names: a log *rolls back* when its newest tree is smaller than one seen
+before, it *forks* when two of its trees do not begin alike, and it *equivocates*, the plainest
+fork, when two of one size have different roots (a split view).
 """
 
 import hashlib
@@ -18,10 +24,23 @@ from typing import Any, Literal
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.intoto.bundle import Certificate, PublicKeyHint
 from nix_seed.formats.intoto.statement import Envelope
-from nix_seed.formats.tlog.body import ECDSA_P256, LoggedSignature, Verifier, parse_body
-from nix_seed.formats.tlog.entry import InclusionProof, LogEntry, promised_bytes
-from nix_seed.formats.tlog.merkle import TreeHead, check_inclusion, leaf_hash
-from nix_seed.formats.tlog.note import NoteKey, SignedCheckpoint
+from nix_seed.formats.tlog.entry import (
+    ECDSA_P256,
+    InclusionProof,
+    LogEntry,
+    LoggedSignature,
+    Verifier,
+    parse_body,
+    promised_bytes,
+)
+from nix_seed.formats.tlog.merkle import (
+    Proof,
+    TreeHead,
+    check_consistency,
+    check_inclusion,
+    leaf_hash,
+)
+from nix_seed.formats.tlog.note import Checkpoint, NoteKey, SignedCheckpoint
 from nix_seed.logs.rules.signer import PublicKey
 
 
@@ -308,3 +327,76 @@ def _refuse_twice(label: str, values: Sequence[str]) -> None:
     for value in values:
         if values.count(value) > 1:
             raise InputError(f"two logs or witnesses have the {label} {value}: they are one")
+
+
+class History(StrEnum):
+    """How a checkpoint stands to the largest seen before."""
+
+    SAME = "same"
+    GREW = "grew"
+    OLDER = "older"
+    ROLLED_BACK = "rolled back"
+    FORKED = "forked"
+    SPLIT_VIEW = "split view"
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryResult:
+    """The *history* of a log between two checkpoints, and the *reason* in words."""
+
+    history: History
+    reason: str
+
+    @property
+    def honest(self) -> bool:
+        """Whether the log only appended."""
+        return self.history in {History.SAME, History.GREW, History.OLDER}
+
+
+def evaluate_history(
+    seen: Checkpoint, now: Checkpoint, proof: Proof, *, newest: bool
+) -> HistoryResult:
+    """Judge the checkpoint *now* by *seen*; *proof* is the consistency proof between their sizes.
+
+    *newest*: the log gave *now* as its newest, so it may not be smaller. Otherwise it came with an
+    entry made long ago, and may; it must still be a beginning of *seen*. Both are of one log, and
+    their signatures have been verified.
+    """
+    older, newer = sorted((seen.head, now.head), key=lambda head: head.size)
+    sizes = f"{seen.head.size} leaves were seen before, and now {now.head.size}"
+    if newest and now.head.size < seen.head.size:
+        # No proof is needed, and none may be had: who takes leaves back takes their tiles, too.
+        return HistoryResult(History.ROLLED_BACK, sizes)
+    if older.size == newer.size and older.root != newer.root:
+        reason = f"it signed two roots for size {now.head.size}: {seen.head}, and {now.head}"
+        return HistoryResult(History.SPLIT_VIEW, reason)
+    try:
+        check_consistency(proof, older, newer)
+    except CheckedFalse as error:
+        return HistoryResult(History.FORKED, f"{sizes}, but {error.message}")
+    if now.head.size < seen.head.size:
+        return HistoryResult(History.OLDER, sizes)
+    history = History.SAME if older.size == newer.size else History.GREW
+    return HistoryResult(history, sizes)
+
+
+def check_history(
+    log: str, seen: Checkpoint, now: Checkpoint, proof: Proof, *, newest: bool
+) -> HistoryResult:
+    """Judge as ``evaluate_history`` does; ``CheckedFalse`` unless the log called *log* is honest.
+
+    The error's detail holds both checkpoints' texts.
+    """
+    result = evaluate_history(seen, now, proof, newest=newest)
+    if not result.honest:
+        words = {
+            History.ROLLED_BACK: "rolled back",
+            History.FORKED: "forked",
+            History.SPLIT_VIEW: "shows a split view",
+        }
+        raise CheckedFalse(
+            f"the log {log} {words[result.history]}: {result.reason}",
+            hint="keep both checkpoints, and do not trust the log until its operator explains",
+            detail=f"seen before:\n{seen}now:\n{now}",
+        )
+    return result

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from nix_seed.core.errors import InputError, foreign
-from nix_seed.formats.ed25519 import is_small_order
-from nix_seed.formats.tlog.body import Verifier
+from nix_seed.formats.tlog.entry import Verifier
+from nix_seed.formats.tlog.note import is_small_order
 
 _ISSUER_V2: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
 _ISSUER_V1: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")

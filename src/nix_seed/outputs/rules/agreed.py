@@ -19,8 +19,8 @@ from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.outputs.rules.statement import OutputFact, OutputsStatement
 from nix_seed.trust.rules.claims import SignedEnvelope, too_few_logs, untimely
-from nix_seed.trust.rules.independence import independent_builders
 from nix_seed.trust.rules.policy import Builder, Policy, signer_name
+from nix_seed.trust.rules.quorum import independent_builders
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.outputs.rules.agreed import SetAside, Word
 from nix_seed.outputs.rules.statement import OutputFact
-from nix_seed.trust.rules.independence import independent_builders
 from nix_seed.trust.rules.policy import Policy
+from nix_seed.trust.rules.quorum import independent_builders
 
 
 class Reproduced(StrEnum):

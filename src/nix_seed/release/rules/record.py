@@ -3,7 +3,11 @@
 A promotion record is found among bytes that anyone may have put there. What counts is a record that
 enough promoters of the policy signed and the policy's logs hold; two such records with different
 roots for one commit are the alarm that the whole ledger exists for, and never a yes.
+
+What a ledger holds for a commit.
 """
+
+from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +26,27 @@ from nix_seed.formats.tlog.merkle import TreeHead
 from nix_seed.release.rules.tree import Leaf, MemberProof, build_release
 from nix_seed.trust.rules.bundle import BundleCheck, Expected, Trust, Verdict
 from nix_seed.trust.rules.claims import Finding
-from nix_seed.trust.rules.policy import Policy, Promoter, signer_name
-from nix_seed.trust.rules.policy_logs import log_trust
+from nix_seed.trust.rules.policy import Policy, Promoter, log_trust, signer_name
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One release: *root* is the Merkle root over its systems, *record* its statement's SHA-256.
+
+    *position* says, for people, where the entry lies: ``block 12, transaction 0x…`` or ``index 7``;
+    it is empty for one that is yet to be published.
+    """
+
+    commit_key: Digest
+    root: Digest
+    record: Digest
+    position: str = ""
+
+    def says(self, other: LedgerEntry) -> bool:
+        """Whether both say the same, wherever they lie."""
+        mine = (self.commit_key, self.root, self.record)
+        return mine == (other.commit_key, other.root, other.record)
+
 
 EXPECTED = Expected(subject=None, predicate_types=(PREDICATE_TYPE,))
 """What a bundle over a promotion record must state."""

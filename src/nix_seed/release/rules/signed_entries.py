@@ -8,9 +8,9 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.core.verdict import Severity
 from nix_seed.core.words import shortened
+from nix_seed.formats.intoto.promotion import Unverified
 from nix_seed.formats.intoto.statement import Commit
-from nix_seed.formats.intoto.unverified import Unverified
-from nix_seed.formats.tlog.body import DsseV002, HashedRekord, LogBody, Verifier, parse_body
+from nix_seed.formats.tlog.entry import DsseV002, HashedRekord, LogBody, Verifier, parse_body
 from nix_seed.logs.rules.signer import PublicKey, read_identity, signed_hash
 from nix_seed.release.rules.finding import AuditFinding, Kind
 from nix_seed.trust.rules.policy import Policy, Promoter, Signer

@@ -4,6 +4,16 @@ The tree is RFC 6962's, over the systems in sorted order, each once. A leaf is c
 says of itself what it is, so that no leaf means anything else elsewhere; the size is signed with
 the root, so that no tree passes for another with a leaf more or less. The tags that a release may
 be given are here, too: none that says something else than which release it is.
+
+The evidence of a promotion: every attestation that counted, and where logs hold it.
+
+Bound by its digest in the signed record. Whoever audits fetches the attestations it names, and
+finds each at its index in its log.
+
+The outputs of a release, of all its systems, as one Merkle tree (docs/outputs.md).
+
+The tree is RFC 6962's, over leaves sorted by system and path, each once. All of them lie beside the
+record as one document; the record signs the root and the size.
 """
 
 from __future__ import annotations
@@ -17,6 +27,7 @@ from nix_seed.core.declared import Declared, HexHash, at, read, write
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.intoto.statement import Commit, is_commit
+from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.manifest import lists_referrers
 from nix_seed.formats.oci.reference import check_tag
 from nix_seed.formats.tlog.merkle import (
@@ -27,6 +38,7 @@ from nix_seed.formats.tlog.merkle import (
     leaf_hash,
     read_from_leaves,
 )
+from nix_seed.trust.rules.policy import LoggedAt
 
 DOMAIN: Final = "nix-seed/release/v1"
 
@@ -134,3 +146,146 @@ def _refused(tag: str, why: str) -> InputError:
         f"a release cannot be given the tag {tag}: {why}",
         hint="name another tag, such as latest or v1.2; the commit's own is given always",
     )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Vote:
+    """A builder's attestation for *system*: the SHA-256 of its signed bytes (the PAE)."""
+
+    system: str
+    builder: str
+    statement: Digest
+    logs: tuple[LoggedAt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Attested:
+    builder: str
+    statement: Digest
+    logs: tuple[LoggedAt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    leaf: Leaf
+    attestations: tuple[_Attested, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Members(Declared):
+    members: tuple[_Member, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence(Declared):
+    """The release and the votes on it, sorted."""
+
+    otherwise: ClassVar = "is not canonical: sorted, each system once"
+
+    release: Release
+    votes: tuple[Vote, ...]
+
+    @property
+    def digest(self) -> Digest:
+        """The SHA-256 of the document."""
+        return Digest.of(self.dump())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object as docs/formats-promotion.md lists it."""
+        said: dict[str, list[_Attested]] = {}
+        for vote in sorted(self.votes):
+            attested = _Attested(vote.builder, vote.statement, vote.logs)
+            said.setdefault(vote.system, []).append(attested)
+        leaves = self.release.leaves
+        members = (_Member(leaf, tuple(said.get(leaf.system, ()))) for leaf in leaves)
+        return _Members(tuple(members)).to_json()
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> Self:
+        """Read the document, of whatever order."""
+        members = _Members.from_json(value, where).members
+        leaves = [member.leaf for member in members]
+        if len({leaf.commit for leaf in leaves}) != 1:
+            raise InputError(f"{where}: its leaves are of no commit, or of several")
+        images = {leaf.system: (leaf.nar_hash, leaf.image_digest) for leaf in leaves}
+        votes = (
+            Vote(member.leaf.system, each.builder, each.statement, each.logs)
+            for member in members
+            for each in member.attestations
+        )
+        return cls(build_release(leaves[0].commit, images), tuple(sorted(votes)))
+
+
+OUTPUT_DOMAIN: Final = "nix-seed/output/v1"
+MOST_RELEASED: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class OutputLeaf(Declared):
+    """One output that a quorum stands for; *names* are the flake outputs that it is."""
+
+    system: str
+    path: StorePath
+    commit: Commit
+    nar_hash: NarHash
+    names: tuple[str, ...] = ()
+
+    @property
+    def hash(self) -> bytes:
+        """The 32 bytes of RFC 6962's leaf hash."""
+        return leaf_hash(self.dump())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that is hashed."""
+        return {"domain": OUTPUT_DOMAIN, **write(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasedOutputs(Declared):
+    """All outputs of a release, sorted."""
+
+    otherwise: ClassVar = "is not spelled as it would be written: canonical JSON"
+
+    leaves: tuple[OutputLeaf, ...] = field(metadata=at("outputs", sizes=(1, MOST_RELEASED)))
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.leaves) <= MOST_RELEASED:
+            raise InputError(f"a release has 1 to {MOST_RELEASED} outputs, not {len(self.leaves)}")
+        places = [(leaf.system, leaf.path) for leaf in self.leaves]
+        if places != sorted(set(places)):
+            raise InputError("its outputs must be sorted by system and path, each once")
+
+    @property
+    def head(self) -> TreeHead:
+        """The root over the leaves, and how many these are."""
+        return build_root(len(self.leaves), read_from_leaves([leaf.hash for leaf in self.leaves]))
+
+    @property
+    def root(self) -> Digest:
+        """The root, as a digest."""
+        return Digest(self.head.root.hex())
+
+    @classmethod
+    def read(cls, text: bytes, commit: Commit, root: Digest, size: int) -> Self:
+        """Read the document of *commit*'s record; ``CheckedFalse`` for another than it signs."""
+        try:
+            found = cls.parse(text, "the record's list of outputs")
+        except InputError as error:
+            raise CheckedFalse(error.message) from error
+        if found.head != TreeHead(size, root.raw):
+            raise CheckedFalse(f"a list of outputs has the root {found.root}, not {root}")
+        if any(leaf.commit != commit for leaf in found.leaves):
+            raise CheckedFalse("the record's list of outputs is of another commit")
+        return found
+
+    def named(self, name: str, system: str) -> OutputLeaf:
+        """Return the output called *name*; ``CheckedFalse`` where no quorum stands for one."""
+        for leaf in self.leaves:
+            if leaf.system == system and name in (*leaf.names, str(leaf.path)):
+                return leaf
+        here = (leaf.names for leaf in self.leaves if leaf.system == system)
+        known = sorted({each for names in here for each in names})
+        raise CheckedFalse(
+            f"no output {name} was promoted for {system}",
+            hint=f"promoted are: {', '.join(known[:20])}" if known else "none was for this system",
+        )

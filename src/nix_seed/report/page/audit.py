@@ -3,8 +3,7 @@
 from datetime import datetime
 from functools import partial
 
-from nix_seed.audit.rules.incidents import incidents_of, verdict_sentence
-from nix_seed.audit.rules.report import AuditReport
+from nix_seed.audit.rules.report import AuditReport, incidents_of, verdict_sentence
 from nix_seed.core.verdict import Severity
 from nix_seed.core.words import plural
 from nix_seed.report.page.parts import PageSection, State, macro, page

@@ -10,8 +10,7 @@ from typing import TypeAlias
 
 from nix_seed.core.verdict import Fate
 from nix_seed.core.words import human_size, plural
-from nix_seed.release.rules.answer import ImageVerification, evaluate_images
-from nix_seed.release.rules.headline import about, other_commits
+from nix_seed.release.rules.answer import ImageVerification, about, evaluate_images, other_commits
 from nix_seed.release.rules.record import PromotionResult
 from nix_seed.report.page.parts import (
     Child,

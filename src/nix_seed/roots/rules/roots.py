@@ -15,8 +15,7 @@ from typing import Any, Literal, TypeAlias
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
-from nix_seed.formats.nix.derivation import Derivation
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import Derivation, StorePath
 
 Use = Literal["builder", "argument", "input"]
 _RANK: dict[str, int] = {"builder": 0, "argument": 1, "input": 2}

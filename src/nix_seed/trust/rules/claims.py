@@ -30,8 +30,15 @@ from nix_seed.trust.rules.bundle import (
     Verdict,
     evaluate_bundle,
 )
-from nix_seed.trust.rules.policy import Builder, Policy, Signer, signer_name
-from nix_seed.trust.rules.policy_logs import LogFindings, judge_logs, log_trust
+from nix_seed.trust.rules.policy import (
+    Builder,
+    LogFindings,
+    Policy,
+    Signer,
+    judge_logs,
+    log_trust,
+    signer_name,
+)
 
 
 class Standing(StrEnum):

@@ -19,9 +19,9 @@ from datetime import datetime
 from ipaddress import ip_address
 from typing import Final, get_args
 
-from nix_seed.core.address import split_address
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
+from nix_seed.core.safe_text import split_address
 from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey
 from nix_seed.trust.rules.policy import (
@@ -39,8 +39,7 @@ from nix_seed.trust.rules.policy import (
     Signer,
     Witness,
 )
-from nix_seed.trust.rules.policy_checks import check_policy
-from nix_seed.trust.rules.policy_reader import LARGEST_NUMBER, Section, read_sections
+from nix_seed.trust.rules.policy_checks import LARGEST_NUMBER, Section, check_policy, read_sections
 
 VERSION: Final = 1
 _ACCEPTS: Final = (

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nix_seed.flake.rules.frontier import is_never_substituted
-from nix_seed.formats.nix.derivation import Derivation
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import Derivation, StorePath
 
 LEFT_OUT = "-"
 

@@ -1,11 +1,25 @@
-"""Where a repository is published, and who its CI jobs are there, by their certificates."""
+"""Where a repository is published, and who its CI jobs are there, by their certificates.
 
+What a policy that ``init`` writes keeps of the one that it takes the place of.
+
+A new version of nix-seed is a new identity of the same job. A policy that knew that one alone would
+refuse all there is until it had made a release; and nothing can make one before it is merged.
+
+A file that would be written, and how that differs from what is there.
+"""
+
+import difflib
+import io
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from nix_seed.core.address import split_address
+from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
+from nix_seed.core.safe_text import split_address
+from nix_seed.logs.rules.signer import CertificateIdentity
+from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.rules.policy_template import Workflow
 
 ForgeKind = Literal["github", "gitlab"]
@@ -114,3 +128,89 @@ def full_ref(ref: str) -> str:
     if _COMMIT.match(ref) or ref.startswith("refs/"):
         return ref
     return f"refs/tags/{ref}" if _TAG.match(ref) else f"refs/heads/{ref}"
+
+
+BEFORE: Final = "github-before"
+"""The id of the builder that was *github*, until this policy has made a release."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPolicy:
+    """The *epoch* of the new policy, the earlier ones it *accepts*, and the job known before.
+
+    *accepts* has each one's digest and how many systems it had.
+    """
+
+    epoch: int = 1
+    accepts: tuple[tuple[Digest, int], ...] = ()
+    workflow: Workflow | None = None
+
+
+def keep_before(old: Policy | None, current: Workflow) -> KeptPolicy:
+    """Decide what of *old* a policy for *current* keeps: nothing that *old* does not trust."""
+    if old is None:
+        return KeptPolicy()
+    accepts = tuple(old.accepts.items())
+    known = {builder.id: builder.signer for builder in old.builders}
+    was = known.get(current.id)
+    if was == CertificateIdentity(current.issuer, current.subject, current.repository):
+        return KeptPolicy(old.epoch, accepts, _as_before(known.get(BEFORE), current))
+    before = _as_before(was, current)
+    if before is None:
+        return KeptPolicy(old.epoch, accepts)
+    return KeptPolicy(old.epoch + 1, (*accepts, (old.digest, len(old.systems))), before)
+
+
+def _as_before(signer: object, current: Workflow) -> Workflow | None:
+    """Return *signer* as a workflow, if it is another version of *current*, for one repository."""
+    if not isinstance(signer, CertificateIdentity):
+        return None
+    same = (signer.issuer, signer.repository) == (current.issuer, current.repository)
+    if not same or signer.subject.partition("@")[0] != current.subject.partition("@")[0]:
+        return None
+    about = "The version of it before, for what there is: out with it after the first release."
+    return replace(current, id=BEFORE, about=about, subject=signer.subject)
+
+
+FileState = Literal["new", "same", "kept", "replaced"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """The file *path* (relative, with slashes) is to hold *after*; None *before*: it is not there.
+
+    *state* ``new`` and ``replaced`` are written; ``same`` need not be, and ``kept`` is
+    not, since somebody changed what is there.
+    """
+
+    path: str
+    before: str | None
+    after: str
+    state: FileState
+
+    @property
+    def writes(self) -> bool:
+        """Whether the file is written."""
+        return self.state in ("new", "replaced")
+
+    def diff(self) -> Iterator[str]:
+        """Yield the lines of a unified diff, as ``git apply`` reads it, without line ends."""
+        before = _lines(self.before or "")
+        old = "/dev/null" if self.before is None else f"a/{self.path}"
+        for line in difflib.unified_diff(before, _lines(self.after), old, f"b/{self.path}"):
+            yield line.removesuffix("\n")
+            if not line.endswith("\n"):
+                yield "\\ No newline at end of file"
+
+
+def _lines(text: str) -> list[str]:
+    # Not splitlines, which takes form feeds and their like for ends of lines.
+    return list(io.StringIO(text, newline="\n"))
+
+
+def change_of(path: str, before: str | None, after: str, *, force: bool) -> FileChange:
+    """Return the change for a file that is written whole; *force* replaces what differs."""
+    state: FileState = "new"
+    if before is not None:
+        state = "same" if before == after else "replaced" if force else "kept"
+    return FileChange(path, before, after, state)
