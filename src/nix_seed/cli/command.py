@@ -1,11 +1,14 @@
-"""What all commands share: `-q`, `-v`, and a help that keeps shared options apart."""
+"""What all commands share: how they and their options are declared, `-q`, `-v`, and the help."""
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from nix_seed.cli.say import manner
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 # Options of many commands, which a command's help shows after its own, in this order.
 _REGISTRY = ("username", "password_stdin", "plain_http", "ca_file")
@@ -76,3 +79,34 @@ def seed_command(name: str, **more: Any) -> Callable[[Callable[..., Any]], SeedC
 def seed_group(name: str) -> Callable[[Callable[..., Any]], SeedGroup]:
     """Make a group of commands."""
     return click.group(name, cls=SeedGroup)
+
+
+def together(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Return what adds *options*, in their order, as decorators one below the other would."""
+
+    def add(command: Command) -> Command:
+        for decorate in reversed(options):
+            command = decorate(command)
+        return command
+
+    return add
+
+
+def option(
+    spec: str, about: str = "", *, into: str | None = None, **more: Any
+) -> Callable[[Any], Any]:
+    """Return the option that help shows as *spec*: ``-o, --output FILE``, or a flag: ``--deep``.
+
+    It is read as *into*, else by its long name; FILE, PATH and DIR are paths.
+    """
+    *names, last = spec.replace(",", "").split()
+    if last.startswith("-"):
+        names.append(last)
+        if "/" not in last and not {"type", "default", "flag_value"} & more.keys():
+            more["is_flag"] = True
+    else:
+        more["metavar"] = last
+        if last in ("FILE", "PATH", "DIR"):
+            more.setdefault("type", click.Path(path_type=Path, file_okay=last != "DIR"))
+    names += [] if into is None else [into]
+    return click.option(*names, help=about or None, **more)

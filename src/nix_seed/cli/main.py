@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
+from nix_seed.cli.command import option
 from nix_seed.cli.say import Manner, error_json, say
 
 # Sections of the help -> name -> (module below cli, one line of help), the common ones first.
@@ -139,13 +140,12 @@ Completion: eval "$(nix-seed completion bash)" (zsh, fish)"""
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.option(
+@option(
     "--version",
-    is_flag=True,
+    "Show the version and exit.",
     is_eager=True,
     expose_value=False,
     callback=lambda ctx, _, asked: _show_version(ctx) if asked else None,
-    help="Show the version and exit.",
 )
 def cli() -> None:
     """Turn a Nix flake into layered, offline OCI build images that anyone can check."""

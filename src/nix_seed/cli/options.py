@@ -11,12 +11,13 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import remember
+from nix_seed.cli.command import Command, option, remember, together
 from nix_seed.cli.say import say, warn
 from nix_seed.core.errors import InputError
 
@@ -27,95 +28,75 @@ if TYPE_CHECKING:
     from nix_seed.image.plan import Request
     from nix_seed.registry.image import Image
     from nix_seed.registry.open import AnyReference, Stores
+    from nix_seed.release.load import LoadedPolicy
 
 # The scheme of a flake's address: what follows a host's colon is a port.
 _FLAKE = re.compile(r"[a-z][a-z0-9+.-]*:(?![0-9])")
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def with_options(command: Command, options: Sequence[Callable[[Any], Any]]) -> Command:
-    """Add *options* to *command*, in their order, as decorators one below the other would."""
-    for decorate in reversed(options):
-        command = decorate(command)
-    return command
-
 
 def policy_option(about: str, default: str | None = "trust.toml") -> Callable[[Any], Any]:
     """Return the option ``--policy FILE``, read as ``policy_file``; *about* is its help."""
-    return click.option(
-        "--policy",
-        "policy_file",
+    return option(
+        "--policy FILE",
+        about,
+        into="policy_file",
         default=default,
         show_default=default is not None,
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help=about,
     )
 
 
-policy_history_option = click.option(
-    "--policy-history",
-    "earlier",
+policy_history_option = option(
+    "--policy-history FILE",
+    "An earlier policy, by which earlier releases were made; may be repeated.",
+    into="earlier",
     multiple=True,
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE",
-    help="An earlier policy, by which earlier releases were made; may be repeated.",
 )
 
 
 def state_option(about: str) -> Callable[[Any], Any]:
     """Return the option ``--state DIR``; *about* is its help."""
-    return click.option(
-        "--state", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help=about
-    )
+    return option("--state DIR", about)
 
 
-store_option = click.option(
-    "--store",
+store_option = option(
+    "--store ROOT",
+    "A Nix store of its own, rooted there [the machine's].",
     type=click.Path(path_type=Path, file_okay=False),
     envvar="NIX_SEED_STORE",
-    metavar="ROOT",
-    help="A Nix store of its own, rooted there [the machine's].",
 )
 
 
-def image_options(command: Command) -> Command:
-    """Add what says which image is meant: the flake, its attribute, kind, system, layers, base."""
-    return with_options(command, _IMAGE)
-
-
-_IMAGE: list[Callable[[Any], Any]] = [
+image_options = together(
     click.argument("flake", default=".", metavar="[FLAKE]"),
-    click.option("--attr", metavar="NAME", help="Attribute made by mkSeed or mkRun [seed, run]."),
-    click.option(
+    option("--attr NAME", "Attribute made by mkSeed or mkRun [seed, run]."),
+    option(
         "--kind",
+        "An image to build in, or to ship.",
         type=click.Choice(["seed", "run"]),
         default="seed",
         show_default=True,
-        help="An image to build in, or to ship.",
     ),
-    click.option("--system", metavar="SYSTEM", help="Nix system [this machine's]."),
-    click.option("--base", metavar="REF", help="A previous image, whose layers are kept."),
-    click.option(
+    option("--system SYSTEM", "Nix system [this machine's]."),
+    option("--base REF", "A previous image, whose layers are kept."),
+    option(
         "--layers",
+        "Layers at most, the last, small one not counted.",
         type=int,
         default=64,
         show_default=True,
-        help="Layers at most, the last, small one not counted.",
     ),
-    click.option(
+    option(
         "--compressor",
+        "gzip serves Docker before 23 and other old engines.",
         type=click.Choice(["zstd", "gzip"]),
         default="zstd",
         show_default=True,
-        help="gzip serves Docker before 23 and other old engines.",
     ),
-    click.option(
-        "--level", type=int, metavar="N", help="Compression level [3 for zstd, 6 for gzip]."
-    ),
+    option("--level N", "Compression level [3 for zstd, 6 for gzip].", type=int),
     store_option,
-]
+)
+"""Add what says which image is meant: the flake, its attribute, kind, system, layers, base."""
 
 
 class _Project(click.Option):
@@ -144,25 +125,18 @@ def project_option(about: str, *, any_flake: bool = False) -> Callable[[Any], An
 def seed_options(engines: Sequence[str], project: str) -> Callable[[Command], Command]:
     """Return what adds which seed is used, by which of *engines*, for which project."""
     more = "; host: the hydrated store itself" if "host" in engines else ""
-    return lambda command: with_options(
-        command,
-        [
-            click.option(
-                "--engine",
-                type=click.Choice(engines),
-                envvar="NIX_SEED_ENGINE",
-                help=f"What runs the image [the first that works]{more}.",
-            ),
-            click.option(
-                "--image",
-                metavar="REF",
-                help="The seed, on disk or in a registry [the one built here].",
-            ),
-            project_option(project),
-            attr_option,
-            accept_option,
-            registry_options,
-        ],
+    return together(
+        option(
+            "--engine",
+            f"What runs the image [the first that works]{more}.",
+            type=click.Choice(engines),
+            envvar="NIX_SEED_ENGINE",
+        ),
+        option("--image REF", "The seed, on disk or in a registry [the one built here]."),
+        project_option(project),
+        attr_option,
+        accept_option,
+        registry_options,
     )
 
 
@@ -182,16 +156,13 @@ json_option = _json()
 answer_option = _json(expose_value=False)
 """The same, for commands that answer by ``say.answer``."""
 
-attr_option = click.option(
-    "--attr", metavar="NAME", help="The project's attribute that the seed was made by [seed]."
-)
+attr_option = option("--attr NAME", "The project's attribute that the seed was made by [seed].")
 
-accept_option = click.option(
-    "--accept-licence",
+accept_option = option(
+    "--accept-licence NAME",
+    "You accept this licence, or this package's: it comes from its vendor, not in the image.",
     multiple=True,
     envvar="NIX_SEED_ACCEPT_LICENCE",
-    metavar="NAME",
-    help="You accept this licence, or this package's: it comes from its vendor, not in the image.",
 )
 
 
@@ -236,12 +207,10 @@ def locked_image(question: str) -> str:
 
 def request_of(options: dict[str, Any]) -> tuple[Nix, Request]:
     """Make of *options*, as ``image_options`` names them, a Nix and a request to it."""
-    from nix_seed.flake.nix import Nix
     from nix_seed.image.plan import Request
     from nix_seed.image.rules.frames import Compressor
     from nix_seed.image.rules.partition.plan import check_budget
 
-    store = options["store"]
     flake, attr = flake_and_attr(options["flake"], options["attr"])
     check_budget(options["layers"])
     request = Request(
@@ -252,7 +221,32 @@ def request_of(options: dict[str, Any]) -> tuple[Nix, Request]:
         attr=attr,
         system=options["system"],
     )
-    return Nix(store=store.absolute() if store else None), request
+    return nix_of(options), request
+
+
+def nix_of(options: dict[str, Any]) -> Nix:
+    """Return the Nix of the store that ``--store`` names, or the machine's."""
+    from nix_seed.flake.nix import Nix
+
+    store = options["store"]
+    return Nix(store=store.absolute() if store else None)
+
+
+def policy_of(options: dict[str, Any]) -> LoadedPolicy:
+    """Return the policy that ``--policy`` names, as it is to be believed now."""
+    from nix_seed.release.load import load_policy
+
+    return load_policy(options["policy_file"], datetime.now(UTC))
+
+
+def state_of(options: dict[str, Any]) -> Path | None:
+    """Return the directory that ``--state`` names or the usual one; None for ``--no-state``."""
+    given: Path | None = options["state"]
+    if not options.get("no_state"):
+        return given or state_directory()
+    if given is not None:
+        raise click.UsageError("--state and --no-state exclude each other")
+    return None
 
 
 def flake_and_attr(flake: str, attr: str | None) -> tuple[str, str | None]:
@@ -340,34 +334,22 @@ def named_seed(
 _PASSWORD = "nix_seed.password"  # among what a context and those nested in it share
 
 
-def registry_options(command: Command) -> Command:
-    """Add how to reach a registry and as whom; ``stores_of`` reads them."""
-    return with_options(command, _REGISTRY)
-
-
-_REGISTRY: list[Callable[[Any], Any]] = [
-    click.option("--username", metavar="NAME", help="Log in as NAME [docker's or podman's login]."),
-    click.option("--password-stdin", is_flag=True, help="Read the password from standard input."),
-    click.option(
-        "--plain-http",
-        is_flag=True,
-        help="Speak HTTP without TLS [only to this machine, where a server has no TLS].",
+registry_options = together(
+    option("--username NAME", "Log in as NAME [docker's or podman's login]."),
+    option("--password-stdin", "Read the password from standard input."),
+    option(
+        "--plain-http", "Speak HTTP without TLS [only to this machine, where a server has no TLS]."
     ),
-    click.option(
-        "--ca-file",
+    option(
+        "--ca-file FILE",
+        "Accept certificates signed by these authorities.",
         type=click.Path(exists=True, dir_okay=False),
-        metavar="FILE",
-        help="Accept certificates signed by these authorities.",
     ),
-]
+)
+"""Add how to reach a registry and as whom; ``stores_of`` reads them."""
 
-jobs_option = click.option(
-    "--jobs",
-    type=click.IntRange(1, 64),
-    default=4,
-    show_default=True,
-    metavar="N",
-    help="Blobs moved at once.",
+jobs_option = option(
+    "--jobs N", "Blobs moved at once.", type=click.IntRange(1, 64), default=4, show_default=True
 )
 
 
@@ -406,17 +388,13 @@ def _password() -> str:
     return password
 
 
-def verify_options(command: Command) -> Command:
-    """Add the policy to verify by, and how to go without; ``trusted`` reads them."""
-    return with_options(command, _OPTIONS)
-
-
-_OPTIONS: list[Callable[[Any], Any]] = [
+verify_options = together(
     policy_option(
         "Verify the image by this policy first [the project's trust.toml, if there].", default=None
     ),
-    click.option("--no-verify", is_flag=True, help="Use the image unverified, policy or not."),
-]
+    option("--no-verify", "Use the image unverified, policy or not."),
+)
+"""Add the policy to verify by, and how to go without; ``trusted`` reads them."""
 
 
 def trusted(
@@ -431,8 +409,6 @@ def trusted(
 
     *project* is the directory whose ``trust.toml`` is the default.
     """
-    from datetime import UTC, datetime
-
     from nix_seed.release.load import check_trusted, load_policy
 
     path = policy_used(options, project)
@@ -473,8 +449,6 @@ def image_or_commit(text: str) -> str:
 
 def accepted_licences(given: Sequence[str], policy: Path | None) -> tuple[str, ...]:
     """Return the licences that the user accepts: *given* now, and those of the *policy* used."""
-    from datetime import UTC, datetime
-
     from nix_seed.release.load import load_policy
 
     if policy is None:

@@ -7,24 +7,23 @@ The answer of ``audit`` for people and for programs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command, together
 from nix_seed.cli.options import (
     json_option,
     locked_image,
     policy_history_option,
     policy_option,
     registry_options,
-    state_directory,
+    state_of,
     state_option,
     stores_of,
-    with_options,
 )
 from nix_seed.cli.say import columns, error_lines, folded, say, say_verdict
 from nix_seed.core.errors import NixSeedError
@@ -36,58 +35,46 @@ if TYPE_CHECKING:
     from nix_seed.release.rules.finding import AuditFinding
 
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def audit_options(command: Command) -> Command:
-    """Add what says which ledger is meant, by which policies, and from where on."""
-    return registry_options(with_options(command, _AUDIT))
-
-
-_AUDIT: list[Callable[[Any], Any]] = [
-    click.option(
-        "--from",
-        "copies",
-        multiple=True,
-        metavar="REF",
-        help="Where the ledger is: host/name or oci:DIR; repeated, copies to be compared "
+audit_options = together(
+    registry_options,
+    option(
+        "--from REF",
+        "Where the ledger is: host/name or oci:DIR; repeated, copies to be compared "
         "[the image of seed.lock].",
+        into="copies",
+        multiple=True,
     ),
     policy_option("The policy in force."),
     policy_history_option,
-    click.option(
-        "--also",
+    option(
+        "--also REF",
+        "Another repository that the same promoters release to the same logs.",
         multiple=True,
-        metavar="REF",
-        help="Another repository that the same promoters release to the same logs.",
     ),
-    click.option(
-        "--log",
-        "logs",
+    option(
+        "--log ID=PLACE",
+        "Read this log of the policy elsewhere: an address, or the directory of a copy.",
+        into="logs",
         multiple=True,
-        metavar="ID=PLACE",
-        help="Read this log of the policy elsewhere: an address, or the directory of a copy.",
     ),
-    click.option(
-        "--since",
-        metavar="COMMIT|RECORD",
-        help="Take the releases up to this one as they are: only later ones are evaluated anew.",
+    option(
+        "--since COMMIT|RECORD",
+        "Take the releases up to this one as they are: only later ones are evaluated anew.",
     ),
-    click.option("--whole", is_flag=True, help="Begin anew, whatever was audited before."),
-    click.option(
-        "--accept",
+    option("--whole", "Begin anew, whatever was audited before."),
+    option(
+        "--accept ID",
+        "A finding that was looked into: a notice in this run; may be repeated.",
         multiple=True,
-        metavar="ID",
-        help="A finding that was looked into: a notice in this run; may be repeated.",
     ),
-    click.option(
-        "--most-entries",
+    option(
+        "--most-entries N",
+        "Entries of one log to read at most [1000000].",
         type=click.IntRange(min=1),
-        metavar="N",
-        help="Entries of one log to read at most [1000000].",
     ),
     state_option("Where what was audited is kept [~/.local/state/nix-seed]."),
-]
+)
+"""Add what says which ledger is meant, by which policies, and from where on."""
 
 
 def question_of(options: dict[str, Any], *, ask: bool) -> AuditQuestion:
@@ -111,12 +98,6 @@ def question_of(options: dict[str, Any], *, ask: bool) -> AuditQuestion:
         most=options["most_entries"] or MOST_ENTRIES,
         accepted=frozenset(options["accept"]),
     )
-
-
-def state_of(options: dict[str, Any]) -> Path:
-    """Return the directory of what was audited, which ``verify`` uses as well."""
-    given: Path | None = options["state"]
-    return given or state_directory()
 
 
 def _place(text: str) -> tuple[str, str]:
@@ -213,13 +194,12 @@ def finding_json(finding: AuditFinding) -> dict[str, Any]:
 
 @seed_command("audit")
 @audit_options
-@click.option("--no-state", is_flag=True, help="Neither go on from the last audit nor keep this.")
-@click.option("--offline", is_flag=True, help="Ask nothing that is behind an address.")
-@click.option(
-    "--page",
+@option("--no-state", "Neither go on from the last audit nor keep this.")
+@option("--offline", "Ask nothing that is behind an address.")
+@option(
+    "--page FILE",
+    "Write the report as a page for people, too.",
     type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write the report as a page for people, too.",
 )
 @json_option
 def command(as_json: bool, **options: Any) -> None:
@@ -237,9 +217,7 @@ def command(as_json: bool, **options: Any) -> None:
     from nix_seed.cli.progress import progress
 
     now = datetime.now(UTC)
-    if options["no_state"] and options["state"] is not None:
-        raise click.UsageError("--state and --no-state exclude each other")
-    state = None if options["no_state"] else state_of(options)
+    state = state_of(options)
     question = question_of(options, ask=not options["offline"])
     with progress(quiet=as_json) as show:
         found = audit(stores_of(options), question, state, now, show)

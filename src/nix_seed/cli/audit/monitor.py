@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.audit.audit import audit_options, question_of, state_of
-from nix_seed.cli.command import seed_command
-from nix_seed.cli.options import json_option, stores_of
+from nix_seed.cli.audit.audit import audit_options, question_of
+from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.options import json_option, state_of, stores_of
 from nix_seed.cli.say import say
 
 if TYPE_CHECKING:
@@ -29,27 +29,16 @@ _UNITS = {None: 1, "s": 1, "m": 60, "h": 3600}
 
 @seed_command("monitor")
 @audit_options
-@click.option(
-    "--interval",
-    default="5m",
-    show_default=True,
-    metavar="TIME",
-    help="30s, 5m, 1h between audits.",
-)
-@click.option("--once", is_flag=True, help="Audit once, as `nix-seed audit` does, with the hook.")
-@click.option(
-    "--hook",
-    metavar="COMMAND",
-    help="Run it at each alarm: the finding is on its standard input, as JSON.",
-)
-@click.option("--keep-going", is_flag=True, help="Go on after an alarm.")
-@click.option(
-    "--patience",
+@option("--interval TIME", "30s, 5m, 1h between audits.", default="5m", show_default=True)
+@option("--once", "Audit once, as `nix-seed audit` does, with the hook.")
+@option("--hook COMMAND", "Run it at each alarm: the finding is on its standard input, as JSON.")
+@option("--keep-going", "Go on after an alarm.")
+@option(
+    "--patience N",
+    "Audits in a row that may be unable to check everything.",
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    metavar="N",
-    help="Audits in a row that may be unable to check everything.",
 )
 @json_option
 def command(as_json: bool, **options: Any) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import (
     cache_directory,
     image_options,
@@ -315,37 +315,26 @@ def print_there(
 
 @seed_command("build")
 @image_options
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="Image layout's directory, or archive's file [the cache].",
-)
-@click.option(
+@option("-o, --output PATH", "Image layout's directory, or archive's file [the cache].")
+@option(
     "--format",
-    "format_",
+    "A directory, or one file for other tools.",
+    into="format_",
     type=click.Choice(["oci", "oci-archive", "docker-archive"]),
     default="oci",
     show_default=True,
-    help="A directory, or one file for other tools.",
 )
-@click.option("--tag", metavar="TAG", help="The image's name at its destination [its own].")
-@click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Layers written at once [processors].",
-)
-@click.option("--no-reuse", is_flag=True, help="Write every layer anew, whatever the cache holds.")
-@click.option(
+@option("--tag TAG", "The image's name at its destination [its own].")
+@option("--threads N", "Layers written at once [processors].", type=click.IntRange(min=1))
+@option("--no-reuse", "Write every layer anew, whatever the cache holds.")
+@option(
     "--prove/--no-prove",
+    "Plan every output inside the seed, with no network [on in CI].",
     default=None,
-    help="Plan every output inside the seed, with no network [on in CI].",
 )
-@click.option("--push", metavar="REF", help="Write the image straight into a registry.")
-@click.option("--untagged", is_flag=True, hidden=True)
-@click.option("--no-lock", is_flag=True, help="Do not take the flake's seed.lock for the base.")
+@option("--push REF", "Write the image straight into a registry.")
+@option("--untagged", hidden=True)
+@option("--no-lock", "Do not take the flake's seed.lock for the base.")
 @registry_options
 @json_option
 def command(as_json: bool, **options: Any) -> Pushed | None:

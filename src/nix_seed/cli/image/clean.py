@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import cache_directory, json_option
 from nix_seed.cli.say import say
 from nix_seed.core.words import human_size, plural
@@ -17,23 +17,21 @@ _DAY = 24 * 3600
 
 
 @seed_command("clean")
-@click.option(
-    "--days",
+@option(
+    "--days N",
+    "Keep unpacked images used in the last N days.",
     type=click.IntRange(min=0),
     default=14,
     show_default=True,
-    metavar="N",
-    help="Keep unpacked images used in the last N days.",
 )
-@click.option(
-    "--layers",
+@option(
+    "--layers GB",
+    "Keep that much of the layers, those used last.",
     type=click.IntRange(min=0),
     default=20,
     show_default=True,
-    metavar="GB",
-    help="Keep that much of the layers, those used last.",
 )
-@click.option("--images", is_flag=True, help="Remove the images built without -o as well.")
+@option("--images", "Remove the images built without -o as well.")
 @json_option
 def command(as_json: bool, **options: Any) -> None:
     """Clear away layers, unpacked images and, with --images, images in the cache.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of
 from nix_seed.cli.say import say
 from nix_seed.core.words import members
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @seed_command("diff")
 @click.argument("ours", metavar="A")
 @click.argument("theirs", metavar="B")
-@click.option("--diffoscope/--no-diffoscope", default=True, help="Look into files, if it is there.")
+@option("--diffoscope/--no-diffoscope", "Look into files, if it is there.", default=True)
 @registry_options
 @json_option
 def command(as_json: bool, **options: Any) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
 from nix_seed.cli.say import say
 from nix_seed.core.events import OnEvent, Stage
@@ -13,26 +13,23 @@ from nix_seed.core.events import OnEvent, Stage
 @seed_command("index")
 @click.argument("target", metavar="REF")
 @click.argument("more", nargs=-1, metavar="[IMAGE]...")
-@click.option(
-    "--system-images",
-    "images",
+@option(
+    "--system-images IMAGE",
+    "One system's image; the same as naming it after REF.",
+    into="images",
     multiple=True,
-    metavar="IMAGE",
-    help="One system's image; the same as naming it after REF.",
 )
-@click.option(
-    "--system",
-    "systems",
+@option(
+    "--system SYSTEM",
+    "A system the index must have; nothing is published while one lacks.",
+    into="systems",
     multiple=True,
-    metavar="SYSTEM",
-    help="A system the index must have; nothing is published while one lacks.",
 )
-@click.option(
-    "--flake",
-    metavar="FLAKE",
-    help="The index must have every system of FLAKE; without IMAGEs, those of its recipe.",
+@option(
+    "--flake FLAKE",
+    "The index must have every system of FLAKE; without IMAGEs, those of its recipe.",
 )
-@click.option("--tag", "tags", multiple=True, metavar="TAG", help="A further tag, moved last.")
+@option("--tag TAG", "A further tag, moved last.", into="tags", multiple=True)
 @jobs_option
 @registry_options
 @json_option

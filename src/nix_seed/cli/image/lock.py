@@ -5,21 +5,19 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of, trusted, verify_options
 from nix_seed.cli.say import say
 
 
 @seed_command("lock")
 @click.argument("reference", metavar="REF")
-@click.option(
-    "-o",
-    "--output",
+@option(
+    "-o, --output FILE",
+    "Where to write it.",
     type=click.Path(path_type=Path, dir_okay=False),
     default="seed.lock",
     show_default=True,
-    metavar="FILE",
-    help="Where to write it.",
 )
 @verify_options
 @registry_options

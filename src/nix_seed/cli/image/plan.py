@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.image.build import base_of
 from nix_seed.cli.options import image_options, json_option, registry_options, request_of
 from nix_seed.cli.say import note, say, say_table
@@ -29,14 +27,13 @@ _MOST = 3  # paths that are named of each layer
 
 @seed_command("plan")
 @image_options
-@click.option("--no-lock", is_flag=True, help="Do not take the flake's seed.lock for the base.")
+@option("--no-lock", "Do not take the flake's seed.lock for the base.")
 @registry_options
-@click.option(
-    "--why",
-    metavar="PATH|NAME",
-    help="Only say why this is in the image, or why it is the project's own; build nothing.",
+@option(
+    "--why PATH|NAME",
+    "Only say why this is in the image, or why it is the project's own; build nothing.",
 )
-@click.option("--all", "all_paths", is_flag=True, help="Name every store path of each layer.")
+@option("--all", "Name every store path of each layer.", into="all_paths")
 @json_option
 def command(as_json: bool, why: str | None, **options: Any) -> None:
     """Show how FLAKE's image would be laid into layers, without writing it.

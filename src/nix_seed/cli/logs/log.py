@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import seed_group
+from nix_seed.cli.command import option, seed_group
 from nix_seed.cli.options import json_option, state_directory
 from nix_seed.cli.say import say
 from nix_seed.core.words import plural
@@ -27,17 +27,15 @@ def command() -> None:
     """
 
 
-key_option = click.option(
-    "--key", metavar="VKEY", help="The log's verifier key [PLACE/log.vkey]; or a file of it."
-)
+key_option = option("--key VKEY", "The log's verifier key [PLACE/log.vkey]; or a file of it.")
 
 
 @command.command("serve", short_help="Take entries as Rekor v2 does, and serve the log's files.")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--origin", metavar="NAME", help="A new log's name, such as example.com/log.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=7080, show_default=True, help="Port; 0 takes any that is free.")
-@click.option("-q", "--quiet", is_flag=True, help="Do not report requests.")
+@option("--origin NAME", "A new log's name, such as example.com/log.")
+@option("--host", "Address to listen on.", default="127.0.0.1", show_default=True)
+@option("--port", "Port; 0 takes any that is free.", default=7080, show_default=True)
+@option("-q, --quiet", "Do not report requests.")
 def _serve(directory: Path, origin: str | None, host: str, port: int, quiet: bool) -> None:
     """Serve the log in DIRECTORY, making it if there is none.
 
@@ -82,7 +80,7 @@ def _ignore(method: str, path: str, status: int) -> None:
 @click.argument("place")
 @click.argument("index", type=int, required=False)
 @key_option
-@click.option("--last", default=10, show_default=True, metavar="N", help="Entries to list.")
+@option("--last N", "Entries to list.", default=10, show_default=True)
 @json_option
 def _show(place: str, index: int | None, key: str | None, last: int, as_json: bool) -> None:
     """Show the newest checkpoint of the log at PLACE and its last entries, or the entry INDEX.
@@ -108,7 +106,7 @@ def _show(place: str, index: int | None, key: str | None, last: int, as_json: bo
 @command.command("check", short_help="Recompute a whole log; has it kept what it showed before?")
 @click.argument("place")
 @key_option
-@click.option("--no-remember", is_flag=True, help="Neither compare with earlier checks nor keep.")
+@option("--no-remember", "Neither compare with earlier checks nor keep.")
 @json_option
 def _check(place: str, key: str | None, no_remember: bool, as_json: bool) -> None:
     """Read every entry and tile of the log at PLACE and recompute its root.

@@ -16,7 +16,7 @@ from nix_seed.cli.options import (
     locked_image,
     policy_option,
     registry_options,
-    state_directory,
+    state_of,
     state_option,
     stores_of,
 )
@@ -69,7 +69,7 @@ def check_command(as_json: bool, **options: Any) -> None:
     places = options["places"] or (locked_image("where are the outputs kept?"),)
     references = [parse_reference(each) for each in places]
     with progress(quiet=as_json) as show:
-        state = options["state"] or state_directory()
+        state = state_of(options)
         by = verifiers_of(loaded, stores_of(options), state, show, ledgers=False)
         found = check_outputs(by, references, commit, options["system"])
     if as_json:

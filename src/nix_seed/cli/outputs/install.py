@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ from nix_seed.cli.options import (
     answer_option,
     commit_named,
     locked_image,
+    nix_of,
+    policy_of,
     policy_option,
     registry_options,
     state_directory,
@@ -47,18 +48,16 @@ def command(**options: Any) -> None:
     """
     from nix_seed.cli.progress import progress
     from nix_seed.core.processes import current_system
-    from nix_seed.flake.nix import Nix
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.outputs.install import Promise, install
     from nix_seed.outputs.promoted import promoted_output
-    from nix_seed.release.load import load_policy, verifiers_of
+    from nix_seed.release.load import verifiers_of
     from nix_seed.release.verify import Query, verify_commit
 
-    loaded = load_policy(options["policy_file"], datetime.now(UTC))
+    loaded = policy_of(options)
     commit, system = commit_named(options["commit"]), current_system()
     place = parse_reference(options["place"] or locked_image("where was the commit published?"))
-    store = options["store"]
-    nix = Nix(store=store.absolute() if store else None)
+    nix = nix_of(options)
     with progress(quiet=manner().json) as show:
         by = verifiers_of(loaded, stores_of(options), state_directory(), show)
         found = verify_commit(by, place, Query(commit, system))

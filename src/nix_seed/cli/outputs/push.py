@@ -11,6 +11,7 @@ from nix_seed.cli.options import (
     answer_option,
     attr_option,
     jobs_option,
+    nix_of,
     project_option,
     registry_options,
     store_option,
@@ -46,16 +47,15 @@ def push_command(**options: Any) -> None:
     from nix_seed.cli.outputs.options import branch_at_hand, pushed_json, pushed_text, seed_named
     from nix_seed.cli.progress import progress
     from nix_seed.cli.trust.options import attester_of, signer_of
-    from nix_seed.flake.nix import Nix
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.outputs.push import OutputChoice, OutputsTarget, check_commit, push_outputs
     from nix_seed.release.attest import SourceTree
 
-    target, store = parse_reference(options["target"]), options["store"]
+    target = parse_reference(options["target"])
     check_commit(options["src"])
     signer = signer_of(options["key"], options["sigstore"])
     attester = attester_of(signer, options["builder"], options["policy_file"])
-    nix = Nix(store=store.absolute() if store else None)
+    nix = nix_of(options)
     with progress(quiet=manner().json) as show:
         done = push_outputs(
             OutputsTarget(stores_of(options), target, nix, show),

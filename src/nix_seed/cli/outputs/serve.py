@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import (
+    policy_of,
     policy_option,
     registry_options,
     state_directory,
@@ -37,10 +37,10 @@ def serve_command(**options: Any) -> None:
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.outputs.open import kept_key, open_cache
     from nix_seed.outputs.server import CacheServer
-    from nix_seed.release.load import load_policy, verifiers_of
+    from nix_seed.release.load import verifiers_of
 
     state = options["state"] or state_directory()
-    loaded = load_policy(options["policy_file"], datetime.now(UTC))
+    loaded = policy_of(options)
     by = verifiers_of(loaded, stores_of(options), state)
     key = kept_key(state)
     cache = open_cache(by, parse_reference(options["reference"]), key, None, _report)

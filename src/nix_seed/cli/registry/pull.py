@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
 from nix_seed.cli.say import say
 
@@ -12,7 +12,7 @@ from nix_seed.cli.say import say
 @seed_command("pull")
 @click.argument("source", metavar="REF")
 @click.argument("target", metavar="oci:DIR[:TAG]")
-@click.option("--system", metavar="SYSTEM", help="Of an index, this system's image only [all].")
+@option("--system SYSTEM", "Of an index, this system's image only [all].")
 @jobs_option
 @registry_options
 @json_option

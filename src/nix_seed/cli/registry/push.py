@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
 from nix_seed.cli.say import say
 from nix_seed.core.words import members
@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 @seed_command("push")
 @click.argument("source", metavar="IMAGE")
 @click.argument("target", metavar="REF")
-@click.option("--tag", "tags", multiple=True, metavar="TAG", help="A further tag, moved last.")
-@click.option(
-    "--mount-from",
+@option("--tag TAG", "A further tag, moved last.", into="tags", multiple=True)
+@option(
+    "--mount-from REPO",
+    "A repository of the same registry whose layers are linked, not sent.",
     multiple=True,
-    metavar="REPO",
-    help="A repository of the same registry whose layers are linked, not sent.",
 )
 @jobs_option
 @registry_options

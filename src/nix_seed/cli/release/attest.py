@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import (
     cache_directory,
     json_option,
+    nix_of,
     registry_options,
     store_option,
     stores_of,
@@ -27,26 +27,12 @@ if TYPE_CHECKING:
 
 @seed_command("attest")
 @click.argument("reference", metavar="IMAGE")
-@click.option(
-    "--flake",
-    default=".",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="The checkout the image was built from [.].",
-)
-@click.option("--attr", metavar="NAME", help="Attribute made by mkSeed or mkRun [seed, run].")
-@click.option(
-    "--builder",
-    metavar="ID",
-    help="This builder's id in the policy [the one whose signer this is].",
-)
+@option("--flake DIR", "The checkout the image was built from [.].", default=".")
+@option("--attr NAME", "Attribute made by mkSeed or mkRun [seed, run].")
+@option("--builder ID", "This builder's id in the policy [the one whose signer this is].")
 @signing_options
 @sbom_option
-@click.option(
-    "--allow-dirty",
-    is_flag=True,
-    help="Attest a tree with changes, and say so: no quorum counts it.",
-)
+@option("--allow-dirty", "Attest a tree with changes, and say so: no quorum counts it.")
 @store_option
 @registry_options
 @json_option
@@ -86,16 +72,14 @@ def state(
 ) -> None:
     """Attest the image and print what was stated."""
     from nix_seed.cli.progress import progress
-    from nix_seed.flake.nix import Nix
     from nix_seed.image.layer_cache import LayerCache
     from nix_seed.release.attest import Workshop, attest
 
-    store = options["store"]
     with progress(quiet=as_json) as show:
         done = attest(
             Workshop(
                 stores_of(options),
-                Nix(store=store.absolute() if store else None),
+                nix_of(options),
                 LayerCache(cache_directory()),
                 show,
             ),

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of
 from nix_seed.cli.say import say
 
@@ -13,7 +13,7 @@ from nix_seed.cli.say import say
 @seed_command("export")
 @click.argument("reference", metavar="IMAGE")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--deep", is_flag=True, help="Every layer as well, for verify --deep.")
+@option("--deep", "Every layer as well, for verify --deep.")
 @registry_options
 @json_option
 def command(as_json: bool, **options: Any) -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import SeedGroup
+from nix_seed.cli.command import SeedGroup, option
 from nix_seed.cli.options import (
     commit_named,
     json_option,
     locked_image,
     policy_history_option,
+    policy_of,
     policy_option,
     registry_options,
     stores_of,
@@ -52,12 +52,11 @@ def command() -> None:
 
 @command.command("show", short_help="Show what each ledger holds for a commit, a root, or all.")
 @click.argument("what", required=False, metavar="[COMMIT|ROOT]")
-@click.option(
-    "--from",
-    "places",
+@option(
+    "--from REF",
+    "Where the records are: host/name or oci:DIR; repeated [the image of seed.lock].",
+    into="places",
     multiple=True,
-    metavar="REF",
-    help="Where the records are: host/name or oci:DIR; repeated [the image of seed.lock].",
 )
 @policy_option("Whom to believe, and which ledgers there are.")
 @policy_history_option
@@ -117,9 +116,9 @@ def _ledgers(options: dict[str, Any]) -> list[LedgerReader]:
     from nix_seed.core.errors import InputError
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.release.ledger import LoggedLedger
-    from nix_seed.release.load import earlier_of, load_policy, verifiers_of
+    from nix_seed.release.load import earlier_of, verifiers_of
 
-    loaded = load_policy(options["policy_file"], datetime.now(UTC))
+    loaded = policy_of(options)
     if loaded.policy.source is None:
         raise InputError(
             "the policy does not say of which repository it is",

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import (
     commit_named,
     jobs_option,
     json_option,
+    policy_of,
     policy_option,
     registry_options,
-    state_directory,
+    state_of,
     state_option,
     stores_of,
 )
@@ -37,38 +36,33 @@ if TYPE_CHECKING:
 
 @seed_command("promote")
 @click.argument("commit", metavar="COMMIT")
-@click.option(
-    "--to",
-    "target",
+@option(
+    "--to REF",
+    "Where the release is published: host/name or oci:DIR; with :TAG, that tag moves too.",
+    into="target",
     required=True,
-    metavar="REF",
-    help="Where the release is published: host/name or oci:DIR; with :TAG, that tag moves too.",
 )
 @policy_option("Whom to believe, which systems make a release, and who may promote.")
-@click.option(
-    "--policy-history",
-    "history",
+@option(
+    "--policy-history FILE",
+    "An earlier policy, whose promoters' records the new one comes after; may be repeated.",
+    into="history",
     multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="An earlier policy, whose promoters' records the new one comes after; may be repeated.",
 )
 @key_option
 @sigstore_option
-@click.option("--tag", "tags", multiple=True, metavar="TAG", help="A further tag, moved last.")
-@click.option(
-    "--evidence",
+@option("--tag TAG", "A further tag, moved last.", into="tags", multiple=True)
+@option(
+    "--evidence REF",
+    "Look for images and attestations in this repository as well; may be repeated.",
     multiple=True,
-    metavar="REF",
-    help="Look for images and attestations in this repository as well; may be repeated.",
 )
 @state_option("Where what logs and ledgers showed before is kept [~/.local/state/nix-seed].")
 @jobs_option
-@click.option(
+@option(
     "--outputs",
-    "with_outputs",
-    is_flag=True,
-    help="Also promote every output that the quorum stands for, under a root of its own.",
+    "Also promote every output that the quorum stands for, under a root of its own.",
+    into="with_outputs",
 )
 @registry_options
 @json_option
@@ -82,12 +76,12 @@ def command(as_json: bool, **options: Any) -> None:
     from nix_seed.cli.progress import progress
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.release.candidates import ReleasePlace
-    from nix_seed.release.load import earlier_of, load_policy, verifiers_of
+    from nix_seed.release.load import earlier_of, verifiers_of
     from nix_seed.release.promote import Signing, promote
     from nix_seed.trust.sign import open_logs
 
     commit = commit_named(options["commit"])
-    loaded = load_policy(options["policy_file"], datetime.now(UTC))
+    loaded = policy_of(options)
     stores = stores_of(options)
     target, tags = split_target(options["target"])
     place = ReleasePlace(
@@ -96,7 +90,7 @@ def command(as_json: bool, **options: Any) -> None:
         (*tags, *options["tags"]),
     )
     with progress(quiet=as_json) as show:
-        by = verifiers_of(loaded, stores, options["state"] or state_directory(), show)
+        by = verifiers_of(loaded, stores, state_of(options), show)
         done = promote(
             by,
             commit,

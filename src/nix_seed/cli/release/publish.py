@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import answer_option, registry_options, store_option, stores_of
 from nix_seed.cli.release.attest import state, statement_of
 from nix_seed.cli.say import manner, say
@@ -23,16 +23,15 @@ if TYPE_CHECKING:
 
 @seed_command("publish")
 @click.argument("reference", metavar="IMAGE")
-@click.option(
-    "--flake",
+@option(
+    "--flake DIR",
+    "The checkout to build and attest [.].",
     default=".",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    metavar="DIR",
-    help="The checkout to build and attest [.].",
 )
-@click.option("--attr", metavar="NAME", help="Attribute made by mkSeed or mkRun [seed, run].")
-@click.option("--system", metavar="SYSTEM", help="Nix system [this machine's].")
-@click.option("--builder", metavar="ID", help="This builder's id in the policy [the signer's].")
+@option("--attr NAME", "Attribute made by mkSeed or mkRun [seed, run].")
+@option("--system SYSTEM", "Nix system [this machine's].")
+@option("--builder ID", "This builder's id in the policy [the signer's].")
 @signing_options
 @sbom_option
 @store_option

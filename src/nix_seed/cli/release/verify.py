@@ -6,20 +6,20 @@ The answer of ``verify`` for people and for programs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import (
     commit_named,
     image_or_commit,
     json_option,
+    policy_of,
     policy_option,
     registry_options,
-    state_directory,
+    state_of,
     state_option,
     stores_of,
 )
@@ -264,45 +264,32 @@ def _detail_json(detail: DissentDetail) -> dict[str, Any]:
 
 @seed_command("verify")
 @click.argument("reference", metavar="IMAGE|COMMIT")
-@click.option(
-    "--from",
-    "repository",
-    metavar="REF",
-    help="Where COMMIT was published: host/name or oci:DIR [the image of seed.lock].",
+@option(
+    "--from REF",
+    "Where COMMIT was published: host/name or oci:DIR [the image of seed.lock].",
+    into="repository",
 )
 @policy_option("Whom to believe, and how many.")
-@click.option("--commit", metavar="HASH", help="The commit it must be of [any the builders name].")
-@click.option("--system", metavar="SYSTEM", help="Only this system's image of an index.")
-@click.option(
-    "--quorum-only",
-    is_flag=True,
-    help="Do not ask whether it was promoted, though the policy knows promoters.",
+@option("--commit HASH", "The commit it must be of [any the builders name].")
+@option("--system SYSTEM", "Only this system's image of an index.")
+@option("--quorum-only", "Do not ask whether it was promoted, though the policy knows promoters.")
+@option("--no-ledgers", "Do not ask the policy's [[ledgers]], which --offline cannot.")
+@option(
+    "--output NAME", "Of COMMIT: the store path that was promoted as packages.NAME or checks.NAME."
 )
-@click.option(
-    "--no-ledgers",
-    is_flag=True,
-    help="Do not ask the policy's [[ledgers]], which --offline cannot.",
-)
-@click.option(
-    "--output",
-    metavar="NAME",
-    help="Of COMMIT: the store path that was promoted as packages.NAME or checks.NAME.",
-)
-@click.option("--deep", is_flag=True, help="Read every layer, and recompute every NAR hash.")
-@click.option(
-    "--offline",
+@option("--deep", "Read every layer, and recompute every NAR hash.")
+@option(
+    "--offline DIR",
+    "Use what `nix-seed export` put there, and no network.",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    metavar="DIR",
-    help="Use what `nix-seed export` put there, and no network.",
 )
-@click.option(
-    "--evidence",
+@option(
+    "--evidence REF",
+    "Look for attestations in this repository as well; may be repeated.",
     multiple=True,
-    metavar="REF",
-    help="Look for attestations in this repository as well; may be repeated.",
 )
 @state_option("Where what logs showed before is kept [~/.local/state/nix-seed].")
-@click.option("--no-state", is_flag=True, help="Neither compare with that nor keep any of it.")
+@option("--no-state", "Neither compare with that nor keep any of it.")
 @registry_options
 @json_option
 def command(as_json: bool, **options: Any) -> None:
@@ -316,15 +303,15 @@ def command(as_json: bool, **options: Any) -> None:
     not be checked.
     """
     from nix_seed.cli.progress import progress
-    from nix_seed.release.load import load_policy, verifiers_of
+    from nix_seed.release.load import verifiers_of
 
-    loaded = load_policy(options["policy_file"], datetime.now(UTC))
+    loaded = policy_of(options)
     answer, reference, query = _question(options)
     with progress(quiet=as_json) as show:
         by = verifiers_of(
             loaded,
             stores_of(options),
-            _state(options),
+            state_of(options),
             show,
             ask=options["offline"] is None,
             ledgers=not options["no_ledgers"],
@@ -397,13 +384,3 @@ def _question(options: dict[str, Any]) -> tuple[Callable[..., Verification], Any
     image = parse_reference(text)
     where = exported(image, offline) if offline else image
     return verify_image, where, Query(commit, system, deep, promotion, evidence)
-
-
-def _state(options: dict[str, Any]) -> Path | None:
-    """Return the directory of checkpoints, which `nix-seed log check` uses as well."""
-    if options["no_state"]:
-        if options["state"] is not None:
-            raise click.UsageError("--state and --no-state exclude each other")
-        return None
-    given: Path | None = options["state"]
-    return given or state_directory()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import (
     answer_option,
     commit_named,
@@ -27,23 +27,21 @@ if TYPE_CHECKING:
 
 @seed_command("report")
 @click.argument("reference", metavar="IMAGE")
-@click.option(
-    "-o",
-    "--output",
+@option(
+    "-o, --output FILE",
+    "Where the page is written.",
     required=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Where the page is written.",
 )
-@click.option("--base", metavar="REF", help="A previous image: what changed since [seed.lock's].")
+@option("--base REF", "A previous image: what changed since [seed.lock's].")
 @policy_option("Verify by this policy, and show every check [trust.toml, if there].", default=None)
-@click.option("--commit", metavar="HASH", help="The commit it must be of [any the builders name].")
-@click.option("--deep", is_flag=True, help="With --policy: read every layer as well.")
-@click.option("--evidence", multiple=True, metavar="REF", help="Look for attestations here, too.")
-@click.option("--flake", metavar="FLAKE", help="What it was built from: judge its licences.")
-@click.option("--attr", metavar="NAME", help="Of the flake: attribute made by mkSeed or mkRun.")
-@click.option("--system", metavar="SYSTEM", help="Of an index, this system's [this machine's].")
-@click.option("--no-roots", is_flag=True, help="Do not follow the image to its trust roots.")
+@option("--commit HASH", "The commit it must be of [any the builders name].")
+@option("--deep", "With --policy: read every layer as well.")
+@option("--evidence REF", "Look for attestations here, too.", multiple=True)
+@option("--flake FLAKE", "What it was built from: judge its licences.")
+@option("--attr NAME", "Of the flake: attribute made by mkSeed or mkRun.")
+@option("--system SYSTEM", "Of an index, this system's [this machine's].")
+@option("--no-roots", "Do not follow the image to its trust roots.")
 @store_option
 @registry_options
 @answer_option

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import seed_command
-from nix_seed.cli.options import image_named, json_option, registry_options, store_option, stores_of
+from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.options import (
+    image_named,
+    json_option,
+    nix_of,
+    registry_options,
+    store_option,
+    stores_of,
+)
 from nix_seed.cli.say import say
 from nix_seed.core.words import members, plain
 
@@ -25,15 +32,14 @@ if TYPE_CHECKING:
 
 @seed_command("roots")
 @click.argument("what", default=".", metavar="[FLAKE|REF]")
-@click.option("--outputs", is_flag=True, help="Of a flake: its own outputs, not its image.")
-@click.option("--attr", metavar="NAME", help="Attribute made by mkSeed or mkRun [seed, run].")
-@click.option("--kind", type=click.Choice(["seed", "run"]), default="seed", show_default=True)
-@click.option("--system", metavar="SYSTEM", help="Nix system [this machine's].")
-@click.option("--why", metavar="PATH", help="The shortest way from the image to PATH.")
-@click.option(
-    "--policy",
-    metavar="RULES|FILE",
-    help="Exit with 1 if broken: executed-seed-max=1KiB,binary-max=0,built-here,no-impure,no-host.",
+@option("--outputs", "Of a flake: its own outputs, not its image.")
+@option("--attr NAME", "Attribute made by mkSeed or mkRun [seed, run].")
+@option("--kind", type=click.Choice(["seed", "run"]), default="seed", show_default=True)
+@option("--system SYSTEM", "Nix system [this machine's].")
+@option("--why PATH", "The shortest way from the image to PATH.", type=str)
+@option(
+    "--policy RULES|FILE",
+    "Exit with 1 if broken: executed-seed-max=1KiB,binary-max=0,built-here,no-impure,no-host.",
 )
 @store_option
 @registry_options
@@ -45,13 +51,11 @@ def command(as_json: bool, **options: Any) -> None:
     other sources; impure derivations; what was substituted, and with whose signature.
     """
     from nix_seed.cli.progress import progress
-    from nix_seed.flake.nix import Nix
     from nix_seed.roots.roots import report_roots
     from nix_seed.roots.rules.policy import evaluate_roots
 
     policy = None if options["policy"] is None else _policy(options["policy"])
-    store = options["store"]
-    nix = Nix(store=store.absolute() if store else None)
+    nix = nix_of(options)
     with progress(quiet=as_json) as show:
         roots, unknown = _roots(nix, options, show)
         if options["why"] is not None:

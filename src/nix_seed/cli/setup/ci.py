@@ -5,14 +5,12 @@ The options stand here, so that help is quick; what the steps do is imported whe
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from nix_seed.cli.options import with_options
+from nix_seed.cli.command import together
 from nix_seed.cli.say import say
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def _option(name: str, about: str) -> Callable[[Any], Any]:
@@ -22,11 +20,7 @@ def _option(name: str, about: str) -> Callable[[Any], Any]:
     return click.option(name, bare, envvar=variable, help=about, default="", show_default=False)
 
 
-def _all(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
-    return lambda command: with_options(command, options)
-
-
-_job_options = _all(
+_job_options = together(
     _option("--registry", "Host of the registry [ghcr.io; GitLab's own]."),
     _option("--registry-user", "Whose token SEED_REGISTRY_TOKEN is."),
     _option("--image", "Repository in the registry [the project's own]."),
@@ -35,11 +29,11 @@ _job_options = _all(
     _option("--ca-file", "Accept certificates signed by these authorities."),
     _option("--seed-attr", "The seed, as DIRECTORY#ATTRIBUTE [.#seed]."),
 )
-_recipe_options = _all(
+_recipe_options = together(
     _option("--layers", "Layers at most [64]."),
     _option("--nix-conf", "Lines for nix.conf."),
 )
-_sign_options = _all(
+_sign_options = together(
     _option("--signing", "keyless, key or none [keyless]."),
     _option("--sigstore", "ClientTrustConfig of a private Sigstore [the public one]."),
 )

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import (
     cache_directory,
     json_option,
+    nix_of,
     policy_option,
     registry_options,
     state_directory,
@@ -41,24 +42,23 @@ _WAYS = ["bwrap", "podman", "docker", "github"]
 
 @seed_command("doctor")
 @click.argument("image", required=False, metavar="[IMAGE]")
-@click.option(
+@option(
     "--engine",
-    "ways",
+    "Replay IMAGE's contract with this only; github: as its runner does, by Docker [all].",
+    into="ways",
     multiple=True,
     type=click.Choice(_WAYS),
-    help="Replay IMAGE's contract with this only; github: as its runner does, by Docker [all].",
 )
 @policy_option("Ask the logs of this policy [trust.toml, if there].", default=None)
-@click.option(
-    "--registry",
-    "registries",
+@option(
+    "--registry HOST",
+    "This registry must answer, and have credentials; may be repeated.",
+    into="registries",
     multiple=True,
-    metavar="HOST",
-    help="This registry must answer, and have credentials; may be repeated.",
 )
-@click.option("--system", metavar="SYSTEM", help="Which image of an index [this machine's].")
+@option("--system SYSTEM", "Which image of an index [this machine's].")
 @store_option
-@click.option("-v", "--verbose", is_flag=True, help="Show what is fine with all it said, too.")
+@option("-v, --verbose", "Show what is fine with all it said, too.")
 @registry_options
 @json_option
 def command(as_json: bool, image: str | None, verbose: bool, **options: Any) -> None:
@@ -89,11 +89,9 @@ def command(as_json: bool, image: str | None, verbose: bool, **options: Any) -> 
 
 
 def _machine(options: dict[str, Any], show: OnEvent) -> Sequence[Diagnosis]:
-    from nix_seed.flake.nix import Nix
     from nix_seed.setup.doctor import Setup, check_setup
 
-    store = options["store"]
-    nix = Nix(store=store.absolute() if store else None)
+    nix = nix_of(options)
     setup = Setup(nix, cache_directory(), state_directory(), _reach(options))
     return check_setup(setup, show)
 

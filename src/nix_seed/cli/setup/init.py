@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import json_option
 from nix_seed.cli.say import say, say_styled
 from nix_seed.core.safe_text import safe_line
@@ -36,26 +36,21 @@ _WORDS = {
     metavar="[DIR]",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
 )
-@click.option("--github", "forge", flag_value="github", help="Write GitHub's workflow.")
-@click.option("--gitlab", "forge", flag_value="gitlab", help="Write GitLab's configuration.")
-@click.option(
-    "--system",
-    "systems",
+@option("--github", "Write GitHub's workflow.", into="forge", flag_value="github")
+@option("--gitlab", "Write GitLab's configuration.", into="forge", flag_value="gitlab")
+@option(
+    "--system SYSTEM",
+    "A system to make seeds for; may be repeated [those of the flake].",
+    into="systems",
     multiple=True,
-    metavar="SYSTEM",
-    help="A system to make seeds for; may be repeated [those of the flake].",
 )
-@click.option("--ref", metavar="REF", help="Tag or commit of nix-seed to use [this version's tag].")
-@click.option("--branch", metavar="NAME", help="The default branch, which publishes [Git's].")
-@click.option(
-    "--flake",
-    is_flag=True,
-    help="Show the lines that add a seed to flake.nix, to set options of mkSeed.",
-)
-@click.option("--no-policy", is_flag=True, help="Write no trust.toml.")
-@click.option("--force", is_flag=True, help="Replace files that are there and differ.")
-@click.option("-y", "--yes", is_flag=True, help="Write without asking.")
-@click.option("-n", "--dry-run", is_flag=True, help="Only show what would be written.")
+@option("--ref REF", "Tag or commit of nix-seed to use [this version's tag].")
+@option("--branch NAME", "The default branch, which publishes [Git's].")
+@option("--flake", "Show the lines that add a seed to flake.nix, to set options of mkSeed.")
+@option("--no-policy", "Write no trust.toml.")
+@option("--force", "Replace files that are there and differ.")
+@option("-y, --yes", "Write without asking.")
+@option("-n, --dry-run", "Only show what would be written.")
 @json_option
 def command(directory: Path, as_json: bool, yes: bool, dry_run: bool, **options: Any) -> None:
     """Prepare the repository of the flake in DIR for seeds in CI.

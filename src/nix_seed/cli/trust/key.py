@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nix_seed.cli.command import seed_group
+from nix_seed.cli.command import option, seed_group
 from nix_seed.cli.options import json_option
 from nix_seed.cli.say import say, warn
 
@@ -30,12 +30,12 @@ def command() -> None:
 
 @command.command("generate")
 @click.argument("file", default="nix-seed.key", type=click.Path(path_type=Path))
-@click.option(
+@option(
     "--algorithm",
+    "ECDSA is what every log takes; Rekor v2 does not take Ed25519.",
     type=click.Choice(_ALGORITHMS),
     default=_ALGORITHMS[0],
     show_default=True,
-    help="ECDSA is what every log takes; Rekor v2 does not take Ed25519.",
 )
 @json_option
 def generate(file: Path, algorithm: str, as_json: bool) -> None:

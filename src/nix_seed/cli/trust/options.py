@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
-from nix_seed.cli.options import policy_option, with_options
+from nix_seed.cli.command import option, together
+from nix_seed.cli.options import policy_option
 from nix_seed.cli.trust.key import PASSPHRASE
 from nix_seed.core.errors import InputError
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from nix_seed.setup.rules.ci_inputs import Decision
     from nix_seed.trust.rules.policy import Policy
     from nix_seed.trust.sign import Signer
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def signer_of(key: Path | None, sigstore: Path | None = None) -> Signer:
@@ -100,27 +99,20 @@ def why_stranger(signer: Signer, policy: Policy, decision: Decision) -> str | No
     return f"{why}, whose identity, {signer.identity}, the policy does not know" if why else None
 
 
-key_option = click.option(
-    "--key", type=click.Path(path_type=Path), metavar="FILE", help="Sign with this key [keyless]."
-)
-sigstore_option = click.option(
-    "--sigstore",
+key_option = option("--key FILE", "Sign with this key [keyless].")
+sigstore_option = option(
+    "--sigstore FILE",
+    "ClientTrustConfig of a private Sigstore [the public one].",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE",
-    help="ClientTrustConfig of a private Sigstore [the public one].",
 )
 
 
-def signing_options(command: Command) -> Command:
-    """Add who signs, by what policy, and where the source is published."""
-    return with_options(command, _SIGNING)
-
-
-_SIGNING: list[Callable[[Any], Any]] = [
+signing_options = together(
     policy_option(
         "The policy that knows the builder and the logs [trust.toml, if there].", default=None
     ),
     key_option,
     sigstore_option,
-    click.option("--source", metavar="URL", help="Where the source is published [remote origin]."),
-]
+    option("--source URL", "Where the source is published [remote origin]."),
+)
+"""Add who signs, by what policy, and where the source is published."""

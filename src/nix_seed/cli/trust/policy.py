@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import seed_group
+from nix_seed.cli.command import option, seed_group
 from nix_seed.cli.options import answer_option, json_option
 from nix_seed.cli.say import answer, say
 from nix_seed.cli.trust.policy_step import (
@@ -72,31 +72,25 @@ def _show(file: Path, as_json: bool) -> None:
 
 @command.command("init")
 @click.argument("file", default="trust.toml", type=click.Path(path_type=Path))
-@click.option("--repository", metavar="OWNER/REPO", help="Add its workflows on GitHub and GitLab.")
-@click.option(
-    "--key",
-    "keys",
+@option("--repository OWNER/REPO", "Add its workflows on GitHub and GitLab.")
+@option(
+    "--key ID=FILE",
+    "Add a builder with this public key; may be repeated.",
+    into="keys",
     multiple=True,
-    metavar="ID=FILE",
-    help="Add a builder with this public key; may be repeated.",
 )
-@click.option(
-    "--promoter",
-    "promoters",
+@option(
+    "--promoter ID=FILE",
+    "Add who may release, with this public key; one of them must sign.",
+    into="promoters",
     multiple=True,
-    metavar="ID=FILE",
-    help="Add who may release, with this public key; one of them must sign.",
 )
-@click.option("--source", metavar="URL", help="Where the source is published, as attestations say.")
-@click.option(
-    "--system", "systems", multiple=True, metavar="SYSTEM", help="A system [x86_64-linux]."
-)
-@click.option(
-    "--log",
-    "log_place",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Demand that this embedded log holds every attestation; made if there is none.",
+@option("--source URL", "Where the source is published, as attestations say.")
+@option("--system SYSTEM", "A system [x86_64-linux].", into="systems", multiple=True)
+@option(
+    "--log DIR",
+    "Demand that this embedded log holds every attestation; made if there is none.",
+    into="log_place",
 )
 @answer_option
 def _init(
@@ -138,13 +132,12 @@ def _init(
 @command.command("diff")
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
-@click.option(
-    "--signature",
-    "signatures",
+@option(
+    "--signature FILE",
+    "A signature on the change, made by `policy sign`; may be repeated.",
+    into="signatures",
     multiple=True,
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE",
-    help="A signature on the change, made by `policy sign`; may be repeated.",
 )
 @json_option
 def _diff(old: Path, new: Path, signatures: Sequence[Path], as_json: bool) -> None:

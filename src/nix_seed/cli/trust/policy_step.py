@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import answer_option
 from nix_seed.cli.say import answer, say
 from nix_seed.cli.trust.options import key_option, signer_of
@@ -19,39 +19,32 @@ _WHEN = "such as 2026-01-31, 2026-01-31T12:00:00Z or now"
 
 @seed_command("next")
 @click.argument("old", default="trust.toml", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
+@option(
+    "-o, --output NEW",
+    "The next policy's file; never overwritten [OLD with its epoch: trust-2.toml].",
     type=click.Path(path_type=Path, dir_okay=False),
-    metavar="NEW",
-    help="The next policy's file; never overwritten [OLD with its epoch: trust-2.toml].",
 )
-@click.option(
-    "--revoke",
-    "revoked",
+@option(
+    "--revoke ID",
+    "What this builder says from --at on counts no more; may be repeated.",
+    into="revoked",
     multiple=True,
-    metavar="ID",
-    help="What this builder says from --at on counts no more; may be repeated.",
 )
-@click.option("--at", metavar="TIME", help=f"Since when it does not count: {_WHEN}.")
-@click.option(
-    "--remove-promoter",
-    "removed",
+@option("--at TIME", f"Since when it does not count: {_WHEN}.")
+@option(
+    "--remove-promoter ID",
+    "Take out who may release; may be repeated.",
+    into="removed",
     multiple=True,
-    metavar="ID",
-    help="Take out who may release; may be repeated.",
 )
-@click.option(
-    "--log",
-    "places",
+@option(
+    "--log ID=PLACE",
+    "Where this log is from now on: an address, or a directory beside the policy.",
+    into="places",
     multiple=True,
-    metavar="ID=PLACE",
-    help="Where this log is from now on: an address, or a directory beside the policy.",
 )
-@click.option("--expires", metavar="TIME", help="Until when the next policy is good [as OLD].")
-@click.option(
-    "--no-accept", is_flag=True, help="What was released by OLD has to be promoted again."
-)
+@option("--expires TIME", "Until when the next policy is good [as OLD].")
+@option("--no-accept", "What was released by OLD has to be promoted again.")
 @answer_option
 def next_command(old: Path, output: Path | None, **options: Any) -> None:
     """Write the policy that comes after OLD (trust.toml): a higher epoch, and what you name.
@@ -91,26 +84,23 @@ def next_command(old: Path, output: Path | None, **options: Any) -> None:
 
 @seed_command("add-builder")
 @click.argument("builder", metavar="ID")
-@click.option(
-    "--policy",
-    "file",
+@option(
+    "--policy FILE",
+    "The policy to change: a new one, or what `policy next` wrote.",
+    into="file",
     default="trust.toml",
     show_default=True,
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE",
-    help="The policy to change: a new one, or what `policy next` wrote.",
 )
-@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="Its public key.")
-@click.option("--issuer", metavar="URL", help="Without a key: who vouches for it.")
-@click.option("--subject", metavar="TEXT", help="Without a key: whom the issuer vouches for.")
-@click.option("--repository", metavar="URL", help="The repository a reusable workflow runs for.")
-@click.option("--operator", metavar="NAME", help="Who runs it [ID].")
-@click.option("--provider", metavar="NAME", help="On whose machines.")
-@click.option("--jurisdiction", metavar="NAME", help="Under whose law.")
-@click.option(
-    "--system", "systems", multiple=True, metavar="SYSTEM", help="One it builds for [all]."
-)
-@click.option("--not-before", metavar="TIME", help=f"From when on it counts: {_WHEN}.")
+@option("--key FILE", "Its public key.")
+@option("--issuer URL", "Without a key: who vouches for it.")
+@option("--subject TEXT", "Without a key: whom the issuer vouches for.")
+@option("--repository URL", "The repository a reusable workflow runs for.")
+@option("--operator NAME", "Who runs it [ID].")
+@option("--provider NAME", "On whose machines.")
+@option("--jurisdiction NAME", "Under whose law.")
+@option("--system SYSTEM", "One it builds for [all].", into="systems", multiple=True)
+@option("--not-before TIME", f"From when on it counts: {_WHEN}.")
 @answer_option
 def add_builder_command(builder: str, file: Path, **options: Any) -> None:
     """Add the builder ID to a policy, after those there are; comments and order stay."""
@@ -159,12 +149,10 @@ def _values(
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
 @key_option
-@click.option(
-    "-o",
-    "--output",
+@option(
+    "-o, --output FILE",
+    "Where the signature goes [NEW with the signer's id: trust-2.rita.sig].",
     type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Where the signature goes [NEW with the signer's id: trust-2.rita.sig].",
 )
 @answer_option
 def sign_command(old: Path, new: Path, key: Path | None, output: Path | None) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import (
     accept_option,
     accepted_licences,
@@ -55,38 +55,27 @@ def hydrated_text(done: Hydrated) -> str:
     return "\n".join(lines)
 
 
-root_option = click.option(
-    "--root",
-    type=click.Path(path_type=Path, file_okay=False),
+root_option = option(
+    "--root DIR",
+    "Where the store's /nix lies; for use with `nix --store DIR`.",
     default="/",
     show_default=True,
-    metavar="DIR",
-    help="Where the store's /nix lies; for use with `nix --store DIR`.",
 )
 
 
 @seed_command("hydrate")
 @click.argument("source", metavar="REF")
 @root_option
-@click.option(
-    "--for",
-    "outputs",
+@option(
+    "--for FLAKE#OUTPUT",
+    "Take only what these need to be built: .#checks, .#packages.default [everything].",
+    into="outputs",
     multiple=True,
-    metavar="FLAKE#OUTPUT",
-    help="Take only what these need to be built: .#checks, .#packages.default [everything].",
 )
-@click.option(
-    "--system", metavar="SYSTEM", help="Of an index, this system's image [this machine's]."
-)
-@click.option(
-    "--jobs", type=click.IntRange(1, 64), metavar="N", help="Layers worked on at once [by cores]."
-)
-@click.option(
-    "--eager", is_flag=True, help="Fetch and unpack all of it before anything else, as ever."
-)
-@click.option(
-    "--complete", is_flag=True, help="Return only once every path lies in the store itself."
-)
+@option("--system SYSTEM", "Of an index, this system's image [this machine's].")
+@option("--jobs N", "Layers worked on at once [by cores].", type=click.IntRange(1, 64))
+@option("--eager", "Fetch and unpack all of it before anything else, as ever.")
+@option("--complete", "Return only once every path lies in the store itself.")
 @attr_option
 @accept_option
 @project_option(

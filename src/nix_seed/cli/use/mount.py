@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of, trusted, verify_options
 from nix_seed.cli.say import say
 from nix_seed.cli.use.hydrate import hydrated_json, hydrated_text, root_option
@@ -16,19 +16,14 @@ from nix_seed.cli.use.hydrate import hydrated_json, hydrated_text, root_option
 @seed_command("mount")
 @click.argument("source", metavar="REF")
 @root_option
-@click.option(
-    "--system", metavar="SYSTEM", help="Of an index, this system's image [this machine's]."
-)
-@click.option("--keep", is_flag=True, help="Leave it mounted until `nix-seed unmount`.")
-@click.option(
-    "--complete", is_flag=True, help="Return only once every path lies in the store itself."
-)
-@click.option(
-    "--src",
+@option("--system SYSTEM", "Of an index, this system's image [this machine's].")
+@option("--keep", "Leave it mounted until `nix-seed unmount`.")
+@option("--complete", "Return only once every path lies in the store itself.")
+@option(
+    "--src DIR",
+    "The project, by whose trust.toml the seed is verified.",
     default=".",
     show_default=True,
-    metavar="DIR",
-    help="The project, by whose trust.toml the seed is verified.",
 )
 @verify_options
 @registry_options

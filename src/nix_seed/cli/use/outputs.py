@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from nix_seed.cli.options import policy_used, state_directory, stores_of, with_options
+from nix_seed.cli.command import option, together
+from nix_seed.cli.options import policy_used, state_directory, stores_of
 from nix_seed.cli.say import note, say
+from nix_seed.cli.trust.options import key_option, sigstore_option
 from nix_seed.core.words import human_size, plural
 
 if TYPE_CHECKING:
@@ -26,28 +26,19 @@ if TYPE_CHECKING:
     from nix_seed.use.engines.base import LocalCache
 
 
-def outputs_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add where outputs are taken from and kept, and who signs them."""
-    from nix_seed.cli.trust.options import key_option, sigstore_option
-
-    return with_options(
-        command,
-        [
-            click.option(
-                "--outputs",
-                metavar="REF",
-                help="Take from there what the policy's builders built [the image's repository].",
-            ),
-            click.option("--no-outputs", is_flag=True, help="Build everything here."),
-            click.option(
-                "--keep", metavar="REF", help="Take from REF, and keep there what is built, signed."
-            ),
-            click.option("--builder", metavar="ID", help="This builder's id in the policy."),
-            key_option,
-            sigstore_option,
-            click.option("--source", metavar="URL", help="Where the source is published."),
-        ],
-    )
+outputs_options = together(
+    option(
+        "--outputs REF",
+        "Take from there what the policy's builders built [the image's repository].",
+    ),
+    option("--no-outputs", "Build everything here."),
+    option("--keep REF", "Take from REF, and keep there what is built, signed."),
+    option("--builder ID", "This builder's id in the policy."),
+    key_option,
+    sigstore_option,
+    option("--source URL", "Where the source is published."),
+)
+"""Add where outputs are taken from and kept, and who signs them."""
 
 
 @dataclass(slots=True)

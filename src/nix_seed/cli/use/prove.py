@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import (
     json_option,
     open_seed,
@@ -16,7 +16,7 @@ from nix_seed.cli.say import say
 
 @seed_command("prove")
 @seed_options(("bwrap", "podman", "docker"), "The project.")
-@click.option("--system", metavar="SYSTEM", help="Nix system [this machine's].")
+@option("--system SYSTEM", "Nix system [this machine's].")
 @json_option
 def command(as_json: bool, **options: Any) -> None:
     """Plan every output of the project's flake inside the seed, with no network.

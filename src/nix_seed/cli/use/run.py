@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command, together
 from nix_seed.cli.options import (
     accepted_licences,
     cache_directory,
@@ -23,7 +21,6 @@ from nix_seed.cli.options import (
     store_option,
     unpacking_cache,
     verify_options,
-    with_options,
 )
 from nix_seed.cli.say import say
 from nix_seed.cli.use.outputs import keep, outputs_json, outputs_of, outputs_options, print_outputs
@@ -69,43 +66,30 @@ def print_run(result: RunResult) -> None:
         say(f"{link.path} -> {link.target}", err=True)
 
 
-RUN_OPTIONS: list[Callable[[Any], Any]] = [
+run_options = together(
     seed_options(
         ("bwrap", "podman", "docker", "host"),
         "The project; seen as /src inside, and never written to but for result links.",
     ),
-    click.option(
-        "--out",
-        type=click.Path(path_type=Path, file_okay=False),
-        metavar="DIR",
-        help="Put results below DIR instead of into the host's store.",
-    ),
-    click.option(
-        "--env", "-e", multiple=True, metavar="NAME[=VALUE]", help="Set a variable inside."
-    ),
-    click.option("--network", is_flag=True, help="Give the command the network."),
+    option("--out DIR", "Put results below DIR instead of into the host's store."),
+    option("--env, -e NAME[=VALUE]", "Set a variable inside.", multiple=True),
+    option("--network", "Give the command the network."),
     store_option,
-    click.option(
-        "--eager", is_flag=True, help="Fetch and unpack all of the image before the command starts."
-    ),
-    click.option(
-        "--complete", is_flag=True, help="Return only once nothing of the image is left to fetch."
-    ),
-    click.option(
-        "--record",
-        is_flag=True,
-        help="Keep beside the image what the command read of it, for others to fetch first.",
+    option("--eager", "Fetch and unpack all of the image before the command starts."),
+    option("--complete", "Return only once nothing of the image is left to fetch."),
+    option(
+        "--record", "Keep beside the image what the command read of it, for others to fetch first."
     ),
     outputs_options,
     verify_options,
-]
+)
 
 
 @seed_command(
     "run",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
-@partial(with_options, options=RUN_OPTIONS)
+@run_options
 @json_option
 @click.argument("argv", nargs=-1, required=True, metavar="-- COMMAND…")
 def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:

@@ -1,15 +1,13 @@
 """``nix-seed shell``: ``run``, with a shell for the command."""
 
 import sys
-from functools import partial
 from typing import Any
 
 import click
 
 from nix_seed.cli.command import seed_command
-from nix_seed.cli.options import with_options
 from nix_seed.cli.say import note
-from nix_seed.cli.use.run import RUN_OPTIONS, run_command
+from nix_seed.cli.use.run import run_command, run_options
 
 # A seed need not hold ``less``: without it a screen is shown at a time, by the shell itself.
 _PAGER = r"""#!/usr/bin/env bash
@@ -44,7 +42,7 @@ exit 0
 
 
 @seed_command("shell")
-@partial(with_options, options=RUN_OPTIONS)
+@run_options
 @click.argument("develop", required=False, default="", metavar="[INSTALLABLE]")
 def command(develop: str, **options: Any) -> None:
     """Start a shell inside a seed, in the project's directory, with no network.

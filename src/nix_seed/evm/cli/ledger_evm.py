@@ -1,82 +1,64 @@
 """``nix-seed ledger evm``: its commands and their options; what they do is in ``work``."""
 
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from nix_seed.cli.command import SeedGroup
-from nix_seed.cli.options import json_option, policy_option, with_options
+from nix_seed.cli.command import SeedGroup, option, together
+from nix_seed.cli.options import json_option, policy_option
 from nix_seed.evm.open import require_evm
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 _FILE = click.Path(path_type=Path)
 
 
-def _all(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
-    return lambda command: with_options(command, options)
-
-
-_nodes_options = _all(
-    click.option(
-        "--rpc",
+_nodes_options = together(
+    option(
+        "--rpc URL",
+        "A node to ask, instead of the policy's; of several, all must agree.",
         multiple=True,
         envvar="NIX_SEED_EVM_RPC",
-        metavar="URL",
-        help="A node to ask, instead of the policy's; of several, all must agree.",
     ),
-    click.option(
-        "--confirmations",
+    option(
+        "--confirmations N",
+        "Blocks on top that make one final [the policy's, or what nodes call finalized].",
         type=click.IntRange(min=0),
-        metavar="N",
-        help="Blocks on top that make one final [the policy's, or what nodes call finalized].",
     ),
 )
-_contract_options = _all(
+_contract_options = together(
     policy_option("The policy whose [[ledgers]] name the contract."),
-    click.option("--ledger", "ledger_id", metavar="ID", help="Which of the policy's ledgers."),
-    click.option("--chain-id", type=click.IntRange(min=1), metavar="N", help="With --address."),
-    click.option("--address", metavar="0x…", help="The contract, instead of the policy's."),
+    option("--ledger ID", "Which of the policy's ledgers.", into="ledger_id"),
+    option("--chain-id N", "With --address.", type=click.IntRange(min=1)),
+    option("--address 0x…", "The contract, instead of the policy's."),
     _nodes_options,
     json_option,
 )
-_key_option = click.option(
-    "--key", required=True, type=_FILE, metavar="FILE", help="Key file of the account."
-)
-_fee_option = click.option(
-    "--max-fee",
+_key_option = option("--key FILE", "Key file of the account.", required=True)
+_fee_option = option(
+    "--max-fee GWEI",
+    "The most to pay per gas.",
     type=click.FloatRange(min=0, min_open=True),
     default=100,
     show_default=True,
-    metavar="GWEI",
-    help="The most to pay per gas.",
 )
-_out_option = click.option(
-    "-o", "--out", required=True, type=_FILE, metavar="FILE", help="Where the signature goes."
-)
-_signature_option = click.option(
-    "--signature",
-    "signatures",
+_out_option = option("-o, --out FILE", "Where the signature goes.", required=True)
+_signature_option = option(
+    "--signature FILE",
+    "A builder's signature; may be repeated.",
+    into="signatures",
     multiple=True,
     required=True,
-    type=_FILE,
-    metavar="FILE",
-    help="A builder's signature; may be repeated.",
 )
-_set_options = _all(
-    click.option(
-        "--builder",
-        "builders",
+_set_options = together(
+    option(
+        "--builder ID=0x…",
+        "A builder and its account; may be repeated.",
+        into="builders",
         multiple=True,
         required=True,
-        metavar="ID=0x…",
-        help="A builder and its account; may be repeated.",
     ),
-    click.option(
-        "--threshold", required=True, type=int, metavar="N", help="How many builders must sign."
-    ),
+    option("--threshold N", "How many builders must sign.", required=True, type=int),
 )
 
 
@@ -111,9 +93,7 @@ def _show_builders(**options: Any) -> None:
 
 @_builders.command("sign", short_help="Sign the next set of builders.")
 @_set_options
-@click.option(
-    "--epoch", type=click.IntRange(min=2), metavar="N", help="The set's [the next, by the nodes]."
-)
+@option("--epoch N", "The set's [the next, by the nodes].", type=click.IntRange(min=2))
 @_key_option
 @_out_option
 @_contract_options
@@ -157,7 +137,7 @@ def _show_key(file: Path, as_json: bool) -> None:
 
 
 @evm.command("deploy", short_help="Deploy a new contract.")
-@click.option("--chain-id", required=True, type=click.IntRange(min=1), metavar="N")
+@option("--chain-id N", required=True, type=click.IntRange(min=1))
 @_set_options
 @_key_option
 @_fee_option
@@ -173,13 +153,11 @@ def _deploy(**options: Any) -> None:
 
 
 @evm.command("sign", short_help="Sign a release as a builder; needs no network.")
-@click.option("--commit", metavar="COMMIT", help="The commit that is released.")
-@click.option("--commit-key", metavar="DIGEST", help="Or its key, as attestations name it.")
-@click.option("--root", required=True, metavar="DIGEST", help="Merkle root over its systems.")
-@click.option("--record", required=True, metavar="DIGEST", help="SHA-256 of the release's record.")
-@click.option(
-    "--epoch", type=click.IntRange(min=1), metavar="N", help="Of the builders [asked of the nodes]."
-)
+@option("--commit COMMIT", "The commit that is released.")
+@option("--commit-key DIGEST", "Or its key, as attestations name it.")
+@option("--root DIGEST", "Merkle root over its systems.", required=True)
+@option("--record DIGEST", "SHA-256 of the release's record.", required=True)
+@option("--epoch N", "Of the builders [asked of the nodes].", type=click.IntRange(min=1))
 @_key_option
 @_out_option
 @_contract_options
@@ -207,8 +185,8 @@ def _publish(**options: Any) -> None:
 
 @evm.command("show", short_help="Show the contract, its builders and its entries.")
 @click.argument("commit", required=False)
-@click.option("--root", metavar="DIGEST", help="Show the entry that has this root.")
-@click.option("--all", "every", is_flag=True, help="Replay and show every entry.")
+@option("--root DIGEST", "Show the entry that has this root.")
+@option("--all", "Replay and show every entry.", into="every")
 @_contract_options
 def _show(**options: Any) -> None:
     """Show the contract and its builders, and the entry of COMMIT, if one is named.
