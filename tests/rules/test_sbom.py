@@ -25,6 +25,7 @@ from nix_seed.licences.rules.withheld import Withheld
 from nix_seed.sbom.cyclonedx import write_cyclonedx
 from nix_seed.sbom.rules.sbom import Origin, Sbom, build_sbom, check_describes, read_licences
 from nix_seed.sbom.rules.spdx import write_spdx
+from nix_seed.sbom.sbom import write_sbom
 from support.sboms import IMAGE, manifest_of, valid_cyclonedx, valid_spdx
 from support.specs import path_info, store_path, tiny_spec
 
@@ -360,7 +361,7 @@ def test_without_the_library_its_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setitem(sys.modules, "cyclonedx", None)
     with pytest.raises(InputError, match="written by the library cyclonedx-python-lib") as caught:
-        write_cyclonedx(sbom())
+        write_sbom(sbom(), "cyclonedx")
     wanted = "pip install 'cyclonedx-python-lib>=11.5,<12'"
     assert caught.value.hint == f"install it: {wanted}; SPDX needs no library"
     assert write_spdx(sbom())

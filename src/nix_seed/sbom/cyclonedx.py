@@ -1,49 +1,45 @@
 """A bill of materials as CycloneDX 1.6 in JSON, written by CycloneDX's own library.
 
 The library's models say what may be written and how; its order of members, its clock and its
-random numbers are not used, so that the same values are always the same bytes.
+random numbers are not used, so that the same values are always the same bytes. It takes a while to
+import: so whoever needs this module does that late.
 """
 
-from __future__ import annotations
-
-import importlib.util
 import json
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from cyclonedx.model import (
+    ExternalReference,
+    ExternalReferenceType,
+    HashAlgorithm,
+    HashType,
+    Property,
+    XsUri,
+    lifecycle,
+)
+from cyclonedx.model import component as cdx
+from cyclonedx.model.bom import Bom, BomMetaData
+from cyclonedx.model.bom_ref import BomRef
+from cyclonedx.model.dependency import Dependency
+from cyclonedx.model.license import (
+    DisjunctiveLicense,
+    License,
+    LicenseAcknowledgement,
+    LicenseExpression,
+)
+from cyclonedx.schema.schema import SchemaVersion1Dot6
+from cyclonedx.spdx import is_supported_id
+from packageurl import PackageURL
 
 from nix_seed.core import canonical_json
-from nix_seed.core.errors import InputError
 from nix_seed.core.safe_text import is_web_address
 from nix_seed.sbom.rules.sbom import Component, Origin, Sbom
 from nix_seed.sbom.rules.spdx import read_expression
 
-if TYPE_CHECKING:
-    from cyclonedx.model import ExternalReference, Property
-    from cyclonedx.model import component as cdx
-    from cyclonedx.model.bom import Bom, BomMetaData
-    from cyclonedx.model.dependency import Dependency
-    from cyclonedx.model.license import License
-
-
-def has_cyclonedx() -> bool:
-    """Whether the library is installed; it takes a while to import, so that is left for later."""
-    return importlib.util.find_spec("cyclonedx") is not None
-
-
-def check_cyclonedx() -> None:
-    """Raise ``InputError`` if the library is not installed."""
-    if not has_cyclonedx():
-        raise InputError(
-            "CycloneDX is written by the library cyclonedx-python-lib, which is not installed",
-            hint="install it: pip install 'cyclonedx-python-lib>=11.5,<12'; SPDX needs no library",
-        )
-
 
 def write_cyclonedx(sbom: Sbom) -> bytes:
-    """Return the document as canonical JSON; ``InputError`` if the library is not installed."""
-    check_cyclonedx()
-    from cyclonedx.model.bom import Bom
-
+    """Return the document as canonical JSON."""
     value = _serialised(Bom(serial_number=sbom.serial, metadata=_metadata(sbom)))
     # The library always states the present; when this was written says nothing of the image.
     del value["metadata"]["timestamp"]
@@ -61,31 +57,24 @@ def write_cyclonedx(sbom: Sbom) -> bytes:
 
 def _serialised(model: Bom | cdx.Component | Dependency) -> dict[str, Any]:
     """Return a model of the library as it writes it in version 1.6."""
-    from cyclonedx.schema.schema import SchemaVersion1Dot6
-
     text = model.as_json(view_=SchemaVersion1Dot6)  # type: ignore[union-attr]
     value: dict[str, Any] = json.loads(text)
     return value
 
 
 def _metadata(sbom: Sbom) -> BomMetaData:
-    from cyclonedx.model import bom, component, lifecycle
-
-    metadata = bom.BomMetaData(
+    metadata = BomMetaData(
         component=_image(sbom),
         lifecycles=[lifecycle.PredefinedLifecycle(lifecycle.LifecyclePhase.POST_BUILD)],
     )
-    writer = component.Component(name="nix-seed", type=component.ComponentType.APPLICATION)
+    writer = cdx.Component(name="nix-seed", type=cdx.ComponentType.APPLICATION)
     metadata.tools.components.add(writer)
     return metadata
 
 
 def _image(sbom: Sbom) -> cdx.Component:
-    from cyclonedx.model import HashAlgorithm, HashType, component
-    from packageurl import PackageURL
-
-    return component.Component(
-        type=component.ComponentType.CONTAINER,
+    return cdx.Component(
+        type=cdx.ComponentType.CONTAINER,
         bom_ref=sbom.package_url,
         name=sbom.name or sbom.kind,
         version=str(sbom.image),
@@ -96,13 +85,10 @@ def _image(sbom: Sbom) -> cdx.Component:
 
 
 def _component(item: Component) -> cdx.Component:
-    from cyclonedx.model import component
-    from packageurl import PackageURL
-
     package = item.origin.package
-    return component.Component(
+    return cdx.Component(
         # What the specification says of software whose type cannot be told.
-        type=component.ComponentType.APPLICATION,
+        type=cdx.ComponentType.APPLICATION,
         bom_ref=str(item.path),
         name=package.name,
         version=package.version or None,
@@ -114,20 +100,11 @@ def _component(item: Component) -> cdx.Component:
 
 
 def _properties(pairs: Iterable[tuple[str, str]]) -> list[Property]:
-    from cyclonedx.model import Property
-
     return [Property(name=name, value=value) for name, value in pairs]
 
 
 def _licences(origin: Origin) -> list[License]:
     """Return the licence that is declared, else the one concluded; none where there is neither."""
-    from cyclonedx.model.license import (
-        DisjunctiveLicense,
-        LicenseAcknowledgement,
-        LicenseExpression,
-    )
-    from cyclonedx.spdx import is_supported_id
-
     text = origin.declared or origin.concluded
     if not text:
         return []
@@ -141,8 +118,6 @@ def _licences(origin: Origin) -> list[License]:
 
 
 def _links(origin: Origin) -> list[ExternalReference]:
-    from cyclonedx.model import ExternalReference, ExternalReferenceType, XsUri
-
     if not is_web_address(origin.url):
         return []
     source, home = ExternalReferenceType.SOURCE_DISTRIBUTION, ExternalReferenceType.WEBSITE
@@ -151,9 +126,6 @@ def _links(origin: Origin) -> list[ExternalReference]:
 
 def _dependencies(sbom: Sbom) -> Iterator[Dependency]:
     """Yield what each part refers to, sorted by the part."""
-    from cyclonedx.model.bom_ref import BomRef
-    from cyclonedx.model.dependency import Dependency
-
     leaves = {item.path: Dependency(BomRef(str(item.path))) for item in sbom.components}
     for item in sbom.components:
         yield Dependency(BomRef(str(item.path)), [leaves[path] for path in item.references])

@@ -4,11 +4,12 @@ Of an image alone it is a pure function of the image, the same on every machine.
 only evaluation knows: licences, derivations, the sources' addresses.
 """
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from nix_seed.core.errors import CheckedFalse
+from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.flake.evaluate import Evaluation
 from nix_seed.flake.nix import DerivationReader, Nix
@@ -24,7 +25,6 @@ from nix_seed.registry.open import AnyReference, Stores, fetch
 from nix_seed.registry.store import Fetched, ImageStore
 from nix_seed.registry.transfer import choose_system
 from nix_seed.roots.rules.roots import attributes_of
-from nix_seed.sbom.cyclonedx import has_cyclonedx, write_cyclonedx
 from nix_seed.sbom.rules.sbom import Origin, Sbom, build_sbom
 from nix_seed.sbom.rules.spdx import write_spdx
 
@@ -68,12 +68,17 @@ def write_sbom(sbom: Sbom, form: Format) -> bytes:
 
     Raises ``InputError`` where CycloneDX is asked for and its library is not installed.
     """
-    return write_cyclonedx(sbom) if form == "cyclonedx" else write_spdx(sbom)
+    if form == "spdx":
+        return write_spdx(sbom)
+    check_cyclonedx()
+    from nix_seed.sbom.cyclonedx import write_cyclonedx
+
+    return write_cyclonedx(sbom)
 
 
 def formats_at_hand() -> tuple[Format, ...]:
     """Return the formats that can be written with what is installed."""
-    return ("cyclonedx", "spdx") if has_cyclonedx() else ("spdx",)
+    return ("cyclonedx", "spdx") if _has_cyclonedx() else ("spdx",)
 
 
 def licences_of_image(
@@ -132,3 +137,17 @@ def _package(item: Judged, read: Callable[[StorePath], Derivation]) -> Package:
     output = next((n for n, o in derivation.outputs.items() if o.path == item.path), "")
     said = {key: text for key, text in attributes_of(derivation).items() if isinstance(text, str)}
     return name_of_output(item.derivation.name.removesuffix(".drv"), output, said)
+
+
+def _has_cyclonedx() -> bool:
+    """Whether the library is installed; importing it would take a while."""
+    return importlib.util.find_spec("cyclonedx") is not None
+
+
+def check_cyclonedx() -> None:
+    """Raise ``InputError`` if the library is not installed."""
+    if not _has_cyclonedx():
+        raise InputError(
+            "CycloneDX is written by the library cyclonedx-python-lib, which is not installed",
+            hint="install it: pip install 'cyclonedx-python-lib>=11.5,<12'; SPDX needs no library",
+        )

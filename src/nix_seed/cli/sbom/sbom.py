@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import seed_command
-from nix_seed.cli.options import answer_option, registry_options, store_option, stores_of
+from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.options import answer_option, nix_of, registry_options, store_option, stores_of
 from nix_seed.cli.say import manner, say
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 _FORMATS: tuple[Format, ...] = ("cyclonedx", "spdx")
 
-sbom_option = click.option(
+sbom_option = option(
     "--sbom",
-    "sboms",
+    "Attach a bill of materials in this format; again for more [all that are installed].",
+    into="sboms",
     multiple=True,
     type=click.Choice([*_FORMATS, "none"]),
-    help="Attach a bill of materials in this format; again for more [all that are installed].",
 )
 
 
@@ -37,7 +37,7 @@ def sboms_of(given: Sequence[str]) -> tuple[Format, ...] | None:
     ``InputError`` for one that cannot be written, before anything else is done.
     """
     from nix_seed.core.errors import InputError
-    from nix_seed.sbom.cyclonedx import check_cyclonedx
+    from nix_seed.sbom.sbom import check_cyclonedx
 
     if "none" in given and len(set(given)) > 1:
         raise InputError("--sbom none goes with no other format")
@@ -48,31 +48,27 @@ def sboms_of(given: Sequence[str]) -> tuple[Format, ...] | None:
 
 @seed_command("sbom")
 @click.argument("what", default=".", metavar="[FLAKE|IMAGE]")
-@click.option(
-    "--flake",
-    metavar="FLAKE",
-    help="The flake that IMAGE was built from: adds licences, derivations and sources.",
+@option(
+    "--flake FLAKE", "The flake that IMAGE was built from: adds licences, derivations and sources."
 )
-@click.option(
+@option(
     "--format",
-    "form",
+    "CycloneDX 1.6 or SPDX 2.3, in JSON.",
+    into="form",
     type=click.Choice(_FORMATS),
     default="cyclonedx",
     show_default=True,
-    help="CycloneDX 1.6 or SPDX 2.3, in JSON.",
 )
-@click.option(
-    "-o",
-    "--output",
+@option(
+    "-o, --output FILE",
+    "Write it there [standard output].",
     type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write it there [standard output].",
 )
-@click.option("--attached", is_flag=True, help="The one attached to IMAGE, verified against it.")
-@click.option("--attached-digest", metavar="DIGEST", help="Of several that are, the one meant.")
-@click.option("--attr", metavar="NAME", help="Attribute made by mkSeed or mkRun [seed, run].")
-@click.option("--kind", type=click.Choice(["seed", "run"]), default="seed", show_default=True)
-@click.option("--system", metavar="SYSTEM", help="Nix system [this machine's].")
+@option("--attached", "The one attached to IMAGE, verified against it.")
+@option("--attached-digest DIGEST", "Of several that are, the one meant.")
+@option("--attr NAME", "Attribute made by mkSeed or mkRun [seed, run].")
+@option("--kind", type=click.Choice(["seed", "run"]), default="seed", show_default=True)
+@option("--system SYSTEM", "Nix system [this machine's].")
 @store_option
 @registry_options
 @answer_option
@@ -143,7 +139,7 @@ def _of_image(image: SeedImage, form: Format, options: dict[str, Any], show: OnE
     from nix_seed.core.events import Stage
 
     flake, attr = flake_and_attr(options["flake"], options["attr"])
-    nix = _nix(options)
+    nix = nix_of(options)
     show(Stage("evaluate", f"evaluating {flake}"))
     spec = image.spec
     evaluation = evaluate_flake(nix, flake, kind=spec.kind, attr=attr, system=spec.system)
@@ -179,7 +175,7 @@ def _of_flake(what: str, form: Format, options: dict[str, Any], show: OnEvent) -
     request = Request(
         flake, options["kind"], Compressor.at_hand(), DEFAULT_BUDGET, attr, options["system"]
     )
-    nix = _nix(options)
+    nix = nix_of(options)
     evaluated = evaluate_request(nix, request, show)
     kept = LayoutReference(str(cache_directory() / "images"), tag=evaluated.input_key)
     try:
@@ -205,10 +201,3 @@ def _with_licences(
 
     licences = licences_of_image(nix, image, evaluation, attr, show)
     return write_sbom(sbom_of(image, nix, licences), form)
-
-
-def _nix(options: dict[str, Any]) -> Nix:
-    from nix_seed.flake.nix import Nix
-
-    store = options["store"]
-    return Nix(store=store.absolute() if store else None)
