@@ -22,6 +22,7 @@ from nix_seed.cli.use.hydrate import hydrated_json, hydrated_text, root_option
 @option(
     "--src DIR",
     "The project, by whose trust.toml the seed is verified.",
+    type=str,
     default=".",
     show_default=True,
 )
