@@ -1,10 +1,12 @@
 """Prove that a seed is complete: plan every output of the flake inside it, with no network."""
 
+import contextlib
 import json
 import re
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -38,8 +40,13 @@ from nix_seed.image.build import Built, Destination, store_image
 from nix_seed.image.layer_cache import LayerCache
 from nix_seed.licences.rules.withheld import Withheld
 from nix_seed.registry.image import Image, open_image
+from nix_seed.registry.layout import Layout
+from nix_seed.registry.layout_store import LayoutStore
+from nix_seed.registry.open import fetch
 from nix_seed.use.engines import choose_engine
 from nix_seed.use.engines.base import EXCHANGE, Engine
+from nix_seed.use.engines.mounted import mounted_engine
+from nix_seed.use.mount.linux import NotMountable
 from nix_seed.use.rules.completeness import (
     Gap,
     Planned,
@@ -236,20 +243,28 @@ def prove_built(
             destination = Destination("oci", Path(directory), "proof")
             store_image(built, LayerCache(cache), destination)
         reference = LayoutReference(str(destination.path), tag=destination.tag)
-        return prove(
-            choose_engine(None, cache),
-            open_image(reference),
-            ProvedFlake(
-                source / unquote(below[1]) if below else source,
-                built.plan.spec.system,
-                scope=_scope(built.plan.evaluated.evaluation.recipe),
-                root=source,
-            ),
-            nix=nix,
-            # To build the seed was to evaluate the flake, with all that this reads.
-            obtained=[item.path for item in needed_to_evaluate(built.plan.spec).withheld],
-            on_event=on_event,
+        proved = ProvedFlake(
+            source / unquote(below[1]) if below else source,
+            built.plan.spec.system,
+            scope=_scope(built.plan.evaluated.evaluation.recipe),
+            root=source,
         )
+        # To build the seed was to evaluate the flake, with all that this reads.
+        obtained = [item.path for item in needed_to_evaluate(built.plan.spec).withheld]
+        with contextlib.suppress(NotMountable), _mounted(reference, cache) as (image, engine):
+            return prove(engine, image, proved, nix=nix, obtained=obtained, on_event=on_event)
+        image = open_image(reference)
+        engine = choose_engine(None, cache)
+        return prove(engine, image, proved, nix=nix, obtained=obtained, on_event=on_event)
+
+
+def _mounted(
+    reference: LayoutReference, cache: Path
+) -> AbstractContextManager[tuple[Image, Engine]]:
+    """Mount the image, of which a proof reads little: unpacking it would take longer."""
+    store = LayoutStore(Layout(Path(reference.directory)))
+    root = fetch(store, reference)
+    return mounted_engine(cache, root, store, str(reference), fills=False)
 
 
 def check_proof(proof: Proof) -> None:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nix_seed.core.errors import CouldNotCheck, InputError
@@ -53,13 +53,15 @@ class Undelivered(NotMountable):
 class Mounted:
     """Bubblewrap above a mount of *seed*; what was fetched is kept in *directory*.
 
-    *frames* knows what the command read. Writable layers lie in *cache*``/runs``.
+    *frames* knows what the command read, and *fills* itself with all else unless told not to.
+    Writable layers lie in *cache*``/runs``.
     """
 
     cache: Path
     directory: Path
     seed: MountableSeed
     frames: FrameStore
+    fills: bool = True
     name: str = "bwrap"
     _filling: list[bool] = field(default_factory=list)
 
@@ -95,7 +97,8 @@ class Mounted:
             tree = StoreTree([layer.contents for layer in self.seed.layers], None)
             server = FuseServer(device, tree, self.frames.contents)
             server.start()
-            self._fill()
+            if self.fills:
+                self._fill()
             try:
                 code = process.wait()
             except BaseException:
@@ -148,7 +151,7 @@ def why_not_mounted() -> str | None:
 
 @contextlib.contextmanager
 def mounted_engine(
-    cache: Path, root: Fetched, source: ImageStore, name: str
+    cache: Path, root: Fetched, source: ImageStore, name: str, *, fills: bool = True
 ) -> Iterator[tuple[Image, Mounted]]:
     """Yield the image *root* of *source* with an engine that mounts it; nothing of ours is left.
 
@@ -178,7 +181,8 @@ def mounted_engine(
         fcntl.flock(lock, fcntl.LOCK_SH)
         os.utime(directory)  # the time of last use, by which old ones are cleared away
         try:
-            yield open_image(reference), Mounted(cache, directory, seed, frames)
+            image = replace(open_image(reference), name=name)
+            yield image, Mounted(cache, directory, seed, frames, fills)
         finally:
             frames.stop()
 
