@@ -35,8 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from nix_seed.core.digests import Digest
 from nix_seed.formats.nix.database import format_registration
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.formats.oci.manifest import Descriptor, MediaType
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.image.assemble import StoreFiles
 from nix_seed.image.push import push
@@ -146,8 +145,8 @@ def gzip_image(spec: Spec, store: Path, directory: Path) -> LayoutReference:
         path.unlink()
     documents = build_image(spec, [(layer.descriptor, layer.diff_id) for layer in layers])
     config = documents.config
-    _take(target, Descriptor(media_types.CONFIG, Digest.of(config), len(config)), config)
-    target.put_manifest(documents.manifest, media_types.MANIFEST, "seed")
+    _take(target, Descriptor(MediaType.CONFIG, Digest.of(config), len(config)), config)
+    target.put_manifest(documents.manifest, MediaType.MANIFEST, "seed")
     return LayoutReference(str(directory))
 
 

@@ -15,8 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Index, platform_of
+from nix_seed.formats.oci.manifest import Index, MediaType, platform_of
 from nix_seed.trust.rules.claims import claims_of, examine, trust_of
 from nix_seed.trust.rules.policy_file import parse_policy
 from nix_seed.trust.rules.quorum import evaluate_quorum
@@ -53,7 +52,7 @@ def _command(root: Path) -> float:
         image = make_image(world.store, root / system, system, TREES, system)
         world.publish("alice", "bob", "carol", image=image)
         children.append(replace(image.descriptor, platform=platform_of(system)))
-    world.store.put_manifest(Index(tuple(children)).dump(), media_types.INDEX, "all")
+    world.store.put_manifest(Index(tuple(children)).dump(), MediaType.INDEX, "all")
     command = [
         *(sys.executable, "-m", "nix_seed", "verify", f"oci:{root}/images:all"),
         *("--policy", str(world.write_policy()), "--commit", str(COMMIT)),

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from attacks.promoted import PromotedWorld, promotion_case
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Index
+from nix_seed.formats.oci.manifest import Index, MediaType
 from support.releases import ARM
 from support.trust import COMMIT, OTHER_COMMIT, SYSTEM, TAMPERED, make_image
 
@@ -169,7 +168,7 @@ def older_release(world: PromotedWorld) -> None:
     world.honest("latest")
     found = world.store.get_manifest(before.record.predicate.index)
     assert found is not None
-    world.store.put_manifest(found.body, media_types.INDEX, "latest")
+    world.store.put_manifest(found.body, MediaType.INDEX, "latest")
 
 
 def drop_listed(world: PromotedWorld, digest: object) -> None:

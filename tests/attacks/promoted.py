@@ -13,12 +13,12 @@ from nix_seed.core.digests import Digest
 from nix_seed.formats.intoto.build import Source
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE, PromotionPredicate, build_statement
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
-from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import (
     ANNOTATION_NAR_HASH,
     ANNOTATION_SYSTEM,
     Descriptor,
     Index,
+    MediaType,
     fallback_tag,
     platform_of,
 )
@@ -96,7 +96,7 @@ class PromotedWorld(ReleaseWorld):
         self.attest_all(commit=commit)
         done = self.promote("rita", *tags, commit=commit)
         said = done.record.predicate
-        index = Descriptor(media_types.INDEX, said.index, 1)
+        index = Descriptor(MediaType.INDEX, said.index, 1)
         return Forged(done.release, index, Evidence(done.release, ()), said)
 
     def planned(
@@ -143,14 +143,14 @@ class PromotedWorld(ReleaseWorld):
 
     def raw_index(self, index: Index, *tags: str) -> Descriptor:
         """Store *index*."""
-        stored = self.store.put_manifest(index.dump(), media_types.INDEX)
+        stored = self.store.put_manifest(index.dump(), MediaType.INDEX)
         for tag in tags:
-            self.store.put_manifest(index.dump(), media_types.INDEX, tag)
+            self.store.put_manifest(index.dump(), MediaType.INDEX, tag)
         return stored
 
     def hide(self, subject: Digest) -> None:
         """Have nothing listed under *subject* any more."""
-        self.store.put_manifest(Index(()).dump(), media_types.INDEX, fallback_tag(subject))
+        self.store.put_manifest(Index(()).dump(), MediaType.INDEX, fallback_tag(subject))
 
     def listed(self, subject: Digest) -> Index:
         """What is listed under *subject*."""

@@ -11,8 +11,7 @@ from attacks.cases import case
 from nix_seed.core.digests import DiffID, Digest
 from nix_seed.flake.rules.outline import SPEC_PATH
 from nix_seed.formats.intoto.build import LayerDigests
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Index, Manifest, fallback_tag
+from nix_seed.formats.oci.manifest import Index, Manifest, MediaType, fallback_tag
 from nix_seed.formats.oci.tar import FILE, TarEntry
 from nix_seed.image.rules.documents import build_image
 from nix_seed.image.rules.layer import write_entries_layer
@@ -33,7 +32,7 @@ def referrers(world: World, subject: Digest) -> Index:
 
 
 def relist(world: World, subject: Digest, index: Index) -> None:
-    world.store.put_manifest(index.dump(), media_types.INDEX, fallback_tag(subject))
+    world.store.put_manifest(index.dump(), MediaType.INDEX, fallback_tag(subject))
 
 
 def bundle_of(world: World, number: int) -> Digest:
@@ -110,7 +109,7 @@ def referrer_of_another_image_listed_here(world: World) -> None:
 def tag_moved_to_another_image(world: World) -> None:
     world.publish("alice", "bob")
     body = blob(world, world.other.descriptor.digest).read_bytes()
-    world.store.put_manifest(body, media_types.MANIFEST, "seed")
+    world.store.put_manifest(body, MediaType.MANIFEST, "seed")
 
 
 @case(1, "does not have the digest")
@@ -131,7 +130,7 @@ def configuration_that_is_gone(world: World) -> None:
 def list_that_is_no_json(world: World) -> None:
     world.publish("alice", "bob")
     text = b'{"manifests":['
-    world.store.put_manifest(text, media_types.INDEX, fallback_tag(world.image.descriptor.digest))
+    world.store.put_manifest(text, MediaType.INDEX, fallback_tag(world.image.descriptor.digest))
 
 
 @case(2, "does not exist")
@@ -173,7 +172,7 @@ def index_that_lacks_a_system(world: World) -> None:
     world.publish("alice", "bob")
     world.head["systems"] = '["x86_64-linux", "aarch64-linux"]'
     index = Index((world.image.descriptor,))
-    world.store.put_manifest(index.dump(), media_types.INDEX, "index")
+    world.store.put_manifest(index.dump(), MediaType.INDEX, "index")
     world.reference = f"oci:{world.directory}:index"
 
 
@@ -181,7 +180,7 @@ def index_that_lacks_a_system(world: World) -> None:
 def index_with_two_images_for_one_system(world: World) -> None:
     world.publish("alice", "bob")
     index = Index((world.image.descriptor, world.other.descriptor))
-    world.store.put_manifest(index.dump(), media_types.INDEX, "index")
+    world.store.put_manifest(index.dump(), MediaType.INDEX, "index")
     world.reference = f"oci:{world.directory}:index"
 
 
@@ -191,7 +190,7 @@ def image_of_another_maker(world: World) -> None:
     assert found is not None
     value = json.loads(found.body)
     del value["annotations"]
-    world.store.put_manifest(json.dumps(value).encode(), media_types.MANIFEST, "seed")
+    world.store.put_manifest(json.dumps(value).encode(), MediaType.MANIFEST, "seed")
 
 
 @case(1, "carol built something else from this commit")
@@ -201,7 +200,7 @@ def second_copy_that_answers_nonsense(world: World) -> None:
     world.publish("carol", image=world.other)
     copy = LayoutStore(Layout.create(world.root / "copy"))
     for subject in (world.image.descriptor.digest, COMMIT.key):
-        copy.put_manifest(b'{"errors":["x"]}', media_types.INDEX, fallback_tag(subject))
+        copy.put_manifest(b'{"errors":["x"]}', MediaType.INDEX, fallback_tag(subject))
     world.arguments += ["--evidence", f"oci:{world.root / 'copy'}"]
 
 
@@ -215,10 +214,10 @@ def with_spec(world: World, text: bytes) -> MadeImage:
     entry = TarEntry(SPEC_PATH.encode(), FILE, 0o444, text)
     done = write_entries_layer([entry], good.spec.compressor, sink)
     pairs.append((done.descriptor, done.diff_id))
-    put(world.store, sink.getvalue(), media_types.LAYER_ZSTD)
+    put(world.store, sink.getvalue(), MediaType.LAYER_ZSTD)
     documents = build_image(good.spec, pairs)
-    put(world.store, documents.config, media_types.CONFIG)
-    made = world.store.put_manifest(documents.manifest, media_types.MANIFEST, "bomb")
+    put(world.store, documents.config, MediaType.CONFIG)
+    made = world.store.put_manifest(documents.manifest, MediaType.MANIFEST, "bomb")
     layers = tuple(LayerDigests(one.digest, DiffID(two.hex)) for one, two in pairs)
     return MadeImage(made, good.spec, layers)
 

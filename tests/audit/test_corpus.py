@@ -11,8 +11,7 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.formats.intoto.promotion import Unverified
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Index
+from nix_seed.formats.oci.manifest import Index, MediaType
 from nix_seed.formats.tlog.entry import HashedRekord, Verifier
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.registry.layout_store import LayoutStore
@@ -186,13 +185,13 @@ def latest_moved(ledger: Ledger) -> None:
 def image_tag_moved(ledger: Ledger) -> None:
     fetched = ledger.layout.get_manifest(ledger.other.descriptor.digest)
     assert fetched is not None
-    ledger.layout.put_manifest(fetched.body, media_types.MANIFEST, f"{commit(2)}-{SYSTEM}")
+    ledger.layout.put_manifest(fetched.body, MediaType.MANIFEST, f"{commit(2)}-{SYSTEM}")
 
 
 def latest_is_an_image(ledger: Ledger) -> None:
     fetched = ledger.layout.get_manifest(ledger.image.descriptor.digest)
     assert fetched is not None
-    ledger.layout.put_manifest(fetched.body, media_types.MANIFEST, "latest")
+    ledger.layout.put_manifest(fetched.body, MediaType.MANIFEST, "latest")
 
 
 def tag_without_record(ledger: Ledger) -> None:
@@ -213,7 +212,7 @@ def second_root_and_a_tag_of_other_bytes(ledger: Ledger) -> None:
     fetched = ledger.layout.get_manifest("latest")
     assert fetched is not None
     body = fetched.body + b" "
-    stored = ledger.layout.put_manifest(body, media_types.INDEX, "v9")
+    stored = ledger.layout.put_manifest(body, MediaType.INDEX, "v9")
     path = ledger.directory / "blobs" / "sha256" / stored.digest.hex
     path.chmod(0o644)
     path.write_bytes(fetched.body + b"\n")
@@ -477,7 +476,7 @@ def _of_commit(ledger: Ledger, number: int, *systems: str) -> Callable[[object],
 def _point(store: LayoutStore, tag: str, images: list[MadeImage]) -> None:
     """Move *tag* by hand to an index of *images*."""
     body = Index(tuple(each.descriptor for each in images)).dump()
-    store.put_manifest(body, media_types.INDEX, tag)
+    store.put_manifest(body, MediaType.INDEX, tag)
 
 
 def _copies(ledger: Ledger, mirror: LayoutStore) -> list[str]:

@@ -20,7 +20,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.promotion import check_statement
 from nix_seed.formats.intoto.statement import Statement
-from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import MediaType
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.release.records import attach_record
 from nix_seed.trust.attestations import gather
@@ -270,7 +270,7 @@ def test_latest_that_goes_back_is_told_of_until_it_is_back(ledger: Ledger) -> No
 def point(ledger: Ledger, digest: Digest) -> None:
     fetched = ledger.layout.get_manifest(digest)
     assert fetched is not None
-    ledger.layout.put_manifest(fetched.body, media_types.INDEX, "latest")
+    ledger.layout.put_manifest(fetched.body, MediaType.INDEX, "latest")
 
 
 def test_a_tag_of_one_system_that_names_the_promoted_image(ledger: Ledger) -> None:
@@ -278,7 +278,7 @@ def test_a_tag_of_one_system_that_names_the_promoted_image(ledger: Ledger) -> No
         fetched = ledger.layout.get_manifest(image.descriptor.digest)
         assert fetched is not None
         tag = f"{commit(number)}-{image.spec.system}"
-        ledger.layout.put_manifest(fetched.body, media_types.MANIFEST, tag)
+        ledger.layout.put_manifest(fetched.body, MediaType.MANIFEST, tag)
     for how in ((), (), ("--whole",)):
         found = ledger.audit(*how)
         assert (found.code, found.report["findings"]) == (0, [])

@@ -10,7 +10,7 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import MediaType
 from nix_seed.image.build import write_docker_archive, write_oci_archive
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.registry.layout import ImageFiles, Layout
@@ -125,7 +125,7 @@ def test_an_uncompressed_layer(tmp_path: Path, one: ImageFiles) -> None:
     for data in tars:
         blobs[Digest.of(data)].write_bytes(data)
     layers = tuple(
-        replace(one.manifest.layers[0], media_type=media_types.LAYER, digest=digest, size=size)
+        replace(one.manifest.layers[0], media_type=MediaType.LAYER, digest=digest, size=size)
         for digest, size in ((Digest.of(data), len(data)) for data in tars)
     )
     plain = replace(one, manifest=replace(one.manifest, layers=layers), blobs=blobs)

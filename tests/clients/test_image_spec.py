@@ -9,8 +9,13 @@ import pytest
 from nix_seed.core.digests import DiffID, Digest
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.flake.rules.outline import SPEC_PATH
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import ANNOTATION_NAR_HASH, Descriptor, Index, Manifest
+from nix_seed.formats.oci.manifest import (
+    ANNOTATION_NAR_HASH,
+    Descriptor,
+    Index,
+    Manifest,
+    MediaType,
+)
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.read.spec import read_spec
 from nix_seed.registry.image import open_image
@@ -40,11 +45,11 @@ def layout(directory: Path, text: bytes | None, nar_hash: str | None) -> LayoutR
         "rootfs": {"type": "layers", "diff_ids": [str(DiffID.of(tar))] * count},
     }
     manifest = Manifest(
-        put(json.dumps(config).encode(), media_types.CONFIG),
-        (put(gzip.compress(tar), media_types.LAYER_GZIP),) * count,
+        put(json.dumps(config).encode(), MediaType.CONFIG),
+        (put(gzip.compress(tar), MediaType.LAYER_GZIP),) * count,
         {} if nar_hash is None else {ANNOTATION_NAR_HASH: nar_hash},
     )
-    index = Index((put(manifest.dump(), media_types.MANIFEST),))
+    index = Index((put(manifest.dump(), MediaType.MANIFEST),))
     (directory / "index.json").write_bytes(index.dump())
     (directory / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
     return LayoutReference(str(directory))

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Index
+from nix_seed.formats.oci.manifest import Index, MediaType
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
 
 
 def put(store: LayoutStore, tag: str, number: int) -> None:
     body = Index((), annotations={"number": str(number)}).dump()
-    store.put_manifest(body, media_types.INDEX, tag)
+    store.put_manifest(body, MediaType.INDEX, tag)
 
 
 def number(store: LayoutStore, tag: str) -> str:

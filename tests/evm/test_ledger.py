@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.evm.contract import Contract
-from nix_seed.evm.ledger import EvmLedger
+from nix_seed.evm.contract import Contract, EvmLedger
 from nix_seed.evm.node import ContractRefused, EvmNode
 from nix_seed.evm.nodes import Nodes
 from nix_seed.evm.send import GWEI, Sender

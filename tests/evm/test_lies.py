@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
-from nix_seed.evm.contract import Contract
-from nix_seed.evm.ledger import EvmLedger
+from nix_seed.evm.contract import Contract, EvmLedger
 from nix_seed.evm.node import EvmNode, HttpProvider
 from nix_seed.evm.nodes import Nodes
 from nix_seed.registry.errors import Patience, Unreachable

@@ -17,8 +17,7 @@ import pytest
 from nix_seed.core import canonical_json
 from nix_seed.core.errors import InputError
 from nix_seed.flake.checkout import read_checkout
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Manifest
+from nix_seed.formats.oci.manifest import Manifest, MediaType
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
@@ -182,15 +181,15 @@ def test_other_bytes_under_the_right_spec_are_refused(bench: Bench) -> None:
     manifest = Manifest.parse(found.body, "x")
     config = json.loads(b"".join(store.open_blob(manifest.config)))
     backdoor, diff_id = layer("nix/store/backdoor")
-    blob = put(store, backdoor, media_types.LAYER_ZSTD)
+    blob = put(store, backdoor, MediaType.LAYER_ZSTD)
     config["rootfs"]["diff_ids"][0] = diff_id
     first = replace(manifest.layers[0], digest=blob.digest, size=blob.size)
     forged = replace(
         manifest,
-        config=put(store, canonical_json.dumps(config), media_types.CONFIG),
+        config=put(store, canonical_json.dumps(config), MediaType.CONFIG),
         layers=(first, *manifest.layers[1:]),
     )
-    done = store.put_manifest(forged.dump(), media_types.MANIFEST, "forged")
+    done = store.put_manifest(forged.dump(), MediaType.MANIFEST, "forged")
     ran = bench.attest(image=f"oci:{bench.root / 'image'}:forged")
     assert ran.code == 1
     assert f"of the image's own spec, and the image is {done.digest}" in ran.err

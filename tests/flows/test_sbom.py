@@ -17,7 +17,7 @@ from nix_seed.registry.client import Registry
 from nix_seed.registry.credentials import Credential, Keyring
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
-from nix_seed.sbom.attach import MEDIA_TYPES
+from nix_seed.sbom.sbom import MEDIA_TYPES
 from nix_seed.trust.attestations import list_document
 from nix_seed.trust.sign import KeySigner, write_key_pair
 from support import built

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, Platform
+from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType, Platform
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 ANNOTATIONS = st.dictionaries(TEXT, TEXT, max_size=3)
@@ -25,7 +24,7 @@ DESCRIPTORS = st.builds(
     OPTIONAL,
 )
 LAYERS = st.lists(DESCRIPTORS, max_size=3).map(tuple)
-ONE = Descriptor(media_types.CONFIG, Digest.of(b""), 0)
+ONE = Descriptor(MediaType.CONFIG, Digest.of(b""), 0)
 GOOD: dict[str, Any] = json.loads(Manifest(ONE, (ONE,), {"a": "b"}).dump())
 
 
@@ -52,7 +51,7 @@ def test_members_that_are_not_known_are_let_be() -> None:
         ({"schemaVersion": 1}, "x: schemaVersion is not 2"),
         ({"schemaVersion": True}, "x: schemaVersion must be an integer"),
         ({"schemaVersion": "2"}, "x: schemaVersion must be an integer"),
-        ({"mediaType": media_types.INDEX}, f"x: mediaType is not {media_types.MANIFEST}"),
+        ({"mediaType": MediaType.INDEX}, f"x: mediaType is not {MediaType.MANIFEST}"),
         ({"config": None}, "x: config must be an object"),
         ({"layers": {}}, "x: layers must be an array"),
         ({"layers": [1]}, "x, layers[0]: an object is wanted, not int"),

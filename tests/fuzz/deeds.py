@@ -24,8 +24,7 @@ from nix_seed.flake.rules.nix_log import NixLog
 from nix_seed.formats.intoto.build import build_statement
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, fallback_tag
+from nix_seed.formats.oci.manifest import Descriptor, MediaType, fallback_tag
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.formats.zstd import Frame, FrameCutter, SeekTable
 from nix_seed.image.assemble import StoreFiles
@@ -139,7 +138,7 @@ def _named(digest: Digest, size: int, tag: str) -> dict[str, Any]:
 
 def read_layer(data: bytes) -> None:
     """Unpack *data* as a layer of each kind, and as one of a seed, and read it as a seed's last."""
-    for kind in (media_types.LAYER, media_types.LAYER_ZSTD, media_types.LAYER_GZIP):
+    for kind in (MediaType.LAYER, MediaType.LAYER_ZSTD, MediaType.LAYER_GZIP):
         with (
             scratch_directory("fuzz-") as directory,
             suppress(NixSeedError),
@@ -147,7 +146,7 @@ def read_layer(data: bytes) -> None:
         ):
             unpack_layer(pieces, directory, "it", 100)
             pieces.drain()
-    blob = Descriptor(media_types.LAYER_ZSTD, Digest.of(data), len(data))
+    blob = Descriptor(MediaType.LAYER_ZSTD, Digest.of(data), len(data))
     info = PathInfo(StorePath("0" * 31 + "a-hello-1.0"), NarHash(HEX), 96, ())
     with scratch_directory("fuzz-") as directory:
         store = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -308,7 +307,7 @@ NIX_LOG: Final = b"""@nix {"action":"start","id":1,"type":105,"text":"x","fields
 
 def layer_record() -> bytes:
     """A record of the cache of layers."""
-    layer = Descriptor(media_types.LAYER_ZSTD, Digest(HEX), 7)
+    layer = Descriptor(MediaType.LAYER_ZSTD, Digest(HEX), 7)
     path = StorePath("0" * 31 + "a-hello-1.0")
     return dump_record(FinishedLayer(layer, DiffID(HEX), 9, (Frame(7, 9),), ((path, 0),)))
 

@@ -18,7 +18,7 @@ import zstandard
 
 from nix_seed.cli.use.hydrate import command
 from nix_seed.core.errors import CheckedFalse, InputError
-from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import MediaType
 from nix_seed.formats.oci.reference import LayoutReference, Reference, parse_reference
 from nix_seed.image.push import push
 from nix_seed.image.rules.frames import FRAME_SIZE, Compressor
@@ -295,7 +295,7 @@ def test_a_layer_that_others_compressed_is_read(tmp_path: Path) -> None:
         )
         writer = zstandard.ZstdCompressor().compressobj()
         again = writer.compress(reader.read()) + writer.flush()
-        return spec, [(media_types.LAYER_ZSTD, again), *blobs[1:]]
+        return spec, [(MediaType.LAYER_ZSTD, again), *blobs[1:]]
 
     into(tmp_path / "store", spoilt(tmp_path, whole))
     verify(tmp_path / "store")

@@ -18,8 +18,7 @@ from nix_seed.formats.intoto.bundle import (
     Bundle,
     attestation_tag,
 )
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, fallback_tag
+from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType, fallback_tag
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.registry.client import Registry
 from nix_seed.registry.image import open_image
@@ -46,7 +45,7 @@ class Scene:
     def list_at_tag(self, *listed: Descriptor) -> None:
         """Write the list of referrers anew, as a liar would."""
         tag = fallback_tag(self.image.digest)
-        self.store.put_manifest(Index(listed).dump(), media_types.INDEX, tag)
+        self.store.put_manifest(Index(listed).dump(), MediaType.INDEX, tag)
 
 
 @pytest.fixture(params=["layout", "registry"])
@@ -81,12 +80,10 @@ def test_the_manifest_is_cosigns(scene: Scene) -> None:
     assert fetched is not None
     manifest = Manifest.parse(fetched.body, "it")
     assert manifest.artifact_type == BUNDLE_V03
-    assert manifest.config.media_type == media_types.EMPTY
+    assert manifest.config.media_type == MediaType.EMPTY
     assert b"".join(scene.store.open_blob(manifest.config)) == b"{}"
     assert [layer.media_type for layer in manifest.layers] == [BUNDLE_V03]
-    assert manifest.subject == Descriptor(
-        media_types.MANIFEST, scene.image.digest, scene.image.size
-    )
+    assert manifest.subject == Descriptor(MediaType.MANIFEST, scene.image.digest, scene.image.size)
     assert manifest.annotations == {
         "dev.sigstore.bundle.content": "dsse-envelope",
         "dev.sigstore.bundle.predicateType": PREDICATE_TYPE,
@@ -147,7 +144,7 @@ def test_a_list_with_another_artifact_type_hides_nothing(scene: Scene) -> None:
 def test_another_images_attestation_is_named(scene: Scene) -> None:
     entry = scene.attach()
     stranger = Digest.of(b"stranger")
-    scene.store.put_manifest(Index((entry,)).dump(), media_types.INDEX, fallback_tag(stranger))
+    scene.store.put_manifest(Index((entry,)).dump(), MediaType.INDEX, fallback_tag(stranger))
     found = discover(scene.store, stranger)
     assert found.attestations == ()
     (trouble,) = found.troubles
@@ -178,7 +175,7 @@ def test_a_missing_referrer_hides_no_other(tmp_path: Path) -> None:
 def test_an_oversized_bundle_is_not_read(scene: Scene) -> None:
     layer = replace(put(scene.store, b"small", BUNDLE_V03), size=LARGEST_BUNDLE + 1)
     manifest = Manifest(
-        put(scene.store, b"{}", media_types.EMPTY),
+        put(scene.store, b"{}", MediaType.EMPTY),
         (layer,),
         artifact_type=BUNDLE_V03,
         subject=scene.image,
@@ -192,9 +189,9 @@ def test_an_oversized_bundle_is_not_read(scene: Scene) -> None:
 def test_a_bad_layer_at_cosigns_tag_hides_no_other(scene: Scene) -> None:
     envelope = Bundle.parse(scene.bundle, "it").envelope.dump()
     layers = [put(scene.store, data, ENVELOPE_LAYER) for data in (b"not JSON", envelope)]
-    manifest = Manifest(put(scene.store, b"{}", media_types.CONFIG), tuple(layers))
+    manifest = Manifest(put(scene.store, b"{}", MediaType.CONFIG), tuple(layers))
     tag = attestation_tag(scene.image.digest)
-    scene.store.put_manifest(manifest.dump(), media_types.MANIFEST, tag)
+    scene.store.put_manifest(manifest.dump(), MediaType.MANIFEST, tag)
     found = discover(scene.store, scene.image.digest)
     assert [Bundle.parse(each.text, "it").envelope.dump() for each in found.attestations] == [
         envelope
@@ -206,7 +203,7 @@ def test_a_bad_layer_at_cosigns_tag_hides_no_other(scene: Scene) -> None:
 
 def test_other_artifacts_are_passed_over(scene: Scene) -> None:
     manifest = Manifest(
-        put(scene.store, b"{}", media_types.EMPTY),
+        put(scene.store, b"{}", MediaType.EMPTY),
         (put(scene.store, b"{}", "application/json"),),
         artifact_type="application/vnd.cyclonedx+json",
         subject=scene.image,

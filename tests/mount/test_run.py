@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Manifest
+from nix_seed.formats.oci.manifest import Manifest, MediaType
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.image.push import push
 from nix_seed.registry.open import Stores, fetch
@@ -170,7 +169,7 @@ def test_a_list_that_is_none_or_anyones_costs_bytes_alone(scene: Scene, tmp_path
             manifest.annotations["io.nix-seed.prefetch"].encode(), text.encode()
         )
         source.put_manifest(
-            body, media_types.MANIFEST, f"sha256-{root.descriptor.digest.hex}.prefetch"
+            body, MediaType.MANIFEST, f"sha256-{root.descriptor.digest.hex}.prefetch"
         )
         done = scene.run(tmp_path / f"c{len(text)}", "--", "bash", "-c", f"{READ}; echo done")
         assert done.stdout == "done\n"

@@ -20,8 +20,7 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.intoto.bundle import BUNDLE_V03
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Index
+from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.outputs.cache import OutputCache, OutputMissed
@@ -247,9 +246,9 @@ def test_a_bundle_of_megabytes_is_not_read(scene: Scene) -> None:
 def test_what_lies_under_a_paths_tag_and_is_no_list(scene: Scene) -> None:
     scene.store.put_manifest(
         KeptOutput(PATH, NAR_HASH, NAR_SIZE, scene.blob(), (scene.bundle(),), "c", "s", NOW)
-        .manifest(Descriptor(media_types.EMPTY, Digest.of(b"{}"), 2))
+        .manifest(Descriptor(MediaType.EMPTY, Digest.of(b"{}"), 2))
         .dump(),
-        media_types.MANIFEST,
+        MediaType.MANIFEST,
         tag_of(HASH),
     )
     assert scene.cache().narinfo(HASH) is None
@@ -262,7 +261,7 @@ def test_another_paths_entry_is_told(scene: Scene) -> None:
     scene.keep(replace(FACT, path=OTHER))
     listed = scene.store.get_manifest(tag_of(OTHER.hash_part))
     assert listed is not None
-    scene.store.put_manifest(listed.body, media_types.INDEX, tag_of(HASH))
+    scene.store.put_manifest(listed.body, MediaType.INDEX, tag_of(HASH))
     assert scene.cache().narinfo(HASH) is None
     assert "is listed under" in scene.reasons
 
@@ -316,8 +315,8 @@ def test_what_is_new_or_tagged_stays(scene: Scene) -> None:
 
 
 def test_a_list_that_cannot_be_read_is_left_as_it_is(scene: Scene) -> None:
-    body = Index((Descriptor(media_types.MANIFEST, Digest("ab" * 32), 3),)).dump()
-    scene.store.put_manifest(body, media_types.INDEX, tag_of(HASH))
+    body = Index((Descriptor(MediaType.MANIFEST, Digest("ab" * 32), 3),)).dump()
+    scene.store.put_manifest(body, MediaType.INDEX, tag_of(HASH))
     done = clean_outputs(scene.store, datetime.now(UTC))
     assert (done.dropped, len(done.troubles)) == (0, 1)
 
@@ -354,7 +353,7 @@ def test_a_list_that_is_full_says_so(scene: Scene) -> None:
     assert listed is not None
     one = Index.parse(listed.body, "here").manifests[0]
     many = tuple(replace(one, digest=Digest(f"{n:064x}")) for n in range(200))
-    scene.store.put_manifest(Index(many).dump(), media_types.INDEX, tag_of(HASH))
+    scene.store.put_manifest(Index(many).dump(), MediaType.INDEX, tag_of(HASH))
     with pytest.raises(CouldNotCheck, match="the most there are"):
         scene.keep(signer="another")
 

@@ -14,8 +14,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.intoto.promotion import PromotionPredicate
 from nix_seed.formats.intoto.statement import Commit
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import fallback_tag
+from nix_seed.formats.oci.manifest import MediaType, fallback_tag
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.release import api
@@ -201,7 +200,7 @@ def test_a_tag_of_one_system_may_name_the_index(world: ReleaseWorld) -> None:
     index = world.promote().record.predicate.index
     fetched = world.store.get_manifest(index)
     assert fetched is not None
-    world.store.put_manifest(fetched.body, media_types.INDEX, f"{COMMIT}-{SYSTEM}")
+    world.store.put_manifest(fetched.body, MediaType.INDEX, f"{COMMIT}-{SYSTEM}")
     done = world.promote("sam", "latest")
     assert (done.state, done.record.predicate.index) == ("promoted", index)
 

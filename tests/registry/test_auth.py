@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import MediaType
 from nix_seed.registry.auth import Challenge, parse_challenges
 from nix_seed.registry.client import Registry, Repository
 from nix_seed.registry.credentials import Credential, Keyring
@@ -47,7 +47,7 @@ def repository(place: tuple[Running, TokenServer], keyring: Keyring = US) -> Rep
 def test_one_token_a_scope(place: tuple[Running, TokenServer], tokens: TokenServer) -> None:
     ours = repository(place)
     for text in (b"a", b"b", b"c"):
-        stored = ours.push_stream(lambda text=text: [text], media_types.LAYER)  # type: ignore[misc]
+        stored = ours.push_stream(lambda text=text: [text], MediaType.LAYER)  # type: ignore[misc]
         assert b"".join(ours.open_blob(stored)) == text
     assert [asked["scope"] for asked in tokens.asked] == [
         ["repository:o/r:pull,push"],
@@ -59,7 +59,7 @@ def test_one_token_a_scope(place: tuple[Running, TokenServer], tokens: TokenServ
 def test_many_threads_ask_for_one_token(
     place: tuple[Running, TokenServer], tokens: TokenServer
 ) -> None:
-    stored = repository(place).push_stream(lambda: [b"data"], media_types.LAYER)
+    stored = repository(place).push_stream(lambda: [b"data"], MediaType.LAYER)
     tokens.asked.clear()
     ours = repository(place)
     with ThreadPoolExecutor(8) as pool:
@@ -82,7 +82,7 @@ def test_a_token_that_expires_midway_is_fetched_again(
         tokens.life = 300
         yield b"second half"
 
-    stored = ours.push_stream(source, media_types.LAYER)
+    stored = ours.push_stream(source, MediaType.LAYER)
     assert b"".join(ours.open_blob(stored)) == b"first halfsecond half"
     assert len(sent) == 1, "only the PUT after the stream is answered 401"
     assert len(tokens.asked) >= 2
@@ -92,7 +92,7 @@ def test_a_token_is_not_used_past_the_time_it_was_given(
     place: tuple[Running, TokenServer], tokens: TokenServer
 ) -> None:
     tokens.told = 1
-    stored = repository(place).push_stream(lambda: [b"data"], media_types.LAYER)
+    stored = repository(place).push_stream(lambda: [b"data"], MediaType.LAYER)
     tokens.asked.clear()
     ours = repository(place)
     assert ours.has_blob(stored.digest)
@@ -107,17 +107,17 @@ def test_a_stream_is_not_sent_in_vain_with_an_expired_token(
     tokens.told = 1
     with fault_proxy(place[0].host) as proxy:
         ours = Registry(proxy.host, keyring=US, patience=QUICK).repository("o/r")
-        ours.push_stream(lambda: [b"one"], media_types.LAYER)
+        ours.push_stream(lambda: [b"one"], MediaType.LAYER)
         time.sleep(1)
         proxy.seen.clear()
-        ours.push_stream(lambda: [b"two"], media_types.LAYER)
+        ours.push_stream(lambda: [b"two"], MediaType.LAYER)
         assert [seen.method for seen in proxy.seen] == ["POST", "PATCH", "PUT"]
 
 
 def test_mounting_asks_for_both_repositories(
     place: tuple[Running, TokenServer], tokens: TokenServer
 ) -> None:
-    stored = repository(place).push_stream(lambda: [b"shared"], media_types.LAYER)
+    stored = repository(place).push_stream(lambda: [b"shared"], MediaType.LAYER)
     other = Registry(place[0].host, keyring=US, patience=QUICK).repository("o/other")
     tokens.asked.clear()
     assert other.mount_blob(stored.digest, "o/r")
@@ -127,12 +127,12 @@ def test_mounting_asks_for_both_repositories(
 def test_anonymous_pull_and_denied_push(
     place: tuple[Running, TokenServer], tokens: TokenServer
 ) -> None:
-    stored = repository(place).push_stream(lambda: [b"public"], media_types.LAYER)
+    stored = repository(place).push_stream(lambda: [b"public"], MediaType.LAYER)
     tokens.anonymous = ("pull",)
     stranger = repository(place, Keyring())
     assert b"".join(stranger.open_blob(stored)) == b"public"
     with pytest.raises(Denied, match="it needs pull and push on o/r, as anonymous"):
-        stranger.push_stream(lambda: [b"x"], media_types.LAYER)
+        stranger.push_stream(lambda: [b"x"], MediaType.LAYER)
 
 
 def test_a_token_server_that_refuses_is_named(place: tuple[Running, TokenServer]) -> None:

@@ -13,8 +13,7 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest
+from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType
 from nix_seed.registry.client import MANIFEST_LIMIT, Registry, Repository
 from nix_seed.registry.credentials import Credential, Keyring
 from nix_seed.registry.errors import Denied, Patience, Unreachable
@@ -36,7 +35,7 @@ def repository(running: Running, request: pytest.FixtureRequest) -> Repository:
     return Registry(running.host, keyring=US, patience=QUICK).repository(name)
 
 
-def blob(data: bytes, media_type: str = media_types.LAYER) -> Descriptor:
+def blob(data: bytes, media_type: str = MediaType.LAYER) -> Descriptor:
     return Descriptor(media_type, Digest.of(data), len(data))
 
 
@@ -44,7 +43,7 @@ def push_image(repository: Repository, *layers: bytes, config: bytes = b"{}") ->
     """Push an image of *layers*; return the manifest's bytes, not yet pushed."""
     for data in (config, *layers):
         repository.push_blob(blob(data), lambda data=data: [data])  # type: ignore[misc]
-    return Manifest(blob(config, media_types.CONFIG), tuple(blob(layer) for layer in layers)).dump()
+    return Manifest(blob(config, MediaType.CONFIG), tuple(blob(layer) for layer in layers)).dump()
 
 
 def test_a_blob_comes_back_as_it_went(repository: Repository) -> None:
@@ -60,13 +59,13 @@ def test_a_stream_of_unknown_length_is_named_by_what_it_proved_to_be(
     repository: Repository,
 ) -> None:
     data = [b"x" * 100_000, b"y" * 200_000, b"z"]
-    stored = repository.push_stream(lambda: iter(data), media_types.LAYER_ZSTD)
-    assert stored == blob(b"".join(data), media_types.LAYER_ZSTD)
+    stored = repository.push_stream(lambda: iter(data), MediaType.LAYER_ZSTD)
+    assert stored == blob(b"".join(data), MediaType.LAYER_ZSTD)
     assert b"".join(repository.open_blob(stored)) == b"".join(data)
 
 
 def test_an_empty_blob(repository: Repository) -> None:
-    stored = repository.push_stream(lambda: [], media_types.LAYER)
+    stored = repository.push_stream(lambda: [], MediaType.LAYER)
     assert stored == blob(b"")
     repository.push_blob(stored, lambda: [])
     assert list(repository.open_blob(stored)) == []
@@ -101,7 +100,7 @@ def test_an_unreadable_source_is_not_taken_for_a_bad_network(repository: Reposit
         raise OSError(5, "Input/output error")
 
     with pytest.raises(CouldNotCheck, match=r"the data to be pushed cannot be read: .*Input/out"):
-        repository.push_stream(source, media_types.LAYER)
+        repository.push_stream(source, MediaType.LAYER)
     assert len(calls) == 1
 
 
@@ -109,24 +108,24 @@ def test_manifests_by_tag_and_digest(repository: Repository) -> None:
     body = push_image(repository, b"layer")
     assert repository.get_manifest("v1") is None
     assert repository.head_manifest("v1") is None
-    stored = repository.put_manifest(body, media_types.MANIFEST, "v1")
-    assert stored == Descriptor(media_types.MANIFEST, Digest.of(body), len(body))
+    stored = repository.put_manifest(body, MediaType.MANIFEST, "v1")
+    assert stored == Descriptor(MediaType.MANIFEST, Digest.of(body), len(body))
     for name in ("v1", stored.digest):
         fetched = repository.get_manifest(name)
         assert fetched is not None
         assert (fetched.descriptor, fetched.body) == (stored, body)
         assert repository.head_manifest(name) == stored
-    repository.put_manifest(body, media_types.MANIFEST, stored.digest)
+    repository.put_manifest(body, MediaType.MANIFEST, stored.digest)
     with pytest.raises(InputError, match="this manifest is sha256:"):
-        repository.put_manifest(body, media_types.MANIFEST, Digest.of(b"other"))
+        repository.put_manifest(body, MediaType.MANIFEST, Digest.of(b"other"))
 
 
 def test_a_manifest_whose_blobs_are_missing_is_refused_by_the_registry(
     repository: Repository,
 ) -> None:
-    body = Manifest(blob(b"{}", media_types.CONFIG), (blob(b"never pushed"),)).dump()
+    body = Manifest(blob(b"{}", MediaType.CONFIG), (blob(b"never pushed"),)).dump()
     with pytest.raises(CouldNotCheck, match="400: MANIFEST_BLOB_UNKNOWN"):
-        repository.put_manifest(body, media_types.MANIFEST, "v1")
+        repository.put_manifest(body, MediaType.MANIFEST, "v1")
     assert repository.list_tags() == ()
 
 
@@ -149,13 +148,13 @@ def test_tags_over_several_pages(repository: Repository) -> None:
     body = push_image(repository, b"layer")
     wanted = [f"t{number:03}" for number in range(120)]
     for tag in wanted:
-        repository.put_manifest(body, media_types.MANIFEST, tag)
+        repository.put_manifest(body, MediaType.MANIFEST, tag)
     assert repository.list_tags() == tuple(wanted)
 
 
 def test_referrers_without_the_api(repository: Repository) -> None:
     body = push_image(repository, b"layer")
-    subject = repository.put_manifest(body, media_types.MANIFEST, "v1")
+    subject = repository.put_manifest(body, MediaType.MANIFEST, "v1")
     assert repository.referrers(subject.digest) == ()
     entries = []
     for number in range(3):
@@ -164,7 +163,7 @@ def test_referrers_without_the_api(repository: Repository) -> None:
         for data in (b"{}", payload):
             repository.push_blob(blob(data), lambda data=data: [data])  # type: ignore[misc]
         artifact = Manifest(
-            blob(b"{}", media_types.EMPTY), (blob(payload),), {"n": str(number)}, kind, subject
+            blob(b"{}", MediaType.EMPTY), (blob(payload),), {"n": str(number)}, kind, subject
         )
         entries.append(repository.attach(artifact.dump()))
         repository.attach(artifact.dump())  # the same again adds nothing
@@ -177,13 +176,13 @@ def test_referrers_without_the_api(repository: Repository) -> None:
 def artifact(repository: Repository, subject: Descriptor, text: str) -> bytes:
     for data in (b"{}", text.encode()):
         repository.push_blob(blob(data), lambda data=data: [data])  # type: ignore[misc]
-    config = blob(b"{}", media_types.EMPTY)
+    config = blob(b"{}", MediaType.EMPTY)
     return Manifest(config, (blob(text.encode()),), {}, "application/vnd.test", subject).dump()
 
 
 def test_referrers_attached_at_once_are_all_listed(repository: Repository) -> None:
     body = push_image(repository, b"layer")
-    subject = repository.put_manifest(body, media_types.MANIFEST, "v1")
+    subject = repository.put_manifest(body, MediaType.MANIFEST, "v1")
     bodies = [artifact(repository, subject, f"number {number}") for number in range(6)]
     with ThreadPoolExecutor(6) as pool:
         entries = list(pool.map(repository.attach, bodies))
@@ -196,14 +195,14 @@ def test_a_list_of_referrers_that_others_overwrite_is_written_again(
     running: Running, repository: Repository
 ) -> None:
     body = push_image(repository, b"layer")
-    subject = repository.put_manifest(body, media_types.MANIFEST, "v1")
+    subject = repository.put_manifest(body, MediaType.MANIFEST, "v1")
     empty, tag = Index(()).dump(), f"sha256-{subject.digest.hex}"
     spoiled: list[Descriptor] = []
 
     def overwrite(seconds: float) -> None:
         # Another writer, that had read before us, writes while we wait.
         if len(spoiled) < times:
-            spoiled.append(repository.put_manifest(empty, media_types.INDEX, tag))
+            spoiled.append(repository.put_manifest(empty, MediaType.INDEX, tag))
 
     patience = Patience(attempts=9, base=0.01, sleep=overwrite)
     ours = Registry(running.host, keyring=US, patience=patience).repository(repository.path)
@@ -219,7 +218,7 @@ def test_wrong_password_is_denied_with_what_it_needs(running: Running) -> None:
     wrong = Keyring(given=Credential("the test", USER, "hunter2"))
     repository = Registry(running.host, keyring=wrong, patience=QUICK).repository("o/r")
     with pytest.raises(Denied) as caught:
-        repository.push_stream(lambda: [b"x"], media_types.LAYER)
+        repository.push_stream(lambda: [b"x"], MediaType.LAYER)
     assert "it needs pull and push on o/r, as seeder (from the test)" in caught.value.message
     assert "hunter2" not in f"{caught.value!r} {wrong!r} {caught.value.hint}"
 
@@ -242,7 +241,7 @@ def test_tls_is_used_and_checked(tmp_path: Path) -> None:
     with docker_registry(tmp_path / "registry", tls=made) as running:
         trusting = Keyring({"SSL_CERT_FILE": str(made.ca)}, given=US.given)
         repository = Registry(running.host, keyring=trusting, patience=QUICK).repository("o/r")
-        stored = repository.push_stream(lambda: [b"over TLS"], media_types.LAYER)
+        stored = repository.push_stream(lambda: [b"over TLS"], MediaType.LAYER)
         assert b"".join(repository.open_blob(stored)) == b"over TLS"
         # Loopback falls back to plain HTTP for who does not speak TLS, never for a bad certificate.
         doubting = Registry(running.host, keyring=US, patience=QUICK).repository("o/r")

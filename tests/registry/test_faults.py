@@ -14,8 +14,7 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Manifest
+from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType
 from nix_seed.registry.client import Registry, Repository
 from nix_seed.registry.credentials import Credential, Keyring
 from nix_seed.registry.errors import Patience, Unreachable
@@ -58,7 +57,7 @@ def repository(proxy: Proxy, patience: Patience, request: pytest.FixtureRequest)
 
 @pytest.fixture
 def stored(repository: Repository, proxy: Proxy) -> Descriptor:
-    descriptor = repository.push_stream(lambda: [DATA], media_types.LAYER)
+    descriptor = repository.push_stream(lambda: [DATA], MediaType.LAYER)
     proxy.seen.clear()
     return descriptor
 
@@ -205,9 +204,9 @@ def test_404_is_an_answer_and_418_is_not(repository: Repository, proxy: Proxy) -
 
 
 def push_manifest(repository: Repository, stored: Descriptor) -> tuple[bytes, Descriptor]:
-    config = repository.push_stream(lambda: [b"{}"], media_types.CONFIG)
+    config = repository.push_stream(lambda: [b"{}"], MediaType.CONFIG)
     body = Manifest(config, (stored,)).dump()
-    return body, repository.put_manifest(body, media_types.MANIFEST, "v1")
+    return body, repository.put_manifest(body, MediaType.MANIFEST, "v1")
 
 
 def test_a_wrong_docker_content_digest_is_a_hint_and_no_more(
@@ -293,7 +292,7 @@ def test_uploads_to_another_host_carry_no_credentials(
             headers["Location"] = f"http://{storage.host}/bucket?signature=abc"
 
         proxy.faults += [Fault("POST", "/blobs/uploads/", None, edit=elsewhere)]
-        blob = Descriptor(media_types.LAYER, Digest.of(DATA), len(DATA))
+        blob = Descriptor(MediaType.LAYER, Digest.of(DATA), len(DATA))
         repository.push_blob(blob, lambda: [DATA])
         assert storage.paths("PUT") == [f"/bucket?signature=abc&digest=sha256%3A{blob.digest.hex}"]
         assert "authorization" not in storage.seen[0].headers
@@ -319,7 +318,7 @@ def test_a_redirect_from_https_to_http_is_refused(running: Running, tmp_path: Pa
     made = certificate(tmp_path)
     with fault_proxy(running.host, tls=made) as proxy:
         registry = Registry(proxy.host, keyring=US, ca_file=str(made.ca))
-        stored = registry.repository("test/tls").push_stream(lambda: [DATA], media_types.LAYER)
+        stored = registry.repository("test/tls").push_stream(lambda: [DATA], MediaType.LAYER)
         location = (("Location", f"http://{running.host}/v2/test/tls/blobs/{stored.digest}"),)
         proxy.faults += [Fault("GET", BLOBS, None, status=307, headers=location)]
         with pytest.raises(CouldNotCheck, match="to http, which is refused") as caught:
@@ -327,7 +326,7 @@ def test_a_redirect_from_https_to_http_is_refused(running: Running, tmp_path: Pa
         assert "X-Forwarded-Proto" in (caught.value.hint or "")
         # Its own host in plain HTTP is the registry's, which a proxy speaks TLS for.
         proxy.forwarded_proto = False
-        again = registry.repository("test/tls").push_stream(lambda: [DATA], media_types.LAYER)
+        again = registry.repository("test/tls").push_stream(lambda: [DATA], MediaType.LAYER)
         assert again == stored
 
 
@@ -354,7 +353,7 @@ def test_an_upload_that_is_cut_is_begun_anew(
         for start in range(0, len(DATA), 100_000):
             yield DATA[start : start + 100_000]
 
-    stored = repository.push_stream(source, media_types.LAYER)
+    stored = repository.push_stream(source, MediaType.LAYER)
     assert stored.digest == Digest.of(DATA)
     assert len(calls) == 2
     data = DATA + b"more"
@@ -373,12 +372,12 @@ def test_a_server_that_takes_no_more_is_given_up(proxy: Proxy) -> None:
         repository = Registry(proxy.host, keyring=US, patience=patience).repository("o/r")
         started = time.monotonic()
         with pytest.raises(Unreachable, match=r"the connection failed|within the time limit"):
-            repository.push_stream(lambda: [b"x" * (64 << 20)], media_types.LAYER)
+            repository.push_stream(lambda: [b"x" * (64 << 20)], MediaType.LAYER)
         assert time.monotonic() - started < 10
 
 
 def test_a_stream_goes_as_one_patch(repository: Repository, proxy: Proxy) -> None:
-    repository.push_stream(lambda: [DATA, DATA, DATA], media_types.LAYER)
+    repository.push_stream(lambda: [DATA, DATA, DATA], MediaType.LAYER)
     patches = [seen for seen in proxy.seen if seen.method == "PATCH"]
     assert [seen.received for seen in patches] == [3 * len(DATA)]
     assert patches[0].headers["transfer-encoding"] == "chunked"
@@ -387,7 +386,7 @@ def test_a_stream_goes_as_one_patch(repository: Repository, proxy: Proxy) -> Non
 
 def test_a_put_whose_answer_is_lost_is_safe(repository: Repository, proxy: Proxy) -> None:
     proxy.faults += [Fault("PUT", "/", times=2, cut=0)]
-    stored = repository.push_stream(lambda: [DATA], media_types.LAYER)
+    stored = repository.push_stream(lambda: [DATA], MediaType.LAYER)
     _, manifest = push_manifest(repository, stored)
     assert repository.head_manifest("v1") == manifest
 

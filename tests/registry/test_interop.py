@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from nix_seed.core.digests import Digest
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, fallback_tag
+from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType, fallback_tag
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.image.index import build_index
 from nix_seed.image.inspect import inspect
@@ -67,7 +66,7 @@ def pushed(tmp_path: Path, host: str, path: str) -> tuple[Repository, Descriptor
 
 
 def attach(repository: Repository, subject: Descriptor, kind: str) -> Descriptor:
-    empty = Descriptor(media_types.EMPTY, Digest.of(b"{}"), 2)
+    empty = Descriptor(MediaType.EMPTY, Digest.of(b"{}"), 2)
     payload = Descriptor("text/plain", Digest.of(kind.encode()), len(kind))
     repository.push_blob(empty, lambda: [b"{}"])
     repository.push_blob(payload, lambda: [kind.encode()])
@@ -89,7 +88,7 @@ def test_the_api_answers_where_it_exists(tmp_path: Path) -> None:
         repository, root = pushed(tmp_path, running.host, "interop/api")
         entry = attach(repository, root, KINDS[0])
         # Emptied, the fallback tag says nothing: what is found then comes from the API.
-        repository.put_manifest(Index(()).dump(), media_types.INDEX, fallback_tag(root.digest))
+        repository.put_manifest(Index(()).dump(), MediaType.INDEX, fallback_tag(root.digest))
         assert [item.digest for item in repository.referrers(root.digest)] == [entry.digest]
         with fault_proxy(running.host) as proxy:
             seen = Registry(proxy.host).repository("interop/api").referrers(root.digest, KINDS[0])

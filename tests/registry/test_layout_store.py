@@ -11,8 +11,7 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest
+from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType
 from nix_seed.registry.client import Repository
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
@@ -20,7 +19,7 @@ from nix_seed.registry.store import Held, ImageStore
 from support.seed_images import seed_image
 
 DATA = bytes(range(256)) * 4000
-BLOB = Descriptor(media_types.LAYER, Digest.of(DATA), len(DATA))
+BLOB = Descriptor(MediaType.LAYER, Digest.of(DATA), len(DATA))
 
 
 @pytest.fixture
@@ -122,29 +121,29 @@ def test_ranges(store: LayoutStore, tmp_path: Path) -> None:
 
 
 def test_manifests_and_tags(store: LayoutStore) -> None:
-    config = Descriptor(media_types.CONFIG, Digest.of(b"{}"), 2)
+    config = Descriptor(MediaType.CONFIG, Digest.of(b"{}"), 2)
     body = Manifest(config, (BLOB,)).dump()
     with pytest.raises(InputError, match="holds no images; say which"):
         store.only_image()
-    child = store.put_manifest(body, media_types.MANIFEST)
+    child = store.put_manifest(body, MediaType.MANIFEST)
     assert store.get_manifest("v1") is None
     fetched = store.get_manifest(child.digest)
     assert fetched is not None
     assert (fetched.descriptor, fetched.body) == (child, body)
     index = Index((child,)).dump()
-    stored = store.put_manifest(index, media_types.INDEX, "v1")
+    stored = store.put_manifest(index, MediaType.INDEX, "v1")
     assert store.only_image().digest == stored.digest
-    store.put_manifest(body, media_types.MANIFEST, "v1")
+    store.put_manifest(body, MediaType.MANIFEST, "v1")
     again = store.get_manifest("v1")
     assert again is not None
     assert again.descriptor.digest == child.digest, "the tag moved"
-    store.put_manifest(index, media_types.INDEX, "v2")
+    store.put_manifest(index, MediaType.INDEX, "v2")
     assert store.list_tags() == ("v1", "v2")
     with pytest.raises(InputError, match="holds 2 images; say which") as caught:
         store.only_image()
     assert "it has v1, v2" in (caught.value.hint or "")
     with pytest.raises(InputError, match="this manifest is sha256:"):
-        store.put_manifest(body, media_types.MANIFEST, stored.digest)
+        store.put_manifest(body, MediaType.MANIFEST, stored.digest)
 
 
 def test_a_planted_link_for_an_unfinished_blob_is_not_written_through(
@@ -168,7 +167,7 @@ def test_a_planted_link_for_the_folder_of_blobs_is_not_followed(
     with pytest.raises(CouldNotCheck, match="blobs is a link"):
         store.take_blob(BLOB, rest)
     with pytest.raises(CouldNotCheck, match="blobs is a link"):
-        store.put_manifest(Index(()).dump(), media_types.INDEX, "tag")
+        store.put_manifest(Index(()).dump(), MediaType.INDEX, "tag")
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 

@@ -8,8 +8,7 @@ import pytest
 
 from nix_seed.core.digests import DiffID, Digest
 from nix_seed.flake.nix import Nix
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.formats.oci.manifest import Descriptor, MediaType
 from nix_seed.image.build import Assembly
 from nix_seed.image.layer_cache import LayerCache, LayerRecords
 from nix_seed.image.push import UploadTarget
@@ -29,7 +28,7 @@ def test_a_cached_layer_is_sent_only_where_it_may_be(tmp_path: Path, reuse: bool
     def produce(data: bytes, sink: Sink) -> FinishedLayer:
         made.append(data)
         sink.write(data)
-        described = Descriptor(media_types.LAYER_ZSTD, Digest.of(data), len(data))
+        described = Descriptor(MediaType.LAYER_ZSTD, Digest.of(data), len(data))
         return FinishedLayer(described, DiffID("0" * 64), len(data), ())
 
     cache = LayerCache(tmp_path / "cache")
@@ -38,7 +37,7 @@ def test_a_cached_layer_is_sent_only_where_it_may_be(tmp_path: Path, reuse: bool
         repository = Registry(running.host, keyring=US).repository("q/seed")
         records = LayerRecords(tmp_path / "records")
         how = Assembly(Nix(), cache, reuse=reuse)
-        target = UploadTarget(repository, records, how.reusable, media_types.LAYER_ZSTD)
+        target = UploadTarget(repository, records, how.reusable, MediaType.LAYER_ZSTD)
         sent = target.write("key", lambda sink: produce(b"made anew", sink))
         assert repository.has_blob(sent.descriptor.digest)
         assert repository.has_blob(old.descriptor.digest) is reuse

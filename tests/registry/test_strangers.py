@@ -18,7 +18,7 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
-from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import MediaType
 from nix_seed.registry.auth import Challenge, parse_challenges
 from nix_seed.registry.client import Registry, Repository
 from nix_seed.registry.credentials import Credential, Keyring
@@ -30,7 +30,7 @@ from support.registries import certificate
 
 US = Keyring(given=Credential("the test", USER, PASSWORD))
 QUICK = Patience(attempts=3, base=0.001, stall=5)
-LAYER = media_types.LAYER_ZSTD
+LAYER = MediaType.LAYER_ZSTD
 
 
 def repository(host: str, keyring: Keyring = US, **more: Any) -> Repository:
@@ -65,8 +65,8 @@ def test_a_registry_that_knows_nothing_of_the_tls_before_it(tmp_path: Path) -> N
         front = proxy.host
         ours = repository(proxy.host, ca_file=str(made.ca))
         stored = ours.push_stream(lambda: [b"data"], "x")
-        ours.put_manifest(b'{"schemaVersion":2}', media_types.MANIFEST, "v1")
-        ours.put_manifest(b'{"schemaVersion":2}', media_types.MANIFEST, "v2")
+        ours.put_manifest(b'{"schemaVersion":2}', MediaType.MANIFEST, "v1")
+        ours.put_manifest(b'{"schemaVersion":2}', MediaType.MANIFEST, "v2")
         assert b"".join(ours.open_blob(stored)) == b"data"
         assert ours.list_tags() == ("v1", "v2")
 
@@ -105,7 +105,7 @@ def test_a_token_server_that_has_moved_is_followed_without_the_password() -> Non
     assert seen[0][1] is None, "another host is given no password"
 
 
-@pytest.mark.parametrize("media_type", [LAYER, media_types.LAYER_GZIP])
+@pytest.mark.parametrize("media_type", [LAYER, MediaType.LAYER_GZIP])
 @pytest.mark.parametrize("framed", [True, False])
 def test_a_blob_compressed_on_its_way_is_what_its_digest_names(
     media_type: str, framed: bool

@@ -13,8 +13,7 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Index
+from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.image.index import build_index
 from nix_seed.image.inspect import InspectedImage, InspectedIndex, inspect
@@ -304,8 +303,8 @@ def test_an_index_whose_children_are_missing(
 ) -> None:
     seed_image(tmp_path / "a", "demo")
     store = LayoutStore(Layout.open(tmp_path / "a"))
-    missing = Descriptor(media_types.MANIFEST, Digest.of(b"missing"), 7)
-    store.put_manifest(Index((missing,)).dump(), media_types.INDEX, "broken")
+    missing = Descriptor(MediaType.MANIFEST, Digest.of(b"missing"), 7)
+    store.put_manifest(Index((missing,)).dump(), MediaType.INDEX, "broken")
     broken = LayoutReference(str(tmp_path / "a"), "broken")
     for work in (lambda: push(stores, broken, target), lambda: inspect(stores, broken)):
         with pytest.raises(CheckedFalse, match=f"names the image {missing.digest}, which "):

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Index, platform_of
+from nix_seed.formats.oci.manifest import Index, MediaType, platform_of
 from nix_seed.registry.client import Registry
 from nix_seed.registry.credentials import Keyring
 from support.distribution import commit
@@ -181,7 +180,7 @@ def test_an_image_in_a_registry_and_one_of_an_index(tmp_path: Path) -> None:
             replace(image.descriptor, platform=platform_of(image.spec.system))
             for image in (world.image, arm)
         ]
-        world.store.put_manifest(Index(tuple(described)).dump(), media_types.INDEX, "all")
+        world.store.put_manifest(Index(tuple(described)).dump(), MediaType.INDEX, "all")
         ran, text = report(world, "--policy", world.write_policy(), "--no-roots")
         assert ran.code == 0, ran.err
         about = f"for commit {COMMIT.hex[:12]} of {SOURCE}"

@@ -10,8 +10,8 @@ import pytest
 from nix_seed.core.digests import DiffID, Digest
 from nix_seed.core.errors import InputError
 from nix_seed.flake.rules.outline import CONTENTS_PATH, SPEC_PATH, File, ImageConfig
-from nix_seed.formats.oci import media_types, tar
-from nix_seed.formats.oci.manifest import Descriptor, Manifest, Platform, platform_of
+from nix_seed.formats.oci import tar
+from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType, Platform, platform_of
 from nix_seed.image.rules.contents import dump_contents
 from nix_seed.image.rules.documents import build_image, container_entries, container_key
 from nix_seed.image.rules.frames import Compressor
@@ -21,7 +21,7 @@ from support.specs import tiny_spec
 SPEC = tiny_spec()
 CONTENTS = (b"of the first layer", b"of the second")
 LAYERS = [
-    (Descriptor(media_types.LAYER_ZSTD, Digest.of(b"%d" % n), 100 + n), DiffID.of(b"d%d" % n))
+    (Descriptor(MediaType.LAYER_ZSTD, Digest.of(b"%d" % n), 100 + n), DiffID.of(b"d%d" % n))
     for n in range(3)
 ]
 GOLDEN = Path(__file__).parent / "golden"

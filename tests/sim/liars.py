@@ -17,8 +17,7 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement, check_statement
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit, Envelope, Statement
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import ANNOTATION_SYSTEM, Index
+from nix_seed.formats.oci.manifest import ANNOTATION_SYSTEM, Index, MediaType
 from nix_seed.formats.tlog.entry import Verifier
 from nix_seed.formats.tlog.note import SignedCheckpoint
 from nix_seed.logs.log import Entry
@@ -64,7 +63,7 @@ def another_index(attack: Attack) -> None:
     """An index of the true images that is not the one to be published."""
     good = attack.scene.truth[attack.commit].values()
     text = Index(tuple(image.descriptor for image in good), {"an": "annotation"}).dump()
-    attack.scene.store.put_manifest(text, media_types.INDEX)
+    attack.scene.store.put_manifest(text, MediaType.INDEX)
     _falsely(attack, index=Digest.of(text))
 
 
@@ -198,7 +197,7 @@ def moved_tags(attack: Attack) -> None:
         image.put(attack.scene.store)
     index = Index(tuple(images[system].descriptor for system in sorted(images))).dump()
     for tag in ("latest", str(attack.commit)):
-        attack.scene.store.put_manifest(index, media_types.INDEX, tag)
+        attack.scene.store.put_manifest(index, MediaType.INDEX, tag)
 
 
 # Logs: what they answer writers and readers.

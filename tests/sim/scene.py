@@ -21,12 +21,12 @@ from nix_seed.formats.intoto.build import (
     build_statement,
 )
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
-from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import (
     ANNOTATION_NAR_HASH,
     ANNOTATION_SYSTEM,
     Descriptor,
     Manifest,
+    MediaType,
     platform_of,
 )
 from nix_seed.formats.oci.reference import Reference
@@ -109,13 +109,13 @@ class TinyImage:
         )
         nar_hash = NarHash.of(f"seed.json of {text} for {system}".encode())
         said = {ANNOTATION_SYSTEM: system, ANNOTATION_NAR_HASH: str(nar_hash)}
-        layers = (Descriptor(media_types.LAYER_ZSTD, Digest.of(layer), len(layer)),)
-        parts = ((media_types.CONFIG, config), (media_types.LAYER_ZSTD, layer))
-        configuration = Descriptor(media_types.CONFIG, Digest.of(config), len(config))
+        layers = (Descriptor(MediaType.LAYER_ZSTD, Digest.of(layer), len(layer)),)
+        parts = ((MediaType.CONFIG, config), (MediaType.LAYER_ZSTD, layer))
+        configuration = Descriptor(MediaType.CONFIG, Digest.of(config), len(config))
         body = Manifest(configuration, layers, said).dump()
-        descriptor = Descriptor(media_types.MANIFEST, Digest.of(body), len(body), said, platform)
+        descriptor = Descriptor(MediaType.MANIFEST, Digest.of(body), len(body), said, platform)
         digests = (LayerDigests(layers[0].digest, DiffID.of(tar)),)
-        return cls(system, descriptor, nar_hash, digests, (*parts, (media_types.MANIFEST, body)))
+        return cls(system, descriptor, nar_hash, digests, (*parts, (MediaType.MANIFEST, body)))
 
     @property
     def digest(self) -> Digest:

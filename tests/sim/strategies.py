@@ -14,8 +14,7 @@ from nix_seed.core.errors import NixSeedError
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE, PromotionPredicate, build_statement
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit, Envelope
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import ANNOTATION_SYSTEM, Index
+from nix_seed.formats.oci.manifest import ANNOTATION_SYSTEM, Index, MediaType
 from nix_seed.release.records import MEMBER_TYPE, attach_documents, attach_record, record_subject
 from nix_seed.release.rules.tree import Evidence, build_release
 from nix_seed.trust.attestations import (
@@ -118,8 +117,8 @@ class Attack:
             bundles = [b.dump() for b in log_signed(signed, chosen)] or [signed.bundle.dump()]
             attach_record(store, said, len(index), bundles)
         attach_documents(store, Digest.of(payload), release, evidence)
-        store.put_manifest(index, media_types.INDEX, "latest")
-        store.put_manifest(index, media_types.INDEX, str(self.commit))
+        store.put_manifest(index, MediaType.INDEX, "latest")
+        store.put_manifest(index, MediaType.INDEX, str(self.commit))
         return said
 
     def tempt(self, store: MemoryStore) -> None:
@@ -245,7 +244,7 @@ def swapped_documents(attack: Attack) -> Shown:
         image.put(store)
     index = Index(tuple(images[s].descriptor for s in sorted(images))).dump()
     for tag in ("latest", str(attack.commit)):
-        store.put_manifest(index, media_types.INDEX, tag)
+        store.put_manifest(index, MediaType.INDEX, tag)
     release = build_release(attack.commit, {s: (i.nar_hash, i.digest) for s, i in images.items()})
     for each in promotions(gather([store], [attack.commit.key])):
         record = Digest.of(Bundle.parse(each.text, "x").envelope.payload)
@@ -279,7 +278,7 @@ def rolled_back(attack: Attack) -> Shown:
     images = scene.truth[attack.old]
     index = Index(tuple(images[s].descriptor for s in sorted(images))).dump()
     for tag in ("latest", str(attack.commit)):
-        store.put_manifest(index, media_types.INDEX, tag)
+        store.put_manifest(index, MediaType.INDEX, tag)
     old = [log.fork(size=1) for log in scene.logs[: power.logs]]
     return Shown(store, [*old, *scene.logs[power.logs :]])
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.formats.intoto.statement import Envelope
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest
+from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.formats.tlog.entry import HashedRekord, Verifier, parse_body
 from nix_seed.formats.tlog.merkle import (
@@ -104,7 +103,7 @@ class MemoryStore:
 
     def attach(self, body: bytes) -> Descriptor:
         entry, subject = referrer_entry(body)
-        self.put_manifest(body, media_types.MANIFEST)
+        self.put_manifest(body, MediaType.MANIFEST)
         self.listed.setdefault(subject, {})[entry.digest] = entry
         return entry
 
@@ -125,7 +124,7 @@ class MemoryStore:
     def images_of(self, digest: Digest) -> tuple[Digest, ...]:
         """The images that an index names, or the one image itself."""
         media_type, body = self.documents[digest]
-        if media_type != media_types.INDEX:
+        if media_type != MediaType.INDEX:
             Manifest.parse(body, "x")
             return (digest,)
         return tuple(item.digest for item in Index.parse(body, "x").manifests)

@@ -17,8 +17,7 @@ from nix_seed.formats.intoto.build import (
     build_statement,
 )
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Manifest
+from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType
 from nix_seed.registry.store import Held, ImageStore
 from nix_seed.trust.sign import KeySigner
 
@@ -67,9 +66,9 @@ def push_image(store: ImageStore, tag: str = "seed") -> Descriptor:
         }
     )  # fmt: skip
     manifest = Manifest(
-        put(store, config, media_types.CONFIG), (put(store, layer, media_types.LAYER_GZIP),)
+        put(store, config, MediaType.CONFIG), (put(store, layer, MediaType.LAYER_GZIP),)
     )
-    return store.put_manifest(manifest.dump(), media_types.MANIFEST, tag)
+    return store.put_manifest(manifest.dump(), MediaType.MANIFEST, tag)
 
 
 def put(store: ImageStore, data: bytes, media_type: str) -> Descriptor:

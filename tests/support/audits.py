@@ -13,8 +13,7 @@ from nix_seed.audit.read import LedgerCopy, read_copies
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Index, fallback_tag
+from nix_seed.formats.oci.manifest import Index, MediaType, fallback_tag
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.image.index import prepare_index, publish_index
 from nix_seed.logs.embedded import EmbeddedLog
@@ -197,7 +196,7 @@ def unlist(store: LayoutStore, subject: Digest, keep: Callable[[bytes], bool]) -
             kept.append(item)
         else:
             gone += 1
-    store.put_manifest(Index(tuple(kept)).dump(), media_types.INDEX, fallback_tag(subject))
+    store.put_manifest(Index(tuple(kept)).dump(), MediaType.INDEX, fallback_tag(subject))
     return gone
 
 
@@ -218,7 +217,7 @@ def dangle(store: LayoutStore, tag: str) -> None:
     untag(store, tag)
     path = Path(str(store).removeprefix("oci:")) / "index.json"
     value = json.loads(path.read_bytes())
-    nothing = {"mediaType": media_types.INDEX, "digest": f"sha256:{'ab' * 32}", "size": 1}
+    nothing = {"mediaType": MediaType.INDEX, "digest": f"sha256:{'ab' * 32}", "size": 1}
     value["manifests"].append(nothing | {"annotations": {"org.opencontainers.image.ref.name": tag}})
     path.unlink()
     path.write_text(json.dumps(value))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import zstandard
 
-from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import MediaType
 from nix_seed.image.rules.frames import Sink
 from nix_seed.image.rules.layer import FinishedLayer
 
@@ -33,7 +33,7 @@ class Memory:
 
 def decompress(layer: FinishedLayer, blob: bytes) -> bytes:
     """The layer's tar."""
-    if layer.descriptor.media_type == media_types.LAYER_GZIP:
+    if layer.descriptor.media_type == MediaType.LAYER_GZIP:
         return gzip.decompress(blob)
     reader = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(blob), read_across_frames=True)
     return reader.read()

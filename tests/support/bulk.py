@@ -10,8 +10,7 @@ from nix_seed.formats.intoto.build import PREDICATE_TYPE
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Index, fallback_tag
+from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType, fallback_tag
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.formats.tlog.entry import HashedRekord, LogEntry
 from nix_seed.formats.tlog.merkle import leaf_hash
@@ -68,7 +67,7 @@ class _Pile(LayoutStore):
             merged = there | listed
             body = Index(tuple(merged[each] for each in sorted(merged))).dump()
             named[fallback_tag(subject)] = (
-                Descriptor(media_types.INDEX, Digest.of(body), len(body)),
+                Descriptor(MediaType.INDEX, Digest.of(body), len(body)),
                 body,
             )
         found = []
@@ -90,7 +89,7 @@ def bulk(ledger: Ledger, number: int) -> None:
     at = parse_reference(ledger.repository)
     images = list(ledger.images.values())
     ready = prepare_index(Stores(), at, [at.at(each.descriptor.digest) for each in images])
-    pile.tags["latest"] = (Descriptor(media_types.INDEX, ready.digest, len(ready.body)), ready.body)
+    pile.tags["latest"] = (Descriptor(MediaType.INDEX, ready.digest, len(ready.body)), ready.body)
     first = len(ledger.done) + 1
     numbers = range(first, first + number)
     builds = [_attest(ledger, each) for each in numbers]

@@ -10,9 +10,8 @@ from typing import Any
 from web3 import Web3
 
 from nix_seed.core.digests import Digest
-from nix_seed.evm.contract import Contract, deploy
+from nix_seed.evm.contract import Contract, EvmLedger, deploy
 from nix_seed.evm.keys import EvmKey
-from nix_seed.evm.ledger import EvmLedger
 from nix_seed.evm.node import EvmNode, shipped
 from nix_seed.evm.nodes import Nodes
 from nix_seed.evm.send import Sender, Sent

@@ -12,8 +12,7 @@ from pathlib import Path
 from nix_seed.core.digests import DiffID, Digest
 from nix_seed.flake.rules.outline import ImageConfig
 from nix_seed.formats.nix.store_path import PathInfo
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.formats.oci.manifest import Descriptor, MediaType
 from nix_seed.image.assemble import StoreFiles
 from nix_seed.image.rules.documents import build_image, container_entries
 from nix_seed.image.rules.frames import Compressor, Name
@@ -92,8 +91,8 @@ def put_seed(
     pairs[-1] = finished.descriptor, finished.diff_id
     documents = build_image(spec, pairs)
     config = documents.config
-    _take(store, Descriptor(media_types.CONFIG, Digest.of(config), len(config)), config)
-    store.put_manifest(documents.manifest, media_types.MANIFEST, tag)
+    _take(store, Descriptor(MediaType.CONFIG, Digest.of(config), len(config)), config)
+    store.put_manifest(documents.manifest, MediaType.MANIFEST, tag)
     return f"oci:{directory}:{tag}"
 
 

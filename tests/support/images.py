@@ -6,8 +6,7 @@ from pathlib import Path
 
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Manifest, Platform
+from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType, Platform
 from nix_seed.image.assemble import StoreFiles, assemble_layers
 from nix_seed.image.layer_cache import LayerCache
 from nix_seed.image.rules.frames import Compressor
@@ -32,7 +31,7 @@ def image(directory: Path, trees: dict[str, Tree], compressor: Compressor) -> Im
     )
     return ImageFiles(
         manifest=Manifest(
-            config=Descriptor(media_types.CONFIG, Digest.of(config), len(config)),
+            config=Descriptor(MediaType.CONFIG, Digest.of(config), len(config)),
             layers=tuple(layer.descriptor for layer in layers),
         ),
         config=config,

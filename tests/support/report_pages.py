@@ -12,8 +12,7 @@ from nix_seed.flake.rules.licence import Licence
 from nix_seed.flake.rules.outline import ImageConfig
 from nix_seed.flake.rules.signatures import Signers
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.formats.oci.manifest import Descriptor, MediaType
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.image.inspect import InspectedImage, InspectedLayer
 from nix_seed.image.rules.changes import evaluate_plan
@@ -79,7 +78,7 @@ def image_of(spec: Spec) -> InspectedImage:
     tiers = [group.tier for group in spec.layers] + ["container"]
     layers = tuple(
         InspectedLayer(
-            Descriptor(media_types.LAYER_ZSTD, Digest.of(str(number).encode()), 1000 + number),
+            Descriptor(MediaType.LAYER_ZSTD, Digest.of(str(number).encode()), 1000 + number),
             None,
             tier,
         )

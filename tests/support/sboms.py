@@ -6,8 +6,7 @@ import json
 from typing import Any
 
 from nix_seed.core.digests import Digest
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Manifest
+from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType
 from nix_seed.image.rules.spec import Spec
 
 IMAGE = Digest.of(b"the image")
@@ -17,8 +16,8 @@ def manifest_of(spec: Spec) -> Manifest:
     """A manifest with as many layers as an image of *spec* has."""
     blobs = [b"layer %d" % number for number in range(len(spec.layers) + 1)]
     return Manifest(
-        Descriptor(media_types.CONFIG, Digest.of(b"config"), 6),
-        tuple(Descriptor(media_types.LAYER, Digest.of(blob), len(blob)) for blob in blobs),
+        Descriptor(MediaType.CONFIG, Digest.of(b"config"), 6),
+        tuple(Descriptor(MediaType.LAYER, Digest.of(blob), len(blob)) for blob in blobs),
     )
 
 

@@ -13,8 +13,7 @@ from pathlib import Path
 import zstandard
 
 from nix_seed.core.digests import Digest
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Manifest, platform_of
+from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType, platform_of
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
 
@@ -49,11 +48,11 @@ def seed_image(
     described = []
     for tier, blob, _ in layers:
         item = Descriptor(
-            media_types.LAYER_ZSTD, Digest.of(blob), len(blob), {"io.nix-seed.tier": tier}
+            MediaType.LAYER_ZSTD, Digest.of(blob), len(blob), {"io.nix-seed.tier": tier}
         )
         store.take_blob(item, lambda held, blob=blob: iter([blob[held.size :]]))  # type: ignore[misc]
         described.append(item)
-    about = Descriptor(media_types.CONFIG, Digest.of(config), len(config))
+    about = Descriptor(MediaType.CONFIG, Digest.of(config), len(config))
     store.take_blob(about, lambda held: iter([config[held.size :]]))
     manifest = Manifest(
         about,
@@ -65,4 +64,4 @@ def seed_image(
             "io.nix-seed.nar-hash": "sha256-" + "A" * 43 + "=",
         },
     )
-    return store.put_manifest(manifest.dump(), media_types.MANIFEST, tag)
+    return store.put_manifest(manifest.dump(), MediaType.MANIFEST, tag)

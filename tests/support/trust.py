@@ -26,8 +26,7 @@ from nix_seed.formats.intoto.build import (
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.formats.oci.manifest import Descriptor, MediaType
 from nix_seed.image.assemble import StoreFiles
 from nix_seed.image.rules.documents import build_image, container_entries
 from nix_seed.image.rules.frames import Compressor
@@ -90,10 +89,10 @@ def make_image(
     done = write_entries_layer(container_entries(spec, contents), spec.compressor, sink)
     pairs.append((done.descriptor, done.diff_id))
     for blob in (*blobs, sink.getvalue()):
-        put(store, blob, media_types.LAYER_ZSTD)
+        put(store, blob, MediaType.LAYER_ZSTD)
     documents = build_image(spec, pairs)
-    put(store, documents.config, media_types.CONFIG)
-    descriptor = store.put_manifest(documents.manifest, media_types.MANIFEST, tag)
+    put(store, documents.config, MediaType.CONFIG)
+    descriptor = store.put_manifest(documents.manifest, MediaType.MANIFEST, tag)
     layers = tuple(LayerDigests(one.digest, DiffID(two.hex)) for one, two in pairs)
     return MadeImage(descriptor, spec, layers)
 

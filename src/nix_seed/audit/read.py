@@ -17,8 +17,7 @@ from nix_seed.core.errors import CheckedFalse, NixSeedError, caught
 from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.bundle import attestation_tag
 from nix_seed.formats.intoto.statement import Commit, is_commit
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.formats.oci.manifest import Descriptor, MediaType
 from nix_seed.registry.open import AnyReference, Stores
 from nix_seed.registry.store import ImageStore
 from nix_seed.release.records import EVIDENCE_TYPE, MEMBER_TYPE
@@ -131,7 +130,7 @@ def read_tags(copies: Sequence[LedgerCopy], policies: Iterable[Policy]) -> Tags:
             if isinstance(found, NixSeedError):
                 unread.append(UnreadTag(copy.name, tag, found))
             elif found is not None:
-                is_index = found.media_type == media_types.INDEX
+                is_index = found.media_type == MediaType.INDEX
                 named.append(TagNames(copy.name, tag, found.digest, is_index))
     return Tags(tuple(named), tuple(unread))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nix_seed.core.errors import InputError
 
 if TYPE_CHECKING:
-    from nix_seed.evm.ledger import EvmLedger
+    from nix_seed.evm.contract import EvmLedger
     from nix_seed.trust.rules.policy import LedgerSpec
 
 
@@ -25,7 +25,6 @@ def require_evm() -> None:
 def open_ledger(spec: LedgerSpec) -> EvmLedger:
     """Return the ledger *spec*, for reading: who publishes names an account besides."""
     require_evm()
-    from nix_seed.evm.contract import Contract
-    from nix_seed.evm.ledger import EvmLedger
+    from nix_seed.evm.contract import Contract, EvmLedger
 
     return EvmLedger(Contract.open(spec))

@@ -11,7 +11,7 @@ from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.words import plural
 from nix_seed.formats.oci import manifest as oci
-from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import MediaType
 from nix_seed.formats.oci.reference import LayoutReference, Reference, check_tag
 from nix_seed.image.inspect import InspectedImage, inspect, read_config
 from nix_seed.image.push import check_images_publishable
@@ -140,9 +140,9 @@ def publish_index(
         on_event(Stage("image", f"making sure that {target} has {reference}"))
         transfer(origin, root, store, jobs=stores.jobs, on_event=on_event)
     on_event(Stage("index", f"publishing the index at {target}"))
-    stored = store.put_manifest(ready.body, media_types.INDEX)
+    stored = store.put_manifest(ready.body, MediaType.INDEX)
     for tag in tags:
-        store.put_manifest(ready.body, media_types.INDEX, tag)
+        store.put_manifest(ready.body, MediaType.INDEX, tag)
         on_event(TagMoved(tag, stored.digest))
     return Indexed(stored, ready.members, tuple(tags))
 
@@ -170,7 +170,7 @@ def _read_all(
 
 def _member(reference: AnyReference, store: ImageStore, root: Fetched) -> Member:
     label = str(reference)
-    if root.descriptor.media_type != media_types.MANIFEST:
+    if root.descriptor.media_type != MediaType.MANIFEST:
         raise InputError(f"{label} is {root.descriptor.media_type}, not one system's image")
     manifest = oci.Manifest.parse(root.body, label)
     system = manifest.annotations.get(oci.ANNOTATION_SYSTEM)

@@ -25,8 +25,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.words import plural
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import ANNOTATION_NAR_HASH, Descriptor, Manifest
+from nix_seed.formats.oci.manifest import ANNOTATION_NAR_HASH, Descriptor, Manifest, MediaType
 from nix_seed.formats.oci.reference import Reference, check_tag
 from nix_seed.image.build import Assembly, Built
 from nix_seed.image.inspect import read_config
@@ -50,7 +49,7 @@ def check_images_publishable(store: ImageStore, root: Fetched, target: AnyRefere
     if _is_here(target):
         return
     for document in collect(store, root).documents:
-        if document.descriptor.media_type == media_types.MANIFEST:
+        if document.descriptor.media_type == MediaType.MANIFEST:
             label = f"{store}@{document.descriptor.digest}"
             manifest = Manifest.parse(document.body, label)
             spec = find_spec(label, manifest, store) if _is_ours(store, manifest, label) else None
@@ -79,7 +78,7 @@ def check_publishable(spec: Spec, target: AnyReference, problem: str | None = No
 
 def _is_ours(store: ImageStore, manifest: Manifest, label: str) -> bool:
     """Tell our images by their label: a tool that converts one drops the annotations."""
-    if manifest.config.media_type != media_types.CONFIG:
+    if manifest.config.media_type != MediaType.CONFIG:
         return False
     if ANNOTATION_NAR_HASH in manifest.annotations:
         return True
@@ -327,11 +326,11 @@ def push_image(
     built = how.assemble(plan, upload)
     how.on_event(Stage("publish", f"naming the image in {repository}"))
     config = built.documents.config
-    described = Descriptor(media_types.CONFIG, Digest.of(config), len(config))
+    described = Descriptor(MediaType.CONFIG, Digest.of(config), len(config))
     if not repository.has_blob(described.digest):
         repository.push_blob(described, lambda: iter((config,)))
     wanted = () if tags is None else tuple(dict.fromkeys((*tags_of(plan.evaluated), *tags)))
     for name in wanted or (None,):
-        repository.put_manifest(built.documents.manifest, media_types.MANIFEST, name)
+        repository.put_manifest(built.documents.manifest, MediaType.MANIFEST, name)
     sent = upload.sent + len(config) + len(built.documents.manifest)
     return Pushed(built, str(target.at(built.digest)), wanted, sent)

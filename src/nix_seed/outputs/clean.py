@@ -17,8 +17,7 @@ from nix_seed.core.declared import time_text
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError, NixSeedError
 from nix_seed.formats.nix.store_path import HASH_PART
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Index
+from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType
 from nix_seed.outputs.kept import listed_at
 from nix_seed.outputs.rules.kept import TAG_PREFIX, KeptOutput, read_entry
 from nix_seed.registry.layout_store import LayoutStore
@@ -71,7 +70,7 @@ def clean_outputs(
         stay = [e for e in read if e[1].pushed >= limit or e[1].commit in commits]
         if len(stay) < len(read):
             body = Index(tuple(item for item, _ in stay)).dump()
-            store.put_manifest(body, media_types.INDEX, tag)
+            store.put_manifest(body, MediaType.INDEX, tag)
         dropped += [each for each in read if each not in stay]
         kept += len(stay)
         used |= {digest for each in stay for digest in _named(*each)}

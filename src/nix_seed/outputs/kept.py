@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Index
+from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType
 from nix_seed.outputs.rules.kept import MOST_KEPT, KeptOutput, entry_of, read_entries, tag_of
 from nix_seed.registry.store import ImageStore
 
 _ROUNDS = 5
 _EMPTY = b"{}"
-CONFIG = Descriptor(media_types.EMPTY, Digest.of(_EMPTY), len(_EMPTY))
+CONFIG = Descriptor(MediaType.EMPTY, Digest.of(_EMPTY), len(_EMPTY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ def keep(store: ImageStore, kept: KeptOutput) -> Descriptor:
     """List *kept*, whose blobs are in *store*, under its path; return the entry."""
     manifest = kept.manifest(CONFIG).dump()
     entry = entry_of(manifest, kept)
-    store.put_manifest(manifest, media_types.MANIFEST, entry.digest)
+    store.put_manifest(manifest, MediaType.MANIFEST, entry.digest)
     _add(store, tag_of(kept.path.hash_part), entry)
     return entry
 
@@ -90,7 +89,7 @@ def _add(store: ImageStore, tag: str, entry: Descriptor) -> None:
                 hint="remove old ones: nix-seed outputs clean",
             )
         merged = sorted((*present.values(), entry), key=lambda item: item.digest)
-        store.put_manifest(Index(tuple(merged)).dump(), media_types.INDEX, tag)
+        store.put_manifest(Index(tuple(merged)).dump(), MediaType.INDEX, tag)
 
 
 def listed_at(store: ImageStore, tag: str, *, writing: bool = False) -> tuple[Descriptor, ...]:
@@ -99,7 +98,7 @@ def listed_at(store: ImageStore, tag: str, *, writing: bool = False) -> tuple[De
     if fetched is None:
         return ()
     where = f"{store}:{tag}"
-    if fetched.descriptor.media_type != media_types.INDEX:
+    if fetched.descriptor.media_type != MediaType.INDEX:
         raise CheckedFalse(
             f"{where} is a {fetched.descriptor.media_type}, not a list of outputs",
             hint="somebody pushed something else under this name: remove the tag",

@@ -18,8 +18,14 @@ from urllib.parse import quote
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, fallback_tag, own_tag
+from nix_seed.formats.oci.manifest import (
+    Descriptor,
+    Index,
+    Manifest,
+    MediaType,
+    fallback_tag,
+    own_tag,
+)
 from nix_seed.formats.oci.reference import Reference, check_tag
 from nix_seed.registry import blobs
 from nix_seed.registry.auth import TokenScope
@@ -49,7 +55,7 @@ def _typed(repository: Repository, item: Descriptor, artifact_type: str) -> Desc
     """Return *item* with its true artifact type if that is the one asked for, else None."""
     if item.artifact_type == artifact_type:
         return item
-    if item.media_type != media_types.MANIFEST:
+    if item.media_type != MediaType.MANIFEST:
         return None
     fetched = repository.get_manifest(item.digest)
     if fetched is None:
@@ -84,7 +90,7 @@ def _merge(repository: Repository, subject: Digest, referrer: Descriptor, tag: s
         if _holds(present, referrer):
             return
         merged = sorted((*(present or ()), referrer), key=lambda item: item.digest)
-        repository.put_manifest(Index(tuple(merged)).dump(), media_types.INDEX, tag)
+        repository.put_manifest(Index(tuple(merged)).dump(), MediaType.INDEX, tag)
         repository.wait(attempt)
     if not _holds(_at_tag(repository, subject, tag), referrer):
         raise CouldNotCheck(
@@ -117,7 +123,7 @@ def _from_api(repository: Repository, subject: Digest) -> tuple[Descriptor, ...]
         f"listing {label}",
         (TokenScope(repository.path),),
         RegistryQuestion.BESIDE,
-        headers={"Accept": media_types.INDEX},
+        headers={"Accept": MediaType.INDEX},
     )
     found: list[Descriptor] = []
     for page, reply in enumerate(repository.pages(request)):
@@ -133,8 +139,8 @@ def _from_api(repository: Repository, subject: Digest) -> tuple[Descriptor, ...]
 
 MANIFEST_LIMIT = 4 << 20  # bytes; the specification asks registries to take that much, and no more
 _READABLE = (
-    media_types.MANIFEST,
-    media_types.INDEX,
+    MediaType.MANIFEST,
+    MediaType.INDEX,
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
@@ -413,7 +419,7 @@ class Repository:
                     continue
                 again = Index(present).dump() + b"\n"
                 try:
-                    self.put_manifest(again, media_types.INDEX, tag)
+                    self.put_manifest(again, MediaType.INDEX, tag)
                 except NotTaken as error:
                     raise NotTaken(error.message, hint=_IMMUTABLE) from error
 
@@ -479,7 +485,7 @@ def _media_type(header: str | None, body: bytes = b"", label: str = "") -> str:
     """Return the header's media type, or for a general one what the document says of itself."""
     kind = (header or "").partition(";")[0].strip()
     if kind in _READABLE or not body:
-        return kind or media_types.MANIFEST
+        return kind or MediaType.MANIFEST
     value = canonical_json.loads(body, label=label)
     inner = value.get("mediaType") if isinstance(value, dict) else None
-    return inner if isinstance(inner, str) else kind or media_types.MANIFEST
+    return inner if isinstance(inner, str) else kind or MediaType.MANIFEST

@@ -12,8 +12,7 @@ from typing import Any
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import DiffID, Digest
 from nix_seed.core.errors import CheckedFalse, InputError
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, lists_referrers
+from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType, lists_referrers
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.registry.layout import REF_NAME, Layout
 
@@ -62,13 +61,13 @@ def open_image(reference: LayoutReference) -> Image:
     """
     layout = Layout.open(Path(reference.directory))
     descriptor = _choose(layout, layout.index(), reference)
-    if descriptor.media_type == media_types.INDEX:
+    if descriptor.media_type == MediaType.INDEX:
         inner = Index.parse(layout.read_blob(descriptor), str(reference))
         descriptor = _choose(layout, inner, LayoutReference(reference.directory))
-    if descriptor.media_type != media_types.MANIFEST:
+    if descriptor.media_type != MediaType.MANIFEST:
         raise InputError(f"{reference} is a {descriptor.media_type}, not an image")
     manifest = Manifest.parse(layout.read_blob(descriptor), str(reference))
-    if manifest.config.media_type != media_types.CONFIG:
+    if manifest.config.media_type != MediaType.CONFIG:
         raise InputError(f"{reference} is an artifact, not an image to run")
     text = layout.read_blob(manifest.config)
     config = canonical_json.loads(text, label=f"{reference}, config")
@@ -85,7 +84,7 @@ def _choose(layout: Layout, index: Index, reference: LayoutReference) -> Descrip
         found = [each for each in found if each.digest == reference.digest]
         blob = layout.blob_path(reference.digest)
         if not found and blob.is_file():
-            return Descriptor(media_types.MANIFEST, reference.digest, blob.stat().st_size)
+            return Descriptor(MediaType.MANIFEST, reference.digest, blob.stat().st_size)
     if reference.tag is not None:
         found = [each for each in found if each.annotations.get(REF_NAME) == reference.tag]
     # Several tags may name one image.

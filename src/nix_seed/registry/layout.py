@@ -18,8 +18,14 @@ from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.files import explained, open_regular, place, read_regular, write_atomically
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, Platform, fallback_tag
+from nix_seed.formats.oci.manifest import (
+    Descriptor,
+    Index,
+    Manifest,
+    MediaType,
+    Platform,
+    fallback_tag,
+)
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 """The annotation that gives an image of a layout its tag."""
@@ -49,7 +55,7 @@ class ImageFiles:
         """Describe the manifest, for an index, under the tag *name*."""
         text = self.manifest.dump()
         return Descriptor(
-            media_types.MANIFEST,
+            MediaType.MANIFEST,
             Digest.of(text),
             len(text),
             annotations=dict(self.annotations) | ({} if name is None else {REF_NAME: name}),
@@ -201,7 +207,7 @@ class Layout:
             merged = sorted((*others, described), key=lambda item: item.digest)
             body = Index(tuple(merged)).dump()
             tag = {REF_NAME: fallback_tag(subject)}
-            listed = Descriptor(media_types.INDEX, Digest.of(body), len(body), annotations=tag)
+            listed = Descriptor(MediaType.INDEX, Digest.of(body), len(body), annotations=tag)
             self._put(listed, body)
             self._list(listed)
 

@@ -17,8 +17,7 @@ from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.files import explained, open_regular, unnamed
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Manifest, lists_referrers
+from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType, lists_referrers
 from nix_seed.registry.layout import REF_NAME, Layout, check_folders
 from nix_seed.registry.store import BlobSource, Fetched, Held, referrer_entry
 
@@ -207,14 +206,14 @@ class LayoutStore:
 
     def _untagged(self, subject: Digest) -> Iterator[Descriptor]:
         for item in self._layout.listing().untagged:
-            if item.media_type == media_types.MANIFEST:
+            if item.media_type == MediaType.MANIFEST:
                 manifest = self._manifest(item)
                 if manifest.subject is not None and manifest.subject.digest == subject:
                     yield replace(item, artifact_type=manifest.artifact_type)
 
     def _type(self, item: Descriptor) -> str | None:
         """Return what the manifest itself says: lists are often wrong."""
-        if item.media_type != media_types.MANIFEST:
+        if item.media_type != MediaType.MANIFEST:
             return None
         manifest = self._manifest(item)
         return manifest.artifact_type or manifest.config.media_type
@@ -292,4 +291,4 @@ def _kind(body: bytes, label: str) -> str:
     if isinstance(inner, str):
         return inner
     is_index = isinstance(value, dict) and "manifests" in value
-    return media_types.INDEX if is_index else media_types.MANIFEST
+    return MediaType.INDEX if is_index else MediaType.MANIFEST

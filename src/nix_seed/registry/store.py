@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Manifest
+from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -117,7 +116,7 @@ def referrer_entry(body: bytes) -> tuple[Descriptor, Digest]:
     if manifest.subject is None:
         raise InputError("the manifest to be attached names no subject")
     entry = Descriptor(
-        media_types.MANIFEST,
+        MediaType.MANIFEST,
         Digest.of(body),
         len(body),
         annotations=manifest.annotations,

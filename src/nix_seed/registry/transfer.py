@@ -17,8 +17,14 @@ from typing import Literal
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, Platform, platform_of
+from nix_seed.formats.oci.manifest import (
+    Descriptor,
+    Index,
+    Manifest,
+    MediaType,
+    Platform,
+    platform_of,
+)
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.registry.image import Image, open_image
 from nix_seed.registry.layout import Layout
@@ -26,8 +32,8 @@ from nix_seed.registry.open import JOBS, AnyReference, Stores, fetch
 from nix_seed.registry.store import Fetched, Held, ImageStore
 
 _MOST_IMAGES = 200
-_MANIFESTS = (media_types.MANIFEST, "application/vnd.docker.distribution.manifest.v2+json")
-_INDEXES = (media_types.INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
+_MANIFESTS = (MediaType.MANIFEST, "application/vnd.docker.distribution.manifest.v2+json")
+_INDEXES = (MediaType.INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
 
 How = Literal["moved", "linked", "present"]
 
@@ -153,7 +159,7 @@ def _child(store: ImageStore, child: Descriptor, label: str) -> Fetched:
 
 
 def _parse_manifest(document: Fetched, label: str) -> Manifest:
-    if _type(document) != media_types.MANIFEST:
+    if _type(document) != MediaType.MANIFEST:
         raise InputError(
             f"{label} is an image of Docker's old format, not an OCI image",
             hint="convert it first, as with `skopeo copy --format oci`",
@@ -162,7 +168,7 @@ def _parse_manifest(document: Fetched, label: str) -> Manifest:
 
 
 def _parse_index(document: Fetched, label: str) -> Index:
-    if _type(document) != media_types.INDEX:
+    if _type(document) != MediaType.INDEX:
         raise InputError(f"{label} is a list of Docker's old format, not an OCI index")
     return Index.parse(document.body, label)
 
@@ -263,7 +269,7 @@ def open_here(
     if isinstance(reference, Reference) and reference.digest is not None and kept.is_dir():
         held = Layout.open(kept).index().manifests
         image = next((each for each in held if each.digest == reference.digest), None)
-        if image is not None and image.media_type != media_types.INDEX:
+        if image is not None and image.media_type != MediaType.INDEX:
             return open_image(LayoutReference(str(kept), digest=image.digest))
     store = stores.open(reference)
     digest = choose_system(store, fetch(store, reference), system).descriptor.digest
@@ -276,7 +282,7 @@ def open_here(
 
 def choose_system(store: ImageStore, root: Fetched, system: str) -> Fetched:
     """Return the image for *system*: of an index the one child, of an image the image itself."""
-    if root.descriptor.media_type != media_types.INDEX:
+    if root.descriptor.media_type != MediaType.INDEX:
         return root
     label = f"{store}@{root.descriptor.digest}"
     wanted = platform_of(system)

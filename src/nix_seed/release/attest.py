@@ -24,15 +24,13 @@ from nix_seed.image.build import assemble_image
 from nix_seed.image.inspect import InspectedImage, inspect
 from nix_seed.image.layer_cache import LayerCache
 from nix_seed.image.plan import Plan, Request, plan_image
-from nix_seed.image.rules.difference import compare_specs
 from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
-from nix_seed.image.rules.spec import Spec
+from nix_seed.image.rules.spec import Spec, compare_specs
 from nix_seed.logs.log import Log
 from nix_seed.registry.open import AnyReference, Stores, check_writable, fetch
 from nix_seed.registry.store import ImageStore
 from nix_seed.roots.rules.roots import roots_digest
-from nix_seed.sbom.attach import attach_sboms
-from nix_seed.sbom.sbom import Format, formats_at_hand, sbom_of, seed_image
+from nix_seed.sbom.sbom import Format, attach_sboms, formats_at_hand, sbom_of, seed_image
 from nix_seed.trust.attestations import agreement_of, attach_bundle, commit_subject, list_bundle
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.rules.policy_checks import check_counts

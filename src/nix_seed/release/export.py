@@ -18,13 +18,13 @@ from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE as PROMOTION_TYPE
 from nix_seed.formats.intoto.promotion import Unverified
 from nix_seed.formats.intoto.statement import Commit
-from nix_seed.formats.oci import media_types
 from nix_seed.formats.oci.manifest import (
     ANNOTATION_EXPORTED,
     ANNOTATION_SYSTEM,
     Descriptor,
     Index,
     Manifest,
+    MediaType,
 )
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.registry.layout import REF_NAME, Layout
@@ -118,7 +118,7 @@ class _Copy:
 
     def image(self, root: Fetched) -> Iterator[Digest]:
         """Copy the manifest, or the index with its images; yield each image's digest."""
-        if root.descriptor.media_type == media_types.INDEX:
+        if root.descriptor.media_type == MediaType.INDEX:
             for child in Index.parse(root.body, str(root.descriptor.digest)).manifests:
                 found = self._source.get_manifest(child.digest)
                 if found is None:
@@ -172,7 +172,7 @@ class _Copy:
         """Yield the manifests listed beside *subject*, and pass over what is not there."""
         for item in self._source.referrers(subject, kind):
             found = self._source.get_manifest(item.digest)
-            if found is not None and found.descriptor.media_type == media_types.MANIFEST:
+            if found is not None and found.descriptor.media_type == MediaType.MANIFEST:
                 yield found, Manifest.parse(found.body, f"referrer {item.digest}")
 
     def _referrer(self, found: Fetched, manifest: Manifest) -> None:
@@ -199,7 +199,7 @@ class _Copy:
 
 def _system_of(root: Fetched) -> str | None:
     """Return for which system an image says to be; None for an index, which is for several."""
-    if root.descriptor.media_type == media_types.INDEX:
+    if root.descriptor.media_type == MediaType.INDEX:
         return None
     found = Manifest.parse(root.body, str(root.descriptor.digest)).annotations
     return found.get(ANNOTATION_SYSTEM)

@@ -18,8 +18,7 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSee
 from nix_seed.core.verdict import Check, Fate
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE, PromotionPredicate, first_key
 from nix_seed.formats.intoto.statement import Commit
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import ANNOTATION_SYSTEM, Descriptor
+from nix_seed.formats.oci.manifest import ANNOTATION_SYSTEM, Descriptor, MediaType
 from nix_seed.registry.store import ImageStore
 from nix_seed.release.rules.answer import ImageVerification
 from nix_seed.release.rules.record import (
@@ -145,7 +144,7 @@ def record_subjects(predicate: PromotionPredicate, index: int) -> tuple[Descript
     before = predicate.previous or (first_key(predicate.repository),)
     return (
         commit_subject(predicate.commit),
-        Descriptor(media_types.INDEX, predicate.index, index),
+        Descriptor(MediaType.INDEX, predicate.index, index),
         *(record_subject(digest) for digest in before),
     )
 

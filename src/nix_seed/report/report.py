@@ -35,8 +35,7 @@ from nix_seed.release.rules.answer import Verification
 from nix_seed.release.verify import Query, verify_image
 from nix_seed.roots.roots import RootsReport, report_roots, roots_of_paths
 from nix_seed.roots.rules.walk import Walk, walk_roots
-from nix_seed.sbom.attach import attached_licences
-from nix_seed.sbom.sbom import open_seed_image
+from nix_seed.sbom.sbom import attached_licences, open_seed_image
 from nix_seed.trust.rules.policy import Policy
 
 _MOST_STOPS = 600  # a page of some 500 kB

@@ -31,8 +31,7 @@ from nix_seed.formats.intoto.bundle import (
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE as PROMOTION_TYPE
 from nix_seed.formats.intoto.promotion import Unverified
 from nix_seed.formats.intoto.statement import Commit
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Manifest
+from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType
 from nix_seed.image.inspect import InspectedImage
 from nix_seed.registry.store import Held, ImageStore, is_bundle, read_blob, read_referrer
 from nix_seed.trust.rules.claims import DissentDetail
@@ -108,7 +107,7 @@ def _attach(
     store: ImageStore, subject: Descriptor, layer: Descriptor, annotations: Mapping[str, str]
 ) -> Descriptor:
     manifest = Manifest(
-        config=_put(store, _EMPTY, media_types.EMPTY),
+        config=_put(store, _EMPTY, MediaType.EMPTY),
         layers=(layer,),
         annotations=annotations,
         artifact_type=layer.media_type,
@@ -132,7 +131,7 @@ def discover(
     troubles: list[NixSeedError] = []
     for item in store.referrers(subject):
         ours = (item.artifact_type or "").startswith(_DOCUMENTS)
-        if item.media_type != media_types.MANIFEST or (ours and not documents):
+        if item.media_type != MediaType.MANIFEST or (ours and not documents):
             continue
         with _noted(troubles, f"{store}@{item.digest}"):
             # Its manifest, not the list, says what it is.
@@ -198,7 +197,7 @@ def _of_document(
     store: ImageStore, item: Descriptor, subject: Digest, annotations: Mapping[str, str]
 ) -> Descriptor | None:
     fetched = store.get_manifest(item.digest)
-    if fetched is None or fetched.descriptor.media_type != media_types.MANIFEST:
+    if fetched is None or fetched.descriptor.media_type != MediaType.MANIFEST:
         return None
     try:
         manifest = Manifest.parse(fetched.body, f"{store}@{item.digest}")
@@ -374,7 +373,7 @@ def detail_dissents(
 
 
 def _detail(stores: Sequence[ImageStore], ours: Spec | str, dissent: Dissent) -> DissentDetail:
-    from nix_seed.image.rules.difference import compare_specs
+    from nix_seed.image.rules.spec import compare_specs
 
     who, said = dissent.builder.id, dissent.claim.predicate
     if isinstance(ours, str):

@@ -25,8 +25,7 @@ from functools import partial
 
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.formats.oci.manifest import Descriptor, MediaType
 from nix_seed.formats.zstd import FOOTER_SIZE, SeekTable
 from nix_seed.image.read.stream import BlobReader, Spent, TarPieces
 from nix_seed.image.read.tar import Entry, EntryKind, read_entries
@@ -216,7 +215,7 @@ def layer_limit(paths: Collection[PathInfo]) -> int:
 
 def _spans(task: LayerTask, source: BlobReader) -> list[Span] | None:
     """Return which parts to fetch, None for all of it."""
-    if task.layer.media_type != media_types.LAYER_ZSTD or len(task.wanted) == len(task.paths):
+    if task.layer.media_type != MediaType.LAYER_ZSTD or len(task.wanted) == len(task.paths):
         return None
     sizes = {path: info.nar_size for path, info in task.paths.items()}
     if sum(sizes[path] for path in task.wanted) > _MOST * sum(sizes.values()):

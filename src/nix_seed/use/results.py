@@ -17,7 +17,7 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, foreig
 from nix_seed.core.files import explained, open_regular
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import MediaType
 from nix_seed.image.read.safe_root import open_directory, scratch_directory, walk
 from nix_seed.image.read.stream import TarPieces
 from nix_seed.image.read.unpack import unpack_layer
@@ -202,7 +202,7 @@ def _extract(archive: Path, out: Path, new: Sequence[StorePath], image: Image) -
         label, limit = f"results from {image.name}", 8_000_000
         with open_regular(archive) as file:
             chunks = iter(partial(file.read, 1 << 20), b"")
-            with TarPieces(chunks, media_types.LAYER, 1 << 40, label, 0) as pieces:
+            with TarPieces(chunks, MediaType.LAYER, 1 << 40, label, 0) as pieces:
                 unpack_layer(pieces, directory, label, limit)
         with explained(f"moving {label} into {store}"), _store_below(directory, label) as at:
             for path in new:

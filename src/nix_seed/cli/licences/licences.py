@@ -56,8 +56,7 @@ def command(as_json: bool, **options: Any) -> None:
 
 def _of_image(reference: AnyReference, options: dict[str, Any], as_json: bool) -> None:
     from nix_seed.core.processes import current_system
-    from nix_seed.sbom.attach import attached_licences
-    from nix_seed.sbom.sbom import open_seed_image
+    from nix_seed.sbom.sbom import attached_licences, open_seed_image
 
     system = options["system"] or current_system()
     image = open_seed_image(stores_of(options), reference, system)

@@ -125,8 +125,7 @@ def _opened(reference: AnyReference, options: dict[str, Any]) -> SeedImage:
 def _of_image(image: SeedImage, form: Format, options: dict[str, Any], show: OnEvent) -> bytes:
     from nix_seed.core.digests import Digest
     from nix_seed.flake.evaluate import evaluate_flake
-    from nix_seed.sbom.attach import find_attached
-    from nix_seed.sbom.sbom import sbom_of, write_sbom
+    from nix_seed.sbom.sbom import find_attached, sbom_of, write_sbom
 
     if options["attached"] or options["attached_digest"]:
         wanted = options["attached_digest"]
@@ -149,7 +148,7 @@ def _of_image(image: SeedImage, form: Format, options: dict[str, Any], show: OnE
 def _offer(image: SeedImage, form: Format) -> None:
     """Tell of what is attached, which may say more than the image itself can."""
     from nix_seed.core.errors import NixSeedError
-    from nix_seed.sbom.attach import list_attached
+    from nix_seed.sbom.sbom import list_attached
 
     try:
         count = len(list_attached(image, form))

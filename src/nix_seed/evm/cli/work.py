@@ -15,9 +15,8 @@ from nix_seed.cli.trust.key import PASSPHRASE
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.core.files import explained
-from nix_seed.evm.contract import Contract, deploy
+from nix_seed.evm.contract import Contract, EvmLedger, deploy
 from nix_seed.evm.keys import EvmKey
-from nix_seed.evm.ledger import EvmLedger
 from nix_seed.evm.nodes import Nodes
 from nix_seed.evm.send import GWEI, Sender, Sent
 from nix_seed.evm.signatures import (

@@ -9,12 +9,23 @@ The tag under which a subject's referrers are listed (distribution specification
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 from nix_seed.core.declared import Declared, at, read, write
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
-from nix_seed.formats.oci import media_types
+
+
+class MediaType:
+    """Media types of the OCI image specification 1.1 that the project writes or reads."""
+
+    INDEX: Final = "application/vnd.oci.image.index.v1+json"
+    MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+    CONFIG: Final = "application/vnd.oci.image.config.v1+json"
+    LAYER: Final = "application/vnd.oci.image.layer.v1.tar"
+    LAYER_GZIP: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
+    LAYER_ZSTD: Final = "application/vnd.oci.image.layer.v1.tar+zstd"
+    EMPTY: Final = "application/vnd.oci.empty.v1+json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +87,7 @@ class _Document(Declared):
 class Manifest(_Document):
     """An image manifest (manifest.md)."""
 
-    type: ClassVar = media_types.MANIFEST
+    type: ClassVar = MediaType.MANIFEST
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
@@ -89,7 +100,7 @@ class Manifest(_Document):
 class Index(_Document):
     """An image index (image-index.md)."""
 
-    type: ClassVar = media_types.INDEX
+    type: ClassVar = MediaType.INDEX
 
     manifests: tuple[Descriptor, ...]
     annotations: Mapping[str, str] = field(default_factory=dict, metadata=at(omit=True))

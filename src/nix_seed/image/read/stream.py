@@ -22,8 +22,7 @@ import zstandard
 
 from nix_seed.core.digests import DiffID
 from nix_seed.core.errors import CheckedFalse, InputError
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.formats.oci.manifest import Descriptor, MediaType
 from nix_seed.formats.zstd import FrameCutter
 from nix_seed.image.rules.contents import HashedFrame
 from nix_seed.registry.store import Held
@@ -217,12 +216,12 @@ class TarPieces:
             start = time.perf_counter()
 
     def _decoding(self, chunks: Iterator[bytes]) -> Iterator[_Piece]:
-        if self._media_type == media_types.LAYER_ZSTD:
+        if self._media_type == MediaType.LAYER_ZSTD:
             yield from self._frames(chunks)
             return
-        if self._media_type == media_types.LAYER_GZIP:
+        if self._media_type == MediaType.LAYER_GZIP:
             pieces = _inflated(chunks, self._label)
-        elif self._media_type == media_types.LAYER:
+        elif self._media_type == MediaType.LAYER:
             pieces = chunks
         else:
             raise InputError(

@@ -17,7 +17,8 @@ from nix_seed.core.errors import InputError
 from nix_seed.flake.rules.outline import CONTENTS_PATH, SPEC_PATH, File
 from nix_seed.formats.nix.database import SCHEMA_VERSION, build_database
 from nix_seed.formats.oci import manifest as oci
-from nix_seed.formats.oci import media_types, tar
+from nix_seed.formats.oci import tar
+from nix_seed.formats.oci.manifest import MediaType
 from nix_seed.image.rules.contents import dump_contents
 from nix_seed.image.rules.spec import Spec
 
@@ -94,7 +95,7 @@ def build_image(spec: Spec, layers: Sequence[tuple[oci.Descriptor, DiffID]]) -> 
     tiers = [group.tier for group in spec.layers] + [CONTAINER_TIER]
     config = canonical_json.dumps(_config(spec, platform, tiers, [diff for _, diff in layers]))
     manifest = oci.Manifest(
-        config=oci.Descriptor(media_types.CONFIG, Digest.of(config), len(config)),
+        config=oci.Descriptor(MediaType.CONFIG, Digest.of(config), len(config)),
         layers=tuple(
             oci.Descriptor(layer.media_type, layer.digest, layer.size, {oci.ANNOTATION_TIER: tier})
             for (layer, _), tier in zip(layers, tiers, strict=True)

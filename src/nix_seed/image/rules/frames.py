@@ -31,15 +31,15 @@ from typing import Any, Final, Literal, Protocol, Self
 from nix_seed.core.digests import DiffID, Digest
 from nix_seed.core.errors import InputError
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import MediaType
 from nix_seed.formats.zstd import Frame, SeekTable
 
 Name = Literal["zstd", "gzip"]
 _LEVELS: Mapping[str, range] = {"zstd": range(1, 20), "gzip": range(1, 13)}
 _DEFAULT_LEVELS: Mapping[Name, int] = {"zstd": 3, "gzip": 6}
 _MEDIA_TYPES: Mapping[str, str] = {
-    "zstd": media_types.LAYER_ZSTD,
-    "gzip": media_types.LAYER_GZIP,
+    "zstd": MediaType.LAYER_ZSTD,
+    "gzip": MediaType.LAYER_GZIP,
 }
 
 

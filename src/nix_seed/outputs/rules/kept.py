@@ -16,8 +16,7 @@ from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import InputError
 from nix_seed.formats.intoto.bundle import BUNDLE_V03
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Manifest
+from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType
 
 OUTPUT_TYPE: Final = "application/vnd.nix-seed.output.v1+json"
 NAR_TYPE: Final = "application/vnd.nix-seed.nar.v1+zstd"
@@ -98,7 +97,7 @@ class KeptOutput(Declared):
 def entry_of(manifest: bytes, kept: KeptOutput) -> Descriptor:
     """Return how *manifest*, which is that of *kept*, stands in the path's index."""
     return Descriptor(
-        media_types.MANIFEST,
+        MediaType.MANIFEST,
         Digest.of(manifest),
         len(manifest),
         annotations={ANNOTATION: kept.dump().decode()},

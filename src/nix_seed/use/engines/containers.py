@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, foreign
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Index
+from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType
 from nix_seed.registry.image import Image
 from nix_seed.registry.layout import LAYOUT_FILE
 from nix_seed.use.engines.base import EXCHANGE, Job, check_started, environment_of, wrapped
@@ -303,7 +302,7 @@ def _write_view(image: Image, directory: Path) -> None:
     """Make *directory* a layout that holds only *image*, its blobs borrowed."""
     directory.mkdir(parents=True)
     size = image.blob_path(image.digest).stat().st_size
-    index = Index((Descriptor(media_types.MANIFEST, image.digest, size),))
+    index = Index((Descriptor(MediaType.MANIFEST, image.digest, size),))
     (directory / "index.json").write_bytes(index.dump())
     (directory / "oci-layout").write_bytes(LAYOUT_FILE)
     (directory / "blobs").symlink_to((image.directory / "blobs").resolve())

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Descriptor, Manifest
+from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType
 from nix_seed.image.read.spec import RemoteSeed, read_seed
 from nix_seed.image.read.stream import BlobReader
 from nix_seed.image.rules.contents import parse_contents
@@ -88,7 +87,7 @@ def mounted_layers(seed: RemoteSeed) -> tuple[MountedLayer, ...]:
         raise _lies(seed, f"lists {len(tables)} layers, its spec {len(seed.spec.layers)}")
     pairs = zip(seed.manifest.layers[:-1], tables, seed.spec.layers, strict=True)
     for number, (layer, table, group) in enumerate(pairs, 1):
-        if layer.media_type != media_types.LAYER_ZSTD or layer.size != table.blob_size:
+        if layer.media_type != MediaType.LAYER_ZSTD or layer.size != table.blob_size:
             raise _lies(seed, f"has other frames than layer {number}")
         names = sorted(path.base_name.encode() for path in group.paths)
         if names != [table.names[node] for node in table.roots()]:
@@ -99,14 +98,14 @@ def mounted_layers(seed: RemoteSeed) -> tuple[MountedLayer, ...]:
 def keep_prefetch(store: ImageStore, seed: MountableSeed, read: Sequence[tuple[int, int]]) -> str:
     """Put what a build has *read* beside the image, after what is listed there; return the tag."""
     manifest = Manifest(
-        config=Descriptor(media_types.EMPTY, Digest.of(_EMPTY), len(_EMPTY)),
-        layers=(Descriptor(media_types.EMPTY, Digest.of(_EMPTY), len(_EMPTY)),),
+        config=Descriptor(MediaType.EMPTY, Digest.of(_EMPTY), len(_EMPTY)),
+        layers=(Descriptor(MediaType.EMPTY, Digest.of(_EMPTY), len(_EMPTY)),),
         annotations={ANNOTATION: dump_prefetch((*seed.first, *read))},
         artifact_type=ARTIFACT_TYPE,
     )
     store.take_blob(manifest.config, lambda held: iter((_EMPTY[held.size :],)))
     tag = _tag(seed.image)
-    store.put_manifest(manifest.dump(), media_types.MANIFEST, tag)
+    store.put_manifest(manifest.dump(), MediaType.MANIFEST, tag)
     return tag
 
 
