@@ -244,6 +244,23 @@ IDIOMS: Mapping[str, Idiom] = {
         baked=("unpacked",),
         opened=("app",),
     ),
+    "a download whose name holds the commit": Idiom(
+        "packages.x86_64-linux.default = let fetched = of: derivation { name ="
+        ' "modules-${of}"; inherit system; builder = "${pkgs.bash}/bin/bash";'
+        ' args = [ "-c" "echo fetched > $out" ]; tool = pkgs.zstd; outputHashMode = "flat";'
+        ' outputHashAlgo = "sha256"; outputHash = builtins.hashString "sha256" "fetched\n"; };'
+        ' commit = fetched (self.rev or "dirty");'
+        " day = fetched (builtins.substring 0 8 self.lastModifiedDate);"
+        ' still = fetched "1.0"; in pkgs.runCommand "app" { inherit commit day still; } "";',
+        baked=("modules-1.0", "zstd"),
+        opened=("modules-2", "modules-dirty", "app"),
+    ),
+    "the day of the commit in a helper": Idiom(
+        "packages.x86_64-linux.default = let stamp = inputs.other.lib.runText"
+        ' "stamp" (builtins.substring 0 8 self.lastModifiedDate);'
+        ' in pkgs.runCommand "app" { inherit stamp; } "";',
+        opened=("stamp", "app"),
+    ),
     "packages by the names of files": Idiom(
         "packages.x86_64-linux = builtins.mapAttrs (name: _:"
         ' import (./pkgs + "/${name}") { inherit pkgs; }) (builtins.readDir ./pkgs);',

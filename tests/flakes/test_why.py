@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support.runner import git
 from support.seeds import nix_seed, write_project
 
 OUTPUTS = """
@@ -75,3 +76,25 @@ def test_a_plan_says_where_no_experiment_decided(distribution: Path, tmp_path: P
     )
     assert "of packages.default the project's own is what is built from copies" in ran.err
     assert "it is built from the project's files" in ran.out
+
+
+def test_a_download_that_each_commit_names_anew_is_said(distribution: Path, tmp_path: Path) -> None:
+    outputs = """
+      packages.${system}.default = pkgs.runCommand "app" { modules = derivation {
+        name = "modules-${self.rev}";
+        inherit system;
+        builder = "${pkgs.bash}/bin/bash";
+        args = [ "-c" "echo fetched > $out" ];
+        outputHashMode = "flat";
+        outputHashAlgo = "sha256";
+        outputHash = builtins.hashString "sha256" "fetched\\n";
+      }; } "";
+    """
+    project = write_project(tmp_path / "project", distribution, outputs)
+    name = f"modules-{git(project, 'rev-parse', 'HEAD')}"
+    ran = nix_seed("plan", project, "--why", name, "--json", cache=tmp_path / "cache")
+    assert ran.code == 0, ran.err
+    (reason,) = json.loads(ran.out)["why"]
+    assert reason["tier"] is None
+    assert "its name holds the commit" in reason["reason"]
+    assert "fetched by a hash, under a name that holds the commit" in ran.err

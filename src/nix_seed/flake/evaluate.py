@@ -68,7 +68,9 @@ def evaluate_flake(
                 f"{name} of {flake} is for {outline.system}, not for {system}",
                 hint=f"ask for it with --system {outline.system}",
             )
-        found = compare(nix, twin.result(), _derivations(outline.project), otherwise.result())
+        found = compare(
+            nix, metadata, twin.result(), _derivations(outline.project), otherwise.result()
+        )
     outline = msgspec.structs.replace(outline, inputs=_foreign_inputs(outline, found))
     own = OwnSource(metadata.source, nix.root)
     needed, inputs = Needed(), outline.inputs.values()

@@ -9,7 +9,8 @@ import dataclasses
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -28,11 +29,12 @@ from nix_seed.flake.rules.existence import (
     find_questions,
 )
 from nix_seed.flake.rules.frontier import Twin
+from nix_seed.formats.nix.derivation import Derivation
 from nix_seed.formats.nix.store_path import StorePath
 
-# Another commit, and a moment that no commit has.
+# Another commit, so many seconds later that each part of the date is another: 401 days and a bit.
 REVISION = "5eed" * 10
-_LATER = 1
+_LATER = 401 * 86400 + 3661
 
 
 def evaluate_twin(
@@ -87,6 +89,7 @@ def evaluate_otherwise(
 
 def compare(
     nix: Nix,
+    metadata: FlakeMetadata,
     answer: Mapping[str, Any] | NixFailed,
     original: Collection[StorePath],
     otherwise: tuple[Questions, Mapping[str, Any] | NixFailed | None] = (Questions(), None),
@@ -97,14 +100,11 @@ def compare(
     outputs = _outputs(answer)
     derivations = nix.requisites(_roots(outputs))
     known = nix.requisites(original)
-    made = {
-        output.path
-        for path in derivations - known
-        if path.name.endswith(".drv")
-        for output in nix.read_derivation(path).outputs.values()
-        if output.path is not None
-    }
-    twin = Twin(frozenset(outputs), derivations, frozenset(made), answer["inputs"])
+    made_by = [nix.read_derivation(path) for path in _only_derivations(derivations - known)]
+    outcomes = [output.path for item in made_by for output in item.outputs.values()]
+    made = frozenset(path for path in outcomes if path is not None)
+    dated = frozenset(_dated(made_by, _marks(metadata)))
+    twin = Twin(frozenset(outputs), derivations, made, answer["inputs"], dated=dated)
     questions, other = otherwise
     if isinstance(other, NixFailed):
         reason = reason_of(other.detail or other.message)
@@ -116,6 +116,24 @@ def compare(
         read = DerivationReader(nix)
         moved = find_moved(read, both - come, come - both, both - derivations)
     return dataclasses.replace(twin, questions=questions, moved=moved)
+
+
+def _marks(metadata: FlakeMetadata) -> tuple[str, ...]:
+    """Return how a name can hold the commit of the twin, or its time."""
+    if metadata.last_modified is None:
+        return (REVISION[:7],)
+    later = metadata.last_modified + _LATER
+    day = time.gmtime(later)
+    return (REVISION[:7], str(later), *(time.strftime(f, day) for f in ("%Y%m%d", "%Y-%m-%d")))
+
+
+def _dated(derivations: Iterable[Derivation], marks: Collection[str]) -> Iterator[str]:
+    """Return the hashes of those of fixed output whose name has one of the *marks*."""
+    for derivation in derivations:
+        for output in derivation.outputs.values():
+            if derivation.is_fixed_output and output.path is not None:
+                if any(mark in output.path.name for mark in marks):
+                    yield output.hash
 
 
 def _only_derivations(paths: Collection[StorePath]) -> frozenset[StorePath]:
@@ -263,11 +281,11 @@ def _copy(source: Path, target: Path, alter_file: Callable[[str, bytes], bytes])
 def _set_time(tree: Path, metadata: FlakeMetadata) -> None:
     """Date the tree as the URL does: Nix compares with the newest file."""
     if metadata.last_modified is not None:
-        time = metadata.last_modified + _LATER
+        later = metadata.last_modified + _LATER
         for directory, directories, files in os.walk(tree):
             for name in [*files, *directories]:
-                os.utime(os.path.join(directory, name), (time, time), follow_symlinks=False)
-        os.utime(tree, (time, time))
+                os.utime(os.path.join(directory, name), (later, later), follow_symlinks=False)
+        os.utime(tree, (later, later))
 
 
 def _url(tree: Path, nar_hash: str, metadata: FlakeMetadata, *, revision: bool = True) -> str:

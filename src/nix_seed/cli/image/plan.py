@@ -48,6 +48,7 @@ def command(as_json: bool, why: str | None, **options: Any) -> None:
     with progress(quiet=as_json) as show:
         evaluated = evaluate_request(nix, request, show)
         _print_unseen(evaluated.evaluation)
+        _print_fetched_anew(nix, evaluated.evaluation)
         _print_built_anew(nix, evaluated.evaluation)
         if why is not None:
             _explain(nix, evaluated.evaluation, why, as_json)
@@ -87,6 +88,18 @@ def _print_unseen(evaluation: Evaluation) -> None:
             f"notice: the flake does not evaluate with all of its files altered"
             f" ({safe_line(problem)}); of {safe_line(shortened(walked, 8))} the project's own is"
             " what is built from copies of its files",
+        )
+
+
+def _print_fetched_anew(nix: Nix, evaluation: Evaluation) -> None:
+    """Say what each commit downloads by another name, and how to have it baked."""
+    fixed = (path for path in evaluation.recipe.project if nix.read_derivation(path).is_fixed_output)
+    if names := sorted(path.name.removesuffix(".drv") for path in fixed):
+        note(
+            f"notice: {safe_line(shortened(names, 8))}: fetched by a hash, under a name that holds"
+            " the commit or its time, so that no seed can have it: each build needs the network. To"
+            " have it baked, give it a name that stays (in buildGoModule: overrideModAttrs = _: _:"
+            ' { name = "modules"; })',
         )
 
 

@@ -4,8 +4,9 @@ Whose a derivation is, an experiment tells: the flake is evaluated as it is, and
 files are all altered, beside it. What comes out otherwise is the project's own; what comes out the
 same is not, whatever it is called and wherever its text came from. Neither is opened without need:
 
-- A fixed output is never the project's: its content is agreed on beforehand, and it has to be
-  fetched. Where only its derivation changes, the key names what it makes.
+- A fixed output is not the project's: its content is agreed on beforehand, and it has to be
+  fetched. Where only its derivation changes, the key names what it makes. One whose name holds the
+  commit has another store path at each, which no seed can hold ahead: that one is opened.
 - What no source decides, but an output names and a file of the flake defines, is the project's.
 - What Nix never substitutes (``allowSubstitutes = false``: scripts and texts) is made in no time
   wherever it is needed. It is opened, so that the text may change.
@@ -33,7 +34,8 @@ class Twin:
     *problem* says why there is no twin, or why it has no further files.
 
     *moved* are derivations that another answer to the *questions* moves: is a file there, is there
-    a commit? *unanswered* says why no other could be tried.
+    a commit? *unanswered* says why no other could be tried. *dated* are hashes of fixed outputs
+    whose name holds the commit or its time.
     """
 
     outputs: frozenset[str] = frozenset()
@@ -44,6 +46,7 @@ class Twin:
     questions: Questions = field(default_factory=Questions)
     moved: frozenset[StorePath] = frozenset()
     unanswered: str | None = None
+    dated: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +107,13 @@ class Experiment:
         """Tell whether *path* comes out otherwise, or is known."""
         derivation = self._read(path)
         if derivation.is_fixed_output:
-            return False
+            return self.is_dated(path)
         return path in self._known or self.changes(path)
+
+    def is_dated(self, path: StorePath) -> bool:
+        """Tell whether *path* makes the same content at each commit, but by another name."""
+        outputs = self._read(path).outputs.values()
+        return any(output.hash in self._twin.dated for output in outputs) and self.changes(path)
 
     def changes(self, path: StorePath) -> bool:
         """Tell whether what *path* makes comes out otherwise in the twin."""

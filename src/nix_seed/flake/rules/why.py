@@ -87,6 +87,8 @@ def _why_baked(
 def _why_own(path: StorePath, ownership: Ownership, read: Graph) -> str:
     if not ownership.twin.outputs:
         return "it is built from the project's files, or an output of the flake"
+    if read(path).is_fixed_output:
+        return "its name holds the commit or its time, so that each commit has to fetch it anew"
     if ownership.experiment.changes(path):
         inner = [item.name for item in read(path).input_drvs if ownership.experiment.changes(item)]
         inner = [item.removesuffix(".drv") for item in sorted(inner)]
