@@ -43,6 +43,22 @@ OUTPUTS = """
             (name: builtins.match "[0-9]+-[a-z]+" name != null) (builtins.readDir ./src));
           below = text "below" (chosen
             (name: (builtins.readDir ./src).${name} == "directory") (builtins.readDir ./src));
+          versioned = text "versioned" (chosen
+            (name: builtins.match "V[0-9]{3}__[a-z_]+\\.sql" name != null)
+            (builtins.readDir ./src));
+          hasSuffix = end: name:
+            let size = builtins.stringLength name; skip = size - builtins.stringLength end; in
+            skip >= 0 && builtins.substring skip size name == end;
+          tests = text "tests" (chosen (hasSuffix "_test.go") (builtins.readDir ./src));
+          asked = let wanted = "-asked"; in
+            text "asked" (chosen (name: hasSuffix wanted name) (builtins.readDir ./src));
+          # A filter, and none of the names that it takes is there.
+          protos = builtins.path {
+            name = "protos";
+            path = ./src;
+            filter = name: type: builtins.match ".*/[^/]+[.]proto" name != null;
+          };
+          generated = pkgs.runCommand "generated" { inherit protos; } "";
           filtered = builtins.path {
             name = "filtered";
             path = ./src;
@@ -52,6 +68,7 @@ OUTPUTS = """
         {
           default = pkgs.runCommand "app" {
             inherit gen list stamp state maybe sheets starting numbered below filtered;
+            inherit versioned tests asked generated;
             tools = [ pkgs.zlib (script "words in flake.nix") ];
           } "";
           version = pkgs.runCommand "app-${builtins.head (builtins.split "\\n" (read "VERSION"))}"
@@ -74,6 +91,13 @@ FILES = {
 PLACES = [
     *FILES,
     "src/new",
+    "src/V001__first.sql",
+    "src/V014__second_one.sql",
+    "src/main_test.go",
+    "src/was-asked",
+    "src/wire.proto",
+    "src/deep/wire.proto",
+    "src/0001-x",
     "src/two.sheet",
     "src/test_two",
     "src/002-second",
@@ -102,8 +126,8 @@ edits = st.lists(
     min_size=1,
     max_size=4,
 )
-# The last name that only a pattern tells is kept: `plan` says that it cannot see what follows.
-KEPT = ("src/x", "src/001-first")
+# What flake.nix names has to be there.
+KEPT = "src/x"
 # These are read as text, or name a derivation, in flake.nix.
 TEXTS = {"gen.sh": b"echo %d\n", "VERSION": b"2.%d\n"}
 
@@ -124,7 +148,7 @@ def apply(project: Path, action: str, place: str, data: bytes) -> None:
     if action == "write":
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(TEXTS[place] % len(data) if place in TEXTS else data)
-    elif action == "remove" and place not in (*TEXTS, *KEPT):
+    elif action == "remove" and place not in (*TEXTS, KEPT):
         path.unlink(missing_ok=True)
     elif action == "executable" and path.exists():
         path.chmod(0o755)
@@ -142,6 +166,12 @@ def apply(project: Path, action: str, place: str, data: bytes) -> None:
 # The last file of a kind that flake.nix looks for.
 @example(steps=[("remove", "src/one.sheet", b"")], committed=False)
 @example(steps=[("remove", name, b"") for name in FILES], committed=True)
+# The first one that a pattern takes, or an ending; the first file that a filter takes.
+@example(steps=[("write", "src/V001__first.sql", b"")], committed=False)
+@example(
+    steps=[("write", "src/main_test.go", b""), ("write", "src/was-asked", b"")], committed=False
+)
+@example(steps=[("write", "src/wire.proto", b"wire\n")], committed=True)
 @example(
     steps=[
         ("remove", "src/test_one", b""),

@@ -1,10 +1,14 @@
+import re
 from dataclasses import replace
 
 import pytest
 
+from nix_seed.flake.rules.examples import example
 from nix_seed.flake.rules.existence import (
     Questions,
     choose_likes,
+    choose_wanted,
+    find_built_from,
     find_moved,
     find_questions,
 )
@@ -56,21 +60,67 @@ def test_kinds_that_are_looked_for(text: str, kinds: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "starts", "tests"),
+    ("text", "starts", "others", "tests"),
     [
-        ('lib.hasPrefix "test_" name', {"test_"}, ()),
-        ("lib.hasPrefix start name", set(), ("a.nix:1",)),
-        ("lib.hasSuffix ending name", set(), ("a.nix:1",)),
-        ('lib.hasInfix "x" name', set(), ("a.nix:1",)),
-        ('match "[0-9]+-(.*)[.]sql" name', set(), ("a.nix:1",)),
-        ('match ".*[.]sql" name', set(), ()),
-        ('match ".*\\\\.sql$" name', set(), ()),
+        ('lib.hasPrefix "test_" name', {"test_"}, set(), ()),
+        ("lib.hasPrefix start name", set(), set(), ("a.nix:1",)),
+        ('lib.hasSuffix "_test.go" name', set(), {"_test.go"}, ()),
+        ("lib.hasSuffix ending name", set(), set(), ("a.nix:1",)),
+        ('lib.hasInfix "x" name', set(), {"x"}, ()),
+        ('match "[0-9]+-(.*)[.]sql" name', set(), {"0-a.sql", "000-aaa.sql"}, ()),
+        (
+            'match "V[[:digit:]]{3}__[a-z]+\\\\.sql" name',
+            set(),
+            {"V111__a.sql", "V111__aaa.sql"},
+            (),
+        ),
+        ('match "[0-9" name', set(), set(), ("a.nix:1",)),
+        ('match ".*[.]sql" name', set(), set(), ()),
+        ('match ".*\\\\.sql$" name', set(), set(), ()),
+        # Another literal of the file may be what is meant, and is still only a guess.
+        ('let w = "it"; in hasPrefix w name', {"it"}, {"it"}, ("a.nix:1",)),
+        ('let w = "a{2}(b|c)"; in match w name', set(), {"aab"}, ("a.nix:1",)),
+        ("let w = ''[a-z]-x''; in match w name", set(), {"a-x"}, ("a.nix:1",)),
     ],
 )
-def test_how_names_are_chosen(text: str, starts: set[str], tests: tuple[str, ...]) -> None:
+def test_how_names_are_chosen(
+    text: str, starts: set[str], others: set[str], tests: tuple[str, ...]
+) -> None:
     asked = find_questions({"a.nix": f"readDir ./x; {text}"})
-    assert (set(asked.starts), asked.tests) == (starts, tests)
+    found = set(asked.starts), set(asked.ends | asked.names), asked.tests
+    assert found == (starts, others, tests)
     assert find_questions({"a.nix": text}) == Questions(), "nothing is listed"
+
+
+def test_names_that_code_looks_for() -> None:
+    code = 'readDir ./x; match "[0-9]+-x" n; hasPrefix "a_" n; hasSuffix ".md" n; hasInfix "mid" n'
+    asked = find_questions({"a.nix": f'{code}; t == "directory"; hasSuffix ".nix" n'})
+    assert choose_wanted(asked, "new") == {"0-x", "000-x", "a_new", "new.md", "newmid"}
+    assert asked.places == {"00-x", "0000-x"}
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(one|two)[.]txt",
+        "[^0-9a]+x?",
+        "[[:upper:]][[:space:]]b{2,3}",
+        "()x|",
+        "a(b(c|d)*)+e",
+        "[a-z]*",
+    ],
+)
+def test_an_example_is_taken(pattern: str) -> None:
+    names = {example(pattern), example(pattern, 2)}
+    classes = {"[:upper:]": "A-Z", "[:space:]": " "}
+    for name, of in classes.items():
+        pattern = pattern.replace(name, of)
+    assert all(name and re.fullmatch(pattern, name) for name in names)
+
+
+@pytest.mark.parametrize("pattern", ["", "(a", "a)", "[", "a/b", "\\.", "[a", "a|(", "é"])
+def test_what_is_no_pattern_of_a_name_gives_none(pattern: str) -> None:
+    assert example(pattern) is None
 
 
 @pytest.mark.parametrize(
@@ -134,3 +184,10 @@ def test_what_is_built_from_the_project_follows_it() -> None:
     assert find_moved(graph.__getitem__, gone, come, frozenset({A})) == {B}
     graph[B2] = replace(graph[B2], input_srcs=())
     assert find_moved(graph.__getitem__, gone, come, frozenset({A})) == frozenset()
+
+
+def test_what_is_built_from_a_source() -> None:
+    graph = {A: drv(C, src="empty"), B: drv(A), A2: drv(C), B2: drv(A, fixed=True)}
+    empty = StorePath(f"{'0' * 32}-empty")
+    assert find_built_from(graph.__getitem__, graph, [empty]) == {A, B}
+    assert find_built_from(graph.__getitem__, graph, []) == frozenset()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+from nix_seed.flake.needed import read_lock
 from support.distribution import commit
 
 _FORGE = re.compile(r"(github|gitlab|sourcehut):([^/]+)/([^/?]+)(?:/([^?]+))?(?:\?(.*))?")
@@ -179,11 +180,9 @@ def _declared(flake: Path) -> dict[str, Any]:
 
 def _originals(flake: Path) -> dict[str, Any]:
     """Return the nodes of its direct inputs in its own lock file."""
-    if not (flake / "flake.lock").exists():
-        return {}
-    found = json.loads((flake / "flake.lock").read_text())
-    nodes = found["nodes"]
-    inputs = nodes[found["root"]].get("inputs", {})
+    found = read_lock(flake)
+    nodes = found.get("nodes", {})
+    inputs = nodes.get(found.get("root"), {}).get("inputs", {})
     return {name: nodes[node] for name, node in inputs.items() if isinstance(node, str)}
 
 

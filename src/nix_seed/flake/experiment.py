@@ -25,12 +25,13 @@ from nix_seed.flake.rules.alter import FURTHER_FILE, alter
 from nix_seed.flake.rules.existence import (
     Questions,
     choose_likes,
+    choose_wanted,
+    find_built_from,
     find_moved,
     find_questions,
 )
 from nix_seed.flake.rules.frontier import Twin
-from nix_seed.formats.nix.derivation import Derivation
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import Derivation, StorePath
 
 # Another commit, so many seconds later that each part of the date is another: 401 days and a bit.
 REVISION = "5eed" * 10
@@ -71,10 +72,12 @@ def evaluate_otherwise(
     questions = read_questions(source)
     if not (questions.paths or questions.lists or (questions.revision and metadata.revision)):
         return questions, None
-    # A flake may take every directory for a package: then no further ones are added.
-    tries = [questions, dataclasses.replace(questions, folders=False)]
+    # A flake may take every directory for a package: then no further ones are added. Last come
+    # those alone that are like what is there.
+    flat = dataclasses.replace(questions, folders=False, places=frozenset())
+    plain = dataclasses.replace(flat, names=frozenset(), ends=frozenset())
     problem: NixFailed | None = None
-    for asked in tries if questions.folders else tries[:1]:
+    for asked in dict.fromkeys((questions, flat, plain)):
         try:
             with answered_otherwise(source, asked) as tree:
                 _set_time(tree, metadata)
@@ -106,16 +109,29 @@ def compare(
     dated = frozenset(_dated(made_by, _marks(metadata)))
     twin = Twin(frozenset(outputs), derivations, made, answer["inputs"], dated=dated)
     questions, other = otherwise
+    read, both = DerivationReader(nix), _only_derivations(known)
+    moved = _chosen_from_nothing(nix, read, known & derivations)
     if isinstance(other, NixFailed):
         reason = reason_of(other.detail or other.message)
-        return dataclasses.replace(twin, questions=questions, unanswered=reason)
-    moved: frozenset[StorePath] = frozenset()
+        return dataclasses.replace(twin, questions=questions, moved=moved, unanswered=reason)
     if other is not None:
         come = _only_derivations(nix.requisites(_roots(_outputs(other))))
-        both = _only_derivations(known)
-        read = DerivationReader(nix)
-        moved = find_moved(read, both - come, come - both, both - derivations)
+        moved |= find_moved(read, both - come, come - both, both - derivations)
     return dataclasses.replace(twin, questions=questions, moved=moved)
+
+
+def _chosen_from_nothing(
+    nix: Nix, read: DerivationReader, paths: Collection[StorePath]
+) -> frozenset[StorePath]:
+    """Return what is built from a source without files: a filter chose none of them yet."""
+    empty = [path for path in paths if path.name[-4:] != ".drv" and is_empty(nix.root, path)]
+    return find_built_from(read, _only_derivations(paths), empty) if empty else frozenset()
+
+
+def is_empty(root: Path, source: StorePath) -> bool:
+    """Tell whether *source*, in the store below *root*, is a directory that holds no files."""
+    place = root / str(source).lstrip("/")
+    return place.is_dir() and not place.is_symlink() and not any(files_below(place, links=True))
 
 
 def _marks(metadata: FlakeMetadata) -> tuple[str, ...]:
@@ -129,11 +145,10 @@ def _marks(metadata: FlakeMetadata) -> tuple[str, ...]:
 
 def _dated(derivations: Iterable[Derivation], marks: Collection[str]) -> Iterator[str]:
     """Return the hashes of those of fixed output whose name has one of the *marks*."""
-    for derivation in derivations:
-        for output in derivation.outputs.values():
-            if derivation.is_fixed_output and output.path is not None:
-                if any(mark in output.path.name for mark in marks):
-                    yield output.hash
+    fixed = (derivation.outputs for derivation in derivations if derivation.is_fixed_output)
+    for output in (output for outputs in fixed for output in outputs.values()):
+        if output.path is not None and any(mark in output.path.name for mark in marks):
+            yield output.hash
 
 
 def _only_derivations(paths: Collection[StorePath]) -> frozenset[StorePath]:
@@ -232,31 +247,36 @@ def _turn(tree: Path, questions: Questions) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(_EMPTY.get(path.suffix, "\n"))
     if questions.lists:
-        for place, folders, files in list(os.walk(tree)):
-            _add_likes(Path(place), folders, files, questions)
+        wanted = choose_wanted(questions, Path(FURTHER_FILE).stem)
+        for number, (place, folders, files) in enumerate(list(os.walk(tree))):
+            more = wanted if number * len(wanted) < _MOST_FILES else frozenset()
+            _add_likes(Path(place), (folders, files), questions, more)
 
 
-def _add_likes(place: Path, folders: list[str], files: list[str], questions: Questions) -> None:
-    """Add to a directory what is like the files and directories in it, and what code looks for."""
+_MOST_FILES = 10_000
+
+
+def _add_likes(
+    place: Path, there: tuple[list[str], list[str]], questions: Questions, wanted: Collection[str]
+) -> None:
+    """Add to a directory what is like the directories and files in it (*there*), and *wanted*."""
+    folders, files = there
     names = {*folders, *files}
     for further, name in choose_likes(files, names).items():
         shutil.copy(place / name, place / further, follow_symlinks=False)
-    stem, kinds = Path(FURTHER_FILE).stem, {os.path.splitext(name)[1] for name in files}
-    # Where the last of a kind is gone, code still looks for it.
-    for suffix in questions.kinds - kinds - {".nix"}:
-        (place / f"{stem}{suffix}").write_text(_EMPTY.get(suffix, "\n"))
-    for start in questions.starts:
-        if not any(name.startswith(start) for name in names):
-            (place / f"{start}{stem}").write_text("\n")
+    for name in wanted:
+        if not os.path.lexists(place / name):
+            (place / name).write_text(_EMPTY.get(os.path.splitext(name)[1], "\n"))
     if not questions.folders:
         return
     # Directories above come first: what is copied has none of these further files yet.
-    there = [name for name in folders if not (place / name).is_symlink()]
-    for further, name in choose_likes(there, names).items():
+    own = [name for name in folders if not (place / name).is_symlink()]
+    for further, name in choose_likes(own, names).items():
         shutil.copytree(place / name, place / further, symlinks=True)
-    if not folders:
-        (place / stem).mkdir()
-        (place / stem / "default.nix").write_text("{ ... }: { }\n")
+    for name in questions.places if folders else {Path(FURTHER_FILE).stem, *questions.places}:
+        if not os.path.lexists(place / name):
+            (place / name).mkdir()
+            (place / name / "default.nix").write_text("{ ... }: { }\n")
 
 
 _EMPTY = {".nix": "{ }\n", ".json": "{ }\n"}

@@ -24,6 +24,7 @@ from nix_seed.flake.experiment import (
     REVISION,
     altered,
     answered_otherwise,
+    is_empty,
     read_questions,
     reason_of,
 )
@@ -31,7 +32,7 @@ from nix_seed.flake.needed import read_lock
 from nix_seed.flake.nix import Nix
 from nix_seed.flake.nix_code import flake_code
 from nix_seed.flake.own_source import OwnSource
-from nix_seed.flake.rules.existence import find_moved
+from nix_seed.flake.rules.existence import find_built_from, find_moved
 from nix_seed.flake.rules.nix_version import find_too_old
 from nix_seed.flake.rules.recipe import Recipe
 from nix_seed.formats.nix.store_path import Derivation, StorePath
@@ -311,6 +312,9 @@ def _gaps(
         gone, come = _paths(work, "gone") & there, _paths(work, "come") & there
         read = partial(_read_derivation, work.exchange / "moved")
         unowned -= find_moved(read, gone, come, gone - unowned)
+        used = {source for item in derivations.values() for source in item.input_srcs}
+        empty = {source for source in used if is_empty(work.exchange, source)}
+        unowned -= find_built_from(derivations.__getitem__, derivations, empty)
         changed = derivations.keys() - unowned
         own |= {path for path in changed if not derivations[path].is_fixed_output}
     sources = frozenset() if unowned else _own_sources(work, tree)

@@ -93,8 +93,9 @@ def _print_unseen(evaluation: Evaluation) -> None:
 
 def _print_fetched_anew(nix: Nix, evaluation: Evaluation) -> None:
     """Say what each commit downloads by another name, and how to have it baked."""
-    fixed = (path for path in evaluation.recipe.project if nix.read_derivation(path).is_fixed_output)
-    if names := sorted(path.name.removesuffix(".drv") for path in fixed):
+    own = evaluation.recipe.project
+    fixed = (path.name for path in own if nix.read_derivation(path).is_fixed_output)
+    if names := sorted(name.removesuffix(".drv") for name in fixed):
         note(
             f"notice: {safe_line(shortened(names, 8))}: fetched by a hash, under a name that holds"
             " the commit or its time, so that no seed can have it: each build needs the network. To"

@@ -5,11 +5,13 @@ the files that are asked for by name are gone, or there, and each directory has 
 directories, called like those in it, and like what code looks for in lists.
 """
 
+import dataclasses
 import posixpath
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from nix_seed.flake.rules.examples import example
 from nix_seed.formats.nix.store_path import Derivation, Graph, StorePath
 
 # A literal or a variable, and what follows: ./x, (./. + "/x"), "${self}/x", (self + "/x").
@@ -21,19 +23,29 @@ _ASKED = re.compile(
     )\s*\+?\s*"?(?P<rest>(?:/[\w.+-]+)*)""",
     re.VERBOSE,
 )
-_LISTS = re.compile(r"\b(readDir|readFileType|listFilesRecursive|packagesFromDirectoryRecursive)\b")
+_LISTS = re.compile(
+    r"\b(readDir|readFileType|listFilesRecursive|packagesFromDirectoryRecursive"
+    r"|fileset\.toList)\b"
+)
 _REVISION = re.compile(
     r"""\?\s*"?(rev|shortRev|dirtyRev|dirtyShortRev|revCount)\b|\bhasAttr\s*"(rev|shortRev)\""""
 )
-# ".sheet", as in hasSuffix, and [.]sheet or \\.sheet at a pattern's end.
-_KIND = re.compile(r'(?:"\.|\[\.\]|\\\\\.)([A-Za-z0-9]{1,16})\$?"')
-# A name's beginning, as in hasPrefix, and the types that readDir tells.
-_START = re.compile(r'\bhasPrefix\s+"([A-Za-z0-9_.-]{1,32})"')
+# ".sheet", as in hasSuffix, and [.]sheet or \\.sheet at a pattern's end; hasExt "sheet".
+_KIND = re.compile(r'(?:"\.|\[\.\]|\\\\\.|\bhasExt ")([A-Za-z0-9]{1,16})\$?"')
+# The types that readDir tells.
 _FOLDERS = re.compile(r'"directory"')
-# A test of names by what no literal says, or by a pattern that is more than an ending.
+# A test of names by a literal, or by something else.
 _TESTS = re.compile(
-    r'\bhas(?:Prefix|Suffix|Infix)\s+(?!")[\w($]|\bhasInfix\b|\b(?:match|split)\s+(?!"\.\*(?:\[\.\]|\\\\\.)\w+\$?")'
+    r"""\b(?P<how>hasPrefix|hasSuffix|hasInfix|match|split)\s+
+    (?:"(?P<text>(?:[^"\\$]|\\.|\$(?!\{))*)" | [\w($"'])""",
+    re.VERBOSE,
 )
+_LITERAL = re.compile(r"""(?<!')"((?:[^"\\$\n]|\\.|\$(?!\{))*)"|''([^'$\n]*)''""")
+_ENDING = re.compile(r"\.\*(?:\[\.\]|\\\.)\w+\$?")
+_PIECE = re.compile(r"[A-Za-z0-9_.+@-]{1,32}")
+_SPECIAL = re.compile(r"[][()*+?|^$\\]")
+# Of a file with more, none stands for a name: too many would have to be added.
+_MOST = 40
 _COMMENT = re.compile(r"^\s*#.*$", re.MULTILINE)
 _KEPT = {"flake.nix", "flake.lock", ".git", "", ".", ".."}
 
@@ -44,9 +56,10 @@ class Questions:
 
     *paths* are asked for by name, below the flake's root; *lists* and *revision* tell whether
     directories are listed, and whether there is a commit. *unclear* are places, ``file:line``,
-    that ask for what no text names. *kinds* and *starts* are the endings and beginnings of names
-    that code looks for in lists, *folders* tells whether it looks for directories; *tests* are
-    places that choose from a list in other ways.
+    that ask for what no text names. *kinds*, *ends* and *starts* are the endings and beginnings of
+    names that code looks for in lists, and *names* what its patterns take; *folders* tells whether
+    it looks for directories, *places* are names of such. *tests* are places that choose from a list
+    in other ways.
     """
 
     paths: frozenset[str] = frozenset()
@@ -57,6 +70,9 @@ class Questions:
     starts: frozenset[str] = frozenset()
     folders: bool = False
     tests: tuple[str, ...] = ()
+    ends: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
+    places: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         """Whether anything is asked that another tree can answer otherwise."""
@@ -67,17 +83,15 @@ def find_questions(code: Mapping[str, str]) -> Questions:
     """Read the text of ``.nix`` files by their names below the root."""
     paths: set[str] = set()
     unclear: list[str] = []
-    tests: list[str] = []
+    wanted = _Wanted()
     kinds: set[str] = set()
-    starts: set[str] = set()
     lists = revision = folders = False
     for name, text in sorted(code.items()):
         plain = _COMMENT.sub("", text)
         folders = folders or _FOLDERS.search(plain) is not None
-        starts.update(_START.findall(plain))
-        if _LISTS.search(plain) is not None:
-            lists = True
-            tests += [_place(name, plain, found) for found in _TESTS.finditer(plain)]
+        listing = _LISTS.search(plain) is not None
+        lists = lists or listing
+        wanted.read(name, plain, listing)
         kinds.update(f".{kind}" for kind in _KIND.findall(plain))
         revision = revision or _REVISION.search(plain) is not None
         for found in _ASKED.finditer(plain):
@@ -93,8 +107,60 @@ def find_questions(code: Mapping[str, str]) -> Questions:
     named = Questions(frozenset(inside - _KEPT), lists, revision, tuple(unclear))
     if not lists:
         return named
-    listed = frozenset(kinds), frozenset(starts), folders, tuple(dict.fromkeys(tests))
-    return Questions(named.paths, lists, revision, named.unclear, *listed)
+    return dataclasses.replace(
+        named,
+        kinds=frozenset(kinds),
+        starts=frozenset(wanted.starts),
+        folders=folders,
+        tests=tuple(dict.fromkeys(wanted.tests)),
+        ends=frozenset(wanted.ends - kinds),
+        names=_names(wanted.patterns, 1, 3),
+        places=_names(wanted.patterns, 2, 4) if folders else frozenset(),
+    )
+
+
+class _Wanted:
+    """How code chooses from lists: beginnings and ends of names, patterns, and places (*tests*)."""
+
+    def __init__(self) -> None:
+        self.starts: set[str] = set()
+        self.ends: set[str] = set()
+        self.patterns: set[str] = set()
+        self.tests: list[str] = []
+
+    def read(self, name: str, text: str, listing: bool) -> None:
+        """Read the *text* of the file *name*; whether it is *listing* directories itself."""
+        for found in _TESTS.finditer(text):
+            how, literal = found["how"], found["text"]
+            pattern = "" if literal is None else _unquoted(literal)
+            if _PIECE.fullmatch(pattern) and how.startswith("has"):
+                (self.starts if how == "hasPrefix" else self.ends).add(pattern)
+            elif how == "match" and _ENDING.fullmatch(pattern):
+                continue  # a kind
+            elif how == "match" and example(pattern):
+                self.patterns.add(pattern)
+            elif listing:
+                self.tests.append(_place(name, text, found))
+                if literal is None:
+                    self._add_literals(text)
+
+    def _add_literals(self, text: str) -> None:
+        """What a test is by, some literal of the file may be."""
+        literals = {_unquoted(one) or other for one, other in _LITERAL.findall(text)}
+        if len(literals) <= _MOST:
+            pieces = set(filter(_PIECE.fullmatch, literals))
+            self.starts |= pieces
+            self.ends |= pieces
+            self.patterns |= set(filter(_SPECIAL.search, literals))
+
+
+def _unquoted(literal: str) -> str:
+    return re.sub(r"\\(.)", r"\1", literal)
+
+
+def _names(patterns: Collection[str], *often: int) -> frozenset[str]:
+    """Return two names for each pattern: a flake may have one of them."""
+    return frozenset(filter(None, (example(one, times) for one in patterns for times in often)))
 
 
 def _place(name: str, text: str, found: re.Match[str]) -> str:
@@ -118,6 +184,16 @@ def choose_likes(names: Collection[str], taken: Collection[str]) -> dict[str, st
             name,
         )
     return {_further_name(name, taken): name for name in chosen.values()}
+
+
+def choose_wanted(questions: Questions, stem: str) -> set[str]:
+    """Return names of further files such as code looks for in lists; *stem* is in most of them.
+
+    Code that is looked for by its kind is not made up: whoever imports it wants more than a file.
+    """
+    wanted = {f"{stem}{end}" for end in questions.ends | questions.kinds}
+    wanted |= {f"{start}{stem}" for start in questions.starts} | questions.names
+    return {name for name in wanted if not name.endswith(".nix")}
 
 
 # Of 255 bytes that file systems take, a character may need four.
@@ -174,3 +250,22 @@ def _succeeds(other: Derivation, derivation: Derivation, known: set[StorePath]) 
         and sorted(path.name for path in before - after)
         == sorted(path.name for path in after - before)
     )
+
+
+def find_built_from(
+    read: Graph, derivations: Collection[StorePath], sources: Collection[StorePath]
+) -> frozenset[StorePath]:
+    """Return those *derivations* that are built from *sources*, directly or by another of them."""
+    found: set[StorePath] = set()
+    while True:
+        known = found.union(sources)
+        more = {
+            path
+            for path in derivations
+            if path not in found
+            and not (derivation := read(path)).is_fixed_output
+            and not known.isdisjoint((*derivation.input_srcs, *derivation.input_drvs))
+        }
+        if not more:
+            return frozenset(found)
+        found |= more
