@@ -70,6 +70,12 @@ from nix_seed.cli.main import main
 main()"""
 
 
+def own_command(arguments: Sequence[str]) -> list[str]:
+    """Return the command line of another ``nix-seed`` of this very code, with *arguments*."""
+    source = str(Path(__file__).resolve().parents[2])
+    return [sys.executable, "-c", _CODE, source, *arguments]
+
+
 def run_as_root(arguments: Sequence[str], stdin: str = "") -> Any:
     """Run ``nix-seed`` with *arguments* by sudo; return what it printed, read as JSON.
 
@@ -82,8 +88,7 @@ def run_as_root(arguments: Sequence[str], stdin: str = "") -> Any:
             hint="run as root, or make /nix yours beforehand: mkdir /nix && chown $USER /nix",
         )
     kept = [f"{name}={os.environ[name]}" for name in _KEPT_VARIABLES if name in os.environ]
-    source = str(Path(__file__).resolve().parents[2])
-    command = [*sudo, "env", *kept, sys.executable, "-c", _CODE, source, *arguments]
+    command = [*sudo, "env", *kept, *own_command(arguments)]
     done = subprocess.run(
         command, input=stdin, stdout=subprocess.PIPE, text=True, check=False, errors="replace"
     )

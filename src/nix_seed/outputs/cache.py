@@ -43,11 +43,15 @@ class OutputMissed:
 
 @dataclass(frozen=True, slots=True)
 class OutputTaken:
-    """The NAR of *path*, *size* bytes of a blob, was given to Nix, on whose word *words* says."""
+    """The NAR of *path*, *size* bytes of a blob, was given to Nix, on whose word *words* says.
+
+    *millis* are the milliseconds that building it took, as a builder says.
+    """
 
     path: StorePath
     size: int
     words: str
+    millis: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class OutputAnswer:
     deriver: StorePath | None
     blobs: tuple[Stored, ...]
     words: str
+    millis: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,7 @@ class OutputCache:
             self._tell(OutputMissed(hash_part, error.message))
             raise
         self._proved.add((path, blob))
-        self._tell(OutputTaken(path, stored.size, found.words))
+        self._tell(OutputTaken(path, stored.size, found.words, found.millis))
 
     def _known(self, hash_part: str) -> OutputAnswer | _Miss | None:
         known = self._answers.get(hash_part)
@@ -177,7 +182,9 @@ class OutputCache:
             if good:
                 fact = found.fact
                 info = PathInfo(path, fact.nar_hash, fact.nar_size, tuple(fact.references))
-                return OutputAnswer(info, fact.deriver, good, found.words)
+                said = (e.build_millis for e in entries if e.nar_hash == found.nar_hash)
+                millis = next((each for each in said if each is not None and each >= 0), None)
+                return OutputAnswer(info, fact.deriver, good, found.words, millis)
             reasons.append(f"{path}: nobody keeps the NAR {found.nar_hash}")
         self._tell(OutputMissed(hash_part, "; ".join(reasons[:3])))
         return None

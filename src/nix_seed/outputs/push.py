@@ -76,16 +76,34 @@ class BuiltIn:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedOutputs:
+    """A flake's packages and checks: their derivations, and which of them each path is."""
+
+    drvs: frozenset[StorePath]
+    names: Mapping[StorePath, Sequence[str]]
+
+    def installables(self, flake: str, system: str) -> tuple[str, ...]:
+        """Return what to have Nix build of *flake*: all of them, sorted."""
+        names = sorted(name for each in self.names.values() for name in each)
+        parts = ((kind, rest) for kind, _, rest in (name.partition(".") for name in names))
+        return tuple(f'{flake}#{kind}.{system}."{rest}"' for kind, rest in parts)
+
+
+@dataclass(frozen=True, slots=True)
 class OutputChoice:
     """Which outputs: those of *installables*, or without any of all packages and checks.
 
     Of these what Nix calls built on this machine, and what was *built* before it came into the
-    store. *ref* is the branch or tag they were built for.
+    store. *ref* is the branch or tag they were built for. *millis* are the milliseconds that
+    derivations took to build, where that is known. *named* are the flake's outputs, where they were
+    evaluated before.
     """
 
     installables: Sequence[str] = ()
     built: Collection[StorePath] = frozenset()
     ref: str | None = None
+    millis: Mapping[StorePath, int] = field(default_factory=dict)
+    named: NamedOutputs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,18 +127,22 @@ class PushedOutputs:
 
 
 def find_outputs(
-    nix: Nix, flake: str, seed: BuiltIn, installables: Sequence[str] = ()
+    nix: Nix, flake: str, seed: BuiltIn, choice: OutputChoice
 ) -> Mapping[StorePath, tuple[str, ...]]:
     """Return what the store has of the project's outputs and their closure beyond *seed*.
 
-    Each with the flake outputs that it is. *installables*, or without any all packages and checks
-    of *flake*, are where the project's derivations are looked for.
+    Each with the flake outputs that it is. What is chosen, or without that all packages and checks
+    of *flake*, is where the project's derivations are looked for.
     """
-    drvs, names = named_outputs(nix, flake, seed.system)
+    named, installables = (
+        choice.named or named_outputs(nix, flake, seed.system),
+        choice.installables,
+    )
+    drvs: Collection[StorePath] = named.drvs
     if installables:
         arguments = ["path-info", "--derivation", "--", *installables]
         found = nix.run("nix", arguments, f"looking for {' '.join(installables)}").split()
-        drvs = {StorePath.containing(each) for each in found}
+        drvs = frozenset(StorePath.containing(each) for each in found)
     read, seen, wanted = DerivationReader(nix), set[StorePath](), set[StorePath]()
     waiting = list(drvs)
     while waiting:
@@ -137,20 +159,18 @@ def find_outputs(
     wanted -= set(seed.held)
     there = wanted - nix.invalid_paths(wanted)
     closure = nix.requisites(there) - set(seed.held) if there else frozenset()
-    return {path: tuple(names.get(path, ())) for path in sorted(closure)}
+    return {path: tuple(named.names.get(path, ())) for path in sorted(closure)}
 
 
-def named_outputs(
-    nix: Nix, flake: str, system: str
-) -> tuple[set[StorePath], Mapping[StorePath, Sequence[str]]]:
-    """Return the derivations of *flake*'s packages and checks, and of each path which they are."""
+def named_outputs(nix: Nix, flake: str, system: str) -> NamedOutputs:
+    """Evaluate *flake*, and return its packages and checks, but for those that do not evaluate."""
     text = _OUTPUTS.replace("URL", _quoted(flake)).replace("SYSTEM", _quoted(system))
     names: dict[StorePath, list[str]] = {}
     drvs = set()
     for each in nix.evaluate(text, f"evaluating the outputs of {flake}"):
         drvs.add(StorePath.parse(each["drv"]))
         names.setdefault(StorePath.parse(each["out"]), []).append(each["name"])
-    return drvs, names
+    return NamedOutputs(frozenset(drvs), names)
 
 
 def _quoted(text: str) -> str:
@@ -190,7 +210,7 @@ def push_outputs(
     check_writable(target.stores, target.reference)
     store = target.stores.open(target.reference, create=True)
     on_event(Stage("outputs", f"looking for what was built from {ready.source.commit}"))
-    names = find_outputs(target.nix, ready.checkout.flake, seed, selection.installables)
+    names = find_outputs(target.nix, ready.checkout.flake, seed, selection)
     origins = read_provenance(target.nix, names)
     ours = {
         path: origins[path].deriver
@@ -200,7 +220,7 @@ def push_outputs(
     facts = output_facts(target.nix, ours, names)
     now = datetime.now(UTC)
     since = time_text(now - RENEWED_AFTER)
-    work = _Work(store, target, attester.signer.identity, since)
+    work = _Work(store, target, attester.signer.identity, since, selection.millis)
     on_event(Stage("outputs", f"asking for {plural(len(facts), 'path')}", len(facts)))
     known = dict(zip(facts, work.each(work.is_known, facts), strict=True))
     new = tuple(each for each in facts if not known[each])
@@ -242,6 +262,7 @@ class _Work:
     target: OutputsTarget
     signer: str
     since: str
+    millis: Mapping[StorePath, int]
     sent: int = 0
     expected: set[NarHash] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -292,6 +313,7 @@ class _Work:
                 pushed=signed.said.finished_on,
                 deriver=fact.deriver,
                 references=tuple(fact.references),
+                build_millis=None if fact.deriver is None else self.millis.get(fact.deriver),
             )
             return fact.path, keep(self.store, kept)
 

@@ -18,6 +18,7 @@ from nix_seed.image.read.safe_root import scratch_directory
 from nix_seed.image.read.spec import read_seed
 from nix_seed.outputs.open import built_in
 from nix_seed.outputs.push import (
+    NamedOutputs,
     OutputChoice,
     OutputsTarget,
     PushedOutputs,
@@ -91,27 +92,26 @@ def rebuild(
             on_event=by.on_event,
         )
         nix = Nix(store=root, settings={"substituters": "", "flake-registry": ""})
-        _build(by, nix, request, clone, root)
+        named = _build(by, nix, request, clone, root)
         return push_outputs(
             OutputsTarget(by.stores, target, nix, by.on_event),
             built_in(spec, image.descriptor.digest),
             SourceTree(clone, request.source),
             attester,
-            OutputChoice(),
+            OutputChoice(named=named),
         )
 
 
-def _build(by: Verifiers, nix: Nix, request: RebuildRequest, clone: Path, root: Path) -> None:
+def _build(
+    by: Verifiers, nix: Nix, request: RebuildRequest, clone: Path, root: Path
+) -> NamedOutputs:
+    """Build all packages and checks, and return which they are."""
     flake = f"git+file://{clone}?rev={request.commit}"
-    _, named = named_outputs(nix, flake, request.system)
-    names = sorted(name for each in named.values() for name in each)
-    if not names:
+    named = named_outputs(nix, flake, request.system)
+    wanted = named.installables(flake, request.system)
+    if not wanted:
         raise InputError(f"{request.commit} has no packages and checks for {request.system}")
-    by.on_event(Stage("command", f"building {len(names)} outputs, with no network"))
-    wanted = []
-    for name in names:
-        kind, _, rest = name.partition(".")
-        wanted.append(f'{flake}#{kind}.{request.system}."{rest}"')
+    by.on_event(Stage("command", f"building {len(wanted)} outputs, with no network"))
     argv = ("nix", "build", "--store", str(root), "--no-link", "--keep-going", "-L", *wanted)
     code = Host(root).run(str(root), None, Job(argv, exchange=clone, source=clone))
     if code != 0:
@@ -119,3 +119,4 @@ def _build(by: Verifiers, nix: Nix, request: RebuildRequest, clone: Path, root: 
             f"{request.commit} does not build in its seed, offline: nix exited with {code}",
             hint="nothing was signed; `nix-seed prove` says what a seed lacks",
         )
+    return named

@@ -6,17 +6,18 @@ deriver, and the links that Nix registered as garbage collector roots, which are
 """
 
 import os
+import re
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, foreign
 from nix_seed.core.files import explained, open_regular
 from nix_seed.flake.nix import Nix
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import STORE_DIR, StorePath
 from nix_seed.formats.oci.manifest import MediaType
 from nix_seed.image.read.safe_root import open_directory, scratch_directory, walk
 from nix_seed.image.read.stream import TarPieces
@@ -52,6 +53,8 @@ date +%s.%N > $x/begin
 code=$?
 date +%s.%N > $x/end
 printf '%s' $code > $x/code
+# A builder's log is made when it starts, and closed when it ends.
+for log in /nix/var/log/nix/drvs/*/*; do stat -c '%n %.3W %.3Y' "$log"; done > $x/times 2>/dev/null
 test $code = 0 || exit $code
 command -v nix-store >/dev/null || exit 0
 for root in /nix/var/nix/gcroots/auto/*; do
@@ -88,6 +91,7 @@ fi
 
 # What the image had already is taken from a fresh copy of it: the command may have been root, whom
 # modes do not keep from writing into the store (Python puts its caches beside its modules).
+_TIMES = re.compile(r".*/drvs/(\w\w/\S+\.drv)(?:\.\w+)? ([\d.]{1,20}) ([\d.]{1,20})\Z", re.ASCII)
 _EXPORT_FROM_IMAGE = f"nix-store --export $(cat {EXCHANGE}/from-image) > {EXCHANGE}/export-image"
 
 
@@ -104,12 +108,14 @@ class Brought:
     """What came out: *paths* new on the host, *links* as made there; *into* the store or where.
 
     *made* is what the command has added to the store inside, or linked to: built or substituted.
+    *millis* says how many milliseconds derivations took to build, where the system tells.
     """
 
     paths: tuple[StorePath, ...]
     links: tuple[Link, ...]
     into: str
     made: tuple[StorePath, ...] = ()
+    millis: Mapping[StorePath, int] = field(default_factory=dict)
 
 
 def store_problem(nix: Nix) -> str | None:
@@ -170,7 +176,18 @@ def _into_store(
             link.path.unlink()
             link.path.symlink_to(link.target)
     made = tuple(StorePath.parse(line) for line in _lines(work, "wanted"))
-    return Brought(paths, links, "store", made)
+    return Brought(paths, links, "store", made, dict(_build_times(_lines(work, "times"))))
+
+
+def _build_times(lines: Iterable[str]) -> Iterator[tuple[StorePath, int]]:
+    """Read ``…/drvs/ab/REST.drv.bz2 BIRTH END``; what cannot be read is passed over."""
+    for line in lines:
+        found = _TIMES.match(line)
+        if found is not None and float(found[2]) > 0:
+            seconds = float(found[3]) - float(found[2])
+            with suppress(InputError):
+                path = StorePath.parse(f"{STORE_DIR}/{found[1].replace('/', '', 1)}")
+                yield path, max(0, round(seconds * 1000))
 
 
 def _import(work: Inside, nix: Nix, name: str) -> None:

@@ -23,6 +23,7 @@ from nix_seed.cli.say import manner, say
 @click.argument("reference", metavar="REF")
 @policy_option("Whose outputs are served.")
 @click.option("--port", default=7090, show_default=True, help="Port; 0 takes any that is free.")
+@click.option("--hours", type=click.IntRange(1, 168), metavar="N", help="End after so many hours.")
 @state_option("Where the key it signs by, and what logs showed, is kept [~/.local/state/nix-seed].")
 @registry_options
 def serve_command(**options: Any) -> None:
@@ -49,8 +50,10 @@ def serve_command(**options: Any) -> None:
     say(f"key:     {key.public}")
     say(f"use:     nix build --extra-substituters {server.url} --fallback")
     say(f"         --extra-trusted-public-keys {key.public}")
-    # A service manager's way to stop.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # A service manager's way to stop, and --hours.
+    for ends in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(ends, lambda *_: sys.exit(0))
+    signal.alarm(3600 * (options["hours"] or 0))
     sys.stdout.flush()
     try:
         server.run()

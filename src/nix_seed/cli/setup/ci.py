@@ -33,6 +33,9 @@ _recipe_options = together(
     _option("--layers", "Layers at most [64]."),
     _option("--nix-conf", "Lines for nix.conf."),
 )
+_outputs_option = _option(
+    "--kept-outputs", "true: take and keep what the project builds, beside its seeds [false]."
+)
 _sign_options = together(
     _option("--signing", "keyless, key or none [keyless]."),
     _option("--sigstore", "ClientTrustConfig of a private Sigstore [the public one]."),
@@ -67,6 +70,7 @@ def _setup() -> None:
 @_option("--tags", "Further tags of this system's image, moved last; not latest.")
 @_option("--builder", "This builder's id [the policy's for the signer, or the repository].")
 @_option("--prove", "false: do not plan every output inside the seed [true].")
+@_outputs_option
 @_option("--record", "Build in a new seed by this command, and list what it reads first [none].")
 def _seed(**options: Any) -> None:
     """See that the registry has the seed of the flake for this machine's system.
@@ -82,6 +86,7 @@ def _seed(**options: Any) -> None:
 @command.command("use", short_help="Fill this machine's Nix store from the seed.")
 @_job_options
 @_recipe_options
+@_outputs_option
 @_option("--reference", "Just this image or index [the seed of this recipe].")
 @_option("--for", "Take only what these outputs need to be built [everything].")
 @_option("--accept-licence", "Licences or packages you accept; separated by commas or lines.")

@@ -259,6 +259,7 @@ _PARTS = {
     "verify": "Verify the image",
     "layers": "Fetch and unpack",
     "image": "Publish the index",
+    "outputs": "Build the outputs, and keep them",
 }
 _TITLES = {1: "Checked, and false", 2: "Wrong input", 3: "Could not check", 4: "Nix failed"}
 

@@ -9,15 +9,19 @@ from nix_seed.core.words import human_size, plural
 from nix_seed.setup.rules.ci_words import Part, build_summary, code, table, verbatim, words
 
 if TYPE_CHECKING:
+    from nix_seed.cli.setup.ci_outputs import ServedOutputs
     from nix_seed.formats.oci.reference import Reference
     from nix_seed.release.rules.answer import Verification
+    from nix_seed.setup.ci_outputs import OutputsResult
     from nix_seed.setup.ci_promote import Released
     from nix_seed.setup.ci_seed import LastSeed, SeedResult
     from nix_seed.setup.ci_use import Used
 
 
-def seed_summary(result: SeedResult, commit: str | None, command: str) -> str:
-    """Return the page of ``ci seed``."""
+def seed_summary(
+    result: SeedResult, commit: str | None, command: str, kept: OutputsResult | None = None
+) -> str:
+    """Return the page of ``ci seed``; *kept* is what came of the project's outputs."""
     parts: list[Part] = [words(_headline(result)), _names(result)]
     if result.proof is not None:
         count = plural(len(result.proof.outputs), "output")
@@ -26,6 +30,8 @@ def seed_summary(result: SeedResult, commit: str | None, command: str) -> str:
         parts += _against(result.last, result)
     if result.attested is not None:
         parts.append(_attestation(result))
+    if kept is not None:
+        parts += _outputs(kept)
     parts.append(reproduce(commit, command))
     return build_summary(f"Seed for {code(result.system)}", parts)
 
@@ -82,15 +88,34 @@ def _attestation(result: SeedResult) -> Part:
     return table("Attestation", ("", ""), tuple((name, code(text)) for name, text in rows))
 
 
+def _outputs(kept: OutputsResult) -> Iterator[Part]:
+    """Yield what was built of the project, what was taken instead, and what that saved."""
+    built, pushed, told = kept.built, kept.pushed, kept.told
+    rows = (
+        ("built", plural(len(built), "output"), f"{kept.seconds:.1f} s"),
+        ("taken", plural(len(told.taken), "output"), f"{told.saved:.1f} s saved"),
+        ("kept", plural(len(pushed.pushed), "output"), f"{human_size(pushed.sent)} sent"),
+        ("together", "", f"{kept.took:.1f} s"),
+    )
+    yield table("Outputs", ("", "", ""), rows)
+    if built:
+        yield verbatim("Built", built)
+    if told.reasons:
+        yield verbatim("Not taken", tuple(told.reasons))
+
+
 def reproduce(commit: str | None, *commands: str) -> Part:
     """Return the commands that do the same on anyone's machine."""
     first: Sequence[str] = () if commit is None else (f"git checkout {commit}",)
     return verbatim("The same on your machine", (*first, *commands))
 
 
-def use_summary(used: Used, setup: float | None = None) -> str:
+def use_summary(used: Used, setup: float | None = None, served: ServedOutputs | None = None) -> str:
     """Return the page of ``ci use``; *setup* are the seconds it took to install nix-seed."""
     parts: list[Part] = [words(_how(used))]
+    if served is not None:
+        place = code(served.place)
+        parts.append(words(f"Nix takes what the project built before from {place}, by its policy."))
     if used.fills:
         parts.append(_time_to_first_build(used, setup))
         parts.append(_brought(used))

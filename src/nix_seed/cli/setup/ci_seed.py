@@ -8,6 +8,7 @@ from typing import Any
 
 from nix_seed.cli.options import cache_directory
 from nix_seed.cli.setup.ci_job import CiJob
+from nix_seed.cli.setup.ci_outputs import keep_outputs, wanted
 from nix_seed.cli.setup.ci_report import seed_summary
 from nix_seed.cli.trust.options import attester_of
 from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError
@@ -35,6 +36,7 @@ def seed(options: dict[str, Any]) -> None:
     """Make the seed, or find it, and tell of it."""
     job = CiJob(options)
     with job.reported("Seed") as stages:
+        wanted(job)  # what is no switch is refused before any work
         prepared = prepare(job)
         if options["nix_conf"]:
             lines = [os.environ.get("NIX_CONFIG", ""), options["nix_conf"]]
@@ -50,6 +52,7 @@ def seed(options: dict[str, Any]) -> None:
             on_event=stages,
         ).make()
         _record(job, result, stages)
+        kept = keep_outputs(job, prepared.publication, result, stages)
     job.host.set_outputs(
         {
             "digest": str(result.digest),
@@ -61,7 +64,7 @@ def seed(options: dict[str, Any]) -> None:
         }
     )
     _tell(job.host, result)
-    job.host.add_summary(seed_summary(result, prepared.commit, _command(job)))
+    job.host.add_summary(seed_summary(result, prepared.commit, _command(job), kept))
 
 
 def _record(job: CiJob, result: SeedResult, stages: OnEvent) -> None:

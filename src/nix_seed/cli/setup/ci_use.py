@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nix_seed.cli.options import accepted_licences, state_directory
 from nix_seed.cli.setup.ci_job import CiJob
+from nix_seed.cli.setup.ci_outputs import ServedOutputs, serve_outputs, wanted
 from nix_seed.cli.setup.ci_report import use_summary
 from nix_seed.core import processes
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
@@ -34,9 +35,11 @@ def use(options: dict[str, Any]) -> None:
     """Fill the store, say with what, and have the steps that follow use it."""
     job = CiJob(options)
     with job.reported("Use", writes=False) as stages:
+        wanted(job)
         used = _use(job, stages)
-    _say_how(job, used)
-    pass_on(job, used)
+    served = serve_outputs(job)
+    _say_how(job, used, served)
+    pass_on(job, used, served)
 
 
 def _use(job: CiJob, stages: OnEvent) -> Used:
@@ -168,7 +171,7 @@ def _filled(value: Any) -> Filled:
     )
 
 
-def _say_how(job: CiJob, used: Used) -> None:
+def _say_how(job: CiJob, used: Used, served: ServedOutputs | None) -> None:
     host, problems = job.host, "; ".join(used.problems)
     if used.digest is None:
         host.annotate("notice", "No seed is used", f"{problems}. Nix fetches and builds as ever.")
@@ -179,10 +182,12 @@ def _say_how(job: CiJob, used: Used) -> None:
         reason = "there is no trust.toml to verify it by: `nix-seed init` writes one"
         host.annotate("notice", "The seed is not verified", reason)
     host.say(f"image  {used.image or 'none'}")
-    host.add_summary(use_summary(used, host.setup_seconds))
+    if served is not None:
+        host.say(f"outputs  {served.url}, from {served.place}; what it does: {served.log}")
+    host.add_summary(use_summary(used, host.setup_seconds, served))
 
 
-def pass_on(job: CiJob, used: Used) -> None:
+def pass_on(job: CiJob, used: Used, served: ServedOutputs | None = None) -> None:
     """Set the outputs, and have the steps that follow use the store and its Nix."""
     at_hand = Nix().is_at_hand()
     job.host.set_outputs(
@@ -197,18 +202,21 @@ def pass_on(job: CiJob, used: Used) -> None:
             "nix": str(at_hand or used.nix is not None).lower(),
         }
     )
-    variables = {"NIX_CONFIG": _nix_config(job.options, used)}
+    variables = {"NIX_CONFIG": _nix_config(job.options, used, served)}
     if sys.platform == "darwin" and not at_hand:
         variables["NIX_SSL_CERT_FILE"] = "/etc/ssl/cert.pem"
     job.host.set_variables(variables, None if at_hand else used.nix)
 
 
-def _nix_config(options: dict[str, Any], used: Used) -> str:
+def _nix_config(options: dict[str, Any], used: Used, served: ServedOutputs | None) -> str:
     """Return the settings for the steps that follow, beginning with those there are."""
     lines = [os.environ.get("NIX_CONFIG", ""), "extra-experimental-features = nix-command flakes"]
     if ci_host.store_state() == "ours":
         lines.append("build-users-group =")
-    if used.exact and not options["for"] and parse_switch(options["offline"] or "true", "offline"):
+    alone = used.exact and not options["for"]
+    if alone := alone and parse_switch(options["offline"] or "true", "offline"):
         lines.append(OFFLINE)
+    if served is not None:
+        lines.append(served.settings(alone))
     lines.append(options["nix_conf"])
     return "\n".join(line.strip("\n") for line in lines if line.strip())

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +9,14 @@ from nix_seed.cli.command import option, together
 from nix_seed.cli.options import policy_used, state_directory, stores_of
 from nix_seed.cli.say import note, say
 from nix_seed.cli.trust.options import key_option, sigstore_option
-from nix_seed.core.words import human_size, plural
 
 if TYPE_CHECKING:
-    import socket
-
     from nix_seed.flake.nix import Nix
-    from nix_seed.formats.nix.store_path import StorePath
-    from nix_seed.outputs.cache import OutputCache, OutputTaken
+    from nix_seed.outputs.offer import Outputs
     from nix_seed.outputs.push import PushedOutputs
     from nix_seed.registry.image import Image
     from nix_seed.registry.open import AnyReference
-    from nix_seed.use.engines.base import LocalCache
+    from nix_seed.use.results import Brought
 
 
 outputs_options = together(
@@ -39,30 +32,6 @@ outputs_options = together(
     option("--source URL", "Where the source is published."),
 )
 """Add where outputs are taken from and kept, and who signs them."""
-
-
-@dataclass(slots=True)
-class Told:
-    """What the cache told while the command ran."""
-
-    taken: list[OutputTaken] = field(default_factory=list)
-    reasons: dict[str, None] = field(default_factory=dict)
-
-    def __call__(self, event: object) -> None:
-        """Note *event*."""
-        from nix_seed.outputs.cache import OutputMissed, OutputTaken
-
-        if isinstance(event, OutputTaken):
-            self.taken.append(event)
-        elif isinstance(event, OutputMissed) and event.reason:
-            self.reasons[event.reason] = None
-
-    def text(self) -> str:
-        """Return it for people; empty where there is nothing to tell."""
-        size = human_size(sum(each.size for each in self.taken))
-        lines = [f"{plural(len(self.taken), 'output')} taken, {size}"] if self.taken else []
-        lines += [f"not taken: {reason}" for reason in list(self.reasons)[:5]]
-        return "\n".join(lines)
 
 
 def place_of(options: dict[str, Any]) -> AnyReference | None:
@@ -86,35 +55,6 @@ def place_of(options: dict[str, Any]) -> AnyReference | None:
     return Reference(image.registry, image.repository)
 
 
-@dataclass(slots=True)
-class Outputs:
-    """What commands may take from; *told* is what came of it."""
-
-    cache: OutputCache
-    told: Told
-
-    @contextmanager
-    def offered(self, network: bool, held: Callable[[StorePath], bool]) -> Iterator[LocalCache]:
-        """Serve until the block ends: in the command's own network or, with *network*, here."""
-        from nix_seed.outputs.open import settings_for
-        from nix_seed.outputs.server import CacheServer, serving
-        from nix_seed.use.engines.base import LocalCache
-        from nix_seed.use.engines.loopback import PORT
-
-        self.cache.held = held
-        with ExitStack() as stack:
-            if network:
-                here = stack.enter_context(serving(CacheServer(self.cache)))
-                yield LocalCache(settings_for(here.url, self.cache.key))
-                return
-
-            def serve(listener: socket.socket) -> None:
-                stack.enter_context(serving(CacheServer(self.cache, listener=listener)))
-
-            url = f"http://127.0.0.1:{PORT}"
-            yield LocalCache(settings_for(url, self.cache.key), serve)
-
-
 def outputs_of(options: dict[str, Any]) -> Outputs | None:
     """Return what outputs are taken from, None where they are taken from nowhere.
 
@@ -125,6 +65,7 @@ def outputs_of(options: dict[str, Any]) -> Outputs | None:
         return None
     # What most runs need not wait for.
     from nix_seed.core.errors import InputError
+    from nix_seed.outputs.offer import Outputs, Told
     from nix_seed.outputs.open import fresh_key, open_cache
     from nix_seed.release.load import load_policy, verifiers_of
 
@@ -147,10 +88,10 @@ def keep(
     options: dict[str, Any],
     nix: Nix,
     image: Image | None,
-    made: Iterable[StorePath],
+    brought: Brought | None,
     outputs: Outputs | None,
 ) -> PushedOutputs | None:
-    """Push what of *made* was built, if that is asked; a tree with changes is said to stay here.
+    """Push what of *brought* was built, if that is asked; a tree with changes is said to stay here.
 
     *image* is the seed it was built in; None: as the options name it.
     """
@@ -162,8 +103,9 @@ def keep(
     from nix_seed.core.errors import InputError
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.image.read.spec import read_spec
+    from nix_seed.outputs.offer import choice_of
     from nix_seed.outputs.open import built_in
-    from nix_seed.outputs.push import OutputChoice, OutputsTarget, check_commit, push_outputs
+    from nix_seed.outputs.push import OutputsTarget, check_commit, push_outputs
     from nix_seed.release.attest import SourceTree
 
     try:
@@ -177,8 +119,8 @@ def keep(
     with progress(quiet=True) as show:
         target = OutputsTarget(stores_of(options), parse_reference(options["keep"]), nix, show)
         tree = SourceTree(options["src"], options["source"])
-        taken = set() if outputs is None else {each.path for each in outputs.told.taken}
-        chosen = OutputChoice(built=frozenset(made) - taken, ref=branch_at_hand())
+        told = None if outputs is None else outputs.told
+        chosen = choice_of(brought, told, branch_at_hand())
         if image is None:
             seed = seed_named(options, nix)
         else:

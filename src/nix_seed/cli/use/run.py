@@ -27,8 +27,8 @@ from nix_seed.cli.use.outputs import keep, outputs_json, outputs_of, outputs_opt
 from nix_seed.core.words import plural
 
 if TYPE_CHECKING:
-    from nix_seed.cli.use.outputs import Outputs
     from nix_seed.flake.nix import Nix
+    from nix_seed.outputs.offer import Outputs
     from nix_seed.registry.image import Image
     from nix_seed.registry.open import AnyReference, Stores
     from nix_seed.use.engines.base import Engine
@@ -132,8 +132,7 @@ def run_command(argv: tuple[str, ...], options: dict[str, Any], as_json: bool = 
             )
 
     result = _run_in_seed(options, nix, run_in)
-    made = result.brought.made
-    pushed = None if result.exit_code else keep(options, nix, used[-1], made, outputs)
+    pushed = None if result.exit_code else keep(options, nix, used[-1], result.brought, outputs)
     if as_json:
         run_json(result, outputs_json(outputs, pushed))
     else:
@@ -208,9 +207,7 @@ def _with_outputs(
     stack: ExitStack, image: Image, engine: Engine, outputs: Outputs | None, network: bool
 ) -> Engine:
     """Return *engine*, whose Nix may take from *outputs* where it can be given a way to."""
-    from nix_seed.use.engines.base import WithCache
     from nix_seed.use.engines.loopback import why_no_server
-    from nix_seed.use.withheld import spec_of
 
     if outputs is None:
         return engine
@@ -218,9 +215,7 @@ def _with_outputs(
     if problem is not None:
         say(f"nix-seed: outputs are built, not taken: {problem}", err=True)
         return engine
-    spec = spec_of(image)
-    here = set() if spec is None else {*spec.paths, *(each.path for each in spec.withheld)}
-    return WithCache(engine, stack.enter_context(outputs.offered(network, here.__contains__)))
+    return stack.enter_context(outputs.offered_in(image, engine, network))
 
 
 def _run_on_host(
@@ -247,7 +242,7 @@ def _run_on_host(
             shared = options["network"] or host.network_off() != "namespace" or has_daemon()
             host = Host(cache=stack.enter_context(outputs.offered(shared, is_here)))
         done = run_on_host(_asked(argv, options), engine=host, image=image)
-    pushed = None if done.exit_code else keep(options, Nix(), image, (), outputs)
+    pushed = None if done.exit_code else keep(options, Nix(), image, None, outputs)
     if as_json:
         say(done.to_json() | outputs_json(outputs, pushed), indent=2)
     else:

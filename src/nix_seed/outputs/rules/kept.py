@@ -60,7 +60,8 @@ class Stored(Declared):
 class KeptOutput(Declared):
     """One builder's NAR of *path*, as it is listed: *nar* is its blob, *bundles* the signed word.
 
-    *signer* says for people who signed it, and *pushed* when it was last pushed.
+    *signer* says for people who signed it, and *pushed* when it was last pushed. *build_millis* are
+    the milliseconds that building it took, where its builder knows.
     """
 
     closed: ClassVar = True
@@ -77,6 +78,7 @@ class KeptOutput(Declared):
     references: tuple[Named, ...] = field(
         default=(), metadata=at(omit=True, sizes=(0, MOST_REFERENCES))
     )
+    build_millis: int | None = field(default=None, metadata=at(omit=True))
 
     def __post_init__(self) -> None:
         check_time(self.pushed)
