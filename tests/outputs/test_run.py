@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.image.push import push
+from nix_seed.outputs.kept import find_kept
 from nix_seed.registry.open import Stores
 from support import engines
 from support.distribution import nix_env
@@ -61,6 +63,11 @@ def test_only_what_changed_is_built_and_that_is_kept(
     assert len(first["taken"]["paths"]) == 18
     # What was taken is nobody's own: of that nothing is said.
     assert sorted(path[44:] for path in first["kept"]["pushed"]) == ["p20", "p7"]
+    store = Stores().open(Reference.parse(registry))
+    for path in map(StorePath.parse, first["kept"]["pushed"]):
+        # How long it took to build goes with it, for whoever takes it.
+        [kept] = find_kept(store, path.hash_part).kept
+        assert 0 < (kept.build_millis or 0) < 60_000
     again = run(world, changed(project, tmp_path / "other/project"), *seed)
     assert built_names(again.err) == []
     assert said(again)["taken"]["paths"]
@@ -79,11 +86,13 @@ def test_in_a_mounted_seed_too(world: Twenty, registry: str, tmp_path: Path) -> 
     assert said(done)["kept"] is None
 
 
-def test_in_podman_too(world: Twenty, registry: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["podman", "docker"])
+def test_in_a_container_too(engine: str, world: Twenty, registry: str, tmp_path: Path) -> None:
+    """In a network that the engine made, and lets nobody in."""
     project = changed(world.project, tmp_path / "project", "p9")
-    with engines.podman(tmp_path) as podman:
-        how = ["--image", world.seed, "--engine", "podman", "--outputs", registry]
-        done = run(world, project, *how, **podman.env)
+    with engines.started(engine, tmp_path) as (name, env):
+        how = ["--image", world.seed, "--engine", name, "--outputs", registry]
+        done = run(world, project, *how, **env)
     assert built_names(done.err) == ["p10", "p20", "p9"]
     assert len(said(done)["taken"]["paths"]) == 17
 

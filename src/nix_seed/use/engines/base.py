@@ -14,10 +14,9 @@ from typing import Protocol
 
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.registry.image import Image
-from nix_seed.use.engines.loopback import Serve
+from nix_seed.use.engines.loopback import EXCHANGE, LISTENER, Serve
 
 SOURCE = "/src"
-EXCHANGE = "/.nix-seed/exchange"
 # Below the exchange: what takes the place of a worktree's ``.git``.
 HISTORY = "history"
 _STARTED = "started"
@@ -115,13 +114,16 @@ def environment_of(base: Mapping[str, str], job: Job) -> dict[str, str]:
     return merged
 
 
-def wrapped(job: Job, *, copy_from: str | None = None) -> list[str]:
+def wrapped(job: Job, *, copy_from: str | None = None, listens: bool = False) -> list[str]:
     """Return the argv that an engine starts: it marks the start, fetches the source, runs the job.
 
     *copy_from* is where the engine mounted the source read-only, for engines that have no
     copy-on-write mount; the copy keeps modes, times and symlinks, and belongs to the user inside.
+    *listens*: the program of ``handed_over`` is run first. Where it cannot be, all is built.
     """
     lines = [f": > {EXCHANGE}/{_STARTED} || exit 125"]
+    if listens:
+        lines.append(f"{EXCHANGE}/{LISTENER} || echo 'nix-seed: no output can be taken here' >&2")
     if copy_from is not None:
         copy = f"cp -R -P --preserve=mode,timestamps,links {copy_from}/. {SOURCE}"
         lines.append(f"mkdir -p {SOURCE} && {copy} || exit 125")
