@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import http.client
 import io
+import json
+import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,6 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 import zstandard
 
+from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.intoto.bundle import BUNDLE_V03
@@ -27,10 +31,10 @@ from nix_seed.outputs.cache import OutputCache, OutputMissed
 from nix_seed.outputs.clean import clean_outputs, parse_age
 from nix_seed.outputs.kept import ensure, find_kept, keep, put_config
 from nix_seed.outputs.open import fresh_key, open_cache
-from nix_seed.outputs.rules.kept import NAR_TYPE, KeptOutput, Stored, tag_of
-from nix_seed.outputs.rules.statement import OutputFact, OutputsStatement
+from nix_seed.outputs.rules.kept import ANNOTATION, NAR_TYPE, KeptOutput, Stored, tag_of
+from nix_seed.outputs.rules.statement import OutputFact, OutputsStatement, outputs_subject
 from nix_seed.outputs.server import CacheServer, serving
-from nix_seed.outputs.sign import sign_outputs
+from nix_seed.outputs.sign import list_statement, sign_outputs
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.store import Fetched, Held
@@ -276,6 +280,42 @@ def test_references_that_are_not_there(scene: Scene) -> None:
     assert cache.narinfo(HASH) is not None
 
 
+@pytest.mark.parametrize("size", [17 << 20, 64 << 20], ids=["large", "huge"])
+def test_a_list_of_megabytes_is_not_read(scene: Scene, size: int) -> None:
+    scene.keep()
+    listed = scene.store.get_manifest(tag_of(HASH))
+    assert listed is not None
+    body = listed.body[:-1] + b',"annotations":{"x":"' + b"x" * size + b'"}}'
+    scene.store.put_manifest(body, media_types.INDEX, tag_of(HASH))
+    start = time.monotonic()
+    assert scene.cache().narinfo(HASH) is None
+    assert time.monotonic() - start < 5
+    assert "bytes" in scene.reasons
+
+
+def test_more_references_than_there_are_is_no_word(scene: Scene) -> None:
+    """A narinfo of megabytes: nobody can have it signed, and so it is not served."""
+    many = [StorePath.parse(f"/nix/store/{n:05d}{HASH[5:]}-p") for n in range(10_001)]
+    most = replace(FACT, references=tuple(sorted(many[:10_000])))
+    scene.keep(most)
+    text = scene.cache().narinfo(HASH) or b""
+    assert len(text) < 1 << 20
+    assert text.count(HASH[5:].encode()) == 10_000 + 2  # and its own, twice
+    with pytest.raises(InputError):
+        KeptOutput.parse(
+            replace_references(scene, [path.base_name for path in many]).encode(), "the entry"
+        )
+
+
+def replace_references(scene: Scene, names: list[str]) -> str:
+    """The annotation of what is kept, with other references."""
+    scene.keep()
+    listed = scene.store.get_manifest(tag_of(HASH))
+    assert listed is not None
+    entry = json.loads(Index.parse(listed.body, "here").manifests[0].annotations[ANNOTATION])
+    return canonical_json.dumps(entry | {"references": names}).decode()
+
+
 def test_what_was_never_pushed_is_a_plain_miss(scene: Scene) -> None:
     cache = scene.cache()
     assert answer(cache, f"/{HASH}.narinfo")[0] == 404
@@ -300,6 +340,33 @@ def test_expiry_during_a_job(scene: Scene) -> None:
     assert cache.narinfo(HASH) is None
     scene.keep()
     assert nar_of(scene.cache()) == (200, BLOB)
+
+
+def test_the_word_goes_with_the_last_that_it_speaks_of(scene: Scene) -> None:
+    """Two outputs of one statement, of which one is pushed again later."""
+    facts = (FACT, replace(FACT, path=OTHER))
+    commit = Commit("c0ffee" + "0" * 34)
+    said = OutputsStatement(
+        source=SOURCE,
+        commit=commit,
+        system="x86_64-linux",
+        seed=Digest.of(b"seed"),
+        builder="alice",
+        finished_on=NOW,
+        outputs=tuple(sorted(facts, key=lambda fact: fact.path)),
+    )
+    (signed,) = sign_outputs(said, scene.alice, [scene.log])
+    list_statement(scene.store, signed)
+    bundle = put(scene.store, signed.bundles[0], BUNDLE_V03)
+    stored, subject = Stored(bundle.digest, bundle.size), outputs_subject(commit).digest
+    scene.keep(FACT, bundles=(stored,))
+    scene.keep(facts[1], bundles=(stored,), pushed="2026-03-31T12:00:00Z")
+    assert clean_outputs(scene.store, datetime(2026, 2, 28, tzinfo=UTC)).dropped == 1
+    assert len(scene.store.referrers(subject)) == 1
+    assert scene.store.has_blob(bundle.digest)
+    assert clean_outputs(scene.store, datetime(2026, 4, 30, tzinfo=UTC)).dropped == 1
+    assert scene.store.referrers(subject) == ()
+    assert not scene.store.has_blob(bundle.digest)
 
 
 def test_what_is_new_or_tagged_stays(scene: Scene) -> None:
@@ -367,7 +434,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     need_root()
     where = tmp_path / "small"
     where.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(where)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(where)]
     if subprocess.run(mount, check=False).returncode:
         pytest.skip("needs to mount a tmpfs")
     yield where
@@ -375,12 +442,28 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_leaves_no_part_of_a_blob(full_disk: Path) -> None:
-    import os
-
     store = LayoutStore(Layout.create(full_disk / "kept"))
     with pytest.raises(CouldNotCheck, match="No space left"):
-        store.push_stream(lambda: iter([os.urandom(4096)] * 100), NAR_TYPE)
+        store.push_stream(lambda: iter([os.urandom(4096)] * 400), NAR_TYPE)
     assert [*(full_disk / "kept/blobs").glob(".*")] == []
+
+
+def fill(scene: Scene, fact: OutputFact) -> None:
+    """Keep *fact* again and again, until there is no room."""
+    for number in range(200):
+        scene.keep(fact, signer=f"signer {number} " + os.urandom(400).hex())
+
+
+def test_a_full_disk_leaves_the_list_as_it_was(full_disk: Path) -> None:
+    """Another output of a path has no room: what was kept before stays, whole."""
+    scene = Scene(full_disk)
+    small = NarFile(b"x")
+    fact = replace(FACT, nar_hash=nar_hash(small)[0], nar_size=nar_hash(small)[1])
+    scene.keep(fact, scene.blob(zstandard.compress(b"".join(dump(small)))))
+    with pytest.raises(CouldNotCheck, match="No space left"):
+        fill(scene, fact)
+    assert scene.cache().narinfo(HASH) is not None
+    assert find_kept(scene.store, HASH).troubles == ()
 
 
 def test_one_request_a_path_and_one_for_the_jobs_word(scene: Scene) -> None:

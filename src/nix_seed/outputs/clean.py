@@ -8,18 +8,20 @@ registry collects what no list names by itself; on a disk that is done here.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from nix_seed.core.declared import time_text
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError, NixSeedError
+from nix_seed.formats.intoto.statement import Commit, is_commit
 from nix_seed.formats.nix.store_path import HASH_PART
-from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType
-from nix_seed.outputs.kept import listed_at
+from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType, fallback_tag
+from nix_seed.outputs.kept import drop, listed_at
 from nix_seed.outputs.rules.kept import TAG_PREFIX, KeptOutput, read_entry
+from nix_seed.outputs.rules.statement import outputs_subject
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.store import ImageStore
 
@@ -54,19 +56,50 @@ def clean_outputs(
     A list that cannot be read stays as it is.
     """
     limit = time_text(oldest)
-    dropped: list[tuple[Descriptor, KeptOutput]] = []
-    used: set[Digest] = set()
-    kept, troubles = 0, []
-    for tag in store.list_tags():
-        named = _TAG.match(tag)
-        if named is None:
-            continue
+    tags = {tag: found[1] for tag in store.list_tags() if (found := _TAG.match(tag))}
+    first = _drop(store, tags, lambda kept: kept.pushed < limit and kept.commit not in commits)
+    if not first.troubles:
+        first.gone |= set(_forget(store, first))
+    freed = 0
+    if isinstance(store, LayoutStore) and first.dropped and not first.troubles:
+        # Once more, for what jobs have listed meanwhile.
+        used = _drop(store, tags, lambda _: False).used
+        freed = sum(store.remove_blob(digest) for digest in sorted(first.gone - used))
+        # What was listed in this very moment is listed no more, so that it is sent again.
+        _drop(store, tags, lambda kept: not store.has_blob(kept.nar.digest))
+    return CleanedOutputs(first.dropped, first.kept, freed, tuple(first.troubles))
+
+
+@dataclass(slots=True)
+class _Dropped:
+    """How many entries were *dropped* and *kept*, and the blobs of either.
+
+    *unsaid* are bundles that spoke of what was dropped, of *commits*; *said* are still needed.
+    """
+
+    dropped: int = 0
+    kept: int = 0
+    commits: set[str] = field(default_factory=set)
+    unsaid: set[Digest] = field(default_factory=set)
+    said: set[Digest] = field(default_factory=set)
+    gone: set[Digest] = field(default_factory=set)
+    used: set[Digest] = field(default_factory=set)
+    troubles: list[str] = field(default_factory=list)
+
+
+def _drop(
+    store: ImageStore, tags: Mapping[str, str], unwanted: Callable[[KeptOutput], bool]
+) -> _Dropped:
+    """Take what is *unwanted* off the lists at *tags*, each of the hash part beside it."""
+    done = _Dropped()
+    for tag, hash_part in tags.items():
         try:
             entries = listed_at(store, tag)
-            read = [(item, read_entry(item, named[1], f"{store}:{tag}")) for item in entries]
+            read = [(item, read_entry(item, hash_part, f"{store}:{tag}")) for item in entries]
         except NixSeedError as error:
-            troubles.append(error.message)
+            done.troubles.append(error.message)
             continue
+<<<<<<< HEAD
         stay = [e for e in read if e[1].pushed >= limit or e[1].commit in commits]
         if len(stay) < len(read):
             body = Index(tuple(item for item, _ in stay)).dump()
@@ -79,9 +112,47 @@ def clean_outputs(
         gone = {digest for each in dropped for digest in _named(*each)}
         freed = sum(store.remove_blob(digest) for digest in sorted(gone - used))
     return CleanedOutputs(len(dropped), kept, freed, tuple(troubles))
+=======
+        goes = [each for each in read if unwanted(each[1])]
+        stays = [each for each in read if each not in goes]
+        if goes:
+            drop(store, tag, {item.digest for item, _ in goes})
+        done.dropped += len(goes)
+        done.kept += len(stays)
+        done.commits |= {kept.commit for _, kept in goes}
+        done.unsaid |= {bundle.digest for _, kept in goes for bundle in kept.bundles}
+        done.said |= {bundle.digest for _, kept in stays for bundle in kept.bundles}
+        done.gone |= {digest for each in goes for digest in _named(*each)}
+        done.used |= {digest for each in stays for digest in _named(*each)}
+    return done
+
+
+def _forget(store: ImageStore, done: _Dropped) -> Iterator[Digest]:
+    """Take statements that speak of nothing that is kept off their commit's list.
+
+    Yield their digests, and those of their bundles.
+    """
+    silent = done.unsaid - done.said
+    for commit in sorted(done.commits):
+        if not is_commit(commit):
+            continue  # what a hint says
+        subject = outputs_subject(Commit(commit)).digest
+        goes = set()
+        for item in store.referrers(subject):
+            fetched = store.get_manifest(item.digest)
+            if fetched is None or item.media_type != MediaType.MANIFEST:
+                continue
+            layers = {each.digest for each in Manifest.parse(fetched.body, str(item.digest)).layers}
+            if layers and layers <= silent:
+                goes.add(item.digest)
+                yield from layers
+        if goes:
+            drop(store, fallback_tag(subject), goes)
+            yield from goes
+>>>>>>> 83b9759 (Clean statements with what they speak of, and beside running jobs)
 
 
 def _named(item: Descriptor, kept: KeptOutput) -> Iterator[Digest]:
-    """Yield what an entry keeps; bundles stay: they are listed beside their commit as well."""
+    """Yield what an entry alone keeps: bundles speak of others, too."""
     yield item.digest
     yield kept.nar.digest

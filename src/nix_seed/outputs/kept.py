@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from nix_seed.core.digests import Digest
@@ -90,6 +91,17 @@ def _add(store: ImageStore, tag: str, entry: Descriptor) -> None:
             )
         merged = sorted((*present.values(), entry), key=lambda item: item.digest)
         store.put_manifest(Index(tuple(merged)).dump(), MediaType.INDEX, tag)
+
+
+def drop(store: ImageStore, tag: str, unwanted: Collection[Digest]) -> None:
+    """Take the entries *unwanted* off the list at *tag*.
+
+    It is read once more just before, so that what another job adds has a round trip to get lost in;
+    that job sees it in ``ensure``.
+    """
+    with _LOCKS[hash(tag) % len(_LOCKS)]:
+        stay = [item for item in listed_at(store, tag) if item.digest not in unwanted]
+        store.put_manifest(Index(tuple(stay)).dump(), media_types.INDEX, tag)
 
 
 def listed_at(store: ImageStore, tag: str, *, writing: bool = False) -> tuple[Descriptor, ...]:

@@ -1,0 +1,111 @@
+"""Jobs at once in one repository: nobody's output is lost, whoever writes first, and cleans."""
+
+from __future__ import annotations
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.oci import media_types
+from nix_seed.formats.oci.manifest import Index
+from nix_seed.formats.oci.reference import LayoutReference, Reference
+from nix_seed.logs.embedded import EmbeddedLog
+from nix_seed.outputs.clean import clean_outputs
+from nix_seed.outputs.kept import CONFIG, find_kept
+from nix_seed.outputs.rules.kept import entry_of, tag_of
+from nix_seed.registry.open import Stores
+from nix_seed.trust.sign import KeySigner
+from support.output_world import NUMBERS, Twenty, built_names, policy_text, taken_names, twenty
+from support.registries import docker_registry
+
+ALL = sorted(f"p{number}" for number in NUMBERS)
+
+
+@pytest.fixture(scope="module")
+def world() -> Twenty:
+    return twenty()
+
+
+def pushed(world: Twenty, target: str) -> list[StorePath]:
+    done = world.push(target)
+    assert done.code == 0, done.err
+    return [StorePath.parse(path) for path in json.loads(done.out)["pushed"]]
+
+
+def test_two_processes_push_the_same_paths_into_a_registry(world: Twenty, tmp_path: Path) -> None:
+    bob = KeySigner.generate()
+    (tmp_path / "bob.key").write_bytes(bob.pem())
+    log = EmbeddedLog.create(tmp_path / "log", "log.example")
+    (tmp_path / "trust.toml").write_text(policy_text({"alice": world.signer, "bob": bob}, log))
+    alice = replace(world, policy=tmp_path / "trust.toml")
+    jobs = [alice, replace(alice, key=tmp_path / "bob.key", signer=bob)]
+    with docker_registry(tmp_path / "registry", password=False) as running:
+        target = f"{running.host}/raced"
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(lambda job: pushed(job, target), jobs))
+        assert sorted(path.name for path in found[0]) == ALL
+        assert sorted(found[0]) == sorted(found[1])
+        store = Stores().open(Reference.parse(target))
+        for path in found[0]:
+            kept = find_kept(store, path.hash_part).kept
+            assert {each.signer for each in kept} == {job.signer.identity for job in jobs}
+            assert len({each.nar for each in kept}) == 1, "equal NARs are one blob"
+
+
+def test_cleaning_beside_a_job_loses_nothing_of_the_jobs(world: Twenty, tmp_path: Path) -> None:
+    """All of it was pushed long ago: the job finds its blobs, which are then cleaned away."""
+    target = f"oci:{tmp_path / 'kept'}"
+    paths = pushed(world, target)
+    store = Stores().open(LayoutReference(str(tmp_path / "kept")))
+    for path in paths:
+        [kept] = find_kept(store, path.hash_part).kept
+        old = replace(kept, pushed="2020-01-31T12:00:00Z")
+        manifest = old.manifest(CONFIG).dump()
+        entry = entry_of(manifest, old)
+        store.put_manifest(manifest, media_types.MANIFEST, entry.digest)
+        body = Index((entry,)).dump()
+        store.put_manifest(body, media_types.INDEX, tag_of(path.hash_part))
+    done = threading.Event()
+    dropped = []
+
+    def clean() -> None:
+        while not done.wait(0.01):
+            cleaned = clean_outputs(store, datetime.now(UTC) - timedelta(days=30))
+            dropped.append(cleaned.dropped)
+
+    cleaning = threading.Thread(target=clean)
+    delayed = threading.Timer(1.0, cleaning.start)  # the job has begun, and found what there is
+    delayed.start()
+    try:
+        again = pushed(world, target)
+    finally:
+        delayed.join()
+        done.set()
+        cleaning.join()
+    clean_outputs(store, datetime.now(UTC) - timedelta(days=30))
+    assert sum(dropped) > 0
+    assert sorted(again) == sorted(paths)
+    for path in again:
+        for kept in find_kept(store, path.hash_part).kept:
+            assert kept.pushed > "2026"
+            assert store.has_blob(kept.nar.digest)
+
+
+def test_a_reference_that_is_gone_is_built_again(world: Twenty, tmp_path: Path) -> None:
+    """What refers to it cannot be taken either: Nix takes the others, and builds these two."""
+    target = f"oci:{tmp_path / 'kept'}"
+    [gone] = [path for path in pushed(world, target) if path.name == "p1"]
+    store = Stores().open(LayoutReference(str(tmp_path / "kept")))
+    store.put_manifest(Index(()).dump(), media_types.INDEX, tag_of(gone.hash_part))
+    fresh = world.fresh_store(tmp_path / "fresh")
+    with world.serving(target, tmp_path / "served") as served:
+        done = served.build(f"{world.project}#p20", fresh)
+    assert done.returncode == 0, done.stderr
+    assert built_names(done.stderr) == ["p1", "p20"]
+    assert taken_names(done.stderr) == sorted({*ALL} - {"p1", "p20"})
