@@ -2,63 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from support import built, engines
 from support.hydration import make_seed
+from support.json_page import SECTIONS, check, problems
 from support.nars import NarFile
 from support.programs import need
 from support.releases import ReleaseWorld
 from support.seed_images import seed_image
 from support.seeds import COMMAND, nix_seed
 from support.trust import COMMIT
-
-PAGE = Path(__file__).resolve().parents[2] / "docs/json.md"
-_SECTION = re.compile(r"^## `([a-z -]+)`\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
-_ROW = re.compile(r"^\| `(\w+)` \| ([a-z, ]+) \| (.*) \|$", re.MULTILINE)
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "string": str,
-    "boolean": bool,
-    "number": (int, float),
-    "array": list,
-    "object": dict,
-    "null": type(None),
-}
-SECTIONS = {name: _ROW.findall(text) for name, text in _SECTION.findall(PAGE.read_text())}
-
-
-def problems(command: str, value: dict[str, Any]) -> list[str]:
-    """Return in what *value*, which *command* printed, is not as the page says."""
-    assert value.pop("schema") == 1
-    rows = {name: (types, what) for name, types, what in SECTIONS[command]}
-    wrong = [f"{name} is not documented" for name in value if name not in rows]
-    for name, (types, what) in rows.items():
-        if name not in value:
-            wrong += [] if "optional" in types else [f"{name} was not printed"]
-            continue
-        kinds = types.removesuffix(", optional").split(" or ")
-        if not any(isinstance(value[name], _TYPES[kind]) for kind in kinds):
-            wrong.append(f"{name} is {type(value[name]).__name__}, not {types}")
-        named = set(re.findall(r"`([^`]+)`", what))
-        items = value[name] if isinstance(value[name], list) else [value[name]]
-        if re.search(r"with `\w+`, `|^`\w+`, `|: `\w+`, `", what):
-            for item in items:
-                strange = set(item) - named if isinstance(item, dict) else set()
-                wrong += [f"{name}: {sorted(strange)} is not documented"] if strange else []
-    return wrong
-
-
-def check(command: str, printed: str) -> None:
-    value, _ = json.JSONDecoder().raw_decode(printed[printed.index("{") :])
-    found = problems(command, value)
-    assert not found, f"{command}: " + "\n".join(found)
 
 
 def printed(*arguments: str | Path, codes: tuple[int, ...] = (0,)) -> str:

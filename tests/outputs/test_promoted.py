@@ -14,6 +14,7 @@ from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
 from nix_seed.release.rules.tree import OutputLeaf, ReleasedOutputs
+from support.json_page import check
 from support.nars import nar_hash
 from support.outputs import OutputsWorld, file_tree, store_path
 from support.programs import need
@@ -152,7 +153,7 @@ def taken(
     store = world.root / f"store-{name}"
     where = ["--from", world.repository, "--policy", str(world.write_policy())]
     more = ["--store", str(store), "--link", str(world.root / name)]
-    code, printed = run(capsys, "install", str(COMMIT), "--output", name, *where, *more)
+    code, printed = run(capsys, "install", str(COMMIT), "--output", name, "--json", *where, *more)
     return code, printed, store / "nix/store"
 
 
@@ -163,7 +164,8 @@ def test_just_the_promoted_output_is_installed(
     assert promote(world, capsys, "--outputs")[0] == 0
     code, printed, store = taken(world, capsys, "packages.tool")
     assert code == 0, printed
-    assert f"packages.tool: {store_path('tool')}, at" in printed
+    check("install", printed)
+    assert json.loads(printed)["output"]["path"] == str(store_path("tool"))
     tool = store / store_path("tool").base_name
     assert (tool / "program").read_text() == "calls the library"
     assert (store / store_path("library").base_name / "lib").exists(), "its closure is not there"
@@ -180,7 +182,7 @@ def test_what_was_poisoned_after_the_promotion_is_not_installed(
         world.build(who, POISON, commit=OTHER_COMMIT, seed=world.image.descriptor.digest)
     code, printed, store = taken(world, capsys, "packages.tool")
     assert code == 4, printed
-    assert f"Nix cannot take {store_path('tool')}" in printed
+    assert f"Nix cannot take {store_path('tool')}" in printed, printed
     assert not (store / store_path("tool").base_name).exists()
 
 

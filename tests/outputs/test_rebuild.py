@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +14,9 @@ import pytest
 
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.trust.sign import KeySigner
+from support.json_page import check
 from support.output_world import NUMBERS, Twenty, policy_text, twenty
+from support.programs import need
 
 ALL = sorted(f"p{number}" for number in NUMBERS)
 
@@ -40,12 +45,30 @@ def head(world: Twenty) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
+@contextmanager
+def watched_nix(where: Path) -> Iterator[tuple[str, Callable[[], list[str]]]]:
+    """A PATH whose ``nix`` writes down what it is asked; and what that was."""
+    where.mkdir(exist_ok=True)
+    real, log = need("nix"), where / "log"
+    log.write_text("")
+    program = where / "nix"
+    program.write_text(f'#!/bin/sh\necho "$*" | tr "\\n" " " >> "{log}"\necho >> "{log}"\n')
+    with program.open("a") as file:
+        file.write(f'exec "{real}" "$@"\n')
+    program.chmod(0o755)
+    yield f"{where}:{os.environ['PATH']}", lambda: log.read_text().splitlines()
+
+
 def rebuild(world: Twenty, key: Path) -> list[str]:
     """Rebuild with *key*; return the names of what was pushed."""
     how: list[str | Path] = ["--from", world.seed, "--to", world.seed, "--flake", world.project]
     how += ["--policy", world.policy, "--key", key]
-    done = world.run("outputs", "rebuild", head(world), *how, "--json")
+    with watched_nix(world.policy.parent / "watched") as (path, asked):
+        done = world.run("outputs", "rebuild", head(world), *how, "--json", env={"PATH": path})
     assert done.code == 0, done.err
+    evaluated = [line for line in asked() if " eval " in line or line.startswith("eval ")]
+    assert len(evaluated) == 1, evaluated
+    check("outputs push", done.out)  # the page says that it prints the same
     return sorted(path[44:] for path in json.loads(done.out)["pushed"])
 
 
