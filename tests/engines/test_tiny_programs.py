@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.use.engines.loopback import EXCHANGE, LISTENER, PORT, handed_over, why_no_server
+from nix_seed.use.engines.base import EXCHANGE
+from nix_seed.use.engines.loopback import LISTENER, PORT, handed_over, why_no_server
 from nix_seed.use.engines.tiny_programs import MACHINES, ending_program, listening_program
 from support.engines import need
 
@@ -76,8 +77,8 @@ def test_a_network_without_a_way_in_is_served(tmp_path: Path) -> None:
     exchange = tmp_path / ("long" * 30)
     exchange.mkdir()
     found: list[socket.socket] = []
-    command = [bwrap, "--unshare-net", "--dir", "/tmp", "--bind", exchange, EXCHANGE]
-    with handed_over(exchange, found.append):
+    command = [bwrap, "--unshare-net", "--dir", "/tmp", "--bind", str(exchange), EXCHANGE]
+    with handed_over(exchange, EXCHANGE, found.append):
         subprocess.run([*command, f"{EXCHANGE}/{LISTENER}"], check=True)
     [listener] = found
     assert listener.getsockname() == ("127.0.0.1", PORT)
@@ -86,7 +87,7 @@ def test_a_network_without_a_way_in_is_served(tmp_path: Path) -> None:
 
 def test_who_never_sends_is_not_waited_for(tmp_path: Path) -> None:
     found: list[socket.socket] = []
-    with handed_over(tmp_path, found.append):
+    with handed_over(tmp_path, EXCHANGE, found.append):
         pass
     assert found == []
 

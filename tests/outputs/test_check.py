@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from docs.test_json import check as check_json
 from nix_seed.cli.main import main
 from nix_seed.core.digests import Digest
+from support.json_page import check as check_json
 from support.outputs import OutputsWorld, file_tree, store_path
 from support.trust import COMMIT, OTHER_COMMIT, SYSTEM
 

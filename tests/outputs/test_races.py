@@ -98,7 +98,7 @@ def test_cleaning_beside_a_job_loses_nothing_of_the_jobs(world: Twenty, tmp_path
 
 
 def test_a_reference_that_is_gone_is_built_again(world: Twenty, tmp_path: Path) -> None:
-    """What refers to it cannot be taken either: Nix takes the others, and builds these two."""
+    """Nix builds what lacks, and then takes what refers to it."""
     target = f"oci:{tmp_path / 'kept'}"
     [gone] = [path for path in pushed(world, target) if path.name == "p1"]
     store = Stores().open(LayoutReference(str(tmp_path / "kept")))
@@ -107,5 +107,5 @@ def test_a_reference_that_is_gone_is_built_again(world: Twenty, tmp_path: Path) 
     with world.serving(target, tmp_path / "served") as served:
         done = served.build(f"{world.project}#p20", fresh)
     assert done.returncode == 0, done.stderr
-    assert built_names(done.stderr) == ["p1", "p20"]
-    assert taken_names(done.stderr) == sorted({*ALL} - {"p1", "p20"})
+    assert built_names(done.stderr) == ["p1"]
+    assert taken_names(done.stderr) == sorted({*ALL} - {"p1"})

@@ -31,6 +31,7 @@ from nix_seed.outputs.nar import pack
 from nix_seed.outputs.rules.kept import KeptOutput, Stored
 from nix_seed.outputs.rules.statement import OutputFact, OutputsStatement
 from nix_seed.outputs.sign import SignedOutputs, list_statement, sign_outputs
+from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.open import AnyReference, Stores, check_writable
 from nix_seed.registry.store import ImageStore
 from nix_seed.release.attest import Attester, SourceTree, prepare_attest
@@ -320,8 +321,14 @@ class _Work:
         listed = self.each(one, signed.said.outputs)
         self.each(lambda pair: ensure(self.store, *pair), listed)
         # What was there, and so not sent, may have been cleaned away since: now it is listed.
-        there = [each for each in signed.said.outputs if each.nar_hash in self.expected]
-        self.each(self.pack, there)
+        self.each(self.send_again, ((each, blobs[each.path]) for each in signed.said.outputs))
+
+    def send_again(self, listed: tuple[OutputFact, Stored]) -> None:
+        """Send a NAR that is listed where it is gone; on a disk anything may be."""
+        fact, blob = listed
+        doubtful = isinstance(self.store, LayoutStore) or fact.nar_hash in self.expected
+        if doubtful and not self.store.has_blob(blob.digest):
+            self.pack(fact)
 
     def _put(self, bundle: bytes) -> Stored:
         stored = Stored(Digest.of(bundle), len(bundle))

@@ -14,9 +14,10 @@ from typing import Protocol
 
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.registry.image import Image
-from nix_seed.use.engines.loopback import EXCHANGE, LISTENER, Serve
+from nix_seed.use.engines.loopback import LISTENER, Serve
 
 SOURCE = "/src"
+EXCHANGE = "/.nix-seed/exchange"
 # Below the exchange: what takes the place of a worktree's ``.git``.
 HISTORY = "history"
 _STARTED = "started"

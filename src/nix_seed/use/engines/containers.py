@@ -126,7 +126,7 @@ def run_container(
     command += [*options, *extra(program, run=True), "--entrypoint", start[0], image_id, *start[1:]]
     with ExitStack() as stack:
         if job.serve is not None:
-            stack.enter_context(handed_over(job.exchange, job.serve))
+            stack.enter_context(handed_over(job.exchange, EXCHANGE, job.serve))
         code = subprocess.run(command, check=False).returncode
     check_started(job, program, code, command)
     return code if code >= 0 else 128 - code

@@ -28,9 +28,6 @@ _SET_FLAGS, _UP = 0x8914, 0x1 | 0x40  # sockios.h, if.h: IFF_UP and IFF_RUNNING
 PORT: Final = 7090
 """Where the server is found in a namespace of the command's own: nobody else listens there."""
 
-EXCHANGE: Final = "/.nix-seed/exchange"
-"""Where a container sees the directory that it shares with this process."""
-
 LISTENER: Final = "listen"
 _RECEIVER: Final = "listener.sock"
 
@@ -108,14 +105,14 @@ def run_beside(command: Sequence[str], serve: Serve, **how: Any) -> int:
 
 
 @contextmanager
-def handed_over(exchange: Path, serve: Serve) -> Iterator[None]:
-    """Have *serve* serve in the network of a container that sees *exchange*, for as long.
+def handed_over(exchange: Path, inside: str, serve: Serve) -> Iterator[None]:
+    """Have *serve* serve in the network of a container that sees *exchange* at *inside*.
 
     Nobody need enter that network: a program is put there that listens in it, when the container
     runs it, and sends the socket. Only the first that comes is taken, before the command runs.
     """
     program, address = exchange / LISTENER, exchange / _RECEIVER
-    program.write_bytes(listening_program(platform.machine(), PORT, f"{EXCHANGE}/{_RECEIVER}"))
+    program.write_bytes(listening_program(platform.machine(), PORT, f"{inside}/{_RECEIVER}"))
     program.chmod(0o755)
     address.unlink(missing_ok=True)
     directory = os.open(exchange, os.O_RDONLY)
