@@ -286,7 +286,7 @@ def test_a_list_of_megabytes_is_not_read(scene: Scene, size: int) -> None:
     listed = scene.store.get_manifest(tag_of(HASH))
     assert listed is not None
     body = listed.body[:-1] + b',"annotations":{"x":"' + b"x" * size + b'"}}'
-    scene.store.put_manifest(body, media_types.INDEX, tag_of(HASH))
+    scene.store.put_manifest(body, MediaType.INDEX, tag_of(HASH))
     start = time.monotonic()
     assert scene.cache().narinfo(HASH) is None
     assert time.monotonic() - start < 5

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.formats.oci import media_types
-from nix_seed.formats.oci.manifest import Index
+from nix_seed.formats.oci.manifest import Index, MediaType
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.outputs.clean import clean_outputs
@@ -68,9 +67,9 @@ def test_cleaning_beside_a_job_loses_nothing_of_the_jobs(world: Twenty, tmp_path
         old = replace(kept, pushed="2020-01-31T12:00:00Z")
         manifest = old.manifest(CONFIG).dump()
         entry = entry_of(manifest, old)
-        store.put_manifest(manifest, media_types.MANIFEST, entry.digest)
+        store.put_manifest(manifest, MediaType.MANIFEST, entry.digest)
         body = Index((entry,)).dump()
-        store.put_manifest(body, media_types.INDEX, tag_of(path.hash_part))
+        store.put_manifest(body, MediaType.INDEX, tag_of(path.hash_part))
     done = threading.Event()
     dropped = []
 
@@ -102,7 +101,7 @@ def test_a_reference_that_is_gone_is_built_again(world: Twenty, tmp_path: Path) 
     target = f"oci:{tmp_path / 'kept'}"
     [gone] = [path for path in pushed(world, target) if path.name == "p1"]
     store = Stores().open(LayoutReference(str(tmp_path / "kept")))
-    store.put_manifest(Index(()).dump(), media_types.INDEX, tag_of(gone.hash_part))
+    store.put_manifest(Index(()).dump(), MediaType.INDEX, tag_of(gone.hash_part))
     fresh = world.fresh_store(tmp_path / "fresh")
     with world.serving(target, tmp_path / "served") as served:
         done = served.build(f"{world.project}#p20", fresh)

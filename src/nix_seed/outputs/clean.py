@@ -99,20 +99,6 @@ def _drop(
         except NixSeedError as error:
             done.troubles.append(error.message)
             continue
-<<<<<<< HEAD
-        stay = [e for e in read if e[1].pushed >= limit or e[1].commit in commits]
-        if len(stay) < len(read):
-            body = Index(tuple(item for item, _ in stay)).dump()
-            store.put_manifest(body, MediaType.INDEX, tag)
-        dropped += [each for each in read if each not in stay]
-        kept += len(stay)
-        used |= {digest for each in stay for digest in _named(*each)}
-    freed = 0
-    if isinstance(store, LayoutStore) and not troubles:
-        gone = {digest for each in dropped for digest in _named(*each)}
-        freed = sum(store.remove_blob(digest) for digest in sorted(gone - used))
-    return CleanedOutputs(len(dropped), kept, freed, tuple(troubles))
-=======
         goes = [each for each in read if unwanted(each[1])]
         stays = [each for each in read if each not in goes]
         if goes:
@@ -149,7 +135,6 @@ def _forget(store: ImageStore, done: _Dropped) -> Iterator[Digest]:
         if goes:
             drop(store, fallback_tag(subject), goes)
             yield from goes
->>>>>>> 83b9759 (Clean statements with what they speak of, and beside running jobs)
 
 
 def _named(item: Descriptor, kept: KeptOutput) -> Iterator[Digest]:

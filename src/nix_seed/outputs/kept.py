@@ -101,7 +101,7 @@ def drop(store: ImageStore, tag: str, unwanted: Collection[Digest]) -> None:
     """
     with _LOCKS[hash(tag) % len(_LOCKS)]:
         stay = [item for item in listed_at(store, tag) if item.digest not in unwanted]
-        store.put_manifest(Index(tuple(stay)).dump(), media_types.INDEX, tag)
+        store.put_manifest(Index(tuple(stay)).dump(), MediaType.INDEX, tag)
 
 
 def listed_at(store: ImageStore, tag: str, *, writing: bool = False) -> tuple[Descriptor, ...]:
