@@ -1,7 +1,7 @@
 """``nix-seed ci use`` on the machines that tests are not: Macs, and those with a daemon.
 
-What root is asked for is recorded; what comes of it is tested where it can be (``tests/hydrate``,
-``tests/clients``, ``tests/action``).
+What root is asked for is recorded; what comes of it is tested where it can be (``tests/use``,
+``tests/setup``, ``tests/action``).
 """
 
 from __future__ import annotations

@@ -17,24 +17,24 @@ _OUTSIDE = frozenset(
 # These judge foreign bytes, need no more than a moment, and start hardly anything.
 _ALSO_CHECKED = (
     "attacks/test_attacks.py",
-    "flows/test_verify.py",
+    "core/test_canonical_json.py",
+    "core/test_digests.py",
     "formats/test_database.py",
+    "formats/test_intoto.py",
     "formats/test_nar.py",
     "formats/test_registration.py",
     "formats/test_seekable.py",
     "formats/test_tar.py",
-    "ground/test_canonical_json.py",
-    "ground/test_digests.py",
-    "intoto/test_formats.py",
-    "intoto/test_verify.py",
-    "rules/test_contract.py",
-    "rules/test_init_rules.py",
-    "rules/test_layer.py",
-    "rules/test_roots.py",
-    "rules/test_spec.py",
-    "tlog/test_log_verify.py",
-    "tlog/test_state.py",
-    "tlog/test_watch.py",
+    "image/test_layer.py",
+    "image/test_spec.py",
+    "logs/test_log_verify.py",
+    "logs/test_state.py",
+    "release/test_verify.py",
+    "roots/test_roots.py",
+    "setup/test_contract.py",
+    "setup/test_init_rules.py",
+    "trust/test_verify.py",
+    "trust/test_watch.py",
 )
 
 # Reading the syntax of each file would take longer than the tests of some.
@@ -45,9 +45,9 @@ _IMPORT = re.compile(
 
 # Directories whose files take longest, longest first.
 _LONG = (
-    "docs", "action", "arm64", "evm", "story", "flakes", "engines", "report", "hydrate", "mount",
-    "bench", "tlog", "flows", "cli", "examples", "promotion", "registry", "attacks", "audit",
-    "fuzz", "sim",
+    "docs", "action", "arm64", "evm", "story", "flakes", "engines", "report", "use", "mount",
+    "bench", "image", "licences", "sbom", "logs", "cli", "examples", "release", "registry",
+    "attacks", "audit", "fuzz", "sim",
 )  # fmt: skip
 
 

@@ -16,8 +16,8 @@ from nix_seed.formats.intoto.promotion import check_statement
 from nix_seed.formats.intoto.statement import Statement
 from nix_seed.formats.tlog.merkle import TreeHead
 from nix_seed.release.rules.tree import Evidence, MemberProof
-from promotion.rfc6962 import mth, path
-from promotion.vectors import FILE, RELEASES, text
+from release.rfc6962 import mth, path
+from release.vectors import FILE, RELEASES, text
 
 VECTORS: dict[str, Any] = json.loads(FILE.read_bytes())
 ALL: list[dict[str, Any]] = VECTORS["releases"]

@@ -1,6 +1,6 @@
 """Record entries of real Rekor servers.
 
-``PYTHONPATH=tests:src python tests/tlog/golden/make_rekor.py`` writes ``rekor.json``: for each
+``PYTHONPATH=tests:src python tests/logs/golden/make_rekor.py`` writes ``rekor.json``: for each
 server its key, three signed envelopes, and their entries as they stand in bundles. The keys are
 made anew each time, and thrown away.
 """

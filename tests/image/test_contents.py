@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from image.golden.make_layers import TREES
 from nix_seed.core.errors import InputError
 from nix_seed.formats.oci import tar
 from nix_seed.image.assemble import StoreFiles
@@ -23,7 +24,6 @@ from nix_seed.image.rules.contents import (
 )
 from nix_seed.image.rules.frames import FRAME_SIZE, Compressor
 from nix_seed.image.rules.layer import write_layer
-from rules.golden.make_layers import TREES
 from support.blobs import decompress
 from support.trees import put_all
 

@@ -21,7 +21,7 @@ from nix_seed.formats.tlog.merkle import (
     read_from_leaves,
 )
 from nix_seed.release.rules.tree import DOMAIN, Leaf, MemberProof, Release, build_release
-from promotion.rfc6962 import PUBLISHED_LEAVES, PUBLISHED_ROOTS, mth, path
+from release.rfc6962 import PUBLISHED_LEAVES, PUBLISHED_ROOTS, mth, path
 
 COMMIT = Commit("c0ffee" + "0" * 34)
 Images = dict[str, tuple[NarHash, Digest]]

@@ -1,11 +1,11 @@
-"""Writes the golden bills of materials: ``PYTHONPATH=tests python -m rules.golden.make_sboms``."""
+"""Writes the golden bills of materials: ``PYTHONPATH=tests python -m sbom.golden.make_sboms``."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from rules.test_sbom import FORMATS, ORIGINS, sbom
+from sbom.test_sbom import FORMATS, ORIGINS, sbom
 
 if __name__ == "__main__":
     for name, write in FORMATS.items():

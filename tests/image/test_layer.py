@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from image.golden.make_layers import ENTRIES, TREES, VECTORS, vectors
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
@@ -28,7 +29,6 @@ from nix_seed.image.rules.layer import (
     write_entries_layer,
     write_layer,
 )
-from rules.golden.make_layers import ENTRIES, TREES, VECTORS, vectors
 from support import nars as nar
 from support.blobs import Memory, decompress, members, unpack_store
 from support.nars import Directory, NarFile, Tree, nar_hash

@@ -1,6 +1,6 @@
 """Makes ``docs/vectors/promotion.json``: releases with all that is derived from them.
 
-    python tests/promotion/vectors.py
+    python tests/release/vectors.py
 
 Inputs are made up; everything else follows from them by docs/formats-promotion.md. Another
 implementation that derives the same from the inputs reads and writes the same records.

@@ -2,7 +2,7 @@
 
 Run it, from the project's root, only together with a new FORMAT number::
 
-    PYTHONPATH=tests .venv/bin/python tests/rules/golden/make_layers.py
+    PYTHONPATH=tests .venv/bin/python tests/image/golden/make_layers.py
 """
 
 from __future__ import annotations
