@@ -5,13 +5,9 @@ Everything here runs the real command on real flakes, stores and disks.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
-import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,16 +15,14 @@ from typing import Any
 import pytest
 
 from support.distribution import nix_env
-from support.engines import need, need_root
 from support.layouts import directory as tar_directory
 from support.layouts import file as tar_file
 from support.layouts import tar, write_layout
+from support.refusals import TOOL, check_layout, flip, refused, start, truncate, wait_for_a_layer
 from support.seeds import (
-    COMMAND,
     Ran,
     build,
     copied_store,
-    environment,
     nix_seed,
     product_flake,
     remove_tree,
@@ -36,14 +30,6 @@ from support.seeds import (
     store_paths,
     write_project,
 )
-
-TOOL = """
-      packages.${system} = {
-        default = pkgs.runCommand "tool" { src = ./tool; }
-          "mkdir -p $out/bin; cp $src $out/bin/tool";
-        other = pkgs.runCommand "other" { } "echo > $out";
-      };
-"""
 
 
 @pytest.fixture(scope="module")
@@ -67,45 +53,6 @@ def cache(tmp_path: Path) -> Path:
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
     return tmp_path / "image"
-
-
-def refused(ran: Ran, code: int, *messages: str, output: Path | None = None) -> None:
-    """Assert what a failed run says, with which code, and that it made nothing at *output*."""
-    assert ran.code == code, ran.err
-    for message in messages:
-        assert message in ran.err
-    assert "Traceback" not in ran.err
-    assert "unexpected" not in ran.err.replace("syntax error, unexpected", "")
-    assert ran.out == ""
-    assert output is None or not output.exists()
-
-
-def check_layout(directory: Path) -> None:
-    """Assert that every blob of a layout has its digest, and that no temporary file is left."""
-    for blob in (directory / "blobs/sha256").iterdir():
-        assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
-    assert not list(directory.rglob("*.tmp"))
-
-
-def start(project: Path, *arguments: str, cache: Path) -> subprocess.Popen[str]:
-    """Start a build in the background, able to be interrupted even where the tests are not."""
-    return subprocess.Popen(
-        [*COMMAND, "build", str(project), *arguments],
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-        env=environment(cache),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_for_a_layer(process: subprocess.Popen[str], cache: Path) -> None:
-    """Wait until the first layer is finished, and the run is not."""
-    deadline = time.monotonic() + 60
-    while not list(cache.glob("layers/*.json")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # Flakes
@@ -202,21 +149,6 @@ def victim(store: Path, image: dict[str, Any]) -> tuple[str, Path]:
     return path, next(f for f in files if f.is_file() and not f.is_symlink() and f.stat().st_size)
 
 
-def flip(file: Path) -> None:
-    """Change one bit in the middle, and neither size nor time."""
-    status = file.stat()
-    file.chmod(0o644)
-    data = bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 1
-    file.write_bytes(data)
-    file.chmod(status.st_mode)
-    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
-def truncate(file: Path) -> None:
-    os.truncate(file, file.stat().st_size - 1)
-
-
 def make_executable(file: Path) -> None:
     file.chmod(file.stat().st_mode ^ 0o111)
 
@@ -289,136 +221,6 @@ def test_a_store_path_that_changes_while_another_is_read(
     out, err = process.communicate(timeout=120)
     refused(Ran(process.returncode, out, err), 1, f"error: {last}", "hint: ", output=output)
     assert not list(cache.rglob("*.tmp"))
-
-
-# The disk
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 MB, of which the image needs more."""
-    need_root()
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = [need("mount"), "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("needs the right to mount a small tmpfs")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
-def test_a_full_disk_at_the_destination(
-    project: Path, image: dict[str, Any], small_disk: Path, cache: Path
-) -> None:
-    output = small_disk / "image"
-    ran = nix_seed("build", project, "--kind", "run", "-o", output, cache=cache)
-    refused(ran, 3, "No space left on device", "hint: the disk is full", str(output))
-    assert not (output / "index.json").exists()
-    check_layout(output)
-    archive = small_disk / "image.tar"
-    shutil.rmtree(output)
-    for form in ("oci-archive", "docker-archive"):
-        arguments = ["--kind", "run", "-o", str(archive), "--format", form]
-        ran = nix_seed("build", project, *arguments, cache=cache)
-        refused(ran, 3, "No space left on device", "hint: the disk is full", output=archive)
-    assert not list(small_disk.iterdir())
-
-
-def test_a_full_disk_under_the_cache(
-    project: Path, image: dict[str, Any], small_disk: Path, output: Path
-) -> None:
-    cache = small_disk / "cache"
-    ran = nix_seed("build", project, "--kind", "run", "-o", output, cache=cache)
-    refused(ran, 3, "No space left on device", "hint: the disk is full", output=output)
-    assert not list(cache.rglob("*.tmp"))
-    subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
-    again = build(project, "--kind", "run", "-o", output, cache=cache)
-    assert again["digest"] == image["digest"]
-    check_layout(output)
-
-
-# Interrupted runs
-
-SLOW = ("--kind", "run", "--level", "17", "--threads", "1")
-
-
-@pytest.fixture(scope="module")
-def slow_digest(project: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    digest = build(project, *SLOW, cache=tmp_path_factory.mktemp("cache"))["digest"]
-    assert isinstance(digest, str)
-    return digest
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_run_leaves_no_half_image_and_the_next_goes_on(
-    number: signal.Signals, project: Path, slow_digest: str, cache: Path, output: Path
-) -> None:
-    process = start(project, *SLOW, "-o", str(output), cache=cache)
-    wait_for_a_layer(process, cache)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert out == ""
-    assert not (output / "index.json").exists()
-    if number == signal.SIGINT:
-        assert process.returncode == 130
-        assert "interrupted; finished layers are kept" in err
-        assert not list(cache.rglob("*.tmp"))
-    else:
-        assert process.returncode == -number
-    again = build(project, *SLOW, "-o", output, cache=cache)
-    reused = [layer["reused"] for layer in again["layers"]]
-    assert any(reused)
-    assert not all(reused)
-    assert again["digest"] == slow_digest
-    check_layout(output)
-
-
-# A damaged cache
-
-
-def spoil_record(cache: Path) -> None:
-    largest(cache / "layers").write_text('{"descriptor": {}}')
-
-
-def truncate_record(cache: Path) -> None:
-    truncate(largest(cache / "layers"))
-
-
-def empty_record(cache: Path) -> None:
-    largest(cache / "layers").write_bytes(b"")
-
-
-def flip_blob(cache: Path) -> None:
-    flip(largest(cache / "blobs"))
-
-
-def truncate_blob(cache: Path) -> None:
-    truncate(largest(cache / "blobs"))
-
-
-def remove_blob(cache: Path) -> None:
-    largest(cache / "blobs").unlink()
-
-
-def largest(directory: Path) -> Path:
-    return max(directory.iterdir(), key=lambda file: file.stat().st_size)
-
-
-@pytest.mark.parametrize(
-    "harm", [spoil_record, truncate_record, empty_record, flip_blob, truncate_blob, remove_blob]
-)
-def test_a_corrupted_cache_is_noticed_and_made_whole(
-    harm: Callable[[Path], None], project: Path, image: dict[str, Any], cache: Path, output: Path
-) -> None:
-    first = build(project, "--kind", "run", "-o", output, cache=cache)
-    harm(cache)
-    again = build(project, "--kind", "run", "-o", output, cache=cache)
-    assert [layer["reused"] for layer in again["layers"]].count(False) == 1
-    assert again["digest"] == first["digest"] == image["digest"]
-    # The layout shares its blobs with the cache: what was harmed there is whole again here.
-    check_layout(output)
-    third = build(project, "--kind", "run", "-o", output, cache=cache)
-    assert all(layer["reused"] for layer in third["layers"])
 
 
 # Wrong arguments
@@ -521,6 +323,8 @@ def test_a_base_that_was_altered(project: Path, tmp_path: Path, cache: Path, out
 # Hostile outlines
 
 HONEST = "(seeds.mkRun { inherit self system; package = self.packages.${system}.default; }).nixSeed"
+
+
 FILES = "(honest.container // { files = honest.container.files ++ [ %s ]; })"
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +14,19 @@ from ruamel.yaml import YAML
 
 from nix_seed.core.errors import InputError
 from nix_seed.flake.nix import Nix
-from nix_seed.logs.rules.signer import CertificateIdentity, certified_identity
-from nix_seed.release.load import load_policy
+from nix_seed.logs.rules.signer import CertificateIdentity
 from nix_seed.setup.init import InitRequest, carry_out, plan_init
-from nix_seed.trust.rules.policy import Policy, is_signer
-from support import warm
 from support.distribution import nix_env
 from support.goprograms import installed
+from support.init import FLAKE, done, git, init, make, policy
 from support.programs import need
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
 WORKFLOW = ".github/workflows/seed.yml"
-FLAKE = """{
-  outputs = { self }: {
-    packages.x86_64-linux.default = derivation {
-      name = "a"; system = "x86_64-linux"; builder = "/bin/sh";
-    };
-  };
-}
-"""
+
+
 # Flakes that the lines which ``init`` shows are pasted into, where they say.
 ONE_SYSTEM = """{
   inputs = { INPUT };
@@ -42,6 +35,8 @@ ONE_SYSTEM = """{
   };
 }
 """
+
+
 EACH_SYSTEM = """{
   inputs = { nixpkgs.url = "nixpkgs"; INPUT FOLLOWS };
   outputs = { nixpkgs, ARGUMENTS }: {
@@ -49,30 +44,15 @@ EACH_SYSTEM = """{
   };
 }
 """
+
+
 NIXPKGS = """{
   lib.genAttrs = names: f:
     builtins.listToAttrs (map (name: { inherit name; value = f name; }) names);
 }"""
+
+
 FILES = [WORKFLOW, "trust.toml", "trusted_root.json"]
-
-
-def git(repository: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(repository), "-c", "user.name=t", "-c", "user.email=t@example"]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def make(path: Path, text: str, origin: str | None = "git@github.com:me/thing.git") -> Path:
-    need("git")
-    path.mkdir()
-    git(path, "init", "-q", "-b", "trunk")
-    if origin is not None:
-        git(path, "remote", "add", "origin", origin)
-    (path / "flake.nix").write_text(text)
-    git(path, "add", ".")
-    git(path, "commit", "-qm", "first")
-    return path
 
 
 @pytest.fixture
@@ -80,28 +60,8 @@ def repository(tmp_path: Path) -> Path:
     return make(tmp_path / "project", FLAKE)
 
 
-def init(
-    repository: Path, *arguments: str, env: dict[str, str] | None = None, stdin: str = ""
-) -> subprocess.CompletedProcess[str]:
-    where = () if any(each.startswith("/") for each in arguments) else (str(repository),)
-    return warm.run(["init", *arguments, *where], env or nix_env(), text=stdin)
-
-
-def done(repository: Path, *arguments: str) -> dict[str, Any]:
-    result = init(repository, *arguments, "--json")
-    assert result.returncode == 0, result.stderr
-    value: dict[str, Any] = json.loads(result.stdout)
-    return value
-
-
 def workflow(repository: Path) -> Any:
     return YAML(typ="safe").load((repository / WORKFLOW).read_text())
-
-
-def policy(repository: Path) -> Policy:
-    from datetime import UTC, datetime
-
-    return load_policy(repository / "trust.toml", datetime.now(UTC)).policy
 
 
 def branch_of(repository: Path, *arguments: str) -> tuple[str, list[str]]:
@@ -211,87 +171,6 @@ def test_actionlint_finds_nothing(repository: Path) -> None:
         [*command, repository / WORKFLOW], capture_output=True, text=True, check=False
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
-
-
-@pytest.mark.parametrize(
-    ("ref", "full"), [("v0.1.0", "refs/tags/v0.1.0"), ("main", "refs/heads/main")]
-)
-def test_the_policy_knows_the_jobs_own_token(repository: Path, ref: str, full: str) -> None:
-    done(repository, "--yes", "--ref", ref)
-    [builder] = policy(repository).builders
-    claims = {
-        "sub": "repo:me/thing:ref:refs/heads/trunk",
-        "job_workflow_ref": f"0compute/nix-seed/.github/workflows/seed.yml@{full}",
-        "repository": "me/thing",
-    }
-    issuer = "https://token.actions.githubusercontent.com"
-    assert is_signer(builder.signer, certified_identity(claims, issuer))
-    for name, value in [
-        ("repository", "them/thing"),
-        ("job_workflow_ref", "me/thing/.github/workflows/seed.yml@refs/heads/trunk"),
-    ]:
-        other = certified_identity(claims | {name: value}, issuer)
-        assert not is_signer(builder.signer, other)
-    assert not is_signer(builder.signer, certified_identity(claims, issuer + "/"))
-
-
-@pytest.mark.parametrize("ref", ["v2", "v0.1.0", "main", "a" * 40, "refs/tags/nightly"])
-def test_a_ref_that_says_what_it_is(repository: Path, ref: str) -> None:
-    assert done(repository, "--dry-run", "--ref", ref)["notes"] == []
-
-
-@pytest.mark.parametrize("ref", ["v2-dev", "2.x", "nightly"])
-def test_a_ref_that_is_taken_for_a_branch(repository: Path, ref: str) -> None:
-    [note] = done(repository, "--yes", "--ref", ref)["notes"]
-    assert note == (
-        f"{ref} is taken for a branch of nix-seed: trust.toml names refs/heads/{ref}; "
-        f"for a tag give --ref refs/tags/{ref}"
-    )
-    [builder] = policy(repository).builders
-    assert f"seed.yml@refs/heads/{ref} of" in str(builder.signer)
-    assert done(repository, "--dry-run", "--no-policy", "--ref", ref)["notes"] == []
-
-
-def test_a_new_ref_trusts_what_there_is_until_it_has_made_a_release(repository: Path) -> None:
-    """Before it is merged it can have built nothing: else no pull request could bring it."""
-    done(repository, "--yes", "--ref", "v1")
-    first = policy(repository)
-    before = first.builders[0].signer
-    assert isinstance(before, CertificateIdentity)
-    said = done(repository, "--yes", "--force", "--ref", "v2")
-    [note] = said["notes"]
-    assert note.startswith("trust.toml also trusts nix-seed at refs/tags/v1, as before")
-    second = policy(repository)
-    assert {each.id: each.signer for each in second.builders} == {
-        "github": replace(before, subject=_subject("v2")),
-        "github-before": before,
-    }
-    assert {each.signer for each in second.promoters} == {b.signer for b in second.builders}
-    assert (second.epoch, dict(second.accepts)) == (2, {first.digest: 1})
-    assert (second.quorum.threshold, second.quorum.promoters) == (1, 1)
-    again = done(repository, "--yes", "--force", "--ref", "v2")
-    assert {each["state"] for each in again["files"]} == {"same"}
-    done(repository, "--yes", "--force", "--ref", "v3")
-    third = policy(repository)
-    assert [each.signer for each in third.builders][1] == second.builders[0].signer
-    assert len(third.builders) == 2
-    assert (third.epoch, dict(third.accepts)) == (3, {first.digest: 1, second.digest: 1})
-
-
-def test_nobody_else_is_kept_with_a_new_ref(repository: Path) -> None:
-    """Who has the builder's name by another workflow, or of another repository."""
-    done(repository, "--yes", "--ref", "v1")
-    path = repository / "trust.toml"
-    good = path.read_text()
-    for old, new in (("0compute/nix-seed/", "mallory/nix-seed/"), ("me/thing", "mallory/thing")):
-        path.write_text(good.replace(old, new))
-        done(repository, "--yes", "--force", "--ref", "v2")
-        [builder] = policy(repository).builders
-        assert str(builder.signer).startswith(_subject("v2"))
-
-
-def _subject(ref: str) -> str:
-    return f"https://github.com/0compute/nix-seed/.github/workflows/seed.yml@refs/tags/{ref}"
 
 
 def test_the_runners_are_those_of_the_reusable_workflow() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.chains import Anvil, Chain, InProcess, anvil
-from support.evm import Evm
+from support.evm import Evm, release
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +28,12 @@ def chain(request: pytest.FixtureRequest) -> Chain:
 @pytest.fixture
 def evm(chain: Chain) -> Evm:
     return Evm(chain)
+
+
+@pytest.fixture(scope="module")
+def world(node: Anvil) -> Evm:
+    """A contract with three entries."""
+    evm = Evm(node)
+    for name in "abc":
+        evm.publish(release(name), "alice", "bob")
+    return evm

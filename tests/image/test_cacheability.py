@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
@@ -11,12 +10,10 @@ from typing import Any
 
 import pytest
 
-from nix_seed.flake.evaluate import evaluate_flake
-from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.read.unpack import unpacked
 from nix_seed.registry.image import Image, open_image
-from support.distribution import commit, make_project, nix_env, upgraded, use_distribution
+from support.distribution import commit, make_project, upgraded, use_distribution
 from support.engines import need, need_root
 from support.seeds import (
     build,
@@ -228,6 +225,8 @@ HIDDEN = """
         { type = "app"; program = "${wrapper}/bin/start"; };
       devShells.${system}.default = pkgs.mkShell { packages = [ pkgs.zstd ]; };
 """
+
+
 SOURCES = {"src/main.txt": "source\n", "src/README": "read me\n", "data/table": "1 2 3\n"}
 
 
@@ -325,6 +324,8 @@ OPTIONS = """
         };
       wrong = seeds.mkSeed { inherit self system; contents.tools = [ pkgs.gnumake ]; };
 """
+
+
 TOOL = 'first line, to be replaced\necho "shipped: $*, $0"\n'
 
 
@@ -445,61 +446,3 @@ def test_a_kind_that_the_attribute_is_not_is_refused(options: Path, cache: Path)
     assert ran.code == 2
     assert f"ship of {options} is a run image, not a seed image" in ran.err
     assert "ask for it with --kind run" in ran.err
-
-
-# Other systems
-
-PLATFORMS = {
-    "aarch64-linux": {"architecture": "arm64", "os": "linux", "variant": "v8"},
-    "x86_64-darwin": {"architecture": "amd64", "os": "darwin"},
-    "aarch64-darwin": {"architecture": "arm64", "os": "darwin", "variant": "v8"},
-}
-
-
-@pytest.mark.parametrize("system", PLATFORMS)
-def test_a_seed_of_another_system_is_evaluated_here(
-    system: str, original: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in nix_env().items():
-        monkeypatch.setenv(name, value)
-    recipe = evaluate_flake(Nix(), str(original), system=system).recipe
-    wanted = {path.name.removesuffix(".drv").split("-")[0] for path in recipe.wanted}
-    assert {"bash", "coreutils", "nix", "stdenv", "python3", "gdb"} <= wanted
-    assert recipe.outline.system == system
-    assert bool(recipe.outline.container.files) == system.endswith("-linux")
-    own = {path.name.removesuffix(".drv") for path in recipe.project}
-    assert {"libgreet-1.0", "greet-1.0", "greet-test"} <= own
-
-
-OTHERS = """
-      packages = builtins.listToAttrs (map
-        (system: {
-          name = system;
-          value.default = nixpkgs.legacyPackages.${system}.runCommand "tool" { }
-            "mkdir -p $out/bin; echo > $out/bin/tool";
-        })
-        [ "x86_64-linux" "aarch64-linux" "x86_64-darwin" "aarch64-darwin" ]);
-"""
-
-
-@pytest.mark.parametrize("system", PLATFORMS)
-def test_an_image_of_another_system_has_its_platform(
-    system: str, distribution: Path, cache: Path, tmp_path: Path
-) -> None:
-    project = write_project(tmp_path / "others", distribution, OTHERS)
-    arguments = ["--kind", "run", "--system", system, "-o", str(tmp_path / "image")]
-    here = build(project, "--kind", "run", cache=cache)
-    # The distribution's other systems are the same files under another label.
-    env = nix_env(extra_platforms=system, max_jobs="auto")
-    there = build(project, *arguments, cache=cache, env=env)
-    assert there["system"] == system
-    assert there["inputKey"] != here["inputKey"]
-    assert not set(store_paths(there)) & set(store_paths(here))
-    index = json.loads((tmp_path / "image/index.json").read_text())
-    assert index["manifests"][0]["platform"] == PLATFORMS[system]
-    image = open_image(LayoutReference(str(tmp_path / "image")))
-    assert {k: image.config.get(k) for k in PLATFORMS[system]} == PLATFORMS[system]
-
-    ran = nix_seed("build", project, *arguments, "--base", here["reference"], cache=cache, env=env)
-    assert ran.code == 2
-    assert f"is for x86_64-linux, the image for {system}" in ran.err

@@ -34,6 +34,7 @@ _ALSO_CHECKED = (
     "setup/test_contract.py",
     "setup/test_init_rules.py",
     "trust/test_verify.py",
+    "trust/test_verify_keyless.py",
     "trust/test_watch.py",
 )
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from nix_seed.evm.contract import Contract, EvmLedger
+from nix_seed.evm.node import EvmNode
+from nix_seed.evm.nodes import Nodes
+from support.chains import PATIENCE
+from support.evm import Evm
 
 Alter = Callable[[str, list[Any], Any], Any]
 """(method, parameters, true result) -> what to answer; or ``Answer`` for a whole reply."""
@@ -58,3 +64,51 @@ def lying(url: str, alter: Alter, path: str = "") -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def ledger_of(world: Evm, urls: Sequence[str], confirmations: int | None = 0) -> EvmLedger:
+    nodes = [EvmNode.connect(url, PATIENCE) for url in urls]
+    return EvmLedger(Contract(world.spec, Nodes(nodes, world.chain.chain_id, confirmations)))
+
+
+@contextmanager
+def told(world: Evm, *alters: Alter) -> Iterator[EvmLedger]:
+    """The ledger as seen through one liar each for *alters*, and nobody else."""
+    with ExitStack() as stack:
+        assert world.chain.url is not None
+        urls = [stack.enter_context(lying(world.chain.url, alter)) for alter in alters]
+        yield ledger_of(world, urls)
+
+
+def answering(name: str, value: Any) -> Alter:
+    def alter(method: str, parameters: list[Any], result: Any) -> Any:
+        return value if method == name else result
+
+    return alter
+
+
+def events(change: Any) -> Alter:
+    """Alter the list of releases that the node shows."""
+
+    def alter(method: str, parameters: list[Any], result: Any) -> Any:
+        return change(result) if method == "eth_getLogs" else result
+
+    return alter
+
+
+def called(function: str, value: str) -> Alter:
+    """Answer calls of a view with *value*."""
+    from eth_utils.crypto import keccak
+
+    selector = "0x" + keccak(text=function)[:4].hex()
+
+    def alter(method: str, parameters: list[Any], result: Any) -> Any:
+        if method != "eth_call":
+            return result
+        data = parameters[0].get("data") or parameters[0].get("input")
+        return value if data.startswith(selector) else result
+
+    return alter
+
+
+ANOTHER = "0x" + "55" * 64

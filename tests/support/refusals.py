@@ -1,0 +1,78 @@
+"""Commands that are refused or cut short: exit code, one line, and nothing half."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from support.seeds import (
+    COMMAND,
+    Ran,
+    environment,
+)
+
+TOOL = """
+      packages.${system} = {
+        default = pkgs.runCommand "tool" { src = ./tool; }
+          "mkdir -p $out/bin; cp $src $out/bin/tool";
+        other = pkgs.runCommand "other" { } "echo > $out";
+      };
+"""
+
+
+def refused(ran: Ran, code: int, *messages: str, output: Path | None = None) -> None:
+    """Assert what a failed run says, with which code, and that it made nothing at *output*."""
+    assert ran.code == code, ran.err
+    for message in messages:
+        assert message in ran.err
+    assert "Traceback" not in ran.err
+    assert "unexpected" not in ran.err.replace("syntax error, unexpected", "")
+    assert ran.out == ""
+    assert output is None or not output.exists()
+
+
+def check_layout(directory: Path) -> None:
+    """Assert that every blob of a layout has its digest, and that no temporary file is left."""
+    for blob in (directory / "blobs/sha256").iterdir():
+        assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
+    assert not list(directory.rglob("*.tmp"))
+
+
+def start(project: Path, *arguments: str, cache: Path) -> subprocess.Popen[str]:
+    """Start a build in the background, able to be interrupted even where the tests are not."""
+    return subprocess.Popen(
+        [*COMMAND, "build", str(project), *arguments],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        env=environment(cache),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_a_layer(process: subprocess.Popen[str], cache: Path) -> None:
+    """Wait until the first layer is finished, and the run is not."""
+    deadline = time.monotonic() + 60
+    while not list(cache.glob("layers/*.json")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def flip(file: Path) -> None:
+    """Change one bit in the middle, and neither size nor time."""
+    status = file.stat()
+    file.chmod(0o644)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    file.chmod(status.st_mode)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def truncate(file: Path) -> None:
+    os.truncate(file, file.stat().st_size - 1)
