@@ -16,6 +16,7 @@ from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
 from nix_seed.formats.oci.manifest import (
     ANNOTATION_NAR_HASH,
     ANNOTATION_SYSTEM,
+    About,
     Descriptor,
     Index,
     MediaType,
@@ -107,7 +108,7 @@ class PromotedWorld(ReleaseWorld):
         release = build_release(
             commit, {s: (i.spec.nar_hash, i.descriptor.digest) for s, i in chosen.items()}
         )
-        index = self.index([chosen[system] for system in sorted(chosen)])
+        index = self.index([chosen[system] for system in sorted(chosen)], commit=commit)
         evidence = Evidence(release, ())
         policy = Digest.of(self.policy().encode())
         predicate = PromotionPredicate(
@@ -136,10 +137,11 @@ class PromotedWorld(ReleaseWorld):
             attach_record(self.store, forged.predicate, 1, [bundle])
         attach_documents(self.store, Digest.of(text), forged.release, forged.evidence)
 
-    def index(self, images: Iterable[MadeImage], *tags: str) -> Descriptor:
+    def index(self, images: Iterable[MadeImage], *tags: str, commit: Commit = COMMIT) -> Descriptor:
         """Store an index of *images*, just as the product writes one."""
         entries = [_entry(image) for image in images]
-        return self.raw_index(Index(tuple(entries)), *tags)
+        said = About(SOURCE, str(commit)).annotations()
+        return self.raw_index(Index(tuple(entries), said), *tags)
 
     def raw_index(self, index: Index, *tags: str) -> Descriptor:
         """Store *index*."""

@@ -20,7 +20,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.promotion import check_statement
 from nix_seed.formats.intoto.statement import Statement
-from nix_seed.formats.oci.manifest import MediaType
+from nix_seed.formats.oci.manifest import About, MediaType
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.release.records import attach_record
 from nix_seed.trust.attestations import gather
@@ -260,10 +260,20 @@ def test_latest_that_goes_back_is_told_of_until_it_is_back(ledger: Ledger) -> No
         assert f"names {old}, a release before {new}" in found.words("tag")[0]
     point(ledger, new)
     assert ledger.audit().found() == []
-    # What shares its index with a newer release is none that is older.
     ledger.image = usual
     ledger.release()
-    assert ledger.said(5).index == old
+    assert ledger.said(5).index not in (old, new), "it says of which commit it is"
+    assert ledger.audit().found() == []
+
+
+def test_latest_that_two_releases_share(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As indexes were before, which said nothing of their commits: it is none that is older."""
+    monkeypatch.setattr(About, "annotations", lambda _: {})
+    usual = ledger.image
+    for image in (usual, ledger.other, usual):
+        ledger.image = image
+        ledger.release()
+    assert ledger.said(6).index == ledger.said(4).index
     assert ledger.audit().found() == []
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from nix_seed.flake.rules.licence import (
     Licence,
     LicencePolicy,
+    combine,
     evaluate_expression,
     is_licence,
     join,
@@ -79,6 +80,26 @@ def test_read_licence(entries: Any, name: str, status: Any) -> None:
 )
 def test_expressions(text: str, status: str) -> None:
     assert evaluate_expression(text) == status
+
+
+@pytest.mark.parametrize(
+    ("texts", "together"),
+    [
+        (["MIT"], "MIT"),
+        (["MIT", "Apache-2.0 AND MIT", "MIT"], "Apache-2.0 AND MIT"),
+        (["MIT OR ISC", "Zlib"], "(MIT OR ISC) AND Zlib"),
+        (["(MIT OR ISC) AND Zlib", "(MIT OR ISC)"], "(MIT OR ISC) AND Zlib"),
+        (["GPL-2.0-only WITH Classpath-exception-2.0", "MIT"],) * 2,
+        (["MIT", "no such licence"], ""),
+        (["MIT", "accepted by the recipe"], ""),
+        (["MIT", ""], ""),
+        ([], ""),
+    ],
+)
+def test_all_together(texts: list[str], together: str) -> None:
+    wanted = together if isinstance(together, str) else " AND ".join(together)
+    assert combine(texts) == wanted
+    assert combine([wanted]) == wanted
 
 
 JSON = st.recursive(

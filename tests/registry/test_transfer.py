@@ -13,16 +13,16 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType
+from nix_seed.formats.oci.manifest import About, Descriptor, Index, MediaType
 from nix_seed.formats.oci.reference import LayoutReference, Reference
-from nix_seed.image.index import build_index
+from nix_seed.image.index import IndexPlan, build_index, prepare_index
 from nix_seed.image.inspect import InspectedImage, InspectedIndex, inspect
 from nix_seed.image.push import push
 from nix_seed.registry.credentials import Credential, Keyring
 from nix_seed.registry.errors import Patience
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
-from nix_seed.registry.open import Stores, find
+from nix_seed.registry.open import Stores, fetch, find
 from nix_seed.registry.transfer import BlobDone, BlobProgress, TagMoved, pull
 from support.faults import Fault, Proxy, fault_proxy
 from support.registries import PASSWORD, USER, Running, docker_registry, needs
@@ -246,7 +246,7 @@ def push_systems(tmp_path: Path, stores: Stores, target: Reference) -> dict[str,
 def test_an_index_of_all_systems(tmp_path: Path, stores: Stores, target: Reference) -> None:
     pushed = push_systems(tmp_path, stores, target)
     images = [pushed[system] for system in reversed(SYSTEMS)]
-    done = build_index(stores, target, images, systems=SYSTEMS, tags=["latest"])
+    done = build_index(stores, target, images, IndexPlan(SYSTEMS, ["latest"]))
     assert [member.system for member in done.members] == SYSTEMS
     platforms = [member.descriptor.platform for member in done.members]
     assert [(p.os, p.architecture, p.variant) for p in platforms if p is not None] == [
@@ -269,15 +269,46 @@ def test_an_index_of_all_systems(tmp_path: Path, stores: Stores, target: Referen
     assert caught.value.hint == "it has: darwin/arm64/v8, linux/amd64, linux/arm64/v8"
 
 
+def test_what_an_index_says_of_itself(tmp_path: Path, stores: Stores, target: Reference) -> None:
+    """In the registry, where people look for it; the images are the same without it."""
+    pushed = push_systems(tmp_path, stores, target)
+    images = list(pushed.values())
+    bare = build_index(stores, target, images)
+    about = About("https://forge.example/o/tool.git", "1" * 40, "2025-01-31T12:00:00Z", "MIT")
+    done = build_index(stores, target, images, IndexPlan(about=about))
+    prefix = "org.opencontainers.image."
+    raw = json.loads(
+        skopeo(
+            *("inspect", "--raw", "--tls-verify=false", "--creds", f"{USER}:{PASSWORD}"),
+            f"docker://{target}",
+        )
+    )
+    assert raw["annotations"] == {
+        f"{prefix}created": "2025-01-31T12:00:00Z",
+        f"{prefix}licenses": "MIT",
+        f"{prefix}revision": "1" * 40,
+        f"{prefix}source": "https://forge.example/o/tool.git",
+        f"{prefix}title": "tool",
+    }
+    assert done.members == bare.members
+    for member in done.members:
+        manifest = fetch(stores.open(target), target.at(member.descriptor.digest))
+        assert prefix.encode() not in manifest.body
+    ready = prepare_index(stores, target, images, about=about)
+    assert ready.digest == done.descriptor.digest
+    assert ready.as_named([bare.descriptor.digest]).digest == bare.descriptor.digest
+    assert ready.as_named([bare.descriptor.digest, ready.digest]) == ready
+
+
 def test_an_incomplete_index_is_not_published(
     tmp_path: Path, stores: Stores, target: Reference
 ) -> None:
     pushed = push_systems(tmp_path, stores, target)
     some = [pushed["x86_64-linux"], pushed["aarch64-linux"]]
     with pytest.raises(InputError, match="the index lacks aarch64-darwin; it has aarch64-linux, x"):
-        build_index(stores, target, some, systems=SYSTEMS)
+        build_index(stores, target, some, IndexPlan(SYSTEMS))
     with pytest.raises(InputError, match="no image for aarch64-linux is declared"):
-        build_index(stores, target, some, systems=["x86_64-linux"])
+        build_index(stores, target, some, IndexPlan(["x86_64-linux"]))
     with pytest.raises(InputError, match=r"two images are for x86_64-linux: .*key-x86_64-linux, "):
         build_index(stores, target, [some[0], some[0]])
     with pytest.raises(InputError, match="an index of no images is refused"):
@@ -291,7 +322,7 @@ def test_an_index_from_a_layout_brings_its_images(
     seed_image(tmp_path / "a", "x", system="x86_64-linux")
     seed_image(tmp_path / "a", "d", system="x86_64-darwin")
     images = [LayoutReference(str(tmp_path / "a"), tag) for tag in ("x", "d")]
-    build_index(stores, target, images, systems=["x86_64-linux", "x86_64-darwin"])
+    build_index(stores, target, images, IndexPlan(["x86_64-linux", "x86_64-darwin"]))
     pull(stores, target, LayoutReference(str(tmp_path / "b")))
     on_disk = LayoutReference(str(tmp_path / "a"), "all")
     made = build_index(stores, on_disk, images)

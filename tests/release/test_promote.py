@@ -14,7 +14,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.intoto.promotion import PromotionPredicate
 from nix_seed.formats.intoto.statement import Commit
-from nix_seed.formats.oci.manifest import MediaType, fallback_tag
+from nix_seed.formats.oci.manifest import About, Index, MediaType, fallback_tag
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.release import api
@@ -26,7 +26,7 @@ from nix_seed.release.verify import Query, verify_image
 from nix_seed.trust.sign import open_logs
 from support.audits import dangle, drop_record
 from support.releases import ARM, ReleaseWorld
-from support.trust import COMMIT, OTHER_COMMIT, SYSTEM
+from support.trust import COMMIT, OTHER_COMMIT, SOURCE, SYSTEM
 
 
 @pytest.fixture
@@ -147,6 +147,44 @@ def test_two_of_two_promoters(world: ReleaseWorld) -> None:
     assert second.state == "promoted"
     assert second.record.digest == first.record.digest
     assert [each.id for each in second.record.promoters] == ["rita", "sam"]
+    assert world.verify(f"{world.repository}:latest").code == 0
+
+
+def test_the_index_says_whose_commit_it_is_of(world: ReleaseWorld) -> None:
+    world.attest_all()
+    done = world.promote()
+    fetched = world.store.get_manifest(str(COMMIT))
+    assert fetched is not None
+    assert Index.parse(fetched.body, "it").annotations == {
+        "org.opencontainers.image.source": SOURCE.removeprefix("git+"),
+        "org.opencontainers.image.revision": str(COMMIT),
+        "org.opencontainers.image.title": SOURCE.rpartition("/")[2],
+    }
+    for beside in (COMMIT.key, fetched.descriptor.digest):
+        listed = world.store.referrers(beside)
+        said = [each.annotations.get("org.opencontainers.image.revision") for each in listed]
+        assert said
+        assert set(said) == {str(COMMIT)}
+    assert done.record.predicate.index == fetched.descriptor.digest
+
+
+@pytest.mark.parametrize("promoters", [1, 2])
+def test_a_release_whose_index_says_nothing_of_itself_goes_on(
+    world: ReleaseWorld, promoters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As all were before: whoever comes to it later signs, publishes and verifies that one."""
+    world.quorum["promoters"] = str(promoters)
+    world.attest_all()
+    with monkeypatch.context() as older:
+        older.setattr(About, "annotations", lambda _: {})
+        first = world.promote("rita")
+    again = world.promote("sam", "latest")
+    assert again.state == "promoted"
+    assert again.record.digest == first.record.digest
+    fetched = world.store.get_manifest("latest")
+    assert fetched is not None
+    assert fetched.descriptor.digest == first.record.predicate.index
+    assert Index.parse(fetched.body, "it").annotations == {}
     assert world.verify(f"{world.repository}:latest").code == 0
 
 

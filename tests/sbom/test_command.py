@@ -6,6 +6,7 @@ import base64
 import json
 import subprocess
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -429,6 +430,28 @@ def test_of_an_index_one_system_is_meant(published: str, running: Running, cache
     ran = nix_seed("sbom", index, "--system", "aarch64-linux", cache=cache, env=LOGIN)
     assert ran.code == 2
     assert "has no images for aarch64-linux" in ran.err
+
+
+def test_an_index_of_a_flake_says_where_it_is_from(
+    published: str, running: Running, project: Path, cache: Path
+) -> None:
+    index = f"{running.host}/demo/sbom:from"
+    ran = nix_seed("index", index, published, "--flake", project, cache=cache, env=LOGIN)
+    assert ran.code == 0, ran.err
+    keyring = Keyring(given=Credential("the test", USER, PASSWORD))
+    fetched = Registry(running.host, keyring=keyring).repository("demo/sbom").get_manifest("from")
+    assert fetched is not None
+    said = json.loads(fetched.body)["annotations"]
+    shown = ("git", "-C", project, "show", "-s", "--format=%H %cI")
+    commit, time = subprocess.run(shown, check=True, capture_output=True, text=True).stdout.split()
+    assert said.pop("org.opencontainers.image.revision") == commit
+    created = datetime.fromisoformat(said.pop("org.opencontainers.image.created"))
+    assert created == datetime.fromisoformat(time)
+    # No licences: some of the image's have no identifier.
+    assert said == {
+        "org.opencontainers.image.source": SOURCE,
+        "org.opencontainers.image.title": SOURCE.rpartition("/")[2],
+    }
 
 
 def test_a_store_that_holds_no_seed_is_refused(cache: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from nix_seed.core.errors import NixSeedError
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE, PromotionPredicate, build_statement
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit, Envelope
-from nix_seed.formats.oci.manifest import ANNOTATION_SYSTEM, Index, MediaType
+from nix_seed.formats.oci.manifest import ANNOTATION_SYSTEM, About, Index, MediaType
 from nix_seed.release.records import MEMBER_TYPE, attach_documents, attach_record, record_subject
 from nix_seed.release.rules.tree import Evidence, build_release
 from nix_seed.trust.attestations import (
@@ -97,7 +97,8 @@ class Attack:
             image.put(store)
         release = build_release(self.commit, {s: (i.nar_hash, i.digest) for s, i in images.items()})
         evidence = Evidence(release, ())
-        index = Index(tuple(images[s].descriptor for s in sorted(images))).dump()
+        about = About(SOURCE, str(self.commit)).annotations()
+        index = Index(tuple(images[s].descriptor for s in sorted(images)), about).dump()
         said = PromotionPredicate(
             SOURCE,
             self.commit,
@@ -276,7 +277,8 @@ def rolled_back(attack: Attack) -> Shown:
     scene, power = attack.scene, attack.power
     store = attack.view(*attack.everything_of(attack.commit))
     images = scene.truth[attack.old]
-    index = Index(tuple(images[s].descriptor for s in sorted(images))).dump()
+    about = About(SOURCE, str(attack.old)).annotations()
+    index = Index(tuple(images[s].descriptor for s in sorted(images)), about).dump()
     for tag in ("latest", str(attack.commit)):
         store.put_manifest(index, MediaType.INDEX, tag)
     old = [log.fork(size=1) for log in scene.logs[: power.logs]]

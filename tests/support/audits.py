@@ -13,7 +13,7 @@ from nix_seed.audit.read import LedgerCopy, read_copies
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
-from nix_seed.formats.oci.manifest import Index, MediaType, fallback_tag
+from nix_seed.formats.oci.manifest import About, Index, MediaType, fallback_tag
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.image.index import prepare_index, publish_index
 from nix_seed.logs.embedded import EmbeddedLog
@@ -118,11 +118,13 @@ class Ledger(ReleaseWorld):
         }
         release = build_release(commit(number), about)
         at = parse_reference(self.repository)
-        ready = prepare_index(Stores(), at, [at.at(each.descriptor.digest) for each in chosen])
+        source = self.head["source"].strip('"')
+        of = [at.at(each.descriptor.digest) for each in chosen]
+        ready = prepare_index(Stores(), at, of, about=About(source, str(commit(number))))
         evidence = Evidence(release, tuple(sorted(votes(self._votes(number)))))
         predicate = replace(
             PromotionPredicate(
-                repository=self.head["source"].strip('"'),
+                repository=source,
                 commit=commit(number),
                 root=release.root,
                 size=release.head.size,

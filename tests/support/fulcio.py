@@ -48,6 +48,8 @@ _GITHUB = {
         "build-signer-uri": "{{ .url }}/{{ .job_workflow_ref }}",
         "source-repository-uri": "{{ .url }}/{{ .repository }}",
         "source-repository-digest": "sha",
+        "source-repository-owner-uri": "{{ .url }}/{{ .repository_owner }}",
+        "runner-environment": "runner_environment",
     },
     "subject-alternative-name-template": "{{ .url }}/{{ .job_workflow_ref }}",
 }

@@ -87,6 +87,10 @@ def test_the_manifest_is_cosigns(scene: Scene) -> None:
     assert manifest.annotations == {
         "dev.sigstore.bundle.content": "dsse-envelope",
         "dev.sigstore.bundle.predicateType": PREDICATE_TYPE,
+        "org.opencontainers.image.created": "2025-01-31T12:34:56Z",
+        "org.opencontainers.image.revision": "0123456789abcdef0123456789abcdef01234567",
+        "org.opencontainers.image.source": "https://forge.example/owner/project",
+        "org.opencontainers.image.title": "project",
     }
     listed = scene.store.get_manifest(fallback_tag(scene.image.digest))
     assert listed is not None

@@ -9,13 +9,16 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote, urlunsplit
 
+from nix_seed.core.declared import time_text
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.safe_text import split_address
 from nix_seed.formats.intoto.statement import Commit
+from nix_seed.formats.oci.manifest import About
 
 _ENVIRONMENT = {
     "LC_ALL": "C.UTF-8",
@@ -145,6 +148,20 @@ def read_checkout(directory: Path) -> Checkout:
         lock_hash=None if lock is None else Digest(hashlib.sha256(lock).hexdigest()),
         changes=tuple(status.splitlines()),
     )
+
+
+def about_commit(directory: Path, commit: Commit | None = None) -> About:
+    """Return what is known of *commit* where it is checked out, or of the one that is."""
+    try:
+        found = read_checkout(directory)
+    except (InputError, CouldNotCheck):
+        return About(revision=str(commit or ""))
+    if commit is None and found.dirty:
+        return About(found.origin or "")
+    wanted = str(commit or found.commit)
+    time = _git(directory, "show", "--no-patch", "--format=%ct", wanted, "--") or ""
+    created = time_text(datetime.fromtimestamp(int(time), UTC)) if time.strip().isdigit() else ""
+    return About(found.origin or "", wanted, created)
 
 
 def git_version() -> str | None:

@@ -3,8 +3,9 @@
 registry -> seed.lock: pins the image of each system by its digest.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, InputError
@@ -70,26 +71,39 @@ class Indexed:
     tags: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class IndexPlan:
+    """What an index is to be: of an image for each of *systems*, if they are given.
+
+    Its further *tags* are moved last; *about* is what it says of itself.
+    """
+
+    systems: Sequence[str] = ()
+    tags: Sequence[str] = ()
+    about: oci.About = oci.UNSAID
+
+
+_ALL: Final = IndexPlan()
+
+
 def build_index(
     stores: Stores,
     target: AnyReference,
     images: Sequence[AnyReference],
-    *,
-    systems: Sequence[str] = (),
-    tags: Sequence[str] = (),
+    plan: IndexPlan = IndexPlan(),
     on_event: OnEvent = ignore,
 ) -> Indexed:
-    """Publish at *target* an index of *images*, and then move the further *tags* to it.
+    """Publish at *target* an index of *images*, and then move the *plan*'s tags to it.
 
-    Raises ``InputError``, before anything is published, where one of *systems* lacks, an image is
+    Raises ``InputError``, before anything is published, where one of its systems lacks, an image is
     for none of them, or two are for one system. Images that lie elsewhere are copied first.
     """
-    wanted = list(dict.fromkeys([*([target.tag] if target.tag else []), *tags]))
+    wanted = list(dict.fromkeys([*([target.tag] if target.tag else []), *plan.tags]))
     if not wanted:
         raise InputError(f"{target} names no tag for the index", hint=f"add one: {target}:latest")
     for tag in wanted:
         check_tag(tag, str(target))
-    ready = prepare_index(stores, target, images, systems)
+    ready = prepare_index(stores, target, images, plan.systems, plan.about)
     return publish_index(stores, target, ready, tags=wanted, on_event=on_event)
 
 
@@ -98,13 +112,24 @@ class ReadyIndex:
     """An index that is known and not yet anywhere: its *body* and where its images come from."""
 
     members: tuple[Member, ...]
-    body: bytes
     images: tuple[tuple[AnyReference, ImageStore, Fetched], ...]
+    about: oci.About = oci.UNSAID
+
+    @property
+    def body(self) -> bytes:
+        """The bytes that it will have."""
+        descriptors = tuple(each.descriptor for each in self.members)
+        return oci.Index(descriptors, self.about.annotations()).dump()
 
     @property
     def digest(self) -> Digest:
         """The digest that the index will have."""
         return Digest.of(self.body)
+
+    def as_named(self, digests: Collection[Digest]) -> Self:
+        """Return the form that *digests* name: older ones say nothing of themselves."""
+        bare = replace(self, about=oci.UNSAID)
+        return bare if bare.digest in digests and self.digest not in digests else self
 
 
 def prepare_index(
@@ -112,6 +137,7 @@ def prepare_index(
     target: AnyReference,
     images: Sequence[AnyReference],
     systems: Sequence[str] = (),
+    about: oci.About = oci.UNSAID,
 ) -> ReadyIndex:
     """Make the index of *images*, one for each of *systems*; nothing is published.
 
@@ -122,7 +148,7 @@ def prepare_index(
     _check_complete(members, systems)
     for _, store, root in found:
         check_images_publishable(store, root, target)
-    return ReadyIndex(members, oci.Index(tuple(each.descriptor for each in members)).dump(), found)
+    return ReadyIndex(members, found, about)
 
 
 def publish_index(

@@ -14,6 +14,7 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.events import Stage
 from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
+from nix_seed.formats.oci.manifest import About
 from nix_seed.image.index import ReadyIndex, prepare_index, publish_index
 from nix_seed.logs.log import Log
 from nix_seed.registry.store import ImageStore
@@ -148,12 +149,14 @@ class _Promotion:
             self._place.target,
             [each.reference for each in members.values()],
             self._by.policy.systems,
+            About(self._repository, str(self._commit)),
         )
         evidence = Evidence(release, tuple(sorted(v for m in members.values() for v in votes(m))))
         records = self._records(release)
         self._check_logs(release)
         # Before anything is signed: what is in a log cannot be taken back.
         self._before.lacking(release.root, "nothing was signed, and nothing published")
+        index = index.as_named(self._named(records))
         ours = self._before.usable(records, evidence, index.digest, self._ledger)
         if ours is not None:
             self._check_outputs(ours)
@@ -169,6 +172,12 @@ class _Promotion:
             if not already and self._promoter.id not in {each.id for each in ours.promoters}:
                 self._sign(ours.predicate, ours.payload, len(index.body))
         return self._finish(self._settle(release, ours.digest), release, index, already=already)
+
+    def _named(self, records: Sequence[Record]) -> set[Digest]:
+        """Return which indexes records of this very release name: those that stand, if any do."""
+        standing = [each for each in records if stands(each, self._by.policy)]
+        known = standing or (*records, *self._ledger.walked().records)
+        return {each.predicate.index for each in known}
 
     def _check_logs(self, release: Release) -> None:
         """Refuse where a log's index has what a builder signed, and nobody shows."""

@@ -19,15 +19,15 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSee
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.flake.evaluate import Evaluation
 from nix_seed.flake.nix import DerivationReader, Nix
-from nix_seed.flake.rules.licence import is_licence
+from nix_seed.flake.rules.licence import combine, is_licence
 from nix_seed.flake.rules.names import Package, name_of_output, parse_name
 from nix_seed.formats.nix.store_path import Derivation, StorePath
-from nix_seed.formats.oci.manifest import Descriptor, Manifest
+from nix_seed.formats.oci.manifest import LICENSES, About, Descriptor, Manifest
 from nix_seed.image.read.spec import read_seed
 from nix_seed.image.rules.spec import Spec
 from nix_seed.licences.licences import Licences, assess_licences
 from nix_seed.licences.rules.judge import Judged
-from nix_seed.registry.open import AnyReference, Stores, fetch
+from nix_seed.registry.open import AnyReference, Stores, fetch, find
 from nix_seed.registry.store import Fetched, ImageStore, check_subject, read_manifest
 from nix_seed.registry.transfer import choose_system
 from nix_seed.roots.rules.roots import attributes_of
@@ -189,15 +189,33 @@ def attach_sboms(
     They are a function of the image and of what is said of it: attaching again changes nothing.
     """
     found = []
+    origins = (each.origin for each in sbom.components if not each.withheld)
+    about = About(licenses=combine(each.declared or each.concluded for each in origins))
     for form in formats:
         on_event(Stage("sbom", f"attaching {_FILES[form]}"))
         text = write_sbom(sbom, form)
-        found.append(
-            list_document(
-                image.store, image.descriptor, text, MEDIA_TYPES[form], title=_FILES[form]
-            )
-        )
+        said, kind, title = about.annotations(), MEDIA_TYPES[form], _FILES[form]
+        found.append(list_document(image.store, image.descriptor, text, kind, said, title=title))
     return tuple(found)
+
+
+def listed_licences(stores: Stores, images: Sequence[AnyReference]) -> str:
+    """Return the licences that the bills of materials listed beside all of *images* are under.
+
+    It is their publisher's word, for which nothing is read but lists; empty where one lacks it.
+    """
+    found: set[str] = set()
+    for reference in images:
+        try:
+            image = find(stores, reference)
+            listed = () if image is None else stores.open(reference).referrers(image.digest)
+        except NixSeedError:
+            return ""
+        said = {each.annotations[LICENSES] for each in listed if LICENSES in each.annotations}
+        if len(said) != 1:
+            return ""
+        found |= said
+    return combine(found)
 
 
 def list_attached(image: SeedImage, form: Format) -> tuple[Descriptor, ...]:

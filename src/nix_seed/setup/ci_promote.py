@@ -10,15 +10,16 @@ given to the last release then.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.events import OnEvent, ignore
 from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto.statement import Commit
+from nix_seed.formats.oci.manifest import UNSAID, About
 from nix_seed.formats.oci.reference import Reference
-from nix_seed.image.index import build_index
+from nix_seed.image.index import IndexPlan, build_index
 from nix_seed.image.inspect import InspectedIndex, inspect
 from nix_seed.image.push import add_tags
 from nix_seed.logs.log import Log
@@ -28,6 +29,7 @@ from nix_seed.release.promote import Signing, promote
 from nix_seed.release.rules.answer import Verification
 from nix_seed.release.verifiers import Verifiers
 from nix_seed.release.verify import Query, verify_image
+from nix_seed.sbom.sbom import listed_licences
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.sign import Signer
 
@@ -91,13 +93,17 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class CommitRelease:
-    """The release of *commit* over *systems* at *repository*, by *authority* if there is one."""
+    """The release of *commit* over *systems* at *repository*, by *authority* if there is one.
+
+    *about* is what an index says of itself that no promoter signs for.
+    """
 
     stores: Stores
     repository: Reference
     commit: Commit
     systems: Sequence[str]
     authority: ReleaseAuthority | None
+    about: About = UNSAID
     on_event: OnEvent = ignore
 
     def publish(self, tags: Sequence[str], result: str = "success") -> Released:
@@ -149,9 +155,9 @@ class CommitRelease:
     ) -> Released:
         images: list[AnyReference] = [self.repository.at(digest) for digest in members.values()]
         target = self.repository.at(self.commit.hex)
-        done = build_index(
-            self.stores, target, images, systems=list(members), tags=tags, on_event=self.on_event
-        )
+        about = replace(self.about, licenses=listed_licences(self.stores, images))
+        plan = IndexPlan(tuple(members), tags, about)
+        done = build_index(self.stores, target, images, plan, self.on_event)
         state = "the index over all systems is published"
         return Released(state, members, done.descriptor.digest, done.tags, verified=verified)
 

@@ -31,7 +31,7 @@ from nix_seed.formats.intoto.bundle import (
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE as PROMOTION_TYPE
 from nix_seed.formats.intoto.promotion import Unverified
 from nix_seed.formats.intoto.statement import Commit
-from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType
+from nix_seed.formats.oci.manifest import TITLE, About, Descriptor, Manifest, MediaType
 from nix_seed.image.inspect import InspectedImage
 from nix_seed.registry.store import Held, ImageStore, is_bundle, read_blob, read_referrer
 from nix_seed.trust.rules.claims import DissentDetail
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 CONTENT: Final = "dev.sigstore.bundle.content"
 COMMIT_TYPE: Final = "application/vnd.nix-seed.commit.v1"
 PREDICATE: Final = "dev.sigstore.bundle.predicateType"
-TITLE: Final = "org.opencontainers.image.title"
 _DOCUMENTS = "application/vnd.nix-seed."
 _EMPTY = b"{}"
 _MOST_LAYERS = 256
@@ -99,8 +98,19 @@ def list_bundle(
     store: ImageStore, subject: Descriptor, bundle: bytes, predicate_type: str
 ) -> Descriptor:
     """Store *bundle* as a referrer of *subject*, which may be anything with a digest."""
-    said = {CONTENT: "dsse-envelope", PREDICATE: predicate_type}
+    said = {CONTENT: "dsse-envelope", PREDICATE: predicate_type} | _about(bundle).annotations()
     return _attach(store, subject, _put(store, bundle, BUNDLE_V03), said)
+
+
+def _about(bundle: bytes) -> About:
+    """Return which commit *bundle* is about, by its own word."""
+    said = Unverified.read(bundle)
+    if said is not None and said.build is not None:
+        source = said.build.source
+        return About(source.uri, str(source.commit), said.build.finished_on)
+    if said is not None and said.promotion is not None:
+        return About(said.promotion.repository, str(said.promotion.commit))
+    return About()
 
 
 def _attach(

@@ -1,5 +1,7 @@
 """``nix-seed index``."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -41,8 +43,11 @@ def command(as_json: bool, **options: Any) -> None:
     `build --push` tagged by input key in REF's repository.
     """
     from nix_seed.cli.progress import progress
+    from nix_seed.flake.checkout import about_commit
+    from nix_seed.formats.oci.manifest import UNSAID
     from nix_seed.formats.oci.reference import parse_reference
-    from nix_seed.image.index import build_index
+    from nix_seed.image.index import IndexPlan, build_index
+    from nix_seed.sbom.sbom import listed_licences
 
     target = parse_reference(options["target"])
     images = [parse_reference(image) for image in (*options["images"], *options["more"])]
@@ -52,14 +57,13 @@ def command(as_json: bool, **options: Any) -> None:
             keyed = _of_flake(options["flake"], evaluate=not images, show=show)
             systems += keyed
             images += [target.at(tag) for tag in keyed.values() if tag is not None]
-        done = build_index(
-            stores_of(options),
-            target,
-            images,
-            systems=systems,
-            tags=options["tags"],
-            on_event=show,
-        )
+        stores = stores_of(options)
+        about = UNSAID
+        if options["flake"] is not None and Path(options["flake"]).is_dir():
+            about = about_commit(Path(options["flake"]))
+        about = replace(about, licenses=listed_licences(stores, images))
+        plan = IndexPlan(systems, options["tags"], about)
+        done = build_index(stores, target, images, plan, show)
     reference = str(target.at(done.descriptor.digest))
     if as_json:
         members = {member.system: str(member.descriptor.digest) for member in done.members}

@@ -35,6 +35,7 @@ from nix_seed.setup.rules.ci_words import build_summary, find_mismatches, verbat
 if TYPE_CHECKING:
     from nix_seed.image.plan import Request
     from nix_seed.release.load import LoadedPolicy
+    from nix_seed.trust.github import GitHubStore
     from nix_seed.trust.sign import Signer
 
 _LACKS_IDENTITY = {
@@ -127,6 +128,19 @@ class CiJob:
     def user(self) -> str:
         """Whose token it is."""
         return self.options["registry_user"] or "x-access-token"
+
+    @property
+    def github(self) -> GitHubStore | None:
+        """GitHub's store of attestations, where this job was given a token for it."""
+        from nix_seed.trust.github import GitHubStore
+
+        token = self._secrets.get("SEED_ATTESTATIONS_TOKEN")
+        if self.host.kind != "github" or not token:
+            return None
+        api, repository = (
+            os.environ.get(f"GITHUB_{name}", "") for name in ("API_URL", "REPOSITORY")
+        )
+        return GitHubStore(api, repository, token)
 
     def login(self) -> Login | None:
         """Return what GitHub lets this job read the repository with, None without."""

@@ -10,7 +10,7 @@ from nix_seed.cli.setup.ci_job import CiJob
 from nix_seed.cli.setup.ci_report import promote_summary
 from nix_seed.core.errors import InputError
 from nix_seed.core.events import OnEvent, ignore
-from nix_seed.flake.checkout import DEFAULT_POLICY, newest_commits, read_checkout
+from nix_seed.flake.checkout import DEFAULT_POLICY, about_commit, newest_commits, read_checkout
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.release.load import earlier_of, verifiers_of
 from nix_seed.setup.ci_promote import CommitRelease, ReleaseAuthority, Released, why_latest_stays
@@ -80,7 +80,8 @@ def _release(
             "which systems make a release?",
             hint="name them: systems (SEED_SYSTEMS), or in a policy",
         )
-    release = CommitRelease(job.stores, job.repository, commit, systems, authority, stages)
+    about = about_commit(job.flake.directory, commit)
+    release = CommitRelease(job.stores, job.repository, commit, systems, authority, about, stages)
     return release.publish(_tags(job, commit), job.options["result"] or "success")
 
 

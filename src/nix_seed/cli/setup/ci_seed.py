@@ -51,6 +51,7 @@ def seed(options: dict[str, Any]) -> None:
             want_proof=parse_switch(options["prove"] or "true", "prove"),
             on_event=stages,
         ).make()
+        _copy_attestations(job, result)
         _record(job, result, stages)
         kept = keep_outputs(job, prepared.publication, result, stages)
     job.host.set_outputs(
@@ -86,6 +87,20 @@ def _record(job: CiJob, result: SeedResult, stages: OnEvent) -> None:
         job.host.say(f"list       {tag}")
     except NixSeedError as error:
         job.host.annotate("notice", "What a build reads is not listed", error.message)
+
+
+def _copy_attestations(job: CiJob, result: SeedResult) -> None:
+    """Copy what was signed to GitHub's own store, if the job asks for that; it decides nothing."""
+    store = job.github
+    if store is None or result.attested is None:
+        return
+    try:
+        for bundle in result.attested.bundles:
+            store.add(bundle)
+        job.host.say(f"copied     to GitHub's attestations of {store.repository}")
+    except NixSeedError as error:
+        text = ": ".join(filter(None, (error.message, error.hint)))
+        job.host.annotate("notice", "Not in GitHub's own store of attestations", text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,21 @@ def evaluate_expression(text: str) -> Status:
     return "unknown" if tree is None else _status(tree)
 
 
+def combine(expressions: Iterable[str]) -> str:
+    """Return the expression of what several works under *expressions* come to, sorted.
+
+    Empty where there are none, or one names no SPDX licence that is known here.
+    """
+    terms: set[str] = set()
+    for text in set(expressions):
+        tree = parse_expression(text)
+        if tree is None or _status(tree) == "unknown":
+            return ""
+        parts = tree.args if tree.args and tree.operator.strip() == "AND" else (tree,)
+        terms |= {f"({each})" if each.args else str(each) for each in parts}
+    return " AND ".join(sorted(terms))
+
+
 def _status(tree: Any) -> Status:
     statuses = [_status(each) for each in tree.args]
     if statuses:

@@ -8,7 +8,7 @@ The tag under which a subject's referrers are listed (distribution specification
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Final, Self
 
 from nix_seed.core.declared import Declared, at, read, write
@@ -124,6 +124,37 @@ def lists_referrers(tag: str | None) -> bool:
     """Whether *tag* is such a tag, or one of cosign's older kind (``….att``, ``….sig``)."""
     return tag is not None and _TAG.match(tag) is not None
 
+
+TITLE = "org.opencontainers.image.title"
+LICENSES = "org.opencontainers.image.licenses"
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a document says of itself to registries and people; empty where nothing is known.
+
+    *created* is the time of the commit, or of the build: RFC 3339. Never on an image's manifest:
+    images of several commits are one image.
+    """
+
+    source: str = ""
+    revision: str = ""
+    created: str = ""
+    licenses: str = ""
+
+    def annotations(self) -> dict[str, str]:
+        """Return the annotations that the specification has for it (annotations.md).
+
+        The title is the repository's name.
+        """
+        source = self.source.removeprefix("git+")
+        title = source.rstrip("/").rpartition("/")[2].removesuffix(".git")
+        said = {each.name: getattr(self, each.name) for each in fields(self)}
+        said |= {"source": source, "title": title}
+        return {f"org.opencontainers.image.{name}": text for name, text in said.items() if text}
+
+
+UNSAID = About()
 
 _PREFIX = "io.nix-seed."
 ANNOTATION_FORMAT = _PREFIX + "format"

@@ -1,0 +1,89 @@
+"""GitHub's store of attestations on loopback, as its REST documentation describes it.
+
+``POST /repos/{owner}/{repo}/attestations`` and ``GET …/attestations/{subject_digest}``. It is also
+a proxy for ``http://api.github.localhost``, which is where `gh` asks when its host is that one.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+TOKEN = "ghs_token-of-the-job"
+DENIED = "Resource not accessible by integration"
+
+
+@dataclass
+class Store:
+    """Running at *url*; *fails* are the statuses of its next answers, *seen* the writes."""
+
+    url: str
+    held: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    fails: list[tuple[int, str]] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
+
+    def add(self, repository: str, bundle: dict[str, Any]) -> None:
+        """Keep *bundle* under each subject of its statement."""
+        statement = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
+        for subject in statement["subject"]:
+            name = f"{repository}/sha256:{subject['digest']['sha256']}"
+            self.held.setdefault(name, []).append({"bundle": bundle, "repository_id": 1})
+
+
+@contextmanager
+def github_store() -> Iterator[Store]:
+    """Serve an empty store on a free port."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    store = Store(f"http://127.0.0.1:{server.server_address[1]}")
+    server.store = store  # type: ignore[attr-defined]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield store
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        store: Store = self.server.store  # type: ignore[attr-defined]
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        owner, name, kind = self._path()
+        store.seen.append(f"{owner}/{name}")
+        if store.fails:
+            self._answer(*store.fails.pop(0))
+        elif self.headers["Authorization"] != f"Bearer {TOKEN}":
+            self._answer(403, DENIED)
+        else:
+            assert kind == "attestations"
+            store.add(f"{owner}/{name}", json.loads(body)["bundle"])
+            self._answer(201, {"id": len(store.seen)})
+
+    def do_GET(self) -> None:
+        store: Store = self.server.store  # type: ignore[attr-defined]
+        owner, name, *rest = self._path()
+        found = store.held.get(f"{owner}/{name}/{rest[-1]}")
+        self._answer(*((200, {"attestations": found}) if found else (404, "Not Found")))
+
+    def _path(self) -> list[str]:
+        path = urlsplit(self.path).path.replace("%3A", ":")
+        _, _, parts = path.partition("/repos/")
+        return parts.split("/")
+
+    def _answer(self, status: int, said: Any) -> None:
+        body = json.dumps({"message": said} if isinstance(said, str) else said).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
