@@ -49,6 +49,7 @@ _GITHUB = {
         "source-repository-uri": "{{ .url }}/{{ .repository }}",
         "source-repository-digest": "sha",
         "source-repository-owner-uri": "{{ .url }}/{{ .repository_owner }}",
+        "build-config-uri": "{{ .url }}/{{ .workflow_ref }}",
         "runner-environment": "runner_environment",
     },
     "subject-alternative-name-template": "{{ .url }}/{{ .job_workflow_ref }}",

@@ -1,13 +1,14 @@
 """GitHub's store of attestations on loopback, as its REST documentation describes it.
 
-``POST /repos/{owner}/{repo}/attestations`` and ``GET …/attestations/{subject_digest}``. It is also
-a proxy for ``http://api.github.localhost``, which is where `gh` asks when its host is that one.
+``POST /repos/{owner}/{repo}/attestations`` and ``GET …/attestations/{subject_digest}``. With a
+certificate it is also a proxy that is each host one asks it for, ``api.github.com`` for `gh`.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
+
+from support.registries import Certificate
 
 TOKEN = "ghs_token-of-the-job"
 DENIED = "Resource not accessible by integration"
@@ -26,6 +29,7 @@ class Store:
 
     url: str
     held: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    tls: ssl.SSLContext | None = None
     fails: list[tuple[int, str]] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
 
@@ -34,15 +38,19 @@ class Store:
         statement = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
         for subject in statement["subject"]:
             name = f"{repository}/sha256:{subject['digest']['sha256']}"
-            self.held.setdefault(name, []).append({"bundle": bundle, "repository_id": 1})
+            entry = {"bundle": bundle, "repository_id": 1, "initiator": "user"}
+            self.held.setdefault(name, []).append(entry)
 
 
 @contextmanager
-def github_store() -> Iterator[Store]:
-    """Serve an empty store on a free port."""
+def github_store(tls: Certificate | None = None) -> Iterator[Store]:
+    """Serve an empty store on a free port; as a proxy, with *tls*, the certificate of all hosts."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     store = Store(f"http://127.0.0.1:{server.server_address[1]}")
     server.store = store  # type: ignore[attr-defined]
+    if tls is not None:
+        store.tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        store.tls.load_cert_chain(tls.certificate, tls.key)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield store
@@ -52,6 +60,14 @@ def github_store() -> Iterator[Store]:
 
 
 class _Handler(BaseHTTPRequestHandler):
+    def do_CONNECT(self) -> None:
+        store: Store = self.server.store  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.end_headers()
+        assert store.tls is not None
+        with store.tls.wrap_socket(self.connection, server_side=True) as inside:
+            _Handler(inside, self.client_address, self.server)
+
     def do_POST(self) -> None:
         store: Store = self.server.store  # type: ignore[attr-defined]
         body = self.rfile.read(int(self.headers["Content-Length"]))

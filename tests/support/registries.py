@@ -151,7 +151,8 @@ def certificate(root: Path, address: str = "127.0.0.1") -> Certificate:
     root.mkdir(parents=True, exist_ok=True)
     made = Certificate(root / "ca.pem", root / "server.pem", root / "server.key")
     ca_key, request, extra = root / "ca.key", root / "server.csr", root / "extra"
-    extra.write_text(f"subjectAltName=IP:{address},DNS:localhost\n")
+    kind = "IP" if address[0].isdigit() else "DNS"
+    extra.write_text(f"subjectAltName={kind}:{address},DNS:localhost\n")
 
     def openssl(*arguments: str) -> None:
         subprocess.run([program, *arguments], check=True, capture_output=True)

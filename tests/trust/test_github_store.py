@@ -67,7 +67,12 @@ def test_busy_is_waited_for(store: Store, client: GitHubStore, bundle: bytes) ->
     ],
 )
 def test_a_refusal_is_quoted(
-    store: Store, client: GitHubStore, bundle: bytes, status: int, said: str, kind: type
+    store: Store,
+    client: GitHubStore,
+    bundle: bytes,
+    status: int,
+    said: str,
+    kind: type[CouldNotCheck],
 ) -> None:
     store.fails = [(status, said)]
     with pytest.raises(kind) as caught:
