@@ -83,6 +83,13 @@ def second_index(ledger: Ledger) -> None:
     ledger.forge(2, previous=(ledger.digest(3),), index=Digest.of(b"another"), root=said.root)
 
 
+def second_outputs(ledger: Ledger) -> None:
+    """The same systems, and with them two lists of outputs."""
+    for number, name in enumerate((b"some", b"others"), 1):
+        before, root = (ledger.digest(3),), Digest.of(name)
+        ledger.forge(2, previous=before, documents=False, outputs_root=root, outputs_size=number)
+
+
 def previous_nowhere(ledger: Ledger) -> None:
     ledger.attest_all(commit=commit(4))
     gone = Digest.of(b"gone")
@@ -337,6 +344,8 @@ CASES = [
     Case("second root, not logged", second_root_not_logged, [("contradiction", ALARM)],
          "rita signed the root", whole=True),
     Case("second index", second_index, [("conflict", ALARM)], "promoted as 2 different things"),
+    Case("second list of outputs", second_outputs, [("conflict", ALARM)],
+         "was promoted with several lists of outputs"),
     Case("previous record nowhere", previous_nowhere, [("gap", ALARM)], "is nowhere"),
     Case("skipping", skipping, [("skipped", ALARM)], "does not come after that of"),
     Case("evidence removed", evidence_removed, [("gap", ALARM)], "is nowhere", whole=True),

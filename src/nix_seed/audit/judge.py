@@ -119,6 +119,7 @@ class BundleJudge:
             positions=tuple(sorted(positions)),
             copies=copies,
             time=min(times, default=None),
+            outputs=said.outputs_root,
         )
 
     def outsiders(self, findings: Iterable[Finding]) -> Iterator[AuditFinding]:

@@ -34,6 +34,7 @@ def find_conflicts(records: Iterable[LedgerRecord]) -> Iterator[AuditFinding]:
         standing, rest = _split(ours)
         if len(standing) > 1:
             yield _conflict(commit, standing)
+        yield from _other_outputs(commit, [each for same in standing.values() for each in same])
         for what, others in rest.items():
             if set(standing) - {what} or len(rest) > 1:
                 yield _contradiction(commit, others, standing)
@@ -106,6 +107,16 @@ def _split(
         if not each.stands and each.what not in standing:
             rest.setdefault(each.what, []).append(each)
     return standing, rest
+
+
+def _other_outputs(commit: Commit, standing: Iterable[LedgerRecord]) -> Iterator[AuditFinding]:
+    """Yield the alarm of a commit that was promoted with several lists of outputs."""
+    lists = {each.outputs: each for each in standing if each.outputs is not None}
+    if len(lists) > 1:
+        shown = " and ".join(sorted(map(str, lists)))
+        reason = f"{commit} was promoted with several lists of outputs: {shown}"
+        evidence = tuple(line for each in lists.values() for line in each.shown)
+        yield AuditFinding(Kind.CONFLICT, Severity.ALARM, str(commit), reason, evidence)
 
 
 def _conflict(commit: Commit, standing: Mapping[_What, Sequence[LedgerRecord]]) -> AuditFinding:

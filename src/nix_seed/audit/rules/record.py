@@ -27,7 +27,8 @@ class LedgerRecord(Declared):
     *enough* or not. *stands*: it is a release by the policy it names; else *why* says what it
     lacks. *positions* are its entries in logs, *time* a moment by which one proves that it was
     there, *copies* where it lies, *builders* those whose votes were found good for it, and *images*
-    the system and image of each of its leaves, where its evidence was read.
+    the system and image of each of its leaves, where its evidence was read. *outputs* is the root
+    over the outputs that are promoted with it, if any are.
     """
 
     digest: Digest = field(metadata=at("record"))
@@ -49,6 +50,7 @@ class LedgerRecord(Declared):
     builders: tuple[str, ...] = ()
     images: Annotated[tuple[tuple[str, Digest], ...], _IMAGES] = ()
     time: datetime | None = None
+    outputs: Digest | None = field(default=None, metadata=at(omit=True))
 
     @property
     def what(self) -> tuple[Digest, Digest]:
