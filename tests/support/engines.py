@@ -103,12 +103,17 @@ def docker(directory: Path, *, plain_http: Sequence[str] = ()) -> Iterator[Start
     socket = f"unix://{directory}/docker.sock"
     env = {"PATH": path, "DOCKER_HOST": socket, "NIX_SEED_DOCKER_ARGS": ""}
     command = [f"{root}/usr/sbin/dockerd", "--data-root", f"{directory}/docker"]
-    command += ["--exec-root", f"{directory}/docker-exec", "-H", socket]
+    # Sockets lie in it, whose addresses have 107 bytes at most.
+    state = tempfile.mkdtemp(prefix="docker-")
+    command += ["--exec-root", state, "-H", socket]
     command += ["--pidfile", f"{directory}/docker.pid", "--iptables=false", "--ip6tables=false"]
     command += ["--bridge=none", *(f"--insecure-registry={host}" for host in plain_http)]
     ask = [f"{root}/usr/bin/docker", "-H", socket, "version"]
-    with _daemon(command, env, directory / "dockerd.log", ask):
-        yield Started("docker", env)
+    try:
+        with _daemon(command, env, directory / "dockerd.log", ask):
+            yield Started("docker", env)
+    finally:
+        shutil.rmtree(state, ignore_errors=True)
 
 
 @contextmanager
