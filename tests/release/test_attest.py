@@ -256,6 +256,28 @@ def test_publish_names_an_image_when_its_builder_has_attested_it(
     assert json.loads(shown.out)["digest"] == image
 
 
+def test_an_image_to_ship_is_published_in_a_repository_of_its_own(
+    bench: Bench, registry: Running
+) -> None:
+    """The flake has no attribute for it: it is made of the package ``default``."""
+    ran = publish(bench, f"{registry.host}/own/run:dev", "--kind", "run")
+    assert ran.code == 0, ran.err
+    head = git(bench.project, "rev-parse", "HEAD")
+    assert f"commit   {head} of {SOURCE}" in ran.out
+    shown = nix_seed(
+        *("inspect", f"{registry.host}/own/run:dev", "--json", "--username", USER),
+        "--password-stdin",
+        cache=bench.root / "cache",
+        prefix=("sh", "-c", 'echo "$0" | "$@"', PASSWORD),
+    )
+    assert json.loads(shown.out)["kind"] == "run"
+    before = writes(registry)
+    ran = publish(bench, f"{registry.host}/own/run:seed")
+    assert ran.code == 2
+    assert f"{head}-x86_64-linux is an image of the kind run" in ran.err
+    assert writes(registry) == before, "nothing was sent"
+
+
 def test_publish_sends_nothing_that_could_not_be_attested(
     bench: Bench, registry: Running, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from nix_seed.cli.trust.options import signing_options
 
 if TYPE_CHECKING:
     from nix_seed.image.push import Pushed
-    from nix_seed.registry.open import AnyReference
+    from nix_seed.registry.open import AnyReference, Stores
     from nix_seed.release.attest import Attester, SourceTree
 
 
@@ -30,6 +30,13 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, file_okay=False, exists=True),
 )
 @option("--attr NAME", "Attribute made by mkSeed or mkRun [seed, run].")
+@option(
+    "--kind",
+    "An image to build in, or to ship, in a repository of its own.",
+    type=click.Choice(["seed", "run"]),
+    default="seed",
+    show_default=True,
+)
 @option("--system SYSTEM", "Nix system [this machine's].")
 @option("--builder ID", "This builder's id in the policy [the signer's].")
 @signing_options
@@ -61,7 +68,8 @@ def command(reference: str, **options: Any) -> None:
     asked = manner()
     if asked.json:
         asked.parts = []
-    how = {"system": options["system"], "no_reuse": True, "as_json": asked.json}
+    how = {"system": options["system"], "kind": options["kind"], "no_reuse": True}
+    how["as_json"] = asked.json
     pushed = ctx.invoke(build, flake=flake, **how, **where, **shared)
     image = parse_reference(pushed.reference) if pushed else target
     state(image, tree, attester, options, as_json=asked.json)
@@ -85,10 +93,31 @@ def _prepare(target: AnyReference, options: dict[str, Any]) -> tuple[SourceTree,
     if target.tag is None or target.digest is not None:
         raise InputError(f"{target} is no tag to publish to", hint=f"such as {target}:seed")
     tree, attester = statement_of(options)
+    system, stores = options["system"] or current_system(), stores_of(options)
     with progress(quiet=False) as show:
-        prepare_attest(tree, attester, options["system"] or current_system(), show)
-        check_writable(stores_of(options), target)
+        ready = prepare_attest(tree, attester, system, show)
+        check_writable(stores, target)
+        _check_alone(stores, target.at(f"{ready.source.commit}-{system}"), options["kind"])
     return tree, attester
+
+
+def _check_alone(stores: Stores, named: AnyReference, kind: str) -> None:
+    """Refuse an image of another *kind* than that of the same commit, which *named* names.
+
+    One builder's word on both would be two words on one commit.
+    """
+    from nix_seed.core.errors import InputError
+    from nix_seed.image.inspect import InspectedImage, inspect
+    from nix_seed.registry.open import find, is_to_be_made
+
+    if is_to_be_made(named) or find(stores, named) is None:
+        return
+    there = inspect(stores, named)
+    if isinstance(there, InspectedImage) and there.kind not in (None, kind):
+        raise InputError(
+            f"{named} is an image of the kind {there.kind}, and this one is a {kind} image",
+            hint="publish images to build in, and images to ship, to repositories of their own",
+        )
 
 
 def _name(pushed: Pushed, reference: str, options: dict[str, Any]) -> Sequence[str]:
