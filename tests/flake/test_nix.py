@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -158,14 +159,68 @@ def test_settings_and_language_reach_nix(tmp_path: Path, monkeypatch: pytest.Mon
     assert "--extra-experimental-features nix-command flakes" in arguments
 
 
-def test_all_paths_while_another_process_deletes_some(nix: Nix, tmp_path: Path) -> None:
+def test_a_tree_has_the_hash_that_nix_gives_it(nix: Nix, tmp_path: Path) -> None:
+    """Files that are empty, large, or programs; links; empty directories; names by their bytes."""
+    tree = tmp_path / "tree"
+    for name in ("b", "b.d/empty", "b.d/x", "é", "B"):
+        (tree / name).mkdir(parents=True)
+    (tree / "b/large").write_bytes(b"0123456" * 100_000)
+    (tree / "b/none").write_bytes(b"")
+    (tree / "b-").write_text("before b in some orders, after it in others")
+    (tree / "b.d/x/program").write_text("#!/bin/sh\n")
+    (tree / "b.d/x/program").chmod(0o755)
+    (tree / "b.d/gone").symlink_to("/nowhere/at/all")
+    for path in (tree, tree / "b-", tree / "b.d/x/program", tree / "b.d/gone"):
+        assert nix.hash_path(path) == nix.run("nix", ["hash", "path", str(path)], "").strip()
+    os.mkfifo(tree / "pipe")
+    with pytest.raises(CouldNotCheck, match="neither a file, a directory nor a link"):
+        nix.hash_path(tree)
+    with pytest.raises(CouldNotCheck, match="hashing"):
+        nix.hash_path(tmp_path / "absent")
+
+
+def test_all_paths_are_those_that_nix_lists(
+    nix: Nix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read from its database; asked of Nix where that cannot be."""
+    (tmp_path / "one").write_text("one")
+    kept = add(nix, tmp_path / "one")
+    assert nix.store is not None
+    # Lies in the store, and is not valid: a build that was cut short leaves such.
+    (nix.store / "nix/store" / store_path("left").base_name).write_text("")
+    listed = frozenset(nix.run("nix", ["path-info", "--all"], "").split())
+    assert nix.all_paths() == listed == {str(kept)}
+    ran: list[str] = []
+    monkeypatch.setattr(Nix, "_run", lambda _self, *given: ran.append(given[0]) or f"{kept}\n")
+    assert nix.all_paths() == listed
+    assert not ran
+    database = nix.store / "nix/var/nix/db/db.sqlite"
+    database.rename(database.with_name("aside"))
+    assert nix.all_paths() == listed
+    assert ran == ["nix"]
+    # Another store than the one at /nix may be meant.
+    monkeypatch.setenv("NIX_REMOTE", "ssh-ng://elsewhere")
+    assert Nix().all_paths() == listed
+    assert ran == ["nix", "nix"]
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_all_paths_while_another_process_deletes_some(
+    nix: Nix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, readable: bool
+) -> None:
     """Nix lists every path, and fails at one that has gone by the time it looks at it."""
+
+    def refuse(path: Path) -> list[str]:
+        raise OSError(f"{path} is another user's")
+
+    if not readable:
+        monkeypatch.setattr("nix_seed.flake.nix.read_valid_paths", refuse)
     kept = []
     for number in range(40):
         file = tmp_path / f"kept-{number}"
         file.write_text(str(number))
         kept.append(add(nix, file))
-    assert nix.all_paths() == set(kept)
+    assert nix.all_paths() == set(map(str, kept))
     program = f"""
 import subprocess, sys
 while True:
@@ -179,7 +234,7 @@ while True:
     other = subprocess.Popen([sys.executable, "-c", program])
     try:
         for _ in range(30):
-            assert nix.all_paths() >= set(kept)
+            assert nix.all_paths() >= set(map(str, kept))
     finally:
         other.kill()
         other.wait()

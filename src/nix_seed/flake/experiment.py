@@ -94,15 +94,15 @@ def compare(
     nix: Nix,
     metadata: FlakeMetadata,
     answer: Mapping[str, Any] | NixFailed,
-    original: Collection[StorePath],
+    original: Callable[[], frozenset[StorePath]],
     otherwise: tuple[Questions, Mapping[str, Any] | NixFailed | None] = (Questions(), None),
 ) -> Twin:
-    """Read the answers; *original* are the derivations that make the flake's own outputs."""
+    """Read the answers; *original* gives what the flake's own outputs are built from."""
     if isinstance(answer, NixFailed):
         return Twin(problem=reason_of(answer.detail or answer.message))
     outputs = _outputs(answer)
     derivations = nix.requisites(_roots(outputs))
-    known = nix.requisites(original)
+    known = original()
     made_by = [nix.read_derivation(path) for path in _only_derivations(derivations - known)]
     outcomes = [output.path for item in made_by for output in item.outputs.values()]
     made = frozenset(path for path in outcomes if path is not None)

@@ -8,7 +8,6 @@ evaluation itself copies there from files of the flake and its inputs is told ap
 import json
 import os
 import re
-import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -26,6 +25,7 @@ from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.own_source import OwnSource
 from nix_seed.flake.rules.nix_version import parse_nix_version
 from nix_seed.flake.rules.recipe import Needed
+from nix_seed.formats.nix.database import DATABASE
 from nix_seed.formats.nix.store_path import StorePath
 
 # Another answer than on a machine that has a network would be another key.
@@ -119,7 +119,9 @@ def find_needed(
 
 def _read(root: Path, inputs: frozenset[NarHash], is_copy: Callable[[StorePath], bool]) -> Needed:
     """Read the database of the store at *root*; *inputs* are NAR hashes of the flake's inputs."""
-    database = root / "nix/var/nix/db/db.sqlite"
+    import sqlite3
+
+    database = root / DATABASE
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         rows = connection.execute("select path, hash, ca, deriver from ValidPaths").fetchall()
     valid = {StorePath.parse(path) for path, *_ in rows}

@@ -24,8 +24,15 @@ from typing import Any, BinaryIO
 
 from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
 from nix_seed.core.events import tell
+from nix_seed.core.files import explained
 from nix_seed.flake.rules.nix_log import NixLog
-from nix_seed.formats.nix.database import format_registration, parse_registration
+from nix_seed.formats.nix.database import (
+    DATABASE,
+    format_registration,
+    parse_registration,
+    read_valid_paths,
+)
+from nix_seed.formats.nix.nar import hash_tree
 from nix_seed.formats.nix.store_path import STORE_DIR, Derivation, PathInfo, StorePath
 
 # What project.nix adds to the trace of an output that cannot be evaluated.
@@ -45,6 +52,10 @@ connect-timeout = 1
 
 # What Nix says where evaluation would build or fetch, and may not.
 FORBIDDEN = re.compile(r"allow-import-from-derivation|forbidden in (restricted|pure)")
+
+# By these a machine's store may be another than the one at ``/nix``.
+_ELSEWHERE = ("NIX_STORE_DIR", "NIX_STATE_DIR", "NIX_DB_DIR")
+_HERE = ("", "auto", "daemon", "local")  # values of NIX_REMOTE
 
 # Far below what Linux and macOS accept as arguments.
 _BATCH = 500
@@ -166,7 +177,8 @@ class Nix:
 
     def hash_path(self, path: Path) -> str:
         """Return the SRI NAR hash of a file or directory."""
-        return self._run("nix", ["hash", "path", str(path)], f"hashing {path}").strip()
+        with explained(f"hashing {path}"):
+            return str(hash_tree(path))
 
     def read_derivation(self, path: StorePath) -> Derivation:
         """Parse a ``.drv`` of this store."""
@@ -198,20 +210,24 @@ class Nix:
             found |= set(map(StorePath.parse, text.split()))
         return frozenset(found)
 
-    def all_paths(self) -> frozenset[StorePath]:
-        """Return every path that this store has.
+    def all_paths(self) -> frozenset[str]:
+        """Return every path that this store has, as text: there may be many thousands.
 
-        Nix lists them all, then looks at each; and fails, should another have deleted one between.
+        They are read from its database where that is on this machine and readable. Else Nix lists
+        them all, then looks at each; and fails, should another have deleted one between.
         """
+        here = os.environ.get("NIX_REMOTE", "") in _HERE
+        if self.store is not None or (here and not any(map(os.environ.get, _ELSEWHERE))):
+            with contextlib.suppress(OSError):
+                return frozenset(read_valid_paths(self.root / DATABASE))
         try:
-            text = self._run("nix", ["path-info", "--all"], "listing the store")
-            return frozenset(map(StorePath.parse, text.split()))
+            return frozenset(self._run("nix", ["path-info", "--all"], "listing the store").split())
         except NixFailed:
             there = set()
             for name in os.listdir(self.root / "nix/store"):
                 with contextlib.suppress(InputError):  # a lock, or what is not finished
                     there.add(StorePath.parse(f"{STORE_DIR}/{name}"))
-            return frozenset(there) - self.invalid_paths(there)
+            return frozenset(map(str, there - self.invalid_paths(there)))
 
     def fetch_inputs(self, flake: str) -> None:
         """Have the source trees of *flake*'s inputs, and of theirs, in the store."""

@@ -120,9 +120,7 @@ class Brought:
 
 def store_problem(nix: Nix) -> str | None:
     """Why the host's store cannot take the results; ``None`` where it can."""
-    try:
-        nix.version()
-    except InputError:
+    if not nix.is_at_hand():
         return "Nix is not installed here"
     if os.geteuid() == 0 or (nix.root / "nix/var/nix/daemon-socket/socket").exists():
         return None
@@ -134,7 +132,7 @@ def store_problem(nix: Nix) -> str | None:
 
 def offer_host_paths(nix: Nix, work: Inside) -> None:
     """Tell the inside which paths the host's store has, so that only the others come out."""
-    text = "".join(f"{path}\n" for path in sorted(map(str, nix.all_paths())))
+    text = "".join(f"{path}\n" for path in sorted(nix.all_paths()))
     (work.exchange / "host-has").write_text(text, "utf-8", "surrogateescape")
 
 

@@ -15,7 +15,6 @@ Is a store path on disk exactly what it should be: its NAR hash, permissions and
 import contextlib
 import fcntl
 import os
-import sqlite3
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -23,7 +22,12 @@ from pathlib import Path
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.core.files import explained, locked, open_lock, open_regular
 from nix_seed.flake.nix import Nix
-from nix_seed.formats.nix.database import SCHEMA_VERSION, build_database
+from nix_seed.formats.nix.database import (
+    DATABASE,
+    SCHEMA_VERSION,
+    build_database,
+    read_valid_paths,
+)
 from nix_seed.formats.nix.nar import NarHasher, strip_case_hack
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.image.read.safe_root import Descent, remove, write_all
@@ -178,7 +182,7 @@ _STATE = "nix/var/nix"
 
 
 def _database(root: Path) -> Path:
-    return root / _STATE / "db/db.sqlite"
+    return root / DATABASE
 
 
 @contextlib.contextmanager
@@ -215,16 +219,14 @@ def valid_paths(root: Path) -> frozenset[StorePath]:
     if not path.exists():
         return frozenset()
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True)) as db:
-            rows = db.execute("SELECT path FROM ValidPaths").fetchall()
-    except sqlite3.Error as error:
+        found = read_valid_paths(path)
+    except OSError as error:
         raise CouldNotCheck(
-            f"cannot read Nix's database {path}: {error}",
-            hint="is it Nix's, and readable? Another root can be named with --root DIR",
+            str(error), hint="is it Nix's, and readable? Another root can be named with --root DIR"
         ) from error
     owed = read_owed(root)
     lacking = {path for path in owed if not os.path.lexists(root / str(path).lstrip("/"))}
-    return frozenset(StorePath.parse(row[0]) for row in rows) - lacking
+    return frozenset(map(StorePath.parse, found)) - lacking
 
 
 def register_paths(root: Path, infos: Sequence[PathInfo], nix: Callable[[], Nix]) -> None:
@@ -253,10 +255,6 @@ def _begin_database(root: Path, infos: Collection[PathInfo]) -> None:
     partial.rename(path)
     # After the database: alone, the schema's number would promise one that is not there.
     (path.parent / "schema").write_bytes(SCHEMA_VERSION)
-
-
-def _quoted(path: Path) -> str:
-    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
 _READ = 1 << 20

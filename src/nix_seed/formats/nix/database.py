@@ -13,14 +13,20 @@ the page size is fixed, ``secure_delete`` and a last pass zero what the final ``
 unused, and the header's counters and writer's version (SQLite file format, 1.3) are constants.
 """
 
-import sqlite3
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import InputError
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
+
+if TYPE_CHECKING:
+    import sqlite3
 
 
 def parse_registration(text: str) -> tuple[PathInfo, ...]:
@@ -61,6 +67,25 @@ def format_registration(infos: Iterable[PathInfo]) -> str:
 def _record(info: PathInfo) -> str:
     lines = [str(info.path), info.nar_hash.hex, str(info.nar_size), "", str(len(info.references))]
     return "".join(f"{line}\n" for line in lines + [str(path) for path in info.references])
+
+
+DATABASE: Final = "nix/var/nix/db/db.sqlite"
+"""Where, below a store's root, its database is."""
+
+
+def read_valid_paths(path: Path) -> list[str]:
+    """Return every path that Nix's database *path* calls valid, as text.
+
+    ``OSError`` where it cannot be read.
+    """
+    import sqlite3
+
+    quoted = str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    try:
+        with closing(sqlite3.connect(f"file:{quoted}?mode=ro", uri=True)) as database:
+            return [row[0] for row in database.execute("SELECT path FROM ValidPaths")]
+    except sqlite3.Error as error:
+        raise OSError(f"cannot read Nix's database {path}: {error}") from error
 
 
 SCHEMA_VERSION: Final = b"10"
@@ -127,6 +152,8 @@ def build_database(infos: Iterable[PathInfo], outputs: Iterable[DerivationOutput
     ids = {info.path: number for number, info in enumerate(ordered, 1)}
     if len(ids) != len(ordered):
         raise InputError("a store path is given twice for one database")
+    import sqlite3
+
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
         _write(connection, ordered, ids, sorted(outputs))

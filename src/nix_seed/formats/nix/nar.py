@@ -11,8 +11,12 @@ padding that is not zero, and anything that follows the end.
 """
 
 import hashlib
+import os
+import stat
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal
 
 from nix_seed.core.digests import NarHash
@@ -120,6 +124,40 @@ class NarHasher:
 def strip_case_hack(name: bytes) -> bytes:
     """The name Nix archives for a file that macOS made it call ``name~nix~case~hack~1``."""
     return name.partition(_CASE_HACK)[0]
+
+
+def hash_tree(top: Path) -> NarHash:
+    """The NAR hash of the file, link or directory *top*; ``OSError`` where it cannot be read.
+
+    On macOS names are taken without the case hack, as Nix does.
+    """
+    nar, hacked = NarHasher(), sys.platform == "darwin"
+    waiting = [(0, b"", os.fsencode(top))]
+    while waiting:
+        depth, name, path = waiting.pop()
+        found = os.lstat(path)
+        if stat.S_ISLNK(found.st_mode):
+            nar.symlink(depth, name, os.readlink(path))
+        elif stat.S_ISDIR(found.st_mode):
+            nar.directory(depth, name)
+            here = [(strip_case_hack(each) if hacked else each, each) for each in os.listdir(path)]
+            waiting += [
+                (depth + 1, plain, os.path.join(path, each))
+                for plain, each in sorted(here, reverse=True)
+            ]
+        elif stat.S_ISREG(found.st_mode):
+            with open(path, "rb", buffering=0) as file:
+                nar.file(depth, name, found.st_size, bool(found.st_mode & 0o100))
+                left = found.st_size
+                while left and (data := file.read(min(left, _BATCH))):
+                    nar.add(data)
+                    left -= len(data)
+            if left:
+                raise OSError(f"{os.fsdecode(path)} became shorter while it was read")
+            nar.end_file(found.st_size)
+        else:
+            raise OSError(f"{os.fsdecode(path)} is neither a file, a directory nor a link")
+    return nar.finish()
 
 
 def nar_hash_of_file(data: bytes) -> NarHash:
