@@ -19,7 +19,8 @@ from nix_seed.formats.nix.store_path import PathInfo
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.build import Destination, assemble_image, store_image
 from nix_seed.image.layer_cache import LayerCache
-from nix_seed.image.plan import Base, Plan, Request, plan_image
+from nix_seed.image.plan import Base, Plan, plan_image
+from nix_seed.image.request import Request
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
 from support.distribution import distribution, make_project, nix_env, upgraded, use_distribution

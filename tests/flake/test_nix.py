@@ -191,7 +191,12 @@ def test_all_paths_are_those_that_nix_lists(
     listed = frozenset(nix.run("nix", ["path-info", "--all"], "").split())
     assert nix.all_paths() == listed == {str(kept)}
     ran: list[str] = []
-    monkeypatch.setattr(Nix, "_run", lambda _self, *given: ran.append(given[0]) or f"{kept}\n")
+
+    def answer(_: Nix, program: str, *_given: object) -> str:
+        ran.append(program)
+        return f"{kept}\n"
+
+    monkeypatch.setattr(Nix, "_run", answer)
     assert nix.all_paths() == listed
     assert not ran
     database = nix.store / "nix/var/nix/db/db.sqlite"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nix_seed.core.events import OnEvent
     from nix_seed.flake.nix import Nix
     from nix_seed.formats.intoto.statement import Commit
-    from nix_seed.image.plan import Request
+    from nix_seed.image.request import Request
     from nix_seed.registry.image import Image
     from nix_seed.registry.open import AnyReference, Stores
     from nix_seed.release.load import LoadedPolicy
@@ -207,7 +207,7 @@ def locked_image(question: str) -> str:
 
 def request_of(options: dict[str, Any]) -> tuple[Nix, Request]:
     """Make of *options*, as ``image_options`` names them, a Nix and a request to it."""
-    from nix_seed.image.plan import Request
+    from nix_seed.image.request import Request
     from nix_seed.image.rules.frames import Compressor
     from nix_seed.image.rules.partition.plan import check_budget
 
@@ -287,7 +287,7 @@ def open_seed(options: dict[str, Any], nix: Nix, system: str | None = None) -> I
     A command with ``verify_options`` has it verified first.
     """
     from nix_seed.formats.oci.reference import LayoutReference
-    from nix_seed.image.plan import Request, evaluate_request
+    from nix_seed.image.request import Request, evaluate_request
     from nix_seed.image.rules.frames import Compressor
     from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
     from nix_seed.registry.image import open_image

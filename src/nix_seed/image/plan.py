@@ -1,8 +1,6 @@
 """Finds the previous image whose layers a new one keeps: given by name, or by ``seed.lock``.
 
 flake -> plan: what an image will hold, layer by layer; everything but its bytes.
-
-What is asked for, and the key by which its image is found: evaluation alone tells.
 """
 
 from __future__ import annotations
@@ -14,13 +12,13 @@ from nix_seed.core.errors import CheckedFalse, InputError, NixFailed
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import read_given
 from nix_seed.core.words import plural
-from nix_seed.flake.evaluate import Evaluation, Kind, evaluate_flake
 from nix_seed.flake.nix import FlakeMetadata, Nix
 from nix_seed.flake.rules.names import match_packages
 from nix_seed.flake.rules.outline import ImageConfig, Outline
-from nix_seed.flake.rules.recipe import Recipe, TierRoots, input_key
+from nix_seed.flake.rules.recipe import Recipe, TierRoots
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.image.read.spec import read_seed
+from nix_seed.image.request import Evaluated, Request, evaluate_request
 from nix_seed.image.rules.changes import PlanDiff, evaluate_plan
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.image.rules.partition.plan import Group, divide
@@ -29,36 +27,6 @@ from nix_seed.licences import licences as licensing
 from nix_seed.registry.open import AnyReference, Stores, fetch
 from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
 from nix_seed.registry.transfer import choose_system
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What to make: of which flake, of which kind, for which system, in how many layers."""
-
-    flake: str
-    kind: Kind
-    compressor: Compressor
-    budget: int
-    attr: str | None = None
-    system: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluated:
-    """What evaluation alone tells: the recipe, and the key by which its image is found."""
-
-    evaluation: Evaluation
-    input_key: str
-
-
-def evaluate_request(nix: Nix, request: Request, on_event: OnEvent = ignore) -> Evaluated:
-    """Evaluate; nothing is built."""
-    on_event(Stage("evaluate", f"evaluating {request.flake}"))
-    evaluation = evaluate_flake(
-        nix, request.flake, kind=request.kind, attr=request.attr, system=request.system
-    )
-    key = input_key(evaluation.recipe, request.compressor.to_json(), request.budget)
-    return Evaluated(evaluation, key)
 
 
 def open_base(stores: Stores, reference: AnyReference, system: str) -> Base:

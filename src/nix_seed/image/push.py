@@ -30,8 +30,9 @@ from nix_seed.formats.oci.reference import Reference, check_tag
 from nix_seed.image.build import Assembly, Built
 from nix_seed.image.inspect import read_config
 from nix_seed.image.layer_cache import LayerCache, LayerRecords
-from nix_seed.image.plan import Evaluated, Plan
+from nix_seed.image.plan import Plan
 from nix_seed.image.read.spec import find_spec
+from nix_seed.image.request import tags_of
 from nix_seed.image.rules.frames import Sink
 from nix_seed.image.rules.layer import FinishedLayer
 from nix_seed.image.rules.spec import Spec
@@ -269,24 +270,6 @@ class Pushed:
     reference: str
     tags: tuple[str, ...]
     sent: int
-
-
-def tags_of(evaluated: Evaluated) -> tuple[str, ...]:
-    """Return the tags that every pushed image gets: by input key, and by commit if it is clean."""
-    outline = evaluated.evaluation.recipe.outline
-    revision = evaluated.evaluation.flake.revision
-    keyed = f"{evaluated.input_key}-{outline.system}"
-    return (keyed,) if revision is None else (keyed, f"{revision}-{outline.system}")
-
-
-def find_by_key(
-    repository: Repository, evaluated: Evaluated, *, writing: bool = False
-) -> Descriptor | None:
-    """Ask, by one HEAD request, whether the image of this recipe is in the registry already.
-
-    Who is *writing* next takes a refusal for "not there yet".
-    """
-    return repository.head_manifest(tags_of(evaluated)[0], writing=writing)
 
 
 def add_tags(repository: Repository, image: Digest, tags: Sequence[str]) -> Fetched | None:

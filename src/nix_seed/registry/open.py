@@ -18,7 +18,7 @@ from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.store import Fetched, ImageStore
 
 if TYPE_CHECKING:
-    from nix_seed.registry.client import Registry
+    from nix_seed.registry.client import Registry, Repository
     from nix_seed.registry.errors import Patience
 
 AnyReference = Reference | LayoutReference
@@ -49,6 +49,10 @@ class Stores:
         if isinstance(reference, LayoutReference):
             directory = Path(reference.directory)
             return LayoutStore(Layout.create(directory) if create else Layout.open(directory))
+        return self.repository(reference, mount_from)
+
+    def repository(self, reference: Reference, mount_from: tuple[str, ...] = ()) -> Repository:
+        """Open the repository of *reference*; nothing is asked yet."""
         return self.registry(reference.registry).repository(reference.repository, mount_from)
 
     def registry(self, host: str) -> Registry:
@@ -80,7 +84,7 @@ def check_writable(stores: Stores, reference: AnyReference) -> None:
     ``Denied`` names the permission that a registry wants; ``InputError`` is for a directory.
     """
     if not isinstance(reference, LayoutReference):
-        stores.registry(reference.registry).repository(reference.repository).check_writable()
+        stores.repository(reference).check_writable()
         return
     directory = Path(reference.directory)
     if not Layout.is_to_be_made(directory):

@@ -23,7 +23,8 @@ from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.image.build import assemble_image
 from nix_seed.image.inspect import InspectedImage, inspect
 from nix_seed.image.layer_cache import LayerCache
-from nix_seed.image.plan import Plan, Request, plan_image
+from nix_seed.image.plan import Plan, plan_image
+from nix_seed.image.request import Request
 from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
 from nix_seed.image.rules.spec import Spec, compare_specs
 from nix_seed.logs.log import Log

@@ -21,8 +21,9 @@ from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.inspect import InspectedImage, inspect
-from nix_seed.image.plan import Request, compare_with_base, licences_of_flake, read_lock
+from nix_seed.image.plan import compare_with_base, licences_of_flake, read_lock
 from nix_seed.image.read.spec import RemoteSeed, read_seed
+from nix_seed.image.request import Request
 from nix_seed.image.rules.changes import PlanDiff
 from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
 from nix_seed.image.rules.spec import Spec

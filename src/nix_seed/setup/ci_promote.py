@@ -218,7 +218,7 @@ def _tag(
 ) -> Released:
     """Give the last release *tags*, for a commit of the same images."""
     assert index.digest is not None
-    remote = stores.registry(index.registry).repository(index.repository)
+    remote = stores.repository(index)
     if add_tags(remote, index.digest, tags) is None:
         raise CouldNotCheck(f"{index} was there a moment ago, and is gone")
     reason = f"every image is what {_LATEST} was promoted with: there is nothing new to promote"

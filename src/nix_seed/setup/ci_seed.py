@@ -19,10 +19,11 @@ from nix_seed.image import plan as planning
 from nix_seed.image.build import Assembly, Built, Destination, store_image
 from nix_seed.image.inspect import InspectedImage, inspect
 from nix_seed.image.layer_cache import LayerCache, LayerRecords
-from nix_seed.image.plan import Base, Evaluated, Plan, Request, evaluate_request
-from nix_seed.image.push import check_publishable, find_by_key, name_image, push_image, tags_of
+from nix_seed.image.plan import Base, Plan
+from nix_seed.image.push import check_publishable, name_image, push_image
 from nix_seed.image.read.spec import RemoteSeed, read_seed
 from nix_seed.image.read.unpack import private_cache
+from nix_seed.image.request import Evaluated, Request, evaluate_request, find_by_key, tags_of
 from nix_seed.image.rules.changes import PlanDiff
 from nix_seed.registry.client import Repository
 from nix_seed.registry.errors import Denied
@@ -158,7 +159,7 @@ class SeedJob:
 
     @property
     def _remote(self) -> Repository:
-        return self.stores.registry(self.repository.registry).repository(self.repository.repository)
+        return self.stores.repository(self.repository)
 
     def _find(self, evaluated: Evaluated) -> InspectedImage | None:
         """Return the image of this recipe, if the registry has it."""

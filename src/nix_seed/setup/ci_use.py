@@ -26,7 +26,7 @@ from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
 from nix_seed.registry.transfer import choose_system
 
 if TYPE_CHECKING:
-    from nix_seed.image.plan import Request
+    from nix_seed.image.request import Request
     from nix_seed.release.rules.answer import Verification
     from nix_seed.use.hydrate import Seconds
 
@@ -188,7 +188,7 @@ class SeedSearch:
     def _input_key(self) -> str | None:
         if self.used.input_key is None:
             # Only here: whoever has no Nix yet should not wait for what evaluation imports.
-            from nix_seed.image.plan import evaluate_request
+            from nix_seed.image.request import evaluate_request
 
             try:
                 with self._timed("start"):

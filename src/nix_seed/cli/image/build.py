@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from nix_seed.flake.nix import Nix
     from nix_seed.formats.oci.reference import Reference
     from nix_seed.image.build import Assembly, Built, BuiltLayer, Destination
-    from nix_seed.image.plan import Base, Evaluated, Plan
+    from nix_seed.image.plan import Base, Plan
     from nix_seed.image.push import Pushed
+    from nix_seed.image.request import Evaluated
     from nix_seed.image.rules.spec import Spec
     from nix_seed.registry.client import Repository
     from nix_seed.registry.store import Fetched
@@ -80,8 +81,8 @@ def _is_wanted(wanted: bool | None) -> bool:
     return in_ci if wanted is None else wanted
 
 
-def repository_of(options: dict[str, Any], reference: str) -> tuple[Repository, Reference]:
-    """Open the repository that *reference* names; ``InputError`` if it is a layout."""
+def target_named(reference: str) -> Reference:
+    """Read the tag to push to; ``InputError`` for a layout, and for an image by its digest."""
     from nix_seed.core.errors import InputError
     from nix_seed.formats.oci.reference import Reference, parse_reference
 
@@ -90,8 +91,13 @@ def repository_of(options: dict[str, Any], reference: str) -> tuple[Repository, 
         raise InputError(f"{target} is on this machine", hint="use -o DIR for an image on disk")
     if target.digest is not None:
         raise InputError(f"{target}: an image cannot be pushed to a digest", hint="name a tag")
-    stores = stores_of(options)
-    return stores.registry(target.registry).repository(target.repository), target
+    return target
+
+
+def repository_of(options: dict[str, Any], reference: str) -> tuple[Repository, Reference]:
+    """Open the repository that *reference* names, as ``target_named`` reads it."""
+    target = target_named(reference)
+    return stores_of(options).repository(target), target
 
 
 def push(as_json: bool, options: dict[str, Any]) -> Pushed | None:
@@ -100,8 +106,8 @@ def push(as_json: bool, options: dict[str, Any]) -> Pushed | None:
     Returns what was pushed. ``untagged``: it gets no name yet.
     """
     from nix_seed.cli.progress import progress
-    from nix_seed.image.plan import evaluate_request
-    from nix_seed.image.push import add_tags, find_by_key
+    from nix_seed.image.push import add_tags
+    from nix_seed.image.request import evaluate_request, find_by_key
 
     if options["output"] is not None or options["format_"] != "oci":
         from nix_seed.core.errors import InputError
@@ -345,7 +351,8 @@ def command(as_json: bool, **options: Any) -> Pushed | None:
     """
     from nix_seed.cli.progress import progress
     from nix_seed.image.build import check_destination, store_image
-    from nix_seed.image.plan import evaluate_request, plan_image
+    from nix_seed.image.plan import plan_image
+    from nix_seed.image.request import evaluate_request
 
     if options["push"] is not None:
         return push(as_json, options)

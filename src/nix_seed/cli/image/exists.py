@@ -5,8 +5,14 @@ from typing import Any
 import click
 
 from nix_seed.cli.command import seed_command
-from nix_seed.cli.image.build import repository_of
-from nix_seed.cli.options import image_options, json_option, registry_options, request_of
+from nix_seed.cli.image.build import target_named
+from nix_seed.cli.options import (
+    image_options,
+    json_option,
+    registry_options,
+    request_of,
+    stores_of,
+)
 from nix_seed.cli.say import say
 
 
@@ -20,17 +26,20 @@ def command(as_json: bool, **options: Any) -> None:
 
     Evaluation, then one HEAD request; nothing is built. Exit code 0 if it is there, 1 if it is not.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     from nix_seed.cli.progress import progress
     from nix_seed.core.events import Stage
-    from nix_seed.image.plan import evaluate_request
-    from nix_seed.image.push import find_by_key, tags_of
+    from nix_seed.image.request import evaluate_request, find_by_key, tags_of
 
     nix, request = request_of(options)
-    repository, target = repository_of(options, options["reference"])
-    with progress(quiet=True) as show:
+    target = target_named(options["reference"])
+    with progress(quiet=True) as show, ThreadPoolExecutor(1) as beside:
+        # While Nix works: to load what speaks to registries takes as long as half an evaluation.
+        opening = beside.submit(stores_of(options).repository, target)
         evaluated = evaluate_request(nix, request, show)
         show(Stage("ask", f"asking {target.registry}"))
-        found = find_by_key(repository, evaluated)
+        found = find_by_key(opening.result(), evaluated)
     tag = tags_of(evaluated)[0]
     if as_json:
         value = {"exists": found is not None, "inputKey": evaluated.input_key, "tag": tag}

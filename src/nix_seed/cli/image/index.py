@@ -79,8 +79,7 @@ def _of_flake(flake: str, *, evaluate: bool, show: OnEvent) -> dict[str, str | N
     """Return the flake's systems, each with the tag of its seed if *evaluate* asks for those."""
     from nix_seed.flake.evaluate import declared_systems
     from nix_seed.flake.nix import Nix
-    from nix_seed.image.plan import Request, evaluate_request
-    from nix_seed.image.push import tags_of
+    from nix_seed.image.request import Request, evaluate_request, tags_of
     from nix_seed.image.rules.frames import Compressor
     from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
 

@@ -42,7 +42,8 @@ def command(as_json: bool, why: str | None, **options: Any) -> None:
     package caused it. Sizes are of unpacked store paths.
     """
     from nix_seed.cli.progress import progress
-    from nix_seed.image.plan import evaluate_request, plan_image
+    from nix_seed.image.plan import plan_image
+    from nix_seed.image.request import evaluate_request
 
     nix, request = request_of(options)
     with progress(quiet=as_json) as show:

@@ -122,7 +122,8 @@ def _check_alone(stores: Stores, named: AnyReference, kind: str) -> None:
 
 def _name(pushed: Pushed, reference: str, options: dict[str, Any]) -> Sequence[str]:
     from nix_seed.cli.image.build import repository_of
-    from nix_seed.image.push import name_image, tags_of
+    from nix_seed.image.push import name_image
+    from nix_seed.image.request import tags_of
 
     repository, target = repository_of(options, reference)
     tags = (*tags_of(pushed.built.plan.evaluated), *filter(None, (target.tag,)))

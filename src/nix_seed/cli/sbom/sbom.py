@@ -166,7 +166,7 @@ def _of_flake(what: str, form: Format, options: dict[str, Any], show: OnEvent) -
     from nix_seed.cli.options import cache_directory, flake_and_attr
     from nix_seed.core.errors import InputError
     from nix_seed.formats.oci.reference import LayoutReference
-    from nix_seed.image.plan import Request, evaluate_request
+    from nix_seed.image.request import Request, evaluate_request
     from nix_seed.image.rules.frames import Compressor
     from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
 

@@ -33,7 +33,7 @@ from nix_seed.setup.rules.ci_inputs import Decision, evaluate_event, parse_seed_
 from nix_seed.setup.rules.ci_words import build_summary, find_mismatches, verbatim
 
 if TYPE_CHECKING:
-    from nix_seed.image.plan import Request
+    from nix_seed.image.request import Request
     from nix_seed.release.load import LoadedPolicy
     from nix_seed.trust.github import GitHubStore
     from nix_seed.trust.sign import Signer
@@ -150,7 +150,7 @@ class CiJob:
 
     def request(self) -> Request:
         """Return the request for the seed of the flake."""
-        from nix_seed.image.plan import Request
+        from nix_seed.image.request import Request
         from nix_seed.image.rules.frames import Compressor
 
         layers = self.options["layers"] or "64"
