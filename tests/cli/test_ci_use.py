@@ -26,6 +26,7 @@ from nix_seed.setup.ci_host import CiHost
 from nix_seed.setup.ci_use import Filled, Used
 from nix_seed.use import hydrate as hydrating
 from nix_seed.use.hydrate import Hydrated, Seconds
+from nix_seed.use.mount import linux
 
 DIGEST = Digest("a" * 64)
 IMAGE = Reference("ghcr.io", "o/r-seed", digest=DIGEST)
@@ -93,7 +94,7 @@ def fill(options: dict[str, Any], token: str = "") -> Filled:
 def test_a_fresh_mac_has_a_store_made_for_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """Root makes the volume, which takes root; all that is foreign is unpacked as the user."""
     monkeypatch.setattr("os.geteuid", lambda: 501)
-    monkeypatch.setattr(ci_use, "why_not_here", lambda: "only Linux has what a mount needs")
+    monkeypatch.setattr(linux, "why_not_here", lambda: "only Linux has what a mount needs")
     machine = Machine(monkeypatch, "absent", "ours")
     found = fill({"accept_licence": "Some SDK, other"})
     assert machine.root == [(["ci", "store", "501"], "")]
@@ -105,7 +106,7 @@ def test_a_fresh_mac_has_a_store_made_for_the_user(monkeypatch: pytest.MonkeyPat
 
 def test_an_ordinary_user_has_root_mount_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 501)
-    monkeypatch.setattr(ci_use, "why_not_here", lambda: None)
+    monkeypatch.setattr(linux, "why_not_here", lambda: None)
     machine = Machine(monkeypatch, "ours")
     found = fill({"complete": "true"}, token="hush")
     [(arguments, stdin)] = machine.root
@@ -122,7 +123,7 @@ def test_what_is_wanted_unpacked_is_not_mounted(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, str]
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 501)
-    monkeypatch.setattr(ci_use, "why_not_here", lambda: None)
+    monkeypatch.setattr(linux, "why_not_here", lambda: None)
     machine = Machine(monkeypatch, "ours")
     fill(options)
     assert (len(machine.root), len(machine.user)) == (0, 1)
@@ -130,7 +131,7 @@ def test_what_is_wanted_unpacked_is_not_mounted(
 
 def test_where_root_cannot_mount_the_user_unpacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 501)
-    monkeypatch.setattr(ci_use, "why_not_here", lambda: None)
+    monkeypatch.setattr(linux, "why_not_here", lambda: None)
     machine = Machine(monkeypatch, "ours")
 
     def refuse(arguments: Sequence[str], stdin: str = "") -> Any:

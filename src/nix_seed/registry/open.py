@@ -128,6 +128,17 @@ def find(stores: Stores, reference: AnyReference) -> Descriptor | None:
     return store.head_manifest(name_in(store, reference))
 
 
+def fetch_if_there(stores: Stores, reference: AnyReference) -> Fetched | None:
+    """Return the manifest or index that *reference* names, by one GET request; None without one.
+
+    A layout that is not there holds nothing.
+    """
+    if isinstance(reference, LayoutReference) and not Path(reference.directory).exists():
+        return None
+    store = stores.open(reference)
+    return store.get_manifest(name_in(store, reference))
+
+
 def fetch(store: ImageStore, reference: AnyReference) -> Fetched:
     """Return the manifest or index that *reference* names; ``InputError`` if there is none."""
     found = store.get_manifest(name_in(store, reference))

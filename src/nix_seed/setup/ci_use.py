@@ -7,8 +7,10 @@ the lock, the last one promoted), and what that lacks comes from the right one a
 
 from __future__ import annotations
 
+import importlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
@@ -21,8 +23,9 @@ from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import read_given
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.reference import Reference
-from nix_seed.registry.open import AnyReference, Stores, fetch, find
+from nix_seed.registry.open import AnyReference, Stores, fetch, fetch_if_there
 from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
+from nix_seed.registry.store import Fetched
 from nix_seed.registry.transfer import choose_system
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from nix_seed.use.hydrate import Seconds
 
 _LATEST = "latest"
+# What filling takes, and no search: it is loaded while registries are waited for.
+_FILLING = ("nix_seed.use.hydrate", "nix_seed.use.mount.store")
 
 
 class NotPromoted(CheckedFalse):
@@ -56,8 +61,11 @@ class Filled:
     whole: bool = True
 
 
-Fill = Callable[[AnyReference], Filled]
-"""Makes the paths of the image named, by digest, valid in this machine's store."""
+Fill = Callable[[AnyReference, Fetched], Filled]
+"""Makes the paths of the image named, by digest, valid in this machine's store.
+
+Its manifest was fetched already.
+"""
 
 Verify = Callable[[AnyReference], "Verification | None"]
 """Verifies it before; None without a policy, ``CheckedFalse`` where it must not be used.
@@ -134,7 +142,8 @@ class SeedSearch:
     def _go(self) -> None:
         """Take the right seed, or the nearest and then the right one."""
         if self.named is not None:
-            self._take(self._resolved(self.named), "the image named")
+            found = fetch(self.stores.open(self.named), self.named)
+            self._take(*self._chosen(self.named, found), "the image named")
         elif self.nix.is_at_hand() and self._take_by_key():
             return
         else:
@@ -144,7 +153,9 @@ class SeedSearch:
         if self.used.digest is not None and self.nix.is_at_hand():
             if not self.used.exact:
                 self._take_by_key()
-            self._start()
+            if self.used.input_key is None:
+                # Else it has evaluated the flake.
+                self._start()
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
@@ -175,12 +186,13 @@ class SeedSearch:
         if key is None:
             return False
         with self._timed("find"):
-            found = self._try(self.repository.at(f"{key}-{self.system}"))
+            (asked,) = self._ask([self.repository.at(f"{key}-{self.system}")])
+            found = self._answer(asked)
         if found is None:
             self._tell(f"{self.repository} has no seed of this flake.lock and recipe yet")
             return False
         how = "the seed of this recipe, by its input key"
-        if found.digest != self.used.digest and not self._is_taken(found, how):
+        if found[0].digest != self.used.digest and not self._is_taken(*found, how):
             return False
         self.used = replace(self.used, exact=True)
         return True
@@ -200,26 +212,30 @@ class SeedSearch:
         return self.used.input_key
 
     def _take_nearest(self) -> None:
-        for reference, how in self._near():
+        for near in (self._of_commits, self._of_others):
+            known = near()
             with self._timed("find"):
-                found = self._try(reference)
-            if found is not None and self._is_taken(found, how):
-                # Its tag was moved by who built it for this very commit.
-                self.used = replace(self.used, exact=how == _OF_THIS_COMMIT)
-                return
+                answers = self._ask([*known])
+            for answer, how in zip(answers, known.values(), strict=True):
+                found = self._answer(answer)
+                if found is not None and self._is_taken(*found, how):
+                    # Its tag was moved by who built it for this very commit.
+                    self.used = replace(self.used, exact=how == _OF_THIS_COMMIT)
+                    return
         if not self.used.problems:
             self._tell(f"{self.repository} has no seed yet")
 
-    def _near(self) -> Iterator[tuple[AnyReference, str]]:
-        """Yield where a seed may be, the likeliest to fit first."""
-        repository, system = self.repository, self.system
-        for number, commit in enumerate(self.commits):
-            how = _OF_THIS_COMMIT if number == 0 else f"the seed of {commit[:12]}, before this one"
-            yield repository.at(f"{commit}-{system}"), how
+    def _of_commits(self) -> dict[AnyReference, str]:
+        """Return where the seed of a commit may be, the likeliest to fit first, and its name."""
+        names = [f"the seed of {commit[:12]}, before this one" for commit in self.commits[1:]]
+        tags = [self.repository.at(f"{commit}-{self.system}") for commit in self.commits]
+        return dict(zip(tags, (_OF_THIS_COMMIT, *names), strict=False))
+
+    def _of_others(self) -> dict[AnyReference, str]:
+        """Return where another seed may be."""
         locked = self._locked()
-        if locked is not None:
-            yield locked, f"the seed that {LOCK_NAME} names"
-        yield repository.at(_LATEST), "the last seed promoted"
+        pinned = {} if locked is None else {locked: f"the seed that {LOCK_NAME} names"}
+        return pinned | {self.repository.at(_LATEST): "the last seed promoted"}
 
     def _locked(self) -> AnyReference | None:
         path = self.lock
@@ -227,36 +243,54 @@ class SeedSearch:
             return None
         return SeedLock.parse(read_given(path), str(path)).reference(self.system)
 
-    def _try(self, reference: AnyReference) -> AnyReference | None:
-        """Return the image by its digest, None where there is none for this system."""
+    def _ask(self, references: Sequence[AnyReference]) -> list[_Answer]:
+        """Ask for all of *references* side by side: one after another, each is a round trip.
+
+        The connections then serve what is fetched next.
+        """
+        with ThreadPoolExecutor(_AT_ONCE) as beside:
+            asked = [beside.submit(self._image_of, each) for each in references]
+            for name in _FILLING:
+                importlib.import_module(name)
+            return [each.result() for each in asked]
+
+    def _image_of(self, reference: AnyReference) -> _Answer:
         try:
-            if find(self.stores, reference) is None:
-                return None
-            return self._resolved(reference)
-        except (CouldNotCheck, InputError) as error:
-            hint = self.actions.explain(error)
-            reason = f"{error.message} ({hint})" if hint else error.message
-            self._tell(reason)
-            return None
+            found = fetch_if_there(self.stores, reference)
+            return None if found is None else self._chosen(reference, found)
+        except NixSeedError as error:
+            return error
 
-    def _resolved(self, reference: AnyReference) -> AnyReference:
-        store = self.stores.open(reference)
-        chosen = choose_system(store, fetch(store, reference), self.system)
-        return reference.at(chosen.descriptor.digest)
+    def _chosen(self, reference: AnyReference, found: Fetched) -> tuple[AnyReference, Fetched]:
+        chosen = choose_system(self.stores.open(reference), found, self.system)
+        return reference.at(chosen.descriptor.digest), chosen
 
-    def _is_taken(self, image: AnyReference, how: str) -> bool:
+    def _answer(self, answer: _Answer) -> tuple[AnyReference, Fetched] | None:
+        """Return the image that was found, None without one; what went wrong is told.
+
+        What is false is raised, and only here: nobody may ever come to ask for this one.
+        """
+        if not isinstance(answer, NixSeedError):
+            return answer
+        if not isinstance(answer, CouldNotCheck | InputError):
+            raise answer
+        hint = self.actions.explain(answer)
+        self._tell(f"{answer.message} ({hint})" if hint else answer.message)
+        return None
+
+    def _is_taken(self, image: AnyReference, found: Fetched, how: str) -> bool:
         """Take *image*; False where it is not promoted yet, so that others are looked at."""
         if image.digest in self.waiting:
             return False
         try:
-            self._take(image, how)
+            self._take(image, found, how)
         except NotPromoted as error:
             self.waiting.add(image.digest)
             self._tell(error.message)
             return False
         return True
 
-    def _take(self, image: AnyReference, how: str) -> None:
+    def _take(self, image: AnyReference, found: Fetched, how: str) -> None:
         self.on_event(Stage("found", f"found {how}: {image}"))
         with self._timed("verify"):
             verification = self.actions.verify(image)
@@ -265,9 +299,13 @@ class SeedSearch:
             image=image,
             digest=image.digest,
             how=how,
-            fills=(*self.used.fills, self.actions.fill(image)),
+            fills=(*self.used.fills, self.actions.fill(image, found)),
             verification=verification,
         )
 
 
 _OF_THIS_COMMIT = "the seed of this commit"
+_AT_ONCE = 4
+
+_Answer = tuple[AnyReference, Fetched] | NixSeedError | None
+"""An image by its digest, with its manifest; what went wrong; or that there is none."""

@@ -29,7 +29,7 @@ from nix_seed.image.read.safe_root import open_directory, remove
 from nix_seed.image.read.spec import RemoteSeed, read_seed
 from nix_seed.licences.rules.withheld import Withheld, check_accepted
 from nix_seed.registry.open import AnyReference, Stores, fetch
-from nix_seed.registry.store import ImageStore
+from nix_seed.registry.store import Fetched, ImageStore
 from nix_seed.registry.transfer import choose_system
 from nix_seed.use.hydrate_layer import LayerTask, Target, Workers, workers
 from nix_seed.use.mount.owed import state_directory
@@ -136,10 +136,14 @@ def hydrate(
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A store below *root*, for *system* (by default this machine's)."""
+    """A store below *root*, for *system* (by default this machine's).
+
+    *found* is the image's manifest, where it is here already.
+    """
 
     root: Path = Path("/")
     system: str | None = None
+    found: Fetched | None = None
 
 
 def mount_seed(
@@ -166,7 +170,9 @@ def mount_seed(
     if problem is not None:
         raise NotMountable(problem)
     source = stores.open(reference)
-    chosen = choose_system(source, fetch(source, reference), where.system or _own_system())
+    chosen = where.found or choose_system(
+        source, fetch(source, reference), where.system or _own_system()
+    )
     on_event(Stage("spec", f"reading what {reference} holds"))
     mountable = open_mountable(str(reference), chosen, source)
     if mountable.seed.spec.withheld:

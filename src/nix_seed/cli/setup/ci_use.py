@@ -21,11 +21,10 @@ from nix_seed.flake.nix import OFFLINE, Nix
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.registry.open import AnyReference
 from nix_seed.registry.rules.lock import LOCK_NAME
+from nix_seed.registry.store import Fetched
 from nix_seed.setup import ci_host
 from nix_seed.setup.ci_use import Actions, Filled, NotPromoted, SeedSearch, Used
 from nix_seed.setup.rules.ci_inputs import parse_list, parse_names, parse_switch
-from nix_seed.use import hydrate as hydrating
-from nix_seed.use.mount.linux import why_not_here
 
 if TYPE_CHECKING:
     from nix_seed.release.rules.answer import Verification
@@ -55,7 +54,7 @@ def _use(job: CiJob, stages: OnEvent) -> Used:
         system,
         job.request(),
         Actions(
-            fill=lambda image: fill(job, image, system, stages),
+            fill=lambda image, found: fill(job, image, system, stages, found),
             verify=lambda image: _verify(job, image, system),
             explain=job.explain,
         ),
@@ -95,8 +94,19 @@ def _verify(job: CiJob, image: AnyReference, system: str) -> Verification | None
     raise failure(f"{image} is not used: {why}", hint=hint)
 
 
-def fill(job: CiJob, image: AnyReference, system: str, stages: OnEvent) -> Filled:
-    """Mount or unpack *image*: in this process where the store is ours, else by sudo."""
+def fill(
+    job: CiJob,
+    image: AnyReference,
+    system: str,
+    stages: OnEvent,
+    found: Fetched | None = None,
+) -> Filled:
+    """Mount or unpack *image*: in this process where the store is ours, else by sudo.
+
+    *found* is its manifest, where that is here already.
+    """
+    from nix_seed.use import hydrate as hydrating
+
     options, project = job.options, job.flake
     outputs, accepted = parse_list(options["for"]), parse_names(options["accept_licence"])
     lazy = not (outputs or parse_switch(options["eager"] or "false", "eager"))
@@ -111,7 +121,7 @@ def fill(job: CiJob, image: AnyReference, system: str, stages: OnEvent) -> Fille
                 return mounted
         done = None
         if lazy and os.geteuid() == 0:
-            place = hydrating.Place(system=system)
+            place = hydrating.Place(system=system, found=found)
             done = hydrating.mount_if_possible(
                 job.stores, image, place, complete=complete, on_event=stages
             )
@@ -142,6 +152,8 @@ def fill(job: CiJob, image: AnyReference, system: str, stages: OnEvent) -> Fille
 
 def _mounted_by_root(job: CiJob, image: AnyReference, arguments: list[str]) -> Filled | None:
     """Have root mount *image* in a store that stays ours; None where it has to be unpacked."""
+    from nix_seed.use.mount.linux import why_not_here
+
     if why_not_here() is not None:
         return None
     try:
@@ -160,12 +172,14 @@ def _by_root(job: CiJob, arguments: list[str]) -> Any:
 
 
 def _filled(value: Any) -> Filled:
+    from nix_seed.use.hydrate import Seconds
+
     return Filled(
         added=len(value["added"]),
         skipped=len(value["skipped"]),
         fetched=value["bytesFetched"],
         nar_hash=value["narHash"],
-        seconds=hydrating.Seconds(**value["seconds"]),
+        seconds=Seconds(**value["seconds"]),
         nix=None if value["nix"] is None else Path(value["nix"]),
         whole=value["whole"],
     )
