@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.cli.progress import Lines
+from nix_seed.cli.progress_lines import Lines
 from nix_seed.cli.say import error_lines, say
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.events import Stage

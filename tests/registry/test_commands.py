@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from nix_seed.cli.image.index import command as index
 from nix_seed.cli.image.inspect import command as inspect
-from nix_seed.cli.progress import Lines
+from nix_seed.cli.progress_lines import Lines
 from nix_seed.cli.registry.pull import command as pull
 from nix_seed.cli.registry.push import command as push
 from nix_seed.core.digests import Digest

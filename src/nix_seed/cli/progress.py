@@ -4,44 +4,33 @@ Everything goes to standard error. The clock ticks by a signal, not by a thread:
 threads may not fork workers.
 """
 
+from __future__ import annotations
+
 import os
-import shutil
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, TextIO
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from nix_seed.cli.say import Manner, manner
-from nix_seed.core.events import OnEvent, Stage, ignore, listening
-from nix_seed.core.safe_text import safe_line
-from nix_seed.core.words import human_size, plural
-from nix_seed.flake.rules.nix_log import NixSaid, NixWork
-from nix_seed.formats.oci.manifest import Descriptor
-from nix_seed.registry.transfer import BlobDone, BlobProgress, TagMoved
+from nix_seed.core.events import OnEvent, ignore, listening
 
-_WORDS = {"moved": "done", "linked": "linked", "present": "already there"}
-_MOST = 3  # lines of what runs now
-_NOW = 0.01  # seconds
+if TYPE_CHECKING:
+    from nix_seed.cli.progress_lines import Lines, StatusLines
 
 
 @contextmanager
 def progress(*, quiet: bool = False) -> Iterator[OnEvent]:
     """Yield what flows report to. Off a terminal, *quiet* leaves out what is not asked for."""
     asked = manner()
-    if asked.quiet:
-        yield ignore
-        return
     terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-    if terminal and not os.environ.get("CI"):
-        shown: StatusLines | Lines = StatusLines(asked)
-    elif quiet and not asked.verbose:
+    redrawn = terminal and not os.environ.get("CI")
+    if asked.quiet or (quiet and not asked.verbose and not redrawn):
         yield ignore
         return
-    else:
-        shown = Lines(sys.stderr, asked)
+    shown = _shown(asked, redrawn)
     asked.clear = shown.clear
     try:
         with listening(shown), _ticking(shown.tick, shown.period):
@@ -50,6 +39,12 @@ def progress(*, quiet: bool = False) -> Iterator[OnEvent]:
     finally:
         shown.clear()
         asked.clear = None
+
+
+def _shown(asked: Manner, redrawn: bool) -> StatusLines | Lines:
+    from nix_seed.cli.progress_lines import Lines, StatusLines
+
+    return StatusLines(asked) if redrawn else Lines(sys.stderr, asked)
 
 
 @contextmanager
@@ -65,218 +60,3 @@ def _ticking(tick: Callable[[], None], period: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-class _Work:
-    """What is known of the step at work: its text, since when, and how far it is."""
-
-    def __init__(self, asked: Manner) -> None:
-        self.asked = asked
-        self.stage: Stage | None = None
-        self.since = time.monotonic()
-        self.nix: NixWork | None = None
-        self.layers = 0
-        self.blobs: dict[str, tuple[str, int, int]] = {}
-        self.moved = 0
-
-    def begin(self, stage: Stage | None) -> None:
-        """Forget the step before."""
-        self.stage, self.since = stage, time.monotonic()
-        self.nix, self.layers, self.blobs, self.moved = None, 0, {}, 0
-
-    def learn(self, event: Any) -> None:
-        """Take in what moves the step at work."""
-        if isinstance(event, NixWork):
-            self.nix = event
-        elif isinstance(event, BlobProgress):
-            name = f"{_tier(event.blob)} {event.blob.digest.hex[:12]}"
-            self.blobs[event.blob.digest.hex] = (name, event.done, event.blob.size)
-        elif isinstance(event, BlobDone):
-            self.moved += event.blob.size if event.how == "moved" else 0
-            self.blobs.pop(event.blob.digest.hex, None)
-        else:
-            from nix_seed.image.assemble import LayerFinished
-            from nix_seed.use.hydrate import LayerHydrated
-
-            self.layers += isinstance(event, LayerFinished | LayerHydrated)
-
-    @property
-    def seconds(self) -> float:
-        """How long the step has been at work."""
-        return time.monotonic() - self.since
-
-    def head(self) -> str:
-        """Return the step in a line: how long, what, how far."""
-        text = safe_line(self.stage.text) if self.stage else "working"
-        far = ", ".join(self._far())
-        return f"{_clock(self.seconds)} {text}{': ' if far else ''}{far}"
-
-    def _far(self) -> Iterator[str]:
-        if self.nix is not None:
-            for name, (done, of) in (("built", self.nix.builds), ("paths", self.nix.paths)):
-                if of:
-                    yield f"{done} of {of} {name}"
-            if self.nix.fetched[1]:
-                yield " of ".join(map(human_size, self.nix.fetched))
-        if self.layers:
-            steps = self.stage.steps if self.stage else None
-            yield f"{self.layers} of {steps}" if steps else plural(self.layers, "layer")
-        moving = self.moved + sum(done for _, done, _ in list(self.blobs.values()))
-        if moving:
-            yield human_size(moving)
-
-    def running(self) -> list[str]:
-        """Return what runs now, a line each."""
-        lines = [
-            f"{name}  {human_size(done)} of {human_size(size)}"
-            for name, done, size in list(self.blobs.values())
-        ]
-        lines += [safe_line(each) for each in (self.nix.running if self.nix else ())]
-        more = len(lines) - _MOST
-        return lines if more <= 0 else [*lines[: _MOST - 1], f"and {more + 1} more"]
-
-
-def _tier(blob: Descriptor) -> str:
-    return safe_line(blob.annotations.get("io.nix-seed.tier", "config"))
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-class StatusLines(_Work):
-    """A few lines at the end of a terminal, drawn again and again, gone at the end."""
-
-    period = 0.25  # seconds
-
-    def __init__(self, asked: Manner) -> None:
-        super().__init__(asked)
-        self._drawn = 0
-        self._paused = False
-        # A tick comes at any time, in the middle of another drawing too.
-        self._busy = False
-
-    def __call__(self, event: Any) -> None:
-        """Show *event*, if it is one that people want to see."""
-        if isinstance(event, Stage):
-            self._finish()
-            # From here on the terminal is the command's.
-            self._paused = event.name == "command"
-            signal.setitimer(signal.ITIMER_REAL, *((0, 0) if self._paused else (_NOW, self.period)))
-            self.clear()
-            self.begin(event)
-            self.tick()
-        elif isinstance(event, NixSaid):
-            if self.asked.verbose:
-                self._print(f"{_said(event)}\n")
-        else:
-            self.learn(event)
-            if isinstance(event, TagMoved):
-                self._print(f"{event.tag} is {event.digest}\n")
-
-    def tick(self) -> None:
-        """Draw again."""
-        if self._paused or self._busy:
-            return
-        self._busy = True
-        width = max(20, shutil.get_terminal_size().columns - 1)
-        lines = [self.head(), *(f"  {each}" for each in self.running())]
-        shown = "\n".join(line if len(line) <= width else line[: width - 1] + "…" for line in lines)
-        self._write(self._erasure() + shown)
-        self._drawn, self._busy = len(lines), False
-
-    def clear(self) -> None:
-        """Take the lines away: somebody else prints."""
-        self._print("")
-
-    def end(self) -> None:
-        """Say what the last step took, if that is wanted."""
-        self._finish()
-
-    def _finish(self) -> None:
-        if self.asked.verbose and self.stage is not None:
-            self._print(f"{self.head()}\n")
-
-    def _print(self, line: str) -> None:
-        self._busy = True
-        self._write(self._erasure() + line)
-        self._drawn, self._busy = 0, False
-
-    def _erasure(self) -> str:
-        if not self._drawn:
-            return ""
-        return "\r" + (f"\x1b[{self._drawn - 1}A" if self._drawn > 1 else "") + "\x1b[J"
-
-    def _write(self, text: str) -> None:
-        # Not by sys.stderr, which is no place to enter twice: a tick may interrupt a print.
-        data = text.encode("utf-8", "replace")
-        while data:
-            data = data[os.write(2, data) :]
-
-
-class Lines(_Work):
-    """Writes one line a step, blob, layer and tag to *stream*: what a log should hold."""
-
-    period = 30.0  # seconds
-
-    def __init__(self, stream: TextIO, asked: Manner | None = None) -> None:
-        super().__init__(asked or Manner())
-        self._stream = stream
-
-    def __call__(self, event: Any) -> None:
-        """Write *event*'s line, if it has one."""
-        if isinstance(event, Stage):
-            self._finish()
-            self.begin(event)
-            self._line(event.text)
-        elif isinstance(event, NixSaid):
-            if self.asked.verbose:
-                self._line(_said(event))
-        elif isinstance(event, BlobDone):
-            digest, size = event.blob.digest.hex[:12], human_size(event.blob.size)
-            self._line(f"{digest}  {_tier(event.blob)}  {size}  {_WORDS[event.how]}")
-        elif isinstance(event, TagMoved):
-            self._line(f"{event.tag} is {event.digest}")
-        elif isinstance(event, NixWork):
-            self.learn(event)
-        else:
-            self.learn(event)
-            self._hydrated(event)
-
-    def tick(self) -> None:
-        """Show that the step is at work still: some CI services end what is silent for long."""
-        if self.stage is not None and self.stage.name != "command":
-            running = self.running()
-            # Not where the tick interrupts another line.
-            with suppress(RuntimeError):
-                self._line(self.head() + (f" ({running[0]})" if running else ""))
-
-    def clear(self) -> None:
-        """Do nothing: lines of a log stay."""
-
-    def end(self) -> None:
-        """Say what the last step came to."""
-        self._finish()
-
-    def _finish(self) -> None:
-        """Sum up a step in which Nix built or fetched; and, where it is wanted, any."""
-        work = self.nix
-        did = work is not None and (work.builds[0] or work.paths[0])
-        if self.stage is not None and (did or self.asked.verbose):
-            self._line(self.head())
-
-    def _hydrated(self, event: Any) -> None:
-        from nix_seed.use.hydrate import LayerHydrated
-
-        if isinstance(event, LayerHydrated):
-            about = f"{plural(event.paths, 'path')}  {human_size(event.fetched)}"
-            self._line(f"{event.layer.hex[:12]}  {event.tier}  {about}")
-
-    def _line(self, text: str) -> None:
-        print(f"nix-seed: {safe_line(text)}", file=self._stream, flush=True)
-
-
-def _said(event: NixSaid) -> str:
-    return safe_line(f"{event.name}> {event.text}" if event.name else event.text)

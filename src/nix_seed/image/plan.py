@@ -24,9 +24,8 @@ from nix_seed.image.rules.frames import Compressor
 from nix_seed.image.rules.partition.plan import Group, divide
 from nix_seed.image.rules.spec import Spec
 from nix_seed.licences import licences as licensing
-from nix_seed.registry.open import AnyReference, Stores, fetch
+from nix_seed.registry.open import AnyReference, Stores, choose_system, fetch
 from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
-from nix_seed.registry.transfer import choose_system
 
 
 def open_base(stores: Stores, reference: AnyReference, system: str) -> Base:

@@ -22,13 +22,11 @@ from nix_seed.formats.oci.manifest import (
     Index,
     Manifest,
     MediaType,
-    Platform,
-    platform_of,
 )
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.registry.image import Image, open_image
 from nix_seed.registry.layout import Layout
-from nix_seed.registry.open import JOBS, AnyReference, Stores, fetch
+from nix_seed.registry.open import JOBS, AnyReference, Stores, choose_system, fetch
 from nix_seed.registry.store import Fetched, Held, ImageStore
 
 _MOST_IMAGES = 200
@@ -278,39 +276,3 @@ def open_here(
     target = LayoutReference(str(kept), tag=digest.hex[:40])
     pull(stores, reference.at(digest), target, on_event=on_event)
     return open_image(target)
-
-
-def choose_system(store: ImageStore, root: Fetched, system: str) -> Fetched:
-    """Return the image for *system*: of an index the one child, of an image the image itself."""
-    if root.descriptor.media_type != MediaType.INDEX:
-        return root
-    label = f"{store}@{root.descriptor.digest}"
-    wanted = platform_of(system)
-    index = Index.parse(root.body, label)
-    found = [child for child in index.manifests if _is_for(child, wanted)]
-    if len(found) != 1:
-        there = ", ".join(sorted(map(_shown, index.manifests))) or "none"
-        raise InputError(
-            f"{label} has {len(found) or 'no'} images for {system}", hint=f"it has: {there}"
-        )
-    chosen = store.get_manifest(found[0].digest)
-    if chosen is None:
-        raise CheckedFalse(
-            f"{label} names the image {found[0].digest}, which {store} does not have"
-        )
-    return chosen
-
-
-def _is_for(child: Descriptor, wanted: Platform) -> bool:
-    has = child.platform
-    if has is None or (has.os, has.architecture) != (wanted.os, wanted.architecture):
-        return False
-    # Many indexes leave the variant of arm64 out: there is but one.
-    return has.variant in (None, wanted.variant)
-
-
-def _shown(child: Descriptor) -> str:
-    has = child.platform
-    if has is None:
-        return str(child.digest)
-    return "/".join(part for part in (has.os, has.architecture, has.variant) if part)

@@ -12,8 +12,7 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import read_given, write_atomically
 from nix_seed.core.verdict import Fate
-from nix_seed.registry.open import AnyReference, Stores, fetch
-from nix_seed.registry.transfer import choose_system
+from nix_seed.registry.open import AnyReference, Stores, choose_system, fetch
 from nix_seed.release.rules.answer import Verification
 from nix_seed.release.verifiers import RootPins, Verifiers, open_ledger
 from nix_seed.release.verify import Query, verify_image

@@ -29,8 +29,7 @@ from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
 from nix_seed.image.rules.spec import Spec
 from nix_seed.licences.licences import Licences
 from nix_seed.licences.rules.judge import Judged
-from nix_seed.registry.open import AnyReference, Stores, fetch
-from nix_seed.registry.transfer import choose_system
+from nix_seed.registry.open import AnyReference, Stores, choose_system, fetch
 from nix_seed.release.load import LoadedPolicy, verifiers_of
 from nix_seed.release.rules.answer import Verification
 from nix_seed.release.verify import Query, verify_image

@@ -27,9 +27,8 @@ from nix_seed.image.read.spec import read_seed
 from nix_seed.image.rules.spec import Spec
 from nix_seed.licences.licences import Licences, assess_licences
 from nix_seed.licences.rules.judge import Judged
-from nix_seed.registry.open import AnyReference, Stores, fetch, find
+from nix_seed.registry.open import AnyReference, Stores, choose_system, fetch, find
 from nix_seed.registry.store import Fetched, ImageStore, check_subject, read_manifest
-from nix_seed.registry.transfer import choose_system
 from nix_seed.roots.rules.roots import attributes_of
 from nix_seed.sbom.rules.sbom import Origin, Sbom, build_sbom, check_describes, read_licences
 from nix_seed.sbom.rules.spdx import write_spdx

@@ -27,9 +27,8 @@ from nix_seed.image.request import Evaluated, Request, evaluate_request, find_by
 from nix_seed.image.rules.changes import PlanDiff
 from nix_seed.registry.client import Repository
 from nix_seed.registry.errors import Denied
-from nix_seed.registry.open import AnyReference, Stores, fetch
+from nix_seed.registry.open import AnyReference, Stores, choose_system, fetch
 from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
-from nix_seed.registry.transfer import choose_system
 from nix_seed.release.attest import Attested, Attester, SourceTree, Workshop, attest, prepare_attest
 from nix_seed.release.verify import Query, verify_image
 from nix_seed.setup.ci_promote import ReleaseAuthority, promoted_images

@@ -23,10 +23,9 @@ from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import read_given
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.reference import Reference
-from nix_seed.registry.open import AnyReference, Stores, fetch, fetch_if_there
+from nix_seed.registry.open import AnyReference, Stores, choose_system, fetch, fetch_if_there
 from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
 from nix_seed.registry.store import Fetched
-from nix_seed.registry.transfer import choose_system
 
 if TYPE_CHECKING:
     from nix_seed.image.request import Request

@@ -28,9 +28,8 @@ from nix_seed.formats.oci.reference import Reference
 from nix_seed.image.read.safe_root import open_directory, remove
 from nix_seed.image.read.spec import RemoteSeed, read_seed
 from nix_seed.licences.rules.withheld import Withheld, check_accepted
-from nix_seed.registry.open import AnyReference, Stores, fetch
+from nix_seed.registry.open import AnyReference, Stores, choose_system, fetch
 from nix_seed.registry.store import Fetched, ImageStore
-from nix_seed.registry.transfer import choose_system
 from nix_seed.use.hydrate_layer import LayerTask, Target, Workers, workers
 from nix_seed.use.mount.owed import state_directory
 from nix_seed.use.rules.subset import FIRST_TIERS, INPUT_TIERS, paths_of_tiers

@@ -14,8 +14,7 @@ def seed_named(options: dict[str, Any], nix: Nix) -> BuiltIn:
     from nix_seed.cli.options import named_seed, open_seed
     from nix_seed.image.read.spec import read_seed, read_spec
     from nix_seed.outputs.open import built_in
-    from nix_seed.registry.open import fetch
-    from nix_seed.registry.transfer import choose_system
+    from nix_seed.registry.open import choose_system, fetch
 
     if options["image"] is None:
         image = open_seed(options, nix)

@@ -176,8 +176,7 @@ def _run_mounted(
     run_in: Callable[[Image, Engine], RunResult],
 ) -> RunResult | None:
     from nix_seed.formats.oci.reference import Reference
-    from nix_seed.registry.open import fetch
-    from nix_seed.registry.transfer import choose_system
+    from nix_seed.registry.open import choose_system, fetch
     from nix_seed.use.engines.mounted import mounted_engine
     from nix_seed.use.mount.linux import NotMountable
     from nix_seed.use.mount.seed import keep_prefetch
