@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, NixFailed
@@ -85,20 +85,25 @@ class Hydrated:
     whole: bool = True
 
 
+class HydrateOptions(TypedDict, total=False):
+    """What ``hydrate`` may be told besides; ``hydrate`` says what each means."""
+
+    nix: Nix | None
+    outputs: Sequence[str]
+    system: str | None
+    jobs: int | None
+    case_hack: bool | None
+    accepted: Sequence[str]
+    project: str
+    attr: str | None
+    on_event: OnEvent
+
+
 def hydrate(
     stores: Stores,
     reference: AnyReference,
     root: Path = Path("/"),
-    *,
-    nix: Nix | None = None,
-    outputs: Sequence[str] = (),
-    system: str | None = None,
-    jobs: int | None = None,
-    case_hack: bool | None = None,
-    accepted: Sequence[str] = (),
-    project: str = ".",
-    attr: str | None = None,
-    on_event: OnEvent = ignore,
+    **options: Unpack[HydrateOptions],
 ) -> Hydrated:
     """Make the paths of the seed at *reference* valid in the store below *root*.
 
@@ -110,15 +115,18 @@ def hydrate(
     image is not what its digests and spec say; nothing is registered then.
     """
     start = time.perf_counter()
+    outputs, accepted = options.get("outputs", ()), options.get("accepted", ())
+    attr, on_event = options.get("attr"), options.get("on_event", ignore)
     source = stores.open(reference)
-    chosen = choose_system(source, fetch(source, reference), system or _own_system())
+    system = options.get("system") or _own_system()
+    chosen = choose_system(source, fetch(source, reference), system)
     on_event(Stage("spec", f"reading what {reference} holds"))
     seed = read_seed(str(reference), chosen, source)
     lacking = seed.spec.withheld
     # To evaluate, as is done for outputs, is to fetch what evaluation reads.
     first = [item for item in lacking if not (outputs and item.derivation)]
     check_accepted(seed.spec.name, first, accepted)
-    run = _Run(source, seed, root, nix or _nix_for(root), jobs, case_hack, on_event)
+    run = _Run(source, seed, root, options)
     with locked_store(root), explained(f"writing to {root / 'nix/store'}"):
         _recover(root)
         if outputs:
@@ -129,7 +137,7 @@ def hydrate(
             run.add(frozenset(seed.spec.paths))
         _recover(root)
     if lacking:
-        run.complete(lacking, accepted, project, attr)
+        run.complete(lacking, accepted, options.get("project", "."), attr)
     return run.result(chosen.descriptor.digest, time.perf_counter() - start)
 
 
@@ -177,7 +185,7 @@ def mount_seed(
     if mountable.seed.spec.withheld:
         raise NotMountable(f"{reference} withholds paths, which come from their vendors")
     root = where.root
-    run = _Run(source, mountable.seed, root, _nix_for(root), None, None, on_event)
+    run = _Run(source, mountable.seed, root, {"on_event": on_event})
     with as_owner(root / "nix"), locked_store(root), explained(f"writing to {root / 'nix/store'}"):
         _recover(root)
         run.mount(mountable, keep=keep)
@@ -285,22 +293,15 @@ class _Run:
     """One hydration: what it adds, and what that cost."""
 
     def __init__(
-        self,
-        source: ImageStore,
-        seed: RemoteSeed,
-        root: Path,
-        nix: Nix,
-        jobs: int | None,
-        case_hack: bool | None,
-        on_event: OnEvent,
+        self, source: ImageStore, seed: RemoteSeed, root: Path, options: HydrateOptions
     ) -> None:
         self._source = source
         self._seed = seed
         self._root = root
-        self._nix = nix
-        self._jobs = jobs or max(cores(), _LEAST_WORKERS)
-        self._case_hack = case_hack
-        self._on_event = on_event
+        self._nix = options.get("nix") or _nix_for(root)
+        self._jobs = options.get("jobs") or max(cores(), _LEAST_WORKERS)
+        self._case_hack = options.get("case_hack")
+        self._on_event = options.get("on_event", ignore)
         self.seconds = Seconds()
         self.fetched = self.reused = 0
         self.added: set[StorePath] = set()
