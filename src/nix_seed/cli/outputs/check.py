@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import (
     commit_named,
     json_option,
@@ -36,15 +36,14 @@ def _file(option: str, about: str) -> Callable[[Any], Any]:
 
 @seed_command("check")
 @click.argument("commit")
-@click.option(
-    "--from",
-    "places",
+@option(
+    "--from REF",
+    "Where outputs are kept: host/name or oci:DIR; may be repeated [image of seed.lock].",
+    into="places",
     multiple=True,
-    metavar="REF",
-    help="Where outputs are kept: host/name or oci:DIR; may be repeated [image of seed.lock].",
 )
 @policy_option("Whom to believe.")
-@click.option("--system", metavar="SYSTEM", help="Only what was built for this system.")
+@option("--system SYSTEM", "Only what was built for this system.")
 @_file("--page", "Write the report as a page for people, too.")
 @_file("--badge", "Write how many outputs are reproducible as an SVG image.")
 @state_option("Where what logs showed before is kept [~/.local/state/nix-seed].")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import answer_option, project_option, registry_options, stores_of
 from nix_seed.cli.say import answer
 from nix_seed.core.words import human_size, plural
@@ -15,15 +15,14 @@ from nix_seed.core.words import human_size, plural
 
 @seed_command("clean")
 @click.argument("reference", metavar="REF")
-@click.option(
-    "--keep",
-    "age",
+@option(
+    "--keep AGE",
+    "Keep what was pushed in that time: 30d, 12h, 8w.",
+    into="age",
     default="30d",
     show_default=True,
-    metavar="AGE",
-    help="Keep what was pushed in that time: 30d, 12h, 8w.",
 )
-@click.option("--keep-tags", is_flag=True, help="Keep what was built from a tagged commit, too.")
+@option("--keep-tags", "Keep what was built from a tagged commit, too.")
 @project_option("The checkout whose tags are meant.")
 @registry_options
 @answer_option

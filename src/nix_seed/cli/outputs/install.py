@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import (
     answer_option,
     commit_named,
@@ -25,18 +25,15 @@ from nix_seed.cli.say import answer, manner
 
 @seed_command("install")
 @click.argument("commit")
-@click.option("--output", default="packages.default", show_default=True, metavar="NAME")
-@click.option(
-    "--from", "place", metavar="REF", help="Where COMMIT was published [the image of seed.lock]."
-)
+@option("--output NAME", default="packages.default", show_default=True)
+@option("--from REF", "Where COMMIT was published [the image of seed.lock].", into="place")
 @policy_option("Whom to believe, and how many.")
-@click.option(
-    "--link",
+@option(
+    "--link FILE",
+    "The link that keeps it from the garbage collector.",
     type=click.Path(path_type=Path),
     default="result",
     show_default=True,
-    metavar="FILE",
-    help="The link that keeps it from the garbage collector.",
 )
 @store_option
 @registry_options

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import (
     answer_option,
     attr_option,
@@ -23,15 +23,11 @@ from nix_seed.cli.trust.options import signing_options
 
 @seed_command("push")
 @click.argument("installables", nargs=-1, metavar="[INSTALLABLE]…")
-@click.option("--to", "target", required=True, metavar="REF", help="Where they are kept.")
-@click.option("--image", metavar="REF", help="The seed they were built in [the one built here].")
+@option("--to REF", "Where they are kept.", into="target", required=True)
+@option("--image REF", "The seed they were built in [the one built here].")
 @project_option("The checkout they were built from.")
 @attr_option
-@click.option(
-    "--builder",
-    metavar="ID",
-    help="This builder's id in the policy [the one whose signer this is].",
-)
+@option("--builder ID", "This builder's id in the policy [the one whose signer this is].")
 @signing_options
 @store_option
 @jobs_option

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import (
     accept_option,
     answer_option,
@@ -24,14 +24,13 @@ from nix_seed.cli.trust.options import signing_options
 
 @seed_command("rebuild")
 @click.argument("commit")
-@click.option("--to", "target", required=True, metavar="REF", help="Where outputs are kept.")
-@click.option(
-    "--from",
-    "seed",
-    metavar="REF",
-    help="Where COMMIT's seed is: host/name or oci:DIR [the image of seed.lock].",
+@option("--to REF", "Where outputs are kept.", into="target", required=True)
+@option(
+    "--from REF",
+    "Where COMMIT's seed is: host/name or oci:DIR [the image of seed.lock].",
+    into="seed",
 )
-@click.option("--builder", metavar="ID", help="This builder's id [the one whose signer this is].")
+@option("--builder ID", "This builder's id [the one whose signer this is].")
 @project_option("A checkout that has COMMIT.")
 @accept_option
 @signing_options

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import (
     policy_of,
     policy_option,
@@ -22,8 +22,8 @@ from nix_seed.cli.say import manner, say
 @seed_command("serve")
 @click.argument("reference", metavar="REF")
 @policy_option("Whose outputs are served.")
-@click.option("--port", default=7090, show_default=True, help="Port; 0 takes any that is free.")
-@click.option("--hours", type=click.IntRange(1, 168), metavar="N", help="End after so many hours.")
+@option("--port", "Port; 0 takes any that is free.", default=7090, show_default=True)
+@option("--hours N", "End after so many hours.", type=click.IntRange(1, 168))
 @state_option("Where the key it signs by, and what logs showed, is kept [~/.local/state/nix-seed].")
 @registry_options
 def serve_command(**options: Any) -> None:
