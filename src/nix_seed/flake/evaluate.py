@@ -56,7 +56,7 @@ def evaluate_flake(
         "required": attr is not None,
     }
     doing = f"evaluating {flake} for {system}"
-    with ThreadPoolExecutor(3) as beside:
+    with ThreadPoolExecutor(2) as beside:
         twin = beside.submit(evaluate_twin, nix, metadata, arguments)
         otherwise = beside.submit(evaluate_otherwise, nix, metadata, arguments)
         answer, needs = evaluate_outline(nix, metadata, arguments, doing)
@@ -68,8 +68,9 @@ def evaluate_flake(
                 f"{name} of {flake} is for {outline.system}, not for {system}",
                 hint=f"ask for it with --system {outline.system}",
             )
-        known = beside.submit(nix.requisites, _derivations(outline.project))
-        found = compare(nix, metadata, twin.result(), known.result, otherwise.result())
+        # While the twin is still evaluated.
+        known = nix.requisites(_derivations(outline.project))
+        found = compare(nix, metadata, known, twin.result(), otherwise.result())
     outline = msgspec.structs.replace(outline, inputs=_foreign_inputs(outline, found))
     own = OwnSource(metadata.source, nix.root)
     needed, inputs = Needed(), outline.inputs.values()

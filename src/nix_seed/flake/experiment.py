@@ -5,13 +5,13 @@ the flake's tree, evaluated as purely as the flake: its inputs are pinned by the
 Nothing of it is built, save what evaluation itself builds.
 """
 
-import dataclasses
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,22 @@ REVISION = "5eed" * 10
 _LATER = 401 * 86400 + 3661
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What another tree evaluates to: outputs that do not throw, and all that makes them.
+
+    *inputs* are the source trees of its inputs.
+    """
+
+    outputs: frozenset[str]
+    derivations: frozenset[StorePath]
+    inputs: Mapping[str, str]
+
+
 def evaluate_twin(
     nix: Nix, metadata: FlakeMetadata, arguments: Mapping[str, Any]
-) -> dict[str, Any] | NixFailed:
-    """Return outputs and inputs of the twin of the flake, as ``default.nix`` says, or why not.
+) -> Answer | NixFailed:
+    """Return what the twin of the flake evaluates to, or why it does not.
 
     A flake may read every file of a directory as code: then no further files are added.
     """
@@ -52,9 +64,7 @@ def evaluate_twin(
             with altered(source, further=further) as tree:
                 _set_time(tree, metadata)
                 url = _url(tree, nix.hash_path(tree), metadata)
-                doing = "evaluating the altered flake"
-                answer: dict[str, Any] = call_nix_half(nix, "twin", url, arguments, doing, False)
-                return answer
+                return _ask(nix, url, arguments, "evaluating the altered flake")
         except NixFailed as error:
             problem = problem or error
     assert problem is not None
@@ -63,7 +73,7 @@ def evaluate_twin(
 
 def evaluate_otherwise(
     nix: Nix, metadata: FlakeMetadata, arguments: Mapping[str, Any]
-) -> tuple[Questions, dict[str, Any] | NixFailed | None]:
+) -> tuple[Questions, Answer | NixFailed | None]:
     """Return what the flake's code asks of its files, and its outputs where the answer is another.
 
     The files are the flake's own, unaltered: what comes out otherwise, the answer alone decides.
@@ -74,8 +84,8 @@ def evaluate_otherwise(
         return questions, None
     # A flake may take every directory for a package: then no further ones are added. Last come
     # those alone that are like what is there.
-    flat = dataclasses.replace(questions, folders=False, places=frozenset())
-    plain = dataclasses.replace(flat, names=frozenset(), ends=frozenset())
+    flat = replace(questions, folders=False, places=frozenset())
+    plain = replace(flat, names=frozenset(), ends=frozenset())
     problem: NixFailed | None = None
     for asked in dict.fromkeys((questions, flat, plain)):
         try:
@@ -83,41 +93,48 @@ def evaluate_otherwise(
                 _set_time(tree, metadata)
                 url = _url(tree, nix.hash_path(tree), metadata, revision=not asked.revision)
                 doing = "evaluating the flake with files added and removed"
-                answer: dict[str, Any] = call_nix_half(nix, "twin", url, arguments, doing, False)
-                return asked, answer
+                return asked, _ask(nix, url, arguments, doing)
         except NixFailed as error:
             problem = problem or error
     return questions, problem
 
 
+def _ask(nix: Nix, url: str, arguments: Mapping[str, Any], doing: str) -> Answer:
+    value = call_nix_half(nix, "twin", url, arguments, doing, False)
+    outputs = {
+        entry["output"]: entry["context"] for entry in value["outputs"] if "context" in entry
+    }
+    roots = {path for context in outputs.values() for path in context if path.endswith(".drv")}
+    derivations = nix.requisites(map(StorePath.parse, roots))
+    return Answer(frozenset(outputs), derivations, value["inputs"])
+
+
 def compare(
     nix: Nix,
     metadata: FlakeMetadata,
-    answer: Mapping[str, Any] | NixFailed,
-    original: Callable[[], frozenset[StorePath]],
-    otherwise: tuple[Questions, Mapping[str, Any] | NixFailed | None] = (Questions(), None),
+    known: frozenset[StorePath],
+    answer: Answer | NixFailed,
+    otherwise: tuple[Questions, Answer | NixFailed | None] = (Questions(), None),
 ) -> Twin:
-    """Read the answers; *original* gives what the flake's own outputs are built from."""
+    """Read the answers; *known* is all that makes the flake's own outputs."""
     if isinstance(answer, NixFailed):
         return Twin(problem=reason_of(answer.detail or answer.message))
-    outputs = _outputs(answer)
-    derivations = nix.requisites(_roots(outputs))
-    known = original()
+    derivations = answer.derivations
     made_by = [nix.read_derivation(path) for path in _only_derivations(derivations - known)]
     outcomes = [output.path for item in made_by for output in item.outputs.values()]
     made = frozenset(path for path in outcomes if path is not None)
     dated = frozenset(_dated(made_by, _marks(metadata)))
-    twin = Twin(frozenset(outputs), derivations, made, answer["inputs"], dated=dated)
+    twin = Twin(answer.outputs, derivations, made, answer.inputs, dated=dated)
     questions, other = otherwise
     read, both = DerivationReader(nix), _only_derivations(known)
     moved = _chosen_from_nothing(nix, read, known & derivations)
     if isinstance(other, NixFailed):
         reason = reason_of(other.detail or other.message)
-        return dataclasses.replace(twin, questions=questions, moved=moved, unanswered=reason)
+        return replace(twin, questions=questions, moved=moved, unanswered=reason)
     if other is not None:
-        come = _only_derivations(nix.requisites(_roots(_outputs(other))))
+        come = _only_derivations(other.derivations)
         moved |= find_moved(read, both - come, come - both, both - derivations)
-    return dataclasses.replace(twin, questions=questions, moved=moved)
+    return replace(twin, questions=questions, moved=moved)
 
 
 def _chosen_from_nothing(
@@ -153,20 +170,6 @@ def _dated(derivations: Iterable[Derivation], marks: Collection[str]) -> Iterato
 
 def _only_derivations(paths: Collection[StorePath]) -> frozenset[StorePath]:
     return frozenset(path for path in paths if path.name.endswith(".drv"))
-
-
-def _outputs(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the outputs that do not throw, with what makes them."""
-    return {entry["output"]: entry["context"] for entry in answer["outputs"] if "context" in entry}
-
-
-def _roots(outputs: Mapping[str, Any]) -> set[StorePath]:
-    return {
-        StorePath.parse(path)
-        for context in outputs.values()
-        for path in context
-        if path.endswith(".drv")
-    }
 
 
 def reason_of(text: str) -> str:
