@@ -53,6 +53,9 @@ OTHER = """{
           name = "source";
           filter = name: type: baseNameOf name != ".git";
         };
+        hasSuffix = end: name:
+          let skip = builtins.stringLength name - builtins.stringLength end; in
+          skip >= 0 && builtins.substring skip (builtins.stringLength end) name == end;
         fileContents = path:
           let
             text = builtins.readFile path;
@@ -491,6 +494,17 @@ IDIOMS: Mapping[str, Idiom] = {
         {"bin/one.sh": "true\n", "bin/README": "\n"},
         opened=("list",),
         adds={"bin/two.sh": "false\n"},
+    ),
+    "files that each have to hold something": Idiom(
+        "packages.x86_64-linux.default = let lib = inputs.other.lib; locks = builtins.filter"
+        ' (lib.hasSuffix "-lock.json") (builtins.attrNames (builtins.readDir ./fixtures));'
+        ' read = name: (builtins.fromJSON (builtins.readFile (./fixtures + "/${name}"))).package;'
+        ' in pkgs.runCommand "app" { fixtures = lib.runText "fixtures"'
+        " (toString (map read locks)); } "
+        '"";',
+        {"fixtures/a-lock.json": '{ "package": "a" }\n', "fixtures/README": "\n"},
+        opened=("fixtures", "app"),
+        adds={"fixtures/b-lock.json": '{ "package": "b" }\n'},
     ),
     "whether there is a commit": Idiom(
         "packages.x86_64-linux.default ="

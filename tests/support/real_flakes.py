@@ -21,6 +21,7 @@ from nix_seed.flake.needed import read_lock
 from support.distribution import commit
 
 _FORGE = re.compile(r"(github|gitlab|sourcehut):([^/]+)/([^/?]+)(?:/([^?]+))?(?:\?(.*))?")
+_NIXPKGS = re.compile(r"flakehub\.com/f/NixOS/nixpkgs/|channels\.nixos\.org/|/nixpkgs/archive/")
 _HASH = re.compile(r"[0-9a-f]{40}")
 _COMMENT = {
     **dict.fromkeys((".nix", ".toml", ".yml", ".yaml", ".sh", ".py"), "# another commit\n"),
@@ -49,7 +50,7 @@ class Trees:
         It is of the *revision* that its user locked, where the clone has that.
         """
         owner, repo = original.get("owner", ""), original.get("repo", original.get("id", ""))
-        if repo.lower() in ("nixpkgs", "nixpkgs.lib"):
+        if repo.lower() in ("nixpkgs", "nixpkgs.lib") or _NIXPKGS.search(original.get("url", "")):
             return self.nixpkgs
         url = re.sub(r"(\.git|/archive/.*|/[^/]*\.tar\.\w+)$", "", str(original.get("url", "")))
         wanted = f"{owner}+{repo}" if owner else "+".join(url.rsplit("/", 2)[-2:])

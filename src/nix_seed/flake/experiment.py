@@ -252,7 +252,7 @@ def _turn(tree: Path, questions: Questions) -> None:
     if questions.lists:
         wanted = choose_wanted(questions, Path(FURTHER_FILE).stem)
         for number, (place, folders, files) in enumerate(list(os.walk(tree))):
-            more = wanted if number * len(wanted) < _MOST_FILES else frozenset()
+            more = wanted if number * len(wanted) < _MOST_FILES else {}
             _add_likes(Path(place), (folders, files), questions, more)
 
 
@@ -260,15 +260,19 @@ _MOST_FILES = 10_000
 
 
 def _add_likes(
-    place: Path, there: tuple[list[str], list[str]], questions: Questions, wanted: Collection[str]
+    place: Path, there: tuple[list[str], list[str]], questions: Questions, wanted: Mapping[str, str]
 ) -> None:
     """Add to a directory what is like the directories and files in it (*there*), and *wanted*."""
     folders, files = there
     names = {*folders, *files}
     for further, name in choose_likes(files, names).items():
         shutil.copy(place / name, place / further, follow_symlinks=False)
-    for name in wanted:
-        if not os.path.lexists(place / name):
+    for name, text in wanted.items():
+        if os.path.lexists(place / name):
+            continue
+        if like := next((file for file in files if text in file), None):
+            shutil.copy(place / like, place / name, follow_symlinks=False)
+        else:
             (place / name).write_text(_EMPTY.get(os.path.splitext(name)[1], "\n"))
     if not questions.folders:
         return

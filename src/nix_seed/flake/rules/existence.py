@@ -186,14 +186,16 @@ def choose_likes(names: Collection[str], taken: Collection[str]) -> dict[str, st
     return {_further_name(name, taken): name for name in chosen.values()}
 
 
-def choose_wanted(questions: Questions, stem: str) -> set[str]:
+def choose_wanted(questions: Questions, stem: str) -> dict[str, str]:
     """Return names of further files such as code looks for in lists; *stem* is in most of them.
 
-    Code that is looked for by its kind is not made up: whoever imports it wants more than a file.
+    Each comes with what is in the names of files that it is like. Code that is looked for by its
+    kind is not made up: whoever imports it wants more than a file.
     """
-    wanted = {f"{stem}{end}" for end in questions.ends | questions.kinds}
-    wanted |= {f"{start}{stem}" for start in questions.starts} | questions.names
-    return {name for name in wanted if not name.endswith(".nix")}
+    wanted = {f"{stem}{end}": end for end in questions.ends | questions.kinds}
+    wanted |= {f"{start}{stem}": start for start in questions.starts}
+    wanted |= {name: posixpath.splitext(name)[1] or name for name in questions.names}
+    return {name: like for name, like in wanted.items() if not name.endswith(".nix")}
 
 
 # Of 255 bytes that file systems take, a character may need four.
