@@ -39,7 +39,7 @@ _LATER = 401 * 86400 + 3661
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TwinAnswer:
     """What another tree evaluates to: outputs that do not throw, and all that makes them.
 
     *inputs* are the source trees of its inputs.
@@ -52,7 +52,7 @@ class Answer:
 
 def evaluate_twin(
     nix: Nix, metadata: FlakeMetadata, arguments: Mapping[str, Any]
-) -> Answer | NixFailed:
+) -> TwinAnswer | NixFailed:
     """Return what the twin of the flake evaluates to, or why it does not.
 
     A flake may read every file of a directory as code: then no further files are added.
@@ -73,7 +73,7 @@ def evaluate_twin(
 
 def evaluate_otherwise(
     nix: Nix, metadata: FlakeMetadata, arguments: Mapping[str, Any]
-) -> tuple[Questions, Answer | NixFailed | None]:
+) -> tuple[Questions, TwinAnswer | NixFailed | None]:
     """Return what the flake's code asks of its files, and its outputs where the answer is another.
 
     The files are the flake's own, unaltered: what comes out otherwise, the answer alone decides.
@@ -99,22 +99,22 @@ def evaluate_otherwise(
     return questions, problem
 
 
-def _ask(nix: Nix, url: str, arguments: Mapping[str, Any], doing: str) -> Answer:
+def _ask(nix: Nix, url: str, arguments: Mapping[str, Any], doing: str) -> TwinAnswer:
     value = call_nix_half(nix, "twin", url, arguments, doing, False)
     outputs = {
         entry["output"]: entry["context"] for entry in value["outputs"] if "context" in entry
     }
     roots = {path for context in outputs.values() for path in context if path.endswith(".drv")}
     derivations = nix.requisites(map(StorePath.parse, roots))
-    return Answer(frozenset(outputs), derivations, value["inputs"])
+    return TwinAnswer(frozenset(outputs), derivations, value["inputs"])
 
 
 def compare(
     nix: Nix,
     metadata: FlakeMetadata,
     known: frozenset[StorePath],
-    answer: Answer | NixFailed,
-    otherwise: tuple[Questions, Answer | NixFailed | None] = (Questions(), None),
+    answer: TwinAnswer | NixFailed,
+    otherwise: tuple[Questions, TwinAnswer | NixFailed | None] = (Questions(), None),
 ) -> Twin:
     """Read the answers; *known* is all that makes the flake's own outputs."""
     if isinstance(answer, NixFailed):
