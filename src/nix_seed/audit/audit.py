@@ -1,9 +1,8 @@
 """Audits a ledger: replays it and its logs, and says all that is not as it must be.
 
 The logs are read from their first entries on, and the ledger from its first key, or from where the
-last clean audit ended. What is judged lies in ``rules``; here it is only brought together.
-
-Where audits keep what they verified: one file a repository, in the directory of the state.
+last clean audit ended. That is kept in one file a repository, in the directory of the state. What
+is judged lies in ``rules``; here it is only brought together.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
-"""Judges what audits find: bundles by the policy they name, into records and attestations.
+"""Judges what an audit finds: bundles by the policy that they name, and a release as a whole.
 
-Audits one release: its index and images, its proofs, its evidence, its quorums.
+A release is its index and images, its proofs, its evidence and its quorums.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

@@ -1,6 +1,6 @@
-"""Replays the logs of a policy: every entry from the first one on, or from where it left off.
+"""Replays the logs of a repository's policies: every entry, or those after where it left off.
 
-All logs of a repository's policies together: replayed, and asked where an entry is.
+All of these logs together are then asked where an entry is.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

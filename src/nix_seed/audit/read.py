@@ -1,8 +1,6 @@
-"""Reads copies of a ledger: what is listed beside a commit, a record, anything that has a digest.
+"""Reads copies of a ledger: what is listed beside a commit or a digest, records, what tags name.
 
 Nothing is believed, and nothing read is dropped in silence. Lists are read several at once.
-
-What the tags of a ledger's copies name: of one that cannot be read that is told, too.
 """
 
 import re

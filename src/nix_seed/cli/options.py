@@ -1,7 +1,5 @@
 """Options that several commands share, and what they mean.
 
-Options of the commands that speak to registries, and what they mean.
-
 Commands that use an image verify it first, where there is a policy to verify it by.
 """
 

@@ -1,10 +1,6 @@
 """The one way to standard output and error: text without power over terminals, or JSON.
 
-Words for people: errors, sizes, times.
-
-Lines for people: folded to a terminal's width, left whole in a pipe, for `grep`.
-
-Tables and long lines: as wide as the terminal, and plain and complete where there is none.
+Lines and tables are as wide as the terminal. In a pipe they are plain and whole, for ``grep``.
 """
 
 import os

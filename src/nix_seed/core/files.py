@@ -1,9 +1,8 @@
 """Files written so that they are whole or not there, and files opened where others may write.
 
 Writing goes by a temporary name, fsync and rename. Whatever lies in a directory that others may
-have written is opened by ``open_regular``: a planted link, pipe or device is refused.
-
-Looks for files in an unpacked image or a store, with its own eyes: links stay within it.
+have written is opened by ``open_regular``: a planted link, pipe or device is refused. In an
+unpacked image or a store, links are followed only within it.
 """
 
 import errno

@@ -1,9 +1,4 @@
-"""Whether this process may fork workers that go on running Python.
-
-Runs this program again as root: for the few steps that take it, on a machine that lets us.
-
-Runs a command of the user's when something happened, and gives it to read what did.
-"""
+"""Processes of ours: workers that may be forked, this program as root, a command of the user's."""
 
 import json
 import os

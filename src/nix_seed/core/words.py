@@ -1,7 +1,4 @@
-"""Words for people: sizes and counts.
-
-Values as the members of a JSON object, for programs that read what a command says.
-"""
+"""Sizes and counts as people read them, and values as the members of a JSON object."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

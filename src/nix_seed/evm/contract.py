@@ -1,12 +1,9 @@
 """The contract as its builders and readers use it: deploy, read, replay, change the builders.
 
-Replays the contract's events and holds them to its storage: none withheld, added or altered.
-
-The contract keeps the number of entries and a hash chain over them
+A replay of its events is held against its storage: none withheld, added or altered. The contract
+keeps the number of entries and a hash chain over them
 (``head' = keccak256(head ‖ commitKey ‖ root ‖ record)``, from 32 zero bytes on), so a replay either
-ends in the contract's own ``head`` or is not what happened.
-
-The contract behind the interface of all ledgers.
+ends in the contract's own ``head`` or is not what happened. To releases it is a ledger like any.
 """
 
 from collections.abc import Iterator, Sequence

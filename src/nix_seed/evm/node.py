@@ -1,12 +1,9 @@
-"""JSON-RPC over the project's own HTTP: HTTPS or loopback only, bounded, patient, discreet.
+"""One node, asked about one contract: JSON-RPC over the project's own HTTP.
 
-A node's address often holds a key to it, so no more of it than the host is ever shown.
-
-One node, asked about one contract. What it answers is of the right shape, and no more than that.
-
-No usable answer is ``CouldNotCheck``; ``ContractRefused`` is the contract's own no.
-
-The compiled contract, as it is shipped: made by ``tools/compile-ledger``, compared by a test.
+HTTPS or loopback only, bounded and patient. A node's address often holds a key to it, so no more of
+it than the host is ever shown. What it answers is of the right shape, and no more than that. No
+usable answer is ``CouldNotCheck``; ``ContractRefused`` is the contract's own no. The compiled
+contract is shipped: ``tools/compile-ledger`` makes it, and a test compares it.
 """
 
 import os

@@ -3,10 +3,7 @@
 The file holds the typed data as wallets take it, so that it may be signed elsewhere; it is read by
 making the typed data anew from its values, which must give the very same.
 
-The contract's builders: accounts with ids, how many must sign, and the count of their sets.
-
-What builders sign: typed data of EIP-712, for one contract on one chain.
-
+Typed data is EIP-712's, for one contract on one chain:
 ``Publish(bytes32 commitKey,bytes32 root,bytes32 record,uint256 epoch)`` and
 ``SetBuilders(Builder[] builders,uint256 threshold,uint256 epoch)`` with
 ``Builder(address account,bytes32 id)``; a wallet that knows EIP-712 can show and sign either.

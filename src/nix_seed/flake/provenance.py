@@ -1,9 +1,8 @@
-"""How store paths came to this store, and with which settings Nix works here.
-
-How paths came into the store: built here, substituted and signed by whom, or added.
+"""How paths came into this store: built here, substituted and signed by whom, or added.
 
 Reads ``nix path-info --json``, whose shape differs between Nix versions: a list of objects that
-name their path, or an object by path; flat members that have kept their names.
+name their path, or an object by path; flat members that have kept their names. With which settings
+Nix works here is told beside that.
 """
 
 from __future__ import annotations

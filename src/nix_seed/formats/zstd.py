@@ -1,12 +1,11 @@
-"""Where zstd frames end, without decoding them (RFC 8878, section 3.1).
+"""Where zstd frames end (RFC 8878, section 3.1), and the seek table that lists them.
 
 A frame tells the size of each of its blocks, so a stream can be cut into independent frames as it
 arrives, with no seek table at hand, and each frame decoded by whoever is free.
 
-The seek table of the zstd seekable format (zstd, contrib/seekable_format, version 0.1.0).
-
-A seekable file is any number of independent zstd frames and, last, this table in a skippable frame,
-which every zstd decoder passes over. All integers are little endian::
+In the zstd seekable format (zstd, contrib/seekable_format, version 0.1.0) a file is any number of
+independent zstd frames and, last, the table in a skippable frame, which every zstd decoder passes
+over. All integers are little endian::
 
     0x184D2A5E  size of what follows
       { compressed size (4)  decompressed size (4) } for each frame

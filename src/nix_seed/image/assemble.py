@@ -1,14 +1,11 @@
-"""Threads that compress frames, and the buffers the frames are made in.
-
-Threads are enough: reading, hashing and compressing all release the interpreter's lock (decision
-0010 has the figures). The number of buffers bounds memory however many layers are under way.
-
-Store paths to finished layers: several layers at once, the largest first.
+"""Store paths to finished layers: several layers at once, the largest first.
 
 Layers whose key a target already knows are neither read nor compressed. Where layers go is the
-caller's: ``LayerTarget`` is implemented by the layer cache, and can be by an upload.
+caller's: ``LayerTarget`` is implemented by the layer cache, and by an upload.
 
-Reading store paths from disk: names as bytes, no symlink followed, an order of our own.
+Threads compress the frames: reading, hashing and compressing all release the interpreter's lock
+(decision 0010 has the figures). The number of buffers bounds memory however many layers are under
+way. Store paths are read by names as bytes, in an order of our own, and no symlink is followed.
 """
 
 import errno

@@ -1,9 +1,9 @@
 """plan -> image: every layer written or taken from the cache, the documents, one finished image.
 
-An image as one file: ``oci-archive`` (a tar of a layout) and ``docker-archive``.
-
-Both are functions of the image and its name alone, and are written as streams, whatever the size.
-A docker-archive holds layers uncompressed, which ``docker load`` reads from its first versions on.
+It is stored in a layout, or as one file: ``oci-archive`` (a tar of a layout) or ``docker-archive``.
+Both files are functions of the image and its name alone, and are written as streams, whatever the
+size. A docker-archive holds layers uncompressed, which ``docker load`` reads from its first
+versions on.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
-"""diffoscope, which looks into files of many kinds: where there is one, it compares two paths.
+"""Two images, side by side: which layers, store paths and files differ.
 
-Two images, side by side: which layers, store paths and files differ.
+Where there is a diffoscope, it compares two paths and looks into files of many kinds.
 """
 
 import shutil

@@ -1,7 +1,4 @@
-"""Makes one index of several systems' images, complete or not at all.
-
-registry -> seed.lock: pins the image of each system by its digest.
-"""
+"""One index of several systems' images, complete or not at all; ``seed.lock`` pins each."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -1,6 +1,4 @@
-"""What is remembered of a finished layer, so that it need not be made again.
-
-Finished layers on disk, by layer key: what makes a second run read and compress nothing.
+"""Finished layers on disk, by layer key: what makes a second run read and compress nothing.
 
 ::
 
@@ -10,7 +8,8 @@ Finished layers on disk, by layer key: what makes a second run read and compress
 A record is written after its blob, both atomically, so an interrupted run leaves whole layers only.
 A blob is hashed again before it is used: bytes are what a digest is made of, and a disk is not to
 be trusted. (That is some ten times faster than making it.) What does not match is removed, and
-the layer made anew. Processes may share the directory; none waits for another.
+the layer made anew. Processes may share the directory; none waits for another. Records alone
+remember layers whose blobs are in a registry.
 """
 
 import base64

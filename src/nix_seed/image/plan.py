@@ -1,6 +1,6 @@
-"""Finds the previous image whose layers a new one keeps: given by name, or by ``seed.lock``.
+"""flake -> plan: what an image will hold, layer by layer; everything but its bytes.
 
-flake -> plan: what an image will hold, layer by layer; everything but its bytes.
+A previous image, given by name or by ``seed.lock``, has its layers kept.
 """
 
 from __future__ import annotations

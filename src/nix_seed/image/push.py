@@ -1,17 +1,9 @@
-"""A ``LayerTarget`` that is a repository: store paths go to the registry in one pass.
+"""Images into a registry: from a layout, from another registry, or from the store in one pass.
 
-No blob is written to disk. What the registry already has is neither read nor sent: layer records
-remember digests by layer key, and one request tells whether the blob is there. A blob that an
-earlier build left in the layer cache is sent from there.
-
-Pushes an image from a layout, or from another registry, to a registry.
-
-plan -> registry in one pass: no image on disk, no temporary blobs.
-
-What nobody says may be passed on is sent to no registry but this machine's own.
-
-The image itself lists it, in its spec, so that no copy of the image forgets it. Every way into a
-registry asks here: from a build, from a layout, from another registry, and in an index.
+In one pass, ``UploadTarget`` is a repository for layers, and no blob is written to disk. What the
+registry already has is neither read nor sent: layer records remember digests by layer key, and one
+request tells whether the blob is there. A blob that an earlier build left in the layer cache is
+sent from there.
 """
 
 import queue

@@ -1,12 +1,9 @@
-"""Asks Nix what ``meta`` says of an image's derivations, wherever it can be read.
+"""Which paths of an image may be passed on; those that may not are left out of it.
 
-Which paths of an image may be passed on; those that may not are left out of it.
-
-Finds files that are also in a tree that must not be passed on: copied, whatever they are called.
-
-Short files, and the texts of licences, which free and other works share, are no evidence.
-
-Reads which licence a source tree states in its own LICENSE or COPYING file.
+Nix is asked what ``meta`` says of derivations, wherever it can be read; a source tree states its
+licence in a LICENSE or COPYING file of its own. Files that are also in a tree that must not be
+passed on are found as copies, whatever they are called. Short files, and the texts of licences,
+which free and other works share, are no evidence.
 """
 
 import hashlib

@@ -1,11 +1,9 @@
-"""The embedded log's signing key: Ed25519, in a file.
-
-The embedded tile log: a directory, appended to by any number of processes.
+"""The embedded tile log: a directory, appended to by any number of processes.
 
 ::
 
     DIR/log.vkey      the verifier key, which verifiers are given
-    DIR/private/      the signing key; never served, mode 0700
+    DIR/private/      the signing key, Ed25519; never served, mode 0700
     DIR/lock          held by whoever appends
     DIR/public/       what any web server may serve: checkpoint, tile/… (C2SP tlog-tiles)
 

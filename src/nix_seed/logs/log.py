@@ -1,11 +1,9 @@
-"""What every transparency log can do, wherever it is (docs/formats-log.md).
+"""What every transparency log can do, wherever it is (docs/formats-log.md); what each has shown.
 
-A log that is not where it should be: whoever has others to write to goes on without it.
-
-Remembers the largest checkpoint seen of each log, so that a log cannot take back what it showed.
-
-One file a log, ``<hash of origin and key>.checkpoint``: the signed note itself, evidence against
-the log that anyone can verify. Safe for concurrent processes; it only ever moves forward.
+The largest checkpoint seen of each log is remembered, so that a log cannot take back what it
+showed: one file a log, ``<hash of origin and key>.checkpoint``. It is the signed note itself,
+evidence against the log that anyone can verify. Safe for concurrent processes; it only ever moves
+forward.
 """
 
 import hashlib

@@ -1,11 +1,9 @@
-"""Requests to a log: a log that is down is waited for, one that refuses is quoted.
+"""Clients of Rekor v1, of Rekor v2, and of the embedded log behind ``nix-seed log serve``.
 
-Rekor v1: ``dsse`` 0.0.1 entries, an index by hash, proofs by API.
-
-Rekor v2, and the embedded log behind ``nix-seed log serve``: one API, one client.
-
-Writing is ``POST /api/v2/log/entries``. Reading is tlog-tiles below ``/api/v2``, or from anywhere
-else where the tiles are served apart from the server.
+The last two have one API. Writing is ``POST /api/v2/log/entries``. Reading is tlog-tiles below
+``/api/v2``, or from anywhere else where the tiles are served apart from the server. Rekor v1 has
+``dsse`` 0.0.1 entries, an index by hash, and proofs by API. A log that is down is waited for, one
+that refuses is quoted.
 """
 
 import json

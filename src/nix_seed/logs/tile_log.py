@@ -1,7 +1,7 @@
-"""Where the files of a tile log lie: a directory, or (``http``) a server.
+"""Reads a tile log, in a directory or from a server, and proves what it reads.
 
-Reads a tile log and proves what it reads: checkpoints, entries, consistency. Replays one, from its
-first entry or a tree seen before, recomputing all of it.
+That is checkpoints, entries and consistency. A replay recomputes all of it, from the first entry or
+from a tree seen before.
 """
 
 from collections import Counter

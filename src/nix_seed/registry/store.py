@@ -2,10 +2,9 @@
 
 Flows move images between any two of these and never ask which they have.
 
-Reads one thing that a store lists beside another: a manifest with one layer.
-
-The list is not believed: the manifest says what it is and what it is beside. Nor is the manifest:
-what it holds is only bytes.
+One thing that a store lists beside another is a manifest with one layer. The list is not believed:
+the manifest says what it is and what it is beside. Nor is the manifest: what it holds is only
+bytes.
 """
 
 from __future__ import annotations

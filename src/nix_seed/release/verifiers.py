@@ -1,13 +1,9 @@
 """What a release is judged by, in one value: the policy, the time, and what needs more.
 
-Remembers under which root each commit was seen promoted, so that no second one passes here.
-
-One file a commit, ``<hash of repository and commit key>.root``. A ledger proves what is in it, and
-not that nothing else is: what this machine saw before is one more witness.
-
-What every ledger can do, whatever keeps it (docs/formats-promotion.md), and how one is opened.
-
-The add-on that a policy's ledger needs is imported only then.
+A ledger is opened by its policy, whatever keeps it (docs/formats-promotion.md); the add-on that it
+needs is imported only then. A ledger proves what is in it, and not that nothing else is, so this
+machine is one more witness: under which root it saw a commit promoted is kept in one file a commit,
+``<hash of repository and commit key>.root``.
 """
 
 import hashlib

@@ -2,8 +2,7 @@
 
 On GitHub everything goes to standard error, where Nix writes as well, so that the runner reads all
 of it in order; and while anything foreign may be printed, the runner is told to take no commands.
-
-Who may write to ``/nix`` on this machine, and how to have it: what a fresh CI runner lacks.
+How to have a ``/nix`` to write to, which a fresh runner lacks, is found here, too.
 """
 
 import json

@@ -1,12 +1,8 @@
-"""Checks what lies beyond the machine: the policy's logs, registries, and the time there.
+"""Checks this machine, and what it speaks to, for all that nix-seed needs of them.
 
-Checks a machine for all that nix-seed needs of it; nothing is mended, and nothing is printed.
-
-Each check ends in diagnoses, whatever happens in it: one that breaks hides no other.
-
-What time a server thinks it is.
-
-How Nix is set up on this machine, as it would be for the user's own commands.
+Nothing is mended, and nothing is printed. Each check ends in diagnoses, whatever happens in it: one
+that breaks hides no other. Nix is looked at as the user's own commands would have it. Of logs and
+registries their time is asked as well.
 """
 
 import importlib.util

@@ -1,7 +1,4 @@
-"""Starts a container as GitHub's runner starts a job's, and runs a step in it.
-
-Replays the image contract inside an image, by every engine there is and as GitHub's runner.
-"""
+"""Replays the image contract inside an image: by every engine, and as GitHub's runner does."""
 
 import contextlib
 import subprocess

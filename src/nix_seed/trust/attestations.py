@@ -1,12 +1,11 @@
 """Attestations beside an image: put there as cosign 3 does, and found wherever they may lie.
 
-Whoever lists them is not believed: what is found is only bytes, with the place they came from, and
-what cannot be read is told as well, so that nothing is dropped in silence.
+Nothing here is believed. What is found is only bytes, with the place they came from, and what
+cannot be read is told as well, so that nothing is dropped in silence.
 
-Gather what there is about an image: its facts, the attestations beside it, dissenters' images.
-
-Nothing here is believed. What the store says wrongly becomes *checked and false*, what it does not
-say becomes *could not check*: a store's mistakes are never the user's input.
+The image's facts and dissenters' images are gathered with them. What the store says wrongly becomes
+*checked and false*, what it does not say becomes *could not check*: a store's mistakes are never
+the user's input.
 """
 
 from __future__ import annotations

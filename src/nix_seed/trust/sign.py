@@ -1,8 +1,7 @@
 """What signs: a key in a file, or an identity that Sigstore certifies; a KMS would fit as well.
 
 Key files are PKCS#8 in PEM, with a passphrase or without, beside a public key that cosign reads.
-
-From the policy's logs to what writes to them, and writing what was signed.
+What was signed is entered in the policy's logs by those that write to them.
 """
 
 import os

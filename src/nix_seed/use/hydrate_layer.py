@@ -1,9 +1,8 @@
-"""Layers side by side, each in a process of its own: making small files is bound by Python's lock.
+"""Layers of a seed, from a registry or a layout, straight into a store, side by side.
 
-A worker fetches, decodes, writes and hashes the layer it was given; it ends with its parent,
-however that ends, so that a killed run never writes on behind the next one's back.
-
-One layer of a seed, from a registry or a layout, straight into a store.
+Each is in a process of its own: making small files is bound by Python's lock. A worker fetches,
+decodes, writes and hashes the layer it was given; it ends with its parent, however that ends, so
+that a killed run never writes on behind the next one's back.
 
 Whole layers are checked against their digest as well. Of a layer that is needed only in part, just
 the frames of those paths are fetched: then no digest of the blob can be checked, and what protects

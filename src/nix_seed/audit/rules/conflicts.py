@@ -1,11 +1,8 @@
 """One commit, one release: what contradicts that, in a ledger, between logs, between copies.
 
-Copies of one ledger side by side, and the tags that each gives: do they say the same?
-
-Does every record come after all that there was? Gaps, records passed over, several heads.
-
-Records form a graph by what each comes after. Sets of them are kept as the bits of integers, so
-that thousands cost little.
+Copies are held against each other, and so is what each one's tags name. Every record comes after
+all that there was: gaps, records passed over and several heads are found. Records form a graph by
+what each comes after. Sets of them are kept as the bits of integers, so that thousands cost little.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

@@ -1,6 +1,7 @@
-"""Did every record name a policy of the repository, and were its signers in office then?
+"""Was each release what its policy asks for, and were those in office who signed it?
 
-Was each release what its quorum stood for? Evaluated once more, from the evidence it names.
+Every record names a policy of the repository. Its quorum is evaluated once more, from the evidence
+that the record names.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,9 +1,4 @@
-"""``nix-seed audit``.
-
-Options of ``audit`` and ``monitor``, and the question they ask.
-
-The answer of ``audit`` for people and for programs.
-"""
+"""``nix-seed audit``: its options, which ``monitor`` shares, and its answer."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""``nix-seed build``.
-
-Parts of ``nix-seed build``: the base, the proof, and the way straight into a registry.
-
-What ``nix-seed build`` says of an image: a table for people, an object for programs.
-"""
+"""``nix-seed build``: the base, the image or the way into a registry, the proof, the answer."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""``nix-seed verify``.
-
-The answer of ``verify`` for people and for programs.
-"""
+"""``nix-seed verify``, and its answer for people and for programs."""
 
 from __future__ import annotations
 

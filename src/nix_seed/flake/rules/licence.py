@@ -1,12 +1,10 @@
-"""SPDX licence identifiers and expressions (SPDX 2.3, annex D): may the work be passed on?
-
-Only identifiers whose terms let anyone pass unchanged copies on are listed; whatever is not listed
-is unknown, never guessed.
-
-What a package's ``meta.license`` means: may its files be passed on (docs/licences.md)?
+"""May the work be passed on? What ``meta.license`` and SPDX expressions mean (docs/licences.md).
 
 A licence is what nixpkgs writes: a set with ``spdxId``, ``free`` and ``redistributable``, a string,
 or a list of which all apply. Whatever else it is, it is unknown, and never an error.
+
+Of SPDX identifiers (SPDX 2.3, annex D) those are listed whose terms let anyone pass unchanged
+copies on; whatever is not listed is unknown, never guessed.
 """
 
 import re

@@ -1,7 +1,4 @@
-"""What a store path is called: package, version and output, and the package URL made of them.
-
-Which packages came, went or were replaced between two closures.
-"""
+"""What a store path is called: package, version, output, package URL; which packages changed."""
 
 import re
 from collections import defaultdict

@@ -3,10 +3,8 @@
 Version 0.3 is written; 0.1 and 0.2 are read as well. Log entries are kept as they came and judged
 elsewhere: this room knows only where they lie.
 
-The attestations that cosign 2 writes: an image at the tag ``sha256-<hex>.att``.
-
-Each layer is a DSSE envelope; what verifies it lies in the layer's annotations. Read only, and made
-into a bundle, so that one way judges all.
+What cosign 2 writes is made into a bundle, so that one way judges all: an image at the tag
+``sha256-<hex>.att``, each layer a DSSE envelope, and what verifies it in the layer's annotations.
 """
 
 import base64

@@ -1,12 +1,12 @@
-"""The registration format: what ``nix-store --dump-db`` prints and ``--load-db`` reads.
+"""Which store paths are valid: Nix's registration format, and its database.
 
-A record is a line each for the path, the NAR's SHA-256 in hex, its size in bytes, the deriver (may
-be empty), the number of references, and then every reference.
+``nix-store --dump-db`` prints the format, and ``--load-db`` reads it. A record is a line each for
+the path, the NAR's SHA-256 in hex, its size in bytes, the deriver (may be empty), the number of
+references, and then every reference.
 
-Nix's database of valid paths, ``/nix/var/nix/db/db.sqlite``, as a pure function of its rows.
-
-Schema 10, which Nix has used from 2.0 to this day (newer versions add tables of their own when they
-open it). Beside it lies a file ``schema`` that holds the number.
+The database, ``/nix/var/nix/db/db.sqlite``, is written as a pure function of its rows. Schema 10,
+which Nix has used from 2.0 to this day (newer versions add tables of their own when they open it).
+Beside it lies a file ``schema`` that holds the number.
 
 The same rows written by any SQLite give the same bytes: ids follow the sorted paths, times are 1,
 the page size is fixed, ``secure_delete`` and a last pass zero what the final ``VACUUM`` leaves

@@ -1,12 +1,11 @@
-"""Store paths (Nix manual, "Store Path"): ``/nix/store/<32 of base 32>-<name>``.
+"""Store paths, their signatures, and the derivations that make them (Nix manual).
 
-Signatures of store paths (Nix manual, "Signature"): Ed25519 over a fingerprint of path info.
+A store path is ``/nix/store/<32 of base 32>-<name>``.
 
-A signature, like a public key, is written ``<name of the key>:<base64>``. The name is whatever its
-writer put there.
+A signature is Ed25519 over a fingerprint of path info. Like a public key it is written
+``<name of the key>:<base64>``. The name is whatever its writer put there.
 
-Store derivations: the ``.drv`` files that evaluation writes (Nix manual, "Derivation", ATerm).
-
+Derivations are the ``.drv`` files that evaluation writes:
 ``Derive([outputs],[inputDrvs],[inputSrcs],"system","builder",[args],[env])``, a tiny subset of the
 ATerm format: strings, lists and tuples. Only that subset is read.
 """

@@ -1,9 +1,7 @@
-"""Descriptors and the documents made of them (OCI image specification 1.1).
+"""Descriptors, the documents made of them, and the tag that lists referrers (OCI, 1.1).
 
 Reading is strict about what the project relies on (digests, sizes, types) and keeps quiet about
 members it does not know, as the specification asks of implementations.
-
-The tag under which a subject's referrers are listed (distribution specification 1.1).
 """
 
 import re

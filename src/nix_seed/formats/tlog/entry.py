@@ -1,14 +1,12 @@
-"""``TransparencyLogEntry`` (sigstore_rekor.proto, as JSON): a leaf, and the proof that it is one.
+"""Log entries: ``TransparencyLogEntry`` (sigstore_rekor.proto, as JSON), and what their leaves say.
 
 The JSON a log returned goes into bundles verbatim; this reads it and makes our own log's. No member
 may be unknown.
 
-What a log's leaves say: Rekor's entry bodies, and the requests that ask for them.
-
-Bodies are canonical JSON (RFC 8785) and are read by making them anew from their values: a leaf
-that is spelled in any other way is refused. Kinds: ``hashedrekord`` 0.0.2 (written to Rekor v2 and
-to the embedded log), ``dsse`` 0.0.1 (written to Rekor v1), ``dsse`` 0.0.2 (read only: early logs of
-Rekor v2 hold some).
+A leaf is an entry body: canonical JSON (RFC 8785), read by making it anew from its values, so that
+one spelled in any other way is refused. Kinds: ``hashedrekord`` 0.0.2 (written to Rekor v2 and to
+the embedded log), ``dsse`` 0.0.1 (written to Rekor v1), ``dsse`` 0.0.2 (read only: early logs of
+Rekor v2 hold some). The requests that ask a log for these are made here, too.
 """
 
 import re

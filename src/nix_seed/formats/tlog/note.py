@@ -1,13 +1,12 @@
-"""Signed notes (C2SP signed-note): a text, signatures under it, and the keys that verify them.
+"""Signed notes (C2SP signed-note) and checkpoints (C2SP tlog-checkpoint), with their keys.
 
-Kinds of signature: ``ed25519`` (type 1), ``ecdsa`` on P-256 with SHA-256 (type 2, as Rekor signs)
-and ``cosignature`` (type 4, C2SP tlog-cosignature: Ed25519 with a time, as witnesses sign).
+A note is a text with signatures under it. Kinds of signature: ``ed25519`` (type 1), ``ecdsa`` on
+P-256 with SHA-256 (type 2, as Rekor signs) and ``cosignature`` (type 4, C2SP tlog-cosignature:
+Ed25519 with a time, as witnesses sign). A checkpoint is the note of a tree head, signed by its log
+and by witnesses.
 
-Checkpoints (C2SP tlog-checkpoint): a tree head, signed by its log and by witnesses.
-
-Ed25519 keys that are no keys: points of small order.
-
-One signature under such a key is good for many messages, and nobody needs a secret to make it.
+Ed25519 keys that are points of small order are refused: one signature under such a key is good for
+many messages, and nobody needs a secret to make it.
 """
 
 from __future__ import annotations

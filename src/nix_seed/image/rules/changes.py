@@ -1,6 +1,6 @@
-"""Who caused a change: the deepest paths that differ, and the named inputs they belong to.
+"""What a consumer of a previous image must pull for a new one, and who caused it.
 
-What a consumer of a previous image must pull for a new one, and who caused it.
+Causes are the deepest paths that differ, and the named inputs that they belong to.
 """
 
 from collections import defaultdict

@@ -1,9 +1,8 @@
-"""The last layer: what makes a closure a system. A pure function of the spec.
+"""What an image says of itself: its last layer, its configuration and its manifest.
 
-The files the recipe asks for, the Nix database of exactly the paths in the image, and the spec
-itself.
-
-The documents of an image: its configuration and manifest, from the spec and finished layers.
+The last layer makes a closure a system: the files the recipe asks for, the Nix database of exactly
+the paths in the image, and the spec itself. All three are pure functions of the spec and the other
+layers.
 """
 
 import hashlib

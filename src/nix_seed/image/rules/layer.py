@@ -1,15 +1,12 @@
-"""What the assembler wants of a store: to walk a path, and to read its files.
-
-One store path, read once: into the tar, and through its NAR hash to see that it is the path.
-
-A layer: its key, known before a byte is read, and its bytes.
+"""A layer: its key, known before a byte is read, and its bytes.
 
 A layer of store paths is frames upon frames: first ``nix/`` and ``nix/store/``, then for each path,
 in order of base name, its own frames, last the end of the tar. So the frames of a path are the same
 in whatever layer it lies, and a reader can fetch just them.
 
 Inside a path, entries come as in its NAR: a directory, then its entries by the bytes of their
-names, depth first.
+names, depth first. Each path is read once: into the tar, and through its NAR hash to see that it is
+the path.
 """
 
 import hashlib

@@ -1,9 +1,8 @@
 """The seed spec, ``seed.json``: what commits to every byte of an image (docs/image.md).
 
 RFC 8785 canonical JSON without commit, time or host. Its NAR hash is the narHash of the seed, which
-anyone can recompute from an image, where it lies at ``/etc/nix-seed/seed.json``.
-
-How two builders' words, or two images, differ: in which layers, store paths, NAR hashes.
+anyone can recompute from an image, where it lies at ``/etc/nix-seed/seed.json``. How two specs, or
+two builders' words, differ is told by layers, store paths and NAR hashes.
 """
 
 from __future__ import annotations

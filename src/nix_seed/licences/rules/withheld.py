@@ -1,7 +1,4 @@
-"""What an image lacks, or must not be passed on with, for reasons of licence.
-
-Has the user accepted the licences of what an image had to leave out?
-"""
+"""What an image lacks for its licence, and whether the user has accepted the licences of that."""
 
 import shlex
 from collections.abc import Iterable, Sequence

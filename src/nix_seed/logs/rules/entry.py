@@ -1,14 +1,11 @@
-"""From a signed envelope to what its log entry must record.
-
-Is a signature in a log that is trusted? Decided from the entry alone: no network, no clock.
+"""Is a signature in a log that is trusted? Decided from the entry alone: no network, no clock.
 
 ``evaluate_entry`` answers with a frozen result for each entry, whatever is wrong with it;
 ``check_entry`` raises from it. How many logs are enough is the caller's to say; a log is counted
 by its ``id``, and two of one key are refused when the trust is put together.
 
-Has a log kept what it once showed? Decided from two tree heads and the proof between them.
-
-Three lies have three names: a log *rolls back* when its newest tree is smaller than one seen
+Whether a log has kept what it once showed is decided from two tree heads and the proof between
+them. Three lies have three names: a log *rolls back* when its newest tree is smaller than one seen
 before, it *forks* when two of its trees do not begin alike, and it *equivocates*, the plainest
 fork, when two of one size have different roots (a split view).
 """

@@ -1,10 +1,10 @@
-"""Who a Fulcio certificate says its holder is (sigstore/fulcio, docs/oid-info.md).
+"""Who signs: keys that verify attestations, and who a Fulcio certificate says its holder is.
 
-Reading only: that a trusted authority issued it, and when, is for others to judge.
+Keys are ECDSA on P-256 with SHA-256, on P-384 with SHA-384, and Ed25519. No others: the pairs are
+those of Sigstore's algorithm registry, so no caller chooses a hash.
 
-Keys that verify attestations: ECDSA on P-256 with SHA-256, on P-384 with SHA-384, and Ed25519.
-
-No others: the pairs are those of Sigstore's algorithm registry, so no caller chooses a hash.
+Certificates are only read (sigstore/fulcio, docs/oid-info.md): that a trusted authority issued one,
+and when, is for others to judge.
 """
 
 from __future__ import annotations

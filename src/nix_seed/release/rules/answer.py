@@ -2,8 +2,6 @@
 
 Three verdicts, never confused: *verified*, *checked and false*, *could not check*. The last is
 never a yes: something that could not be read or judged may have been a dissent.
-
-The first line of ``verify``: verified, or not, for which commit of which source.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -3,10 +3,9 @@
 The image is a package that contains its layers, each a file with a digest; a layer contains store
 paths, which depend on one another. What SPDX has no member for stands in an annotation.
 
-The identifiers of the SPDX licence list, and expressions made of them (SPDX 2.3, annex D).
-
-The list is the one that the library ``license-expression`` ships. Whether a work may be passed on
-is ``flake/rules/licence.py``'s; here is only what a name *is*.
+Licence identifiers are those of the SPDX list, and expressions are made of them (annex D). The
+library ``license-expression`` ships the list. Whether a work may be passed on is
+``flake/rules/licence.py``'s; here is only what a name *is*.
 """
 
 import re

@@ -1,9 +1,8 @@
-"""What the inputs of a CI step mean: they are text, whatever they stand for.
-
-May this CI job publish? Decided from what the CI service says started it, and from nothing else.
+"""What the inputs of a CI step mean, which are text, and whether its job may publish.
 
 What a pull request brings is somebody's proposal: it is built, and never published, whatever token
-the job was given. Only events on an allow list publish, so one that is new here does not.
+the job was given. What started the job decides, as the CI service says, and nothing else. Only
+events on an allow list publish, so one that is new here does not.
 """
 
 import re

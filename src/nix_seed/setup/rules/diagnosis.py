@@ -1,14 +1,11 @@
-"""What a check of a machine or an image found, and what all of it comes to.
+"""What makes a machine or an image fit for nix-seed: diagnoses, and the image contract as a table.
 
-The image contract, as a table: what every image must do to be usable where images are used.
-
-Each check is a few words of shell, run inside the image by its own ``/bin/sh`` and programs, with
-no network: exit code 0 is a pass, what it prints is shown where it fails. ``contract_script`` makes
-one script of many checks and ``read_findings`` reads its transcript, so that a whole image is
-examined by starting it once. A run image has a shell and no programs beside its own, so what is
-asked of both kinds is asked in the shell's own words.
-
-What makes a machine fit for nix-seed, judged from facts that others collected.
+A machine is judged from facts that others collected. The contract is what every image must do to be
+usable where images are used. Each of its checks is a few words of shell, run inside the image by
+its own ``/bin/sh`` and programs, with no network: exit code 0 is a pass, what it prints is shown
+where it fails. ``contract_script`` makes one script of many checks and ``read_findings`` reads its
+transcript, so that a whole image is examined by starting it once. A run image has a shell and no
+programs beside its own, so what is asked of both kinds is asked in the shell's own words.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,11 +1,8 @@
-"""Where a repository is published, and who its CI jobs are there, by their certificates.
+"""What ``init`` would write: who publishes where, the policy, and how files differ from it.
 
-What a policy that ``init`` writes keeps of the one that it takes the place of.
-
-A new version of nix-seed is a new identity of the same job. A policy that knew that one alone would
-refuse all there is until it had made a release; and nothing can make one before it is merged.
-
-A file that would be written, and how that differs from what is there.
+CI jobs are known by their certificates. A new version of nix-seed is a new identity of the same
+job. A policy that knew that one alone would refuse all there is until it had made a release; and
+nothing can make one before it is merged. So the old policy's identities are kept.
 """
 
 import difflib

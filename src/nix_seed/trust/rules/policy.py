@@ -1,8 +1,7 @@
 """Whom to believe, and how many of them: ``trust.toml`` as values (docs/verify.md).
 
-Which of the policy's logs hold an envelope, by the entries in its bundle, and since when.
-
-The policies of a repository: the one in force, and those that came before it.
+Which of the policy's logs hold an envelope, and since when, is told from the entries in its bundle.
+A repository's policies are the one in force, and those that came before it.
 """
 
 from __future__ import annotations

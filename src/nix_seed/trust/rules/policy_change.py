@@ -3,10 +3,9 @@
 A change is signed as an in-toto statement over the exact bytes of the new file, which names the old
 one: promoters sign it where the old policy has any, else its builders, up to the old thresholds.
 
-Edits of ``trust.toml`` that leave every comment, and the order of all that is there, as it was.
-
-A policy that anything was released by is never changed: ``next_policy`` makes the one after it,
-with a higher epoch, that accepts what was released before.
+``next_policy`` makes the policy after one that anything was released by, which is never changed: it
+has a higher epoch, and accepts what was released before. Edits leave every comment of
+``trust.toml``, and the order of all that is there, as it was.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,9 +1,8 @@
-"""What makes a policy no policy: it could never be satisfied, or always would be.
-
-Reads the tables of ``trust.toml``: types exact, no key unknown, every error with its line.
+"""What makes a policy no policy: a wrong type, an unknown key, a demand never or always met.
 
 ``tomllib`` reads the values and knows nothing of lines afterwards. ``find_lines`` walks the text a
-second time; it is only ever asked about a text that ``tomllib`` has accepted.
+second time, so that every error names its line; it is only ever asked about a text that ``tomllib``
+has accepted.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""Whether this user may make user namespaces, which engines and Nix's sandbox take without root.
+"""Run an image with bubblewrap: its root unpacked once, a throw-away overlay above it.
 
-Run an image with bubblewrap: its root unpacked once, a throw-away overlay above it.
-
-Works as root and, through a user namespace, as anyone. The overlays are mounted by ``mount`` in
-a mount namespace of their own, since bubblewrap has ``--overlay`` only from 0.9 on, and vanish with
-it.
+Works as root and, where this user may make user namespaces, as anyone. The overlays are mounted by
+``mount`` in a mount namespace of their own, since bubblewrap has ``--overlay`` only from 0.9 on,
+and vanish with it.
 """
 
 import contextlib

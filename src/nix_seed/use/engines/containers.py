@@ -1,8 +1,6 @@
-"""What podman and Docker have in common: a command line, extra arguments, and ``run``.
+"""Run an image with podman, from its own store, or with Docker (23 and newer, for zstd layers).
 
-Run an image with Docker Engine (23 and newer, for zstd layers).
-
-Run an image with podman, from its own store.
+Both have a command line in common: extra arguments, and ``run``.
 """
 
 import json
