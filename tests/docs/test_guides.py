@@ -1,14 +1,12 @@
 """Tutorials and how-tos: the commands of each are one session, run in a fresh home.
 
-A block marked ``sh guide`` is run. Each line of one marked ``text output`` must have been printed,
-in this order. nixpkgs is the demo's package set, ``ghcr.io`` a registry on this machine. A page
+nixpkgs is the demo's package set, ``ghcr.io`` a registry on this machine. A page
 that goes on from another is run after it, in the same session.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -17,12 +15,11 @@ from pathlib import Path
 import pytest
 
 from support.distribution import nix_env
+from support.guides import NIXPKGS, blocks, check_shown, script_of
 from support.programs import need
 from support.registries import docker_registry
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r"^```(sh guide|text output)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-NIXPKGS = "github:NixOS/nixpkgs/nixos-25.11"
 SESSIONS = {
     "tutorials": (
         "tutorials/first-seed.md",
@@ -34,10 +31,6 @@ SESSIONS = {
     ),
 }
 PAGES = [page for session in SESSIONS.values() for page in session]
-
-
-def blocks(page: str) -> list[tuple[str, str]]:
-    return BLOCK.findall((ROOT / "docs" / page).read_text())
 
 
 def session_env(home: Path, path: str) -> dict[str, str]:
@@ -61,19 +54,16 @@ def session_env(home: Path, path: str) -> dict[str, str]:
 
 def walk(page: str, place: Path, env: dict[str, str], swaps: dict[str, str]) -> str:
     """Run a page's commands in *place*, and see that it printed what the page shows."""
-    script = "".join(text for mark, text in blocks(page) if mark == "sh guide")
-    for old, new in swaps.items():
-        script = script.replace(old, new)
     done = subprocess.run(
-        ["bash", "-euxc", script], cwd=place, env=env, capture_output=True, text=True, check=False
+        ["bash", "-euxc", script_of(page, swaps)],
+        cwd=place,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, f"{page}\n{done.stdout}{done.stderr}"
-    at = 0
-    for mark, text in blocks(page):
-        for line in text.splitlines() if mark == "text output" else []:
-            found = done.stdout.find(line, at)
-            assert found >= 0, f"{page}: {line!r} is not in\n{done.stdout}"
-            at = found
+    check_shown(page, done.stdout)
     return done.stdout
 
 

@@ -11,9 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from nix_seed.core.words import human_size
 from nix_seed.formats.oci.manifest import Index, MediaType, platform_of
+from nix_seed.formats.oci.reference import LayoutReference
+from nix_seed.image.read.spec import read_spec
 from nix_seed.registry.client import Registry
 from nix_seed.registry.credentials import Keyring
+from nix_seed.registry.image import open_image
+from support import built
 from support.distribution import commit
 from support.registries import docker_registry
 from support.report_demo import demo
@@ -54,6 +59,40 @@ def test_of_an_image_alone_it_says_what_was_not_asked(world: World) -> None:
         "leave out --no-roots",
     ):
         assert hint in text
+
+
+def test_it_lists_files_and_what_paths_need(tmp_path: Path) -> None:
+    layout = built.layout("seed")
+    page = tmp_path / "report.html"
+    ran = nix_seed("report", f"oci:{layout}", "-o", page, "--no-roots", cache=tmp_path / "cache")
+    assert ran.code == 0, ran.err
+    spec = read_spec(open_image(LayoutReference(str(layout))))
+    [files] = re.findall(r'<table id="files".*?</table>', page.read_text(), re.DOTALL)
+    rows = re.findall(
+        r'class="name">([^<]+)</span> <span>([^<]+)</span>.*?data-key="(\d+)"', files, re.DOTALL
+    )
+    sizes = [int(size) for *_, size in rows]
+    assert len(rows) == 1000
+    assert sizes == sorted(sizes, reverse=True)
+    bases = {path.base_name for path in spec.paths}
+    for name, place, size in rows[:50]:
+        base, _, below = f"{place}/{name}".partition("/")
+        assert base in bases
+        on_disk = Path("/nix/store", base, below)
+        assert not on_disk.exists() or on_disk.stat().st_size == int(size)
+    assert re.search(r"The largest of \d+ files", words(page))
+    largest = max(spec.paths.values(), key=lambda info: info.nar_size)
+    closure, ahead = {largest.path}, [largest.path]
+    while ahead:
+        for each in spec.paths[ahead.pop()].references:
+            if each not in closure:
+                closure.add(each)
+                ahead.append(each)
+    whole = human_size(sum(spec.paths[each].nar_size for each in closure))
+    [paths] = re.findall(r'<table id="paths".*?</table>', page.read_text(), re.DOTALL)
+    row = paths.partition(f">{largest.path.name}<")[2].partition("</tr>")[0]
+    assert f">{len(closure) - 1}</td>" in row
+    assert f">{whole}</td>" in row
 
 
 def test_it_is_the_same_each_time(world: World) -> None:

@@ -24,7 +24,16 @@ from nix_seed.licences.rules.withheld import Withheld
 from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.release.verify import Query, verify_image
 from nix_seed.report.page.document import report_page
-from nix_seed.report.report import Absent, Change, FoundRoots, ImageReport, JudgedPaths, TrustAnswer
+from nix_seed.report.report import (
+    Absent,
+    Change,
+    FoundRoots,
+    ImageReport,
+    JudgedPaths,
+    ListedFile,
+    ListedFiles,
+    TrustAnswer,
+)
 from nix_seed.roots.roots import RootsReport, SourceEnd
 from nix_seed.roots.rules.policy import Binary, Findings, Substituted
 from nix_seed.roots.rules.roots import End, HostProgram, Impurity, Roots
@@ -156,6 +165,7 @@ def hostile_page(text: str, directory: Path) -> str:
         licences=judged,
         trust=hostile_trust(text, directory),
         roots=hostile_roots(text, paths),
+        files=ListedFiles((ListedFile(1, 1, f"{text}/{text}"),), 2),
     )
     return report_page(report)
 

@@ -1,10 +1,11 @@
 """Everything there is to say of one image, gathered for a page; a part that is missing says why."""
 
+import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Final, Literal, NamedTuple, TypeVar
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import (
@@ -25,6 +26,7 @@ from nix_seed.image.plan import compare_with_base, licences_of_flake, read_lock
 from nix_seed.image.read.spec import RemoteSeed, read_seed
 from nix_seed.image.request import Request
 from nix_seed.image.rules.changes import PlanDiff
+from nix_seed.image.rules.contents import EXECUTABLE, PLAIN
 from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
 from nix_seed.image.rules.spec import Spec
 from nix_seed.licences.licences import Licences
@@ -37,9 +39,11 @@ from nix_seed.roots.roots import RootsReport, report_roots, roots_of_paths
 from nix_seed.roots.rules.walk import Walk, walk_roots
 from nix_seed.sbom.sbom import attached_licences, open_seed_image
 from nix_seed.trust.rules.policy import Policy
+from nix_seed.use.mount.seed import mounted_layers
 
 _MOST_STOPS = 600  # a page of some 500 kB
 _MOST_WAYS = 150
+_MOST_FILES = 1000
 
 Found = TypeVar("Found")
 
@@ -54,6 +58,13 @@ class Absent:
     state: Literal["not asked", "could not check", "checked and false"]
     reason: str
     hint: str = ""
+
+
+NO_TABLE: Final = Absent(
+    "not asked",
+    "The image has no table of contents, so its files are not listed.",
+    "images of format 2, compressed with zstd, have one: build it again",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +114,22 @@ class FoundRoots:
     walk: Walk
 
 
+class ListedFile(NamedTuple):
+    """A file of the image: its *size* in bytes, its *layer* (the first is 1), and its *path*."""
+
+    size: int
+    layer: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFiles:
+    """The *largest* files of an image, of so many *in_all*, as its table of contents lists them."""
+
+    largest: tuple[ListedFile, ...]
+    in_all: int
+
+
 @dataclass(frozen=True, slots=True)
 class TrustAnswer:
     """The answer of ``verify`` by *policy*, at the moment *now*."""
@@ -127,6 +154,7 @@ class ImageReport:
     trust: TrustAnswer | Absent
     roots: FoundRoots | Absent
     command: str = ""
+    files: ListedFiles | Absent = NO_TABLE
 
 
 def part(gather: Callable[[], Found]) -> Found | Absent:
@@ -140,6 +168,23 @@ def part(gather: Callable[[], Found]) -> Found | Absent:
         return Absent("checked and false", _words(error), error.hint or "")
     except (CouldNotCheck, NixFailed) as error:
         return Absent("could not check", _words(error), error.hint or "")
+
+
+def _files(seed: RemoteSeed) -> ListedFiles:
+    """Return the largest files of *seed*; ``CheckedFalse`` where its table of contents lies."""
+    tables = [layer.contents for layer in mounted_layers(seed)]
+    files = (
+        (size, number, node)
+        for number, table in enumerate(tables)
+        for node, (kind, size) in enumerate(zip(table.kinds, table.sizes, strict=True))
+        if kind in (PLAIN, EXECUTABLE)
+    )
+    chosen = sorted(heapq.nlargest(_MOST_FILES, files), key=lambda each: (-each[0], *each[1:]))
+    largest = tuple(
+        ListedFile(size, number + 1, tables[number].path(node)) for size, number, node in chosen
+    )
+    kinds = (table.kinds for table in tables)
+    return ListedFiles(largest, sum(each.count(PLAIN) + each.count(EXECUTABLE) for each in kinds))
 
 
 def _words(error: NixSeedError) -> str:
@@ -196,6 +241,7 @@ class ReportRequest:
             command=f"nix-seed run --image {self.reference} -- nix build"
             if isinstance(at, LayoutReference)
             else f"docker pull {at}",
+            files=part(lambda: _files(seed)) if seed.spec.has_contents else NO_TABLE,
         )
 
     def _open(self, reference: AnyReference, system: str) -> tuple[RemoteSeed, Descriptor]:

@@ -146,6 +146,17 @@ class LayerContents:
             yield node
             node = self.ends[node]
 
+    def path(self, node: int) -> str:
+        """Return where *node* lies below the store; what is no UTF-8 in names is replaced."""
+        names, at = [], 0
+        while at <= node:
+            if self.ends[at] <= node:
+                at = self.ends[at]
+                continue
+            names.append(self.names[at].decode(errors="replace"))
+            at += 1
+        return "/".join(names)
+
     @property
     def blob_size(self) -> int:
         """The bytes of the blob: its frames and the seek table."""

@@ -20,7 +20,9 @@ def report_page(report: ImageReport) -> str:
     changed = {c.new for c in change.diff.changes if c.new is not None} if change else set()
     sections = [
         _glance(report),
-        size_section(report.image, report.spec, changed, change.pulled if change else ()),
+        size_section(
+            report.image, report.spec, changed, change.pulled if change else (), report.files
+        ),
         change_section(report.change),
         licence_section(report.spec, report.licences),
         trust_section(report.trust),

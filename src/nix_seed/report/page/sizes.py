@@ -8,7 +8,8 @@ from nix_seed.core.words import human_size, plural
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.image.inspect import InspectedImage, InspectedLayer
 from nix_seed.image.rules.spec import Spec
-from nix_seed.report.page.parts import PageSection, fill
+from nix_seed.report.page.parts import PageSection, fill, note_absent
+from nix_seed.report.report import Absent, ListedFiles
 from nix_seed.report.rules.treemap import Look, map_layers
 
 _LOOKS = {
@@ -17,11 +18,16 @@ _LOOKS = {
 }
 _COLOURS = 8
 _LETTER = 6.7  # pixels, on average, of a 12 pixel letter
+_MOST_CLOSURES = 200
 _MOST_ROWS = 6000  # of a table of store paths; a page of some 2 MB
 
 
 def size_section(
-    image: InspectedImage, spec: Spec, changed: Collection[StorePath], pulled: Collection[int]
+    image: InspectedImage,
+    spec: Spec,
+    changed: Collection[StorePath],
+    pulled: Collection[int],
+    files: ListedFiles | Absent,
 ) -> PageSection:
     """Return the section; *changed* paths and *pulled* layers are those a base lacks."""
     unpacked = human_size(sum(info.nar_size for info in spec.paths.values()))
@@ -43,6 +49,9 @@ def size_section(
         pulled=pulled,
         paths=_paths(spec),
         most=_MOST_ROWS,
+        counted=_MOST_CLOSURES,
+        files=files,
+        unlisted=note_absent(files) if isinstance(files, Absent) else None,
     )
     return PageSection("size", "Size", lead, body)
 
@@ -88,8 +97,25 @@ def _holds(spec: Spec, paths: Collection[StorePath]) -> str:
     return names if len(paths) <= 3 else f"{names} and {len(paths) - 3} more"
 
 
-def _paths(spec: Spec) -> list[tuple[PathInfo, int, str]]:
-    """Return store paths, the largest first, each with its layer (the first is 1) and tier."""
+def _paths(spec: Spec) -> list[tuple[PathInfo, int, str, int | None, int | None]]:
+    """Return store paths, the largest first, each with its layer (the first is 1) and tier.
+
+    And, of the largest, how many others it needs, and the size of them all, itself included.
+    """
     at = {path: (n, group.tier) for n, group in enumerate(spec.layers, 1) for path in group.paths}
     largest = sorted(spec.paths.values(), key=lambda info: (-info.nar_size, info.path))
-    return [(info, *at[info.path]) for info in largest]
+    needs: dict[StorePath, tuple[int, int]] = {}
+    for info in largest[:_MOST_CLOSURES]:
+        closure = _closure(spec, info.path)
+        size = sum(spec.paths[path].nar_size for path in closure)
+        needs[info.path] = len(closure) - 1, size
+    return [(info, *at[info.path], *needs.get(info.path, (None, None))) for info in largest]
+
+
+def _closure(spec: Spec, path: StorePath) -> set[StorePath]:
+    found, ahead = {path}, [path]
+    while ahead:
+        new = {each for each in spec.paths[ahead.pop()].references if each in spec.paths} - found
+        found |= new
+        ahead.extend(new)
+    return found
