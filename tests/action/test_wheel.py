@@ -46,6 +46,14 @@ def test_the_readme_stands_alone(wheel: Path) -> None:
     assert "Project-URL: Repository, https://github.com/" in text
 
 
+def test_an_index_renders_the_readme(wheel: Path) -> None:
+    done = run(str(UV), "tool", "run", "twine", "check", "--strict", wheel)
+    if "Failed to fetch" in done.stderr or "error sending request" in done.stderr:
+        pytest.skip("needs a package index within reach")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "PASSED" in done.stdout
+
+
 @pytest.mark.parametrize("way", ["uv", "pipx"])
 def test_installed(way: str, wheel: Path, tmp_path: Path) -> None:
     uv = str(UV)

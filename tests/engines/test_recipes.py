@@ -194,18 +194,37 @@ def test_renovate_finds_the_lock() -> None:
     assert re.search(named.strip("/").replace("\\/", "/"), "sub/seed.lock")
 
 
-@pytest.mark.interop
-def test_renovate_takes_the_preset() -> None:
+def of_npm(package: str, program: str) -> Path:
+    """Return a *program* of an npm *package*, whose install scripts are not run."""
+
     def install(path: Path) -> None:
         need("npm")
         command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"]
         done = subprocess.run(
-            [*command, "--prefix", path, "renovate@44"], capture_output=True, check=False
+            [*command, "--prefix", path, package], capture_output=True, check=False
         )
         if done.returncode != 0:
-            pytest.skip("needs npm to reach its registry, for the package renovate")
+            pytest.skip(f"needs npm to reach its registry, for {package}")
 
-    program = quick.once("renovate-44", install) / "node_modules/.bin/renovate-config-validator"
+    name = re.sub(r"\W+", "-", package)
+    return quick.once(name, install) / "node_modules/.bin" / program
+
+
+@pytest.mark.interop
+def test_tekton_lints_the_task(tmp_path: Path) -> None:
+    program = of_npm("@ibm/tekton-lint@1.1.0", "tekton-lint")
+    task = EXAMPLES / "tekton/task.yaml"
+    assert check(program, task).strip() == ""
+    wrong = tmp_path / "task.yaml"
+    wrong.write_text(task.read_text().replace("params.seed", "params.other"))
+    done = subprocess.run([program, wrong], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Undefined param 'other'" in done.stdout
+
+
+@pytest.mark.interop
+def test_renovate_takes_the_preset() -> None:
+    program = of_npm("renovate@44", "renovate-config-validator")
     said = check(program, "--no-global", ROOT / "renovate/seed-lock.json")
     assert "Config validated successfully against 1 file(s)" in said
 
