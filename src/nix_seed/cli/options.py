@@ -407,8 +407,6 @@ def trusted(
 
     *project* is the directory whose ``trust.toml`` is the default.
     """
-    from nix_seed.release.load import check_trusted, load_policy
-
     path = policy_used(options, project)
     if options["no_verify"]:
         warn(
@@ -418,6 +416,8 @@ def trusted(
         return reference
     if path is None:
         return reference
+    from nix_seed.release.load import check_trusted, load_policy
+
     loaded = load_policy(path, datetime.now(UTC))
     found = check_trusted(stores, reference, system, loaded, state_directory(), on_event)
     say(f"verified by {path}: {found.reason}", err=True)
@@ -447,10 +447,10 @@ def image_or_commit(text: str) -> str:
 
 def accepted_licences(given: Sequence[str], policy: Path | None) -> tuple[str, ...]:
     """Return the licences that the user accepts: *given* now, and those of the *policy* used."""
-    from nix_seed.release.load import load_policy
-
     if policy is None:
         return tuple(given)
+    from nix_seed.release.load import load_policy
+
     return (*given, *load_policy(policy, datetime.now(UTC)).policy.licences)
 
 

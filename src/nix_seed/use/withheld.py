@@ -12,7 +12,6 @@ from pathlib import Path
 
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
-from nix_seed.flake.evaluate import evaluate_flake
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.database import format_registration
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
@@ -76,6 +75,8 @@ def obtain_withheld(
     check_accepted(spec.name, spec.withheld, accepted)
     if not spec.withheld:
         return ()
+    from nix_seed.flake.evaluate import evaluate_flake
+
     names = ", ".join(item.name for item in spec.withheld)
     on_event(Stage("withheld", f"getting from their vendors: {names}"))
     evaluate_flake(nix, flake, kind=spec.kind, attr=attr, system=spec.system)

@@ -176,18 +176,20 @@ def _run_mounted(
     run_in: Callable[[Image, Engine], RunResult],
 ) -> RunResult | None:
     from nix_seed.formats.oci.reference import Reference
-    from nix_seed.registry.open import choose_system, fetch
-    from nix_seed.use.engines.mounted import mounted_engine
-    from nix_seed.use.mount.linux import NotMountable
-    from nix_seed.use.mount.seed import keep_prefetch
 
     if not isinstance(reference, Reference):
         return None  # on this disk already
+    from nix_seed.registry.open import choose_system, fetch
+
     source = stores.open(reference)
     root = choose_system(source, fetch(source, reference), system)
     cache, digest = unpacking_cache(), root.descriptor.digest
     if (cache / "roots" / f"sha256-{digest.hex}").is_dir():
         return None  # unpacked already
+    from nix_seed.use.engines.mounted import mounted_engine
+    from nix_seed.use.mount.linux import NotMountable
+    from nix_seed.use.mount.seed import keep_prefetch
+
     try:
         with mounted_engine(cache, root, source, str(reference.at(digest))) as (image, engine):
             result = run_in(image, engine)
