@@ -1,39 +1,69 @@
-"""Outputs of twenty packages on a fresh machine: none kept, ours, and Nix's own HTTP cache.
+"""Outputs on a fresh machine: none kept, ours from a registry, and Nix's own HTTP cache.
 
-``python bench/outputs.py`` in the tests' environment prints one JSON object: seconds, and requests
-to the registry and bytes from it, for a build of the flake in which one package changed; and what
-pushing costs against ``nix copy`` to a directory. Registry and caches are on this machine.
+``python bench/outputs.py`` in the tests' environment prints one JSON object. A flake of twenty
+packages, one of them changed, is built on a fresh store, over links of
+1 Gbit/s and of 200 Mbit/s with 30 ms (``bench/link.py``). Then what pushing 300 outputs costs
+against ``nix copy`` to a directory, what a miss costs beyond the registry's own answer, and how
+fast a large NAR is served against nginx. What cannot be measured here is named.
 """
 
 from __future__ import annotations
 
-import functools
+import http.client
 import json
+import os
+import random
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "src")]
 
-from support.distribution import nix, nix_env  # noqa: E402
-from support.faults import Proxy, fault_proxy  # noqa: E402
+from _pytest.outcomes import Skipped  # noqa: E402
+
+from bench.link import THERE, Link, link, registry_config, served  # noqa: E402
+from nix_seed.core.digests import encode_nix32  # noqa: E402
+from support import seeds  # noqa: E402
+from support.distribution import distribution, nix, nix_env  # noqa: E402
+from support.faults import fault_proxy  # noqa: E402
+from support.nars import Directory, NarFile  # noqa: E402
 from support.output_world import (  # noqa: E402
     NUMBERS,
+    SOURCE,
     Serving,
     Twenty,
     built_names,
     changed,
     twenty,
 )
-from support.registries import docker_registry  # noqa: E402
+from support.outputs import OutputsWorld, store_path  # noqa: E402
+from support.registries import docker_registry, free_port  # noqa: E402
 from support.seeds import remove_tree  # noqa: E402
+
+CELLS = {
+    "1 Gbit/s": ("1gbit", 0.0),
+    "200 Mbit/s, 30 ms": ("200mbit", 0.03),
+}
+MANY = 300
+_LARGE = 128 << 20
+# As many derivations as there are outputs, none of which takes another.
+_MANY = """
+      packages.${system} = builtins.listToAttrs (map (n: {
+        name = "m${toString n}";
+        value = pkgs.runCommand "m${toString n}" { src = ./src; } "cp $src/${toString n} $out";
+      }) (builtins.genList (n: n) COUNT));
+"""
 
 
 def timed(serving: Serving, flake: str, store: Path) -> dict[str, Any]:
@@ -46,10 +76,9 @@ def timed(serving: Serving, flake: str, store: Path) -> dict[str, Any]:
     return {"seconds": round(seconds, 2), "built": len(built_names(done.stderr))}
 
 
-def nearby(world: Twenty, root: Path, flake: str) -> dict[str, Any]:
-    """Nix's own: copied to a directory with zstd, and served from there."""
-    cache = root / "nix-cache"
-    key = root / "nix.key"
+def nix_cache(paths: list[str], root: Path) -> tuple[Path, str, float]:
+    """Copy *paths* into a signed cache on disk; return it, its key, and the seconds that took."""
+    cache, key = root / "web/cache", root / "nix.key"
     key.write_text(nix("key", "generate-secret", "--key-name", "bench"))
     public = subprocess.run(
         ["nix", "key", "convert-secret-to-public"],
@@ -59,72 +88,208 @@ def nearby(world: Twenty, root: Path, flake: str) -> dict[str, Any]:
         text=True,
         check=True,
     ).stdout.strip()
-    paths = nix("path-info", *(f"{world.project}#p{n}" for n in NUMBERS)).split()
     begin = time.monotonic()
     where = f"file://{cache}?compression=zstd&secret-key={key}"
     nix("copy", "--no-recursive", "--to", where, *paths)
-    pushed = time.monotonic() - begin
-    handler = functools.partial(_Quiet, directory=str(cache))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_address[1]}"
-    found = timed(Serving(url, public, root), flake, world.fresh_store(root / "b"))
-    server.shutdown()
-    return found | {"pushSeconds": round(pushed, 2)}
+    return cache, public, time.monotonic() - begin
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+def nginx(root: Path, address: str, files: Path) -> list[str | Path]:
+    """The command of an nginx that serves *files* at *address*."""
+    program = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
+    if program is None:
+        raise Skipped("needs nginx: apt-get install nginx-light")
+    config = root / "nginx.conf"
+    config.write_text(
+        f"daemon off; pid {root}/nginx.pid; error_log /dev/null; user root;\n"
+        "events {}\nhttp { access_log off; sendfile on; keepalive_requests 100000;\n"
+        f"server {{ listen {address}; root {files}; }} }}\n"
+    )
+    return [program, "-c", config]
 
-    def log_message(self, *arguments: Any) -> None:
-        pass
 
-
-def ours(world: Twenty, root: Path, flake: str) -> dict[str, Any]:
-    """Pushed to a registry, and served from it; once timed, once with its requests counted."""
-    with docker_registry(root / "registry", password=False) as running:
-        found = _through(world, root / "c", flake, f"{running.host}/timed")
-        with fault_proxy(running.host) as proxy:
-            target = f"{proxy.host}/counted"
-            assert world.push(target).code == 0
-            found["pushRequests"] = _count(proxy)
-            with world.serving(target, root / "log") as serving:
-                timed(serving, flake, world.fresh_store(root / "d"))
-            found["requests"] = _count(proxy)
+def over_links(world: Twenty, root: Path, flake: str) -> dict[str, Any]:
+    """Build over every link, in turns: from ours, and from Nix's own cache behind nginx."""
+    found: dict[str, Any] = {}
+    paths = nix("path-info", *(f"{world.project}#p{n}" for n in NUMBERS)).split()
+    files, public, _ = nix_cache(paths, root)
+    with ExitStack() as stack:
+        way: Link = stack.enter_context(link())
+        registry = registry_config(root / "there", 5000)
+        target = f"{stack.enter_context(served(way, registry, 5000))}/twenty"
+        stack.enter_context(served(way, nginx(root, f"{THERE}:5080", files), 5080))
+        pushed = world.push(target, "--plain-http")
+        assert pushed.code == 0, pushed.err
+        for name, (rate, trip) in CELLS.items():
+            way.shape(rate, trip)
+            rounds: dict[str, list[float]] = {"ours": [], "nix": []}
+            for number in range(2):
+                place = root / f"{rate}-{number}"
+                near = Serving(f"http://{THERE}:5080", public, root)
+                with world.serving(target, root / "log", "--plain-http") as ours:
+                    for who, cache in (("nix", near), ("ours", ours)):
+                        done = timed(cache, flake, world.fresh_store(place / who))
+                        assert done["built"] == 2, (who, done)
+                        rounds[who].append(done["seconds"])
+            best = {who: min(seconds) for who, seconds in rounds.items()}
+            ratio = round(best["ours"] / best["nix"], 2)
+            found[name] = best | {"ratio": ratio, "all": rounds}
+            print(f"  {name}: {found[name]}", file=sys.stderr)
     return found
 
 
-def _through(world: Twenty, store: Path, flake: str, target: str) -> dict[str, Any]:
+def requests(world: Twenty, root: Path, flake: str) -> dict[str, Any]:
+    """Count what a push and a build ask a registry for, and its bytes."""
+    with docker_registry(root / "registry", password=False) as running:
+        with fault_proxy(running.host) as proxy:
+            target = f"{proxy.host}/counted"
+            pushed = json.loads(world.push(target).out)
+            push = Counter(_kind(each.method, each.path) for each in proxy.seen)
+            proxy.seen.clear()
+            with world.serving(target, root / "log") as serving:
+                timed(serving, flake, world.fresh_store(root / "d"))
+            build = Counter(_kind(each.method, each.path) for each in proxy.seen)
+        blobs = (root / "registry/data").rglob("data")
+        stored = sum(path.stat().st_size for path in blobs)
+    paths = len(pushed["pushed"])
+    return {
+        "paths": paths,
+        "push": dict(sorted(push.items())),
+        "pushPerPath": round(push.total() / paths, 1),
+        "build": dict(sorted(build.items())),
+        "narBytes": pushed["sent"],
+        "storedBytes": stored,
+    }
+
+
+def _kind(method: str, path: str) -> str:
+    return f"{method} {'blob' if '/blobs/' in path else 'manifest'}"
+
+
+def pushing(world: Twenty, root: Path) -> dict[str, Any]:
+    """Push many outputs to a directory, and have Nix copy the same ones to another."""
+    files = {f"src/{number}": f"{number}\n" * 3000 for number in range(MANY)}
+    base = distribution()
+    project = seeds.write_project(root / "many", base, _MANY.replace("COUNT", str(MANY)), files)
+    subprocess.run(["git", "-C", str(project), "remote", "add", "origin", SOURCE], check=True)
+    names = [f"{project}#m{number}" for number in range(MANY)]
+    nix("build", "--no-link", *names)
+    paths = nix("path-info", *names).split()
+    copy = nix_cache(paths, root)[2]
+    job = replace(world, project=project)
     begin = time.monotonic()
-    done = world.push(target)
+    done = job.push(f"oci:{root / 'pushed'}")
     seconds = time.monotonic() - begin
     assert done.code == 0, done.err
-    sent = json.loads(done.out)["sent"]
-    with world.serving(target, store.parent / "log") as serving:
-        found = timed(serving, flake, world.fresh_store(store))
-    return found | {"pushSeconds": round(seconds, 2), "pushBytes": sent}
+    said = json.loads(done.out)
+    packed = sum(path.stat().st_size for path in (root / "web/cache/nar").iterdir())
+    return {
+        "outputs": len(said["pushed"]),
+        "seconds": round(seconds, 2),
+        "nixCopySeconds": round(copy, 2),
+        "sentBytes": said["sent"],
+        "nixCopyBytes": packed,
+    }
 
 
-def _count(proxy: Proxy) -> dict[str, int]:
-    kinds = Counter(
-        f"{each.method} {'blob' if '/blobs/' in each.path else 'manifest'}" for each in proxy.seen
-    )
-    proxy.seen.clear()
-    return dict(sorted(kinds.items()))
+def misses(world: Twenty, root: Path) -> dict[str, Any]:
+    """Ask for what nobody keeps: our server, and by itself the registry that it asks."""
+    ours, theirs = [], []
+    with ExitStack() as stack:
+        running = stack.enter_context(docker_registry(root / "empty", password=False))
+        where = f"{running.host}/twenty"
+        serving = stack.enter_context(world.serving(where, root / "log"))
+        cache = stack.enter_context(_connected(urlsplit(serving.url).netloc))
+        registry = stack.enter_context(_connected(running.host))
+        for number in range(120):
+            part = encode_nix32(number.to_bytes(20, "little"))
+            theirs.append(_asked(registry, f"/v2/twenty/manifests/out-{part}"))
+            ours.append(_asked(cache, f"/{part}.narinfo"))
+    registry_ms = statistics.median(theirs[20:]) * 1000
+    cache_ms = statistics.median(ours[20:]) * 1000
+    return {
+        "registryMs": round(registry_ms, 2),
+        "oursMs": round(cache_ms, 2),
+        "beyondMs": round(cache_ms - registry_ms, 2),
+    }
+
+
+@contextmanager
+def _connected(host: str) -> Iterator[http.client.HTTPConnection]:
+    connection = http.client.HTTPConnection(host, timeout=60)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _asked(connection: http.client.HTTPConnection, path: str, status: int = 404) -> float:
+    begin = time.perf_counter()
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    while answer.read(1 << 20):
+        pass
+    assert answer.status == status, (answer.status, path)
+    return time.perf_counter() - begin
+
+
+def serving_speed(world: Twenty, root: Path) -> dict[str, Any]:
+    """Serve one large NAR: checked on its way by us, and just sent by nginx."""
+    made = OutputsWorld(root / "large")
+    made.head["outputs"] = '"own"'
+    random_bytes = random.Random(1).randbytes(_LARGE)
+    made.build("alice", {"site": Directory({b"file": NarFile(random_bytes)})})
+    files = made.directory / "blobs/sha256"
+    [blob] = [path for path in files.iterdir() if path.stat().st_size > _LARGE // 2]
+    port = free_port()
+    job = replace(world, policy=made.write_policy())
+    process = subprocess.Popen(nginx(root, f"127.0.0.1:{port}", files))
+    try:
+        with job.serving(f"oci:{made.directory}", root / "log") as serving:
+            part = store_path("site").hash_part
+            with _connected(urlsplit(serving.url).netloc) as cache:
+                cache.request("GET", f"/{part}.narinfo")
+                text = cache.getresponse().read().decode()
+                url = "/" + next(x[5:] for x in text.splitlines() if x.startswith("URL: "))
+                ours = [_asked(cache, url, 200) for _ in range(3)]
+        with _connected(f"127.0.0.1:{port}") as web:
+            theirs = min(_asked(web, f"/{blob.name}", 200) for _ in range(3))
+    finally:
+        process.terminate()
+        process.wait()
+    size = blob.stat().st_size / 1e6
+    return {
+        "firstMBs": round(size / ours[0]),
+        "againMBs": round(size / min(ours[1:])),
+        "nginxMBs": round(size / theirs),
+    }
 
 
 def main() -> None:
     """Measure, and print."""
     world = twenty()
+    result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         flake = f"{changed(world.project, root / 'project', 'p3')}#p20"
-        none = Serving("", "", root)
-        result = {
-            "none": timed(none, flake, world.fresh_store(root / "a")),
-            "nix": nearby(world, root, flake),
-            "ours": ours(world, root, flake),
+        parts: dict[str, Callable[[Path], dict[str, Any]]] = {
+            "none": lambda place: timed(
+                Serving("", "", place), flake, world.fresh_store(place / "a")
+            ),
+            "links": lambda place: over_links(world, place, flake),
+            "requests": lambda place: requests(world, place, flake),
+            "pushing": lambda place: pushing(world, place),
+            "misses": lambda place: misses(world, place),
+            "serving": lambda place: serving_speed(world, place),
         }
+        for name in sys.argv[1:] or parts:
+            place = root / name
+            place.mkdir()
+            try:
+                result[name] = parts[name](place)
+            except Skipped as reason:
+                result[name] = f"not measured: {reason}"
+            print(f"{name}: {result[name]}", file=sys.stderr)
     print(json.dumps(result, indent=2))
 
 

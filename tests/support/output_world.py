@@ -75,6 +75,9 @@ class Serving:
             trusted_public_keys=self.key,
             fallback="true",
             download_attempts="1",
+            # What an earlier server said at this address is none of this one's business.
+            narinfo_cache_negative_ttl="0",
+            narinfo_cache_positive_ttl="0",
             sandbox_paths="",
         )
         program = "nix" if bin_dir is None else str(bin_dir / "nix")
