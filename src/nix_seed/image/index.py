@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Self
+from typing import Self
 
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, InputError
@@ -78,9 +78,6 @@ class IndexPlan:
     systems: Sequence[str] = ()
     tags: Sequence[str] = ()
     about: oci.About = oci.UNSAID
-
-
-_ALL: Final = IndexPlan()
 
 
 def build_index(
