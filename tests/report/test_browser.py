@@ -283,14 +283,16 @@ def test_the_map_is_zoomed_by_the_mouse(seen: Seen) -> None:
 
 def test_tables_are_searched_and_sorted(seen: Seen) -> None:
     seen.page.click("summary:has-text('store paths'):visible >> nth=0")
-    field = seen.page.locator("#size details .find input")
+    field = seen.page.locator("#size details:has(#paths) .find input")
     field.fill("zlib1g")
-    seen.page.wait_for_selector("#size details .find [role=status]:not(:empty)")
+    seen.page.wait_for_selector("#size details:has(#paths) .find [role=status]:not(:empty)")
     shown = seen.page.locator("#paths tbody tr:visible .name").all_inner_texts()
     assert shown
     assert all("zlib1g" in name for name in shown)
     field.fill("")
-    seen.page.wait_for_selector("#size details .find [role=status]:empty", state="attached")
+    seen.page.wait_for_selector(
+        "#size details:has(#paths) .find [role=status]:empty", state="attached"
+    )
     seen.page.click("#paths thead button:has-text('Unpacked')")
     sizes = (
         "() => [...document.querySelectorAll('#paths tbody tr')].map(r => +r.cells[3].dataset.key)"
@@ -300,6 +302,12 @@ def test_tables_are_searched_and_sorted(seen: Seen) -> None:
     seen.page.click("#paths thead button:has-text('Unpacked')")
     assert seen.evaluate(sizes) == falling[::-1]
     assert seen.page.get_attribute("#paths th[aria-sort]", "aria-sort") == "ascending"
+    seen.page.click("summary:has-text('largest of'):visible")
+    seen.page.fill("#size details:has(#files) .find input", "libz")
+    seen.page.wait_for_selector("#size details:has(#files) .find [role=status]:not(:empty)")
+    files = seen.page.locator("#files tbody tr:visible .path").all_inner_texts()
+    assert files
+    assert all("libz" in name for name in files)
     seen.page.fill("#size figure > .find input", "gcc")
     seen.page.wait_for_selector("#size figure > .find .hint:not(:empty)")
     assert "tiles" in seen.text("#size figure > .find .hint")
