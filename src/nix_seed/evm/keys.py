@@ -38,7 +38,7 @@ class EvmKey:
     @classmethod
     def generate(cls) -> Self:
         """Make a new key."""
-        return cls(Account.from_key(_new_secret()))
+        return cls(Account.create())
 
     @classmethod
     def open(cls, path: Path, passphrase: str | None = None) -> Self:
@@ -85,13 +85,6 @@ class EvmKey:
         return bytes(signed.raw_transaction), bytes(signed.hash)
 
 
-def _new_secret() -> bytes:
-    while True:
-        secret = os.urandom(32)
-        if 0 < int.from_bytes(secret) < _ORDER:
-            return secret
-
-
 def _decrypt(text: bytes, label: str, passphrase: str | None) -> LocalAccount:
     try:
         value = canonical_json.loads(text, label=label)
@@ -113,6 +106,3 @@ def _decrypt(text: bytes, label: str, passphrase: str | None) -> LocalAccount:
         raise InputError(f"{label} cannot be decrypted: it is damaged") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{label} cannot be decrypted: it is damaged") from error
-
-
-_ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141

@@ -15,7 +15,6 @@ from nix_seed.release.export import exported
 from nix_seed.release.load import earlier_of, load_policy, verifiers_of
 from nix_seed.release.rules.answer import Verification
 from nix_seed.release.verify import Query, verify_image
-from nix_seed.trust.rules.policy import is_signer
 
 if TYPE_CHECKING:
     from nix_seed.release.attest import Attested
@@ -111,19 +110,13 @@ def attest(
     """
     from nix_seed.flake.nix import Nix
     from nix_seed.image.layer_cache import LayerCache
-    from nix_seed.release.attest import Attester, SourceTree, Workshop
+    from nix_seed.release.attest import Attester, SourceTree, Workshop, builder_of
     from nix_seed.release.attest import attest as attest_image
     from nix_seed.trust.sign import open_logs
 
     loaded = load_policy(Path(policy), datetime.now(UTC))
     signer, store = _signer(options.get("key"), options.get("passphrase")), options.get("store")
-    known = (each.id for each in loaded.policy.builders if is_signer(each.signer, signer.who))
-    builder = next(known, None)
-    if builder is None:
-        raise InputError(
-            f"the policy calls {signer.identity} nothing",
-            hint="sign with the builder's own key, or add the builder to the policy",
-        )
+    builder = builder_of(loaded.policy, signer)
     shop = Workshop(
         options.get("stores") or Stores(),
         Nix(store=None if store is None else Path(store).absolute()),

@@ -33,7 +33,7 @@ from nix_seed.registry.store import ImageStore
 from nix_seed.roots.rules.roots import roots_digest
 from nix_seed.sbom.sbom import Format, attach_sboms, formats_at_hand, sbom_of, seed_image
 from nix_seed.trust.attestations import agreement_of, attach_bundle, commit_subject, list_bundle
-from nix_seed.trust.rules.policy import Policy
+from nix_seed.trust.rules.policy import Policy, is_signer
 from nix_seed.trust.rules.policy_checks import check_counts
 from nix_seed.trust.sign import Signer, check_writable_logs, log_signed
 
@@ -90,6 +90,26 @@ class Attester:
     logs: Sequence[Log] = ()
     sboms: Sequence[Format] | None = None
     policy: Policy | None = None
+
+
+def builder_of(policy: Policy | None, signer: Signer, given: str | None = None) -> str:
+    """Return the id of the builder: as *given*, else as the policy calls the one who signs."""
+    if policy is not None:
+        known = (each.id for each in policy.builders if is_signer(each.signer, signer.who))
+        found = next(known, None)
+        if found is not None and given in (None, found):
+            return found
+        if given is None or found is not None:
+            raise InputError(
+                f"the policy calls {signer.identity} {found or 'nothing'}"
+                + (f", not {given}" if given else ""),
+                hint="sign with the builder's own key, or add the builder to the policy",
+            )
+    if given is None:
+        raise InputError(
+            "which builder is this?", hint="name it: --builder ID, as the policy calls it"
+        )
+    return given
 
 
 @dataclass(frozen=True, slots=True)

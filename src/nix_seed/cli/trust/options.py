@@ -12,7 +12,6 @@ import click
 from nix_seed.cli.command import option, together
 from nix_seed.cli.options import policy_option
 from nix_seed.cli.trust.key import PASSPHRASE
-from nix_seed.core.errors import InputError
 
 if TYPE_CHECKING:
     from nix_seed.release.attest import Attester
@@ -46,38 +45,16 @@ def attester_of(
     from datetime import UTC, datetime
 
     from nix_seed.flake.checkout import DEFAULT_POLICY
-    from nix_seed.release.attest import Attester
+    from nix_seed.release.attest import Attester, builder_of
     from nix_seed.release.load import load_policy
     from nix_seed.trust.sign import open_logs
 
     if policy_file is None and not DEFAULT_POLICY.is_file():
-        return Attester(_builder_id(given, None, signer), signer, sboms=sboms)
+        return Attester(builder_of(None, signer, given), signer, sboms=sboms)
     loaded = load_policy(policy_file or DEFAULT_POLICY, datetime.now(UTC))
-    builder = _builder_id(given, loaded.policy, signer)
+    builder = builder_of(loaded.policy, signer, given)
     logs = open_logs(loaded.policy, loaded.directory)
     return Attester(builder, signer, logs, sboms, loaded.policy)
-
-
-def _builder_id(given: str | None, policy: Policy | None, signer: Signer) -> str:
-    """Return the id of the builder: as *given*, else as the policy calls the one who signs."""
-    if policy is not None:
-        from nix_seed.trust.rules.policy import is_signer
-
-        known = (each.id for each in policy.builders if is_signer(each.signer, signer.who))
-        found = next(known, None)
-        if found is not None and given in (None, found):
-            return found
-        if given is None or found is not None:
-            raise InputError(
-                f"the policy calls {signer.identity} {found or 'nothing'}"
-                + (f", not {given}" if given else ""),
-                hint="sign with the builder's own key, or add the builder to the policy",
-            )
-    if given is None:
-        raise InputError(
-            "which builder is this?", hint="name it: --builder ID, as the policy calls it"
-        )
-    return given
 
 
 def why_stranger(signer: Signer, policy: Policy, decision: Decision) -> str | None:
