@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.words import plural
 from nix_seed.formats.oci.manifest import ANNOTATION_NAR_HASH, Descriptor, Manifest, MediaType
@@ -262,23 +262,6 @@ class Pushed:
     reference: str
     tags: tuple[str, ...]
     sent: int
-
-
-def add_tags(repository: Repository, image: Digest, tags: Sequence[str]) -> Fetched | None:
-    """Have *tags* name *image*, which is in the repository; return it, None if it is gone."""
-    fetched = repository.get_manifest(image)
-    if fetched is not None:
-        for tag in tags:
-            repository.put_manifest(fetched.body, fetched.descriptor.media_type, tag)
-    return fetched
-
-
-def name_image(repository: Repository, image: Reference, tags: Sequence[str]) -> tuple[str, ...]:
-    """Have *tags* name *image*, and return them, each once; ``CouldNotCheck`` if it is gone."""
-    wanted = tuple(dict.fromkeys(tags))
-    if image.digest is None or add_tags(repository, image.digest, wanted) is None:
-        raise CouldNotCheck(f"{image} was there a moment ago, and is gone")
-    return wanted
 
 
 def push_image(

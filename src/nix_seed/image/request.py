@@ -1,13 +1,17 @@
-"""What is asked for, and the key by which its image is found: evaluation alone tells.
+"""What is asked for, and the image that is there already: found by its key, and named.
 
-Apart from planning, which loads several times as much: most commands end here.
+Evaluation alone tells the key. Apart from planning, which loads several times as much: most
+commands end here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CouldNotCheck
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.flake.evaluate import Evaluation, Kind, evaluate_flake
 from nix_seed.flake.nix import Nix
@@ -16,7 +20,9 @@ from nix_seed.image.rules.frames import Compressor
 
 if TYPE_CHECKING:
     from nix_seed.formats.oci.manifest import Descriptor
+    from nix_seed.formats.oci.reference import Reference
     from nix_seed.registry.client import Repository
+    from nix_seed.registry.store import Fetched
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +71,20 @@ def find_by_key(
     Who is *writing* next takes a refusal for "not there yet".
     """
     return repository.head_manifest(tags_of(evaluated)[0], writing=writing)
+
+
+def add_tags(repository: Repository, image: Digest, tags: Sequence[str]) -> Fetched | None:
+    """Have *tags* name *image*, which is in the repository; return it, None if it is gone."""
+    fetched = repository.get_manifest(image)
+    if fetched is not None:
+        for tag in tags:
+            repository.put_manifest(fetched.body, fetched.descriptor.media_type, tag)
+    return fetched
+
+
+def name_image(repository: Repository, image: Reference, tags: Sequence[str]) -> tuple[str, ...]:
+    """Have *tags* name *image*, and return them, each once; ``CouldNotCheck`` if it is gone."""
+    wanted = tuple(dict.fromkeys(tags))
+    if image.digest is None or add_tags(repository, image.digest, wanted) is None:
+        raise CouldNotCheck(f"{image} was there a moment ago, and is gone")
+    return wanted

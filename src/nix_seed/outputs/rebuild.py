@@ -26,7 +26,7 @@ from nix_seed.outputs.push import (
     push_outputs,
 )
 from nix_seed.registry.open import AnyReference, fetch
-from nix_seed.release.attest import Attester, SourceTree
+from nix_seed.release.attester import Attester, SourceTree
 from nix_seed.release.verifiers import Verifiers
 from nix_seed.release.verify import Query, verify_commit, verify_image
 from nix_seed.use.engines.base import Job

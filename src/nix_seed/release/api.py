@@ -110,8 +110,9 @@ def attest(
     """
     from nix_seed.flake.nix import Nix
     from nix_seed.image.layer_cache import LayerCache
-    from nix_seed.release.attest import Attester, SourceTree, Workshop, builder_of
+    from nix_seed.release.attest import Workshop
     from nix_seed.release.attest import attest as attest_image
+    from nix_seed.release.attester import Attester, SourceTree, builder_of
     from nix_seed.trust.sign import open_logs
 
     loaded = load_policy(Path(policy), datetime.now(UTC))

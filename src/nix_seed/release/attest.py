@@ -7,7 +7,6 @@ must ask for just what the image holds, and this store must yield the image, bit
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from nix_seed.core.declared import time_text
 from nix_seed.core.digests import Digest
@@ -27,29 +26,14 @@ from nix_seed.image.plan import Plan, plan_image
 from nix_seed.image.request import Request
 from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
 from nix_seed.image.rules.spec import Spec, compare_specs
-from nix_seed.logs.log import Log
 from nix_seed.registry.open import AnyReference, Stores, check_writable, fetch
 from nix_seed.registry.store import ImageStore
+from nix_seed.release.attester import Attester, SourceTree
 from nix_seed.roots.rules.roots import roots_digest
-from nix_seed.sbom.sbom import Format, attach_sboms, formats_at_hand, sbom_of, seed_image
+from nix_seed.sbom.sbom import attach_sboms, formats_at_hand, sbom_of, seed_image
 from nix_seed.trust.attestations import agreement_of, attach_bundle, commit_subject, list_bundle
-from nix_seed.trust.rules.policy import Policy, is_signer
 from nix_seed.trust.rules.policy_checks import check_counts
-from nix_seed.trust.sign import Signer, check_writable_logs, log_signed
-
-
-@dataclass(frozen=True, slots=True)
-class SourceTree:
-    """The checkout to attest for.
-
-    *uri* says where it is published, for a checkout without a remote. *allow_dirty* lets changes
-    that no commit holds pass, and has the attestation say so.
-    """
-
-    directory: Path
-    uri: str | None = None
-    attr: str | None = None
-    allow_dirty: bool = False
+from nix_seed.trust.sign import check_writable_logs, log_signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,40 +60,6 @@ class Workshop:
     nix: Nix
     cache: LayerCache
     on_event: OnEvent = ignore
-
-
-@dataclass(frozen=True, slots=True)
-class Attester:
-    """Who attests: *builder*, as *policy* calls it, who signs, and the *logs* it is entered in.
-
-    Bills of materials are attached in each format of *sboms* (None: in all that are installed).
-    """
-
-    builder: str
-    signer: Signer
-    logs: Sequence[Log] = ()
-    sboms: Sequence[Format] | None = None
-    policy: Policy | None = None
-
-
-def builder_of(policy: Policy | None, signer: Signer, given: str | None = None) -> str:
-    """Return the id of the builder: as *given*, else as the policy calls the one who signs."""
-    if policy is not None:
-        known = (each.id for each in policy.builders if is_signer(each.signer, signer.who))
-        found = next(known, None)
-        if found is not None and given in (None, found):
-            return found
-        if given is None or found is not None:
-            raise InputError(
-                f"the policy calls {signer.identity} {found or 'nothing'}"
-                + (f", not {given}" if given else ""),
-                hint="sign with the builder's own key, or add the builder to the policy",
-            )
-    if given is None:
-        raise InputError(
-            "which builder is this?", hint="name it: --builder ID, as the policy calls it"
-        )
-    return given
 
 
 @dataclass(frozen=True, slots=True)

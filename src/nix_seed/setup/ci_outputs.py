@@ -31,7 +31,7 @@ from nix_seed.outputs.push import (
 from nix_seed.registry.image import Image
 from nix_seed.registry.open import fetch
 from nix_seed.registry.transfer import open_here
-from nix_seed.release.attest import Attester, SourceTree
+from nix_seed.release.attester import Attester, SourceTree
 from nix_seed.release.verifiers import Verifiers
 from nix_seed.use.engines import choose_engine
 from nix_seed.use.engines.base import Engine

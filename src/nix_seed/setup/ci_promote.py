@@ -21,7 +21,7 @@ from nix_seed.formats.oci.manifest import UNSAID, About
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.image.index import IndexPlan, build_index
 from nix_seed.image.inspect import InspectedIndex, inspect
-from nix_seed.image.push import add_tags
+from nix_seed.image.request import add_tags
 from nix_seed.logs.log import Log
 from nix_seed.registry.open import AnyReference, Stores, find
 from nix_seed.release.candidates import ReleasePlace

@@ -101,8 +101,7 @@ def push(as_json: bool, options: dict[str, Any]) -> Pushed | None:
     Returns what was pushed. ``untagged``: it gets no name yet.
     """
     from nix_seed.cli.progress import progress
-    from nix_seed.image.push import add_tags
-    from nix_seed.image.request import evaluate_request, find_by_key
+    from nix_seed.image.request import add_tags, evaluate_request, find_by_key
 
     if options["output"] is not None or options["format_"] != "oci":
         from nix_seed.core.errors import InputError

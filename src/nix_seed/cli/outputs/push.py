@@ -45,7 +45,7 @@ def push_command(**options: Any) -> None:
     from nix_seed.cli.trust.options import attester_of, signer_of
     from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.outputs.push import OutputChoice, OutputsTarget, check_commit, push_outputs
-    from nix_seed.release.attest import SourceTree
+    from nix_seed.release.attester import SourceTree
 
     target = parse_reference(options["target"])
     check_commit(options["src"])

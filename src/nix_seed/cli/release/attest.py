@@ -22,7 +22,8 @@ from nix_seed.core.words import members
 
 if TYPE_CHECKING:
     from nix_seed.registry.open import AnyReference
-    from nix_seed.release.attest import Attested, Attester, SourceTree
+    from nix_seed.release.attest import Attested
+    from nix_seed.release.attester import Attester, SourceTree
 
 
 @seed_command("attest")
@@ -53,7 +54,7 @@ def command(as_json: bool, **options: Any) -> None:
 def statement_of(options: dict[str, Any]) -> tuple[SourceTree, Attester]:
     """Return of what, and by whom, *options* want a statement; nothing is asked or sent for it."""
     from nix_seed.cli.trust.options import attester_of, signer_of
-    from nix_seed.release.attest import SourceTree
+    from nix_seed.release.attester import SourceTree
 
     sboms = sboms_of(options["sboms"])
     signer = signer_of(options["key"], options["sigstore"])

@@ -18,7 +18,7 @@ from nix_seed.cli.trust.options import signing_options
 if TYPE_CHECKING:
     from nix_seed.image.push import Pushed
     from nix_seed.registry.open import AnyReference, Stores
-    from nix_seed.release.attest import Attester, SourceTree
+    from nix_seed.release.attester import Attester, SourceTree
 
 
 @seed_command("publish")
@@ -122,8 +122,7 @@ def _check_alone(stores: Stores, named: AnyReference, kind: str) -> None:
 
 def _name(pushed: Pushed, reference: str, options: dict[str, Any]) -> Sequence[str]:
     from nix_seed.cli.image.build import repository_of
-    from nix_seed.image.push import name_image
-    from nix_seed.image.request import tags_of
+    from nix_seed.image.request import name_image, tags_of
 
     repository, target = repository_of(options, reference)
     tags = (*tags_of(pushed.built.plan.evaluated), *filter(None, (target.tag,)))

@@ -1,10 +1,12 @@
 """``nix-seed ci seed``: what was decided before any work, the seed, and what is told of it."""
 
+from __future__ import annotations
+
 import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nix_seed.cli.options import cache_directory
 from nix_seed.cli.setup.ci_job import CiJob
@@ -16,14 +18,13 @@ from nix_seed.core.events import OnEvent
 from nix_seed.flake.checkout import read_checkout
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.reference import Reference
-from nix_seed.release.attest import SourceTree
-from nix_seed.release.load import verifiers_of
+from nix_seed.release.attester import SourceTree
 from nix_seed.setup.ci_host import CiHost
-from nix_seed.setup.ci_promote import ReleaseAuthority
 from nix_seed.setup.ci_seed import Publication, SeedJob, SeedResult
 from nix_seed.setup.rules.ci_inputs import parse_switch, parse_tags, split_index_tags
-from nix_seed.use.record import record_reads
-from nix_seed.use.run import Command
+
+if TYPE_CHECKING:
+    from nix_seed.setup.ci_promote import ReleaseAuthority
 
 _PROMOTES = {
     "github": "the action 0compute/nix-seed/promote",
@@ -41,7 +42,7 @@ def seed(options: dict[str, Any]) -> None:
         if options["nix_conf"]:
             lines = [os.environ.get("NIX_CONFIG", ""), options["nix_conf"]]
             os.environ["NIX_CONFIG"] = "\n".join(filter(None, lines))
-        result = SeedJob(
+        seeds = SeedJob(
             job.stores,
             Nix(),
             job.request(),
@@ -50,7 +51,12 @@ def seed(options: dict[str, Any]) -> None:
             prepared.publication,
             want_proof=parse_switch(options["prove"] or "true", "prove"),
             on_event=stages,
-        ).make()
+        )
+        result = seeds.find()
+        if not isinstance(result, SeedResult):
+            from nix_seed.setup.ci_make import make_seed
+
+            result = make_seed(seeds, result)
         _copy_attestations(job, result)
         _record(job, result, stages)
         kept = keep_outputs(job, prepared.publication, result, stages)
@@ -76,6 +82,9 @@ def _record(job: CiJob, result: SeedResult, stages: OnEvent) -> None:
     argv = shlex.split(job.options["record"])
     if not argv or not (result.built and result.published):
         return
+    from nix_seed.use.record import record_reads
+    from nix_seed.use.run import Command
+
     try:
         tag = record_reads(
             job.stores,
@@ -171,6 +180,9 @@ def _releases(job: CiJob) -> ReleaseAuthority | None:
     loaded = job.policy
     if loaded is None or not loaded.policy.promoters:
         return None
+    from nix_seed.release.load import verifiers_of
+    from nix_seed.setup.ci_promote import ReleaseAuthority
+
     return ReleaseAuthority(verifiers_of(loaded, job.stores, ask=False), None, ())
 
 

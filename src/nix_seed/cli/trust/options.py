@@ -14,7 +14,7 @@ from nix_seed.cli.options import policy_option
 from nix_seed.cli.trust.key import PASSPHRASE
 
 if TYPE_CHECKING:
-    from nix_seed.release.attest import Attester
+    from nix_seed.release.attester import Attester
     from nix_seed.sbom.sbom import Format
     from nix_seed.setup.rules.ci_inputs import Decision
     from nix_seed.trust.rules.policy import Policy
@@ -45,7 +45,7 @@ def attester_of(
     from datetime import UTC, datetime
 
     from nix_seed.flake.checkout import DEFAULT_POLICY
-    from nix_seed.release.attest import Attester, builder_of
+    from nix_seed.release.attester import Attester, builder_of
     from nix_seed.release.load import load_policy
     from nix_seed.trust.sign import open_logs
 

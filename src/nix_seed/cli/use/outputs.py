@@ -106,7 +106,7 @@ def keep(
     from nix_seed.outputs.offer import choice_of
     from nix_seed.outputs.open import built_in
     from nix_seed.outputs.push import OutputsTarget, check_commit, push_outputs
-    from nix_seed.release.attest import SourceTree
+    from nix_seed.release.attester import SourceTree
 
     try:
         check_commit(options["src"])
