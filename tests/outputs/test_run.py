@@ -88,7 +88,7 @@ def test_in_a_mounted_seed_too(world: Twenty, registry: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("engine", ["podman", "docker"])
 def test_in_a_container_too(engine: str, world: Twenty, registry: str, tmp_path: Path) -> None:
-    """In a network that the engine made, and lets nobody in."""
+    """In a network that the engine made."""
     project = changed(world.project, tmp_path / "project", "p9")
     with engines.started(engine, tmp_path) as (name, env):
         how = ["--image", world.seed, "--engine", name, "--outputs", registry]

@@ -14,13 +14,12 @@ from typing import Protocol
 
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.registry.image import Image
-from nix_seed.use.engines.loopback import LISTENER, Serve
+from nix_seed.use.engines.loopback import GATE, STARTED, Serve
 
 SOURCE = "/src"
 EXCHANGE = "/.nix-seed/exchange"
 # Below the exchange: what takes the place of a worktree's ``.git``.
 HISTORY = "history"
-_STARTED = "started"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +119,12 @@ def wrapped(job: Job, *, copy_from: str | None = None, listens: bool = False) ->
 
     *copy_from* is where the engine mounted the source read-only, for engines that have no
     copy-on-write mount; the copy keeps modes, times and symlinks, and belongs to the user inside.
-    *listens*: the program of ``handed_over`` is run first. Where it cannot be, all is built.
+    *listens*: it waits until ``served_inside`` serves there. Where nobody can, all is built.
     """
-    lines = [f": > {EXCHANGE}/{_STARTED} || exit 125"]
+    lines = [f": > {EXCHANGE}/{STARTED} || exit 125"]
     if listens:
-        lines.append(f"{EXCHANGE}/{LISTENER} || echo 'nix-seed: no output can be taken here' >&2")
+        lines.append(f"read -r served < {EXCHANGE}/{GATE}")
+        lines.append('[ "$served" = + ] || echo "nix-seed: no output can be taken here" >&2')
     if copy_from is not None:
         copy = f"cp -R -P --preserve=mode,timestamps,links {copy_from}/. {SOURCE}"
         lines.append(f"mkdir -p {SOURCE} && {copy} || exit 125")
@@ -136,7 +136,7 @@ def wrapped(job: Job, *, copy_from: str | None = None, listens: bool = False) ->
 
 def check_started(job: Job, engine: str, code: int, command: list[str]) -> None:
     """Raise ``CouldNotCheck`` unless the container got as far as the command."""
-    if not (job.exchange / _STARTED).exists():
+    if not (job.exchange / STARTED).exists():
         what = f"{engine} could not start the image (exit code {code})"
         hint = "its own message is above; `nix-seed doctor IMAGE` checks the image"
         if os.environ.get("NIX_SEED_DEBUG"):

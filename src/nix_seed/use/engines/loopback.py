@@ -2,13 +2,12 @@
 
 A socket that listens belongs to the network namespace it was made in, whoever accepts from it. So
 the command's child makes it where the command will be, and hands it over to this process. Where an
-engine makes the network itself, a program of ours does so, in the container.
+engine makes the network itself, a child of ours enters that of the container.
 """
 
 import ctypes
 import fcntl
 import os
-import platform
 import socket
 import struct
 import subprocess
@@ -20,16 +19,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from nix_seed.core.errors import CouldNotCheck, InputError
-from nix_seed.use.engines.tiny_programs import MACHINES, listening_program
+from nix_seed.use.mount.linux import try_in_child
 
 _NEWUSER, _NEWNET = 0x10000000, 0x40000000  # sched.h
+# Opened once: in a forked child nothing should be loaded.
+_LIBC: Final[Any] = ctypes.CDLL(None, use_errno=True)
 _SET_FLAGS, _UP = 0x8914, 0x1 | 0x40  # sockios.h, if.h: IFF_UP and IFF_RUNNING
 
 PORT: Final = 7090
 """Where the server is found in a namespace of the command's own: nobody else listens there."""
 
-LISTENER: Final = "listen"
-_RECEIVER: Final = "listener.sock"
+STARTED, GATE = "started", "gate"
+"""What a container makes first, and what it then reads from, in the directory both sides share."""
 
 Serve = Callable[[socket.socket], None]
 """Takes a socket that listens, and serves there from now on."""
@@ -39,7 +40,7 @@ def leave_network() -> None:
     """In a forked child: enter a network namespace of its own, as the user it was before."""
     user, group = os.geteuid(), os.getegid()
     flags = _NEWNET if user == 0 else _NEWNET | _NEWUSER
-    if ctypes.CDLL(None, use_errno=True).unshare(flags) != 0:
+    if _LIBC.unshare(flags) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
     if user != 0:
         for name, text in (
@@ -55,6 +56,10 @@ def leave_network() -> None:
 def leave_and_listen(theirs: socket.socket) -> None:
     """In a forked child: ``leave_network``, and send a socket that listens there to *theirs*."""
     leave_network()
+    _listen(theirs)
+
+
+def _listen(theirs: socket.socket) -> None:
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", PORT))
@@ -105,53 +110,61 @@ def run_beside(command: Sequence[str], serve: Serve, **how: Any) -> int:
 
 
 @contextmanager
-def handed_over(exchange: Path, inside: str, serve: Serve) -> Iterator[None]:
-    """Have *serve* serve in the network of a container that sees *exchange* at *inside*.
+def served_inside(exchange: Path, inside: str, ask: Sequence[str], serve: Serve) -> Iterator[None]:
+    """Have *serve* serve in the network of a container whose process the command *ask* tells.
 
-    Nobody need enter that network: a program is put there that listens in it, when the container
-    runs it, and sends the socket. Only the first that comes is taken, before the command runs.
+    The container sees *exchange* at *inside*. There it marks that it has started, and reads from
+    ``GATE`` before it does anything else: a plus where it is served, else a minus. It is not where
+    nobody but root may enter its network, or where it runs on another machine.
     """
-    program, address = exchange / LISTENER, exchange / _RECEIVER
-    program.write_bytes(listening_program(platform.machine(), PORT, f"{inside}/{_RECEIVER}"))
-    program.chmod(0o755)
-    address.unlink(missing_ok=True)
-    directory = os.open(exchange, os.O_RDONLY)
-    with closing(socket.socket(socket.AF_UNIX)) as receiver, _closed(directory):
-        # A path of any length: addresses have 107 bytes at most.
-        receiver.bind(f"/proc/self/fd/{directory}/{_RECEIVER}")
-        receiver.listen(1)
+    os.mkfifo(exchange / GATE)
+    ended = threading.Event()
+    # Open for both ways: nobody need read for it to be opened, and what is written waits.
+    gate = os.open(exchange / GATE, os.O_RDWR | os.O_NONBLOCK)
 
-        def take() -> None:
-            try:
-                with closing(receiver.accept()[0]) as sender:
-                    address.unlink(missing_ok=True)
-                    take_listener(sender, serve)
-            except (OSError, CouldNotCheck):
-                return  # the container ended before, or has no such network: all is built there
+    def enter() -> None:
+        while not (exchange / STARTED).exists():
+            if ended.wait(0.02):
+                return
+        os.write(gate, b"+\n" if _serve_inside(exchange, inside, ask, serve) else b"-\n")
 
-        thread = threading.Thread(target=take, name="outputs in a container", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                receiver.shutdown(socket.SHUT_RDWR)
-            thread.join()
-
-
-@contextmanager
-def _closed(descriptor: int) -> Iterator[None]:
+    thread = threading.Thread(target=enter, name="outputs in a container", daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        os.close(descriptor)
+        ended.set()
+        thread.join()
+        os.close(gate)
+
+
+def _serve_inside(exchange: Path, inside: str, ask: Sequence[str], serve: Serve) -> bool:
+    ours, theirs = socket.socketpair()
+    with closing(ours), closing(theirs), suppress(OSError, ValueError, CouldNotCheck):
+        process = int(subprocess.run(ask, capture_output=True, text=True, check=False).stdout)
+        # On another machine the number is another process's, or nobody's.
+        if not os.path.samefile(f"/proc/{process}/root{inside}", exchange):
+            return False
+        if try_in_child(lambda: _enter_and_listen(process, theirs)) is None:
+            take_listener(ours, serve)
+            return True
+    return False
+
+
+def _enter_and_listen(process: int, theirs: socket.socket) -> None:
+    """In a forked child: enter the network of *process*, and send a socket that listens there."""
+    for kind, flag in (("user", _NEWUSER), ("net", _NEWNET)):
+        name = f"/proc/{process}/ns/{kind}"
+        if kind == "user" and os.path.samefile(name, "/proc/self/ns/user"):
+            continue  # one's own cannot be entered
+        with open(name, "rb") as namespace:
+            if _LIBC.setns(namespace.fileno(), flag) != 0:
+                raise OSError(ctypes.get_errno(), f"entering {name}")
+    _listen(theirs)
 
 
 def why_no_server(engine: str) -> str | None:
     """Return why no server of ours can be reached by commands of *engine*; None where one can."""
-    if engine not in ("docker", "podman"):
-        return None
-    if not sys.platform.startswith("linux"):
+    if engine in ("docker", "podman") and not sys.platform.startswith("linux"):
         return f"{engine} runs its containers in another machine"
-    machine = platform.machine()
-    return None if machine in MACHINES else f"no program of ours listens on {machine}"
+    return None
