@@ -168,6 +168,9 @@ def mount_seed(
     done as that user. Raises ``NotMountable`` where the seed has to be unpacked, ``InputError``
     where a mount is there that lacks some of it.
     """
+    # Before another user's work begins, who may not read where our Python has this.
+    import sqlite3  # noqa: F401
+
     from nix_seed.use.mount.linux import NotMountable, as_owner
     from nix_seed.use.mount.seed import open_mountable
     from nix_seed.use.mount.store import why_not_mounted_store
