@@ -230,6 +230,7 @@ WRONG_OPTIONS: dict[str, tuple[tuple[int, str, tuple[str, ...]], ...]] = {
         (2, "the policy is of", ("--source", "https://forge.example/other/one")),
         (2, "", ("--source", "nowhere")),
     ),
+    "kind": ((2, "'base' is not one of", ("--kind", "base")),),
     "sboms": ((2, "'swid' is not one of", ("--sbom", "swid")),),
     "store": ((2, "is a file", ("--store", "{root}/not-a.key")),),
     "username": ((2, "password", ("--username", "me")),),

@@ -24,8 +24,9 @@ from nix_seed.image.inspect import InspectedImage, inspect
 from nix_seed.image.layer_cache import LayerCache
 from nix_seed.image.plan import Plan, plan_image
 from nix_seed.image.request import Request
+from nix_seed.image.rules.difference import compare_specs
 from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
-from nix_seed.image.rules.spec import Spec, compare_specs
+from nix_seed.image.rules.spec import Spec
 from nix_seed.registry.open import AnyReference, Stores, check_writable, fetch
 from nix_seed.registry.store import ImageStore
 from nix_seed.release.attester import Attester, SourceTree

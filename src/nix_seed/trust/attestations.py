@@ -382,7 +382,7 @@ def detail_dissents(
 
 
 def _detail(stores: Sequence[ImageStore], ours: Spec | str, dissent: Dissent) -> DissentDetail:
-    from nix_seed.image.rules.spec import compare_specs
+    from nix_seed.image.rules.difference import compare_specs
 
     who, said = dissent.builder.id, dissent.claim.predicate
     if isinstance(ours, str):

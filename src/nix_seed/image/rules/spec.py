@@ -1,15 +1,13 @@
 """The seed spec, ``seed.json``: what commits to every byte of an image (docs/image.md).
 
 RFC 8785 canonical JSON without commit, time or host. Its NAR hash is the narHash of the seed, which
-anyone can recompute from an image, where it lies at ``/etc/nix-seed/seed.json``. How two specs, or
-two builders' words, differ is told by layers, store paths and NAR hashes.
+anyone can recompute from an image, where it lies at ``/etc/nix-seed/seed.json``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
 from typing import Any, Literal, Self
 
 import msgspec
@@ -19,7 +17,6 @@ from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import InputError
 from nix_seed.core.format import FORMAT
 from nix_seed.flake.rules.outline import File, ImageConfig, check_files
-from nix_seed.formats.intoto.build import Agreement, LayerDigests
 from nix_seed.formats.nix.nar import nar_hash_of_file
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.image.rules.frames import Compressor
@@ -255,82 +252,3 @@ class _Document(_Part, frozen=True, omit_defaults=True):
     withheld: tuple[_WithheldEntry, ...]
     unknown: tuple[_UnknownEntry, ...] = ()
     any_user: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LayerDifference:
-    """The layer at *position*, from 0, is another one; None where one side has none there."""
-
-    position: int
-    ours: LayerDigests | None
-    theirs: LayerDigests | None
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """What of two agreement tuples differs; *members* names the parts, in the tuple's order.
-
-    Where the tuples are equal, it may be the ``roots_digest`` stated beside them.
-    """
-
-    members: tuple[str, ...]
-    layers: tuple[LayerDifference, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PathDifference:
-    """A store path that differs: another NAR hash, or None on the side that lacks it.
-
-    *layers* are the positions of the layers that hold it, ours and theirs.
-    """
-
-    path: StorePath
-    ours: NarHash | None
-    theirs: NarHash | None
-    layers: tuple[int | None, int | None]
-
-
-@dataclass(frozen=True, slots=True)
-class SpecDifference:
-    """How two seed specs differ: in *paths*, and in which other *members* of ``seed.json``."""
-
-    paths: tuple[PathDifference, ...]
-    members: tuple[str, ...]
-
-
-def compare_agreements(ours: Agreement, theirs: Agreement) -> Difference:
-    """Say in what *theirs* differs from *ours*."""
-    members = ("commit", "system", "nar_hash", "layers", "image_digest")
-    return Difference(
-        tuple(name for name in members if getattr(ours, name) != getattr(theirs, name)),
-        tuple(
-            LayerDifference(position, one, other)
-            for position, (one, other) in enumerate(zip_longest(ours.layers, theirs.layers))
-            if one != other
-        ),
-    )
-
-
-def compare_specs(ours: Spec, theirs: Spec) -> SpecDifference:
-    """Say in which store paths, and in what else, two specs differ."""
-    one, other = _layer_of(ours), _layer_of(theirs)
-    hashes = [{path: info.nar_hash for path, info in each.paths.items()} for each in (ours, theirs)]
-    members = ("kind", "name", "system", "config", "files", "inputs", "tiers", "layers")
-    return SpecDifference(
-        tuple(
-            PathDifference(
-                path, hashes[0].get(path), hashes[1].get(path), (one.get(path), other.get(path))
-            )
-            for path in sorted(hashes[0].keys() | hashes[1].keys())
-            if hashes[0].get(path) != hashes[1].get(path)
-        ),
-        tuple(
-            name
-            for name in (*members, "compressor", "withheld", "unknown", "any_user")
-            if getattr(ours, name) != getattr(theirs, name)
-        ),
-    )
-
-
-def _layer_of(spec: Spec) -> dict[StorePath, int]:
-    return {path: number for number, group in enumerate(spec.layers) for path in group.paths}

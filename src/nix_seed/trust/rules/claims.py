@@ -21,7 +21,7 @@ from nix_seed.formats.intoto.build import Agreement, BuildPredicate
 from nix_seed.formats.intoto.bundle import Certificate
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.tlog.note import SignedCheckpoint
-from nix_seed.image.rules.spec import SpecDifference
+from nix_seed.image.rules.difference import SpecDifference
 from nix_seed.trust.rules.bundle import (
     BundleCheck,
     Expected,
