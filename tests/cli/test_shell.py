@@ -88,9 +88,11 @@ def test_a_session(layout: Path, project: Path) -> None:
         assert "is gone when you leave" in terminal.until(PROMPT)
         assert "job control" not in terminal.ask("echo $((6 * 7)) > answer")
         assert "42" in terminal.ask("cat answer")
-        # Ctrl-C ends what runs, and not the shell.
-        terminal.type("""sh -c 'echo sleep""ing; exec sleep 100'\n""")
-        terminal.until("sleeping")
+        # Ctrl-C ends what runs, and not the shell. What it shows was read by it: it does run, and
+        # no shell that would forget the signal is about to become it.
+        terminal.type("cat -E\n")
+        terminal.type("read\n")
+        terminal.until("read$")
         terminal.type("\x03")
         terminal.until(PROMPT)
         assert "130" in terminal.ask("echo $?")

@@ -15,6 +15,8 @@ from nix_seed.flake.rules.nix_version import NixVersion, find_too_old, parse_nix
 
 REVISION = "3ba1391a7858dd5bb83c3785a14f9feb26856b58"
 HASH = "sha256-MyEwKR7frLkJXyCTAYmhACAemt2h4EszAo04ltEu78o="
+# Of an empty directory.
+EMPTY = "sha256-pQpattmS9VmO3ZIQUFn66az8GSmB4IvYhTTCFn6SUmo="
 SOURCE = "/nix/store/44jrnl6bz2is6z4dqjssax13q0a4ri22-source"
 GITHUB = {"owner": "edolstra", "repo": "hello", "type": "github"}
 URL = f"github:edolstra/hello/{REVISION}"
@@ -51,7 +53,6 @@ def stand_in(root: Path, metadata: Mapping[str, Any], there: bool) -> Nix:
         'case "$*" in\n'
         f'*"flake metadata"*) exec cat {programs}/metadata.json ;;\n'
         f'*"flake archive"*) mkdir -p {root}{SOURCE}; echo \'{{"path": "{SOURCE}"}}\' ;;\n'
-        f'*"hash path"*) test -d {root}{SOURCE} && echo {HASH} ;;\n'
         "*) exit 9 ;;\n"
         "esac\n"
     )
@@ -76,7 +77,7 @@ def stand_in(root: Path, metadata: Mapping[str, Any], there: bool) -> Nix:
         (
             {**DIRTY, "path": SOURCE},
             False,
-            f"path:{SOURCE}?narHash={HASH.replace('=', '%3D')}&lastModified=1586344168",
+            f"path:{SOURCE}?narHash={EMPTY.replace('=', '%3D')}&lastModified=1586344168",
         ),
     ],
 )
