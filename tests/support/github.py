@@ -10,16 +10,16 @@ from __future__ import annotations
 import json
 import secrets
 import subprocess
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from support.oidc import Issuer
+from support.web import answering
 
 __all__ = ["IdentityService", "identity_service", "pull_request", "push"]
 
@@ -109,15 +109,12 @@ def identity_service(issuer: Issuer, workflow: str, commit: str) -> Iterator[Ide
         "workflow_ref": f"{REPOSITORY}/.github/workflows/seed.yml@refs/heads/main",
         "runner_environment": "github-hosted",
     }
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    service = IdentityService(issuer, claims, url=f"http://127.0.0.1:{server.server_port}/token")
-    server.service = service  # type: ignore[attr-defined]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with answering(_Handler) as server:
+        service = IdentityService(
+            issuer, claims, url=f"http://127.0.0.1:{server.server_port}/token"
+        )
+        server.service = service  # type: ignore[attr-defined]
         yield service
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -9,15 +9,15 @@ from __future__ import annotations
 import base64
 import json
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import urlsplit
 
 from support.registries import Certificate
+from support.web import answering
 
 TOKEN = "ghs_token-of-the-job"
 DENIED = "Resource not accessible by integration"
@@ -45,18 +45,13 @@ class Store:
 @contextmanager
 def github_store(tls: Certificate | None = None) -> Iterator[Store]:
     """Serve an empty store on a free port; as a proxy, with *tls*, the certificate of all hosts."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    store = Store(f"http://127.0.0.1:{server.server_address[1]}")
-    server.store = store  # type: ignore[attr-defined]
-    if tls is not None:
-        store.tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        store.tls.load_cert_chain(tls.certificate, tls.key)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with answering(_Handler) as server:
+        store = Store(f"http://127.0.0.1:{server.server_address[1]}")
+        server.store = store  # type: ignore[attr-defined]
+        if tls is not None:
+            store.tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            store.tls.load_cert_chain(tls.certificate, tls.key)
         yield store
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from support.web import answering
 
 __all__ = ["Issuer", "issuing"]
 
@@ -65,15 +66,10 @@ class Issuer:
 @contextmanager
 def issuing() -> Iterator[Issuer]:
     """Serve an issuer on a free port of loopback."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    issuer = Issuer(f"http://127.0.0.1:{server.server_address[1]}")
-    server.issuer = issuer  # type: ignore[attr-defined]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with answering(_Handler) as server:
+        issuer = Issuer(f"http://127.0.0.1:{server.server_address[1]}")
+        server.issuer = issuer  # type: ignore[attr-defined]
         yield issuer
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.logs.open import open_log
 from nix_seed.logs.rules.entry import TrustedLog
 from support.releases import ReleaseWorld
+from support.web import answering
 
 __all__ = ["logged_by", "published"]
 
@@ -66,10 +66,5 @@ def published(url: str, storage: Path) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Front)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with answering(Front) as server:
         yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()

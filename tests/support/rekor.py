@@ -7,14 +7,13 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from nix_seed.registry.errors import Patience
 from nix_seed.trust.sign import KeyKind, KeySigner
 from support.goprograms import MODULES, go_log_check, installed
 from support.registries import free_port, needs
+from support.web import answering
 
 PATIENCE = Patience(attempts=3, base=0.2, connect=5.0, stall=60.0, settle=60.0)
 
@@ -75,14 +75,9 @@ def rekor_v2(
 @contextmanager
 def fronted(log: RealLog) -> Iterator[str]:
     """Serve the log whole at one address, as public ones are: its files, and the server behind."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Front)
-    server.log = log  # type: ignore[attr-defined]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with answering(_Front) as server:
+        server.log = log  # type: ignore[attr-defined]
         yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 class _Front(BaseHTTPRequestHandler):

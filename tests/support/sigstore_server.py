@@ -8,18 +8,18 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from support.private_sigstore import ISSUER, SUBJECT, PrivateSigstore
+from support.web import answering
 
 
 @dataclass
@@ -79,16 +79,10 @@ def token(subject: str = SUBJECT, issuer: str = ISSUER, minutes: int = 5) -> str
 @contextmanager
 def serving(sigstore: PrivateSigstore) -> Iterator[Served]:
     """Serve *sigstore* on a free port of loopback."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    served = Served(f"http://127.0.0.1:{server.server_address[1]}", sigstore)
-    server.served = served  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with answering(_Handler) as server:
+        served = Served(f"http://127.0.0.1:{server.server_address[1]}", sigstore)
+        server.served = served  # type: ignore[attr-defined]
         yield served
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -12,6 +12,20 @@ Reply = tuple[int, dict[str, str], bytes]
 
 
 @contextlib.contextmanager
+def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[ThreadingHTTPServer]:
+    """Have *handler* answer on a free port of loopback; nothing of it runs on afterwards."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextlib.contextmanager
 def lying(answer: Callable[[str, str], Reply]) -> Iterator[str]:
     """Serve what *answer* makes of (method, path)."""
 
@@ -30,12 +44,5 @@ def lying(answer: Callable[[str, str], Reply]) -> Iterator[str]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with answering(Handler) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
