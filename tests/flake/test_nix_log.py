@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,9 @@ def nix(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Nix:
     return Nix(bin_dir=trixie_nix() if request.param == "trixie" else None)
 
 
-def build(nix: Nix, name: str, end: str, nonce: Path) -> list[object]:
-    text = DERIVATION.format(name=name, end=end, nonce=nonce)
+def build(nix: Nix, name: str, end: str) -> list[object]:
+    # The machine's store outlives the tests and their directories: no name of those is new twice.
+    text = DERIVATION.format(name=name, end=end, nonce=uuid.uuid4())
     path = nix.run("nix-instantiate", ["--expr", text], "instantiating").strip()
     told: list[object] = []
     with listening(told.append):
@@ -46,8 +48,8 @@ def build(nix: Nix, name: str, end: str, nonce: Path) -> list[object]:
     return told
 
 
-def test_a_build_is_told_with_its_log(nix: Nix, tmp_path: Path) -> None:
-    told = build(nix, "fine", "echo > $out", tmp_path)
+def test_a_build_is_told_with_its_log(nix: Nix) -> None:
+    told = build(nix, "fine", "echo > $out")
     work = [each for each in told if isinstance(each, NixWork)]
     assert {"building fine"} in [set(each.running) for each in work]
     assert (0, 1) in [each.builds for each in work]
@@ -56,10 +58,10 @@ def test_a_build_is_told_with_its_log(nix: Nix, tmp_path: Path) -> None:
     assert log == [f"line {n}" for n in range(LINES)]
 
 
-def test_a_failing_build_is_shown_whole(nix: Nix, tmp_path: Path) -> None:
+def test_a_failing_build_is_shown_whole(nix: Nix) -> None:
     """All lines of the builder's log, of which Nix itself shows the last ten, and Nix's words."""
     with pytest.raises(NixFailed, match="nix-store failed") as caught:
-        build(nix, "broken", "exit 3", tmp_path)
+        build(nix, "broken", "exit 3")
     detail = (caught.value.detail or "").splitlines()
     assert detail[: LINES + 1] == ["log of broken:", *(f"  line {n}" for n in range(LINES))]
     words = "\n".join(detail[LINES + 1 :])
