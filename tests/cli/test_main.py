@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -147,6 +148,47 @@ def test_a_command_ends_with_0_or_with_its_own_code(run: Any) -> None:
     assert run(lambda **_: None) == 0
     assert run(lambda **_: click.get_current_context().exit(77)) == 77
     assert run(lambda **_: "text") == 0
+
+
+FULL = Path("/dev/full")
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full: Linux has it")
+
+
+def in_shell(words: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run nix-seed with redirections as a shell writes them."""
+    script = f'exec "$@" {words}'
+    command = [sys.executable, "-m", "nix_seed", *arguments]
+    return subprocess.run(
+        ["sh", "-c", script, "sh", *command], capture_output=True, text=True, check=False
+    )
+
+
+@needs_full
+@pytest.mark.parametrize("arguments", [["--version"], ["build", "--help"], ["completion", "bash"]])
+def test_an_answer_that_cannot_be_written_is_no_answer(arguments: list[str]) -> None:
+    done = in_shell(">/dev/full", *arguments)
+    assert done.returncode == 3
+    assert done.stderr.startswith("error: writing to standard output failed: No space left")
+    assert "hint: the disk is full" in done.stderr
+
+
+@needs_full
+@pytest.mark.parametrize("arguments", [["inspect", "oci:absent"], ["inspect", "a/b"]])
+def test_an_error_that_cannot_be_told_keeps_its_code(arguments: list[str]) -> None:
+    """Not 1, by which Python ends: that means "checked and false"."""
+    assert in_shell("2>/dev/full", *arguments).returncode == 2
+    assert in_shell(">/dev/full 2>/dev/full", "--version").returncode == 3
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_file_is_an_empty_one(closed: str) -> None:
+    assert in_shell(closed, "--version").returncode == 0
+    assert in_shell(closed, "key", "show", "absent").returncode == 2
+    # And no file that is opened later takes its place: a program that is started would write there.
+    code = "import os; from nix_seed.cli import main as m; m._open_standard_files(); os._exit(0 if"
+    code += " all(os.get_inheritable(n) for n in range(3)) and os.open('/dev/null', 0) > 2 else 9)"
+    script = f'exec "$0" -c "$1" {closed}'
+    assert subprocess.run(["sh", "-c", script, sys.executable, code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

@@ -138,6 +138,25 @@ def test_a_missing_nix_is_told_with_how_to_install_it(
         Nix(bin_dir=tmp_path).version()
 
 
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("executing 'git': No such file or directory", "apt-get install git"),
+        ("creating directory '/ro/.cache': Read-only file system", "let HOME"),
+        ("cannot get cwd: No such file or directory", "cd to another"),
+        ("writing to file: No space left on device", "df -h"),
+    ],
+)
+def test_a_broken_machine_is_told_with_what_to_do(said: str, hint: str, tmp_path: Path) -> None:
+    program = tmp_path / "nix"
+    program.write_text(f'#!/bin/sh\necho "error: {said}" >&2\nexit 1\n')
+    program.chmod(0o755)
+    with pytest.raises(NixFailed) as caught:
+        Nix(bin_dir=tmp_path).evaluate("1", "asking")
+    assert said in (caught.value.detail or "")
+    assert hint in (caught.value.hint or "")
+
+
 def test_what_is_not_json_is_nixs_failure(tmp_path: Path) -> None:
     program = tmp_path / "nix"
     program.write_text("#!/bin/sh\necho '{'\n")

@@ -13,6 +13,7 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
@@ -266,6 +267,19 @@ def test_a_layer_without_end_is_stopped(tmp_path: Path) -> None:
         unpack(image, tmp_path / "out", Limits(total=10_000_000))
     with pytest.raises(CheckedFalse, match="has more than 0 entries"):
         unpack(image, tmp_path / "out", Limits(entries=0))
+    assert os.listdir(tmp_path) == ["image"]
+
+
+def test_a_disk_too_small_says_nothing_about_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = write_layout(tmp_path / "image", [tar([file("large", bytes(50_000_000))])])
+    image = open_image(LayoutReference(str(layout)))
+    found = os.statvfs(tmp_path)
+    small = SimpleNamespace(f_bavail=10_000, f_frsize=1000, f_files=found.f_files)
+    monkeypatch.setattr(os, "statvfs", lambda _: small)
+    with pytest.raises(CouldNotCheck, match=r"needs more space than the 10\.0 MB free at /"):
+        unpack(image, tmp_path / "out")
     assert os.listdir(tmp_path) == ["image"]
 
 

@@ -163,6 +163,7 @@ def _show_version(ctx: click.Context) -> None:
 
 def main() -> None:
     """Run the command line; map every error of the tree to its message and exit code."""
+    _open_standard_files()
     asked = Manner()
     try:
         code = cli.main(standalone_mode=False, prog_name="nix-seed", obj=asked)
@@ -184,6 +185,14 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _open_standard_files() -> None:
+    """Open what was closed: the next file opened would be the standard output of all programs."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8"))
+
+
 def _quit_pipe() -> NoReturn:
     """End as SIGPIPE would: the reader (``head``, say) has gone, and not everything was done."""
     # Python flushes once more at its end, and would complain.
@@ -193,8 +202,11 @@ def _quit_pipe() -> NoReturn:
 
 def _fail(asked: Manner, error: Exception) -> NoReturn:
     from nix_seed.cli.say import error_lines
-    from nix_seed.core.errors import NixSeedError
+    from nix_seed.core.errors import NixSeedError, unwritten
 
+    if isinstance(error, OSError):
+        # Files that a command wrote have been named already: this one is its own output.
+        error = unwritten(error, "writing to standard output") or error
     if isinstance(error, NixSeedError):
         shown = "\n".join(error_lines(error))
         _quit(asked, error.exit_code, shown, (error.message, error.hint, error.detail))

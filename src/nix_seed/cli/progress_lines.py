@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, TextIO
 
-from nix_seed.cli.say import Manner
+from nix_seed.cli.say import Manner, unheard
 from nix_seed.core.events import Stage
 from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import human_size, plural
@@ -169,8 +169,9 @@ class StatusLines(_Work):
     def _write(self, text: str) -> None:
         # Not by sys.stderr, which is no place to enter twice: a tick may interrupt a print.
         data = text.encode("utf-8", "replace")
-        while data:
-            data = data[os.write(2, data) :]
+        with unheard():
+            while data:
+                data = data[os.write(2, data) :]
 
 
 class Lines(_Work):
@@ -232,7 +233,8 @@ class Lines(_Work):
             self._line(f"{event.layer.hex[:12]}  {event.tier}  {about}")
 
     def _line(self, text: str) -> None:
-        print(f"nix-seed: {safe_line(text)}", file=self._stream, flush=True)
+        with unheard():
+            print(f"nix-seed: {safe_line(text)}", file=self._stream, flush=True)
 
 
 def _said(event: NixSaid) -> str:

@@ -8,6 +8,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,7 +135,20 @@ def say_styled(text: str, *, err: bool = False, nl: bool = True) -> None:
     clear = manner().clear
     if clear is not None:
         clear()
-    click.echo(text, err=err, nl=nl, color=None if _may_colour() else False)
+    with unheard() if err else nullcontext():
+        click.echo(text, err=err, nl=nl, color=None if _may_colour() else False)
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Go on where standard error takes nothing (a full disk): what is told decides nothing."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError:
+        # Python would try once more at its end, and change the exit code.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def note(text: str) -> None:

@@ -132,6 +132,13 @@ def foreign(
         raise as_(f"{failed}: its reader gave up", hint=hint) from error
 
 
+def unwritten(error: OSError, doing: str) -> CouldNotCheck | None:
+    """Return *error*, met while *doing*, as a disk's or a terminal's; None if it is neither's."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        return None
+    return CouldNotCheck(f"{doing} failed: {_words_of(error)}", hint=_hint_of(error))
+
+
 def _words_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         named = isinstance(error.filename, str | bytes)

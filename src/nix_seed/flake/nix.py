@@ -451,6 +451,8 @@ def _untracked(flake: str) -> str | None:
 
 _OWNER = "if you trust it: git config --global --add safe.directory DIRECTORY"
 
+_PLACE = "let HOME, and XDG_CACHE_HOME if you set it, name directories that Nix may write to"
+
 _HINTS = {
     "dubious ownership": _OWNER,
     "is not owned by current user": _OWNER,
@@ -468,6 +470,10 @@ _HINTS = {
     "unlocked": "lock the flake's inputs first: nix flake lock",
     "is not tracked by Git": "Nix sees only what Git tracks: git add the file",
     "requires lock file changes": "lock the flake's inputs first: nix flake lock",
+    "executing 'git'": "Nix reads checkouts by git: apt-get install git",
+    "cannot get cwd": "the directory you are in was deleted: cd to another",
+    "Read-only file system": _PLACE,
+    "No space left on device": "make room where Nix keeps its store, or what TMPDIR names: df -h",
     "Permission denied": "Nix's store is not writable for this user; is its daemon running?",
 }
 

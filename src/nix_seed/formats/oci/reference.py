@@ -75,6 +75,11 @@ class Reference:
             raise InputError(f"{text!r}: a reference has no scheme", hint=f"write {bare}")
         rest, digest = _split_digest(text)
         registry, slash, path = rest.partition("/")
+        if text.startswith((".", "/", "~")):
+            raise InputError(
+                f"{text!r} names a place on disk, and no registry",
+                hint=f"for an image layout write oci:{text}",
+            )
         if not slash or not _names_a_host(registry):
             raise InputError(f"{text!r} names no registry", hint=_suggest(text))
         repository, colon, tag = path.partition(":")

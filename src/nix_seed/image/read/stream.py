@@ -15,13 +15,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol, Self, cast
 
 import zstandard
 
 from nix_seed.core.digests import DiffID
-from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.words import human_size
 from nix_seed.formats.oci.manifest import Descriptor, MediaType
 from nix_seed.formats.zstd import FrameCutter
 from nix_seed.image.rules.contents import HashedFrame
@@ -47,20 +49,32 @@ class Spent:
 
 
 class Allowance:
-    """How many bytes an image may still decompress to, shared by the processes that unpack it."""
+    """How many bytes an image may still decompress to, shared by the processes that unpack it.
 
-    def __init__(self, total: int) -> None:
-        self._left = multiprocessing.get_context("fork").Value("q", min(total, (1 << 63) - 1))
+    *total* is the limit for any image, *free* what the disk at *place* has room for.
+    """
+
+    def __init__(self, total: int, free: int, place: Path) -> None:
+        self._limit, self._free, self._place = total, free, place
+        most = min(total, free, (1 << 63) - 1)
+        self._left = multiprocessing.get_context("fork").Value("q", most)
 
     def spend(self, size: int, label: str) -> None:
-        """Take *size* bytes, or raise ``CheckedFalse`` naming *label* as what went beyond."""
+        """Take *size* bytes, or raise an error that names *label* as what went beyond."""
         with self._left.get_lock():
             self._left.value -= size
-            if self._left.value < 0:
-                raise CheckedFalse(
-                    f"{label} decompresses to more than the limit or the free disk space",
-                    hint="Free some space, or raise the limit if the image really is that large.",
-                )
+            if self._left.value >= 0:
+                return
+        if self._free < self._limit:
+            # Nothing is wrong with the image.
+            raise CouldNotCheck(
+                f"{label} needs more space than the {human_size(self._free)} free at {self._place}",
+                hint="free some, or point NIX_SEED_CACHE at a larger disk",
+            )
+        raise CheckedFalse(
+            f"{label} decompresses to more than the limit of {human_size(self._limit)}",
+            hint="raise the limit if the image really is that large",
+        )
 
 
 class TarPieces:

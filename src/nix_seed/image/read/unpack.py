@@ -360,7 +360,7 @@ def _layer(position: int) -> Unpacked:
 
 def _unpack_layers(image: Image, partial: Path, limits: Limits) -> list[Unpacked]:
     space = os.statvfs(partial)
-    allowance = Allowance(min(limits.total, space.f_bavail * space.f_frsize))
+    allowance = Allowance(limits.total, space.f_bavail * space.f_frsize, partial.parent)
     job = _Job(image, partial, allowance, limits.entries)
     count = len(image.layers)
     workers = min(limits.workers or cores(), count)
