@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-import msgspec
-
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import PathInfo
 from nix_seed.formats.oci.reference import LayoutReference
@@ -129,8 +127,7 @@ def plan_of(flake: Path, kind: str = "seed", base: Base | None = None) -> Plan:
     )
     plan = plan_image(Nix(), request, base)
     # The registries here are the benchmark's own, even those behind a link that is not loopback.
-    policy = msgspec.structs.replace(plan.licences.policy, unknown="report")
-    return replace(plan, licences=replace(plan.licences, policy=policy))
+    return replace(plan, spec=replace(plan.spec, unknown=()))
 
 
 def layout_of(context: Context, subject: Subject) -> LayoutReference:
