@@ -1,5 +1,7 @@
 """The command ``nix-seed``: a table of commands, each loaded only when it is asked for."""
 
+import atexit
+import gc
 import importlib
 import os
 import signal
@@ -164,6 +166,8 @@ def _show_version(ctx: click.Context) -> None:
 def main() -> None:
     """Run the command line; map every error of the tree to its message and exit code."""
     _open_standard_files()
+    # Python's end looks for circles among all that was loaded, which takes as long as loading half.
+    atexit.register(gc.freeze)
     asked = Manner()
     try:
         code = cli.main(standalone_mode=False, prog_name="nix-seed", obj=asked)

@@ -90,7 +90,10 @@ def read_range(
         _check_range(answer.headers, start, wanted, label)
         if answer.status == 200:
             return _take(_skip(_body(answer, wanted, label), start), length, answer, label)
-        return _take(answer.chunks(), length, answer, label)
+        data = answer.take(length)
+        if len(data) < length:
+            raise Unreachable(f"{label}: {len(data)} of {length} bytes arrived")
+        return data
 
     return session.retry(once, safe=True)
 

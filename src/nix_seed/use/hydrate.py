@@ -37,6 +37,7 @@ from nix_seed.use.store import PARTIAL, locked_store, register_paths, uncollecte
 
 if TYPE_CHECKING:
     from nix_seed.use.mount.seed import MountableSeed
+    from nix_seed.use.rules.tree import StoreTree
 
 _LEAST_WORKERS = 2  # streams at once, however few the cores; more contend for the disk
 # With more cores than this, those idle while the largest layer ends are worth threads' price.
@@ -309,6 +310,8 @@ class _Run:
         self.fetched = self.reused = 0
         self.added: set[StorePath] = set()
         self.skipped: set[StorePath] = set()
+        # What a mount shows: sooner asked than the mount itself, while that begins to fetch.
+        self._shown: StoreTree | None = None
 
     def add(self, paths: Collection[StorePath]) -> None:
         """Have *paths*, of the spec and closed, valid in the store."""
@@ -342,6 +345,7 @@ class _Run:
     def mount(self, mountable: MountableSeed, *, keep: bool) -> None:
         """Have all paths of the seed valid in the store, shown by a mount."""
         from nix_seed.use.mount.store import StoreMount, mount_store, recover
+        from nix_seed.use.rules.tree import StoreTree
 
         with uncollected(self._root):
             valid = valid_paths(self._root)
@@ -355,6 +359,7 @@ class _Run:
                         remove(name, store)
                 self._on_event(Stage("mount", f"mounting {len(missing)} store paths"))
                 mount_store(StoreMount(self._root, mountable, missing, self._source, keep))
+                self._shown = StoreTree([layer.contents for layer in mountable.layers], None)
                 self._register(missing)
         self.added |= missing
 
@@ -433,7 +438,11 @@ class _Run:
         """Return the directory of Nix's programs, if the seed has them and they are in place."""
         for path in sorted(self._seed.spec.paths, key=str):
             programs = self._root / str(path).lstrip("/") / "bin"
-            if os.path.lexists(programs / "nix-store"):
+            if (
+                os.path.lexists(programs / "nix-store")
+                if self._shown is None
+                else self._shown.has(path.base_name, "bin", "nix-store")
+            ):
                 return programs
         return None
 

@@ -8,10 +8,21 @@ from nix_seed.core.errors import CouldNotCheck
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.reference import Reference
+from nix_seed.registry.image import Image
 from nix_seed.registry.open import Stores, fetch
-from nix_seed.use.engines.mounted import mounted_engine
+from nix_seed.use.engines.mounted import Mounted, mounted_engine
 from nix_seed.use.mount.seed import keep_prefetch
 from nix_seed.use.run import Command, run
+from nix_seed.use.sandboxed import inside
+
+
+def start_nix(engine: Mounted, image: Image) -> None:
+    """Have what Nix reads when it starts stand first in the list of what was read of *image*.
+
+    With Nix begins whoever uses a seed. What else a command reads before comes from our script.
+    """
+    with inside(engine, image) as work:
+        work.run(("/bin/sh", "-c", "exec nix --version >/dev/null 2>&1"), None)
 
 
 def record_reads(
@@ -35,6 +46,7 @@ def record_reads(
         mounted_engine(cache, root, store, str(reference)) as (image, engine),
         tempfile.TemporaryDirectory() as out,
     ):
+        start_nix(engine, image)
         done = run(command, engine=engine, image=image, nix=Nix(), out=Path(out))
         for link in done.brought.links:
             with contextlib.suppress(FileNotFoundError):

@@ -189,9 +189,12 @@ def _run_mounted(
     from nix_seed.use.engines.mounted import mounted_engine
     from nix_seed.use.mount.linux import NotMountable
     from nix_seed.use.mount.seed import keep_prefetch
+    from nix_seed.use.record import start_nix
 
     try:
         with mounted_engine(cache, root, source, str(reference.at(digest))) as (image, engine):
+            if options["record"]:
+                start_nix(engine, image)
             result = run_in(image, engine)
             if options["record"] and result.exit_code == 0:
                 tag = keep_prefetch(source, engine.seed, tuple(engine.frames.touched))

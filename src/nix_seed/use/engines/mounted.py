@@ -135,7 +135,7 @@ class Mounted:
     def _fill(self) -> None:
         if not self._filling:
             self._filling.append(True)
-            self.frames.start_filling(self.seed.first)
+            self.frames.start_filling(self.seed.first, self.seed.round_trip)
 
 
 def why_not_mounted() -> str | None:

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLong
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -40,7 +41,9 @@ _TURN: Final = 0.1  # seconds
 _QUIET: Final = 0.5  # seconds without a read, after which nobody is thought to be reading
 _POLITE: Final = 10.0  # seconds at most in which what nobody asked for waits for that
 _DEMANDS: Final = 8
+_DECODED_AT_ONCE: Final = 2
 _CONNECTIONS: Final = 4
+_FAR: Final = 0.015  # seconds of a round trip, from which on twice as many wait for answers
 
 Wanted = tuple[int, int]
 """A layer's position in the manifest, and a frame's number in it."""
@@ -75,16 +78,19 @@ class FrameStore:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._layers = layers
         self._source = source
-        self._files = [_LayerFile(directory, layer) for layer in layers]
+        self._frames = _FrameFile(directory, layers)
         self._record = directory / "undelivered"
         self._changed = threading.Condition()
         self._under_way: set[Wanted] = set()
         # Decoded frames, one after another, in a file that has no name: nobody else can alter it,
-        # and it goes when we do.
+        # and it goes when we do. Those listed are decoded as they arrive, while others are awaited;
+        # few at once, since each takes the memory of what it holds.
         self._plain = _nameless_file(directory)
+        self._keeping = threading.Lock()
         self._places: dict[Wanted, int] = {}
         self._end = 0
         self._decoding = [threading.Lock() for _ in range(64)]
+        self._at_once = threading.BoundedSemaphore(_DECODED_AT_ONCE)
         self._down_until = 0.0
         self._last_read = 0.0
         self._stopped = threading.Event()
@@ -104,7 +110,7 @@ class FrameStore:
         for number in range(len(self._layers[position].contents.frames)):
             yield self._compressed((position, number), time.monotonic() + _LIMIT)
 
-    def start_filling(self, first: Sequence[Wanted]) -> None:
+    def start_filling(self, first: Sequence[Wanted], round_trip: float = 0.0) -> None:
         """Fetch, in threads of its own, what is listed *first*, and then all the rest.
 
         After a list one connection is enough for the rest, which nobody waits for, and it begins
@@ -121,7 +127,7 @@ class FrameStore:
             failures = 0
             while not self._stopped.is_set() and failures < _TRIES:
                 with lock:
-                    span = next(listed, None)
+                    span = soon = next(listed, None)
                     if span is None and not stays:
                         return
                 if span is None:
@@ -135,10 +141,10 @@ class FrameStore:
                 if span is None:
                     self._stopped.wait(_TURN)
                 else:
-                    found = self._fill(span)
+                    found = self._fill(span, decode=soon is not None)
                     failures = failures if found is None else 0 if found else failures + 1
 
-        for number in range(_CONNECTIONS):
+        for number in range(_CONNECTIONS if round_trip < _FAR else 2 * _CONNECTIONS):
             stays = number == 0 or not first
             thread = threading.Thread(target=fill, args=(stays,), name="fill", daemon=True)
             thread.start()
@@ -154,7 +160,7 @@ class FrameStore:
 
     def is_whole(self) -> bool:
         """Whether every frame is on disk."""
-        return all(file.is_whole() for file in self._files)
+        return self._frames.is_whole()
 
     def wait_filled(self, timeout: float) -> bool:
         """Wait for the threads that fill; whether every frame is on disk."""
@@ -181,14 +187,17 @@ class FrameStore:
             with self._decoding[hash(wanted) % len(self._decoding)]:
                 place = self._places.get(wanted)
                 if place is None:
-                    data = self._decode(wanted, self._waited_for(wanted))
-                    self._keep(wanted, data)
-                    return memoryview(data)[piece.start : piece.end]
+                    found = self._waited_for(wanted)
+                    place = self._places.get(wanted)
+                    if place is None:
+                        data = self._decoded(wanted, found)
+                        self._keep(wanted, data)
+                        return memoryview(data)[piece.start : piece.end]
         return os.pread(self._plain, piece.end - piece.start, place + piece.start)
 
     def _waited_for(self, wanted: Wanted) -> bytes:
         """Return a compressed frame, however fetching goes, within a time limit."""
-        held = self._files[wanted[0]].read(wanted[1])
+        held = self._frames.read(wanted)
         if held is not None:
             return held
         end = time.monotonic() + _LIMIT
@@ -211,30 +220,41 @@ class FrameStore:
                 record.write(line + "\n")
         return OSError(errno.EIO, line)
 
+    def _decoded(self, wanted: Wanted, data: bytes) -> bytes:
+        try:
+            return self._decode(wanted, data)
+        except CheckedFalse as error:
+            raise self._lacks(wanted, error.message) from error
+
     def _decode(self, wanted: Wanted, data: bytes) -> bytes:
         size = self._layers[wanted[0]].contents.frames[wanted[1]].size
         try:
             # Decoding takes at once the memory that a frame claims to need.
             claimed = zstandard.frame_content_size(data)
             if claimed != size:
-                raise self._lacks(wanted, f"claims {claimed} bytes, not {size} as its table says")
+                raise CheckedFalse(f"claims {claimed} bytes, not {size} as its table says")
             return zstandard.ZstdDecompressor().decompress(data)
         except zstandard.ZstdError as error:
-            raise self._lacks(wanted, f"is not intact zstd: {error}") from error
+            raise CheckedFalse(f"is not intact zstd: {error}") from error
+
+    def _decode_early(self, wanted: Wanted, data: bytes) -> None:
+        """Decode what will be read; whoever reads what cannot be decoded is told then."""
+        with self._at_once, contextlib.suppress(CheckedFalse):
+            if wanted not in self._places:
+                self._keep(wanted, self._decode(wanted, data))
 
     def _keep(self, wanted: Wanted, data: bytes) -> None:
         """Write a decoded frame where it takes no memory of ours; a full disk keeps none."""
-        with self._changed:
+        # Writers of one file wait for one another in the kernel, which takes a core meanwhile.
+        with self._keeping, contextlib.suppress(OSError):
             place = self._end
-            self._end += len(data)
-        with contextlib.suppress(OSError):
             if os.pwrite(self._plain, data, place) == len(data):
                 self._places[wanted] = place
+                self._end += len(data)
 
     def _compressed(self, wanted: Wanted, end: float) -> bytes:
-        position, number = wanted
         while True:
-            held = self._files[position].read(number)
+            held = self._frames.read(wanted)
             if held is not None:
                 return held
             left = end - time.monotonic()
@@ -247,17 +267,17 @@ class FrameStore:
                 if time.monotonic() < self._down_until:
                     raise CouldNotCheck("the network failed a moment ago")
                 span = self._claim(wanted)
-            self._fetch(position, span)
+            self._fetch(wanted[0], span)
 
     def _claim(self, wanted: Wanted) -> range:
         """Take the frame, and those after it that a request may as well bring; hold the lock."""
         position, number = wanted
-        places, file = self._layers[position].contents.places, self._files[position]
+        places = self._layers[position].contents.places
         end = number + 1
         while (
             end < len(places) - 1
             and places[end + 1] - places[number] <= _ASKED
-            and not file.has(end)
+            and not self._frames.has((position, end))
             and (position, end) not in self._under_way
         ):
             end += 1
@@ -265,14 +285,15 @@ class FrameStore:
         self._under_way.update((position, each) for each in span)
         return span
 
-    def _fill(self, span: tuple[int, range]) -> bool | None:
+    def _fill(self, span: tuple[int, range], *, decode: bool) -> bool | None:
         """Fetch what is lacking of *span*: None where nothing is, False where that failed."""
         position, numbers = span
         with self._changed:
             lacking = [
                 each
                 for each in numbers
-                if not self._files[position].has(each) and (position, each) not in self._under_way
+                if not self._frames.has((position, each))
+                and (position, each) not in self._under_way
             ]
             if not lacking:
                 return None
@@ -280,19 +301,26 @@ class FrameStore:
             mine = [each for each in claimed if (position, each) not in self._under_way]
             self._under_way.update((position, each) for each in mine)
         try:
-            self._fetch(position, claimed, mine)
+            self._fetch(position, claimed, mine, decode=decode)
         except (CheckedFalse, CouldNotCheck, InputError):
             # Whoever needs it asks again, and is told; here only time was lost.
             self._stopped.wait(_REST)
             return False
         return True
 
-    def _fetch(self, position: int, span: range, mine: Sequence[int] | None = None) -> None:
+    def _fetch(
+        self,
+        position: int,
+        span: range,
+        mine: Sequence[int] | None = None,
+        *,
+        decode: bool = False,
+    ) -> None:
         layer = self._layers[position]
         start, end = layer.contents.places[span[0]], layer.contents.places[span[-1] + 1]
         try:
             data = self._source.read_range_unverified(layer.descriptor, start, end - start)
-            self._store(position, span, data)
+            self._store(position, span, data, decode=decode)
         except CheckedFalse:
             raise
         except CouldNotCheck:
@@ -306,8 +334,8 @@ class FrameStore:
                 )
                 self._changed.notify_all()
 
-    def _store(self, position: int, span: range, data: bytes) -> None:
-        contents, file = self._layers[position].contents, self._files[position]
+    def _store(self, position: int, span: range, data: bytes, *, decode: bool) -> None:
+        contents = self._layers[position].contents
         first = contents.places[span[0]]
         for number in span:
             at = contents.places[number] - first
@@ -318,7 +346,13 @@ class FrameStore:
                     " has other bytes than the image's table of contents says",
                     hint="the registry, or something before it, alters data: nothing was used",
                 )
-            file.write(number, frame)
+            if decode:
+                # Before it counts as there: else who waits for it decodes it as well.
+                self._decode_early((position, number), frame)
+            self._frames.write((position, number), frame)
+            with self._changed:
+                self._under_way.discard((position, number))
+                self._changed.notify_all()
 
     def _spans_of(self, wanted: Sequence[Wanted]) -> Iterator[tuple[int, range]]:
         """Join listed frames that lie near one another, and are needed at about the same time."""
@@ -383,17 +417,26 @@ class LayerBlobs:
         raise InputError(f"{blob.digest} is read as a whole, not {length} bytes from {start}")
 
 
-class _LayerFile:
-    """The frames of a layer in a sparse file, and beside it a byte for each that is there."""
+class _FrameFile:
+    """The frames of all *layers* in one sparse file, and in another a byte for each that is there.
 
-    def __init__(self, directory: Path, layer: MountedLayer) -> None:
-        self._contents = layer.contents
-        name = directory / layer.descriptor.digest.hex
+    Making a file takes a millisecond where a disk has seen many: two of them for each layer would
+    take longer than all else that is done before a mount is served.
+    """
+
+    def __init__(self, directory: Path, layers: Sequence[MountedLayer]) -> None:
+        self._contents = [layer.contents for layer in layers]
+        self._places = list(accumulate((c.places[-1] for c in self._contents), initial=0))
+        self._firsts = list(accumulate((len(c.frames) for c in self._contents), initial=0))
+        held = "".join(layer.descriptor.digest.hex for layer in layers)
+        name = directory / hashlib.sha256(held.encode()).hexdigest()
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._data = os.open(name, flags, 0o600)
+        self._writing = threading.Lock()
         marks = os.open(name.with_suffix(".have"), flags, 0o600)
         try:
-            count = len(layer.contents.frames)
+            # One more than there are frames: nothing at all cannot be mapped.
+            count = self._firsts[-1] + 1
             if os.fstat(marks).st_size != count:
                 os.ftruncate(marks, count)
             self._have = mmap.mmap(marks, count)
@@ -403,26 +446,31 @@ class _LayerFile:
     def __del__(self) -> None:
         os.close(self._data)
 
-    def has(self, number: int) -> bool:
-        return self._have[number] == 1
+    def has(self, wanted: Wanted) -> bool:
+        return self._have[self._firsts[wanted[0]] + wanted[1]] == 1
 
     def is_whole(self) -> bool:
-        return self._have.find(b"\0") < 0
+        return self._have.find(b"\0", 0, self._firsts[-1]) < 0
 
-    def read(self, number: int) -> bytes | None:
+    def read(self, wanted: Wanted) -> bytes | None:
         """Return a frame that is there and whole; else forget that it is there."""
-        if not self.has(number):
+        if not self.has(wanted):
             return None
-        frame = self._contents.frames[number]
-        data = os.pread(self._data, frame.compressed, self._contents.places[number])
+        position, number = wanted
+        frame, place = self._contents[position].frames[number], self._place(wanted)
+        data = os.pread(self._data, frame.compressed, place)
         if hashlib.sha256(data).digest() != frame.sha256:
-            self._have[number] = 0
+            self._have[self._firsts[position] + number] = 0
             return None
         return data
 
-    def write(self, number: int, data: bytes) -> None:
-        view, at = memoryview(data), self._contents.places[number]
-        while view:
-            written = os.pwrite(self._data, view, at)
-            view, at = view[written:], at + written
-        self._have[number] = 1
+    def write(self, wanted: Wanted, data: bytes) -> None:
+        view, at = memoryview(data), self._place(wanted)
+        with self._writing:
+            while view:
+                written = os.pwrite(self._data, view, at)
+                view, at = view[written:], at + written
+        self._have[self._firsts[wanted[0]] + wanted[1]] = 1
+
+    def _place(self, wanted: Wanted) -> int:
+        return self._places[wanted[0]] + self._contents[wanted[0]].places[wanted[1]]

@@ -7,6 +7,7 @@ manifest and spec before anything is mounted.
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -33,12 +34,16 @@ _EMPTY = b"{}"
 
 @dataclass(frozen=True, slots=True)
 class MountableSeed:
-    """What is needed to mount a seed; *first* is what an earlier build read of it."""
+    """What is needed to mount a seed; *first* is what an earlier build read of it.
+
+    Its registry answered within *round_trip* seconds.
+    """
 
     seed: RemoteSeed
     image: Digest
     layers: tuple[MountedLayer, ...]
     first: Frames
+    round_trip: float = 0.0
 
 
 def open_mountable(
@@ -60,9 +65,14 @@ def open_mountable(
     asking.start()
     # Side by side: each of these is a round trip.
     ranges: list[bool] = []
-    probing = threading.Thread(
-        target=lambda: ranges.append(_gives_ranges(source, manifest)), daemon=True
-    )
+    took: list[float] = []
+
+    def probe() -> None:
+        begun = time.monotonic()
+        ranges.append(_gives_ranges(source, manifest))
+        took.append(time.monotonic() - begun)
+
+    probing = threading.Thread(target=probe, daemon=True)
     probing.start()
     seed = read_seed(name, root, source if last is None else last())
     if not seed.spec.has_contents:
@@ -72,7 +82,8 @@ def open_mountable(
     if ranges != [True]:
         raise NotMountable(f"{source} gives no parts of blobs")
     asking.join()
-    return MountableSeed(seed, root.descriptor.digest, layers, hint[0] if hint else ())
+    first = hint[0] if hint else ()
+    return MountableSeed(seed, root.descriptor.digest, layers, first, took[0])
 
 
 def mounted_layers(seed: RemoteSeed) -> tuple[MountedLayer, ...]:

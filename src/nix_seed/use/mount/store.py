@@ -257,7 +257,7 @@ def _serve(mount: StoreMount, device: int) -> None:
     owner = mount.store.parent.stat()
     server = FuseServer(device, tree, frames.contents, (owner.st_uid, owner.st_gid))
     server.start()
-    frames.start_filling(mount.seed.first)
+    frames.start_filling(mount.seed.first, mount.seed.round_trip)
     while not server.wait(1.0):
         if not frames.is_filling() and not frames.is_whole():
             # Others may take the mount away now; until then, what can be had is served.

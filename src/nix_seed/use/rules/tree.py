@@ -67,6 +67,16 @@ class StoreTree:
             self._entries[number] = found
         return found
 
+    def has(self, *names: str) -> bool:
+        """Whether there is a file of these names, each in the one before."""
+        number = ROOT
+        for name in names:
+            found = self.entries(number).get(name.encode())
+            if found is None:
+                return False
+            number = found
+        return True
+
     def target(self, number: int) -> bytes:
         """Return a symlink's target."""
         layer, node = self._at(number)
