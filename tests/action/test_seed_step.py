@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from nix_seed.formats.oci.reference import parse_reference
+from nix_seed.registry.open import Stores, fetch
+from nix_seed.use.mount.seed import open_mountable
 from support.distribution import commit, make_project, nix_env, upgraded, use_distribution
 from support.mounts import need_fuse
 from support.registries import PASSWORD, USER, docker_registry
@@ -78,6 +81,20 @@ def test_what_a_build_reads_is_listed_beside_the_seed(runner: Runner, key: str) 
     tag = done.outputs["digest"].replace(":", "-") + ".prefetch"
     assert runner.tags("owner/listed")[tag]
     assert not (runner.project / "result").exists()
+    # Whoever uses the seed begins with Nix: what our own script takes comes after that.
+    reference = parse_reference(f"{runner.registry.host}/owner/listed@{done.outputs['digest']}")
+    source = Stores().open(reference)
+    seed = open_mountable("listed", fetch(source, reference), source)
+    read = [
+        {layer.path(node) for node in range(len(layer.kinds)) if start <= layer.offsets[node] < end}
+        for layer, number in ((seed.layers[at].contents, number) for at, number in seed.first)
+        for start, end in [layer.starts[number : number + 2]]
+    ]
+    nix, ours = (
+        next(at for at, paths in enumerate(read) if any(path.endswith(name) for path in paths))
+        for name in ("/bin/nix", "/bin/date")
+    )
+    assert nix < ours
     # A list is for a new seed. One that cannot be made is no failure of the seed's.
     inputs["image"] = "owner/unlisted"
     failed = check(runner.run(".", inputs | {"record": "false"}))

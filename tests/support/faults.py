@@ -35,6 +35,7 @@ class Fault:
     *status* answers without asking the registry. *cut*, *stall* and *flip* are positions in the
     response body; *truncate* shortens it, and its Content-Length with it. *cut_request* closes the
     connection once that many bytes of the request's body are here. *edit* changes the headers.
+    *ranged* matches only requests for a part.
     """
 
     method: str
@@ -49,6 +50,7 @@ class Fault:
     flip: int | None = None
     truncate: int | None = None
     ignore_range: bool = False
+    ranged: bool = False
     cut_request: int | None = None
     edit: Callable[[dict[str, str]], None] | None = None
 
@@ -66,10 +68,12 @@ class Proxy:
     _used: dict[int, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def take(self, method: str, path: str) -> Fault | None:
+    def take(self, method: str, path: str, *, ranged: bool) -> Fault | None:
         with self._lock:
             for number, fault in enumerate(self.faults):
                 if fault.method != method or not re.search(fault.path, path):
+                    continue
+                if fault.ranged and not ranged:
                     continue
                 used = self._used.get(number, 0)
                 self._used[number] = used + 1
@@ -141,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def forward(self) -> None:
         proxy: Proxy = self.server.proxy  # type: ignore[attr-defined]
-        fault = proxy.take(self.command, self.path)
+        fault = proxy.take(self.command, self.path, ranged="Range" in self.headers)
         body = self.body(fault)
         headers = {name.lower(): value for name, value in self.headers.items()}
         proxy.seen.append(Seen(self.command, self.path, dict(headers), len(body)))

@@ -1,11 +1,12 @@
 """flake -> recipe: evaluation alone, nothing is built.
 
-The flake and its altered twin are evaluated side by side; what differs is the project's own. Where
+The flake and its altered twin are evaluated side by side (but one after the other where the store
+is new); what differs is the project's own. Where
 the twin does not evaluate, the content of copied sources tells whose they are.
 """
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -56,10 +57,15 @@ def evaluate_flake(
         "required": attr is not None,
     }
     doing = f"evaluating {flake} for {system}"
-    with ThreadPoolExecutor(2) as beside:
+    with ThreadPoolExecutor(3) as beside:
+        outlined = beside.submit(evaluate_outline, nix, metadata, arguments, doing)
+        if not nix.has_derivations():
+            # A new store: two that write the same derivations at once take four times as long as
+            # one after the other.
+            wait([outlined])
         twin = beside.submit(evaluate_twin, nix, metadata, arguments)
         otherwise = beside.submit(evaluate_otherwise, nix, metadata, arguments)
-        answer, needs = evaluate_outline(nix, metadata, arguments, doing)
+        answer, needs = outlined.result()
         if "problem" in answer:
             raise _problem(answer, flake, kind, name, system)
         outline = Outline.from_json(answer["outline"])

@@ -108,6 +108,14 @@ class Nix:
             return (self.bin_dir / "nix-store").exists()
         return shutil.which("nix-store") is not None
 
+    def has_derivations(self) -> bool:
+        """Whether anything was evaluated in this store before; True where that is not told."""
+        try:
+            with os.scandir(self.root / "nix/store") as entries:
+                return any(entry.name.endswith(".drv") for entry in entries)
+        except OSError:
+            return True
+
     def version(self) -> str:
         """Return what Nix says of itself: ``nix (Nix) 2.8.0``."""
         return self._run("nix", ["--version"], "asking Nix for its version").strip()
