@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -12,16 +13,21 @@ from typing import Any
 
 import pytest
 
+from nix_seed.formats.intoto.build import PREDICATE_TYPE
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.registry.open import Stores, fetch
 from nix_seed.use.mount.seed import open_mountable
 from support.distribution import commit, make_project, nix_env, upgraded, use_distribution
+from support.github_store import TOKEN, github_store
 from support.mounts import need_fuse
+from support.private_sigstore import PrivateSigstore
 from support.registries import PASSWORD, USER, docker_registry
 from support.runner import REPOSITORY, Runner, command, git
 from support.seeds import edit, write_project
+from support.sigstore_server import serving, token
 from support.steps import Result
 from support.tokens import READER, READERS_PASSWORD, token_server
+from support.web import lying
 
 FORK: dict[str, Any] = {"pull_request": {"head": {"repo": {"full_name": "stranger/Project"}}}}
 
@@ -287,6 +293,49 @@ def test_a_fork_that_may_not_read_the_lock(runner: Runner, key: str, tmp_path: P
         # Who publishes must make what everyone makes.
         failed = other.run(".", signed(key, layers="42"))
         assert failed.code == 3
+
+
+def _job_token(method: str, path: str) -> tuple[int, dict[str, str], bytes]:
+    """GitHub's answer to a job that asks who it is."""
+    assert (method, "audience=sigstore" in path) == ("GET", True)
+    return 200, {"Content-Type": "application/json"}, json.dumps({"value": token()}).encode()
+
+
+def test_what_is_signed_keyless_is_copied_to_githubs_store(runner: Runner, tmp_path: Path) -> None:
+    """The whole step, by a private Sigstore; a store that lets nobody in stops nothing."""
+    with (
+        serving(PrivateSigstore(tmp_path / "sigstore")) as sigstore,
+        github_store() as store,
+        lying(_job_token) as issuer,
+    ):
+        (tmp_path / "config.json").write_bytes(sigstore.trust_config())
+        env = {
+            "GITHUB_API_URL": store.url,
+            "ACTIONS_ID_TOKEN_REQUEST_URL": f"{issuer}/token?api-version=2",
+            "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "asks-for-an-identity",
+        }
+        inputs = {
+            "registry_token": "t",
+            "sigstore": str(tmp_path / "config.json"),
+            "attestations_token": TOKEN,
+            "image": "owner/keyless",
+        }
+        done = check(runner.run(".", inputs, env=env))
+        assert f"copied     to GitHub's attestations of {REPOSITORY}" in done.log
+        [held] = store.held[f"{REPOSITORY}/{done.outputs['digest']}"]
+        statement = json.loads(base64.b64decode(held["bundle"]["dsseEnvelope"]["payload"]))
+        assert statement["predicateType"] == PREDICATE_TYPE
+        again = check(runner.run(".", inputs, env=env))
+        assert "copied" not in again.log, "nothing is signed again"
+        refused = inputs | {"image": "owner/refused", "attestations_token": "none-of-ours"}
+        third = check(runner.run(".", refused, env=env))
+        assert third.outputs["published"] == "true"
+        [notice] = third.commands("notice")
+        assert "Not in GitHub's own store of attestations" in notice
+        assert "attestations: write" in notice
+        for result in (done, again, third):
+            assert TOKEN not in result.log
+            assert "asks-for-an-identity" not in result.log
 
 
 def test_a_job_without_identity_names_the_permission(runner: Runner) -> None:

@@ -232,8 +232,11 @@ def test_no_credentials_are_denied_with_how_to_log_in(running: Running) -> None:
 
 def test_nobody_listens() -> None:
     silent = Registry("127.0.0.1:1", keyring=US, patience=QUICK).repository("o/r")
-    with pytest.raises(Unreachable, match=r"https://127.0.0.1:1/v2/: no connection could be made"):
+    with pytest.raises(Unreachable, match=r"https://127.0.0.1:1/v2/: .* made: Connection refused"):
         silent.get_manifest("v1")
+    nowhere = Registry("registry.invalid", keyring=US, patience=QUICK).repository("o/r")
+    with pytest.raises(Unreachable, match=r"no connection could be made: .*[Nn]ame"):
+        nowhere.get_manifest("v1")
 
 
 def test_tls_is_used_and_checked(tmp_path: Path) -> None:

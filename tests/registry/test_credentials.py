@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,36 @@ def pair(found: Credential | None) -> tuple[str, str] | None:
 def test_nothing_is_known(tmp_path: Path) -> None:
     assert Keyring({}, tmp_path).find("ghcr.io", "o/r") is None
     assert Keyring().find("ghcr.io", "o/r") is None
+
+
+def as_nobody(deed: Callable[[], object]) -> int:
+    """Return 0 once another user has done *deed*, 9 for an ``InputError`` with what to do."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setuid(65534)
+            deed()
+            os._exit(0)
+        except InputError as error:
+            os._exit(9 if "REGISTRY_AUTH_FILE" in (error.hint or "") else 8)
+        finally:
+            os._exit(7)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become somebody else")
+def test_files_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only root can have written is nobody's login; a HOME of another user's is named."""
+    for above in (tmp_path, *tmp_path.parents[:2]):
+        above.chmod(0o755)
+    (tmp_path / "run").mkdir(mode=0o700)
+    (tmp_path / "home").mkdir()
+    monkeypatch.setattr("nix_seed.registry.credentials._RUN", str(tmp_path / "run"))
+    ring = Keyring({}, tmp_path / "home")
+    assert as_nobody(lambda: ring.find("ghcr.io", "o/r")) == 0
+    docker(tmp_path / "home", {}).parent.chmod(0o700)
+    assert as_nobody(lambda: ring.find("ghcr.io", "o/r")) == 9
 
 
 def test_docker_config(tmp_path: Path) -> None:

@@ -459,6 +459,7 @@ def _untracked(flake: str) -> str | None:
 
 _OWNER = "if you trust it: git config --global --add safe.directory DIRECTORY"
 
+_STORE = "Nix's store is not writable for this user; is its daemon running?"
 _PLACE = "let HOME, and XDG_CACHE_HOME if you set it, name directories that Nix may write to"
 
 _HINTS = {
@@ -482,7 +483,8 @@ _HINTS = {
     "cannot get cwd": "the directory you are in was deleted: cd to another",
     "Read-only file system": _PLACE,
     "No space left on device": "make room where Nix keeps its store, or what TMPDIR names: df -h",
-    "Permission denied": "Nix's store is not writable for this user; is its daemon running?",
+    "Operation not permitted": _STORE,
+    "Permission denied": _STORE,
 }
 
 

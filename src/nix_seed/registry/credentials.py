@@ -108,7 +108,8 @@ class Keyring:
         # Whoever logs in without a session's directory (root, above all) has it in /run.
         if runtime := self._xdg("XDG_RUNTIME_DIR"):
             yield Path(runtime, _AUTH_FILE)
-        elif self.home:
+        # There it is root's where root ran podman, and nobody else can have logged in.
+        elif self.home and os.access(f"{_RUN}/{os.getuid()}", os.X_OK):
             yield Path(_RUN, str(os.getuid()), "auth.json")
         config = self._xdg("XDG_CONFIG_HOME") or (self.home and self.home / ".config")
         if config:
@@ -179,7 +180,10 @@ def run_helper(name: str, server: str) -> bytes | None:
     # The protocol tells "unknown server" from a failure by this text on standard output only.
     if b"credentials not found" in done.stdout:
         return None
-    raise CouldNotCheck(f"{program} failed with exit code {done.returncode} for {server}")
+    raise CouldNotCheck(
+        f"{program} failed with exit code {done.returncode} for {server}",
+        hint=f"see what it says: echo {server} | {program} get",
+    )
 
 
 def _from_environment(environ: Mapping[str, str], registry: str) -> Credential | None:
@@ -250,7 +254,11 @@ def _read(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}",
+            hint="let this user read it, set HOME to a directory of this user's, or name another"
+            " file in REGISTRY_AUTH_FILE",
+        ) from error
     return _parse(text, str(path))
 
 

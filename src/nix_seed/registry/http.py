@@ -232,7 +232,10 @@ def _unreachable(where: str, error: urllib3.exceptions.HTTPError) -> Unreachable
         return _proxy_failed(where, error)
     for kind, words, not_done in _FAILURES:
         if isinstance(error, kind):
-            return Unreachable(f"{where}: {words}", hint=_LATER, not_done=not_done)
+            # The system's own words tell an unknown name from a server that is down.
+            cause = getattr(error.__cause__, "strerror", None)
+            said = f"{words}: {cause}" if cause else words
+            return Unreachable(f"{where}: {said}", hint=_LATER, not_done=not_done)
     return Unreachable(f"{where}: the connection failed: {text}", hint=_LATER)
 
 

@@ -19,7 +19,7 @@ import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, foreign
 from nix_seed.core.files import explained, locked, open_lock, open_regular
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.database import (
@@ -188,7 +188,8 @@ def _database(root: Path) -> Path:
 @contextlib.contextmanager
 def locked_store(root: Path) -> Iterator[None]:
     """Let one hydration at a time work on the store below *root*, which need not exist yet."""
-    with explained(f"writing to {root / 'nix'}"):
+    doing, hint = f"writing to {root / 'nix'}", "use sudo, or another store: --root DIR"
+    with explained(doing), foreign(f"{doing} failed", PermissionError, hint=hint):
         (root / "nix/store").mkdir(parents=True, exist_ok=True)
         (root / _STATE / "db").mkdir(parents=True, exist_ok=True)
         with locked(root / _STATE / "nix-seed.lock"):

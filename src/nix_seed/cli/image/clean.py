@@ -10,7 +10,7 @@ import click
 
 from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import cache_directory, json_option
-from nix_seed.cli.say import say
+from nix_seed.cli.say import answer
 from nix_seed.core.words import human_size, plural
 
 _DAY = 24 * 3600
@@ -33,7 +33,7 @@ _DAY = 24 * 3600
 )
 @option("--images", "Remove the images built without -o as well.")
 @json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Clear away layers, unpacked images and, with --images, images in the cache.
 
     Images written with -o are never touched. Whatever is gone is made again when it is needed.
@@ -49,19 +49,19 @@ def command(as_json: bool, **options: Any) -> None:
     if options["images"]:
         clear(cache / "images")
     kept = {name: sum(_size(cache / each) for each in places) for name, places in _PLACES.items()}
-    if as_json:
-        say({"cache": str(cache), "freed": freed, "unpacked": len(roots), "kept": kept})
-        return
-    say(f"{human_size(freed)} of layers, {plural(len(roots), 'unpacked image')} cleared")
-    say(f"what stays in {cache}:")
     reasons = {
         "layers": f"up to {options['layers']} GB, those used last (--layers)",
         "unpacked": f"images used in the last {plural(options['days'], 'day')} (--days)",
         "images": "images built without -o (--images removes them)",
     }
-    for name, size in kept.items():
-        say(f"  {human_size(size):>10}  {name:8}  {reasons[name]}")
-    say("images written with -o, and what logs showed (~/.local/state/nix-seed), are not touched")
+    lines = (
+        f"{human_size(freed)} of layers, {plural(len(roots), 'unpacked image')} cleared",
+        f"what stays in {cache}:",
+        *(f"  {human_size(size):>10}  {name:8}  {reasons[name]}" for name, size in kept.items()),
+        "images written with -o, and what logs showed (~/.local/state/nix-seed), are not touched",
+    )
+    value = {"cache": str(cache), "freed": freed, "unpacked": len(roots), "kept": kept}
+    answer(value, "\n".join(lines))
 
 
 _PLACES = {"layers": ("blobs",), "unpacked": ("roots", "mounted"), "images": ("images",)}

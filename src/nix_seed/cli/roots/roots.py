@@ -18,7 +18,7 @@ from nix_seed.cli.options import (
     store_option,
     stores_of,
 )
-from nix_seed.cli.say import say
+from nix_seed.cli.say import say, say_lines
 from nix_seed.core.words import members, plain
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def command(as_json: bool, **options: Any) -> None:
     if as_json:
         say(_json(report, verdict), indent=2)
     else:
-        say("\n".join(_lines(report)))
+        say_lines(_lines(report))
     _judge(policy, verdict)
 
 

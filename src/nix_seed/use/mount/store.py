@@ -80,7 +80,7 @@ class StoreMount:
 def why_not_mounted_store(root: Path) -> str | None:
     """Return why no store below *root* can be mounted by this user; None where it may work."""
     if os.getuid() != 0:
-        return "a store that others see is mounted by root alone"
+        return "a store that others see is mounted by root alone: use sudo"
     return why_not_here() or (
         f"{root} is not a plain path" if set(str(root)) & set(":,\\\n") else None
     )
