@@ -122,6 +122,25 @@ def test_it_finds_the_pythons_of_a_runner(tmp_path: Path) -> None:
     assert [each for each in (tmp_path / "nix-seed").iterdir() if each.is_dir()] == []
 
 
+@pytest.mark.parametrize("kept", ["versions", "installs/python"])
+def test_it_runs_no_shim(kept: str, tmp_path: Path) -> None:
+    """One of pyenv's or mise's takes a quarter of a second, and is asked for five names."""
+    path, shims = programs(tmp_path), tmp_path / "manager/shims"
+    (path / "python3").unlink()
+    shims.mkdir(parents=True)
+    for name in ("python3.14", "python3.12", "python3"):
+        (shims / name).write_text(f'#!/bin/sh\necho shim >>"{tmp_path}/used"\nexit 1\n')
+        (shims / name).chmod(0o755)
+    for version in ("3.9.18", "3.11.7", "3.12.1"):
+        real = tmp_path / "manager" / kept / version / "bin/python3"
+        real.parent.mkdir(parents=True)
+        real.write_text(f'#!/bin/sh\necho {version} >>"{tmp_path}/used"\nexit 2\n')
+        real.chmod(0o755)
+    env = {"PATH": f"{shims}:{path}", "RUNNER_TOOL_CACHE": str(tmp_path / "none")}
+    assert launch(tmp_path, "--version", **env).returncode == 2
+    assert set((tmp_path / "used").read_text().split()) == {"3.12.1"}
+
+
 # GitHub's runners: ubuntu-24.04 has 3.12, macos-15 has 3.14; and whatever else the launcher takes.
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
 @pytest.mark.parametrize(
