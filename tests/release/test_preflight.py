@@ -201,6 +201,9 @@ WRONG_OPTIONS: dict[str, tuple[tuple[int, str, tuple[str, ...]], ...]] = {
     "reference": (
         (2, "names no registry", ("seed",)),
         (2, "is no tag to publish to", ("{host}/own/seed",)),
+        (2, "a name of the index over all systems", ("{host}/own/seed:latest",)),
+        (2, "a name of the index over all systems", ("{host}/own/seed:" + "ab" * 20,)),
+        (2, "a name of the index over all systems", ("oci:absent:latest",)),
         (2, "is no tag to publish to", ("{host}/own/seed@sha256:" + "ab" * 32,)),
         (2, "upper-case letters", ("{host}/own/Seed:dev",)),
         (2, "is not a tag", ("{host}/own/seed:-dev",)),

@@ -87,11 +87,18 @@ def _prepare(target: AnyReference, options: dict[str, Any]) -> tuple[SourceTree,
     from nix_seed.cli.progress import progress
     from nix_seed.core.errors import InputError
     from nix_seed.core.processes import current_system
+    from nix_seed.formats.intoto.statement import is_commit
     from nix_seed.registry.open import check_writable
     from nix_seed.release.attest import prepare_attest
 
     if target.tag is None or target.digest is not None:
         raise InputError(f"{target} is no tag to publish to", hint=f"such as {target}:seed")
+    if target.tag == "latest" or is_commit(target.tag):
+        # An audit would raise the alarm, rightly.
+        raise InputError(
+            f"{target}: this is a name of the index over all systems, and publish makes one's image",
+            hint="publish under another name, such as dev; nix-seed promote gives this one",
+        )
     tree, attester = statement_of(options)
     system, stores = options["system"] or current_system(), stores_of(options)
     with progress(quiet=False) as show:
