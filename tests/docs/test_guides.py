@@ -7,11 +7,14 @@ that goes on from another is run after it, in the same session.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from support.distribution import nix_env
@@ -92,6 +95,70 @@ def test_the_commands_work(session: str, distribution: Path, place: Path) -> Non
         }
         for page in SESSIONS[session]:
             walk(page, place, env, swaps)
+
+
+# What `nix run` has of nixpkgs here: a builder that installs the flake's own source, for this
+# environment's Python and packages; all else of the package is nixpkgs' to build.
+_STAND_IN = """{
+  inputs.distribution.url = "path:%s";
+  outputs = { self, distribution }: {
+    legacyPackages.x86_64-linux =
+      let
+        pkgs = distribution.legacyPackages.x86_64-linux;
+        install = { pname, version, src, ... }: pkgs.runCommand "${pname}-${version}" { } ''
+          mkdir -p $out/bin
+          echo '#!%s' >$out/bin/nix-seed
+          echo 'import sys; sys.path[:0] = ["${src}/src", "%s"]' >>$out/bin/nix-seed
+          echo 'from nix_seed.cli.main import main; main()' >>$out/bin/nix-seed
+          chmod +x $out/bin/nix-seed
+        '';
+        any = name: { inherit name; value = { version = "0"; }; };
+      in
+      {
+        fetchPypi = _: null;
+        cmake = null;
+        ninja = null;
+        lib = {
+          licenses.mit = { };
+          optional = condition: value: if condition then [ value ] else [ ];
+          versionAtLeast = one: other: builtins.compareVersions one other >= 0;
+          versionOlder = one: other: builtins.compareVersions one other < 0;
+        };
+        python3Packages = builtins.listToAttrs (map any [ %s ]) // {
+          buildPythonApplication = install;
+          buildPythonPackage = install;
+        };
+      };
+  };
+}
+"""
+
+
+@pytest.mark.timeout(900)
+def test_nix_run_walks_through_the_first_tutorial(distribution: Path, place: Path) -> None:
+    """As committed: a file that Git does not track would be missed."""
+    for program in ("nix", "git", "bwrap"):
+        need(program)
+    origin = place / "origin"
+    subprocess.run(["git", "clone", "-q", ROOT, origin], check=True)
+    site = Path(msgspec.__file__).parents[1]
+    lacking = re.findall(r"^ +([\w-]+)$", (origin / "flake.nix").read_text(), re.MULTILINE)
+    names = " ".join(
+        f'"{name}"' for name in (*lacking, "scikit-build-core", "cyclonedx-python-lib")
+    )
+    (place / "nixpkgs").mkdir()
+    text = _STAND_IN % (distribution, sys.executable, site, names)
+    (place / "nixpkgs/flake.nix").write_text(text)
+    (place / "bin").mkdir()
+    command = place / "bin/nix-seed"
+    with_it = f"--override-input nixpkgs path:{place}/nixpkgs --no-write-lock-file"
+    command.write_text(f'#!/bin/sh\nexec nix run {with_it} git+file://{origin} -- "$@"\n')
+    command.chmod(0o755)
+    env = session_env(place / "home", f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    swaps = {NIXPKGS: f"path:{distribution}"}
+    walk("tutorials/first-seed.md", place, env, swaps)
+    built = list(Path("/nix/store").glob("*-nix-seed-[0-9]*/bin/nix-seed"))
+    assert built, "nix run built it"
 
 
 def test_every_page_with_commands_is_in_a_session() -> None:
