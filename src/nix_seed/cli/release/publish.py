@@ -96,7 +96,7 @@ def _prepare(target: AnyReference, options: dict[str, Any]) -> tuple[SourceTree,
     if target.tag == "latest" or is_commit(target.tag):
         # An audit would raise the alarm, rightly.
         raise InputError(
-            f"{target}: this is a name of the index over all systems, and publish makes one's image",
+            f"{target}: a name of the index over all systems; publish makes one's image",
             hint="publish under another name, such as dev; nix-seed promote gives this one",
         )
     tree, attester = statement_of(options)
