@@ -8,11 +8,10 @@ import os
 import re
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from support.layouts import directory, file, tar
 from support.logs import served
 from support.programs import need
 from support.registries import docker_registry, free_port
+from support.web import answering
 
 Found = dict[str, dict[str, Any]]
 
@@ -248,15 +248,8 @@ def server(ahead: timedelta) -> Iterator[str]:
         def log_message(self, *args: Any) -> None:
             pass
 
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=listening.serve_forever)
-    thread.start()
-    try:
+    with answering(Handler) as listening:
         yield f"127.0.0.1:{listening.server_port}"
-    finally:
-        listening.shutdown()
-        thread.join()
-        listening.server_close()
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import base64
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from nix_seed.flake.checkout import Login, newest_commits
+from support.web import answering
 
 
 def git(directory: Path, *arguments: str) -> str:
@@ -72,13 +72,8 @@ def recording() -> Iterator[tuple[str, list[str | None]]]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with answering(Handler) as server:
         yield f"http://127.0.0.1:{server.server_port}", told
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def test_the_token_goes_to_its_forge_and_nowhere_else(origin: Path) -> None:

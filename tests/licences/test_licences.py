@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from support.seeds import (
     remove_tree,
     write_project,
 )
+from support.web import answering
 
 # New bytes each time: Nix has to get them from the vendor.
 VENDOR = os.urandom(5000)
@@ -88,10 +88,8 @@ class Vendor(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def vendor() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Vendor) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with answering(Vendor) as server:
         yield f"http://127.0.0.1:{server.server_port}/vendor.bin"
-        server.shutdown()
 
 
 @pytest.fixture(scope="module")

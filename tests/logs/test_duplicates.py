@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,6 +17,7 @@ from nix_seed.logs import rekor
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.logs.rekor import LogHttp, RekorV2
 from support.logs import IMPATIENT, Signing, cheap_body, served
+from support.web import answering
 
 WORDS = {
     "only in words": b'{"code":6,"message":"an equivalent entry already exists with index 300"}',
@@ -54,14 +53,8 @@ def losing(url: str, words: bytes) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(data)
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        address: Any = server.server_address
-        yield f"http://127.0.0.1:{address[1]}"
-        server.shutdown()
-        thread.join()
+    with answering(Handler) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 @pytest.mark.parametrize("said", WORDS)

@@ -1,16 +1,16 @@
 """Parts of a blob come from where the registry sends to, as long as that answers."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from nix_seed.core.digests import Digest
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.registry.open import Stores
+from support.web import answering
 
 DATA = bytes(range(256)) * 40
 BLOB = Descriptor("x", Digest.of(DATA), len(DATA))
@@ -57,16 +57,9 @@ def serving() -> Iterator[Servers]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    running = [ThreadingHTTPServer(("127.0.0.1", 0), Handler) for _ in range(2)]
-    for server in running:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-    servers.registry, servers.storage = (f"127.0.0.1:{each.server_address[1]}" for each in running)
-    try:
+    with answering(Handler) as one, answering(Handler) as other:
+        servers.registry, servers.storage = (f"127.0.0.1:{e.server_port}" for e in (one, other))
         yield servers
-    finally:
-        for server in running:
-            server.shutdown()
-            server.server_close()
 
 
 def test_the_registry_is_asked_once_and_again_when_its_answer_expired() -> None:

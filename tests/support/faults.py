@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPResponse
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import BaseHTTPRequestHandler
 
 from support.registries import Certificate
+from support.web import answering
 
 _HOP = {"connection", "transfer-encoding", "keep-alive"}
 
@@ -94,24 +94,17 @@ class Proxy:
 @contextmanager
 def fault_proxy(upstream: str, tls: Certificate | None = None) -> Iterator[Proxy]:
     """Run a proxy to *upstream* (``host:port``, plain HTTP) on a port of its own."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    context = None
     if tls is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(tls.certificate, tls.key)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    server.daemon_threads = True
-    host: Any = server.server_address
-    proxy = Proxy(f"127.0.0.1:{host[1]}", upstream)
-    server.proxy = proxy  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield proxy
-    finally:
-        proxy.released.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with answering(_Handler, context) as server:
+        proxy = Proxy(f"127.0.0.1:{server.server_port}", upstream)
+        server.proxy = proxy  # type: ignore[attr-defined]
+        try:
+            yield proxy
+        finally:
+            proxy.released.set()
 
 
 class _Cut(Exception):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from nix_seed.evm.contract import Contract, EvmLedger
 from nix_seed.evm.node import EvmNode
 from nix_seed.evm.nodes import Nodes
+from support import web
 from support.chains import PATIENCE
 from support.evm import Evm
 
@@ -55,15 +55,8 @@ def lying(url: str, alter: Alter, path: str = "") -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with web.answering(Handler) as server:
         yield f"http://127.0.0.1:{server.server_port}{path}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def ledger_of(world: Evm, urls: Sequence[str], confirmations: int | None = 0) -> EvmLedger:

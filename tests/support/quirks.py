@@ -16,9 +16,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from support.web import answering
 
 USER, PASSWORD = "seeder", "correct horse battery"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -223,19 +225,10 @@ class Quirky:
 @contextmanager
 def quirky_registry(quirk: Quirk, *, api: bool, **more: Any) -> Iterator[Quirky]:
     """Run a registry with *quirk*; *api*: it has the referrers API. *more* are members of it."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
-    address: Any = server.server_address
-    registry = Quirky(f"127.0.0.1:{address[1]}", quirk, api, **more)
-    server.registry = registry  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with answering(_Handler) as server:
+        registry = Quirky(f"127.0.0.1:{server.server_port}", quirk, api, **more)
+        server.registry = registry  # type: ignore[attr-defined]
         yield registry
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -5,17 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from support.registries import PASSWORD, USER, Tokens, needs
+from support.web import answering
 
 REFRESH_TOKEN = "the refresh token"
 READER, READERS_PASSWORD = "reader", "look, do not touch"
@@ -52,20 +52,11 @@ def token_server(root: Path) -> Iterator[TokenServer]:
          "-out", str(certificate), "-days", "2", "-subj", "/CN=token"],
         check=True, capture_output=True,
     )  # fmt: skip
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
-    address: Any = server.server_address
-    trust = Tokens(f"http://127.0.0.1:{address[1]}/token", certificate)
-    running = TokenServer(trust, key)
-    server.tokens = running  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with answering(_Handler) as server:
+        trust = Tokens(f"http://127.0.0.1:{server.server_port}/token", certificate)
+        running = TokenServer(trust, key)
+        server.tokens = running  # type: ignore[attr-defined]
         yield running
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):
