@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from http.client import HTTPException
 
 import urllib3
@@ -205,12 +206,18 @@ class Transport:
 def _tls(ca_file: str | None, environ: Mapping[str, str]) -> ssl.SSLContext:
     file = ca_file or environ.get("NIX_SSL_CERT_FILE")
     try:
-        return ssl.create_default_context(cafile=file or None)
+        return ssl.create_default_context(cafile=file) if file else _usual_tls()
     except (OSError, ssl.SSLError) as error:
         raise InputError(
             f"the CA file {file} cannot be read: {error}",
             hint="mend or unset SSL_CERT_FILE / NIX_SSL_CERT_FILE, or name another CA file",
         ) from error
+
+
+@cache
+def _usual_tls() -> ssl.SSLContext:
+    """Load the system's authorities once: that takes longer than a request to a server nearby."""
+    return ssl.create_default_context()
 
 
 @contextmanager
