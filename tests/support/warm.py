@@ -26,6 +26,15 @@ from typing import Any, NoReturn
 
 _PYTHONS = ("PYTHON", "LC_", "LANG", "TZ", "LD_", "MALLOC_")
 _COMMAND = (sys.executable, "-m", "nix_seed")
+_OTHERS = (
+    "jinja2",
+    "license_expression",
+    "rich.table",
+    "sigstore.sign",
+    "sigstore.verify",
+    "sqlite3",
+    "zstandard",
+)
 
 
 def run(
@@ -193,7 +202,9 @@ def _load() -> None:
         if not found.name.startswith(("nix_seed.evm", "nix_seed.__main__")):
             seen.append(importlib.import_module(found.name))
 
-    import zstandard  # noqa: F401
+    # What functions import of others': the largest takes longer than many a command.
+    for name in _OTHERS:
+        seen.append(importlib.import_module(name))
 
     gc.freeze()
 
