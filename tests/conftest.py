@@ -14,16 +14,15 @@ from hypothesis import settings
 from support import kinds, quick
 from support.distribution import distribution as make_distribution
 
-# How long an example takes is the machine's doing. All else stays as it is, which is another in CI.
 _NUMBERS = itertools.count()
 
+# How long an example takes is the machine's doing. All else stays as it is, which is another in CI.
 settings.register_profile("any machine", settings(), deadline=None)
 settings.load_profile("any machine")
 
-
-def pytest_configure() -> None:
-    """Prepare for what tests are spared, before the first test module."""
-    quick.start(new="PYTEST_XDIST_WORKER" not in os.environ)
+# What tests are spared, before any module is imported that takes hold of ``time.sleep``: another
+# conftest.py may do so.
+quick.start(new="PYTEST_XDIST_WORKER" not in os.environ)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
