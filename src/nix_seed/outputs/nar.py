@@ -1,24 +1,25 @@
 """NARs on their way: packed from a store into a repository, and checked on the way to Nix.
 
-The blob is the NAR in zstd frames with a seek table. Nix reads it as plain zstd; equal NARs are
-equal blobs, as long as libzstd is the same.
+The blob is the NAR in zstd frames; where it has more than one, with a seek table. Nix reads it as
+plain zstd. Equal NARs are equal blobs, as long as libzstd is the same.
 """
 
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import IO, Final, cast
 
 import zstandard
 
-from nix_seed.core.digests import NarHash
-from nix_seed.core.errors import CheckedFalse, NixFailed, foreign
+from nix_seed.core.digests import Digest, NarHash
+from nix_seed.core.errors import CheckedFalse, foreign
+from nix_seed.core.files import explained
 from nix_seed.flake.nix import Nix
-from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.image.rules.frames import Alone, Compressor, Framed, FrameWriter
+from nix_seed.formats.nix.nar import dump_tree
+from nix_seed.formats.nix.store_path import PathInfo
+from nix_seed.image.rules.frames import FRAME_SIZE, Alone, Compressor, FrameWriter
 from nix_seed.outputs.rules.kept import NAR_TYPE, Stored
 from nix_seed.registry.store import ImageStore
 
@@ -35,45 +36,29 @@ def pack(store: ImageStore, info: PathInfo, nix: Nix, *, expected: bool) -> tupl
     Where it is *expected* to be there, it is packed first, to see whether it is. ``CheckedFalse``
     where the NAR is not the one that the store's database states.
     """
-    made: list[Framed] = []
 
     def source() -> Iterator[bytes]:
-        return _packed(info, dump_nar(nix, info.path), made)
+        top = nix.root / str(info.path).lstrip("/")
+        with explained(f"archiving {info.path}"):
+            yield from _packed(info, dump_tree(top))
 
-    if info.nar_size > _SMALL and expected:
-        size = sum(map(len, source()))
-        blob = Stored(made[-1].digest, size)
-        if store.has_blob(blob.digest):
-            return blob, 0
     if info.nar_size > _SMALL:
+        if expected:
+            state, size = hashlib.sha256(), 0
+            for chunk in source():
+                state.update(chunk)
+                size += len(chunk)
+            blob = Stored(Digest(state.hexdigest()), size)
+            if store.has_blob(blob.digest):
+                return blob, 0
         sent = store.push_stream(source, NAR_TYPE)
         return Stored(sent.digest, sent.size), sent.size
     chunks = b"".join(source())
-    blob = Stored(made[-1].digest, len(chunks))
+    blob = Stored(Digest.of(chunks), len(chunks))
     if expected and store.has_blob(blob.digest):
         return blob, 0
     store.take_blob(blob.descriptor(NAR_TYPE), lambda held: iter((chunks[held.size :],)))
     return blob, blob.size
-
-
-def dump_nar(nix: Nix, path: StorePath) -> Iterator[bytes]:
-    """Yield the NAR of *path* in pieces; ``NixFailed`` where not all of it could be read."""
-    program = "nix-store" if nix.bin_dir is None else str(nix.bin_dir / "nix-store")
-    command = [program, "--dump", str(nix.root / str(path).lstrip("/"))]
-    with foreign(f"archiving {path}: cannot start {program}", OSError):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    with process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        try:
-            while chunk := process.stdout.read(1 << 18):
-                yield chunk
-        except BaseException:
-            process.kill()
-            raise
-        words = process.stderr.read().decode("utf-8", "replace")
-    if process.returncode != 0:
-        raise NixFailed(f"archiving {path}: nix-store failed", detail=words.strip() or None)
 
 
 class _Sink:
@@ -90,21 +75,35 @@ class _Sink:
         return chunks
 
 
-def _packed(info: PathInfo, nar: Iterable[bytes], made: list[Framed]) -> Iterator[bytes]:
+def _packed(info: PathInfo, nar: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    """Yield the blob of *nar*, its last bytes only if it is the NAR of *info*."""
+    compressor = Compressor.at_hand()
+    if info.nar_size <= FRAME_SIZE:
+        # One frame: a table of frames would say nothing, and be much of a small blob.
+        data = bytearray()
+        for piece in nar:
+            data += piece
+            if len(data) > info.nar_size:
+                break
+        _check_packed(info, NarHash(hashlib.sha256(data).hexdigest()), len(data))
+        yield compressor.compress(data)
+        return
     sink = _Sink()
-    with FrameWriter(Compressor.at_hand(), sink, Alone()) as writer:
+    with FrameWriter(compressor, sink, Alone()) as writer:
         for piece in nar:
             writer.put(piece)
             yield from sink.taken()
         done = writer.finish()
-    found = NarHash(done.diff_id.hex)
-    if (found, done.tar_size) != (info.nar_hash, info.nar_size):
+    _check_packed(info, NarHash(done.diff_id.hex), done.tar_size)
+    yield from sink.taken()
+
+
+def _check_packed(info: PathInfo, found: NarHash, size: int) -> None:
+    if (found, size) != (info.nar_hash, info.nar_size):
         raise CheckedFalse(
             f"{info.path} has NAR hash {found}, and Nix's database says {info.nar_hash}",
             hint=_DAMAGED,
         )
-    made.append(done)
-    yield from sink.taken()
 
 
 def checked(chunks: Iterable[bytes], info: PathInfo, what: str) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ import hashlib
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -49,15 +49,15 @@ _ENTRY = _string(b"entry") + _string(b"(") + _string(b"name")
 _NODE = _string(b"node")
 
 
-class NarHasher:
-    """SHA-256 and *size* of the NAR of one tree, whose nodes come in the order of a NAR.
+class NarWriter:
+    """Gives the NAR of one tree, whose nodes come in the order of a NAR, to *take* in pieces.
 
     Each comes with its *depth*, 0 for the tree itself, and its *name*, which is then passed over. A
-    file's content follows it, in any pieces, and then ``end_file``.
+    file's content follows it, in any pieces, and then ``end_file``. *size* counts bytes.
     """
 
-    def __init__(self) -> None:
-        self._sha256 = hashlib.sha256()
+    def __init__(self, take: Callable[[bytes | memoryview], object]) -> None:
+        self._take = take
         self._pieces = [_MAGIC]
         self._waiting = len(_MAGIC)
         self._inside = 0  # directories that are open
@@ -86,24 +86,23 @@ class NarHasher:
         self._end()
 
     def add(self, piece: bytes) -> None:
-        """Append *piece*, to be hashed with its neighbours."""
+        """Append *piece*, to be taken with its neighbours."""
         self._pieces.append(piece)
         self._waiting += len(piece)
         if self._waiting >= _BATCH:
             self._flush()
 
     def add_now(self, view: memoryview) -> None:
-        """Hash *view* before returning: its memory is about to be used again."""
+        """Have *view* taken before returning: its memory is about to be used again."""
         self._flush()
-        self._sha256.update(view)
+        self._take(view)
         self.size += len(view)
 
-    def finish(self) -> NarHash:
-        """End the tree, whose nodes all came, and return its NAR hash."""
+    def end(self) -> None:
+        """End the tree, whose nodes all came."""
         inside = self._inside
         self.add(_CLOSE if inside == 0 else _CLOSE_ENTRY * (inside - 1) + _CLOSE)
         self._flush()
-        return NarHash(self._sha256.hexdigest())
 
     def _begin(self, depth: int, name: bytes) -> None:
         if depth:
@@ -115,10 +114,23 @@ class NarHasher:
             self.add(_CLOSE_ENTRY)
 
     def _flush(self) -> None:
-        self._sha256.update(b"".join(self._pieces))
+        self._take(b"".join(self._pieces))
         self.size += self._waiting
         self._pieces.clear()
         self._waiting = 0
+
+
+class NarHasher(NarWriter):
+    """SHA-256 and *size* of the NAR of one tree."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        super().__init__(self._sha256.update)
+
+    def finish(self) -> NarHash:
+        """End the tree, whose nodes all came, and return its NAR hash."""
+        self.end()
+        return NarHash(self._sha256.hexdigest())
 
 
 def strip_case_hack(name: bytes) -> bytes:
@@ -127,11 +139,20 @@ def strip_case_hack(name: bytes) -> bytes:
 
 
 def hash_tree(top: Path) -> NarHash:
-    """The NAR hash of the file, link or directory *top*; ``OSError`` where it cannot be read.
+    """The NAR hash of the file, link or directory *top*, as ``dump_tree`` reads it."""
+    state = hashlib.sha256()
+    for piece in dump_tree(top):
+        state.update(piece)
+    return NarHash(state.hexdigest())
+
+
+def dump_tree(top: Path) -> Iterator[bytes | memoryview]:
+    """Yield the NAR of the file, link or directory *top*; ``OSError`` where it cannot be read.
 
     On macOS names are taken without the case hack, as Nix does.
     """
-    nar, hacked = NarHasher(), sys.platform == "darwin"
+    pieces: list[bytes | memoryview] = []
+    nar, hacked = NarWriter(pieces.append), sys.platform == "darwin"
     waiting = [(0, b"", os.fsencode(top))]
     while waiting:
         depth, name, path = waiting.pop()
@@ -152,12 +173,15 @@ def hash_tree(top: Path) -> NarHash:
                 while left and (data := file.read(min(left, _BATCH))):
                     nar.add(data)
                     left -= len(data)
+                    yield from pieces
+                    pieces.clear()
             if left:
                 raise OSError(f"{os.fsdecode(path)} became shorter while it was read")
             nar.end_file(found.st_size)
         else:
             raise OSError(f"{os.fsdecode(path)} is neither a file, a directory nor a link")
-    return nar.finish()
+    nar.end()
+    yield from pieces
 
 
 def nar_hash_of_file(data: bytes) -> NarHash:

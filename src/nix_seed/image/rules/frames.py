@@ -252,7 +252,7 @@ class FrameWriter:
         if buffer is not None:
             self._pool.give(buffer)
 
-    def put(self, data: bytes) -> None:
+    def put(self, data: bytes | memoryview) -> None:
         """Append *data* to the tar."""
         size = len(data)
         end = self._filled + size
