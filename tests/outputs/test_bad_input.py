@@ -29,7 +29,7 @@ from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.outputs.cache import OutputCache, OutputMissed
 from nix_seed.outputs.clean import clean_outputs, parse_age
-from nix_seed.outputs.kept import ensure, find_kept, keep, put_config
+from nix_seed.outputs.kept import find_kept, keep, put_config
 from nix_seed.outputs.open import fresh_key, open_cache
 from nix_seed.outputs.rules.kept import ANNOTATION, NAR_TYPE, KeptOutput, Stored, tag_of
 from nix_seed.outputs.rules.statement import OutputFact, OutputsStatement, outputs_subject
@@ -402,8 +402,7 @@ def test_jobs_that_push_one_path_at_once(scene: Scene) -> None:
     ]
 
     def push(number: int) -> None:
-        entry = keep(stored[number], kept[number])
-        ensure(stored[number], PATH, entry)
+        keep(stored[number], kept[number])
 
     threads = [threading.Thread(target=push, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -423,22 +422,6 @@ def test_a_list_that_is_full_says_so(scene: Scene) -> None:
     scene.store.put_manifest(Index(many).dump(), MediaType.INDEX, tag_of(HASH))
     with pytest.raises(CouldNotCheck, match="the most there are"):
         scene.keep(signer="another")
-
-
-@pytest.fixture
-def full_disk(tmp_path: Path) -> Iterator[Path]:
-    import subprocess
-
-    from support.engines import need_root
-
-    need_root()
-    where = tmp_path / "small"
-    where.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(where)]
-    if subprocess.run(mount, check=False).returncode:
-        pytest.skip("needs to mount a tmpfs")
-    yield where
-    subprocess.run(["umount", str(where)], check=True)
 
 
 def test_a_full_disk_leaves_no_part_of_a_blob(full_disk: Path) -> None:

@@ -12,16 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from nix_seed.core.digests import Digest, NarHash
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.formats.oci.manifest import Index, MediaType
+from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.outputs.clean import clean_outputs
-from nix_seed.outputs.kept import CONFIG, find_kept
-from nix_seed.outputs.rules.kept import entry_of, tag_of
+from nix_seed.outputs.kept import CONFIG, find_kept, keep, put_config
+from nix_seed.outputs.rules.kept import NAR_TYPE, KeptOutput, Stored, entry_of, tag_of
 from nix_seed.registry.open import Stores
 from nix_seed.registry.store import ImageStore
 from nix_seed.trust.sign import KeySigner
+from support.attestations import put
 from support.output_world import NUMBERS, Twenty, built_names, policy_text, taken_names, twenty
 from support.registries import docker_registry
 
@@ -76,6 +78,49 @@ def test_cleaning_beside_a_job_loses_nothing_of_the_jobs(world: Twenty, tmp_path
         if dropped:
             return
     pytest.fail("nothing was cleaned beside any of the jobs")
+
+
+@pytest.mark.parametrize("who", ["alice", "a builder who never pushed that path before"])
+def test_what_is_listed_while_clean_overwrites_the_list_is_listed_again(
+    who: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole job, its last look included, between the cleaner's last read and its write."""
+    with docker_registry(tmp_path / "registry", password=False) as running:
+        reference = Reference.parse(f"{running.host}/cleaned")
+        job, cleaner = Stores().open(reference), Stores().open(reference)
+        blob = put(job, b"a NAR", NAR_TYPE)
+        put_config(job)
+        nar = Stored(blob.digest, blob.size)
+        old = KeptOutput(
+            path=StorePath.parse(f"/nix/store/{'0' * 32}-p"),
+            nar_hash=NarHash("ab" * 32),
+            nar_size=5,
+            nar=nar,
+            bundles=(nar,),
+            commit="12" * 20,
+            signer="alice",
+            pushed="2020-01-31T12:00:00Z",
+        )
+        new = replace(old, signer=who, pushed="2026-01-31T12:00:00Z")
+        keep(job, old)
+        put_manifest, tag = cleaner.put_manifest, tag_of(old.path.hash_part)
+        raced = []
+
+        def late(body: bytes, media_type: str, name: str | Digest | None = None) -> Descriptor:
+            if name == tag and not raced:
+                raced.append(name)
+                keep(job, new)
+            return put_manifest(body, media_type, name)
+
+        monkeypatch.setattr(cleaner, "put_manifest", late)
+        done = clean_outputs(cleaner, datetime(2026, 1, 1, tzinfo=UTC))
+        assert (raced, done.dropped, done.kept) == ([tag], 1, 1)
+        assert find_kept(job, old.path.hash_part).kept == (new,)
+        # Nothing holds the old one any more: its own tag does not, either.
+        again = clean_outputs(job, datetime(2027, 1, 1, tzinfo=UTC))
+        assert (again.dropped, again.kept, again.troubles) == (1, 0, ())
+        lists = [job.get_manifest(each) for each in job.list_tags()]
+        assert {None if each is None else each.body for each in lists} == {Index(()).dump()}
 
 
 def make_old(store: ImageStore, paths: Sequence[StorePath]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nix_seed.core.digests import Digest
@@ -26,7 +26,16 @@ from nix_seed.logs.rules.entry import TrustedLog, logged_signature
 from nix_seed.logs.rules.signer import PublicKey
 from nix_seed.logs.tile_log import build_entry
 from nix_seed.registry.open import AnyReference, Stores
-from nix_seed.registry.store import BlobSource, Fetched, Held, ImageStore, referrer_entry
+from nix_seed.registry.store import (
+    BlobSource,
+    Fetched,
+    Held,
+    ImageStore,
+    IndexEdit,
+    NamedDocument,
+    index_members,
+    referrer_entry,
+)
 
 __all__ = ["MemoryLog", "MemoryStore", "MemoryStores"]
 
@@ -71,6 +80,19 @@ class MemoryStore:
         if isinstance(name, str):
             self.tags[name] = digest
         return Descriptor(media_type, digest, len(body))
+
+    def put_manifests(self, documents: Sequence[NamedDocument], jobs: int = 1) -> None:
+        for each in documents:
+            self.put_manifest(*each)
+
+    def edit_indexes(self, edits: Mapping[str, IndexEdit], jobs: int = 1) -> frozenset[str]:
+        changed = set()
+        for tag, edit in edits.items():
+            before = index_members(self.get_manifest(tag), f"{self}:{tag}")
+            if edit(before) != before:
+                self.put_manifest(Index(edit(before)).dump(), MediaType.INDEX, tag)
+                changed.add(tag)
+        return frozenset(changed)
 
     def has_blob(self, digest: Digest) -> bool:
         return digest in self.blobs

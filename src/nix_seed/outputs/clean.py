@@ -2,7 +2,9 @@
 
 A job that runs meanwhile loses nothing: what it pushes is younger than anything that is dropped, it
 looks for each blob once more after it has listed it, and what it asks for in vain Nix builds. A
-registry collects what no list names by itself; on a disk that is done here.
+registry knows no condition on a write, so a list may be overwritten that a job had just added to:
+that job's own tag shows it, and it is listed again. A registry collects what no list names by
+itself; on a disk that is done here.
 """
 
 from __future__ import annotations
@@ -18,15 +20,16 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError, NixSeedError
 from nix_seed.formats.intoto.statement import Commit, is_commit
 from nix_seed.formats.nix.store_path import HASH_PART
-from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType, fallback_tag
-from nix_seed.outputs.kept import drop, listed_at
-from nix_seed.outputs.rules.kept import TAG_PREFIX, KeptOutput, read_entry
+from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType, fallback_tag
+from nix_seed.outputs.kept import ensure, listed_at, without
+from nix_seed.outputs.rules.kept import ANNOTATION, TAG_PREFIX, KeptOutput, entry_of, read_entry
 from nix_seed.outputs.rules.statement import outputs_subject
 from nix_seed.registry.layout_store import LayoutStore
-from nix_seed.registry.store import ImageStore
+from nix_seed.registry.store import ImageStore, IndexEdit, NamedDocument
 
 _TAG: Final = re.compile(rf"{TAG_PREFIX}({HASH_PART})\Z")
 _AGE: Final = re.compile(r"([1-9][0-9]{0,4})([dhw])\Z")
+_REQUESTS: Final = 8  # at once
 _UNITS: Final = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 
@@ -58,6 +61,7 @@ def clean_outputs(
     limit = time_text(oldest)
     tags = {tag: found[1] for tag in store.list_tags() if (found := _TAG.match(tag))}
     first = _drop(store, tags, lambda kept: kept.pushed < limit and kept.commit not in commits)
+    restored = _restore(store, first)
     if not first.troubles:
         first.gone |= set(_forget(store, first))
     freed = 0
@@ -67,18 +71,21 @@ def clean_outputs(
         freed = sum(store.remove_blob(digest) for digest in sorted(first.gone - used))
         # What was listed in this very moment is listed no more, so that it is sent again.
         _drop(store, tags, lambda kept: not store.has_blob(kept.nar.digest))
-    return CleanedOutputs(first.dropped, first.kept, freed, tuple(first.troubles))
+    kept = first.kept + restored
+    return CleanedOutputs(first.dropped, kept, freed, tuple(first.troubles))
 
 
 @dataclass(slots=True)
 class _Dropped:
     """How many entries were *dropped* and *kept*, and the blobs of either.
 
-    *unsaid* are bundles that spoke of what was dropped, of *commits*; *said* are still needed.
+    *lists* are those that were written, each with its path's hash. *unsaid* are bundles that spoke
+    of what was dropped, of *commits*; *said* are still needed.
     """
 
     dropped: int = 0
     kept: int = 0
+    lists: dict[str, str] = field(default_factory=dict)
     commits: set[str] = field(default_factory=set)
     unsaid: set[Digest] = field(default_factory=set)
     said: set[Digest] = field(default_factory=set)
@@ -92,6 +99,7 @@ def _drop(
 ) -> _Dropped:
     """Take what is *unwanted* off the lists at *tags*, each of the hash part beside it."""
     done = _Dropped()
+    edits: dict[str, IndexEdit] = {}
     for tag, hash_part in tags.items():
         try:
             entries = listed_at(store, tag)
@@ -102,7 +110,8 @@ def _drop(
         goes = [each for each in read if unwanted(each[1])]
         stays = [each for each in read if each not in goes]
         if goes:
-            drop(store, tag, {item.digest for item, _ in goes})
+            edits[tag] = without({item.digest for item, _ in goes})
+            done.lists[tag] = hash_part
         done.dropped += len(goes)
         done.kept += len(stays)
         done.commits |= {kept.commit for _, kept in goes}
@@ -110,7 +119,40 @@ def _drop(
         done.said |= {bundle.digest for _, kept in stays for bundle in kept.bundles}
         done.gone |= {digest for each in goes for digest in _named(*each)}
         done.used |= {digest for each in stays for digest in _named(*each)}
+    store.edit_indexes(edits, _REQUESTS)
     return done
+
+
+def _restore(store: ImageStore, done: _Dropped) -> int:
+    """List again what another job listed just before a list was overwritten; return how many.
+
+    A job tags its manifest before it reads the list. So whatever it had written to a list before
+    that was overwritten here is found by its tag afterwards. A tag whose manifest was dropped gets
+    an empty index: few registries let a client delete one.
+    """
+    empty, found = Index(()).dump(), 0
+    dropped: list[NamedDocument] = []
+    for tag in store.list_tags() if done.lists else ():
+        hash_part = done.lists.get(tag.partition(".")[0])
+        fetched = store.get_manifest(tag) if hash_part and "." in tag else None
+        if fetched is None or fetched.descriptor.media_type != MediaType.MANIFEST:
+            continue
+        if fetched.descriptor.digest in done.gone:
+            dropped.append((empty, MediaType.INDEX, tag))
+            continue
+        where = f"{store}:{tag}"
+        try:
+            said = Manifest.parse(fetched.body, where).annotations.get(ANNOTATION, "")
+            entry = entry_of(fetched.body, KeptOutput.parse(said.encode(), where))
+            read_entry(entry, str(hash_part), where)
+            listed = tag.partition(".")[0]
+            if entry.digest not in {each.digest for each in listed_at(store, listed)}:
+                ensure(store, {listed: [entry]}, 1)
+                found += 1
+        except NixSeedError as error:
+            done.troubles.append(error.message)
+    store.put_manifests(dropped, _REQUESTS)
+    return found
 
 
 def _forget(store: ImageStore, done: _Dropped) -> Iterator[Digest]:
@@ -133,7 +175,7 @@ def _forget(store: ImageStore, done: _Dropped) -> Iterator[Digest]:
                 goes.add(item.digest)
                 yield from layers
         if goes:
-            drop(store, fallback_tag(subject), goes)
+            store.edit_indexes({fallback_tag(subject): without(goes)})
             yield from goes
 
 

@@ -7,17 +7,23 @@ Two jobs may write one index at once, and no registry compares before it writes:
 from __future__ import annotations
 
 import random
-import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType
-from nix_seed.outputs.rules.kept import MOST_KEPT, KeptOutput, entry_of, read_entries, tag_of
-from nix_seed.registry.store import ImageStore
+from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.formats.oci.manifest import Descriptor, MediaType
+from nix_seed.outputs.rules.kept import (
+    MOST_KEPT,
+    KeptOutput,
+    builders_tag,
+    entry_of,
+    read_entries,
+    tag_of,
+)
+from nix_seed.registry.store import ImageStore, IndexEdit, NamedDocument, index_members
 
 _ROUNDS = 5
 _EMPTY = b"{}"
@@ -49,75 +55,60 @@ def put_config(store: ImageStore) -> None:
         store.take_blob(CONFIG, lambda held: iter((_EMPTY[held.size :],)))
 
 
-def keep(store: ImageStore, kept: KeptOutput) -> Descriptor:
-    """List *kept*, whose blobs are in *store*, under its path; return the entry."""
-    manifest = kept.manifest(CONFIG).dump()
-    entry = entry_of(manifest, kept)
-    store.put_manifest(manifest, MediaType.MANIFEST, entry.digest)
-    _add(store, tag_of(kept.path.hash_part), entry)
-    return entry
+def keep(store: ImageStore, *outputs: KeptOutput, jobs: int = 1) -> None:
+    """List *outputs*, whose blobs are in *store*, each under its path, *jobs* at once.
 
-
-def ensure(store: ImageStore, path: StorePath, entry: Descriptor) -> None:
-    """See that *entry* stands under *path*, whoever else wrote there meanwhile.
-
-    ``CouldNotCheck`` where others overwrite it again and again.
+    Each manifest first gets a tag that is its builder's alone: by it ``clean`` finds what it might
+    have overwritten. ``CouldNotCheck`` where others overwrite a list again and again.
     """
-    tag = tag_of(path.hash_part)
-    for attempt in range(_ROUNDS):
-        if entry.digest in {item.digest for item in listed_at(store, tag, writing=True)}:
+    documents: list[NamedDocument] = []
+    entries: dict[str, list[Descriptor]] = {}
+    for kept in outputs:
+        manifest = kept.manifest(CONFIG).dump()
+        documents.append((manifest, MediaType.MANIFEST, builders_tag(kept)))
+        entries.setdefault(tag_of(kept.path.hash_part), []).append(entry_of(manifest, kept))
+    store.put_manifests(documents, jobs)
+    ensure(store, entries, jobs)
+
+
+def ensure(store: ImageStore, entries: Mapping[str, Sequence[Descriptor]], jobs: int) -> None:
+    """See that the list at each tag names its *entries*, whoever else writes there meanwhile."""
+    waiting = {tag: partial(_added, f"{store}:{tag}", new) for tag, new in entries.items()}
+    for attempt in range(_ROUNDS + 1):
+        # What was written is read again: the protocol has no compare-and-swap.
+        written = store.edit_indexes(waiting, jobs)
+        if not written:
             return
-        time.sleep(random.uniform(0, 0.1 * 2**attempt))
-        _add(store, tag, entry)
+        waiting = {tag: edit for tag, edit in waiting.items() if tag in written}
+        if attempt:
+            time.sleep(random.uniform(0, 0.1 * 2**attempt))
+    where = f"{store}:{min(waiting)}"
     raise CouldNotCheck(
-        f"{store}:{tag} is being rewritten by others; {path} is pushed, but not listed",
+        f"{where} is being rewritten by others; what belongs there is pushed, but not listed",
         hint="run the same command again",
     )
 
 
-_LOCKS = [threading.Lock() for _ in range(64)]
+def _added(
+    where: str, new: Sequence[Descriptor], present: tuple[Descriptor, ...]
+) -> tuple[Descriptor, ...]:
+    there = {item.digest: item for item in present}
+    missing = [item for item in new if item.digest not in there]
+    if not missing:
+        return present
+    if len(there) + len(missing) > MOST_KEPT:
+        raise CouldNotCheck(
+            f"{where} lists {len(there)} outputs already, the most there are",
+            hint="remove old ones: nix-seed outputs clean",
+        )
+    return tuple(sorted((*there.values(), *missing), key=lambda item: item.digest))
 
 
-def _add(store: ImageStore, tag: str, entry: Descriptor) -> None:
-    # Threads of this process take turns at one path.
-    with _LOCKS[hash(tag) % len(_LOCKS)]:
-        present = {item.digest: item for item in listed_at(store, tag, writing=True)}
-        if entry.digest in present:
-            return
-        if len(present) >= MOST_KEPT:
-            raise CouldNotCheck(
-                f"{store}:{tag} lists {len(present)} outputs already, the most there are",
-                hint="remove old ones: nix-seed outputs clean",
-            )
-        merged = sorted((*present.values(), entry), key=lambda item: item.digest)
-        store.put_manifest(Index(tuple(merged)).dump(), MediaType.INDEX, tag)
-
-
-def drop(store: ImageStore, tag: str, unwanted: Collection[Digest]) -> None:
-    """Take the entries *unwanted* off the list at *tag*.
-
-    It is read once more just before, so that what another job adds has a round trip to get lost in;
-    that job sees it in ``ensure``.
-    """
-    with _LOCKS[hash(tag) % len(_LOCKS)]:
-        stay = [item for item in listed_at(store, tag) if item.digest not in unwanted]
-        store.put_manifest(Index(tuple(stay)).dump(), MediaType.INDEX, tag)
+def without(unwanted: Collection[Digest]) -> IndexEdit:
+    """Return the edit that takes the entries *unwanted* off a list."""
+    return lambda present: tuple(item for item in present if item.digest not in unwanted)
 
 
 def listed_at(store: ImageStore, tag: str, *, writing: bool = False) -> tuple[Descriptor, ...]:
     """Return what the list at *tag* names; ``CheckedFalse`` for what is no list."""
-    fetched = store.get_manifest(tag, writing=writing)
-    if fetched is None:
-        return ()
-    where = f"{store}:{tag}"
-    if fetched.descriptor.media_type != MediaType.INDEX:
-        raise CheckedFalse(
-            f"{where} is a {fetched.descriptor.media_type}, not a list of outputs",
-            hint="somebody pushed something else under this name: remove the tag",
-        )
-    try:
-        return Index.parse(fetched.body, where).manifests
-    except InputError as error:
-        raise CheckedFalse(
-            error.message, hint="remove the tag, or push the output again"
-        ) from error
+    return index_members(store.get_manifest(tag, writing=writing), f"{store}:{tag}")

@@ -7,26 +7,25 @@ changes is no commit, and nothing of it leaves this machine.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from nix_seed.core.declared import time_text
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.parallel import in_parallel
 from nix_seed.core.words import plural
 from nix_seed.flake.checkout import read_checkout
 from nix_seed.flake.nix import DerivationReader, Nix
 from nix_seed.flake.provenance import read_provenance
 from nix_seed.formats.intoto.bundle import BUNDLE_V03
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.outputs.facts import output_facts
-from nix_seed.outputs.kept import ensure, find_kept, keep, put_config
+from nix_seed.outputs.kept import find_kept, keep, put_config
 from nix_seed.outputs.nar import pack
 from nix_seed.outputs.rules.kept import KeptOutput, Stored
 from nix_seed.outputs.rules.statement import OutputFact, OutputsStatement
@@ -37,10 +36,12 @@ from nix_seed.registry.store import ImageStore
 from nix_seed.release.attest import prepare_attest
 from nix_seed.release.attester import Attester, SourceTree
 
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 RENEWED_AFTER: Final = timedelta(days=7)
 """What was pushed longer ago is said again, so that what is in use does not expire."""
+
+_REQUESTS: Final = 16
+"""How many of them, each of a few kilobytes, are under way at once."""
+_SMALL: Final = 1 << 20  # bytes of a NAR
 
 _OUTPUTS: Final = """
 let
@@ -224,12 +225,12 @@ def push_outputs(
     since = time_text(now - RENEWED_AFTER)
     work = _Work(store, target, attester.signer.identity, since, selection.millis)
     on_event(Stage("outputs", f"asking for {plural(len(facts), 'path')}", len(facts)))
-    known = dict(zip(facts, work.each(work.is_known, facts), strict=True))
+    known = dict(zip(facts, in_parallel(work.is_known, facts, _REQUESTS), strict=True))
     new = tuple(each for each in facts if not known[each])
     signed: tuple[SignedOutputs, ...] = ()
     if new:
         on_event(Stage("outputs", f"pushing {plural(len(new), 'path')}", len(new)))
-        blobs = dict(zip((each.path for each in new), work.each(work.pack, new), strict=True))
+        blobs = work.pack_all(new)
         said = OutputsStatement(
             source=ready.source.uri,
             commit=ready.source.commit,
@@ -269,25 +270,24 @@ class _Work:
     expected: set[NarHash] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def each(self, work: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
-        """Return what *work* makes of each item, several at once; the first error is raised."""
-        with ThreadPoolExecutor(max(1, self.target.stores.jobs), "outputs") as pool:
-            futures = [pool.submit(work, item) for item in items]
-            try:
-                return [future.result() for future in futures]
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-
     def is_known(self, fact: OutputFact) -> bool:
         """Whether this signer said just that, not long ago."""
         listed = find_kept(self.store, fact.path.hash_part, writing=True)
-        self.expected |= {each.nar_hash for each in listed.kept}
+        with self._lock:
+            self.expected |= {each.nar_hash for each in listed.kept}
         return any(
             (each.path, each.nar_hash, each.signer) == (fact.path, fact.nar_hash, self.signer)
             and each.pushed > self.since
             for each in listed.kept
         )
+
+    def pack_all(self, facts: Collection[OutputFact]) -> Mapping[StorePath, Stored]:
+        """Send all NARs: of small ones more at once, for these wait for answers, not for bytes."""
+        small = [each for each in facts if each.nar_size <= _SMALL]
+        large = [each for each in facts if each.nar_size > _SMALL]
+        sent = in_parallel(self.pack, small, _REQUESTS)
+        sent += in_parallel(self.pack, large, self.target.stores.jobs)
+        return dict(zip((each.path for each in (*small, *large)), sent, strict=True))
 
     def pack(self, fact: OutputFact) -> Stored:
         """Send the NAR, where it is not there."""
@@ -300,29 +300,31 @@ class _Work:
         return blob
 
     def list_all(self, signed: SignedOutputs, blobs: Mapping[StorePath, Stored]) -> None:
-        """List every output of a statement; then see that no other job overwrote one."""
+        """List every output of a statement, and see that no other job overwrote one."""
         bundles = tuple(self._put(each) for each in signed.bundles)
-
-        def one(fact: OutputFact) -> tuple[StorePath, Descriptor]:
-            kept = KeptOutput(
-                path=fact.path,
-                nar_hash=fact.nar_hash,
-                nar_size=fact.nar_size,
-                nar=blobs[fact.path],
-                bundles=bundles,
-                commit=str(signed.said.commit),
-                signer=self.signer,
-                pushed=signed.said.finished_on,
-                deriver=fact.deriver,
-                references=tuple(fact.references),
-                build_millis=None if fact.deriver is None else self.millis.get(fact.deriver),
-            )
-            return fact.path, keep(self.store, kept)
-
-        listed = self.each(one, signed.said.outputs)
-        self.each(lambda pair: ensure(self.store, *pair), listed)
+        keep(
+            self.store,
+            *(
+                KeptOutput(
+                    path=fact.path,
+                    nar_hash=fact.nar_hash,
+                    nar_size=fact.nar_size,
+                    nar=blobs[fact.path],
+                    bundles=bundles,
+                    commit=str(signed.said.commit),
+                    signer=self.signer,
+                    pushed=signed.said.finished_on,
+                    deriver=fact.deriver,
+                    references=tuple(fact.references),
+                    build_millis=None if fact.deriver is None else self.millis.get(fact.deriver),
+                )
+                for fact in signed.said.outputs
+            ),
+            jobs=_REQUESTS,
+        )
         # What was there, and so not sent, may have been cleaned away since: now it is listed.
-        self.each(self.send_again, ((each, blobs[each.path]) for each in signed.said.outputs))
+        listed = ((each, blobs[each.path]) for each in signed.said.outputs)
+        in_parallel(self.send_again, listed, _REQUESTS)
 
     def send_again(self, listed: tuple[OutputFact, Stored]) -> None:
         """Send a NAR that is listed where it is gone; on a disk anything may be."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -18,6 +18,7 @@ from urllib.parse import quote
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.parallel import in_parallel
 from nix_seed.formats.oci.manifest import (
     Descriptor,
     Index,
@@ -32,15 +33,26 @@ from nix_seed.registry.auth import TokenScope
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Denied, NotTaken, Patience
 from nix_seed.registry.rules.http import (
+    READABLE,
     Meaning,
     RegistryQuestion,
+    digest_hint,
+    document_type,
     is_page,
     join_url,
     number,
     parse_url,
 )
 from nix_seed.registry.session import RegistryRequest, Reply, Session
-from nix_seed.registry.store import BlobSource, Fetched, Held, referrer_entry
+from nix_seed.registry.store import (
+    BlobSource,
+    Fetched,
+    Held,
+    IndexEdit,
+    NamedDocument,
+    index_members,
+    referrer_entry,
+)
 
 _ROUNDS = 5
 _ONE_WRITER = threading.Lock()
@@ -138,12 +150,6 @@ def _from_api(repository: Repository, subject: Digest) -> tuple[Descriptor, ...]
 
 
 MANIFEST_LIMIT = 4 << 20  # bytes; the specification asks registries to take that much, and no more
-_READABLE = (
-    MediaType.MANIFEST,
-    MediaType.INDEX,
-    "application/vnd.docker.distribution.manifest.v2+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-)
 _MOST_PAGES = 1000
 _MOST_LISTED = 64 << 20  # bytes of all pages
 _LONGEST_LINK = 4096  # the pattern takes the square of its length
@@ -206,12 +212,12 @@ class Repository:
         if reply is None:
             return None
         size = number(reply.headers.get("Content-Length"))
-        hint = _hint(reply)
+        hint = digest_hint(reply.headers)
         other = isinstance(name, Digest) and hint != name
         if reply.error is not None or hint is None or not size or other:
             fetched = self.get_manifest(name, writing=writing)
             return None if fetched is None else fetched.descriptor
-        return Descriptor(_media_type(reply.headers.get("Content-Type")), hint, size)
+        return Descriptor(document_type(reply.headers.get("Content-Type")), hint, size)
 
     def get_manifest(self, name: str | Digest, *, writing: bool = False) -> Fetched | None:
         """Return the manifest called *name*, verified, or None if there is none.
@@ -228,7 +234,7 @@ class Repository:
                 f"{label} is larger than {MANIFEST_LIMIT >> 20} MiB, which no manifest may be",
                 hint="this is no image of ours; nothing of it was read",
             )
-        digest, hint = Digest.of(reply.body), _hint(reply)
+        digest, hint = Digest.of(reply.body), digest_hint(reply.headers)
         if digest != name and is_page(reply.headers):
             raise CouldNotCheck(
                 f"{label}: a web page came in its place",
@@ -244,7 +250,7 @@ class Repository:
     def _fetched(self, reply: Reply, label: str) -> Fetched:
         assert reply.body is not None
         digest = Digest.of(reply.body)
-        kind = _media_type(reply.headers.get("Content-Type"), reply.body, label)
+        kind = document_type(reply.headers.get("Content-Type"), reply.body, label)
         return Fetched(Descriptor(kind, digest, len(reply.body)), reply.body)
 
     def _ask(self, method: str, name: str | Digest, writing: bool) -> Reply | None:
@@ -301,10 +307,26 @@ class Repository:
             there = self.head_manifest(name or digest, writing=True)
             if there is None or there.digest != digest:
                 raise reply.error
-        hint = _hint(reply)
+        hint = digest_hint(reply.headers)
         if hint not in (None, digest) and self.head_manifest(digest, writing=True) is None:
             raise CheckedFalse(f"{self}: pushed manifest {digest}, but the registry stored {hint}")
         return Descriptor(media_type, digest, len(body))
+
+    def put_manifests(self, documents: Sequence[NamedDocument], jobs: int = 1) -> None:
+        """Store many as ``put_manifest`` does, *jobs* at once."""
+        in_parallel(lambda each: self.put_manifest(*each), documents, jobs)
+
+    def edit_indexes(self, edits: Mapping[str, IndexEdit], jobs: int = 1) -> frozenset[str]:
+        """Make each edit of the index at its tag: read, and written if that changed something."""
+        changed = in_parallel(lambda each: self._edit(*each), edits.items(), jobs)
+        return frozenset(tag for tag, done in zip(edits, changed, strict=True) if done)
+
+    def _edit(self, tag: str, edit: IndexEdit) -> bool:
+        before = index_members(self.get_manifest(tag, writing=True), f"{self}:{tag}")
+        after = edit(before)
+        if after != before:
+            self.put_manifest(Index(after).dump(), MediaType.INDEX, tag)
+        return after != before
 
     def has_blob(self, digest: Digest) -> bool:
         """Whether the registry says it has the blob; asked by who is to push it otherwise."""
@@ -468,24 +490,6 @@ class Repository:
             f"{verb} {self}{joint}{name}",
             (TokenScope(self.path, actions),),
             RegistryQuestion.THERE,
-            headers={"Accept": ", ".join(_READABLE)},
+            headers={"Accept": ", ".join(READABLE)},
         )
         return self._session.call(request, limit=MANIFEST_LIMIT)
-
-
-def _hint(reply: Reply) -> Digest | None:
-    """Return the digest that a header names, None where it names none of this kind."""
-    try:
-        return Digest.parse(reply.headers.get("Docker-Content-Digest", ""))
-    except InputError:
-        return None
-
-
-def _media_type(header: str | None, body: bytes = b"", label: str = "") -> str:
-    """Return the header's media type, or for a general one what the document says of itself."""
-    kind = (header or "").partition(";")[0].strip()
-    if kind in _READABLE or not body:
-        return kind or MediaType.MANIFEST
-    value = canonical_json.loads(body, label=label)
-    inner = value.get("mediaType") if isinstance(value, dict) else None
-    return inner if isinstance(inner, str) else kind or MediaType.MANIFEST

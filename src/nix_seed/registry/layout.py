@@ -8,7 +8,7 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.files import explained, open_regular, place, read_regular, write_atomically
+from nix_seed.core.parallel import in_parallel
 from nix_seed.formats.oci.manifest import (
     Descriptor,
     Index,
@@ -26,6 +27,7 @@ from nix_seed.formats.oci.manifest import (
     Platform,
     fallback_tag,
 )
+from nix_seed.registry.store import Fetched, IndexEdit, index_members
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 """The annotation that gives an image of a layout its tag."""
@@ -36,6 +38,7 @@ LAYOUT_FILE: Final = canonical_json.dumps({"imageLayoutVersion": "1.0.0"})
 _LARGEST_DOCUMENT: Final = 16 << 20
 _CHUNK: Final = 1 << 20
 _TICK: Final = 100_000_000  # nanoseconds
+_WRITERS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,11 +195,34 @@ class Layout:
 
         Its tag then names no other.
         """
+        self.add_documents(((described, text),))
+
+    def add_documents(self, documents: Collection[tuple[Descriptor, bytes]]) -> None:
+        """Store many as ``add_document`` does, in one change of ``index.json``."""
         with self._locked():
             self._sweep()
-            self._put(described, text)
-            if REF_NAME in described.annotations:
-                self._list(described)
+            self._put_all(documents)
+
+    def edit_indexes(self, edits: Mapping[str, IndexEdit]) -> frozenset[str]:
+        """Make each edit of the index at its tag; return the tags where it changed something."""
+        changed = {}
+        with self._locked():
+            self._sweep()
+            named = self.listing().named
+            for tag, edit in edits.items():
+                found = named.get(tag)
+                fetched = None if found is None else Fetched(found, self.read_blob(found))
+                before = index_members(fetched, f"oci:{self.directory}:{tag}")
+                after = edit(before)
+                if after != before:
+                    body = Index(after).dump()
+                    said = {REF_NAME: tag}
+                    changed[tag] = (
+                        Descriptor(MediaType.INDEX, Digest.of(body), len(body), annotations=said),
+                        body,
+                    )
+            self._put_all(changed.values())
+        return frozenset(changed)
 
     def add_referrer(self, described: Descriptor, text: bytes, subject: Digest) -> None:
         """Store a manifest that points at *subject*; list it at the subject's fallback tag."""
@@ -288,17 +314,24 @@ class Layout:
             raise InputError(f"the document for {descriptor.digest} has another digest or size")
         write_atomically(self.blob_path(descriptor.digest), text)
 
-    def _list(self, described: Descriptor) -> None:
+    def _put_all(self, documents: Collection[tuple[Descriptor, bytes]]) -> None:
+        # What takes time is the disk's answer to each ``fsync``.
+        in_parallel(lambda pair: self._put(*pair), documents, _WRITERS)
+        tagged = [described for described, _ in documents if REF_NAME in described.annotations]
+        if tagged:
+            self._list(*tagged)
+
+    def _list(self, *described: Descriptor) -> None:
         self._read_before = None
         index = self.index()
-        name = described.annotations.get(REF_NAME)
+        names = {each.annotations.get(REF_NAME) for each in described} - {None}
         others = tuple(
             found
             for found in index.manifests
-            if found != described and (name is None or found.annotations.get(REF_NAME) != name)
+            if found.annotations.get(REF_NAME) not in names and found not in described
         )
         listed = tuple(
-            sorted((*others, described), key=lambda found: (_label(found), found.digest))
+            sorted((*others, *described), key=lambda found: (_label(found), found.digest))
         )
         text = replace(index, manifests=listed).dump()
         write_atomically(self.directory / "index.json", text)

@@ -7,7 +7,7 @@ the next try goes on from it. It gets its name only once its digest is proved.
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,14 @@ from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.files import explained, open_regular, unnamed
 from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType, lists_referrers
 from nix_seed.registry.layout import REF_NAME, Layout, check_folders
-from nix_seed.registry.store import BlobSource, Fetched, Held, referrer_entry
+from nix_seed.registry.store import (
+    BlobSource,
+    Fetched,
+    Held,
+    IndexEdit,
+    NamedDocument,
+    referrer_entry,
+)
 
 _CHUNK = 1 << 18
 _LARGEST_MANIFEST = 4 << 20
@@ -84,12 +91,24 @@ class LayoutStore:
         self, body: bytes, media_type: str, name: str | Digest | None = None
     ) -> Descriptor:
         """Store a manifest; under a tag if *name* is one, which then names nothing else."""
-        stored = Descriptor(media_type, Digest.of(body), len(body))
-        if isinstance(name, Digest) and name != stored.digest:
-            raise InputError(f"{self}: this manifest is {stored.digest}, not {name}")
+        described = self._described(body, media_type, name)
+        self._layout.add_document(described, body)
+        return replace(described, annotations={})
+
+    def put_manifests(self, documents: Sequence[NamedDocument], jobs: int = 1) -> None:  # noqa: ARG002
+        """Store many, in one change of the layout's index."""
+        self._layout.add_documents([(self._described(*each), each[0]) for each in documents])
+
+    def _described(self, body: bytes, media_type: str, name: str | Digest | None) -> Descriptor:
+        digest = Digest.of(body)
+        if isinstance(name, Digest) and name != digest:
+            raise InputError(f"{self}: this manifest is {digest}, not {name}")
         annotations = {REF_NAME: name} if isinstance(name, str) else {}
-        self._layout.add_document(replace(stored, annotations=annotations), body)
-        return stored
+        return Descriptor(media_type, digest, len(body), annotations=annotations)
+
+    def edit_indexes(self, edits: Mapping[str, IndexEdit], jobs: int = 1) -> frozenset[str]:  # noqa: ARG002
+        """Make all the edits in one change of the layout, or none of them."""
+        return self._layout.edit_indexes(edits)
 
     def has_blob(self, digest: Digest) -> bool:
         """Whether the blob is there and whole; a damaged one is removed, so that it comes anew."""

@@ -10,14 +10,14 @@ bytes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE
-from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType
+from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -43,6 +43,13 @@ BlobSource = Callable[[Held], Iterator[bytes]]
 """Yields the rest of a blob after what is held; each call begins anew."""
 
 
+NamedDocument = tuple[bytes, str, str | Digest | None]
+"""A manifest or index, its media type, and the tag or digest it is stored under."""
+
+IndexEdit = Callable[[tuple[Descriptor, ...]], tuple[Descriptor, ...]]
+"""Returns what an index is to name, of what it names."""
+
+
 class ImageStore(Protocol):
     """Holds manifests, blobs and tags; ``str`` of it is its name for people."""
 
@@ -61,6 +68,19 @@ class ImageStore(Protocol):
         self, body: bytes, media_type: str, name: str | Digest | None = None
     ) -> Descriptor:
         """Store a manifest whose blobs are there already, under a tag if *name* is one."""
+        ...
+
+    def put_manifests(self, documents: Sequence[NamedDocument], jobs: int = 1) -> None:
+        """Store many as ``put_manifest`` does, *jobs* at once; none of them may name another."""
+        ...
+
+    def edit_indexes(self, edits: Mapping[str, IndexEdit], jobs: int = 1) -> frozenset[str]:
+        """Make each edit of the index at its tag, an empty one where none is.
+
+        Return the tags where that changed something. A layout is locked meanwhile. In a registry
+        another writer may overwrite what was just written: whoever must be sure asks once more.
+        Raises ``CheckedFalse`` for what is no index.
+        """
         ...
 
     def has_blob(self, digest: Digest) -> bool:
@@ -107,6 +127,23 @@ class ImageStore(Protocol):
     ) -> tuple[Descriptor, ...]:
         """Return what points at *subject*, sorted by digest; with a type, what is of that type."""
         ...
+
+
+def index_members(fetched: Fetched | None, where: str) -> tuple[Descriptor, ...]:
+    """Return what a list at a tag names, nothing where none is; ``CheckedFalse`` for no list."""
+    if fetched is None:
+        return ()
+    if fetched.descriptor.media_type != MediaType.INDEX:
+        raise CheckedFalse(
+            f"{where} is a {fetched.descriptor.media_type}, not a list of outputs",
+            hint="somebody pushed something else under this name: remove the tag",
+        )
+    try:
+        return Index.parse(fetched.body, where).manifests
+    except InputError as error:
+        raise CheckedFalse(
+            error.message, hint="remove the tag, or push the output again"
+        ) from error
 
 
 def referrer_entry(body: bytes) -> tuple[Descriptor, Digest]:

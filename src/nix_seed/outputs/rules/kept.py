@@ -34,6 +34,12 @@ def tag_of(hash_part: str) -> str:
     return TAG_PREFIX + hash_part
 
 
+def builders_tag(kept: KeptOutput) -> str:
+    """Return the tag of the manifest of *kept*: one for each path and signer."""
+    signer = Digest.of(kept.signer.encode()).hex[:16]
+    return f"{tag_of(kept.path.hash_part)}.{signer}"
+
+
 def _read_path(found: Any, name: str, where: str) -> StorePath:
     if type(found) is not str:
         raise InputError(f"{where}: {name} must be a string")

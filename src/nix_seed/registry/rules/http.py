@@ -25,7 +25,10 @@ from ipaddress import ip_address, ip_network
 from typing import Final
 from urllib.parse import unquote, urljoin
 
+from nix_seed.core import canonical_json
+from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.formats.oci.manifest import MediaType
 
 _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
@@ -369,3 +372,30 @@ def as_table() -> str:
     lines.append(f"| any | 400, 403 by storage | {Meaning.LATER.value} | {_STORAGE} | – |")
     lines.append(f"| any other | any other | {Meaning.REFUSED.value} | – | the answer itself |")
     return "\n".join(lines) + "\n"
+
+
+READABLE: Final = (
+    MediaType.MANIFEST,
+    MediaType.INDEX,
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+"""The documents that a registry is asked for."""
+
+
+def digest_hint(headers: Mapping[str, str]) -> Digest | None:
+    """Return the digest that a header names, None where it names none of this kind."""
+    try:
+        return Digest.parse(headers.get("Docker-Content-Digest", ""))
+    except InputError:
+        return None
+
+
+def document_type(header: str | None, body: bytes = b"", label: str = "") -> str:
+    """Return the header's media type, or for a general one what the document says of itself."""
+    kind = (header or "").partition(";")[0].strip()
+    if kind in READABLE or not body:
+        return kind or MediaType.MANIFEST
+    value = canonical_json.loads(body, label=label)
+    inner = value.get("mediaType") if isinstance(value, dict) else None
+    return inner if isinstance(inner, str) else kind or MediaType.MANIFEST
