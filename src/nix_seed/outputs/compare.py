@@ -1,8 +1,8 @@
 """In which files two NARs of one output differ, read from the repositories that keep them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
@@ -15,6 +15,7 @@ from nix_seed.outputs.rules.findings import DifferingFile
 from nix_seed.outputs.rules.kept import NAR_TYPE, KeptOutput
 from nix_seed.registry.store import ImageStore
 
+_T = TypeVar("_T")
 LARGEST_COMPARED: Final = 1 << 30
 """Bytes of a NAR: what is larger is not read for it."""
 _MOST_ENTRIES: Final = 200_000
@@ -31,8 +32,7 @@ def compare_nars(
     Raises ``CouldNotCheck`` where one is not kept any more, ``CheckedFalse`` where what is kept is
     another NAR.
     """
-    first = _read(stores, path, one)
-    second = _read(stores, path, other)
+    first, second = (_find(stores, path, each, _entries) for each in (one, other))
     names = sorted(first.keys() | second.keys())
     pairs = ((name, first.get(name), second.get(name)) for name in names)
     return tuple(
@@ -42,14 +42,26 @@ def compare_nars(
     )
 
 
-def _read(stores: Sequence[ImageStore], path: StorePath, wanted: NarHash) -> dict[bytes, NarEntry]:
+def nars_of(
+    stores: Sequence[ImageStore], path: StorePath, *wanted: NarHash
+) -> tuple[Iterator[bytes], ...]:
+    """Return the NARs of *path* that have the hashes *wanted*; each ends only if it is right."""
+    return tuple(_find(stores, path, each, _open) for each in wanted)
+
+
+def _find(
+    stores: Sequence[ImageStore],
+    path: StorePath,
+    wanted: NarHash,
+    read: Callable[[ImageStore, KeptOutput], _T],
+) -> _T:
     problem: NixSeedError | None = None
     for store in stores:
         for kept in find_kept(store, path.hash_part).kept:
             if kept.path != path or kept.nar_hash != wanted:
                 continue
             try:
-                return _entries(store, kept)
+                return read(store, kept)
             except NixSeedError as error:
                 problem = error
     raise problem or CouldNotCheck(
@@ -58,15 +70,23 @@ def _read(stores: Sequence[ImageStore], path: StorePath, wanted: NarHash) -> dic
     )
 
 
+def _open(store: ImageStore, kept: KeptOutput) -> Iterator[bytes]:
+    blob = store.open_blob(kept.nar.descriptor(NAR_TYPE))
+    return unpack_nar(blob, kept.info, _named(kept))
+
+
+def _named(kept: KeptOutput) -> str:
+    return f"the NAR {kept.nar_hash} of {kept.path}"
+
+
 def _entries(store: ImageStore, kept: KeptOutput) -> dict[bytes, NarEntry]:
-    what = f"the NAR {kept.nar_hash} of {kept.path}"
+    what = _named(kept)
     if kept.nar_size > LARGEST_COMPARED:
         size, most = human_size(kept.nar_size), human_size(LARGEST_COMPARED)
         raise CouldNotCheck(f"{what} has {size}; files of up to {most} are compared")
-    nar = unpack_nar(store.open_blob(kept.nar.descriptor(NAR_TYPE)), kept.info, what)
     found: dict[bytes, NarEntry] = {}
     held = 0
-    for entry in read_nar(nar, what, _HEAD):
+    for entry in read_nar(_open(store, kept), what, _HEAD):
         if len(found) >= _MOST_ENTRIES:
             raise CouldNotCheck(f"{what} has more than {_MOST_ENTRIES} files")
         held += len(entry.head)

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from nix_seed.outputs.rules.findings import OutputFinding, OutputsReport
 
 
+_MOST_SHOWN = 60  # lines
+
+
 def _file(option: str, about: str) -> Callable[[Any], Any]:
     kind = click.Path(path_type=Path, dir_okay=False)
     return click.option(option, type=kind, metavar="FILE", help=about)
@@ -53,7 +56,7 @@ def check_command(as_json: bool, **options: Any) -> None:
     """Show which outputs of COMMIT independent builders reproduced, and which differ.
 
     A difference is named where it begins, with its derivation and files, and not at what follows
-    from it.
+    from it. Where diffoscope is installed, it shows what differs in them.
 
     Exit 1: something differs, or nobody said anything. 3: not everything could be read.
     """
@@ -91,7 +94,8 @@ def _write(found: OutputsReport, now: datetime, to: Path | None, image: Path | N
 
 def report_json(found: OutputsReport) -> dict[str, Any]:
     """Return the report as one object."""
-    fields = ("system", "path", "names", "deriver", "state", "begins", "follows", "unread")
+    fields = ("system", "path", "names", "deriver", "state", "begins", "follows")
+    fields += ("unread", "diffoscope")
     return members(found, "commit", "reason", "silent", "unchecked", verdict="fate") | {
         "outputs": [
             members(each, *fields)
@@ -144,6 +148,11 @@ def _beginning(found: OutputFinding, systems: set[str]) -> Iterator[str]:
         yield f"  {file.file}: {file.how}"
     if found.unread:
         yield f"  {found.unread}"
+    shown = found.diffoscope.splitlines()
+    for line in shown[:_MOST_SHOWN]:
+        yield f"    {line}".rstrip()
+    if len(shown) > _MOST_SHOWN:
+        yield f"    … {len(shown) - _MOST_SHOWN} more lines of diffoscope: --page FILE shows them"
 
 
 def _name(found: OutputFinding, systems: set[str]) -> str:

@@ -50,7 +50,8 @@ class OutputFinding:
     """One output, what was said of it, and, where that differs, whether the difference *begins*.
 
     *follows* names the outputs whose differences its build saw. *files* say in which files the
-    first two answers differ; *unread* says why that is not known.
+    first two answers differ, *diffoscope* what that program shows of them, where it is installed;
+    *unread* says what of that is not known, and why.
     """
 
     system: str
@@ -62,6 +63,7 @@ class OutputFinding:
     follows: tuple[StorePath, ...] = ()
     files: tuple[DifferingFile, ...] = ()
     unread: str = ""
+    diffoscope: str = ""
 
     @property
     def begins(self) -> bool:

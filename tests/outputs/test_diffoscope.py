@@ -1,0 +1,130 @@
+"""``nix-seed outputs check`` where diffoscope is installed: what it shows, and what bounds it."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from nix_seed.cli.outputs.check import report_json, report_lines
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+from nix_seed.formats.oci.reference import LayoutReference
+from nix_seed.outputs import diffoscope
+from nix_seed.outputs.check import check_outputs
+from nix_seed.outputs.diffoscope import show_difference
+from nix_seed.outputs.rules.findings import OutputFinding
+from nix_seed.release.load import load_policy, verifiers_of
+from nix_seed.report.page.outputs import outputs_page
+from support.nars import Directory, NarFile, Symlink, Tree, dump
+from support.outputs import OutputsWorld, file_tree
+from support.registries import needs
+from support.trust import COMMIT
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def program() -> str:
+    return needs("diffoscope", "diffoscope-minimal")
+
+
+def difference(program: str, one: Tree, other: Tree) -> str:
+    return show_difference(program, dump(one), dump(other))
+
+
+def checked(root: Path) -> tuple[OutputFinding, str]:
+    """Alice and Carol got different libraries: what is found of it, and the page."""
+    world = OutputsWorld(root / "world")
+    world.build("alice")
+    world.build("carol", {"library": file_tree(lib="the library", about="built <at> 13:00\n")})
+    by = verifiers_of(load_policy(world.write_policy(), NOW))
+    report = check_outputs(by, [LayoutReference(str(world.directory))], COMMIT)
+    [found] = [each for each in report.outputs if each.begins]
+    assert [file.file for file in found.files] == ["about"]
+    assert report_json(report)["outputs"][0].keys() >= {"unread", "diffoscope"}
+    return found, outputs_page(report, NOW) + "\n".join(report_lines(report))
+
+
+def test_it_shows_what_differs(program: str, tmp_path: Path) -> None:
+    found, printed = checked(tmp_path)
+    assert found.unread == ""
+    assert "--- first/about" in found.diffoscope.replace("│ ", "")
+    assert "-built <at> 13:00" in found.diffoscope
+    assert "+version 1" in found.diffoscope
+    assert "As diffoscope shows it" in printed
+    assert "-built &lt;at&gt; 13:00" in printed
+    assert "    │ -built <at> 13:00" in printed
+
+
+def test_without_it_files_are_named_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nix_seed.outputs.check.diffoscope_at_hand", lambda: None)
+    found, printed = checked(tmp_path)
+    assert (found.unread, found.diffoscope) == ("", "")
+    assert "diffoscope" not in printed
+
+
+def test_one_that_does_not_end_is_ended_with_all_that_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = tmp_path / "diffoscope"
+    endless.write_text(f"#!/bin/sh\nsleep 300 &\necho $! > {tmp_path}/pid\nwait\n")
+    endless.chmod(0o755)
+    monkeypatch.setattr(diffoscope, "_SECONDS", -9.5)
+    monkeypatch.setattr("nix_seed.outputs.check.diffoscope_at_hand", lambda: str(endless))
+    found, printed = checked(tmp_path)
+    assert "diffoscope took more than" in found.unread
+    assert "diffoscope took more than" in printed
+    sleeping = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/stat")
+    for _ in range(100):
+        if not sleeping.exists() or sleeping.read_text().split()[2] == "Z":
+            return
+        time.sleep(0.05)
+    pytest.fail("what it started still runs")
+
+
+def test_programs_and_links_and_odd_names(program: str) -> None:
+    one: dict[bytes, Tree] = {
+        b"bin": Directory({b"run": NarFile(b"#!/bin/sh\necho 1\n", executable=True)}),
+        b"link": Symlink(b"/etc/passwd"),
+        b"up": Symlink(b"../../../../etc"),
+        b"\x1b[31m": NarFile(b"one\n"),
+    }
+    other = one | {
+        b"link": Symlink(b"/etc/shadow"),
+        b"up": Symlink(b"../../../../root"),
+        b"\x1b[31m": NarFile(b"two\n"),
+    }
+    shown = difference(program, Directory(one), Directory(other))
+    assert "/etc/passwd" in shown
+    assert "+two" in shown
+    assert "\x1b" not in shown
+    assert "root:" not in shown, "no link is followed"
+    assert difference(program, Directory(one), Directory(one)) == ""
+
+
+def test_an_archive_in_it_is_opened(program: str) -> None:
+    import gzip
+
+    one, other = (gzip.compress(text, mtime=0) for text in (b"inside one\n", b"inside two\n"))
+    assert "+inside two" in difference(program, NarFile(one), NarFile(other))
+
+
+def test_what_it_says_is_bounded(program: str) -> None:
+    one, other = (b"".join(b"%d %d\n" % (n, m) for n in range(30_000)) for m in (1, 2))
+    assert len(difference(program, NarFile(one), NarFile(other))) <= (64 << 10) + 20
+
+
+def test_what_is_too_large_is_not_unpacked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(diffoscope, "LARGEST_SHOWN", 10)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with pytest.raises(CouldNotCheck, match="is given outputs of up to"):
+        difference("diffoscope", NarFile(b"x" * 11), NarFile(b"y"))
+    with pytest.raises(CheckedFalse, match="is no NAR"):
+        show_difference("diffoscope", [b"nothing of the kind" * 10], dump(NarFile(b"y")))
+    with pytest.raises(CouldNotCheck, match="exit code"):
+        difference("false", NarFile(b"x"), NarFile(b"y"))
+    assert [*tmp_path.iterdir()] == []
