@@ -1,0 +1,23 @@
+"""What tests of several files here start from."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.engines import need_root
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    need_root()
+    where = tmp_path / "small"
+    where.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(where)]
+    if subprocess.run(mount, check=False).returncode:
+        pytest.skip("needs to mount a tmpfs")
+    yield where
+    subprocess.run(["umount", str(where)], check=True)
