@@ -20,7 +20,7 @@ from nix_seed.setup.init import render_github
 from support.goprograms import installed
 from support.steps import ROOT, load, parse
 
-ACTIONS = ["action.yml", "use/action.yml", "promote/action.yml"]
+ACTIONS = ["action.yml", "use/action.yml", "use/served/action.yml", "promote/action.yml"]
 WORKFLOWS = [
     ".github/workflows/release.yml",
     ".github/workflows/seed.yml",

@@ -118,9 +118,22 @@ def test_a_layout_on_disk_serves_as_well(world: Twenty, store: Path, tmp_path: P
     assert pushed.code == 0, pushed.err
     with world.serving(target, tmp_path / "served") as served:
         done = served.build(f"{world.project}#p20", store)
+        summary = tmp_path / "summary.md"
+        env = {"NIX_SEED_SERVED": served.url, "GITHUB_ACTIONS": "true"}
+        env |= {"GITHUB_STEP_SUMMARY": str(summary)}
+        told = world.run("ci", "served", env=env)
     assert done.returncode == 0, done.stderr
     assert built_names(done.stderr) == []
-    assert "p20" in taken_names(done.stderr)
+    taken = taken_names(done.stderr)
+    assert "p20" in taken
+    # A job's last step says what the others took.
+    assert told.code == 0, told.err
+    assert f"{len(taken)} outputs taken, " in told.out
+    assert f"{len(taken)} outputs taken, " in summary.read_text()
+    for gone in (served.url, "http://example.org:80", "http://127.0.0.1:99999", ""):
+        told = world.run("ci", "served", env=env | {"NIX_SEED_SERVED": gone})
+        assert told.code == 0, told.err
+        assert "no kept outputs were served in this job" in told.out
 
 
 def test_a_machine_without_git_or_a_commit_is_told(world: Twenty, tmp_path: Path) -> None:

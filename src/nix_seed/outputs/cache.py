@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,6 +29,7 @@ from nix_seed.trust.attestations import Attestation
 Decide = Callable[[StorePath, Sequence[Attestation], Sequence[str]], Served | NotServed]
 """Judges what bundles say of a path, and why others could not be read."""
 
+_NOBODYS: Final = "0" * 32
 _MISS_LASTS: Final = 30.0  # seconds
 _MOST_BUNDLES: Final = 40  # of one path, the newest
 _GONE_LASTS: Final = 10.0  # seconds
@@ -94,6 +96,14 @@ class OutputCache:
     _judging: threading.Lock = field(default_factory=threading.Lock)
     _telling: threading.Lock = field(default_factory=threading.Lock)
     _silent_until: float = 0.0
+
+    def warm_up(self) -> None:
+        """Connect to the store, and load what that takes, before anyone waits for it.
+
+        What lacks is told when it is asked for.
+        """
+        with suppress(NixSeedError):
+            find_kept(self.store, _NOBODYS)
 
     def narinfo(self, hash_part: str) -> bytes | None:
         """Return the narinfo of the path with this hash, None for a miss."""

@@ -6,7 +6,9 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
+from nix_seed.core import canonical_json
 from nix_seed.core.words import human_size, plural
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.outputs.cache import OutputCache, OutputMissed, OutputTaken
@@ -18,6 +20,8 @@ from nix_seed.use.engines.base import Engine, LocalCache, WithCache
 from nix_seed.use.engines.loopback import PORT
 from nix_seed.use.results import Brought
 from nix_seed.use.withheld import spec_of
+
+_MOST_REASONS: Final = 20
 
 
 @dataclass(slots=True)
@@ -43,6 +47,14 @@ class Told:
     def saved(self) -> float:
         """The seconds that building what was taken took its builders, as far as they say."""
         return sum(each.millis or 0 for each in self.taken) / 1000
+
+    def dump(self) -> bytes:
+        """Return it as JSON, for another process of this machine's."""
+        reasons = list(self.reasons)[:_MOST_REASONS]
+        millis = sum(each.millis or 0 for each in self.taken)
+        return canonical_json.dumps(
+            {"taken": len(self.taken), "bytes": self.size, "millis": millis, "reasons": reasons}
+        )
 
     def text(self) -> str:
         """Return it for people; empty where there is nothing to tell."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,18 +17,31 @@ from nix_seed.outputs.rules.narinfo import asked_nar, asked_path, cache_info
 PRIORITY: Final = 10
 """Before cache.nixos.org, whose is 40: that one does not have what the project builds."""
 
+SERVED: Final = "/nix-seed-served.json"
+"""Where it is told what was taken so far."""
+
 _SECONDS: Final = 60  # that a connection may be idle
 _CONNECTIONS: Final = 128
 _TEXT, _BINARY = "text/plain", "application/octet-stream"
 
 
 class CacheServer:
-    """Serves *cache* on loopback at *port* (0: any), or at *listener*, a socket that listens."""
+    """Serves *cache* on loopback at *port* (0: any), or at *listener*, a socket that listens.
+
+    What *told* returns is served at ``SERVED``.
+    """
 
     def __init__(
-        self, cache: OutputCache, port: int = 0, listener: socket.socket | None = None
+        self,
+        cache: OutputCache,
+        port: int = 0,
+        listener: socket.socket | None = None,
+        told: Callable[[], bytes] | None = None,
     ) -> None:
-        handler = type("Handler", (_Handler,), {"cache": cache})
+        self._cache = cache
+        handler = type(
+            "Handler", (_Handler,), {"cache": cache, "told": staticmethod(told or bytes)}
+        )
         with foreign(
             f"serving on port {port} failed",
             OSError,
@@ -44,6 +57,7 @@ class CacheServer:
 
     def run(self) -> None:
         """Serve until ``stop``."""
+        threading.Thread(target=self._cache.warm_up, name="warm-up", daemon=True).start()
         self._server.serve_forever(poll_interval=0.1)
 
     def stop(self) -> None:
@@ -106,11 +120,14 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = 1 << 16
     cache: ClassVar[OutputCache]
+    told: ClassVar[Callable[[], bytes]]
 
     def do_GET(self) -> None:
         """Answer one request of Nix's."""
         if self.path == "/nix-cache-info":
             self._answer(200, "text/x-nix-cache-info", cache_info(PRIORITY))
+        elif self.path == SERVED:
+            self._answer(200, "application/json", self.told())
         elif (hash_part := asked_path(self.path)) is not None:
             text = self.cache.narinfo(hash_part)
             if text is None:

@@ -36,6 +36,7 @@ def serve_command(**options: Any) -> None:
     import signal
 
     from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.outputs.offer import Told
     from nix_seed.outputs.open import kept_key, open_cache
     from nix_seed.outputs.server import CacheServer
     from nix_seed.release.load import verifiers_of
@@ -44,8 +45,14 @@ def serve_command(**options: Any) -> None:
     loaded = policy_of(options)
     by = verifiers_of(loaded, stores_of(options), state)
     key = kept_key(state)
-    cache = open_cache(by, parse_reference(options["reference"]), key, None, _report)
-    server = CacheServer(cache, options["port"])
+    told = Told()
+
+    def on_event(event: object) -> None:
+        told(event)
+        _report(event)
+
+    cache = open_cache(by, parse_reference(options["reference"]), key, None, on_event)
+    server = CacheServer(cache, options["port"], told=told.dump)
     say(f"serving: {server.url}")
     say(f"key:     {key.public}")
     say(f"use:     nix build --extra-substituters {server.url} --fallback")

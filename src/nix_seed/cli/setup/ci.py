@@ -106,6 +106,17 @@ def _use(**options: Any) -> None:
     use(options)
 
 
+@command.command("served", short_help="Say what later steps took of kept outputs.")
+def _served() -> None:
+    """Say on the run's page what this job's steps took from the cache that `ci use` started.
+
+    A job's last step runs it: an action of this kind has no step of its own at the end.
+    """
+    from nix_seed.cli.setup.ci_outputs import tell_served
+
+    tell_served()
+
+
 @command.command("promote", short_help="Promote the commit over all systems.")
 @_job_options
 @_sign_options

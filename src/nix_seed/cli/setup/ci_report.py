@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from nix_seed.core.words import human_size, plural
 from nix_seed.setup.rules.ci_words import Part, build_summary, code, table, verbatim, words
@@ -127,6 +127,22 @@ def use_summary(used: Used, setup: float | None = None, served: ServedOutputs | 
         hydrate = f"nix-seed hydrate {used.image}"
         parts.append(reproduce(None, hydrate, "nix-seed run --engine host -- nix build"))
     return build_summary("Seed in use", parts)
+
+
+def served_text(told: Mapping[str, Any] | None) -> str:
+    """Return in a line what was *told* of the cache; None is for one that there was not."""
+    if told is None:
+        return "no kept outputs were served in this job, or what served them has ended"
+    taken, saved = plural(told["taken"], "output"), told["millis"] / 1000
+    return f"{taken} taken, {human_size(told['bytes'])}; {saved:.1f} s of building saved"
+
+
+def served_summary(told: Mapping[str, Any] | None) -> str:
+    """Return the page of ``ci served``."""
+    parts: list[Part] = [words(served_text(told))]
+    if told is not None and told["reasons"]:
+        parts.append(verbatim("Not taken", tuple(map(str, told["reasons"]))))
+    return build_summary("Outputs taken", parts)
 
 
 def _how(used: Used) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nix_seed.cli.options import accepted_licences, state_directory
 from nix_seed.cli.setup.ci_job import CiJob
-from nix_seed.cli.setup.ci_outputs import ServedOutputs, serve_outputs, wanted
+from nix_seed.cli.setup.ci_outputs import SERVED_AT, ServedOutputs, serve_outputs, wanted
 from nix_seed.cli.setup.ci_report import use_summary
 from nix_seed.core import processes
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
@@ -217,6 +217,8 @@ def pass_on(job: CiJob, used: Used, served: ServedOutputs | None = None) -> None
         }
     )
     variables = {"NIX_CONFIG": _nix_config(job.options, used, served)}
+    if served is not None:
+        variables[SERVED_AT] = served.url
     if sys.platform == "darwin" and not at_hand:
         variables["NIX_SSL_CERT_FILE"] = "/etc/ssl/cert.pem"
     job.host.set_variables(variables, None if at_hand else used.nix)
