@@ -167,8 +167,28 @@ def _kind(method: str, path: str) -> str:
 
 
 def pushing(world: Twenty, root: Path) -> dict[str, Any]:
-    """Push many outputs to a directory, and have Nix copy the same ones to another."""
-    files = {f"src/{number}": f"{number}\n" * 3000 for number in range(MANY)}
+    """Push many outputs to a directory, and have Nix copy the same ones to another.
+
+    NARs are compared with NARs, as both compress them, and what is written besides (manifests,
+    lists and the signed word; narinfos) is counted by itself. Of the tiny outputs hardly anything
+    is left once it is compressed; the others have the size of a small program.
+    """
+    return {
+        "tiny": _pushing(world, root / "tiny", lambda number: f"{number}\n" * 3000),
+        "small": _pushing(world, root / "small", lambda number: _words(number, 100_000)),
+    }
+
+
+def _words(number: int, size: int) -> str:
+    """Text that compresses about as well as a program does."""
+    pick = random.Random(number)
+    words = [pick.randbytes(pick.randrange(2, 8)).hex() for _ in range(2000)]
+    return " ".join(pick.choices(words, k=size // 10))
+
+
+def _pushing(world: Twenty, root: Path, content: Callable[[int], str]) -> dict[str, Any]:
+    root.mkdir()
+    files = {f"src/{number}": content(number) for number in range(MANY)}
     base = distribution()
     project = seeds.write_project(root / "many", base, _MANY.replace("COUNT", str(MANY)), files)
     subprocess.run(["git", "-C", str(project), "remote", "add", "origin", SOURCE], check=True)
@@ -183,12 +203,17 @@ def pushing(world: Twenty, root: Path) -> dict[str, Any]:
     assert done.code == 0, done.err
     said = json.loads(done.out)
     packed = sum(path.stat().st_size for path in (root / "web/cache/nar").iterdir())
+    narinfos = sum(path.stat().st_size for path in (root / "web/cache").glob("*.narinfo"))
+    stored = sum(path.stat().st_size for path in (root / "pushed/blobs/sha256").iterdir())
     return {
         "outputs": len(said["pushed"]),
         "seconds": round(seconds, 2),
         "nixCopySeconds": round(copy, 2),
-        "sentBytes": said["sent"],
-        "nixCopyBytes": packed,
+        "narBytes": said["sent"],
+        "nixNarBytes": packed,
+        "ratio": round(said["sent"] / packed, 3),
+        "documentBytes": stored - said["sent"],
+        "nixDocumentBytes": narinfos,
     }
 
 

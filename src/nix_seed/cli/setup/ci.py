@@ -112,7 +112,7 @@ def _served() -> None:
 
     A job's last step runs it: an action of this kind has no step of its own at the end.
     """
-    from nix_seed.cli.setup.ci_outputs import tell_served
+    from nix_seed.cli.setup.ci_served import tell_served
 
     tell_served()
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from nix_seed.cli.options import cache_directory, state_directory
 from nix_seed.cli.setup.ci_job import CiJob
@@ -28,8 +27,6 @@ _HOURS: Final = 6  # GitHub's longest job
 _PATIENCE: Final = 30  # seconds
 SERVED_AT: Final = "NIX_SEED_SERVED"
 """The variable by which a later step finds what serves kept outputs."""
-_LOOPBACK: Final = re.compile(r"http://127\.0\.0\.1:([0-9]{1,5})\Z")
-_LONGEST: Final = 1 << 20  # bytes of its answer
 
 
 def wanted(job: CiJob) -> bool:
@@ -143,38 +140,3 @@ def _serve(job: CiJob) -> ServedOutputs:
         process.wait(_PATIENCE)
         raise CouldNotCheck(f"no outputs are served from {place}: {Path(name).read_text().strip()}")
     return ServedOutputs(place, lines[0][1], lines[1][1], Path(name))
-
-
-def tell_served() -> None:
-    """Say on the run's page what later steps took; that nothing was served is an answer as well."""
-    from nix_seed.cli.say import answer
-    from nix_seed.cli.setup.ci_report import served_summary, served_text
-    from nix_seed.setup.ci_host import CiHost
-
-    told = _ask_served(os.environ.get(SERVED_AT, ""))
-    CiHost().add_summary(served_summary(told))
-    answer({} if told is None else told, served_text(told))
-
-
-def _ask_served(url: str) -> dict[str, Any] | None:
-    """Return what the cache at *url* tells, None where there is none; it is of this machine."""
-    from http.client import HTTPConnection, HTTPException
-
-    from nix_seed.core import canonical_json
-    from nix_seed.outputs.server import SERVED
-
-    found = _LOOPBACK.match(url)
-    if found is None:
-        return None
-    connection = HTTPConnection("127.0.0.1", int(found[1]), timeout=_PATIENCE)
-    try:
-        connection.request("GET", SERVED)
-        told = canonical_json.loads(connection.getresponse().read(_LONGEST), label=url)
-        kinds = {"taken": int, "bytes": int, "millis": int, "reasons": list}
-        if isinstance(told, dict) and all(type(told.get(n)) is k for n, k in kinds.items()):
-            return told
-    except (OSError, OverflowError, HTTPException, NixSeedError):
-        pass
-    finally:
-        connection.close()
-    return None
