@@ -68,7 +68,15 @@ def test_a_run_that_finds_no_room_to_keep(full_disk: Path, world: Twenty, tmp_pa
     engines.need("bwrap", "bubblewrap")
     project = changed(world.project, tmp_path / "project", "p7")
     resize(full_disk, "24k")
-    where = ["--no-verify", "--policy", world.policy, "--flake", project, "--key", world.key]
+    where: list[str | Path] = [
+        "--no-verify",
+        "--policy",
+        world.policy,
+        "--flake",
+        project,
+        "--key",
+        world.key,
+    ]
     where += ["--store", tmp_path / "host", "--image", world.seed, "--engine", "bwrap"]
     what = ["nix", "build", ".#p7"]
     done = world.run("run", *where, "--keep", f"oci:{full_disk / 'kept'}", "--", *what)

@@ -79,7 +79,7 @@ def test_what_is_packed_is_what_nix_archives(name: str, tmp_path: Path) -> None:
     blob = scene.blob(stored)
     assert (Digest.of(blob), len(blob), sent) == (stored.digest, stored.size, stored.size)
     assert b"".join(unpack_nar([blob], scene.info, "it")) == b"".join(dump(TREES[name]))
-    command = [needs("nix-store", "nix-bin"), "--dump", scene.top]
+    command: list[str | Path] = [needs("nix-store", "nix-bin"), "--dump", scene.top]
     archived = subprocess.run(command, capture_output=True, check=True).stdout
     assert b"".join(dump_tree(scene.top)) == archived
     if scene.info.nar_size <= FRAME_SIZE:

@@ -104,7 +104,7 @@ def test_what_is_listed_while_clean_overwrites_the_list_is_listed_again(
         new = replace(old, signer=who, pushed="2026-01-31T12:00:00Z")
         keep(job, old)
         put_manifest, tag = cleaner.put_manifest, tag_of(old.path.hash_part)
-        raced = []
+        raced: list[str] = []
 
         def late(body: bytes, media_type: str, name: str | Digest | None = None) -> Descriptor:
             if name == tag and not raced:

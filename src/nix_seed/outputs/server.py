@@ -38,10 +38,8 @@ class CacheServer:
         listener: socket.socket | None = None,
         told: Callable[[], bytes] | None = None,
     ) -> None:
-        self._cache = cache
-        handler = type(
-            "Handler", (_Handler,), {"cache": cache, "told": staticmethod(told or bytes)}
-        )
+        self.cache, self.told = cache, told or bytes
+        handler = type("Handler", (_Handler,), {"serving": self})
         with foreign(
             f"serving on port {port} failed",
             OSError,
@@ -57,7 +55,7 @@ class CacheServer:
 
     def run(self) -> None:
         """Serve until ``stop``."""
-        threading.Thread(target=self._cache.warm_up, name="warm-up", daemon=True).start()
+        threading.Thread(target=self.cache.warm_up, name="warm-up", daemon=True).start()
         self._server.serve_forever(poll_interval=0.1)
 
     def stop(self) -> None:
@@ -119,29 +117,28 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = _SECONDS
     disable_nagle_algorithm = True
     wbufsize = 1 << 16
-    cache: ClassVar[OutputCache]
-    told: ClassVar[Callable[[], bytes]]
+    serving: ClassVar[CacheServer]
 
     def do_GET(self) -> None:
         """Answer one request of Nix's."""
         if self.path == "/nix-cache-info":
             self._answer(200, "text/x-nix-cache-info", cache_info(PRIORITY))
         elif self.path == SERVED:
-            self._answer(200, "application/json", self.told())
+            self._answer(200, "application/json", self.serving.told())
         elif (hash_part := asked_path(self.path)) is not None:
-            text = self.cache.narinfo(hash_part)
+            text = self.serving.cache.narinfo(hash_part)
             if text is None:
                 self._answer(404, _TEXT, b"not kept\n")
             else:
                 self._answer(200, "text/x-nix-narinfo", text)
         elif (asked := asked_nar(self.path)) is not None:
-            size = self.cache.size_of(*asked)
+            size = self.serving.cache.size_of(*asked)
             if size is None:
                 self._answer(404, _TEXT, b"not kept\n")
             else:
                 self._head(200, _BINARY, size)
                 if self.command != "HEAD":
-                    self._stream(self.cache.nar(*asked))
+                    self._stream(self.serving.cache.nar(*asked))
         else:
             self._answer(404, _TEXT, b"there is no such file in a binary cache\n")
 

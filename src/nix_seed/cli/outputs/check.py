@@ -94,8 +94,8 @@ def _write(found: OutputsReport, now: datetime, to: Path | None, image: Path | N
 
 def report_json(found: OutputsReport) -> dict[str, Any]:
     """Return the report as one object."""
-    fields = ("system", "path", "names", "deriver", "state", "begins", "follows")
-    fields += ("unread", "diffoscope")
+    about = ("system", "path", "names", "deriver", "state", "begins", "follows")
+    fields = (*about, "unread", "diffoscope")
     return members(found, "commit", "reason", "silent", "unchecked", verdict="fate") | {
         "outputs": [
             members(each, *fields)
