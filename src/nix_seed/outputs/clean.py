@@ -18,6 +18,7 @@ from typing import Final
 from nix_seed.core.declared import time_text
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError, NixSeedError
+from nix_seed.core.parallel import in_parallel
 from nix_seed.formats.intoto.statement import Commit, is_commit
 from nix_seed.formats.nix.store_path import HASH_PART
 from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType, fallback_tag
@@ -60,8 +61,12 @@ def clean_outputs(
     """
     limit = time_text(oldest)
     tags = {tag: found[1] for tag in store.list_tags() if (found := _TAG.match(tag))}
-    first = _drop(store, tags, lambda kept: kept.pushed < limit and kept.commit not in commits)
-    restored = _restore(store, first)
+
+    def old(kept: KeptOutput) -> bool:
+        return kept.pushed < limit and kept.commit not in commits
+
+    first = _drop(store, tags, old)
+    restored = _restore(store, first, old)
     if not first.troubles:
         first.gone |= set(_forget(store, first))
     freed = 0
@@ -123,30 +128,28 @@ def _drop(
     return done
 
 
-def _restore(store: ImageStore, done: _Dropped) -> int:
+def _restore(store: ImageStore, done: _Dropped, unwanted: Callable[[KeptOutput], bool]) -> int:
     """List again what another job listed just before a list was overwritten; return how many.
 
     A job tags its manifest before it reads the list. So whatever it had written to a list before
-    that was overwritten here is found by its tag afterwards. A tag whose manifest was dropped gets
-    an empty index: few registries let a client delete one.
+    that was overwritten here is found by its tag afterwards. A tag whose manifest is *unwanted*
+    gets an empty index: few registries let a client delete one.
     """
-    empty, found = Index(()).dump(), 0
-    dropped: list[NamedDocument] = []
-    for tag in store.list_tags() if done.lists else ():
-        hash_part = done.lists.get(tag.partition(".")[0])
-        fetched = store.get_manifest(tag) if hash_part and "." in tag else None
+    tags = store.list_tags() if done.lists else ()
+    own = [tag for tag in tags if "." in tag and tag.partition(".")[0] in done.lists]
+    found, dropped = 0, list[NamedDocument]()
+    for tag, fetched in zip(own, in_parallel(store.get_manifest, own, _REQUESTS), strict=True):
         if fetched is None or fetched.descriptor.media_type != MediaType.MANIFEST:
             continue
-        if fetched.descriptor.digest in done.gone:
-            dropped.append((empty, MediaType.INDEX, tag))
-            continue
-        where = f"{store}:{tag}"
+        listed, where = tag.partition(".")[0], f"{store}:{tag}"
         try:
             said = Manifest.parse(fetched.body, where).annotations.get(ANNOTATION, "")
-            entry = entry_of(fetched.body, KeptOutput.parse(said.encode(), where))
-            read_entry(entry, str(hash_part), where)
-            listed = tag.partition(".")[0]
-            if entry.digest not in {each.digest for each in listed_at(store, listed)}:
+            kept = KeptOutput.parse(said.encode(), where)
+            entry = entry_of(fetched.body, kept)
+            read_entry(entry, done.lists[listed], where)
+            if unwanted(kept):
+                dropped.append((Index(()).dump(), MediaType.INDEX, tag))
+            elif entry.digest not in {each.digest for each in listed_at(store, listed)}:
                 ensure(store, {listed: [entry]}, 1)
                 found += 1
         except NixSeedError as error:
