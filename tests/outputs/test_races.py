@@ -19,7 +19,14 @@ from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.outputs.clean import clean_outputs
 from nix_seed.outputs.kept import CONFIG, find_kept, keep, put_config
-from nix_seed.outputs.rules.kept import NAR_TYPE, KeptOutput, Stored, entry_of, tag_of
+from nix_seed.outputs.rules.kept import (
+    NAR_TYPE,
+    KeptOutput,
+    Stored,
+    builders_tag,
+    entry_of,
+    tag_of,
+)
 from nix_seed.registry.open import Stores
 from nix_seed.registry.store import ImageStore
 from nix_seed.trust.sign import KeySigner
@@ -130,7 +137,7 @@ def make_old(store: ImageStore, paths: Sequence[StorePath]) -> None:
         old = replace(kept, pushed="2020-01-31T12:00:00Z")
         manifest = old.manifest(CONFIG).dump()
         entry = entry_of(manifest, old)
-        store.put_manifest(manifest, MediaType.MANIFEST, entry.digest)
+        store.put_manifest(manifest, MediaType.MANIFEST, builders_tag(old))
         body = Index((entry,)).dump()
         store.put_manifest(body, MediaType.INDEX, tag_of(path.hash_part))
 
