@@ -2,9 +2,7 @@
 
 Where versions differ in what they print, the older tools' stable formats are used: closures come
 from ``nix-store --dump-db``, whose lines have not changed in a decade, rather than from the JSON
-of ``nix path-info``, which has changed more than once.
-
-Nix's settings, as Nix itself resolves them.
+of ``nix path-info``, which has changed more than once. Settings are as Nix itself resolves them.
 """
 
 import contextlib
