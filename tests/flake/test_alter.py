@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.flake.rules.alter import alter
+from nix_seed.flake.rules.alter import alter, alter_values
 
 
 @given(st.sampled_from(["main.c", "run.sh", "VERSION", "a.json", "flake.nix", "x"]), st.binary())
@@ -60,3 +60,39 @@ def test_code_stays_valid(tmp_path: Path) -> None:
     script.write_bytes(alter("x.sh", b"cat <<EOF\ntext\nEOF"))
     done = subprocess.run(["sh", str(script)], capture_output=True, text=True, check=True)
     assert done.stdout == "text\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "other"),
+    [
+        ("a.toml", 'n = 8080\ns = "web"\nt = true\n', 'n = 8081\ns = "webb"\nt = true\n'),
+        ("a.toml", '[a."b"]\nl = ["x",\n  "y"]\n', '[a."b"]\nl = ["xx",\n  "yy"]\n'),
+        ("a.json", '{"a": {"b": ["x1", 2, null]}}', '{"a": {"b": ["x2", 3, null]}}'),
+        ("meson.build", "project('x', version: '1.2.9')", "project('x', version: '1.2.0')"),
+        ("motd", "Hello there\n", "Hello theree\n"),
+        # Hashes, addresses and paths, and what chooses dependencies, are left what they are.
+        ("a.toml", f'h = "sha256-{"A" * 43}="\nu = "./x"\n', None),
+        ("Cargo.toml", 'version = "0.1.9"\n', None),
+        ("flake.lock", '{"version": 7}', None),
+        ("package-lock.json", '{"version": 7}', None),
+        (".python-version", "3.11\n", None),
+        ("run.sh", "echo hello\n", None),
+        ("bad.toml", "x = ", None),
+        ("bad.json", "{", None),
+    ],
+)
+def test_other_values(name: str, text: str, other: str | None) -> None:
+    assert alter_values(name, text.encode()).decode() == (text if other is None else other)
+
+
+@given(st.sampled_from(["a.toml", "a.json", "x"]), st.binary())
+def test_other_values_of_anything(name: str, data: bytes) -> None:
+    alter_values(name, data)
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z]{1,3}", fullmatch=True), st.integers(0, 99)))
+def test_other_values_under_the_same_names(value: dict[str, int]) -> None:
+    text = "".join(f"{name} = {number}\n" for name, number in value.items())
+    found = tomllib.loads(alter_values("a.toml", text.encode()).decode())
+    assert found.keys() == value.keys()
+    assert all(found[name] != number for name, number in value.items())

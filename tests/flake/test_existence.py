@@ -9,6 +9,7 @@ from nix_seed.flake.rules.existence import (
     choose_likes,
     choose_wanted,
     find_built_from,
+    find_chosen,
     find_moved,
     find_questions,
 )
@@ -26,6 +27,8 @@ from nix_seed.formats.nix.store_path import Derivation, Output, StorePath
         ('pathExists (self + "/a")', {"a", "nix/a"}),
         ('pathExists "${./.}/a"', {"nix/a"}),
         ("pathExists\n  ./a", {"nix/a"}),
+        ("lib.pathIsDirectory ./a", {"nix/a"}),
+        ('lib.pathIsRegularFile (self + "/a")', {"a", "nix/a"}),
         # Not of the flake, or the flake itself.
         ("pathExists ../../a", set()),
         ("pathExists ../flake.nix", set()),
@@ -34,6 +37,21 @@ from nix_seed.formats.nix.store_path import Derivation, Output, StorePath
 )
 def test_files_that_are_asked_for(text: str, paths: set[str]) -> None:
     assert find_questions({"nix/x.nix": text}) == Questions(frozenset(paths))
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        ("builtins.readFile ./a.toml", {"nix/a.toml"}),
+        ("lib.importTOML ../a.toml", {"a.toml"}),
+        ('lib.fileContents "${self}/a"', {"a", "nix/a"}),
+        ('fromJSON (readFile (./. + "/a.json"))', {"nix/a.json"}),
+        ("readFile file", set()),
+        ("readFile ../flake.lock", set()),
+    ],
+)
+def test_files_that_are_read(text: str, paths: set[str]) -> None:
+    assert find_questions({"nix/x.nix": text}) == Questions(data=frozenset(paths))
 
 
 def test_what_else_is_asked() -> None:
@@ -192,3 +210,41 @@ def test_what_is_built_from_a_source() -> None:
     empty = StorePath(f"{'0' * 32}-empty")
     assert find_built_from(graph.__getitem__, graph, [empty]) == {A, B}
     assert find_built_from(graph.__getitem__, graph, []) == frozenset()
+
+
+PYTHON, PYTHON2, TOOL = path("python3.13"), path("python3.14"), path("python3.13-tool-1.0")
+TOOL2, USER, USER2 = path("python3.14-tool-1.0", 1), path("app"), path("app", 1)
+SOURCE = StorePath(f"{'0' * 32}-own")
+
+
+@pytest.mark.parametrize(
+    ("tool", "other", "chosen"),
+    [
+        # Built from another Python, which is there in both or gone with it.
+        (drv(PYTHON), drv(PYTHON2), {TOOL}),
+        # Its text is another, or it has the project's source in it.
+        (drv(PYTHON, text="1"), drv(PYTHON, text="2"), set()),
+        (drv(PYTHON, src="own"), drv(PYTHON2, src="own"), set()),
+    ],
+)
+def test_what_a_file_only_chooses(
+    tool: Derivation, other: Derivation, chosen: set[StorePath]
+) -> None:
+    graph = {TOOL: tool, TOOL2: other, USER: drv(TOOL, src="own"), USER2: drv(TOOL2, src="own2")}
+    graph |= {PYTHON: drv(C), PYTHON2: drv(C)}
+    found = find_chosen(graph.__getitem__, {TOOL, USER}, {TOOL2, USER2}, SOURCE.__eq__)
+    assert found == chosen
+    # Nothing like it comes: it is no choice.
+    assert not find_chosen(graph.__getitem__, {TOOL}, {USER2}, SOURCE.__eq__)
+
+
+def test_another_download_is_a_choice_and_another_name_of_one_is_none() -> None:
+    fetched, renamed = path("x-1-src"), path("x-2-src")
+    one, two = path("x-1"), path("x-2")
+    graph = {fetched: drv(C, fixed=True), renamed: drv(C, fixed=True)}
+    graph |= {one: drv(fetched), two: drv(renamed)}
+    gone, come = {fetched, one}, {renamed, two}
+    assert not find_chosen(graph.__getitem__, gone, come, SOURCE.__eq__)
+    other = Output(None, "sha256", "11" * 32)
+    graph[renamed] = replace(graph[renamed], outputs={"out": other})
+    assert find_chosen(graph.__getitem__, gone, come, SOURCE.__eq__) == {one}

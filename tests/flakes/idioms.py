@@ -46,6 +46,11 @@ OTHER = """{
         writeShellScript = name: text: writeText name "#!${pkgs.bash}/bin/bash\\n${text}";
         # what is built, and substituted, from a text
         runText = name: text: pkgs.runCommand name { } text;
+        # a language in several versions, and a package for each
+        series = builtins.mapAttrs (version: language: {
+          inherit language;
+          package = pkgs.runCommand "language${version}-package-1.0" { inherit language; } "";
+        }) { "1.2" = pkgs.zlib; "1.3" = pkgs.zstd; };
         callPackage = path: arguments: let function = import path; in function
           (builtins.intersectAttrs (builtins.functionArgs function) pkgs // arguments);
         cleanSource = path: builtins.path {
@@ -98,8 +103,9 @@ OTHER_FILES = {"tool.sh": "echo theirs\n", "data": "same bytes\n", "default.nix"
 class Idiom:
     """The *outputs* of a flake (or the whole *flake*), its *files*, and its further *inputs*.
 
-    *baked* are names that its seed holds, *opened* those that it must not. A commit *adds* files
-    and *removes* some, besides changing all; with *dirty*, it is not made.
+    *baked* are names that its seed holds, *opened* those that it must not. A commit *adds*
+    and *removes* files, and some *become* another text; it changes all the others, save what it
+    *keeps*. With *dirty*, it is not made.
     """
 
     outputs: str = ""
@@ -110,6 +116,8 @@ class Idiom:
     adds: Mapping[str, str] = field(default_factory=dict)
     removes: tuple[str, ...] = ()
     dirty: bool = False
+    becomes: Mapping[str, str] = field(default_factory=dict)
+    keeps: tuple[str, ...] = ()
 
 
 MAIN = {"src/main.c": "int main;\n"}
@@ -221,6 +229,48 @@ IDIOMS: Mapping[str, Idiom] = {
         ' in pkgs.runCommand "app" { inherit helper; } "";',
         {"VERSION": "1.0.9\n"},
         opened=("helper", "app"),
+    ),
+    "a version of a language in a file": Idiom(
+        "packages.x86_64-linux.default ="
+        " let chosen = inputs.other.lib.series.${inputs.other.lib.fileContents ./SERIES}.package;"
+        ' in pkgs.runCommand "app" { inherit chosen; src = ./src; } "";',
+        MAIN | {"SERIES": "1.2\n"},
+        baked=("language1.2-package",),
+        opened=("app",),
+        keeps=("SERIES",),
+    ),
+    "values in files": Idiom(
+        "packages.x86_64-linux.default = let"
+        " web = builtins.fromTOML (builtins.readFile ./web.toml);"
+        ' served = inputs.other.lib.runText "served" "${web.name} at ${toString web.port}";'
+        ' image = builtins.fromJSON (builtins.readFile (./. + "/image.json"));'
+        ' layer = inputs.other.lib.runText "layer" (toString image.config.command);'
+        " build = builtins.match \".*version: '([0-9.]+)'.*\" (builtins.readFile ./build.in);"
+        ' manual = inputs.other.lib.runText "manual-${builtins.head build}" "";'
+        ' in pkgs.runCommand "app" { inherit served layer manual; tool = pkgs.zlib; } "";',
+        {
+            "web.toml": 'name = "web"\nport = 8080\n',
+            "image.json": '{"config": {"command": ["serve", "1.2.3"]}}\n',
+            "build.in": "project('app', version: '1.2')\n",
+        },
+        baked=("zlib",),
+        opened=("served", "layer", "manual", "app"),
+        becomes={
+            "web.toml": 'name = "site"\nport = 80\n',
+            "image.json": '{"config": {"command": ["run", "all"]}}\n',
+            "build.in": "project('app', version: '2.0')\n",
+        },
+    ),
+    "values that choose": Idiom(
+        "packages.x86_64-linux.default = let"
+        " tools = builtins.fromTOML (builtins.readFile ./tools.toml);"
+        ' listed = inputs.other.lib.runText "listed" (toString (builtins.attrNames'
+        ' (builtins.readDir ./src))); in pkgs.runCommand "app" {'
+        ' inherit listed; tools = map (name: pkgs.${name}) tools.names; } "";',
+        MAIN | {"tools.toml": 'names = ["zlib", "zstd"]\n'},
+        baked=("zlib", "zstd"),
+        opened=("listed", "app"),
+        keeps=("tools.toml",),
     ),
     "a version in a manifest": Idiom(
         "packages.x86_64-linux.default = let"

@@ -38,6 +38,8 @@ def change_every_file(project: Path, idiom: Idiom) -> None:
     for path in sorted(project.rglob("*")):
         if ".git" in path.parts or not path.is_file() or path.name == "flake.lock":
             continue
+        if path.name in idiom.keeps:
+            continue
         text = path.read_text()
         if path.suffix == ".json":
             text = text.replace("1.2.3", "2.0.0") + "\n\n"
@@ -50,7 +52,8 @@ def change_every_file(project: Path, idiom: Idiom) -> None:
         else:
             text = f"{text}another line\n"
         path.write_text(text)
-    for name, text in ({"src/added.c": "int added;\n"} | dict(idiom.adds)).items():
+    more = {"src/added.c": "int added;\n"} | dict(idiom.adds) | dict(idiom.becomes)
+    for name, text in more.items():
         (project / name).parent.mkdir(exist_ok=True)
         (project / name).write_text(text)
     for name in idiom.removes:

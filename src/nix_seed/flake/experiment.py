@@ -21,12 +21,14 @@ from nix_seed.core.errors import CouldNotCheck, NixFailed
 from nix_seed.core.files import files_below
 from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix
 from nix_seed.flake.nix_code import call_nix_half
-from nix_seed.flake.rules.alter import FURTHER_FILE, alter
+from nix_seed.flake.own_source import OwnSource
+from nix_seed.flake.rules.alter import FURTHER_FILE, alter, alter_values
 from nix_seed.flake.rules.existence import (
     Questions,
     choose_likes,
     choose_wanted,
     find_built_from,
+    find_chosen,
     find_moved,
     find_questions,
 )
@@ -80,20 +82,24 @@ def evaluate_otherwise(
     """
     source = nix.root / str(metadata.source).lstrip("/")
     questions = read_questions(source)
-    if not (questions.paths or questions.lists or (questions.revision and metadata.revision)):
-        return questions, None
-    # A flake may take every directory for a package: then no further ones are added. Last come
-    # those alone that are like what is there.
-    flat = replace(questions, folders=False, places=frozenset())
+    # Other values may choose what is not there. A flake may take every directory for a package:
+    # then no further ones are added. Last come those alone that are like what is there.
+    same = replace(questions, data=frozenset())
+    flat = replace(same, folders=False, places=frozenset())
     plain = replace(flat, names=frozenset(), ends=frozenset())
     problem: NixFailed | None = None
-    for asked in dict.fromkeys((questions, flat, plain)):
+    for asked in dict.fromkeys((questions, same, flat, plain)):
+        if not (asked.paths or asked.data or asked.lists or (asked.revision and metadata.revision)):
+            continue
+        # What values decide stays unseen then, which is said.
+        unread = sorted(questions.data - asked.data)
+        told = replace(asked, unclear=(*asked.unclear, *unread))
         try:
             with answered_otherwise(source, asked) as tree:
                 _set_time(tree, metadata)
                 url = _url(tree, nix.hash_path(tree), metadata, revision=not asked.revision)
                 doing = "evaluating the flake with files added and removed"
-                return asked, _ask(nix, url, arguments, doing)
+                return told, _ask(nix, url, arguments, doing)
         except NixFailed as error:
             problem = problem or error
     return questions, problem
@@ -120,20 +126,23 @@ def compare(
     if isinstance(answer, NixFailed):
         return Twin(problem=reason_of(answer.detail or answer.message))
     derivations = answer.derivations
-    made_by = [nix.read_derivation(path) for path in _only_derivations(derivations - known)]
+    read = DerivationReader(nix)
+    come, gone = _only_derivations(derivations - known), _only_derivations(known - derivations)
+    made_by = [read(path) for path in come]
     outcomes = [output.path for item in made_by for output in item.outputs.values()]
     made = frozenset(path for path in outcomes if path is not None)
     dated = frozenset(_dated(made_by, _marks(metadata)))
-    twin = Twin(answer.outputs, derivations, made, answer.inputs, dated=dated)
+    chosen = find_chosen(read, gone, come, OwnSource(metadata.source, nix.root))
+    twin = Twin(answer.outputs, derivations, made, answer.inputs, dated=dated, chosen=chosen)
     questions, other = otherwise
-    read, both = DerivationReader(nix), _only_derivations(known)
+    both = _only_derivations(known)
     moved = _chosen_from_nothing(nix, read, known & derivations)
     if isinstance(other, NixFailed):
         reason = reason_of(other.detail or other.message)
         return replace(twin, questions=questions, moved=moved, unanswered=reason)
     if other is not None:
-        come = _only_derivations(other.derivations)
-        moved |= find_moved(read, both - come, come - both, both - derivations)
+        others = _only_derivations(other.derivations)
+        moved |= find_moved(read, both - others, others - both, both - derivations)
     return replace(twin, questions=questions, moved=moved)
 
 
@@ -235,11 +244,29 @@ def read_questions(source: Path, tracked: Collection[str] | None = None) -> Ques
         path = source / name
         if name.endswith(".nix") and path.is_file() and not path.is_symlink():
             code[name] = path.read_text("utf-8", "replace")
-    return find_questions(code)
+    questions = find_questions(code)
+    return replace(questions, data=frozenset(filter(partial(_has_values, source), questions.data)))
+
+
+def _has_values(source: Path, name: str) -> bool:
+    path = source / name
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > _MOST_BYTES:
+        return False
+    data = path.read_bytes()
+    return alter_values(path.name, data) != data
+
+
+_MOST_BYTES = 1 << 20
 
 
 def _turn(tree: Path, questions: Questions) -> None:
-    """Take away what is asked for and there, add what is not; one more file of each kind."""
+    """Take away what is asked for and there, add what is not; one more file of each kind.
+
+    What is read gets other values.
+    """
+    for name in questions.data:
+        path = tree / name
+        path.write_bytes(alter_values(path.name, path.read_bytes()))
     for name in sorted(questions.paths):
         path = tree / name
         if path.is_dir() and not path.is_symlink():

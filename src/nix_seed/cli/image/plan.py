@@ -67,9 +67,9 @@ def _print_unseen(evaluation: Evaluation) -> None:
     walked, twin = evaluation.recipe.walked, evaluation.ownership.twin
     if twin.unanswered is not None:
         note(
-            "notice: the flake does not evaluate with files added and removed"
-            f" ({safe_line(twin.unanswered)}): where its code asks whether a file is there, a"
-            " commit that adds or removes that file may change the image",
+            "notice: the flake does not evaluate with files added and removed, and other values in"
+            f" those that its code reads ({safe_line(twin.unanswered)}): a commit that does this"
+            " may change the image",
         )
     if evaluation.ownership.needed.problem is not None:
         say(
@@ -80,8 +80,8 @@ def _print_unseen(evaluation: Evaluation) -> None:
         )
     if unclear := (*twin.questions.unclear, *twin.questions.tests):
         note(
-            "notice: a commit that adds or removes a file may change the image, by what is asked"
-            f" in {safe_line(shortened(unclear, 8))}",
+            "notice: a commit that adds or removes a file, or other values in one, may change the"
+            f" image, by what is asked in {safe_line(shortened(unclear, 8))}",
         )
     if walked:
         problem = twin.problem or "these outputs throw"

@@ -4,7 +4,10 @@ Whatever evaluation makes of the file then comes out otherwise, unless it is not
 change must not break evaluation: what is text keeps its meaning for whoever parses it.
 """
 
+import json
 import re
+import tomllib
+from typing import Any
 
 FURTHER_FILE = "nix-seed-further-file.txt"
 """Another file in each directory, for what lists directories."""
@@ -41,6 +44,58 @@ def alter(name: str, data: bytes) -> bytes:
     if _SLASHES.fullmatch(name):
         return data + end + b"//\n"
     return data + b"\n"
+
+
+def alter_values(name: str, data: bytes) -> bytes:
+    """Return *data* with other values in it, of the same shape, as code may read from the file.
+
+    What names a package, a hash or an address is such a value too: evaluation may fail of it. What
+    chooses dependencies, and what is no data, stays as it is.
+    """
+    if _CHOOSES.fullmatch(name) or _PINS.fullmatch(name) or data.startswith(b"#!"):
+        return data
+    try:
+        text = data.decode()
+        if name.endswith(".json"):
+            return json.dumps(_other(json.loads(text))).encode()
+        if name.endswith(".toml"):
+            text = _VALUE.sub(lambda found: found[0].replace(found[2], _other(found[2])), text)
+            tomllib.loads(text)
+            return text.encode()
+    except (ValueError, RecursionError):
+        return data
+    if _HASH.fullmatch(name) or _SLASHES.fullmatch(name) or "\0" in text:
+        return data
+    text = _NUMBERED.sub(lambda found: _other(found[0]), text)
+    return _LAST_WORD.sub(lambda found: _other(found[0]), text).encode()
+
+
+_CHOOSES = re.compile(
+    r"Cargo\.toml|package\.json|pyproject\.toml|.*\.lock|.*lock.*\.(json|toml)|go\.(mod|sum)"
+    r"|(sources|generated|deps|hashes|gomod2nix|rust-toolchain)\.(json|toml)|.*\.(nix|md|ya?ml)"
+)
+# A text or a number after "=" or between others, not what stands before "=" or in a header.
+_VALUE = re.compile(r'((?:=|,|\[)\s*|^\s+)("(?:[^"\\\n]|\\.)*"|[0-9]+\b)(?=\s*(?:[],}#]|$))', re.M)
+_NUMBERED = re.compile(r"\b[0-9]+(?:\.[0-9]+)+\b")
+_LAST_WORD = re.compile(r"\b[A-Za-z]\w{0,30}(?=\s*$)", re.M)
+_ODD = re.compile(r"[/:=]|\w{32}|^(true|false|null)$")
+
+
+def _other(value: Any) -> Any:
+    """Return another *value* of the same shape."""
+    match value:
+        case dict():
+            return {name: _other(one) for name, one in value.items()}
+        case list():
+            return [_other(one) for one in value]
+        case str() if value and not _ODD.search(value):
+            end = re.search(r"[0-9](?=\W*$)", value)
+            if end:
+                return value[: end.start()] + str((int(end[0]) + 1) % 10) + value[end.end() :]
+            return re.sub(r"([A-Za-z])(?=\W*$)", r"\1\1", value)
+        case int() if not isinstance(value, bool):
+            return value + 1
+    return value
 
 
 def _with_next_digit(match: re.Match[bytes]) -> bytes:

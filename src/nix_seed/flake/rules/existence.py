@@ -8,21 +8,20 @@ directories, called like those in it, and like what code looks for in lists.
 import dataclasses
 import posixpath
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from nix_seed.flake.rules.examples import example
 from nix_seed.formats.nix.store_path import Derivation, Graph, StorePath
 
 # A literal or a variable, and what follows: ./x, (./. + "/x"), "${self}/x", (self + "/x").
-_ASKED = re.compile(
-    r"""\bpathExists\b\s*\(*\s*(?:
+_FILE = r"""\s*\(*\s*(?:
         (?P<literal>\.{1,2}(?:/[\w.+-]+)+)
       | "?\$\{\s*(?P<quoted>\.{1,2}(?:/[\w.+-]+)+)\s*\}
       | "?\$\{[\w.]+\} | [\w.]+
-    )\s*\+?\s*"?(?P<rest>(?:/[\w.+-]+)*)""",
-    re.VERBOSE,
-)
+    )\s*\+?\s*"?(?P<rest>(?:/[\w.+-]+)*)"""
+_ASKED = re.compile(rf"\b(?:pathExists|pathIs(?:Directory|RegularFile))\b{_FILE}", re.VERBOSE)
+_READS = re.compile(rf"\b(?:readFile|fileContents|importJSON|importTOML)\b{_FILE}", re.VERBOSE)
 _LISTS = re.compile(
     r"\b(readDir|readFileType|listFilesRecursive|packagesFromDirectoryRecursive"
     r"|fileset\.toList)\b"
@@ -59,7 +58,7 @@ class Questions:
     that ask for what no text names. *kinds*, *ends* and *starts* are the endings and beginnings of
     names that code looks for in lists, and *names* what its patterns take; *folders* tells whether
     it looks for directories, *places* are names of such. *tests* are places that choose from a list
-    in other ways.
+    in other ways. *data* are files that code reads, below the root.
     """
 
     paths: frozenset[str] = frozenset()
@@ -73,15 +72,17 @@ class Questions:
     ends: frozenset[str] = frozenset()
     names: frozenset[str] = frozenset()
     places: frozenset[str] = frozenset()
+    data: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         """Whether anything is asked that another tree can answer otherwise."""
-        return bool(self.paths) or self.lists or self.revision
+        return bool(self.paths or self.data) or self.lists or self.revision
 
 
 def find_questions(code: Mapping[str, str]) -> Questions:
     """Read the text of ``.nix`` files by their names below the root."""
     paths: set[str] = set()
+    data: set[str] = set()
     unclear: list[str] = []
     wanted = _Wanted()
     kinds: set[str] = set()
@@ -95,16 +96,13 @@ def find_questions(code: Mapping[str, str]) -> Questions:
         kinds.update(f".{kind}" for kind in _KIND.findall(plain))
         revision = revision or _REVISION.search(plain) is not None
         for found in _ASKED.finditer(plain):
-            literal, rest = found["literal"] or found["quoted"], found["rest"]
-            here = posixpath.dirname(name)
-            if literal is not None:
-                paths.add(posixpath.normpath(posixpath.join(here, f"{literal}{rest}")))
-            elif rest:
-                paths |= {rest.lstrip("/"), posixpath.normpath(posixpath.join(here, rest[1:]))}
-            else:
+            asked = _paths(name, found)
+            paths |= asked
+            if not asked:
                 unclear.append(_place(name, plain, found))
-    inside = {path for path in paths if not path.startswith(("../", "/"))}
-    named = Questions(frozenset(inside - _KEPT), lists, revision, tuple(unclear))
+        for found in _READS.finditer(plain):
+            data |= _paths(name, found)
+    named = Questions(_inside(paths), lists, revision, tuple(unclear), data=_inside(data))
     if not lists:
         return named
     return dataclasses.replace(
@@ -117,6 +115,19 @@ def find_questions(code: Mapping[str, str]) -> Questions:
         names=_names(wanted.patterns, 1, 3),
         places=_names(wanted.patterns, 2, 4) if folders else frozenset(),
     )
+
+
+def _paths(name: str, found: re.Match[str]) -> set[str]:
+    """Return which files the code in *name* may mean, below the root."""
+    literal, rest = found["literal"] or found["quoted"], found["rest"]
+    here = posixpath.dirname(name)
+    if literal is not None:
+        return {posixpath.normpath(posixpath.join(here, f"{literal}{rest}"))}
+    return {rest[1:], posixpath.normpath(posixpath.join(here, rest[1:]))} if rest else set()
+
+
+def _inside(paths: Collection[str]) -> frozenset[str]:
+    return frozenset(path for path in paths if not path.startswith(("../", "/"))) - _KEPT
 
 
 class _Wanted:
@@ -227,15 +238,18 @@ def find_moved(
     """
     successors: dict[str, list[Derivation]] = {}
     for path in come:
-        successors.setdefault(path.name, []).append(read(path))
-    waiting = {path for path in gone - own if path.name in successors}
+        successors.setdefault(_without_numbers(path.name), []).append(read(path))
+    waiting = {path for path in gone - own if _without_numbers(path.name) in successors}
     moved: set[StorePath] = set()
     while True:
         known = moved | own
         found = {
             path
             for path in waiting
-            if any(_succeeds(other, read(path), known) for other in successors[path.name])
+            if any(
+                _succeeds(other, read(path), known)
+                for other in successors[_without_numbers(path.name)]
+            )
         }
         if not found:
             return frozenset(moved)
@@ -249,8 +263,8 @@ def _succeeds(other: Derivation, derivation: Derivation, known: set[StorePath]) 
         not derivation.is_fixed_output
         and set(derivation.input_srcs) == set(other.input_srcs)
         and before - after <= known
-        and sorted(path.name for path in before - after)
-        == sorted(path.name for path in after - before)
+        and sorted(_without_numbers(path.name) for path in before - after)
+        == sorted(_without_numbers(path.name) for path in after - before)
     )
 
 
@@ -271,3 +285,50 @@ def find_built_from(
         if not more:
             return frozenset(found)
         found |= more
+
+
+def find_chosen(
+    read: Graph,
+    gone: Collection[StorePath],
+    come: Collection[StorePath],
+    is_own_source: Callable[[StorePath], bool],
+) -> frozenset[StorePath]:
+    """Return those *gone* from the twin that are others' work: a file only chose them.
+
+    Where ``PYTHON_VERSION`` says 3.13, and 3.14 in the twin, packages for the one are gone and
+    those for the other *come*. They are alike, but for what they are built from, down to what is
+    the same in both. What has the project's source in it, or another text alone, is its own.
+    """
+    fixed = {path for path in gone if read(path).is_fixed_output}
+    fetched = {output.hash for path in come for output in read(path).outputs.values()}
+    own = {path for path in gone if any(map(is_own_source, read(path).input_srcs))}
+    own |= find_built_from(read, gone, own)
+    # A download that only goes by another name tells nothing.
+    own |= {p for p in fixed if any(o.hash in fetched for o in read(p).outputs.values())}
+    alike: dict[str, list[Derivation]] = {}
+    for path in come:
+        alike.setdefault(_without_numbers(path.name), []).append(read(path))
+    waiting = {path for path in gone if path not in own and path not in fixed}
+    others = find_built_from(read, gone, fixed - own)
+    own |= {path for path in waiting - others if _without_numbers(path.name) not in alike}
+    while True:
+        found = {
+            path
+            for path in waiting - own
+            if any(
+                _differs_in_text(read(path), item, own)
+                for item in alike.get(_without_numbers(path.name), ())
+            )
+        }
+        if not found:
+            return frozenset(waiting - own)
+        own |= found
+
+
+def _differs_in_text(before: Derivation, after: Derivation, own: Collection[StorePath]) -> bool:
+    """Whether both are built from the same, but for the project's *own*."""
+    return set(before.input_drvs) - set(after.input_drvs) <= set(own)
+
+
+def _without_numbers(name: str) -> str:
+    return re.sub(r"[0-9]+", "0", name)

@@ -7,6 +7,7 @@ same is not, whatever it is called and wherever its text came from. Neither is o
 - A fixed output is not the project's: its content is agreed on beforehand, and it has to be
   fetched. Where only its derivation changes, the key names what it makes. One whose name holds the
   commit has another store path at each, which no seed can hold ahead: that one is opened.
+- What a file only chooses, such as packages of a Python by its version, is not the project's.
 - What no source decides, but an output names and a file of the flake defines, is the project's.
 - What Nix never substitutes (``allowSubstitutes = false``: scripts and texts) is made in no time
   wherever it is needed. It is opened, so that the text may change.
@@ -35,7 +36,7 @@ class Twin:
 
     *moved* are derivations that another answer to the *questions* moves: is a file there, is there
     a commit? *unanswered* says why no other could be tried. *dated* are hashes of fixed outputs
-    whose name holds the commit or its time.
+    whose name holds the commit or its time. *chosen* are derivations that a file only chooses.
     """
 
     outputs: frozenset[str] = frozenset()
@@ -47,6 +48,7 @@ class Twin:
     moved: frozenset[StorePath] = frozenset()
     unanswered: str | None = None
     dated: frozenset[str] = frozenset()
+    chosen: frozenset[StorePath] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,8 @@ class Experiment:
 
     def changes(self, path: StorePath) -> bool:
         """Tell whether what *path* makes comes out otherwise in the twin."""
+        if path in self._twin.chosen:
+            return False
         if path in self._twin.derivations:
             return path in self._twin.moved
         made = {output.path for output in self._read(path).outputs.values()}
