@@ -4,12 +4,16 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nix_seed.core.digests import NarHash
-from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
+from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed, NixSeedError
+from nix_seed.flake.evaluate import evaluate_flake
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import StorePath
 from support.distribution import nix_env
@@ -60,6 +64,33 @@ def test_nix_fails_in_its_own_words(nix: Nix, flake: str) -> None:
         nix.evaluate(f'(builtins.getFlake "{url}").broken', "asking")
     assert "spam and eggs" in (caught.value.detail or "")
     assert caught.value.exit_code == 4
+
+
+# Minutes of work.
+SLOW = """let list = builtins.genList (x: x) 20000; add = builtins.foldl' (a: b: a + b); in
+  builtins.foldl' (a: x: a + add x list) 0 list"""
+
+
+def test_an_evaluation_is_ended_that_nobody_waits_for(nix: Nix) -> None:
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    start = time.monotonic()
+    with pytest.raises(NixFailed):
+        replace(nix, stop=stop).evaluate(SLOW, "asking")
+    assert time.monotonic() - start < 20
+
+
+def test_the_altered_flake_is_not_waited_for_where_the_flake_fails(
+    nix: Nix, tmp_path: Path
+) -> None:
+    slow = f"""{{ outputs = {{ self }}: builtins.seq
+      (if builtins.readFile ./word == "word\\n" then throw "at once" else ({SLOW})) {{ }}; }}"""
+    (tmp_path / "flake.nix").write_text(slow)
+    (tmp_path / "word").write_text("word\n")
+    start = time.monotonic()
+    with pytest.raises(NixSeedError):
+        evaluate_flake(nix, f"path:{tmp_path}", system="x86_64-linux")
+    assert time.monotonic() - start < 20
 
 
 def test_no_flake_is_told_with_what_to_do(nix: Nix, tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ is new); what differs is the project's own. Where
 the twin does not evaluate, the content of copied sources tells whose they are.
 """
 
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
@@ -57,14 +59,14 @@ def evaluate_flake(
         "required": attr is not None,
     }
     doing = f"evaluating {flake} for {system}"
-    with ThreadPoolExecutor(3) as beside:
-        outlined = beside.submit(evaluate_outline, nix, metadata, arguments, doing)
+    with ThreadPoolExecutor(3) as beside, _ended_with_us(nix) as ours:
+        outlined = beside.submit(evaluate_outline, ours, metadata, arguments, doing)
         if not nix.has_derivations():
             # A new store: two that write the same derivations at once take four times as long as
             # one after the other.
             wait([outlined])
-        twin = beside.submit(evaluate_twin, nix, metadata, arguments)
-        otherwise = beside.submit(evaluate_otherwise, nix, metadata, arguments)
+        twin = beside.submit(evaluate_twin, ours, metadata, arguments)
+        otherwise = beside.submit(evaluate_otherwise, ours, metadata, arguments)
         answer, needs = outlined.result()
         if "problem" in answer:
             raise _problem(answer, flake, kind, name, system)
@@ -84,6 +86,17 @@ def evaluate_flake(
         needed = find_needed(nix, metadata, arguments, inputs)
     ownership = Ownership(outline, DerivationReader(nix), own, found, needed)
     return Evaluation(metadata, build_recipe(ownership), ownership)
+
+
+@contextmanager
+def _ended_with_us(nix: Nix) -> Iterator[Nix]:
+    """Return a Nix whose evaluations end where one of them fails: nobody waits for the others."""
+    stop = threading.Event()
+    try:
+        yield replace(nix, stop=stop)
+    except BaseException:
+        stop.set()
+        raise
 
 
 def made_of_manifests(nix: Nix, evaluation: Evaluation) -> tuple[StorePath, ...]:

@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,12 +89,14 @@ class Nix:
     """A Nix and the store it works on.
 
     *store* is the root of a store of its own (``nix --store``), or ``None`` for the machine's.
-    *settings* are Nix settings that are put before the user's own.
+    *settings* are Nix settings that are put before the user's own. Where *stop* is set, what runs
+    is ended.
     """
 
     store: Path | None = None
     bin_dir: Path | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
+    stop: threading.Event | None = None
 
     @property
     def root(self) -> Path:
@@ -299,7 +302,7 @@ class Nix:
         log = NixLog()
         try:
             environment = {**os.environ, **_PLAIN_WORDS}
-            code, printed = _call(command, (stdin, stdout), environment, log)
+            code, printed = _call(command, (stdin, stdout), environment, log, self.stop)
         except OSError as error:
             raise CouldNotCheck(f"{doing}: cannot start {command[0]}: {error.strerror}") from error
         if code != 0:
@@ -339,10 +342,11 @@ def _call(
     pipes_of: tuple[int | BinaryIO, int | BinaryIO],
     environment: Mapping[str, str],
     log: NixLog,
+    stop: threading.Event | None,
 ) -> tuple[int, bytes]:
     """Run *command*; return its exit code and what it printed, having told all that *log* read.
 
-    *pipes_of* are its standard input and output.
+    *pipes_of* are its standard input and output. It is ended where *stop* is set.
     """
     printed, rest = bytearray(), b""
     stdin, stdout = pipes_of
@@ -357,7 +361,9 @@ def _call(
                 pipes.register(pipe, selectors.EVENT_READ)
         try:
             while pipes.get_map():
-                for key, _ in pipes.select():
+                if stop is not None and stop.is_set():
+                    process.kill()
+                for key, _ in pipes.select(None if stop is None else 0.1):
                     chunk = os.read(key.fd, 1 << 16)
                     if not chunk:
                         pipes.unregister(key.fileobj)
