@@ -10,7 +10,6 @@ import grp
 import json
 import os
 import re
-import selectors
 import shlex
 import shutil
 import subprocess
@@ -22,8 +21,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
-from nix_seed.core.events import tell
 from nix_seed.core.files import explained
+from nix_seed.flake.nix_process import run_logged
 from nix_seed.flake.rules.nix_log import NixLog
 from nix_seed.formats.nix.database import (
     DATABASE,
@@ -302,7 +301,7 @@ class Nix:
         log = NixLog()
         try:
             environment = {**os.environ, **_PLAIN_WORDS}
-            code, printed = _call(command, (stdin, stdout), environment, log, self.stop)
+            code, printed = run_logged(command, (stdin, stdout), environment, log, self.stop)
         except OSError as error:
             raise CouldNotCheck(f"{doing}: cannot start {command[0]}: {error.strerror}") from error
         if code != 0:
@@ -335,54 +334,6 @@ class Nix:
         yield from ("--log-format", "internal-json")
         if program == "nix":
             yield from ("--extra-experimental-features", "nix-command flakes")
-
-
-def _call(
-    command: Sequence[str],
-    pipes_of: tuple[int | BinaryIO, int | BinaryIO],
-    environment: Mapping[str, str],
-    log: NixLog,
-    stop: threading.Event | None,
-) -> tuple[int, bytes]:
-    """Run *command*; return its exit code and what it printed, having told all that *log* read.
-
-    *pipes_of* are its standard input and output. It is ended where *stop* is set.
-    """
-    printed, rest = bytearray(), b""
-    stdin, stdout = pipes_of
-    with (
-        subprocess.Popen(
-            command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=environment
-        ) as process,
-        selectors.DefaultSelector() as pipes,
-    ):
-        for pipe in (process.stdout, process.stderr):
-            if pipe is not None:
-                pipes.register(pipe, selectors.EVENT_READ)
-        try:
-            while pipes.get_map():
-                if stop is not None and stop.is_set():
-                    process.kill()
-                for key, _ in pipes.select(None if stop is None else 0.1):
-                    chunk = os.read(key.fd, 1 << 16)
-                    if not chunk:
-                        pipes.unregister(key.fileobj)
-                    elif key.fileobj is process.stdout:
-                        printed += chunk
-                    else:
-                        *lines, rest = (rest + chunk).split(b"\n")
-                        _tell(log, lines)
-        except BaseException:
-            process.kill()
-            raise
-    _tell(log, [rest] if rest else [])
-    return process.returncode, bytes(printed)
-
-
-def _tell(log: NixLog, lines: Iterable[bytes]) -> None:
-    for line in lines:
-        for event in log.read(line):
-            tell(event)
 
 
 class DerivationReader:

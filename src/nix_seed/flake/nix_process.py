@@ -1,0 +1,59 @@
+"""Runs a program of Nix's, and reads what it tells while it works."""
+
+import os
+import selectors
+import subprocess
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import BinaryIO
+
+from nix_seed.core.events import tell
+from nix_seed.flake.rules.nix_log import NixLog
+
+
+def run_logged(
+    command: Sequence[str],
+    pipes_of: tuple[int | BinaryIO, int | BinaryIO],
+    environment: Mapping[str, str],
+    log: NixLog,
+    stop: threading.Event | None,
+) -> tuple[int, bytes]:
+    """Run *command*; return its exit code and what it printed, having told all that *log* read.
+
+    *pipes_of* are its standard input and output. It is ended where *stop* is set.
+    """
+    printed, rest = bytearray(), b""
+    stdin, stdout = pipes_of
+    with (
+        subprocess.Popen(
+            command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=environment
+        ) as process,
+        selectors.DefaultSelector() as pipes,
+    ):
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipes.register(pipe, selectors.EVENT_READ)
+        try:
+            while pipes.get_map():
+                if stop is not None and stop.is_set():
+                    process.kill()
+                for key, _ in pipes.select(None if stop is None else 0.1):
+                    chunk = os.read(key.fd, 1 << 16)
+                    if not chunk:
+                        pipes.unregister(key.fileobj)
+                    elif key.fileobj is process.stdout:
+                        printed += chunk
+                    else:
+                        *lines, rest = (rest + chunk).split(b"\n")
+                        _tell(log, lines)
+        except BaseException:
+            process.kill()
+            raise
+    _tell(log, [rest] if rest else [])
+    return process.returncode, bytes(printed)
+
+
+def _tell(log: NixLog, lines: Iterable[bytes]) -> None:
+    for line in lines:
+        for event in log.read(line):
+            tell(event)
