@@ -40,12 +40,10 @@ from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.image.assemble import StoreFiles
 from nix_seed.image.push import push
 from nix_seed.image.read.spec import read_spec
-from nix_seed.image.rules.documents import build_image, container_entries
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.image.rules.layer import FinishedLayer, write_entries_layer, write_layer
-from nix_seed.image.rules.spec import Spec
-from nix_seed.registry.image import open_image
-from nix_seed.registry.layout import Layout
+from nix_seed.image.rules.spec import Spec, build_image, container_entries
+from nix_seed.registry.layout import Layout, open_image
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.open import Stores
 from nix_seed.use.hydrate import hydrate

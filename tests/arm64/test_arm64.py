@@ -14,7 +14,7 @@ import pytest
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.read.spec import read_spec
 from nix_seed.image.read.unpack import unpacked
-from nix_seed.registry.image import Image, open_image
+from nix_seed.registry.layout import Image, open_image
 from nix_seed.setup.doctor_image import check_image
 from nix_seed.setup.rules.diagnosis import Health, checks_for
 from support import engines, quick

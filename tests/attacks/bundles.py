@@ -9,8 +9,7 @@ from typing import Any
 
 from attacks.cases import case
 from nix_seed.core import canonical_json
-from nix_seed.formats.intoto.build import build_statement
-from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Envelope
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Envelope, build_statement
 from support.trust import World
 
 

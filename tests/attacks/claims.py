@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from attacks.cases import case
 from nix_seed.core.digests import Digest
-from nix_seed.formats.intoto.build import KeyCount, NixFacts, PathCounts, Source
+from nix_seed.formats.intoto.statement import KeyCount, NixFacts, PathCounts, Source
 from nix_seed.trust.sign import KeySigner
 from support.trust import COMMIT, OTHER_COMMIT, SOURCE, World
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from attacks.cases import case
-from nix_seed.formats.intoto.build import build_statement
+from nix_seed.formats.intoto.statement import build_statement
 from support.certificates import malformed_certificates
 from support.private_sigstore import ISSUER, PrivateSigstore
 from support.trust import World

@@ -10,9 +10,8 @@ from typing import Any, Self
 from attacks.cases import enter
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
-from nix_seed.formats.intoto.build import Source
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE, PromotionPredicate, build_statement
-from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit, Source
 from nix_seed.formats.oci.manifest import (
     ANNOTATION_NAR_HASH,
     ANNOTATION_SYSTEM,

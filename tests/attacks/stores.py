@@ -10,11 +10,11 @@ from pathlib import Path
 from attacks.cases import case
 from nix_seed.core.digests import DiffID, Digest
 from nix_seed.flake.rules.outline import SPEC_PATH
-from nix_seed.formats.intoto.build import LayerDigests
+from nix_seed.formats.intoto.statement import LayerDigests
 from nix_seed.formats.oci.manifest import Index, Manifest, MediaType, fallback_tag
 from nix_seed.formats.oci.tar import FILE, TarEntry
-from nix_seed.image.rules.documents import build_image
 from nix_seed.image.rules.layer import write_entries_layer
+from nix_seed.image.rules.spec import build_image
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
 from support.attestations import put

@@ -461,9 +461,8 @@ def _of_commit(ledger: Ledger, number: int, *systems: str) -> Callable[[object],
     """Return what gives the votes that logged attestations of release *number* are."""
 
     def votes(_: object) -> list[Vote]:
-        from nix_seed.formats.intoto.build import check_statement
         from nix_seed.formats.intoto.bundle import Bundle
-        from nix_seed.formats.intoto.statement import Statement
+        from nix_seed.formats.intoto.statement import Statement, check_build
         from nix_seed.formats.tlog.entry import LogEntry
         from nix_seed.formats.tlog.merkle import leaf_hash
         from nix_seed.trust.attestations import gather
@@ -472,7 +471,7 @@ def _of_commit(ledger: Ledger, number: int, *systems: str) -> Callable[[object],
         found = []
         for each in gather([ledger.store], [commit(number).key]).attestations:
             bundle = Bundle.parse(each.text, "a bundle")
-            said = check_statement(Statement.parse(bundle.envelope.payload, "it"), "it")
+            said = check_build(Statement.parse(bundle.envelope.payload, "it"), "it")
             entry = LogEntry.from_json(bundle.tlog_entries[0], "an entry")
             at = LoggedAt("log", entry.index, Digest(leaf_hash(entry.body).hex()))
             if not systems or said.system in systems:

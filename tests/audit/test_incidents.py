@@ -9,7 +9,7 @@ from nix_seed.audit.rules.report import GUIDES, incidents_of, short
 from nix_seed.cli.audit.audit import incident_lines
 from nix_seed.cli.say import folded
 from nix_seed.core.verdict import Severity
-from nix_seed.release.rules.finding import AuditFinding, Kind
+from nix_seed.release.rules.answer import AuditFinding, Kind
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMIT, OTHER = "c0ffee" + "0" * 34, "badbad" + "0" * 34

@@ -19,7 +19,7 @@ from nix_seed.audit.rules.report import AuditReport
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
 from nix_seed.core.verdict import Severity
-from nix_seed.release.rules.finding import AuditFinding, Kind
+from nix_seed.release.rules.answer import AuditFinding, Kind
 from support.audits import Ledger, commit, dangle
 from support.programs import first_line
 

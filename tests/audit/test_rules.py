@@ -17,7 +17,7 @@ from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.audit.rules.report import sort_findings
 from nix_seed.core.digests import Digest
 from nix_seed.core.verdict import Severity
-from nix_seed.release.rules.finding import Kind
+from nix_seed.release.rules.answer import Kind
 from nix_seed.release.rules.record import LedgerEntry
 from nix_seed.trust.rules.policy import LoggedAt
 from support.audits import commit
@@ -139,7 +139,7 @@ def test_a_record_is_kept_as_it_is() -> None:
 
 
 def test_findings_are_sorted_by_how_bad_they_are() -> None:
-    from nix_seed.release.rules.finding import AuditFinding
+    from nix_seed.release.rules.answer import AuditFinding
 
     kinds = [
         (Kind.TAG, Severity.WARNING),

@@ -21,7 +21,7 @@ from nix_seed.cli.say import error_lines, say
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.events import Stage
 from nix_seed.core.safe_text import safe_line, safe_text
-from nix_seed.licences.rules.withheld import Withheld, check_accepted
+from nix_seed.licences.rules.judge import Withheld, check_accepted
 from support.seeds import COMMAND, build, environment, nix_seed, write_project
 from support.specs import store_path
 

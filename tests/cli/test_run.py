@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nix_seed.formats.oci.reference import LayoutReference
-from nix_seed.registry.image import open_image
+from nix_seed.registry.layout import open_image
 from support import built, engines, registries, warm
 from support.distribution import nix_env
 

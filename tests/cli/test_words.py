@@ -13,7 +13,7 @@ from nix_seed.cli.image.build import _licence_lines
 from nix_seed.cli.release.attest import _lines
 from nix_seed.cli.release.verify import _dissent_lines
 from nix_seed.cli.setup.doctor import _lines as diagnosis_lines
-from nix_seed.licences.rules.withheld import UnknownLicence
+from nix_seed.licences.rules.judge import UnknownLicence
 from nix_seed.setup.rules.diagnosis import Diagnosis, Health
 from support.specs import tiny_spec
 from support.trust import World

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nix_seed.formats.oci.reference import LayoutReference
-from nix_seed.registry.image import Image, open_image
+from nix_seed.registry.layout import Image, open_image
 from nix_seed.use.engines import choose_engine
 from support import built, engines
 from support.distribution import distribution

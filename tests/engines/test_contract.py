@@ -14,8 +14,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.flake.rules.outline import CONTENTS_PATH, SPEC_PATH
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.read.unpack import unpacked
-from nix_seed.registry.image import Image, open_image
-from nix_seed.registry.layout import REF_NAME, Layout
+from nix_seed.registry.layout import REF_NAME, Image, Layout, open_image
 from nix_seed.setup.rules.diagnosis import (
     ClauseResult,
     Kind,

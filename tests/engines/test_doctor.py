@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.registry.image import Image
+from nix_seed.registry.layout import Image
 from nix_seed.setup.doctor_image import GITHUB, check_image, kind_of
 from nix_seed.setup.rules.diagnosis import Health, checks_for, exit_code
 from nix_seed.use.engines.base import Engine

@@ -20,7 +20,7 @@ import pytest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.reference import LayoutReference
-from nix_seed.registry.image import Image, open_image
+from nix_seed.registry.layout import Image, open_image
 from nix_seed.use.engines import choose_engine
 from nix_seed.use.engines.base import Engine, Job
 from nix_seed.use.engines.bwrap import scratch_directory

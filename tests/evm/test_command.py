@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from nix_seed.cli.main import main
-from nix_seed.evm.keys import EvmKey
+from nix_seed.evm.signatures import EvmKey
 from support.chains import Anvil, anvil
 from support.evm import digest
 

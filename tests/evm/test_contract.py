@@ -10,9 +10,15 @@ from random import Random
 import pytest
 
 from nix_seed.core.digests import Digest
-from nix_seed.evm.keys import EvmKey
 from nix_seed.evm.node import ContractRefused, shipped
-from nix_seed.evm.signatures import BuilderSet, Domain, EvmBuilder, EvmSignature, ReleaseMessage
+from nix_seed.evm.signatures import (
+    BuilderSet,
+    Domain,
+    EvmBuilder,
+    EvmKey,
+    EvmSignature,
+    ReleaseMessage,
+)
 from nix_seed.release.rules.record import LedgerEntry
 from support.chains import Chain, anvil
 from support.evm import Evm, ascending, digest, release, with_digest

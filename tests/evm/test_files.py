@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nix_seed.core.errors import InputError
-from nix_seed.evm.keys import EvmKey
 from nix_seed.evm.signatures import (
     BuilderSet,
     Domain,
     EvmBuilder,
+    EvmKey,
     EvmSignature,
     ReleaseMessage,
     Signed,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from nix_seed.evm.keys import EvmKey
+from nix_seed.evm.signatures import EvmKey
 from support.chains import Chain
 from support.evm import Evm, ascending, release
 

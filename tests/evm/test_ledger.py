@@ -10,8 +10,7 @@ import pytest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.evm.contract import Contract, EvmLedger
 from nix_seed.evm.node import ContractRefused, EvmNode
-from nix_seed.evm.nodes import Nodes
-from nix_seed.evm.send import GWEI, Sender
+from nix_seed.evm.nodes import GWEI, Nodes, Sender
 from nix_seed.evm.signatures import Domain, ReleaseMessage
 from nix_seed.registry.errors import Patience
 from nix_seed.release.verifiers import Ledger

@@ -15,13 +15,12 @@ from nix_seed.evm.contract import Contract
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.open import Stores
-from nix_seed.release.candidates import ReleasePlace
 from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.release.promote import Promoted, Signing, promote
 from nix_seed.release.rules.answer import Verification
 from nix_seed.release.rules.record import LedgerEntry
 from nix_seed.release.verifiers import Verifiers
-from nix_seed.release.verify import Query, verify_commit
+from nix_seed.release.verify import Query, ReleasePlace, verify_commit
 from nix_seed.trust.sign import open_logs
 from support.evm import Evm
 from support.releases import ReleaseWorld

@@ -11,20 +11,18 @@ import pytest
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import InputError
-from nix_seed.formats.intoto.build import (
-    BuildPredicate,
-    build_statement,
-    check_statement,
-)
 from nix_seed.formats.intoto.bundle import Bundle, Certificate, MessageSignature, PublicKeyHint
 from nix_seed.formats.intoto.statement import (
     PAYLOAD_TYPE,
     STATEMENT_V01,
+    BuildPredicate,
     Commit,
     Envelope,
     Signature,
     Statement,
     Subject,
+    build_statement,
+    check_build,
     pae,
 )
 from nix_seed.logs.rules.signer import PublicKey
@@ -239,7 +237,7 @@ def test_the_predicate_is_read_as_it_was_written(changes: dict[str, Any]) -> Non
     made = predicate(**changes)
     assert BuildPredicate.from_json(made.to_json(), "it") == made
     statement = Statement.parse(build_statement(made, "a name").dump(), "it")
-    assert check_statement(statement, "it") == made
+    assert check_build(statement, "it") == made
 
 
 def test_a_flake_without_a_lock_and_a_dirty_tree_are_said_so() -> None:
@@ -331,7 +329,7 @@ def test_a_subject_may_not_be_missing(drop: int) -> None:
     made = build_statement(predicate(), "x")
     fewer = tuple(each for at, each in enumerate(made.subjects) if at != drop)
     with pytest.raises(InputError) as caught:
-        check_statement(replace(made, subjects=fewer), "it")
+        check_build(replace(made, subjects=fewer), "it")
     assert caught.value.message == SUBJECTS
 
 
@@ -339,7 +337,7 @@ def test_a_subject_may_not_be_missing(drop: int) -> None:
 def test_no_subject_may_be_added(extra: Digest) -> None:
     made = build_statement(predicate(), "x")
     with pytest.raises(InputError) as caught:
-        check_statement(replace(made, subjects=(*made.subjects, Subject("y", extra))), "it")
+        check_build(replace(made, subjects=(*made.subjects, Subject("y", extra))), "it")
     assert caught.value.message == SUBJECTS
 
 

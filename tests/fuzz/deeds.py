@@ -21,8 +21,8 @@ from nix_seed.core.digests import DiffID, Digest, NarHash
 from nix_seed.core.errors import NixSeedError
 from nix_seed.core.safe_text import split_address
 from nix_seed.flake.rules.nix_log import NixLog
-from nix_seed.formats.intoto.build import build_statement
 from nix_seed.formats.intoto.bundle import Bundle
+from nix_seed.formats.intoto.statement import build_statement
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.formats.oci.manifest import Descriptor, MediaType, fallback_tag
 from nix_seed.formats.oci.reference import LayoutReference
@@ -39,8 +39,7 @@ from nix_seed.image.rules.frames import Compressor, locate_paths
 from nix_seed.image.rules.layer import FinishedLayer, write_layer
 from nix_seed.logs.rules.signer import CertificateIdentity
 from nix_seed.registry.credentials import Keyring
-from nix_seed.registry.image import open_image
-from nix_seed.registry.layout import Layout
+from nix_seed.registry.layout import Layout, open_image
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.rules.http import join_url, parse_url, proxy_for
 from nix_seed.registry.rules.lock import LockedImage, SeedLock

@@ -44,7 +44,7 @@ NETS = {
     *("audit/audit", "audit/gather", "audit/judge", "audit/logs", "audit/monitor", "audit/read"),
     *("trust/attestations", "trust/watch_logs", "trust/rules/bundle"),
     *("trust/rules/claims", "trust/sigstore", "release/records", "setup/doctor"),
-    *("setup/doctor_image", "evm/keys", "evm/node", "evm/signatures", "flake/rules/licence"),
+    *("setup/doctor_image", "evm/node", "evm/signatures", "flake/rules/licence"),
     *("core/errors", "cli/main", "use/mount/fuse"),
 }
 # The helper to be used instead, and who may go without, for what it is not made for.

@@ -12,7 +12,7 @@ import pytest
 
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.read.unpack import unpacked
-from nix_seed.registry.image import Image, open_image
+from nix_seed.registry.layout import Image, open_image
 from support.distribution import commit, make_project, upgraded, use_distribution
 from support.engines import need, need_root
 from support.seeds import (

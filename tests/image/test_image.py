@@ -13,9 +13,8 @@ from nix_seed.flake.rules.outline import CONTENTS_PATH, SPEC_PATH, File, ImageCo
 from nix_seed.formats.oci import tar
 from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType, Platform, platform_of
 from nix_seed.image.rules.contents import dump_contents
-from nix_seed.image.rules.documents import build_image, container_entries, container_key
 from nix_seed.image.rules.frames import Compressor
-from nix_seed.image.rules.spec import Spec
+from nix_seed.image.rules.spec import Spec, build_image, container_entries, container_key
 from support.specs import tiny_spec
 
 SPEC = tiny_spec()

@@ -18,7 +18,7 @@ from nix_seed.formats.oci.manifest import (
 )
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.read.spec import read_spec
-from nix_seed.registry.image import open_image
+from nix_seed.registry.layout import open_image
 from support import layouts
 from support.specs import tiny_spec
 

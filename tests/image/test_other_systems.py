@@ -11,7 +11,7 @@ import pytest
 from nix_seed.flake.evaluate import evaluate_flake
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.reference import LayoutReference
-from nix_seed.registry.image import open_image
+from nix_seed.registry.layout import open_image
 from support.distribution import make_project, nix_env
 from support.seeds import (
     build,

@@ -14,7 +14,7 @@ from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import InputError
 from nix_seed.core.format import FORMAT
 from nix_seed.image.rules.spec import Spec
-from nix_seed.licences.rules.withheld import UnknownLicence
+from nix_seed.licences.rules.judge import UnknownLicence
 from support.distribution import nix_env
 from support.programs import need, run
 from support.specs import tiny_spec

@@ -22,7 +22,7 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.read.safe_root import remove
 from nix_seed.image.read.unpack import Limits, clear_unpacked, unpack, unpacked
-from nix_seed.registry.image import Image, open_image
+from nix_seed.registry.layout import Image, open_image
 from support.layouts import directory, file, hard_link, special, symlink, tar, write_layout
 
 Members = list[tuple[tarfile.TarInfo, bytes]]

@@ -17,9 +17,13 @@ import pytest
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.core.verdict import Fate
-from nix_seed.formats.intoto.build import PREDICATE_TYPE, build_statement
 from nix_seed.formats.intoto.bundle import Certificate
-from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, STATEMENT_V01
+from nix_seed.formats.intoto.statement import (
+    BUILD_TYPE,
+    PAYLOAD_TYPE,
+    STATEMENT_V01,
+    build_statement,
+)
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.logs.rekor import RekorV2
@@ -283,13 +287,13 @@ def test_cosign_accepts_ours(real: RealSigstore, repository: Repository, tmp_pat
     program = cosign("3", tmp_path / "home")
     image = push_image(repository)
     text = sign(real, image.digest).bundle.dump()
-    attach_bundle(repository, image, text, PREDICATE_TYPE)
+    attach_bundle(repository, image, text, BUILD_TYPE)
     verify = partial(cosign_verify, program, real, f"{repository}@{image.digest}")
-    output = verify(SUBJECT, real.workflows.url, PREDICATE_TYPE)
+    output = verify(SUBJECT, real.workflows.url, BUILD_TYPE)
     assert output.startswith("0\n"), output
     assert json.loads(text)["dsseEnvelope"]["payload"] in output
     for subject, issuer in ((SUBJECT + "x", real.workflows.url), (SUBJECT, real.people.url)):
-        output = verify(subject, issuer, PREDICATE_TYPE)
+        output = verify(subject, issuer, BUILD_TYPE)
         assert not output.startswith("0\n")
         assert "no matching CertificateIdentity found" in output
 
@@ -323,7 +327,7 @@ def test_gh_accepts_ours(real: RealSigstore, repository: Repository, tmp_path: P
     """In a file, beside the image, and from GitHub's own store, where it was copied to."""
     image = push_image(repository)
     done = sign(real, image.digest).bundle.dump()
-    attach_bundle(repository, image, done, PREDICATE_TYPE)
+    attach_bundle(repository, image, done, BUILD_TYPE)
     (tmp_path / "bundle.json").write_bytes(done)
     # A root a line; what follows the last line feed is not read.
     (tmp_path / "root.jsonl").write_bytes(real.trusted_root() + b"\n")
@@ -338,7 +342,7 @@ def test_gh_accepts_ours(real: RealSigstore, repository: Repository, tmp_path: P
         root = ("--custom-trusted-root", tmp_path / "root.jsonl")
         by = (*root, "--cert-oidc-issuer", real.workflows.url)
         ours = (*by, "--repo", "owner/project")
-        kind = ("--predicate-type", PREDICATE_TYPE)
+        kind = ("--predicate-type", BUILD_TYPE)
         file, at = tmp_path / "manifest.json", f"oci://{repository}@{image.digest}"
         bundle = ("--bundle", tmp_path / "bundle.json")
         shown: list[tuple[str | Path, ...]] = [(file, *bundle), (at, *bundle)]

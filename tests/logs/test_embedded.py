@@ -17,8 +17,8 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.tlog.entry import HashedRekord
 from nix_seed.formats.tlog.merkle import build_root, check_consistency, leaf_hash, read_from_leaves
 from nix_seed.logs.embedded import EmbeddedLog
+from nix_seed.logs.log import DirectorySource, TileReader, check_log
 from nix_seed.logs.rules.entry import logged_signature
-from nix_seed.logs.tile_log import DirectorySource, TileReader, check_log
 from support.logs import Signing, cheap_body
 from support.programs import first_line
 

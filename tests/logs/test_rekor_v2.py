@@ -17,10 +17,9 @@ from nix_seed.formats.intoto.statement import Envelope
 from nix_seed.formats.tlog.entry import Verifier
 from nix_seed.formats.tlog.merkle import Tile, TreeHead, tiles_of
 from nix_seed.logs.embedded import EmbeddedLog
-from nix_seed.logs.log import CheckpointState, Entry
+from nix_seed.logs.log import CheckpointState, DirectorySource, Entry, check_log
 from nix_seed.logs.rekor import RekorV2
 from nix_seed.logs.rules.entry import History, logged_signature
-from nix_seed.logs.tile_log import DirectorySource, check_log
 from support.logs import Signing, served_client
 from support.rekor import RealLog, ask_their_verifier, rekor_v2
 

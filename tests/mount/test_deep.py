@@ -7,7 +7,7 @@ import pytest
 from nix_seed.formats.oci.manifest import Manifest
 from nix_seed.image.read.check import deep_check
 from nix_seed.image.read.spec import read_seed
-from nix_seed.image.rules import documents
+from nix_seed.image.rules import spec
 from nix_seed.image.rules.contents import dump_contents
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
@@ -43,7 +43,7 @@ def test_a_table_of_other_files_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     def lying(layers: list[bytes]) -> bytes:
         return dump_contents(layers).replace(b"a\0b\0l", b"a\0c\0l")
 
-    monkeypatch.setattr(documents, "dump_contents", lying)
+    monkeypatch.setattr(spec, "dump_contents", lying)
     store = LayoutStore(Layout.create(tmp_path / "wrong"))
     wrong = made(store, tmp_path / "other")
     monkeypatch.undo()

@@ -12,8 +12,8 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.formats.intoto.build import Source
 from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
+from nix_seed.formats.intoto.statement import Source
 from nix_seed.registry.store import ImageStore
 from nix_seed.release import ledger as ledger_flow
 from nix_seed.release.ledger import Walked, walk_ledger

@@ -18,8 +18,8 @@ import pytest
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
-from nix_seed.formats.intoto.build import BuildPredicate, Source
 from nix_seed.formats.intoto.bundle import Bundle
+from nix_seed.formats.intoto.statement import BuildPredicate, Source
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.registry.client import Registry
 from nix_seed.registry.credentials import Keyring

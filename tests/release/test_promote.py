@@ -18,11 +18,10 @@ from nix_seed.formats.oci.manifest import About, Index, MediaType, fallback_tag
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.release import api
-from nix_seed.release.candidates import ReleasePlace
 from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.release.promote import Signing, promote
 from nix_seed.release.rules.answer import Verification
-from nix_seed.release.verify import Query, verify_image
+from nix_seed.release.verify import Query, ReleasePlace, verify_image
 from nix_seed.trust.sign import open_logs
 from support.audits import dangle, drop_record
 from support.releases import ARM, ReleaseWorld

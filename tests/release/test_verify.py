@@ -17,7 +17,7 @@ import nix_seed
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.verdict import Fate
-from nix_seed.formats.intoto.build import Source
+from nix_seed.formats.intoto.statement import Source
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.formats.tlog.merkle import TreeHead
 from nix_seed.logs.log import CheckpointState

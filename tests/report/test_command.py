@@ -17,7 +17,7 @@ from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.read.spec import read_spec
 from nix_seed.registry.client import Registry
 from nix_seed.registry.credentials import Keyring
-from nix_seed.registry.image import open_image
+from nix_seed.registry.layout import open_image
 from support import built
 from support.distribution import commit
 from support.registries import docker_registry

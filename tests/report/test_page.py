@@ -20,8 +20,7 @@ from nix_seed.core.verdict import Check, Fate
 from nix_seed.flake.rules.licence import UNSTATED, Licence
 from nix_seed.licences.rules.judge import Judged
 from nix_seed.release.rules import record as promotion
-from nix_seed.report.page.document import report_page
-from nix_seed.report.page.licences import licence_state
+from nix_seed.report.page.document import licence_state, report_page
 from nix_seed.report.page.parts import (
     Child,
     PageSection,

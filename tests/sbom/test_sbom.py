@@ -21,7 +21,7 @@ from nix_seed.flake.rules.names import Package
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.image.rules.partition.plan import Group
 from nix_seed.image.rules.spec import Spec
-from nix_seed.licences.rules.withheld import Withheld
+from nix_seed.licences.rules.judge import Withheld
 from nix_seed.sbom.cyclonedx import write_cyclonedx
 from nix_seed.sbom.rules.sbom import Origin, Sbom, build_sbom, check_describes, read_licences
 from nix_seed.sbom.rules.spdx import write_spdx

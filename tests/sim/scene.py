@@ -11,16 +11,17 @@ from functools import partial
 
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import DiffID, Digest, NarHash
-from nix_seed.formats.intoto.build import (
-    PREDICATE_TYPE,
+from nix_seed.formats.intoto.statement import (
+    BUILD_TYPE,
+    PAYLOAD_TYPE,
     BuildPredicate,
+    Commit,
     LayerDigests,
     NixFacts,
     PathCounts,
     Source,
     build_statement,
 )
-from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
 from nix_seed.formats.oci.manifest import (
     ANNOTATION_NAR_HASH,
     ANNOTATION_SYSTEM,
@@ -34,9 +35,9 @@ from nix_seed.image.rules.frames import Compressor
 from nix_seed.logs.embedded import LogKey
 from nix_seed.registry.store import Held
 from nix_seed.release.attest import attach_to_commit
-from nix_seed.release.candidates import ReleasePlace
 from nix_seed.release.promote import Promoted, Signing, promote
 from nix_seed.release.verifiers import Verifiers
+from nix_seed.release.verify import ReleasePlace
 from nix_seed.trust.attestations import attach_bundle
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.rules.policy_file import parse_policy
@@ -215,7 +216,7 @@ class Scene:
         """Log and list what was signed."""
         needed = self.cast.terms.needed
         for bundle in log_signed(signed, self.logs if logs is None else logs, needed=needed):
-            attach_bundle(store, image.descriptor, bundle.dump(), PREDICATE_TYPE)
+            attach_bundle(store, image.descriptor, bundle.dump(), BUILD_TYPE)
             attach_to_commit(store, commit, bundle.dump())
 
     def promote(

@@ -21,10 +21,9 @@ from nix_seed.formats.tlog.merkle import (
 )
 from nix_seed.formats.tlog.note import Checkpoint, SignedCheckpoint, sign_note
 from nix_seed.logs.embedded import LogKey
-from nix_seed.logs.log import Entry, OneLog
+from nix_seed.logs.log import Entry, OneLog, build_entry
 from nix_seed.logs.rules.entry import TrustedLog, logged_signature
 from nix_seed.logs.rules.signer import PublicKey
-from nix_seed.logs.tile_log import build_entry
 from nix_seed.registry.open import AnyReference, Stores
 from nix_seed.registry.store import (
     BlobSource,

@@ -7,8 +7,10 @@ from typing import Any
 
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import DiffID, Digest, NarHash
-from nix_seed.formats.intoto.build import (
+from nix_seed.formats.intoto.statement import (
+    PAYLOAD_TYPE,
     BuildPredicate,
+    Commit,
     KeyCount,
     LayerDigests,
     NixFacts,
@@ -16,7 +18,6 @@ from nix_seed.formats.intoto.build import (
     Source,
     build_statement,
 )
-from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
 from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType
 from nix_seed.registry.store import Held, ImageStore
 from nix_seed.trust.sign import KeySigner

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from nix_seed.core.digests import Digest, NarHash
-from nix_seed.formats.intoto.build import PREDICATE_TYPE
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
-from nix_seed.formats.intoto.statement import PAYLOAD_TYPE
+from nix_seed.formats.intoto.statement import BUILD_TYPE, PAYLOAD_TYPE
 from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType, fallback_tag
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.formats.tlog.entry import HashedRekord, LogEntry
@@ -98,7 +97,7 @@ def bulk(ledger: Ledger, number: int) -> None:
     for each in numbers:
         mine = [next(bundles) for _ in range(2 * len(images))]
         for bundle in mine:
-            list_bundle(pile, commit_subject(commit(each)), bundle.dump(), PREDICATE_TYPE)
+            list_bundle(pile, commit_subject(commit(each)), bundle.dump(), BUILD_TYPE)
         made.append(_record(ledger, each, mine, ready.digest))
         pile.tags[str(commit(each))] = pile.tags["latest"]
     records = _logged(ledger, [signed for *_, signed in made])
@@ -157,10 +156,9 @@ def _record(
 
 
 def _vote(bundle: Bundle) -> Vote:
-    from nix_seed.formats.intoto.build import check_statement
-    from nix_seed.formats.intoto.statement import Statement
+    from nix_seed.formats.intoto.statement import Statement, check_build
 
-    said = check_statement(Statement.parse(bundle.envelope.payload, "it"), "it")
+    said = check_build(Statement.parse(bundle.envelope.payload, "it"), "it")
     entry = LogEntry.from_json(bundle.tlog_entries[0], "an entry")
     at = LoggedAt("log", entry.index, Digest(leaf_hash(entry.body).hex()))
     return Vote(said.system, said.builder, Digest.of(bundle.envelope.pae), (at,))

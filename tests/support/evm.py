@@ -11,14 +11,13 @@ from web3 import Web3
 
 from nix_seed.core.digests import Digest
 from nix_seed.evm.contract import Contract, EvmLedger, deploy
-from nix_seed.evm.keys import EvmKey
 from nix_seed.evm.node import EvmNode, shipped
-from nix_seed.evm.nodes import Nodes
-from nix_seed.evm.send import Sender, Sent
+from nix_seed.evm.nodes import Nodes, Sender, Sent
 from nix_seed.evm.signatures import (
     BuilderSet,
     Domain,
     EvmBuilder,
+    EvmKey,
     EvmSignature,
     ReleaseMessage,
     Signed,

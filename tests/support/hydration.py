@@ -14,11 +14,10 @@ from nix_seed.flake.rules.outline import ImageConfig
 from nix_seed.formats.nix.store_path import PathInfo
 from nix_seed.formats.oci.manifest import Descriptor, MediaType
 from nix_seed.image.assemble import StoreFiles
-from nix_seed.image.rules.documents import build_image, container_entries
 from nix_seed.image.rules.frames import Compressor, Name
 from nix_seed.image.rules.layer import write_entries_layer, write_layer
 from nix_seed.image.rules.partition.plan import Group
-from nix_seed.image.rules.spec import Spec
+from nix_seed.image.rules.spec import Spec, build_image, container_entries
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
 from support.distribution import nix_env

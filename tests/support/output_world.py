@@ -12,7 +12,7 @@ from pathlib import Path
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.read.spec import read_spec
 from nix_seed.logs.embedded import EmbeddedLog
-from nix_seed.registry.image import open_image
+from nix_seed.registry.layout import open_image
 from nix_seed.trust.sign import KeySigner
 from support import quick, seeds
 from support.distribution import commit, distribution, nix, nix_env

@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 
 from nix_seed.formats.tlog.note import NoteKey
+from nix_seed.logs.log import DirectorySource
 from nix_seed.logs.rekor import LogHttp, RekorV2
 from nix_seed.logs.rules.entry import TrustedLog
-from nix_seed.logs.tile_log import DirectorySource
 from nix_seed.registry.errors import Patience
 from nix_seed.trust.sign import KeyKind, KeySigner
 from support.goprograms import MODULES, go_log_check, installed

@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Self
 
 from nix_seed.core.digests import Digest
-from nix_seed.formats.intoto.build import Source
 from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
-from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit, Source
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.registry.client import Repository
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.open import Stores
-from nix_seed.release.candidates import ReleasePlace
 from nix_seed.release.load import earlier_of, load_policy, verifiers_of
 from nix_seed.release.promote import Promoted, Signing, promote
 from nix_seed.release.records import attach_record
+from nix_seed.release.verify import ReleasePlace
 from nix_seed.trust.sign import KeySigner, open_logs
 from support.remembered import remembered
 from support.trust import COMMIT, SOURCE, SYSTEM, TREES, MadeImage, World, make_image, pem

@@ -19,8 +19,7 @@ from nix_seed.image.rules.changes import evaluate_plan
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.image.rules.partition.plan import Group
 from nix_seed.image.rules.spec import Spec
-from nix_seed.licences.rules.judge import Judged
-from nix_seed.licences.rules.withheld import Withheld
+from nix_seed.licences.rules.judge import Judged, Withheld
 from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.release.verify import Query, verify_image
 from nix_seed.report.page.document import report_page
@@ -35,9 +34,8 @@ from nix_seed.report.report import (
     TrustAnswer,
 )
 from nix_seed.roots.roots import RootsReport, SourceEnd
-from nix_seed.roots.rules.policy import Binary, Findings, Substituted
+from nix_seed.roots.rules.policy import Binary, Findings, Stop, Substituted, Walk
 from nix_seed.roots.rules.roots import End, HostProgram, Impurity, Roots
-from nix_seed.roots.rules.walk import Stop, Walk
 from support.trust import World
 
 HOSTILE = (

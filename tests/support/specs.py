@@ -8,7 +8,7 @@ from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.image.rules.partition.plan import Group
 from nix_seed.image.rules.spec import Spec
-from nix_seed.licences.rules.withheld import Withheld
+from nix_seed.licences.rules.judge import Withheld
 
 
 def store_path(name: str) -> StorePath:

@@ -14,25 +14,25 @@ from typing import Any, Self, cast
 
 from nix_seed.core.digests import DiffID, Digest, encode_nix32
 from nix_seed.flake.rules.outline import ImageConfig
-from nix_seed.formats.intoto.build import (
-    PREDICATE_TYPE,
+from nix_seed.formats.intoto.bundle import Bundle
+from nix_seed.formats.intoto.statement import (
+    BUILD_TYPE,
+    PAYLOAD_TYPE,
     BuildPredicate,
+    Commit,
     LayerDigests,
     NixFacts,
     PathCounts,
     Source,
     build_statement,
 )
-from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.formats.oci.manifest import Descriptor, MediaType
 from nix_seed.image.assemble import StoreFiles
-from nix_seed.image.rules.documents import build_image, container_entries
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.image.rules.layer import write_entries_layer, write_layer
 from nix_seed.image.rules.partition.plan import Group
-from nix_seed.image.rules.spec import Spec
+from nix_seed.image.rules.spec import Spec, build_image, container_entries
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.logs.rules.entry import verifier_of
 from nix_seed.registry.client import Repository
@@ -258,7 +258,7 @@ class World:
         """Attach to *image* (the good one), and list under *commit*."""
         text = bundle if isinstance(bundle, bytes) else bundle.dump()
         about = (image or self.image).descriptor
-        done = attach_bundle(self.store, about, text, PREDICATE_TYPE)
+        done = attach_bundle(self.store, about, text, BUILD_TYPE)
         if commit is not None:
             attach_to_commit(self.store, commit, text)
         return done

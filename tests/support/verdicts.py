@@ -8,7 +8,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from nix_seed.formats.intoto.build import (
+from nix_seed.formats.intoto.statement import (
     build_statement,
 )
 from nix_seed.trust.rules.bundle import (

@@ -10,7 +10,6 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.formats.intoto.build import PREDICATE_TYPE
 from nix_seed.formats.intoto.bundle import (
     BUNDLE_V03,
     ENVELOPE_LAYER,
@@ -18,11 +17,11 @@ from nix_seed.formats.intoto.bundle import (
     Bundle,
     attestation_tag,
 )
+from nix_seed.formats.intoto.statement import BUILD_TYPE
 from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType, fallback_tag
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.registry.client import Registry
-from nix_seed.registry.image import open_image
-from nix_seed.registry.layout import Layout
+from nix_seed.registry.layout import Layout, open_image
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.store import ImageStore
 from nix_seed.trust.attestations import attach_bundle, discover
@@ -40,7 +39,7 @@ class Scene:
     bundle: bytes
 
     def attach(self) -> Descriptor:
-        return attach_bundle(self.store, self.image, self.bundle, PREDICATE_TYPE)
+        return attach_bundle(self.store, self.image, self.bundle, BUILD_TYPE)
 
     def list_at_tag(self, *listed: Descriptor) -> None:
         """Write the list of referrers anew, as a liar would."""
@@ -86,7 +85,7 @@ def test_the_manifest_is_cosigns(scene: Scene) -> None:
     assert manifest.subject == Descriptor(MediaType.MANIFEST, scene.image.digest, scene.image.size)
     assert manifest.annotations == {
         "dev.sigstore.bundle.content": "dsse-envelope",
-        "dev.sigstore.bundle.predicateType": PREDICATE_TYPE,
+        "dev.sigstore.bundle.predicateType": BUILD_TYPE,
         "org.opencontainers.image.created": "2025-01-31T12:34:56Z",
         "org.opencontainers.image.revision": "0123456789abcdef0123456789abcdef01234567",
         "org.opencontainers.image.source": "https://forge.example/owner/project",
@@ -106,7 +105,7 @@ def test_several_builders_attestations_are_all_found(scene: Scene) -> None:
     made = predicate(image_digest=scene.image.digest)
     texts = {signed(KeySigner.generate(), made) for _ in range(5)}
     for text in texts:
-        attach_bundle(scene.store, scene.image, text, PREDICATE_TYPE)
+        attach_bundle(scene.store, scene.image, text, BUILD_TYPE)
     found = discover(scene.store, scene.image.digest)
     assert {each.text for each in found.attestations} == texts
 
@@ -114,7 +113,7 @@ def test_several_builders_attestations_are_all_found(scene: Scene) -> None:
 def test_an_image_that_is_not_there(scene: Scene) -> None:
     absent = replace(scene.image, digest=Digest.of(b"absent"))
     with pytest.raises(InputError, match=f"has no image {absent.digest} to attach") as caught:
-        attach_bundle(scene.store, absent, scene.bundle, PREDICATE_TYPE)
+        attach_bundle(scene.store, absent, scene.bundle, BUILD_TYPE)
     assert caught.value.hint == "push the image first"
 
 
@@ -164,7 +163,7 @@ def test_a_missing_referrer_hides_no_other(tmp_path: Path) -> None:
     scene = prepared(LayoutStore(layout))
     scene.attach()
     other = signed(KeySigner.generate(), predicate(image_digest=scene.image.digest))
-    gone = attach_bundle(scene.store, scene.image, other, PREDICATE_TYPE)
+    gone = attach_bundle(scene.store, scene.image, other, BUILD_TYPE)
     layout.blob_path(gone.digest).unlink()
     found = discover(scene.store, scene.image.digest)
     assert [each.text for each in found.attestations] == [scene.bundle]

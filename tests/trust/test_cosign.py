@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.formats.intoto.build import PREDICATE_TYPE
-from nix_seed.formats.intoto.statement import STATEMENT_V01, STATEMENT_V1
+from nix_seed.formats.intoto.statement import BUILD_TYPE, STATEMENT_V01, STATEMENT_V1
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.logs.rules.signer import PublicKey
 from nix_seed.registry.client import Registry, Repository
@@ -79,10 +78,10 @@ def test_cosign_accepts_ours(scene: Scene, tmp_path: Path, major: str, kind: Key
     public = write_key_pair(signer, tmp_path / "builder.key")
     write_key_pair(KeySigner.generate(kind), tmp_path / "other.key")
     text = signed(signer, predicate(image_digest=scene.image.digest))
-    attach_bundle(scene.repository, scene.image, text, PREDICATE_TYPE)
+    attach_bundle(scene.repository, scene.image, text, BUILD_TYPE)
     verify = partial(
         program,
-        *("verify-attestation", "--type", PREDICATE_TYPE, *VERIFY[major]),
+        *("verify-attestation", "--type", BUILD_TYPE, *VERIFY[major]),
         *("--trusted-root", trusted_root(program), scene.reference, "--key"),
     )
     output = verify(public)

@@ -10,7 +10,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
-from nix_seed.formats.intoto.build import build_statement
 from nix_seed.formats.intoto.bundle import (
     Bundle,
     Certificate,
@@ -18,6 +17,7 @@ from nix_seed.formats.intoto.bundle import (
     attestation_tag,
     bundle_of_layer,
 )
+from nix_seed.formats.intoto.statement import build_statement
 from nix_seed.trust.sign import KeySigner
 from support.attestations import predicate, signed
 from support.private_sigstore import PrivateSigstore, b64

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nix_seed.core.errors import CouldNotCheck, InputError
-from nix_seed.formats.intoto.build import build_statement
+from nix_seed.formats.intoto.statement import build_statement
 from nix_seed.registry.errors import Denied, Patience, Unreachable
 from nix_seed.trust.github import GitHubStore
 from nix_seed.trust.sign import KeySigner

@@ -12,9 +12,8 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError
-from nix_seed.formats.intoto.build import PREDICATE_TYPE, build_statement
 from nix_seed.formats.intoto.bundle import Certificate
-from nix_seed.formats.intoto.statement import PAYLOAD_TYPE
+from nix_seed.formats.intoto.statement import BUILD_TYPE, PAYLOAD_TYPE, build_statement
 from nix_seed.logs.rules.signer import CertificateIdentity, certified_identity
 from nix_seed.registry.client import Registry
 from nix_seed.trust.attestations import attach_bundle
@@ -117,10 +116,10 @@ def test_cosign_accepts_it(scene: Scene, tmp_path: Path) -> None:
         repository = Registry(running.host).repository("owner/project")
         image = push_image(repository)
         text = scene.sign(image.digest).bundle.dump()
-        attach_bundle(repository, image, text, PREDICATE_TYPE)
+        attach_bundle(repository, image, text, BUILD_TYPE)
         verify = partial(
             program,
-            *("verify-attestation", "--type", PREDICATE_TYPE, "--trusted-root", root),
+            *("verify-attestation", "--type", BUILD_TYPE, "--trusted-root", root),
             *(f"{repository}@{image.digest}", "--certificate-oidc-issuer", ISSUER),
             "--certificate-identity",
         )

@@ -13,11 +13,9 @@ import pytest
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.verdict import Fate
-from nix_seed.formats.intoto.build import (
-    PREDICATE_TYPE,
-)
 from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE, Bundle
 from nix_seed.formats.intoto.statement import (
+    BUILD_TYPE,
     PAYLOAD_TYPE,
     STATEMENT_V01,
     STATEMENT_V1,
@@ -179,7 +177,7 @@ def test_other_predicates_are_read_where_they_are_asked_for() -> None:
 
 def test_an_older_statement_is_never_ours() -> None:
     text = of_statement(statement_type=STATEMENT_V01)
-    lenient = Expected(IMAGE, {PREDICATE_TYPE}, {STATEMENT_V1, STATEMENT_V01})
+    lenient = Expected(IMAGE, {BUILD_TYPE}, {STATEMENT_V1, STATEMENT_V01})
     verdict = judge(text, expected=lenient)
     assert verdict.ground is Ground.STATEMENT
     assert verdict.reason == f"it: urn:nix-seed:build:v1 needs _type {STATEMENT_V1}"

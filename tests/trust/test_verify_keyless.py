@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from nix_seed.core.verdict import Fate
-from nix_seed.formats.intoto.build import (
+from nix_seed.formats.intoto.statement import (
     build_statement,
 )
 from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey

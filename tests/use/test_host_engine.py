@@ -13,7 +13,7 @@ import pytest
 
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.formats.oci.reference import LayoutReference
-from nix_seed.registry.image import open_image
+from nix_seed.registry.layout import open_image
 from nix_seed.use.engines.host import Host
 from nix_seed.use.run import Command, run_on_host
 from support.distribution import nix_env, require_nix

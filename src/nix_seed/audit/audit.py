@@ -45,7 +45,7 @@ from nix_seed.formats.intoto.statement import Commit
 from nix_seed.logs.log import CheckpointState
 from nix_seed.registry.open import AnyReference, Stores
 from nix_seed.release.load import LoadedPolicy, verifiers_of
-from nix_seed.release.rules.finding import AuditFinding, Kind
+from nix_seed.release.rules.answer import AuditFinding, Kind
 from nix_seed.release.rules.signed_entries import Explained, find_unshown, find_withheld
 from nix_seed.trust.rules.policy import PolicyBook
 

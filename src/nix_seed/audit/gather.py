@@ -12,7 +12,7 @@ from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.promotion import PromotionPredicate, Unverified, first_key
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.release.records import EVIDENCE_TYPE
-from nix_seed.release.rules.finding import AuditFinding, Kind
+from nix_seed.release.rules.answer import AuditFinding, Kind
 from nix_seed.release.rules.signed_entries import Explained
 from nix_seed.release.rules.tree import Evidence
 from nix_seed.trust.attestations import Attestation, Discovered, Document

@@ -20,15 +20,15 @@ from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError, caught, foreign_error
 from nix_seed.core.verdict import Fate, Severity
-from nix_seed.formats.intoto.build import Agreement
 from nix_seed.formats.intoto.promotion import PromotionPredicate, Unverified, check_statement
+from nix_seed.formats.intoto.statement import Agreement
 from nix_seed.formats.oci.manifest import Index
 from nix_seed.formats.tlog.merkle import TreeHead
 from nix_seed.formats.tlog.note import SignedCheckpoint
 from nix_seed.image.inspect import InspectedImage, inspect
 from nix_seed.registry.open import Stores
 from nix_seed.release.records import EVIDENCE_TYPE, MEMBER_TYPE
-from nix_seed.release.rules.finding import AuditFinding, Kind
+from nix_seed.release.rules.answer import AuditFinding, Kind
 from nix_seed.release.rules.record import EXPECTED, failed_checks, promoter_trust, records_of
 from nix_seed.release.rules.tree import Evidence, Leaf, MemberProof
 from nix_seed.release.verifiers import Verifiers

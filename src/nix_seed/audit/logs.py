@@ -29,13 +29,12 @@ from nix_seed.formats.tlog.merkle import (
     leaf_hash,
 )
 from nix_seed.formats.tlog.note import SignedCheckpoint
-from nix_seed.logs.log import CheckpointState
+from nix_seed.logs.log import CheckpointState, TileReader, check_tiles, replay
 from nix_seed.logs.open import open_history
 from nix_seed.logs.rekor import RekorV1
-from nix_seed.logs.tile_log import TileReader, check_tiles, replay
 from nix_seed.registry.errors import Patience
 from nix_seed.release.load import LoadedPolicy
-from nix_seed.release.rules.finding import AuditFinding, Kind
+from nix_seed.release.rules.answer import AuditFinding, Kind
 from nix_seed.release.rules.signed_entries import PromoterEntry, Sieve
 from nix_seed.trust.rules.policy import LoggedAt, PolicyBook, PolicyLog
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from nix_seed.audit.rules.report import AuditReport
 from nix_seed.core.errors import InputError, NixSeedError, caught
 from nix_seed.core.verdict import Severity
-from nix_seed.release.rules.finding import AuditFinding, Kind
+from nix_seed.release.rules.answer import AuditFinding, Kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from nix_seed.formats.oci.manifest import Descriptor, MediaType
 from nix_seed.registry.open import AnyReference, Stores
 from nix_seed.registry.store import ImageStore
 from nix_seed.release.records import EVIDENCE_TYPE, MEMBER_TYPE
-from nix_seed.release.rules.finding import AuditFinding, Kind
+from nix_seed.release.rules.answer import AuditFinding, Kind
 from nix_seed.trust.attestations import Discovered, Lookup, discover_all
 from nix_seed.trust.rules.policy import Policy
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nix_seed.flake.nix import Nix
     from nix_seed.formats.intoto.statement import Commit
     from nix_seed.image.request import Request
-    from nix_seed.registry.image import Image
+    from nix_seed.registry.layout import Image
     from nix_seed.registry.open import AnyReference, Stores
     from nix_seed.release.load import LoadedPolicy
 
@@ -288,7 +288,7 @@ def open_seed(options: dict[str, Any], nix: Nix, system: str | None = None) -> I
     from nix_seed.image.request import Request, evaluate_request
     from nix_seed.image.rules.frames import Compressor
     from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
-    from nix_seed.registry.image import open_image
+    from nix_seed.registry.layout import open_image
 
     if options["image"] is not None:
         return _named_seed(options, system)

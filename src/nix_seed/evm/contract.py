@@ -17,15 +17,14 @@ from web3 import Web3
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.evm.keys import EvmKey
 from nix_seed.evm.node import ContractEvent, shipped
-from nix_seed.evm.nodes import Nodes, View
-from nix_seed.evm.send import Sender, Sent
+from nix_seed.evm.nodes import Nodes, Sender, Sent, View
 from nix_seed.evm.signatures import (
     BuilderSet,
     CollectedSignatures,
     Domain,
     EvmBuilder,
+    EvmKey,
     EvmSignature,
     ReleaseMessage,
     Signed,

@@ -18,7 +18,7 @@ from nix_seed.core.errors import InputError, NixFailed
 from nix_seed.flake.nix import Nix, read_settings
 from nix_seed.flake.rules.nix_version import parse_nix_version
 from nix_seed.flake.rules.signatures import Signers, judge_signatures
-from nix_seed.formats.intoto.build import KeyCount, NixFacts, PathCounts
+from nix_seed.formats.intoto.statement import KeyCount, NixFacts, PathCounts
 from nix_seed.formats.nix.store_path import STORE_DIR, StorePath, parse_public_keys
 
 

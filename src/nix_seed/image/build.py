@@ -26,15 +26,15 @@ from nix_seed.image.assemble import Afresh, AssembledLayer, LayerTarget, StoreFi
 from nix_seed.image.layer_cache import LayerCache
 from nix_seed.image.plan import Plan
 from nix_seed.image.read.stream import TarPieces
-from nix_seed.image.rules.documents import (
+from nix_seed.image.rules.layer import FinishedLayer, write_entries_layer
+from nix_seed.image.rules.spec import (
     CONTAINER_TIER,
     ImageDocuments,
+    Spec,
     build_image,
     container_entries,
     container_key,
 )
-from nix_seed.image.rules.layer import FinishedLayer, write_entries_layer
-from nix_seed.image.rules.spec import Spec
 from nix_seed.registry.layout import LAYOUT_FILE, ImageFiles, Layout, is_blob
 
 _CHUNK: Final = 1 << 20

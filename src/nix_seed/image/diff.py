@@ -18,9 +18,8 @@ from nix_seed.image.inspect import InspectedImage, inspect
 from nix_seed.image.read.check import FileFacts, list_files, unpack_to
 from nix_seed.image.read.safe_root import scratch_directory
 from nix_seed.image.read.spec import RemoteSeed, read_seed
-from nix_seed.image.rules.difference import PathDifference, SpecDifference, compare_specs
-from nix_seed.image.rules.documents import CONTAINER_TIER
-from nix_seed.image.rules.spec import Spec
+from nix_seed.image.rules.changes import PathDifference, SpecDifference, compare_specs
+from nix_seed.image.rules.spec import CONTAINER_TIER, Spec
 from nix_seed.registry.open import AnyReference, Stores, fetch
 from nix_seed.registry.store import ImageStore
 

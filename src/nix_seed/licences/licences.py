@@ -30,8 +30,7 @@ from nix_seed.flake.rules.licence import (
     read_facts,
 )
 from nix_seed.formats.nix.store_path import PathInfo, StorePath, closure_in
-from nix_seed.licences.rules.judge import Judged, Judgement, judge
-from nix_seed.licences.rules.withheld import UnknownLicence, Withheld
+from nix_seed.licences.rules.judge import Judged, Judgement, UnknownLicence, Withheld, judge
 from nix_seed.roots.roots import roots_of_recipe
 from nix_seed.roots.rules.roots import Inputs, Roots
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.formats.tlog.note import NoteKey
-from nix_seed.logs.log import Log
+from nix_seed.logs.log import DirectorySource, Log, TileReader, read_key_of_log
 from nix_seed.logs.rules.entry import TrustedLog
-from nix_seed.logs.tile_log import DirectorySource, TileReader, read_key_of_log
 
 if TYPE_CHECKING:
     from nix_seed.logs.rekor import RekorV1, RekorV2

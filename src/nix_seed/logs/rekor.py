@@ -30,10 +30,9 @@ from nix_seed.formats.tlog.entry import (
 )
 from nix_seed.formats.tlog.merkle import WIDTH, Proof, check_inclusion, leaf_hash
 from nix_seed.formats.tlog.note import SignedCheckpoint
-from nix_seed.logs.log import Entry, OneLog
+from nix_seed.logs.log import Entry, OneLog, TileReader, TileSource
 from nix_seed.logs.rules.entry import TrustedLog, logged_signature
 from nix_seed.logs.rules.signer import PublicKey
-from nix_seed.logs.tile_log import TileReader, TileSource
 from nix_seed.registry.errors import Patience, Unreachable, retryable
 from nix_seed.registry.http import Transport
 from nix_seed.registry.rules.http import parse_url

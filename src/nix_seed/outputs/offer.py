@@ -15,7 +15,7 @@ from nix_seed.outputs.cache import OutputCache, OutputMissed, OutputTaken
 from nix_seed.outputs.open import settings_for
 from nix_seed.outputs.push import OutputChoice
 from nix_seed.outputs.server import CacheServer, serving
-from nix_seed.registry.image import Image
+from nix_seed.registry.layout import Image
 from nix_seed.use.engines.base import Engine, LocalCache, WithCache
 from nix_seed.use.engines.loopback import PORT
 from nix_seed.use.results import Brought

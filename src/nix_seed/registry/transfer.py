@@ -24,8 +24,7 @@ from nix_seed.formats.oci.manifest import (
     MediaType,
 )
 from nix_seed.formats.oci.reference import LayoutReference, Reference
-from nix_seed.registry.image import Image, open_image
-from nix_seed.registry.layout import Layout
+from nix_seed.registry.layout import Image, Layout, open_image
 from nix_seed.registry.open import JOBS, AnyReference, Stores, choose_system, fetch
 from nix_seed.registry.store import Fetched, Held, ImageStore
 

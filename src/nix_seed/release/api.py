@@ -158,9 +158,9 @@ def promote(
     Raises ``CheckedFalse`` where that cannot come to be, ``CouldNotCheck`` where it cannot be told,
     ``InputError`` for a signer who is no promoter, or a tag that says something else.
     """
-    from nix_seed.release.candidates import ReleasePlace
     from nix_seed.release.promote import Signing
     from nix_seed.release.promote import promote as promote_commit
+    from nix_seed.release.verify import ReleasePlace
     from nix_seed.trust.sign import open_logs
 
     loaded = load_policy(Path(policy), datetime.now(UTC))

@@ -15,16 +15,22 @@ from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.flake.checkout import Checkout, read_checkout
 from nix_seed.flake.nix import Nix
 from nix_seed.flake.provenance import count_origins, nix_facts
-from nix_seed.formats.intoto.build import PREDICATE_TYPE, BuildPredicate, Source, build_statement
 from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
+from nix_seed.formats.intoto.statement import (
+    BUILD_TYPE,
+    PAYLOAD_TYPE,
+    BuildPredicate,
+    Commit,
+    Source,
+    build_statement,
+)
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.image.build import assemble_image
 from nix_seed.image.inspect import InspectedImage, inspect
 from nix_seed.image.layer_cache import LayerCache
 from nix_seed.image.plan import Plan, plan_image
 from nix_seed.image.request import Request
-from nix_seed.image.rules.difference import compare_specs
+from nix_seed.image.rules.changes import compare_specs
 from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
 from nix_seed.image.rules.spec import Spec
 from nix_seed.registry.open import AnyReference, Stores, check_writable, fetch
@@ -243,14 +249,14 @@ def _attach(
     found = []
     for bundle in bundles:
         text = bundle.dump()
-        found.append(attach_bundle(store, subject, text, PREDICATE_TYPE))
+        found.append(attach_bundle(store, subject, text, BUILD_TYPE))
         attach_to_commit(store, commit, text)
     return tuple(found)
 
 
 def attach_to_commit(store: ImageStore, commit: Commit, bundle: bytes) -> Descriptor:
     """List *bundle*, which is in *store* already, among the referrers of *commit*."""
-    return list_bundle(store, commit_subject(commit), bundle, PREDICATE_TYPE)
+    return list_bundle(store, commit_subject(commit), bundle, BUILD_TYPE)
 
 
 def _clock() -> datetime:

@@ -13,11 +13,10 @@ from pathlib import Path
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
-from nix_seed.formats.intoto.build import BuildPredicate
 from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE as PROMOTION_TYPE
 from nix_seed.formats.intoto.promotion import Unverified
-from nix_seed.formats.intoto.statement import Commit
+from nix_seed.formats.intoto.statement import BuildPredicate, Commit
 from nix_seed.formats.oci.manifest import (
     ANNOTATION_EXPORTED,
     ANNOTATION_SYSTEM,

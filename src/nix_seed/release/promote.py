@@ -18,7 +18,6 @@ from nix_seed.formats.oci.manifest import About
 from nix_seed.image.index import ReadyIndex, prepare_index, publish_index
 from nix_seed.logs.log import Log
 from nix_seed.registry.store import ImageStore
-from nix_seed.release.candidates import Chosen, ReleasePlace, choose_members, votes
 from nix_seed.release.earlier import Precedents, check_hidden_dissent
 from nix_seed.release.ledger import LedgerWalk
 from nix_seed.release.records import attach_documents, attach_outputs, attach_record, has_documents
@@ -31,6 +30,7 @@ from nix_seed.release.rules.tree import (
     check_release_tag,
 )
 from nix_seed.release.verifiers import Verifiers
+from nix_seed.release.verify import Chosen, ReleasePlace, choose_members, votes
 from nix_seed.trust.attestations import gather
 from nix_seed.trust.rules.policy import Policy, Promoter, is_signer
 from nix_seed.trust.sign import Signer, check_writable_logs, log_signed

@@ -28,7 +28,7 @@ from nix_seed.outputs.push import (
     named_outputs,
     push_outputs,
 )
-from nix_seed.registry.image import Image
+from nix_seed.registry.layout import Image
 from nix_seed.registry.open import fetch
 from nix_seed.registry.transfer import open_here
 from nix_seed.release.attester import Attester, SourceTree

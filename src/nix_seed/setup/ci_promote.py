@@ -24,11 +24,10 @@ from nix_seed.image.inspect import InspectedIndex, inspect
 from nix_seed.image.request import add_tags
 from nix_seed.logs.log import Log
 from nix_seed.registry.open import AnyReference, Stores, find
-from nix_seed.release.candidates import ReleasePlace
 from nix_seed.release.promote import Signing, promote
 from nix_seed.release.rules.answer import Verification
 from nix_seed.release.verifiers import Verifiers
-from nix_seed.release.verify import Query, verify_image
+from nix_seed.release.verify import Query, ReleasePlace, verify_image
 from nix_seed.sbom.sbom import listed_licences
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.sign import Signer

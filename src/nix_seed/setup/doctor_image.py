@@ -10,7 +10,7 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import has_program
 from nix_seed.image.read.unpack import unpacked
-from nix_seed.registry.image import Image
+from nix_seed.registry.layout import Image
 from nix_seed.setup.rules import diagnosis as contract
 from nix_seed.setup.rules.diagnosis import Diagnosis, Health, diagnose_error, diagnose_finding
 from nix_seed.use.engines import ENGINES

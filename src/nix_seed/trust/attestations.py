@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from nix_seed.core.digests import DiffID, Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError, caught, of_store
 from nix_seed.core.verdict import Trouble
-from nix_seed.formats.intoto.build import Agreement, LayerDigests
 from nix_seed.formats.intoto.bundle import (
     BUNDLE_V03,
     ENVELOPE_LAYER,
@@ -29,7 +28,7 @@ from nix_seed.formats.intoto.bundle import (
 )
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE as PROMOTION_TYPE
 from nix_seed.formats.intoto.promotion import Unverified
-from nix_seed.formats.intoto.statement import Commit
+from nix_seed.formats.intoto.statement import Agreement, Commit, LayerDigests
 from nix_seed.formats.oci.manifest import TITLE, About, Descriptor, Manifest, MediaType
 from nix_seed.image.inspect import InspectedImage
 from nix_seed.registry.store import Held, ImageStore, is_bundle, read_blob, read_referrer
@@ -382,7 +381,7 @@ def detail_dissents(
 
 
 def _detail(stores: Sequence[ImageStore], ours: Spec | str, dissent: Dissent) -> DissentDetail:
-    from nix_seed.image.rules.difference import compare_specs
+    from nix_seed.image.rules.changes import compare_specs
 
     who, said = dissent.builder.id, dissent.claim.predicate
     if isinstance(ours, str):

@@ -27,7 +27,7 @@ from nix_seed.formats.nix.store_path import Derivation, StorePath, closure_in
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.image.read.safe_root import open_directory, remove
 from nix_seed.image.read.spec import RemoteSeed, read_seed
-from nix_seed.licences.rules.withheld import Withheld, check_accepted
+from nix_seed.licences.rules.judge import Withheld, check_accepted
 from nix_seed.registry.open import AnyReference, Stores, choose_system, fetch
 from nix_seed.registry.store import Fetched, ImageStore
 from nix_seed.use.hydrate_layer import LayerTask, Target, Workers, workers

@@ -39,9 +39,8 @@ from nix_seed.formats.nix.store_path import Derivation, StorePath
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.build import Built, Destination, store_image
 from nix_seed.image.layer_cache import LayerCache
-from nix_seed.licences.rules.withheld import Withheld
-from nix_seed.registry.image import Image, open_image
-from nix_seed.registry.layout import Layout
+from nix_seed.licences.rules.judge import Withheld
+from nix_seed.registry.layout import Image, Layout, open_image
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.open import fetch
 from nix_seed.use.engines import choose_engine

@@ -8,7 +8,7 @@ from nix_seed.core.errors import CouldNotCheck
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.reference import Reference
-from nix_seed.registry.image import Image
+from nix_seed.registry.layout import Image
 from nix_seed.registry.open import Stores, fetch
 from nix_seed.use.engines.mounted import Mounted, mounted_engine
 from nix_seed.use.mount.seed import keep_prefetch

@@ -22,7 +22,7 @@ from nix_seed.formats.oci.manifest import MediaType
 from nix_seed.image.read.safe_root import open_directory, scratch_directory, walk
 from nix_seed.image.read.stream import TarPieces
 from nix_seed.image.read.unpack import unpack_layer
-from nix_seed.registry.image import Image
+from nix_seed.registry.layout import Image
 from nix_seed.use.engines.base import EXCHANGE, SOURCE
 from nix_seed.use.sandboxed import Inside
 

@@ -14,8 +14,8 @@ from nix_seed.core.errors import CouldNotCheck
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.licences.rules.withheld import check_accepted
-from nix_seed.registry.image import Image
+from nix_seed.licences.rules.judge import check_accepted
+from nix_seed.registry.layout import Image
 from nix_seed.use.engines.base import Engine, Job
 from nix_seed.use.engines.host import Host
 from nix_seed.use.results import SCRIPT, Brought, bring_out, offer_host_paths, store_problem

@@ -11,7 +11,7 @@ from nix_seed.core.files import explained, list_planted, read_if_there
 from nix_seed.flake.checkout import copy_history
 from nix_seed.formats.nix.store_path import STORE_DIR, StorePath
 from nix_seed.image.read.safe_root import scratch_directory
-from nix_seed.registry.image import Image
+from nix_seed.registry.layout import Image
 from nix_seed.use.engines.base import HISTORY, SOURCE, Engine, Job
 
 _LONGEST = 1 << 28  # bytes of a list of store paths

@@ -17,8 +17,8 @@ from nix_seed.formats.nix.database import format_registration
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.image.read.spec import read_spec
 from nix_seed.image.rules.spec import Spec
-from nix_seed.licences.rules.withheld import Withheld, check_accepted
-from nix_seed.registry.image import Image
+from nix_seed.licences.rules.judge import Withheld, check_accepted
+from nix_seed.registry.layout import Image
 from nix_seed.use.engines.base import EXCHANGE
 
 # Run inside before anything else; exits as an engine does that could not start the command.

@@ -14,7 +14,7 @@ from nix_seed.core.verdict import Severity
 from nix_seed.core.words import shortened
 from nix_seed.formats.intoto.statement import Commit, is_commit
 from nix_seed.formats.oci.manifest import lists_referrers
-from nix_seed.release.rules.finding import AuditFinding, Kind
+from nix_seed.release.rules.answer import AuditFinding, Kind
 from nix_seed.release.rules.record import LedgerEntry
 
 _What = tuple[Digest, Digest]

@@ -13,9 +13,9 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse
 from nix_seed.core.verdict import Severity
 from nix_seed.core.words import in_utc, shortened
-from nix_seed.formats.intoto.build import Agreement
+from nix_seed.formats.intoto.statement import Agreement
 from nix_seed.formats.tlog.merkle import TreeHead
-from nix_seed.release.rules.finding import AuditFinding, Kind
+from nix_seed.release.rules.answer import AuditFinding, Kind
 from nix_seed.release.rules.tree import Evidence, Leaf, MemberProof
 from nix_seed.trust.rules.claims import Finding, claims_of
 from nix_seed.trust.rules.policy import LoggedAt, Policy, PolicyBook, signer_name

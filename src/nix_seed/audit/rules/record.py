@@ -9,7 +9,7 @@ from nix_seed.core.declared import Codec, Declared, at, codec_of
 from nix_seed.core.digests import Digest
 from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.statement import Commit
-from nix_seed.release.rules.finding import AuditFinding, Kind
+from nix_seed.release.rules.answer import AuditFinding, Kind
 from nix_seed.trust.rules.policy import LoggedAt
 
 _BY_SYSTEM = codec_of(Mapping[str, Digest])

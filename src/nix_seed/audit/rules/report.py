@@ -18,7 +18,7 @@ from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
 from nix_seed.core.verdict import Severity
 from nix_seed.core.words import plural
-from nix_seed.release.rules.finding import AuditFinding, Kind
+from nix_seed.release.rules.answer import AuditFinding, Kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from nix_seed.core.words import members, plural
 if TYPE_CHECKING:
     from nix_seed.audit.audit import AuditQuestion
     from nix_seed.audit.rules.report import AuditReport, Incident, LogStatus
-    from nix_seed.release.rules.finding import AuditFinding
+    from nix_seed.release.rules.answer import AuditFinding
 
 
 audit_options = together(

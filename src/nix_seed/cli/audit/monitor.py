@@ -21,7 +21,7 @@ from nix_seed.cli.say import say
 if TYPE_CHECKING:
     from nix_seed.audit.monitor import Round
     from nix_seed.audit.rules.report import AuditReport
-    from nix_seed.release.rules.finding import AuditFinding
+    from nix_seed.release.rules.answer import AuditFinding
 
 _INTERVAL = re.compile(r"([1-9][0-9]{0,6})(s|m|h)?")
 _UNITS = {None: 1, "s": 1, "m": 60, "h": 3600}

@@ -14,8 +14,8 @@ from nix_seed.core.words import plural
 
 if TYPE_CHECKING:
     from nix_seed.formats.tlog.entry import LogEntry
+    from nix_seed.logs.log import TileReader
     from nix_seed.logs.server import LogServer
-    from nix_seed.logs.tile_log import TileReader
 
 
 @seed_group("log")
@@ -114,8 +114,7 @@ def _check(place: str, key: str | None, no_remember: bool, as_json: bool) -> Non
     The checkpoint is compared with the last one seen: a log that rolled back, forked or shows
     different trees to different readers is named as such (exit 1).
     """
-    from nix_seed.logs.log import CheckpointState
-    from nix_seed.logs.tile_log import check_log
+    from nix_seed.logs.log import CheckpointState, check_log
 
     reader = _reader(place, key)
     state = None if no_remember else CheckpointState(state_directory() / "checkpoints")

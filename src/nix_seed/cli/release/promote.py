@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from nix_seed.core.digests import Digest
     from nix_seed.formats.intoto.statement import Commit
     from nix_seed.registry.open import AnyReference
-    from nix_seed.release.candidates import ReleasePlace
     from nix_seed.release.promote import ChooseOutputs, Promoted
     from nix_seed.release.rules.tree import ReleasedOutputs
     from nix_seed.release.verifiers import Verifiers
+    from nix_seed.release.verify import ReleasePlace
 
 
 @seed_command("promote")
@@ -75,9 +75,9 @@ def command(as_json: bool, **options: Any) -> None:
     """
     from nix_seed.cli.progress import progress
     from nix_seed.formats.oci.reference import parse_reference
-    from nix_seed.release.candidates import ReleasePlace
     from nix_seed.release.load import earlier_of, verifiers_of
     from nix_seed.release.promote import Signing, promote
+    from nix_seed.release.verify import ReleasePlace
     from nix_seed.trust.sign import open_logs
 
     commit = commit_named(options["commit"])

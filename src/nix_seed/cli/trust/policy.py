@@ -196,7 +196,7 @@ def _log_option(directory: Path, beside: Path) -> tuple[str, str]:
     import os
 
     from nix_seed.logs.embedded import EmbeddedLog
-    from nix_seed.logs.tile_log import read_key_of_log
+    from nix_seed.logs.log import read_key_of_log
 
     if not directory.exists():
         EmbeddedLog.create(directory)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nix_seed.flake.nix import Nix
     from nix_seed.outputs.offer import Outputs
     from nix_seed.outputs.push import PushedOutputs
-    from nix_seed.registry.image import Image
+    from nix_seed.registry.layout import Image
     from nix_seed.registry.open import AnyReference
     from nix_seed.use.results import Brought
 

@@ -29,7 +29,7 @@ from nix_seed.core.words import plural
 if TYPE_CHECKING:
     from nix_seed.flake.nix import Nix
     from nix_seed.outputs.offer import Outputs
-    from nix_seed.registry.image import Image
+    from nix_seed.registry.layout import Image
     from nix_seed.registry.open import AnyReference, Stores
     from nix_seed.use.engines.base import Engine
     from nix_seed.use.run import Command, RunResult

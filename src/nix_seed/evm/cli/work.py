@@ -16,13 +16,12 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.core.files import explained
 from nix_seed.evm.contract import Contract, EvmLedger, deploy
-from nix_seed.evm.keys import EvmKey
-from nix_seed.evm.nodes import Nodes
-from nix_seed.evm.send import GWEI, Sender, Sent
+from nix_seed.evm.nodes import GWEI, Nodes, Sender, Sent
 from nix_seed.evm.signatures import (
     BuilderSet,
     Domain,
     EvmBuilder,
+    EvmKey,
     EvmSignature,
     ReleaseMessage,
     Signed,

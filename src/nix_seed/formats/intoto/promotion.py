@@ -22,10 +22,16 @@ from typing import Final
 from nix_seed.core.declared import Declared, at
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
-from nix_seed.formats.intoto import build as builds
-from nix_seed.formats.intoto.build import BuildPredicate
 from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.statement import Commit, Envelope, Statement, Subject
+from nix_seed.formats.intoto.statement import (
+    BUILD_TYPE,
+    BuildPredicate,
+    Commit,
+    Envelope,
+    Statement,
+    Subject,
+    check_build,
+)
 
 PREDICATE_TYPE: Final = "urn:nix-seed:promotion:v1"
 _MOST_SYSTEMS = 1 << 16
@@ -132,8 +138,8 @@ class Unverified:
         try:
             statement = Statement.parse(envelope.payload, _WHAT)
             kind = statement.predicate_type
-            if kind == builds.PREDICATE_TYPE:
-                build = builds.check_statement(statement, _WHAT)
+            if kind == BUILD_TYPE:
+                build = check_build(statement, _WHAT)
             if kind == PREDICATE_TYPE:
                 promotion = check_statement(statement, _WHAT)
         except InputError:

@@ -26,8 +26,7 @@ from nix_seed.image.read.stream import HashedPieces, TarPieces
 from nix_seed.image.read.tar import Entry, EntryKind, read_entries
 from nix_seed.image.read.unpack import unpack_layer
 from nix_seed.image.rules.contents import EXECUTABLE, FOLDER, PLAIN, ContentsWriter
-from nix_seed.image.rules.documents import build_image, container_entries
-from nix_seed.image.rules.spec import Spec
+from nix_seed.image.rules.spec import Spec, build_image, container_entries
 from nix_seed.registry.store import Fetched, ImageStore
 
 _STORE: Final = tuple(STORE_DIR.removeprefix("/").encode().split(b"/"))

@@ -12,7 +12,7 @@ from nix_seed.formats.oci.manifest import ANNOTATION_NAR_HASH, Manifest, MediaTy
 from nix_seed.image.read.stream import BlobReader, TarPieces
 from nix_seed.image.read.tar import EntryKind, read_entries
 from nix_seed.image.rules.spec import Spec
-from nix_seed.registry.image import Image
+from nix_seed.registry.layout import Image
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.store import Fetched
 

@@ -30,7 +30,7 @@ from nix_seed.image.read.safe_root import (
 )
 from nix_seed.image.read.stream import Allowance, TarPieces
 from nix_seed.image.read.tar import Entry, EntryKind, read_entries
-from nix_seed.registry.image import Image
+from nix_seed.registry.layout import Image
 from nix_seed.registry.layout_store import LayoutStore
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

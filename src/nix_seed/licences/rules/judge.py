@@ -17,11 +17,15 @@ In this order, the first that knows:
 Then a derivation that may be passed on by its own word, but is built from a fetched file that may
 not, be it packed out by one that states nothing, contradicts itself: that is for someone to decide,
 and named.
+
+What an image lacks for its licence, and whether the user has accepted the licences of that.
 """
 
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from nix_seed.core.errors import InputError
 from nix_seed.flake.rules.licence import UNSTATED, Fact, Licence, LicencePolicy, is_licence, join
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.roots.rules.roots import End, Inputs, Roots
@@ -264,3 +268,53 @@ def _by_name(facts: Mapping[str, Fact]) -> dict[str, Licence]:
         if fact.licence.name and any(map(str.isdigit, name)):
             found.setdefault(name, set()).add(fact.licence)
     return {name: next(iter(each)) for name, each in found.items() if len(each) == 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """A store path that the image lacks because its licence forbids passing it on."""
+
+    path: StorePath
+    name: str
+    licence: str
+    derivation: str
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownLicence:
+    """A store path of the image that nobody says may be passed on; *licence* is empty if unstated.
+
+    Only what the recipe does not let pass: it keeps the image out of others' registries.
+    """
+
+    path: StorePath
+    licence: str = ""
+
+
+def check_accepted(image: str, withheld: Iterable[Withheld], accepted: Sequence[str]) -> None:
+    """Raise ``InputError`` unless every licence of what *image* withholds is *accepted*.
+
+    By the licence's name, or by the package's.
+    """
+    missing = [
+        item
+        for item in withheld
+        if not {item.licence, item.name, item.path.package} & set(accepted)
+    ]
+    if missing:
+        options = " ".join(
+            f"--accept-licence {shlex.quote(name)}"
+            for name in sorted({item.licence for item in missing})
+        )
+        raise InputError(
+            f"the image {image} lacks what it must not pass on ({len(missing)} in all);"
+            " that comes from its vendors, once you accept their licences",
+            detail="\n".join(map(_line, missing)),
+            hint=f"read the licences, then: {options}",
+        )
+
+
+def _line(item: Withheld) -> str:
+    source = f", from {item.url}" if item.url else ""
+    return f"{item.name}: licence {item.licence}{source}"

@@ -2,13 +2,17 @@
 
 Three verdicts, never confused: *verified*, *checked and false*, *could not check*. The last is
 never a yes: something that could not be read or judged may have been a dissent.
+
+What reading a ledger can find: its kind, how bad it is, and the evidence.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from nix_seed.core.digests import Digest
-from nix_seed.core.verdict import Fate, Trouble
+from nix_seed.core.verdict import Fate, Severity, Trouble
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.release.rules.record import PromotionResult
 from nix_seed.trust.rules.claims import DissentDetail, Finding
@@ -174,3 +178,49 @@ def answered(found: Verification) -> tuple[Commit, ...]:
         return tuple(asked)
     met = [{each.asked.commit for each in image.quorums if each.met} for image in found.images]
     return tuple(each for each in asked if all(each in commits for commits in met))
+
+
+class Kind(StrEnum):
+    """What a finding is about, what weighs most first."""
+
+    CONFLICT = "conflict"
+    EQUIVOCATION = "equivocation"
+    CONTRADICTION = "contradiction"
+    GAP = "gap"
+    SKIPPED = "skipped"
+    HEADS = "heads"
+    VANISHED = "vanished"
+    WITHHELD = "withheld"
+    LOG = "log"
+    LEDGER = "ledger"
+    QUORUM = "quorum"
+    REVOKED = "revoked"
+    POLICY = "policy"
+    PROMOTER = "promoter"
+    PENDING = "pending"
+    COPIES = "copies"
+    TAG = "tag"
+    UNREAD = "unread"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFinding:
+    """Something found: *subject* names what it is about, *evidence* is what anyone can look up."""
+
+    kind: Kind
+    severity: Severity
+    subject: str
+    reason: str
+    evidence: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Twelve hex digits by which the same finding is known again.
+
+        Of an alarm the words count as well: to accept one is to accept what it says, and no other
+        lie about the same thing. What could not be checked differs with every network error.
+        """
+        parts = (self.kind.value, self.severity.value, self.subject, *self.evidence)
+        if self.severity is Severity.ALARM:
+            parts = (*parts, self.reason)
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]

@@ -12,7 +12,7 @@ from nix_seed.formats.intoto.promotion import Unverified
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.tlog.entry import DsseV002, HashedRekord, LogBody, Verifier, parse_body
 from nix_seed.logs.rules.signer import PublicKey, read_identity, signed_hash
-from nix_seed.release.rules.finding import AuditFinding, Kind
+from nix_seed.release.rules.answer import AuditFinding, Kind
 from nix_seed.trust.rules.policy import Policy, Promoter, Signer
 
 

@@ -25,10 +25,8 @@ from nix_seed.flake.rules.licence import Licence, Status, is_licence
 from nix_seed.flake.rules.names import Package, image_url, package_url, parse_name
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.manifest import Manifest, platform_of
-from nix_seed.image.rules.documents import CONTAINER_TIER
-from nix_seed.image.rules.spec import Spec
-from nix_seed.licences.rules.judge import Judged
-from nix_seed.licences.rules.withheld import Withheld
+from nix_seed.image.rules.spec import CONTAINER_TIER, Spec
+from nix_seed.licences.rules.judge import Judged, Withheld
 
 PREFIX: Final = "io.nix-seed."
 """Properties that no format has a place for begin like the images' annotations."""

@@ -18,9 +18,16 @@ from typing import Any, Final, Protocol, Self
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.verdict import Fate
-from nix_seed.formats.intoto.build import PREDICATE_TYPE, BuildPredicate, check_statement
 from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE, Bundle, Certificate
-from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, STATEMENT_V1, Envelope, Statement
+from nix_seed.formats.intoto.statement import (
+    BUILD_TYPE,
+    PAYLOAD_TYPE,
+    STATEMENT_V1,
+    BuildPredicate,
+    Envelope,
+    Statement,
+    check_build,
+)
 from nix_seed.logs.rules.entry import LogTrust, check_of_keys
 from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey, check_no_root, read_identity
 
@@ -41,7 +48,7 @@ class Ground(StrEnum):
     TIME = "time"
     LOG = "log"
     STATEMENT = "statement"
-    PREDICATE_TYPE = "predicate type"
+    BUILD_TYPE = "predicate type"
     PREDICATE = "predicate"
     SUBJECT = "subject"
     UNAVAILABLE = "unavailable"
@@ -112,7 +119,7 @@ class Expected:
     """
 
     subject: Digest | None
-    predicate_types: Collection[str] | None = (PREDICATE_TYPE,)
+    predicate_types: Collection[str] | None = (BUILD_TYPE,)
     statement_types: Collection[str] = (STATEMENT_V1,)
 
 
@@ -243,14 +250,14 @@ def _statement(
     if wanted is not None and kind not in wanted:
         said = f"predicateType is {kind!r}, not {' or '.join(sorted(wanted))}"
         raise Refused(Ground.PREDICATE_TYPE, f"{label}: {said}")
-    if kind != PREDICATE_TYPE:
+    if kind != BUILD_TYPE:
         if expected.subject is not None and not statement.names(expected.subject):
             raise Refused(Ground.SUBJECT, f"{label} is not about {expected.subject}")
         return statement, None
     if statement.statement_type != STATEMENT_V1:
-        raise Refused(Ground.STATEMENT, f"{label}: {PREDICATE_TYPE} needs _type {STATEMENT_V1}")
+        raise Refused(Ground.STATEMENT, f"{label}: {BUILD_TYPE} needs _type {STATEMENT_V1}")
     with _refused(Ground.PREDICATE):
-        predicate = check_statement(statement, label)
+        predicate = check_build(statement, label)
     if expected.subject not in (None, predicate.image_digest):
         about = f"{label} is about {predicate.image_digest}, not {expected.subject}"
         raise Refused(Ground.SUBJECT, about)

@@ -17,11 +17,10 @@ from cryptography.x509 import load_der_x509_certificate
 from nix_seed.core.digests import Digest
 from nix_seed.core.verdict import Fate
 from nix_seed.core.words import in_utc
-from nix_seed.formats.intoto.build import Agreement, BuildPredicate
 from nix_seed.formats.intoto.bundle import Certificate
-from nix_seed.formats.intoto.statement import Commit
+from nix_seed.formats.intoto.statement import Agreement, BuildPredicate, Commit
 from nix_seed.formats.tlog.note import SignedCheckpoint
-from nix_seed.image.rules.difference import SpecDifference
+from nix_seed.image.rules.changes import SpecDifference
 from nix_seed.trust.rules.bundle import (
     BundleCheck,
     Expected,

@@ -31,8 +31,8 @@ from typing import Final
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.words import plural
-from nix_seed.formats.intoto.build import Agreement
-from nix_seed.image.rules.difference import Difference, compare_agreements
+from nix_seed.formats.intoto.statement import Agreement
+from nix_seed.image.rules.changes import Difference, compare_agreements
 from nix_seed.trust.rules.claims import Claim, JudgedClaim, Standing, judge_claim
 from nix_seed.trust.rules.policy import Attribute, Builder, Policy
 

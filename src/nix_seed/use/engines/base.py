@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nix_seed.core.errors import CouldNotCheck
-from nix_seed.registry.image import Image
+from nix_seed.registry.layout import Image
 from nix_seed.use.engines.loopback import GATE, STARTED, Serve
 
 SOURCE = "/src"

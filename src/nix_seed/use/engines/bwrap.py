@@ -19,7 +19,7 @@ from nix_seed.core.errors import CouldNotCheck
 from nix_seed.core.files import locked, open_lock
 from nix_seed.image.read.safe_root import remove
 from nix_seed.image.read.unpack import check_private, unpacked
-from nix_seed.registry.image import Image
+from nix_seed.registry.layout import Image
 from nix_seed.use.engines.base import (
     EXCHANGE,
     SOURCE,

@@ -24,8 +24,7 @@ from typing import IO
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, foreign
 from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType
-from nix_seed.registry.image import Image
-from nix_seed.registry.layout import LAYOUT_FILE
+from nix_seed.registry.layout import LAYOUT_FILE, Image
 from nix_seed.use.engines.base import EXCHANGE, Job, check_started, environment_of, wrapped
 from nix_seed.use.engines.loopback import served_inside
 

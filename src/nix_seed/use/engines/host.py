@@ -19,7 +19,7 @@ from nix_seed.core.words import plural
 from nix_seed.flake.nix import OFFLINE
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.image.read.spec import read_spec
-from nix_seed.registry.image import Image
+from nix_seed.registry.layout import Image
 from nix_seed.use.engines.base import Job, LocalCache
 from nix_seed.use.engines.loopback import leave_network, run_beside
 from nix_seed.use.store import valid_paths

@@ -20,8 +20,7 @@ from nix_seed.formats.oci.manifest import Descriptor, Manifest
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.read.check import unpack_to
 from nix_seed.image.read.safe_root import open_directory, remove
-from nix_seed.registry.image import Image, open_image
-from nix_seed.registry.layout import Layout
+from nix_seed.registry.layout import Image, Layout, open_image
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.store import Fetched, ImageStore
 from nix_seed.use.engines.base import Job, check_started

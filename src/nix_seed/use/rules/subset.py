@@ -10,7 +10,7 @@ from nix_seed.flake.rules.outline import ProjectOutput
 from nix_seed.flake.rules.recipe import Ownership
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.image.rules.spec import Spec
-from nix_seed.licences.rules.withheld import Withheld
+from nix_seed.licences.rules.judge import Withheld
 
 FIRST_TIERS = ("base", "toolchain", "inputs")
 """The tiers that every build needs: a shell, Nix and compilers, and what evaluation reads."""
