@@ -14,7 +14,7 @@ from support.terminal import in_terminal, python
 WORK = """
 import time
 import click
-from nix_seed.cli.progress import progress
+from nix_seed.cli.command import progress
 from nix_seed.cli.say import manner, say
 from nix_seed.core.events import Stage, tell
 from nix_seed.core.processes import may_fork

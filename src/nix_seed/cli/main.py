@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 import click
 
 from nix_seed.cli.command import option
-from nix_seed.cli.say import Manner, error_json, say
+from nix_seed.cli.say import Manner, error_json, error_lines, say
+from nix_seed.core.errors import NixSeedError, unwritten
 
 # Sections of the help -> name -> (module below cli, one line of help), the common ones first.
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
@@ -205,9 +206,6 @@ def _quit_pipe() -> NoReturn:
 
 
 def _fail(asked: Manner, error: Exception) -> NoReturn:
-    from nix_seed.cli.say import error_lines
-    from nix_seed.core.errors import NixSeedError, unwritten
-
     if isinstance(error, OSError):
         # Files that a command wrote have been named already: this one is its own output.
         error = unwritten(error, "writing to standard output") or error

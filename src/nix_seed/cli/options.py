@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import Command, option, remember, together
+from nix_seed.cli.command import EXISTING_FILE, Command, option, remember, together
 from nix_seed.cli.say import say, warn
 from nix_seed.core.errors import InputError
+from nix_seed.core.events import ignore
+from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 
 if TYPE_CHECKING:
     from nix_seed.core.events import OnEvent
@@ -48,7 +50,7 @@ policy_history_option = option(
     "An earlier policy, by which earlier releases were made; may be repeated.",
     into="earlier",
     multiple=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=EXISTING_FILE,
 )
 
 
@@ -268,7 +270,6 @@ def image_named(text: str) -> AnyReference | None:
     A registry's host has a dot or a port, or is ``localhost``; no reference to a flake begins so,
     and what is a file or directory here is none either.
     """
-    from nix_seed.formats.oci.reference import parse_reference
 
     if text.startswith("oci:"):
         return parse_reference(text)
@@ -284,7 +285,6 @@ def open_seed(options: dict[str, Any], nix: Nix, system: str | None = None) -> I
     One in a registry is pulled into the cache; of an index, *system*'s (default: this machine's).
     A command with ``verify_options`` has it verified first.
     """
-    from nix_seed.formats.oci.reference import LayoutReference
     from nix_seed.image.request import Request, evaluate_request
     from nix_seed.image.rules.frames import Compressor
     from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
@@ -318,9 +318,7 @@ def named_seed(
     options: dict[str, Any], system: str | None = None
 ) -> tuple[Stores, AnyReference, str]:
     """Return what ``--image`` names, verified where the command has ``verify_options``."""
-    from nix_seed.core.events import ignore
     from nix_seed.core.processes import current_system
-    from nix_seed.formats.oci.reference import parse_reference
 
     reference = parse_reference(options["image"])
     stores, system = stores_of(options), system or current_system()
@@ -353,8 +351,6 @@ jobs_option = option(
 
 def stores_of(options: dict[str, Any]) -> Stores:
     """Make of *options*, as ``registry_options`` names them, what opens stores."""
-    from pathlib import Path
-
     from nix_seed.registry.credentials import Credential, Keyring
     from nix_seed.registry.open import JOBS, Stores
 

@@ -30,6 +30,7 @@ from nix_seed.image.rules.layer import FinishedLayer
 from nix_seed.image.rules.spec import Spec
 from nix_seed.registry.client import Repository
 from nix_seed.registry.open import AnyReference, Stores, fetch
+from nix_seed.registry.rules.http import is_loopback
 from nix_seed.registry.store import Fetched, ImageStore
 from nix_seed.registry.transfer import Transferred, collect, transfer
 
@@ -85,8 +86,6 @@ def _is_here(target: AnyReference) -> bool:
     if not isinstance(target, Reference):
         return True
     # Only here: whatever needs no registry should not wait for the HTTP library.
-    from nix_seed.registry.rules.http import is_loopback
-
     host = target.registry.rpartition(":")[0] if ":" in target.registry else target.registry
     return is_loopback(host)
 

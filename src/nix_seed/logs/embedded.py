@@ -49,13 +49,7 @@ from nix_seed.formats.tlog.merkle import (
     tiles_of,
 )
 from nix_seed.formats.tlog.note import Checkpoint, NoteKey, SignedCheckpoint, sign_note
-from nix_seed.logs.log import (
-    DirectorySource,
-    TileReader,
-    build_entry,
-    read_key_of_log,
-    read_tile,
-)
+from nix_seed.logs.log import DirectorySource, TileReader, build_entry, read_key_of_log, read_tile
 from nix_seed.logs.rules.entry import TrustedLog, logged_signature
 from nix_seed.logs.rules.signer import PublicKey
 

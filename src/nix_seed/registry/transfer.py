@@ -17,12 +17,7 @@ from typing import Literal
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
-from nix_seed.formats.oci.manifest import (
-    Descriptor,
-    Index,
-    Manifest,
-    MediaType,
-)
+from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.registry.layout import Image, Layout, open_image
 from nix_seed.registry.open import JOBS, AnyReference, Stores, choose_system, fetch

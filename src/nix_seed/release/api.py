@@ -14,7 +14,7 @@ from nix_seed.registry.open import Stores
 from nix_seed.release.export import exported
 from nix_seed.release.load import earlier_of, load_policy, verifiers_of
 from nix_seed.release.rules.answer import Verification
-from nix_seed.release.verify import Query, verify_image
+from nix_seed.release.verify import Query, ReleasePlace, verify_image
 
 if TYPE_CHECKING:
     from nix_seed.release.attest import Attested
@@ -160,7 +160,6 @@ def promote(
     """
     from nix_seed.release.promote import Signing
     from nix_seed.release.promote import promote as promote_commit
-    from nix_seed.release.verify import ReleasePlace
     from nix_seed.trust.sign import open_logs
 
     loaded = load_policy(Path(policy), datetime.now(UTC))

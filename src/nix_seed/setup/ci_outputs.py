@@ -22,12 +22,7 @@ from nix_seed.image.read.spec import read_spec
 from nix_seed.image.read.unpack import private_cache
 from nix_seed.outputs.offer import Outputs, Told, choice_of
 from nix_seed.outputs.open import built_in, fresh_key, open_cache
-from nix_seed.outputs.push import (
-    OutputsTarget,
-    PushedOutputs,
-    named_outputs,
-    push_outputs,
-)
+from nix_seed.outputs.push import OutputsTarget, PushedOutputs, named_outputs, push_outputs
 from nix_seed.registry.layout import Image
 from nix_seed.registry.open import fetch
 from nix_seed.registry.transfer import open_here

@@ -31,6 +31,7 @@ from nix_seed.formats.intoto.promotion import Unverified
 from nix_seed.formats.intoto.statement import Agreement, Commit, LayerDigests
 from nix_seed.formats.oci.manifest import TITLE, About, Descriptor, Manifest, MediaType
 from nix_seed.image.inspect import InspectedImage
+from nix_seed.image.rules.changes import compare_specs
 from nix_seed.registry.store import Held, ImageStore, is_bundle, read_blob, read_referrer
 from nix_seed.trust.rules.claims import DissentDetail
 from nix_seed.trust.rules.quorum import Dissent, QuorumResult
@@ -381,8 +382,6 @@ def detail_dissents(
 
 
 def _detail(stores: Sequence[ImageStore], ours: Spec | str, dissent: Dissent) -> DissentDetail:
-    from nix_seed.image.rules.changes import compare_specs
-
     who, said = dissent.builder.id, dissent.claim.predicate
     if isinstance(ours, str):
         return DissentDetail(who, said.image_digest, None, ours)

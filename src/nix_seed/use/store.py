@@ -22,12 +22,7 @@ from pathlib import Path
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, foreign
 from nix_seed.core.files import explained, locked, open_lock, open_regular
 from nix_seed.flake.nix import Nix
-from nix_seed.formats.nix.database import (
-    DATABASE,
-    SCHEMA_VERSION,
-    build_database,
-    read_valid_paths,
-)
+from nix_seed.formats.nix.database import DATABASE, SCHEMA_VERSION, build_database, read_valid_paths
 from nix_seed.formats.nix.nar import NarHasher, strip_case_hack
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.image.read.safe_root import Descent, remove, write_all

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command, together
+from nix_seed.cli.command import FILE, option, progress, seed_command, together
 from nix_seed.cli.options import (
     json_option,
     locked_image,
@@ -23,6 +23,7 @@ from nix_seed.cli.options import (
 from nix_seed.cli.say import columns, error_lines, folded, say, say_verdict
 from nix_seed.core.errors import NixSeedError
 from nix_seed.core.words import members, plural
+from nix_seed.formats.oci.reference import parse_reference
 
 if TYPE_CHECKING:
     from nix_seed.audit.audit import AuditQuestion
@@ -75,7 +76,6 @@ audit_options = together(
 def question_of(options: dict[str, Any], *, ask: bool) -> AuditQuestion:
     """Return the question that *options*, as ``audit_options`` names them, ask."""
     from nix_seed.audit.audit import MOST_ENTRIES, AuditQuestion
-    from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.release.load import load_policy_of_then
 
     return AuditQuestion(
@@ -191,11 +191,7 @@ def finding_json(finding: AuditFinding) -> dict[str, Any]:
 @audit_options
 @option("--no-state", "Neither go on from the last audit nor keep this.")
 @option("--offline", "Ask nothing that is behind an address.")
-@option(
-    "--page FILE",
-    "Write the report as a page for people, too.",
-    type=click.Path(path_type=Path, dir_okay=False),
-)
+@option("--page FILE", "Write the report as a page for people, too.", type=FILE)
 @json_option
 def command(as_json: bool, **options: Any) -> None:
     """Replay the ledger of releases from its first entry, and every log it rests on.
@@ -209,7 +205,6 @@ def command(as_json: bool, **options: Any) -> None:
     Exit 0: nothing is wrong. 1: an alarm: checked, and false. 3: not everything could be checked.
     """
     from nix_seed.audit.audit import audit
-    from nix_seed.cli.progress import progress
 
     now = datetime.now(UTC)
     state = state_of(options)

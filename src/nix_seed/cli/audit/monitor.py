@@ -13,10 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.audit.audit import audit_options, question_of
+from nix_seed.cli.audit.audit import (
+    audit_options,
+    finding_json,
+    incident_lines,
+    question_of,
+    verdict_words,
+)
 from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import json_option, state_of, stores_of
-from nix_seed.cli.say import say
+from nix_seed.cli.say import error_lines, say
+from nix_seed.core.errors import CouldNotCheck
 
 if TYPE_CHECKING:
     from nix_seed.audit.monitor import Round
@@ -85,7 +92,6 @@ def _audit(options: dict[str, Any]) -> Callable[[], AuditReport]:
 
 def _tell(as_json: bool) -> Callable[[Round], None]:
     from nix_seed.audit.rules.report import incidents_of
-    from nix_seed.cli.audit.audit import finding_json, incident_lines, verdict_words
     from nix_seed.core.declared import time_text
 
     def tell(this: Round) -> None:
@@ -118,9 +124,6 @@ def _failed_words(this: Round) -> str:
 def _hook(command: str | None) -> Callable[[AuditFinding], None]:
     import shlex
 
-    from nix_seed.cli.audit.audit import finding_json
-    from nix_seed.cli.say import error_lines
-    from nix_seed.core.errors import CouldNotCheck
     from nix_seed.core.processes import call_hook
 
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import (
     cache_directory,
     image_options,
@@ -21,12 +21,13 @@ from nix_seed.cli.options import (
     unpacking_cache,
 )
 from nix_seed.cli.say import say, say_lines, say_table
+from nix_seed.core.errors import InputError
 from nix_seed.core.words import human_size, members, plural, shortened
+from nix_seed.formats.oci.reference import Reference, parse_reference
 
 if TYPE_CHECKING:
     from nix_seed.core.events import OnEvent
     from nix_seed.flake.nix import Nix
-    from nix_seed.formats.oci.reference import Reference
     from nix_seed.image.build import Assembly, Built, BuiltLayer, Destination
     from nix_seed.image.plan import Base, Plan
     from nix_seed.image.push import Pushed
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 def base_of(options: dict[str, Any], nix: Nix, evaluated: Evaluated) -> Base | None:
     """Open the image that ``--base`` names, else the one in the flake's ``seed.lock``."""
-    from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.image.plan import locked_base, open_base, read_lock
 
     system = evaluated.evaluation.recipe.outline.system
@@ -78,9 +78,6 @@ def _is_wanted(wanted: bool | None) -> bool:
 
 def target_named(reference: str) -> Reference:
     """Read the tag to push to; ``InputError`` for a layout, and for an image by its digest."""
-    from nix_seed.core.errors import InputError
-    from nix_seed.formats.oci.reference import Reference, parse_reference
-
     target = parse_reference(reference)
     if not isinstance(target, Reference):
         raise InputError(f"{target} is on this machine", hint="use -o DIR for an image on disk")
@@ -100,12 +97,9 @@ def push(as_json: bool, options: dict[str, Any]) -> Pushed | None:
 
     Returns what was pushed. ``untagged``: it gets no name yet.
     """
-    from nix_seed.cli.progress import progress
     from nix_seed.image.request import add_tags, evaluate_request, find_by_key
 
     if options["output"] is not None or options["format_"] != "oci":
-        from nix_seed.core.errors import InputError
-
         raise InputError("--push and -o or --format exclude each other", hint="leave one out")
     nix, request = request_of(options)
     repository, target = repository_of(options, options["push"])
@@ -343,7 +337,6 @@ def command(as_json: bool, **options: Any) -> Pushed | None:
     FLAKE is a directory or any flake reference, such as github:owner/repo; the flake needs no
     changes. If it has the attribute NAME (`seed`, or `run` for --kind run), that wins.
     """
-    from nix_seed.cli.progress import progress
     from nix_seed.image.build import check_destination, store_image
     from nix_seed.image.plan import plan_image
     from nix_seed.image.request import evaluate_request

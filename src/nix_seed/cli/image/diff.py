@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of
 from nix_seed.cli.say import say
+from nix_seed.core.events import Stage
 from nix_seed.core.words import members
+from nix_seed.formats.oci.reference import parse_reference
 
 if TYPE_CHECKING:
     from nix_seed.image.diff import ImageDiff, PathFiles
@@ -28,9 +30,6 @@ def command(as_json: bool, **options: Any) -> None:
     A dissenting builder's image is named, by digest, in the answer of `nix-seed verify`. Exit 1 if
     they differ.
     """
-    from nix_seed.cli.progress import progress
-    from nix_seed.core.events import Stage
-    from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.image.diff import diff_images
 
     with progress(quiet=True) as show:

@@ -4,16 +4,11 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import progress, seed_command
 from nix_seed.cli.image.build import target_named
-from nix_seed.cli.options import (
-    image_options,
-    json_option,
-    registry_options,
-    request_of,
-    stores_of,
-)
+from nix_seed.cli.options import image_options, json_option, registry_options, request_of, stores_of
 from nix_seed.cli.say import say
+from nix_seed.core.events import Stage
 
 
 @seed_command("exists")
@@ -28,8 +23,6 @@ def command(as_json: bool, **options: Any) -> None:
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    from nix_seed.cli.progress import progress
-    from nix_seed.core.events import Stage
     from nix_seed.image.request import evaluate_request, find_by_key, tags_of
 
     nix, request = request_of(options)

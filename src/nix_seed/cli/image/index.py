@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
 from nix_seed.cli.say import say
 from nix_seed.core.events import OnEvent, Stage
+from nix_seed.formats.oci.reference import parse_reference
 
 
 @seed_command("index")
@@ -42,10 +43,8 @@ def command(as_json: bool, **options: Any) -> None:
     tags are moved when everything is there. With --flake and no IMAGE, the images are those that
     `build --push` tagged by input key in REF's repository.
     """
-    from nix_seed.cli.progress import progress
     from nix_seed.flake.checkout import about_commit
     from nix_seed.formats.oci.manifest import UNSAID
-    from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.image.index import IndexPlan, build_index
     from nix_seed.sbom.sbom import listed_licences
 

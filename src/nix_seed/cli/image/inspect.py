@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import progress, seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of
 from nix_seed.cli.say import say
+from nix_seed.core.events import Stage
 from nix_seed.core.safe_text import safe_line
-from nix_seed.core.words import members
+from nix_seed.core.words import human_size, members, plural
+from nix_seed.formats.oci.reference import parse_reference
 
 if TYPE_CHECKING:
     from nix_seed.image.inspect import InspectedImage
@@ -23,9 +25,6 @@ if TYPE_CHECKING:
 @json_option
 def command(as_json: bool, **options: Any) -> None:
     """Show IMAGE's tiers, layers, sizes, narHash and input key; of an index, each system's."""
-    from nix_seed.cli.progress import progress
-    from nix_seed.core.events import Stage
-    from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.image.inspect import InspectedImage, inspect
 
     with progress(quiet=True) as show:
@@ -57,8 +56,6 @@ def _json(image: InspectedImage) -> dict[str, Any]:
 
 
 def _lines(image: InspectedImage) -> Iterator[str]:
-    from nix_seed.core.words import human_size, plural
-
     yield image.reference
     facts = {
         "digest": str(image.digest),

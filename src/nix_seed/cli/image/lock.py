@@ -5,9 +5,11 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import FILE, option, progress, seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of, trusted, verify_options
 from nix_seed.cli.say import say
+from nix_seed.core.events import Stage
+from nix_seed.formats.oci.reference import parse_reference
 
 
 @seed_command("lock")
@@ -15,7 +17,7 @@ from nix_seed.cli.say import say
 @option(
     "-o, --output FILE",
     "Where to write it.",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     default="seed.lock",
     show_default=True,
 )
@@ -28,11 +30,8 @@ def command(as_json: bool, **options: Any) -> None:
     Commit the file: builds take what it names for their base, and consumers use it. Where there is
     a trust.toml, what is pinned must verify by it first.
     """
-    from nix_seed.cli.progress import progress
     from nix_seed.core import canonical_json
-    from nix_seed.core.events import Stage
     from nix_seed.core.files import write_output
-    from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.image.index import make_lock
 
     stores, reference = stores_of(options), parse_reference(options["reference"])

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.image.build import base_of
 from nix_seed.cli.options import image_options, json_option, registry_options, request_of
 from nix_seed.cli.say import note, say, say_table
+from nix_seed.core.errors import InputError
 from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import human_size, members, plural, shortened
 
@@ -41,7 +42,6 @@ def command(as_json: bool, why: str | None, **options: Any) -> None:
     With --base, also what a consumer of that image would have to pull, and which flake input or
     package caused it. Sizes are of unpacked store paths.
     """
-    from nix_seed.cli.progress import progress
     from nix_seed.image.plan import plan_image
     from nix_seed.image.request import evaluate_request
 
@@ -120,7 +120,6 @@ def _print_built_anew(nix: Nix, evaluation: Evaluation) -> None:
 
 
 def _explain(nix: Nix, evaluation: Evaluation, target: str, as_json: bool) -> None:
-    from nix_seed.core.errors import InputError
     from nix_seed.flake.nix import DerivationReader
     from nix_seed.flake.rules.why import explain
 

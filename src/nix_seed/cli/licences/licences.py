@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nix_seed.cli.command import seed_command
+from nix_seed.cli.command import progress, seed_command
 from nix_seed.cli.options import (
     image_named,
     image_options,
@@ -38,7 +38,6 @@ def command(as_json: bool, **options: Any) -> None:
     Of an image, in a registry or oci:DIR[:TAG], what the bill of materials attached to it says;
     without one only what was withheld or is unknown, which the image itself tells.
     """
-    from nix_seed.cli.progress import progress
     from nix_seed.image.plan import licences_of_flake
 
     reference = image_named(options["flake"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import FILE, option, progress, seed_command
 from nix_seed.cli.options import (
     commit_named,
     json_option,
@@ -22,6 +22,7 @@ from nix_seed.cli.options import (
 )
 from nix_seed.cli.say import columns, folded, say, say_verdict, table
 from nix_seed.core.words import members
+from nix_seed.formats.oci.reference import parse_reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ _MOST_SHOWN = 60  # lines
 
 
 def _file(option: str, about: str) -> Callable[[Any], Any]:
-    kind = click.Path(path_type=Path, dir_okay=False)
+    kind = FILE
     return click.option(option, type=kind, metavar="FILE", help=about)
 
 
@@ -60,8 +61,6 @@ def check_command(as_json: bool, **options: Any) -> None:
 
     Exit 1: something differs, or nobody said anything. 3: not everything could be read.
     """
-    from nix_seed.cli.progress import progress
-    from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.outputs.check import check_outputs
     from nix_seed.release.load import load_policy, verifiers_of
 

@@ -1,7 +1,5 @@
 """``nix-seed outputs clean``."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +8,8 @@ import click
 from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import answer_option, project_option, registry_options, stores_of
 from nix_seed.cli.say import answer
-from nix_seed.core.words import human_size, plural
+from nix_seed.core.words import human_size, members, plural
+from nix_seed.formats.oci.reference import parse_reference
 
 
 @seed_command("clean")
@@ -32,9 +31,7 @@ def clean_command(**options: Any) -> None:
     Safe beside running jobs: what they push is new, and what they miss is built. A registry frees
     the space when it collects its garbage.
     """
-    from nix_seed.core.words import members
     from nix_seed.flake.checkout import tagged_commits
-    from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.outputs.clean import clean_outputs, parse_age
 
     oldest = datetime.now(UTC) - parse_age(options["age"])

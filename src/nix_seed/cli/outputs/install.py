@@ -1,13 +1,11 @@
 """``nix-seed install``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import (
     answer_option,
     commit_named,
@@ -21,6 +19,7 @@ from nix_seed.cli.options import (
     stores_of,
 )
 from nix_seed.cli.say import answer, manner
+from nix_seed.formats.oci.reference import parse_reference
 
 
 @seed_command("install")
@@ -43,9 +42,7 @@ def command(**options: Any) -> None:
 
     COMMIT is verified first. Taken is exactly the NAR that the quorum stands for, on its word.
     """
-    from nix_seed.cli.progress import progress
     from nix_seed.core.processes import current_system
-    from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.outputs.install import Promise, install
     from nix_seed.outputs.promoted import promoted_output
     from nix_seed.release.load import verifiers_of

@@ -1,12 +1,10 @@
 """``nix-seed outputs push``."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import (
     answer_option,
     attr_option,
@@ -18,7 +16,8 @@ from nix_seed.cli.options import (
     stores_of,
 )
 from nix_seed.cli.say import answer, manner
-from nix_seed.cli.trust.options import signing_options
+from nix_seed.cli.trust.options import attester_of, signer_of, signing_options
+from nix_seed.formats.oci.reference import parse_reference
 
 
 @seed_command("push")
@@ -41,9 +40,6 @@ def push_command(**options: Any) -> None:
     not sent again. A tree with changes is refused: its outputs belong to no commit.
     """
     from nix_seed.cli.outputs.options import branch_at_hand, pushed_json, pushed_text, seed_named
-    from nix_seed.cli.progress import progress
-    from nix_seed.cli.trust.options import attester_of, signer_of
-    from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.outputs.push import OutputChoice, OutputsTarget, check_commit, push_outputs
     from nix_seed.release.attester import SourceTree
 

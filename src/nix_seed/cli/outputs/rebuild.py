@@ -1,13 +1,11 @@
 """``nix-seed outputs rebuild``."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import (
     accept_option,
     answer_option,
@@ -19,7 +17,8 @@ from nix_seed.cli.options import (
     stores_of,
 )
 from nix_seed.cli.say import answer, manner
-from nix_seed.cli.trust.options import signing_options
+from nix_seed.cli.trust.options import attester_of, signer_of, signing_options
+from nix_seed.formats.oci.reference import parse_reference
 
 
 @seed_command("rebuild")
@@ -44,11 +43,8 @@ def rebuild_command(**options: Any) -> None:
     got; `nix-seed outputs check COMMIT` then compares.
     """
     from nix_seed.cli.outputs.options import pushed_json, pushed_text
-    from nix_seed.cli.progress import progress
-    from nix_seed.cli.trust.options import attester_of, signer_of
     from nix_seed.core.processes import current_system
     from nix_seed.flake.checkout import DEFAULT_POLICY
-    from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.outputs.rebuild import RebuildRequest, rebuild
     from nix_seed.release.load import load_policy, verifiers_of
 

@@ -1,7 +1,5 @@
 """``nix-seed outputs serve``."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 
@@ -17,6 +15,7 @@ from nix_seed.cli.options import (
     stores_of,
 )
 from nix_seed.cli.say import manner, say
+from nix_seed.formats.oci.reference import parse_reference
 
 
 @seed_command("serve")
@@ -35,7 +34,6 @@ def serve_command(**options: Any) -> None:
     """
     import signal
 
-    from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.outputs.offer import Told
     from nix_seed.outputs.open import kept_key, open_cache
     from nix_seed.outputs.server import CacheServer

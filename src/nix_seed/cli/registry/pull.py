@@ -4,9 +4,11 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
 from nix_seed.cli.say import say
+from nix_seed.core.errors import InputError
+from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 
 
 @seed_command("pull")
@@ -22,10 +24,7 @@ def command(as_json: bool, **options: Any) -> None:
     Every byte is checked against its digest before it gets a name. The next try goes on from where
     an interrupted one was.
     """
-    from nix_seed.cli.progress import progress
     from nix_seed.cli.registry.push import transferred_json, transferred_text
-    from nix_seed.core.errors import InputError
-    from nix_seed.formats.oci.reference import LayoutReference, parse_reference
     from nix_seed.registry.transfer import pull
 
     target = parse_reference(options["target"])

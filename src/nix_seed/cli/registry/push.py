@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
 from nix_seed.cli.say import say
-from nix_seed.core.words import members
+from nix_seed.core.errors import InputError
+from nix_seed.core.words import human_size, members
+from nix_seed.formats.oci.reference import Reference, parse_reference
 
 if TYPE_CHECKING:
     from nix_seed.registry.transfer import How, Transferred
@@ -32,9 +34,6 @@ def command(as_json: bool, **options: Any) -> None:
 
     Only what the registry lacks is sent; the tag is moved when everything is there.
     """
-    from nix_seed.cli.progress import progress
-    from nix_seed.core.errors import InputError
-    from nix_seed.formats.oci.reference import Reference, parse_reference
     from nix_seed.image.push import push
 
     target = parse_reference(options["target"])
@@ -67,8 +66,6 @@ def transferred_json(done: Transferred, reference: str) -> dict[str, Any]:
 
 def transferred_text(done: Transferred, reference: str) -> str:
     """Return what was done for people: the pinned reference first."""
-    from nix_seed.core.words import human_size
-
     words: dict[How, str] = {"moved": "moved", "linked": "linked", "present": "already there"}
     sizes = ", ".join(
         f"{human_size(done.size(how))} {word}" for how, word in words.items() if done.size(how)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import (
     cache_directory,
     json_option,
@@ -17,8 +17,9 @@ from nix_seed.cli.options import (
 )
 from nix_seed.cli.say import say, say_lines
 from nix_seed.cli.sbom.sbom import sbom_option, sboms_of
-from nix_seed.cli.trust.options import signing_options
+from nix_seed.cli.trust.options import attester_of, signer_of, signing_options
 from nix_seed.core.words import members
+from nix_seed.formats.oci.reference import parse_reference
 
 if TYPE_CHECKING:
     from nix_seed.registry.open import AnyReference
@@ -45,15 +46,12 @@ def command(as_json: bool, **options: Any) -> None:
     signed, logged to every log of the policy, and attached to the image, beside its bill of
     materials.
     """
-    from nix_seed.formats.oci.reference import parse_reference
-
     tree, attester = statement_of(options)
     state(parse_reference(options["reference"]), tree, attester, options, as_json=as_json)
 
 
 def statement_of(options: dict[str, Any]) -> tuple[SourceTree, Attester]:
     """Return of what, and by whom, *options* want a statement; nothing is asked or sent for it."""
-    from nix_seed.cli.trust.options import attester_of, signer_of
     from nix_seed.release.attester import SourceTree
 
     sboms = sboms_of(options["sboms"])
@@ -72,7 +70,6 @@ def state(
     as_json: bool,
 ) -> None:
     """Attest the image and print what was stated."""
-    from nix_seed.cli.progress import progress
     from nix_seed.image.layer_cache import LayerCache
     from nix_seed.release.attest import Workshop, attest
 

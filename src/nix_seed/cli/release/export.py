@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of
 from nix_seed.cli.say import say
+from nix_seed.formats.oci.reference import parse_reference
 
 
 @seed_command("export")
@@ -21,9 +22,7 @@ def command(as_json: bool, **options: Any) -> None:
 
     `nix-seed verify IMAGE --offline DIR` then needs no network; the policy stays the verifier's.
     """
-    from nix_seed.cli.progress import progress
     from nix_seed.core.words import human_size, plural
-    from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.release.export import export
 
     with progress(quiet=as_json) as show:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import SeedGroup, option
+from nix_seed.cli.command import SeedGroup, option, progress
 from nix_seed.cli.options import (
     commit_named,
     json_option,
@@ -20,10 +20,13 @@ from nix_seed.cli.options import (
     stores_of,
 )
 from nix_seed.cli.say import say
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import InputError
+from nix_seed.core.events import Stage
 from nix_seed.core.words import members
+from nix_seed.formats.oci.reference import parse_reference
 
 if TYPE_CHECKING:
-    from nix_seed.core.digests import Digest
     from nix_seed.release.rules.record import LedgerEntry
     from nix_seed.release.verifiers import LedgerReader
 
@@ -69,9 +72,6 @@ def _show(what: str | None, as_json: bool, **options: Any) -> None:
     one commit; 3 where one could not be asked. Whether all is as it must be is what `nix-seed
     audit` says.
     """
-    from nix_seed.cli.progress import progress
-    from nix_seed.core.events import Stage
-
     found = {}
     with progress(quiet=as_json) as show:
         for each in _ledgers(options):
@@ -113,8 +113,6 @@ def _lacking(found: Mapping[str, Sequence[LedgerEntry]]) -> Iterator[str]:
 
 
 def _ledgers(options: dict[str, Any]) -> list[LedgerReader]:
-    from nix_seed.core.errors import InputError
-    from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.release.ledger import LoggedLedger
     from nix_seed.release.load import earlier_of, verifiers_of
 
@@ -133,8 +131,6 @@ def _ledgers(options: dict[str, Any]) -> list[LedgerReader]:
 
 
 def _held(ledger: LedgerReader, what: str | None) -> tuple[LedgerEntry, ...]:
-    from nix_seed.core.digests import Digest
-
     if what is None:
         return tuple(ledger.entries())
     if what.startswith("sha256:"):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import (
     commit_named,
     jobs_option,
@@ -20,7 +21,9 @@ from nix_seed.cli.options import (
 )
 from nix_seed.cli.say import say
 from nix_seed.cli.trust.options import key_option, signer_of, sigstore_option
+from nix_seed.core.errors import InputError
 from nix_seed.core.words import members
+from nix_seed.formats.oci.reference import parse_reference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,8 +76,6 @@ def command(as_json: bool, **options: Any) -> None:
     only when enough promoters have signed it are the index and its tags, COMMIT and each --tag,
     published. Doing it again changes nothing, and says so.
     """
-    from nix_seed.cli.progress import progress
-    from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.release.load import earlier_of, verifiers_of
     from nix_seed.release.promote import Signing, promote
     from nix_seed.release.verify import ReleasePlace
@@ -120,11 +121,6 @@ def _outputs(by: Verifiers, commit: Commit, place: ReleasePlace) -> ChooseOutput
 
 def split_target(text: str) -> tuple[AnyReference, tuple[str, ...]]:
     """Return the repository that *text* names, and the tag that it names in it, if any."""
-    from dataclasses import replace
-
-    from nix_seed.core.errors import InputError
-    from nix_seed.formats.oci.reference import parse_reference
-
     reference = parse_reference(text)
     if reference.digest is not None:
         raise InputError(f"{text} names a digest, and a release is given tags", hint="leave it out")

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import answer_option, registry_options, store_option, stores_of
 from nix_seed.cli.release.attest import state, statement_of
 from nix_seed.cli.say import manner, say
 from nix_seed.cli.sbom.sbom import sbom_option
 from nix_seed.cli.trust.options import signing_options
+from nix_seed.core.errors import InputError
+from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 
 if TYPE_CHECKING:
     from nix_seed.image.push import Pushed
@@ -52,7 +54,6 @@ def command(reference: str, **options: Any) -> None:
     registry it gets its tags last: whoever finds it by a name finds its builder's word as well.
     """
     from nix_seed.cli.image.build import command as build
-    from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 
     ctx = click.get_current_context()
     target = parse_reference(reference)
@@ -84,8 +85,6 @@ def command(reference: str, **options: Any) -> None:
 
 def _prepare(target: AnyReference, options: dict[str, Any]) -> tuple[SourceTree, Attester]:
     """Refuse, before anything is built, all that can be known to fail after it."""
-    from nix_seed.cli.progress import progress
-    from nix_seed.core.errors import InputError
     from nix_seed.core.processes import current_system
     from nix_seed.formats.intoto.statement import is_commit
     from nix_seed.registry.open import check_writable
@@ -113,7 +112,6 @@ def _check_alone(stores: Stores, named: AnyReference, kind: str) -> None:
 
     One builder's word on both would be two words on one commit.
     """
-    from nix_seed.core.errors import InputError
     from nix_seed.image.inspect import InspectedImage, inspect
     from nix_seed.registry.open import find, is_to_be_made
 

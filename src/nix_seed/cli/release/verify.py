@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import (
     commit_named,
     image_or_commit,
     json_option,
+    locked_image,
     policy_of,
     policy_option,
     registry_options,
@@ -22,6 +23,7 @@ from nix_seed.cli.options import (
 )
 from nix_seed.cli.say import columns, folded, say, say_verdict
 from nix_seed.core.words import human_size, members, plain, plural
+from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 
 if TYPE_CHECKING:
     from nix_seed.formats.intoto.statement import Commit
@@ -299,7 +301,6 @@ def command(as_json: bool, **options: Any) -> None:
     Exit 0: it is. 1: checked, and it is not (too few agree, or one says otherwise). 3: it could
     not be checked.
     """
-    from nix_seed.cli.progress import progress
     from nix_seed.release.load import verifiers_of
 
     loaded = policy_of(options)
@@ -349,9 +350,7 @@ def _question(options: dict[str, Any]) -> tuple[Callable[..., Verification], Any
 
     Offline it looks into what was exported.
     """
-    from nix_seed.cli.options import locked_image
     from nix_seed.formats.intoto.statement import Commit, is_commit
-    from nix_seed.formats.oci.reference import LayoutReference, parse_reference
     from nix_seed.release.export import exported
     from nix_seed.release.verify import Query, verify_commit, verify_image
 

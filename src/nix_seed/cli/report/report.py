@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import FILE, option, progress, seed_command
 from nix_seed.cli.options import (
     answer_option,
     commit_named,
+    flake_and_attr,
     policy_option,
     policy_used,
     registry_options,
+    state_directory,
     store_option,
     stores_of,
 )
 from nix_seed.cli.say import answer
+from nix_seed.formats.oci.reference import parse_reference
 
 if TYPE_CHECKING:
     from nix_seed.core.events import OnEvent
@@ -27,12 +30,7 @@ if TYPE_CHECKING:
 
 @seed_command("report")
 @click.argument("reference", metavar="IMAGE")
-@option(
-    "-o, --output FILE",
-    "Where the page is written.",
-    required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-)
+@option("-o, --output FILE", "Where the page is written.", required=True, type=FILE)
 @option("--base REF", "A previous image: what changed since [seed.lock's].")
 @policy_option("Verify by this policy, and show every check [trust.toml, if there].", default=None)
 @option("--commit HASH", "The commit it must be of [any the builders name].")
@@ -54,7 +52,6 @@ def command(**options: Any) -> None:
     says so. The page is no check: exit 0 means that it was written; `nix-seed verify` answers with
     its exit code.
     """
-    from nix_seed.cli.progress import progress
     from nix_seed.core.files import write_output
     from nix_seed.release.rules.answer import about
     from nix_seed.report.page.document import report_page
@@ -85,10 +82,8 @@ def _check(options: dict[str, Any]) -> None:
 
 
 def _request(options: dict[str, Any], show: OnEvent) -> ReportRequest:
-    from nix_seed.cli.options import flake_and_attr, state_directory
     from nix_seed.core.processes import current_system
     from nix_seed.flake.nix import Nix
-    from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.release.load import load_policy
     from nix_seed.release.verify import Query
     from nix_seed.report.report import ReportRequest

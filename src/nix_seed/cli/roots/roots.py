@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import (
+    flake_and_attr,
     image_named,
     json_option,
     nix_of,
@@ -19,7 +20,9 @@ from nix_seed.cli.options import (
     stores_of,
 )
 from nix_seed.cli.say import say, say_lines
-from nix_seed.core.words import members, plain
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.events import Stage
+from nix_seed.core.words import human_size, members, plain, plural
 
 if TYPE_CHECKING:
     from nix_seed.core.events import OnEvent
@@ -50,7 +53,6 @@ def command(as_json: bool, **options: Any) -> None:
     Binaries that are executed and were not built; fetched and added files that hold machine code;
     other sources; impure derivations; what was substituted, and with whose signature.
     """
-    from nix_seed.cli.progress import progress
     from nix_seed.roots.roots import report_roots
     from nix_seed.roots.rules.policy import evaluate_roots
 
@@ -73,7 +75,6 @@ def command(as_json: bool, **options: Any) -> None:
 
 def _policy(text: str) -> RootsPolicy:
     """Read rules, or the file of them."""
-    from nix_seed.core.errors import InputError
     from nix_seed.roots.rules.policy import RootsPolicy
 
     path = Path(text)
@@ -86,8 +87,6 @@ def _policy(text: str) -> RootsPolicy:
 
 
 def _roots(nix: Nix, options: dict[str, Any], show: OnEvent) -> tuple[Roots, tuple[StorePath, ...]]:
-    from nix_seed.cli.options import flake_and_attr
-    from nix_seed.core.events import Stage
     from nix_seed.core.processes import current_system
     from nix_seed.flake.evaluate import evaluate_flake
     from nix_seed.roots import roots
@@ -110,9 +109,6 @@ def _roots(nix: Nix, options: dict[str, Any], show: OnEvent) -> tuple[Roots, tup
 
 
 def _judge(policy: RootsPolicy | None, verdict: RootsJudgement | None) -> None:
-    from nix_seed.core.errors import CheckedFalse, CouldNotCheck
-    from nix_seed.core.words import plural
-
     if policy is None or verdict is None:
         return
     if verdict.broken:
@@ -131,7 +127,6 @@ def _judge(policy: RootsPolicy | None, verdict: RootsJudgement | None) -> None:
 
 def _way(roots: Roots, text: str) -> tuple[StorePath, ...]:
     """Find the path that *text* names: in full, or by a part of exactly one path's name."""
-    from nix_seed.core.errors import InputError
     from nix_seed.formats.nix.store_path import StorePath
 
     if text.startswith("/"):
@@ -152,8 +147,6 @@ def _way_text(way: tuple[StorePath, ...]) -> str:
 
 
 def _lines(report: RootsReport) -> Iterator[str]:
-    from nix_seed.core.words import human_size, plural
-
     found = report.findings
     yield f"executed, and not built: {plural(len(found.executed), 'file')}"
     yield from (f"  {_binary(item)}" for item in found.executed)
@@ -192,8 +185,6 @@ def _provenance(report: RootsReport) -> Iterator[str]:
 
 
 def _binary(item: Binary) -> str:
-    from nix_seed.core.words import human_size
-
     size = "not in the store" if item.size is None else human_size(item.size)
     inside = f", in it {item.inside}" if item.inside else ""
     digest = f", sha256 {item.digest}" if item.digest else ""

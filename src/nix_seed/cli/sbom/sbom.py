@@ -9,9 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command
-from nix_seed.cli.options import answer_option, nix_of, registry_options, store_option, stores_of
+from nix_seed.cli.command import FILE, option, progress, seed_command
+from nix_seed.cli.options import (
+    answer_option,
+    cache_directory,
+    flake_and_attr,
+    image_named,
+    nix_of,
+    registry_options,
+    store_option,
+    stores_of,
+)
 from nix_seed.cli.say import manner, say
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import InputError, NixSeedError
+from nix_seed.core.events import Stage
+from nix_seed.formats.oci.reference import LayoutReference
 
 if TYPE_CHECKING:
     from nix_seed.core.events import OnEvent
@@ -36,7 +49,6 @@ def sboms_of(given: Sequence[str]) -> tuple[Format, ...] | None:
 
     ``InputError`` for one that cannot be written, before anything else is done.
     """
-    from nix_seed.core.errors import InputError
     from nix_seed.sbom.sbom import check_cyclonedx
 
     if "none" in given and len(set(given)) > 1:
@@ -59,11 +71,7 @@ def sboms_of(given: Sequence[str]) -> tuple[Format, ...] | None:
     default="cyclonedx",
     show_default=True,
 )
-@option(
-    "-o, --output FILE",
-    "Write it there [standard output].",
-    type=click.Path(path_type=Path, dir_okay=False),
-)
+@option("-o, --output FILE", "Write it there [standard output].", type=FILE)
 @option("--attached", "The one attached to IMAGE, verified against it.")
 @option("--attached-digest DIGEST", "Of several that are, the one meant.")
 @option("--attr NAME", "Attribute made by mkSeed or mkRun [seed, run].")
@@ -78,9 +86,6 @@ def command(what: str, form: Format, output: Path | None, **options: Any) -> Non
     What is not known is left out: licences are a flake's to tell. The same image and flake give the
     same bytes, on any machine.
     """
-    from nix_seed.cli.options import image_named
-    from nix_seed.cli.progress import progress
-
     reference = image_named(what)
     _check(what, reference is None, options)
     with progress(quiet=False) as show:
@@ -100,8 +105,6 @@ def command(what: str, form: Format, output: Path | None, **options: Any) -> Non
 
 def _check(what: str, is_flake: bool, options: dict[str, Any]) -> None:
     """Refuse options that mean nothing together."""
-    from nix_seed.core.errors import InputError
-
     attached = options["attached"] or options["attached_digest"]
     if is_flake and (attached or options["flake"]):
         named = "--flake" if options["flake"] else "--attached"
@@ -123,7 +126,6 @@ def _opened(reference: AnyReference, options: dict[str, Any]) -> SeedImage:
 
 
 def _of_image(image: SeedImage, form: Format, options: dict[str, Any], show: OnEvent) -> bytes:
-    from nix_seed.core.digests import Digest
     from nix_seed.flake.evaluate import evaluate_flake
     from nix_seed.sbom.sbom import find_attached, sbom_of, write_sbom
 
@@ -134,9 +136,6 @@ def _of_image(image: SeedImage, form: Format, options: dict[str, Any], show: OnE
         text = write_sbom(sbom_of(image), form)
         _offer(image, form)
         return text
-    from nix_seed.cli.options import flake_and_attr
-    from nix_seed.core.events import Stage
-
     flake, attr = flake_and_attr(options["flake"], options["attr"])
     nix = nix_of(options)
     show(Stage("evaluate", f"evaluating {flake}"))
@@ -147,7 +146,6 @@ def _of_image(image: SeedImage, form: Format, options: dict[str, Any], show: OnE
 
 def _offer(image: SeedImage, form: Format) -> None:
     """Tell of what is attached, which may say more than the image itself can."""
-    from nix_seed.core.errors import NixSeedError
     from nix_seed.sbom.sbom import list_attached
 
     try:
@@ -163,9 +161,6 @@ def _offer(image: SeedImage, form: Format) -> None:
 
 
 def _of_flake(what: str, form: Format, options: dict[str, Any], show: OnEvent) -> bytes:
-    from nix_seed.cli.options import cache_directory, flake_and_attr
-    from nix_seed.core.errors import InputError
-    from nix_seed.formats.oci.reference import LayoutReference
     from nix_seed.image.request import Request, evaluate_request
     from nix_seed.image.rules.frames import Compressor
     from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET

@@ -16,6 +16,7 @@ from nix_seed.core.errors import CouldNotCheck, NixSeedError
 from nix_seed.core.events import OnEvent
 from nix_seed.core.files import explained
 from nix_seed.core.processes import own_command
+from nix_seed.formats.oci.reference import Reference
 from nix_seed.setup.rules.ci_inputs import parse_switch
 
 if TYPE_CHECKING:
@@ -49,7 +50,6 @@ def keep_outputs(
         job.host.annotate("notice", "Outputs are not kept", reason)
         return None
     from nix_seed.cli.outputs.options import branch_at_hand
-    from nix_seed.formats.oci.reference import Reference
     from nix_seed.release.load import verifiers_of
     from nix_seed.setup.ci_outputs import OutputsJob
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import (
     cache_directory,
     json_option,
@@ -24,6 +24,7 @@ from nix_seed.cli.options import (
 from nix_seed.cli.say import LEAST, columns, hanging, say, say_styled
 from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import plural
+from nix_seed.formats.oci.reference import parse_reference
 
 if TYPE_CHECKING:
     from nix_seed.core.events import OnEvent
@@ -67,7 +68,6 @@ def command(as_json: bool, image: str | None, verbose: bool, **options: Any) -> 
     Every failure comes with its fix; nothing is changed. Exit 0: all is well, or only warnings.
     1: something was checked and is false. 3: something could not be checked.
     """
-    from nix_seed.cli.progress import progress
     from nix_seed.setup.rules.diagnosis import exit_code
 
     if image is None and (options["ways"] or options["system"]):
@@ -117,7 +117,6 @@ def _reach(options: dict[str, Any]) -> Reach:
 
 def _image(image: str, options: dict[str, Any], show: OnEvent) -> Sequence[Diagnosis]:
     from nix_seed.core.processes import current_system
-    from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.registry.transfer import open_here
     from nix_seed.setup.doctor_image import check_image
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import json_option
 from nix_seed.cli.say import say, say_styled
+from nix_seed.core.errors import InputError
 from nix_seed.core.safe_text import safe_line
 
 if TYPE_CHECKING:
@@ -59,8 +60,6 @@ def command(directory: Path, as_json: bool, yes: bool, dry_run: bool, **options:
     Seeds need nothing in flake.nix, which is never written; --flake shows what to add to it, to set
     options.
     """
-    from nix_seed.cli.progress import progress
-    from nix_seed.core.errors import InputError
     from nix_seed.flake.nix import Nix
     from nix_seed.setup.init import carry_out, flake_lines, plan_init
 

@@ -11,6 +11,7 @@ import click
 from nix_seed.cli.command import option, seed_group
 from nix_seed.cli.options import json_option
 from nix_seed.cli.say import say, warn
+from nix_seed.core.errors import CouldNotCheck
 
 if TYPE_CHECKING:
     from nix_seed.logs.rules.signer import PublicKey
@@ -65,7 +66,6 @@ def generate(file: Path, algorithm: str, as_json: bool) -> None:
 
 def _warn_of_git(file: Path) -> None:
     """Warn where ``git add`` would publish the key; whoever has no Git needs no warning."""
-    from nix_seed.core.errors import CouldNotCheck
     from nix_seed.flake.checkout import seen_by_git
 
     try:

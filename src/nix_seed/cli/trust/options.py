@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from nix_seed.cli.command import option, together
+from nix_seed.cli.command import EXISTING_FILE, option, together
 from nix_seed.cli.options import policy_option
 from nix_seed.cli.trust.key import PASSPHRASE
 
@@ -42,8 +41,6 @@ def attester_of(
 
     Without a *policy_file* it is the one in this directory, if there is one.
     """
-    from datetime import UTC, datetime
-
     from nix_seed.flake.checkout import DEFAULT_POLICY
     from nix_seed.release.attester import Attester, builder_of
     from nix_seed.release.load import load_policy
@@ -80,7 +77,7 @@ key_option = option("--key FILE", "Sign with this key [keyless].")
 sigstore_option = option(
     "--sigstore FILE",
     "ClientTrustConfig of a private Sigstore [the public one].",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=EXISTING_FILE,
 )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import option, seed_group
+from nix_seed.cli.command import EXISTING_FILE, option, seed_group
 from nix_seed.cli.options import answer_option, json_option
 from nix_seed.cli.say import answer, say
 from nix_seed.cli.trust.policy_step import (
@@ -137,7 +137,7 @@ def _init(
     "A signature on the change, made by `policy sign`; may be repeated.",
     into="signatures",
     multiple=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=EXISTING_FILE,
 )
 @json_option
 def _diff(old: Path, new: Path, signatures: Sequence[Path], as_json: bool) -> None:

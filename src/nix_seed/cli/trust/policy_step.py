@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import EXISTING_FILE, FILE, option, seed_command
 from nix_seed.cli.options import answer_option
 from nix_seed.cli.say import answer, say
 from nix_seed.cli.trust.options import key_option, signer_of
@@ -22,7 +22,7 @@ _WHEN = "such as 2026-01-31, 2026-01-31T12:00:00Z or now"
 @option(
     "-o, --output NEW",
     "The next policy's file; never overwritten [OLD with its epoch: trust-2.toml].",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
 )
 @option(
     "--revoke ID",
@@ -90,7 +90,7 @@ def next_command(old: Path, output: Path | None, **options: Any) -> None:
     into="file",
     default="trust.toml",
     show_default=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=EXISTING_FILE,
 )
 @option("--key FILE", "Its public key.")
 @option("--issuer URL", "Without a key: who vouches for it.")
@@ -152,7 +152,7 @@ def _values(
 @option(
     "-o, --output FILE",
     "Where the signature goes [NEW with the signer's id: trust-2.rita.sig].",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
 )
 @answer_option
 def sign_command(old: Path, new: Path, key: Path | None, output: Path | None) -> None:

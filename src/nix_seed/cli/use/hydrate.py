@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import (
     accept_option,
     accepted_licences,
@@ -25,6 +25,7 @@ from nix_seed.cli.options import (
 )
 from nix_seed.cli.say import say
 from nix_seed.core.words import human_size, members, plural
+from nix_seed.formats.oci.reference import parse_reference
 
 if TYPE_CHECKING:
     from nix_seed.use.hydrate import Hydrated
@@ -97,9 +98,7 @@ def command(as_json: bool, **options: Any) -> None:
     once, and the store is filled behind them.
     """
 
-    from nix_seed.cli.progress import progress
     from nix_seed.core.processes import current_system
-    from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.use.hydrate import Place, hydrate, mount_if_possible
     from nix_seed.use.macos_store import ensure_store
 

@@ -1,16 +1,16 @@
 """``nix-seed mount``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of, trusted, verify_options
 from nix_seed.cli.say import say
 from nix_seed.cli.use.hydrate import hydrated_json, hydrated_text, root_option
+from nix_seed.core.errors import InputError
+from nix_seed.formats.oci.reference import parse_reference
 
 
 @seed_command("mount")
@@ -36,10 +36,7 @@ def command(as_json: bool, **options: Any) -> None:
     in the store, or with --keep when you say so. Where a seed cannot be mounted, the command fails
     and says why; `nix-seed hydrate` unpacks it.
     """
-    from nix_seed.cli.progress import progress
-    from nix_seed.core.errors import InputError
     from nix_seed.core.processes import current_system
-    from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.use.hydrate import Place, mount_seed
     from nix_seed.use.mount.store import wait_until_whole
 

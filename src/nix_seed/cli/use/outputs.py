@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from nix_seed.cli.command import option, together
+from nix_seed.cli.command import option, progress, together
 from nix_seed.cli.options import policy_used, state_directory, stores_of
 from nix_seed.cli.say import note, say
-from nix_seed.cli.trust.options import key_option, sigstore_option
+from nix_seed.cli.trust.options import attester_of, key_option, signer_of, sigstore_option
+from nix_seed.core.errors import InputError
+from nix_seed.formats.oci.reference import Reference, parse_reference
 
 if TYPE_CHECKING:
     from nix_seed.flake.nix import Nix
@@ -39,8 +41,6 @@ def place_of(options: dict[str, Any]) -> AnyReference | None:
 
     The latter only where a policy says whom to believe.
     """
-    from nix_seed.formats.oci.reference import Reference, parse_reference
-
     named = options["keep"] or options["outputs"]
     if options["no_outputs"]:
         return None
@@ -64,7 +64,6 @@ def outputs_of(options: dict[str, Any]) -> Outputs | None:
     if place is None:
         return None
     # What most runs need not wait for.
-    from nix_seed.core.errors import InputError
     from nix_seed.outputs.offer import Outputs, Told
     from nix_seed.outputs.open import fresh_key, open_cache
     from nix_seed.release.load import load_policy, verifiers_of
@@ -98,10 +97,6 @@ def keep(
     if options["keep"] is None:
         return None
     from nix_seed.cli.outputs.options import branch_at_hand, seed_named
-    from nix_seed.cli.progress import progress
-    from nix_seed.cli.trust.options import attester_of, signer_of
-    from nix_seed.core.errors import InputError
-    from nix_seed.formats.oci.reference import parse_reference
     from nix_seed.image.read.spec import read_spec
     from nix_seed.outputs.offer import choice_of
     from nix_seed.outputs.open import built_in

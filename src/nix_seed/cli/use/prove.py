@@ -4,10 +4,12 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import (
+    accepted_licences,
     json_option,
     open_seed,
+    policy_used,
     seed_options,
     unpacking_cache,
 )
@@ -24,8 +26,6 @@ def command(as_json: bool, **options: Any) -> None:
     What would still have to be fetched is named, with the way to add it (exit code 1). Flake inputs
     that the seed must not pass on are fetched first, once you accept their licences.
     """
-    from nix_seed.cli.options import accepted_licences, policy_used
-    from nix_seed.cli.progress import progress
     from nix_seed.core.processes import current_system
     from nix_seed.core.words import plural
     from nix_seed.flake.evaluate import DEFAULT_ATTR

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.command import option, seed_command, together
+from nix_seed.cli.command import option, progress, seed_command, together
 from nix_seed.cli.options import (
     accepted_licences,
     cache_directory,
@@ -24,7 +24,10 @@ from nix_seed.cli.options import (
 )
 from nix_seed.cli.say import say
 from nix_seed.cli.use.outputs import keep, outputs_json, outputs_of, outputs_options, print_outputs
+from nix_seed.core.errors import InputError
+from nix_seed.core.events import Stage
 from nix_seed.core.words import plural
+from nix_seed.formats.oci.reference import Reference
 
 if TYPE_CHECKING:
     from nix_seed.flake.nix import Nix
@@ -105,8 +108,6 @@ def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:
 
 def run_command(argv: tuple[str, ...], options: dict[str, Any], as_json: bool = False) -> None:
     """Run *argv* as the *options* say, tell what came back, and exit with its code."""
-    from nix_seed.cli.progress import progress
-    from nix_seed.core.errors import InputError
     from nix_seed.flake.nix import Nix
     from nix_seed.use.run import run
 
@@ -145,8 +146,6 @@ def _run_in_seed(
     options: dict[str, Any], nix: Nix, run_in: Callable[[Image, Engine], RunResult]
 ) -> RunResult:
     """Run in a seed that is mounted from its registry or, where that cannot be, unpacked first."""
-    from nix_seed.cli.progress import progress
-    from nix_seed.core.events import Stage
     from nix_seed.registry.transfer import open_here
     from nix_seed.use.engines import choose_engine
 
@@ -175,8 +174,6 @@ def _run_mounted(
     system: str,
     run_in: Callable[[Image, Engine], RunResult],
 ) -> RunResult | None:
-    from nix_seed.formats.oci.reference import Reference
-
     if not isinstance(reference, Reference):
         return None  # on this disk already
     from nix_seed.registry.open import choose_system, fetch
@@ -227,7 +224,6 @@ def _run_on_host(
 ) -> None:
     """Run in the project itself, on the machine's own store; ``--image`` is then only checked."""
 
-    from nix_seed.core.errors import InputError
     from nix_seed.flake.nix import Nix
     from nix_seed.use.engines.host import Host, has_daemon, is_here
     from nix_seed.use.run import run_on_host

@@ -8,6 +8,7 @@ import click
 from nix_seed.cli.command import seed_command
 from nix_seed.cli.say import note
 from nix_seed.cli.use.run import run_command, run_options
+from nix_seed.core.errors import InputError
 
 # A seed need not hold ``less``: without it a screen is shown at a time, by the shell itself.
 _PAGER = r"""#!/usr/bin/env bash
@@ -53,8 +54,6 @@ def command(develop: str, **options: Any) -> None:
     \b
         nix-seed shell --image oci:seed .
     """
-    from nix_seed.core.errors import InputError
-
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise InputError(
             "nix-seed shell needs a terminal", hint="without one: nix-seed run -- COMMAND"

@@ -6,6 +6,7 @@ from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import json_option
 from nix_seed.cli.say import say
 from nix_seed.cli.use.hydrate import root_option
+from nix_seed.core.errors import CouldNotCheck
 
 
 @seed_command("unmount")
@@ -17,7 +18,6 @@ def command(as_json: bool, **options: Any) -> None:
     What has not been fetched yet is fetched first. Processes that use the mount are not disturbed.
     After a mount that died, what it left is cleaned up, and what is lacking is named.
     """
-    from nix_seed.core.errors import CouldNotCheck
     from nix_seed.use.mount.owed import read_owed
     from nix_seed.use.mount.store import is_served, recover, wait_until_whole
     from nix_seed.use.store import locked_store

@@ -20,14 +20,7 @@ from nix_seed.core.files import locked, open_lock
 from nix_seed.image.read.safe_root import remove
 from nix_seed.image.read.unpack import check_private, unpacked
 from nix_seed.registry.layout import Image
-from nix_seed.use.engines.base import (
-    EXCHANGE,
-    SOURCE,
-    Job,
-    check_started,
-    environment_of,
-    wrapped,
-)
+from nix_seed.use.engines.base import EXCHANGE, SOURCE, Job, check_started, environment_of, wrapped
 from nix_seed.use.engines.loopback import run_beside
 
 
