@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nix_seed.setup.rules.ci_words import LARGEST, Part, build_summary, code, table, verbatim, words
+from nix_seed.setup.rules.ci_words import (
+    LARGEST,
+    Part,
+    build_summary,
+    code,
+    paragraph,
+    table,
+    verbatim,
+)
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -78,10 +86,10 @@ def big(number: int) -> list[Part]:
     rows = tuple((code(f"/nix/store/{n:032}-<name>"), f"{n}") for n in range(number))
     lines = tuple(f"line {n} <&>" for n in range(number))
     return [
-        words("first"),
+        paragraph("first"),
         table("Rows", ("path", "n"), rows),
         verbatim("Lines", lines),
-        words("end"),
+        paragraph("end"),
     ]
 
 

@@ -125,7 +125,8 @@ def _copy(out: Unnamed, member: str, layer: Descriptor, source: Path) -> None:
     out.write(tar.padding(layer.size))
 
 
-def _read(source: Path) -> Iterator[bytes]:
+def read_chunks(source: Path) -> Iterator[bytes]:
+    """Yield the bytes of a file, some at a time."""
     with open(source, "rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):
             yield chunk
@@ -134,7 +135,7 @@ def _read(source: Path) -> Iterator[bytes]:
 def _checked(layer: Descriptor, source: Path) -> Iterator[bytes]:
     """Yield a blob's bytes; ``CheckedFalse`` at their end, if they were not the layer's."""
     sha256, size = hashlib.sha256(), 0
-    for chunk in _read(source):
+    for chunk in read_chunks(source):
         sha256.update(chunk)
         size += len(chunk)
         yield chunk
@@ -160,7 +161,7 @@ def _unpack(out: Unnamed, member: str, layer: Descriptor, source: Path, diff_id:
 
 def _pieces(layer: Descriptor, source: Path) -> TarPieces:
     kind, name = layer.media_type, str(source)
-    return TarPieces(_read(source), kind, _LARGEST, name, threads=1, hashed=True)
+    return TarPieces(read_chunks(source), kind, _LARGEST, name, threads=1, hashed=True)
 
 
 Format = Literal["oci", "oci-archive", "docker-archive"]

@@ -10,7 +10,6 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from nix_seed.core.digests import Digest
@@ -19,7 +18,7 @@ from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.words import plural
 from nix_seed.formats.oci.manifest import ANNOTATION_NAR_HASH, Descriptor, Manifest, MediaType
 from nix_seed.formats.oci.reference import Reference, check_tag
-from nix_seed.image.build import Assembly, Built
+from nix_seed.image.build import Assembly, Built, read_chunks
 from nix_seed.image.inspect import read_config
 from nix_seed.image.layer_cache import LayerCache, LayerRecords
 from nix_seed.image.plan import Plan
@@ -92,7 +91,6 @@ def _is_here(target: AnyReference) -> bool:
 
 # Chunks on their way from the compressor to the network: frames of a few MB at most.
 _IN_FLIGHT: Final = 4
-_CHUNK: Final = 1 << 20
 
 
 class UploadTarget:
@@ -126,7 +124,7 @@ class UploadTarget:
             layer = self._stream(produce)
         elif not self._repository.has_blob(layer.descriptor.digest):
             path = self._cache.blob_path(layer.descriptor.digest)
-            self._repository.push_blob(layer.descriptor, lambda: _read(path))
+            self._repository.push_blob(layer.descriptor, lambda: read_chunks(path))
             self._count(layer.descriptor.size)
         self._records.save(key, layer)
         return layer
@@ -147,12 +145,6 @@ class UploadTarget:
     def _count(self, size: int) -> None:
         with self._lock:
             self.sent += size
-
-
-def _read(path: Path) -> Iterator[bytes]:
-    with open(path, "rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
 
 
 def _run(produce: Callable[[Sink], FinishedLayer], made: list[FinishedLayer]) -> Iterator[bytes]:

@@ -73,8 +73,7 @@ def _typed(repository: Repository, item: Descriptor, artifact_type: str) -> Desc
     if fetched is None:
         return None  # deleted since it was listed
     manifest = Manifest.parse(fetched.body, f"{repository}@{item.digest}")
-    true = manifest.artifact_type or manifest.config.media_type
-    return replace(item, artifact_type=true) if true == artifact_type else None
+    return replace(item, artifact_type=artifact_type) if manifest.kind == artifact_type else None
 
 
 def _add_at(repository: Repository, subject: Digest, referrer: Descriptor) -> None:

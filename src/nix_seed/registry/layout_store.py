@@ -234,8 +234,7 @@ class LayoutStore:
         """Return what the manifest itself says: lists are often wrong."""
         if item.media_type != MediaType.MANIFEST:
             return None
-        manifest = self._manifest(item)
-        return manifest.artifact_type or manifest.config.media_type
+        return self._manifest(item).kind
 
     def _manifest(self, item: Descriptor) -> Manifest:
         return Manifest.parse(self._layout.read_blob(item), f"{self}@{item.digest}")

@@ -156,7 +156,7 @@ def referrer_entry(body: bytes) -> tuple[Descriptor, Digest]:
         Digest.of(body),
         len(body),
         annotations=manifest.annotations,
-        artifact_type=manifest.artifact_type or manifest.config.media_type,
+        artifact_type=manifest.kind,
     )
     return entry, manifest.subject.digest
 
@@ -188,13 +188,12 @@ def read_referrer(
     """
     place = f"{store}@{item.digest}"
     manifest = read_manifest(store, item, subject)
-    artifact_type = manifest.artifact_type or manifest.config.media_type
-    if not wanted(artifact_type):
+    if not wanted(manifest.kind):
         return None
     check_subject(manifest, subject, place)
     if len(manifest.layers) != 1:
         raise CheckedFalse(f"{place} has {len(manifest.layers)} layers, and must have one")
-    return Referrer(place, artifact_type, read_blob(store, manifest.layers[0], place))
+    return Referrer(place, manifest.kind, read_blob(store, manifest.layers[0], place))
 
 
 def read_manifest(store: ImageStore, item: Descriptor, subject: Digest) -> Manifest:

@@ -463,11 +463,11 @@ def _disk(setup: Setup) -> Iterator[Diagnosis]:
         "cache": (setup.cache, "NIX_SEED_CACHE"),
         "state": (setup.state, "NIX_SEED_STATE"),
     }
-    for what, (place, variable) in places.items():
-        yield judge_room(_room(what, place, variable))
+    for name, (place, variable) in places.items():
+        yield judge_room(_room(name, place, variable))
 
 
-def _room(what: str, place: Path, variable: str) -> Room:
+def _room(name: str, place: Path, variable: str) -> Room:
     nearest = next(each for each in (place, *place.parents) if each.exists())
     problem = None
     try:
@@ -476,4 +476,4 @@ def _room(what: str, place: Path, variable: str) -> Room:
             file.write(b"nix-seed")
     except OSError as error:
         problem = error.strerror or str(error)
-    return Room(what, str(place), shutil.disk_usage(nearest).free, problem, variable)
+    return Room(name, str(place), shutil.disk_usage(nearest).free, problem, variable)

@@ -298,11 +298,9 @@ def _root(text: str | None) -> PublicRoot | None:
     if text is None:
         return None
     try:
-        logs = json.loads(text)["tlogs"]
-        keys = {each["baseUrl"]: each["publicKey"]["rawBytes"] for each in logs}
+        return PublicRoot.of(json.loads(text), text)
     except (ValueError, KeyError, TypeError):
         return None
-    return PublicRoot(text, keys.get("https://rekor.sigstore.dev"))
 
 
 def _expires(old: str | None, now: datetime) -> datetime:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -47,6 +47,12 @@ class PublicRoot:
     text: str
     rekor_key: str | None
 
+    @classmethod
+    def of(cls, value: dict[str, Any], text: str) -> Self:
+        """Return the root whose JSON, *text*, holds *value*."""
+        keys = {each["baseUrl"]: each["publicKey"]["rawBytes"] for each in value["tlogs"]}
+        return cls(text, keys.get(_REKOR))
+
 
 def public_root() -> PublicRoot | None:
     """Return the root without asking the network; None where the library is not installed."""
@@ -56,8 +62,7 @@ def public_root() -> PublicRoot | None:
         return None
     logging.getLogger("sigstore").addHandler(logging.NullHandler())  # its warnings go nowhere
     value = json.loads(ClientTrustConfig.production(offline=True).trusted_root._inner.to_json())
-    keys = {each["baseUrl"]: each["publicKey"]["rawBytes"] for each in value.get("tlogs", ())}
-    return PublicRoot(json.dumps(value, indent=2) + "\n", keys.get(_REKOR))
+    return PublicRoot.of(value, json.dumps(value, indent=2) + "\n")
 
 
 _PROMISE = re.compile(r"\bSCT\b")  # a signed certificate timestamp is no question of time

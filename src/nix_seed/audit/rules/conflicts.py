@@ -17,7 +17,7 @@ from nix_seed.formats.oci.manifest import lists_referrers
 from nix_seed.release.rules.answer import AuditFinding, Kind
 from nix_seed.release.rules.record import LedgerEntry
 
-_What = tuple[Digest, Digest]
+_Promoted = tuple[Digest, Digest]
 
 
 def find_conflicts(records: Iterable[LedgerRecord]) -> Iterator[AuditFinding]:
@@ -32,8 +32,8 @@ def find_conflicts(records: Iterable[LedgerRecord]) -> Iterator[AuditFinding]:
         if len(standing) > 1:
             yield _conflict(commit, standing)
         yield from _other_outputs(commit, [each for same in standing.values() for each in same])
-        for what, others in rest.items():
-            if set(standing) - {what} or len(rest) > 1:
+        for promoted, others in rest.items():
+            if set(standing) - {promoted} or len(rest) > 1:
                 yield _contradiction(commit, others, standing)
             elif not standing:
                 yield from (_pending(each) for each in others)
@@ -93,16 +93,16 @@ def find_ledger_conflicts(
 
 def _split(
     records: Sequence[LedgerRecord],
-) -> tuple[dict[_What, list[LedgerRecord]], dict[_What, list[LedgerRecord]]]:
+) -> tuple[dict[_Promoted, list[LedgerRecord]], dict[_Promoted, list[LedgerRecord]]]:
     """Return those that stand and, by other things said, those that do not."""
-    standing: dict[_What, list[LedgerRecord]] = {}
+    standing: dict[_Promoted, list[LedgerRecord]] = {}
     for each in records:
         if each.stands:
-            standing.setdefault(each.what, []).append(each)
-    rest: dict[_What, list[LedgerRecord]] = {}
+            standing.setdefault(each.promoted, []).append(each)
+    rest: dict[_Promoted, list[LedgerRecord]] = {}
     for each in records:
-        if not each.stands and each.what not in standing:
-            rest.setdefault(each.what, []).append(each)
+        if not each.stands and each.promoted not in standing:
+            rest.setdefault(each.promoted, []).append(each)
     return standing, rest
 
 
@@ -116,7 +116,7 @@ def _other_outputs(commit: Commit, standing: Iterable[LedgerRecord]) -> Iterator
         yield AuditFinding(Kind.CONFLICT, Severity.ALARM, str(commit), reason, evidence)
 
 
-def _conflict(commit: Commit, standing: Mapping[_What, Sequence[LedgerRecord]]) -> AuditFinding:
+def _conflict(commit: Commit, standing: Mapping[_Promoted, Sequence[LedgerRecord]]) -> AuditFinding:
     evidence = tuple(line for each in standing.values() for line in each[0].shown)
     roots = " and ".join(sorted({f"{root} with the index {index}" for root, index in standing}))
     reason = f"{commit} was promoted as {len(standing)} different things: {roots}"
@@ -139,7 +139,7 @@ def _union(records: Sequence[LedgerRecord], name: str) -> set[str]:
 def _contradiction(
     commit: Commit,
     records: Sequence[LedgerRecord],
-    standing: Mapping[_What, Sequence[LedgerRecord]],
+    standing: Mapping[_Promoted, Sequence[LedgerRecord]],
 ) -> AuditFinding:
     names = ", ".join(sorted({name for each in records for name in each.signers}))
     stood = next(iter(standing), None)

@@ -53,7 +53,7 @@ class LedgerRecord(Declared):
     outputs: Digest | None = field(default=None, metadata=at(omit=True))
 
     @property
-    def what(self) -> tuple[Digest, Digest]:
+    def promoted(self) -> tuple[Digest, Digest]:
         """What the commit is said to be: root and index."""
         return self.root, self.index
 

@@ -69,7 +69,7 @@ def _file_lines(found: PathFiles) -> Iterator[str]:
     for file in found.files:
         yield f"  {file.name}"
         for side, facts in (("A", file.ours), ("B", file.theirs)):
-            yield f"    {side} {f'{facts.what}, {facts.content}' if facts else 'absent'}"
+            yield f"    {side} {f'{facts.kind}, {facts.content}' if facts else 'absent'}"
     if found.report:
         yield from (f"  | {line}" for line in found.report.splitlines())
 

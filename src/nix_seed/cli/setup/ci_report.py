@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nix_seed.core.words import human_size, plural
-from nix_seed.setup.rules.ci_words import Part, build_summary, code, table, verbatim, words
+from nix_seed.setup.rules.ci_words import Part, build_summary, code, paragraph, table, verbatim
 
 if TYPE_CHECKING:
     from nix_seed.cli.setup.ci_outputs import ServedOutputs
@@ -22,10 +22,10 @@ def seed_summary(
     result: SeedResult, commit: str | None, command: str, kept: OutputsResult | None = None
 ) -> str:
     """Return the page of ``ci seed``; *kept* is what came of the project's outputs."""
-    parts: list[Part] = [words(_headline(result)), _names(result)]
+    parts: list[Part] = [paragraph(_headline(result)), _names(result)]
     if result.proof is not None:
         count = plural(len(result.proof.outputs), "output")
-        parts.append(words(f"Proved: all {count} can be built in it with no network."))
+        parts.append(paragraph(f"Proved: all {count} can be built in it with no network."))
     if result.last is not None:
         parts += _against(result.last, result)
     if result.attested is not None:
@@ -112,10 +112,10 @@ def reproduce(commit: str | None, *commands: str) -> Part:
 
 def use_summary(used: Used, setup: float | None = None, served: ServedOutputs | None = None) -> str:
     """Return the page of ``ci use``; *setup* are the seconds it took to install nix-seed."""
-    parts: list[Part] = [words(_how(used))]
+    parts: list[Part] = [paragraph(_how(used))]
     if served is not None:
-        place = code(served.place)
-        parts.append(words(f"Nix takes what the project built before from {place}, by its policy."))
+        taken = f"Nix takes what the project built before from {code(served.place)}, by its policy."
+        parts.append(paragraph(taken))
     if used.fills:
         parts.append(_time_to_first_build(used, setup))
         parts.append(_brought(used))
@@ -187,7 +187,7 @@ def promote_summary(
     done: Released, repository: Reference, commit: str, commands: Sequence[str]
 ) -> str:
     """Return the page of ``ci promote``; *commands* do the same at *commit*."""
-    parts: list[Part] = [words(f"{code(done.state)}.")]
+    parts: list[Part] = [paragraph(f"{code(done.state)}.")]
     rows = tuple((code(system), code(str(image))) for system, image in done.members.items())
     parts.append(table("Systems", ("system", "image"), rows))
     if done.index is not None:

@@ -93,6 +93,11 @@ class Manifest(_Document):
     artifact_type: str | None = field(default=None, metadata=at(omit=True))
     subject: Descriptor | None = field(default=None, metadata=at(omit=True))
 
+    @property
+    def kind(self) -> str:
+        """The type of artifact that it is; its configuration's where it says none."""
+        return self.artifact_type or self.config.media_type
+
 
 @dataclass(frozen=True, slots=True)
 class Index(_Document):

@@ -135,9 +135,9 @@ _LARGEST_LAYER = 1 << 40  # bytes of tar
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """A file as ``ls`` would show it: *what* it is, and the SHA-256 of its bytes or its target."""
+    """A file as ``ls`` would show it: its *kind*, and the SHA-256 of its bytes or its target."""
 
-    what: str
+    kind: str
     content: str
 
 
@@ -177,8 +177,8 @@ def _facts(entry: Entry, pieces: TarPieces) -> FileFacts:
     state = hashlib.sha256()
     for piece in pieces.body(entry.size):
         state.update(piece)
-    what = "program" if entry.mode & 0o111 else "file"
-    return FileFacts(f"{what} of {entry.size} bytes", f"sha256:{state.hexdigest()}")
+    kind = "program" if entry.mode & 0o111 else "file"
+    return FileFacts(f"{kind} of {entry.size} bytes", f"sha256:{state.hexdigest()}")
 
 
 _KINDS = {

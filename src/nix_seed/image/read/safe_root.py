@@ -73,6 +73,15 @@ def remove(name: bytes | str, at: int) -> None:
     os.rmdir(name, dir_fd=at)
 
 
+def remove_tree(path: Path) -> None:
+    """Remove *path* as ``remove`` does; what its parent's name leads to is believed."""
+    above = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        remove(path.name, above)
+    finally:
+        os.close(above)
+
+
 def _directories_in(fd: int) -> list[bytes]:
     """Remove all but the directories from the open directory *fd*; return these."""
     found = []
@@ -192,11 +201,7 @@ def scratch_directory(prefix: str, parent: Path | None = None) -> Iterator[Path]
     try:
         yield directory
     finally:
-        above = os.open(directory.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            remove(directory.name, above)
-        finally:
-            os.close(above)
+        remove_tree(directory)
 
 
 class DirectoryWriter:

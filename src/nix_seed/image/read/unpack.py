@@ -22,7 +22,7 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.files import locked, read_if_there, write_atomically
 from nix_seed.core.processes import cores, may_fork
 from nix_seed.image.read.merge import Unpacked, link, merge_layer
-from nix_seed.image.read.safe_root import DirectoryWriter, open_directory, remove, write_all
+from nix_seed.image.read.safe_root import DirectoryWriter, open_directory, remove_tree, write_all
 from nix_seed.image.read.stream import Allowance, TarPieces
 from nix_seed.image.read.tar import Entry, EntryKind, read_entries
 from nix_seed.registry.layout import Image
@@ -395,11 +395,7 @@ def clear(path: Path) -> None:
 
 def _remove(path: Path) -> None:
     if path.parent.is_dir():
-        fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            remove(path.name, fd)
-        finally:
-            os.close(fd)
+        remove_tree(path)
 
 
 @contextlib.contextmanager

@@ -43,14 +43,11 @@ from nix_seed.trust.rules.policy import LoggedAt
 DOMAIN: Final = "nix-seed/release/v1"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Leaf(Declared):
-    """One system's image of a commit."""
+class TreeLeaf(Declared):
+    """A leaf of a tree: canonical JSON that says of which *domain* it is."""
 
-    system: str
-    commit: Commit
-    nar_hash: NarHash
-    image_digest: Digest
+    __slots__ = ()
+    domain: ClassVar[str]
 
     @property
     def hash(self) -> bytes:
@@ -59,7 +56,19 @@ class Leaf(Declared):
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that is hashed."""
-        return {"domain": DOMAIN, **write(self)}
+        return {"domain": self.domain, **write(self)}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Leaf(TreeLeaf):
+    """One system's image of a commit."""
+
+    domain: ClassVar = DOMAIN
+
+    system: str
+    commit: Commit
+    nar_hash: NarHash
+    image_digest: Digest
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> Self:
@@ -221,23 +230,16 @@ MOST_RELEASED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class OutputLeaf(Declared):
+class OutputLeaf(TreeLeaf):
     """One output that a quorum stands for; *names* are the flake outputs that it is."""
+
+    domain: ClassVar = OUTPUT_DOMAIN
 
     system: str
     path: StorePath
     commit: Commit
     nar_hash: NarHash
     names: tuple[str, ...] = ()
-
-    @property
-    def hash(self) -> bytes:
-        """The 32 bytes of RFC 6962's leaf hash."""
-        return leaf_hash(self.dump())
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that is hashed."""
-        return {"domain": OUTPUT_DOMAIN, **write(self)}
 
 
 @dataclass(frozen=True, slots=True)

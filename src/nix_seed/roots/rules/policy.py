@@ -114,37 +114,37 @@ class RootsPolicy:
         return cls._of(values, "the policy")
 
     @classmethod
-    def parse_file(cls, text: str, what: str) -> Self:
+    def parse_file(cls, text: str, label: str) -> Self:
         """Read a TOML file whose table ``[roots]`` has the rules as its keys."""
         try:
             table = tomllib.loads(text).get("roots")
         except (ValueError, RecursionError) as error:  # as for a number of 5,000 digits
-            raise InputError(f"{what} is not TOML: {error}") from error
+            raise InputError(f"{label} is not TOML: {error}") from error
         if not isinstance(table, dict):
             raise InputError(
-                f"{what} has no table [roots]",
+                f"{label} has no table [roots]",
                 hint='write [roots] and below it executed-seed-max = "1KiB"',
             )
         # `built-here = false` is no rule.
-        return cls._of({name: value for name, value in table.items() if value is not False}, what)
+        return cls._of({name: value for name, value in table.items() if value is not False}, label)
 
     @classmethod
-    def _of(cls, values: dict[str, Any], what: str) -> Self:
+    def _of(cls, values: dict[str, Any], label: str) -> Self:
         for name, value in values.items():
             if name not in (*_SIZES, *_FLAGS):
                 known = ", ".join((*_SIZES, *_FLAGS))
-                raise InputError(f"{what}: there is no rule {name}", hint=f"rules are: {known}")
+                raise InputError(f"{label}: there is no rule {name}", hint=f"rules are: {known}")
             if (name in _FLAGS) != (value is True):
                 wanted = "takes no value" if name in _FLAGS else "needs a size, such as 1KiB"
-                raise InputError(f"{what}: {name} {wanted}")
+                raise InputError(f"{label}: {name} {wanted}")
         if not values:
             raise InputError(
-                f"{what} has no rule in it, so nothing could break it",
+                f"{label} has no rule in it, so nothing could break it",
                 hint="name one, such as executed-seed-max=1KiB",
             )
         return cls(
-            executed_seed_max=_size(values, "executed-seed-max", what),
-            binary_max=_size(values, "binary-max", what),
+            executed_seed_max=_size(values, "executed-seed-max", label),
+            binary_max=_size(values, "binary-max", label),
             built_here="built-here" in values,
             no_impure="no-impure" in values,
             no_host="no-host" in values,
@@ -152,12 +152,12 @@ class RootsPolicy:
         )
 
 
-def _size(values: dict[str, Any], name: str, what: str) -> int | None:
+def _size(values: dict[str, Any], name: str, label: str) -> int | None:
     if name not in values:
         return None
     match = _SIZE.match(str(values[name]))
     if match is None or match[2].lower() not in _UNITS:
-        raise InputError(f"{what}: {name}: {values[name]!r} is no size", hint="write 512, or 1KiB")
+        raise InputError(f"{label}: {name}: {values[name]!r} is no size", hint="write 512, or 1KiB")
     return int(match[1]) * _UNITS[match[2].lower()]
 
 

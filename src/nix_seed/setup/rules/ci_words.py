@@ -74,14 +74,14 @@ def output_lines(name: str, value: str, delimiter: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """A download that was not what its hash says: *what* it was, the hash *wanted* and *got*."""
+    """A download, called *label*, that has not the hash *wanted*: it *got* another."""
 
-    what: str
+    label: str
     wanted: str
     got: str
 
     def __str__(self) -> str:
-        return f"{self.what} has another hash than stated: replace {self.wanted} with {self.got}"
+        return f"{self.label} has another hash than stated: replace {self.wanted} with {self.got}"
 
 
 _HASH = r"(?:sha\d+|md5|blake3)[-:][A-Za-z0-9+/=]+|[0-9a-z]{32,}"
@@ -167,7 +167,7 @@ class Part:
         return text + self.end(0)
 
 
-def words(text: str) -> Part:
+def paragraph(text: str) -> Part:
     """Return a paragraph of Markdown of our own; what is quoted in it went through ``code``."""
     return Part(f"{text}\n\n", (), lambda _: "")
 

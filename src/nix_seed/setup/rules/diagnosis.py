@@ -418,7 +418,7 @@ def judge_clock(readings: Sequence[Reading]) -> Diagnosis | None:
 class Room:
     """A *place* on disk, its *free* bytes, and why nothing can be written there, if so."""
 
-    what: str
+    name: str
     place: str
     free: int
     problem: str | None
@@ -432,9 +432,9 @@ def judge_room(room: Room) -> Diagnosis:
     if room.problem is not None:
         fix = f"choose a place that you may write to: {room.variable}=DIR"
         said = f"{room.place} cannot be written to: {room.problem}"
-        return Diagnosis("disk", room.what, Health.FALSE, said, fix)
+        return Diagnosis("disk", room.name, Health.FALSE, said, fix)
     if room.free < _LEAST_ROOM:
-        return Diagnosis("disk", room.what, Health.FALSE, said, fix)
+        return Diagnosis("disk", room.name, Health.FALSE, said, fix)
     if room.free < _LITTLE_ROOM:
-        return Diagnosis("disk", room.what, Health.WARNING, said, fix)
-    return Diagnosis("disk", room.what, Health.FINE, said)
+        return Diagnosis("disk", room.name, Health.WARNING, said, fix)
+    return Diagnosis("disk", room.name, Health.FINE, said)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.core.files import locked, open_lock
-from nix_seed.image.read.safe_root import remove
+from nix_seed.image.read.safe_root import remove_tree
 from nix_seed.image.read.unpack import check_private, unpacked
 from nix_seed.registry.layout import Image
 from nix_seed.use.engines.base import EXCHANGE, SOURCE, Job, check_started, environment_of, wrapped
@@ -173,7 +173,7 @@ def scratch_directory(runs: Path) -> Iterator[Path]:
     with locked(runs / ".lock"):
         for left in runs.iterdir():
             if left.is_dir() and not _in_use(left):
-                _remove(left)
+                remove_tree(left)
         directory = Path(tempfile.mkdtemp(dir=runs))
         lock = open_lock(directory / "lock")
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -182,7 +182,7 @@ def scratch_directory(runs: Path) -> Iterator[Path]:
     finally:
         # Its lock goes with it: a run that began meanwhile would take it for one left behind.
         with locked(runs / ".lock"):
-            _remove(directory)
+            remove_tree(directory)
         lock.close()
 
 
@@ -194,11 +194,3 @@ def _in_use(directory: Path) -> bool:
         return False
     except (OSError, CouldNotCheck):
         return True
-
-
-def _remove(directory: Path) -> None:
-    fd = os.open(directory.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        remove(directory.name, fd)
-    finally:
-        os.close(fd)
