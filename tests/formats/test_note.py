@@ -20,9 +20,9 @@ from nix_seed.formats.tlog.note import (
     NoteSignature,
     SignedCheckpoint,
     check_signed,
-    cosign_note,
     sign_note,
 )
+from support.cosigned import cosign_note
 
 # The examples of C2SP's signed-note and tlog-checkpoint documents.
 VKEY = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"

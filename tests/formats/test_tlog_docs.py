@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from nix_seed.formats.tlog.entry import HashedRekord, Verifier
 from nix_seed.formats.tlog.merkle import TreeHead, build_root, leaf_hash, read_from_leaves
-from nix_seed.formats.tlog.note import Checkpoint, NoteKey, cosign_note, sign_note
+from nix_seed.formats.tlog.note import Checkpoint, NoteKey, sign_note
+from support.cosigned import cosign_note
 
 DOCS = (Path(__file__).parents[2] / "docs/formats-log.md").read_text()
 

@@ -20,7 +20,6 @@ from nix_seed.formats.tlog.note import (
     NoteKey,
     NoteSignature,
     SignedCheckpoint,
-    cosign_note,
     sign_note,
 )
 from nix_seed.logs.embedded import EmbeddedLog
@@ -34,6 +33,7 @@ from nix_seed.logs.rules.entry import (
     evaluate_entries,
     evaluate_entry,
 )
+from support.cosigned import cosign_note
 from support.logs import Signing
 
 Json = dict[str, Any]

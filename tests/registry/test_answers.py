@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.registry.rules import http
 from nix_seed.registry.rules.http import (
     TABLE,
     Meaning,
     Proxy,
     RegistryQuestion,
-    as_table,
     join_url,
     judge,
     number,
@@ -22,6 +22,35 @@ from nix_seed.registry.rules.http import (
 )
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def as_table() -> str:
+    """Return the table as Markdown, as docs/registries.md has it."""
+    lines = [
+        "| question | answer | means | other way | else is said |",
+        "| --- | --- |" + " --- |" * 3,
+    ]
+    for rule in TABLE:
+        statuses = ", ".join(map(str, sorted(rule.statuses)))
+        lines.append(
+            f"| {rule.question.value} | {statuses} | {rule.meaning.value} "
+            f"| {rule.way or '–'} | {rule.said or '–'} |"
+        )
+    for statuses, meaning, said in http._ANY:
+        shown = ", ".join(statuses.split())
+        lines.append(f"| any other | {shown} | {meaning.value} | – | {said} |")
+    beside = RegistryQuestion.BESIDE.value
+    lines.append(
+        f"| {beside} | all but 200 by storage | {Meaning.OTHER_WAY.value} | {http._BY_TAG} | – |"
+    )
+    refused = ", ".join(map(str, sorted(http._HEADLESS)))
+    lines.append(
+        f"| any, by a HEAD | {refused} by storage | {Meaning.OTHER_WAY.value} "
+        f"| {http._BY_GET}, or {http._SEND} | – |"
+    )
+    lines.append(f"| any | 400, 403 by storage | {Meaning.LATER.value} | {http._STORAGE} | – |")
+    lines.append(f"| any other | any other | {Meaning.REFUSED.value} | – | the answer itself |")
+    return "\n".join(lines) + "\n"
 
 
 def test_the_documented_table_is_the_codes_own() -> None:

@@ -291,7 +291,10 @@ def open_seed(options: dict[str, Any], nix: Nix, system: str | None = None) -> I
     from nix_seed.registry.layout import open_image
 
     if options["image"] is not None:
-        return _named_seed(options, system)
+        from nix_seed.registry.transfer import open_here
+
+        stores, reference, system = named_seed(options, system)
+        return open_here(stores, reference, cache_directory() / "images", system)
     source: Path = options["src"]
     flake = str(source.absolute())
     request = Request(flake, "seed", Compressor.at_hand(), DEFAULT_BUDGET, options.get("attr"))
@@ -305,13 +308,6 @@ def open_seed(options: dict[str, Any], nix: Nix, system: str | None = None) -> I
             f"no seed of {source} has been built here",
             hint=f"build it first: nix-seed build {source}; or name one with --image",
         ) from error
-
-
-def _named_seed(options: dict[str, Any], system: str | None) -> Image:
-    from nix_seed.registry.transfer import open_here
-
-    stores, reference, system = named_seed(options, system)
-    return open_here(stores, reference, cache_directory() / "images", system)
 
 
 def named_seed(

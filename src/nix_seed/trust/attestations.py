@@ -32,7 +32,7 @@ from nix_seed.formats.intoto.statement import Agreement, Commit, LayerDigests
 from nix_seed.formats.oci.manifest import TITLE, About, Descriptor, Manifest, MediaType
 from nix_seed.image.inspect import InspectedImage
 from nix_seed.image.rules.changes import compare_specs
-from nix_seed.registry.store import Held, ImageStore, is_bundle, read_blob, read_referrer
+from nix_seed.registry.store import ImageStore, is_bundle, read_blob, read_referrer
 from nix_seed.trust.rules.claims import DissentDetail
 from nix_seed.trust.rules.quorum import Dissent, QuorumResult
 
@@ -253,12 +253,8 @@ def _cosign_layers(store: ImageStore, tag: str) -> tuple[Descriptor, ...]:
 def _put(store: ImageStore, text: bytes, media_type: str) -> Descriptor:
     blob = Descriptor(media_type, Digest.of(text), len(text))
     if not store.has_blob(blob.digest):
-        store.take_blob(blob, lambda held: _rest(text, held))
+        store.take_blob(blob, lambda held: iter((text[held.size :],)))
     return blob
-
-
-def _rest(text: bytes, held: Held) -> Iterator[bytes]:
-    yield text[held.size :]
 
 
 _MANY = 4  # lists, from which on threads are worth their while

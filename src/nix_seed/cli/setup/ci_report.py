@@ -139,7 +139,7 @@ def served_text(told: Mapping[str, Any] | None) -> str:
 
 def served_summary(told: Mapping[str, Any] | None) -> str:
     """Return the page of ``ci served``."""
-    parts: list[Part] = [words(served_text(told))]
+    parts: list[Part] = [paragraph(served_text(told))]
     if told is not None and told["reasons"]:
         parts.append(verbatim("Not taken", tuple(map(str, told["reasons"]))))
     return build_summary("Outputs taken", parts)

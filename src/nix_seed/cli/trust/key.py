@@ -51,13 +51,14 @@ def generate(file: Path, algorithm: str, as_json: bool) -> None:
     public = write_key_pair(signer, file, passphrase)
     _warn_of_git(file)
     if as_json:
-        _echo_json(
-            private=str(file),
-            public=str(public),
-            algorithm=algorithm,
-            fingerprint=signer.public_key.fingerprint,
-            encrypted=bool(passphrase),
-        )
+        value = {
+            "private": str(file),
+            "public": str(public),
+            "algorithm": algorithm,
+            "fingerprint": signer.public_key.fingerprint,
+            "encrypted": bool(passphrase),
+        }
+        say(value)
         return
     say(f"private key: {file}{'' if passphrase else ' (not encrypted)'}")
     say(f"public key:  {public}")
@@ -88,12 +89,13 @@ def show(file: Path, as_json: bool) -> None:
     """Print the public key of FILE, which holds a private or a public key."""
     key = _public_key(file)
     if as_json:
-        _echo_json(
-            algorithm=key.algorithm,
-            fingerprint=key.fingerprint,
-            hint=key.hint,
-            pem=key.pem.decode(),
-        )
+        value = {
+            "algorithm": key.algorithm,
+            "fingerprint": key.fingerprint,
+            "hint": key.hint,
+            "pem": key.pem.decode(),
+        }
+        say(value)
         return
     say(f"algorithm:   {key.algorithm}", err=True)
     say(f"fingerprint: {key.fingerprint}", err=True)
@@ -108,8 +110,3 @@ def _public_key(file: Path) -> PublicKey:
     if b"PUBLIC KEY" in text:
         return PublicKey.from_pem(text, str(file))
     return KeySigner.from_pem(text, str(file), os.environ.get(PASSPHRASE)).public_key
-
-
-def _echo_json(**value: object) -> None:
-
-    say(value)

@@ -343,11 +343,3 @@ def check_signed(data: bytes, key: NoteKey, origin: str, label: str) -> SignedCh
 def sign_note(text: str, key: NoteKey, sign: Callable[[bytes], bytes]) -> Note:
     """Return the note of *text* with the signature that *sign* makes, in the name of *key*."""
     return Note(text, (NoteSignature(key.name, key.key_id, sign(text.encode())),))
-
-
-def cosign_note(note: Note, key: NoteKey, time: int, sign: Callable[[bytes], bytes]) -> Note:
-    """Return *note* with a witness's cosignature; *time* is in seconds since 1970."""
-    if key.kind != "cosignature":
-        raise InputError(f"the key {key.name} is not a witness's")
-    body = time.to_bytes(8, "big") + sign(cosigned_message(note.text, time))
-    return note.signed_also([NoteSignature(key.name, key.key_id, body)])

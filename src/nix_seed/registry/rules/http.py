@@ -345,35 +345,6 @@ def who_answered(status: int, headers: Mapping[str, str], host: str, home: str) 
     return "the registry"
 
 
-def as_table() -> str:
-    """Return the table as Markdown, for ``docs/registries.md``."""
-    lines = [
-        "| question | answer | means | other way | else is said |",
-        "| --- | --- |" + " --- |" * 3,
-    ]
-    for rule in TABLE:
-        statuses = ", ".join(map(str, sorted(rule.statuses)))
-        lines.append(
-            f"| {rule.question.value} | {statuses} | {rule.meaning.value} "
-            f"| {rule.way or '–'} | {rule.said or '–'} |"
-        )
-    for statuses, meaning, said in _ANY:
-        shown = ", ".join(statuses.split())
-        lines.append(f"| any other | {shown} | {meaning.value} | – | {said} |")
-    beside = RegistryQuestion.BESIDE.value
-    lines.append(
-        f"| {beside} | all but 200 by storage | {Meaning.OTHER_WAY.value} | {_BY_TAG} | – |"
-    )
-    refused = ", ".join(map(str, sorted(_HEADLESS)))
-    lines.append(
-        f"| any, by a HEAD | {refused} by storage | {Meaning.OTHER_WAY.value} "
-        f"| {_BY_GET}, or {_SEND} | – |"
-    )
-    lines.append(f"| any | 400, 403 by storage | {Meaning.LATER.value} | {_STORAGE} | – |")
-    lines.append(f"| any other | any other | {Meaning.REFUSED.value} | – | the answer itself |")
-    return "\n".join(lines) + "\n"
-
-
 READABLE: Final = (
     MediaType.MANIFEST,
     MediaType.INDEX,

@@ -48,7 +48,7 @@ class Ground(StrEnum):
     TIME = "time"
     LOG = "log"
     STATEMENT = "statement"
-    BUILD_TYPE = "predicate type"
+    PREDICATE_TYPE = "predicate type"
     PREDICATE = "predicate"
     SUBJECT = "subject"
     UNAVAILABLE = "unavailable"
