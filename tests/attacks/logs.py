@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from attacks.cases import case
 from nix_seed.core import canonical_json
 from nix_seed.formats.tlog.merkle import TreeHead
-from nix_seed.formats.tlog.note import Checkpoint, NoteKey, SignedCheckpoint, cosign_note, sign_note
+from nix_seed.formats.tlog.note import Checkpoint, NoteKey, SignedCheckpoint, sign_note
 from nix_seed.logs.embedded import EmbeddedLog
+from support.cosigned import cosign_note
 from support.trust import World
 
 Edit = Callable[[dict[str, Any]], None]
