@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nix_seed.formats.intoto.build import PREDICATE_TYPE
+from nix_seed.formats.intoto.statement import BUILD_TYPE
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.registry.open import Stores, fetch
 from nix_seed.use.mount.seed import open_mountable
@@ -324,7 +324,7 @@ def test_what_is_signed_keyless_is_copied_to_githubs_store(runner: Runner, tmp_p
         assert f"copied     to GitHub's attestations of {REPOSITORY}" in done.log
         [held] = store.held[f"{REPOSITORY}/{done.outputs['digest']}"]
         statement = json.loads(base64.b64decode(held["bundle"]["dsseEnvelope"]["payload"]))
-        assert statement["predicateType"] == PREDICATE_TYPE
+        assert statement["predicateType"] == BUILD_TYPE
         again = check(runner.run(".", inputs, env=env))
         assert "copied" not in again.log, "nothing is signed again"
         refused = inputs | {"image": "owner/refused", "attestations_token": "none-of-ours"}
