@@ -556,6 +556,17 @@ IDIOMS: Mapping[str, Idiom] = {
         opened=("fixtures", "app"),
         adds={"fixtures/b-lock.json": '{ "package": "b" }\n'},
     ),
+    "modules that are all files of a directory": Idiom(
+        "packages.x86_64-linux.default = let"
+        ' all = map (name: import (./modules + "/${name}")) (builtins.attrNames'
+        ' (builtins.readDir ./modules)); isText = name: builtins.match ".*[.]txt" name != null;'
+        " names = builtins.filter isText (builtins.attrNames (builtins.readDir ./src));"
+        ' list = inputs.other.lib.runText "list" (toString names);'
+        ' in builtins.deepSeq all (pkgs.runCommand "app" { inherit list; src = ./src; } "");',
+        MAIN | {"modules/one.nix": "{ }\n", "src/one.txt": "one\n"},
+        adds={"src/two.txt": "two\n"},
+        opened=("list", "app"),
+    ),
     "whether there is a commit": Idiom(
         "packages.x86_64-linux.default ="
         ' inputs.other.lib.runText "stamp" (if self ? rev then "clean" else "dirty");',

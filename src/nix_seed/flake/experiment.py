@@ -87,8 +87,9 @@ def evaluate_otherwise(
     same = replace(questions, data=frozenset())
     flat = replace(same, folders=False, places=frozenset())
     plain = replace(flat, names=frozenset(), ends=frozenset())
+    like = replace(plain, kinds=frozenset(), starts=frozenset())
     problem: NixFailed | None = None
-    for asked in dict.fromkeys((questions, same, flat, plain)):
+    for asked in dict.fromkeys((questions, same, flat, plain, like)):
         if not (asked.paths or asked.data or asked.lists or (asked.revision and metadata.revision)):
             continue
         # What values decide stays unseen then, which is said.
