@@ -57,6 +57,20 @@ def test_why(
     assert reason["reason"] in shown.out
 
 
+def test_what_a_file_chooses_is_told(distribution: Path, tmp_path: Path) -> None:
+    outputs = """
+      packages.${system}.default = pkgs.runCommand "app" { src = ./src; tool =
+        { "1.2" = pkgs.zlib; "1.3" = pkgs.zstd; }.${builtins.readFile ./SERIES}; } "";
+    """
+    files = {"SERIES": "1.2", "src/a": "a\n"}
+    project = write_project(tmp_path / "project", distribution, outputs, files)
+    ran = nix_seed("plan", project, "--why", "zlib-joined", "--json", cache=tmp_path / "cache")
+    assert ran.code == 0, ran.err
+    (reason,) = json.loads(ran.out)["why"]
+    assert reason["tier"] == "packages"
+    assert "a file of the project chooses it" in reason["reason"]
+
+
 def test_what_is_nowhere_is_told_from_what_is(project: Path, tmp_path: Path) -> None:
     ran = nix_seed("plan", project, "--why", "emacs", cache=tmp_path)
     assert ran.code == 2
@@ -78,10 +92,9 @@ def test_a_plan_says_where_no_experiment_decided(distribution: Path, tmp_path: P
     assert "it is built from the project's files" in ran.out
 
 
-def test_a_download_that_each_commit_names_anew_is_said(distribution: Path, tmp_path: Path) -> None:
-    outputs = """
+DOWNLOAD = """
       packages.${system}.default = pkgs.runCommand "app" { modules = derivation {
-        name = "modules-${self.rev}";
+        name = "modules-@name@";
         inherit system;
         builder = "${pkgs.bash}/bin/bash";
         args = [ "-c" "echo fetched > $out" ];
@@ -89,7 +102,11 @@ def test_a_download_that_each_commit_names_anew_is_said(distribution: Path, tmp_
         outputHashAlgo = "sha256";
         outputHash = builtins.hashString "sha256" "fetched\\n";
       }; } "";
-    """
+"""
+
+
+def test_a_download_that_each_commit_names_anew_is_said(distribution: Path, tmp_path: Path) -> None:
+    outputs = DOWNLOAD.replace("@name@", "${self.rev}")
     project = write_project(tmp_path / "project", distribution, outputs)
     name = f"modules-{git(project, 'rev-parse', 'HEAD')}"
     ran = nix_seed("plan", project, "--why", name, "--json", cache=tmp_path / "cache")
@@ -98,3 +115,16 @@ def test_a_download_that_each_commit_names_anew_is_said(distribution: Path, tmp_
     assert reason["tier"] is None
     assert "its name holds the commit" in reason["reason"]
     assert "fetched by a hash, under a name that holds the commit" in ran.err
+
+
+def test_a_download_that_a_version_names_is_said(distribution: Path, tmp_path: Path) -> None:
+    outputs = DOWNLOAD.replace(
+        "@name@", '${builtins.head (builtins.split "\\n" (builtins.readFile ./VERSION))}'
+    )
+    project = write_project(tmp_path / "project", distribution, outputs, {"VERSION": "1.2\n"})
+    ran = nix_seed("plan", project, cache=tmp_path / "cache")
+    assert ran.code == 0, ran.err
+    assert "notice: modules-1.2: fetched by a hash, under a name that holds a version" in ran.err
+    steady = DOWNLOAD.replace("@name@", "1.2")
+    project = write_project(tmp_path / "steady", distribution, steady, {"VERSION": "1.2\n"})
+    assert "notice" not in nix_seed("plan", project, cache=tmp_path / "cache").err

@@ -103,6 +103,19 @@ def _print_fetched_anew(nix: Nix, evaluation: Evaluation) -> None:
             " have it baked, give it a name that stays (in buildGoModule: overrideModAttrs = _: _:"
             ' { name = "modules"; })',
         )
+    kept = evaluation.ownership.twin.made
+    baked = ((path.name, nix.read_derivation(path)) for path in evaluation.recipe.made)
+    if renamed := sorted(
+        name.removesuffix(".drv")
+        for name, derivation in baked
+        if derivation.is_fixed_output
+        and kept.isdisjoint(output.path for output in derivation.outputs.values())
+    ):
+        note(
+            f"notice: {safe_line(shortened(renamed, 8))}: fetched by a hash, under a name"
+            " that holds a version from the project's files: a commit that changes the version"
+            " changes the image. A name that stays avoids it",
+        )
 
 
 def _print_built_anew(nix: Nix, evaluation: Evaluation) -> None:

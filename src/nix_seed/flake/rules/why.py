@@ -81,6 +81,8 @@ def _why_baked(
         return "its content is fixed by a hash, and getting it would need the network"
     if not ownership.twin.outputs:
         return "nothing of it is built from the project's files"
+    if path in ownership.twin.chosen:
+        return "a file of the project chooses it, and nothing of it is built from the project's"
     return "it comes out the same when every file of the project is another"
 
 
