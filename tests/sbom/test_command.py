@@ -13,50 +13,22 @@ from typing import Any
 import pytest
 
 from nix_seed.core.digests import Digest
-from nix_seed.formats.oci.manifest import Descriptor, Manifest, fallback_tag
+from nix_seed.formats.oci.manifest import fallback_tag
 from nix_seed.registry.client import Registry
 from nix_seed.registry.credentials import Credential, Keyring
-from nix_seed.registry.layout import Layout
-from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.sbom.sbom import MEDIA_TYPES
-from nix_seed.trust.attestations import list_document
 from nix_seed.trust.sign import KeySigner, write_key_pair
-from support import built
+from support import built, sbom_project
 from support.distribution import commit, nix_env
 from support.goprograms import installed
 from support.programs import need
 from support.registries import PASSWORD, USER, Running, docker_registry, referrers_registry
+from support.sbom_project import SOURCE, sbom
 from support.sboms import valid_cyclonedx, valid_spdx
 from support.seed_images import seed_image
-from support.seeds import Ran, build, nix_seed, write_project
+from support.seeds import Ran, build, nix_seed
 
 LOGIN = {"NIX_SEED_REGISTRY_USERNAME": USER, "NIX_SEED_REGISTRY_PASSWORD": PASSWORD}
-SOURCE = "https://forge.example/owner/project"
-# What the project is built from: known, named by hand, hostile, unstated, and not to be passed on.
-OUTPUTS = """
-      packages.${system} =
-        let
-          part = name: meta: pkgs.runCommand name { } "echo ${name} > $out" // { inherit meta; };
-          listed = part "listed-1.0" {
-            license = { spdxId = "MIT"; free = true; };
-            homepage = "https://listed.example/";
-          };
-          homegrown = part "homegrown-2.0" {
-            license = { fullName = "Our own, \\"1\\" & <b>"; free = true; };
-          };
-          either = part "either-3.0-beta" { license = "mit OR apache-2.0"; };
-          unstated = part "unstated" { };
-          vendor = part "vendor-tool-4.0" {
-            license = { shortName = "vendor-eula"; free = false; };
-          };
-        in
-        {
-          default = pkgs.runCommand "app" {
-            inherit listed homegrown either unstated vendor;
-            own = ./own.txt;
-          } "cat $own $listed $homegrown $either $unstated > $out";
-        };
-"""
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +37,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def project(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("sbom") / "project"
-    write_project(directory, distribution, OUTPUTS, {"own.txt": "own\n"})
-    subprocess.run(["git", "-C", directory, "remote", "add", "origin", SOURCE], check=True)
-    return directory
+def project(distribution: Path) -> Path:
+    return sbom_project.project()
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +46,6 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("key") / "k"
     write_key_pair(KeySigner.generate(), path)
     return path
-
-
-def sbom(*arguments: str | Path, cache: Path, env: dict[str, str] | None = None) -> bytes:
-    """Return the bytes that the command writes to a file; it must succeed."""
-    out = cache / "written.json"
-    ran = nix_seed("sbom", *arguments, "-o", out, cache=cache, env=env)
-    assert ran.code == 0, ran.err
-    return out.read_bytes()
 
 
 def named(document: Any, name: str) -> dict[str, Any]:
@@ -343,80 +304,6 @@ def test_oras_discovers_and_pulls_it(
         subprocess.run(command, check=True, capture_output=True)
         attached = sbom(reference, "--attached", cache=cache)
         assert (tmp_path / "sbom.cdx.json").read_bytes() == attached
-
-
-@pytest.fixture
-def layout(project: Path, cache: Path, tmp_path: Path) -> str:
-    """An image on disk with nothing attached."""
-    build(project, "-o", tmp_path / "image", "--tag", "dev", cache=cache)
-    return f"oci:{tmp_path / 'image'}:dev"
-
-
-def attach(layout: str, text: bytes, form: str = "cyclonedx") -> Descriptor:
-    """Attach any text to the image as a bill of materials of it."""
-    directory, _, tag = layout.removeprefix("oci:").rpartition(":")
-    store = LayoutStore(Layout.open(Path(directory)))
-    image = store.head_manifest(tag)
-    assert image is not None
-    return list_document(store, image, text, MEDIA_TYPES[form])  # type: ignore[index]
-
-
-def test_none_attached_is_said_so(layout: str, cache: Path) -> None:
-    ran = nix_seed("sbom", layout, "--attached", cache=cache)
-    assert ran.code == 2
-    assert f"{layout} has no cyclonedx bill of materials attached" in ran.err
-
-
-def test_a_lie_that_is_attached_is_refused(layout: str, cache: Path) -> None:
-    value = json.loads(sbom(layout, cache=cache))
-    [first, *_] = value["components"]
-    for each in first["properties"]:
-        if each["name"] == "io.nix-seed.nar-sha256":
-            each["value"] = "0" * 64
-    attach(layout, json.dumps(value).encode())
-    ran = nix_seed("sbom", layout, "--attached", cache=cache)
-    assert ran.code == 1
-    assert f"no bill of materials attached to {layout} describes it" in ran.err
-    assert f"says of 1 store paths what the image does not, first {first['bom-ref']}" in ran.err
-    # What the image itself tells is still told.
-    ran = nix_seed("licences", layout, cache=cache)
-    assert ran.code == 0
-    withheld, *unknown = ran.out.splitlines()
-    assert withheld == "withheld  vendor-tool-4.0  vendor-eula"
-    assert "unknown   unstated  none stated" in unknown
-    assert f"note: no bill of materials attached to {layout} describes it" in ran.err
-
-
-def test_others_that_are_attached_do_not_hide_ours(layout: str, project: Path, cache: Path) -> None:
-    attach(layout, b'{"bomFormat": "CycloneDX", "components": []}')
-    attach(layout, b"\xff not JSON")
-    ours = sbom(layout, "--flake", project, cache=cache)
-    attach(layout, ours)
-    assert sbom(layout, "--attached", cache=cache) == ours
-
-
-def test_two_that_differ_must_be_chosen_from(layout: str, project: Path, cache: Path) -> None:
-    plain = sbom(layout, cache=cache)
-    one = attach(layout, plain)
-    other = attach(layout, sbom(layout, "--flake", project, cache=cache))
-    ran = nix_seed("sbom", layout, "--attached", cache=cache)
-    assert ran.code == 2
-    assert "has 2 cyclonedx bills of materials attached, which differ" in ran.err
-    assert f"--attached-digest {one.digest}" in ran.err
-    assert f"--attached-digest {other.digest}" in ran.err
-    assert sbom(layout, "--attached-digest", str(one.digest), cache=cache) == plain
-
-
-def test_a_blob_that_is_not_its_digest_is_refused(layout: str, cache: Path) -> None:
-    entry = attach(layout, sbom(layout, cache=cache))
-    directory = Path(layout.removeprefix("oci:").rpartition(":")[0])
-    manifest = Manifest.parse((directory / "blobs/sha256" / entry.digest.hex).read_bytes(), "it")
-    blob = directory / "blobs/sha256" / manifest.layers[0].digest.hex
-    blob.chmod(0o644)
-    blob.write_bytes(blob.read_bytes().replace(b"listed", b"l1sted"))
-    ran = nix_seed("sbom", layout, "--attached", cache=cache)
-    assert ran.code == 1
-    assert "does not have the digest or the size it is listed with" in ran.err
 
 
 def test_of_an_index_one_system_is_meant(published: str, running: Running, cache: Path) -> None:
