@@ -24,6 +24,7 @@ from nix_seed.release.rules.answer import Verification
 from nix_seed.release.verify import Query, ReleasePlace, verify_image
 from nix_seed.trust.sign import open_logs
 from support.audits import dangle, drop_record
+from support.registries import docker_registry
 from support.releases import ARM, ReleaseWorld
 from support.trust import COMMIT, OTHER_COMMIT, SOURCE, SYSTEM
 
@@ -367,6 +368,31 @@ def test_an_export_of_the_index_verifies_offline(world: ReleaseWorld, tmp_path: 
     for what in ([f"{world.repository}:latest"], [str(COMMIT)]):
         ended = world.verify(*what, "--offline", str(out))
         assert ended.code == 0, ended.printed
+
+
+def test_an_export_carries_a_release_into_a_registry(world: ReleaseWorld, tmp_path: Path) -> None:
+    """Into a room with no way out: there it verifies as where it was released."""
+    world.attest_all()
+    world.promote("rita", "latest")
+    out = tmp_path / "out"
+    assert world.run("export", f"{world.repository}:latest", str(out), "--deep").code == 0
+    shutil.rmtree(world.directory)
+    with docker_registry(tmp_path / "inside", password=False) as inside:
+        there, alone = f"{inside.host}/inside/seed", f"{inside.host}/inside/alone"
+        image = f"oci:{out}:exported"
+        assert world.run("push", image, f"{there}:latest", "--evidence").code == 0
+        for what in (
+            [f"{there}:latest"],
+            [str(COMMIT), "--from", there],
+            [f"{there}:latest", "--deep"],
+        ):
+            ended = world.verify(*what)
+            assert ended.code == 0, ended.printed
+        assert world.run("push", image, f"{alone}:latest").code == 0
+        ended = world.verify(f"{alone}:latest")
+        assert (ended.code, "attestations none" in ended.printed) == (1, True), ended.printed
+        ended = world.run("push", f"{there}:latest", f"{alone}:more", "--evidence")
+        assert (ended.code, "nix-seed export" in ended.printed) == (2, True), ended.printed
 
 
 def test_an_export_answers_for_nothing_else(world: ReleaseWorld, tmp_path: Path) -> None:

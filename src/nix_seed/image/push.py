@@ -10,14 +10,21 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.words import plural
-from nix_seed.formats.oci.manifest import ANNOTATION_NAR_HASH, Descriptor, Manifest, MediaType
-from nix_seed.formats.oci.reference import Reference, check_tag
+from nix_seed.formats.oci.manifest import (
+    ANNOTATION_NAR_HASH,
+    Descriptor,
+    Manifest,
+    MediaType,
+    subject_listed,
+)
+from nix_seed.formats.oci.reference import LayoutReference, Reference, check_tag
 from nix_seed.image.build import Assembly, Built, read_chunks
 from nix_seed.image.inspect import read_config
 from nix_seed.image.layer_cache import LayerCache, LayerRecords
@@ -243,6 +250,36 @@ def push(
         jobs=stores.jobs,
         on_event=on_event,
     )
+
+
+def push_evidence(stores: Stores, source: AnyReference, target: Reference) -> int:
+    """Send all that is listed beside images and commits in the layout *source*; return how much.
+
+    Attestations, bills of materials and records of releases: what `nix-seed export` collected, or
+    another tool's recursive copy. Manifests are told from one another by their digests alone.
+    """
+    if not isinstance(source, LayoutReference):
+        raise InputError(
+            f"{source} is no layout, and a registry holds evidence of much else",
+            hint=f"collect what is about it: nix-seed export {source} DIR --deep",
+        )
+    origin, repository = stores.open(source), stores.open(target)
+    found = collect(origin, fetch(origin, source))
+    subjects = {document.descriptor.digest for document in found.documents}
+    subjects |= set(filter(None, map(subject_listed, origin.list_tags())))
+    sent = 0
+    for subject in sorted(subjects):
+        for item in origin.referrers(subject):
+            document = origin.get_manifest(item.digest)
+            if document is None or document.descriptor.media_type != MediaType.MANIFEST:
+                continue
+            manifest = Manifest.parse(document.body, f"{source}, {item.digest}")
+            for blob in (manifest.config, *manifest.layers):
+                if not repository.has_blob(blob.digest):
+                    repository.take_blob(blob, partial(origin.open_blob, blob))
+            repository.attach(document.body)
+            sent += 1
+    return sent
 
 
 @dataclass(frozen=True, slots=True)

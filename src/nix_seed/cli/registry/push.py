@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     "A repository of the same registry whose layers are linked, not sent.",
     multiple=True,
 )
+@option(
+    "--evidence",
+    "Also all that lies beside it in the layout: attestations, records of releases, bills of"
+    " materials, as export collects them.",
+)
 @jobs_option
 @registry_options
 @json_option
@@ -34,22 +40,23 @@ def command(as_json: bool, **options: Any) -> None:
 
     Only what the registry lacks is sent; the tag is moved when everything is there.
     """
-    from nix_seed.image.push import push
+    from nix_seed.image.push import push, push_evidence
 
     target = parse_reference(options["target"])
     if not isinstance(target, Reference):
         raise InputError(
             f"{target} is on this machine", hint=f"nix-seed pull {options['source']} {target}"
         )
+    stores, source = stores_of(options), parse_reference(options["source"])
+    linked, first = options["mount_from"], None
     with progress(quiet=as_json) as show:
-        done = push(
-            stores_of(options),
-            parse_reference(options["source"]),
-            target,
-            tags=options["tags"],
-            mount_from=options["mount_from"],
-            on_event=show,
-        )
+        if options["evidence"]:
+            # Whoever finds it by a tag finds what speaks for it as well: tags move last.
+            bare = replace(target, tag=None)
+            first = push(stores, source, bare, mount_from=linked, on_event=show)
+            push_evidence(stores, source, target)
+        done = push(stores, source, target, tags=options["tags"], mount_from=linked, on_event=show)
+    done = done if first is None else replace(done, blobs=first.blobs)
     reference = str(target.at(done.root.digest))
     say(transferred_json(done, reference) if as_json else transferred_text(done, reference))
 

@@ -62,7 +62,8 @@ def _image_lines(image: ImageVerification) -> Iterator[str]:
     yield f"  image        {image.digest}"
     yield f"  system       {image.system}"
     yield f"  narHash      {image.nar_hash}"
-    yield f"  attestations {len(image.findings) or 'none'}"
+    none = "none (copying leaves them behind: nix-seed export)"
+    yield f"  attestations {len(image.findings) or none}"
     commits = [quorum.asked.commit for quorum in image.quorums]
     rows = [(_commit(each), _row(each, image)) for each in image.findings]
     widths = [max((len(row[column]) for _, row in rows), default=0) for column in range(3)]

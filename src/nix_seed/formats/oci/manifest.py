@@ -128,6 +128,14 @@ def lists_referrers(tag: str | None) -> bool:
     return tag is not None and _TAG.match(tag) is not None
 
 
+def subject_listed(tag: str) -> Digest | None:
+    """Return whose referrers are listed at *tag*, None for any other tag."""
+    algorithm, _, value = tag.partition("-")
+    if algorithm != "sha256" or re.fullmatch("[0-9a-f]{64}", value) is None:
+        return None
+    return Digest(value)
+
+
 TITLE = "org.opencontainers.image.title"
 LICENSES = "org.opencontainers.image.licenses"
 
