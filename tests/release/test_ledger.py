@@ -234,6 +234,7 @@ def test_what_no_ledger_holds_is_not_there(tmp_path: Path) -> None:
     assert "there is no such entry" in show(ledger, str(Digest.of(b"root")), code=1)
     ledger.quorum["promoters"] = "2"
     assert "there is no such entry" in show(ledger, str(commit(1)), code=1)
+    assert f"ledger {SOURCE}\n\nno release is in it\n" in show(ledger)
     del ledger.head["source"]
     assert "does not say of which repository" in show(ledger, code=2)
 

@@ -82,7 +82,7 @@ def _show(what: str | None, as_json: bool, **options: Any) -> None:
         say({"ledgers": shown})
     else:
         for name, held in found.items():
-            say(f"ledger {name}")
+            say(f"ledger {name}" if held else f"ledger {name}\n\nno release is in it")
             for entry in held:
                 say("\n".join(["", *entry_lines(entry)]))
     wrong = [*_twice(found), *(_lacking(found) if what is not None else ())]
