@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from nix_seed.core.errors import CouldNotCheck, InputError
-from nix_seed.use.mount.linux import try_in_child
+from nix_seed.use.mount.linux import NEWUSER, enter_namespaces, try_in_child
 
-_NEWUSER, _NEWNET = 0x10000000, 0x40000000  # sched.h
+_NEWNET = 0x40000000  # sched.h
 # Opened once: in a forked child nothing should be loaded.
 _LIBC: Final[Any] = ctypes.CDLL(None, use_errno=True)
 _SET_FLAGS, _UP = 0x8914, 0x1 | 0x40  # sockios.h, if.h: IFF_UP and IFF_RUNNING
@@ -38,17 +38,7 @@ Serve = Callable[[socket.socket], None]
 
 def leave_network() -> None:
     """In a forked child: enter a network namespace of its own, as the user it was before."""
-    user, group = os.geteuid(), os.getegid()
-    flags = _NEWNET if user == 0 else _NEWNET | _NEWUSER
-    if _LIBC.unshare(flags) != 0:
-        raise OSError(ctypes.get_errno(), "unshare")
-    if user != 0:
-        for name, text in (
-            ("setgroups", "deny"),
-            ("uid_map", f"{user} {user} 1"),
-            ("gid_map", f"{group} {group} 1"),
-        ):
-            Path("/proc/self", name).write_text(text)
+    enter_namespaces(_NEWNET, as_root=False)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
         fcntl.ioctl(handle, _SET_FLAGS, struct.pack("16sH14x", b"lo", _UP))
 
@@ -153,7 +143,7 @@ def _serve_inside(exchange: Path, inside: str, ask: Sequence[str], serve: Serve)
 
 def _enter_and_listen(process: int, theirs: socket.socket) -> None:
     """In a forked child: enter the network of *process*, and send a socket that listens there."""
-    for kind, flag in (("user", _NEWUSER), ("net", _NEWNET)):
+    for kind, flag in (("user", NEWUSER), ("net", _NEWNET)):
         name = f"/proc/{process}/ns/{kind}"
         if kind == "user" and os.path.samefile(name, "/proc/self/ns/user"):
             continue  # one's own cannot be entered

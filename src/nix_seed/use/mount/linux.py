@@ -13,7 +13,7 @@ from nix_seed.core.errors import CouldNotCheck
 # From linux/mount.h, linux/sched.h.
 _NOSUID, _NODEV, _READ_ONLY = 2, 4, 1
 _BIND, _RECURSIVE, _PRIVATE, _DETACH = 4096, 16384, 1 << 18, 2
-_NEWNS, _NEWUSER = 0x20000, 0x10000000
+_NEWNS, NEWUSER = 0x20000, 0x10000000
 _DEVICE: Final = Path("/dev/fuse")
 # Opened once: in a forked child nothing should be loaded.
 _LIBC: Final[Any] = ctypes.CDLL(None, use_errno=True)
@@ -140,16 +140,24 @@ def enter_mount_namespace() -> None:
 
     Raises ``OSError`` where the system forbids it.
     """
+    enter_namespaces(_NEWNS, as_root=True)
+    _mount("none", Path("/"), None, _RECURSIVE | _PRIVATE, None)
+
+
+def enter_namespaces(kinds: int, *, as_root: bool) -> None:
+    """In a forked child: enter new namespaces; for others than root a user namespace is one too.
+
+    In it the user is root, or who it was before.
+    """
     user, group = os.geteuid(), os.getegid()
-    _check(_LIBC.unshare(_NEWNS if user == 0 else _NEWNS | _NEWUSER), "unshare")
+    _check(_LIBC.unshare(kinds if user == 0 else kinds | NEWUSER), "unshare")
     if user != 0:
         for name, text in (
             ("setgroups", "deny"),
-            ("uid_map", f"0 {user} 1"),
-            ("gid_map", f"0 {group} 1"),
+            ("uid_map", f"{0 if as_root else user} {user} 1"),
+            ("gid_map", f"{0 if as_root else group} {group} 1"),
         ):
             Path("/proc/self", name).write_text(text)
-    _mount("none", Path("/"), None, _RECURSIVE | _PRIVATE, None)
 
 
 def give_memory_back() -> None:
