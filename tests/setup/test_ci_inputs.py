@@ -111,6 +111,7 @@ def test_switches() -> None:
         ("localhost:5000/x", "", decision(), {}, "localhost:5000/x"),
         ("", "", decision("gitlab"), {"CI_REGISTRY": "reg.example"}, "reg.example/owner/repo/seed"),
         ("a/b", "r.example", decision("other", None), {}, "r.example/a/b"),
+        ("a/b", "r.example/docker-local", decision(), {}, "r.example/docker-local/a/b"),
     ],
 )
 def test_the_repository(
@@ -124,3 +125,6 @@ def test_a_repository_must_be_known_and_bare() -> None:
         repository_of("", "", decision("other", None), {})
     with pytest.raises(InputError, match="names a tag or digest"):
         repository_of("a/b:c", "", decision(), {})
+    with pytest.raises(InputError, match="a registry's name has no scheme") as caught:
+        repository_of("", "https://registry.example:5000/", decision(), {})
+    assert caught.value.hint == "write registry: registry.example:5000"

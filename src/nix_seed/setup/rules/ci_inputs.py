@@ -274,6 +274,12 @@ def repository_of(
     """
     host = registry.strip() or environ.get("CI_REGISTRY", "") or _GHCR
     name = image.strip()
+    if "://" in host:
+        bare = host.partition("://")[2].rstrip("/")
+        raise InputError(
+            f"registry is {_shown(host)}, and a registry's name has no scheme",
+            hint=f"write registry: {bare}",
+        )
     if not name:
         if decision.repository is None:
             raise InputError(
