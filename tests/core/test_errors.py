@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import struct
 
 import pytest
@@ -92,6 +93,21 @@ def test_a_full_disk_is_named_with_its_file_and_what_to_do() -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/there/it")
     assert raised.value.message == "writing it: No space left on device: /there/it"
     assert "make room" in (raised.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOENT, "its directory is missing"),
+        (errno.ENOTDIR, "is a file"),
+        (errno.EISDIR, "name a file"),
+        (errno.EACCES, "may write to"),
+    ],
+)
+def test_what_the_system_refuses_comes_with_what_to_do(number: int, words: str) -> None:
+    with pytest.raises(CouldNotCheck) as raised, foreign("writing it"):
+        raise OSError(number, os.strerror(number), "/there/it")
+    assert words in (raised.value.hint or "")
 
 
 def test_a_panic_of_a_library_in_rust_ends_nothing() -> None:

@@ -28,6 +28,9 @@ _HINTS: Final = {
     errno.ENOSPC: "the disk is full: make room there, or choose another place; what was"
     " finished is kept and the next run goes on from it",
     errno.EDQUOT: "the disk quota is used up: make room there, or choose another place",
+    errno.ENOENT: "see whether it was moved or deleted, or its directory is missing",
+    errno.ENOTDIR: "a part of that path is a file: choose another place",
+    errno.EISDIR: "that is a directory: name a file",
     errno.EACCES: "choose a place that you may write to",
     errno.EROFS: "choose a place that you may write to",
 }
