@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -90,6 +91,15 @@ def test_an_error_names_the_line_of_the_very_key(world: World) -> None:
         parse(text)
     assert raised.value.message == f"trust.toml, line {line}: [[builders]] has no key 'sistems'"
     assert raised.value.hint == "did you mean systems?"
+
+
+def test_a_mistyped_key_that_is_needed_is_shown_where_it_stands(world: World) -> None:
+    text = re.sub("(?m)^threshold", "treshold", world.policy())
+    line = text[: text.index("treshold")].count("\n") + 1
+    with pytest.raises(InputError) as raised:
+        parse(text)
+    wanted = f"trust.toml, line {line}: [quorum] needs threshold, a whole number"
+    assert (raised.value.message, raised.value.hint) == (wanted, "is treshold meant for it?")
 
 
 def test_every_line_of_the_policy_matters(world: World) -> None:

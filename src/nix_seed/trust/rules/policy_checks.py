@@ -138,7 +138,10 @@ class Section:
         """Return the value of *key*, which must be there."""
         value = self.optional(key, kind)
         if value is None:
-            raise self.error(f"{self._name()} needs {key}, {_KINDS[kind]}")
+            # Mistyped, most likely: what is there under nearly that name says where.
+            [near] = difflib.get_close_matches(key, self.values, n=1, cutoff=0.8) or [None]
+            hint = None if near is None else f"is {near} meant for it?"
+            raise self.error(f"{self._name()} needs {key}, {_KINDS[kind]}", near, hint)
         return value
 
     def time(self, key: str) -> datetime | None:
