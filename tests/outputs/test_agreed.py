@@ -112,8 +112,8 @@ def test_what_is_served_is_what_the_policy_stands_for(
             assert len(independent) >= threshold
             assert not others
     elif rule == "quorum" and len({word.nar_hash for word in known}) > 1:
-        assert found.culprits
-        for word in found.culprits:
+        assert found.against
+        for word in found.against:
             assert word.builder.id in found.reason
 
 

@@ -68,7 +68,7 @@ def test_a_quorum_takes_what_two_say_and_nothing_where_one_says_otherwise(
     found = quorum.decide(TOOL, bundles_of(one, two, poisoned))
     assert isinstance(found, NotServed)
     assert found.reason == "builders disagree: carol built something else"
-    assert [word.builder.id for word in found.culprits] == ["carol"]
+    assert [word.builder.id for word in found.against] == ["carol"]
     # What the poisoned tool is built from is as it was.
     library = quorum.decide(store_path("library"), bundles_of(one, two, poisoned))
     assert isinstance(library, Served)

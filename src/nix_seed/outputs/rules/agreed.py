@@ -86,10 +86,10 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class NotServed:
-    """Why nothing may be taken, in one line; *culprits* are the words that stand in the way."""
+    """Why nothing may be taken, in one line; *against* are the words that stand in the way."""
 
     reason: str
-    culprits: tuple[Word, ...] = ()
+    against: tuple[Word, ...] = ()
 
 
 def judge_statement(
