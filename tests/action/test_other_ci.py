@@ -11,7 +11,8 @@ import pytest
 
 from nix_seed.setup.init import GITLAB_TAGS, render_gitlab
 from nix_seed.setup.rules.diagnosis import Health, judge_nix_version
-from support.distribution import make_project, nix_env
+from support import built
+from support.distribution import nix_env
 from support.engines import trixie_nix
 from support.registries import PASSWORD, USER, Running, docker_registry
 from support.runner import Runner, command, git
@@ -40,7 +41,7 @@ class Place:
 @pytest.fixture(scope="module")
 def place(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     root = tmp_path_factory.mktemp("other")
-    project = make_project("two-packages", root / "project", distribution)
+    project = built.small_project(root / "project", distribution)
     git(project, "remote", "add", "origin", "https://gitlab.example/group/project")
     with docker_registry(root / "registry") as registry:
         yield Place(root, project, registry)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from nix_seed.logs.embedded import EmbeddedLog
-from support.distribution import commit, make_project
+from support import built
+from support.distribution import commit
 from support.registries import docker_registry
 from support.runner import REPOSITORY, Runner, command, git
 from support.seeds import edit
@@ -26,7 +27,7 @@ class Place:
     key: str
 
     def seed(self, **more: str) -> Result:
-        return check(self.runner.run(".", self._inputs(more)))
+        return check(self.runner.run(".", {"prove": "false"} | self._inputs(more)))
 
     def promote(self, **more: Any) -> Result:
         how = {name: more.pop(name) for name in ("event", "payload", "env", "sha") if name in more}
@@ -39,7 +40,7 @@ class Place:
 @pytest.fixture(scope="module")
 def place(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     root = tmp_path_factory.mktemp("promote")
-    project = make_project("two-packages", root / "project", distribution)
+    project = built.small_project(root / "project", distribution)
     git(project, "remote", "add", "origin", f"https://github.com/{REPOSITORY}")
     subprocess.run([command(root), "key", "generate", root / "ci"], check=True)
     with docker_registry(root / "registry", password=False) as registry:
@@ -115,7 +116,7 @@ def test_what_is_not_merged_promotes_nothing(seeded: Place, event: str, payload:
 
 
 def test_another_branch_leaves_latest(seeded: Place) -> None:
-    edit(seeded.runner.project, "libgreet/greet.c", '"%s, %s!"', '"%s; %s!"')
+    edit(seeded.runner.project, "greeting", "Hello, ", "Hello; ")
     seeded.seed(layers="50")
     latest = seeded.runner.tags()["latest"]
     env = {"GITHUB_REF": "refs/heads/feature"}
@@ -249,7 +250,7 @@ def test_a_verified_seed_is_used(trusted: Place, promoted: Result) -> None:
 
 
 def test_a_commit_of_source_only_needs_no_promotion(trusted: Place, promoted: Result) -> None:
-    edit(trusted.runner.project, "libgreet/greet.c", '"%s; %s!"', '"%s: %s!"')
+    edit(trusted.runner.project, "greeting", "Hello; ", "Hello: ")
     found = trusted.seed(**IMAGE)
     assert found.outputs["built"] == "false"
     done = check(trusted.promote(**IMAGE))
@@ -285,9 +286,9 @@ def test_another_recipe_is_attested_and_promoted_anew(trusted: Place, promoted: 
     text = "# what a recipe is made of has changed\n"
     flake = trusted.runner.project / "flake.nix"
     flake.write_text(
-        flake.read_text().replace("packages = [ pkgs.gdb ];", "packages = [ ];") + text
+        flake.read_text().replace("packages = [ pkgs.gnumake ];", "packages = [ ];") + text
     )
-    commit(trusted.runner.project, "Debug no more")
+    commit(trusted.runner.project, "Make no more")
     made = trusted.seed(**IMAGE)
     assert made.outputs["built"] == "true"
     done = check(trusted.promote(**IMAGE))
@@ -311,7 +312,7 @@ def test_who_may_not_promote(trusted: Place) -> None:
         [command(trusted.runner.root), "key", "generate", trusted.runner.root / "x"], check=True
     )
     stranger = (trusted.runner.root / "x").read_text()
-    edit(trusted.runner.project, "flake.nix", "packages = [ pkgs.gdb ];", "packages = [ ];")
+    edit(trusted.runner.project, "flake.nix", "packages = [ pkgs.gnumake ];", "packages = [ ];")
     trusted.seed(**IMAGE)
     before = tags(trusted)
     failed = trusted.promote(**IMAGE, key=stranger)

@@ -17,7 +17,8 @@ from nix_seed.formats.intoto.statement import BUILD_TYPE
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.registry.open import Stores, fetch
 from nix_seed.use.mount.seed import open_mountable
-from support.distribution import commit, make_project, nix_env, upgraded, use_distribution
+from support import built
+from support.distribution import commit, nix_env, upgraded, use_distribution
 from support.github_store import TOKEN, github_store
 from support.mounts import need_fuse
 from support.private_sigstore import PrivateSigstore
@@ -36,7 +37,7 @@ FORK: dict[str, Any] = {"pull_request": {"head": {"repo": {"full_name": "strange
 def runner(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
     """The example, in a registry that anyone may read; and, here, write."""
     root = tmp_path_factory.mktemp("seed")
-    project = make_project("two-packages", root / "project", distribution)
+    project = built.small_project(root / "project", distribution)
     git(project, "remote", "add", "origin", f"https://github.com/{REPOSITORY}")
     with docker_registry(root / "registry", password=False) as registry:
         yield Runner(root, project, registry)
@@ -176,7 +177,7 @@ def test_another_builder_makes_it_himself(runner: Runner, first: Result, key: st
 
 
 def test_a_commit_of_source_only_finds_the_seed(runner: Runner, first: Result, key: str) -> None:
-    edit(runner.project, "libgreet/greet.c", '"%s, %s!"', '"%s - %s!"')
+    edit(runner.project, "greeting", "Hello, ", "Hello - ")
     found = check(runner.run(".", signed(key)))
     assert (found.outputs["built"], found.outputs["digest"]) == ("false", first.outputs["digest"])
     assert runner.tags()[f"{runner.commit}-x86_64-linux"] == first.outputs["digest"]

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from nix_seed.logs.embedded import EmbeddedLog
-from support.distribution import commit, make_project
+from support import built
+from support.distribution import commit
 from support.registries import docker_registry
 from support.runner import REPOSITORY, Runner, command, git
 from support.steps import Result
@@ -19,7 +20,7 @@ from support.steps import Result
 def runner(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
     """``sub`` holds the flake and the policy, by which it is promoted."""
     root = tmp_path_factory.mktemp("sub")
-    project = make_project("two-packages", root / "project", distribution)
+    project = built.small_project(root / "project", distribution)
     (project / "sub").mkdir()
     for path in git(project, "ls-files").splitlines():
         (project / "sub" / path).parent.mkdir(parents=True, exist_ok=True)

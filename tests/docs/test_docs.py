@@ -21,6 +21,7 @@ import click
 import pytest
 
 from nix_seed.cli.main import COMMANDS, cli
+from support import built
 from support.distribution import make_project, nix_env, require_nix
 from support.programs import need
 
@@ -62,7 +63,7 @@ def place(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    cache = str(tmp_path_factory.mktemp("cache"))
+    cache = str(built.layers(tmp_path_factory.mktemp("cache") / "layers"))
     env = nix_env() | {"NIX_SEED_CACHE": cache}
     env["PATH"] = f"{ROOT / '.venv/bin'}{os.pathsep}{env['PATH']}"
     return env

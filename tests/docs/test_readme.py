@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from support import built
 from support.distribution import make_project, nix, nix_env
 from support.programs import need
 from support.readme import REGISTRY, ROOT, SOURCE, blocks, commands
@@ -52,7 +53,7 @@ def test_the_story_with_a_registry(distribution: Path, tmp_path: Path) -> None:
         "HOME": str(tmp_path),
         "DOCKER_CONFIG": str(tmp_path),
         "REGISTRY_AUTH_FILE": str(tmp_path / "auth.json"),
-        "NIX_SEED_CACHE": str(tmp_path / "cache"),
+        "NIX_SEED_CACHE": str(built.layers(tmp_path / "cache")),
         "NIX_SEED_STATE": str(tmp_path / "state"),
     }
     said: dict[str, str] = {}

@@ -22,6 +22,7 @@ from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.trust.sign import KeySigner, write_key_pair
+from support import built
 from support.attestations import put
 from support.distribution import make_project
 from support.families import FAMILIES
@@ -73,7 +74,8 @@ class Bench:
         self.root = root
         self.project = make_project("two-packages", root / "project", distribution)
         self.image = f"oci:{root / 'image'}:seed"
-        build(self.project, "-o", root / "image", "--tag", "seed", cache=root / "cache")
+        cache = built.layers(root / "cache")
+        build(self.project, "-o", root / "image", "--tag", "seed", cache=cache)
         write_key_pair(KeySigner.generate(), root / "me.key")
 
     def attest(self, *arguments: str | Path, source: bool = True, image: str | None = None) -> Ran:

@@ -17,6 +17,7 @@ import pytest
 
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.trust.sign import KeySigner, write_key_pair
+from support import built
 from support.distribution import make_project
 from support.registries import PASSWORD, USER, Running, docker_registry
 from support.seeds import Ran, build, nix_seed
@@ -64,7 +65,7 @@ class World:
 def world(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     root = tmp_path_factory.mktemp("preflight")
     project = make_project("hello", root / "project", distribution)
-    build(project, "-o", root / "image", "--tag", "seed", cache=root / "cache")
+    build(project, "-o", root / "image", "--tag", "seed", cache=built.layers(root / "cache"))
     for name in ("me", "stranger"):
         write_key_pair(KeySigner.generate(), root / f"{name}.key")
     write_key_pair(KeySigner.generate(), root / "locked.key", "right")

@@ -14,6 +14,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.registry.client import Registry, Repository
 from nix_seed.registry.credentials import Credential, Keyring
+from support import built
 from support.distribution import commit, make_project, nix_env
 from support.registries import PASSWORD, USER, Running, docker_registry
 from support.seeds import Ran, copied_store, edit, nix_seed, remove_tree, store_paths
@@ -140,7 +141,7 @@ def add_dependency(project: Path) -> None:
 def test_what_an_earlier_build_left_on_disk_is_sent_from_there(
     first: dict[str, Any], running: Running, project: Path, tmp_path: Path
 ) -> None:
-    build_on_disk(project, "-o", tmp_path / "seed", cache=tmp_path / "cache")
+    build_on_disk(project, "-o", tmp_path / "seed", cache=built.layers(tmp_path / "cache"))
     pushed = push(project, f"{running.host}/demo/other", tmp_path / "cache")
     assert pushed["digest"] == first["digest"]
     assert pushed["sent"] > sum(layer["size"] for layer in pushed["layers"])
@@ -149,7 +150,8 @@ def test_what_an_earlier_build_left_on_disk_is_sent_from_there(
 def test_a_seed_is_proved_before_it_is_published(
     running: Running, project: Path, tmp_path: Path
 ) -> None:
-    pushed = push(project, f"{running.host}/demo/proved", tmp_path / "cache", "--prove")
+    cache = built.layers(tmp_path / "cache")
+    pushed = push(project, f"{running.host}/demo/proved", cache, "--prove")
     assert pushed["proof"]["complete"] is True
 
 

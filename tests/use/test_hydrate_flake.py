@@ -14,6 +14,7 @@ from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.image.push import push
 from nix_seed.registry.open import Stores
 from nix_seed.use.hydrate import hydrate
+from support import built
 from support.distribution import make_project, nix_env
 from support.engines import need_root
 from support.hydration import verify
@@ -31,7 +32,7 @@ def seed(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Re
     """The seed of the project, in docker-registry."""
     directory = tmp_path_factory.mktemp("seed")
     layout = directory / "image"
-    build(project, "-o", layout, "--tag", "seed", cache=directory / "cache")
+    build(project, "-o", layout, "--tag", "seed", cache=built.layers(directory / "cache"))
     with docker_registry(directory / "registry", password=False) as running:
         target = Reference(running.host, "demo/seed", "v1")
         push(Stores(), LayoutReference(str(layout)), target)
