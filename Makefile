@@ -58,9 +58,11 @@ demo-trust: setup-demo
 	@[ -e .demo/after.json ] || tools/demo
 	@tools/demo-trust
 
-# Two processes. The tests of a file stay in one: they share what they made. What takes longest
-# begins first (tests/support/kinds.py), so that both end at about the same time.
-RUN_TESTS := pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=1
+# For two cores: a third of the time of tests that start programs is waiting, hence three processes.
+# The tests of a file stay in one: they share what they made. What takes longest begins first
+# (tests/support/kinds.py), so that all end at about the same time.
+WORKERS ?= 3
+RUN_TESTS = pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=1
 
 # Hundreds of thousands of small files, gone a moment later: in memory, where there is enough of it.
 IN_MEMORY = TMPDIR="$${TMPDIR:-$$([ "$$(df --output=avail /dev/shm 2>/dev/null | tail -n 1)" -gt 500000 ] \
@@ -69,7 +71,9 @@ IN_MEMORY = TMPDIR="$${TMPDIR:-$$([ "$$(df --output=avail /dev/shm 2>/dev/null |
 check: .venv/.ready
 	@$(MAKE) --no-print-directory -j2 --output-sync lint pure
 
+# Pure tests wait for nothing.
 .PHONY: pure
+pure: WORKERS = 2
 pure: .venv/.ready
 	@$(IN_MEMORY) $(RUN_TESTS) --durations=5 -m 'check and not slow and not interop' $(PYTEST)
 

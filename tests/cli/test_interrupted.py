@@ -11,26 +11,23 @@ from typing import Any
 
 import pytest
 
+from support import refusals
 from support.engines import need, need_root
-from support.refusals import TOOL, check_layout, flip, refused, start, truncate, wait_for_a_layer
+from support.refusals import check_layout, flip, refused, start, truncate, wait_for_a_layer
 from support.seeds import (
     build,
     nix_seed,
-    write_project,
 )
 
 
 @pytest.fixture(scope="module")
-def project(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose run image is small: its own file, a shell, a C library."""
-    where = tmp_path_factory.mktemp("project") / "tool"
-    return write_project(where, distribution, TOOL, {"tool": "#!/bin/sh\n"})
+def project(distribution: Path) -> Path:
+    return refusals.project()
 
 
 @pytest.fixture(scope="module")
-def image(project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Its image, made where nothing goes wrong."""
-    return build(project, "--kind", "run", cache=tmp_path_factory.mktemp("cache"))
+def image(project: Path) -> dict[str, Any]:
+    return refusals.image()
 
 
 @pytest.fixture

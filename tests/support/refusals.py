@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
-from support.seeds import (
-    COMMAND,
-    Ran,
-    environment,
-)
+from support import quick
+from support.distribution import distribution
+from support.seeds import COMMAND, Ran, build, environment, write_project
 
 TOOL = """
       packages.${system} = {
@@ -22,6 +22,30 @@ TOOL = """
         other = pkgs.runCommand "other" { } "echo > $out";
       };
 """
+
+
+def project() -> Path:
+    """A project whose run image is small: its own file, a shell, a C library.
+
+    It is made once a run, and not to be changed.
+    """
+
+    def make(path: Path) -> None:
+        write_project(path, distribution(), TOOL, {"tool": "#!/bin/sh\n"})
+
+    return quick.once("tool", make)
+
+
+def image() -> dict[str, Any]:
+    """Return what ``build --json`` says of its image, made where nothing goes wrong."""
+
+    def make(path: Path) -> None:
+        made = build(source, "--kind", "run", cache=path.with_name("tool-cache"))
+        path.write_text(json.dumps(made))
+
+    source = project()
+    value: dict[str, Any] = json.loads(quick.once("tool-image", make).read_text())
+    return value
 
 
 def refused(ran: Ran, code: int, *messages: str, output: Path | None = None) -> None:
