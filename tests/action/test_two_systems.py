@@ -12,17 +12,23 @@ from typing import Any
 import pytest
 
 from nix_seed.logs.embedded import EmbeddedLog
-from support.distribution import NIX_SETTINGS, commit, make_project
+from support.distribution import NIX_SETTINGS, commit
 from support.registries import docker_registry
 from support.runner import REPOSITORY, Runner, command, git
-from support.seeds import edit
+from support.seeds import edit, write_project
 from support.steps import Result
 
 HERE, THERE = "x86_64-linux", "aarch64-linux"
 # What Nix calls import from derivation: the version is known when this has been built.
-_BUILT = """\
-version = "1.${builtins.readFile
-    (pkgs.runCommand "patch-level" { } "cp ${./patch-level} $out")}";"""
+_OUTPUTS = f"""
+      packages = builtins.listToAttrs (map (name: {{ inherit name; value.default =
+        let
+          pkgs = nixpkgs.legacyPackages.${{name}};
+          level = pkgs.runCommand "patch-level" {{ }} "cp ${{./patch-level}} $out";
+        in
+        pkgs.runCommand "greeting-1.${{builtins.readFile level}}" {{ tools = [ ]; }} "echo > $out";
+      }}) [ "{HERE}" "{THERE}" ]);
+"""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class Place:
 def place(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """Both systems have their seeds, and the commit is promoted."""
     root = tmp_path_factory.mktemp("systems")
-    project = make_project("hello", root / "project", distribution)
+    project = write_project(root / "project", distribution, _OUTPUTS, {"patch-level": "0"})
     git(project, "remote", "add", "origin", f"https://github.com/{REPOSITORY}")
     subprocess.run([command(root), "key", "generate", root / "ci"], check=True)
     EmbeddedLog.create(root / "log", "log.example/ci")
@@ -61,8 +67,7 @@ def place(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     init = [str(command(root)), "policy", "init", "trust.toml", "--key", who, "--promoter", who]
     init += ["--log", str(root / "log"), "--source", f"https://github.com/{REPOSITORY}"]
     subprocess.run([*init, "--system", HERE, "--system", THERE], cwd=project, check=True)
-    (project / "patch-level").write_text("0")
-    edit(project, "hello.nix", 'version = "1.0";', _BUILT)
+    commit(project, "Trust the CI")
     with docker_registry(root / "registry", password=False) as registry:
         found = Place(Runner(root, project, registry), (root / "ci").read_text())
         for system in (HERE, THERE):
@@ -91,10 +96,9 @@ def test_a_commit_of_source_where_the_other_system_cannot_be_evaluated(place: Pl
 
 def test_one_systems_change_needs_the_word_of_all(place: Place) -> None:
     """Its own image is released; the other's is not: it takes both to release this commit."""
-    changed = f"""doCheck = true; buildInputs =
-      if pkgs.system == "{THERE}" then [ pkgs.openssl ] else [ ];"""
+    changed = f'tools = if pkgs.system == "{THERE}" then [ pkgs.openssl ] else [ ];'
     (place.runner.project / "patch-level").write_text("0")
-    edit(place.runner.project, "hello.nix", "doCheck = true;", changed)
+    edit(place.runner.project, "flake.nix", "tools = [ ];", changed)
     for system in (HERE, THERE):
         assert place.seed(system).outputs["built"] == "true"
     done = place.promote()
@@ -105,8 +109,7 @@ def test_one_systems_change_needs_the_word_of_all(place: Place) -> None:
 @pytest.fixture(scope="module")
 def half_seeded(place: Place) -> Iterator[Place]:
     """The commit before is promoted; of this one, which needs more, one system is seeded."""
-    before = "doCheck = true;"
-    edit(place.runner.project, "hello.nix", before, f"{before} more = pkgs.openssl;")
+    edit(place.runner.project, "flake.nix", "tools = if", "more = pkgs.gnumake; tools = if")
     assert place.seed(HERE).outputs["built"] == "true"
     yield place
     place.runner.clean()
