@@ -105,7 +105,8 @@ class Nix:
     def is_at_hand(self) -> bool:
         """Whether there is a Nix to run."""
         if self.bin_dir is not None:
-            return (self.bin_dir / "nix-store").exists()
+            # ``Path.exists`` raises where a mount's server has died.
+            return os.path.exists(self.bin_dir / "nix-store")
         return shutil.which("nix-store") is not None
 
     def has_derivations(self) -> bool:
@@ -151,7 +152,7 @@ class Nix:
         With lazy trees Nix names no path, and since 2.35 it may name one that it did not create.
         """
         path = metadata.get("path")
-        if path and (self.root / str(path).lstrip("/")).exists():
+        if path and os.path.exists(self.root / str(path).lstrip("/")):
             return StorePath.containing(path)
         url = str(metadata.get("url") or metadata.get("resolvedUrl") or "")
         archive = ["flake", "archive", "--json", "--no-write-lock-file", "--", url]
