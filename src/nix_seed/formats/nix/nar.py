@@ -65,25 +65,21 @@ class NarWriter:
 
     def directory(self, depth: int, name: bytes) -> None:
         """Begin a directory; what is deeper is in it."""
-        self._begin(depth, name)
-        self.add(_DIRECTORY)
+        self.add(self._begun(depth, name) + _DIRECTORY)
         self._inside = depth + 1
 
     def symlink(self, depth: int, name: bytes, target: bytes) -> None:
         """Take a symlink."""
-        self._begin(depth, name)
-        self.add(_SYMLINK + _string(target))
-        self._end()
+        self.add(self._begun(depth, name) + _SYMLINK + _string(target) + self._ended())
 
     def file(self, depth: int, name: bytes, size: int, executable: bool) -> None:
         """Begin a file of *size* bytes."""
-        self._begin(depth, name)
-        self.add((_PROGRAM if executable else _FILE) + size.to_bytes(8, "little"))
+        kind = _PROGRAM if executable else _FILE
+        self.add(self._begun(depth, name) + kind + size.to_bytes(8, "little"))
 
     def end_file(self, size: int) -> None:
         """End the file of *size* bytes."""
-        self.add(_padding(size))
-        self._end()
+        self.add(_padding(size) + self._ended())
 
     def add(self, piece: bytes) -> None:
         """Append *piece*, to be taken with its neighbours."""
@@ -104,14 +100,12 @@ class NarWriter:
         self.add(_CLOSE if inside == 0 else _CLOSE_ENTRY * (inside - 1) + _CLOSE)
         self._flush()
 
-    def _begin(self, depth: int, name: bytes) -> None:
-        if depth:
-            self.add(_CLOSE_ENTRY * (self._inside - depth) + _ENTRY + _string(name) + _NODE)
-        self._inside = depth
+    def _begun(self, depth: int, name: bytes) -> bytes:
+        inside, self._inside = self._inside, depth
+        return _CLOSE_ENTRY * (inside - depth) + _ENTRY + _string(name) + _NODE if depth else b""
 
-    def _end(self) -> None:
-        if self._inside:
-            self.add(_CLOSE_ENTRY)
+    def _ended(self) -> bytes:
+        return _CLOSE_ENTRY if self._inside else b""
 
     def _flush(self) -> None:
         self._take(b"".join(self._pieces))

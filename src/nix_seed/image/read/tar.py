@@ -118,6 +118,8 @@ class _Reader:
 
     def finish_body(self) -> None:
         """Skip what is left of the body and its padding."""
+        if self._body_end == self._offset:
+            return
         # The stream's own position is asked for, since the caller reads bodies directly from it.
         position = self._stream.tell()
         while position < self._body_end:
@@ -128,7 +130,8 @@ class _Reader:
         self._offset = position
 
     def _entry(self, header: bytes, typeflag: bytes, size: int, pax: dict[bytes, bytes]) -> Entry:
-        name = self._normal(pax.get(b"path") or _ustar_name(header))
+        spelt = pax.get(b"path") or _ustar_name(header)
+        name = self._normal(spelt)
         if typeflag == b"S" or (pax and any(key.startswith(b"GNU.sparse") for key in pax)):
             raise self._refuse(f"{_show(name)} is a sparse file, which layers do not have")
         if typeflag in _REFUSED:
@@ -136,7 +139,7 @@ class _Reader:
         kind = _KINDS.get(typeflag)
         if kind is None:
             raise self._refuse(f"{_show(name)} has the unknown type {typeflag!r}")
-        if kind is EntryKind.FILE and (pax.get(b"path") or _ustar_name(header)).endswith(b"/"):
+        if kind is EntryKind.FILE and spelt.endswith(b"/"):
             raise self._refuse(f"{_show(name)} is a file, and its name ends as a directory's")
         mode = self._number(header[100:108], "mode")
         if mode & 0o6000:
@@ -163,15 +166,18 @@ class _Reader:
         if name.startswith(b"/"):
             raise self._refuse(f"{_show(name)} is an absolute name")
         parts = name.split(b"/")
-        if b"" in parts or b"." in parts:
+        plain = b"" not in parts and b"." not in parts
+        if not plain:
             parts = [part for part in parts if part not in (b"", b".")]
         if b".." in parts:
             raise self._refuse(f"{_show(name)} climbs out with ..")
-        if len(name) > _LONGEST_PATH or max(map(len, parts), default=0) > _LONGEST_NAME:
+        if len(name) > _LONGEST_NAME and (
+            len(name) > _LONGEST_PATH or max(map(len, parts), default=0) > _LONGEST_NAME
+        ):
             raise self._refuse(f"{_show(name[:60])}… is longer than a file name can be")
         if b"\0" in name:
             raise self._refuse(f"{_show(name)} has a NUL in its name")
-        return b"/".join(parts)
+        return name if plain else b"/".join(parts)
 
     def _check_target(self, name: bytes, target: bytes) -> None:
         if not target:
