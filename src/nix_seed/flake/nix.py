@@ -104,18 +104,15 @@ class Nix:
 
     def is_at_hand(self) -> bool:
         """Whether there is a Nix to run."""
-        if self.bin_dir is not None:
-            # ``Path.exists`` raises where a mount's server has died.
-            return os.path.exists(self.bin_dir / "nix-store")
-        return shutil.which("nix-store") is not None
+        if self.bin_dir is None:
+            return shutil.which("nix-store") is not None
+        return os.path.exists(self.bin_dir / "nix-store")  # no error where a mount has died
 
     def has_derivations(self) -> bool:
         """Whether anything was evaluated in this store before; True where that is not told."""
-        try:
-            with os.scandir(self.root / "nix/store") as entries:
-                return any(entry.name.endswith(".drv") for entry in entries)
-        except OSError:
-            return True
+        with contextlib.suppress(OSError), os.scandir(self.root / "nix/store") as entries:
+            return any(entry.name.endswith(".drv") for entry in entries)
+        return True
 
     def version(self) -> str:
         """Return what Nix says of itself: ``nix (Nix) 2.8.0``."""

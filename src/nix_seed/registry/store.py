@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE
 from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType
 
 if TYPE_CHECKING:
@@ -214,6 +213,9 @@ def check_subject(manifest: Manifest, subject: Digest, place: str) -> None:
 
 def read_blob(store: ImageStore, blob: Descriptor, place: str) -> bytes:
     """Return the bytes of *blob*, which is at *place*, if they are no more than a bundle may be."""
+    # Most who use a registry come to no bundle, and what reads one takes a while to load.
+    from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE
+
     if blob.size > LARGEST_BUNDLE:
         raise CheckedFalse(f"{place} has {blob.size} bytes; {LARGEST_BUNDLE} are the most read")
     return b"".join(store.open_blob(blob))

@@ -20,7 +20,6 @@ from nix_seed.core.files import explained
 from nix_seed.core.safe_text import safe_text
 from nix_seed.setup.rules.ci_inputs import host_of
 from nix_seed.setup.rules.ci_words import Level, annotation, end_group, output_lines, start_group
-from nix_seed.use.macos_store import ensure_store
 
 _LARGEST_EVENT = 32 << 20
 # Where each kind of value is written: GitHub's file, and the one that other services' users name.
@@ -182,6 +181,8 @@ def make_store_for(user: int, root: Path = Path("/")) -> None:
 
     On macOS that takes a volume of its own. A store that is there is nobody's to give away.
     """
+    from nix_seed.use.macos_store import ensure_store
+
     ensure_store(root)
     nix = root / "nix"
     with explained(f"making {nix}"):

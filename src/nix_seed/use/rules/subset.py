@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from nix_seed.core.errors import InputError
-from nix_seed.flake.rules.outline import ProjectOutput
-from nix_seed.flake.rules.recipe import Ownership
-from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.image.rules.spec import Spec
-from nix_seed.licences.rules.judge import Withheld
+
+if TYPE_CHECKING:
+    from nix_seed.flake.rules.outline import ProjectOutput
+    from nix_seed.flake.rules.recipe import Ownership
+    from nix_seed.formats.nix.store_path import StorePath
+    from nix_seed.image.rules.spec import Spec
+    from nix_seed.licences.rules.judge import Withheld
 
 FIRST_TIERS = ("base", "toolchain", "inputs")
 """The tiers that every build needs: a shell, Nix and compilers, and what evaluation reads."""
