@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -174,8 +174,8 @@ def pushing(world: Twenty, root: Path) -> dict[str, Any]:
     is left once it is compressed; the others have the size of a small program.
     """
     return {
-        "tiny": _pushing(world, root / "tiny", lambda number: f"{number}\n" * 3000),
-        "small": _pushing(world, root / "small", lambda number: _words(number, 100_000)),
+        "tiny": _pushing(world, root / "tiny", [f"{n}\n" * 3000 for n in range(MANY)]),
+        "small": _pushing(world, root / "small", [_words(n, 100_000) for n in range(MANY // 3)]),
     }
 
 
@@ -186,13 +186,15 @@ def _words(number: int, size: int) -> str:
     return " ".join(pick.choices(words, k=size // 10))
 
 
-def _pushing(world: Twenty, root: Path, content: Callable[[int], str]) -> dict[str, Any]:
+def _pushing(world: Twenty, root: Path, contents: Sequence[str]) -> dict[str, Any]:
     root.mkdir()
-    files = {f"src/{number}": content(number) for number in range(MANY)}
+    files = {f"src/{number}": text for number, text in enumerate(contents)}
     base = distribution()
-    project = seeds.write_project(root / "many", base, _MANY.replace("COUNT", str(MANY)), files)
+    project = seeds.write_project(
+        root / "many", base, _MANY.replace("COUNT", str(len(files))), files
+    )
     subprocess.run(["git", "-C", str(project), "remote", "add", "origin", SOURCE], check=True)
-    names = [f"{project}#m{number}" for number in range(MANY)]
+    names = [f"{project}#m{number}" for number in range(len(files))]
     nix("build", "--no-link", *names)
     paths = nix("path-info", *names).split()
     copy = nix_cache(paths, root)[2]
