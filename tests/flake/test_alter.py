@@ -96,3 +96,26 @@ def test_other_values_under_the_same_names(value: dict[str, int]) -> None:
     found = tomllib.loads(alter_values("a.toml", text.encode()).decode())
     assert found.keys() == value.keys()
     assert all(found[name] != number for name, number in value.items())
+
+
+def test_a_lock_file_agrees_with_its_manifest() -> None:
+    """Some tools look a package up in the lock file by the version that its manifest says."""
+    manifest = alter("Cargo.toml", b'[package]\nname = "app"\nversion = "0.1.9"\n').decode()
+    lock = b"""version = 4
+
+[[package]]
+name = "app"
+version = "0.1.9"
+dependencies = [
+ "log",
+]
+
+[[package]]
+name = "log"
+version = "0.4.2"
+source = "registry+https://github.com/rust-lang/crates.io-index"
+checksum = "b5e6163cb8c49088"
+"""
+    own, log = tomllib.loads(alter("Cargo.lock", lock).decode())["package"]
+    assert own["version"] == tomllib.loads(manifest)["package"]["version"] == "0.1.0"
+    assert log == tomllib.loads(lock.decode())["package"][1]

@@ -19,6 +19,10 @@ _PINS = re.compile(r"rust-toolchain|\.tool-versions|\.?[a-z]+-version|\.[a-z]+vm
 # Where languages keep a package's own version, which a derivation is often named by.
 _MANIFESTS = ("Cargo.toml", "package.json", "pyproject.toml")
 _OWN_VERSION = re.compile(rb'^(\s*"?version"?\s*[:=]\s*"[^"\n]*)([0-9])(")', re.MULTILINE)
+# A lock file says it again, of packages that come from nowhere else.
+_LOCKED_VERSION = re.compile(
+    rb'^(name = "[^"\n]*"\nversion = "[^"\n]*)([0-9])("\n)(?!source)', re.MULTILINE
+)
 # Comments, so that a reader who strips white space sees a change too.
 _HASH = re.compile(
     r".*\.(nix|sh|bash|zsh|fish|py|rb|pl|ya?ml|toml|mk|cmake|conf|r|jl|awk|tf|exs?|nim|tcl)"
@@ -36,6 +40,8 @@ def alter(name: str, data: bytes) -> bytes:
         return text[:-1] + _next_digit(text[-1:]) + data[len(text) :]
     if name in _MANIFESTS:
         data = _OWN_VERSION.sub(_with_next_digit, data, count=1)
+    if name == "Cargo.lock":
+        data = _LOCKED_VERSION.sub(_with_next_digit, data)
     if name.endswith((".json", ".lock")) and data[:1] in (b"{", b"["):
         return data[:1] + b"\n" + data[1:] + b"\n"
     end = b"" if data.endswith(b"\n") else b"\n"
