@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from flakes.other_flake import OTHER_FILES
 
@@ -478,6 +479,30 @@ IDIOMS: Mapping[str, Idiom] = {
         MAIN | {"modules/one.nix": "{ }\n", "src/one.txt": "one\n"},
         adds={"src/two.txt": "two\n"},
         opened=("list", "app"),
+    ),
+    "a lock file by its hash": Idiom(
+        'packages.x86_64-linux.default = if builtins.hashFile "sha256" ./Cargo.lock =='
+        f' "{sha256(b"version = 4").hexdigest()}" then let'
+        ' gen = inputs.other.lib.runText "gen" (builtins.readFile ./gen.sh);'
+        ' in pkgs.runCommand "app" { inherit gen; src = ./src; tool = pkgs.zlib; } ""'
+        ' else throw "the lock file is another";',
+        MAIN | {"Cargo.lock": "version = 4", "gen.sh": "true\n"},
+        baked=("zlib",),
+        opened=("gen", "app"),
+        keeps=("Cargo.lock",),
+    ),
+    "names in a list": Idiom(
+        "packages.x86_64-linux.default = let"
+        " lines = builtins.filter builtins.isString"
+        ' (builtins.split "\\n" (builtins.readFile ./tools.txt));'
+        ' words = pkgs.runCommand "words" { words = ./words; } "";'
+        ' gen = inputs.other.lib.runText "gen" (builtins.readFile ./gen.sh);'
+        ' in pkgs.runCommand "app" { inherit gen words; tools = map (name: pkgs.${name}) lines; }'
+        ' "";',
+        {"tools.txt": "zlib\nzstd", "gen.sh": "true\n", "words/list.txt": "one\n"},
+        baked=("zlib", "zstd"),
+        opened=("gen", "words", "app"),
+        keeps=("tools.txt",),
     ),
     "whether there is a commit": Idiom(
         "packages.x86_64-linux.default ="

@@ -79,10 +79,10 @@ def test_what_is_nowhere_is_told_from_what_is(project: Path, tmp_path: Path) -> 
 
 def test_a_plan_says_where_no_experiment_decided(distribution: Path, tmp_path: Path) -> None:
     outputs = """
-      packages.${system}.default = if builtins.readFile ./fixed == "as it is\\n"
+      packages.${system}.default = if builtins.readFile ./fixed.sh == "as it is\\n"
         then pkgs.runCommand "app" { src = ./src; z = pkgs.zlib; } "" else abort "altered";
     """
-    files = {"fixed": "as it is\n", "src/a": "a\n"}
+    files = {"fixed.sh": "as it is\n", "src/a": "a\n"}
     project = write_project(tmp_path / "project", distribution, outputs, files)
     ran = nix_seed("plan", project, "--why", "app", cache=tmp_path)
     assert (

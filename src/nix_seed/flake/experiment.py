@@ -22,7 +22,7 @@ from nix_seed.core.files import files_below
 from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.own_source import OwnSource
-from nix_seed.flake.rules.alter import FURTHER_FILE, alter, alter_values
+from nix_seed.flake.rules.alter import FURTHER_FILE, alter, alter_carefully, alter_values
 from nix_seed.flake.rules.existence import (
     Questions,
     choose_likes,
@@ -44,12 +44,15 @@ _LATER = 401 * 86400 + 3661
 class TwinAnswer:
     """What another tree evaluates to: outputs that do not throw, and all that makes them.
 
-    *inputs* are the source trees of its inputs.
+    *inputs* are the source trees of its inputs. *careful* tells that some files were left
+    alone, *thrown* that some outputs throw.
     """
 
     outputs: frozenset[str]
     derivations: frozenset[StorePath]
     inputs: Mapping[str, str]
+    careful: bool = False
+    thrown: bool = False
 
 
 def evaluate_twin(
@@ -57,18 +60,27 @@ def evaluate_twin(
 ) -> TwinAnswer | NixFailed:
     """Return what the twin of the flake evaluates to, or why it does not.
 
-    A flake may read every file of a directory as code: then no further files are added.
+    A flake may read every file of a directory as code: then no further files are added. It may take
+    no other lock file, version or list: then these are left alone.
     """
     problem: NixFailed | None = None
+    empty: TwinAnswer | None = None
     source = nix.root / str(metadata.source).lstrip("/")
-    for further in (True, False):
+    for further, change in ((True, alter), (False, alter), (False, alter_carefully)):
+        careful = change is alter_carefully
         try:
-            with altered(source, further=further) as tree:
+            with altered(source, further=further, change=change) as tree:
                 _set_time(tree, metadata)
                 url = _url(tree, nix.hash_path(tree), metadata)
-                return _ask(nix, url, arguments, "evaluating the altered flake")
+                answer = _ask(nix, url, arguments, "evaluating the altered flake")
         except NixFailed as error:
             problem = problem or error
+            continue
+        if answer.outputs or not answer.thrown:
+            return replace(answer, careful=careful)
+        empty = empty or answer
+    if empty is not None:
+        return empty
     assert problem is not None
     return problem
 
@@ -113,7 +125,8 @@ def _ask(nix: Nix, url: str, arguments: Mapping[str, Any], doing: str) -> TwinAn
     }
     roots = {path for context in outputs.values() for path in context if path.endswith(".drv")}
     derivations = nix.requisites(map(StorePath.parse, roots))
-    return TwinAnswer(frozenset(outputs), derivations, value["inputs"])
+    thrown = len(outputs) < len(value["outputs"])
+    return TwinAnswer(frozenset(outputs), derivations, value["inputs"], thrown=thrown)
 
 
 def compare(
@@ -135,6 +148,7 @@ def compare(
     dated = frozenset(_dated(made_by, _marks(metadata)))
     chosen = find_chosen(read, gone, come, OwnSource(metadata.source, nix.root))
     twin = Twin(answer.outputs, derivations, made, answer.inputs, dated=dated, chosen=chosen)
+    twin = replace(twin, careful=answer.careful)
     questions, other = otherwise
     both = _only_derivations(known)
     moved = _chosen_from_nothing(nix, read, known & derivations)
@@ -190,13 +204,17 @@ def reason_of(text: str) -> str:
 
 
 def altered(
-    source: Path, *, further: bool, tracked: Collection[str] | None = None
+    source: Path,
+    *,
+    further: bool,
+    tracked: Collection[str] | None = None,
+    change: Callable[[str, bytes], bytes] = alter,
 ) -> AbstractContextManager[Path]:
     """Copy the tree at *source* with other bytes in each file, and *further* files if asked.
 
     With *tracked*, only the files of these names are the flake's.
     """
-    return _copied(source, _add_files if further else _leave, alter, tracked)
+    return _copied(source, _add_files if further else _leave, change, tracked)
 
 
 def answered_otherwise(

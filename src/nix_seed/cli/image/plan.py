@@ -83,6 +83,11 @@ def _print_unseen(evaluation: Evaluation) -> None:
             "notice: a commit that adds or removes a file, or other values in one, may change the"
             f" image, by what is asked in {safe_line(shortened(unclear, 8))}",
         )
+    if twin.careful:
+        note(
+            "notice: the flake does not evaluate with other lock files, versions and texts: a"
+            " commit that changes these may change the image",
+        )
     if walked:
         problem = twin.problem or "these outputs throw"
         note(

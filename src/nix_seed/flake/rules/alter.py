@@ -52,6 +52,20 @@ def alter(name: str, data: bytes) -> bytes:
     return data + b"\n"
 
 
+def alter_carefully(name: str, data: bytes) -> bytes:
+    """Return other bytes only where nothing reads more than that they are other ones.
+
+    A lock file whose hash is asserted, a version that has to be among others, and a text that is
+    read line by line, stay what they are.
+    """
+    is_text = b"\0" not in data and not name.endswith((".md", ".rst"))
+    if name in _MANIFESTS or _PINS.fullmatch(name) or name.endswith((".json", ".lock")):
+        return data
+    if is_text and not (_HASH.fullmatch(name) or _SLASHES.fullmatch(name) or data[:2] == b"#!"):
+        return data
+    return alter(name, data)
+
+
 def alter_values(name: str, data: bytes) -> bytes:
     """Return *data* with other values in it, of the same shape, as code may read from the file.
 

@@ -37,6 +37,7 @@ class Twin:
     *moved* are derivations that another answer to the *questions* moves: is a file there, is there
     a commit? *unanswered* says why no other could be tried. *dated* are hashes of fixed outputs
     whose name holds the commit or its time. *chosen* are derivations that a file only chooses.
+    *careful* tells that lock files, versions and texts are the flake's own.
     """
 
     outputs: frozenset[str] = frozenset()
@@ -49,6 +50,7 @@ class Twin:
     unanswered: str | None = None
     dated: frozenset[str] = frozenset()
     chosen: frozenset[StorePath] = frozenset()
+    careful: bool = False
 
 
 @dataclass(frozen=True, slots=True)

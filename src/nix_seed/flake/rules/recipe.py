@@ -109,13 +109,17 @@ class Ownership:
         self.walk = FrontierWalk(read, is_own_source, known)
         self.experiment = Experiment(read, self.twin, known)
 
+    def _is_own(self, path: StorePath) -> bool:
+        """Tell by experiment, and by the walk as well where the twin has files of the flake."""
+        return self.experiment(path) or (self.twin.careful and self.walk(path))
+
     def frontier(self, outputs: Iterable[ProjectOutput]) -> Frontier:
         """Return what *outputs* are built from."""
         outputs = tuple(outputs)
         derivations: Outputs = {}
         project: frozenset[StorePath] = frozenset()
         for tested in (True, False):
-            is_own = self.experiment if tested else self.walk
+            is_own = self._is_own if tested else self.walk
             some = [entry for entry in outputs if (entry.output in self.twin.outputs) is tested]
             roots = _derivations(entry for entry in some if not entry.is_shell)
             # A shell is made anew from what it is built from; it is never built itself.
