@@ -20,7 +20,7 @@ from nix_seed.cli.say import say
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed, NixSeedError
 from support.programs import need
 
-CI_STEPS = ("promote", "seed", "setup", "store", "use")
+CI_STEPS = ("promote", "seed", "served", "setup", "store", "use")
 SLOW = {"rich", "urllib3", "zstandard", "deflate", "msgspec", "sqlite3", "rfc8785"}
 
 

@@ -16,6 +16,7 @@ import pytest
 from support.distribution import make, make_project, nix_env
 from support.engines import need_root, trixie_nix
 from support.seeds import build, copied_store, path_with, remove_tree, store_paths, write_project
+from support.trees import let_others_reach
 
 # Built again in every store that lacks it: a derivation of the recipe's own.
 REBUILT = "-distribution-loader"
@@ -213,9 +214,7 @@ def _as_nobody(directory: Path) -> list[str]:
     # Only so that this very Python and checkout are found, wherever they lie.
     reading = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
     user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *reading]
-    for parent in [directory, *directory.parents]:
-        if str(parent) != "/" and parent.stat().st_uid == 0 and parent != Path("/tmp"):
-            parent.chmod(parent.stat().st_mode | 0o011)
+    let_others_reach(directory)
     if subprocess.run([*user, "unshare", "--user", "true"], check=False).returncode != 0:
         pytest.skip("needs user namespaces for unprivileged users, to build in a store of theirs")
     return ["sh", "-c", 'umask 077; exec "$@"', "sh", *user]

@@ -25,7 +25,7 @@ from nix_seed.use.rules.tree import Piece
 from nix_seed.use.store import check_path
 from support.mounts import look, mounted, need_fuse
 from support.nars import Directory, NarFile, Symlink, Tree
-from support.trees import AWKWARD, put_all
+from support.trees import AWKWARD, let_others_reach, put_all
 
 RANDOM = random.Random(11)
 
@@ -310,9 +310,7 @@ def test_what_is_listed_first_comes_first(scene: Scene, tmp_path: Path) -> None:
 def test_an_ordinary_user(scene: Scene, tmp_path: Path) -> None:
     """As root only until there is a device for everyone, as many systems have it."""
     tmp_path.chmod(0o755)
-    for parent in tmp_path.parents:
-        if parent.stat().st_mode & 0o001 == 0 and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o011)
+    let_others_reach(tmp_path)
     mnt = tmp_path / "mnt"
     mnt.mkdir()
 

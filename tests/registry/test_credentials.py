@@ -14,6 +14,7 @@ import pytest
 
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.registry.credentials import Credential, Keyring, run_helper
+from support.trees import let_others_reach
 
 
 def entry(username: str, password: str) -> dict[str, str]:
@@ -55,8 +56,7 @@ def as_nobody(deed: Callable[[], object]) -> int:
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become somebody else")
 def test_files_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What only root can have written is nobody's login; a HOME of another user's is named."""
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        above.chmod(0o755)
+    let_others_reach(tmp_path)
     (tmp_path / "run").mkdir(mode=0o700)
     (tmp_path / "home").mkdir()
     monkeypatch.setattr("nix_seed.registry.credentials._RUN", str(tmp_path / "run"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -65,3 +66,10 @@ def put(root: Path, name: str, tree: Tree) -> PathInfo:
 def put_all(root: Path, trees: Mapping[str, Tree]) -> list[PathInfo]:
     """Make every tree a store path."""
     return [put(root, name, tree) for name, tree in trees.items()]
+
+
+def let_others_reach(path: Path) -> None:
+    """Let any user pass through to *path*: pytest keeps its directories to itself."""
+    for above in (path, *path.parents):
+        if not above.stat().st_mode & stat.S_IXOTH:
+            above.chmod(above.stat().st_mode | stat.S_IXGRP | stat.S_IXOTH)
