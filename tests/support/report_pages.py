@@ -23,6 +23,7 @@ from nix_seed.licences.rules.judge import Judged, Withheld
 from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.release.verify import Query, verify_image
 from nix_seed.report.page.document import report_page
+from nix_seed.report.releases import ListedRelease, ListedReleases
 from nix_seed.report.report import (
     Absent,
     Change,
@@ -36,7 +37,7 @@ from nix_seed.report.report import (
 from nix_seed.roots.roots import RootsReport, SourceEnd
 from nix_seed.roots.rules.policy import Binary, Findings, Stop, Substituted, Walk
 from nix_seed.roots.rules.roots import End, HostProgram, Impurity, Roots
-from support.trust import World
+from support.trust import COMMIT, World
 
 HOSTILE = (
     "<script>window.pwned = 1</script>",
@@ -164,6 +165,7 @@ def hostile_page(text: str, directory: Path) -> str:
         trust=hostile_trust(text, directory),
         roots=hostile_roots(text, paths),
         files=ListedFiles((ListedFile(1, 1, f"{text}/{text}"),), 2),
+        releases=ListedReleases((ListedRelease(COMMIT, None, (text,), Digest.of(b"other")),), 2),
     )
     return report_page(report)
 

@@ -257,11 +257,13 @@ class LoggedLedger:
 
     def entries(self, since: int | None = None) -> Iterator[LedgerEntry]:
         """Yield every entry that the first one leads to, in order, or those from *since* on."""
+        yield from map(_entry, self.records()[since or 0 :])
+
+    def records(self) -> list[Record]:
+        """Return every record that stands and that the first one leads to, in order."""
         walked = walk_ledger(self.by, self.places, self.repository)
         self._check(walked.lies, walked.unchecked)
-        standing = [each for each in walked.records if each.digest in walked.standing]
-        for record in standing[since or 0 :]:
-            yield _entry(record)
+        return [each for each in walked.records if each.digest in walked.standing]
 
     def _counts(self, record: Record, policy: Policy) -> bool:
         return record.predicate.repository == self.repository and stands(record, policy)

@@ -35,6 +35,7 @@ from nix_seed.registry.open import AnyReference, Stores, choose_system, fetch
 from nix_seed.release.load import LoadedPolicy, verifiers_of
 from nix_seed.release.rules.answer import Verification
 from nix_seed.release.verify import Query, verify_image
+from nix_seed.report.releases import ListedReleases, find_releases
 from nix_seed.roots.roots import RootsReport, report_roots, roots_of_paths
 from nix_seed.roots.rules.policy import Walk, walk_roots
 from nix_seed.sbom.sbom import attached_licences, open_seed_image
@@ -143,7 +144,8 @@ class TrustAnswer:
 class ImageReport:
     """One image and all that was found out about it. *reference* is as it was given.
 
-    *command* is what gets just this image, for people to copy.
+    *command* is what gets just this image, for people to copy. *releases* is None where the policy
+    knows nobody who releases.
     """
 
     reference: str
@@ -155,6 +157,7 @@ class ImageReport:
     roots: FoundRoots | Absent
     command: str = ""
     files: ListedFiles | Absent = NO_TABLE
+    releases: ListedReleases | Absent | None = None
 
 
 def part(gather: Callable[[], Found]) -> Found | Absent:
@@ -242,6 +245,7 @@ class ReportRequest:
             if isinstance(at, LayoutReference)
             else f"docker pull {at}",
             files=part(lambda: _files(seed)) if seed.spec.has_contents else NO_TABLE,
+            releases=self._releases(at, seed.spec.system),
         )
 
     def _open(self, reference: AnyReference, system: str) -> tuple[RemoteSeed, Descriptor]:
@@ -326,6 +330,21 @@ class ReportRequest:
         return part(
             lambda: TrustAnswer(loaded.policy, verify_image(by, image, self.query), loaded.now)
         )
+
+    def _releases(self, image: AnyReference, system: str) -> ListedReleases | Absent | None:
+        """Say what else was released where *image* lies, and where evidence was named."""
+        loaded = self.policy
+        if loaded is None or not loaded.policy.promoters or loaded.policy.source is None:
+            return None
+        source = loaded.policy.source
+        self.on_event(Stage("releases", "reading what was released"))
+
+        def find() -> ListedReleases:
+            by = verifiers_of(loaded, self.stores, self.state, self.on_event)
+            places = [self.stores.open(each) for each in (image, *self.query.evidence)]
+            return find_releases(by, places, source, system)
+
+        return part(find)
 
     def _roots(self, seed: RemoteSeed, licences: Licences | None) -> FoundRoots:
         """Follow the image to its trust roots: by the recipe, if *licences* were read of one.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
@@ -54,12 +55,16 @@ EXPECTED = Expected(subject=None, predicate_types=(PREDICATE_TYPE,))
 
 @dataclass(frozen=True, slots=True)
 class RecordSignature:
-    """A good signature under a record. *counts* if its promoter's and in enough logs."""
+    """A good signature under a record. *counts* if its promoter's and in enough logs.
+
+    *time* is the earliest at which one of *logs* says that it took it.
+    """
 
     promoter: Promoter | None
     logs: frozenset[str]
     counts: bool
     reason: str
+    time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,13 @@ class Record:
             if each.counts and each.promoter
         }
         return tuple(found[name] for name in sorted(found))
+
+    @property
+    def time(self) -> datetime | None:
+        """When a log first took a signature that counts; None where no log says when."""
+        return min(
+            (each.time for each in self.signatures if each.counts and each.time), default=None
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,9 +235,12 @@ def _signatures(
     wanted = max(policy.quorum.logs, 1)
     known = {log.id for log in policy.logs}
     together: dict[object, set[str]] = {}
+    times: dict[object, list[datetime]] = {}
     for finding in findings:
         logs = together.setdefault(finding.verdict.signer, set())
         logs |= {log for log in finding.logs.logs if log in known and log not in distrusted}
+        said = times.setdefault(finding.verdict.signer, [])
+        said += [time for log, time in finding.logs.times if log in logs]
     for signer, logs in together.items():
         promoter = promoters.get(signer)  # type: ignore[call-overload]
         if promoter is None:
@@ -237,7 +252,8 @@ def _signatures(
         else:
             reason = f"{promoter.id} signed it, in {', '.join(sorted(logs))}"
         counts = promoter is not None and len(logs) >= wanted
-        yield RecordSignature(promoter, frozenset(logs), counts, reason)
+        time = min(times[signer], default=None)
+        yield RecordSignature(promoter, frozenset(logs), counts, reason, time)
 
 
 def _predicate(verdict: Verdict) -> PromotionPredicate | None:

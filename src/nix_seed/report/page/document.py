@@ -3,6 +3,7 @@
 - What is in the image, and how large it is: the map, the tiers, the layers, the store paths.
 - What changed since a previous image, what that costs whoever has it, and who caused it.
 - May it be passed on? Licences by what they permit, and what was withheld.
+- What was released before and after it, and what each release made people pull.
 - What the image finally rests on: executed seeds, machine code, sources, and the graph to walk.
 """
 
@@ -33,6 +34,7 @@ from nix_seed.report.page.parts import (
     page,
 )
 from nix_seed.report.page.trust import origin, trust_section, verdict
+from nix_seed.report.releases import ListedReleases
 from nix_seed.report.report import Absent, Change, FoundRoots, ImageReport, JudgedPaths, ListedFiles
 from nix_seed.report.rules.treemap import Look, map_layers
 from nix_seed.roots.roots import RootsReport
@@ -167,6 +169,14 @@ def roots_answer(roots: FoundRoots | Absent) -> str:
         f" ({human_size(bytes_)}), {len(found.binaries)} more that hold machine code,"
         f" {plural(len(roots.report.sources), 'other source')}."
     )
+
+
+def roots_state(roots: FoundRoots | Absent) -> State:
+    """Return whether everything it rests on is known, and was built here."""
+    if isinstance(roots, Absent):
+        return State(roots.state)
+    states = {check.state for check in _checks(roots.report)}
+    return next((s for s in (State.UNCHECKED, State.STATED) if s in states), State.VERIFIED)
 
 
 def roots_section(roots: FoundRoots | Absent) -> PageSection:
@@ -409,6 +419,7 @@ def report_page(report: ImageReport) -> str:
         change_section(report.change),
         licence_section(report.spec, report.licences),
         trust_section(report.trust),
+        *_releases_section(report),
         roots_section(report.roots),
     ]
     title = f"{report.spec.name}: report of a {report.spec.kind}"
@@ -425,9 +436,42 @@ def _glance(report: ImageReport) -> PageSection:
         ("size", "How large is it?", State.STATED, pull),
         ("changes", "What changed?", _state(report.change), change_answer(report.change)),
         ("licences", "May it be passed on?", licence_state(report.spec, report.licences), licences),
-        ("roots", "What does it rest on?", _state(report.roots), roots_answer(report.roots)),
+        *_releases_row(report),
+        ("roots", "What does it rest on?", roots_state(report.roots), roots_answer(report.roots)),
     ]
     return PageSection("glance", "At a glance", None, _part("glance", rows))
+
+
+def _releases_row(report: ImageReport) -> Iterator[tuple[str, str, State, str]]:
+    found = report.releases
+    if found is not None:
+        yield "releases", "What else was released?", _state(found), releases_answer(report)
+
+
+def releases_answer(report: ImageReport) -> str:
+    """Return the answer in one sentence."""
+    found = report.releases
+    if not isinstance(found, ListedReleases):
+        return found.reason if found else ""
+    if not found.in_all:
+        return "Where this image lies, no release is listed."
+    count = plural(found.in_all, "release")
+    of_it = [n for n, each in enumerate(found.latest) if each.image == report.image.digest]
+    if not of_it:
+        newest = found.latest[0].image is not None
+        return f"{count}; the last has another image." if newest else f"{count}."
+    if of_it[0] == 0:
+        return f"{count}; the last has this image."
+    return f"{count}; {of_it[0]} came after the last with this image."
+
+
+def _releases_section(report: ImageReport) -> Iterator[PageSection]:
+    found = report.releases
+    if isinstance(found, Absent):
+        yield PageSection.lacking("releases", "Releases", found)
+    elif found is not None:
+        rows = fill("releases.html.j2", found=found, this=report.image.digest)
+        yield PageSection("releases", "Releases", releases_answer(report), rows)
 
 
 def _state(found: object) -> State:
