@@ -11,8 +11,8 @@ import pytest
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.core.processes import run_as_root
-from nix_seed.setup import ci_host as ci_store
 from nix_seed.setup.ci_host import make_store_for, store_state
+from nix_seed.use import macos_store
 from support.engines import need_root
 
 USER = 12345
@@ -65,7 +65,7 @@ def test_a_store_that_is_there_is_not_given_away(tmp_path: Path) -> None:
 def test_on_a_mac_the_volume_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need_root()
     asked: list[Path] = []
-    monkeypatch.setattr(ci_store, "ensure_store", asked.append)
+    monkeypatch.setattr(macos_store, "ensure_store", asked.append)
     make_store_for(USER, tmp_path)
     assert asked == [tmp_path]
 
