@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flakes.idioms import IDIOMS, Idiom
+from flakes.idiom import Idiom
+from flakes.idioms import IDIOMS
 from flakes.other_flake import OTHER, OTHER_FILES
 from nix_seed.flake.evaluate import Evaluation, evaluate_flake
 from nix_seed.flake.nix import Nix
