@@ -22,7 +22,7 @@ class ListedRelease:
     """One release: *image* is that of the page's system, None where it could not be read.
 
     *size* is what all of its layers are to pull, *new* what those are that the release before
-    lacks: in bytes. *time* is when a log took the release.
+    lacks: in bytes. *time* is a moment by which it is proved to have been there.
     """
 
     commit: Commit

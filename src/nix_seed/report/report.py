@@ -34,6 +34,7 @@ from nix_seed.licences.rules.judge import Judged
 from nix_seed.registry.open import AnyReference, Stores, choose_system, fetch
 from nix_seed.release.load import LoadedPolicy, verifiers_of
 from nix_seed.release.rules.answer import Verification
+from nix_seed.release.verifiers import Verifiers
 from nix_seed.release.verify import Query, verify_image
 from nix_seed.report.releases import ListedReleases, find_releases
 from nix_seed.roots.roots import RootsReport, report_roots, roots_of_paths
@@ -229,6 +230,11 @@ class ReportRequest:
             raise InputError(f"{self.reference} is an index of images", hint=hint)
         licences = self._licences(seed, at)
         judged = licences if isinstance(licences, Licences) else None
+        by = (
+            None
+            if self.policy is None
+            else verifiers_of(self.policy, self.stores, self.state, self.on_event)
+        )
         return ImageReport(
             reference=str(self.reference),
             image=image,
@@ -237,7 +243,7 @@ class ReportRequest:
             licences=licences
             if not isinstance(licences, Licences)
             else self._judged(seed, licences.judgement.paths, licences.problem),
-            trust=self._trust(at),
+            trust=self._trust(by, at),
             roots=part(lambda: self._roots(seed, judged))
             if self.walk
             else Absent("not asked", "The trust roots were not asked for.", "leave out --no-roots"),
@@ -245,7 +251,7 @@ class ReportRequest:
             if isinstance(at, LayoutReference)
             else f"docker pull {at}",
             files=part(lambda: _files(seed)) if seed.spec.has_contents else NO_TABLE,
-            releases=self._releases(at, seed.spec.system),
+            releases=self._releases(by, at, seed.spec.system),
         )
 
     def _open(self, reference: AnyReference, system: str) -> tuple[RemoteSeed, Descriptor]:
@@ -321,26 +327,22 @@ class ReportRequest:
             problem=problem,
         )
 
-    def _trust(self, image: AnyReference) -> TrustAnswer | Absent:
-        loaded = self.policy
-        if loaded is None:
+    def _trust(self, by: Verifiers | None, image: AnyReference) -> TrustAnswer | Absent:
+        if by is None:
             reason = "No policy says whom to believe, so nobody's word was asked for."
             return Absent("not asked", reason, "name one: nix-seed report … --policy trust.toml")
-        by = verifiers_of(loaded, self.stores, self.state, self.on_event)
-        return part(
-            lambda: TrustAnswer(loaded.policy, verify_image(by, image, self.query), loaded.now)
-        )
+        return part(lambda: TrustAnswer(by.policy, verify_image(by, image, self.query), by.now))
 
-    def _releases(self, image: AnyReference, system: str) -> ListedReleases | Absent | None:
+    def _releases(
+        self, by: Verifiers | None, image: AnyReference, system: str
+    ) -> ListedReleases | Absent | None:
         """Say what else was released where *image* lies, and where evidence was named."""
-        loaded = self.policy
-        if loaded is None or not loaded.policy.promoters or loaded.policy.source is None:
+        if by is None or not by.policy.promoters or by.policy.source is None:
             return None
-        source = loaded.policy.source
+        source = by.policy.source
         self.on_event(Stage("releases", "reading what was released"))
 
         def find() -> ListedReleases:
-            by = verifiers_of(loaded, self.stores, self.state, self.on_event)
             places = [self.stores.open(each) for each in (image, *self.query.evidence)]
             return find_releases(by, places, source, system)
 

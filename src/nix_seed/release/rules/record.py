@@ -26,7 +26,7 @@ from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.tlog.merkle import TreeHead
 from nix_seed.release.rules.tree import Leaf, MemberProof, build_release
 from nix_seed.trust.rules.bundle import BundleCheck, Expected, Trust, Verdict
-from nix_seed.trust.rules.claims import Finding
+from nix_seed.trust.rules.claims import Finding, envelopes_of
 from nix_seed.trust.rules.policy import Policy, Promoter, log_trust, signer_name
 
 
@@ -57,7 +57,7 @@ EXPECTED = Expected(subject=None, predicate_types=(PREDICATE_TYPE,))
 class RecordSignature:
     """A good signature under a record. *counts* if its promoter's and in enough logs.
 
-    *time* is the earliest at which one of *logs* says that it took it.
+    *time* is a moment by which it is proved to have existed, None if none is.
     """
 
     promoter: Promoter | None
@@ -93,7 +93,7 @@ class Record:
 
     @property
     def time(self) -> datetime | None:
-        """When a log first took a signature that counts; None where no log says when."""
+        """A moment by which a signature that counts is proved to have existed."""
         return min(
             (each.time for each in self.signatures if each.counts and each.time), default=None
         )
@@ -234,17 +234,10 @@ def _signatures(
     promoters = {promoter.signer: promoter for promoter in policy.promoters}
     wanted = max(policy.quorum.logs, 1)
     known = {log.id for log in policy.logs}
-    together: dict[object, set[str]] = {}
-    times: dict[object, list[datetime]] = {}
-    for finding in findings:
-        logs = together.setdefault(finding.verdict.signer, set())
-        logs |= {log for log in finding.logs.logs if log in known and log not in distrusted}
-        said = times.setdefault(finding.verdict.signer, [])
-        said += [time for log, time in finding.logs.times if log in logs]
-    for signer, logs in together.items():
-        promoter = promoters.get(signer)  # type: ignore[call-overload]
+    for signed in envelopes_of(findings, policy, distrusted):
+        logs, promoter = signed.logs & known, promoters.get(signed.signer)
         if promoter is None:
-            reason = f"{signer_name(signer)} is no promoter of the policy"  # type: ignore[arg-type]
+            reason = f"{signer_name(signed.signer)} is no promoter of the policy"
         elif len(logs) < wanted:
             reason = (
                 f"{promoter.id}'s signature is proved to be in {len(logs)} of the {wanted} logs"
@@ -252,8 +245,7 @@ def _signatures(
         else:
             reason = f"{promoter.id} signed it, in {', '.join(sorted(logs))}"
         counts = promoter is not None and len(logs) >= wanted
-        time = min(times[signer], default=None)
-        yield RecordSignature(promoter, frozenset(logs), counts, reason, time)
+        yield RecordSignature(promoter, logs, counts, reason, signed.time)
 
 
 def _predicate(verdict: Verdict) -> PromotionPredicate | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from nix_seed.core.digests import Digest
 from nix_seed.core.words import human_size, plural
 from nix_seed.flake.rules.names import PackageChange
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
@@ -445,18 +446,18 @@ def _glance(report: ImageReport) -> PageSection:
 def _releases_row(report: ImageReport) -> Iterator[tuple[str, str, State, str]]:
     found = report.releases
     if found is not None:
-        yield "releases", "What else was released?", _state(found), releases_answer(report)
+        answer = releases_answer(found, report.image.digest)
+        yield "releases", "What else was released?", _state(found), answer
 
 
-def releases_answer(report: ImageReport) -> str:
-    """Return the answer in one sentence."""
-    found = report.releases
-    if not isinstance(found, ListedReleases):
-        return found.reason if found else ""
+def releases_answer(found: ListedReleases | Absent, this: Digest) -> str:
+    """Return in one sentence how the image *this* stands among the releases."""
+    if isinstance(found, Absent):
+        return found.reason
     if not found.in_all:
         return "Where this image lies, no release is listed."
     count = plural(found.in_all, "release")
-    of_it = [n for n, each in enumerate(found.latest) if each.image == report.image.digest]
+    of_it = [n for n, each in enumerate(found.latest) if each.image == this]
     if not of_it:
         newest = found.latest[0].image is not None
         return f"{count}; the last has another image." if newest else f"{count}."
@@ -470,8 +471,9 @@ def _releases_section(report: ImageReport) -> Iterator[PageSection]:
     if isinstance(found, Absent):
         yield PageSection.lacking("releases", "Releases", found)
     elif found is not None:
-        rows = fill("releases.html.j2", found=found, this=report.image.digest)
-        yield PageSection("releases", "Releases", releases_answer(report), rows)
+        this = report.image.digest
+        rows = fill("releases.html.j2", found=found, this=this)
+        yield PageSection("releases", "Releases", releases_answer(found, this), rows)
 
 
 def _state(found: object) -> State:
