@@ -1,8 +1,8 @@
 """flake -> recipe: evaluation alone, nothing is built.
 
 The flake and its altered twin are evaluated side by side (but one after the other where the store
-is new); what differs is the project's own. Where
-the twin does not evaluate, the content of copied sources tells whose they are.
+is new); what differs is the project's own. Where the twin does not evaluate, the content of copied
+sources tells whose they are.
 """
 
 import threading

@@ -91,7 +91,6 @@ def _is_here(target: AnyReference) -> bool:
     """Whether *target* is a layout, or a registry on this machine."""
     if not isinstance(target, Reference):
         return True
-    # Only here: whatever needs no registry should not wait for the HTTP library.
     host = target.registry.rpartition(":")[0] if ":" in target.registry else target.registry
     return is_loopback(host)
 
