@@ -98,6 +98,32 @@ def test_a_log_of_hostile_entries_and_a_hostile_copy_do_not_hide_an_alarm(tmp_pa
     assert log["read"] > ENTRIES
 
 
+UNREADABLE = {
+    "a server error": b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n",
+    "no such repository": b"HTTP/1.1 404 X\r\nContent-Length: 0\r\n\r\n",
+    "no right to read": b"HTTP/1.1 403 X\r\nContent-Length: 0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", UNREADABLE.values(), ids=list(UNREADABLE))
+def test_a_registry_that_shows_nothing_withholds_nothing_yet(answer: bytes, ledger: Ledger) -> None:
+    """An outage, a wrong name and a missing right are no lie about a release."""
+    with answering(answer) as copy:
+        found = ledger.audit("--from", copy, "--plain-http", state=None)
+        beside = ledger.audit("--from", copy, "--from", ledger.repository, "--plain-http")
+    assert (found.code, found.found("alarm")) == (3, [])
+    assert ("withheld", "could not check") in found.found()
+    assert all("in what could not be read" in each for each in found.words("withheld")[:3])
+    assert any(copy in each["subject"] for each in found.report["findings"])
+    assert (beside.code, beside.found("alarm")) == (3, [])
+
+
+def test_a_directory_without_a_layout_withholds_nothing(ledger: Ledger, tmp_path: Path) -> None:
+    found = ledger.audit("--from", f"oci:{tmp_path}/none", state=None)
+    assert (found.code, found.found("alarm")) == (3, [])
+    assert any("is not an OCI image layout" in each for each in found.words("unread"))
+
+
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=list(ANSWERS))
 def test_a_hostile_copy_hides_nothing(answer: bytes, ledger: Ledger) -> None:
     second_root(ledger)

@@ -196,6 +196,7 @@ class _Audit:
         self._findings: list[AuditFinding] = []
         self._copies = self._open(question.copies)
         self._also = self._open(question.also)
+        self._closed = len(question.copies + question.also) - len(self._copies + self._also)
         self._kept = kept
         # From another policy, or other copies, one cannot go on: all is to be judged by these.
         usable = kept is not None and kept.basis == self._basis and not question.whole
@@ -211,6 +212,8 @@ class _Audit:
         heads = set(heads_of(old))
         with self._net("the ledger"):
             self._ledger.begin(each for each in old if each.digest in heads)
+        if not old:
+            self._name_empty()
         self._replay()
         with self._net("what the logs hold"):
             # Votes on commits that were audited before: their lists were not read again so far.
@@ -252,7 +255,10 @@ class _Audit:
         found = []
         for reference in references:
             with self._net(str(reference)):
-                found.append(open_copy(self._stores, reference))
+                try:
+                    found.append(open_copy(self._stores, reference))
+                except InputError as error:
+                    raise CouldNotCheck(error.message, hint=error.hint) from error
         return tuple(found)
 
     @contextmanager
@@ -285,11 +291,29 @@ class _Audit:
         found = self._ledger.envelopes
         before = {record.digest for record in (self._from.records if self._from else ())}
         explained = Explained(found.signed, found.payloads | before)
-        return find_withheld(self._logs.entries, explained)
+        return self._weighed(find_withheld(self._logs.entries, explained))
 
     def _unshown(self) -> Iterator[AuditFinding]:
         shown = self._ledger.explained_votes()
-        return find_unshown(self._logs.votes, shown, self._logs.commits)
+        return self._weighed(find_unshown(self._logs.votes, shown, self._logs.commits))
+
+    def _weighed(self, findings: Iterator[AuditFinding]) -> Iterator[AuditFinding]:
+        """Make no alarm of what nobody shows while there is a list that could not be read."""
+        partly = self._closed > 0 or self._ledger.unread
+        for each in findings:
+            if partly and (each.kind, each.severity) == (Kind.WITHHELD, Severity.ALARM):
+                reason = f"{each.reason}, or it lies in what could not be read"
+                yield replace(each, severity=Severity.UNCHECKED, reason=reason)
+            else:
+                yield each
+
+    def _name_empty(self) -> None:
+        """Keep that nothing lies in a copy: its name may be wrong, for all that is known."""
+        for copy in self._copies:
+            if not copy.tags and not self._ledger.found_in(copy.name):
+                self._closed += 1
+                reason = f"nothing lies in {copy.name}: see whether it is the ledger's repository"
+                self._trouble(copy.name, CouldNotCheck(reason))
 
     def _doubted(self) -> tuple[Commit, ...]:
         """Return the commits of which an index holds votes that nothing shows so far."""

@@ -80,6 +80,15 @@ class Gathering:
         """Every record of this repository that a promoter signed."""
         return tuple(each.record for each in self._seen.values() if each.record is not None)
 
+    @property
+    def unread(self) -> bool:
+        """Whether something in a copy could not be read."""
+        return any(isinstance(each, CouldNotCheck) for each in self._troubles.values())
+
+    def found_in(self, copy: str) -> bool:
+        """Return whether the copy lists any record of this repository."""
+        return any(copy in each.copies for each in self._seen.values())
+
     def attestations(self, commit_key: Digest) -> tuple[Attestation, ...]:
         """Return what was listed beside a commit."""
         return tuple(self._attestations.get(commit_key, {}).values())
