@@ -10,6 +10,7 @@ import pytest
 
 from nix_seed.cli.options import commit_named, image_or_commit
 from nix_seed.core.errors import InputError, NixFailed
+from nix_seed.flake.evaluate import evaluate_flake
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.image.index import build_index
@@ -84,6 +85,67 @@ def test_a_flake_that_git_does_not_track_is_what_is_said(
     assert nix.metadata(flake).source.name == "source"
 
 
+def test_a_file_that_git_does_not_track_is_named(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("nix")
+    monkeypatch.setenv("NIX_CONFIG", nix_env()["NIX_CONFIG"])
+    (repository / "flake.nix").write_text("{ outputs = _: import ./sub/more.nix; }")
+    (repository / "sub").mkdir()
+    (repository / "sub/more.nix").write_text("{ packages.x86_64-linux = { }; }")
+    subprocess.run(["git", "-C", str(repository), "add", "flake.nix"], check=True)
+    nix = Nix(store=repository.parent / "store")
+    with pytest.raises(NixFailed) as caught:
+        evaluate_flake(nix, str(repository), system="x86_64-linux")
+    hint = caught.value.hint or ""
+    assert hint == f"Nix sees only what Git tracks: git -C {repository} add sub"
+    subprocess.run(["sh", "-c", hint.partition(": ")[2]], check=True)
+    with pytest.raises(InputError, match="no input with packages"):
+        evaluate_flake(nix, str(repository), system="x86_64-linux")
+
+
+def test_a_repository_with_nothing_in_it_is_no_flake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("nix")
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    with pytest.raises(NixFailed) as caught:
+        Nix(store=tmp_path / "store").metadata(str(tmp_path))
+    assert "`nix flake init` makes one" in (caught.value.hint or "")
+
+
+def refusing(place: Path, said: str) -> Nix:
+    """Return a Nix that says *said*, and fails."""
+    text = 'case $* in --version) echo "nix (Nix) 2.3.16" ;; *) echo "$SAID" >&2; exit 1 ;; esac'
+    (place / "nix").write_text(f'#!/bin/sh\nSAID="{said}"\n{text}\n')
+    (place / "nix").chmod(0o755)
+    return Nix(bin_dir=place)
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("error: unable to download 'https://api.github.com/x': HTTP error 404 ('')", "access-tok"),
+        ("error: unable to download 'https://api.github.com/x': Couldn't resolve host", "reaches"),
+        (
+            "git@x: Permission denied (publickey).\nerror: program 'git' failed",
+            "ssh -T",
+        ),
+        (
+            "fatal: could not read Username for 'x'\nerror: program 'git' failed",
+            "ls-remote",
+        ),
+        ("warning: unable to download 'https://cache.example/nix-cache-info'\nerror: x", ""),
+    ],
+)
+def test_what_is_out_of_reach_comes_with_what_to_do(said: str, hint: str, tmp_path: Path) -> None:
+    with pytest.raises(NixFailed) as caught:
+        refusing(tmp_path, said).metadata("github:owner/private")
+    assert caught.value.detail == said
+    assert hint in (caught.value.hint or "")
+    assert bool(hint) is bool(caught.value.hint)
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -94,12 +156,8 @@ def test_a_flake_that_git_does_not_track_is_what_is_said(
     ],
 )
 def test_an_old_nix_is_called_old(said: str, tmp_path: Path) -> None:
-    old = tmp_path / "nix"
-    text = 'case $* in --version) echo "nix (Nix) 2.3.16" ;; *) echo "$SAID" >&2; exit 1 ;; esac'
-    old.write_text(f'#!/bin/sh\nSAID="{said}"\n{text}\n')
-    old.chmod(0o755)
     with pytest.raises(NixFailed) as caught:
-        Nix(bin_dir=tmp_path).metadata(".")
+        refusing(tmp_path, said).metadata("github:owner/repo")
     assert caught.value.detail == said
     hint = caught.value.hint or ""
     assert hint.startswith("this Nix is too old for that (nix (Nix) 2.3.16): install a newer one")
@@ -149,3 +207,10 @@ def test_help_fits(columns: int) -> None:
         shown = in_terminal([*COMMAND[:3], *arguments], columns)
         assert shown.code == 0
         assert max(map(len, shown.lines)) <= columns, shown.plain
+
+
+def test_errors_fit_the_terminal() -> None:
+    shown = in_terminal([*COMMAND[:3], "inspect", "hello"], 60)
+    assert shown.code == 2
+    assert max(map(len, shown.lines)) <= 60, shown.plain
+    assert "      host:5000/repo@sha256:…, or oci:DIR for an image" in shown.lines

@@ -338,3 +338,14 @@ def test_bash_is_told_the_commands() -> None:
 def test_the_module_is_the_command() -> None:
     assert nix_seed("--version").stdout.startswith("nix-seed, version ")
     assert module.main is main
+
+
+def test_help_is_asked_for_in_either_way() -> None:
+    assert nix_seed("help").stdout == nix_seed("--help").stdout
+    assert nix_seed("help", "key", "generate").stdout == nix_seed("key", "generate", "-h").stdout
+
+
+def test_a_mistyped_option_of_run_is_no_command() -> None:
+    done = nix_seed("run", "--imgae", "oci:seed", "--", "true")
+    assert done.returncode == 2
+    assert "No such option '--imgae'. Did you mean '--image'?" in done.stderr

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from nix_seed.cli.say import hanging, table
+from nix_seed.cli.say import error_lines, folded, hanging, table
+from nix_seed.core.errors import NixFailed
 from nix_seed.core.words import plural, shortened
 
 TITLES = ["layer", "tier", "unpacked", "pull", "holds"]
@@ -58,3 +59,24 @@ def test_counts_are_words() -> None:
     assert shortened(["a", "b", "c"], 3) == "a, b, c"
     assert shortened(["a", "b", "c"], 2) == "a, b and 1 more"
     assert shortened(["a", "b", "c"], None) == "a, b, c"
+
+
+def test_an_error_folds_on_words_and_keeps_commands_and_foreign_words_whole() -> None:
+    error = NixFailed(
+        "reading the flake of a stranger: error: hint: run this instead",
+        detail="error: at /nix/store/00000000000000000000000000000000-source/flake.nix:33:1:",
+        hint="what Git does not track is not seen: git -C /home/me/a/project add flake.nix;"
+        " or look at it by `nix-seed plan . --why flake.nix`, and at the runbook",
+    )
+    assert list(folded(error_lines(error), 40)) == [
+        "error: reading the flake of a stranger:",
+        "       error: hint: run this instead",
+        "  | error: at /nix/store/00000000000000000000000000000000-source/flake.nix:33:1:",
+        "hint: what Git does not track is not",
+        "      seen:",
+        "      git -C /home/me/a/project add flake.nix;",
+        "      or look at it by",
+        "      `nix-seed plan . --why flake.nix`,",
+        "      and at the runbook",
+    ]
+    assert list(folded(error_lines(error), None)) == list(error_lines(error))

@@ -91,6 +91,10 @@ class LazyGroup(click.Group):
         with _notice_broken_pipe():
             return super().make_context(*args, **kwargs)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take ``help COMMAND``, as many programs do, for ``COMMAND --help``."""
+        return super().parse_args(ctx, [*args[1:], "--help"] if args[:1] == ["help"] else args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         with _notice_broken_pipe():

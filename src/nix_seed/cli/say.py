@@ -4,7 +4,6 @@ Lines and tables are as wide as the terminal. In a pipe they are plain and whole
 """
 
 import os
-import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -18,33 +17,51 @@ from nix_seed.core.errors import NixSeedError
 from nix_seed.core.safe_text import safe_line, safe_text
 
 
-def columns() -> int | None:
-    """Return how wide the terminal on standard output is; None where it is none."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+def columns(*, err: bool = False) -> int | None:
+    """Return how wide the terminal on standard output (error) is; None where it is none."""
+    stream = sys.stderr if err else sys.stdout
+    if not stream.isatty():
+        return None
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    return os.get_terminal_size(stream.fileno()).columns or None
+
+
+# What is copied from a text, blanks and all.
+_COMMAND = (
+    r"`[^`]*`|\b(?:nix-seed |nix flake |git (?:-C|add|remote|fetch|config|init|ls)|apt-get |pip )"
+    r"(?:[^;,:()]|:(?! ))*"
+)
 
 
 def folded(lines: Iterable[str], width: int | None) -> Iterator[str]:
-    """Yield *lines*; one that is wider than *width* goes on below, under its own text."""
+    """Yield *lines*; one that is wider than *width* goes on below, under its own text.
+
+    Commands stay whole, and so does what a program said (``  | …``).
+    """
     import re
-    import textwrap
 
     for line in lines:
-        if width is None or len(line) <= width:
+        if width is None or len(line) <= width or line.startswith("  | "):
             yield line
             continue
-        # Under the words that a label, two spaces apart, stands before; else under its own start. A
-        # word that fits no line stays beside its label.
-        label = re.match(r" *(?:\S+(?: \S+)* {2,})?", line)
+        # Under the words that a label stands before; else under its own start. A word that fits no
+        # line stays beside its label.
+        label = re.match(
+            r" *(?:(?:error|hint|note|notice|warning|WARNING): |\S+(?: \S+)* {2,})?", line
+        )
         start = label[0] if label else ""
         indent = len(start) if len(start) < width // 2 else len(line) - len(line.lstrip())
-        yield from textwrap.wrap(
-            line[len(start) :],
+        parts = textwrap.wrap(
+            re.sub(_COMMAND, lambda found: found[0].replace(" ", "\0"), line[len(start) :]),
             width,
             initial_indent=start,
             subsequent_indent=" " * indent,
             break_long_words=False,
             break_on_hyphens=False,
         )
+        yield from (part.replace("\0", " ") for part in parts)
 
 
 SCHEMA = 1
@@ -81,7 +98,10 @@ def say(
     *style* is the whole text's, as ``click.style`` names it; it shows on terminals alone.
     """
     if isinstance(value, str):
-        text = click.style(safe_text(value), **style) if style else safe_text(value)
+        text = safe_text(value)
+        if err:
+            text = "\n".join(folded(text.split("\n"), columns(err=True)))
+        text = click.style(text, **style) if style else text
     else:
         import json
 
@@ -112,8 +132,9 @@ def say_verdict(text: str) -> None:
 
 def warn(text: str) -> None:
     """Print *text* as a warning: its mark is legible on light terminals and on dark ones."""
+    lines = "\n".join(folded([f"WARNING: {safe_text(text)}"], columns(err=True)))
     mark = click.style("WARNING", fg="black", bg="yellow")
-    say_styled(f"{mark}: {safe_text(text)}", err=True)
+    say_styled(mark + lines.removeprefix("WARNING"), err=True)
 
 
 def say_lines(lines: Iterable[str]) -> None:

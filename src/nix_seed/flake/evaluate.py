@@ -18,7 +18,7 @@ from nix_seed.core.errors import InputError
 from nix_seed.core.processes import current_system
 from nix_seed.flake.experiment import compare, evaluate_otherwise, evaluate_twin
 from nix_seed.flake.needed import evaluate_outline, find_needed
-from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix
+from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix, of_checkout
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.own_source import OwnSource
 from nix_seed.flake.rules.frontier import Twin
@@ -59,7 +59,7 @@ def evaluate_flake(
         "required": attr is not None,
     }
     doing = f"evaluating {flake} for {system}"
-    with ThreadPoolExecutor(3) as beside, _ended_with_us(nix) as ours:
+    with of_checkout(flake), ThreadPoolExecutor(3) as beside, _ended_with_us(nix) as ours:
         outlined = beside.submit(evaluate_outline, ours, metadata, arguments, doing)
         if not nix.has_derivations():
             # A new store: two that write the same derivations at once take four times as long as

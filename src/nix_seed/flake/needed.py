@@ -20,7 +20,7 @@ from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
 from nix_seed.core.files import files_below
 from nix_seed.flake.experiment import reason_of
-from nix_seed.flake.nix import FORBIDDEN, FlakeMetadata, Nix
+from nix_seed.flake.nix import FORBIDDEN, REACH, UNREACHED, FlakeMetadata, Nix
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.own_source import OwnSource
 from nix_seed.flake.rules.nix_version import parse_nix_version
@@ -29,7 +29,6 @@ from nix_seed.formats.nix.database import DATABASE
 from nix_seed.formats.nix.store_path import StorePath
 
 # Another answer than on a machine that has a network would be another key.
-_UNREACHED = ("unable to download", "ould not resolve", "Cannot find Git revision", "program 'git'")
 # What Nix before 2.24, and Lix, do by a forge's name without asking whether they may.
 _UNASKED = re.compile(rb"\b(getFlake|fetchTree)\b")
 _ASKS_SINCE = (2, 24)
@@ -104,10 +103,10 @@ def find_needed(
             call_nix_half(inside, "outline", metadata.url, arguments, doing)
         except NixFailed as error:
             reason = reason_of(error.detail or error.message)
-            if any(words in reason for words in _UNREACHED):
+            if any(words in reason for words in UNREACHED):
                 raise CouldNotCheck(
                     f"cannot tell what the flake fetches while it is evaluated: {reason}",
-                    hint="see that this machine reaches what the flake names, and try again",
+                    hint=REACH,
                 ) from error
             return Needed(problem=reason)
         code = str(files("nix_seed.flake") / "expressions")

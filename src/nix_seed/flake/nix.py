@@ -65,6 +65,10 @@ _OLD = re.compile(
     r"|attribute '[a-zA-Z]+' missing, at .*builtins|builtins\.\w+' missing"
 )
 
+# What Nix says where it did not get what a flake names.
+UNREACHED = ("unable to download", "ould not resolve", "Cannot find Git revision", "program 'git'")
+REACH = "see that this machine reaches what the flake names, and try again"
+
 _INSTALL = """install it:
   on Debian and Ubuntu     apt-get install nix-bin (Debian 13, Ubuntu 24.04 or newer for nixpkgs)
   elsewhere, macOS too     the installer described at https://nixos.org/download"""
@@ -124,11 +128,8 @@ class Nix:
         # Nix refuses a symlink to a flake.
         named = os.path.realpath(flake) if os.path.islink(flake.rstrip("/")) else flake
         arguments = ["flake", "metadata", "--json", "--no-write-lock-file", "--", named]
-        try:
+        with of_checkout(flake):
             value = _json(self._run("nix", arguments, doing), doing)
-        except NixFailed as error:
-            hint = _untracked(flake) if error.hint == _NO_FLAKE else None
-            raise NixFailed(error.message, detail=error.detail, hint=hint or error.hint) from error
         locked = value.get("locked") or {}
         source = self._source_of(value, doing)
         if "narHash" not in locked:
@@ -390,10 +391,8 @@ def _json(text: str, doing: str) -> Any:
 
 def _hint(detail: str) -> str | None:
     """Say what to do about the failures that people meet most."""
-    for words, hint in _HINTS.items():
-        if words in detail:
-            return hint
-    return None
+    said = "\n".join(line for line in detail.splitlines() if not line.startswith("warning:"))
+    return next((hint for words, hint in _HINTS.items() if words in said), None)
 
 
 _NO_FLAKE = (
@@ -402,17 +401,34 @@ _NO_FLAKE = (
 )
 
 
-def _untracked(flake: str) -> str | None:
-    """Return that Git does not track a ``flake.nix`` that is there: Nix then does not see it."""
-    directory = Path(re.sub(r"^(path:|git\+file:(//)?)|[?#].*", "", flake))
-    if flake.startswith("path:") or not (directory / "flake.nix").is_file():
-        return None
-    return f"Nix sees only what Git tracks: git -C {shlex.quote(str(directory))} add flake.nix"
+@contextlib.contextmanager
+def of_checkout(flake: str) -> Iterator[None]:
+    """Say of a file that Nix misses in *flake* that Git does not track it, where that is why."""
+    try:
+        yield
+    except NixFailed as error:
+        directory = Path(re.sub(r"^(path:|git\+file:(//)?)|[?#].*", "", flake)).absolute()
+        above = (directory, *directory.parents)
+        root = next((each for each in above if (each / ".git").exists()), None)
+        missed = _MISSED.search(error.detail or "")
+        if root and missed and (root / missed[1]).exists() and not flake.startswith("path:"):
+            add = f"git -C {shlex.quote(str(root))} add {shlex.quote(missed[1])}"
+            error.hint = f"Nix sees only what Git tracks: {add}"
+        elif directory.is_dir() and not any((each / "flake.nix").exists() for each in above):
+            error.hint = _NO_FLAKE
+        raise
 
+
+_MISSED = re.compile(r"/nix/store/[^/']+/([^']+)'(?:: No such file| does not exist)")
 
 _OWNER = "if you trust it: git config --global --add safe.directory DIRECTORY"
 
 _STORE = "Nix's store is not writable for this user; is its daemon running?"
+_LOCK = "lock the flake's inputs first: nix flake lock"
+_TOKEN = (
+    "does it exist? What is private wants a token that may read it, in nix.conf:"
+    " access-tokens = github.com=TOKEN"
+)
 _PLACE = "let HOME, and XDG_CACHE_HOME if you set it, name directories that Nix may write to"
 
 _HINTS = {
@@ -427,15 +443,17 @@ _HINTS = {
         "before 2.19, Nix takes no directory whose name holds a space or is not ASCII:"
         " rename it, or use a newer Nix"
     ),
-    "cannot be evaluated in pure": "lock the flake's inputs first: nix flake lock",
-    "in pure mode": "lock the flake's inputs first: nix flake lock",
-    "unlocked": "lock the flake's inputs first: nix flake lock",
+    **dict.fromkeys(("cannot be evaluated in pure", "in pure mode", "unlocked"), _LOCK),
     "is not tracked by Git": "Nix sees only what Git tracks: git add the file",
-    "requires lock file changes": "lock the flake's inputs first: nix flake lock",
+    "requires lock file changes": _LOCK,
     "executing 'git'": "Nix reads checkouts by git: apt-get install git",
     "cannot get cwd": "the directory you are in was deleted: cd to another",
     "Read-only file system": _PLACE,
     "No space left on device": "make room where Nix keeps its store, or what TMPDIR names: df -h",
+    "publickey": "let Git's own ssh read that repository: ssh -T git@HOST says whether it may",
+    "could not read Username": "let Git read that repository: git ls-remote URL must not ask",
+    **dict.fromkeys(("HTTP error 401", "HTTP error 403", "HTTP error 404"), _TOKEN),
+    **dict.fromkeys(UNREACHED, REACH),
     "Operation not permitted": _STORE,
     "Permission denied": _STORE,
 }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.image.build import base_of
 from nix_seed.cli.options import image_options, json_option, registry_options, request_of
-from nix_seed.cli.say import note, say, say_table
+from nix_seed.cli.say import note, say, say_lines, say_table
 from nix_seed.core.errors import InputError
 from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import human_size, members, plural, shortened
@@ -152,8 +152,7 @@ def _explain(nix: Nix, evaluation: Evaluation, target: str, as_json: bool) -> No
     if as_json:
         say({"why": [reason.to_json() for reason in reasons]}, indent=2)
     else:
-        for reason in reasons:
-            say(str(reason))
+        say_lines(line for reason in reasons for line in str(reason).split("\n"))
 
 
 def _size(plan: Plan, group: Group) -> int:

@@ -12,7 +12,7 @@ import click
 
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import json_option
-from nix_seed.cli.say import say, say_styled
+from nix_seed.cli.say import columns, folded, say, say_styled
 from nix_seed.core.errors import InputError
 from nix_seed.core.safe_text import safe_line
 
@@ -104,7 +104,7 @@ def _request(directory: Path, options: dict[str, Any]) -> InitRequest:
 def _lines(plan: InitPlan, flake: FlakeLines) -> Iterator[str]:
     for change in plan.changes:
         yield safe_line(f"{change.path} {_WORDS[change.state]}")
-    yield from (f"note: {safe_line(note)}" for note in plan.notes)
+    yield from folded((f"note: {safe_line(note)}" for note in plan.notes), columns())
     for change in plan.changes:
         if change.state != "same":
             yield ""

@@ -90,7 +90,7 @@ run_options = together(
 
 @seed_command(
     "run",
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    context_settings={"allow_interspersed_args": False},
 )
 @run_options
 @json_option
