@@ -7,6 +7,7 @@ container engines are left to the tests of the contract.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from pathlib import Path
 import click
 import pytest
 
-from nix_seed.cli.main import COMMANDS, cli
+from nix_seed.cli.main import cli
 from support import built
 from support.distribution import make_project, nix_env, require_nix
 from support.programs import need
@@ -137,27 +138,43 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
-@pytest.mark.parametrize("block", [b for b in ALL if b.mark == "sh registry"], ids=repr)
-def test_commands_for_registries_take_these_options(block: Block) -> None:
-    """They name registries nobody can reach; ``test_readme.py`` runs README's on one here."""
-    for program, *words in block.lines:
-        assert program == "nix-seed"
-        command: click.Command = cli
-        while isinstance(command, click.Group):
-            found = command.get_command(click.Context(command), words.pop(0))
-            assert found is not None, block.text
+def commands_in(text: str) -> Iterator[str]:
+    """Yield each command of ours, from blocks of whatever mark and from running text."""
+    code = [found[2] for found in BLOCK.finditer(text)]
+    text = BLOCK.sub("", text)
+    code += re.findall(r"^    (.+)$", text, re.MULTILINE)
+    code += [found.replace("\n", " ") for found in re.findall(r"`([^`]+)`", text)]
+    for line in "\n".join(code).replace("\\\n", " ").splitlines():
+        # Up to what ends a command, or begins what it is an example of.
+        yield from re.findall(r"(?<![\w/.-])nix-seed (?:-- )?([a-z-][^#|&;)<…\"`]*)", line)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [document for document in DOCUMENTS if document.name != "commands.md"],  # made from the code
+    ids=lambda document: document.name,
+)
+def test_commands_and_their_options_exist(document: Path) -> None:
+    """Also of those that name registries nobody can reach; ``test_readme.py`` runs README's."""
+    for line in commands_in(document.read_text()):
+        words, command = line.replace("'", " ").split(), cli
+        while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+            name = words.pop(0)
+            if name.isupper() or not name.isascii():
+                break  # COMMAND: whichever
+            found = command.get_command(click.Context(command), name.rstrip(".,:"))
+            assert found is not None, f"{document.name}: nix-seed {line}"
             command = found
-        options = {name for parameter in command.params for name in parameter.opts}
-        assert {word for word in words if word.startswith("-")} <= options, words
+        options = {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
+        given = itertools.takewhile(lambda word: word != "--", words)
+        named = {word.partition("=")[0] for word in given if re.match(r"--?[a-z]", word)}
+        assert named <= options | {"-h", "--help"}, f"{document.name}: nix-seed {line}"
 
 
-def test_commands_in_the_documents_exist() -> None:
+def test_targets_of_make_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for document in DOCUMENTS:
-        text = document.read_text()
-        for name in re.findall(r"`nix-seed ([a-z]+)\b(?!-)|nix-seed -- ([a-z]+)", text):
-            assert "".join(name) in COMMANDS, f"{document.name}: nix-seed {name}"
-        for target in re.findall(r"`make ([a-z/.-]+)", text):
+        for target in re.findall(r"`make ([a-z/.-]+)", document.read_text()):
             wanted = rf"^{re.escape(target)}:"
             assert re.search(wanted, makefile, re.MULTILINE), f"{document.name}: make {target}"
 
