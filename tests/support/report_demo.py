@@ -116,34 +116,42 @@ def demo() -> Demo:
         product=product_flake(product),
     )
     build(project, "-o", directory / "greet", "--tag", "v1", cache=directory / "cache")
+    _set_up(directory)
+    _release(directory, "v1")
     use_distribution(project, upgraded("zlib1g"))
     base_name = f"oci:{directory / 'greet'}:v1"
     arguments = ("-o", directory / "greet", "--tag", "v2", "--base", base_name)
     build(project, *arguments, cache=directory / "cache")
-    _attest(directory)
+    _release(directory, "v2")
     return Demo(directory)
 
 
-def _attest(directory: Path) -> None:
-    """Alice and Bob say what they got, Carol is silent, and Rita releases it."""
+def _run(directory: Path, *arguments: str) -> None:
+    ran = nix_seed(*arguments, cache=directory / "cache", cwd=directory)
+    assert ran.code == 0, ran.err
 
-    def run(*arguments: str) -> None:
-        ran = nix_seed(*arguments, cache=directory / "cache", cwd=directory)
-        assert ran.code == 0, ran.err
 
+def _set_up(directory: Path) -> None:
     EmbeddedLog.create(directory / "log", "log.example/greet")
     keys = []
     for name in ("alice", "bob", "carol"):
-        run("key", "generate", f"{name}.key")
+        _run(directory, "key", "generate", f"{name}.key")
         keys += ["--key", f"{name}={name}.pub"]
-    run("key", "generate", "rita.key")
+    _run(directory, "key", "generate", "rita.key")
     keys += ["--promoter", "rita=rita.pub"]
-    run("policy", "init", "trust.toml", "--source", SOURCE, "--log", "log", *keys)
+    init = ("policy", "init", "trust.toml", "--source", SOURCE, "--log", "log")
+    _run(directory, *init, *keys)
+
+
+def _release(directory: Path, tag: str) -> None:
+    """Alice and Bob say what they got, Carol is silent, and Rita releases it."""
     for name in ("alice", "bob"):
-        run(
-            *("attest", "oci:greet:v2", "--flake", "./project", "--builder", name),
+        _run(
+            directory,
+            *("attest", f"oci:greet:{tag}", "--flake", "./project", "--builder", name),
             *("--key", f"{name}.key", "--policy", "trust.toml", "--source", SOURCE),
         )
     git = ["git", "-C", str(directory / "project"), "rev-parse", "HEAD"]
     commit = subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
-    run("promote", commit, "--to", "oci:greet", "--key", "rita.key", "--policy", "trust.toml")
+    promote = ("promote", commit, "--to", "oci:greet", "--key", "rita.key")
+    _run(directory, *promote, "--policy", "trust.toml")
