@@ -157,7 +157,8 @@ def commands_in(text: str) -> Iterator[str]:
 def test_commands_and_their_options_exist(document: Path) -> None:
     """Also of those that name registries nobody can reach; ``test_readme.py`` runs README's."""
     for line in commands_in(document.read_text()):
-        words, command = line.replace("'", " ").split(), cli
+        words = line.replace("'", " ").split()
+        command: click.Command = cli
         while isinstance(command, click.Group) and words and not words[0].startswith("-"):
             name = words.pop(0)
             if name.isupper() or not name.isascii():
