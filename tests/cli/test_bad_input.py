@@ -94,6 +94,22 @@ def test_a_package_that_throws_is_named_and_cannot_steer_the_terminal(
     assert "\x1b" not in ran.err
 
 
+def test_all_outputs_that_do_not_evaluate_are_named_at_once(
+    distribution: Path, tmp_path: Path, cache: Path, output: Path
+) -> None:
+    outputs = """packages.${system} = {
+      bad = throw "unfree"; worse = pkgs.no-such-package; good = pkgs.bash;
+    };
+    devShells.${system} = throw "none";
+    checks.${system}.late = builtins.derivation {
+      name = "late"; inherit system; builder = throw "later";
+    };"""
+    where = write_project(tmp_path / "throwing", distribution, outputs)
+    ran = nix_seed("build", where, "-o", output, cache=cache)
+    left_out = 'exclude = [ "checks.late" "devShells" "packages.bad" "packages.worse" ]'
+    refused(ran, 4, "later", left_out, output=output)
+
+
 def test_an_unknown_attribute_is_answered_with_those_there_are(
     project: Path, cache: Path, output: Path
 ) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
+from nix_seed.cli import progress_lines
+from nix_seed.core.events import Stage
+from nix_seed.flake.rules.nix_log import NixLog
 from support.terminal import in_terminal, python
 
 # A step of 2.2 s in which Nix builds and fetches, and nothing in between is told.
@@ -119,3 +124,24 @@ def test_colours_are_for_terminals_that_want_them(env: dict[str, str], coloured:
         [sys.executable, "-m", "nix_seed", "doctor"], capture_output=True, check=False
     )
     assert b"\x1b" not in piped.stdout
+
+
+def test_an_output_that_takes_long_to_evaluate_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_lines, "_SLOW", 0.05)
+    stream = io.StringIO()
+    lines = progress_lines.Lines(stream)
+    lines(Stage("evaluate", "evaluating ."))
+    for name in ("checks.quick", "checks.vm", ""):
+        log = NixLog()
+        said = f'@nix {{"action":"msg","level":0,"msg":"trace: nix-seed evaluates {name}"}}'
+        for event in log.read(said.encode()):
+            lines(event)
+        assert log.error == ""
+        if name == "checks.vm":
+            lines.tick()
+            time.sleep(0.06)
+    lines.end()
+    shown = stream.getvalue()
+    assert "evaluating . (evaluating checks.vm)" in shown
+    left_out = "mkSeed { exclude = [ … ]; … } leaves outputs out"
+    assert f"took long to evaluate: checks.vm (0:00); {left_out}\n" in shown

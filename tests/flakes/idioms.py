@@ -23,6 +23,14 @@ IDIOMS: Mapping[str, Idiom] = {
         baked=("gcc", "stdenv"),
         opened=("app",),
     ),
+    # As fenix does, so that `nix flake show` has something to show.
+    "a set of packages that calls itself a derivation": Idiom(
+        APP
+        + 'packages.x86_64-linux.toolchain = { type = "derivation"; name = "toolchain"; outputs ='
+        " [ ]; cc = pkgs.stdenv.cc; };",
+        MAIN,
+        opened=("app",),
+    ),
     "a tool of another flake, passed on": Idiom(
         "packages.x86_64-linux.tool = inputs.other.packages.${system}.default;",
         baked=("their-tool",),

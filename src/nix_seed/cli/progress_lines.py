@@ -4,6 +4,7 @@ Both know the events of many rooms, so that this is loaded only where something 
 """
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -22,6 +23,8 @@ from nix_seed.registry.transfer import BlobDone, BlobProgress, TagMoved
 _WORDS = {"moved": "done", "linked": "linked", "present": "already there"}
 _MOST = 3  # lines of what runs now
 _NOW = 0.01  # seconds
+_EVALUATES = re.compile(r"evaluating (\S+)")  # an output of a flake, among what runs now
+_SLOW = 30.0  # seconds for one of them
 
 
 class _Work:
@@ -35,16 +38,20 @@ class _Work:
         self.layers = 0
         self.blobs: dict[str, tuple[str, int, int]] = {}
         self.moved = 0
+        self.evaluating = ("", 0.0)
+        self.evaluated: dict[str, float] = {}
 
     def begin(self, stage: Stage | None) -> None:
         """Forget the step before."""
         self.stage, self.since = stage, time.monotonic()
+        self.evaluating, self.evaluated = ("", 0.0), {}
         self.nix, self.layers, self.blobs, self.moved = None, 0, {}, 0
 
     def learn(self, event: Any) -> None:
         """Take in what moves the step at work."""
         if isinstance(event, NixWork):
             self.nix = event
+            self._time(event)
         elif isinstance(event, BlobProgress):
             name = f"{_tier(event.blob)} {event.blob.digest.hex[:12]}"
             self.blobs[event.blob.digest.hex] = (name, event.done, event.blob.size)
@@ -56,6 +63,23 @@ class _Work:
             from nix_seed.use.hydrate import LayerHydrated
 
             self.layers += isinstance(event, LayerFinished | LayerHydrated)
+
+    def _time(self, work: NixWork | None) -> None:
+        """Note how long an output was evaluated, where *work* is at another."""
+        now = next(filter(_EVALUATES.fullmatch, work.running), "") if work else ""
+        before, since = self.evaluating
+        if before != now:
+            if found := _EVALUATES.fullmatch(before):
+                self.evaluated[found[1]] = time.monotonic() - since
+            self.evaluating = (now, time.monotonic())
+
+    def slow(self) -> str | None:
+        """Say which outputs took long to evaluate, and how to leave them out."""
+        self._time(None)
+        slow = sorted((-took, name) for name, took in self.evaluated.items() if took >= _SLOW)
+        names = ", ".join(f"{name} ({_clock(-took)})" for took, name in slow)
+        said = f"took long to evaluate: {names}; mkSeed {{ exclude = [ … ]; … }} leaves outputs out"
+        return said if slow else None
 
     @property
     def seconds(self) -> float:
@@ -155,6 +179,8 @@ class StatusLines(_Work):
     def _finish(self) -> None:
         if self.asked.verbose and self.stage is not None:
             self._print(f"{self.head()}\n")
+        if slow := self.slow():
+            self._print(f"{safe_line(slow)}\n")
 
     def _print(self, line: str) -> None:
         self._busy = True
@@ -224,6 +250,8 @@ class Lines(_Work):
         did = work is not None and (work.builds[0] or work.paths[0])
         if self.stage is not None and (did or self.asked.verbose):
             self._line(self.head())
+        if slow := self.slow():
+            self._line(slow)
 
     def _hydrated(self, event: Any) -> None:
         from nix_seed.use.hydrate import LayerHydrated

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -60,7 +61,9 @@ def evaluate_flake(
     }
     doing = f"evaluating {flake} for {system}"
     with of_checkout(flake), ThreadPoolExecutor(3) as beside, _ended_with_us(nix) as ours:
-        outlined = beside.submit(evaluate_outline, ours, metadata, arguments, doing)
+        # Only this one tells how far it is.
+        tells = copy_context().run
+        outlined = beside.submit(tells, evaluate_outline, ours, metadata, arguments, doing)
         if not nix.has_derivations():
             # A new store: two that write the same derivations at once take four times as long as
             # one after the other.

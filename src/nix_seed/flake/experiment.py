@@ -119,7 +119,7 @@ def evaluate_otherwise(
 
 
 def _ask(nix: Nix, url: str, arguments: Mapping[str, Any], doing: str) -> TwinAnswer:
-    value = call_nix_half(nix, "twin", url, arguments, doing, False)
+    value = call_nix_half(nix, "twin", url, arguments, doing)
     outputs = {
         entry["output"]: entry["context"] for entry in value["outputs"] if "context" in entry
     }

@@ -33,9 +33,6 @@ from nix_seed.formats.nix.database import (
 from nix_seed.formats.nix.nar import hash_tree
 from nix_seed.formats.nix.store_path import STORE_DIR, Derivation, PathInfo, StorePath
 
-# What project.nix adds to the trace of an output that cannot be evaluated.
-_CONTEXT = re.compile(r"while looking at .*\(leave it out .*\)")
-
 # Messages are matched and shown: they must not depend on the user's language.
 _PLAIN_WORDS = {"LC_ALL": "C.UTF-8", "NIX_PAGER": "cat"}
 
@@ -162,25 +159,11 @@ class Nix:
             )
         return StorePath.containing(found)
 
-    def evaluate(self, expression: str, doing: str, *, explain: bool = True) -> Any:
-        """Evaluate *expression*, purely, to JSON; if it fails, once more to *explain* why."""
-        arguments = ["eval", "--json", "--expr", expression]
-        try:
-            return _json(self._run("nix", arguments, doing), doing)
-        except NixFailed as error:
-            if not explain or FORBIDDEN.search(error.detail or ""):
-                raise
-            hint = self._traced_hint(arguments, doing)
-            raise NixFailed(error.message, detail=error.detail, hint=hint or error.hint) from error
-
-    def _traced_hint(self, arguments: Sequence[str], doing: str) -> str | None:
-        """Find in the trace, which is too long to show, where our own code says what to do."""
-        try:
-            self._run("nix", [*arguments, "--show-trace"], doing)
-        except NixFailed as error:
-            found = _CONTEXT.search(error.detail or "")
-            return found and found[0]
-        return None
+    def evaluate(self, expression: str, doing: str, *options: str) -> Any:
+        """Evaluate *expression*, purely, to JSON."""
+        return _json(
+            self._run("nix", ["eval", "--json", *options, "--expr", expression], doing), doing
+        )
 
     def hash_path(self, path: Path) -> str:
         """Return the SRI NAR hash of a file or directory."""

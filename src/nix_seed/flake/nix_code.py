@@ -2,16 +2,21 @@
 
 import importlib.resources
 import json
+import re
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
-from nix_seed.core.errors import InputError, foreign
+from nix_seed.core.errors import InputError, NixFailed, foreign
 from nix_seed.core.safe_text import split_address
-from nix_seed.flake.nix import Nix
+from nix_seed.flake.nix import FORBIDDEN, Nix
 
+# What project.nix adds to the trace of an output that cannot be evaluated.
+_CONTEXT = re.compile(r'while looking at .*leave it out .*exclude = \[ "(.+)" \]')
+_PATIENCE = 60  # seconds
 # Linux takes 128 KiB as one argument of a program.
 _LONGEST = 64 << 10
 # Attributes of a tree that are no text.
@@ -21,32 +26,63 @@ _OWN_TREE: dict[Path, str] = {}
 
 
 def call_nix_half(
-    nix: Nix,
-    function: str,
-    url: str,
-    arguments: Mapping[str, Any],
-    doing: str,
-    explain: bool = True,
+    nix: Nix, function: str, url: str, arguments: Mapping[str, Any], doing: str
 ) -> Any:
     """Return what *function* of ``default.nix`` answers for the flake at *url*, from JSON.
 
-    *arguments* are JSON too; ``flake`` is added to them. *doing* names the work in errors,
-    which *explain* makes better at the price of another evaluation.
+    *arguments* are JSON too; ``flake`` is added to them. *doing* names the work in errors. Where
+    the flake has no outline, more evaluations find what to leave out.
     """
-    text = json.dumps(arguments)
     with importlib.resources.as_file(
         importlib.resources.files("nix_seed.flake") / "expressions"
     ) as code:
-        if len(text) < _LONGEST:
-            return nix.evaluate(
-                _call(nix, code, function, url, _string(text)), doing, explain=explain
-            )
-        with tempfile.TemporaryDirectory(prefix="nix-seed-") as directory:
-            Path(directory, "arguments.json").write_text(text)
-            given = f'builtins.readFile "${{{_tree(nix, Path(directory))}}}/arguments.json"'
-            return nix.evaluate(
-                _call(nix, code, function, url, f"({given})"), doing, explain=explain
-            )
+        try:
+            return _evaluate(nix, _Call(code, function, url, arguments), doing)
+        except NixFailed as error:
+            if function != "outline" or FORBIDDEN.search(error.detail or ""):
+                raise
+            hint = _what_to_leave_out(nix, _Call(code, "twin", url, arguments), doing)
+            raise NixFailed(error.message, detail=error.detail, hint=hint or error.hint) from error
+
+
+class _Call(NamedTuple):
+    """A *function* of the product's *code*, and what it is called with."""
+
+    code: Path
+    function: str
+    url: str
+    arguments: Mapping[str, Any]
+
+
+def _evaluate(nix: Nix, call: _Call, doing: str, *options: str) -> Any:
+    text = json.dumps(call.arguments)
+    if len(text) < _LONGEST:
+        return nix.evaluate(_code(nix, call, _string(text)), doing, *options)
+    with tempfile.TemporaryDirectory(prefix="nix-seed-") as directory:
+        Path(directory, "arguments.json").write_text(text)
+        given = f'(builtins.readFile "${{{_tree(nix, Path(directory))}}}/arguments.json")'
+        return nix.evaluate(_code(nix, call, given), doing, *options)
+
+
+def _what_to_leave_out(nix: Nix, call: _Call, doing: str) -> str | None:
+    """Name the outputs that do not evaluate: those that throw all at once, others one by one."""
+    named: list[str] = []
+    until = time.monotonic() + _PATIENCE
+    while time.monotonic() < until:
+        given = {**call.arguments, "without": named}
+        try:
+            outputs = _evaluate(nix, call._replace(arguments=given), doing, "--show-trace")
+        except NixFailed as error:
+            found = _CONTEXT.search(error.detail or "")
+            if found is None or found[1] in named:
+                break
+            named.append(found[1])
+        else:
+            named += [entry["output"] for entry in outputs["outputs"] if "context" not in entry]
+            break
+    names = " ".join(f'"{name}"' for name in sorted(set(named)))
+    said = f"leave out of the seed what does not evaluate: mkSeed {{ exclude = [ {names} ]; … }}"
+    return said if named else None
 
 
 def flake_code(code: str, url: str) -> str:
@@ -66,11 +102,12 @@ def flake_code(code: str, url: str) -> str:
     return f'import ({code} + "/flake.nix") {{ tree = {fetched}; dir = {_string(directory)}; }}'
 
 
-def _call(nix: Nix, code: Path, function: str, url: str, arguments: str) -> str:
-    own = f"{_OWN_TREE.get(code) or _OWN_TREE.setdefault(code, _tree(nix, code))}.outPath"
+def _code(nix: Nix, call: _Call, arguments: str) -> str:
+    known = _OWN_TREE.get(call.code) or _OWN_TREE.setdefault(call.code, _tree(nix, call.code))
+    own = f"{known}.outPath"
     return (
-        f"(import {own}).{function} (builtins.fromJSON {arguments}"
-        f" // {{ flake = {flake_code(own, url)}; }})"
+        f"(import {own}).{call.function} (builtins.fromJSON {arguments}"
+        f" // {{ flake = {flake_code(own, call.url)}; }})"
     )
 
 

@@ -6,6 +6,7 @@
 , kind        # "seed" | "run"
 , attr        # where the flake may have its own
 , required    # true: the user asked for this attribute by name
+, without ? [ ] # outputs that a seed, if the flake has none of its own, leaves out
 }:
 let
   util = import ./util.nix;
@@ -21,7 +22,8 @@ let
     && !(flake ? defaultPackage) && !(flake ? devShell);
 
   make = if kind == "run" then mkRun else mkSeed;
-  seed = if found != [ ] then builtins.head found else make { self = flake; inherit system; };
+  seed = if found != [ ] then builtins.head found else make ({ self = flake; inherit system; }
+    // util.optionalAttrs (kind == "seed") { exclude = without; });
 in
 if found == [ ] && required then {
   problem = "attribute";

@@ -8,21 +8,35 @@ rec {
   mkRun = import ./run.nix;
 
   # What the command evaluates: a flake in, an outline (or a named problem) out.
-  outline = arguments: builtins.removeAttrs (command arguments) [ "values" ];
+  outline = arguments:
+    let answer = builtins.removeAttrs (command arguments) [ "values" ]; in
+    if !(answer ? outline) then answer
+    else answer // {
+      outline = answer.outline // {
+        project = told answer.outline.project;
+        tiers = builtins.trace "nix-seed evaluates" answer.outline.tiers;
+      };
+    };
 
   # The same arguments, for a flake whose files were altered -> its outputs and its inputs' trees.
-  # An output that throws then has no context.
-  twin = arguments:
+  # An output that throws then has no context, nor have those that are to be left out (`without`).
+  twin = { without ? [ ], ... }@arguments:
     let
       inherit (command arguments) outline;
       tried = entry:
         let context = builtins.tryEval (builtins.deepSeq entry.context entry.context); in
-        { inherit (entry) output; } // (if context.success then { context = context.value; } else { });
+        { inherit (entry) output; }
+        // (if builtins.elem entry.output without || !context.success then { } else { context = context.value; });
     in
     {
       inherit (outline) inputs;
-      outputs = builtins.concatMap (kind: map tried kind) (builtins.attrValues outline.project);
+      outputs = builtins.concatMap (map tried) (builtins.attrValues (told outline.project));
     };
+
+  # Says on standard error which output is evaluated (rules/nix_log.py): one may take minutes.
+  told = builtins.mapAttrs (_: map (entry: entry // {
+    context = builtins.trace "nix-seed evaluates ${entry.output}" entry.context;
+  }));
 
   command = import ./command.nix { inherit mkSeed mkRun; };
 

@@ -36,17 +36,19 @@ let
   named = names: kind: name: util.elem kind names || util.elem "${kind}.${name}" names;
   wanted = kind: name: (include == null || named include kind name) && !(named exclude kind name);
 
-  entries = kind: set: toContext:
+  entries = kind: set: toContext: if util.elem kind exclude then [ ] else
     util.map
       (name: if values then set.${name} else {
         output = "${kind}.${name}";
         context = hinting kind name (toContext set.${name});
         foreign = hinting kind name (isForeign set.${name});
       })
-      (util.filter (name: wanted kind name && !(hinting kind name (isSeed set.${name}))) (util.attrNames set));
+      (util.filter (name: wanted kind name && !(hinting kind name (isSeed set.${name})))
+        (hint "${kind}.${system}" kind (util.attrNames set)));
 
-  hinting = kind: name: builtins.addErrorContext
-    "while looking at ${kind}.${system}.${name} (leave it out of the seed with exclude = [ \"${kind}.${name}\" ])";
+  hinting = kind: name: hint "${kind}.${system}.${name}" "${kind}.${name}";
+  hint = where: name: builtins.addErrorContext
+    "while looking at ${where} (leave it out of the seed with exclude = [ \"${name}\" ])";
 
   # Defined elsewhere and passed on: none of its attributes was written in a file of the flake. It
   # decides only where the experiment (frontier.py) finds no source that does.

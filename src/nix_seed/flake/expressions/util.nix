@@ -11,7 +11,8 @@ rec {
     then attrPath (builtins.tail path) default set.${builtins.head path}
     else default;
 
-  isDerivation = value: isAttrs value && (value.type or null) == "derivation";
+  # Some flakes call more by that type, such as sets of packages: there is nothing to build of those.
+  isDerivation = value: isAttrs value && (value.type or null) == "derivation" && value ? drvPath;
 
   # Every derivation output and source path that a value, written as JSON, speaks of:
   # { "/nix/store/…-x.drv" = { outputs = [ "out" ]; }; "/nix/store/…-source" = { path = true; }; }

@@ -17,6 +17,8 @@ _LINE, _PROGRESS, _EXPECTED = 101, 105, 106
 _PREFIX = b"@nix "
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _STORE_NAME = re.compile(r"/nix/store/[0-9a-z]{32}-([^/'\s]+)")
+# What our own Nix code says (``default.nix``).
+_EVALUATES = re.compile(r"trace: nix-seed evaluates ?(.*)")
 _KEPT = 400  # lines of a builder's log
 
 
@@ -61,6 +63,7 @@ class NixLog:
         self._expected: dict[int, dict[int, int]] = {_TRANSFER: {}, _COPY: {}}
         self._said: list[str] = []
         self._logs: dict[str, deque[str]] = {}
+        self._evaluating = ""
 
     def read(self, line: bytes) -> Iterator[NixWork | NixSaid]:
         """Take in a *line* of Nix's standard error; yield what is worth telling."""
@@ -97,7 +100,8 @@ class NixLog:
         """What Nix is at."""
         moved = {kind: _sum(self._bytes[kind], self._expected[kind]) for kind in self._bytes}
         fetching = any(each.kind in (_COPY, _SUBSTITUTE) for each in self._running.values())
-        shown = [
+        shown = [f"evaluating {self._evaluating}"] if self._evaluating else []
+        shown += [
             _shown(each)
             for each in self._running.values()
             # The download of a path says nothing that fetching the path does not.
@@ -121,8 +125,12 @@ class NixLog:
         ]
         return "\n".join([*logs, words])
 
-    def _say(self, text: str) -> Iterator[NixSaid]:
+    def _say(self, text: str) -> Iterator[NixWork | NixSaid]:
         text = _ANSI.sub("", text).rstrip()
+        if found := _EVALUATES.fullmatch(text):
+            self._evaluating = found[1]
+            yield self.work
+            return
         self._said.append(text)
         yield NixSaid(text)
 
