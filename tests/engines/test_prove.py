@@ -108,8 +108,13 @@ READ = """
 def test_text_that_is_read_is_no_gap_and_what_is_passed_on_is_one(tmp_path: Path) -> None:
     engines.need("bwrap", "bubblewrap")
     cache = built.workshop() / CACHE
-    files = {"src/gen.sh": "echo one > $out\n"}
-    project = write_project(tmp_path / "project", distribution(), READ, files)
+    files = {"src/gen.sh": "echo one > $out\n", "parts/one.nix": '"true\\n"\n'}
+    # With a further file that is no code, this does not evaluate.
+    parts = (
+        'map (name: import (./parts + "/${name}")) (builtins.attrNames (builtins.readDir ./parts))'
+    )
+    read = READ.replace("(builtins.readFile", f"(toString ({parts}) + builtins.readFile")
+    project = write_project(tmp_path / "project", distribution(), read, files)
     image = f"oci:{tmp_path}/seed"
     assert seeds.build(project, "--prove", "-o", tmp_path / "seed", cache=cache)["proof"][
         "complete"

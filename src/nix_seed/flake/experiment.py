@@ -55,6 +55,10 @@ class TwinAnswer:
     thrown: bool = False
 
 
+# How the twin's files are altered, the first that evaluates: are there further files?
+TWINS = ((True, alter), (False, alter), (False, alter_carefully))
+
+
 def evaluate_twin(
     nix: Nix, metadata: FlakeMetadata, arguments: Mapping[str, Any]
 ) -> TwinAnswer | NixFailed:
@@ -66,7 +70,7 @@ def evaluate_twin(
     problem: NixFailed | None = None
     empty: TwinAnswer | None = None
     source = nix.root / str(metadata.source).lstrip("/")
-    for further, change in ((True, alter), (False, alter), (False, alter_carefully)):
+    for further, change in TWINS:
         careful = change is alter_carefully
         try:
             with altered(source, further=further, change=change) as tree:
@@ -94,16 +98,8 @@ def evaluate_otherwise(
     """
     source = nix.root / str(metadata.source).lstrip("/")
     questions = read_questions(source)
-    # Other values may choose what is not there. A flake may take every directory for a package:
-    # then no further ones are added. Last come those alone that are like what is there.
-    same = replace(questions, data=frozenset())
-    flat = replace(same, folders=False, places=frozenset())
-    plain = replace(flat, names=frozenset(), ends=frozenset())
-    like = replace(plain, kinds=frozenset(), starts=frozenset())
     problem: NixFailed | None = None
-    for asked in dict.fromkeys((questions, same, flat, plain, like)):
-        if not (asked.paths or asked.data or asked.lists or (asked.revision and metadata.revision)):
-            continue
+    for asked in choose_asked(questions, metadata.revision is not None):
         # What values decide stays unseen then, which is said.
         unread = sorted(questions.data - asked.data)
         told = replace(asked, unclear=(*asked.unclear, *unread))
@@ -116,6 +112,21 @@ def evaluate_otherwise(
         except NixFailed as error:
             problem = problem or error
     return questions, problem
+
+
+def choose_asked(questions: Questions, committed: bool = True) -> tuple[Questions, ...]:
+    """Return which of the *questions* to answer otherwise: all, or fewer where that fails."""
+    # Other values may choose what is not there. A flake may take every directory for a package:
+    # then no further ones are added. Last come those alone that are like what is there.
+    same = replace(questions, data=frozenset())
+    flat = replace(same, folders=False, places=frozenset())
+    plain = replace(flat, names=frozenset(), ends=frozenset())
+    like = replace(plain, kinds=frozenset(), starts=frozenset())
+    return tuple(
+        asked
+        for asked in dict.fromkeys((questions, same, flat, plain, like))
+        if asked.paths or asked.data or asked.lists or (asked.revision and committed)
+    )
 
 
 def _ask(nix: Nix, url: str, arguments: Mapping[str, Any], doing: str) -> TwinAnswer:

@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -22,8 +22,10 @@ from nix_seed.core.words import members
 from nix_seed.flake.checkout import tracked_files
 from nix_seed.flake.experiment import (
     REVISION,
+    TWINS,
     altered,
     answered_otherwise,
+    choose_asked,
     is_empty,
     read_questions,
     reason_of,
@@ -59,8 +61,9 @@ from nix_seed.use.rules.completeness import (
 from nix_seed.use.sandboxed import Inside, Tree, find_tree, inside
 from nix_seed.use.withheld import TAKE_IN, needed_to_evaluate, offer_withheld, spec_of
 
-# $1 is the expression, $2 the same of the altered flake, which has none of the project's own, and
-# $3, if there is one, of the flake with files added and removed (``flake/rules/existence.py``).
+# $1 is the expression. Those of the altered flake, which has none of the project's own, are in
+# twin-1, twin-2 and so on, of which the first that evaluates counts. So are those, if there are
+# any, of the flake with files added and removed (``flake/rules/existence.py``), in other-1 and on.
 # Whatever Nix plans to build is copied out, to be judged on the host, with those sources of it that
 # evaluation has just put into the store.
 _LARGEST = 1 << 28  # bytes of a derivation
@@ -81,15 +84,24 @@ evaluate() {{
 }}
 nix-store --init > /dev/null 2>&1
 derivations() {{ grep -o '/nix/store/[^/]*\.drv$' "$1" | LC_ALL=C sort -u; }}
-evaluate "$2" twin-outputs twin-problem & twin=$!
-other=; test -z "$3" || {{ evaluate "$3" other-outputs other-problem & other=$!; }}
+first() {{
+  for each in 1 2 3 4 5; do
+    test ! -e $x/$1-$each || ! evaluate "$(cat $x/$1-$each)" $1-outputs $1-problem || {{
+      echo $each > $x/$1-taken
+      return
+    }}
+  done
+  return 1
+}}
+first twin & twin=$!
+first other & other=$!
 evaluate "$1" outputs problem || {{ wait; exit 1; }}
 if wait $twin && test -s $x/twin-outputs; then
   nix-store --query --requisites $(derivations $x/twin-outputs) > $x/unowned || exit 1
 fi
 derivations $x/outputs > $x/wanted
 all_of() {{ nix-store --query --requisites $(derivations "$1") | grep '\.drv$' | LC_ALL=C sort; }}
-if test -n "$other" && wait $other && test -s $x/unowned; then
+if wait $other && test -s $x/unowned; then
   mkdir $x/moved && all_of $x/outputs > $x/all && all_of $x/other-outputs > $x/others || exit 1
   LC_ALL=C comm -23 $x/all $x/others > $x/gone
   LC_ALL=C comm -13 $x/all $x/others > $x/come
@@ -205,9 +217,10 @@ def prove(
             offer_withheld(nix, spec, obtained, work.exchange)
         on_event(Stage("prove", "planning every output with no network"))
         shutil.copytree(str(files("nix_seed.flake") / "expressions"), work.exchange / "code")
-        references = (_reference(tree), *_lay_twins(tree, work.exchange))
-        expressions = (ref and _expression(ref, flake) for ref in references)
-        script = ("/bin/sh", "-c", TAKE_IN + _SCRIPT, "nix-seed", *expressions)
+        for name, reference in _lay_twins(tree, work.exchange):
+            (work.exchange / name).write_text(_expression(reference, flake))
+        expression = _expression(_reference(tree), flake)
+        script = ("/bin/sh", "-c", TAKE_IN + _SCRIPT, "nix-seed", expression)
         code = work.run(script, tree)
         if code == 127 or not (work.exchange / "problem").exists():
             raise CouldNotCheck(
@@ -316,7 +329,8 @@ def _gaps(
         unowned -= find_built_from(derivations.__getitem__, derivations, empty)
         changed = derivations.keys() - unowned
         own |= {path for path in changed if not derivations[path].is_fixed_output}
-    sources = frozenset() if unowned else _own_sources(work, tree)
+    careful = work.read("twin-taken").strip() == str(len(TWINS))
+    sources = frozenset() if unowned and not careful else _own_sources(work, tree)
     plan = parse_plan(work.read("plan"))
     derivations_withheld = {item.derivation for item in withheld}
     left_out = [path for path in plan.build if str(path) in derivations_withheld]
@@ -338,24 +352,26 @@ def _own_sources(work: Inside, tree: Tree) -> frozenset[StorePath]:
     return frozenset(filter(is_own, work.listed("nix", "store")))
 
 
-def _lay_twins(tree: Tree, exchange: Path) -> tuple[str, str]:
-    """Put the altered flakes where a container sees them, and name them.
+def _lay_twins(tree: Tree, exchange: Path) -> Iterator[tuple[str, str]]:
+    """Put the altered flakes where a container sees them; yield a file's name and each reference.
 
-    The second has files added and removed; it is ``""`` where no code of the flake can tell.
+    Others have files added and removed; there are none where no code of the flake can tell.
     """
     tracked = tracked_files(tree.root)
-    with altered(tree.root, further=True, tracked=tracked) as twin:
-        shutil.copytree(twin, exchange / "twin", symlinks=True)
-    subdirectory = _subdirectory(tree)
-    query = [f"rev={REVISION}", *([f"dir={subdirectory}"] if subdirectory else [])]
-    first = f"path:{EXCHANGE}/twin?{'&'.join(query)}"
-    questions = read_questions(tree.root, tracked)
-    if not questions:
-        return first, ""
-    with answered_otherwise(tree.root, questions, tracked) as other:
-        shutil.copytree(other, exchange / "other", symlinks=True)
-    query = query[1:] if questions.revision else query
-    return first, f"path:{EXCHANGE}/other?{'&'.join(query)}"
+    for number, (further, change) in enumerate(TWINS, 1):
+        with altered(tree.root, further=further, tracked=tracked, change=change) as twin:
+            yield f"twin-{number}", _lay(twin, exchange / f"twin{number}", tree, revision=True)
+    for number, asked in enumerate(choose_asked(read_questions(tree.root, tracked)), 1):
+        with answered_otherwise(tree.root, asked, tracked) as other:
+            revision = not asked.revision
+            yield f"other-{number}", _lay(other, exchange / f"other{number}", tree, revision)
+
+
+def _lay(altered_tree: Path, place: Path, tree: Tree, revision: bool) -> str:
+    shutil.copytree(altered_tree, place, symlinks=True)
+    below = _subdirectory(tree)
+    query = [*([f"rev={REVISION}"] if revision else []), *([f"dir={below}"] if below else [])]
+    return f"path:{EXCHANGE}/{place.name}?{'&'.join(query)}"
 
 
 def _subdirectory(tree: Tree) -> str:
