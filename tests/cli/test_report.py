@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nix_seed.cli.command import progress
-from nix_seed.cli.options import cache_directory
 from nix_seed.core.events import Stage
+from nix_seed.core.files import cache_directory
 from nix_seed.core.words import human_size, plural
 
 

@@ -50,7 +50,7 @@ NETS = {
 # The helper to be used instead, and who may go without, for what it is not made for.
 HELPERS = {
     "flock": {"core/files", "registry/layout", "registry/layout_store", "use/store"}
-    | {"use/engines/bwrap", "use/engines/mounted", "use/mount/store"},
+    | {"use/engines/bwrap", "use/engines/mounted", "use/mount/store", "flake/leftovers"},
     "rmtree": {"logs/embedded", "flake/experiment"},
     "walk": {"flake/experiment", "cli/image/clean"},
 }

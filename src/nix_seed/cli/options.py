@@ -19,6 +19,7 @@ from nix_seed.cli.command import EXISTING_FILE, Command, option, remember, toget
 from nix_seed.cli.say import say, warn
 from nix_seed.core.errors import InputError
 from nix_seed.core.events import ignore
+from nix_seed.core.files import cache_directory
 from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 
 if TYPE_CHECKING:
@@ -164,15 +165,6 @@ accept_option = option(
     multiple=True,
     envvar="NIX_SEED_ACCEPT_LICENCE",
 )
-
-
-def cache_directory() -> Path:
-    """Return where layers and unpacked images are kept between runs."""
-    given = os.environ.get("NIX_SEED_CACHE")
-    if given:
-        return Path(given)
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "nix-seed"
 
 
 def unpacking_cache() -> Path:

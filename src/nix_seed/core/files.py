@@ -72,6 +72,15 @@ def list_planted(top: Path, *below: str) -> tuple[str, ...]:
             os.close(handle)
 
 
+def cache_directory() -> Path:
+    """Return where layers and unpacked images are kept between runs."""
+    given = os.environ.get("NIX_SEED_CACHE")
+    if given:
+        return Path(given)
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "nix-seed"
+
+
 def open_lock(path: Path) -> FileIO | BufferedRandom:
     """Open the lock file *path*, made if absent, for ``flock``; nothing in it is changed."""
     return open_regular(path, os.O_RDWR | os.O_CREAT)

@@ -17,7 +17,8 @@ import msgspec
 
 from nix_seed.core.errors import InputError
 from nix_seed.core.processes import current_system
-from nix_seed.flake.experiment import compare, evaluate_otherwise, evaluate_twin
+from nix_seed.flake.experiment import compare, evaluate_otherwise, evaluate_twin, find_left
+from nix_seed.flake.leftovers import leaving_few
 from nix_seed.flake.needed import evaluate_outline, find_needed
 from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix, of_checkout
 from nix_seed.flake.nix_code import call_nix_half
@@ -60,7 +61,12 @@ def evaluate_flake(
         "required": attr is not None,
     }
     doing = f"evaluating {flake} for {system}"
-    with of_checkout(flake), ThreadPoolExecutor(3) as beside, _ended_with_us(nix) as ours:
+    with (
+        of_checkout(flake),
+        leaving_few(nix) as left,
+        ThreadPoolExecutor(3) as beside,
+        _ended_with_us(nix) as ours,
+    ):
         # Only this one tells how far it is.
         tells = copy_context().run
         outlined = beside.submit(tells, evaluate_outline, ours, metadata, arguments, doing)
@@ -82,6 +88,8 @@ def evaluate_flake(
         # While the twin is still evaluated.
         known = nix.requisites(_derivations(outline.project))
         found = compare(nix, metadata, known, twin.result(), otherwise.result())
+        for altered in (twin.result(), otherwise.result()[1]):
+            left.update(find_left(altered, known))
     outline = msgspec.structs.replace(outline, inputs=_foreign_inputs(outline, found))
     own = OwnSource(metadata.source, nix.root)
     needed, inputs = Needed(), outline.inputs.values()

@@ -44,13 +44,14 @@ _LATER = 401 * 86400 + 3661
 class TwinAnswer:
     """What another tree evaluates to: outputs that do not throw, and all that makes them.
 
-    *inputs* are the source trees of its inputs. *careful* tells that some files were left
-    alone, *thrown* that some outputs throw.
+    *source* is its tree, *inputs* are those of its inputs. *careful* tells that some files were
+    left alone, *thrown* that some outputs throw.
     """
 
     outputs: frozenset[str]
     derivations: frozenset[StorePath]
     inputs: Mapping[str, str]
+    source: StorePath
     careful: bool = False
     thrown: bool = False
 
@@ -137,7 +138,16 @@ def _ask(nix: Nix, url: str, arguments: Mapping[str, Any], doing: str) -> TwinAn
     roots = {path for context in outputs.values() for path in context if path.endswith(".drv")}
     derivations = nix.requisites(map(StorePath.parse, roots))
     thrown = len(outputs) < len(value["outputs"])
-    return TwinAnswer(frozenset(outputs), derivations, value["inputs"], thrown=thrown)
+    source = StorePath.containing(value["source"])
+    return TwinAnswer(frozenset(outputs), derivations, value["inputs"], source, thrown=thrown)
+
+
+def find_left(answer: object, known: Collection[StorePath]) -> frozenset[StorePath]:
+    """Return the trees that an *answer* leaves in the store; *known* are the flake's own."""
+    if not isinstance(answer, TwinAnswer):
+        return frozenset()
+    more = answer.derivations.difference(known)
+    return frozenset({answer.source, *more} - _only_derivations(more))
 
 
 def compare(

@@ -244,6 +244,14 @@ class Nix:
             infos += parse_registration(text)
         return sorted(infos, key=lambda info: info.path)
 
+    def delete(self, paths: Iterable[StorePath]) -> None:
+        """Delete *paths* and all that refers to them; ``NixFailed`` where something is in use."""
+        named, doing = sorted(map(str, paths)), "deleting store paths"
+        if named:
+            query = ["--query", "--referrers-closure", *named]
+            found = self._run("nix-store", query, doing).split()
+            self._run("nix-store", ["--delete", *sorted({*named, *found})], doing)
+
     def add_root(self, link: Path, path: StorePath) -> None:
         """Keep *path* from the garbage collector for as long as *link* exists."""
         arguments = ["--realise", str(path), "--add-root", str(link), "--indirect"]

@@ -12,7 +12,6 @@ import click
 
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import (
-    cache_directory,
     image_options,
     json_option,
     registry_options,
@@ -22,6 +21,7 @@ from nix_seed.cli.options import (
 )
 from nix_seed.cli.say import say, say_lines, say_table
 from nix_seed.core.errors import InputError
+from nix_seed.core.files import cache_directory
 from nix_seed.core.words import human_size, members, plural, shortened
 from nix_seed.formats.oci.reference import Reference, parse_reference
 

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from nix_seed.cli.command import option, seed_command
-from nix_seed.cli.options import cache_directory, json_option
+from nix_seed.cli.options import json_option
 from nix_seed.cli.say import answer
+from nix_seed.core.files import cache_directory
 from nix_seed.core.words import human_size, plural
 
 _DAY = 24 * 3600

@@ -8,7 +8,6 @@ import click
 
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import (
-    cache_directory,
     json_option,
     nix_of,
     registry_options,
@@ -18,6 +17,7 @@ from nix_seed.cli.options import (
 from nix_seed.cli.say import say, say_lines
 from nix_seed.cli.sbom.sbom import sbom_option, sboms_of
 from nix_seed.cli.trust.options import attester_of, signer_of, signing_options
+from nix_seed.core.files import cache_directory
 from nix_seed.core.words import members
 from nix_seed.formats.oci.reference import parse_reference
 

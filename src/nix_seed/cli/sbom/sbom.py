@@ -12,7 +12,6 @@ import click
 from nix_seed.cli.command import FILE, option, progress, seed_command
 from nix_seed.cli.options import (
     answer_option,
-    cache_directory,
     flake_and_attr,
     image_named,
     nix_of,
@@ -24,6 +23,7 @@ from nix_seed.cli.say import manner, say
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError, NixSeedError
 from nix_seed.core.events import Stage
+from nix_seed.core.files import cache_directory
 from nix_seed.formats.oci.reference import LayoutReference
 
 if TYPE_CHECKING:

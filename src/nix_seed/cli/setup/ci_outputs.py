@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from nix_seed.cli.options import cache_directory, state_directory
+from nix_seed.cli.options import state_directory
 from nix_seed.cli.setup.ci_job import CiJob
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
 from nix_seed.core.events import OnEvent
-from nix_seed.core.files import explained
+from nix_seed.core.files import cache_directory, explained
 from nix_seed.core.processes import own_command
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.setup.rules.ci_inputs import parse_switch

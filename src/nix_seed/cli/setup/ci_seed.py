@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nix_seed.cli.options import cache_directory
 from nix_seed.cli.setup.ci_job import CiJob
 from nix_seed.cli.setup.ci_outputs import keep_outputs, wanted
 from nix_seed.cli.setup.ci_report import seed_summary
 from nix_seed.cli.trust.options import attester_of
 from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError
 from nix_seed.core.events import OnEvent
+from nix_seed.core.files import cache_directory
 from nix_seed.flake.checkout import read_checkout
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.reference import Reference

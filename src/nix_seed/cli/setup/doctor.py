@@ -12,7 +12,6 @@ import click
 
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import (
-    cache_directory,
     json_option,
     nix_of,
     policy_option,
@@ -22,6 +21,7 @@ from nix_seed.cli.options import (
     stores_of,
 )
 from nix_seed.cli.say import LEAST, columns, hanging, say, say_styled
+from nix_seed.core.files import cache_directory
 from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import plural
 from nix_seed.formats.oci.reference import parse_reference

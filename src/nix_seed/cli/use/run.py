@@ -12,7 +12,6 @@ import click
 from nix_seed.cli.command import option, progress, seed_command, together
 from nix_seed.cli.options import (
     accepted_licences,
-    cache_directory,
     json_option,
     named_seed,
     open_seed,
@@ -26,6 +25,7 @@ from nix_seed.cli.say import say
 from nix_seed.cli.use.outputs import keep, outputs_json, outputs_of, outputs_options, print_outputs
 from nix_seed.core.errors import InputError
 from nix_seed.core.events import Stage
+from nix_seed.core.files import cache_directory
 from nix_seed.core.words import plural
 from nix_seed.formats.oci.reference import Reference
 

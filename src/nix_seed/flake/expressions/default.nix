@@ -18,7 +18,7 @@ rec {
       };
     };
 
-  # The same arguments, for a flake whose files were altered -> its outputs and its inputs' trees.
+  # The same arguments, for a flake whose files were altered -> its outputs, its and its inputs' trees.
   # An output that throws then has no context, nor have those that are to be left out (`without`).
   twin = { without ? [ ], ... }@arguments:
     let
@@ -29,7 +29,7 @@ rec {
         // (if builtins.elem entry.output without || !context.success then { } else { context = context.value; });
     in
     {
-      inherit (outline) inputs;
+      inherit (outline) source inputs;
       outputs = builtins.concatMap (map tried) (builtins.attrValues (told outline.project));
     };
 
