@@ -141,7 +141,7 @@ def _how_to_log_in(identity: str) -> str:
             "log in with `docker login`, `podman login` or --username/--password-stdin, or set "
             "NIX_SEED_REGISTRY_USERNAME and NIX_SEED_REGISTRY_PASSWORD"
         )
-    return "these credentials lack the permission, or have expired; log in again or ask for it"
+    return "these credentials are wrong, have expired, or lack the permission: log in again, or ask for it"
 
 
 T = TypeVar("T")
