@@ -227,8 +227,8 @@ def test_a_pipe_broken_inside_a_command_is_no_answer() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["bild"], "There is no command 'bild'. Did you mean build?"),
-        (["xyzzy"], "There is no command 'xyzzy'."),
+        (["bild"], "No such command 'bild'. Did you mean 'build'?"),
+        (["xyzzy"], "No such command 'xyzzy'."),
         (["--nonsense"], "No such option"),
         (["build", "--kind", "both"], "'both' is not one of 'seed', 'run'"),
         (["run"], "Missing argument"),

@@ -151,11 +151,7 @@ def audit(
 
 def _repository(question: AuditQuestion) -> str:
     policy = question.policy.policy
-    if policy.source is None:
-        raise InputError(
-            "the policy does not say of which repository it is",
-            hint='add source = "https://…" to it: a ledger is that of a repository',
-        )
+    repository = policy.repository()
     if not policy.promoters or not policy.logs:
         lacking = "promoters" if not policy.promoters else "logs"
         raise InputError(
@@ -164,7 +160,7 @@ def _repository(question: AuditQuestion) -> str:
         )
     if not question.copies:
         raise InputError("no copy of the ledger was named", hint="name one: --from host/name")
-    return policy.source
+    return repository
 
 
 class _Audit:

@@ -116,7 +116,7 @@ def option(
 ) -> Callable[[Any], Any]:
     """Return the option that help shows as *spec*: ``-o, --output FILE``, or a flag: ``--deep``.
 
-    It is read as *into*, else by its long name; FILE, PATH and DIR are paths.
+    It is read as *into*, else by its long name; FILE, PATH and DIR are paths. Help shows a default.
     """
     *names, last = spec.replace(",", "").split()
     if last.startswith("-"):
@@ -128,7 +128,7 @@ def option(
         if last in ("FILE", "PATH", "DIR"):
             more.setdefault("type", click.Path(path_type=Path, file_okay=last != "DIR"))
     names += [] if into is None else [into]
-    return click.option(*names, help=about or None, **more)
+    return click.option(*names, help=about or None, **({"show_default": True} | more))
 
 
 @contextmanager

@@ -122,19 +122,6 @@ class LazyGroup(click.Group):
                     [(f"{name:{width}}", text) for name, (_, text) in section.items()]
                 )
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Name the nearest commands when there is none of that name."""
-        name = args[0]
-        if name not in COMMANDS and not name.startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(name, COMMANDS)
-            also = f" Did you mean {' or '.join(near)}?" if near else ""
-            ctx.fail(f"There is no command {name!r}.{also}")
-        return super().resolve_command(ctx, args)
-
 
 _EPILOG = """\b
 Exit codes: 0 done · 1 checked and false · 2 wrong input
@@ -144,6 +131,7 @@ Completion: eval "$(nix-seed completion bash)" (zsh, fish)"""
 
 @click.group(
     cls=LazyGroup,
+    commands={name: click.Command(name) for name in COMMANDS},  # to choose the nearest from
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

@@ -37,13 +37,7 @@ _FLAKE = re.compile(r"[a-z][a-z0-9+.-]*:(?![0-9])")
 
 def policy_option(about: str, default: str | None = "trust.toml") -> Callable[[Any], Any]:
     """Return the option ``--policy FILE``, read as ``policy_file``; *about* is its help."""
-    return option(
-        "--policy FILE",
-        about,
-        into="policy_file",
-        default=default,
-        show_default=default is not None,
-    )
+    return option("--policy FILE", about, into="policy_file", default=default)
 
 
 policy_history_option = option(
@@ -76,23 +70,15 @@ image_options = together(
         "An image to build in, or to ship.",
         type=click.Choice(["seed", "run"]),
         default="seed",
-        show_default=True,
     ),
     option("--system SYSTEM", "Nix system [this machine's]."),
     option("--base REF", "A previous image, whose layers are kept."),
-    option(
-        "--layers",
-        "Layers at most, the last, small one not counted.",
-        type=int,
-        default=64,
-        show_default=True,
-    ),
+    option("--layers", "Layers at most, the last, small one not counted.", type=int, default=64),
     option(
         "--compressor",
         "gzip serves Docker before 23 and other old engines.",
         type=click.Choice(["zstd", "gzip"]),
         default="zstd",
-        show_default=True,
     ),
     option("--level N", "Compression level [3 for zstd, 6 for gzip].", type=int),
     store_option,
@@ -332,9 +318,7 @@ registry_options = together(
 )
 """Add how to reach a registry and as whom; ``stores_of`` reads them."""
 
-jobs_option = option(
-    "--jobs N", "Blobs moved at once.", type=click.IntRange(1, 64), default=4, show_default=True
-)
+jobs_option = option("--jobs N", "Blobs moved at once.", type=click.IntRange(1, 64), default=4)
 
 
 def stores_of(options: dict[str, Any]) -> Stores:

@@ -141,7 +141,7 @@ def _how_to_log_in(identity: str) -> str:
             "log in with `docker login`, `podman login` or --username/--password-stdin, or set "
             "NIX_SEED_REGISTRY_USERNAME and NIX_SEED_REGISTRY_PASSWORD"
         )
-    return "these credentials are wrong, have expired, or lack the permission: log in again, or ask for it"
+    return "these credentials are wrong or expired, or lack the permission: log in again"
 
 
 T = TypeVar("T")

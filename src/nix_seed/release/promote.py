@@ -108,12 +108,7 @@ def _releases(policy: Policy) -> str:
             "the policy names no log, and a release is made of logged evidence alone",
             hint="add one: [[logs]]; `nix-seed log serve DIR` makes one",
         )
-    if policy.source is None:
-        raise InputError(
-            "the policy does not say of which repository it is",
-            hint='add source = "https://…" to it: a record must say whose release it is',
-        )
-    return policy.source
+    return policy.repository()
 
 
 class _Promotion:

@@ -36,7 +36,7 @@ _UNITS = {None: 1, "s": 1, "m": 60, "h": 3600}
 
 @seed_command("monitor")
 @audit_options
-@option("--interval TIME", "30s, 5m, 1h between audits.", default="5m", show_default=True)
+@option("--interval TIME", "30s, 5m, 1h between audits.", default="5m")
 @option("--once", "Audit once, as `nix-seed audit` does, with the hook.")
 @option("--hook COMMAND", "Run it at each alarm: the finding is on its standard input, as JSON.")
 @option("--keep-going", "Go on after an alarm.")
@@ -45,7 +45,6 @@ _UNITS = {None: 1, "s": 1, "m": 60, "h": 3600}
     "Audits in a row that may be unable to check everything.",
     type=click.IntRange(min=1),
     default=3,
-    show_default=True,
 )
 @json_option
 def command(as_json: bool, **options: Any) -> None:

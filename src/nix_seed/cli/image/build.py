@@ -316,7 +316,6 @@ def print_there(
     into="format_",
     type=click.Choice(["oci", "oci-archive", "docker-archive"]),
     default="oci",
-    show_default=True,
 )
 @option("--tag TAG", "The image's name at its destination [its own].")
 @option("--threads N", "Layers written at once [processors].", type=click.IntRange(min=1))

@@ -23,14 +23,12 @@ _DAY = 24 * 3600
     "Keep unpacked images used in the last N days.",
     type=click.IntRange(min=0),
     default=14,
-    show_default=True,
 )
 @option(
     "--layers GB",
     "Keep that much of the layers, those used last.",
     type=click.IntRange(min=0),
     default=20,
-    show_default=True,
 )
 @option("--images", "Remove the images built without -o as well.")
 @json_option

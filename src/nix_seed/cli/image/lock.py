@@ -14,13 +14,7 @@ from nix_seed.formats.oci.reference import parse_reference
 
 @seed_command("lock")
 @click.argument("reference", metavar="REF")
-@option(
-    "-o, --output FILE",
-    "Where to write it.",
-    type=FILE,
-    default="seed.lock",
-    show_default=True,
-)
+@option("-o, --output FILE", "Where to write it.", type=FILE, default="seed.lock")
 @verify_options
 @registry_options
 @json_option

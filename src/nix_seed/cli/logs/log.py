@@ -33,8 +33,8 @@ key_option = option("--key VKEY", "The log's verifier key [PLACE/log.vkey]; or a
 @command.command("serve", short_help="Take entries as Rekor v2 does, and serve the log's files.")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @option("--origin NAME", "A new log's name, such as example.com/log.")
-@option("--host", "Address to listen on.", default="127.0.0.1", show_default=True)
-@option("--port", "Port; 0 takes any that is free.", default=7080, show_default=True)
+@option("--host", "Address to listen on.", default="127.0.0.1")
+@option("--port", "Port; 0 takes any that is free.", default=7080)
 @option("-q, --quiet", "Do not report requests.")
 def _serve(directory: Path, origin: str | None, host: str, port: int, quiet: bool) -> None:
     """Serve the log in DIRECTORY, making it if there is none.
@@ -80,7 +80,7 @@ def _ignore(method: str, path: str, status: int) -> None:
 @click.argument("place")
 @click.argument("index", type=int, required=False)
 @key_option
-@option("--last N", "Entries to list.", default=10, show_default=True)
+@option("--last N", "Entries to list.", default=10)
 @json_option
 def _show(place: str, index: int | None, key: str | None, last: int, as_json: bool) -> None:
     """Show the newest checkpoint of the log at PLACE and its last entries, or the entry INDEX.

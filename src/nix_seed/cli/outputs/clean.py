@@ -14,13 +14,7 @@ from nix_seed.formats.oci.reference import parse_reference
 
 @seed_command("clean")
 @click.argument("reference", metavar="REF")
-@option(
-    "--keep AGE",
-    "Keep what was pushed in that time: 30d, 12h, 8w.",
-    into="age",
-    default="30d",
-    show_default=True,
-)
+@option("--keep AGE", "Keep what was pushed in that time: 30d, 12h, 8w.", into="age", default="30d")
 @option("--keep-tags", "Keep what was built from a tagged commit, too.")
 @project_option("The checkout whose tags are meant.")
 @registry_options

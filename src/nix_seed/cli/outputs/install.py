@@ -24,7 +24,7 @@ from nix_seed.formats.oci.reference import parse_reference
 
 @seed_command("install")
 @click.argument("commit")
-@option("--output NAME", default="packages.default", show_default=True)
+@option("--output NAME", default="packages.default")
 @option("--from REF", "Where COMMIT was published [the image of seed.lock].", into="place")
 @policy_option("Whom to believe, and how many.")
 @option(
@@ -32,7 +32,6 @@ from nix_seed.formats.oci.reference import parse_reference
     "The link that keeps it from the garbage collector.",
     type=click.Path(path_type=Path),
     default="result",
-    show_default=True,
 )
 @store_option
 @registry_options

@@ -21,7 +21,7 @@ from nix_seed.formats.oci.reference import parse_reference
 @seed_command("serve")
 @click.argument("reference", metavar="REF")
 @policy_option("Whose outputs are served.")
-@option("--port", "Port; 0 takes any that is free.", default=7090, show_default=True)
+@option("--port", "Port; 0 takes any that is free.", default=7090)
 @option("--hours N", "End after so many hours.", type=click.IntRange(1, 168))
 @state_option("Where the key it signs by, and what logs showed, is kept [~/.local/state/nix-seed].")
 @registry_options

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @seed_command("attest")
 @click.argument("reference", metavar="IMAGE")
-@option("--flake DIR", "The checkout the image was built from [.].", default=".")
+@option("--flake DIR", "The checkout the image was built from.", default=".")
 @option("--attr NAME", "Attribute made by mkSeed or mkRun [seed, run].")
 @option("--builder ID", "This builder's id in the policy [the one whose signer this is].")
 @signing_options

@@ -21,7 +21,6 @@ from nix_seed.cli.options import (
 )
 from nix_seed.cli.say import say
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import InputError
 from nix_seed.core.events import Stage
 from nix_seed.core.words import members
 from nix_seed.formats.oci.reference import parse_reference
@@ -117,17 +116,13 @@ def _ledgers(options: dict[str, Any]) -> list[LedgerReader]:
     from nix_seed.release.load import earlier_of, verifiers_of
 
     loaded = policy_of(options)
-    if loaded.policy.source is None:
-        raise InputError(
-            "the policy does not say of which repository it is",
-            hint='add source = "https://…" to it: a ledger is that of a repository',
-        )
+    source = loaded.policy.repository()
     named = options["places"] or (locked_image("where is the ledger?"),)
     references = [parse_reference(each) for each in named]
     stores = stores_of(options)
     by = (verifiers_of(loaded, stores), *earlier_of(loaded, options["earlier"]))
     places = [stores.open(each) for each in references]
-    return [LoggedLedger(by, places, loaded.policy.source), *by[0].ledgers]
+    return [LoggedLedger(by, places, source), *by[0].ledgers]
 
 
 def _held(ledger: LedgerReader, what: str | None) -> tuple[LedgerEntry, ...]:

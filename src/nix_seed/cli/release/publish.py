@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.argument("reference", metavar="IMAGE")
 @option(
     "--flake DIR",
-    "The checkout to build and attest [.].",
+    "The checkout to build and attest.",
     default=".",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
 )
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     "An image to build in, or to ship, in a repository of its own.",
     type=click.Choice(["seed", "run"]),
     default="seed",
-    show_default=True,
 )
 @option("--system SYSTEM", "Nix system [this machine's].")
 @option("--builder ID", "This builder's id in the policy [the signer's].")

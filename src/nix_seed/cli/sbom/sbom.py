@@ -69,13 +69,12 @@ def sboms_of(given: Sequence[str]) -> tuple[Format, ...] | None:
     into="form",
     type=click.Choice(_FORMATS),
     default="cyclonedx",
-    show_default=True,
 )
 @option("-o, --output FILE", "Write it there [standard output].", type=FILE)
 @option("--attached", "The one attached to IMAGE, verified against it.")
 @option("--attached-digest DIGEST", "Of several that are, the one meant.")
 @option("--attr NAME", "Attribute made by mkSeed or mkRun [seed, run].")
-@option("--kind", type=click.Choice(["seed", "run"]), default="seed", show_default=True)
+@option("--kind", type=click.Choice(["seed", "run"]), default="seed")
 @option("--system SYSTEM", "Nix system [this machine's].")
 @store_option
 @registry_options

@@ -36,7 +36,6 @@ def command() -> None:
     "ECDSA is what every log takes; Rekor v2 does not take Ed25519.",
     type=click.Choice(_ALGORITHMS),
     default=_ALGORITHMS[0],
-    show_default=True,
 )
 @json_option
 def generate(file: Path, algorithm: str, as_json: bool) -> None:

@@ -89,7 +89,6 @@ def next_command(old: Path, output: Path | None, **options: Any) -> None:
     "The policy to change: a new one, or what `policy next` wrote.",
     into="file",
     default="trust.toml",
-    show_default=True,
     type=EXISTING_FILE,
 )
 @option("--key FILE", "Its public key.")

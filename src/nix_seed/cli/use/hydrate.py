@@ -60,7 +60,6 @@ root_option = option(
     "--root DIR",
     "Where the store's /nix lies; for use with `nix --store DIR`.",
     default="/",
-    show_default=True,
 )
 
 

@@ -24,7 +24,6 @@ from nix_seed.formats.oci.reference import parse_reference
     "The project, by whose trust.toml the seed is verified.",
     type=str,
     default=".",
-    show_default=True,
 )
 @verify_options
 @registry_options

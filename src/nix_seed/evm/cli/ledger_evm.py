@@ -40,7 +40,6 @@ _fee_option = option(
     "The most to pay per gas.",
     type=click.FloatRange(min=0, min_open=True),
     default=100,
-    show_default=True,
 )
 _out_option = option("-o, --out FILE", "Where the signature goes.", required=True)
 _signature_option = option(

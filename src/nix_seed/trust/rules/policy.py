@@ -157,6 +157,15 @@ class Policy:
     licences: tuple[str, ...] = ()
     outputs: OutputsRule = "own"
 
+    def repository(self) -> str:
+        """Return the source; ``InputError`` if it names none: releases are of one repository."""
+        if self.source is None:
+            raise InputError(
+                "the policy does not say of which repository it is",
+                hint='add source = "https://…" to it: releases and ledgers are of one repository',
+            )
+        return self.source
+
     @property
     def logged(self) -> Policy:
         """The policy by which releases are made: of logged evidence alone."""
