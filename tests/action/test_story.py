@@ -24,6 +24,7 @@ from support.engines import need_root
 from support.forge import Forge, Stored, forge
 from support.github import REPOSITORY
 from support.seeds import Ran, edit, nix_seed
+from support.steps import ROOT
 
 pytestmark = [
     pytest.mark.interop,
@@ -203,6 +204,22 @@ def test_plain_docker_builds_in_the_seed_with_no_network(place: Forge, first: St
     assert "eth0" not in devices
     assert "building '/nix/store/" in said
     assert "\nHello, world!\n" in said
+
+
+def test_the_recipe_for_forgejo_builds_in_the_seed(place: Forge, first: Step) -> None:
+    """By act, from which the runners of Forgejo and Gitea come; the forge is a directory."""
+    text = (ROOT / "examples/forgejo/build.yml").read_text()
+    options = f"options: --volume {place.project}:/origin:ro"
+    text = re.sub(r"image: \S+", f"image: {place.seed}:latest\n      {options}", text)
+    env = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "url.file:///origin.insteadOf",
+        "GIT_CONFIG_VALUE_0": f"https://github.com/{REPOSITORY}",
+    }
+    recipe = place.root / "forgejo.yml"
+    recipe.write_text(text.replace("    steps:", f"    env: {json.dumps(env)}\n    steps:"))
+    job = place.push(workflow=str(recipe)).check().job("build")
+    assert job.steps == {"Check out": "success", "Build": "success"}
 
 
 @pytest.fixture(scope="module")

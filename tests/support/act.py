@@ -27,7 +27,7 @@ from support.goprograms import installed
 __all__ = ["Job", "Outcome", "Run", "product_repository"]
 
 _ROOT = Path(__file__).resolve().parents[2]
-_LABELS = ("ubuntu-24.04", "ubuntu-24.04-arm", "ubuntu-22.04", "ubuntu-latest")
+_LABELS = ("ubuntu-24.04", "ubuntu-24.04-arm", "ubuntu-22.04", "ubuntu-latest", "docker")
 _SUMMARY = "  ⚙  Summary - "
 _SECONDS = 900
 
