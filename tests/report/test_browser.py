@@ -182,7 +182,7 @@ def test_it_shows_every_check_with_its_evidence(seen: Seen) -> None:
     assert evidence.count() == 4
     for number in range(4):
         evidence.nth(number).click()
-    assert "log.example/greet, size 2" in seen.text("#trust")
+    assert "log.example/greet, size 5" in seen.text("#trust")
     assert "quorum met" in seen.text("#trust")
     assert "rita, in log: counts" in seen.text("#trust")
 
