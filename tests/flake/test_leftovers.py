@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import subprocess
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from nix_seed.flake import leftovers
 from nix_seed.flake.evaluate import evaluate_flake
 from nix_seed.flake.leftovers import leaving_few
 from nix_seed.flake.nix import Nix
@@ -74,3 +76,23 @@ def test_nothing_is_deleted_while_another_evaluates_or_what_is_in_use(
     root.unlink()
     Nix().delete(set(paths) - Nix().invalid_paths(paths))
     assert Nix().invalid_paths(paths) == set(paths)
+
+
+def test_a_garbage_collection_at_work_is_not_waited_for(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leftovers, "_LONGEST", 0.3)
+    monkeypatch.setattr(leftovers, "_MANY", 1)
+    (tmp_path / "tree").write_text(f"{uuid4()}\n")
+    added = ["nix-store", "--add", str(tmp_path / "tree")]
+    done = subprocess.run(added, check=True, capture_output=True, text=True)
+    path = StorePath.parse(done.stdout.strip())
+    with open("/nix/var/nix/gc.lock", "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with leaving_few(Nix()) as left:
+            left.add(path)
+        assert not Nix().invalid_paths([path])
+    monkeypatch.setattr(leftovers, "_LONGEST", 60)
+    with leaving_few(Nix()) as left:
+        left.add(path)
+    assert Nix().invalid_paths([path]) == {path}

@@ -6,8 +6,10 @@ happens only where no other evaluation of this user's is at work, which may use 
 
 import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from nix_seed.core.errors import InputError, NixFailed
 from nix_seed.core.files import cache_directory, open_lock
@@ -16,6 +18,8 @@ from nix_seed.formats.nix.store_path import StorePath
 
 # As many trees as are left by four evaluations or so.
 _MANY = 12
+# Seconds: a garbage collection that is at work meanwhile takes them anyway, and may take hours.
+_LONGEST = 5.0
 
 
 @contextmanager
@@ -48,4 +52,10 @@ def _note(nix: Nix, file: int, left: set[StorePath]) -> None:
             trees.add(StorePath.parse(line))
     if len(trees) >= _MANY:
         os.ftruncate(file, 0)
-        nix.delete(trees - nix.invalid_paths(trees))
+        stop = threading.Event()
+        timer = threading.Timer(_LONGEST, stop.set)
+        timer.start()
+        try:
+            replace(nix, stop=stop).delete(trees - nix.invalid_paths(trees))
+        finally:
+            timer.cancel()
