@@ -23,6 +23,7 @@ from support.steps import ROOT, load, parse
 ACTIONS = ["action.yml", "use/action.yml", "use/served/action.yml", "promote/action.yml"]
 WORKFLOWS = [
     ".github/workflows/release.yml",
+    ".github/workflows/site.yml",
     ".github/workflows/seed.yml",
     "examples/github/seed.yml",
     "examples/github/container.yml",

@@ -126,7 +126,8 @@ class LazyGroup(click.Group):
 _EPILOG = """\b
 Exit codes: 0 done · 1 checked and false · 2 wrong input
             3 could not check · 4 Nix failed
-Completion: eval "$(nix-seed completion bash)" (zsh, fish)"""
+Completion: eval "$(nix-seed completion bash)" (zsh, fish)
+Documents:  https://0compute.github.io/nix-seed/"""
 
 
 @click.group(
