@@ -210,7 +210,12 @@ class _Audit:
             self._ledger.begin(each for each in old if each.digest in heads)
         if not old:
             self._name_empty()
-        self._replay()
+        marks = self._from.logs if self._from else ()
+        commits = {record.commit for record in self._ledger.records}
+        commits |= {commit for copy in self._copies for commit in copy.commits}
+        # Those audited before as well: an index does not tell by itself of what came since.
+        commits |= {record.commit for record in (self._from.records if self._from else ())}
+        self._logs.replay(marks, sorted(commits), self._on_event)
         with self._net("what the logs hold"):
             # Votes on commits that were audited before: their lists were not read again so far.
             self._ledger.read_again(self._doubted())
@@ -274,14 +279,6 @@ class _Audit:
     def _trouble(self, subject: str, error: NixSeedError) -> None:
         found = AuditFinding(Kind.UNREAD, Severity.of(error), subject, error.message)
         self._findings.append(found)
-
-    def _replay(self) -> None:
-        marks = self._from.logs if self._from else ()
-        commits = {record.commit for record in self._ledger.records}
-        commits |= {commit for copy in self._copies for commit in copy.commits}
-        # Those audited before as well: an index does not tell by itself of what came since.
-        commits |= {record.commit for record in (self._from.records if self._from else ())}
-        self._logs.replay(marks, sorted(commits), self._on_event)
 
     def _withheld(self) -> Iterator[AuditFinding]:
         found = self._ledger.envelopes

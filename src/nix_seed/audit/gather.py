@@ -61,7 +61,12 @@ class Gathering:
         for head in heads:
             begin += [head.digest, head.commit.key]
         self._follow(begin)
-        explained = self._explained()
+        explained = set(self._known)
+        for record in self.records:
+            explained.add(record.index)
+            for document in self.documents.get(record.digest, ()):
+                if document.type == EVIDENCE_TYPE:
+                    explained |= _images(document.text)
         self._follow(each for each in self._listed() if each not in explained)
 
     def read_again(self, commits: Iterable[Commit]) -> None:
@@ -206,16 +211,6 @@ class Gathering:
 
     def _listed(self) -> list[Digest]:
         return list(dict.fromkeys(each for copy in self._copies for each in copy.subjects))
-
-    def _explained(self) -> set[Digest]:
-        """Return what is known to have a list for good reason: indexes and images of releases."""
-        found = set(self._known)
-        for record in self.records:
-            found.add(record.index)
-            for document in self.documents.get(record.digest, ()):
-                if document.type == EVIDENCE_TYPE:
-                    found |= _images(document.text)
-        return found
 
 
 def _images(text: bytes) -> set[Digest]:

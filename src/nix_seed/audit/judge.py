@@ -9,13 +9,7 @@ from datetime import datetime
 from typing import TypeVar, cast
 
 from nix_seed.audit.read import LedgerCopy
-from nix_seed.audit.rules.policies import (
-    FoundRelease,
-    Held,
-    judge_evidence,
-    judge_proofs,
-    judge_quorums,
-)
+from nix_seed.audit.rules import policies
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError, caught, foreign_error
@@ -52,7 +46,17 @@ class BundleJudge:
         }
         self._builds: dict[tuple[bytes, Digest], Finding] = {}
         self._names = {p.signer: p.id for policy in book.all[::-1] for p in policy.promoters}
-        self._logs = _log_names(book)
+        # One name for each log, whatever policies call it: what tells logs apart is the key.
+        names: dict[bytes, str] = {}
+        found = {}
+        for policy in book.all:
+            for log in policy.logs:
+                name = names.get(log.key.der)
+                if name is None:
+                    name = log.id if log.id not in names.values() else f"{log.id} of {log.origin}"
+                    names[log.key.der] = name
+                found[policy.digest, log.id] = name
+        self._logs = found
         self._brought: dict[tuple[str, int, bytes], SignedCheckpoint] = {}
 
     @property
@@ -171,20 +175,6 @@ def _union(trusts: Iterable[Trust]) -> Trust:
     )
 
 
-def _log_names(book: PolicyBook) -> dict[tuple[Digest, str], str]:
-    """Return one name for each log, whatever policies call it: what tells logs apart is the key."""
-    names: dict[bytes, str] = {}
-    found = {}
-    for policy in book.all:
-        for log in policy.logs:
-            name = names.get(log.key.der)
-            if name is None:
-                name = log.id if log.id not in names.values() else f"{log.id} of {log.origin}"
-                names[log.key.der] = name
-            found[policy.digest, log.id] = name
-    return found
-
-
 class Releases:
     """Audits releases one after another; images and indexes of several are read once.
 
@@ -212,7 +202,7 @@ class Releases:
         record: LedgerRecord,
         documents: Iterable[Document],
         attestations: Iterable[Attestation],
-        held: Held,
+        held: policies.Held,
     ) -> tuple[LedgerRecord, tuple[AuditFinding, ...]]:
         """Return *record* with who counted for it, and all that is wrong with the release."""
         evidence, proofs = _documents(record, documents)
@@ -220,7 +210,7 @@ class Releases:
         if isinstance(evidence, AuditFinding):
             return record, (*findings, evidence)
         leaves = evidence.release.leaves
-        findings += judge_proofs(record, leaves, proofs)
+        findings += policies.judge_proofs(record, leaves, proofs)
         images: dict[str, Agreement] = {}
         for leaf in leaves:
             try:
@@ -240,26 +230,26 @@ class Releases:
         evidence: Evidence,
         images: Mapping[str, Agreement],
         attestations: Sequence[Attestation],
-        held: Held,
+        held: policies.Held,
     ) -> tuple[tuple[str, ...], tuple[AuditFinding, ...]]:
         book = self._bench.book
         then = book.of_record(record.policy)
-        found = FoundRelease(evidence, self._judged(attestations, then), images)
+        found = policies.FoundRelease(evidence, self._judged(attestations, then), images)
 
         def renamed(at: LoggedAt) -> bool | None:
             if all(log.id != at.log for log in then.logs):
                 return None
             return held(replace(at, log=self._bench.log_name(then, at.log)))
 
-        findings = list(judge_evidence(record, found, renamed))
+        findings = list(policies.judge_evidence(record, found, renamed))
         builders: tuple[str, ...] = ()
         if book.knows(record.policy):
             moment = record.time or self._now
-            builders, more = judge_quorums(record, found, then, moment, present=False)
+            builders, more = policies.judge_quorums(record, found, then, moment, present=False)
             findings += more
         if then is not book.present or not book.knows(record.policy):
-            now = FoundRelease(evidence, self._judged(attestations, book.present), images)
-            _, more = judge_quorums(record, now, book.present, self._now, present=True)
+            now = policies.FoundRelease(evidence, self._judged(attestations, book.present), images)
+            _, more = policies.judge_quorums(record, now, book.present, self._now, present=True)
             findings += more
         return builders, tuple(findings)
 

@@ -17,17 +17,8 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSee
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.statement import Commit
+from nix_seed.formats.tlog import merkle
 from nix_seed.formats.tlog.entry import LogEntry
-from nix_seed.formats.tlog.merkle import (
-    EMPTY,
-    HashReader,
-    TreeHead,
-    build_inclusion_proof,
-    build_root,
-    check_consistency,
-    check_inclusion,
-    leaf_hash,
-)
 from nix_seed.formats.tlog.note import SignedCheckpoint
 from nix_seed.logs.log import CheckpointState, TileReader, check_tiles, replay
 from nix_seed.logs.open import open_history
@@ -71,19 +62,19 @@ class Replay:
     """
 
     log: RekorV1 | TileReader
-    head: TreeHead
+    head: merkle.TreeHead
     look: _Look
     since: int = 0
-    hashes: HashReader | None = None
+    hashes: merkle.HashReader | None = None
     commits: Mapping[int, Commit] = field(default_factory=dict)
 
     def holds(self, at: LoggedAt) -> bool | None:
         """Whether the leaf is at its index in the tree; None where that cannot be told."""
         if self.hashes is None or at.index >= self.head.size:
             return None
-        proof = build_inclusion_proof(at.index, self.head.size, self.hashes)
+        proof = merkle.build_inclusion_proof(at.index, self.head.size, self.hashes)
         try:
-            check_inclusion(proof, at.index, at.leaf_hash.raw, self.head)
+            merkle.check_inclusion(proof, at.index, at.leaf_hash.raw, self.head)
         except CheckedFalse:
             return False
         return True
@@ -100,8 +91,10 @@ class Replay:
                     f"and has {now} now"
                 )
         elif self.hashes is None:
-            check_consistency(self.log.consistency(size, self.head.size), signed.head, self.head)
-        elif build_root(size, self.hashes) != signed.head:
+            merkle.check_consistency(
+                self.log.consistency(size, self.head.size), signed.head, self.head
+            )
+        elif merkle.build_root(size, self.hashes) != signed.head:
             raise CheckedFalse(
                 f"the log {name} shows a split view: it signed another tree of {size} "
                 "entries than the one it has"
@@ -109,7 +102,7 @@ class Replay:
 
 
 def _replay_tiles(
-    log: TileReader, head: TreeHead, start: TreeHead, most: int, look: _Look
+    log: TileReader, head: merkle.TreeHead, start: merkle.TreeHead, most: int, look: _Look
 ) -> Replay:
     """Read the log from the tree *start* on, recompute its root and, if that is empty, all tiles.
 
@@ -127,19 +120,21 @@ def _replay_tiles(
             "--most-entries"
         )
     hashes = replay(log, start, head, look.at)
-    if start == EMPTY:
+    if start == merkle.EMPTY:
         check_tiles(log, head.size, hashes)
     return Replay(log, head, look, start.size, hashes)
 
 
-def _replay_index(log: RekorV1, head: TreeHead, commits: Iterable[Commit], look: _Look) -> Replay:
+def _replay_index(
+    log: RekorV1, head: merkle.TreeHead, commits: Iterable[Commit], look: _Look
+) -> Replay:
     """Ask Rekor v1, which gives no list of its entries, for all of *commits*."""
     seen: set[bytes] = set()
     about: dict[int, Commit] = {}
     for commit in commits:
         for value in log.lookup(commit.key.raw):
             entry = LogEntry.from_json(value, f"an entry of {log.trusted.id}")
-            leaf = leaf_hash(entry.body)
+            leaf = merkle.leaf_hash(entry.body)
             if leaf not in seen:
                 seen.add(leaf)
                 about[entry.index] = commit
@@ -235,7 +230,7 @@ class LogSet:
                 named.name, named.log.kind, 0, 0, None, "not read"
             )
             with self._told(named.name):
-                self._one(named, since.get(Digest.of(named.log.key.der), EMPTY), commits)
+                self._one(named, since.get(Digest.of(named.log.key.der), merkle.EMPTY), commits)
 
     def holds(self, at: LoggedAt) -> bool | None:
         """Whether the leaf is at its index in its log; None where that cannot be told."""
@@ -261,7 +256,7 @@ class LogSet:
                 with self._told(name, str(signed.checkpoint)):
                     replay.check_brought(signed)
 
-    def _one(self, named: _Named, since: TreeHead, commits: Sequence[Commit]) -> None:
+    def _one(self, named: _Named, since: merkle.TreeHead, commits: Sequence[Commit]) -> None:
         trusted, seen = replace(named.log, id=named.name), self._reach.seen
         look = _Look(named.name, self._bench.book)
         log = open_history(trusted, self._place(named), patience=_PATIENCE)

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nix_seed.cli.say import Manner, manner
+from nix_seed.cli.say import manner
 from nix_seed.core.events import OnEvent, ignore, listening
 
 if TYPE_CHECKING:
-    from nix_seed.cli.progress_lines import Lines, StatusLines
+    pass
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 EXISTING_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -140,7 +140,9 @@ def progress(*, quiet: bool = False) -> Iterator[OnEvent]:
     if asked.quiet or (quiet and not asked.verbose and not redrawn):
         yield ignore
         return
-    shown = _shown(asked, redrawn)
+    from nix_seed.cli.progress_lines import Lines, StatusLines
+
+    shown = StatusLines(asked) if redrawn else Lines(sys.stderr, asked)
     asked.clear = shown.clear
     try:
         with listening(shown), _ticking(shown.tick, shown.period):
@@ -149,12 +151,6 @@ def progress(*, quiet: bool = False) -> Iterator[OnEvent]:
     finally:
         shown.clear()
         asked.clear = None
-
-
-def _shown(asked: Manner, redrawn: bool) -> StatusLines | Lines:
-    from nix_seed.cli.progress_lines import Lines, StatusLines
-
-    return StatusLines(asked) if redrawn else Lines(sys.stderr, asked)
 
 
 @contextmanager

@@ -333,7 +333,11 @@ def stores_of(options: dict[str, Any]) -> Stores:
             hint='as in: printf %s "$TOKEN" | nix-seed push … --username me --password-stdin',
         )
     if username is not None:
-        password = _password()
+        # The line on standard input; it is read once, and several steps of a command ask.
+        meta = click.get_current_context().meta
+        if _PASSWORD not in meta:
+            meta[_PASSWORD] = sys.stdin.readline().rstrip("\r\n")
+        password: str = meta[_PASSWORD]
         if not password:
             raise InputError("--password-stdin: standard input holds no password")
         given = Credential("--username", username, password)
@@ -343,15 +347,6 @@ def stores_of(options: dict[str, Any]) -> Stores:
         ca_file=options["ca_file"],
         jobs=options.get("jobs") or JOBS,
     )
-
-
-def _password() -> str:
-    """Return the line on standard input; it is read once, and several steps of a command ask."""
-    meta = click.get_current_context().meta
-    if _PASSWORD not in meta:
-        meta[_PASSWORD] = sys.stdin.readline().rstrip("\r\n")
-    password: str = meta[_PASSWORD]
-    return password
 
 
 verify_options = together(

@@ -68,7 +68,11 @@ def loads(text: bytes, *, label: str) -> Any:
             parse_int=_exact,
         )
         if b"\\u" in text:
-            _check_surrogates(value)
+            # Refuse what no UTF-8 can hold, which only an escape can have brought in.
+            try:
+                json.dumps(value, ensure_ascii=False).encode()
+            except UnicodeEncodeError as error:
+                raise ValueError("a string holds half a surrogate pair") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{label} is not valid JSON: {error}") from error
     return value
@@ -113,14 +117,6 @@ def _exact(text: str) -> int:
     if abs(number) > _LARGEST:
         raise ValueError(f"an integer of {len(text)} digits is beyond 2^53")
     return number
-
-
-def _check_surrogates(value: Any) -> None:
-    """Refuse what no UTF-8 can hold, which only an escape can have brought in."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("a string holds half a surrogate pair") from error
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -371,10 +371,6 @@ def _plain(kind: Any) -> Codec:
         return Codec(lambda found, name, where: _sha256(kind, found, name, where), str)
     if kind in _NAMES:
         return Codec(lambda found, name, where: _exact(found, kind, name, where), kind)
-    return _object(kind)
-
-
-def _object(kind: Any) -> Codec:
     # What reads itself does so here as well; most just declare what they are.
     read_at = getattr(kind, "from_json", partial(_read, kind))
 

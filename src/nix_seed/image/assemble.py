@@ -87,7 +87,13 @@ class StoreFiles:
             found = {entry.name: entry for entry in scan}
         depth, below = directory.depth + 1, directory.below + b"/"
         if self._case_hack:
-            found = _plain_names(directory, found)
+            plain = {strip_case_hack(name): entry for name, entry in found.items()}
+            if len(plain) != len(found):
+                raise InputError(
+                    f"{os.fsdecode(directory.source)} holds two files with one name"
+                    " once Nix's case hack is undone"
+                )
+            found = plain
         for name in sorted(found):
             entry = found[name]
             if entry.is_dir(follow_symlinks=False):
@@ -95,18 +101,6 @@ class StoreFiles:
             else:
                 status = entry.stat(follow_symlinks=False)
                 yield _node(entry.path, below + name, name, depth, status)
-
-
-def _plain_names(
-    directory: Node, found: dict[bytes, os.DirEntry[bytes]]
-) -> dict[bytes, os.DirEntry[bytes]]:
-    plain = {strip_case_hack(name): entry for name, entry in found.items()}
-    if len(plain) != len(found):
-        raise InputError(
-            f"{os.fsdecode(directory.source)} holds two files with one name"
-            " once Nix's case hack is undone"
-        )
-    return plain
 
 
 def _node(source: bytes, below: bytes, name: bytes, depth: int, status: os.stat_result) -> Node:

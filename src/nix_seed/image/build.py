@@ -305,7 +305,14 @@ def store_image(
 
 def check_destination(destination: Destination) -> None:
     """Refuse, before any work, a place that cannot take the image."""
-    _check_name(destination)
+    # Refuse what no reference could name afterwards.
+    if destination.format == "oci":
+        LayoutReference(str(destination.path), tag=destination.tag)
+    elif destination.format == "oci-archive":
+        check_tag(destination.tag, str(destination.path))
+    else:
+        # Docker's archives name images in full, but for the registry.
+        Reference.parse(f"localhost/{_docker_name(destination.tag)}")
     if destination.format == "oci":
         # An absent or empty directory takes any image, and is not touched before there is one.
         if destination.path.is_file() or (destination.path.is_dir() and _holds_any(destination)):
@@ -325,17 +332,6 @@ def check_destination(destination: Destination) -> None:
 def _holds_any(destination: Destination) -> bool:
     with explained(f"reading {destination.path}"):
         return any(destination.path.iterdir())
-
-
-def _check_name(destination: Destination) -> None:
-    """Refuse what no reference could name afterwards."""
-    if destination.format == "oci":
-        LayoutReference(str(destination.path), tag=destination.tag)
-    elif destination.format == "oci-archive":
-        check_tag(destination.tag, str(destination.path))
-    else:
-        # Docker's archives name images in full, but for the registry.
-        Reference.parse(f"localhost/{_docker_name(destination.tag)}")
 
 
 def _docker_name(tag: str) -> str:

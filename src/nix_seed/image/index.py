@@ -28,20 +28,16 @@ def make_lock(stores: Stores, reference: AnyReference) -> SeedLock:
     images = (found,) if isinstance(found, InspectedImage) else found.images
     systems: dict[str, LockedImage] = {}
     for image in images:
-        system, locked = _locked(image)
+        if image.kind != "seed" or image.system is None or image.nar_hash is None:
+            raise InputError(
+                f"{image.reference} is not a seed",
+                hint="name an image that nix-seed build made, or an index of such",
+            )
+        system, locked = image.system, LockedImage(image.digest, NarHash.parse(image.nar_hash))
         if system in systems:
             raise InputError(f"{reference} has two images of {system}")
         systems[system] = locked
     return SeedLock(_repository(reference), systems)
-
-
-def _locked(image: InspectedImage) -> tuple[str, LockedImage]:
-    if image.kind != "seed" or image.system is None or image.nar_hash is None:
-        raise InputError(
-            f"{image.reference} is not a seed",
-            hint="name an image that nix-seed build made, or an index of such",
-        )
-    return image.system, LockedImage(image.digest, NarHash.parse(image.nar_hash))
 
 
 def _repository(reference: AnyReference) -> str:

@@ -235,7 +235,12 @@ def _config(outline: Outline) -> ImageConfig:
 
 def compare_with_base(spec: Spec, old: Spec) -> PlanDiff:
     """Say what whoever has the image of *old* must pull for that of *spec*, and who caused it."""
-    changed = _changed_inputs(spec, old)
+    # Name the inputs that changed; one that others follow goes by its shortest name alone.
+    names: dict[str, str] = {}
+    for name, path in sorted(spec.inputs.items(), key=lambda item: (len(item[0]), item[0])):
+        if old.inputs.get(name) != path:
+            names.setdefault(path, name)
+    changed = list(names.values())
     causes = {name: [StorePath.containing(path)] for name, path in spec.inputs.items()}
     if len(changed) == 1:
         # Packages do not say which input they came from. With one input changed, what it replaced
@@ -245,12 +250,3 @@ def compare_with_base(spec: Spec, old: Spec) -> PlanDiff:
     return evaluate_plan(
         spec.layers, old.layers, spec.paths, old.paths, causes, changed_causes=changed
     )
-
-
-def _changed_inputs(spec: Spec, old: Spec) -> list[str]:
-    """Name the inputs that changed; one that others follow goes by its shortest name alone."""
-    names: dict[str, str] = {}
-    for name, path in sorted(spec.inputs.items(), key=lambda item: (len(item[0]), item[0])):
-        if old.inputs.get(name) != path:
-            names.setdefault(path, name)
-    return list(names.values())

@@ -20,15 +20,7 @@ from nix_seed.core.files import files_below
 from nix_seed.flake.evaluate import DEFAULT_ATTR, Evaluation
 from nix_seed.flake.nix import Nix
 from nix_seed.flake.nix_code import call_nix_half
-from nix_seed.flake.rules.licence import (
-    UNSTATED,
-    Fact,
-    Licence,
-    LicencePolicy,
-    evaluate_expression,
-    join,
-    read_facts,
-)
+from nix_seed.flake.rules import licence
 from nix_seed.formats.nix.store_path import PathInfo, StorePath, closure_in
 from nix_seed.licences.rules.judge import Judged, Judgement, UnknownLicence, Withheld, judge
 from nix_seed.roots.roots import roots_of_recipe
@@ -151,23 +143,23 @@ _WORDS = (
 )
 
 
-def read_licence_texts(tree: Path) -> Licence:
+def read_licence_texts(tree: Path) -> licence.Licence:
     """Return the licence that the files at the top of *tree* state; all of them apply."""
     try:
         files = sorted(file for file in tree.iterdir() if _FILE.match(file.name))
         found = [_recognise(file) for file in files if file.is_file() and not file.is_symlink()]
     except OSError:
-        return UNSTATED
-    return join(found) if found else UNSTATED
+        return licence.UNSTATED
+    return licence.join(found) if found else licence.UNSTATED
 
 
-def _recognise(file: Path) -> Licence:
+def _recognise(file: Path) -> licence.Licence:
     with file.open("rb") as stream:
         text = " ".join(stream.read(_MOST).decode("utf-8", "replace").split())
     for name, words in _WORDS:
         if re.search(words, text, re.IGNORECASE):
-            return Licence(name, evaluate_expression(name))
-    return Licence(f"see {file.name}", "unknown")
+            return licence.Licence(name, licence.evaluate_expression(name))
+    return licence.Licence(f"see {file.name}", "unknown")
 
 
 # A dozen tell one broken package from some hundred others.
@@ -176,7 +168,7 @@ _EVALUATIONS = 12
 
 def facts_of(
     nix: Nix, url: str, arguments: Mapping[str, Any], closure: Collection[StorePath], roots: Roots
-) -> tuple[dict[str, Fact], str | None]:
+) -> tuple[dict[str, licence.Fact], str | None]:
     """Return what ``meta`` says, by derivation, and why something could not be read, if so.
 
     *arguments* are those by which the flake at *url* was evaluated, for an image of *closure*. What
@@ -184,7 +176,14 @@ def facts_of(
     """
     names = sorted({name for path in closure for name in (path.package, path.name)})
     facts, problem = _facts(nix, url, arguments, names)
-    unread = _unread(closure, roots, facts)
+    # Derivations of *closure* whose meta is in no fact, and such of their inputs.
+    unread: set[StorePath] = set()
+    stack = [roots.makers[path] for path in closure if path in roots.makers]
+    while stack:
+        drv = stack.pop()
+        if drv in roots.inputs and drv not in unread and str(drv) not in facts:
+            unread.add(drv)
+            stack += roots.inputs[drv].derivations
     if unread:
         facts |= _facts_elsewhere(nix, url, arguments["system"], unread, roots)
     return facts, problem
@@ -192,36 +191,22 @@ def facts_of(
 
 def _facts(
     nix: Nix, url: str, arguments: Mapping[str, Any], names: Sequence[str]
-) -> tuple[dict[str, Fact], str | None]:
+) -> tuple[dict[str, licence.Fact], str | None]:
     """Ask the Nix half; where some package's own code aborts, ask for less, at last for nothing."""
     problem = None
     for wanted in (names, ()):
         try:
             given = {**arguments, "names": list(wanted)}
             answer = call_nix_half(nix, "licences", url, given, "reading licences")
-            return read_facts(answer), problem
+            return licence.read_facts(answer), problem
         except NixFailed as error:
             problem = error.detail or error.message
     return {}, problem
 
 
-def _unread(
-    closure: Iterable[StorePath], roots: Roots, facts: Mapping[str, Fact]
-) -> set[StorePath]:
-    """Return derivations of *closure* whose ``meta`` is in no fact, and such of their inputs."""
-    found: set[StorePath] = set()
-    stack = [roots.makers[path] for path in closure if path in roots.makers]
-    while stack:
-        drv = stack.pop()
-        if drv in roots.inputs and drv not in found and str(drv) not in facts:
-            found.add(drv)
-            stack += roots.inputs[drv].derivations
-    return found
-
-
 def _facts_elsewhere(
     nix: Nix, url: str, system: str, unread: Iterable[StorePath], roots: Roots
-) -> dict[str, Fact]:
+) -> dict[str, licence.Fact]:
     """Look for *unread* among the packages of all flakes that there are, for a few evaluations.
 
     What does not evaluate is left out, and so is what is not of this graph: a namesake.
@@ -230,7 +215,7 @@ def _facts_elsewhere(
     names = sorted({name for path in made for name in (path.package, path.name)})
     given = {"system": system, "names": names}
     ask = partial(call_nix_half, nix, "otherPackages", url, doing="reading licences elsewhere")
-    facts: dict[str, Fact] = {}
+    facts: dict[str, licence.Fact] = {}
     left: list[list[Any]] = []
     for evaluation in range(_EVALUATIONS):
         some = left.pop() if left else []
@@ -238,7 +223,7 @@ def _facts_elsewhere(
             if evaluation == 0:
                 left = [ask(given)]
             elif some:
-                facts |= read_facts(ask({**given, "some": some}))
+                facts |= licence.read_facts(ask({**given, "some": some}))
         except NixFailed:
             half = len(some) // 2
             left += [some[half:], some[:half]] if half else []
@@ -254,7 +239,7 @@ class Licences:
     """What was judged, by which *policy*; *problem* is why ``meta`` could not be read at all."""
 
     judgement: Judgement
-    policy: LicencePolicy
+    policy: licence.LicencePolicy
     roots: Roots
     problem: str | None = None
 

@@ -31,23 +31,8 @@ from cryptography.hazmat.primitives.serialization import (
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, foreign
 from nix_seed.core.files import explained, locked, read_regular, unnamed, write_atomically
 from nix_seed.formats.intoto.statement import Envelope
+from nix_seed.formats.tlog import merkle
 from nix_seed.formats.tlog.entry import HashedRekord, LogEntry, Verifier
-from nix_seed.formats.tlog.merkle import (
-    HASH_SIZE,
-    WIDTH,
-    HashReader,
-    Tile,
-    TreeHead,
-    build_inclusion_proof,
-    build_root,
-    build_tiles,
-    decode_entries,
-    encode_entries,
-    leaf_hash,
-    new_tiles,
-    read_appended,
-    tiles_of,
-)
 from nix_seed.formats.tlog.note import Checkpoint, NoteKey, SignedCheckpoint, sign_note
 from nix_seed.logs.log import DirectorySource, TileReader, build_entry, read_key_of_log, read_tile
 from nix_seed.logs.rules.entry import TrustedLog, logged_signature
@@ -147,7 +132,7 @@ class EmbeddedLog(TileReader):
         key = LogKey.make(origin)
         key.save(directory / "private" / "key.pem")
         log = cls(directory, key)
-        log._publish(build_root(0, lambda _: []))
+        log._publish(merkle.build_root(0, lambda _: []))
         write_atomically(directory / "log.vkey", f"{key.note_key}\n".encode())
 
     @classmethod
@@ -179,7 +164,7 @@ class EmbeddedLog(TileReader):
         """Append leaves, each once however often it is given; return each one's proven entry."""
         with explained(f"appending to the log in {self.directory}"), self._alone():
             before = self._caught_up()
-            leaves = {leaf_hash(body): body for body in bodies}
+            leaves = {merkle.leaf_hash(body): body for body in bodies}
             fresh = [body for leaf, body in leaves.items() if leaf not in self._indices]
             if fresh:
                 self._extend(before.head, fresh)
@@ -188,8 +173,8 @@ class EmbeddedLog(TileReader):
         read = self.hashes(signed.head.size)
         done = []
         for body in bodies:
-            index = self._indices[leaf_hash(body)]
-            proof = build_inclusion_proof(index, signed.head.size, read)
+            index = self._indices[merkle.leaf_hash(body)]
+            proof = merkle.build_inclusion_proof(index, signed.head.size, read)
             entry = build_entry(self.trusted, index, body, proof, signed)
             done.append(Appended(entry, duplicate=index < before.head.size))
         return done
@@ -201,11 +186,11 @@ class EmbeddedLog(TileReader):
         """Learn the leaves that this or another process appended; return the checkpoint."""
         signed = self.checkpoint()
         known = len(self._indices)
-        for tile in tiles_of(signed.head.size):
+        for tile in merkle.tiles_of(signed.head.size):
             if tile.leaf_range.stop > known:
                 data = read_tile(self.source, tile)
                 for i, index in enumerate(tile.leaf_range):
-                    self._indices[data[i * HASH_SIZE : (i + 1) * HASH_SIZE]] = index
+                    self._indices[data[i * merkle.HASH_SIZE : (i + 1) * merkle.HASH_SIZE]] = index
         if len(self._indices) != signed.head.size:
             raise CheckedFalse(
                 f"the log in {self.directory} does not hold what its checkpoint says",
@@ -213,56 +198,52 @@ class EmbeddedLog(TileReader):
             )
         return signed
 
-    def _extend(self, old: TreeHead, bodies: Sequence[bytes]) -> None:
+    def _extend(self, old: merkle.TreeHead, bodies: Sequence[bytes]) -> None:
         size = old.size + len(bodies)
-        leaves = [leaf_hash(body) for body in bodies]
-        read: HashReader = read_appended(old.size, self.hashes(old.size), leaves)
+        leaves = [merkle.leaf_hash(body) for body in bodies]
+        read: merkle.HashReader = merkle.read_appended(old.size, self.hashes(old.size), leaves)
         files = self._new_bundles(old.size, bodies)
-        tiles = list(new_tiles(old.size, size))
-        files |= dict(zip(tiles, build_tiles(tiles, read), strict=True))
+        tiles = list(merkle.new_tiles(old.size, size))
+        files |= dict(zip(tiles, merkle.build_tiles(tiles, read), strict=True))
         directories = {(self._public / tile.path).parent for tile in files}
         for directory in (self._public, *directories):
-            _sweep(directory)
+            # Remove what a killed writer left; only the lock's holder writes here.
+            with suppress(FileNotFoundError):
+                for name in os.listdir(directory):
+                    if _LEFT_OVER.fullmatch(name):
+                        os.unlink(directory / name)
         for tile, data in files.items():
             write_atomically(self._public / tile.path, data)
         for directory in directories:
             _sync(directory)
-        self._publish(build_root(size, read))
+        self._publish(merkle.build_root(size, read))
         self._drop_partial(tile for tile in files if tile.is_full)
 
-    def _new_bundles(self, old: int, bodies: Sequence[bytes]) -> dict[Tile, bytes]:
+    def _new_bundles(self, old: int, bodies: Sequence[bytes]) -> dict[merkle.Tile, bytes]:
         """Return the bundles that *bodies* begin or make wider, and their bytes."""
-        begun = old % WIDTH
+        begun = old % merkle.WIDTH
         head: tuple[bytes, ...] = ()
         if begun:
-            tile = Tile(Tile.ENTRIES, old // WIDTH, begun)
-            head = decode_entries(tile, read_tile(self.source, tile))
+            tile = merkle.Tile(merkle.Tile.ENTRIES, old // merkle.WIDTH, begun)
+            head = merkle.decode_entries(tile, read_tile(self.source, tile))
         entries = (*head, *bodies)
-        first = old // WIDTH
-        groups = [entries[i : i + WIDTH] for i in range(0, len(entries), WIDTH)]
+        first = old // merkle.WIDTH
+        groups = [entries[i : i + merkle.WIDTH] for i in range(0, len(entries), merkle.WIDTH)]
         return {
-            Tile(Tile.ENTRIES, first + i, len(group)): encode_entries(group)
+            merkle.Tile(merkle.Tile.ENTRIES, first + i, len(group)): merkle.encode_entries(group)
             for i, group in enumerate(groups)
         }
 
-    def _publish(self, head: TreeHead) -> None:
+    def _publish(self, head: merkle.TreeHead) -> None:
         text = str(Checkpoint(self.trusted.origin, head))
         note = sign_note(text, self.trusted.key, self.key.sign)
         write_atomically(self._public / "checkpoint", note.dump())
         _sync(self._public)
 
-    def _drop_partial(self, full: Iterator[Tile]) -> None:
+    def _drop_partial(self, full: Iterator[merkle.Tile]) -> None:
         """Remove the partial tiles that full ones have replaced: readers take those instead."""
         for tile in full:
             shutil.rmtree(self._public / f"{tile.path}.p", ignore_errors=True)
-
-
-def _sweep(directory: Path) -> None:
-    """Remove what a killed writer left; only the lock's holder writes here."""
-    with suppress(FileNotFoundError):
-        for name in os.listdir(directory):
-            if _LEFT_OVER.fullmatch(name):
-                os.unlink(directory / name)
 
 
 def _sync(directory: Path) -> None:

@@ -24,34 +24,8 @@ from typing import Any, NoReturn, Protocol
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.files import explained, locked, read_if_there, read_regular, write_atomically
 from nix_seed.formats.intoto.statement import Envelope
-from nix_seed.formats.tlog.entry import (
-    HashedRekord,
-    InclusionProof,
-    LogEntry,
-    LoggedSignature,
-    Verifier,
-    parse_body,
-)
-from nix_seed.formats.tlog.merkle import (
-    EMPTY,
-    HASH_SIZE,
-    WIDTH,
-    HashReader,
-    Proof,
-    Tile,
-    TreeHead,
-    build_consistency_proof,
-    build_inclusion_proof,
-    build_root,
-    build_tiles,
-    check_inclusion,
-    decode_entries,
-    leaf_hash,
-    read_appended,
-    read_from_leaves,
-    read_from_tiles,
-    tiles_of,
-)
+from nix_seed.formats.tlog import entry as tlog_entry
+from nix_seed.formats.tlog import merkle
 from nix_seed.formats.tlog.note import NoteKey, SignedCheckpoint, check_signed
 from nix_seed.logs.rules.entry import (
     EntryFate,
@@ -75,7 +49,7 @@ class Historian(Protocol):
         """Return the newest checkpoint, its signature verified."""
         ...
 
-    def consistency(self, old: int, new: int) -> Proof:
+    def consistency(self, old: int, new: int) -> merkle.Proof:
         """Return the log's proof that its tree of *old* leaves begins that of *new*: unverified."""
         ...
 
@@ -93,11 +67,11 @@ class Log(Historian, Protocol):
         """
         ...
 
-    def append(self, envelope: Envelope, verifier: Verifier) -> Entry:
+    def append(self, envelope: Envelope, verifier: tlog_entry.Verifier) -> Entry:
         """Log the one signature of *envelope*, or find it logged; return its proven entry."""
         ...
 
-    def verify(self, entry: Entry, logged: LoggedSignature) -> EntryResult:
+    def verify(self, entry: Entry, logged: tlog_entry.LoggedSignature) -> EntryResult:
         """Judge *entry* by this log's key alone; no network."""
         ...
 
@@ -116,11 +90,11 @@ class OneLog:
     def __init__(self, trusted: TrustedLog) -> None:
         self.trusted = trusted
 
-    def verify(self, entry: Entry, logged: LoggedSignature) -> EntryResult:
+    def verify(self, entry: Entry, logged: tlog_entry.LoggedSignature) -> EntryResult:
         """Judge *entry* by this log's key alone; no network."""
         return evaluate_entry(entry, logged, LogTrust((self.trusted,)))
 
-    def checked(self, entry: Entry, logged: LoggedSignature) -> Entry:
+    def checked(self, entry: Entry, logged: tlog_entry.LoggedSignature) -> Entry:
         """Return *entry*, the log's own answer, if it proves what was asked of it.
 
         Raises ``CheckedFalse`` if not, ``CouldNotCheck`` where it is no entry at all: whatever
@@ -150,7 +124,7 @@ class AbsentLog(OneLog):
     append = check_writable = checkpoint = consistency = lookup = _fail
 
 
-Consistency = Callable[[int, int], Proof]
+Consistency = Callable[[int, int], merkle.Proof]
 """Returns the log's consistency proof from a smaller size to a larger one (``Log.consistency``)."""
 
 
@@ -263,7 +237,7 @@ class DirectorySource:
         return str(self._directory)
 
 
-def read_tile(source: TileSource, tile: Tile) -> bytes:
+def read_tile(source: TileSource, tile: merkle.Tile) -> bytes:
     """Return a hash tile or bundle; a partial one may be cut from the full one that followed it."""
     data = source.read(tile.path)
     if data is not None:
@@ -272,28 +246,24 @@ def read_tile(source: TileSource, tile: Tile) -> bytes:
         # A log may drop partial tiles once the full one is there (tlog-tiles, "Partial Tiles").
         data = source.read(tile.full.path)
         if data is not None:
-            return _cut(tile, data)
+            if tile.level != merkle.Tile.ENTRIES:
+                return data[: tile.width * merkle.HASH_SIZE]
+            end = 0
+            for _ in range(tile.width):
+                end += 2 + int.from_bytes(data[end : end + 2], "big")
+            return data[:end]
     raise CouldNotCheck(
         f"the log at {source} has no {tile.path}",
         hint="its checkpoint says there must be one: the copy is incomplete, or its operator lies",
     )
 
 
-def read_tiles(source: TileSource, tiles: Sequence[Tile]) -> list[bytes]:
+def read_tiles(source: TileSource, tiles: Sequence[merkle.Tile]) -> list[bytes]:
     """Return each of the tiles, several read at once."""
     if len(tiles) < 2:
         return [read_tile(source, tile) for tile in tiles]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(lambda tile: read_tile(source, tile), tiles))
-
-
-def _cut(tile: Tile, data: bytes) -> bytes:
-    if tile.level != Tile.ENTRIES:
-        return data[: tile.width * HASH_SIZE]
-    end = 0
-    for _ in range(tile.width):
-        end += 2 + int.from_bytes(data[end : end + 2], "big")
-    return data[:end]
 
 
 class TileReader(OneLog):
@@ -317,34 +287,36 @@ class TileReader(OneLog):
         except InputError as error:
             raise CouldNotCheck(f"at {self.source}: {error.message}") from error
 
-    def hashes(self, size: int) -> HashReader:
+    def hashes(self, size: int) -> merkle.HashReader:
         """Return a reader over the tree of *size* leaves; what it reads proves nothing yet."""
-        return read_from_tiles(size, lambda tiles: read_tiles(self.source, tiles))
+        return merkle.read_from_tiles(size, lambda tiles: read_tiles(self.source, tiles))
 
-    def consistency(self, old: int, new: int) -> Proof:
+    def consistency(self, old: int, new: int) -> merkle.Proof:
         """Return a consistency proof made of the log's tiles."""
-        return build_consistency_proof(old, new, self.hashes(new))
+        return merkle.build_consistency_proof(old, new, self.hashes(new))
 
-    def bundle(self, tile: Tile) -> tuple[bytes, ...]:
+    def bundle(self, tile: merkle.Tile) -> tuple[bytes, ...]:
         """Return the entries of a bundle, as the log gives them."""
-        return decode_entries(tile, read_tile(self.source, tile))
+        return merkle.decode_entries(tile, read_tile(self.source, tile))
 
-    def entry(self, index: int, signed: SignedCheckpoint) -> LogEntry:
+    def entry(self, index: int, signed: SignedCheckpoint) -> tlog_entry.LogEntry:
         """Return the proven entry *index* of the tree that *signed* is the checkpoint of."""
         return next(self.entries(signed, index, index + 1))
 
     def entries(
         self, signed: SignedCheckpoint, start: int = 0, end: int | None = None
-    ) -> Iterator[LogEntry]:
+    ) -> Iterator[tlog_entry.LogEntry]:
         """Yield the proven entries from *start* up to *end*, or to the end of the tree."""
         head = signed.head
         end = head.size if end is None else end
         if not 0 <= start <= end <= head.size:
             raise InputError(f"the log has {head.size} entries: there are none {start} to {end}")
         read = self.hashes(head.size)
-        for number in range(start // WIDTH, -(-end // WIDTH)):
-            first = number * WIDTH
-            bodies = self.bundle(Tile(Tile.ENTRIES, number, min(WIDTH, head.size - first)))
+        for number in range(start // merkle.WIDTH, -(-end // merkle.WIDTH)):
+            first = number * merkle.WIDTH
+            bodies = self.bundle(
+                merkle.Tile(merkle.Tile.ENTRIES, number, min(merkle.WIDTH, head.size - first))
+            )
             for index in range(max(start, first), min(end, first + len(bodies))):
                 yield self._proven(index, bodies[index - first], signed, read)
 
@@ -352,27 +324,34 @@ class TileReader(OneLog):
         """Read the whole log for the SHA-256 *digest* of signed bytes; yield the proven entries."""
         for entry in self.entries(self.checkpoint()):
             try:
-                body = parse_body(entry.body, f"entry {entry.index} of {self.trusted.id}")
+                body = tlog_entry.parse_body(
+                    entry.body, f"entry {entry.index} of {self.trusted.id}"
+                )
             except InputError:
                 continue  # a log holds what others wrote, too
-            if isinstance(body, HashedRekord) and body.digest == digest:
+            if isinstance(body, tlog_entry.HashedRekord) and body.digest == digest:
                 yield entry.to_json()
 
     def bodies(self, start: int, end: int) -> Iterator[bytes]:
         """Yield the entries from *start* up to *end*, unproven; several bundles read at once."""
-        numbers = iter(range(start // WIDTH, -(-end // WIDTH)))
+        numbers = iter(range(start // merkle.WIDTH, -(-end // merkle.WIDTH)))
         while some := list(islice(numbers, _AT_ONCE)):
-            tiles = [Tile(Tile.ENTRIES, each, min(WIDTH, end - each * WIDTH)) for each in some]
+            tiles = [
+                merkle.Tile(merkle.Tile.ENTRIES, each, min(merkle.WIDTH, end - each * merkle.WIDTH))
+                for each in some
+            ]
             for tile, data in zip(tiles, read_tiles(self.source, tiles), strict=True):
-                yield from decode_entries(tile, data)[max(0, start - tile.index * WIDTH) :]
+                yield from merkle.decode_entries(tile, data)[
+                    max(0, start - tile.index * merkle.WIDTH) :
+                ]
 
     def _proven(
-        self, index: int, body: bytes, signed: SignedCheckpoint, read: HashReader
-    ) -> LogEntry:
+        self, index: int, body: bytes, signed: SignedCheckpoint, read: merkle.HashReader
+    ) -> tlog_entry.LogEntry:
         head = signed.head
-        proof = build_inclusion_proof(index, head.size, read)
+        proof = merkle.build_inclusion_proof(index, head.size, read)
         try:
-            check_inclusion(proof, index, leaf_hash(body), head)
+            merkle.check_inclusion(proof, index, merkle.leaf_hash(body), head)
         except CheckedFalse as error:
             raise CheckedFalse(
                 f"the log {self.trusted.id} lies about entry {index}: {error.message}"
@@ -381,16 +360,16 @@ class TileReader(OneLog):
 
 
 def build_entry(
-    trusted: TrustedLog, index: int, body: bytes, proof: Proof, signed: SignedCheckpoint
-) -> LogEntry:
+    trusted: TrustedLog, index: int, body: bytes, proof: merkle.Proof, signed: SignedCheckpoint
+) -> tlog_entry.LogEntry:
     """Return the entry of the leaf *body*, with its proof under *signed*."""
     try:
-        kind, version = parse_body(body, "the entry").kind
+        kind, version = tlog_entry.parse_body(body, "the entry").kind
     except InputError:
         kind, version = "unknown", "0"
     head = signed.head
-    inclusion = InclusionProof(index, head.root, head.size, proof, signed.dump())
-    return LogEntry(index, trusted.key.log_id, kind, version, 0, None, inclusion, body)
+    inclusion = tlog_entry.InclusionProof(index, head.root, head.size, proof, signed.dump())
+    return tlog_entry.LogEntry(index, trusted.key.log_id, kind, version, 0, None, inclusion, body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,14 +397,19 @@ def check_log(reader: TileReader, state: CheckpointState | None = None) -> LogRe
     else:
         signed, history = state.ask(reader.trusted, reader)
     kinds: Counter[str] = Counter()
-    read = replay(reader, EMPTY, signed.head, lambda _, body, __: kinds.update((_kind(body),)))
+    read = replay(
+        reader, merkle.EMPTY, signed.head, lambda _, body, __: kinds.update((_kind(body),))
+    )
     tiles = check_tiles(reader, signed.head.size, read)
     return LogReport(signed, tiles, tuple(sorted(kinds.items())), history)
 
 
 def replay(
-    reader: TileReader, start: TreeHead, head: TreeHead, look: Callable[[int, bytes, bytes], None]
-) -> HashReader:
+    reader: TileReader,
+    start: merkle.TreeHead,
+    head: merkle.TreeHead,
+    look: Callable[[int, bytes, bytes], None],
+) -> merkle.HashReader:
     """Read the entries that the tree *head* has beyond *start*, and recompute both trees.
 
     Each is given to *look*: its index, its body, its leaf hash. ``CheckedFalse`` where the log does
@@ -433,17 +417,17 @@ def replay(
     """
     leaves: list[bytes] = []
     for index, body in enumerate(reader.bodies(start.size, head.size), start.size):
-        leaves.append(leaf_hash(body))
+        leaves.append(merkle.leaf_hash(body))
         look(index, body, leaves[-1])
-    read = read_from_leaves(leaves)
+    read = merkle.read_from_leaves(leaves)
     if start.size:
-        read = read_appended(start.size, reader.hashes(start.size), leaves)
-    if build_root(start.size, read) != start:
+        read = merkle.read_appended(start.size, reader.hashes(start.size), leaves)
+    if merkle.build_root(start.size, read) != start:
         raise CheckedFalse(
             f"the log {reader.trusted.id} forked: its first {start.size} entries are not those "
             "that were audited before"
         )
-    if build_root(head.size, read) != head:
+    if merkle.build_root(head.size, read) != head:
         raise CheckedFalse(
             f"the log {reader.trusted.id} does not hold what it signed: its {head.size} entries "
             "have another root than its checkpoint"
@@ -451,10 +435,10 @@ def replay(
     return read
 
 
-def check_tiles(reader: TileReader, size: int, read: HashReader) -> int:
+def check_tiles(reader: TileReader, size: int, read: merkle.HashReader) -> int:
     """Compare every hash tile of the log with what *read* has; return how many there are."""
-    tiles = [tile for level in range(_LEVELS) for tile in tiles_of(size, level)]
-    for tile, expected in zip(tiles, build_tiles(tiles, read), strict=True):
+    tiles = [tile for level in range(_LEVELS) for tile in merkle.tiles_of(size, level)]
+    for tile, expected in zip(tiles, merkle.build_tiles(tiles, read), strict=True):
         if read_tile(reader.source, tile) != expected:
             raise CheckedFalse(
                 f"{tile.path} of the log {reader.trusted.id} does not hold its entries' hashes"
@@ -464,6 +448,6 @@ def check_tiles(reader: TileReader, size: int, read: HashReader) -> int:
 
 def _kind(body: bytes) -> str:
     try:
-        return " ".join(parse_body(body, "an entry").kind)
+        return " ".join(tlog_entry.parse_body(body, "an entry").kind)
     except InputError:
         return "of another kind"

@@ -21,26 +21,23 @@ def open_log(trusted: TrustedLog, place: str) -> Log:
     ``CouldNotCheck`` where there is no log in the directory; an address is not asked yet.
     """
     if "://" not in place:
-        return _embedded(trusted, Path(place))
+        directory = Path(place)
+        from nix_seed.logs.embedded import EmbeddedLog
+
+        if not (directory / "log.vkey").is_file():
+            # Not wrong input: the policy is right, and what it names is not there now.
+            raise CouldNotCheck(
+                f"there is no log in {directory}",
+                hint=f"is it somewhere else now? 'nix-seed log serve {directory}' makes a new one",
+            )
+        log = EmbeddedLog.open(directory)
+        if log.trusted.key != trusted.key:
+            raise InputError(
+                f"the log in {directory} is {log.trusted.origin}, not {trusted.origin}",
+                hint="their keys differ: name another directory, or correct the policy",
+            )
+        return log
     return _served(trusted, place, None)
-
-
-def _embedded(trusted: TrustedLog, directory: Path) -> Log:
-    from nix_seed.logs.embedded import EmbeddedLog
-
-    if not (directory / "log.vkey").is_file():
-        # Not wrong input: the policy is right, and what it names is not there now.
-        raise CouldNotCheck(
-            f"there is no log in {directory}",
-            hint=f"is it somewhere else now? 'nix-seed log serve {directory}' makes a new one",
-        )
-    log = EmbeddedLog.open(directory)
-    if log.trusted.key != trusted.key:
-        raise InputError(
-            f"the log in {directory} is {log.trusted.origin}, not {trusted.origin}",
-            hint="their keys differ: name another directory, or correct the policy",
-        )
-    return log
 
 
 def open_history(

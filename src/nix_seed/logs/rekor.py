@@ -17,17 +17,7 @@ from typing import Any, Self
 from nix_seed.core import canonical_json
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.intoto.statement import Envelope
-from nix_seed.formats.tlog.entry import (
-    ECDSA_P256,
-    HashedRekord,
-    LogEntry,
-    LoggedSignature,
-    Verifier,
-    entry_from_v1,
-    promised_bytes,
-    request_v1,
-    request_v2,
-)
+from nix_seed.formats.tlog import entry as tlog_entry
 from nix_seed.formats.tlog.merkle import WIDTH, Proof, check_inclusion, leaf_hash
 from nix_seed.formats.tlog.note import SignedCheckpoint
 from nix_seed.logs.log import Entry, OneLog, TileReader, TileSource
@@ -160,17 +150,17 @@ class RekorV1(OneLog):
         """See that a server answers; every kind of key is taken."""
         self._http.get("api/v1/log", f"asking the log {self.trusted.id}")
 
-    def append(self, envelope: Envelope, verifier: Verifier) -> Entry:
+    def append(self, envelope: Envelope, verifier: tlog_entry.Verifier) -> Entry:
         """Log the envelope; return its entry in a bundle's spelling, proof and promise verified."""
         logged = logged_signature(envelope, verifier)
         doing = f"logging to {self.trusted.id} at {self._http.url}"
-        request = request_v1(envelope.dump(), [verifier])
+        request = tlog_entry.request_v1(envelope.dump(), [verifier])
         reply = self._http.post("api/v1/log/entries", request, doing)
         if reply.status == 409:
             return self._existing(reply, logged, doing)
         return self.checked(self._one(reply.wanted(doing, 200, 201), doing).to_json(), logged)
 
-    def _existing(self, reply: RekorReply, logged: LoggedSignature, doing: str) -> Entry:
+    def _existing(self, reply: RekorReply, logged: tlog_entry.LoggedSignature, doing: str) -> Entry:
         """Return the entry that a 409 speaks of, once it is there and proved to be ours.
 
         Where it is, the answer says in a header that proxies lose; the index knows it, too. Either
@@ -188,14 +178,14 @@ class RekorV1(OneLog):
             hint="try again later; if it stays so, do not trust this log",
         )
 
-    def _at(self, uuid: str, logged: LoggedSignature, doing: str) -> Entry | None:
+    def _at(self, uuid: str, logged: tlog_entry.LoggedSignature, doing: str) -> Entry | None:
         found = self._http.get(f"api/v1/log/entries/{uuid}", doing)
         if found.status == 404:
             return None
         # A 409 is no success by itself: the entry must record this very signature.
         return self.checked(self._one(found.wanted(doing), doing).to_json(), logged)
 
-    def _indexed(self, logged: LoggedSignature) -> Entry | None:
+    def _indexed(self, logged: tlog_entry.LoggedSignature) -> Entry | None:
         found = self.lookup(logged.payload_digest)
         return next((each for each in found if self.verify(each, logged).proved), None)
 
@@ -238,24 +228,24 @@ class RekorV1(OneLog):
         except (TypeError, ValueError) as error:
             raise CouldNotCheck(f"{doing}: the answer has no hashes") from error
 
-    def _one(self, reply: RekorReply, doing: str) -> LogEntry:
+    def _one(self, reply: RekorReply, doing: str) -> tlog_entry.LogEntry:
         """Read an answer that holds one entry, under its UUID."""
         value = reply.parse(doing)
         if len(value) != 1:
             raise CouldNotCheck(f"{doing}: the answer holds {len(value)} entries, not one")
         try:
-            return entry_from_v1(next(iter(value.values())), "the answer")
+            return tlog_entry.entry_from_v1(next(iter(value.values())), "the answer")
         except InputError as error:
             raise CouldNotCheck(f"{doing}: {error.message}") from error
 
-    def _check(self, entry: LogEntry) -> None:
+    def _check(self, entry: tlog_entry.LogEntry) -> None:
         """Raise ``CheckedFalse`` unless the log proves the entry, of whatever signature it is."""
         proof = entry.proof
         if proof is None or entry.promise is None:
             raise CheckedFalse(f"the log {self.trusted.id} gave an entry without a proof")
         signed = self._signed(proof.checkpoint, "the entry's checkpoint")
         check_inclusion(proof.hashes, proof.index, leaf_hash(entry.body), signed.head)
-        if not self.trusted.key.verifies(entry.promise, promised_bytes(entry)):
+        if not self.trusted.key.verifies(entry.promise, tlog_entry.promised_bytes(entry)):
             raise CheckedFalse(f"the log {self.trusted.id} did not sign an entry's timestamp")
 
     def _signed(self, data: bytes, label: str) -> SignedCheckpoint:
@@ -310,19 +300,19 @@ class RekorV2(TileReader):
             "sign with the default kind of key, or log to Rekor v1",
         )
 
-    def append(self, envelope: Envelope, verifier: Verifier) -> Entry:
+    def append(self, envelope: Envelope, verifier: tlog_entry.Verifier) -> Entry:
         """Log the envelope's signature; return the entry verbatim, its proof verified."""
-        if verifier.key_details != ECDSA_P256:
+        if verifier.key_details != tlog_entry.ECDSA_P256:
             raise self._wrong_kind()
         logged = logged_signature(envelope, verifier)
-        body = HashedRekord.of(logged)
+        body = tlog_entry.HashedRekord.of(logged)
         doing = f"logging to {self.trusted.id} at {self._http.url}"
-        reply = self._http.post("api/v2/log/entries", request_v2(body), doing)
+        reply = self._http.post("api/v2/log/entries", tlog_entry.request_v2(body), doing)
         if reply.status == 409:
             return self.checked(self._duplicate(reply, body, doing), logged)
         return self.checked(reply.wanted(doing, 200, 201).parse(doing), logged)
 
-    def _duplicate(self, reply: RekorReply, body: HashedRekord, doing: str) -> Entry:
+    def _duplicate(self, reply: RekorReply, body: tlog_entry.HashedRekord, doing: str) -> Entry:
         """Return the entry that a 409 points at, if it is ours to the byte.
 
         Where it is, a header says, which proxies lose, and the words; else it is looked for.

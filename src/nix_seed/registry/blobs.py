@@ -89,7 +89,16 @@ def read_range(
         answer = _ask(session, repository, wanted, f"bytes={start}-{end - 1}", label)
         _check_range(answer.headers, start, wanted, label)
         if answer.status == 200:
-            return _take(_skip(_body(answer, wanted, label), start), length, answer, label)
+            parts, total = [], 0
+            for chunk in _skip(_body(answer, wanted, label), start):
+                parts.append(chunk)
+                total += len(chunk)
+                if total >= length:
+                    break
+            answer.close()
+            if total < length:
+                raise Unreachable(f"{label}: {total} of {length} bytes arrived")
+            return b"".join(parts)[:length]
         data = answer.take(length)
         if len(data) < length:
             raise Unreachable(f"{label}: {len(data)} of {length} bytes arrived")
@@ -198,19 +207,6 @@ def _skip(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
             continue
         yield chunk[count:]
         count = 0
-
-
-def _take(chunks: Iterator[bytes], length: int, answer: Answer, label: str) -> bytes:
-    parts, total = [], 0
-    for chunk in chunks:
-        parts.append(chunk)
-        total += len(chunk)
-        if total >= length:
-            break
-    answer.close()
-    if total < length:
-        raise Unreachable(f"{label}: {total} of {length} bytes arrived")
-    return b"".join(parts)[:length]
 
 
 _PIECE = 1 << 18  # bytes

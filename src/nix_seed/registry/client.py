@@ -28,31 +28,12 @@ from nix_seed.formats.oci.manifest import (
     own_tag,
 )
 from nix_seed.formats.oci.reference import Reference, check_tag
-from nix_seed.registry import blobs
+from nix_seed.registry import blobs, store
 from nix_seed.registry.auth import TokenScope
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Denied, NotTaken, Patience
-from nix_seed.registry.rules.http import (
-    READABLE,
-    Meaning,
-    RegistryQuestion,
-    digest_hint,
-    document_type,
-    is_page,
-    join_url,
-    number,
-    parse_url,
-)
+from nix_seed.registry.rules import http
 from nix_seed.registry.session import RegistryRequest, Reply, Session
-from nix_seed.registry.store import (
-    BlobSource,
-    Fetched,
-    Held,
-    IndexEdit,
-    NamedDocument,
-    index_members,
-    referrer_entry,
-)
 
 _ROUNDS = 5
 _ONE_WRITER = threading.Lock()
@@ -133,7 +114,7 @@ def _from_api(repository: Repository, subject: Digest) -> tuple[Descriptor, ...]
         f"{repository.path}/referrers/{quote(str(subject))}",
         f"listing {label}",
         (TokenScope(repository.path),),
-        RegistryQuestion.BESIDE,
+        http.RegistryQuestion.BESIDE,
         headers={"Accept": MediaType.INDEX},
     )
     found: list[Descriptor] = []
@@ -210,15 +191,15 @@ class Repository:
         reply = self._ask("HEAD", name, writing)
         if reply is None:
             return None
-        size = number(reply.headers.get("Content-Length"))
-        hint = digest_hint(reply.headers)
+        size = http.number(reply.headers.get("Content-Length"))
+        hint = http.digest_hint(reply.headers)
         other = isinstance(name, Digest) and hint != name
         if reply.error is not None or hint is None or not size or other:
             fetched = self.get_manifest(name, writing=writing)
             return None if fetched is None else fetched.descriptor
-        return Descriptor(document_type(reply.headers.get("Content-Type")), hint, size)
+        return Descriptor(http.document_type(reply.headers.get("Content-Type")), hint, size)
 
-    def get_manifest(self, name: str | Digest, *, writing: bool = False) -> Fetched | None:
+    def get_manifest(self, name: str | Digest, *, writing: bool = False) -> store.Fetched | None:
         """Return the manifest called *name*, verified, or None if there is none.
 
         Raises ``CheckedFalse`` where the bytes have another digest than the one asked for, or than
@@ -233,8 +214,8 @@ class Repository:
                 f"{label} is larger than {MANIFEST_LIMIT >> 20} MiB, which no manifest may be",
                 hint="this is no image of ours; nothing of it was read",
             )
-        digest, hint = Digest.of(reply.body), digest_hint(reply.headers)
-        if digest != name and is_page(reply.headers):
+        digest, hint = Digest.of(reply.body), http.digest_hint(reply.headers)
+        if digest != name and http.is_page(reply.headers):
             raise CouldNotCheck(
                 f"{label}: a web page came in its place",
                 hint="a login page, or a proxy's: see what a browser shows at the registry",
@@ -246,11 +227,11 @@ class Repository:
             return self.get_manifest(hint, writing=writing) or self._fetched(reply, label)
         return self._fetched(reply, label)
 
-    def _fetched(self, reply: Reply, label: str) -> Fetched:
+    def _fetched(self, reply: Reply, label: str) -> store.Fetched:
         assert reply.body is not None
         digest = Digest.of(reply.body)
-        kind = document_type(reply.headers.get("Content-Type"), reply.body, label)
-        return Fetched(Descriptor(kind, digest, len(reply.body)), reply.body)
+        kind = http.document_type(reply.headers.get("Content-Type"), reply.body, label)
+        return store.Fetched(Descriptor(kind, digest, len(reply.body)), reply.body)
 
     def _ask(self, method: str, name: str | Digest, writing: bool) -> Reply | None:
         """Ask for a manifest in every way there is; None if it is not there.
@@ -262,7 +243,7 @@ class Repository:
             # Some registries let nobody read where nothing is yet, but whoever may write there.
             again = self._manifest(method, name, _PUSH)
             reply = reply if isinstance(again.error, Denied) else again
-        if reply.meaning is Meaning.NO:
+        if reply.meaning is http.Meaning.NO:
             return None
         if reply.error is None or (method == "HEAD" and not isinstance(reply.error, Denied)):
             return reply
@@ -296,7 +277,7 @@ class Repository:
             f"{self.path}/manifests/{quote(str(name or digest))}",
             f"pushing manifest {name or digest} to {self}",
             (TokenScope(self.path, _PUSH),),
-            RegistryQuestion.TAKE_MANIFEST,
+            http.RegistryQuestion.TAKE_MANIFEST,
             headers={"Content-Type": media_type},
             body=lambda: body,
             settle=True,
@@ -306,22 +287,22 @@ class Repository:
             there = self.head_manifest(name or digest, writing=True)
             if there is None or there.digest != digest:
                 raise reply.error
-        hint = digest_hint(reply.headers)
+        hint = http.digest_hint(reply.headers)
         if hint not in (None, digest) and self.head_manifest(digest, writing=True) is None:
             raise CheckedFalse(f"{self}: pushed manifest {digest}, but the registry stored {hint}")
         return Descriptor(media_type, digest, len(body))
 
-    def put_manifests(self, documents: Sequence[NamedDocument], jobs: int = 1) -> None:
+    def put_manifests(self, documents: Sequence[store.NamedDocument], jobs: int = 1) -> None:
         """Store many as ``put_manifest`` does, *jobs* at once."""
         in_parallel(lambda each: self.put_manifest(*each), documents, jobs)
 
-    def edit_indexes(self, edits: Mapping[str, IndexEdit], jobs: int = 1) -> frozenset[str]:
+    def edit_indexes(self, edits: Mapping[str, store.IndexEdit], jobs: int = 1) -> frozenset[str]:
         """Make each edit of the index at its tag: read, and written if that changed something."""
         changed = in_parallel(lambda each: self._edit(*each), edits.items(), jobs)
         return frozenset(tag for tag, done in zip(edits, changed, strict=True) if done)
 
-    def _edit(self, tag: str, edit: IndexEdit) -> bool:
-        before = index_members(self.get_manifest(tag, writing=True), f"{self}:{tag}")
+    def _edit(self, tag: str, edit: store.IndexEdit) -> bool:
+        before = store.index_members(self.get_manifest(tag, writing=True), f"{self}:{tag}")
         after = edit(before)
         if after != before:
             self.put_manifest(Index(after).dump(), MediaType.INDEX, tag)
@@ -335,9 +316,9 @@ class Repository:
             f"{self.path}/blobs/{digest}",
             f"looking for blob {digest} in {self}",
             (TokenScope(self.path, _PUSH),),
-            RegistryQuestion.HOLDS,
+            http.RegistryQuestion.HOLDS,
         )
-        return self._session.call(request).meaning is Meaning.YES
+        return self._session.call(request).meaning is http.Meaning.YES
 
     def mount_blob(self, digest: Digest, source: str) -> bool:
         """Have the registry link a blob it has in repository *source*; False where it will not."""
@@ -351,18 +332,18 @@ class Repository:
         """Send a blob of known digest and size; *source* yields its bytes, anew at each call."""
         blobs.push_blob(self._session, self.path, blob, source)
 
-    def take_blob(self, blob: Descriptor, source: BlobSource) -> bool:
+    def take_blob(self, blob: Descriptor, source: store.BlobSource) -> bool:
         """Store a blob from another store, by a link (False) where the registry makes one."""
         if any(self.mount_blob(blob.digest, path) for path in self._mount_from):
             return False
-        self.push_blob(blob, lambda: source(Held()))
+        self.push_blob(blob, lambda: source(store.Held()))
         return True
 
     def push_stream(self, source: blobs.Source, media_type: str) -> Descriptor:
         """Send a stream of unknown length and return what it proved to be."""
         return blobs.push_stream(self._session, self.path, source, media_type)
 
-    def open_blob(self, blob: Descriptor, held: Held | None = None) -> Iterator[bytes]:
+    def open_blob(self, blob: Descriptor, held: store.Held | None = None) -> Iterator[bytes]:
         """Yield the blob (after what is *held*); verified when, and only when, it ends."""
         return blobs.open_blob(self._session, self.path, blob, held)
 
@@ -376,7 +357,7 @@ class Repository:
 
     def attach(self, body: bytes) -> Descriptor:
         """Push a manifest that has a ``subject``, and put it on the subject's fallback list."""
-        entry, subject = referrer_entry(body)
+        entry, subject = store.referrer_entry(body)
         self.put_manifest(body, entry.media_type)
         with _ONE_WRITER:
             try:
@@ -413,7 +394,7 @@ class Repository:
         label = f"the tags of {self}"
         url = f"{self.path}/tags/list"
         request = RegistryRequest(
-            "GET", url, f"listing {label}", (TokenScope(self.path),), RegistryQuestion.TAGS
+            "GET", url, f"listing {label}", (TokenScope(self.path),), http.RegistryQuestion.TAGS
         )
         for reply in self.pages(request):
             try:
@@ -455,9 +436,9 @@ class Repository:
             reply = self._session.call(request, limit=MANIFEST_LIMIT)
             if page and reply.error is not None:
                 raise reply.error
-            if page and reply.meaning is Meaning.NO:
+            if page and reply.meaning is http.Meaning.NO:
                 raise CouldNotCheck(f"{request.doing}: page {page + 1} of the list is not there")
-            if reply.meaning is Meaning.NO:
+            if reply.meaning is http.Meaning.NO:
                 return
             left -= len(reply.body or b"")
             if reply.body is None or left < 0:
@@ -466,8 +447,8 @@ class Repository:
             following = _NEXT.search(reply.headers.get("Link", "")[:_LONGEST_LINK])
             if following is None:
                 return
-            here, about = parse_url(reply.url), f"{request.doing}: the next page"
-            target = join_url(here, following[1] or following[2] or "", about).target
+            here, about = http.parse_url(reply.url), f"{request.doing}: the next page"
+            target = http.join_url(here, following[1] or following[2] or "", about).target
             # Behind a proxy it may name another host: the list goes on where it began.
             url = replace(here, target=target)
             if str(url) in seen:
@@ -488,7 +469,7 @@ class Repository:
             f"{self.path}/manifests/{quote(str(name))}",
             f"{verb} {self}{joint}{name}",
             (TokenScope(self.path, actions),),
-            RegistryQuestion.THERE,
-            headers={"Accept": ", ".join(READABLE)},
+            http.RegistryQuestion.THERE,
+            headers={"Accept": ", ".join(http.READABLE)},
         )
         return self._session.call(request, limit=MANIFEST_LIMIT)

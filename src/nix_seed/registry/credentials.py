@@ -137,7 +137,13 @@ class Keyring:
             if match is not None and (found := _from_entry(entry[match], f"{path}, {key}")):
                 return found
         store = _text(config, "credsStore", path)
-        return None if store is None else self._ask(store, _server(registry), path)
+        return (
+            None
+            if store is None
+            else self._ask(
+                store, "https://index.docker.io/v1/" if registry in _DOCKER_HUB else registry, path
+            )
+        )
 
     def _ask(self, name: str, server: str, path: str) -> Credential | None:
         if not _HELPER.match(name):
@@ -221,10 +227,6 @@ def _normal(key: str) -> str:
     """Docker's keys may be addresses: ``https://index.docker.io/v1/``."""
     bare = key.lower().removeprefix("https://").removeprefix("http://")
     return re.sub(r"/v[12]/?\Z", "", bare).rstrip("/")
-
-
-def _server(registry: str) -> str:
-    return "https://index.docker.io/v1/" if registry in _DOCKER_HUB else registry
 
 
 def _from_entry(entry: Any, where: str) -> Credential | None:

@@ -119,7 +119,11 @@ def describe(body: bytes, secrets: tuple[str, ...] = ()) -> str:
         if isinstance(errors, list)
         else []
     )
-    text = _printable("; ".join(text for text in found if text))
+    # A registry's words reach a terminal: no control characters, no line breaks.
+    text = "".join(
+        character if character.isprintable() else " "
+        for character in "; ".join(text for text in found if text)
+    )
     if any(len(secret) >= _SHORTEST_SECRET and secret in text for secret in secrets):
         return "its words repeat our credentials, and are not shown"
     return text[:_WORDS]
@@ -128,11 +132,6 @@ def describe(body: bytes, secrets: tuple[str, ...] = ()) -> str:
 def _one(error: dict[str, object]) -> str:
     parts = [error[key] for key in ("code", "message") if isinstance(error.get(key), str)]
     return " ".join(map(str, parts))
-
-
-def _printable(text: str) -> str:
-    # A registry's words reach a terminal: no control characters, no line breaks.
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _how_to_log_in(identity: str) -> str:

@@ -234,9 +234,22 @@ def _mapped(url: str) -> Iterator[None]:
 def _unreachable(where: str, error: urllib3.exceptions.HTTPError) -> Unreachable:
     text = str(error)
     if isinstance(error, urllib3.exceptions.SSLError):
-        return _tls_failed(where, text)
+        if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
+            return NotTLS(f"{where} does not speak TLS", not_done=True)
+        return Unreachable(
+            f"{where}: its certificate was not accepted: {text}",
+            hint="if it is signed by your own CA, name that CA's file in SSL_CERT_FILE",
+            not_done=True,
+        )
     if isinstance(error, urllib3.exceptions.ProxyError):
-        return _proxy_failed(where, error)
+        denied = "407" in str(error.original_error)
+        return Unreachable(
+            f"{where}: the proxy did not connect: {error.original_error}",
+            hint="the proxy wants credentials: HTTPS_PROXY=http://user:password@host:port"
+            if denied
+            else "check HTTPS_PROXY, or exempt this host in NO_PROXY",
+            not_done=True,
+        )
     for kind, words, not_done in _FAILURES:
         if isinstance(error, kind):
             # The system's own words tell an unknown name from a server that is down.
@@ -244,27 +257,6 @@ def _unreachable(where: str, error: urllib3.exceptions.HTTPError) -> Unreachable
             said = f"{words}: {cause}" if cause else words
             return Unreachable(f"{where}: {said}", hint=_LATER, not_done=not_done)
     return Unreachable(f"{where}: the connection failed: {text}", hint=_LATER)
-
-
-def _tls_failed(where: str, text: str) -> Unreachable:
-    if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
-        return NotTLS(f"{where} does not speak TLS", not_done=True)
-    return Unreachable(
-        f"{where}: its certificate was not accepted: {text}",
-        hint="if it is signed by your own CA, name that CA's file in SSL_CERT_FILE",
-        not_done=True,
-    )
-
-
-def _proxy_failed(where: str, error: urllib3.exceptions.ProxyError) -> Unreachable:
-    denied = "407" in str(error.original_error)
-    return Unreachable(
-        f"{where}: the proxy did not connect: {error.original_error}",
-        hint="the proxy wants credentials: HTTPS_PROXY=http://user:password@host:port"
-        if denied
-        else "check HTTPS_PROXY, or exempt this host in NO_PROXY",
-        not_done=True,
-    )
 
 
 _FAILURES = (

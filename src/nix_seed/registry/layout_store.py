@@ -18,15 +18,8 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.files import explained, open_regular, unnamed
 from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType, lists_referrers
+from nix_seed.registry import store
 from nix_seed.registry.layout import REF_NAME, Layout, check_folders
-from nix_seed.registry.store import (
-    BlobSource,
-    Fetched,
-    Held,
-    IndexEdit,
-    NamedDocument,
-    referrer_entry,
-)
 
 _CHUNK = 1 << 18
 _LARGEST_MANIFEST = 4 << 20
@@ -67,14 +60,14 @@ class LayoutStore:
         name: str | Digest,
         *,
         writing: bool = False,  # noqa: ARG002
-    ) -> Fetched | None:
+    ) -> store.Fetched | None:
         """Return the manifest with this tag or digest, verified; None if there is none.
 
         Annotations that the index keeps for it are on the descriptor.
         """
         listed = self._listed(name)
         if listed is not None:
-            return Fetched(listed, self._layout.read_blob(listed))
+            return store.Fetched(listed, self._layout.read_blob(listed))
         if not isinstance(name, Digest):
             return None
         path = self._layout.blob_path(name)
@@ -85,7 +78,7 @@ class LayoutStore:
         if size > _LARGEST_MANIFEST:
             raise CheckedFalse(f"{self}@{name} is larger than 4 MiB, which no manifest may be")
         body = self._layout.read_blob(Descriptor("", name, size))
-        return Fetched(Descriptor(_kind(body, f"{self}@{name}"), name, size), body)
+        return store.Fetched(Descriptor(_kind(body, f"{self}@{name}"), name, size), body)
 
     def put_manifest(
         self, body: bytes, media_type: str, name: str | Digest | None = None
@@ -95,7 +88,7 @@ class LayoutStore:
         self._layout.add_document(described, body)
         return replace(described, annotations={})
 
-    def put_manifests(self, documents: Sequence[NamedDocument], jobs: int = 1) -> None:  # noqa: ARG002
+    def put_manifests(self, documents: Sequence[store.NamedDocument], jobs: int = 1) -> None:  # noqa: ARG002
         """Store many, in one change of the layout's index."""
         self._layout.add_documents([(self._described(*each), each[0]) for each in documents])
 
@@ -106,7 +99,7 @@ class LayoutStore:
         annotations = {REF_NAME: name} if isinstance(name, str) else {}
         return Descriptor(media_type, digest, len(body), annotations=annotations)
 
-    def edit_indexes(self, edits: Mapping[str, IndexEdit], jobs: int = 1) -> frozenset[str]:  # noqa: ARG002
+    def edit_indexes(self, edits: Mapping[str, store.IndexEdit], jobs: int = 1) -> frozenset[str]:  # noqa: ARG002
         """Make all the edits in one change of the layout, or none of them."""
         return self._layout.edit_indexes(edits)
 
@@ -121,9 +114,9 @@ class LayoutStore:
             path.unlink(missing_ok=True)
         return False
 
-    def open_blob(self, blob: Descriptor, held: Held | None = None) -> Iterator[bytes]:
+    def open_blob(self, blob: Descriptor, held: store.Held | None = None) -> Iterator[bytes]:
         """Yield the blob after what is *held*; ``CheckedFalse`` at its end for other bytes."""
-        held = held or Held()
+        held = held or store.Held()
         path = self._layout.blob_path(blob.digest)
         state, size = held.state.copy(), held.size
         with explained(f"reading {path}"), open_regular(path) as file:
@@ -151,7 +144,7 @@ class LayoutStore:
             raise CheckedFalse(f"{path} is shorter than the {blob.size} bytes it is listed with")
         return data
 
-    def take_blob(self, blob: Descriptor, source: BlobSource) -> bool:
+    def take_blob(self, blob: Descriptor, source: store.BlobSource) -> bool:
         """Store a blob from elsewhere, going on where an earlier try was interrupted.
 
         False if another process was faster.
@@ -202,7 +195,7 @@ class LayoutStore:
 
     def attach(self, body: bytes) -> Descriptor:
         """Store a manifest that has a ``subject``, and list it among the subject's referrers."""
-        entry, subject = referrer_entry(body)
+        entry, subject = store.referrer_entry(body)
         self._layout.add_referrer(entry, body, subject)
         return entry
 
@@ -273,9 +266,9 @@ def _partial_name(target: Path) -> Path:
     return target.with_name(f".{target.name}.partial")
 
 
-def _receive(file: BinaryIO, blob: Descriptor, source: BlobSource) -> None:
+def _receive(file: BinaryIO, blob: Descriptor, source: store.BlobSource) -> None:
     """Fill *file*, from where it ends; it is emptied when what came proved wrong."""
-    for held in (_hold(file, blob.size), Held()):
+    for held in (_hold(file, blob.size), store.Held()):
         try:
             for chunk in source(held):
                 file.write(chunk)
@@ -289,7 +282,7 @@ def _receive(file: BinaryIO, blob: Descriptor, source: BlobSource) -> None:
             return
 
 
-def _hold(file: BinaryIO, size: int) -> Held:
+def _hold(file: BinaryIO, size: int) -> store.Held:
     state = hashlib.sha256()
     file.seek(0)
     there = 0
@@ -299,8 +292,8 @@ def _hold(file: BinaryIO, size: int) -> Held:
     if there > size:
         file.seek(0)
         file.truncate()
-        return Held()
-    return Held(there, state)
+        return store.Held()
+    return store.Held(there, state)
 
 
 def _kind(body: bytes, label: str) -> str:

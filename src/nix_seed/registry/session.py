@@ -123,7 +123,9 @@ class Session:
         answer = self._from_storage(request) or self._authorized(request)
         rule = self._judge(request, answer)
         if rule.meaning in (Meaning.YES, Meaning.NO):
-            self._remember_storage(request, answer)
+            elsewhere = parse_url(answer.url).origin != parse_url(self.base()).origin
+            if elsewhere and answer.status == 206 and "Range" in request.headers:
+                self._storage[request.url] = answer.url
             return answer
         raise self._failure(request, answer, rule)
 
@@ -142,11 +144,6 @@ class Session:
         answer.close()
         self._storage.pop(request.url, None)
         return None
-
-    def _remember_storage(self, request: RegistryRequest, answer: Answer) -> None:
-        elsewhere = parse_url(answer.url).origin != parse_url(self.base()).origin
-        if elsewhere and answer.status == 206 and "Range" in request.headers:
-            self._storage[request.url] = answer.url
 
     def has_credential(self, repository: str) -> bool:
         """Whether there is anything to log in with, to *repository*."""

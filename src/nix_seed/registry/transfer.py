@@ -9,7 +9,7 @@ Pulls an image, or one system's image of an index, into a layout on disk; all of
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -190,7 +190,11 @@ class _Blobs:
                 if not all(future.done() for future in futures.values()):
                     self._stop.set()
                     pool.shutdown(wait=True, cancel_futures=True)
-        _raise_first(list(futures.values()))
+        errors = [future.exception() for future in list(futures.values()) if not future.cancelled()]
+        for error in sorted(
+            (error for error in errors if error is not None), key=lambda e: isinstance(e, _Stopped)
+        ):
+            raise error
         return tuple((blob, futures[blob.digest].result()) for blob in blobs)
 
     def _one(self, blob: Descriptor) -> How:
@@ -216,14 +220,6 @@ class _Blobs:
     def _tell(self, event: BlobProgress | BlobDone) -> None:
         with self._lock:
             self._on_event(event)
-
-
-def _raise_first(futures: Sequence[Future[How]]) -> None:
-    errors = [future.exception() for future in futures if not future.cancelled()]
-    for error in sorted(
-        (error for error in errors if error is not None), key=lambda e: isinstance(e, _Stopped)
-    ):
-        raise error
 
 
 def pull(

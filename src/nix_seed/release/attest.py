@@ -87,7 +87,13 @@ def prepare_attest(
     written to.
     """
     checkout = read_checkout(tree.directory)
-    _check_clean(checkout, tree)
+    if checkout.dirty and not tree.allow_dirty:
+        raise InputError(
+            f"{tree.directory} has changes that no commit holds",
+            detail="\n".join(checkout.changes[:10]),
+            hint="commit them; or, with --allow-dirty, have the attestation say so, which counts "
+            "for no quorum",
+        )
     source = _source(checkout, tree)
     if attester.policy is not None:
         check_counts(attester.policy, attester.builder, source.uri, system, _clock())
@@ -146,16 +152,6 @@ def attest(
         referrers,
         bills,
     )
-
-
-def _check_clean(checkout: Checkout, tree: SourceTree) -> None:
-    if checkout.dirty and not tree.allow_dirty:
-        raise InputError(
-            f"{tree.directory} has changes that no commit holds",
-            detail="\n".join(checkout.changes[:10]),
-            hint="commit them; or, with --allow-dirty, have the attestation say so, which counts "
-            "for no quorum",
-        )
 
 
 def _source(checkout: Checkout, tree: SourceTree) -> Source:

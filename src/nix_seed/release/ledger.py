@@ -10,13 +10,7 @@ from dataclasses import dataclass
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.core.events import Stage
-from nix_seed.formats.intoto.promotion import (
-    MOST_PREVIOUS,
-    PromotionPredicate,
-    Unverified,
-    build_statement,
-    first_key,
-)
+from nix_seed.formats.intoto import promotion
 from nix_seed.formats.intoto.statement import Commit, is_commit
 from nix_seed.registry.store import ImageStore
 from nix_seed.release.records import judge_ledger
@@ -44,7 +38,7 @@ class Walked:
     standing: frozenset[Digest]
     strange: Mapping[Digest, Digest]
 
-    def admits(self, said: PromotionPredicate) -> bool:
+    def admits(self, said: promotion.PromotionPredicate) -> bool:
         """Whether a record of *said* fits in: it comes after what is there, and late enough.
 
         Of two that are written at about one time neither knows the other. But a release that had a
@@ -55,7 +49,7 @@ class Walked:
         if not all(digest in known for digest in said.previous):
             return False
         before = self._up_to(said.previous)
-        after = {Digest.of(build_statement(said).dump())}
+        after = {Digest.of(promotion.build_statement(said).dump())}
         for digest, previous in known.items():
             if not after.isdisjoint(previous):
                 after.add(digest)
@@ -75,7 +69,7 @@ class Walked:
 
         One promoter can add heads without end. So what leads to all that stand comes first.
         """
-        if len(self.heads) <= MOST_PREVIOUS:
+        if len(self.heads) <= promotion.MOST_PREVIOUS:
             return self.heads
         behind = {head: self._up_to((head,)) & self.standing for head in self.heads}
         named: dict[Digest, None] = {}
@@ -85,7 +79,7 @@ class Walked:
                 named[head] = None
                 reached |= behind[head]
         named |= dict.fromkeys(self.heads)
-        return tuple(sorted([*named][:MOST_PREVIOUS]))
+        return tuple(sorted([*named][: promotion.MOST_PREVIOUS]))
 
     def _up_to(self, last: Iterable[Digest]) -> set[Digest]:
         """Return the records *last*, and all that these come after."""
@@ -118,7 +112,7 @@ def walk_ledger(
     lies: dict[str, None] = {}
     unchecked: dict[str, None] = {}
     unread: dict[str, None] = {}
-    begin = list(since) or [first_key(repository)]
+    begin = list(since) or [promotion.first_key(repository)]
     ahead = [*begin, *(() if since else _tagged(places))]
     asked = set(ahead)
     while ahead:
@@ -134,7 +128,7 @@ def walk_ledger(
             standing |= {r.digest for r in ours if stands(r, each.policy)}
         ahead = [digest for digest in listed if digest not in asked]
         asked.update(ahead)
-    records = _reached(listed, begin, first_key(repository))
+    records = _reached(listed, begin, promotion.first_key(repository))
     after = {digest for record in records for digest in record.predicate.previous}
     heads = sorted(each for each in (*since, *(r.digest for r in records)) if each not in after)
     missing = by[0].policy.accepts.keys() - {each.policy.digest for each in by[1:]}
@@ -208,7 +202,7 @@ def _claimed(listed: Discovered, repository: str) -> dict[Digest, Digest]:
     """Return what says of itself that it is a record of *repository*, and by which policy."""
     found = {}
     for each in listed.attestations:
-        said = Unverified.read(each.text)
+        said = promotion.Unverified.read(each.text)
         if said and (record := said.promotion) and record.repository == repository:
             found[said.payload] = record.policy
     return found

@@ -34,16 +34,7 @@ from nix_seed.release.rules.record import (
 )
 from nix_seed.release.rules.tree import Evidence, Leaf, MemberProof, Release, ReleasedOutputs
 from nix_seed.release.verifiers import Ledger, Verifiers
-from nix_seed.trust.attestations import (
-    Discovered,
-    Listings,
-    commit_subject,
-    list_bundle,
-    list_document,
-    promotions,
-    read_documents,
-    troubles_of,
-)
+from nix_seed.trust import attestations
 from nix_seed.trust.rules.claims import examine
 from nix_seed.trust.watch_logs import doubt_logs
 
@@ -76,7 +67,7 @@ def _find(places: Sequence[ImageStore], record: Record, system: str) -> MemberPr
     wanted = {ANNOTATION_SYSTEM: system}
     for place in places:
         try:
-            for text in read_documents(place, record.digest, MEMBER_TYPE, wanted):
+            for text in attestations.read_documents(place, record.digest, MEMBER_TYPE, wanted):
                 found = _proof(text, f"{place}", record, system)
                 if isinstance(found, MemberProof):
                     return found
@@ -109,22 +100,23 @@ def find_evidence(places: Sequence[ImageStore], record: Record) -> Evidence:
     ``CheckedFalse``: it has the digest, and does not fit the record.
     """
     for place in places:
-        for text in read_documents(place, record.digest, EVIDENCE_TYPE):
+        for text in attestations.read_documents(place, record.digest, EVIDENCE_TYPE):
             if isinstance(text, bytes) and Digest.of(text) == record.predicate.evidence:
-                return _fitting(text, record)
+                with of_store():
+                    evidence = Evidence.parse(text, f"the evidence of {record.digest}")
+                release = evidence.release
+                if (
+                    release.head != record.head
+                    or release.leaves[0].commit != record.predicate.commit
+                ):
+                    raise CheckedFalse(
+                        f"the evidence of {record.digest} is of another release than it signs"
+                    )
+                return evidence
     raise CouldNotCheck(
         f"the evidence of the record {record.digest}, {record.predicate.evidence}, is nowhere",
         hint="name the repository it was published to: --evidence REF",
     )
-
-
-def _fitting(text: bytes, record: Record) -> Evidence:
-    with of_store():
-        evidence = Evidence.parse(text, f"the evidence of {record.digest}")
-    release = evidence.release
-    if release.head != record.head or release.leaves[0].commit != record.predicate.commit:
-        raise CheckedFalse(f"the evidence of {record.digest} is of another release than it signs")
-    return evidence
 
 
 def has_documents(places: Sequence[ImageStore], record: Record, systems: Iterable[str]) -> bool:
@@ -143,7 +135,7 @@ def record_subjects(predicate: PromotionPredicate, index: int) -> tuple[Descript
     """
     before = predicate.previous or (first_key(predicate.repository),)
     return (
-        commit_subject(predicate.commit),
+        attestations.commit_subject(predicate.commit),
         Descriptor(MediaType.INDEX, predicate.index, index),
         *(record_subject(digest) for digest in before),
     )
@@ -160,7 +152,7 @@ def attach_record(
     """List the *bundles* over one record everywhere it is looked for."""
     for subject in record_subjects(predicate, index):
         for bundle in bundles:
-            list_bundle(store, subject, bundle, PREDICATE_TYPE)
+            attestations.list_bundle(store, subject, bundle, PREDICATE_TYPE)
 
 
 def attach_documents(
@@ -170,13 +162,15 @@ def attach_documents(
     subject = record_subject(record)
     for leaf in release.leaves:
         text = release.proof(leaf.system).dump()
-        list_document(store, subject, text, MEMBER_TYPE, {ANNOTATION_SYSTEM: leaf.system})
-    list_document(store, subject, evidence.dump(), EVIDENCE_TYPE, {})
+        attestations.list_document(
+            store, subject, text, MEMBER_TYPE, {ANNOTATION_SYSTEM: leaf.system}
+        )
+    attestations.list_document(store, subject, evidence.dump(), EVIDENCE_TYPE, {})
 
 
 def attach_outputs(store: ImageStore, record: Digest, outputs: ReleasedOutputs) -> None:
     """Store the list of a release's outputs beside *record*."""
-    list_document(store, record_subject(record), outputs.dump(), OUTPUTS_TYPE, {})
+    attestations.list_document(store, record_subject(record), outputs.dump(), OUTPUTS_TYPE, {})
 
 
 def find_outputs_of(places: Sequence[ImageStore], record: Record) -> ReleasedOutputs:
@@ -193,7 +187,7 @@ def find_outputs_of(places: Sequence[ImageStore], record: Record) -> ReleasedOut
     why: NixSeedError | None = None
     for place in places:
         try:
-            for text in read_documents(place, record.digest, OUTPUTS_TYPE):
+            for text in attestations.read_documents(place, record.digest, OUTPUTS_TYPE):
                 if isinstance(text, NixSeedError):
                     why = text
                     continue
@@ -209,12 +203,14 @@ def find_outputs_of(places: Sequence[ImageStore], record: Record) -> ReleasedOut
     raise CouldNotCheck(f"the list of {said.commit}'s outputs cannot be had: {reason}")
 
 
-def judge_ledger(listed: Discovered, by: Verifiers) -> Ledgered:
+def judge_ledger(listed: attestations.Discovered, by: Verifiers) -> Ledgered:
     """Judge the records among what is *listed*; logs are held to what they showed."""
     trust = by.promoters
-    findings = tuple(examine(e.place, e.text, trust, EXPECTED) for e in promotions(listed))
+    findings = tuple(
+        examine(e.place, e.text, trust, EXPECTED) for e in attestations.promotions(listed)
+    )
     doubts = doubt_logs(findings, by.watch)
-    troubles = troubles_of(listed)
+    troubles = attestations.troubles_of(listed)
     ends = [(each.verdict.fate, each.verdict.reason) for each in findings]
     ends += [(each.fate, each.reason) for each in troubles]
     unread = tuple(reason for fate, reason in ends if fate is Fate.UNCHECKED)
@@ -230,7 +226,7 @@ def judge_ledger(listed: Discovered, by: Verifiers) -> Ledgered:
 
 def judge_promotion(
     by: Verifiers,
-    beside: Listings,
+    beside: attestations.Listings,
     images: Sequence[ImageVerification],
     commit: Commit | None,
     index: Digest | None,
@@ -255,7 +251,7 @@ def judge_promotion(
 
 def _judge(
     by: Verifiers,
-    beside: Listings,
+    beside: attestations.Listings,
     images: Sequence[ImageVerification],
     commit: Commit,
     index: Digest | None,

@@ -24,21 +24,7 @@ from nix_seed.release.records import (
     judge_promotion,
     pinned_root,
 )
-from nix_seed.release.rules.answer import (
-    Depth,
-    ImageVerification,
-    Verification,
-    evaluate_image,
-    evaluate_images,
-    join_promotion,
-)
-from nix_seed.release.rules.record import (
-    PromotionResult,
-    Shown,
-    evaluate_promotion,
-    foreign_system,
-    stands,
-)
+from nix_seed.release.rules import answer, record
 from nix_seed.release.rules.tree import Vote
 from nix_seed.release.verifiers import Verifiers
 from nix_seed.trust.attestations import (
@@ -79,7 +65,7 @@ class Query:
     evidence: tuple[AnyReference, ...] = ()
 
 
-def verify_image(by: Verifiers, reference: AnyReference, query: Query) -> Verification:
+def verify_image(by: Verifiers, reference: AnyReference, query: Query) -> answer.Verification:
     """Verify what *reference* names, an image or an index of images.
 
     Raises ``InputError`` where *reference* names nothing, ``CouldNotCheck`` where its store is out
@@ -98,7 +84,7 @@ def verify_image(by: Verifiers, reference: AnyReference, query: Query) -> Verifi
     complete = isinstance(found, InspectedIndex) and query.system is None
     there = {image.system for image in images}
     missing = [system for system in by.policy.systems if complete and system not in there]
-    fate, reason = evaluate_images(answers, missing)
+    fate, reason = answer.evaluate_images(answers, missing)
     promotion = None
     if bool(by.policy.promoters) if query.promotion is None else query.promotion:
         index = root.descriptor.digest if isinstance(found, InspectedIndex) else None
@@ -108,9 +94,9 @@ def verify_image(by: Verifiers, reference: AnyReference, query: Query) -> Verifi
             for left in filter(None, (each.left_open for each in answers)):
                 fate, reason = Fate.UNCHECKED, left
     awaits = fate is Fate.VERIFIED and promotion is not None and promotion.absent
-    fate, reason = join_promotion(fate, reason, promotion)
+    fate, reason = answer.join_promotion(fate, reason, promotion)
     policy = by.policy
-    return Verification(
+    return answer.Verification(
         str(reference), policy.digest, policy.epoch, answers, fate, reason, promotion, awaits
     )
 
@@ -132,7 +118,7 @@ def _chosen(found: InspectedImage | InspectedIndex, query: Query) -> tuple[Inspe
 
 def _verify_one(
     by: Verifiers, beside: Listings, image: InspectedImage, query: Query, root: Digest
-) -> ImageVerification:
+) -> answer.ImageVerification:
     by.on_event(Stage("verify", f"verifying {image.reference}"))
     policy, trust = by.policy, by.builders
     here = beside.of(image.digest)
@@ -171,8 +157,8 @@ def _verify_one(
     if chosen.left and not any(quorum.met for quorum in quorums):
         barring.append(Trouble(Fate.UNCHECKED, chosen.left_open))
     lies = (*doubts.lies, *lies)
-    fate, reason = evaluate_image(quorums, findings.values(), barring, depth, lies)
-    return ImageVerification(
+    fate, reason = answer.evaluate_image(quorums, findings.values(), barring, depth, lies)
+    return answer.ImageVerification(
         reference=image.reference,
         digest=image.digest,
         system=image.system or "",
@@ -194,7 +180,7 @@ def _released(beside: Listings, root: Digest) -> frozenset[Commit]:
     return frozenset(each.promotion.commit for each in records if each and each.promotion)
 
 
-def _depth(store: ImageStore, image: InspectedImage, on_event: OnEvent) -> Depth | Trouble:
+def _depth(store: ImageStore, image: InspectedImage, on_event: OnEvent) -> answer.Depth | Trouble:
     """Read every layer; what cannot be read leaves the image unchecked, not disproved."""
     # Only here, for what unpacks layers takes a while to import.
     from nix_seed.image.read.check import deep_check
@@ -208,11 +194,11 @@ def _depth(store: ImageStore, image: InspectedImage, on_event: OnEvent) -> Depth
     except CouldNotCheck as error:
         return Trouble(Fate.UNCHECKED, error.message)
     except (CheckedFalse, InputError) as error:
-        return Depth(len(image.layers), 0, 0, (error.message,))
-    return Depth(found.layers, found.paths, found.size, found.problems)
+        return answer.Depth(len(image.layers), 0, 0, (error.message,))
+    return answer.Depth(found.layers, found.paths, found.size, found.problems)
 
 
-def verify_commit(by: Verifiers, reference: AnyReference, query: Query) -> Verification:
+def verify_commit(by: Verifiers, reference: AnyReference, query: Query) -> answer.Verification:
     """Verify what ``query.commit`` was promoted as in the repository *reference*.
 
     That is the record's index, or the one image of ``query.system``, for which neither the index
@@ -230,10 +216,10 @@ def verify_commit(by: Verifiers, reference: AnyReference, query: Query) -> Verif
     beside = Listings(tuple(by.stores.open(each) for each in places))
     found = judge_ledger(beside.of(commit.key), by)
     ours = (each for each in found.records if each.predicate.commit == commit)
-    records = [each for each in ours if stands(each, policy)]
+    records = [each for each in ours if record.stands(each, policy)]
     # Before anything is fetched: what is known to be false stays so, whatever cannot be had.
     pinned = pinned_root(by, commit, records) if records else None
-    so_far = evaluate_promotion(policy, commit, found, Shown(proofs={}), pinned)
+    so_far = record.evaluate_promotion(policy, commit, found, record.Shown(proofs={}), pinned)
     if not records:
         return _answer(by, reference, so_far)
     so_far = replace(so_far, checks=(*so_far.checks, *ask_ledgers(by, records[0])))
@@ -241,7 +227,7 @@ def verify_commit(by: Verifiers, reference: AnyReference, query: Query) -> Verif
         return _answer(by, reference, so_far)
     promoted: Digest | Check = records[0].predicate.index
     if query.system is not None:
-        foreign = foreign_system(records[0], policy, query.system)
+        foreign = record.foreign_system(records[0], policy, query.system)
         proof = foreign or find_proof(beside.stores, records, query.system)
         promoted = proof if isinstance(proof, Check) else proof.leaf.image_digest
     if isinstance(promoted, Check):
@@ -255,14 +241,16 @@ def verify_commit(by: Verifiers, reference: AnyReference, query: Query) -> Verif
     return verify_image(by, where.at(promoted), replace(query, evidence=tuple(rest)))
 
 
-def _answer(by: Verifiers, reference: AnyReference, result: PromotionResult) -> Verification:
+def _answer(
+    by: Verifiers, reference: AnyReference, result: record.PromotionResult
+) -> answer.Verification:
     policy = by.policy
-    return Verification(
+    return answer.Verification(
         str(reference), policy.digest, policy.epoch, (), result.fate, result.reason, result
     )
 
 
-def _lacks(so_far: PromotionResult, reason: str, fate: Fate) -> PromotionResult:
+def _lacks(so_far: record.PromotionResult, reason: str, fate: Fate) -> record.PromotionResult:
     return replace(so_far, checks=(Check("member", fate, reason), *so_far.checks))
 
 

@@ -76,7 +76,9 @@ class CiHost:
                 self._print(f"::{token}::")
             self._print(end_group(key, int(time.time()))[self.kind])
             if self._depth == 0:
-                self._flush()
+                kept, self._kept = self._kept, []
+                for line in kept:
+                    self._print(line)
 
     def say(self, text: str) -> None:
         """Print *text* to the log, harmless."""
@@ -142,11 +144,6 @@ class CiHost:
         if path and text:
             with explained(f"writing to {path}"), open(path, "a", encoding="utf-8") as file:
                 file.write(text)
-
-    def _flush(self) -> None:
-        kept, self._kept = self._kept, []
-        for line in kept:
-            self._print(line)
 
     def _print(self, line: str) -> None:
         if line:

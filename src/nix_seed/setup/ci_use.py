@@ -154,7 +154,13 @@ class SeedSearch:
                 self._take_by_key()
             if self.used.input_key is None:
                 # Else it has evaluated the flake.
-                self._start()
+                # See that Nix starts: what is left to wait for before the first build.
+                try:
+                    with self._timed("start"):
+                        self.nix.version()
+                except (NixFailed, CouldNotCheck) as error:
+                    reason = f"the Nix in the store does not start here: {error.message}"
+                    raise CheckedFalse(reason, detail=error.detail) from error
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
@@ -169,15 +175,6 @@ class SeedSearch:
     def _tell(self, problem: str) -> None:
         if problem not in self.used.problems:
             self.used = replace(self.used, problems=(*self.used.problems, problem))
-
-    def _start(self) -> None:
-        """See that Nix starts: what is left to wait for before the first build."""
-        try:
-            with self._timed("start"):
-                self.nix.version()
-        except (NixFailed, CouldNotCheck) as error:
-            reason = f"the Nix in the store does not start here: {error.message}"
-            raise CheckedFalse(reason, detail=error.detail) from error
 
     def _take_by_key(self) -> bool:
         """Take the seed of this recipe; False where there is none, or the recipe is not known."""

@@ -464,16 +464,12 @@ def _disk(setup: Setup) -> Iterator[Diagnosis]:
         "state": (setup.state, "NIX_SEED_STATE"),
     }
     for name, (place, variable) in places.items():
-        yield judge_room(_room(name, place, variable))
-
-
-def _room(name: str, place: Path, variable: str) -> Room:
-    nearest = next(each for each in (place, *place.parents) if each.exists())
-    problem = None
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=place) as file:
-            file.write(b"nix-seed")
-    except OSError as error:
-        problem = error.strerror or str(error)
-    return Room(name, str(place), shutil.disk_usage(nearest).free, problem, variable)
+        nearest = next(each for each in (place, *place.parents) if each.exists())
+        problem = None
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=place) as file:
+                file.write(b"nix-seed")
+        except OSError as error:
+            problem = error.strerror or str(error)
+        yield judge_room(Room(name, str(place), shutil.disk_usage(nearest).free, problem, variable))

@@ -22,21 +22,7 @@ from nix_seed.core.files import explained, unnamed
 from nix_seed.flake.checkout import WorkingTree, read_repository
 from nix_seed.flake.evaluate import declared_systems
 from nix_seed.flake.nix import Nix
-from nix_seed.setup.rules.init import (
-    BEFORE,
-    OURS,
-    FileChange,
-    Forge,
-    ForgeKind,
-    change_of,
-    check_branch,
-    check_ref,
-    full_ref,
-    is_assumed,
-    keep_before,
-    read_forge,
-    workflow_of,
-)
+from nix_seed.setup.rules import init
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.rules.policy_file import parse_policy
 from nix_seed.trust.rules.policy_template import PolicyTemplate
@@ -91,7 +77,7 @@ def _render(name: str, **values: Any) -> str:
         "tag": GITLAB_TAGS.__getitem__,
     }
     text = (files("nix_seed.setup") / "templates" / name).read_text("utf-8")
-    return made.from_string(text).render(ours=OURS, **values)
+    return made.from_string(text).render(ours=init.OURS, **values)
 
 
 _LARGEST = 1 << 20
@@ -110,7 +96,7 @@ class InitRequest:
 
     directory: Path
     ref: str
-    forge: ForgeKind | None = None
+    forge: init.ForgeKind | None = None
     systems: tuple[str, ...] = ()
     branch: str | None = None
     policy: bool = True
@@ -122,13 +108,13 @@ class InitPlan:
     """What would be written into *repository*; *notes* say what was assumed or left out."""
 
     repository: WorkingTree
-    forge: Forge | None
+    forge: init.Forge | None
     systems: tuple[str, ...]
-    changes: tuple[FileChange, ...]
+    changes: tuple[init.FileChange, ...]
     notes: tuple[str, ...] = field(default=())
 
     @property
-    def to_write(self) -> tuple[FileChange, ...]:
+    def to_write(self) -> tuple[init.FileChange, ...]:
         """Those of the changes that write."""
         return tuple(each for each in self.changes if each.writes)
 
@@ -140,17 +126,17 @@ def plan_init(
 
     What is there already and differs is kept.
     """
-    check_ref(request.ref)
+    init.check_ref(request.ref)
     repository = read_repository(request.directory)
     if request.branch is not None:
-        repository = replace(repository, branch=check_branch(request.branch), assumed=False)
+        repository = replace(repository, branch=init.check_branch(request.branch), assumed=False)
     source = read_text(repository.root / repository.prefix / "flake.nix")
     if source is None:
         raise InputError(
             f"there is no flake.nix in {request.directory}",
             hint="name the directory of the flake; `nix flake init` makes one",
         )
-    forge = None if repository.origin is None else read_forge(repository.origin, request.forge)
+    forge = None if repository.origin is None else init.read_forge(repository.origin, request.forge)
     kind = request.forge or (forge.kind if forge else "github")
     notes = list(_about(repository, forge, request))
     on_event(Stage("systems", "asking the flake for its systems"))
@@ -160,7 +146,7 @@ def plan_init(
     if request.policy and forge is not None:
         wanted |= _policy(repository, forge, request, systems, now, notes)
     changes = tuple(
-        change_of(path, read_text(repository.root / path), text, force=request.force)
+        init.change_of(path, read_text(repository.root / path), text, force=request.force)
         for path, text in wanted.items()
     )
     return InitPlan(repository, forge, systems, changes, tuple(notes))
@@ -179,13 +165,20 @@ def read_text(path: Path) -> str | None:
         raise InputError(f"{path} is not text in UTF-8", hint="move it away") from error
 
 
-def _about(repository: WorkingTree, forge: Forge | None, request: InitRequest) -> Iterator[str]:
+def _about(
+    repository: WorkingTree, forge: init.Forge | None, request: InitRequest
+) -> Iterator[str]:
     if repository.assumed:
         yield f"the default branch is assumed to be {repository.branch}; --branch says otherwise"
-    if forge is not None and forge.kind == "github" and request.policy and is_assumed(request.ref):
+    if (
+        forge is not None
+        and forge.kind == "github"
+        and request.policy
+        and init.is_assumed(request.ref)
+    ):
         yield (
             f"{request.ref} is taken for a branch of nix-seed: trust.toml names "
-            f"{full_ref(request.ref)}; for a tag give --ref refs/tags/{request.ref}"
+            f"{init.full_ref(request.ref)}; for a tag give --ref refs/tags/{request.ref}"
         )
     if forge is not None:
         return
@@ -231,7 +224,7 @@ def _systems(
 
 
 def _ci(
-    kind: ForgeKind, repository: WorkingTree, ref: str, systems: tuple[str, ...]
+    kind: init.ForgeKind, repository: WorkingTree, ref: str, systems: tuple[str, ...]
 ) -> Iterator[tuple[str, str]]:
     directory = repository.prefix.rstrip("/")
     if kind == "github":
@@ -245,7 +238,7 @@ def _ci(
 
 def _policy(
     repository: WorkingTree,
-    forge: Forge,
+    forge: init.Forge,
     request: InitRequest,
     systems: tuple[str, ...],
     now: datetime,
@@ -261,13 +254,13 @@ def _policy(
             "pip install 'sigstore>=4,<5'"
         )
         return {}
-    workflow = workflow_of(forge, request.ref, repository.branch)
-    before = keep_before(_parsed(old, path, now), workflow)
+    workflow = init.workflow_of(forge, request.ref, repository.branch)
+    before = init.keep_before(_parsed(old, path, now), workflow)
     if before.workflow is not None and request.force:
         known = before.workflow.subject.partition("@")[2]
         notes.append(
             f"trust.toml also trusts nix-seed at {known}, as before, for the seeds that there are: "
-            f"take out {BEFORE} after the first release"
+            f"take out {init.BEFORE} after the first release"
         )
     text = PolicyTemplate(
         repository=None,
@@ -319,7 +312,7 @@ def _expires(old: str | None, now: datetime) -> datetime:
 def flake_lines(ref: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Return what to add to flake.nix to set options of ``mkSeed``: places, each with lines."""
     return (
-        ("to the flake's inputs", (f'nix-seed.url = "github:{OURS}/{ref}";',)),
+        ("to the flake's inputs", (f'nix-seed.url = "github:{init.OURS}/{ref}";',)),
         (
             "there too, if nixpkgs is an input",
             ('nix-seed.inputs.nixpkgs.follows = "nixpkgs";',),
@@ -335,7 +328,7 @@ def flake_lines(ref: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
 def carry_out(plan: InitPlan) -> None:
     """Write *plan*, all of it or nothing; ``InputError`` where a file changed since."""
     root = plan.repository.root
-    done: list[FileChange] = []
+    done: list[init.FileChange] = []
     made: list[Path] = []
     try:
         for change in plan.to_write:

@@ -95,7 +95,9 @@ class SigstoreCheck:
         from sigstore.errors import CertValidationError, Error
         from sigstore.models import Bundle as SigstoreBundle
 
-        verifier = self._loaded()
+        if self._verifier is None:
+            self._verifier = load_verifier(self._root, self._label)
+        verifier = self._verifier
         try:
             # What was parsed here is what is verified there: one reading of the bytes, not two.
             theirs = SigstoreBundle.from_json(bundle.dump())
@@ -113,11 +115,6 @@ class SigstoreCheck:
             raise Refused(Ground.SIGNATURE, "Sigstore's verifier read another payload")
         for entry in bundle.tlog_entries:
             check_log(entry, _log_keys(verifier))
-
-    def _loaded(self) -> Verifier:
-        if self._verifier is None:
-            self._verifier = load_verifier(self._root, self._label)
-        return self._verifier
 
 
 class SameCertificate:
@@ -288,7 +285,17 @@ class KeylessSigner:
             context = SigningContext.from_trust_config(self._trust_config())
             with context.signer(token) as signer:
                 text = signer.sign_dsse(Statement(payload)).to_json().encode()
-        return _signed(Bundle.parse(text, "the bundle just signed"), payload)
+        bundle = Bundle.parse(text, "the bundle just signed")
+        envelope, material = bundle.content, bundle.material
+        if not isinstance(envelope, Envelope) or not isinstance(material, Certificate):
+            raise CheckedFalse("Sigstore's library made a bundle without envelope or certificate")
+        if envelope.payload != payload or envelope.payload_type != PAYLOAD_TYPE:
+            raise CheckedFalse("Sigstore's library signed other bytes than it was given")
+        read_identity(material.der, "the certificate just issued")
+        key = PublicKey.of_certificate(material.der, "the certificate just issued")
+        if not key.verifies(envelope.signatures[0].sig, envelope.pae):
+            raise CheckedFalse("the signature just made is not that of its certificate")
+        return Signed(envelope, key, material, bundle.tlog_entries, bundle.timestamps)
 
     def _identity_token(self) -> IdentityToken:
         if self._identity is None or not self._identity.in_validity_period():
@@ -318,20 +325,6 @@ class KeylessSigner:
             ) from error
 
 
-def _signed(bundle: Bundle, payload: bytes) -> Signed:
-    """Take the bundle apart; the bytes signed must be those that were to be signed."""
-    envelope, material = bundle.content, bundle.material
-    if not isinstance(envelope, Envelope) or not isinstance(material, Certificate):
-        raise CheckedFalse("Sigstore's library made a bundle without envelope or certificate")
-    if envelope.payload != payload or envelope.payload_type != PAYLOAD_TYPE:
-        raise CheckedFalse("Sigstore's library signed other bytes than it was given")
-    read_identity(material.der, "the certificate just issued")
-    key = PublicKey.of_certificate(material.der, "the certificate just issued")
-    if not key.verifies(envelope.signatures[0].sig, envelope.pae):
-        raise CheckedFalse("the signature just made is not that of its certificate")
-    return Signed(envelope, key, material, bundle.tlog_entries, bundle.timestamps)
-
-
 @contextmanager
 def _explained(doing: str) -> Iterator[None]:
     """Map whatever the library and its HTTP client raise."""
@@ -342,18 +335,11 @@ def _explained(doing: str) -> Iterator[None]:
     except ImportError as error:
         raise needs_sigstore(doing) from error
     except Exception as error:
+        # What a server answered, which the library's own errors drop, else the error's words.
+        response = getattr(error.__cause__, "response", None)
+        said = "" if response is None else str(response.text)[:500].strip()
         raise CouldNotCheck(
             f"{doing} failed: {type(error).__name__}",
             hint="is the Sigstore instance in reach? With a key (--key FILE) none is needed",
-            detail=_detail(error),
+            detail=said or str(error) or str(error.__cause__ or "") or None,
         ) from error
-
-
-def _detail(error: BaseException) -> str | None:
-    """Return what a server answered, which the library's own errors drop, else the error's words.
-
-    A refusal of Fulcio's comes without words, caused by an HTTP error that has the response.
-    """
-    response = getattr(error.__cause__, "response", None)
-    said = "" if response is None else str(response.text)[:500].strip()
-    return said or str(error) or str(error.__cause__ or "") or None

@@ -104,7 +104,11 @@ class LogWatch:
         try:
             self._seen(log)
             if watched.place is None:
-                self._compare(log, brought)
+                # Compare what needs no proof: two trees of one size.
+                seen = self._seen(log) or brought[-1]
+                for signed in brought:
+                    if signed.head.size == seen.head.size:
+                        self._state.advance(log, signed, _no_proof, newest=False)
             else:
                 self._ask(log, watched.place, brought)
         except CheckedFalse as error:
@@ -126,13 +130,6 @@ class LogWatch:
             raise CouldNotCheck(
                 f"the checkpoint seen before is damaged: {error.message}"
             ) from error
-
-    def _compare(self, log: TrustedLog, brought: list[SignedCheckpoint]) -> None:
-        """Compare what needs no proof: two trees of one size."""
-        seen = self._seen(log) or brought[-1]
-        for signed in brought:
-            if signed.head.size == seen.head.size:
-                self._state.advance(log, signed, _no_proof, newest=False)
 
     def _ask(self, log: TrustedLog, place: str, brought: list[SignedCheckpoint]) -> None:
         historian, newest = self._newest_of(log, place)

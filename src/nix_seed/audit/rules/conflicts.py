@@ -440,7 +440,11 @@ class _Order:
 
     def _in_log(self, log: str) -> Iterator[tuple[int, int]]:
         """Yield pairs: the position of a record passed over, and of the first that did."""
-        entries = _entries(self._records, log)
+        entries: dict[int, int] = {}
+        for position, record in enumerate(self._records):
+            indices = [at.index for at in record.positions if at.log == log]
+            if indices:
+                entries[position] = min(indices)
         earlier = 0
         for later in sorted(entries, key=entries.__getitem__):
             for passed in _bits(earlier & ~self._before[later]):
@@ -466,16 +470,6 @@ class _Order:
         severity = Severity.NOTICE if merged else Severity.ALARM
         evidence = (*mine.shown, *theirs.shown)
         return AuditFinding(Kind.SKIPPED, severity, str(mine.commit), reason + merged, evidence)
-
-
-def _entries(records: Sequence[LedgerRecord], log: str) -> dict[int, int]:
-    """Return the first entry that each record has in *log*, by the record's position."""
-    found: dict[int, int] = {}
-    for position, record in enumerate(records):
-        indices = [at.index for at in record.positions if at.log == log]
-        if indices:
-            found[position] = min(indices)
-    return found
 
 
 def _bits(number: int) -> Iterator[int]:

@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli import options as shared
 from nix_seed.cli.command import FILE, option, progress, seed_command, together
-from nix_seed.cli.options import (
-    json_option,
-    locked_image,
-    policy_history_option,
-    policy_option,
-    registry_options,
-    state_of,
-    state_option,
-    stores_of,
-)
 from nix_seed.cli.say import columns, error_lines, folded, say, say_verdict
 from nix_seed.core.errors import NixSeedError
 from nix_seed.core.words import members, plural
@@ -32,7 +23,7 @@ if TYPE_CHECKING:
 
 
 audit_options = together(
-    registry_options,
+    shared.registry_options,
     option(
         "--from REF",
         "Where the ledger is: host/name or oci:DIR; repeated, copies to be compared "
@@ -40,8 +31,8 @@ audit_options = together(
         into="copies",
         multiple=True,
     ),
-    policy_option("The policy in force."),
-    policy_history_option,
+    shared.policy_option("The policy in force."),
+    shared.policy_history_option,
     option(
         "--also REF",
         "Another repository that the same promoters release to the same logs.",
@@ -68,7 +59,7 @@ audit_options = together(
         "Entries of one log to read at most [1000000].",
         type=click.IntRange(min=1),
     ),
-    state_option("Where what was audited is kept [~/.local/state/nix-seed]."),
+    shared.state_option("Where what was audited is kept [~/.local/state/nix-seed]."),
 )
 """Add what says which ledger is meant, by which policies, and from where on."""
 
@@ -81,7 +72,7 @@ def question_of(options: dict[str, Any], *, ask: bool) -> AuditQuestion:
     return AuditQuestion(
         copies=tuple(
             parse_reference(each)
-            for each in options["copies"] or (locked_image("where is the ledger?"),)
+            for each in options["copies"] or (shared.locked_image("where is the ledger?"),)
         ),
         policy=load_policy_of_then(options["policy_file"]),
         earlier=tuple(load_policy_of_then(each) for each in options["earlier"]),
@@ -116,7 +107,16 @@ def audit_lines(found: AuditReport) -> Iterator[str]:
         yield from incident_lines(incident)
     yield ""
     yield f"ledger of {found.repository}, policy epoch {found.epoch}"
-    yield from _record_lines(found)
+    number = len(found.records)
+    new = number - found.before
+    since = f", {new} of them new since the last clean audit" if found.before else ""
+    yield f"  records {number}{since}"
+    for record in found.records[-_MOST_RECORDS:]:
+        names = ", ".join(record.promoters) or "nobody whose word counts"
+        state = "" if record.stands else "  does not stand"
+        yield f"    {record.commit}  root {record.root.hex[:12]}  {names}{state}"
+    if number > _MOST_RECORDS:
+        yield f"    and {number - _MOST_RECORDS} before these"
     for copy in found.copies:
         read = f"{plural(copy.records, 'record')} read in {plural(copy.lists, 'list')}"
         yield f"  copy    {copy.name}: {read}"
@@ -143,19 +143,6 @@ def incident_lines(incident: Incident) -> Iterator[str]:
         named = "" if other is incident.severity else f"{other.value}, "
         yield f"  {named}{shown.finding.kind.value} [{shown.finding.id}]  {shown.reason}"
         yield from (f"    {row}" for row in shown.rows)
-
-
-def _record_lines(found: AuditReport) -> Iterator[str]:
-    number = len(found.records)
-    new = number - found.before
-    since = f", {new} of them new since the last clean audit" if found.before else ""
-    yield f"  records {number}{since}"
-    for record in found.records[-_MOST_RECORDS:]:
-        names = ", ".join(record.promoters) or "nobody whose word counts"
-        state = "" if record.stands else "  does not stand"
-        yield f"    {record.commit}  root {record.root.hex[:12]}  {names}{state}"
-    if number > _MOST_RECORDS:
-        yield f"    and {number - _MOST_RECORDS} before these"
 
 
 def _log_words(log: LogStatus) -> str:
@@ -192,7 +179,7 @@ def finding_json(finding: AuditFinding) -> dict[str, Any]:
 @option("--no-state", "Neither go on from the last audit nor keep this.")
 @option("--offline", "Ask nothing that is behind an address.")
 @option("--page FILE", "Write the report as a page for people, too.", type=FILE)
-@json_option
+@shared.json_option
 def command(as_json: bool, **options: Any) -> None:
     """Replay the ledger of releases from its first entry, and every log it rests on.
 
@@ -207,10 +194,10 @@ def command(as_json: bool, **options: Any) -> None:
     from nix_seed.audit.audit import audit
 
     now = datetime.now(UTC)
-    state = state_of(options)
+    state = shared.state_of(options)
     question = question_of(options, ask=not options["offline"])
     with progress(quiet=as_json) as show:
-        found = audit(stores_of(options), question, state, now, show)
+        found = audit(shared.stores_of(options), question, state, now, show)
     if as_json:
         say(audit_json(found))
     else:

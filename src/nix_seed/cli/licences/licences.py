@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from nix_seed.cli import options as shared
 from nix_seed.cli.command import progress, seed_command
-from nix_seed.cli.options import (
-    image_named,
-    image_options,
-    json_option,
-    registry_options,
-    request_of,
-    stores_of,
-)
 from nix_seed.cli.say import columns, say, table
 from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import members
@@ -29,9 +22,9 @@ _ORDER = ("withheld", "unknown", "redistributable")
 
 
 @seed_command("licences")
-@image_options
-@registry_options
-@json_option
+@shared.image_options
+@shared.registry_options
+@shared.json_option
 def command(as_json: bool, **options: Any) -> None:
     """Show under which licence everything in FLAKE's image is, and what is withheld.
 
@@ -40,15 +33,27 @@ def command(as_json: bool, **options: Any) -> None:
     """
     from nix_seed.image.plan import licences_of_flake
 
-    reference = image_named(options["flake"])
+    reference = shared.image_named(options["flake"])
     if reference is not None:
         _of_image(reference, options, as_json)
         return
-    nix, request = request_of(options)
+    nix, request = shared.request_of(options)
     with progress(quiet=as_json) as show:
         licences = licences_of_flake(nix, request, show)
     if as_json:
-        say(_json(licences), indent=2)
+        say(
+            (
+                {
+                    "paths": [_path_json(item) for item in _sorted(licences.judgement.paths)],
+                    "contradictions": [
+                        members(item, "path", "licence", source="fetched")
+                        for item in licences.judgement.conflicts
+                    ],
+                    "problem": licences.problem,
+                }
+            ),
+            indent=2,
+        )
     else:
         say("\n".join(_lines(licences)))
 
@@ -58,7 +63,7 @@ def _of_image(reference: AnyReference, options: dict[str, Any], as_json: bool) -
     from nix_seed.sbom.sbom import attached_licences, open_seed_image
 
     system = options["system"] or current_system()
-    image = open_seed_image(stores_of(options), reference, system)
+    image = open_seed_image(shared.stores_of(options), reference, system)
     told, trouble = attached_licences(image)
     if trouble is not None:
         say(f"note: {trouble.message}", err=True)
@@ -106,17 +111,6 @@ def _lines(licences: Licences) -> Iterator[str]:
         )
     if licences.problem:
         yield f"not all licences could be read: {safe_line(licences.problem.splitlines()[-1])}"
-
-
-def _json(licences: Licences) -> dict[str, Any]:
-    return {
-        "paths": [_path_json(item) for item in _sorted(licences.judgement.paths)],
-        "contradictions": [
-            members(item, "path", "licence", source="fetched")
-            for item in licences.judgement.conflicts
-        ],
-        "problem": licences.problem,
-    }
 
 
 def _path_json(item: Judged) -> dict[str, str | None]:

@@ -13,7 +13,6 @@ from nix_seed.cli.say import say
 from nix_seed.core.words import plural
 
 if TYPE_CHECKING:
-    from nix_seed.formats.tlog.entry import LogEntry
     from nix_seed.logs.log import TileReader
     from nix_seed.logs.server import LogServer
 
@@ -100,7 +99,10 @@ def _show(place: str, index: int | None, key: str | None, last: int, as_json: bo
         return
     say(signed.dump().decode(), nl=False)
     for entry in entries:
-        say(_line(entry))
+        import hashlib
+
+        leaf = hashlib.sha256(b"\0" + entry.body).hexdigest()
+        say(f"{entry.index:6}  {entry.kind} {entry.version}  leaf {leaf[:16]}…")
 
 
 @command.command("check", short_help="Recompute a whole log; has it kept what it showed before?")
@@ -145,10 +147,3 @@ def _reader(place: str, key: str | None) -> TileReader:
 
 def _checkpoint_json(reader: TileReader, size: int, root: bytes) -> dict[str, Any]:
     return {"origin": reader.trusted.origin, "size": size, "root": root.hex()}
-
-
-def _line(entry: LogEntry) -> str:
-    import hashlib
-
-    leaf = hashlib.sha256(b"\0" + entry.body).hexdigest()
-    return f"{entry.index:6}  {entry.kind} {entry.version}  leaf {leaf[:16]}…"

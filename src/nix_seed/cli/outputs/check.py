@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli import options as shared
 from nix_seed.cli.command import FILE, option, progress, seed_command
-from nix_seed.cli.options import (
-    commit_named,
-    json_option,
-    locked_image,
-    policy_option,
-    registry_options,
-    state_of,
-    state_option,
-    stores_of,
-)
 from nix_seed.cli.say import columns, folded, say, say_verdict, table
 from nix_seed.core.words import members
 from nix_seed.formats.oci.reference import parse_reference
@@ -46,13 +37,13 @@ def _file(option: str, about: str) -> Callable[[Any], Any]:
     into="places",
     multiple=True,
 )
-@policy_option("Whom to believe.")
+@shared.policy_option("Whom to believe.")
 @option("--system SYSTEM", "Only what was built for this system.")
 @_file("--page", "Write the report as a page for people, too.")
 @_file("--badge", "Write how many outputs are reproducible as an SVG image.")
-@state_option("Where what logs showed before is kept [~/.local/state/nix-seed].")
-@registry_options
-@json_option
+@shared.state_option("Where what logs showed before is kept [~/.local/state/nix-seed].")
+@shared.registry_options
+@shared.json_option
 def check_command(as_json: bool, **options: Any) -> None:
     """Show which outputs of COMMIT independent builders reproduced, and which differ.
 
@@ -66,12 +57,12 @@ def check_command(as_json: bool, **options: Any) -> None:
 
     now = datetime.now(UTC)
     loaded = load_policy(options["policy_file"], now)
-    commit = commit_named(options["commit"])
-    places = options["places"] or (locked_image("where are the outputs kept?"),)
+    commit = shared.commit_named(options["commit"])
+    places = options["places"] or (shared.locked_image("where are the outputs kept?"),)
     references = [parse_reference(each) for each in places]
     with progress(quiet=as_json) as show:
-        state = state_of(options)
-        by = verifiers_of(loaded, stores_of(options), state, show, ledgers=False)
+        state = shared.state_of(options)
+        by = verifiers_of(loaded, shared.stores_of(options), state, show, ledgers=False)
         found = check_outputs(by, references, commit, options["system"])
     if as_json:
         say(report_json(found))

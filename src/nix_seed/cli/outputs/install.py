@@ -5,19 +5,8 @@ from typing import Any
 
 import click
 
+from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.options import (
-    answer_option,
-    commit_named,
-    locked_image,
-    nix_of,
-    policy_of,
-    policy_option,
-    registry_options,
-    state_directory,
-    store_option,
-    stores_of,
-)
 from nix_seed.cli.say import answer, manner
 from nix_seed.formats.oci.reference import parse_reference
 
@@ -26,16 +15,16 @@ from nix_seed.formats.oci.reference import parse_reference
 @click.argument("commit")
 @option("--output NAME", default="packages.default")
 @option("--from REF", "Where COMMIT was published [the image of seed.lock].", into="place")
-@policy_option("Whom to believe, and how many.")
+@shared.policy_option("Whom to believe, and how many.")
 @option(
     "--link FILE",
     "The link that keeps it from the garbage collector.",
     type=click.Path(path_type=Path),
     default="result",
 )
-@store_option
-@registry_options
-@answer_option
+@shared.store_option
+@shared.registry_options
+@shared.answer_option
 def command(**options: Any) -> None:
     """Take the output of COMMIT that was promoted as NAME into this machine's Nix store.
 
@@ -47,12 +36,14 @@ def command(**options: Any) -> None:
     from nix_seed.release.load import verifiers_of
     from nix_seed.release.verify import Query, verify_commit
 
-    loaded = policy_of(options)
-    commit, system = commit_named(options["commit"]), current_system()
-    place = parse_reference(options["place"] or locked_image("where was the commit published?"))
-    nix = nix_of(options)
+    loaded = shared.policy_of(options)
+    commit, system = shared.commit_named(options["commit"]), current_system()
+    place = parse_reference(
+        options["place"] or shared.locked_image("where was the commit published?")
+    )
+    nix = shared.nix_of(options)
     with progress(quiet=manner().json) as show:
-        by = verifiers_of(loaded, stores_of(options), state_directory(), show)
+        by = verifiers_of(loaded, shared.stores_of(options), shared.state_directory(), show)
         found = verify_commit(by, place, Query(commit, system))
         output, released = promoted_output(by, [place], found, options["output"], system)
         install(by, place, Promise(output, released), nix)

@@ -4,17 +4,8 @@ from typing import Any
 
 import click
 
+from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.options import (
-    answer_option,
-    attr_option,
-    jobs_option,
-    nix_of,
-    project_option,
-    registry_options,
-    store_option,
-    stores_of,
-)
 from nix_seed.cli.say import answer, manner
 from nix_seed.cli.trust.options import attester_of, signer_of, signing_options
 from nix_seed.formats.oci.reference import parse_reference
@@ -24,14 +15,14 @@ from nix_seed.formats.oci.reference import parse_reference
 @click.argument("installables", nargs=-1, metavar="[INSTALLABLE]…")
 @option("--to REF", "Where they are kept.", into="target", required=True)
 @option("--image REF", "The seed they were built in [the one built here].")
-@project_option("The checkout they were built from.")
-@attr_option
+@shared.project_option("The checkout they were built from.")
+@shared.attr_option
 @option("--builder ID", "This builder's id in the policy [the one whose signer this is].")
 @signing_options
-@store_option
-@jobs_option
-@registry_options
-@answer_option
+@shared.store_option
+@shared.jobs_option
+@shared.registry_options
+@shared.answer_option
 def push_command(**options: Any) -> None:
     """Keep what this machine built of the project in the registry's REF, signed.
 
@@ -47,10 +38,10 @@ def push_command(**options: Any) -> None:
     check_commit(options["src"])
     signer = signer_of(options["key"], options["sigstore"])
     attester = attester_of(signer, options["builder"], options["policy_file"])
-    nix = nix_of(options)
+    nix = shared.nix_of(options)
     with progress(quiet=manner().json) as show:
         done = push_outputs(
-            OutputsTarget(stores_of(options), target, nix, show),
+            OutputsTarget(shared.stores_of(options), target, nix, show),
             seed_named(options, nix),
             SourceTree(options["src"], options["source"]),
             attester,

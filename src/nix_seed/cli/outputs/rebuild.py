@@ -5,17 +5,8 @@ from typing import Any
 
 import click
 
+from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.options import (
-    accept_option,
-    answer_option,
-    commit_named,
-    locked_image,
-    project_option,
-    registry_options,
-    state_directory,
-    stores_of,
-)
 from nix_seed.cli.say import answer, manner
 from nix_seed.cli.trust.options import attester_of, signer_of, signing_options
 from nix_seed.formats.oci.reference import parse_reference
@@ -30,11 +21,11 @@ from nix_seed.formats.oci.reference import parse_reference
     into="seed",
 )
 @option("--builder ID", "This builder's id [the one whose signer this is].")
-@project_option("A checkout that has COMMIT.")
-@accept_option
+@shared.project_option("A checkout that has COMMIT.")
+@shared.accept_option
 @signing_options
-@registry_options
-@answer_option
+@shared.registry_options
+@shared.answer_option
 def rebuild_command(**options: Any) -> None:
     """Build COMMIT's packages and checks again, in its verified seed, and push what came out.
 
@@ -54,14 +45,14 @@ def rebuild_command(**options: Any) -> None:
     attester = attester_of(signer, options["builder"], policy_file)
     target = parse_reference(options["target"])
     request = RebuildRequest(
-        commit_named(options["commit"]),
+        shared.commit_named(options["commit"]),
         current_system(),
-        parse_reference(options["seed"] or locked_image("where is the commit's seed?")),
+        parse_reference(options["seed"] or shared.locked_image("where is the commit's seed?")),
         options["src"],
         options["source"],
         (*options["accept_licence"], *loaded.policy.licences),
     )
     with progress(quiet=manner().json) as show:
-        by = verifiers_of(loaded, stores_of(options), state_directory(), show)
+        by = verifiers_of(loaded, shared.stores_of(options), shared.state_directory(), show)
         done = rebuild(by, request, target, attester)
     answer(pushed_json(done), pushed_text(done))

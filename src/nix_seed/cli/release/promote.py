@@ -7,18 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.options import (
-    commit_named,
-    jobs_option,
-    json_option,
-    policy_of,
-    policy_option,
-    registry_options,
-    state_of,
-    state_option,
-    stores_of,
-)
 from nix_seed.cli.say import say
 from nix_seed.cli.trust.options import key_option, signer_of, sigstore_option
 from nix_seed.core.errors import InputError
@@ -45,7 +35,7 @@ if TYPE_CHECKING:
     into="target",
     required=True,
 )
-@policy_option("Whom to believe, which systems make a release, and who may promote.")
+@shared.policy_option("Whom to believe, which systems make a release, and who may promote.")
 @option(
     "--policy-history FILE",
     "An earlier policy, whose promoters' records the new one comes after; may be repeated.",
@@ -60,15 +50,15 @@ if TYPE_CHECKING:
     "Look for images and attestations in this repository as well; may be repeated.",
     multiple=True,
 )
-@state_option("Where what logs and ledgers showed before is kept [~/.local/state/nix-seed].")
-@jobs_option
+@shared.state_option("Where what logs and ledgers showed before is kept [~/.local/state/nix-seed].")
+@shared.jobs_option
 @option(
     "--outputs",
     "Also promote every output that the quorum stands for, under a root of its own.",
     into="with_outputs",
 )
-@registry_options
-@json_option
+@shared.registry_options
+@shared.json_option
 def command(as_json: bool, **options: Any) -> None:
     """Release COMMIT: every system's image that has the policy's quorum, under one Merkle root.
 
@@ -81,9 +71,9 @@ def command(as_json: bool, **options: Any) -> None:
     from nix_seed.release.verify import ReleasePlace
     from nix_seed.trust.sign import open_logs
 
-    commit = commit_named(options["commit"])
-    loaded = policy_of(options)
-    stores = stores_of(options)
+    commit = shared.commit_named(options["commit"])
+    loaded = shared.policy_of(options)
+    stores = shared.stores_of(options)
     target, tags = split_target(options["target"])
     place = ReleasePlace(
         target,
@@ -91,7 +81,7 @@ def command(as_json: bool, **options: Any) -> None:
         (*tags, *options["tags"]),
     )
     with progress(quiet=as_json) as show:
-        by = verifiers_of(loaded, stores, state_of(options), show)
+        by = verifiers_of(loaded, stores, shared.state_of(options), show)
         done = promote(
             by,
             commit,

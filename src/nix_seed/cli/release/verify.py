@@ -8,19 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.options import (
-    commit_named,
-    image_or_commit,
-    json_option,
-    locked_image,
-    policy_of,
-    policy_option,
-    registry_options,
-    state_of,
-    state_option,
-    stores_of,
-)
 from nix_seed.cli.say import columns, folded, say, say_verdict
 from nix_seed.core.words import human_size, members, plain, plural
 from nix_seed.formats.oci.reference import LayoutReference, parse_reference
@@ -269,7 +258,7 @@ def _detail_json(detail: DissentDetail) -> dict[str, Any]:
     "Where COMMIT was published: host/name or oci:DIR [the image of seed.lock].",
     into="repository",
 )
-@policy_option("Whom to believe, and how many.")
+@shared.policy_option("Whom to believe, and how many.")
 @option("--commit HASH", "The commit it must be of [any the builders name].")
 @option("--system SYSTEM", "Only this system's image of an index.")
 @option("--quorum-only", "Do not ask whether it was promoted, though the policy knows promoters.")
@@ -288,10 +277,10 @@ def _detail_json(detail: DissentDetail) -> dict[str, Any]:
     "Look for attestations in this repository as well; may be repeated.",
     multiple=True,
 )
-@state_option("Where what logs showed before is kept [~/.local/state/nix-seed].")
+@shared.state_option("Where what logs showed before is kept [~/.local/state/nix-seed].")
 @option("--no-state", "Neither compare with that nor keep any of it.")
-@registry_options
-@json_option
+@shared.registry_options
+@shared.json_option
 def command(as_json: bool, **options: Any) -> None:
     """Check by the policy that IMAGE is what independent builders got from its commit.
 
@@ -304,13 +293,13 @@ def command(as_json: bool, **options: Any) -> None:
     """
     from nix_seed.release.load import verifiers_of
 
-    loaded = policy_of(options)
+    loaded = shared.policy_of(options)
     answer, reference, query = _question(options)
     with progress(quiet=as_json) as show:
         by = verifiers_of(
             loaded,
-            stores_of(options),
-            state_of(options),
+            shared.stores_of(options),
+            shared.state_of(options),
             show,
             ask=options["offline"] is None,
             ledgers=not options["no_ledgers"],
@@ -356,7 +345,7 @@ def _question(options: dict[str, Any]) -> tuple[Callable[..., Verification], Any
     from nix_seed.release.verify import Query, verify_commit, verify_image
 
     text, system, deep = (
-        image_or_commit(options["reference"]),
+        shared.image_or_commit(options["reference"]),
         options["system"],
         options["deep"],
     )
@@ -372,11 +361,11 @@ def _question(options: dict[str, Any]) -> tuple[Callable[..., Verification], Any
             if options["repository"] is not None:
                 raise click.UsageError("--offline DIR says where to look, and so --from does not")
             return verify_commit, LayoutReference(str(offline)), query
-        given = options["repository"] or locked_image(f"where was {text} published?")
+        given = options["repository"] or shared.locked_image(f"where was {text} published?")
         return verify_commit, parse_reference(given), query
     if options["repository"] is not None:
         raise click.UsageError("--from goes with a commit; IMAGE says itself where it is")
-    commit = None if options["commit"] is None else commit_named(options["commit"])
+    commit = None if options["commit"] is None else shared.commit_named(options["commit"])
     promotion = False if options["quorum_only"] else None
     image = parse_reference(text)
     where = exported(image, offline) if offline else image

@@ -8,18 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli import options as shared
 from nix_seed.cli.command import FILE, option, progress, seed_command
-from nix_seed.cli.options import (
-    answer_option,
-    commit_named,
-    flake_and_attr,
-    policy_option,
-    policy_used,
-    registry_options,
-    state_directory,
-    store_option,
-    stores_of,
-)
 from nix_seed.cli.say import answer
 from nix_seed.formats.oci.reference import parse_reference
 
@@ -32,7 +22,9 @@ if TYPE_CHECKING:
 @click.argument("reference", metavar="IMAGE")
 @option("-o, --output FILE", "Where the page is written.", required=True, type=FILE)
 @option("--base REF", "A previous image: what changed since [seed.lock's].")
-@policy_option("Verify by this policy, and show every check [trust.toml, if there].", default=None)
+@shared.policy_option(
+    "Verify by this policy, and show every check [trust.toml, if there].", default=None
+)
 @option("--commit HASH", "The commit it must be of [any the builders name].")
 @option("--deep", "With --policy: read every layer as well.")
 @option("--evidence REF", "Look for attestations here, too.", multiple=True)
@@ -40,9 +32,9 @@ if TYPE_CHECKING:
 @option("--attr NAME", "Of the flake: attribute made by mkSeed or mkRun.")
 @option("--system SYSTEM", "Of an index, this system's [this machine's].")
 @option("--no-roots", "Do not follow the image to its trust roots.")
-@store_option
-@registry_options
-@answer_option
+@shared.store_option
+@shared.registry_options
+@shared.answer_option
 def command(**options: Any) -> None:
     """Write one self-contained page about IMAGE.
 
@@ -58,7 +50,7 @@ def command(**options: Any) -> None:
     from nix_seed.report.page.trust import verdict
     from nix_seed.report.report import TrustAnswer
 
-    options["policy_file"] = policy_used(options, Path())
+    options["policy_file"] = shared.policy_used(options, Path())
     _check(options)
     with progress(quiet=False) as show:
         report = _request(options, show).gather()
@@ -89,9 +81,9 @@ def _request(options: dict[str, Any], show: OnEvent) -> ReportRequest:
     from nix_seed.report.report import ReportRequest
 
     policy, base = options["policy_file"], options["base"]
-    flake, attr = flake_and_attr(options["flake"] or ".", options["attr"])
+    flake, attr = shared.flake_and_attr(options["flake"] or ".", options["attr"])
     return ReportRequest(
-        stores=stores_of(options),
+        stores=shared.stores_of(options),
         nix=Nix(store=options["store"] and options["store"].absolute()),
         reference=parse_reference(options["reference"]),
         system=options["system"] or current_system(),
@@ -101,11 +93,11 @@ def _request(options: dict[str, Any], show: OnEvent) -> ReportRequest:
         attr=attr,
         policy=None if policy is None else load_policy(policy, datetime.now(UTC)),
         query=Query(
-            options["commit"] and commit_named(options["commit"]),
+            options["commit"] and shared.commit_named(options["commit"]),
             deep=options["deep"],
             evidence=tuple(map(parse_reference, options["evidence"])),
         ),
-        state=state_directory(),
+        state=shared.state_directory(),
         walk=not options["no_roots"],
         on_event=show,
     )

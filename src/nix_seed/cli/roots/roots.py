@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.options import (
-    flake_and_attr,
-    image_named,
-    json_option,
-    nix_of,
-    registry_options,
-    store_option,
-    stores_of,
-)
 from nix_seed.cli.say import say, say_lines
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.events import Stage
@@ -44,9 +36,9 @@ if TYPE_CHECKING:
     "--policy RULES|FILE",
     "Exit with 1 if broken: executed-seed-max=1KiB,binary-max=0,built-here,no-impure,no-host.",
 )
-@store_option
-@registry_options
-@json_option
+@shared.store_option
+@shared.registry_options
+@shared.json_option
 def command(as_json: bool, **options: Any) -> None:
     """Follow the derivations of FLAKE's image, or of the image REF, to their ends.
 
@@ -57,12 +49,16 @@ def command(as_json: bool, **options: Any) -> None:
     from nix_seed.roots.rules.policy import evaluate_roots
 
     policy = None if options["policy"] is None else _policy(options["policy"])
-    nix = nix_of(options)
+    nix = shared.nix_of(options)
     with progress(quiet=as_json) as show:
         roots, unknown = _roots(nix, options, show)
         if options["why"] is not None:
             way = _way(roots, options["why"])
-            say({"why": [str(path) for path in way]} if as_json else _way_text(way))
+            say(
+                {"why": [str(path) for path in way]}
+                if as_json
+                else "\n".join(f"{'  ' * depth}{path}" for depth, path in enumerate(way))
+            )
             return
         report = report_roots(nix, roots, unknown, show)
     verdict = None if policy is None else evaluate_roots(policy, report.findings)
@@ -94,12 +90,12 @@ def _roots(nix: Nix, options: dict[str, Any], show: OnEvent) -> tuple[Roots, tup
 
     what = options["what"]
     show(Stage("evaluate", f"reading {what}"))
-    reference = image_named(what)
+    reference = shared.image_named(what)
     if reference is not None:
         system = options["system"] or current_system()
-        image = open_seed_image(stores_of(options), reference, system)
+        image = open_seed_image(shared.stores_of(options), reference, system)
         return roots.roots_of_paths(nix, image.name, image.spec.paths)
-    flake, attr = flake_and_attr(what, options["attr"])
+    flake, attr = shared.flake_and_attr(what, options["attr"])
     if options["outputs"]:
         return roots.roots_of_outputs(nix, flake, options["system"], attr), ()
     evaluation = evaluate_flake(
@@ -140,10 +136,6 @@ def _way(roots: Roots, text: str) -> tuple[StorePath, ...]:
             hint=f"give the whole path, one of\n{names}" if found else "--json lists the ends",
         )
     return roots.why(found[0])
-
-
-def _way_text(way: tuple[StorePath, ...]) -> str:
-    return "\n".join(f"{'  ' * depth}{path}" for depth, path in enumerate(way))
 
 
 def _lines(report: RootsReport) -> Iterator[str]:

@@ -167,24 +167,21 @@ class CiJob:
         if signing == "none":
             return None
         if signing == "key":
-            return self._key_signer()
+            from nix_seed.trust.sign import KeySigner
+
+            key, passphrase = self._secrets.get("SEED_KEY"), self._secrets.get(PASSPHRASE)
+            if not key:
+                raise InputError(
+                    "signing is key, and there is no key",
+                    hint="set the input key (SEED_KEY) from a secret that holds the PEM of "
+                    "`nix-seed key generate`",
+                )
+            if key.lstrip().startswith("-----BEGIN"):
+                return KeySigner.from_pem(key.encode(), "the key in SEED_KEY", passphrase)
+            return KeySigner.open(Path(key), passphrase)
         if signing == "keyless":
             return self._keyless_signer()
         raise InputError(f"signing is {signing!r}, not keyless, key or none")
-
-    def _key_signer(self) -> Signer:
-        from nix_seed.trust.sign import KeySigner
-
-        key, passphrase = self._secrets.get("SEED_KEY"), self._secrets.get(PASSPHRASE)
-        if not key:
-            raise InputError(
-                "signing is key, and there is no key",
-                hint="set the input key (SEED_KEY) from a secret that holds the PEM of "
-                "`nix-seed key generate`",
-            )
-        if key.lstrip().startswith("-----BEGIN"):
-            return KeySigner.from_pem(key.encode(), "the key in SEED_KEY", passphrase)
-        return KeySigner.open(Path(key), passphrase)
 
     def _keyless_signer(self) -> Signer:
         from nix_seed.trust import sigstore
@@ -245,21 +242,18 @@ class CiJob:
                 yield stages
         except NixSeedError as error:
             error.hint = self.explain(error, writes=writes)
-            self._report(label, error)
+            mismatches = find_mismatches(error.detail or "")
+            for mismatch in mismatches:
+                at = find_line(Path(self.options["flake"] or "."), mismatch.wanted) or (None, None)
+                self.host.annotate("error", "Hash mismatch", str(mismatch), file=at[0], line=at[1])
+            text = "\n".join(error_lines(error))
+            self.host.say(text)
+            self.host.annotate("error", f"{label}: {_TITLES[error.exit_code]}", text)
+            lines = (*map(str, mismatches), *text.splitlines())
+            self.host.add_summary(
+                build_summary(f"{label} failed", [verbatim("What went wrong", lines)])
+            )
             click.get_current_context().exit(error.exit_code)
-
-    def _report(self, label: str, error: NixSeedError) -> None:
-        mismatches = find_mismatches(error.detail or "")
-        for mismatch in mismatches:
-            at = find_line(Path(self.options["flake"] or "."), mismatch.wanted) or (None, None)
-            self.host.annotate("error", "Hash mismatch", str(mismatch), file=at[0], line=at[1])
-        text = "\n".join(error_lines(error))
-        self.host.say(text)
-        self.host.annotate("error", f"{label}: {_TITLES[error.exit_code]}", text)
-        lines = (*map(str, mismatches), *text.splitlines())
-        self.host.add_summary(
-            build_summary(f"{label} failed", [verbatim("What went wrong", lines)])
-        )
 
 
 # Stages that begin a part of the log; others are lines in it.

@@ -22,7 +22,17 @@ def seed_summary(
     result: SeedResult, commit: str | None, command: str, kept: OutputsResult | None = None
 ) -> str:
     """Return the page of ``ci seed``; *kept* is what came of the project's outputs."""
-    parts: list[Part] = [paragraph(_headline(result)), _names(result)]
+    rows = [
+        ("image", result.reference),
+        ("digest", str(result.digest)),
+        ("narHash", result.nar_hash),
+        ("input key", result.input_key),
+        *(("tag", tag) for tag in result.tags),
+    ]
+    parts: list[Part] = [
+        paragraph(_headline(result)),
+        table("Names", ("", ""), tuple((name, code(text)) for name, text in rows)),
+    ]
     if result.proof is not None:
         count = plural(len(result.proof.outputs), "output")
         parts.append(paragraph(f"Proved: all {count} can be built in it with no network."))
@@ -43,17 +53,6 @@ def _headline(result: SeedResult) -> str:
     if not result.published:
         return f"Built, not published: {size}."
     return f"Built and published: {size}, of which {human_size(result.sent)} had to be sent."
-
-
-def _names(result: SeedResult) -> Part:
-    rows = [
-        ("image", result.reference),
-        ("digest", str(result.digest)),
-        ("narHash", result.nar_hash),
-        ("input key", result.input_key),
-        *(("tag", tag) for tag in result.tags),
-    ]
-    return table("Names", ("", ""), tuple((name, code(text)) for name, text in rows))
 
 
 def _against(last: LastSeed, result: SeedResult) -> Iterator[Part]:
@@ -118,7 +117,12 @@ def use_summary(used: Used, setup: float | None = None, served: ServedOutputs | 
         parts.append(paragraph(taken))
     if used.fills:
         parts.append(_time_to_first_build(used, setup))
-        parts.append(_brought(used))
+        rows = (
+            ("fetched", human_size(sum(each.fetched for each in used.fills))),
+            ("new", plural(sum(each.added for each in used.fills), "store path")),
+            ("there before", plural(used.fills[0].skipped, "store path")),
+        )
+        parts.append(table("What came", ("", ""), rows))
     if used.verification is not None:
         parts.append(_verification(used.verification))
     if used.problems:
@@ -172,15 +176,6 @@ def _time_to_first_build(used: Used, setup: float | None) -> Part:
     rows.append(("together", sum(seconds for _, seconds in rows)))
     cells = tuple((name, f"{seconds:.2f} s") for name, seconds in rows)
     return table("Time to the first build", ("", "time"), cells)
-
-
-def _brought(used: Used) -> Part:
-    rows = (
-        ("fetched", human_size(sum(each.fetched for each in used.fills))),
-        ("new", plural(sum(each.added for each in used.fills), "store path")),
-        ("there before", plural(used.fills[0].skipped, "store path")),
-    )
-    return table("What came", ("", ""), rows)
 
 
 def promote_summary(

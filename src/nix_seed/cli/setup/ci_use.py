@@ -37,7 +37,19 @@ def use(options: dict[str, Any]) -> None:
         wanted(job)
         used = _use(job, stages)
     served = serve_outputs(job)
-    _say_how(job, used, served)
+    host, problems = job.host, "; ".join(used.problems)
+    if used.digest is None:
+        host.annotate("notice", "No seed is used", f"{problems}. Nix fetches and builds as ever.")
+    elif not used.exact:
+        reason = f"{used.how} is used; {problems or 'its recipe is another'}. "
+        host.annotate("notice", "The seed is another's", f"{reason}Nix fetches what it lacks.")
+    elif used.verification is None:
+        reason = "there is no trust.toml to verify it by: `nix-seed init` writes one"
+        host.annotate("notice", "The seed is not verified", reason)
+    host.say(f"image  {used.image or 'none'}")
+    if served is not None:
+        host.say(f"outputs  {served.url}, from {served.place}; what it does: {served.log}")
+    host.add_summary(use_summary(used, host.setup_seconds, served))
     pass_on(job, used, served)
 
 
@@ -183,22 +195,6 @@ def _filled(value: Any) -> Filled:
         nix=None if value["nix"] is None else Path(value["nix"]),
         whole=value["whole"],
     )
-
-
-def _say_how(job: CiJob, used: Used, served: ServedOutputs | None) -> None:
-    host, problems = job.host, "; ".join(used.problems)
-    if used.digest is None:
-        host.annotate("notice", "No seed is used", f"{problems}. Nix fetches and builds as ever.")
-    elif not used.exact:
-        reason = f"{used.how} is used; {problems or 'its recipe is another'}. "
-        host.annotate("notice", "The seed is another's", f"{reason}Nix fetches what it lacks.")
-    elif used.verification is None:
-        reason = "there is no trust.toml to verify it by: `nix-seed init` writes one"
-        host.annotate("notice", "The seed is not verified", reason)
-    host.say(f"image  {used.image or 'none'}")
-    if served is not None:
-        host.say(f"outputs  {served.url}, from {served.place}; what it does: {served.log}")
-    host.add_summary(use_summary(used, host.setup_seconds, served))
 
 
 def pass_on(job: CiJob, used: Used, served: ServedOutputs | None = None) -> None:

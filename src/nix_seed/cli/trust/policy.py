@@ -11,13 +11,7 @@ import click
 from nix_seed.cli.command import EXISTING_FILE, option, seed_group
 from nix_seed.cli.options import answer_option, json_option
 from nix_seed.cli.say import answer, say
-from nix_seed.cli.trust.policy_step import (
-    add_builder_command,
-    next_command,
-    read_public_key,
-    sign_command,
-    write_new,
-)
+from nix_seed.cli.trust import policy_step
 from nix_seed.core.errors import InputError
 from nix_seed.core.words import members, plural
 
@@ -124,7 +118,7 @@ def _init(
         expires=now + timedelta(days=365),
     ).render()
     parse_policy(text.encode(), str(file), now)
-    write_new(file, text)
+    policy_step.write_new(file, text)
     text = f"{file} is written; edit it, then:\n  nix-seed policy check {file}"
     answer({"file": str(file), "epoch": 1}, text)
 
@@ -176,7 +170,7 @@ def _diff(old: Path, new: Path, signatures: Sequence[Path], as_json: bool) -> No
     click.get_current_context().exit(0 if change.valid else 1)
 
 
-for _each in (next_command, add_builder_command, sign_command):
+for _each in (policy_step.next_command, policy_step.add_builder_command, policy_step.sign_command):
     command.add_command(_each)
 
 
@@ -184,7 +178,7 @@ def _key_option(text: str) -> tuple[str, str]:
     name, equals, path = text.partition("=")
     if not equals or not name or '"' in name:
         raise InputError(f"--key {text}: write ID=FILE", hint="such as --key alice=alice.pub")
-    return name, read_public_key(Path(path))
+    return name, policy_step.read_public_key(Path(path))
 
 
 def _log_option(directory: Path, beside: Path) -> tuple[str, str]:

@@ -10,19 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.options import (
-    accept_option,
-    accepted_licences,
-    attr_option,
-    json_option,
-    policy_used,
-    project_option,
-    registry_options,
-    stores_of,
-    trusted,
-    verify_options,
-)
 from nix_seed.cli.say import say
 from nix_seed.core.words import human_size, members, plural
 from nix_seed.formats.oci.reference import parse_reference
@@ -76,14 +65,14 @@ root_option = option(
 @option("--jobs N", "Layers worked on at once [by cores].", type=click.IntRange(1, 64))
 @option("--eager", "Fetch and unpack all of it before anything else, as ever.")
 @option("--complete", "Return only once every path lies in the store itself.")
-@attr_option
-@accept_option
-@project_option(
+@shared.attr_option
+@shared.accept_option
+@shared.project_option(
     "The project, which says how to get what the seed must not pass on.", any_flake=True
 )
-@verify_options
-@registry_options
-@json_option
+@shared.verify_options
+@shared.registry_options
+@shared.json_option
 def command(as_json: bool, **options: Any) -> None:
     """Have the paths of the seed REF in a Nix store, verified, and register them with Nix.
 
@@ -101,11 +90,11 @@ def command(as_json: bool, **options: Any) -> None:
     from nix_seed.use.hydrate import Place, hydrate, mount_if_possible
     from nix_seed.use.macos_store import ensure_store
 
-    stores, reference = stores_of(options), parse_reference(options["source"])
+    stores, reference = shared.stores_of(options), parse_reference(options["source"])
     system = options["system"] or current_system()
     project = Path(options["src"])
     with progress(quiet=as_json) as show:
-        reference = trusted(options, stores, reference, system, project, show)
+        reference = shared.trusted(options, stores, reference, system, project, show)
         ensure_store(options["root"])
         eager = options["eager"] or options["outputs"] or options["root"] != Path("/")
         place, complete = Place(options["root"], system), options["complete"]
@@ -121,7 +110,9 @@ def command(as_json: bool, **options: Any) -> None:
             outputs=options["outputs"],
             system=system,
             jobs=options["jobs"],
-            accepted=accepted_licences(options["accept_licence"], policy_used(options, project)),
+            accepted=shared.accepted_licences(
+                options["accept_licence"], shared.policy_used(options, project)
+            ),
             project=options["src"],
             attr=options["attr"],
             on_event=show,

@@ -4,22 +4,15 @@ from typing import Any
 
 import click
 
+from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.options import (
-    accepted_licences,
-    json_option,
-    open_seed,
-    policy_used,
-    seed_options,
-    unpacking_cache,
-)
 from nix_seed.cli.say import say
 
 
 @seed_command("prove")
-@seed_options(("bwrap", "podman", "docker"), "The project.")
+@shared.seed_options(("bwrap", "podman", "docker"), "The project.")
 @option("--system SYSTEM", "Nix system [this machine's].")
-@json_option
+@shared.json_option
 def command(as_json: bool, **options: Any) -> None:
     """Plan every output of the project's flake inside the seed, with no network.
 
@@ -36,10 +29,12 @@ def command(as_json: bool, **options: Any) -> None:
 
     nix, source = Nix(), options["src"]
     with progress(quiet=as_json) as show:
-        engine = choose_engine(options["engine"], unpacking_cache())
-        image = open_seed(options, nix, options["system"])
+        engine = choose_engine(options["engine"], shared.unpacking_cache())
+        image = shared.open_seed(options, nix, options["system"])
         spec = spec_of(image)
-        accepted = accepted_licences(options["accept_licence"], policy_used(options, source))
+        accepted = shared.accepted_licences(
+            options["accept_licence"], shared.policy_used(options, source)
+        )
         obtained = (
             ()
             if spec is None

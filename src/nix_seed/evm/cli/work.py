@@ -173,12 +173,8 @@ def _spec(options: dict[str, Any]) -> LedgerSpec:
         return LedgerSpec("evm", "evm", options["chain_id"], options["address"], rpc, confirmations)
     if options["chain_id"] is not None:
         raise InputError("--chain-id needs --address")
-    spec = _named(options["policy_file"], options["ledger_id"])
-    confirmations = spec.confirmations if confirmations is None else confirmations
-    return replace(spec, rpc=rpc or spec.rpc, confirmations=confirmations)
-
-
-def _named(file: Path, name: str | None) -> LedgerSpec:
+    file = options["policy_file"]
+    name = options["ledger_id"]
     ledgers = load_policy(file, datetime.now(UTC)).policy.ledgers
     if not ledgers:
         raise InputError(
@@ -189,7 +185,9 @@ def _named(file: Path, name: str | None) -> LedgerSpec:
     if len(found) != 1:
         known = ", ".join(each.id for each in ledgers)
         raise InputError(f"{file} has the ledgers {known}", hint="name one of them with --ledger")
-    return found[0]
+    spec = found[0]
+    confirmations = spec.confirmations if confirmations is None else confirmations
+    return replace(spec, rpc=rpc or spec.rpc, confirmations=confirmations)
 
 
 def _key(file: Path) -> EvmKey:

@@ -86,7 +86,15 @@ def build_statement(predicate: PromotionPredicate) -> Statement:
 
     By the last two a log's index, and any ledger, finds it.
     """
-    return Statement(_subjects(predicate), PREDICATE_TYPE, predicate.to_json())
+    return Statement(
+        (
+            Subject("index", predicate.index),
+            Subject("root", predicate.root),
+            Subject("commit", predicate.commit.key),
+        ),
+        PREDICATE_TYPE,
+        predicate.to_json(),
+    )
 
 
 def check_statement(statement: Statement, label: str) -> PromotionPredicate:
@@ -97,14 +105,6 @@ def check_statement(statement: Statement, label: str) -> PromotionPredicate:
     if statement != build_statement(predicate):
         raise InputError(f"{label}: its subjects or members are not those of its predicate")
     return predicate
-
-
-def _subjects(predicate: PromotionPredicate) -> tuple[Subject, ...]:
-    return (
-        Subject("index", predicate.index),
-        Subject("root", predicate.root),
-        Subject("commit", predicate.commit.key),
-    )
 
 
 _WHAT = "a bundle that is not verified"

@@ -84,7 +84,11 @@ def write_path(
     """
     writer = _PathWriter(info.path, store, out, contents)
     writer.write()
-    _check(info, writer.nar)
+    found, size = writer.nar.finish(), writer.nar.size
+    if size != info.nar_size:
+        raise _changed(info.path, f"its NAR has {size} bytes where Nix recorded {info.nar_size}")
+    if found != info.nar_hash:
+        raise _changed(info.path, f"its NAR hash is {found} where Nix recorded {info.nar_hash}")
 
 
 class _PathWriter:
@@ -154,14 +158,6 @@ class _PathWriter:
                 self.nar.add_now(view[:count])
             self._out.advance(count)
             left -= count
-
-
-def _check(info: PathInfo, nar: NarHasher) -> None:
-    found, size = nar.finish(), nar.size
-    if size != info.nar_size:
-        raise _changed(info.path, f"its NAR has {size} bytes where Nix recorded {info.nar_size}")
-    if found != info.nar_hash:
-        raise _changed(info.path, f"its NAR hash is {found} where Nix recorded {info.nar_hash}")
 
 
 def _changed(path: StorePath, how: str) -> CheckedFalse:

@@ -362,18 +362,6 @@ def _annotations(spec: Spec) -> Mapping[str, str]:
 def _config(
     spec: Spec, platform: oci.Platform, tiers: Sequence[str], diff_ids: Sequence[DiffID]
 ) -> dict[str, Any]:
-    return platform.to_json() | {
-        "created": _CREATED,
-        "config": _container_config(spec),
-        "rootfs": {"type": "layers", "diff_ids": [str(diff) for diff in diff_ids]},
-        "history": [
-            {"created": _CREATED, "created_by": "nix-seed", "comment": comment}
-            for comment in _comments(spec, tiers)
-        ],
-    }
-
-
-def _container_config(spec: Spec) -> dict[str, Any]:
     given = spec.config
     config: dict[str, Any] = {
         "Env": [f"{name}={value}" for name, value in sorted(given.env.items())],
@@ -385,7 +373,15 @@ def _container_config(spec: Spec) -> dict[str, Any]:
         "WorkingDir": given.working_dir,
         "User": given.user,
     }
-    return config | {name: value for name, value in members.items() if value}
+    return platform.to_json() | {
+        "created": _CREATED,
+        "config": (config | {name: value for name, value in members.items() if value}),
+        "rootfs": {"type": "layers", "diff_ids": [str(diff) for diff in diff_ids]},
+        "history": [
+            {"created": _CREATED, "created_by": "nix-seed", "comment": comment}
+            for comment in _comments(spec, tiers)
+        ],
+    }
 
 
 def _comments(spec: Spec, tiers: Sequence[str]) -> list[str]:

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.intoto.bundle import Certificate, PublicKeyHint
 from nix_seed.formats.intoto.statement import Envelope
+from nix_seed.formats.tlog import merkle
 from nix_seed.formats.tlog.entry import (
     ECDSA_P256,
     InclusionProof,
@@ -29,13 +30,6 @@ from nix_seed.formats.tlog.entry import (
     Verifier,
     parse_body,
     promised_bytes,
-)
-from nix_seed.formats.tlog.merkle import (
-    Proof,
-    TreeHead,
-    check_consistency,
-    check_inclusion,
-    leaf_hash,
 )
 from nix_seed.formats.tlog.note import Checkpoint, NoteKey, SignedCheckpoint
 from nix_seed.logs.rules.signer import PublicKey
@@ -234,7 +228,12 @@ def _evaluate(entry: LogEntry, logged: LoggedSignature, trust: LogTrust) -> Entr
     _check_log_id(entry, log)
     leaf = _check_proof(entry, proof, signed.head, log)
     time = _promised_time(entry, log)
-    witnesses = _witnesses(signed, trust, log)
+    found = []
+    for witness in trust.witnesses:
+        if signed.note.signatures_of(witness.key):
+            with _refused_as(EntryFate.FORGED_WITNESS, log):
+                found.append((witness.id, max(witness.key.check(signed.note))))
+    witnesses = tuple(found)
     if len(witnesses) < trust.witness_threshold:
         have, want = len(witnesses), trust.witness_threshold
         reason = f"{have} of the trusted witnesses cosigned its checkpoint, and {want} must"
@@ -272,17 +271,19 @@ def _check_log_id(entry: LogEntry, log: TrustedLog) -> None:
         raise _Refused(EntryFate.WRONG_KEY, "logId names another log than the checkpoint's", log)
 
 
-def _check_proof(entry: LogEntry, proof: InclusionProof, head: TreeHead, log: TrustedLog) -> bytes:
-    if TreeHead(proof.size, proof.root) != head:
+def _check_proof(
+    entry: LogEntry, proof: InclusionProof, head: merkle.TreeHead, log: TrustedLog
+) -> bytes:
+    if merkle.TreeHead(proof.size, proof.root) != head:
         reason = "its size and root are not those of its own checkpoint"
         raise _Refused(EntryFate.FALSE_PROOF, reason, log)
     # Rekor v1 counts over all its trees outside the proof, and inside one tree in it.
     if log.kind != "rekor-v1" and proof.index != entry.index:
         reason = f"it says it is leaf {entry.index}, and its proof says {proof.index}"
         raise _Refused(EntryFate.FALSE_PROOF, reason, log)
-    leaf = leaf_hash(entry.body)
+    leaf = merkle.leaf_hash(entry.body)
     with _refused_as(EntryFate.FALSE_PROOF, log):
-        check_inclusion(proof.hashes, proof.index, leaf, head)
+        merkle.check_inclusion(proof.hashes, proof.index, leaf, head)
     return leaf
 
 
@@ -299,17 +300,6 @@ def _promised_time(entry: LogEntry, log: TrustedLog) -> int | None:
         reason = "the log did not sign its timestamp, index and body as they stand"
         raise _Refused(EntryFate.FALSE_TIME, reason, log)
     return entry.integrated_time
-
-
-def _witnesses(
-    signed: SignedCheckpoint, trust: LogTrust, log: TrustedLog
-) -> tuple[tuple[str, int], ...]:
-    found = []
-    for witness in trust.witnesses:
-        if signed.note.signatures_of(witness.key):
-            with _refused_as(EntryFate.FORGED_WITNESS, log):
-                found.append((witness.id, max(witness.key.check(signed.note))))
-    return tuple(found)
 
 
 @contextmanager
@@ -351,7 +341,7 @@ class HistoryResult:
 
 
 def evaluate_history(
-    seen: Checkpoint, now: Checkpoint, proof: Proof, *, newest: bool
+    seen: Checkpoint, now: Checkpoint, proof: merkle.Proof, *, newest: bool
 ) -> HistoryResult:
     """Judge the checkpoint *now* by *seen*; *proof* is the consistency proof between their sizes.
 
@@ -368,7 +358,7 @@ def evaluate_history(
         reason = f"it signed two roots for size {now.head.size}: {seen.head}, and {now.head}"
         return HistoryResult(History.SPLIT_VIEW, reason)
     try:
-        check_consistency(proof, older, newer)
+        merkle.check_consistency(proof, older, newer)
     except CheckedFalse as error:
         return HistoryResult(History.FORKED, f"{sizes}, but {error.message}")
     if now.head.size < seen.head.size:
@@ -378,7 +368,7 @@ def evaluate_history(
 
 
 def check_history(
-    log: str, seen: Checkpoint, now: Checkpoint, proof: Proof, *, newest: bool
+    log: str, seen: Checkpoint, now: Checkpoint, proof: merkle.Proof, *, newest: bool
 ) -> HistoryResult:
     """Judge as ``evaluate_history`` does; ``CheckedFalse`` unless the log called *log* is honest.
 

@@ -84,7 +84,11 @@ def read_identity(der: bytes, label: str) -> CertificateIdentity:
         extensions = x509.load_der_x509_certificate(der).extensions
         names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         subjects = [_subject(name) for name in names]
-        values = _values(extensions)
+        values = {
+            found.oid: found.value.value
+            for found in extensions
+            if isinstance(found.value, x509.UnrecognizedExtension)
+        }
         issuer = _issuer(values)
         repository = _utf8_string(values[_REPOSITORY]) if _REPOSITORY in values else ""
     if len(subjects) != 1:
@@ -111,14 +115,6 @@ def _subject(name: x509.GeneralName) -> str:
     if isinstance(name, x509.OtherName) and name.type_id == _OTHER_NAME:
         return _utf8_string(name.value)
     raise ValueError(f"a subject alternative name of type {type(name).__name__}")
-
-
-def _values(extensions: x509.Extensions) -> dict[x509.ObjectIdentifier, bytes]:
-    return {
-        found.oid: found.value.value
-        for found in extensions
-        if isinstance(found.value, x509.UnrecognizedExtension)
-    }
 
 
 def _issuer(values: Mapping[x509.ObjectIdentifier, bytes]) -> str:

@@ -143,30 +143,26 @@ def proxy_for(environ: Mapping[str, str], url: Url) -> Proxy | None:
         return None
     for name in (url.scheme, "all"):
         if value := _get(environ, name):
-            return _read(value, name)
+            found = _NAMED.match(value.strip())
+            scheme = (found["scheme"] or "http").lower() if found else ""
+            try:
+                if found is None or scheme not in ("http", "https"):
+                    raise CouldNotCheck("of no kind that is known")
+                where = parse_url(f"{scheme}://{found['rest']}")
+            except CouldNotCheck as error:
+                raise InputError(
+                    f"{name.upper()}_PROXY names no proxy that can be used",
+                    hint="write http://[user:password@]host:port; socks proxies are not supported",
+                ) from error
+            if not found["user"]:
+                return Proxy(str(where))
+            pair = base64.b64encode(unquote(found["user"]).encode()).decode()
+            return Proxy(str(where), f"Basic {pair}")
     return None
 
 
 def _get(environ: Mapping[str, str], name: str) -> str | None:
     return environ.get(f"{name}_proxy") or environ.get(f"{name.upper()}_PROXY")
-
-
-def _read(text: str, name: str) -> Proxy:
-    found = _NAMED.match(text.strip())
-    scheme = (found["scheme"] or "http").lower() if found else ""
-    try:
-        if found is None or scheme not in ("http", "https"):
-            raise CouldNotCheck("of no kind that is known")
-        where = parse_url(f"{scheme}://{found['rest']}")
-    except CouldNotCheck as error:
-        raise InputError(
-            f"{name.upper()}_PROXY names no proxy that can be used",
-            hint="write http://[user:password@]host:port; socks proxies are not supported",
-        ) from error
-    if not found["user"]:
-        return Proxy(str(where))
-    pair = base64.b64encode(unquote(found["user"]).encode()).decode()
-    return Proxy(str(where), f"Basic {pair}")
 
 
 def _exempt(no_proxy: str, url: Url) -> bool:

@@ -16,12 +16,7 @@ from datetime import datetime
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.verdict import Check, Fate
-from nix_seed.formats.intoto.promotion import (
-    PREDICATE_TYPE,
-    PromotionPredicate,
-    build_statement,
-    check_statement,
-)
+from nix_seed.formats.intoto import promotion
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.tlog.merkle import TreeHead
 from nix_seed.release.rules.tree import Leaf, MemberProof, build_release
@@ -49,7 +44,7 @@ class LedgerEntry:
         return mine == (other.commit_key, other.root, other.record)
 
 
-EXPECTED = Expected(subject=None, predicate_types=(PREDICATE_TYPE,))
+EXPECTED = Expected(subject=None, predicate_types=(promotion.PREDICATE_TYPE,))
 """What a bundle over a promotion record must state."""
 
 
@@ -73,7 +68,7 @@ class Record:
 
     digest: Digest
     payload: bytes
-    predicate: PromotionPredicate
+    predicate: promotion.PromotionPredicate
     signatures: tuple[RecordSignature, ...]
 
     @property
@@ -248,16 +243,16 @@ def _signatures(
         yield RecordSignature(promoter, logs, counts, reason, signed.time)
 
 
-def _predicate(verdict: Verdict) -> PromotionPredicate | None:
+def _predicate(verdict: Verdict) -> promotion.PromotionPredicate | None:
     assert verdict.statement is not None
     assert verdict.bundle is not None
     try:
-        predicate = check_statement(verdict.statement, "the promotion record")
+        predicate = promotion.check_statement(verdict.statement, "the promotion record")
     except InputError:
         # Signed by a promoter, and yet no record: nothing that anyone could count.
         return None
     # In other spellings one record would have several digests, and a ledger several of it.
-    canonical = build_statement(predicate).dump() == verdict.bundle.envelope.payload
+    canonical = promotion.build_statement(predicate).dump() == verdict.bundle.envelope.payload
     return predicate if canonical else None
 
 

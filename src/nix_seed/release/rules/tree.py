@@ -30,14 +30,7 @@ from nix_seed.formats.intoto.statement import Commit, is_commit
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.manifest import lists_referrers
 from nix_seed.formats.oci.reference import check_tag
-from nix_seed.formats.tlog.merkle import (
-    TreeHead,
-    build_inclusion_proof,
-    build_root,
-    check_inclusion,
-    leaf_hash,
-    read_from_leaves,
-)
+from nix_seed.formats.tlog import merkle
 from nix_seed.trust.rules.policy import LoggedAt
 
 DOMAIN: Final = "nix-seed/release/v1"
@@ -52,7 +45,7 @@ class TreeLeaf(Declared):
     @property
     def hash(self) -> bytes:
         """The 32 bytes of RFC 6962's leaf hash."""
-        return leaf_hash(self.dump())
+        return merkle.leaf_hash(self.dump())
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that is hashed."""
@@ -84,7 +77,7 @@ class Release:
     """All *leaves* of a commit's release, sorted by system; *head* is the tree over them."""
 
     leaves: tuple[Leaf, ...]
-    head: TreeHead
+    head: merkle.TreeHead
 
     @property
     def root(self) -> Digest:
@@ -95,8 +88,8 @@ class Release:
         """Return what shows, without the others, that *system* belongs to the release."""
         for index, leaf in enumerate(self.leaves):
             if leaf.system == system:
-                read = read_from_leaves([each.hash for each in self.leaves])
-                proof = build_inclusion_proof(index, self.head.size, read)
+                read = merkle.read_from_leaves([each.hash for each in self.leaves])
+                proof = merkle.build_inclusion_proof(index, self.head.size, read)
                 return MemberProof(leaf, index, self.head.size, proof)
         raise InputError(f"the release has no {system}")
 
@@ -112,14 +105,14 @@ class MemberProof(Declared):
     size: int
     hashes: tuple[HexHash, ...] = field(metadata=at("proof", sizes=(0, 64)))
 
-    def check(self, head: TreeHead) -> None:
+    def check(self, head: merkle.TreeHead) -> None:
         """Raise ``CheckedFalse`` unless the leaf is at its index under *head*."""
         if self.size != head.size:
             raise CheckedFalse(
                 f"the proof of {self.leaf.system} is of a tree of {self.size} leaves, and the "
                 f"promotion is of {head.size}"
             )
-        check_inclusion(self.hashes, self.index, self.leaf.hash, head)
+        merkle.check_inclusion(self.hashes, self.index, self.leaf.hash, head)
 
 
 def build_release(commit: Commit, images: Mapping[str, tuple[NarHash, Digest]]) -> Release:
@@ -127,8 +120,8 @@ def build_release(commit: Commit, images: Mapping[str, tuple[NarHash, Digest]]) 
     if not images:
         raise InputError(f"a release of {commit} without a system is none")
     leaves = tuple(Leaf(system, commit, *images[system]) for system in sorted(images))
-    hashes = read_from_leaves([leaf.hash for leaf in leaves])
-    return Release(leaves, build_root(len(leaves), hashes))
+    hashes = merkle.read_from_leaves([leaf.hash for leaf in leaves])
+    return Release(leaves, merkle.build_root(len(leaves), hashes))
 
 
 _OF_SYSTEM: Final = re.compile(r"([0-9a-f]+)-[0-9a-z_]+-[0-9a-z]+\Z")
@@ -258,9 +251,11 @@ class ReleasedOutputs(Declared):
             raise InputError("its outputs must be sorted by system and path, each once")
 
     @property
-    def head(self) -> TreeHead:
+    def head(self) -> merkle.TreeHead:
         """The root over the leaves, and how many these are."""
-        return build_root(len(self.leaves), read_from_leaves([leaf.hash for leaf in self.leaves]))
+        return merkle.build_root(
+            len(self.leaves), merkle.read_from_leaves([leaf.hash for leaf in self.leaves])
+        )
 
     @property
     def root(self) -> Digest:
@@ -274,7 +269,7 @@ class ReleasedOutputs(Declared):
             found = cls.parse(text, "the record's list of outputs")
         except InputError as error:
             raise CheckedFalse(error.message) from error
-        if found.head != TreeHead(size, root.raw):
+        if found.head != merkle.TreeHead(size, root.raw):
             raise CheckedFalse(f"a list of outputs has the root {found.root}, not {root}")
         if any(leaf.commit != commit for leaf in found.leaves):
             raise CheckedFalse("the record's list of outputs is of another commit")

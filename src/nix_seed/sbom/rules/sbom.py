@@ -378,7 +378,10 @@ def _read_spdx(value: Any) -> _Bill:
         elif _PATH in said:
             listed.append((item, said))
     paths = {item["SPDXID"]: said[_PATH] for item, said in listed}
-    depends = _depends(value["relationships"])
+    depends: dict[str, list[str]] = {}
+    for item in value["relationships"]:
+        if item["relationshipType"] == "DEPENDS_ON":
+            depends.setdefault(item["spdxElementId"], []).append(item["relatedSpdxElement"])
     parts = []
     for item, said in listed:
         references = frozenset(paths[other] for other in depends.get(item["SPDXID"], ()))
@@ -387,14 +390,6 @@ def _read_spdx(value: Any) -> _Bill:
         url = item.get("sourceInfo", "").removeprefix("fetched from ") or item.get("homepage", "")
         parts.append(_Part(said, references, declared, concluded, url))
     return _Bill(image, tuple(parts))
-
-
-def _depends(relationships: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for item in relationships:
-        if item["relationshipType"] == "DEPENDS_ON":
-            found.setdefault(item["spdxElementId"], []).append(item["relatedSpdxElement"])
-    return found
 
 
 _READERS: Mapping[str, Callable[[Any], _Bill]] = {

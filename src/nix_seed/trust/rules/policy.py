@@ -18,15 +18,7 @@ from nix_seed.core.errors import InputError
 from nix_seed.formats.intoto.bundle import Bundle, Certificate
 from nix_seed.formats.tlog.entry import LoggedSignature
 from nix_seed.formats.tlog.note import SignedCheckpoint
-from nix_seed.logs.rules.entry import (
-    EntryResult,
-    LogTrust,
-    TrustedLog,
-    TrustedWitness,
-    evaluate_entries,
-    logged_signature,
-    verifier_of,
-)
+from nix_seed.logs.rules import entry
 from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey
 from nix_seed.trust.rules.bundle import SignedBy
 
@@ -80,7 +72,7 @@ class Builder:
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyLog(TrustedLog):
+class PolicyLog(entry.TrustedLog):
     """A transparency log that the policy trusts, and where it is."""
 
     url: str | None
@@ -93,7 +85,7 @@ class PolicyLog(TrustedLog):
 
 
 @dataclass(frozen=True, slots=True)
-class Witness(TrustedWitness):
+class Witness(entry.TrustedWitness):
     """A witness of logs that the policy trusts."""
 
     operator: str | None
@@ -217,14 +209,14 @@ class LogFindings:
     entries: tuple[LoggedAt, ...] = ()
 
 
-def log_trust(policy: Policy) -> LogTrust:
+def log_trust(policy: Policy) -> entry.LogTrust:
     """Return the logs and witnesses of *policy*, as log entries are judged by."""
-    return LogTrust(policy.logs, policy.witnesses, policy.quorum.witnesses)
+    return entry.LogTrust(policy.logs, policy.witnesses, policy.quorum.witnesses)
 
 
-def judge_logs(bundle: Bundle, signer: SignedBy, label: str, trust: LogTrust) -> LogFindings:
+def judge_logs(bundle: Bundle, signer: SignedBy, label: str, trust: entry.LogTrust) -> LogFindings:
     """Judge the log entries of a bundle that *signer* was proved to have signed."""
-    results = evaluate_entries(bundle.tlog_entries, _logged(bundle, signer, label), trust)
+    results = entry.evaluate_entries(bundle.tlog_entries, _logged(bundle, signer, label), trust)
     return LogFindings(
         logs=frozenset(each.log for each in results if each.proved and each.log),
         times=tuple(_times(results, trust.witness_threshold)),
@@ -250,10 +242,10 @@ def _logged(bundle: Bundle, signer: SignedBy, label: str) -> LoggedSignature:
         key = signer
     else:
         raise ValueError(f"{label} has no certificate, and yet an identity signed it")
-    return logged_signature(bundle.envelope, verifier_of(material, key))
+    return entry.logged_signature(bundle.envelope, entry.verifier_of(material, key))
 
 
-def _times(results: Sequence[EntryResult], witnesses: int) -> Iterator[tuple[str, datetime]]:
+def _times(results: Sequence[entry.EntryResult], witnesses: int) -> Iterator[tuple[str, datetime]]:
     """Yield, for each log, a moment by which it held the entry.
 
     Of the witnesses' times, the one by which as many as the policy demands had seen it: fewer than

@@ -233,7 +233,13 @@ def check_policy(policy: Policy, root: Section, now: datetime) -> None:
         )
     if not policy.systems:
         raise root.error("the policy needs systems: those that make a release complete", "systems")
-    _check_names(policy, root)
+    for key, ids in (
+        ("builders", [each.id for each in policy.builders]),
+        ("logs", [each.id for each in policy.logs]),
+        ("witnesses", [each.id for each in policy.witnesses]),
+        ("promoters", [each.id for each in policy.promoters]),
+    ):
+        _check_unique(root, key, ids, f"two {key} have the id {{}}", same_name)
     _check_signers(root, "builders", [builder.signer for builder in policy.builders])
     _check_signers(root, "promoters", [promoter.signer for promoter in policy.promoters])
     _check_builders(policy, root)
@@ -304,16 +310,6 @@ def policy_warnings(policy: Policy, now: datetime) -> tuple[str, ...]:
     if (policy.expires - now).days < 30:
         found.append(f"the policy expires in {max((policy.expires - now).days, 0)} days")
     return tuple(found)
-
-
-def _check_names(policy: Policy, root: Section) -> None:
-    for key, ids in (
-        ("builders", [each.id for each in policy.builders]),
-        ("logs", [each.id for each in policy.logs]),
-        ("witnesses", [each.id for each in policy.witnesses]),
-        ("promoters", [each.id for each in policy.promoters]),
-    ):
-        _check_unique(root, key, ids, f"two {key} have the id {{}}", same_name)
 
 
 def _check_signers(root: Section, key: str, signers: Sequence[Signer]) -> None:

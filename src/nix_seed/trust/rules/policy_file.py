@@ -198,12 +198,8 @@ def _signer(section: Section) -> Signer:
         return CertificateIdentity(issuer, subject, repository)
     if repository:
         raise section.error("only a certificate names a repository, not a key", "repository")
-    return _key(section, key)
-
-
-def _key(section: Section, text: str) -> PublicKey:
     try:
-        return PublicKey.from_pem(text.strip().encode() + b"\n", "key")
+        return PublicKey.from_pem(key.strip().encode() + b"\n", "key")
     except InputError as error:
         raise section.error(error.message, "key", error.hint) from error
 

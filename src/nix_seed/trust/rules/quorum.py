@@ -81,7 +81,7 @@ class _Search:
             return self._known[left]
         begun, chosen = left, 0
         while left:
-            members = _bits(left)
+            members = [bit for bit in range(left.bit_length()) if left >> bit & 1]
             number = {bit: (self._rivals[bit] & left).bit_count() for bit in members}
             # Whoever has at most one rival left belongs to some largest set: taking it is safe.
             easy = next((bit for bit in members if number[bit] <= 1), None)
@@ -140,10 +140,6 @@ def _matched(one: Sequence[int], other: Sequence[int], left: int) -> int:
         return False
 
     return sum(place(mine, set()) for mine in range(len(one)))
-
-
-def _bits(left: int) -> list[int]:
-    return [bit for bit in range(left.bit_length()) if left >> bit & 1]
 
 
 @dataclass(frozen=True, slots=True)
