@@ -17,13 +17,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.words import plural
-from nix_seed.formats.oci.manifest import (
-    ANNOTATION_NAR_HASH,
-    Descriptor,
-    Manifest,
-    MediaType,
-    subject_listed,
-)
+from nix_seed.formats.oci import manifest as oci
 from nix_seed.formats.oci.reference import LayoutReference, Reference, check_tag
 from nix_seed.image.build import Assembly, Built, read_chunks
 from nix_seed.image.inspect import read_config
@@ -49,9 +43,9 @@ def check_images_publishable(store: ImageStore, root: Fetched, target: AnyRefere
     if _is_here(target):
         return
     for document in collect(store, root).documents:
-        if document.descriptor.media_type == MediaType.MANIFEST:
+        if document.descriptor.media_type == oci.MediaType.MANIFEST:
             label = f"{store}@{document.descriptor.digest}"
-            manifest = Manifest.parse(document.body, label)
+            manifest = oci.Manifest.parse(document.body, label)
             spec = find_spec(label, manifest, store) if _is_ours(store, manifest, label) else None
             if spec is not None:
                 check_publishable(spec, target)
@@ -76,15 +70,15 @@ def check_publishable(spec: Spec, target: AnyReference, problem: str | None = No
     )
 
 
-def _is_ours(store: ImageStore, manifest: Manifest, label: str) -> bool:
+def _is_ours(store: ImageStore, manifest: oci.Manifest, label: str) -> bool:
     """Tell our images by their label: a tool that converts one drops the annotations."""
-    if manifest.config.media_type != MediaType.CONFIG:
+    if manifest.config.media_type != oci.MediaType.CONFIG:
         return False
-    if ANNOTATION_NAR_HASH in manifest.annotations:
+    if oci.ANNOTATION_NAR_HASH in manifest.annotations:
         return True
     config = read_config(store, manifest, label).get("config")
     labels = config.get("Labels") if isinstance(config, dict) else None
-    return isinstance(labels, dict) and ANNOTATION_NAR_HASH in labels
+    return isinstance(labels, dict) and oci.ANNOTATION_NAR_HASH in labels
 
 
 def _is_here(target: AnyReference) -> bool:
@@ -265,14 +259,14 @@ def push_evidence(stores: Stores, source: AnyReference, target: Reference) -> in
     origin, repository = stores.open(source), stores.open(target)
     found = collect(origin, fetch(origin, source))
     subjects = {document.descriptor.digest for document in found.documents}
-    subjects |= set(filter(None, map(subject_listed, origin.list_tags())))
+    subjects |= set(filter(None, map(oci.subject_listed, origin.list_tags())))
     sent = 0
     for subject in sorted(subjects):
         for item in origin.referrers(subject):
             document = origin.get_manifest(item.digest)
-            if document is None or document.descriptor.media_type != MediaType.MANIFEST:
+            if document is None or document.descriptor.media_type != oci.MediaType.MANIFEST:
                 continue
-            manifest = Manifest.parse(document.body, f"{source}, {item.digest}")
+            manifest = oci.Manifest.parse(document.body, f"{source}, {item.digest}")
             for blob in (manifest.config, *manifest.layers):
                 if not repository.has_blob(blob.digest):
                     repository.take_blob(blob, partial(origin.open_blob, blob))
@@ -311,11 +305,11 @@ def push_image(
     built = how.assemble(plan, upload)
     how.on_event(Stage("publish", f"naming the image in {repository}"))
     config = built.documents.config
-    described = Descriptor(MediaType.CONFIG, Digest.of(config), len(config))
+    described = oci.Descriptor(oci.MediaType.CONFIG, Digest.of(config), len(config))
     if not repository.has_blob(described.digest):
         repository.push_blob(described, lambda: iter((config,)))
     wanted = () if tags is None else tuple(dict.fromkeys((*tags_of(plan.evaluated), *tags)))
     for name in wanted or (None,):
-        repository.put_manifest(built.documents.manifest, MediaType.MANIFEST, name)
+        repository.put_manifest(built.documents.manifest, oci.MediaType.MANIFEST, name)
     sent = upload.sent + len(config) + len(built.documents.manifest)
     return Pushed(built, str(target.at(built.digest)), wanted, sent)

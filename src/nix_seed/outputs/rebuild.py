@@ -16,15 +16,8 @@ from nix_seed.flake.nix import Nix
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.image.read.safe_root import scratch_directory
 from nix_seed.image.read.spec import read_seed
+from nix_seed.outputs import push
 from nix_seed.outputs.open import built_in
-from nix_seed.outputs.push import (
-    NamedOutputs,
-    OutputChoice,
-    OutputsTarget,
-    PushedOutputs,
-    named_outputs,
-    push_outputs,
-)
 from nix_seed.registry.open import AnyReference, fetch
 from nix_seed.release.attester import Attester, SourceTree
 from nix_seed.release.verifiers import Verifiers
@@ -69,7 +62,7 @@ def find_seed(by: Verifiers, request: RebuildRequest) -> AnyReference:
 
 def rebuild(
     by: Verifiers, request: RebuildRequest, target: AnyReference, attester: Attester
-) -> PushedOutputs:
+) -> push.PushedOutputs:
     """Build all packages and checks of the commit in its seed, offline; sign and push them.
 
     ``NixFailed`` where something does not build: what does is not signed, either.
@@ -93,21 +86,21 @@ def rebuild(
         )
         nix = Nix(store=root, settings={"substituters": "", "flake-registry": ""})
         named = _build(by, nix, request, clone, root)
-        return push_outputs(
-            OutputsTarget(by.stores, target, nix, by.on_event),
+        return push.push_outputs(
+            push.OutputsTarget(by.stores, target, nix, by.on_event),
             built_in(spec, image.descriptor.digest),
             SourceTree(clone, request.source),
             attester,
-            OutputChoice(named=named),
+            push.OutputChoice(named=named),
         )
 
 
 def _build(
     by: Verifiers, nix: Nix, request: RebuildRequest, clone: Path, root: Path
-) -> NamedOutputs:
+) -> push.NamedOutputs:
     """Build all packages and checks, and return which they are."""
     flake = f"git+file://{clone}?rev={request.commit}"
-    named = named_outputs(nix, flake, request.system)
+    named = push.named_outputs(nix, flake, request.system)
     wanted = named.installables(flake, request.system)
     if not wanted:
         raise InputError(f"{request.commit} has no packages and checks for {request.system}")

@@ -23,15 +23,7 @@ from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.registry.auth import TokenScope
 from nix_seed.registry.errors import Denied, Unreachable
 from nix_seed.registry.http import Answer
-from nix_seed.registry.rules.http import (
-    Meaning,
-    RegistryQuestion,
-    is_page,
-    join_url,
-    judge,
-    number,
-    parse_url,
-)
+from nix_seed.registry.rules import http
 from nix_seed.registry.session import RegistryRequest, Reply, Session
 from nix_seed.registry.store import Held
 
@@ -144,7 +136,7 @@ def _ask(
             f"{repository}/blobs/{wanted.digest}",
             doing=f"fetching {label}",
             scopes=(TokenScope(repository),),
-            question=RegistryQuestion.GIVE,
+            question=http.RegistryQuestion.GIVE,
             headers={"Range": asked} if asked else {},
         )
     )
@@ -159,7 +151,7 @@ def _ask(
         raise CheckedFalse(f"{label} is shorter than the {wanted.size} bytes it should have")
     if answer.status not in (200, 206):
         answer.close()
-        said = judge(RegistryQuestion.GIVE, answer.status).said
+        said = http.judge(http.RegistryQuestion.GIVE, answer.status).said
         raise CheckedFalse(f"{label} {said}", hint="push the image again")
     return answer
 
@@ -179,7 +171,7 @@ def _is_compressed(answer: Answer, wanted: Descriptor) -> bool:
     """Whether the blob was compressed on its way; what is a gzip file is often labelled so too."""
     if not answer.gzipped:
         return False
-    length = number(answer.headers.get("Content-Length"))
+    length = http.number(answer.headers.get("Content-Length"))
     if answer.status == 206:
         part = _CONTENT_RANGE.match(answer.headers.get("Content-Range", ""))
         return part is None or length != int(part[2]) - int(part[1]) + 1
@@ -191,9 +183,9 @@ def _body(answer: Answer, wanted: Descriptor, label: str) -> Iterator[bytes]:
     """Yield the bytes of the whole blob, which an answer of 200 has."""
     if _is_compressed(answer, wanted):
         return answer.decoded()
-    length = number(answer.headers.get("Content-Length"))
+    length = http.number(answer.headers.get("Content-Length"))
     if length is not None and length != wanted.size:
-        page = is_page(answer.headers)
+        page = http.is_page(answer.headers)
         kind, said = (CouldNotCheck, ": a web page") if page else (CheckedFalse, "")
         raise kind(f"{label} is {length} bytes, not {wanted.size}{said}")
     return answer.chunks()
@@ -253,7 +245,7 @@ def push_stream(session: Session, repository: str, source: Source, media_type: s
 
     def once() -> Descriptor:
         meter = _Meter(source)
-        reply = upload.send("PATCH", upload.begin(), RegistryQuestion.TAKE_BLOB, meter)
+        reply = upload.send("PATCH", upload.begin(), http.RegistryQuestion.TAKE_BLOB, meter)
         digest = meter.digest()
         try:
             upload.finish(upload.location(reply), digest)
@@ -279,16 +271,16 @@ def mount_blob(session: Session, repository: str, digest: Digest, source: str) -
         f"{repository}/blobs/uploads/?mount={quote(str(digest))}&from={quote(source, safe='')}",
         doing,
         (*upload.scopes, TokenScope(source)),
-        RegistryQuestion.LINK,
+        http.RegistryQuestion.LINK,
         headers={"Content-Length": "0"},
     )
     try:
         reply = session.call(request)
     except Denied:
         return False  # no right to read the source: then it is simply sent
-    if "Location" in reply.headers and reply.meaning is not Meaning.YES:
+    if "Location" in reply.headers and reply.meaning is not http.Meaning.YES:
         upload.cancel(reply)
-    return reply.meaning is Meaning.YES
+    return reply.meaning is http.Meaning.YES
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +298,7 @@ class _Upload:
     def ask(self) -> Reply:
         """Open an upload; the answer says where it goes to."""
         url = f"{self.repository}/blobs/uploads/"
-        return self.send("POST", url, RegistryQuestion.WRITE, safe=True)
+        return self.send("POST", url, http.RegistryQuestion.WRITE, safe=True)
 
     def begin(self) -> str:
         """Open an upload; return where it goes to."""
@@ -316,7 +308,7 @@ class _Upload:
         self,
         method: str,
         url: str,
-        question: RegistryQuestion,
+        question: http.RegistryQuestion,
         meter: _Meter | None = None,
         *,
         safe: bool = False,
@@ -337,7 +329,7 @@ class _Upload:
         """Name the upload by its digest; ``CheckedFalse`` where the registry stored another."""
         joint = "&" if "?" in location else "?"
         url = f"{location}{joint}digest={quote(str(digest))}"
-        reply = self.send("PUT", url, RegistryQuestion.TAKE_BLOB, meter)
+        reply = self.send("PUT", url, http.RegistryQuestion.TAKE_BLOB, meter)
         hint = reply.headers.get("Docker-Content-Digest", "")
         if hint.startswith("sha256:") and hint != str(digest) and not self._holds(digest):
             raise CheckedFalse(
@@ -346,13 +338,13 @@ class _Upload:
 
     def _holds(self, digest: Digest) -> bool:
         url = f"{self.repository}/blobs/{digest}"
-        request = RegistryRequest("HEAD", url, self.doing, self.scopes, RegistryQuestion.HOLDS)
-        return self.session.call(request).meaning is Meaning.YES
+        request = RegistryRequest("HEAD", url, self.doing, self.scopes, http.RegistryQuestion.HOLDS)
+        return self.session.call(request).meaning is http.Meaning.YES
 
     def cancel(self, reply: Reply) -> None:
         """Forget an upload that is not needed."""
         try:
-            self.send("DELETE", self.location(reply), RegistryQuestion.FORGET, safe=True)
+            self.send("DELETE", self.location(reply), http.RegistryQuestion.FORGET, safe=True)
         except CouldNotCheck:
             return  # only tidiness was lost: registries expire abandoned uploads
 
@@ -363,7 +355,11 @@ class _Upload:
             raise CouldNotCheck(
                 f"{self.doing}: the registry opened an upload, but did not say where"
             )
-        return str(join_url(parse_url(reply.url), location, f"{self.doing}: the upload's address"))
+        return str(
+            http.join_url(
+                http.parse_url(reply.url), location, f"{self.doing}: the upload's address"
+            )
+        )
 
 
 class _Meter:
@@ -420,6 +416,6 @@ def _pieces(chunk: bytes) -> Iterator[bytes]:
 
 
 def _check_received(reply: Reply, size: int, doing: str) -> None:
-    last = number(reply.headers.get("Range", "").rpartition("-")[2])
+    last = http.number(reply.headers.get("Range", "").rpartition("-")[2])
     if size and last is not None and last + 1 != size:
         raise Unreachable(f"{doing}: {size} bytes were sent and {last + 1} arrived")

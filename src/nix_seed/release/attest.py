@@ -15,15 +15,8 @@ from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.flake.checkout import Checkout, read_checkout
 from nix_seed.flake.nix import Nix
 from nix_seed.flake.provenance import count_origins, nix_facts
+from nix_seed.formats.intoto import statement as intoto
 from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.statement import (
-    BUILD_TYPE,
-    PAYLOAD_TYPE,
-    BuildPredicate,
-    Commit,
-    Source,
-    build_statement,
-)
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.image.build import assemble_image
 from nix_seed.image.inspect import InspectedImage, inspect
@@ -51,7 +44,7 @@ class Attested:
     """
 
     image: Digest
-    predicate: BuildPredicate
+    predicate: intoto.BuildPredicate
     signer: str
     logs: tuple[str, ...]
     bundles: tuple[bytes, ...]
@@ -74,7 +67,7 @@ class AttestPreflight:
     """What is settled before any work: the *checkout*, and the *source* that is to be stated."""
 
     checkout: Checkout
-    source: Source
+    source: intoto.Source
 
 
 def prepare_attest(
@@ -137,8 +130,8 @@ def attest(
     store.check_attachable(root.descriptor.digest)
     store.check_attachable(commit_subject(predicate.source.commit).digest)
     on_event(Stage("sign", f"signing as {signer.identity}"))
-    statement = build_statement(predicate, str(reference).partition("@")[0])
-    signed = signer.sign(PAYLOAD_TYPE, statement.dump())
+    statement = intoto.build_statement(predicate, str(reference).partition("@")[0])
+    signed = signer.sign(intoto.PAYLOAD_TYPE, statement.dump())
     bundles = log_signed(signed, attester.logs, on_event)
     on_event(Stage("attach", f"attaching to {root.descriptor.digest}"))
     referrers = _attach(store, root.descriptor, bundles, predicate.source.commit)
@@ -154,7 +147,7 @@ def attest(
     )
 
 
-def _source(checkout: Checkout, tree: SourceTree) -> Source:
+def _source(checkout: Checkout, tree: SourceTree) -> intoto.Source:
     if tree.uri is not None and checkout.origin is not None and tree.uri != checkout.origin:
         raise InputError(
             f"{tree.directory} comes from {checkout.origin}, not from {tree.uri}",
@@ -166,7 +159,7 @@ def _source(checkout: Checkout, tree: SourceTree) -> Source:
             f"{tree.directory} has no remote called origin that says where it is published",
             hint="add one (git remote add origin URL), or name it: --source URL",
         )
-    return Source(uri, checkout.commit, checkout.lock_hash, checkout.dirty)
+    return intoto.Source(uri, checkout.commit, checkout.lock_hash, checkout.dirty)
 
 
 def _check_flake(nix: Nix, spec: Spec, tree: SourceTree, checkout: Checkout) -> Plan:
@@ -221,10 +214,10 @@ def _check_store(nix: Nix, spec: Spec) -> None:
 
 
 def _predicate(
-    nix: Nix, image: InspectedImage, spec: Spec, source: Source, builder: str, started: str
-) -> BuildPredicate:
+    nix: Nix, image: InspectedImage, spec: Spec, source: intoto.Source, builder: str, started: str
+) -> intoto.BuildPredicate:
     agreed = agreement_of(image, source.commit)
-    return BuildPredicate(
+    return intoto.BuildPredicate(
         source=source,
         system=spec.system,
         nar_hash=agreed.nar_hash,
@@ -239,20 +232,20 @@ def _predicate(
 
 
 def _attach(
-    store: ImageStore, subject: Descriptor, bundles: Sequence[Bundle], commit: Commit
+    store: ImageStore, subject: Descriptor, bundles: Sequence[Bundle], commit: intoto.Commit
 ) -> tuple[Descriptor, ...]:
     """Attach each bundle to the image, and list it under the commit as well."""
     found = []
     for bundle in bundles:
         text = bundle.dump()
-        found.append(attach_bundle(store, subject, text, BUILD_TYPE))
+        found.append(attach_bundle(store, subject, text, intoto.BUILD_TYPE))
         attach_to_commit(store, commit, text)
     return tuple(found)
 
 
-def attach_to_commit(store: ImageStore, commit: Commit, bundle: bytes) -> Descriptor:
+def attach_to_commit(store: ImageStore, commit: intoto.Commit, bundle: bytes) -> Descriptor:
     """List *bundle*, which is in *store* already, among the referrers of *commit*."""
-    return list_bundle(store, commit_subject(commit), bundle, BUILD_TYPE)
+    return list_bundle(store, commit_subject(commit), bundle, intoto.BUILD_TYPE)
 
 
 def _clock() -> datetime:

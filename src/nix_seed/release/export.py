@@ -17,14 +17,7 @@ from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE as PROMOTION_TYPE
 from nix_seed.formats.intoto.promotion import Unverified
 from nix_seed.formats.intoto.statement import BuildPredicate, Commit
-from nix_seed.formats.oci.manifest import (
-    ANNOTATION_EXPORTED,
-    ANNOTATION_SYSTEM,
-    Descriptor,
-    Index,
-    Manifest,
-    MediaType,
-)
+from nix_seed.formats.oci import manifest as oci
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.registry.layout import REF_NAME, Layout
 from nix_seed.registry.open import AnyReference, Stores, fetch
@@ -54,7 +47,7 @@ def exported(reference: AnyReference, directory: Path) -> LayoutReference:
     if reference.digest is not None:
         return LayoutReference(str(directory), digest=reference.digest)
     found = Layout.open(directory).listing().named.get(EXPORT_TAG)
-    held = None if found is None else found.annotations.get(ANNOTATION_EXPORTED)
+    held = None if found is None else found.annotations.get(oci.ANNOTATION_EXPORTED)
     if held is None:
         raise InputError(
             f"{directory} is no export", hint=f"make one: nix-seed export {reference} {directory}"
@@ -82,7 +75,7 @@ def export(
     root = fetch(source, reference)
     on_event(Stage("export", f"exporting {reference}"))
     images = list(copy.image(root))
-    said = {REF_NAME: EXPORT_TAG, ANNOTATION_EXPORTED: str(reference)}
+    said = {REF_NAME: EXPORT_TAG, oci.ANNOTATION_EXPORTED: str(reference)}
     Layout.open(directory).add_document(replace(root.descriptor, annotations=said), root.body)
     system = _system_of(root)
     copy.only = system
@@ -92,7 +85,9 @@ def export(
         for image in sorted(copy.images_of(commit)):
             copy.spec_of(image)
     for record in sorted(copy.records):
-        copy.documents(record, MEMBER_TYPE, {} if system is None else {ANNOTATION_SYSTEM: system})
+        copy.documents(
+            record, MEMBER_TYPE, {} if system is None else {oci.ANNOTATION_SYSTEM: system}
+        )
         if system is None:
             copy.documents(record, EVIDENCE_TYPE, {})
     return Exported(
@@ -117,15 +112,15 @@ class _Copy:
 
     def image(self, root: Fetched) -> Iterator[Digest]:
         """Copy the manifest, or the index with its images; yield each image's digest."""
-        if root.descriptor.media_type == MediaType.INDEX:
-            for child in Index.parse(root.body, str(root.descriptor.digest)).manifests:
+        if root.descriptor.media_type == oci.MediaType.INDEX:
+            for child in oci.Index.parse(root.body, str(root.descriptor.digest)).manifests:
                 found = self._source.get_manifest(child.digest)
                 if found is None:
                     raise CheckedFalse(f"the index names {child.digest}, which is missing")
                 yield from self.image(Fetched(child, found.body))
             self._put(root)
             return
-        manifest = Manifest.parse(root.body, str(root.descriptor.digest))
+        manifest = oci.Manifest.parse(root.body, str(root.descriptor.digest))
         self._blob(manifest.config)
         # The last layer holds the spec, by which a dissent can be traced to its store paths.
         for layer in manifest.layers if self._deep else manifest.layers[-1:]:
@@ -167,14 +162,14 @@ class _Copy:
 
     def _listed(
         self, subject: Digest, kind: str | None = None
-    ) -> Iterator[tuple[Fetched, Manifest]]:
+    ) -> Iterator[tuple[Fetched, oci.Manifest]]:
         """Yield the manifests listed beside *subject*, and pass over what is not there."""
         for item in self._source.referrers(subject, kind):
             found = self._source.get_manifest(item.digest)
-            if found is not None and found.descriptor.media_type == MediaType.MANIFEST:
-                yield found, Manifest.parse(found.body, f"referrer {item.digest}")
+            if found is not None and found.descriptor.media_type == oci.MediaType.MANIFEST:
+                yield found, oci.Manifest.parse(found.body, f"referrer {item.digest}")
 
-    def _referrer(self, found: Fetched, manifest: Manifest) -> None:
+    def _referrer(self, found: Fetched, manifest: oci.Manifest) -> None:
         for blob in (manifest.config, *manifest.layers):
             if blob.size <= LARGEST_BUNDLE:
                 self._blob(blob)
@@ -189,7 +184,7 @@ class _Copy:
         self.manifests += 1
         self.size += len(fetched.body)
 
-    def _blob(self, blob: Descriptor) -> None:
+    def _blob(self, blob: oci.Descriptor) -> None:
         if not self._target.has_blob(blob.digest):
             self._target.take_blob(blob, lambda held: self._source.open_blob(blob, held))
             self.blobs += 1
@@ -198,7 +193,7 @@ class _Copy:
 
 def _system_of(root: Fetched) -> str | None:
     """Return for which system an image says to be; None for an index, which is for several."""
-    if root.descriptor.media_type == MediaType.INDEX:
+    if root.descriptor.media_type == oci.MediaType.INDEX:
         return None
-    found = Manifest.parse(root.body, str(root.descriptor.digest)).annotations
-    return found.get(ANNOTATION_SYSTEM)
+    found = oci.Manifest.parse(root.body, str(root.descriptor.digest)).annotations
+    return found.get(oci.ANNOTATION_SYSTEM)

@@ -21,21 +21,15 @@ from nix_seed.registry.store import ImageStore
 from nix_seed.release.earlier import Precedents, check_hidden_dissent
 from nix_seed.release.ledger import LedgerWalk
 from nix_seed.release.records import attach_documents, attach_outputs, attach_record, has_documents
+from nix_seed.release.rules import tree
 from nix_seed.release.rules.record import Record, failed_checks, stands
-from nix_seed.release.rules.tree import (
-    Evidence,
-    Release,
-    ReleasedOutputs,
-    build_release,
-    check_release_tag,
-)
 from nix_seed.release.verifiers import Verifiers
 from nix_seed.release.verify import Chosen, ReleasePlace, choose_members, votes
 from nix_seed.trust.attestations import gather
 from nix_seed.trust.rules.policy import Policy, Promoter, is_signer
 from nix_seed.trust.sign import Signer, check_writable_logs, log_signed
 
-ChooseOutputs = Callable[[Mapping[str, Digest]], ReleasedOutputs]
+ChooseOutputs = Callable[[Mapping[str, Digest]], tree.ReleasedOutputs]
 """Returns the outputs to release; it is given the digest of each system's seed."""
 
 State = Literal["promoted", "already promoted", "signed, not yet promoted"]
@@ -51,7 +45,7 @@ class Promoted:
 
     state: State
     record: Record
-    release: Release
+    release: tree.Release
     missing: int
     tags: tuple[str, ...]
     notices: tuple[str, ...]
@@ -83,7 +77,7 @@ def promote(
     is no promoter, or a tag that says something else. Nothing is published then.
     """
     for tag in place.tags:
-        check_release_tag(tag, commit, str(place.target))
+        tree.check_release_tag(tag, commit, str(place.target))
     promotion = _Promotion(by, commit, place, signing, earlier)
     members = choose_members(by, commit, place)
     seeds = {system: each.digest for system, each in members.items()}
@@ -130,15 +124,15 @@ class _Promotion:
         self._repository = _releases(by.policy)
         self._ledger = LedgerWalk((by, *earlier), self._places, self._repository, commit)
         self._notices: list[str] = []
-        self._outputs: ReleasedOutputs | None = None
+        self._outputs: tree.ReleasedOutputs | None = None
 
     def release(
-        self, members: Mapping[str, Chosen], outputs: ReleasedOutputs | None = None
+        self, members: Mapping[str, Chosen], outputs: tree.ReleasedOutputs | None = None
     ) -> Promoted:
         """Publish *members*, by system, as the release, and *outputs* with them."""
         self._outputs = outputs
         images = {system: (each.nar_hash, each.digest) for system, each in members.items()}
-        release = build_release(self._commit, images)
+        release = tree.build_release(self._commit, images)
         index = prepare_index(
             self._by.stores,
             self._place.target,
@@ -146,7 +140,9 @@ class _Promotion:
             self._by.policy.systems,
             About(self._repository, str(self._commit)),
         )
-        evidence = Evidence(release, tuple(sorted(v for m in members.values() for v in votes(m))))
+        evidence = tree.Evidence(
+            release, tuple(sorted(v for m in members.values() for v in votes(m)))
+        )
         records = self._records(release)
         self._check_logs(release)
         # Before anything is signed: what is in a log cannot be taken back.
@@ -174,7 +170,7 @@ class _Promotion:
         known = standing or (*records, *self._ledger.walked().records)
         return {each.predicate.index for each in known}
 
-    def _check_logs(self, release: Release) -> None:
+    def _check_logs(self, release: tree.Release) -> None:
         """Refuse where a log's index has what a builder signed, and nobody shows."""
         subjects = [self._commit.key, *(leaf.image_digest for leaf in release.leaves)]
         shown = gather(self._places, subjects)
@@ -196,12 +192,12 @@ class _Promotion:
     def _before(self) -> Precedents:
         return Precedents(self._by, self._places, self._commit, self._repository)
 
-    def _records(self, release: Release) -> list[Record]:
+    def _records(self, release: tree.Release) -> list[Record]:
         records, notices = self._before.records(release)
         self._notices += notices
         return records
 
-    def _begin(self, release: Release, index: ReadyIndex, evidence: Evidence) -> Record:
+    def _begin(self, release: tree.Release, index: ReadyIndex, evidence: tree.Evidence) -> Record:
         """Write a new record, after all that the ledger holds."""
         self._check_can_log()
         walked = self._ledger.walked()
@@ -242,7 +238,7 @@ class _Promotion:
             "see what builders say now: nix-seed outputs check",
         )
 
-    def _document(self, record: Record, release: Release, evidence: Evidence) -> None:
+    def _document(self, record: Record, release: tree.Release, evidence: tree.Evidence) -> None:
         """Put beside another's *record* what whoever began it may have left out.
 
         Without the proofs nobody could verify one system of the release.
@@ -264,7 +260,7 @@ class _Promotion:
             self._by.watch.refresh()
         attach_record(self._target, predicate, size, [bundle.dump() for bundle in bundles])
 
-    def _settle(self, release: Release, written: Digest) -> Record:
+    def _settle(self, release: tree.Release, written: Digest) -> Record:
         """Read back what stands now: another promoter may have been at it at the same time."""
         records = self._records(release)
         standing = [each for each in records if stands(each, self._by.policy)]
@@ -278,7 +274,7 @@ class _Promotion:
         return found
 
     def _finish(
-        self, record: Record, release: Release, index: ReadyIndex, *, already: bool
+        self, record: Record, release: tree.Release, index: ReadyIndex, *, already: bool
     ) -> Promoted:
         notices = tuple(dict.fromkeys(self._notices))
         if record.predicate.index != index.digest:

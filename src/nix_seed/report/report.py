@@ -7,15 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeVar
 
+from nix_seed.core import errors
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import (
-    CheckedFalse,
-    CouldNotCheck,
-    InputError,
-    NixFailed,
-    NixSeedError,
-    of_store,
-)
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import StorePath
@@ -168,9 +161,9 @@ def part(gather: Callable[[], Found]) -> Found | Absent:
     """
     try:
         return gather()
-    except CheckedFalse as error:
+    except errors.CheckedFalse as error:
         return Absent("checked and false", _words(error), error.hint or "")
-    except (CouldNotCheck, NixFailed) as error:
+    except (errors.CouldNotCheck, errors.NixFailed) as error:
         return Absent("could not check", _words(error), error.hint or "")
 
 
@@ -191,7 +184,7 @@ def _files(seed: RemoteSeed) -> ListedFiles:
     return ListedFiles(largest, sum(each.count(PLAIN) + each.count(EXECUTABLE) for each in kinds))
 
 
-def _words(error: NixSeedError) -> str:
+def _words(error: errors.NixSeedError) -> str:
     return error.message if not error.detail else f"{error.message}\n{error.detail}"
 
 
@@ -223,11 +216,11 @@ class ReportRequest:
         self.on_event(Stage("read", f"reading {self.reference}"))
         seed, found = self._open(self.reference, self.system)
         at = self.reference.at(found.digest)
-        with of_store():
+        with errors.of_store():
             image = inspect(self.stores, at)
         if not isinstance(image, InspectedImage):
             hint = "name one system: --system"
-            raise InputError(f"{self.reference} is an index of images", hint=hint)
+            raise errors.InputError(f"{self.reference} is an index of images", hint=hint)
         licences = self._licences(seed, at)
         judged = licences if isinstance(licences, Licences) else None
         by = (
@@ -274,7 +267,7 @@ class ReportRequest:
         """Say what a consumer of *base* must pull; ``InputError`` if it is of another system."""
         old, found = self._open(base, seed.spec.system)
         if old.spec.system != seed.spec.system:
-            raise InputError(
+            raise errors.InputError(
                 f"the base {base} is for {old.spec.system}, the image for {seed.spec.system}",
                 hint="name a base of the same system",
             )
@@ -309,9 +302,9 @@ class ReportRequest:
         where it cannot be told which one to believe.
         """
         told, trouble = attached_licences(open_seed_image(self.stores, reference, seed.spec.system))
-        if isinstance(trouble, InputError):
+        if isinstance(trouble, errors.InputError):
             hint = "name the flake: nix-seed report … --flake ."
-            raise CouldNotCheck(trouble.message, hint=hint)
+            raise errors.CouldNotCheck(trouble.message, hint=hint)
         if trouble is not None:
             raise trouble
         return self._judged(seed, told) if told else None
@@ -355,7 +348,7 @@ class ReportRequest:
         """
         self.on_event(Stage("roots", "following the image to its trust roots"))
         if not self.nix.is_at_hand():
-            raise CouldNotCheck(
+            raise errors.CouldNotCheck(
                 "there is no Nix on this machine, which knows the derivations",
                 hint="make the report where the image was built",
             )
@@ -363,10 +356,10 @@ class ReportRequest:
         if licences is None:
             try:
                 roots, unknown = roots_of_paths(self.nix, seed.name, seed.spec.paths)
-            except InputError as error:
+            except errors.InputError as error:
                 # Nobody asked for the impossible: the image is merely from elsewhere.
                 hint = "name the flake that the image was built from, with --flake"
-                raise CouldNotCheck(error.message, hint=hint) from error
+                raise errors.CouldNotCheck(error.message, hint=hint) from error
         else:
             roots = licences.roots
             ends = {end.path for end in roots.ends}

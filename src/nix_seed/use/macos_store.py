@@ -133,7 +133,11 @@ def _container(commands: Commands) -> str:
 
 def _find_volume(commands: Commands, disk: str) -> str | None:
     """Return the UUID of the volume an earlier run made."""
-    found = _plist(commands.run(["diskutil", "apfs", "list", "-plist", disk]))
+    try:
+        value = plistlib.loads(commands.run(["diskutil", "apfs", "list", "-plist", disk]))
+    except (plistlib.InvalidFileException, ValueError) as error:
+        raise CouldNotCheck(f"making /nix: diskutil's answer cannot be read: {error}") from error
+    found = value if isinstance(value, dict) else {}
     for container in found.get("Containers", ()):
         for volume in container.get("Volumes", ()):
             if volume.get("Name") == _VOLUME:
@@ -150,14 +154,6 @@ def _add_volume(commands: Commands, disk: str) -> str:
     if volume is None:
         raise CouldNotCheck(f"making /nix: diskutil added no volume {_VOLUME!r} to {disk}")
     return volume
-
-
-def _plist(text: bytes) -> dict[str, list[dict[str, list[dict[str, str]]]]]:
-    try:
-        value = plistlib.loads(text)
-    except (plistlib.InvalidFileException, ValueError) as error:
-        raise CouldNotCheck(f"making /nix: diskutil's answer cannot be read: {error}") from error
-    return value if isinstance(value, dict) else {}
 
 
 def _add_line(path: Path, start: str, line: str) -> None:

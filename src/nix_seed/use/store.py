@@ -16,7 +16,7 @@ import contextlib
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, foreign
@@ -131,25 +131,19 @@ class StorePathWriter:
         fd = os.open(name, _CREATE, 0o555 if entry.mode & 0o100 else 0o444, dir_fd=at)
         try:
             if entry.size <= _SMALL:
-                self._small(fd, entry.size)
+                data = self._body.read(entry.size)
+                if len(data) != entry.size:
+                    raise self._refuse("ends in the middle of a file")
+                if data:
+                    write_all(fd, data)
+                    self._nar.add(data)
             else:
-                self._large(fd, entry.size)
+                for view in self._body.body(entry.size):
+                    write_all(fd, view)
+                    self._nar.add_now(view)
             os.utime(fd, _TIME)
         finally:
             os.close(fd)
-
-    def _small(self, fd: int, size: int) -> None:
-        data = self._body.read(size)
-        if len(data) != size:
-            raise self._refuse("ends in the middle of a file")
-        if data:
-            write_all(fd, data)
-            self._nar.add(data)
-
-    def _large(self, fd: int, size: int) -> None:
-        for view in self._body.body(size):
-            write_all(fd, view)
-            self._nar.add_now(view)
 
     def _leave(self) -> None:
         self._open.pop()
@@ -236,21 +230,17 @@ def register_paths(root: Path, infos: Sequence[PathInfo], nix: Callable[[], Nix]
     big_lock = root / _STATE / "db/big-lock"
     with explained(f"writing to {root / _STATE}"), locked(big_lock):
         if not _database(root).exists():
-            _begin_database(root, infos)
+            path = _database(root)
+            partial = path.with_name(".db.sqlite.partial")
+            with open_regular(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
+                file.write(build_database(infos))
+                file.flush()
+                os.fsync(file.fileno())
+            partial.rename(path)
+            # After the database: alone, the schema's number would promise one that is not there.
+            (path.parent / "schema").write_bytes(SCHEMA_VERSION)
             return
     nix().register(infos)
-
-
-def _begin_database(root: Path, infos: Collection[PathInfo]) -> None:
-    path = _database(root)
-    partial = path.with_name(".db.sqlite.partial")
-    with open_regular(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
-        file.write(build_database(infos))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
-    # After the database: alone, the schema's number would promise one that is not there.
-    (path.parent / "schema").write_bytes(SCHEMA_VERSION)
 
 
 _READ = 1 << 20
@@ -285,7 +275,12 @@ def _add(path: bytes, tree: Descent, hasher: NarHasher, case_hack: bool) -> bool
             return False
         if stat.S_ISDIR(kind):
             tree.enter(name)
-            levels.append(iter(sorted(_entries(tree.fd, case_hack))))
+            names = [os.fsencode(name) for name in os.listdir(tree.fd)]
+            levels.append(
+                iter(
+                    sorted([(strip_case_hack(name) if case_hack else name, name) for name in names])
+                )
+            )
     return True
 
 
@@ -305,11 +300,6 @@ def _add_node(name: bytes, at: int, hasher: NarHasher, place: tuple[int, bytes])
     else:
         return None
     return status.st_mode
-
-
-def _entries(fd: int, case_hack: bool) -> list[tuple[bytes, bytes]]:
-    names = [os.fsencode(name) for name in os.listdir(fd)]
-    return [(strip_case_hack(name) if case_hack else name, name) for name in names]
 
 
 def _add_file(name: bytes, at: int, hasher: NarHasher, how: tuple[int, bytes, bool]) -> bool:

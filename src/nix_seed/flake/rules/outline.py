@@ -138,28 +138,30 @@ class Outline(_Part, frozen=True):
                 f"the flake's outline of an image is malformed: {error}",
                 hint="check the arguments of mkSeed or mkRun against the documentation",
             ) from error
-        _check(outline)
+        if not _NAME.match(outline.name):
+            raise InputError(
+                f"{outline.name!r} cannot be the name of an image",
+                hint="use lower-case letters, digits, '.', '_' and '-' (mkSeed's argument name)",
+            )
+        check_files(outline.container.files)
+        for env in (outline.config.env, outline.container.env):
+            _check_env(env)
+        for path in outline.inputs.values():
+            StorePath.containing(path)
         return outline
-
-
-def _check(outline: Outline) -> None:
-    if not _NAME.match(outline.name):
-        raise InputError(
-            f"{outline.name!r} cannot be the name of an image",
-            hint="use lower-case letters, digits, '.', '_' and '-' (mkSeed's argument name)",
-        )
-    check_files(outline.container.files)
-    for env in (outline.config.env, outline.container.env):
-        _check_env(env)
-    for path in outline.inputs.values():
-        StorePath.containing(path)
 
 
 def check_files(files: Iterable[File]) -> None:
     """Raise ``InputError`` where *files* cannot lie beside one another, and a spec, in an image."""
     known: dict[str, File] = {}
     for file in files:
-        _check_file(file)
+        parts = file.path.split("/")
+        if not file.path.isprintable() or {"", ".", ".."} & set(parts) or parts[0] == "nix":
+            raise InputError(f"{file.path!r} cannot be a file of an image")
+        if file.text is not None and file.link is not None:
+            raise InputError(f"{file.path} is given as a text and as a link")
+        if file.mode is not None and not _MODE.match(file.mode):
+            raise InputError(f"{file.path}: {file.mode!r} is not a mode of four octal digits")
         if file.path in known or file.path in (SPEC_PATH, CONTENTS_PATH):
             raise InputError(f"{file.path} is given twice among the files of the image")
         known[file.path] = file
@@ -184,13 +186,3 @@ def _check_env(env: dict[str, str]) -> None:
     for name, value in env.items():
         if not name or "=" in name or "\0" in name + value:
             raise InputError(f"the environment variable {name!r} cannot be set in an image")
-
-
-def _check_file(file: File) -> None:
-    parts = file.path.split("/")
-    if not file.path.isprintable() or {"", ".", ".."} & set(parts) or parts[0] == "nix":
-        raise InputError(f"{file.path!r} cannot be a file of an image")
-    if file.text is not None and file.link is not None:
-        raise InputError(f"{file.path} is given as a text and as a link")
-    if file.mode is not None and not _MODE.match(file.mode):
-        raise InputError(f"{file.path}: {file.mode!r} is not a mode of four octal digits")

@@ -22,16 +22,8 @@ from typing import Final
 from nix_seed.core.declared import Declared, at
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
+from nix_seed.formats.intoto import statement as intoto
 from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.statement import (
-    BUILD_TYPE,
-    BuildPredicate,
-    Commit,
-    Envelope,
-    Statement,
-    Subject,
-    check_build,
-)
 
 PREDICATE_TYPE: Final = "urn:nix-seed:promotion:v1"
 _MOST_SYSTEMS = 1 << 16
@@ -51,7 +43,7 @@ class PromotionPredicate(Declared):
     """
 
     repository: str
-    commit: Commit
+    commit: intoto.Commit
     root: Digest = field(metadata=at("tree.root"))
     size: int = field(metadata=at("tree.size"))
     index: Digest
@@ -81,23 +73,23 @@ def first_key(repository: str) -> Digest:
     return Digest(hashlib.sha256(f"nix-seed/ledger/v1\0{repository}".encode()).hexdigest())
 
 
-def build_statement(predicate: PromotionPredicate) -> Statement:
+def build_statement(predicate: PromotionPredicate) -> intoto.Statement:
     """Return the statement over the index, the root and the commit's key.
 
     By the last two a log's index, and any ledger, finds it.
     """
-    return Statement(
+    return intoto.Statement(
         (
-            Subject("index", predicate.index),
-            Subject("root", predicate.root),
-            Subject("commit", predicate.commit.key),
+            intoto.Subject("index", predicate.index),
+            intoto.Subject("root", predicate.root),
+            intoto.Subject("commit", predicate.commit.key),
         ),
         PREDICATE_TYPE,
         predicate.to_json(),
     )
 
 
-def check_statement(statement: Statement, label: str) -> PromotionPredicate:
+def check_statement(statement: intoto.Statement, label: str) -> PromotionPredicate:
     """Return the predicate; ``InputError`` unless *statement* is just the one it implies."""
     if statement.predicate_type != PREDICATE_TYPE:
         raise InputError(f"{label}: predicateType is {statement.predicate_type!r}")
@@ -121,7 +113,7 @@ class Unverified:
     signed: Digest
     payload: Digest
     predicate_type: str | None
-    build: BuildPredicate | None
+    build: intoto.BuildPredicate | None
     promotion: PromotionPredicate | None
 
     @staticmethod
@@ -132,14 +124,14 @@ class Unverified:
             envelope = Bundle.parse(text, _WHAT).content
         except InputError:
             return None
-        if not isinstance(envelope, Envelope):
+        if not isinstance(envelope, intoto.Envelope):
             return None
         kind, build, promotion = None, None, None
         try:
-            statement = Statement.parse(envelope.payload, _WHAT)
+            statement = intoto.Statement.parse(envelope.payload, _WHAT)
             kind = statement.predicate_type
-            if kind == BUILD_TYPE:
-                build = check_build(statement, _WHAT)
+            if kind == intoto.BUILD_TYPE:
+                build = intoto.check_build(statement, _WHAT)
             if kind == PREDICATE_TYPE:
                 promotion = check_statement(statement, _WHAT)
         except InputError:

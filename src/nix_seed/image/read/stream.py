@@ -281,7 +281,11 @@ class TarPieces:
         if not 0 <= _content_size(frame) <= _LARGEST_FRAME:
             raise CheckedFalse(f"{self._label} has a frame of unknown or excessive size")
         try:
-            data = _decompressor().decompress(frame)
+            # This thread's own: making one costs as much as decoding a small frame.
+            if not hasattr(_of_thread, "decompressor"):
+                _of_thread.decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
+            decompressor: zstandard.ZstdDecompressor = _of_thread.decompressor
+            data = decompressor.decompress(frame)
         except zstandard.ZstdError as error:
             raise CheckedFalse(f"{self._label} is not intact zstd: {error}") from error
         self.spent.decode += time.perf_counter() - start
@@ -306,14 +310,6 @@ class HashedPieces(TarPieces):
 
 def _raise(error: BaseException) -> bytes:
     raise error
-
-
-def _decompressor() -> zstandard.ZstdDecompressor:
-    """Return this thread's own: making one costs as much as decoding a small frame."""
-    if not hasattr(_of_thread, "decompressor"):
-        _of_thread.decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
-    decompressor: zstandard.ZstdDecompressor = _of_thread.decompressor
-    return decompressor
 
 
 def _content_size(frame: bytes) -> int:

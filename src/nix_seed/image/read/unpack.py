@@ -97,23 +97,20 @@ class _Layer:
 
     def _make(self, entry: Entry, base: bytes, at: int) -> None:
         if entry.kind is EntryKind.FILE:
-            self._file(entry, base, at)
+            fd = os.open(base, _CREATE, entry.mode, dir_fd=at)
+            try:
+                for piece in self._stream.body(entry.size):
+                    write_all(fd, piece)
+                if entry.mode & (self._mask | 0o1000):
+                    os.fchmod(fd, entry.mode)
+                os.utime(fd, (_time(entry.mtime),) * 2)
+            finally:
+                os.close(fd)
         elif entry.kind is EntryKind.SYMLINK:
             os.symlink(entry.target, base, dir_fd=at)
-            _touch_link(base, at, entry.mtime)
+            os.utime(base, (_time(entry.mtime),) * 2, dir_fd=at, follow_symlinks=False)
         elif not link(self._root, entry.target, base, at):
             self._links.append((entry.name, entry.target))
-
-    def _file(self, entry: Entry, base: bytes, at: int) -> None:
-        fd = os.open(base, _CREATE, entry.mode, dir_fd=at)
-        try:
-            for piece in self._stream.body(entry.size):
-                write_all(fd, piece)
-            if entry.mode & (self._mask | 0o1000):
-                os.fchmod(fd, entry.mode)
-            os.utime(fd, (_time(entry.mtime),) * 2)
-        finally:
-            os.close(fd)
 
     def _white_out(self, parent: bytes, base: bytes) -> None:
         if base == _OPAQUE:
@@ -123,10 +120,6 @@ class _Layer:
         if name in (b"", b".", b"..") or name.startswith(_WHITEOUT):
             raise CheckedFalse(f"{self._label}: has the whiteout {base!r}, which names no file")
         self._whiteouts.append(parent + b"/" + name if parent else name)
-
-
-def _touch_link(base: bytes, at: int, mtime: int) -> None:
-    os.utime(base, (_time(mtime),) * 2, dir_fd=at, follow_symlinks=False)
 
 
 def _time(mtime: int) -> int:

@@ -21,35 +21,29 @@ from typing import Any, Literal
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.intoto.bundle import Certificate, PublicKeyHint
 from nix_seed.formats.intoto.statement import Envelope
+from nix_seed.formats.tlog import entry as tlog_entry
 from nix_seed.formats.tlog import merkle
-from nix_seed.formats.tlog.entry import (
-    ECDSA_P256,
-    InclusionProof,
-    LogEntry,
-    LoggedSignature,
-    Verifier,
-    parse_body,
-    promised_bytes,
-)
 from nix_seed.formats.tlog.note import Checkpoint, NoteKey, SignedCheckpoint
 from nix_seed.logs.rules.signer import PublicKey
 
 
-def verifier_of(material: PublicKeyHint | Certificate, key: PublicKey) -> Verifier:
+def verifier_of(material: PublicKeyHint | Certificate, key: PublicKey) -> tlog_entry.Verifier:
     """Return what a log records as the verifier: the certificate, or *key* where there is none."""
-    details = ECDSA_P256 if key.algorithm == "ecdsa-p256" else "PKIX_ED25519"
+    details = tlog_entry.ECDSA_P256 if key.algorithm == "ecdsa-p256" else "PKIX_ED25519"
     if isinstance(material, Certificate):
-        return Verifier(material.der, True, details)
-    return Verifier(key.der, False, details)
+        return tlog_entry.Verifier(material.der, True, details)
+    return tlog_entry.Verifier(key.der, False, details)
 
 
-def logged_signature(envelope: Envelope, verifier: Verifier) -> LoggedSignature:
+def logged_signature(
+    envelope: Envelope, verifier: tlog_entry.Verifier
+) -> tlog_entry.LoggedSignature:
     """Return what a log entry of *envelope* must record; the envelope has one signature."""
     if len(envelope.signatures) != 1:
         raise InputError(
             f"the envelope has {len(envelope.signatures)} signatures; a log entry is of one"
         )
-    return LoggedSignature(
+    return tlog_entry.LoggedSignature(
         pae_digest=hashlib.sha256(envelope.pae).digest(),
         payload_digest=hashlib.sha256(envelope.payload).digest(),
         signature=envelope.signatures[0].sig,
@@ -167,11 +161,11 @@ class _Refused(Exception):
 
 
 def evaluate_entry(
-    entry: Mapping[str, Any], logged: LoggedSignature, trust: LogTrust
+    entry: Mapping[str, Any], logged: tlog_entry.LoggedSignature, trust: LogTrust
 ) -> EntryResult:
     """Judge one ``TransparencyLogEntry`` (JSON, as it stands in a bundle) of *logged*."""
     try:
-        return _evaluate(LogEntry.from_json(entry, "the log entry"), logged, trust)
+        return _evaluate(tlog_entry.LogEntry.from_json(entry, "the log entry"), logged, trust)
     except _Refused as refused:
         return refused.result
     except InputError as error:
@@ -179,7 +173,7 @@ def evaluate_entry(
 
 
 def evaluate_entries(
-    entries: Sequence[Mapping[str, Any]], logged: LoggedSignature, trust: LogTrust
+    entries: Sequence[Mapping[str, Any]], logged: tlog_entry.LoggedSignature, trust: LogTrust
 ) -> tuple[EntryResult, ...]:
     """Judge each of a bundle's entries."""
     return tuple(evaluate_entry(entry, logged, trust) for entry in entries)
@@ -191,7 +185,7 @@ def check_of_keys(entry: Mapping[str, Any], keys: Iterable[bytes]) -> None:
     *keys* are SubjectPublicKeyInfos of logs that no policy describes. Their origin is the name in
     the checkpoint; a promise tells Rekor v1. What is logged is not compared, and no witness counts.
     """
-    found = LogEntry.from_json(entry, "the log entry")
+    found = tlog_entry.LogEntry.from_json(entry, "the log entry")
     proof = found.proof
     if proof is None:
         raise CheckedFalse("the log entry has no inclusion proof")
@@ -208,7 +202,7 @@ def check_of_keys(entry: Mapping[str, Any], keys: Iterable[bytes]) -> None:
     key.check(signed.note)
 
 
-def _key_of(entry: LogEntry, keys: Iterable[bytes], name: str) -> NoteKey:
+def _key_of(entry: tlog_entry.LogEntry, keys: Iterable[bytes], name: str) -> NoteKey:
     for der in keys:
         key = NoteKey.from_der(name, der)
         if entry.log_id in (key.log_id, hashlib.sha256(der).digest()):
@@ -216,7 +210,9 @@ def _key_of(entry: LogEntry, keys: Iterable[bytes], name: str) -> NoteKey:
     raise CheckedFalse("the log entry's logId is that of no trusted log")
 
 
-def _evaluate(entry: LogEntry, logged: LoggedSignature, trust: LogTrust) -> EntryResult:
+def _evaluate(
+    entry: tlog_entry.LogEntry, logged: tlog_entry.LoggedSignature, trust: LogTrust
+) -> EntryResult:
     _check_body(entry, logged)
     proof = entry.proof
     if proof is None:
@@ -242,8 +238,8 @@ def _evaluate(entry: LogEntry, logged: LoggedSignature, trust: LogTrust) -> Entr
     return EntryResult(EntryFate.PROVED, reason, log.id, proof.index, signed, time, witnesses, leaf)
 
 
-def _check_body(entry: LogEntry, logged: LoggedSignature) -> None:
-    body = parse_body(entry.body, "the body of the log entry")
+def _check_body(entry: tlog_entry.LogEntry, logged: tlog_entry.LoggedSignature) -> None:
+    body = tlog_entry.parse_body(entry.body, "the body of the log entry")
     said = (entry.kind, entry.version)
     if body.kind != said:
         reason = f"its body is {' '.join(body.kind)}, and kindVersion says {' '.join(said)}"
@@ -263,7 +259,7 @@ def _find_log(signed: SignedCheckpoint, trust: LogTrust) -> TrustedLog:
     raise _Refused(EntryFate.UNKNOWN_LOG, f"no trusted log has the origin {origin!r}")
 
 
-def _check_log_id(entry: LogEntry, log: TrustedLog) -> None:
+def _check_log_id(entry: tlog_entry.LogEntry, log: TrustedLog) -> None:
     """Compare ``logId``, which nothing signs in Rekor v2, with the key that signed."""
     if entry.log_id is None and log.kind != "rekor-v1":
         return
@@ -272,7 +268,10 @@ def _check_log_id(entry: LogEntry, log: TrustedLog) -> None:
 
 
 def _check_proof(
-    entry: LogEntry, proof: InclusionProof, head: merkle.TreeHead, log: TrustedLog
+    entry: tlog_entry.LogEntry,
+    proof: tlog_entry.InclusionProof,
+    head: merkle.TreeHead,
+    log: TrustedLog,
 ) -> bytes:
     if merkle.TreeHead(proof.size, proof.root) != head:
         reason = "its size and root are not those of its own checkpoint"
@@ -287,7 +286,7 @@ def _check_proof(
     return leaf
 
 
-def _promised_time(entry: LogEntry, log: TrustedLog) -> int | None:
+def _promised_time(entry: tlog_entry.LogEntry, log: TrustedLog) -> int | None:
     """Return the time that the log signed, if it signed one."""
     if log.kind != "rekor-v1":
         if entry.integrated_time or entry.promise is not None:
@@ -296,7 +295,7 @@ def _promised_time(entry: LogEntry, log: TrustedLog) -> int | None:
         return None
     if entry.promise is None:
         raise _Refused(EntryFate.FALSE_TIME, "it lacks Rekor v1's signed entry timestamp", log)
-    if not log.key.verifies(entry.promise, promised_bytes(entry)):
+    if not log.key.verifies(entry.promise, tlog_entry.promised_bytes(entry)):
         reason = "the log did not sign its timestamp, index and body as they stand"
         raise _Refused(EntryFate.FALSE_TIME, reason, log)
     return entry.integrated_time

@@ -157,18 +157,14 @@ def agreed(
     if not answers:
         return NotServed(f"no builder of the policy has said what {path} is")
     if policy.outputs == "own":
-        return _of_any(answers)
+        best = answers[0]
+        if best.counted:
+            return Served(best.fact, best.counted, _others(answers))
+        first = best.words[0]
+        return NotServed(f"{first.builder.id} says what it is, but {first.reason}")
     if unchecked:
         return NotServed(f"whether builders agree could not be checked: {unchecked[0]}")
     return _of_enough(answers, policy.quorum.threshold)
-
-
-def _of_any(answers: Sequence[_Answer]) -> Served | NotServed:
-    best = answers[0]
-    if best.counted:
-        return Served(best.fact, best.counted, _others(answers))
-    first = best.words[0]
-    return NotServed(f"{first.builder.id} says what it is, but {first.reason}")
 
 
 def _of_enough(answers: Sequence[_Answer], wanted: int) -> Served | NotServed:

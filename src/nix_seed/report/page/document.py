@@ -135,19 +135,16 @@ def _paths(spec: Spec) -> list[tuple[PathInfo, int, str, int | None, int | None]
     largest = sorted(spec.paths.values(), key=lambda info: (-info.nar_size, info.path))
     needs: dict[StorePath, tuple[int, int]] = {}
     for info in largest[:_MOST_CLOSURES]:
-        closure = _closure(spec, info.path)
+        closure, ahead = {info.path}, [info.path]
+        while ahead:
+            new = {
+                each for each in spec.paths[ahead.pop()].references if each in spec.paths
+            } - closure
+            closure |= new
+            ahead.extend(new)
         size = sum(spec.paths[path].nar_size for path in closure)
         needs[info.path] = len(closure) - 1, size
     return [(info, *at[info.path], *needs.get(info.path, (None, None))) for info in largest]
-
-
-def _closure(spec: Spec, path: StorePath) -> set[StorePath]:
-    found, ahead = {path}, [path]
-    while ahead:
-        new = {each for each in spec.paths[ahead.pop()].references if each in spec.paths} - found
-        found |= new
-        ahead.extend(new)
-    return found
 
 
 _WORDS = {

@@ -26,7 +26,7 @@ from nix_seed.report.page.parts import (
 from nix_seed.report.report import Absent, TrustAnswer
 from nix_seed.trust.rules.claims import JudgedClaim
 from nix_seed.trust.rules.policy import Policy, signer_name
-from nix_seed.trust.rules.quorum import Outcome, QuorumResult
+from nix_seed.trust.rules.quorum import Outcome
 
 _table = partial(macro, of="trust.html.j2")
 _Said: TypeAlias = tuple[Child, str, JudgedClaim | None, str]
@@ -148,24 +148,30 @@ def trust_section(trust: TrustAnswer | Absent) -> PageSection:
     images = [(each, [*_checks(policy, each)], [*_tables(policy, each)]) for each in found.images]
     if images:
         images[-1][1].extend(promotion_checks(trust))
-    body = [_table("body", trust, _demands(policy), images, promotion_checks(trust))]
-    return PageSection("trust", "Trust", lead, body)
-
-
-def _demands(policy: Policy) -> str:
     quorum = policy.quorum
     distinct = f" with distinct {', '.join(quorum.distinct)}" if quorum.distinct else ""
     logs = f"; each word in {plural(quorum.logs, 'log')}" if quorum.logs else "; no log"
     witnesses = f" under {plural(quorum.witnesses, 'witness')}" if quorum.witnesses else ""
     builders = plural(len(policy.builders), "builder")
-    return f"{quorum.threshold} of {builders}{distinct}{logs}{witnesses}"
+    body = [
+        _table(
+            "body",
+            trust,
+            f"{quorum.threshold} of {builders}{distinct}{logs}{witnesses}",
+            images,
+            promotion_checks(trust),
+        )
+    ]
+    return PageSection("trust", "Trust", lead, body)
 
 
 def _checks(policy: Policy, image: ImageVerification) -> Iterator[ShownCheck]:
     yield _signatures(image)
     yield _logged(policy, image)
     for quorum in image.quorums:
-        yield _quorum(quorum)
+        state = State.VERIFIED if quorum.outcome is Outcome.MET else State.FALSE
+        name = macro("line", ["Quorum on commit ", digest(quorum.asked.commit)], "hint")
+        yield ShownCheck("Quorum", state, [fold(quorum.reason), name], _table("quorum", quorum))
     if not image.quorums:
         reason = "No builder of the policy says of any commit that this is its image."
         yield ShownCheck("Quorum", State.FALSE, reason)
@@ -203,12 +209,6 @@ def _logged(policy: Policy, image: ImageVerification) -> ShownCheck:
     if held:
         state = State.VERIFIED if len(held) == len(good) else State.STATED
     return ShownCheck("Logs", state, reason, _table("logged", image, good) if good else None)
-
-
-def _quorum(quorum: QuorumResult) -> ShownCheck:
-    state = State.VERIFIED if quorum.outcome is Outcome.MET else State.FALSE
-    name = macro("line", ["Quorum on commit ", digest(quorum.asked.commit)], "hint")
-    return ShownCheck("Quorum", state, [fold(quorum.reason), name], _table("quorum", quorum))
 
 
 def _depth(image: ImageVerification) -> ShownCheck:

@@ -26,16 +26,9 @@ from nix_seed.registry.store import Fetched, ImageStore
 from nix_seed.use.engines.base import Job, check_started
 from nix_seed.use.engines.bwrap import laid_out, scratch_directory
 from nix_seed.use.engines.loopback import leave_and_listen, take_listener
+from nix_seed.use.mount import linux
 from nix_seed.use.mount.frames import FrameStore
 from nix_seed.use.mount.fuse import FuseServer
-from nix_seed.use.mount.linux import (
-    NotMountable,
-    enter_mount_namespace,
-    mount_fuse,
-    open_device,
-    try_in_child,
-    why_not_here,
-)
 from nix_seed.use.mount.seed import MountableSeed, open_mountable
 from nix_seed.use.rules.tree import StoreTree
 
@@ -44,7 +37,7 @@ _PATIENCE = 60.0  # seconds
 _ROOT, _FRAMES, _LAYOUT, _LOCK = "root", "frames", "layout", "lock"
 
 
-class Undelivered(NotMountable):
+class Undelivered(linux.NotMountable):
     """The command read what could not be fetched, so that its result says nothing."""
 
 
@@ -141,11 +134,11 @@ def why_not_mounted() -> str | None:
     """Return why no image can be run from a mount here; None where one can."""
 
     def probe() -> None:
-        enter_mount_namespace()
-        device = open_device()
-        mount_fuse(device, Path("/mnt") if Path("/mnt").is_dir() else Path("/tmp"))
+        linux.enter_mount_namespace()
+        device = linux.open_device()
+        linux.mount_fuse(device, Path("/mnt") if Path("/mnt").is_dir() else Path("/tmp"))
 
-    return why_not_here() or try_in_child(probe)
+    return linux.why_not_here() or linux.try_in_child(probe)
 
 
 @contextlib.contextmanager
@@ -159,7 +152,7 @@ def mounted_engine(
     """
     problem = why_not_mounted()
     if problem is not None:
-        raise NotMountable(f"this machine mounts no images: {problem}")
+        raise linux.NotMountable(f"this machine mounts no images: {problem}")
     directory = cache / "mounted" / f"sha256-{root.descriptor.digest.hex}"
     with explained(f"writing to {directory}"):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -229,9 +222,9 @@ def _start(
         try:
             if alone:
                 leave_and_listen(theirs)
-            enter_mount_namespace()
-            device = open_device()
-            mount_fuse(device, lower)
+            linux.enter_mount_namespace()
+            device = linux.open_device()
+            linux.mount_fuse(device, lower)
             socket.send_fds(theirs, [b"+"], [device])
             os.close(device)
         except (OSError, CouldNotCheck) as error:
@@ -242,7 +235,7 @@ def _start(
         try:
             return subprocess.Popen(command, preexec_fn=before)  # noqa: PLW1509
         except subprocess.SubprocessError as error:
-            raise NotMountable("the command's mounts could not be made") from error
+            raise linux.NotMountable("the command's mounts could not be made") from error
         except OSError as error:
             raise InputError(f"{command[0]} could not be started: {error}") from error
 
@@ -250,5 +243,7 @@ def _start(
 def _received(ours: socket.socket) -> int:
     text, descriptors, _, _ = socket.recv_fds(ours, 4096, 1)
     if not descriptors:
-        raise NotMountable(f"the image could not be mounted: {text[1:].decode(errors='replace')}")
+        raise linux.NotMountable(
+            f"the image could not be mounted: {text[1:].decode(errors='replace')}"
+        )
     return descriptors[0]

@@ -21,13 +21,7 @@ from nix_seed.image.rules.contents import parse_contents
 from nix_seed.registry.store import Fetched, ImageStore
 from nix_seed.use.mount.frames import MountedLayer
 from nix_seed.use.mount.linux import NotMountable
-from nix_seed.use.rules.prefetch import (
-    ANNOTATION,
-    ARTIFACT_TYPE,
-    Frames,
-    dump_prefetch,
-    parse_prefetch,
-)
+from nix_seed.use.rules import prefetch
 
 _EMPTY = b"{}"
 
@@ -42,7 +36,7 @@ class MountableSeed:
     seed: RemoteSeed
     image: Digest
     layers: tuple[MountedLayer, ...]
-    first: Frames
+    first: prefetch.Frames
     round_trip: float = 0.0
 
 
@@ -58,7 +52,7 @@ def open_mountable(
     gzip, or in a registry that gives no parts of blobs. ``CheckedFalse`` where its parts disagree.
     """
     manifest = Manifest.parse(root.body, name)
-    hint: list[Frames] = []
+    hint: list[prefetch.Frames] = []
     asking = threading.Thread(
         target=lambda: hint.append(_find_prefetch(source, root.descriptor.digest)), daemon=True
     )
@@ -111,8 +105,8 @@ def keep_prefetch(store: ImageStore, seed: MountableSeed, read: Sequence[tuple[i
     manifest = Manifest(
         config=Descriptor(MediaType.EMPTY, Digest.of(_EMPTY), len(_EMPTY)),
         layers=(Descriptor(MediaType.EMPTY, Digest.of(_EMPTY), len(_EMPTY)),),
-        annotations={ANNOTATION: dump_prefetch((*seed.first, *read))},
-        artifact_type=ARTIFACT_TYPE,
+        annotations={prefetch.ANNOTATION: prefetch.dump_prefetch((*seed.first, *read))},
+        artifact_type=prefetch.ARTIFACT_TYPE,
     )
     store.take_blob(manifest.config, lambda held: iter((_EMPTY[held.size :],)))
     tag = _tag(seed.image)
@@ -120,13 +114,15 @@ def keep_prefetch(store: ImageStore, seed: MountableSeed, read: Sequence[tuple[i
     return tag
 
 
-def _find_prefetch(source: ImageStore, image: Digest) -> Frames:
+def _find_prefetch(source: ImageStore, image: Digest) -> prefetch.Frames:
     with contextlib.suppress(NixSeedError):
         found = source.get_manifest(_tag(image))
         if found is not None:
             value = canonical_json.loads(found.body, label="a prefetch list")
             if isinstance(value, dict) and isinstance(value.get("annotations"), dict):
-                return parse_prefetch(str(value["annotations"].get(ANNOTATION, "")))
+                return prefetch.parse_prefetch(
+                    str(value["annotations"].get(prefetch.ANNOTATION, ""))
+                )
     return ()
 
 

@@ -27,22 +27,9 @@ from nix_seed.core.files import explained, open_lock
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.image.read.safe_root import open_directory, remove
 from nix_seed.use.hydrate_layer import LayerTask, Target, hydrate_layer
+from nix_seed.use.mount import linux
 from nix_seed.use.mount.frames import FrameStore, LayerBlobs, RangeReader
 from nix_seed.use.mount.fuse import FuseServer
-from nix_seed.use.mount.linux import (
-    NotMountable,
-    abort,
-    as_root,
-    connection_of,
-    detach,
-    give_memory_back,
-    is_mounted,
-    mount_fuse,
-    mount_overlay,
-    open_device,
-    try_in_child,
-    why_not_here,
-)
 from nix_seed.use.mount.owed import read_owed, state_directory, write_owed
 from nix_seed.use.mount.seed import MountableSeed
 from nix_seed.use.rules.tree import StoreTree
@@ -81,7 +68,7 @@ def why_not_mounted_store(root: Path) -> str | None:
     """Return why no store below *root* can be mounted by this user; None where it may work."""
     if os.getuid() != 0:
         return "a store that others see is mounted by root alone: use sudo"
-    return why_not_here() or (
+    return linux.why_not_here() or (
         f"{root} is not a plain path" if set(str(root)) & set(":,\\\n") else None
     )
 
@@ -93,11 +80,11 @@ def mount_store(mount: StoreMount) -> None:
     ``NotMountable``, and nothing is mounted then.
     """
     problem = why_not_mounted_store(mount.root)
-    if problem is None and is_mounted(mount.store):
+    if problem is None and linux.is_mounted(mount.store):
         # Whoever made it so may look at it from a namespace of its own, as Nix's daemon does.
         problem = f"{mount.store} is a mount already"
     if problem is not None:
-        raise NotMountable(f"the store cannot be mounted: {problem}")
+        raise linux.NotMountable(f"the store cannot be mounted: {problem}")
     state = mount.state
     with explained(f"writing to {state}"):
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -107,12 +94,12 @@ def mount_store(mount: StoreMount) -> None:
             (state / name).unlink(missing_ok=True)
         lock = open_lock(state / _LOCK)
         fcntl.flock(lock, fcntl.LOCK_EX)
-    device, real = open_device(), open_directory(mount.store)
+    device, real = linux.open_device(), open_directory(mount.store)
     try:
         try:
-            mount_fuse(device, state / _LOWER)
+            linux.mount_fuse(device, state / _LOWER)
         except OSError as error:
-            raise NotMountable(f"the store cannot be mounted: {error.strerror}") from error
+            raise linux.NotMountable(f"the store cannot be mounted: {error.strerror}") from error
         write_owed(mount.root, mount.wanted)
         _leave_behind(mount, device, real, lock.fileno())
     except BaseException:
@@ -182,25 +169,21 @@ def wait_until_whole(root: Path, *, leave: bool = False) -> None:
         time.sleep(_TURN)
 
 
-def _lay_over(mount: StoreMount) -> None:
-    """Mount the overlay; names are relative, which takes a working directory."""
-
-    def lay() -> None:
-        os.chdir(mount.state)
-        mount_overlay(_LOWER, "../store", _WORK, mount.store)
-
-    problem = try_in_child(lay)
-    if problem is not None:
-        raise NotMountable(f"the store cannot be mounted: {problem}")
-
-
 def _leave_behind(mount: StoreMount, device: int, real: int, lock: int) -> None:
     """Start what serves, wait until it does, lay the overlay above it, start what fills."""
     reads, writes = os.pipe()
     _daemon(mount, lambda: _serve(mount, device), {lock, device, writes})
     os.close(writes)
+
     # The server closes its end when it dies; the filler is told by that.
-    _lay_over(mount)
+    # Mount the overlay; names are relative, which takes a working directory.
+    def lay() -> None:
+        os.chdir(mount.state)
+        linux.mount_overlay(_LOWER, "../store", _WORK, mount.store)
+
+    problem = linux.try_in_child(lay)
+    if problem is not None:
+        raise linux.NotMountable(f"the store cannot be mounted: {problem}")
     _daemon(mount, lambda: _fill(mount, real, reads), {lock, real, reads})
     os.close(reads)
 
@@ -250,7 +233,7 @@ def _quiet(log: Path, kept: set[int]) -> None:
 
 
 def _serve(mount: StoreMount, device: int) -> None:
-    give_memory_back()
+    linux.give_memory_back()
     frames = FrameStore(mount.state / _FRAMES, mount.seed.layers, mount.source)
     shown = {path.base_name.encode() for path in mount.wanted}
     tree = StoreTree([layer.contents for layer in mount.seed.layers], shown)
@@ -336,7 +319,7 @@ def _move_in(root: Path, real: int) -> None:
             if _is_whiteout(name, real):
                 remove(name, staged)
                 continue
-            with as_root():  # directories of the store are moved by nobody else
+            with linux.as_root():  # directories of the store are moved by nobody else
                 place_from(staged, os.fsencode(name), real)
         for name in os.listdir(real):
             if _is_whiteout(name, real):
@@ -366,19 +349,19 @@ def _is_whiteout(name: str, store: int) -> bool:
 def _take_away(root: Path) -> None:
     """Unmount what is mounted below *root*, dead or alive; those who use it keep it."""
     lower, store = state_directory(root) / _LOWER, root.resolve() / "nix/store"
-    if not is_mounted(lower):
+    if not linux.is_mounted(lower):
         return
-    connection = None if is_served(root) else connection_of(lower)
-    if is_mounted(store):
-        detach(store)
-    detach(lower)
+    connection = None if is_served(root) else linux.connection_of(lower)
+    if linux.is_mounted(store):
+        linux.detach(store)
+    linux.detach(lower)
     if connection is not None:
-        abort(connection)
+        linux.abort(connection)
 
 
 def _remove_state(root: Path) -> None:
     state = state_directory(root)
-    with contextlib.suppress(OSError), as_root():
+    with contextlib.suppress(OSError), linux.as_root():
         fd = open_directory(state.parent)
         try:
             remove(state.name, fd)
