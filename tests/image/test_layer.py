@@ -460,9 +460,9 @@ def test_another_compressor_s_version_is_refused(tmp_path: Path) -> None:
     [
         ({"name": "xz", "version": "1", "level": 3}, "compressor 'xz' is unknown"),
         ({"name": "zstd", "version": "1", "level": 20}, "zstd level 20 is not from 1 to 19"),
-        ({"name": "zstd", "level": 3}, "spec: a compressor needs a name, a version and a level"),
-        ({"name": "zstd", "version": "1", "level": True}, "spec: a compressor needs"),
-        ("zstd", "spec: a compressor needs"),
+        ({"name": "zstd", "level": 3}, "spec: version must be a string"),
+        ({"name": "zstd", "version": "1", "level": True}, "spec: level must be an integer"),
+        ("zstd", "spec: an object is wanted, not str"),
     ],
 )
 def test_a_compressor_that_cannot_be(value: object, message: str) -> None:

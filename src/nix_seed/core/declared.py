@@ -309,7 +309,7 @@ def _shape(kind: Any) -> _Shape:
     hints = get_type_hints(kind, include_extras=True)
     said = {field: at() for field in hints}
     if dataclasses.is_dataclass(kind):
-        said = {e.name: at() | e.metadata | _default(e) for e in dataclasses.fields(kind)}
+        said = {e.name: at() | e.metadata | _default(e) for e in dataclasses.fields(kind) if e.init}
     members = []
     for field, how in said.items():
         *path, name = (how["path"] or camel(field)).split(".")

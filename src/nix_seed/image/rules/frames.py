@@ -26,8 +26,9 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Literal, Protocol, Self
+from typing import Final, Literal, Protocol, Self
 
+from nix_seed.core.declared import Declared
 from nix_seed.core.digests import DiffID, Digest
 from nix_seed.core.errors import InputError
 from nix_seed.formats.nix.store_path import StorePath
@@ -44,7 +45,7 @@ _MEDIA_TYPES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Compressor:
+class Compressor(Declared):
     """``zstd`` by libzstd *version*, or ``gzip`` by the ``deflate`` package's *version*."""
 
     name: str
@@ -64,20 +65,6 @@ class Compressor:
     def at_hand(cls, name: Name = "zstd", level: int | None = None) -> Self:
         """The compressor this machine has, at *level* (zstd 3, gzip 6)."""
         return cls(name, _version(name), _DEFAULT_LEVELS[name] if level is None else level)
-
-    @classmethod
-    def from_json(cls, value: Any, where: str) -> Self:
-        """Read ``{"name", "version", "level"}``; *where* names it in errors."""
-        match value:
-            case {"name": str(name), "version": str(version), "level": int(level)} if (
-                level is not True and level is not False
-            ):
-                return cls(name, version, level)
-        raise InputError(f"{where}: a compressor needs a name, a version and a level")
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object a spec holds."""
-        return {"name": self.name, "version": self.version, "level": self.level}
 
     @property
     def media_type(self) -> str:

@@ -15,13 +15,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
 
 from nix_seed.core import canonical_json
+from nix_seed.core.declared import Codec, Declared, at, codec_of
 from nix_seed.core.digests import DiffID, Digest, NarHash
-from nix_seed.core.errors import InputError
+from nix_seed.core.errors import InputError, foreign
 from nix_seed.core.format import FORMAT
 from nix_seed.flake.rules.outline import CONTENTS_PATH, SPEC_PATH, File, ImageConfig, check_files
 from nix_seed.formats.nix.database import SCHEMA_VERSION, build_database
@@ -39,58 +40,84 @@ from nix_seed.licences.rules.judge import UnknownLicence, Withheld
 _FORMATS = (1, FORMAT)
 
 
+def _outlined(kind: Any) -> Codec:
+    """Return how what an outline says as *kind* stands in a spec."""
+
+    def read(found: Any, name: str, where: str) -> Any:
+        with foreign(f"{where}: {name}", msgspec.ValidationError, as_=InputError):
+            return msgspec.convert(found, kind)
+
+    return Codec(read, msgspec.to_builtins)
+
+
 @dataclass(frozen=True, slots=True)
-class Spec:
+class _PathEntry:
+    """What is said of a path under its name."""
+
+    closed: ClassVar = True
+
+    nar_hash: NarHash
+    nar_size: int
+    references: tuple[str, ...]
+
+
+_ENTRIES = codec_of(Mapping[str, _PathEntry])
+
+
+def _read_paths(*found: Any) -> Mapping[StorePath, PathInfo]:
+    entries = _ENTRIES.read(*found)
+    # Most references are to what is read here anyway, and parsing them takes longest.
+    known = {text: StorePath.parse(text) for text in entries}
+    paths = {}
+    for text, each in entries.items():
+        references = tuple(known.get(path) or StorePath.parse(path) for path in each.references)
+        paths[known[text]] = PathInfo(known[text], each.nar_hash, each.nar_size, references)
+    return paths
+
+
+def _write_paths(paths: Mapping[StorePath, PathInfo]) -> Any:
+    return _ENTRIES.write(
+        {
+            str(path): _PathEntry(
+                each.nar_hash, each.nar_size, tuple(map(str, sorted(each.references)))
+            )
+            for path, each in paths.items()
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Spec(Declared):
     """One image, entirely.
 
     ``tiers`` names them in order, ``paths`` holds every store path of the image, ``layers`` says
     which lie in which layer (without the last, the container's own), ``inputs`` names the flake
     inputs' source trees. With ``any_user`` everyone may write to the store and its database.
-    inputs' source trees. ``format`` is the number of the rules that its bytes follow.
+    ``format`` is the number of the rules that its bytes follow.
     """
+
+    closed: ClassVar = True
 
     kind: Literal["seed", "run"]
     name: str
     system: str
-    config: ImageConfig
-    files: tuple[File, ...]
+    config: Annotated[ImageConfig, _outlined(ImageConfig)]
+    files: Annotated[tuple[File, ...], _outlined(tuple[File, ...])]
     inputs: Mapping[str, str]
     tiers: tuple[str, ...]
-    paths: Mapping[StorePath, PathInfo]
+    paths: Annotated[Mapping[StorePath, PathInfo], Codec(_read_paths, _write_paths)]
     layers: tuple[Group, ...]
     compressor: Compressor
-    withheld: tuple[Withheld, ...] = field(default_factory=tuple)
-    unknown: tuple[UnknownLicence, ...] = field(default_factory=tuple)
-    any_user: bool = False
+    withheld: tuple[Withheld, ...] = ()
+    # Written only where they say something: a spec without is what it always was.
+    unknown: tuple[UnknownLicence, ...] = field(default=(), metadata=at(omit=True))
+    any_user: bool = field(default=False, metadata=at(omit=True))
     format: int = FORMAT
     _text: bytes | None = field(default=None, init=False, compare=False, repr=False)
 
     def dump(self) -> bytes:
         """Return the bytes of ``seed.json``."""
-        if self._text is not None:
-            return self._text
-        document = _Document(
-            format=self.format,
-            kind=self.kind,
-            name=self.name,
-            system=self.system,
-            config=self.config,
-            files=self.files,
-            inputs=dict(self.inputs),
-            tiers=self.tiers,
-            paths={str(path): _PathEntry.of(info) for path, info in self.paths.items()},
-            layers=tuple(
-                _LayerEntry(group.tier, tuple(map(str, group.paths))) for group in self.layers
-            ),
-            compressor=self.compressor.to_json(),
-            withheld=tuple(
-                _WithheldEntry(str(item.path), item.name, item.licence, item.derivation, item.url)
-                for item in self.withheld
-            ),
-            unknown=tuple(_UnknownEntry(str(item.path), item.licence) for item in self.unknown),
-            any_user=self.any_user,
-        )
-        return canonical_json.dumps(msgspec.to_builtins(document))
+        return self._text or canonical_json.dumps(self.to_json())
 
     @property
     def has_contents(self) -> bool:
@@ -122,54 +149,24 @@ class Spec:
                 f" this release reads formats 1 to {FORMAT}",
                 hint="use the release of nix-seed that made it",
             )
-        try:
-            document = msgspec.convert(value, _Document)
-        except msgspec.ValidationError as error:
-            raise InputError(f"{label} is not a seed spec: {error}") from error
-        spec = cls._of(document, label)
+        spec = cls.from_json(value, label)
+        _check(spec, label)
         if spec.dump() != text:
             raise InputError(f"{label} is not in canonical form")
         # Spelling thousands of paths takes a while, and the narHash is asked for more than once.
         object.__setattr__(spec, "_text", text)
         return spec
 
-    @classmethod
-    def _of(cls, document: _Document, label: str) -> Self:
-        paths = {StorePath.parse(path): entry.info(path) for path, entry in document.paths.items()}
-        layers = tuple(
-            Group(entry.tier, tuple(map(StorePath.parse, entry.paths))) for entry in document.layers
-        )
-        _check_partition(paths, layers, document.tiers, label)
-        withheld = frozenset(StorePath.parse(item.path) for item in document.withheld)
-        if withheld & paths.keys() or len(withheld) != len(document.withheld):
-            raise InputError(f"{label}: what it calls withheld is in it, or is named twice")
-        _check_references(paths, withheld, label)
-        unknown = tuple(
-            UnknownLicence(StorePath.parse(item.path), item.licence) for item in document.unknown
-        )
-        _check_unknown([item.path for item in unknown], paths, label)
-        check_files(document.files)
-        return cls(
-            kind=document.kind,
-            name=document.name,
-            system=document.system,
-            config=document.config,
-            files=document.files,
-            inputs=document.inputs,
-            tiers=document.tiers,
-            paths=paths,
-            layers=layers,
-            compressor=Compressor.from_json(document.compressor, label),
-            withheld=tuple(
-                Withheld(
-                    StorePath.parse(item.path), item.name, item.licence, item.derivation, item.url
-                )
-                for item in document.withheld
-            ),
-            unknown=unknown,
-            any_user=document.any_user,
-            format=document.format,
-        )
+
+def _check(spec: Spec, label: str) -> None:
+    """Raise ``InputError`` where the parts of *spec* are not of one image."""
+    _check_partition(spec.paths, spec.layers, spec.tiers, label)
+    withheld = frozenset(item.path for item in spec.withheld)
+    if withheld & spec.paths.keys() or len(withheld) != len(spec.withheld):
+        raise InputError(f"{label}: what it calls withheld is in it, or is named twice")
+    _check_references(spec.paths, withheld, label)
+    _check_unknown([item.path for item in spec.unknown], spec.paths, label)
+    check_files(spec.files)
 
 
 def _check_partition(
@@ -193,8 +190,6 @@ def _check_references(
 ) -> None:
     """See that the image is closed, but for what was withheld."""
     for info in paths.values():
-        if info.nar_size < 0:
-            raise InputError(f"{label}: {info.path} has a negative size")
         absent = [each for each in info.references if each not in paths and each not in withheld]
         if absent:
             raise InputError(f"{label}: {info.path} refers to {min(absent)}, which is not in it")
@@ -206,64 +201,6 @@ def _check_unknown(
     """See that what is of unknown licence is in the image, each once and in order."""
     if list(unknown) != sorted(set(unknown)) or not set(unknown) <= paths.keys():
         raise InputError(f"{label}: what it calls of unknown licence is not in it, or not in order")
-
-
-class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    pass
-
-
-class _PathEntry(_Part, frozen=True):
-    nar_hash: str
-    nar_size: int
-    references: tuple[str, ...]
-
-    @classmethod
-    def of(cls, info: PathInfo) -> _PathEntry:
-        return cls(str(info.nar_hash), info.nar_size, tuple(map(str, sorted(info.references))))
-
-    def info(self, path: str) -> PathInfo:
-        return PathInfo(
-            StorePath.parse(path),
-            NarHash.parse(self.nar_hash),
-            self.nar_size,
-            tuple(map(StorePath.parse, self.references)),
-        )
-
-
-class _LayerEntry(_Part, frozen=True):
-    tier: str
-    paths: tuple[str, ...]
-
-
-class _WithheldEntry(_Part, frozen=True, omit_defaults=True):
-    path: str
-    name: str
-    licence: str
-    derivation: str
-    url: str = ""
-
-
-class _UnknownEntry(_Part, frozen=True, omit_defaults=True):
-    path: str
-    licence: str = ""
-
-
-# Written without the last two where they say nothing: such a spec is what it always was.
-class _Document(_Part, frozen=True, omit_defaults=True):
-    format: int
-    kind: Literal["seed", "run"]
-    name: str
-    system: str
-    config: ImageConfig
-    files: tuple[File, ...]
-    inputs: dict[str, str]
-    tiers: tuple[str, ...]
-    paths: dict[str, _PathEntry]
-    layers: tuple[_LayerEntry, ...]
-    compressor: dict[str, Any]
-    withheld: tuple[_WithheldEntry, ...]
-    unknown: tuple[_UnknownEntry, ...] = ()
-    any_user: bool = False
 
 
 _STATE = ("gcroots", "profiles", "temproots", "userpool")

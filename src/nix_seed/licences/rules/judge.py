@@ -25,6 +25,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from nix_seed.core.declared import at
 from nix_seed.core.errors import InputError
 from nix_seed.flake.rules.licence import UNSTATED, Fact, Licence, LicencePolicy, is_licence, join
 from nix_seed.formats.nix.store_path import StorePath
@@ -278,7 +279,7 @@ class Withheld:
     name: str
     licence: str
     derivation: str
-    url: str = ""
+    url: str = field(default="", metadata=at(omit=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +290,7 @@ class UnknownLicence:
     """
 
     path: StorePath
-    licence: str = ""
+    licence: str = field(default="", metadata=at(omit=True))
 
 
 def check_accepted(image: str, withheld: Iterable[Withheld], accepted: Sequence[str]) -> None:
