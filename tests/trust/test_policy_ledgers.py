@@ -64,7 +64,7 @@ def test_what_may_be_left_out(text: str) -> None:
     ("old", "new", "line", "problem"),
     [
         ('id = "mainnet"\n', "", 1, "[[ledgers]] needs id, a string"),
-        ('kind = "evm"', 'kind = "solana"', 3, "'solana' is no kind of ledger"),
+        ('kind = "evm"', 'kind = "solana"', 3, "kind is 'solana'"),
         ("chainId = 1", "chainId = 0", 4, "chainId must be from 1 to 9007199254740992"),
         ("chainId = 1", "chainId = true", 4, "chainId must be a whole number"),
         ("chainId = 1\n", "", 1, "[[ledgers]] needs chainId, a whole number"),

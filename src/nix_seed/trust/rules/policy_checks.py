@@ -11,6 +11,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Self, TypeVar
@@ -164,6 +165,29 @@ class Section:
         if len(set(found)) != len(found):
             raise self.error(f"{key} names something twice", key)
         return tuple(found)
+
+    def number(self, key: str, *, least: int = 0, most: int = LARGEST_NUMBER) -> int | None:
+        """Return a whole number from *least* to *most*, or None where it is absent."""
+        value: int | None = self.optional(key, int)
+        if value is not None and not least <= value <= most:
+            raise self.error(f"{key} must be from {least} to {most}", key)
+        return value
+
+    def one_of(self, key: str, known: Sequence[str]) -> Any:
+        """Return one of the words *known*, or None where it is absent."""
+        value: str | None = self.optional(key, str)
+        if value is not None and value not in known:
+            raise self.error(f"{key} is {value!r}", key, f"known: {', '.join(known)}")
+        return value
+
+    @contextmanager
+    def reading(self, key: str, hint: str | None = None) -> Iterator[None]:
+        """Have an error inside say where *key* stands."""
+        try:
+            yield
+        except InputError as error:
+            problem = error.message if error.message.startswith(key) else f"{key}: {error.message}"
+            raise self.error(problem, key, hint or error.hint) from error
 
     def flag(self, key: str) -> bool:
         """Return true or false, false where it is absent."""

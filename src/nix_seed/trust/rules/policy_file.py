@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from ipaddress import ip_address
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
@@ -39,7 +39,7 @@ from nix_seed.trust.rules.policy import (
     Signer,
     Witness,
 )
-from nix_seed.trust.rules.policy_checks import LARGEST_NUMBER, Section, check_policy, read_sections
+from nix_seed.trust.rules.policy_checks import Section, check_policy, read_sections
 
 VERSION: Final = 1
 _ACCEPTS: Final = (
@@ -92,16 +92,8 @@ def _policy(root: Section, digest: Digest) -> Policy:
         accepts=_accepted(root, len(systems)),
         ledgers=read_ledgers(root),
         licences=licences.whole(licences.strings("accept")),
-        outputs=_one_of(root, "outputs", get_args(OutputsRule)) or "own",  # type: ignore[arg-type]
+        outputs=root.one_of("outputs", get_args(OutputsRule)) or "own",
     )
-
-
-def _one_of(section: Section, key: str, known: tuple[str, ...]) -> str | None:
-    value: str | None = section.optional(key, str)
-    if value is not None and value not in known:
-        hint = f"known: {', '.join(known)}"
-        raise section.error(f"{key} is {value!r}", key, hint)
-    return value
 
 
 def _accepted(root: Section, systems: int) -> Mapping[Digest, int]:
@@ -115,20 +107,18 @@ def _accepted(root: Section, systems: int) -> Mapping[Digest, int]:
             section.done()
         if not isinstance(text, str) or count < 1:
             raise root.error("accepts must be an array of policies", "accepts", _ACCEPTS)
-        try:
+        with root.reading("accepts", _ACCEPTS):
             digest = Digest.parse(text)
-        except InputError as error:
-            raise root.error(f"accepts: {error.message}", "accepts", _ACCEPTS) from error
         if digest in found:
             raise root.error("accepts names something twice", "accepts")
         found[digest] = count
     return found
 
 
-def _some(root: Section, key: str) -> list[Section]:
+def _some(root: Section, key: str, most: int = _MOST) -> list[Section]:
     found = list(root.tables(key))
-    if len(found) > _MOST:
-        raise root.error(f"{len(found)} {key}; at most {_MOST} are read", key)
+    if len(found) > most:
+        raise root.error(f"{len(found)} {key}; at most {most} are read", key)
     return found
 
 
@@ -145,18 +135,11 @@ def _quorum(section: Section) -> Quorum:
         Quorum(
             threshold=section.required("threshold", int),
             distinct=distinct,  # type: ignore[arg-type]
-            logs=_count(section, "logs"),
-            witnesses=_count(section, "witnesses"),
-            promoters=_count(section, "promoters"),
+            logs=section.number("logs") or 0,
+            witnesses=section.number("witnesses") or 0,
+            promoters=section.number("promoters") or 0,
         )
     )
-
-
-def _count(section: Section, key: str) -> int:
-    value: int = section.optional(key, int) or 0
-    if value < 0:
-        raise section.error(f"{key} is negative", key)
-    return value
 
 
 def _built(section: Section) -> BuiltDemands:
@@ -198,18 +181,12 @@ def _signer(section: Section) -> Signer:
         return CertificateIdentity(issuer, subject, repository)
     if repository:
         raise section.error("only a certificate names a repository, not a key", "repository")
-    try:
+    with section.reading("key"):
         return PublicKey.from_pem(key.strip().encode() + b"\n", "key")
-    except InputError as error:
-        raise section.error(error.message, "key", error.hint) from error
 
 
 def _log(section: Section) -> PolicyLog:
-    kind = section.required("kind", str)
-    if kind not in get_args(LogKind):
-        known = ", ".join(get_args(LogKind))
-        raise section.error(f"{kind!r} is no kind of log", "kind", f"known: {known}")
-    origin = section.required("origin", str)
+    kind, origin = _kind(section, get_args(LogKind)), section.required("origin", str)
     return section.whole(
         PolicyLog(
             id=section.required("id", str),
@@ -240,10 +217,13 @@ def _witness(section: Section) -> Witness:
 
 def _note_key(section: Section, read: Callable[[str], NoteKey]) -> NoteKey:
     text = section.required("key", str)
-    try:
+    with section.reading("key"):
         return read(text.strip())
-    except InputError as error:
-        raise section.error(error.message, "key", error.hint) from error
+
+
+def _kind(section: Section, known: tuple[str, ...]) -> Any:
+    section.required("kind", str)
+    return section.one_of("kind", known)
 
 
 _ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{40}\Z")
@@ -253,10 +233,7 @@ _MOST_CONFIRMATIONS: Final = 100_000
 
 def read_ledgers(root: Section) -> tuple[LedgerSpec, ...]:
     """Read the array ``ledgers`` of *root*; ``InputError``, with its line, for one that is none."""
-    sections = list(root.tables("ledgers"))
-    if len(sections) > _MOST_LEDGERS:
-        raise root.error(f"{len(sections)} ledgers; at most {_MOST_LEDGERS} are read", "ledgers")
-    return tuple(_different(sections))
+    return tuple(_different(_some(root, "ledgers", _MOST_LEDGERS)))
 
 
 def check_rpc(url: str) -> None:
@@ -287,55 +264,30 @@ def _different(sections: list[Section]) -> Iterator[LedgerSpec]:
 
 
 def _ledger(section: Section) -> LedgerSpec:
-    kind = section.required("kind", str)
-    if kind not in get_args(LedgerKind):
-        raise section.error(f"{kind!r} is no kind of ledger", "kind", "known: evm")
+    kind = _kind(section, get_args(LedgerKind))
+    section.required("chainId", int)
+    address: str = section.required("address", str)
+    if _ADDRESS.match(address) is None:
+        raise section.error(
+            f"{address!r} is no address of a contract", "address", "0x and 40 hex digits are"
+        )
+    if int(address, 16) == 0:
+        raise section.error("no contract is at the zero address", "address")
+    nodes = section.strings("rpc")
+    with section.reading("rpc"):
+        for url in nodes:
+            check_rpc(url)
     return section.whole(
         LedgerSpec(
             id=section.required("id", str),
             kind=kind,
-            chain_id=_number(section, "chainId", 1, LARGEST_NUMBER),
-            address=_address(section),
-            rpc=_nodes(section),
-            confirmations=_optional(section, "confirmations", 0, _MOST_CONFIRMATIONS),
-            from_block=_optional(section, "fromBlock", 0, LARGEST_NUMBER) or 0,
+            chain_id=section.number("chainId", least=1) or 0,
+            address=address,
+            rpc=nodes,
+            confirmations=section.number("confirmations", most=_MOST_CONFIRMATIONS),
+            from_block=section.number("fromBlock") or 0,
         )
     )
-
-
-def _address(section: Section) -> str:
-    text: str = section.required("address", str)
-    if _ADDRESS.match(text) is None:
-        raise section.error(
-            f"{text!r} is no address of a contract", "address", "0x and 40 hex digits are"
-        )
-    if int(text, 16) == 0:
-        raise section.error("no contract is at the zero address", "address")
-    return text
-
-
-def _nodes(section: Section) -> tuple[str, ...]:
-    found = section.strings("rpc")
-    for url in found:
-        try:
-            check_rpc(url)
-        except InputError as error:
-            raise section.error(f"rpc: {error.message}", "rpc", error.hint) from error
-    return found
-
-
-def _number(section: Section, key: str, least: int, most: int) -> int:
-    section.required(key, int)
-    value = _optional(section, key, least, most)
-    assert value is not None
-    return value
-
-
-def _optional(section: Section, key: str, least: int, most: int) -> int | None:
-    value: int | None = section.optional(key, int)
-    if value is not None and not least <= value <= most:
-        raise section.error(f"{key} must be from {least} to {most}", key)
-    return value
 
 
 def _is_here(host: str) -> bool:
