@@ -21,9 +21,9 @@ def open_log(trusted: TrustedLog, place: str) -> Log:
     ``CouldNotCheck`` where there is no log in the directory; an address is not asked yet.
     """
     if "://" not in place:
-        directory = Path(place)
         from nix_seed.logs.embedded import EmbeddedLog
 
+        directory = Path(place)
         if not (directory / "log.vkey").is_file():
             # Not wrong input: the policy is right, and what it names is not there now.
             raise CouldNotCheck(

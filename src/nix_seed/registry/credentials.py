@@ -137,13 +137,8 @@ class Keyring:
             if match is not None and (found := _from_entry(entry[match], f"{path}, {key}")):
                 return found
         store = _text(config, "credsStore", path)
-        return (
-            None
-            if store is None
-            else self._ask(
-                store, "https://index.docker.io/v1/" if registry in _DOCKER_HUB else registry, path
-            )
-        )
+        server = "https://index.docker.io/v1/" if registry in _DOCKER_HUB else registry
+        return None if store is None else self._ask(store, server, path)
 
     def _ask(self, name: str, server: str, path: str) -> Credential | None:
         if not _HELPER.match(name):

@@ -105,10 +105,8 @@ def find_evidence(places: Sequence[ImageStore], record: Record) -> Evidence:
                 with of_store():
                     evidence = Evidence.parse(text, f"the evidence of {record.digest}")
                 release = evidence.release
-                if (
-                    release.head != record.head
-                    or release.leaves[0].commit != record.predicate.commit
-                ):
+                said = release.head, release.leaves[0].commit
+                if said != (record.head, record.predicate.commit):
                     raise CheckedFalse(
                         f"the evidence of {record.digest} is of another release than it signs"
                     )

@@ -64,16 +64,14 @@ def _serialised(model: Bom | cdx.Component | Dependency) -> dict[str, Any]:
 
 def _metadata(sbom: Sbom) -> BomMetaData:
     metadata = BomMetaData(
-        component=(
-            cdx.Component(
-                type=cdx.ComponentType.CONTAINER,
-                bom_ref=sbom.package_url,
-                name=sbom.name or sbom.kind,
-                version=str(sbom.image),
-                purl=PackageURL.from_string(sbom.package_url),
-                hashes=[HashType(alg=HashAlgorithm.SHA_256, content=sbom.image.hex)],
-                properties=_properties(sbom.properties()),
-            )
+        component=cdx.Component(
+            type=cdx.ComponentType.CONTAINER,
+            bom_ref=sbom.package_url,
+            name=sbom.name or sbom.kind,
+            version=str(sbom.image),
+            purl=PackageURL.from_string(sbom.package_url),
+            hashes=[HashType(alg=HashAlgorithm.SHA_256, content=sbom.image.hex)],
+            properties=_properties(sbom.properties()),
         ),
         lifecycles=[lifecycle.PredefinedLifecycle(lifecycle.LifecyclePhase.POST_BUILD)],
     )

@@ -10,15 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.options import (
-    image_options,
-    json_option,
-    registry_options,
-    request_of,
-    stores_of,
-    unpacking_cache,
-)
 from nix_seed.cli.say import say, say_lines, say_table
 from nix_seed.core.errors import InputError
 from nix_seed.core.files import cache_directory
@@ -44,11 +37,11 @@ def base_of(options: dict[str, Any], nix: Nix, evaluated: Evaluated) -> Base | N
 
     system = evaluated.evaluation.recipe.outline.system
     if options["base"] is not None:
-        return open_base(stores_of(options), parse_reference(options["base"]), system)
+        return open_base(shared.stores_of(options), parse_reference(options["base"]), system)
     if options.get("no_lock") or options["kind"] != "seed":
         return None
     lock = read_lock(nix, evaluated.evaluation.flake)
-    return None if lock is None else locked_base(stores_of(options), lock, system)
+    return None if lock is None else locked_base(shared.stores_of(options), lock, system)
 
 
 def assembly(options: dict[str, Any], nix: Nix, show: OnEvent) -> Assembly:
@@ -68,7 +61,7 @@ def prove(
         return None
     from nix_seed.use.prove import prove_built
 
-    return prove_built(nix, built, destination, unpacking_cache(), show)
+    return prove_built(nix, built, destination, shared.unpacking_cache(), show)
 
 
 def _is_wanted(wanted: bool | None) -> bool:
@@ -89,7 +82,7 @@ def target_named(reference: str) -> Reference:
 def repository_of(options: dict[str, Any], reference: str) -> tuple[Repository, Reference]:
     """Open the repository that *reference* names, as ``target_named`` reads it."""
     target = target_named(reference)
-    return stores_of(options).repository(target), target
+    return shared.stores_of(options).repository(target), target
 
 
 def push(as_json: bool, options: dict[str, Any]) -> Pushed | None:
@@ -101,7 +94,7 @@ def push(as_json: bool, options: dict[str, Any]) -> Pushed | None:
 
     if options["output"] is not None or options["format_"] != "oci":
         raise InputError("--push and -o or --format exclude each other", hint="leave one out")
-    nix, request = request_of(options)
+    nix, request = shared.request_of(options)
     repository, target = repository_of(options, options["push"])
     with progress(quiet=as_json) as show:
         evaluated = evaluate_request(nix, request, show)
@@ -141,7 +134,7 @@ def _build_and_push(
     if not options["no_reuse"]:
         # The registry was asked for the image already, and `publish` has asked this by itself.
         repository.check_writable()
-    _, request = request_of(options)
+    _, request = shared.request_of(options)
     plan = plan_image(nix, request, base_of(options, nix, evaluated), show, evaluated)
     check_publishable(plan.spec, target, plan.licences.problem)
     how = assembly(options, nix, show)
@@ -161,7 +154,7 @@ def _prove_first(options: dict[str, Any], how: Assembly, plan: Plan) -> Proof | 
     built = how.assemble(plan)
     destination = Destination("oci", cache_directory() / "images", plan.input_key)
     store_image(built, how.cache, destination, how.on_event)
-    proof = prove_built(how.nix, built, destination, unpacking_cache(), how.on_event)
+    proof = prove_built(how.nix, built, destination, shared.unpacking_cache(), how.on_event)
     check_proof(proof)
     return proof
 
@@ -308,7 +301,7 @@ def print_there(
 
 
 @seed_command("build")
-@image_options
+@shared.image_options
 @option("-o, --output PATH", "Image layout's directory, or archive's file [the cache].")
 @option(
     "--format",
@@ -328,8 +321,8 @@ def print_there(
 @option("--push REF", "Write the image straight into a registry.")
 @option("--untagged", hidden=True)
 @option("--no-lock", "Do not take the flake's seed.lock for the base.")
-@registry_options
-@json_option
+@shared.registry_options
+@shared.json_option
 def command(as_json: bool, **options: Any) -> Pushed | None:
     """Turn a flake into an image: a seed to build in, or a run image to ship.
 
@@ -342,7 +335,7 @@ def command(as_json: bool, **options: Any) -> Pushed | None:
 
     if options["push"] is not None:
         return push(as_json, options)
-    nix, request = request_of(options)
+    nix, request = shared.request_of(options)
     with progress(quiet=as_json) as show:
         evaluated = evaluate_request(nix, request, show)
         name = evaluated.evaluation.recipe.outline.name

@@ -41,19 +41,15 @@ def command(as_json: bool, **options: Any) -> None:
     with progress(quiet=as_json) as show:
         licences = licences_of_flake(nix, request, show)
     if as_json:
-        say(
-            (
-                {
-                    "paths": [_path_json(item) for item in _sorted(licences.judgement.paths)],
-                    "contradictions": [
-                        members(item, "path", "licence", source="fetched")
-                        for item in licences.judgement.conflicts
-                    ],
-                    "problem": licences.problem,
-                }
-            ),
-            indent=2,
-        )
+        found = licences.judgement
+        value = {
+            "paths": [_path_json(item) for item in _sorted(found.paths)],
+            "contradictions": [
+                members(item, "path", "licence", source="fetched") for item in found.conflicts
+            ],
+            "problem": licences.problem,
+        }
+        say(value, indent=2)
     else:
         say("\n".join(_lines(licences)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,8 +100,6 @@ def _show(place: str, index: int | None, key: str | None, last: int, as_json: bo
         return
     say(signed.dump().decode(), nl=False)
     for entry in entries:
-        import hashlib
-
         leaf = hashlib.sha256(b"\0" + entry.body).hexdigest()
         say(f"{entry.index:6}  {entry.kind} {entry.version}  leaf {leaf[:16]}…")
 

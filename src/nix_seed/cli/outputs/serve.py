@@ -5,26 +5,21 @@ from typing import Any
 
 import click
 
+from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, seed_command
-from nix_seed.cli.options import (
-    policy_of,
-    policy_option,
-    registry_options,
-    state_directory,
-    state_option,
-    stores_of,
-)
 from nix_seed.cli.say import manner, say
 from nix_seed.formats.oci.reference import parse_reference
 
 
 @seed_command("serve")
 @click.argument("reference", metavar="REF")
-@policy_option("Whose outputs are served.")
+@shared.policy_option("Whose outputs are served.")
 @option("--port", "Port; 0 takes any that is free.", default=7090)
 @option("--hours N", "End after so many hours.", type=click.IntRange(1, 168))
-@state_option("Where the key it signs by, and what logs showed, is kept [~/.local/state/nix-seed].")
-@registry_options
+@shared.state_option(
+    "Where the key it signs by, and what logs showed, is kept [~/.local/state/nix-seed]."
+)
+@shared.registry_options
 def serve_command(**options: Any) -> None:
     """Serve the outputs kept in REF to this machine's Nix, as a binary cache.
 
@@ -39,9 +34,9 @@ def serve_command(**options: Any) -> None:
     from nix_seed.outputs.server import CacheServer
     from nix_seed.release.load import verifiers_of
 
-    state = options["state"] or state_directory()
-    loaded = policy_of(options)
-    by = verifiers_of(loaded, stores_of(options), state)
+    state = options["state"] or shared.state_directory()
+    loaded = shared.policy_of(options)
+    by = verifiers_of(loaded, shared.stores_of(options), state)
     key = kept_key(state)
     told = Told()
 

@@ -6,14 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.options import (
-    json_option,
-    nix_of,
-    registry_options,
-    store_option,
-    stores_of,
-)
 from nix_seed.cli.say import say, say_lines
 from nix_seed.cli.sbom.sbom import sbom_option, sboms_of
 from nix_seed.cli.trust.options import attester_of, signer_of, signing_options
@@ -35,9 +29,9 @@ if TYPE_CHECKING:
 @signing_options
 @sbom_option
 @option("--allow-dirty", "Attest a tree with changes, and say so: no quorum counts it.")
-@store_option
-@registry_options
-@json_option
+@shared.store_option
+@shared.registry_options
+@shared.json_option
 def command(as_json: bool, **options: Any) -> None:
     """State that IMAGE is what this machine built from the commit checked out in DIR.
 
@@ -76,8 +70,8 @@ def state(
     with progress(quiet=as_json) as show:
         done = attest(
             Workshop(
-                stores_of(options),
-                nix_of(options),
+                shared.stores_of(options),
+                shared.nix_of(options),
                 LayerCache(cache_directory()),
                 show,
             ),

@@ -8,17 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli import options as shared
 from nix_seed.cli.command import SeedGroup, option, progress
-from nix_seed.cli.options import (
-    commit_named,
-    json_option,
-    locked_image,
-    policy_history_option,
-    policy_of,
-    policy_option,
-    registry_options,
-    stores_of,
-)
 from nix_seed.cli.say import say
 from nix_seed.core.digests import Digest
 from nix_seed.core.events import Stage
@@ -60,10 +51,10 @@ def command() -> None:
     into="places",
     multiple=True,
 )
-@policy_option("Whom to believe, and which ledgers there are.")
-@policy_history_option
-@registry_options
-@json_option
+@shared.policy_option("Whom to believe, and which ledgers there are.")
+@shared.policy_history_option
+@shared.registry_options
+@shared.json_option
 def _show(what: str | None, as_json: bool, **options: Any) -> None:
     """Show what every ledger of the policy holds: for COMMIT, for the root ROOT, or at all.
 
@@ -115,11 +106,11 @@ def _ledgers(options: dict[str, Any]) -> list[LedgerReader]:
     from nix_seed.release.ledger import LoggedLedger
     from nix_seed.release.load import earlier_of, verifiers_of
 
-    loaded = policy_of(options)
+    loaded = shared.policy_of(options)
     source = loaded.policy.repository()
-    named = options["places"] or (locked_image("where is the ledger?"),)
+    named = options["places"] or (shared.locked_image("where is the ledger?"),)
     references = [parse_reference(each) for each in named]
-    stores = stores_of(options)
+    stores = shared.stores_of(options)
     by = (verifiers_of(loaded, stores), *earlier_of(loaded, options["earlier"]))
     places = [stores.open(each) for each in references]
     return [LoggedLedger(by, places, source), *by[0].ledgers]
@@ -130,7 +121,7 @@ def _held(ledger: LedgerReader, what: str | None) -> tuple[LedgerEntry, ...]:
         return tuple(ledger.entries())
     if what.startswith("sha256:"):
         return ledger.by_root(Digest.parse(what))
-    return ledger.by_commit(commit_named(what).key)
+    return ledger.by_commit(shared.commit_named(what).key)
 
 
 def entry_json(entry: LedgerEntry) -> dict[str, str]:

@@ -54,11 +54,8 @@ def command(as_json: bool, **options: Any) -> None:
         roots, unknown = _roots(nix, options, show)
         if options["why"] is not None:
             way = _way(roots, options["why"])
-            say(
-                {"why": [str(path) for path in way]}
-                if as_json
-                else "\n".join(f"{'  ' * depth}{path}" for depth, path in enumerate(way))
-            )
+            text = "\n".join(f"{'  ' * depth}{path}" for depth, path in enumerate(way))
+            say({"why": [str(path) for path in way]} if as_json else text)
             return
         report = report_roots(nix, roots, unknown, show)
     verdict = None if policy is None else evaluate_roots(policy, report.findings)

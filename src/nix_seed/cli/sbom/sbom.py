@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli import options as shared
 from nix_seed.cli.command import FILE, option, progress, seed_command
-from nix_seed.cli.options import (
-    answer_option,
-    flake_and_attr,
-    image_named,
-    nix_of,
-    registry_options,
-    store_option,
-    stores_of,
-)
 from nix_seed.cli.say import manner, say
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError, NixSeedError
@@ -76,16 +68,16 @@ def sboms_of(given: Sequence[str]) -> tuple[Format, ...] | None:
 @option("--attr NAME", "Attribute made by mkSeed or mkRun [seed, run].")
 @option("--kind", type=click.Choice(["seed", "run"]), default="seed")
 @option("--system SYSTEM", "Nix system [this machine's].")
-@store_option
-@registry_options
-@answer_option
+@shared.store_option
+@shared.registry_options
+@shared.answer_option
 def command(what: str, form: Format, output: Path | None, **options: Any) -> None:
     """Write what is in the image built here of FLAKE, or in IMAGE: every store path, with its hash.
 
     What is not known is left out: licences are a flake's to tell. The same image and flake give the
     same bytes, on any machine.
     """
-    reference = image_named(what)
+    reference = shared.image_named(what)
     _check(what, reference is None, options)
     with progress(quiet=False) as show:
         if reference is None:
@@ -121,7 +113,9 @@ def _opened(reference: AnyReference, options: dict[str, Any]) -> SeedImage:
     from nix_seed.core.processes import current_system
     from nix_seed.sbom.sbom import open_seed_image
 
-    return open_seed_image(stores_of(options), reference, options["system"] or current_system())
+    return open_seed_image(
+        shared.stores_of(options), reference, options["system"] or current_system()
+    )
 
 
 def _of_image(image: SeedImage, form: Format, options: dict[str, Any], show: OnEvent) -> bytes:
@@ -135,8 +129,8 @@ def _of_image(image: SeedImage, form: Format, options: dict[str, Any], show: OnE
         text = write_sbom(sbom_of(image), form)
         _offer(image, form)
         return text
-    flake, attr = flake_and_attr(options["flake"], options["attr"])
-    nix = nix_of(options)
+    flake, attr = shared.flake_and_attr(options["flake"], options["attr"])
+    nix = shared.nix_of(options)
     show(Stage("evaluate", f"evaluating {flake}"))
     spec = image.spec
     evaluation = evaluate_flake(nix, flake, kind=spec.kind, attr=attr, system=spec.system)
@@ -164,11 +158,11 @@ def _of_flake(what: str, form: Format, options: dict[str, Any], show: OnEvent) -
     from nix_seed.image.rules.frames import Compressor
     from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
 
-    flake, attr = flake_and_attr(what, options["attr"])
+    flake, attr = shared.flake_and_attr(what, options["attr"])
     request = Request(
         flake, options["kind"], Compressor.at_hand(), DEFAULT_BUDGET, attr, options["system"]
     )
-    nix = nix_of(options)
+    nix = shared.nix_of(options)
     evaluated = evaluate_request(nix, request, show)
     kept = LayoutReference(str(cache_directory() / "images"), tag=evaluated.input_key)
     try:

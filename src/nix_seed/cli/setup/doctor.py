@@ -10,16 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.options import (
-    json_option,
-    nix_of,
-    policy_option,
-    registry_options,
-    state_directory,
-    store_option,
-    stores_of,
-)
 from nix_seed.cli.say import LEAST, columns, hanging, say, say_styled
 from nix_seed.core.files import cache_directory
 from nix_seed.core.safe_text import safe_line
@@ -50,7 +42,7 @@ _WAYS = ["bwrap", "podman", "docker", "github"]
     multiple=True,
     type=click.Choice(_WAYS),
 )
-@policy_option("Ask the logs of this policy [trust.toml, if there].", default=None)
+@shared.policy_option("Ask the logs of this policy [trust.toml, if there].", default=None)
 @option(
     "--registry HOST",
     "This registry must answer, and have credentials; may be repeated.",
@@ -58,10 +50,10 @@ _WAYS = ["bwrap", "podman", "docker", "github"]
     multiple=True,
 )
 @option("--system SYSTEM", "Which image of an index [this machine's].")
-@store_option
+@shared.store_option
 @option("-v, --verbose", "Show what is fine with all it said, too.")
-@registry_options
-@json_option
+@shared.registry_options
+@shared.json_option
 def command(as_json: bool, image: str | None, verbose: bool, **options: Any) -> None:
     """Check this machine's set-up; or, inside IMAGE, all that it must do to be built in.
 
@@ -91,8 +83,8 @@ def command(as_json: bool, image: str | None, verbose: bool, **options: Any) -> 
 def _machine(options: dict[str, Any], show: OnEvent) -> Sequence[Diagnosis]:
     from nix_seed.setup.doctor import Setup, check_setup
 
-    nix = nix_of(options)
-    setup = Setup(nix, cache_directory(), state_directory(), _reach(options))
+    nix = shared.nix_of(options)
+    setup = Setup(nix, cache_directory(), shared.state_directory(), _reach(options))
     return check_setup(setup, show)
 
 
@@ -104,7 +96,7 @@ def _reach(options: dict[str, Any]) -> Reach:
     policy = options["policy_file"]
     if policy is None and DEFAULT_POLICY.is_file():
         policy = DEFAULT_POLICY
-    stores = stores_of(options)
+    stores = shared.stores_of(options)
     return Reach(
         datetime.now(UTC),
         stores.keyring or Keyring(dict(os.environ), Path.home()),
@@ -122,7 +114,7 @@ def _image(image: str, options: dict[str, Any], show: OnEvent) -> Sequence[Diagn
 
     cache = cache_directory()
     found = open_here(
-        stores_of(options),
+        shared.stores_of(options),
         parse_reference(image),
         cache / "images",
         options["system"] or current_system(),

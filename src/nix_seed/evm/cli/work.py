@@ -173,8 +173,7 @@ def _spec(options: dict[str, Any]) -> LedgerSpec:
         return LedgerSpec("evm", "evm", options["chain_id"], options["address"], rpc, confirmations)
     if options["chain_id"] is not None:
         raise InputError("--chain-id needs --address")
-    file = options["policy_file"]
-    name = options["ledger_id"]
+    file, name = options["policy_file"], options["ledger_id"]
     ledgers = load_policy(file, datetime.now(UTC)).policy.ledgers
     if not ledgers:
         raise InputError(

@@ -312,7 +312,7 @@ def _config(
     }
     return platform.to_json() | {
         "created": _CREATED,
-        "config": (config | {name: value for name, value in members.items() if value}),
+        "config": config | {name: value for name, value in members.items() if value},
         "rootfs": {"type": "layers", "diff_ids": [str(diff) for diff in diff_ids]},
         "history": [
             {"created": _CREATED, "created_by": "nix-seed", "comment": comment}

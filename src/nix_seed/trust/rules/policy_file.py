@@ -90,7 +90,7 @@ def _policy(root: Section, digest: Digest) -> Policy:
         trusted_root=sigstore.whole(sigstore.optional("trustedRoot", str)),
         digest=digest,
         accepts=_accepted(root, len(systems)),
-        ledgers=read_ledgers(root),
+        ledgers=tuple(_different(_some(root, "ledgers", _MOST_LEDGERS))),
         licences=licences.whole(licences.strings("accept")),
         outputs=root.one_of("outputs", get_args(OutputsRule)) or "own",
     )
@@ -229,11 +229,6 @@ def _kind(section: Section, known: tuple[str, ...]) -> Any:
 _ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{40}\Z")
 _MOST_LEDGERS: Final = 16
 _MOST_CONFIRMATIONS: Final = 100_000
-
-
-def read_ledgers(root: Section) -> tuple[LedgerSpec, ...]:
-    """Read the array ``ledgers`` of *root*; ``InputError``, with its line, for one that is none."""
-    return tuple(_different(_some(root, "ledgers", _MOST_LEDGERS)))
 
 
 def check_rpc(url: str) -> None:
