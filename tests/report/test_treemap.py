@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nix_seed.core.digests import NarHash
@@ -20,7 +20,7 @@ def overlap(one: Box, other: Box) -> float:
     return max(wide, 0) * max(high, 0)
 
 
-def contains(outer: Box, inner: Box, slack: float = 1e-6) -> bool:
+def contains(outer: Box, inner: Box, slack: float = 1e-5) -> bool:
     return (
         inner.x >= outer.x - slack
         and inner.y >= outer.y - slack
@@ -30,6 +30,7 @@ def contains(outer: Box, inner: Box, slack: float = 1e-6) -> bool:
 
 
 @given(SIZES)
+@example([1, 129464177])  # a box rounded to 2e-6 beyond its own
 def test_areas_are_sizes_and_fill_the_box(sizes: list[int]) -> None:
     sizes = sorted(sizes, reverse=True)
     box = Box(10, 20, 300, 200)
