@@ -28,7 +28,6 @@ from nix_seed.formats.oci.manifest import Descriptor, MediaType, fallback_tag
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.formats.zstd import Frame, FrameCutter, SeekTable
 from nix_seed.image.assemble import StoreFiles
-from nix_seed.image.layer_cache import dump_record
 from nix_seed.image.read.safe_root import scratch_directory
 from nix_seed.image.read.spec import read_seed
 from nix_seed.image.read.stream import TarPieces
@@ -308,7 +307,7 @@ def layer_record() -> bytes:
     """A record of the cache of layers."""
     layer = Descriptor(MediaType.LAYER_ZSTD, Digest(HEX), 7)
     path = StorePath("0" * 31 + "a-hello-1.0")
-    return dump_record(FinishedLayer(layer, DiffID(HEX), 9, (Frame(7, 9),), ((path, 0),)))
+    return FinishedLayer(layer, DiffID(HEX), 9, (Frame(7, 9),), ((path, 0),)).dump()
 
 
 def elf() -> bytes:

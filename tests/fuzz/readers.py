@@ -37,7 +37,7 @@ from nix_seed.formats.tlog.entry import LogEntry, parse_body
 from nix_seed.formats.tlog.merkle import Tile, decode_entries
 from nix_seed.formats.tlog.note import Checkpoint, Note, NoteKey, SignedCheckpoint
 from nix_seed.formats.zstd import Frame, SeekTable
-from nix_seed.image.layer_cache import parse_record
+from nix_seed.image.rules.layer import FinishedLayer
 from nix_seed.image.rules.spec import Spec
 from nix_seed.logs.rules.signer import PublicKey, read_identity
 from nix_seed.outputs.nar import checked
@@ -344,7 +344,7 @@ READERS: Final[Mapping[str, Reader]] = {
     "verdict on a bundle": Reader(deeds.judge, _json(_BUNDLE), release_documents),
     "keyless bundle": Reader(deeds.read_keyless, (b"{}",), deeds.keyless_bundles),
     "trusted root": Reader(deeds.read_trusted_root, (b"{}",), deeds.trusted_roots),
-    "layer's record": Reader(named(parse_record), (deeds.layer_record(),)),
+    "layer's record": Reader(named(FinishedLayer.parse), (deeds.layer_record(),)),
     "recipe's outline": Reader(
         lambda data: Outline.from_json(canonical_json.loads(data, label="it")),
         _json({"kind": "seed", "name": "x"}),

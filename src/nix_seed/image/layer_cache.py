@@ -12,21 +12,17 @@ the layer made anew. Processes may share the directory; none waits for another. 
 remember layers whose blobs are in a registry.
 """
 
-import base64
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from nix_seed.core import canonical_json
-from nix_seed.core.digests import DiffID, Digest
-from nix_seed.core.errors import CouldNotCheck, InputError, foreign
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.files import explained, read_regular, unnamed, write_atomically
-from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.manifest import Descriptor
-from nix_seed.formats.zstd import Frame
 from nix_seed.image.rules.frames import Sink
 from nix_seed.image.rules.layer import FinishedLayer
 from nix_seed.registry.layout import is_blob
@@ -42,41 +38,13 @@ class LayerRecords:
         """Return what is remembered under *key*; a damaged record counts as none."""
         path = self._directory / f"{key}.json"
         try:
-            return parse_record(read_regular(path), str(path))
+            return FinishedLayer.parse(read_regular(path), str(path))
         except (CouldNotCheck, InputError):
             return None
 
     def save(self, key: str, layer: FinishedLayer) -> None:
         """Remember *layer* under *key*."""
-        write_atomically(self._directory / f"{key}.json", dump_record(layer))
-
-
-def dump_record(layer: FinishedLayer) -> bytes:
-    """Return the record of *layer*."""
-    return canonical_json.dumps(
-        {
-            "descriptor": layer.descriptor.to_json(),
-            "diffId": str(layer.diff_id),
-            "tarSize": layer.tar_size,
-            "frames": [[frame.compressed, frame.size] for frame in layer.frames],
-            "starts": [[str(path), number] for path, number in layer.starts],
-            "contents": base64.b64encode(layer.contents).decode(),
-        }
-    )
-
-
-def parse_record(text: bytes, label: str) -> FinishedLayer:
-    """Read a record; ``InputError`` for anything else."""
-    value: Any = canonical_json.loads(text, label=label)
-    with foreign(f"{label} is not a record of this cache", as_=InputError):
-        return FinishedLayer(
-            descriptor=Descriptor.from_json(value["descriptor"], label),
-            diff_id=DiffID.parse(value["diffId"]),
-            tar_size=int(value["tarSize"]),
-            frames=tuple(Frame(int(one), int(other)) for one, other in value["frames"]),
-            starts=tuple((StorePath.parse(path), int(number)) for path, number in value["starts"]),
-            contents=base64.b64decode(value["contents"], validate=True),
-        )
+        write_atomically(self._directory / f"{key}.json", layer.dump())
 
 
 # Older than any run that could still be writing it.
@@ -98,7 +66,7 @@ class LayerCache:
         """Return the layer of *key* if record and blob are there and whole; else ``None``."""
         record = self._record_path(key)
         try:
-            layer = parse_record(read_regular(record), str(record))
+            layer = FinishedLayer.parse(read_regular(record), str(record))
         except CouldNotCheck:
             return None
         except InputError:
@@ -119,7 +87,7 @@ class LayerCache:
             layer = produce(file)
             # Read-only, for image layouts may link it.
             file.keep(self.blob_path(layer.descriptor.digest), 0o444)
-        write_atomically(self._record_path(key), dump_record(layer))
+        write_atomically(self._record_path(key), layer.dump())
         return layer
 
     def prune(self, max_bytes: int) -> int:
@@ -150,7 +118,7 @@ class LayerCache:
         records = sorted(self._layers.glob("*.json"), key=_last_use, reverse=True)
         for record in records:
             try:
-                layer = parse_record(read_regular(record), str(record))
+                layer = FinishedLayer.parse(read_regular(record), str(record))
             except (CouldNotCheck, InputError):
                 _remove(record)
                 continue

@@ -13,9 +13,10 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, NamedTuple, Protocol
+from typing import Annotated, Final, NamedTuple, Protocol
 
 from nix_seed.core import canonical_json
+from nix_seed.core.declared import Declared
 from nix_seed.core.digests import DiffID
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.format import FORMAT
@@ -171,8 +172,13 @@ def _changed(path: StorePath, how: str) -> CheckedFalse:
 _PARENTS = (b"nix/", b"nix/store/")
 
 
+class _Start(NamedTuple):
+    path: StorePath
+    frame: int
+
+
 @dataclass(frozen=True, slots=True)
-class FinishedLayer:
+class FinishedLayer(Declared):
     """What there is to know of a layer once it is written.
 
     ``tar_size`` is that of the uncompressed tar, in bytes. ``starts`` pairs each store path, in
@@ -184,7 +190,7 @@ class FinishedLayer:
     diff_id: DiffID
     tar_size: int
     frames: tuple[Frame, ...]
-    starts: tuple[tuple[StorePath, int], ...] = ()
+    starts: Annotated[tuple[tuple[StorePath, int], ...], tuple[_Start, ...]] = ()
     contents: bytes = b""
 
     def span(self, path: StorePath) -> tuple[int, int]:
