@@ -127,6 +127,17 @@ def test_an_unsupported_system_is_answered_with_those_there_are(
     refused(ran, 2, message, "systems it has outputs for: x86_64-linux", output=output)
 
 
+def test_a_flake_of_systems_alone_is_told_how_to_ask_for_one(
+    tmp_path: Path, cache: Path, output: Path
+) -> None:
+    text = "{ outputs = _: { nixosConfigurations.box = throw 1; homeConfigurations.me = 1; }; }\n"
+    (tmp_path / "flake.nix").write_text(text)
+    ran = nix_seed("build", tmp_path, "--system", "x86_64-linux", "-o", output, cache=cache)
+    asked = "it has nixosConfigurations.box, homeConfigurations.me, which a seed is for"
+    included = 'packages.x86_64-linux.seed = mkSeed { include = [ "nixosConfigurations.box" ];'
+    refused(ran, 2, "has no outputs for x86_64-linux", asked, included, output=output)
+
+
 def test_missing_nix(project: Path, tmp_path: Path, cache: Path, output: Path) -> None:
     env = {"PATH": str(tmp_path)}
     ran = nix_seed("build", project, "-o", output, cache=cache, env=env)

@@ -17,6 +17,7 @@ import msgspec
 
 from nix_seed.core.errors import InputError
 from nix_seed.core.processes import current_system
+from nix_seed.core.words import shortened
 from nix_seed.flake.experiment import compare, evaluate_otherwise, evaluate_twin, find_left
 from nix_seed.flake.leftovers import leaving_few
 from nix_seed.flake.needed import evaluate_outline, find_needed
@@ -163,10 +164,14 @@ def _problem(
             )
         case "system":
             systems = ", ".join(answer["systems"]) or "none"
-            return InputError(
-                f"{flake} has no outputs for {system}",
-                hint=f"systems it has outputs for: {systems}; choose one with --system",
-            )
+            hint = f"systems it has outputs for: {systems}; choose one with --system"
+            if answer["asked"] and not answer["systems"]:
+                included = f'mkSeed {{ include = [ "{answer["asked"][0]}" ]; … }}'
+                hint = (
+                    f"it has {shortened(answer['asked'], 3)}, which a seed is for if include names"
+                    f" them: packages.{system}.seed = {included}"
+                )
+            return InputError(f"{flake} has no outputs for {system}", hint=hint)
         case "package":
             names = ", ".join(answer["available"]) or "none"
             return InputError(

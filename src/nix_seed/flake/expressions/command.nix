@@ -18,6 +18,9 @@ let
 
   kinds = [ "packages" "apps" "checks" "devShells" "formatter" ];
   systems = util.unique (util.concatMap (name: util.attrNames (flake.${name} or { })) kinds);
+  # What a seed is for only where `include` names it.
+  asked = util.concatMap (kind: util.map (name: "${kind}.${name}") (util.attrNames (flake.${kind} or { })))
+    [ "nixosConfigurations" "darwinConfigurations" "homeConfigurations" ];
   isEmpty = util.filter (name: (flake.${name} or { }) ? ${system}) kinds == [ ]
     && !(flake ? defaultPackage) && !(flake ? devShell);
 
@@ -29,7 +32,7 @@ if found == [ ] && required then {
   problem = "attribute";
   available = util.attrNames (util.attrPath [ "packages" system ] { } flake);
 }
-else if found == [ ] && isEmpty then { problem = "system"; inherit systems; }
+else if found == [ ] && isEmpty then { problem = "system"; inherit systems asked; }
 else if found == [ ] && import ./packages.nix { self = flake; inherit system; } == null then { problem = "packages"; }
 else if found == [ ] && kind == "run" && !(util.attrPath [ "packages" system ] { } flake ? default) then {
   problem = "package";
