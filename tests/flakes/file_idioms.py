@@ -85,6 +85,20 @@ FILE_IDIOMS: Mapping[str, Idiom] = {
         adds={"src/two.txt": "two\n"},
         opened=("list", "app"),
     ),
+    # As blueprint does: without the file that is asked for, the library itself is gone.
+    "a library that asks for a file called like its own": Idiom(
+        "packages.x86_64-linux.default = let lib = import ./lib/default.nix;"
+        ' list = inputs.other.lib.runText "list" (toString (lib.named ./src));'
+        ' in pkgs.runCommand "app" { inherit list; } "";',
+        {
+            "lib/default.nix": '{ named = dir: if builtins.pathExists (dir + "/default.nix")'
+            ' then [ ] else builtins.filter (name: builtins.match ".*[.]c" name != null)'
+            " (builtins.attrNames (builtins.readDir dir)); }\n",
+            "src/main.c": "int main;\n",
+        },
+        opened=("list", "app"),
+        adds={"src/two.c": "int two;\n"},
+    ),
     "a lock file by its hash": Idiom(
         'packages.x86_64-linux.default = if builtins.hashFile "sha256" ./Cargo.lock =='
         f' "{sha256(b"version = 4").hexdigest()}" then let'

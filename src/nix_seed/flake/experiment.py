@@ -101,8 +101,8 @@ def evaluate_otherwise(
     questions = read_questions(source)
     problem: NixFailed | None = None
     for asked in choose_asked(questions, metadata.revision is not None):
-        # What values decide stays unseen then, which is said.
-        unread = sorted(questions.data - asked.data)
+        # What values, and files that are there, decide stays unseen then, which is said.
+        unread = sorted((questions.data - asked.data) | (questions.paths - asked.paths))
         told = replace(asked, unclear=(*asked.unclear, *unread))
         try:
             with answered_otherwise(source, asked) as tree:
@@ -118,14 +118,16 @@ def evaluate_otherwise(
 def choose_asked(questions: Questions, committed: bool = True) -> tuple[Questions, ...]:
     """Return which of the *questions* to answer otherwise: all, or fewer where that fails."""
     # Other values may choose what is not there. A flake may take every directory for a package:
-    # then no further ones are added. Last come those alone that are like what is there.
+    # then no further ones are added. Then come those alone that are like what is there. Last, files
+    # that are asked for stay: code may ask whether its own library is there.
     same = replace(questions, data=frozenset())
     flat = replace(same, folders=False, places=frozenset())
     plain = replace(flat, names=frozenset(), ends=frozenset())
     like = replace(plain, kinds=frozenset(), starts=frozenset())
+    still = replace(like, paths=frozenset())
     return tuple(
         asked
-        for asked in dict.fromkeys((questions, same, flat, plain, like))
+        for asked in dict.fromkeys((questions, same, flat, plain, like, still))
         if asked.paths or asked.data or asked.lists or (asked.revision and committed)
     )
 

@@ -85,7 +85,7 @@ evaluate() {{
 nix-store --init > /dev/null 2>&1
 derivations() {{ grep -o '/nix/store/[^/]*\.drv$' "$1" | LC_ALL=C sort -u; }}
 first() {{
-  for each in 1 2 3 4 5; do
+  for each in 1 2 3 4 5 6; do
     test ! -e $x/$1-$each || ! evaluate "$(cat $x/$1-$each)" $1-outputs $1-problem || {{
       echo $each > $x/$1-taken
       return
