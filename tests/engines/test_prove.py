@@ -28,6 +28,7 @@ OUTPUTS = """
           broken = make "broken" "cat ${pkgs.zlib} > $out";
           SEED
         };
+      checks.${system} = throw "there are no checks";
       apps.${system}.default = {
         type = "app";
         program = "${pkgs.writeText "wrapper" "cat ${self.packages.${system}.default}"}";
@@ -35,7 +36,7 @@ OUTPUTS = """
 """
 SEED = """seed = seeds.mkSeed {
             inherit self system;
-            exclude = [ "packages.docs" "packages.broken" ];
+            exclude = [ "checks" "packages.docs" "packages.broken" ];
           };"""
 FILES = {"src/words": "first words\n", "src/other": "other\n"}
 
@@ -149,7 +150,7 @@ def test_a_flake_in_a_subdirectory(tmp_path: Path) -> None:
 
 
 def test_why_the_flake_does_not_evaluate_is_said(project: Path) -> None:
-    edit(project, "flake.nix", 'exclude = [ "packages.docs" ]', "exclude = [ ]")
+    edit(project, "flake.nix", '"checks" "packages.docs"', '"checks"')
     image = f"oci:{project.parent}/seed"
     ran = nix_seed("prove", "--src", project, "--image", image, cache=built.workshop() / CACHE)
     assert ran.code == 1

@@ -20,9 +20,13 @@ let
 
   # The spelling of flakes written before Nix 2.7 beside each kind.
   kinds = { packages = "defaultPackage"; apps = "defaultApp"; checks = "-"; devShells = "devShell"; };
-  named = kind: util.map (name: "${kind}.${name}") (util.attrNames (
-    util.optionalAttrs (flake ? ${kinds.${kind}}.${system}) { default = null; }
-    // util.attrPath [ kind system ] { } flake));
+  # The names of a kind that is left out may not evaluate.
+  namesOf = kind:
+    let tried = builtins.tryEval (util.attrNames (
+      util.optionalAttrs (flake ? ${kinds.${kind}}.${system}) { default = null; }
+      // util.attrPath [ kind system ] { } flake)); in
+    if tried.success then tried.value else [ ];
+  named = kind: util.map (name: "${kind}.${name}") (namesOf kind);
   meant = util.map (entry: entry.output) entries;
   leftOut =
     if known == null && !hasOwn then [ ]
