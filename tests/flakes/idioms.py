@@ -135,6 +135,18 @@ IDIOMS: Mapping[str, Idiom] = {
         opened=("app",),
         keeps=("SERIES",),
     ),
+    # As tailscale does: its own fork of a compiler, which every machine would compile.
+    "a toolchain of its own by its version": Idiom(
+        "packages.x86_64-linux.default = let read = name:"
+        ' inputs.other.lib.fileContents (./. + "/${name}");'
+        ' compiler = pkgs.runCommand "compiler-${read "go.toolchain.version"}"'
+        ' { rev = read "go.toolchain.rev"; } "";'
+        ' in pkgs.runCommand "app" { inherit compiler; src = ./src; } "";',
+        MAIN | {"go.toolchain.version": "1.26.1\n", "go.toolchain.rev": "5b5cb0db47535a0a8d2f\n"},
+        baked=("compiler-1.26.1",),
+        opened=("app",),
+        keeps=("go.toolchain.version", "go.toolchain.rev"),
+    ),
     "values in files": Idiom(
         "packages.x86_64-linux.default = let"
         " web = builtins.fromTOML (builtins.readFile ./web.toml);"

@@ -15,7 +15,9 @@ FURTHER_FILE = "nix-seed-further-file.txt"
 # A file that is one short line ending in a digit: a version, as a rule, and read without its line
 # end. What pins a tool is left alone: it chooses what the project is built from.
 _VERSION = re.compile(rb"[^\n:=/]{0,39}[0-9]\n?")
-_PINS = re.compile(r"rust-toolchain|\.tool-versions|\.?[a-z]+-version|\.[a-z]+vmrc|\.[a-z]+rc")
+_PINS = re.compile(
+    r"([a-z]+[.-])?toolchain([.-][a-z]+)?|\.tool-versions|\.?[a-z]+-version|\.[a-z]+vmrc|\.[a-z]+rc"
+)
 # Where languages keep a package's own version, which a derivation is often named by.
 _MANIFESTS = ("Cargo.toml", "package.json", "pyproject.toml")
 _OWN_VERSION = re.compile(rb'^(\s*"?version"?\s*[:=]\s*"[^"\n]*)([0-9])(")', re.MULTILINE)
