@@ -102,6 +102,13 @@ def test_a_file_that_git_does_not_track_is_named(
     subprocess.run(["sh", "-c", hint.partition(": ")[2]], check=True)
     with pytest.raises(InputError, match="no input with packages"):
         evaluate_flake(nix, str(repository), system="x86_64-linux")
+    # Where another tree lacks a file of that name, Git is not asked for it.
+    empty = '"${builtins.path { path = ./.; name = "other"; filter = _: _: false; }}/sub/more.nix"'
+    (repository / "flake.nix").write_text(f"{{ outputs = _: import {empty}; }}")
+    with pytest.raises(NixFailed) as caught:
+        evaluate_flake(nix, str(repository), system="x86_64-linux")
+    assert "-other/sub" in (caught.value.detail or "")
+    assert "Git tracks" not in (caught.value.hint or "")
 
 
 def test_a_repository_with_nothing_in_it_is_no_flake(

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 
 from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
 from nix_seed.core.files import explained
+from nix_seed.flake.checkout import tracked_files
 from nix_seed.flake.nix_process import run_logged
 from nix_seed.flake.rules.nix_log import NixLog
 from nix_seed.formats.nix.database import (
@@ -402,12 +403,18 @@ def of_checkout(flake: str) -> Iterator[None]:
         above = (directory, *directory.parents)
         root = next((each for each in above if (each / ".git").exists()), None)
         missed = _MISSED.search(error.detail or "")
-        if root and missed and (root / missed[1]).exists() and not flake.startswith("path:"):
+        if root and missed and not flake.startswith("path:") and _is_left(root, missed[1]):
             add = f"git -C {shlex.quote(str(root))} add {shlex.quote(missed[1])}"
             error.hint = f"Nix sees only what Git tracks: {add}"
         elif directory.is_dir() and not any((each / "flake.nix").exists() for each in above):
             error.hint = _NO_FLAKE
         raise
+
+
+def _is_left(root: Path, name: str) -> bool:
+    """Whether *name* is there and untracked; else another tree lacks a file called like it."""
+    tracked = tracked_files(root) or ()
+    return (root / name).exists() and not any(f"{file}/".startswith(f"{name}/") for file in tracked)
 
 
 _MISSED = re.compile(r"/nix/store/[^/']+/([^']+)'(?:: No such file| does not exist)")
