@@ -20,7 +20,7 @@ let
 
   # The spelling of flakes written before Nix 2.7 beside each kind.
   kinds = { packages = "defaultPackage"; apps = "defaultApp"; checks = "-"; devShells = "devShell"; };
-  # The names of a kind that is left out may not evaluate.
+  # Those of a kind that is left out may not evaluate.
   namesOf = kind:
     let tried = builtins.tryEval (util.attrNames (
       util.optionalAttrs (flake ? ${kinds.${kind}}.${system}) { default = null; }

@@ -36,7 +36,8 @@ let
   named = names: kind: name: util.elem kind names || util.elem "${kind}.${name}" names;
   wanted = kind: name: (include == null || named include kind name) && !(named exclude kind name);
 
-  entries = kind: set: toContext: if util.elem kind exclude then [ ] else
+  # The names of a kind that is left out may not evaluate.
+  entries = kind: set: toContext: if util.elem kind exclude || !(include == null || isAsked kind) then [ ] else
     util.map
       (name: if values then set.${name} else {
         output = "${kind}.${name}";
