@@ -342,6 +342,7 @@ def test_the_module_is_the_command() -> None:
 
 def test_help_is_asked_for_in_either_way() -> None:
     assert nix_seed("help").stdout == nix_seed("--help").stdout
+    assert nix_seed("version").stdout == nix_seed("-V").stdout == nix_seed("--version").stdout
     assert nix_seed("help", "key", "generate").stdout == nix_seed("key", "generate", "-h").stdout
 
 

@@ -92,8 +92,10 @@ class LazyGroup(click.Group):
             return super().make_context(*args, **kwargs)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take ``help COMMAND``, as many programs do, for ``COMMAND --help``."""
-        return super().parse_args(ctx, [*args[1:], "--help"] if args[:1] == ["help"] else args)
+        """Take ``help COMMAND``, as many programs do, for ``COMMAND --help``; ``version`` too."""
+        if args[:1] in (["help"], ["version"]):
+            args = [*args[1:], f"--{args[0]}"]
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -137,7 +139,7 @@ Documents:  https://0compute.github.io/nix-seed/"""
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @option(
-    "--version",
+    "-V, --version",
     "Show the version and exit.",
     is_eager=True,
     expose_value=False,
