@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from nix_seed.registry.errors import Patience, Unreachable
+from support import quick, seeds, warm
 from support.quick.sitecustomize import PATIENT
 
 # Two seconds, four times; spared, less than a fifth of one.
@@ -43,3 +46,39 @@ def test_nor_does_it_in_what_tests_start() -> None:
 def test_each_module_named_is_there_and_waits() -> None:
     for name in PATIENT:
         assert "sleep(" in Path(str(import_module(name).__file__)).read_text(), name
+
+
+def test_what_tests_run_is_forked(tmp_path: Path) -> None:
+    assert warm.forks(seeds.environment(tmp_path))
+    assert not warm.forks(seeds.environment(tmp_path, {"LANG": "de_DE"}))
+    with quick.durable():
+        assert warm.forks(seeds.environment(tmp_path))
+
+
+def test_a_program_that_is_forked_is_as_one_that_starts(tmp_path: Path) -> None:
+    program = str(warm.program(tmp_path / "bin"))
+    for words in (["--version"], ["inspect", "oci:absent"], ["no", "such"]):
+        said = [
+            subprocess.run([*command, *words], cwd=tmp_path, capture_output=True, check=False)
+            for command in ([program], seeds.COMMAND)
+        ]
+        assert said[0].returncode == said[1].returncode
+        assert (said[0].stdout, said[0].stderr) == (said[1].stdout, said[1].stderr)
+    key = ["unshare", "--mount", "--net", program, "key", "generate", "k"]
+    if os.geteuid() == 0:
+        assert subprocess.run(key, cwd=tmp_path, capture_output=True, check=False).returncode == 0
+        assert (tmp_path / "k.pub").is_file()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_program_that_is_forked_ends_by_signals(number: signal.Signals, tmp_path: Path) -> None:
+    program = warm.program(tmp_path / "bin")
+    serve = [program, "log", "serve", tmp_path / "log", "--origin", "log.example", "--port", "0"]
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as serving:
+        assert serving.stdout is not None
+        assert serving.stdout.readline()
+        serving.send_signal(number)
+        # Its end is seen where nobody holds its files open any more.
+        serving.stdout.read()
+        ended = {signal.SIGINT: 130}.get(number, -number)
+        assert serving.wait(30) == ended

@@ -7,16 +7,14 @@ import json
 import os
 import shutil
 import signal
-import stat
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nix_seed
+from support import warm
 from support.distribution import NIX_SETTINGS
 from support.engines import need, need_root
 from support.registries import Running
@@ -173,16 +171,7 @@ def as_origin(project: Path, url: str) -> dict[str, str]:
 
 def command(root: Path) -> Path:
     """Return a program that runs this checkout's command with this Python, spared as tests are."""
-    path = root / "nix-seed"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        code = Path(nix_seed.__file__).parents[1]
-        where = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(code)]))
-        path.write_text(
-            f'#!/bin/sh\nPYTHONPATH="{where}" exec "{sys.executable}" -m nix_seed "$@"\n'
-        )
-        path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path
+    return warm.program(root)
 
 
 def programs(place: Path) -> Path:
