@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from support import built
+from support import built, warm
 from support.distribution import nix_env
 from support.programs import need
 
@@ -33,7 +32,7 @@ def direnv(project: Path, *command: str) -> subprocess.CompletedProcess[str]:
     env = nix_env() | {
         "HOME": str(home),
         "NIX_SEED_CACHE": str(built.workshop() / "cache"),
-        "PATH": f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}",
+        "PATH": warm.path(project.parent / "bin"),
     }
     return subprocess.run(
         ["direnv", *command], cwd=project, env=env, capture_output=True, text=True, check=False

@@ -22,7 +22,7 @@ import click
 import pytest
 
 from nix_seed.cli.main import cli
-from support import built
+from support import built, warm
 from support.distribution import make_project, nix_env, require_nix
 from support.programs import need
 
@@ -65,9 +65,8 @@ def place(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     cache = str(built.layers(tmp_path_factory.mktemp("cache") / "layers"))
-    env = nix_env() | {"NIX_SEED_CACHE": cache}
-    env["PATH"] = f"{ROOT / '.venv/bin'}{os.pathsep}{env['PATH']}"
-    return env
+    path = warm.path(tmp_path_factory.mktemp("bin"))
+    return nix_env() | {"NIX_SEED_CACHE": cache, "PATH": path}
 
 
 @pytest.mark.parametrize(

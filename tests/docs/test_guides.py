@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from support import warm
 from support.distribution import nix_env
 from support.guides import NIXPKGS, blocks, check_shown, script_of
 from support.programs import need
@@ -82,8 +83,7 @@ def place(tmp_path: Path) -> Iterator[Path]:
 def test_the_commands_work(session: str, distribution: Path, place: Path) -> None:
     for program in ("nix", "git", "bwrap"):
         need(program)
-    env = session_env(place / "home", f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}")
-    env["PYTHONPATH"] = str(ROOT / "src")
+    env = session_env(place / "home", warm.path(place / "warm"))
     with (
         docker_registry(place / "registry", password=False) as registry,
         docker_registry(place / "internal-registry", password=False) as internal,

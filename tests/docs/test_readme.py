@@ -7,7 +7,6 @@ two things are added: this machine's own ``/nix`` is not filled, and one engine 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from support import built
+from support import built, warm
 from support.distribution import make_project, nix, nix_env
 from support.programs import need
 from support.readme import REGISTRY, ROOT, SOURCE, blocks, commands
@@ -49,7 +48,7 @@ def test_the_story_with_a_registry(distribution: Path, tmp_path: Path) -> None:
     project = one_system(make_project("hello", tmp_path / "hello", distribution))
     (tmp_path / "auth.json").write_text("{}")
     env = nix_env() | {
-        "PATH": f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}",
+        "PATH": warm.path(tmp_path / "bin"),
         "HOME": str(tmp_path),
         "DOCKER_CONFIG": str(tmp_path),
         "REGISTRY_AUTH_FILE": str(tmp_path / "auth.json"),

@@ -13,6 +13,7 @@ import pytest
 
 from attacks.promoted import PromotedWorld
 from nix_seed.logs.embedded import EmbeddedLog
+from support import warm
 from support.trust import COMMIT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,7 +105,7 @@ def test_the_commands_work(section: Section, tmp_path: Path) -> None:
     env = os.environ | {
         "COMMIT": str(COMMIT),
         "NIX_SEED_STATE": str(tmp_path / "state"),
-        "PATH": f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}",
+        "PATH": warm.path(tmp_path / "bin"),
     }
     for command in section.commands:
         found = WANTED.search(command)

@@ -19,6 +19,7 @@ import pytest
 
 from nix_seed.cli.main import main
 from nix_seed.evm.signatures import EvmKey
+from support import warm
 from support.chains import Anvil, anvil
 from support.evm import digest
 
@@ -282,7 +283,7 @@ def test_the_runbook_works_as_it_stands(tmp_path: Path, quick: Anvil) -> None:
     assert quick.url is not None
     write_policy(tmp_path / "trust.toml")
     env = os.environ | {
-        "PATH": f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": warm.path(tmp_path / "bin", "nix_seed.evm.contract", "eth_account"),
         "NIX_SEED_KEY_PASSPHRASE": "correct horse battery staple",
         "NIX_SEED_EVM_RPC": quick.url,
         "CHAIN": str(quick.chain_id),

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pytest
 
+from support import built, warm
 from support.distribution import make_project, nix_env
 from support.programs import need
 from support.runner import git
@@ -78,6 +79,9 @@ def walked(
     git(project, "-c", "user.name=T", "-c", "user.email=t@localhost", "commit", "-qam", "One")
     git(project, "remote", "add", "origin", SOURCE)
     env = _environment(home)
+    if request.param is not None:
+        # To make them from nothing is the walk's that is read by programs.
+        built.layers(home / ".cache/nix-seed")
     said: dict[str, str] = {}
     for name, command in WALK:
         head = git(project, "rev-parse", "HEAD").strip()
@@ -92,7 +96,7 @@ in_a_pipe = pytest.mark.parametrize("walked", [None], indirect=True, ids=["pipe"
 
 def _environment(home: Path) -> dict[str, str]:
     env = nix_env() | {
-        "PATH": f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}",
+        "PATH": warm.path(home / "bin"),
         "HOME": str(home),
         "TERM": "dumb",
         "GIT_AUTHOR_NAME": "T",

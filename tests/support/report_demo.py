@@ -1,6 +1,6 @@
 """A release to report on, with everything there can be: a base, licences, builders, roots.
 
-Made once per session by the command itself, of the demo distribution: a seed, an update of its
+Made once per run by the command itself, of the demo distribution: a seed, an update of its
 input that changes zlib and what is built on it, two builders who attest the result, one who is
 silent, and a promotion; a package that is withheld, and one of unknown licence.
 """
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nix_seed.logs.embedded import EmbeddedLog
+from support import built, quick
 from support.distribution import distribution, nix_env, upgraded, use_distribution
 from support.seeds import build, nix_seed, product_flake, write_project
 
@@ -94,9 +95,17 @@ class Demo:
 
 @functools.cache
 def demo() -> Demo:
-    """Make it, once."""
+    """This process's own copy."""
     directory = Path(tempfile.mkdtemp(prefix="nix-seed-report-"))
     register(shutil.rmtree, directory, ignore_errors=True)
+    # Nothing of it is written in place.
+    made = quick.once("report-demo", _make)
+    subprocess.run(["cp", "-al", f"{made}/.", str(directory)], check=True)
+    return Demo(directory)
+
+
+def _make(directory: Path) -> None:
+    directory.mkdir()
     (directory / "codec-3.1.bin").write_bytes(VENDOR)
     command = ["nix-store", "--add-fixed", "sha256", str(directory / "codec-3.1.bin")]
     base = distribution()
@@ -115,15 +124,15 @@ def demo() -> Demo:
         files | {"own.txt": "own\n"},
         product=product_flake(product),
     )
-    build(project, "-o", directory / "greet", "--tag", "v1", cache=directory / "cache")
+    cache = built.layers(directory / "cache")
+    build(project, "-o", directory / "greet", "--tag", "v1", cache=cache)
     _set_up(directory)
     _release(directory, "v1", "--sbom", "none")  # so that its licences are not told
     use_distribution(project, upgraded("zlib1g"))
     base_name = f"oci:{directory / 'greet'}:v1"
     arguments = ("-o", directory / "greet", "--tag", "v2", "--base", base_name)
-    build(project, *arguments, cache=directory / "cache")
+    build(project, *arguments, cache=cache)
     _release(directory, "v2")
-    return Demo(directory)
 
 
 def _run(directory: Path, *arguments: str) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from support import warm
+from support import built, warm
 from support.distribution import NIX_SETTINGS
 from support.engines import need, need_root
 from support.registries import Running
@@ -75,7 +75,7 @@ class Runner:
             "NIX_CONFIG": "".join(f"{key} = {value}\n" for key, value in NIX_SETTINGS.items()),
             "NIX_USER_CONF_FILES": "/dev/null",
             "NIX_SEED_BIN": str(command(self.root)),
-            "NIX_SEED_CACHE": str(self.root / "cache"),
+            "NIX_SEED_CACHE": str(built.layers(self.root / "cache")),
             "NIX_SEED_STATE": str(self.root / "state"),
             **as_origin(self.project, f"https://github.com/{REPOSITORY}"),
         }

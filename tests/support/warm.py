@@ -75,20 +75,34 @@ def forks(env: Mapping[str, str]) -> bool:
     return warm_client.kind(dict(env)) == warm_client.kind(dict(os.environ))
 
 
-def program(directory: Path) -> Path:
+def program(directory: Path, *modules: str) -> Path:
     """Return the program ``nix-seed`` in *directory*, which is forked as well.
 
-    It stays what it is in another mount or network namespace: the fork enters that.
+    These *modules* are there already, beside what any command may import. It stays what it is in
+    another mount or network namespace: the fork enters that.
     """
     path = directory / "nix-seed"
     if not path.exists():
         directory.mkdir(parents=True, exist_ok=True)
         where = os.pathsep.join([*os.environ.get("PYTHONPATH", "").split(os.pathsep), SOURCE])
         ours = dict(os.environ) | {"PYTHONPATH": where}
-        asks = [sys.executable, "-IS", warm_client.__file__, _address(), warm_client.kind(ours)]
+        asks = [
+            sys.executable,
+            "-IS",
+            warm_client.__file__,
+            _address(*modules),
+            warm_client.kind(ours),
+        ]
         path.write_text(f'#!/bin/sh\nPYTHONPATH="{where}" exec {shlex.join(asks)} "$@"\n')
         path.chmod(0o755)
     return path
+
+
+def path(directory: Path, *modules: str) -> str:
+    """Return a PATH on which ``nix-seed`` is forked, from a program in *directory*."""
+    found = [str(program(directory, *modules).parent), *os.get_exec_path()]
+    # The linters and checkers that tests run are this environment's.
+    return os.pathsep.join([found[0], str(Path(sys.executable).parent), *found[1:]])
 
 
 def _read_all(*handles: int) -> dict[int, bytes]:
@@ -112,19 +126,18 @@ def _reach(link: socket.socket) -> None:
     link.connect(_address())
 
 
-def _address() -> str:
-    return _started(os.getpid(), warm_client.kind(dict(os.environ)))
+def _address(*modules: str) -> str:
+    return _started(os.getpid(), warm_client.kind(dict(os.environ)), *modules)
 
 
 @cache
-def _started(_: int, _kind: str) -> str:
+def _started(_: int, _kind: str, *modules: str) -> str:
     directory = Path(tempfile.mkdtemp(prefix="warm-"))
     address = str(directory / "s")
     # It ends with the last who could ask it.
     ours, its = os.pipe()
-    process = subprocess.Popen(
-        [sys.executable, __file__, address, str(ours)], pass_fds=[ours], stdin=subprocess.DEVNULL
-    )
+    command = [sys.executable, __file__, address, str(ours), *modules]
+    process = subprocess.Popen(command, pass_fds=[ours], stdin=subprocess.DEVNULL)
     os.close(ours)
     end = time.monotonic() + 60
     while not Path(address).exists():
@@ -143,9 +156,9 @@ def _stop(process: subprocess.Popen[bytes], its: int, directory: Path, owner: in
         directory.rmdir()
 
 
-def _serve(address: str, life: int) -> None:
+def _serve(address: str, life: int, *modules: str) -> None:
     """Fork whatever is asked for at *address*, until *life* ends."""
-    _load()
+    _load(*modules)
     listener = socket.socket(socket.AF_UNIX)
     # The name is there once it can be connected to.
     listener.bind(address + "-")
@@ -171,14 +184,14 @@ def _serve(address: str, life: int) -> None:
 def _hand_on(link: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     head, handles, _, _ = socket.recv_fds(link, 4, 3)
-    asked = marshal.loads(warm_client.exactly(link, struct.unpack("!I", head)[0]))
+    words, env, cwd, mask = marshal.loads(warm_client.exactly(link, struct.unpack("!I", head)[0]))
     credentials = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     asker = struct.unpack("3i", credentials)[0]
     child = os.fork()
     if child == 0:
         link.close()
         _enter(asker)
-        _become(*asked, handles)
+        _become(words, env, cwd, mask, handles)
     for handle in handles:
         os.close(handle)
     _pass_signals(link, child)
@@ -249,7 +262,7 @@ def _end(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _load() -> None:
+def _load(*modules: str) -> None:
     """Import what commands import, but for what only one of them does."""
     import gc
     import importlib
@@ -263,11 +276,11 @@ def _load() -> None:
             seen.append(importlib.import_module(found.name))
 
     # What functions import of others': the largest takes longer than many a command.
-    for name in _OTHERS:
+    for name in (*_OTHERS, *modules):
         seen.append(importlib.import_module(name))
 
     gc.freeze()
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], int(sys.argv[2]))
+    _serve(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])
