@@ -86,6 +86,12 @@ def distribution() -> Path:
     return make_distribution()
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One layer cache for all images of a file; what a layer's key is decides what is reused."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """In CI nothing may be skipped: what a test needs is installed there (``.ci/run``)."""

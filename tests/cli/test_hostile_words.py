@@ -120,11 +120,6 @@ def test_what_is_said(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def project(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A flake whose licence is a command to everyone who reads it."""
     written = json.dumps(NAME).replace("\\u001b", "\x1b").replace("\\u0007", "\x07")

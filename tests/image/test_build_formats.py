@@ -31,11 +31,6 @@ def project(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return write_project(tmp_path_factory.mktemp("project") / "tool", distribution, TOOL)
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 def make(project: Path, output: Path, *arguments: str, cache: Path) -> dict[str, Any]:
     return build(project, "--kind", "run", "-o", output, *arguments, cache=cache)
 

@@ -30,12 +30,6 @@ KEYS = ("inputKey", "narHash", "digest")
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One layer cache for all images of this file; what a layer's key is decides what is reused."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("layout") / "seed"
 

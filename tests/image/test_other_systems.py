@@ -22,12 +22,6 @@ from support.seeds import (
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One layer cache for all images of this file; what a layer's key is decides what is reused."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def original(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("project") / "two-packages"
     return make_project("two-packages", where, distribution)

@@ -101,11 +101,6 @@ def project(distribution: Path, vendor: str, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def layout(project: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("image") / "seed"
     image = build(project, "-o", directory, "--tag", "seed", cache=cache)

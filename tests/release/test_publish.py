@@ -30,11 +30,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def project(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_project("hello", tmp_path_factory.mktemp("project") / "hello", distribution)
 

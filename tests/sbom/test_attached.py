@@ -18,11 +18,6 @@ from support.seeds import build, nix_seed
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def project(distribution: Path) -> Path:
     return sbom_project.project()
 

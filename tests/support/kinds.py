@@ -47,8 +47,8 @@ _IMPORT = re.compile(
 # Directories whose files take longest, longest first.
 _LONG = (
     "docs", "action", "arm64", "evm", "story", "flakes", "engines", "report", "use", "mount",
-    "bench", "image", "licences", "sbom", "logs", "cli", "examples", "release", "registry",
-    "attacks", "audit", "fuzz", "sim",
+    "outputs", "bench", "image", "licences", "sbom", "logs", "cli", "examples", "release",
+    "registry", "attacks", "audit", "fuzz", "sim",
 )  # fmt: skip
 
 
