@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -117,12 +118,17 @@ def test_doctor_is_never_silent_for_a_second() -> None:
     [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
     ids=str,
 )
-def test_colours_are_for_terminals_that_want_them(env: dict[str, str], coloured: bool) -> None:
-    shown = in_terminal([sys.executable, "-m", "nix_seed", "doctor", "-q"], env=env)
+def test_colours_are_for_terminals_that_want_them(
+    env: dict[str, str], coloured: bool, tmp_path: Path
+) -> None:
+    # A machine with no program has its colours, and is looked at in a moment.
+    env |= {"PATH": str(tmp_path)}
+    command = [sys.executable, "-m", "nix_seed", "doctor"]
+    shown = in_terminal([*command, "-q"], env=env)
+    assert "none can be used" in shown.plain
     assert ("\x1b[" in shown.text) is coloured
-    piped = subprocess.run(
-        [sys.executable, "-m", "nix_seed", "doctor"], capture_output=True, check=False
-    )
+    piped = subprocess.run(command, env=os.environ | env, capture_output=True, check=False)
+    assert b"none can be used" in piped.stdout
     assert b"\x1b" not in piped.stdout
 
 

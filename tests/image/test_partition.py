@@ -100,6 +100,7 @@ class TestInvariants:
         order = [name for name, _ in roots]
         assert [order.index(g.tier) for g in groups] == sorted(order.index(g.tier) for g in groups)
 
+    @pytest.mark.slow
     @given(packages(), st.integers(1, 3), st.integers(3, 12), st.randoms(use_true_random=False))
     def test_input_order_does_not_matter(
         self, graph: Packages, tiers: int, budget: int, rng: random.Random

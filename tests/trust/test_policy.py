@@ -314,7 +314,7 @@ def test_numbers_and_times_at_the_edge_are_wrong_input(world: World, key: str, v
         parse(world.policy())
 
 
-@pytest.mark.parametrize("number", [80, 256])
+@pytest.mark.parametrize("number", [80, pytest.param(256, marks=pytest.mark.slow)])
 def test_counting_many_builders_takes_bounded_time(number: int) -> None:
     """Three attributes make it three-dimensional matching, which takes exponential time in all."""
     distinct: tuple[Attribute, ...] = ("operator", "provider", "jurisdiction")
