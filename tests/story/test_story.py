@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from support import built, warm
+from support import warm
 from support.distribution import make_project, nix_env
 from support.programs import need
 from support.runner import git
@@ -79,9 +79,6 @@ def walked(
     git(project, "-c", "user.name=T", "-c", "user.email=t@localhost", "commit", "-qam", "One")
     git(project, "remote", "add", "origin", SOURCE)
     env = _environment(home)
-    if request.param is not None:
-        # To make them from nothing is the walk's that is read by programs.
-        built.layers(home / ".cache/nix-seed")
     said: dict[str, str] = {}
     for name, command in WALK:
         head = git(project, "rev-parse", "HEAD").strip()

@@ -31,9 +31,18 @@ def layers(cache: Path) -> Path:
     made = quick.once("layers", _layers)
     if not cache.exists():
         cache.parent.mkdir(parents=True, exist_ok=True)
-        # Blobs are never written to, only removed; a record's time may be that of another's use.
-        subprocess.run(["cp", "-al", str(made), str(cache)], check=True)
+        link(made, cache)
     return cache
+
+
+def link(made: Path, to: Path) -> None:
+    """Make *to* what *made*, which has a layer cache, is: by hard links, where files allow them.
+
+    Blobs are never written to, only removed; a record's time may be that of another's use.
+    """
+    subprocess.run(["cp", "-al", str(made), str(to)], check=True)
+    for each in to.rglob("altered-trees"):
+        each.unlink()
 
 
 def _layers(path: Path) -> None:

@@ -96,12 +96,11 @@ class Demo:
 @functools.cache
 def demo() -> Demo:
     """This process's own copy."""
-    directory = Path(tempfile.mkdtemp(prefix="nix-seed-report-"))
-    register(shutil.rmtree, directory, ignore_errors=True)
+    place = Path(tempfile.mkdtemp(prefix="nix-seed-report-"))
+    register(shutil.rmtree, place, ignore_errors=True)
     # Nothing of it is written in place.
-    made = quick.once("report-demo", _make)
-    subprocess.run(["cp", "-al", f"{made}/.", str(directory)], check=True)
-    return Demo(directory)
+    built.link(quick.once("report-demo", _make), place / "demo")
+    return Demo(place / "demo")
 
 
 def _make(directory: Path) -> None:
