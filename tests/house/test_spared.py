@@ -73,8 +73,10 @@ def test_a_program_that_is_forked_is_as_one_that_starts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_program_that_is_forked_ends_by_signals(number: signal.Signals, tmp_path: Path) -> None:
     program = warm.program(tmp_path / "bin")
-    serve = [program, "log", "serve", tmp_path / "log", "--origin", "log.example", "--port", "0"]
-    with subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as serving:
+    log = ["log", "serve", str(tmp_path / "log"), "--origin", "log.example", "--port", "0"]
+    with subprocess.Popen(
+        [program, *log], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as serving:
         assert serving.stdout is not None
         assert serving.stdout.readline()
         serving.send_signal(number)
