@@ -99,9 +99,11 @@ def copied_store(root: Path, paths: Iterable[str]) -> Path:
 
 
 def remove_tree(root: Path) -> None:
-    """Remove a store, whose directories nobody may write to."""
-    subprocess.run(["chmod", "-R", "u+w", str(root)], check=False, capture_output=True)
-    shutil.rmtree(root, ignore_errors=True)
+    """Remove a store, whose directories nobody but root may write to."""
+    if os.geteuid() != 0:
+        subprocess.run(["chmod", "-R", "u+w", str(root)], check=False, capture_output=True)
+    # In half of the time that Python takes.
+    subprocess.run(["rm", "-rf", str(root)], check=False, capture_output=True)
 
 
 def product_flake(directory: Path) -> Path:
