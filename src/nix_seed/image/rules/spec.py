@@ -160,47 +160,24 @@ class Spec(Declared):
 
 def _check(spec: Spec, label: str) -> None:
     """Raise ``InputError`` where the parts of *spec* are not of one image."""
-    _check_partition(spec.paths, spec.layers, spec.tiers, label)
-    withheld = frozenset(item.path for item in spec.withheld)
-    if withheld & spec.paths.keys() or len(withheld) != len(spec.withheld):
-        raise InputError(f"{label}: what it calls withheld is in it, or is named twice")
-    _check_references(spec.paths, withheld, label)
-    _check_unknown([item.path for item in spec.unknown], spec.paths, label)
-    check_files(spec.files)
-
-
-def _check_partition(
-    paths: Mapping[StorePath, PathInfo],
-    layers: Sequence[Group],
-    tiers: Sequence[str],
-    label: str,
-) -> None:
-    """See that every path lies in exactly one layer of a known tier."""
-    laid = [path for group in layers for path in group.paths]
+    paths, laid = spec.paths, [path for group in spec.layers for path in group.paths]
     if len(laid) != len(set(laid)) or set(laid) != set(paths):
         raise InputError(f"{label}: its layers do not hold each of its paths exactly once")
-    if not {group.tier for group in layers} <= set(tiers):
+    if not {group.tier for group in spec.layers} <= set(spec.tiers):
         raise InputError(f"{label}: a layer is of a tier that is not listed")
-    if any(list(group.paths) != sorted(group.paths) for group in layers):
+    if any(list(group.paths) != sorted(group.paths) for group in spec.layers):
         raise InputError(f"{label}: the paths of a layer are not in order")
-
-
-def _check_references(
-    paths: Mapping[StorePath, PathInfo], withheld: frozenset[StorePath], label: str
-) -> None:
-    """See that the image is closed, but for what was withheld."""
+    withheld = frozenset(item.path for item in spec.withheld)
+    if withheld & paths.keys() or len(withheld) != len(spec.withheld):
+        raise InputError(f"{label}: what it calls withheld is in it, or is named twice")
     for info in paths.values():
         absent = [each for each in info.references if each not in paths and each not in withheld]
         if absent:
             raise InputError(f"{label}: {info.path} refers to {min(absent)}, which is not in it")
-
-
-def _check_unknown(
-    unknown: Sequence[StorePath], paths: Mapping[StorePath, PathInfo], label: str
-) -> None:
-    """See that what is of unknown licence is in the image, each once and in order."""
-    if list(unknown) != sorted(set(unknown)) or not set(unknown) <= paths.keys():
+    unknown = [item.path for item in spec.unknown]
+    if unknown != sorted(set(unknown)) or not set(unknown) <= paths.keys():
         raise InputError(f"{label}: what it calls of unknown licence is not in it, or not in order")
+    check_files(spec.files)
 
 
 _STATE = ("gcroots", "profiles", "temproots", "userpool")
