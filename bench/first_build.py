@@ -332,8 +332,8 @@ class _Machine:
             **more,
         }
         times = [
-            self._timed([source / "bin/nix-seed", "ci", step], project, env)
-            for step in ("setup", "use")
+            self._timed([source / "bin/nix-seed", "ci", *step], project, env)
+            for step in (("setup", "--only"), ("use",))
         ]
         env |= assignments(files["GITHUB_ENV"])
         added = files["GITHUB_PATH"].read_text().split()

@@ -147,6 +147,16 @@ def test_using_a_seed_needs_the_first_file_alone(checkout: Path, tmp_path: Path)
     assert not list(place.glob("lib/*/rest"))
 
 
+def test_shared_objects_are_without_what_no_loader_reads(made: Path) -> None:
+    """With debugging information the file is nearly twice as large."""
+    with tarfile.open(first_of(made)) as archive:
+        objects = [member for member in archive if member.name.endswith(".so")]
+        heads = [archive.extractfile(member).read(64) for member in objects]  # type: ignore[union-attr]
+    assert heads
+    for head in heads:
+        assert not head.startswith(b"\x7fELF\2\1") or head[60:62] == b"\0\0"
+
+
 def test_our_own_bytecode_is_in_place(checkout: Path, tmp_path: Path) -> None:
     assert launch_from(checkout, tmp_path, "--version", **NO_INDEX).returncode == 0
     source = checkout / "src/nix_seed/cli/main.py"

@@ -235,9 +235,12 @@ def test_the_time_of_setting_up_is_handed_on(tmp_path: Path) -> None:
     assert "secrets" not in first.stderr
     [seconds] = [line for line in output.read_text().splitlines() if line.startswith("seconds=")]
     assert 0.5 < float(seconds.removeprefix("seconds=")) < 250
-    output.write_text("")
-    assert launch(tmp_path, "ci", "setup", **github).returncode == 0
-    assert "seconds=\n" in output.read_text(), "nothing was set up again"
+    for only in ([], ["--only"]):
+        output.write_text("")
+        assert launch(tmp_path, "ci", "setup", *only, **github).returncode == 0
+        said = output.read_text()
+        assert "seconds=\n" in said, "nothing was set up again"
+        assert ("nix=" in said) is not bool(only)
 
 
 def test_one_that_is_installed_is_used(tmp_path: Path) -> None:

@@ -1,0 +1,5 @@
+"""The command line. Loading it makes many objects and no circles among them."""
+
+import gc
+
+gc.set_threshold(50_000)

@@ -52,14 +52,15 @@ def command() -> None:
 
 
 @command.command("setup", short_help="Say what this machine has.")
-def _setup() -> None:
+@click.option("--only", is_flag=True, help="Ask for no Nix: there is no output nix.")
+def _setup(*, only: bool) -> None:
     """Say whether there is a Nix (output ``nix``), and which; nothing is changed.
 
     The output ``seconds`` is what setting up nix-seed itself took, empty where it was there.
     """
     from nix_seed.cli.setup.ci_machine import tell_machine
 
-    tell_machine()
+    tell_machine(only=only)
 
 
 @command.command("seed", short_help="Build, push and attest the seed.")

@@ -29,12 +29,14 @@ def take_secrets() -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def tell_machine() -> None:
-    """Say whether there is a Nix, and which."""
+def tell_machine(*, only: bool) -> None:
+    """Say whether there is a Nix, and which; with *only*, just what setting up took."""
     take_secrets()  # Nix is asked for its version
     host, nix = CiHost(), Nix()
-    found = nix.is_at_hand()
-    host.say(f"system  {current_system()}")
-    host.say(f"nix     {nix.version() if found else 'none yet'}")
-    seconds = "" if host.setup_seconds is None else str(host.setup_seconds)
-    host.set_outputs({"nix": str(found).lower(), "seconds": seconds})
+    outputs = {"seconds": "" if host.setup_seconds is None else str(host.setup_seconds)}
+    if not only:
+        found = nix.is_at_hand()
+        host.say(f"system  {current_system()}")
+        host.say(f"nix     {nix.version() if found else 'none yet'}")
+        outputs["nix"] = str(found).lower()
+    host.set_outputs(outputs)
