@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.flake.checkout import Login, newest_commits
+from nix_seed.flake.checkout import Login, newest_commits, parents_of
 from support.web import answering
 
 
@@ -86,3 +86,22 @@ def test_the_token_goes_to_its_forge_and_nowhere_else(origin: Path) -> None:
     assert set(seen) == {f"basic {basic}"}
     assert set(unseen) == {None}
     assert 's"ecret' not in repr(login)
+
+
+@pytest.mark.parametrize("kind", ["sha1", "sha256"])
+def test_the_commit_checked_out_and_its_parents(tmp_path: Path, kind: str) -> None:
+    """By one call of Git, also of a merge, and where another commit stands in for one."""
+    assert parents_of(tmp_path) == ()
+    git(tmp_path, "init", "-q", "-b", "trunk", f"--object-format={kind}")
+    assert parents_of(tmp_path) == ()
+    first = add(tmp_path, "one\n\nparent of none")
+    assert parents_of(tmp_path) == (first,)
+    git(tmp_path, "checkout", "-q", "-b", "side")
+    aside = add(tmp_path, "aside")
+    git(tmp_path, "checkout", "-q", "trunk")
+    second = add(tmp_path, "two")
+    git(tmp_path, "merge", "-q", "--no-ff", "-m", "merged", "side")
+    merge = git(tmp_path, "rev-parse", "HEAD")
+    assert parents_of(tmp_path) == (merge, second, aside)
+    git(tmp_path, "replace", merge, first)
+    assert parents_of(tmp_path) == (merge, second, aside)

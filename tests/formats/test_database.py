@@ -11,7 +11,13 @@ import pytest
 
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import InputError
-from nix_seed.formats.nix.database import SCHEMA_VERSION, DerivationOutput, build_database
+from nix_seed.formats.nix.database import (
+    DATABASE,
+    SCHEMA_VERSION,
+    DerivationOutput,
+    build_database,
+    read_requisites,
+)
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from support.nars import NarFile, Symlink
 from support.programs import need, run
@@ -85,7 +91,11 @@ def test_nix_goes_on_writing_to_it(store: tuple[Path, list[PathInfo]], tmp_path:
     (tmp_path / "more").write_text("more")
     [added] = nix_store(root, "--add", str(tmp_path / "more"))
     valid = {str(info.path) for info in infos} | {added}
-    assert set(nix_store(root, "--query", "--requisites", added, str(infos[2].path))) == valid
+    for wanted in ([added, str(infos[2].path)], [added], [str(info.path) for info in infos], []):
+        told = set(nix_store(root, "--query", "--requisites", *wanted)) if wanted else set()
+        assert read_requisites(root / DATABASE, wanted) == told
+    assert read_requisites(root / DATABASE, [added, str(infos[2].path)]) == valid
+    assert not read_requisites(root / DATABASE, [f"{added}-absent"])
     nix_store(root, "--delete", added)
     nix_store(root, "--verify", "--check-contents")
 

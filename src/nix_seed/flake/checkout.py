@@ -242,13 +242,15 @@ def parents_of(directory: Path) -> tuple[str, ...]:
 
     A clone without history knows its parents' names all the same: the commit itself states them.
     """
-    text = _git(directory, "cat-file", "commit", "HEAD")
-    head = _git(directory, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
-    if text is None or head is None:
+    raw = _git_bytes(directory, "--no-replace-objects", "cat-file", "commit", "HEAD")
+    if raw is None:
         return ()
-    lines = text.partition("\n\n")[0].splitlines()
+    tree, *lines = raw.partition(b"\n\n")[0].decode("utf-8", "replace").splitlines()
+    # A commit is named by its hash, of the same kind as its tree's: Git need not be asked again.
+    kind = "sha1" if len(tree) == len("tree ") + 40 else "sha256"
+    head = hashlib.new(kind, b"commit %d\0%b" % (len(raw), raw), usedforsecurity=False)
     parents = [line.removeprefix("parent ") for line in lines if line.startswith("parent ")]
-    return (head.strip(), *parents)
+    return (head.hexdigest(), *parents)
 
 
 @dataclass(frozen=True, slots=True)

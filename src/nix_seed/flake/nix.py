@@ -29,6 +29,7 @@ from nix_seed.formats.nix.database import (
     DATABASE,
     format_registration,
     parse_registration,
+    read_requisites,
     read_valid_paths,
 )
 from nix_seed.formats.nix.nar import hash_tree
@@ -207,8 +208,7 @@ class Nix:
         They are read from its database where that is on this machine and readable. Else Nix lists
         them all, then looks at each; and fails, should another have deleted one between.
         """
-        here = os.environ.get("NIX_REMOTE", "") in _HERE
-        if self.store is not None or (here and not any(map(os.environ.get, _ELSEWHERE))):
+        if self._is_readable():
             with contextlib.suppress(OSError):
                 return frozenset(read_valid_paths(self.root / DATABASE))
         try:
@@ -231,11 +231,20 @@ class Nix:
 
     def requisites(self, paths: Iterable[StorePath]) -> frozenset[StorePath]:
         """Return *paths* and all they refer to; of derivations, all that they are built from."""
-        found: set[str] = set()
-        for batch in _batches(sorted(map(str, paths))):
-            doing = "listing the closure"
-            found |= set(self._run("nix-store", ["--query", "--requisites", *batch], doing).split())
+        wanted, found = sorted(map(str, paths)), set[str]()
+        if self._is_readable():
+            with contextlib.suppress(OSError):
+                found = read_requisites(self.root / DATABASE, wanted)
+        if not found.issuperset(wanted):
+            for batch in _batches(wanted):
+                arguments = ["--query", "--requisites", *batch]
+                found |= set(self._run("nix-store", arguments, "listing the closure").split())
         return frozenset(map(StorePath.parse, found))
+
+    def _is_readable(self) -> bool:
+        """Whether the database may be read here, which is sooner done than starting a Nix."""
+        here = os.environ.get("NIX_REMOTE", "") in _HERE
+        return self.store is not None or (here and not any(map(os.environ.get, _ELSEWHERE)))
 
     def path_infos(self, paths: Iterable[StorePath]) -> list[PathInfo]:
         """Return what Nix knows of each of *paths*, sorted."""

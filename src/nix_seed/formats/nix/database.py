@@ -15,6 +15,7 @@ unused, and the header's counters and writer's version (SQLite file format, 1.3)
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -78,12 +79,28 @@ def read_valid_paths(path: Path) -> list[str]:
 
     ``OSError`` where it cannot be read.
     """
+    return _ask(path, "SELECT path FROM ValidPaths")
+
+
+def read_requisites(path: Path, wanted: Iterable[str]) -> set[str]:
+    """Return those of *wanted* that are valid, and all they refer to; ``OSError`` as above."""
+    return set(_ask(path, _REQUISITES, json.dumps([*wanted])))
+
+
+_REQUISITES: Final = """
+WITH RECURSIVE reached(id) AS (
+    SELECT id FROM ValidPaths WHERE path IN (SELECT value FROM json_each(?))
+    UNION SELECT reference FROM Refs JOIN reached ON referrer = reached.id
+) SELECT path FROM ValidPaths JOIN reached USING (id)"""
+
+
+def _ask(path: Path, question: str, *values: str) -> list[str]:
     import sqlite3
 
     quoted = str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     try:
         with closing(sqlite3.connect(f"file:{quoted}?mode=ro", uri=True)) as database:
-            return [row[0] for row in database.execute("SELECT path FROM ValidPaths")]
+            return [row[0] for row in database.execute(question, values)]
     except sqlite3.Error as error:
         raise OSError(f"cannot read Nix's database {path}: {error}") from error
 
