@@ -389,6 +389,42 @@ def test_a_store_that_is_a_mount_already_is_unpacked(seed: tuple[str, Spec], roo
         subprocess.run(["umount", str(store)], check=True)
 
 
+# Machines that say only when it is tried that they cannot: what comes before nix-seed there.
+ELSEWHERE = {
+    # A container's root: no right to mount.
+    "lower: Operation not permitted": (
+        'exec setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin -- "$@"'
+    ),
+    # The device is there, and its cgroup forbids it, or the module is not loaded.
+    "/dev/fuse cannot be opened": (
+        'mknod "$0/fuse" c 240 77 && mount --bind "$0/fuse" /dev/fuse && exec "$@"'
+    ),
+    # A container's own file system is an overlay, to which no further one may write.
+    "the store cannot be mounted: ": (
+        'mkdir "$0/u" "$0/w" && mount -t overlay overlay -o '
+        '"lowerdir=$0/root,upperdir=$0/u,workdir=$0/w" "$0/root" && exec "$@"'
+    ),
+}
+
+
+@pytest.mark.parametrize("problem", ELSEWHERE)
+def test_who_finds_out_too_late_unpacks(
+    seed: tuple[str, Spec], root: Path, tmp_path: Path, problem: str
+) -> None:
+    reference, spec = seed
+    own = f"{sys.executable} -m nix_seed"
+    options = f"{reference} --root {root} --system x86_64-linux --no-verify"
+    script = f"{own} mount {options}; echo $?; {own} hydrate {options} && cp -a {root} {root}.out"
+    space = [need("unshare"), "--mount", "--propagation", "private", "sh", "-c"]
+    command = [*space, ELSEWHERE[problem], str(tmp_path), "sh", "-c", script]
+    done = subprocess.run(command, env=nix_env(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert problem in done.stderr, done.stderr[:2000]
+    assert "hint: unpack it: nix-seed hydrate " in done.stderr
+    assert done.stdout.startswith("3\n")
+    check_whole(root.with_name("root.out"), spec)
+
+
 @pytest.mark.parametrize("lie", ["frames", "paths", "layers", "bytes"])
 def test_a_table_that_disagrees_with_the_image(
     seed: tuple[str, Spec], root: Path, tmp_path: Path, lie: str

@@ -37,6 +37,7 @@ def command(as_json: bool, **options: Any) -> None:
     """
     from nix_seed.core.processes import current_system
     from nix_seed.use.hydrate import Place, mount_seed
+    from nix_seed.use.mount.linux import NotMountable
     from nix_seed.use.mount.store import wait_until_whole
 
     if options["keep"] and options["complete"]:
@@ -46,7 +47,11 @@ def command(as_json: bool, **options: Any) -> None:
     with progress(quiet=as_json) as show:
         reference = trusted(options, stores, reference, system, Path(options["src"]), show)
         where = Place(options["root"], system)
-        done = mount_seed(stores, reference, where, keep=options["keep"], on_event=show)
+        try:
+            done = mount_seed(stores, reference, where, keep=options["keep"], on_event=show)
+        except NotMountable as error:
+            error.hint = f"unpack it: nix-seed hydrate {reference} --root {where.root}"
+            raise
     if options["complete"]:
         wait_until_whole(options["root"])
     say(hydrated_json(done) if as_json else hydrated_text(done))
