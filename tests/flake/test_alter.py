@@ -24,8 +24,8 @@ def test_every_file_gets_other_bytes(name: str, data: bytes) -> None:
         ("VERSION", "1.9", "1.0"),
         (".version", "v2", "v3"),
         # What chooses tools, and hashes, are left what they are.
-        (".python-version", "3.11\n", "3.11\n\n"),
-        ("rust-toolchain", "1.70.0\n", "1.70.0\n\n"),
+        (".envrc", "use flake\n", "use flake\n\n"),
+        ("rust-toolchain.toml", "[toolchain]\na = 1\n", "[toolchain]\na = 1\n#\n"),
         ("hash", "sha256:0123456789", "sha256:0123456789\n\n"),
         ("package.json", '{\n "version": "1.0.0"}', '{\n\n "version": "1.0.1"}\n'),
         ("Cargo.toml", 'version = "0.1.9"\n[d]\nversion = "1"\n', None),
@@ -39,6 +39,19 @@ def test_what_is_altered(name: str, text: str, altered: str | None) -> None:
     found = alter(name, text.encode()).decode()
     assert found.strip() == expected.strip()
     assert found != text
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (".python-version", "3.11\n"),
+        ("rust-toolchain", "nightly-2026-01-01"),
+        ("go.toolchain.version", "1.26.1\n"),
+        ("go.toolchain.rev", "5b5cb0db47535a0a8d2f\n"),
+    ],
+)
+def test_a_pin_is_left_as_it_is(name: str, text: str) -> None:
+    assert alter(name, text.encode()).decode() == text
 
 
 @given(st.dictionaries(st.text(), st.one_of(st.text(), st.integers(), st.none())))

@@ -137,8 +137,9 @@ IDIOMS: Mapping[str, Idiom] = {
     ),
     # As tailscale does: its own fork of a compiler, which every machine would compile.
     "a toolchain of its own by its version": Idiom(
-        "packages.x86_64-linux.default = let read = name:"
-        ' inputs.other.lib.fileContents (./. + "/${name}");'
+        # As nixpkgs' fileContents, which takes one line end away.
+        "packages.x86_64-linux.default = let read = name: let text = builtins.readFile"
+        ' (./. + "/${name}"); in builtins.substring 0 (builtins.stringLength text - 1) text;'
         ' compiler = pkgs.runCommand "compiler-${read "go.toolchain.version"}"'
         ' { rev = read "go.toolchain.rev"; } "";'
         ' in pkgs.runCommand "app" { inherit compiler; src = ./src; } "";',

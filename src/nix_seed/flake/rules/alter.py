@@ -18,6 +18,7 @@ _VERSION = re.compile(rb"[^\n:=/]{0,39}[0-9]\n?")
 _PINS = re.compile(
     r"([a-z]+[.-])?toolchain([.-][a-z]+)?|\.tool-versions|\.?[a-z]+-version|\.[a-z]+vmrc|\.[a-z]+rc"
 )
+_WORD = re.compile(rb"\S{1,80}\n?")
 # Where languages keep a package's own version, which a derivation is often named by.
 _MANIFESTS = ("Cargo.toml", "package.json", "pyproject.toml")
 _OWN_VERSION = re.compile(rb'^(\s*"?version"?\s*[:=]\s*"[^"\n]*)([0-9])(")', re.MULTILINE)
@@ -37,7 +38,9 @@ _SLASHES = re.compile(
 
 def alter(name: str, data: bytes) -> bytes:
     """Return other bytes for the file *name* (without directories), as valid as *data*."""
-    if _VERSION.fullmatch(data) and not _PINS.fullmatch(name) and not name.endswith(".nix"):
+    if _PINS.fullmatch(name) and _WORD.fullmatch(data):
+        return data  # a further line end may be part of what is read
+    if _VERSION.fullmatch(data) and not name.endswith(".nix"):
         text = data.rstrip(b"\n")
         return text[:-1] + _next_digit(text[-1:]) + data[len(text) :]
     if name in _MANIFESTS:
