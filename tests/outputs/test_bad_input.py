@@ -180,7 +180,11 @@ def test_a_hint_of_another_hash_is_not_the_word(scene: Scene) -> None:
     ],
     ids=["another's", "longer", "shorter", "cut", "plain", "trailing", "skippable", "empty"],
 )
-def test_a_false_nar_never_ends(scene: Scene, data: bytes, words: str) -> None:
+@pytest.mark.parametrize("largest", [1 << 20, -1], ids=["ahead", "streamed"])
+def test_a_false_nar_never_ends(
+    scene: Scene, data: bytes, words: str, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nix_seed.outputs.cache._SMALL", largest)
     scene.keep(blob=scene.blob(data))
     cache = scene.cache()
     status, body = nar_of(cache)
@@ -330,7 +334,8 @@ def test_a_blob_of_no_ones_is_not_given_out(scene: Scene) -> None:
     assert answer(scene.cache(), f"/nar/{HASH}-{secret.digest.hex}.nar.zst")[0] == 404
 
 
-def test_expiry_during_a_job(scene: Scene) -> None:
+def test_expiry_during_a_job(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nix_seed.outputs.cache._SMALL", -1)
     scene.keep()
     cache = scene.cache()
     assert cache.narinfo(HASH) is not None
@@ -449,9 +454,25 @@ def test_a_full_disk_leaves_the_list_as_it_was(full_disk: Path) -> None:
     assert find_kept(scene.store, HASH).troubles == ()
 
 
-def test_one_request_a_path_and_one_for_the_jobs_word(scene: Scene) -> None:
-    """However many are asked for at once."""
-    paths = [StorePath.parse(f"/nix/store/{n:02d}{HASH[2:]}-p") for n in range(10, 30)]
+class Counting(LayoutStore):
+    """Notes what it is asked for."""
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__(layout)
+        self.asked: list[str | Digest] = []
+
+    def get_manifest(self, name: str | Digest, *, writing: bool = False) -> Fetched | None:
+        self.asked.append(name)
+        return super().get_manifest(name, writing=writing)
+
+    def open_blob(self, blob: Descriptor, held: Held | None = None) -> Iterator[bytes]:
+        self.asked.append(blob.digest)
+        return super().open_blob(blob, held)
+
+
+def many(scene: Scene, number: int) -> tuple[OutputCache, Counting, list[StorePath], Digest]:
+    """A cache in front of that many paths, and the word on all of them."""
+    paths = [StorePath.parse(f"/nix/store/{n:02d}{HASH[2:]}-p") for n in range(10, 10 + number)]
     said = OutputsStatement(
         source=SOURCE,
         commit=Commit("c0ffee" + "0" * 34),
@@ -465,19 +486,40 @@ def test_one_request_a_path_and_one_for_the_jobs_word(scene: Scene) -> None:
     bundle = put(scene.store, signed.bundles[0], BUNDLE_V03)
     for fact in said.outputs:
         scene.keep(fact, bundles=(Stored(bundle.digest, bundle.size),))
-    cache, asked = scene.cache(), list[str]()
+    cache, store = scene.cache(), Counting(Layout.open(scene.root / "kept"))
+    cache.store = store
+    return cache, store, paths, bundle.digest
 
-    class Counting(LayoutStore):
-        def get_manifest(self, name: str | Digest, *, writing: bool = False) -> Fetched | None:
-            asked.append("manifest")
-            return super().get_manifest(name, writing=writing)
 
-        def open_blob(self, blob: Descriptor, held: Held | None = None) -> Iterator[bytes]:
-            asked.append("blob")
-            return super().open_blob(blob, held)
-
-    cache.store = Counting(Layout.open(scene.root / "kept"))
+def test_one_request_a_path_and_one_for_the_jobs_word(scene: Scene) -> None:
+    """However many are asked for at once."""
+    cache, store, paths, word = many(scene, 20)
     with ThreadPoolExecutor(20) as pool:
         found = list(pool.map(lambda path: cache.narinfo(path.hash_part), paths))
     assert None not in found
-    assert (asked.count("manifest"), asked.count("blob")) == (20, 1)
+    assert len([each for each in store.asked if isinstance(each, str)]) == 20
+    assert store.asked.count(word) == 1
+
+
+def test_a_small_nar_is_fetched_before_it_is_asked_for(scene: Scene) -> None:
+    cache, store, (path,), _ = many(scene, 1)
+    assert cache.narinfo(path.hash_part) is not None
+    assert cache.narinfo(path.hash_part) is not None
+    (fetched,) = cache._ahead.values()
+    assert fetched.result(10) == BLOB
+    assert b"".join(cache.nar(path.hash_part, Digest.of(BLOB))) == BLOB
+    assert store.asked.count(Digest.of(BLOB)) == 1
+    # Whoever comes again has it sent from the repository, and nothing is held.
+    assert b"".join(cache.nar(path.hash_part, Digest.of(BLOB))) == BLOB
+    assert (store.asked.count(Digest.of(BLOB)), len(cache._ahead)) == (2, 0)
+
+
+def test_what_nobody_comes_for_is_not_held_for_ever(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nix_seed.outputs.cache._MOST_AHEAD", 3)
+    cache, _, paths, _ = many(scene, 8)
+    for path in paths:
+        assert cache.narinfo(path.hash_part) is not None
+    assert [path for path, _ in cache._ahead] == paths[-3:]
+    assert b"".join(cache.nar(paths[0].hash_part, Digest.of(BLOB))) == BLOB

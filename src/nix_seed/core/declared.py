@@ -133,7 +133,7 @@ def time_text(moment: datetime) -> str:
 def check_time(text: str) -> None:
     """Raise ``InputError`` unless *text* is a time like ``2025-01-31T12:00:00Z``."""
     try:
-        if datetime.strptime(text, _TIME).strftime(_TIME) == text:
+        if datetime.fromisoformat(text).strftime(_TIME) == text:
             return
     except ValueError:
         pass

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -33,6 +34,10 @@ _NOBODYS: Final = "0" * 32
 _MISS_LASTS: Final = 30.0  # seconds
 _MOST_BUNDLES: Final = 40  # of one path, the newest
 _GONE_LASTS: Final = 10.0  # seconds
+_SMALL: Final = 1 << 20  # bytes of a blob that is fetched before it is asked for
+_SMALL_NAR: Final = 16 << 20
+_MOST_AHEAD: Final = 64  # of them; what nobody came for gives way
+_AHEAD_AT_ONCE: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,10 @@ class OutputCache:
     _judging: threading.Lock = field(default_factory=threading.Lock)
     _telling: threading.Lock = field(default_factory=threading.Lock)
     _silent_until: float = 0.0
+    _ahead: dict[tuple[StorePath, Digest], Future[bytes]] = field(default_factory=dict)
+    _at_once: threading.Semaphore = field(
+        default_factory=lambda: threading.Semaphore(_AHEAD_AT_ONCE)
+    )
 
     def warm_up(self) -> None:
         """Connect to the store, and load what that takes, before anyone waits for it.
@@ -111,6 +120,7 @@ class OutputCache:
         if found is None or not self._closed(found):
             return None
         blob = found.blobs[0]
+        self._fetch_ahead(found, blob)
         return narinfo(found.info, found.deriver, (blob.digest, blob.size), self.key)
 
     def find(self, hash_part: str) -> OutputAnswer | None:
@@ -138,11 +148,14 @@ class OutputCache:
         stored = next((e for e in found.blobs if e.digest == blob), None) if found else None
         if found is None or stored is None:
             raise CouldNotCheck(f"no blob {blob} is served for {hash_part}")
-        path, what = found.info.path, f"the NAR of {found.info.path}, {self.store}@{blob}"
+        path = found.info.path
         try:
-            chunks = self.store.open_blob(stored.descriptor(NAR_TYPE))
-            proved = (path, blob) in self._proved
-            yield from last_held_back(chunks) if proved else checked(chunks, found.info, what)
+            ahead = self._ahead.pop((path, blob), None)
+            if ahead is not None and not isinstance(ahead.exception(), CouldNotCheck):
+                yield ahead.result()
+            else:
+                proved = (path, blob) in self._proved
+                yield from self._checked(found, stored, proved=proved)
         except CheckedFalse as error:
             self._bad.add((path, blob))
             self._answers.pop(hash_part, None)
@@ -154,6 +167,37 @@ class OutputCache:
             raise
         self._proved.add((path, blob))
         self._tell(OutputTaken(path, stored.size, found.words, found.millis))
+
+    def _checked(
+        self, found: OutputAnswer, blob: Stored, *, proved: bool = False
+    ) -> Iterator[bytes]:
+        chunks = self.store.open_blob(blob.descriptor(NAR_TYPE))
+        if proved:
+            return last_held_back(chunks)
+        what = f"the NAR of {found.info.path}, {self.store}@{blob.digest}"
+        return checked(chunks, found.info, what)
+
+    def _fetch_ahead(self, found: OutputAnswer, blob: Stored) -> None:
+        """Begin to fetch and check a small NAR: Nix asks for one after another, and waits."""
+        if blob.size > _SMALL or found.info.nar_size > _SMALL_NAR:
+            return
+        path, future = found.info.path, Future[bytes]()
+
+        def fetch() -> None:
+            try:
+                with self._at_once:
+                    future.set_result(b"".join(self._checked(found, blob)))
+            except Exception as error:
+                future.set_exception(error)
+
+        with self._telling:
+            if (path, blob.digest) in self._ahead:
+                return
+            while len(self._ahead) >= _MOST_AHEAD:
+                self._ahead.pop(next(iter(self._ahead)))
+            self._ahead[path, blob.digest] = future
+        # Whoever stops the server waits for none of these.
+        threading.Thread(target=fetch, name="ahead", daemon=True).start()
 
     def _known(self, hash_part: str) -> OutputAnswer | _Miss | None:
         known = self._answers.get(hash_part)
