@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +29,7 @@ NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 @pytest.fixture
 def program() -> str:
+    needs("bwrap", "bubblewrap")
     return needs("diffoscope", "diffoscope-minimal")
 
 
@@ -67,23 +70,80 @@ def test_without_it_files_are_named_all_the_same(
     assert "diffoscope" not in printed
 
 
+def fake(root: Path, script: str) -> str:
+    """A diffoscope that does what *script* says."""
+    path = root / "bin/diffoscope"
+    path.parent.mkdir()
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
 def test_one_that_does_not_end_is_ended_with_all_that_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    endless = tmp_path / "diffoscope"
-    endless.write_text(f"#!/bin/sh\nsleep 300 &\necho $! > {tmp_path}/pid\nwait\n")
-    endless.chmod(0o755)
+    needs("bwrap", "bubblewrap")
+    seconds = f"300.{os.getpid()}"
+    endless = fake(tmp_path, f"sleep {seconds} &\nwait")
     monkeypatch.setattr(diffoscope, "_SECONDS", -9.5)
-    monkeypatch.setattr("nix_seed.outputs.check.diffoscope_at_hand", lambda: str(endless))
+    monkeypatch.setattr("nix_seed.outputs.check.diffoscope_at_hand", lambda: endless)
     found, printed = checked(tmp_path)
     assert "diffoscope took more than" in found.unread
     assert "diffoscope took more than" in printed
-    sleeping = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/stat")
     for _ in range(100):
-        if not sleeping.exists() or sleeping.read_text().split()[2] == "Z":
+        done = subprocess.run(["pgrep", "-f", f"^sleep {seconds}"], check=False)
+        if done.returncode == 1:
             return
         time.sleep(0.05)
     pytest.fail("what it started still runs")
+
+
+def test_it_reaches_neither_a_network_nor_this_users_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("bwrap", "bubblewrap")
+    secret = tmp_path / "secret"
+    secret.write_text("the key")
+    monkeypatch.setenv("TOKEN", "the token")
+    tries = [
+        f"cat {secret} $HOME/.ssh/* {Path.home()}/*",
+        "env; cat /proc/1/environ",
+        "tail -n +3 /proc/net/dev",
+        f"echo x > {secret}; echo x > first || echo denied",
+        "touch /usr/x /x-was-here || echo denied",
+    ]
+    program = fake(tmp_path, "{ " + "\n".join(tries) + "\n} > said 2>&1\nexit 1")
+    shown = difference(program, NarFile(b"one"), NarFile(b"two"))
+    assert "the key" not in shown
+    assert "the token" not in shown
+    assert shown.count("denied\n") + shown.endswith("denied") == 2, shown
+    assert [line for line in shown.splitlines() if ": " in line and "lo:" in line], shown
+    assert not [line for line in shown.splitlines() if "eth0" in line]
+    assert secret.read_text() == "the key"
+    assert not Path("/x-was-here").exists()
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "words"),
+    [
+        (None, "there is no bubblewrap to confine it"),
+        ("echo No permissions >&2; exit 1", "in its sandbox, with exit code 1: No permissions"),
+    ],
+    ids=["none", "forbidden"],
+)
+def test_where_nothing_confines_it_it_is_not_run(
+    sandbox: str | None, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = fake(tmp_path, f"touch {tmp_path}/was-run")
+    if sandbox is not None:
+        (tmp_path / "bin/bwrap").write_text(f"#!/bin/sh\n{sandbox}\n")
+        (tmp_path / "bin/bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr("nix_seed.outputs.check.diffoscope_at_hand", lambda: program)
+    found, printed = checked(tmp_path)
+    assert words in found.unread
+    assert words in printed
+    assert not (tmp_path / "was-run").exists()
 
 
 def test_programs_and_links_and_odd_names(program: str) -> None:
@@ -125,6 +185,7 @@ def test_what_is_too_large_is_not_unpacked(monkeypatch: pytest.MonkeyPatch, tmp_
         difference("diffoscope", NarFile(b"x" * 11), NarFile(b"y"))
     with pytest.raises(CheckedFalse, match="is no NAR"):
         show_difference("diffoscope", [b"nothing of the kind" * 10], dump(NarFile(b"y")))
+    needs("bwrap", "bubblewrap")
     with pytest.raises(CouldNotCheck, match="exit code"):
-        difference("false", NarFile(b"x"), NarFile(b"y"))
+        difference("/bin/false", NarFile(b"x"), NarFile(b"y"))
     assert [*tmp_path.iterdir()] == []
