@@ -23,7 +23,7 @@ from nix_seed.flake.checkout import read_checkout
 from nix_seed.flake.nix import DerivationReader, Nix
 from nix_seed.flake.provenance import read_provenance
 from nix_seed.formats.intoto.bundle import BUNDLE_V03
-from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from nix_seed.formats.nix.store_path import STORE_DIR, PathInfo, StorePath
 from nix_seed.outputs.facts import output_facts
 from nix_seed.outputs.kept import find_kept, keep, put_config
 from nix_seed.outputs.nar import pack
@@ -154,9 +154,11 @@ def find_outputs(
             continue
         seen.add(drv)
         derivation = read(drv)
+        # Where outputs are addressed by their content, no path is known before they are built.
+        floating = any(each.path is None for each in derivation.outputs.values())
         made = {each.path for each in derivation.outputs.values() if each.path is not None}
         fixed = any(each.hash for each in derivation.outputs.values())
-        if not fixed and not made <= set(seed.held):
+        if floating or (not fixed and not made <= set(seed.held)):
             wanted |= made
             waiting += derivation.input_drvs
     wanted -= set(seed.held)
@@ -166,13 +168,17 @@ def find_outputs(
 
 
 def named_outputs(nix: Nix, flake: str, system: str) -> NamedOutputs:
-    """Evaluate *flake*, and return its packages and checks, but for those that do not evaluate."""
+    """Evaluate *flake*, and return its packages and checks, but for those that do not evaluate.
+
+    What is addressed by its content has no name: its path is known only once it is built.
+    """
     text = _OUTPUTS.replace("URL", _quoted(flake)).replace("SYSTEM", _quoted(system))
     names: dict[StorePath, list[str]] = {}
     drvs = set()
     for each in nix.evaluate(text, f"evaluating the outputs of {flake}"):
         drvs.add(StorePath.parse(each["drv"]))
-        names.setdefault(StorePath.parse(each["out"]), []).append(each["name"])
+        if each["out"].startswith(f"{STORE_DIR}/"):
+            names.setdefault(StorePath.parse(each["out"]), []).append(each["name"])
     return NamedOutputs(frozenset(drvs), names)
 
 
