@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 from nix_seed.core.errors import CouldNotCheck
-from nix_seed.flake.nix import Nix
+from nix_seed.flake.nix import DerivationReader, Nix
 from nix_seed.formats.nix.store_path import Derivation, StorePath
 from nix_seed.outputs.rules.statement import OutputFact
 
 
 def output_facts(
     nix: Nix,
+    reader: DerivationReader,
     derivers: Mapping[StorePath, StorePath | None],
     names: Mapping[StorePath, Sequence[str]],
 ) -> tuple[OutputFact, ...]:
@@ -21,7 +22,7 @@ def output_facts(
     """
     infos = nix.path_infos(derivers)
     known = {drv for drv in derivers.values() if drv is not None}
-    read = {drv: found for drv in known if (found := _read(nix, drv)) is not None}
+    read = {drv: found for drv in known if (found := _read(reader, drv)) is not None}
     made = {
         (drv, name): output.path
         for drv, derivation in read.items()
@@ -47,8 +48,8 @@ def output_facts(
     return tuple(facts)
 
 
-def _read(nix: Nix, path: StorePath) -> Derivation | None:
+def _read(reader: DerivationReader, path: StorePath) -> Derivation | None:
     try:
-        return nix.read_derivation(path)
+        return reader(path)
     except CouldNotCheck:
         return None

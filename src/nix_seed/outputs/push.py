@@ -130,7 +130,7 @@ class PushedOutputs:
 
 
 def find_outputs(
-    nix: Nix, flake: str, seed: BuiltIn, choice: OutputChoice
+    nix: Nix, read: DerivationReader, flake: str, seed: BuiltIn, choice: OutputChoice
 ) -> Mapping[StorePath, tuple[str, ...]]:
     """Return what the store has of the project's outputs and their closure beyond *seed*.
 
@@ -146,7 +146,7 @@ def find_outputs(
         arguments = ["path-info", "--derivation", "--", *installables]
         found = nix.run("nix", arguments, f"looking for {' '.join(installables)}").split()
         drvs = frozenset(StorePath.containing(each) for each in found)
-    read, seen, wanted = DerivationReader(nix), set[StorePath](), set[StorePath]()
+    seen, wanted = set[StorePath](), set[StorePath]()
     waiting = list(drvs)
     while waiting:
         drv = waiting.pop()
@@ -219,14 +219,15 @@ def push_outputs(
     check_writable(target.stores, target.reference)
     store = target.stores.open(target.reference, create=True)
     on_event(Stage("outputs", f"looking for what was built from {ready.source.commit}"))
-    names = find_outputs(target.nix, ready.checkout.flake, seed, selection)
+    read = DerivationReader(target.nix)
+    names = find_outputs(target.nix, read, ready.checkout.flake, seed, selection)
     origins = read_provenance(target.nix, names)
     ours = {
         path: origins[path].deriver
         for path in names
         if path in selection.built or origins[path].ultimate or origins[path].addressed
     }
-    facts = output_facts(target.nix, ours, names)
+    facts = output_facts(target.nix, read, ours, names)
     now = datetime.now(UTC)
     since = time_text(now - RENEWED_AFTER)
     work = _Work(store, target, attester.signer.identity, since, selection.millis)
