@@ -15,6 +15,7 @@ from nix_seed.formats.oci.reference import Reference
 from nix_seed.outputs.clean import clean_outputs
 from nix_seed.registry.open import Stores
 from support.engines import debian_nix
+from support.faults import Fault, fault_proxy
 from support.output_world import NUMBERS, Twenty, built_names, changed, taken_names, twenty
 from support.registries import docker_registry
 from support.seeds import remove_tree
@@ -86,6 +87,26 @@ def test_without_its_registry_nix_builds_and_the_server_says_why(
     assert built_names(done.stderr) == ["p2"]
     assert "not taken: " in (tmp_path / "served").read_text()
     assert "127.0.0.1:9" in (tmp_path / "served").read_text()
+
+
+def test_a_registry_that_refuses_halfway_stops_no_build(
+    world: Twenty, store: Path, tmp_path: Path
+) -> None:
+    """The first blob is the builder's word; from then on the token is good for nothing."""
+    with (
+        docker_registry(tmp_path / "registry", password=False) as running,
+        fault_proxy(running.host) as proxy,
+    ):
+        target = f"{proxy.host}/twenty"
+        pushed = world.push(target)
+        assert pushed.code == 0, pushed.err
+        proxy.faults.append(Fault("GET", "/blobs/", times=None, skip=1, status=403))
+        with world.serving(target, tmp_path / "served") as served:
+            done = served.build(f"{world.project}#p4", store)
+    assert done.returncode == 0, done.stderr
+    assert (built_names(done.stderr), taken_names(done.stderr)) == (["p4"], ["p4"])
+    assert "on the word of" not in (tmp_path / "served").read_text()
+    assert "403" in (tmp_path / "served").read_text()
 
 
 def test_another_policy_takes_nothing(
