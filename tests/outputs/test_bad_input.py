@@ -180,7 +180,7 @@ def test_a_hint_of_another_hash_is_not_the_word(scene: Scene) -> None:
     ],
     ids=["another's", "longer", "shorter", "cut", "plain", "trailing", "skippable", "empty"],
 )
-@pytest.mark.parametrize("largest", [1 << 20, -1], ids=["ahead", "streamed"])
+@pytest.mark.parametrize("largest", [1 << 18, -1], ids=["ahead", "streamed"])
 def test_a_false_nar_never_ends(
     scene: Scene, data: bytes, words: str, largest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -521,5 +521,28 @@ def test_what_nobody_comes_for_is_not_held_for_ever(
     cache, _, paths, _ = many(scene, 8)
     for path in paths:
         assert cache.narinfo(path.hash_part) is not None
+        assert {each.result(10) for each in cache._ahead.values()} == {BLOB}
     assert [path for path, _ in cache._ahead] == paths[-3:]
     assert b"".join(cache.nar(paths[0].hash_part, Digest.of(BLOB))) == BLOB
+
+
+def test_few_are_waited_for_where_the_registry_hangs(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nix_seed.outputs.cache._MOST_AHEAD", 3)
+    answers = threading.Event()
+
+    def stalling(chunks: Iterator[bytes], *_: object) -> Iterator[bytes]:
+        answers.wait(10)
+        yield from chunks
+
+    monkeypatch.setattr("nix_seed.outputs.cache.checked", stalling)
+    cache, _, paths, _ = many(scene, 8)
+    before = {each for each in threading.enumerate() if each.name == "ahead"}
+    assert None not in [cache.narinfo(path.hash_part) for path in paths]
+    assert [path for path, _ in cache._ahead] == paths[:3]
+    waiting = {each for each in threading.enumerate() if each.name == "ahead"} - before
+    assert len(waiting) == 3
+    answers.set()
+    assert b"".join(cache.nar(paths[7].hash_part, Digest.of(BLOB))) == BLOB
+    assert {each.result(10) for each in cache._ahead.values()} == {BLOB}

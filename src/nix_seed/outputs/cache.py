@@ -34,9 +34,9 @@ _NOBODYS: Final = "0" * 32
 _MISS_LASTS: Final = 30.0  # seconds
 _MOST_BUNDLES: Final = 40  # of one path, the newest
 _GONE_LASTS: Final = 10.0  # seconds
-_SMALL: Final = 1 << 20  # bytes of a blob that is fetched before it is asked for
+_SMALL: Final = 1 << 18  # bytes of a blob that is fetched before it is asked for
 _SMALL_NAR: Final = 16 << 20
-_MOST_AHEAD: Final = 64  # of them; what nobody came for gives way
+_MOST_AHEAD: Final = 256  # of them; what nobody came for gives way
 _AHEAD_AT_ONCE: Final = 6
 
 
@@ -193,8 +193,11 @@ class OutputCache:
         with self._telling:
             if (path, blob.digest) in self._ahead:
                 return
-            while len(self._ahead) >= _MOST_AHEAD:
-                self._ahead.pop(next(iter(self._ahead)))
+            if len(self._ahead) >= _MOST_AHEAD:
+                oldest = next((key for key, each in self._ahead.items() if each.done()), None)
+                if oldest is None:
+                    return
+                del self._ahead[oldest]
             self._ahead[path, blob.digest] = future
         # Whoever stops the server waits for none of these.
         threading.Thread(target=fetch, name="ahead", daemon=True).start()

@@ -80,10 +80,6 @@ class OutputsStatement(Declared):
         if not self.offline:
             raise InputError("offline is false: what was built with a network is no output")
 
-    def of(self, path: StorePath) -> OutputFact | None:
-        """Return what it says of *path*, or None."""
-        return next((each for each in self.outputs if each.path == path), None)
-
 
 def make_statement(said: OutputsStatement) -> Statement:
     """Return the statement over every output's NAR, and the key of the commit's outputs."""
