@@ -130,7 +130,7 @@ class Twenty:
     def fresh_store(self, where: Path) -> Path:
         """A store below *where* that holds the seed's paths alone."""
         image = open_image(LayoutReference(self.seed.removeprefix("oci:")))
-        return seeds.copied_store(where, map(str, read_spec(image).paths))
+        return seeds.copied_store(where, map(str, read_spec(image).paths), linked=True)
 
     @contextmanager
     def serving(self, target: str, log: Path, *more: str | Path) -> Iterator[Serving]:

@@ -79,12 +79,17 @@ def names(image: Mapping[str, Any]) -> set[str]:
     return {Path(path).name[33:] for path in store_paths(image)}
 
 
-def copied_store(root: Path, paths: Iterable[str]) -> Path:
-    """Put *paths*, a closure of the machine's store, into a store of its own below *root*."""
+def copied_store(root: Path, paths: Iterable[str], *, linked: bool = False) -> Path:
+    """Put *paths*, a closure of the machine's store, into a store of its own below *root*.
+
+    Nobody may change the files of one that is *linked*, where links can be had.
+    """
     store = root / "nix" / "store"
     store.mkdir(parents=True, exist_ok=True)
     absent = [path for path in paths if not (store / Path(path).name).exists()]
-    subprocess.run(["cp", "-a", "--reflink=auto", *absent, str(store)], check=True)
+    links = linked and os.geteuid() == 0 and os.stat("/nix/store").st_dev == store.stat().st_dev
+    how = ["-al"] if links else ["-a", "--reflink=auto"]
+    subprocess.run(["cp", *how, *absent, str(store)], check=True)
     dump = subprocess.run(
         ["nix-store", "--dump-db", *absent], check=True, capture_output=True, env=nix_env()
     ).stdout
