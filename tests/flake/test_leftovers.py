@@ -96,3 +96,11 @@ def test_a_garbage_collection_at_work_is_not_waited_for(
     with leaving_few(Nix()) as left:
         left.add(path)
     assert Nix().invalid_paths([path]) == {path}
+
+
+def test_a_list_that_cannot_be_kept_fails_nothing(tmp_path: Path, cache: Path) -> None:
+    cache.mkdir()
+    (cache / "altered-trees").symlink_to(tmp_path / "elsewhere")
+    with leaving_few(Nix()) as left:
+        left.add(StorePath("0" * 32 + "-tree"))
+    assert not (tmp_path / "elsewhere").exists()

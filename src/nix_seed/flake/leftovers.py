@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from nix_seed.core.errors import InputError, NixFailed
+from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
 from nix_seed.core.files import cache_directory, open_lock
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import StorePath
@@ -30,7 +30,7 @@ def leaving_few(nix: Nix) -> Iterator[set[StorePath]]:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         file = open_lock(place)
-    except OSError:
+    except (OSError, CouldNotCheck):
         yield left  # to keep a list is not worth a failure
         return
     with file:
