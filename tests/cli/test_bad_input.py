@@ -103,11 +103,12 @@ def test_all_outputs_that_do_not_evaluate_are_named_at_once(
     devShells.${system} = throw "none";
     checks.${system}.late = builtins.derivation {
       name = "late"; inherit system; builder = throw "later";
-    };"""
+    };
+    formatter = throw "for no system";"""
     where = write_project(tmp_path / "throwing", distribution, outputs)
     ran = nix_seed("build", where, "-o", output, cache=cache)
-    left_out = 'exclude = [ "checks.late" "devShells" "packages.bad" "packages.worse" ]'
-    refused(ran, 4, "later", left_out, output=output)
+    left_out = 'exclude = [ "checks.late" "devShells" "formatter" "packages.bad" "packages.worse" ]'
+    refused(ran, 4, "for no system", left_out, output=output)
 
 
 def test_an_unknown_attribute_is_answered_with_those_there_are(

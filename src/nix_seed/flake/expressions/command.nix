@@ -21,7 +21,8 @@ let
   # What a seed is for only where `include` names it.
   asked = util.concatMap (kind: util.map (name: "${kind}.${name}") (util.attrNames (flake.${kind} or { })))
     [ "nixosConfigurations" "darwinConfigurations" "homeConfigurations" ];
-  isEmpty = util.filter (name: (flake.${name} or { }) ? ${system}) kinds == [ ]
+  # One that does not evaluate is told of by the seed, with how to leave it out.
+  isEmpty = !(util.any (name: (flake.${name} or { }) ? ${system}) kinds)
     && !(flake ? defaultPackage) && !(flake ? devShell);
 
   make = if kind == "run" then mkRun else mkSeed;
