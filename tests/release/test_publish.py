@@ -233,10 +233,10 @@ def test_a_registry_out_of_reach_is_not_an_answer(project: Path, cache: Path) ->
 
 
 def test_wrong_credentials_are_named(running: Running, project: Path, cache: Path) -> None:
-    env = LOGIN | {"NIX_SEED_REGISTRY_PASSWORD": "wrong"}
+    env = LOGIN | {"NIX_SEED_REGISTRY_PASSWORD": "not-the-one"}
     ran = nix_seed("exists", project, f"{running.host}/demo/seed", cache=cache, env=env)
     assert ran.code in (2, 3), ran.err
-    assert "wrong" not in ran.err
+    assert "not-the-one" not in ran.err
 
 
 def test_reference_type_is_what_the_cli_prints(first: dict[str, Any]) -> None:
