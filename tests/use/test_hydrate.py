@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -25,6 +26,7 @@ from nix_seed.image.rules.frames import FRAME_SIZE, Compressor
 from nix_seed.image.rules.spec import Spec
 from nix_seed.registry.open import Stores
 from nix_seed.use.hydrate import Hydrated, hydrate
+from nix_seed.use.hydrate_layer import Target, workers
 from support.hydration import Blob, layers_of, make_seed, names_in, put_seed, query, spec_of, verify
 from support.layouts import PACKERS, directory, file, hard_link, special, symlink, tar
 from support.nars import Directory, NarFile, Symlink, Tree
@@ -271,6 +273,21 @@ def test_hostile_layers_are_refused_and_leave_nothing(tmp_path: Path, name: str,
     assert not any(each.startswith(".seed-") for each in left)
     assert not (tmp_path / "store/nix/var/nix/db/db.sqlite").exists()
     assert sorted(os.listdir(tmp_path / "store")) == ["nix"]
+
+
+def test_an_error_leaves_no_worker_that_may_still_write(tmp_path: Path) -> None:
+    info = put(tmp_path, "absent", NarFile(b""))
+    (tmp_path / str(info.path).lstrip("/")).unlink()
+    source = Stores().open(parse_reference(spoilt(tmp_path, lambda spec, blobs: (spec, blobs))))
+    store = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    started: list[int] = []
+    with pytest.raises(KeyError), workers(source, Target(store, False, 0), 8) as pool:
+        assert not pool.intact([info])
+        started += [each.pid for each in multiprocessing.active_children() if each.pid]
+        raise KeyError
+    os.close(store)
+    assert started
+    assert not [each for each in started if Path(f"/proc/{each}").exists()]
 
 
 @pytest.mark.parametrize("at", [5, 400, -3])

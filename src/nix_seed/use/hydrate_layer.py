@@ -156,6 +156,9 @@ def _end(pool: ProcessPoolExecutor) -> None:
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:
         process.kill()
+    for process in processes:
+        # A pool that was shut down once waits for none: one that still dies may write meanwhile.
+        process.join()
 
 
 def _weight(task: LayerTask) -> int:
