@@ -14,7 +14,8 @@ milliseconds.
 * ``docker pull`` of the same layers in gzip, and no build after it.
 
 Ours fetches over TLS, peers in the clear, and what sets them up is not counted. One web server
-gives all of them their data, as storage does behind the registries that people use.
+gives all of them their data, as storage does behind the registries that people use. Of who takes
+less than ten seconds the fastest of three turns counts.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ _CELLS = [(_GIGABIT, trip) for trip in (0, 10, 30, 60)] + [(_FIFTH, trip) for tr
 _LARGE_CELLS = [(_GIGABIT, 0), (_GIGABIT, 30), (_FIFTH, 30)]
 _WANTED = {("1 Gbit/s", 0): 2.5, ("1 Gbit/s", 30): 4.0, ("200 Mbit/s", 30): 5.5}
 _GROWTH, _TIMES_FASTER = 1.10, 3.0
+_LONG = 10.0  # seconds
 _PORTS = {"tls": 5000, "plain": 5001, "web": 5002}
 _SUBREAPER = 36
 
@@ -191,7 +193,7 @@ class _Race:
                 for contender, action in contenders.items():
                     if not _takes_part(contender, cell, cells):
                         continue
-                    found = self._turn(action, subject.project)
+                    found = self._best(action, subject.project)
                     subject.results[cell, contender] = found
                     parts = ", ".join(f"{part:.2f}" for part in found.parts)
                     line = f"  {subject.size / 1e6:,.0f} MB, {name}, {trip} ms, {contender}: "
@@ -289,6 +291,14 @@ class _Race:
         at = f"http://{THERE}:{_PORTS['web']}/bundle"
         run(sys.executable, place / "tools/make-bundle", "--pin", at, self._bundle)
         return place
+
+    def _best(self, action: Callable[[_Machine], list[float]], project: Path) -> _Measured:
+        """Return the fastest of three turns, or the only one of who takes long."""
+        found = self._turn(action, project)
+        if self._context.quick or found.seconds > _LONG:
+            return found
+        more = [self._turn(action, project) for _ in range(2)]
+        return min(found, *more, key=lambda turn: turn.seconds)
 
     def _turn(self, action: Callable[[_Machine], list[float]], project: Path) -> _Measured:
         place = Path(tempfile.mkdtemp(prefix="machine-", dir=self._work))
