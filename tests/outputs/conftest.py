@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.engines import need_root
+from support.output_scene import Scene
 
 
 @pytest.fixture
@@ -21,3 +22,8 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("needs to mount a tmpfs")
     yield where
     subprocess.run(["umount", str(where)], check=True)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)

@@ -8,8 +8,6 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,98 +23,19 @@ from nix_seed.formats.intoto.bundle import BUNDLE_V03
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType
-from nix_seed.formats.oci.reference import LayoutReference
-from nix_seed.logs.embedded import EmbeddedLog
-from nix_seed.outputs.cache import OutputCache, OutputMissed
+from nix_seed.outputs.cache import OutputCache
 from nix_seed.outputs.clean import clean_outputs, parse_age
-from nix_seed.outputs.kept import find_kept, keep, put_config
-from nix_seed.outputs.open import fresh_key, open_cache
+from nix_seed.outputs.kept import find_kept, keep
 from nix_seed.outputs.rules.kept import ANNOTATION, NAR_TYPE, KeptOutput, Stored, tag_of
 from nix_seed.outputs.rules.statement import OutputFact, OutputsStatement, outputs_subject
 from nix_seed.outputs.server import CacheServer, serving
 from nix_seed.outputs.sign import list_statement, sign_outputs
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
-from nix_seed.registry.store import Fetched, Held
-from nix_seed.release.load import load_policy, verifiers_of
-from nix_seed.trust.sign import KeySigner
 from support.attestations import put
 from support.nars import NarFile, dump, nar_hash
-from support.output_world import SOURCE, policy_text
-
-HASH = "0123456789abcdfghijklmnpqrsvwxyz"
-PATH = StorePath.parse(f"/nix/store/{HASH}-greeting")
-OTHER = StorePath.parse(f"/nix/store/{HASH[::-1]}-other")
-TREE = NarFile(b"hello\n" * 100_000)
-NAR = b"".join(dump(TREE))
-NAR_HASH, NAR_SIZE = nar_hash(TREE)
-BLOB = zstandard.compress(NAR)
-FACT = OutputFact(PATH, NAR_HASH, NAR_SIZE, ())
-NOW = "2026-01-31T12:00:00Z"
-
-
-class Scene:
-    """A layout, one builder whom the policy knows, and a stranger."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.store = LayoutStore(Layout.create(root / "kept"))
-        self.alice, self.mallory = KeySigner.generate(), KeySigner.generate()
-        self.log = EmbeddedLog.create(root / "log", "log.example")
-        (root / "trust.toml").write_text(policy_text({"alice": self.alice}, self.log))
-        self.events: list[object] = []
-        put_config(self.store)
-
-    def bundle(self, fact: OutputFact = FACT, signer: KeySigner | None = None) -> Stored:
-        """Have *signer* (alice) state *fact*."""
-        said = OutputsStatement(
-            source=SOURCE,
-            commit=Commit("c0ffee" + "0" * 34),
-            system="x86_64-linux",
-            seed=Digest.of(b"seed"),
-            builder="alice",
-            finished_on=NOW,
-            outputs=(fact,),
-        )
-        (signed,) = sign_outputs(said, signer or self.alice, [self.log])
-        stored = put(self.store, signed.bundles[0], BUNDLE_V03)
-        return Stored(stored.digest, stored.size)
-
-    def blob(self, data: bytes = BLOB) -> Stored:
-        """Store *data*."""
-        stored = put(self.store, data, NAR_TYPE)
-        return Stored(stored.digest, stored.size)
-
-    def keep(self, fact: OutputFact = FACT, blob: Stored | None = None, **hints: object) -> None:
-        """List *fact* as a builder would, with other *hints*."""
-        kept = KeptOutput(
-            path=fact.path,
-            nar_hash=fact.nar_hash,
-            nar_size=fact.nar_size,
-            nar=blob or self.blob(),
-            bundles=(self.bundle(fact),),
-            commit="c0ffee" + "0" * 34,
-            signer="alice",
-            pushed=NOW,
-        )
-        keep(self.store, replace(kept, **hints))  # type: ignore[arg-type]
-
-    def cache(self) -> OutputCache:
-        """The cache in front of it."""
-        loaded = load_policy(self.root / "trust.toml", datetime.now(UTC))
-        where = LayoutReference(str(self.root / "kept"))
-        return open_cache(verifiers_of(loaded), where, fresh_key(), None, self.events.append)
-
-    @property
-    def reasons(self) -> str:
-        """What the cache has told."""
-        told = (each.reason for each in self.events if isinstance(each, OutputMissed))
-        return "\n".join(told)
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    return Scene(tmp_path)
+from support.output_scene import BLOB, FACT, HASH, NAR, NAR_HASH, NAR_SIZE, NOW, OTHER, PATH, Scene
+from support.output_world import SOURCE
 
 
 def answer(cache: OutputCache, url: str, method: str = "GET") -> tuple[int, bytes]:
@@ -452,97 +371,3 @@ def test_a_full_disk_leaves_the_list_as_it_was(full_disk: Path) -> None:
         fill(scene, fact)
     assert scene.cache().narinfo(HASH) is not None
     assert find_kept(scene.store, HASH).troubles == ()
-
-
-class Counting(LayoutStore):
-    """Notes what it is asked for."""
-
-    def __init__(self, layout: Layout) -> None:
-        super().__init__(layout)
-        self.asked: list[str | Digest] = []
-
-    def get_manifest(self, name: str | Digest, *, writing: bool = False) -> Fetched | None:
-        self.asked.append(name)
-        return super().get_manifest(name, writing=writing)
-
-    def open_blob(self, blob: Descriptor, held: Held | None = None) -> Iterator[bytes]:
-        self.asked.append(blob.digest)
-        return super().open_blob(blob, held)
-
-
-def many(scene: Scene, number: int) -> tuple[OutputCache, Counting, list[StorePath], Digest]:
-    """A cache in front of that many paths, and the word on all of them."""
-    paths = [StorePath.parse(f"/nix/store/{n:02d}{HASH[2:]}-p") for n in range(10, 10 + number)]
-    said = OutputsStatement(
-        source=SOURCE,
-        commit=Commit("c0ffee" + "0" * 34),
-        system="x86_64-linux",
-        seed=Digest.of(b"seed"),
-        builder="alice",
-        finished_on=NOW,
-        outputs=tuple(replace(FACT, path=path) for path in paths),
-    )
-    (signed,) = sign_outputs(said, scene.alice, [scene.log])
-    bundle = put(scene.store, signed.bundles[0], BUNDLE_V03)
-    for fact in said.outputs:
-        scene.keep(fact, bundles=(Stored(bundle.digest, bundle.size),))
-    cache, store = scene.cache(), Counting(Layout.open(scene.root / "kept"))
-    cache.store = store
-    return cache, store, paths, bundle.digest
-
-
-def test_one_request_a_path_and_one_for_the_jobs_word(scene: Scene) -> None:
-    """However many are asked for at once."""
-    cache, store, paths, word = many(scene, 20)
-    with ThreadPoolExecutor(20) as pool:
-        found = list(pool.map(lambda path: cache.narinfo(path.hash_part), paths))
-    assert None not in found
-    assert len([each for each in store.asked if isinstance(each, str)]) == 20
-    assert store.asked.count(word) == 1
-
-
-def test_a_small_nar_is_fetched_before_it_is_asked_for(scene: Scene) -> None:
-    cache, store, (path,), _ = many(scene, 1)
-    assert cache.narinfo(path.hash_part) is not None
-    assert cache.narinfo(path.hash_part) is not None
-    (fetched,) = cache._ahead.values()
-    assert fetched.result(10) == BLOB
-    assert b"".join(cache.nar(path.hash_part, Digest.of(BLOB))) == BLOB
-    assert store.asked.count(Digest.of(BLOB)) == 1
-    # Whoever comes again has it sent from the repository, and nothing is held.
-    assert b"".join(cache.nar(path.hash_part, Digest.of(BLOB))) == BLOB
-    assert (store.asked.count(Digest.of(BLOB)), len(cache._ahead)) == (2, 0)
-
-
-def test_what_nobody_comes_for_is_not_held_for_ever(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("nix_seed.outputs.cache._MOST_AHEAD", 3)
-    cache, _, paths, _ = many(scene, 8)
-    for path in paths:
-        assert cache.narinfo(path.hash_part) is not None
-        assert {each.result(10) for each in cache._ahead.values()} == {BLOB}
-    assert [path for path, _ in cache._ahead] == paths[-3:]
-    assert b"".join(cache.nar(paths[0].hash_part, Digest.of(BLOB))) == BLOB
-
-
-def test_few_are_waited_for_where_the_registry_hangs(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("nix_seed.outputs.cache._MOST_AHEAD", 3)
-    answers = threading.Event()
-
-    def stalling(chunks: Iterator[bytes], *_: object) -> Iterator[bytes]:
-        answers.wait(10)
-        yield from chunks
-
-    monkeypatch.setattr("nix_seed.outputs.cache.checked", stalling)
-    cache, _, paths, _ = many(scene, 8)
-    before = {each for each in threading.enumerate() if each.name == "ahead"}
-    assert None not in [cache.narinfo(path.hash_part) for path in paths]
-    assert [path for path, _ in cache._ahead] == paths[:3]
-    waiting = {each for each in threading.enumerate() if each.name == "ahead"} - before
-    assert len(waiting) == 3
-    answers.set()
-    assert b"".join(cache.nar(paths[7].hash_part, Digest.of(BLOB))) == BLOB
-    assert {each.result(10) for each in cache._ahead.values()} == {BLOB}

@@ -1,0 +1,104 @@
+"""What is asked of a repository for many outputs, and what is fetched ahead of Nix."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from nix_seed.core.digests import Digest
+from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.outputs.cache import OutputCache
+from nix_seed.registry.layout import Layout
+from nix_seed.registry.layout_store import LayoutStore
+from nix_seed.registry.store import Fetched, Held
+from support.output_scene import BLOB, FACT, HASH, Scene
+
+
+class Counting(LayoutStore):
+    """Notes what it is asked for."""
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__(layout)
+        self.asked: list[str | Digest] = []
+
+    def get_manifest(self, name: str | Digest, *, writing: bool = False) -> Fetched | None:
+        self.asked.append(name)
+        return super().get_manifest(name, writing=writing)
+
+    def open_blob(self, blob: Descriptor, held: Held | None = None) -> Iterator[bytes]:
+        self.asked.append(blob.digest)
+        return super().open_blob(blob, held)
+
+
+def many(scene: Scene, number: int) -> tuple[OutputCache, Counting, list[StorePath], Digest]:
+    """A cache in front of that many paths, and the word on all of them."""
+    paths = [StorePath.parse(f"/nix/store/{n:02d}{HASH[2:]}-p") for n in range(10, 10 + number)]
+    facts = [replace(FACT, path=path) for path in paths]
+    bundle = scene.bundle(*facts)
+    for fact in facts:
+        scene.keep(fact, bundles=(bundle,))
+    cache, store = scene.cache(), Counting(Layout.open(scene.root / "kept"))
+    cache.store = store
+    return cache, store, paths, bundle.digest
+
+
+def test_one_request_a_path_and_one_for_the_jobs_word(scene: Scene) -> None:
+    """However many are asked for at once."""
+    cache, store, paths, word = many(scene, 20)
+    with ThreadPoolExecutor(20) as pool:
+        found = list(pool.map(lambda path: cache.narinfo(path.hash_part), paths))
+    assert None not in found
+    assert len([each for each in store.asked if isinstance(each, str)]) == 20
+    assert store.asked.count(word) == 1
+
+
+def test_a_small_nar_is_fetched_before_it_is_asked_for(scene: Scene) -> None:
+    cache, store, (path,), _ = many(scene, 1)
+    assert cache.narinfo(path.hash_part) is not None
+    assert cache.narinfo(path.hash_part) is not None
+    (fetched,) = cache._ahead.values()
+    assert fetched.result(10) == BLOB
+    assert b"".join(cache.nar(path.hash_part, Digest.of(BLOB))) == BLOB
+    assert store.asked.count(Digest.of(BLOB)) == 1
+    # Whoever comes again has it sent from the repository, and nothing is held.
+    assert b"".join(cache.nar(path.hash_part, Digest.of(BLOB))) == BLOB
+    assert (store.asked.count(Digest.of(BLOB)), len(cache._ahead)) == (2, 0)
+
+
+def test_what_nobody_comes_for_is_not_held_for_ever(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nix_seed.outputs.cache._MOST_AHEAD", 3)
+    cache, _, paths, _ = many(scene, 8)
+    for path in paths:
+        assert cache.narinfo(path.hash_part) is not None
+        assert {each.result(10) for each in cache._ahead.values()} == {BLOB}
+    assert [path for path, _ in cache._ahead] == paths[-3:]
+    assert b"".join(cache.nar(paths[0].hash_part, Digest.of(BLOB))) == BLOB
+
+
+def test_few_are_waited_for_where_the_registry_hangs(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nix_seed.outputs.cache._MOST_AHEAD", 3)
+    answers = threading.Event()
+
+    def stalling(chunks: Iterator[bytes], *_: object) -> Iterator[bytes]:
+        answers.wait(10)
+        yield from chunks
+
+    monkeypatch.setattr("nix_seed.outputs.cache.checked", stalling)
+    cache, _, paths, _ = many(scene, 8)
+    before = {each for each in threading.enumerate() if each.name == "ahead"}
+    assert None not in [cache.narinfo(path.hash_part) for path in paths]
+    assert [path for path, _ in cache._ahead] == paths[:3]
+    waiting = {each for each in threading.enumerate() if each.name == "ahead"} - before
+    assert len(waiting) == 3
+    answers.set()
+    assert b"".join(cache.nar(paths[7].hash_part, Digest.of(BLOB))) == BLOB
+    assert {each.result(10) for each in cache._ahead.values()} == {BLOB}
