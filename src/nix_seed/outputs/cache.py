@@ -150,7 +150,8 @@ class OutputCache:
             raise CouldNotCheck(f"no blob {blob} is served for {hash_part}")
         path = found.info.path
         try:
-            ahead = self._ahead.pop((path, blob), None)
+            with self._telling:  # another request may be looking for one to give way
+                ahead = self._ahead.pop((path, blob), None)
             if ahead is not None and not isinstance(ahead.exception(), CouldNotCheck):
                 yield ahead.result()
             else:
