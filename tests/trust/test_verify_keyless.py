@@ -156,6 +156,16 @@ def test_another_instances_time_is_none(keyless: Keyless, tmp_path: Path) -> Non
     assert "not enough sources of verified time" in verdict.reason
 
 
+def test_the_signature_of_another_envelope(keyless: Keyless) -> None:
+    """Our own check says so, before Sigstore's library is asked."""
+    swapped = copy.deepcopy(keyless.bundle)
+    other = keyless.sigstore.bundle(build_statement(predicate(builder="b"), "x").dump())
+    swapped["dsseEnvelope"]["signatures"] = other["dsseEnvelope"]["signatures"]
+    verdict = keyless.judge(swapped)
+    assert verdict.ground is Ground.SIGNATURE, verdict.reason
+    assert "not that of its certificate's key" in verdict.reason
+
+
 def test_the_entry_of_another_envelope(keyless: Keyless) -> None:
     swapped = copy.deepcopy(keyless.bundle)
     other = keyless.sigstore.bundle(build_statement(predicate(builder="b"), "x").dump())
