@@ -1,5 +1,6 @@
 """Envelopes, statements, bundles and the predicate: written, read again, and refused."""
 
+import base64
 import json
 import subprocess
 from collections.abc import Callable
@@ -157,21 +158,32 @@ def test_an_older_statement_is_read_where_it_is_asked_for() -> None:
 ENTRY = {"logIndex": "7", "canonicalizedBody": "e30=", "unknown": {"z": 1, "a": [None]}}
 
 
+HELD = Envelope(PAYLOAD_TYPE, b"{}", (Signature(b"s"),))
+OVER_AN_ARTIFACT: dict[str, Any] = {
+    "dsse_envelope": None,
+    "message_signature": MessageSignature(b"s", bytes(32)),
+}
+
+
 @pytest.mark.parametrize("material", [PublicKeyHint("aGludA=="), Certificate(b"der")])
-@pytest.mark.parametrize(
-    "content",
-    [Envelope(PAYLOAD_TYPE, b"{}", (Signature(b"s"),)), MessageSignature(b"s", bytes(32))],
-)
+@pytest.mark.parametrize("content", [{}, OVER_AN_ARTIFACT])
 def test_a_bundle_is_read_as_it_was_written(material: Any, content: Any) -> None:
-    made = Bundle(content, material, (ENTRY,), (b"stamp",))
+    made = replace(Bundle.of(HELD, material, (ENTRY,), (b"stamp",)), **content)
     assert Bundle.parse(made.dump(), "it") == made
+    assert (made.material, made.timestamps) == (material, (b"stamp",))
 
 
 def test_older_bundles_hold_a_chain() -> None:
-    older = "application/vnd.dev.sigstore.bundle+json;version=0.1"
-    content = Envelope(PAYLOAD_TYPE, b"{}", (Signature(b"s"),))
-    made = Bundle(content, Certificate(b"leaf", (b"root",)), media_type=older)
-    assert Bundle.parse(made.dump(), "it") == made
+    document = json.loads(Bundle.of(HELD, Certificate(b"leaf")).dump())
+    document["mediaType"] = "application/vnd.dev.sigstore.bundle+json;version=0.1"
+    chain = [{"rawBytes": base64.b64encode(each).decode()} for each in (b"leaf", b"root")]
+    document["verificationMaterial"] = {"x509CertificateChain": {"certificates": chain}}
+    read = Bundle.parse(json.dumps(document).encode(), "it")
+    assert read.material == Certificate(b"leaf", (b"root",))
+    assert Bundle.parse(read.dump(), "it") == read
+    document["verificationMaterial"]["x509CertificateChain"]["certificates"] = []
+    with pytest.raises(InputError, match="x509CertificateChain holds no certificate"):
+        Bundle.parse(json.dumps(document).encode(), "it")
 
 
 BUNDLE = signed(KeySigner.generate())
@@ -200,7 +212,7 @@ MATERIAL = "it, verificationMaterial"
         ),
         (
             put("verificationMaterial", {"x509CertificateChain": {"certificates": []}}),
-            f"{MATERIAL}: x509CertificateChain does not belong in a bundle of type "
+            "it: x509CertificateChain does not belong in a bundle of type "
             "application/vnd.dev.sigstore.bundle.v0.3+json",
         ),
         (
@@ -226,7 +238,7 @@ def test_bundles_refused(change: Change, message: str) -> None:
 
 def test_a_bundle_over_an_artifact_has_no_envelope() -> None:
     with pytest.raises(InputError, match="a signature over an artifact, and no envelope"):
-        _ = Bundle(MessageSignature(b"s"), PublicKeyHint("")).envelope
+        _ = replace(Bundle.of(HELD, PublicKeyHint("")), **OVER_AN_ARTIFACT).envelope
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,9 @@ def false_bundles(attack: Attack) -> None:
     for payload in (*_begun(attack), old):
         strange = cast.stranger.sign(PAYLOAD_TYPE, payload).bundle
         known = next(iter(cast.promoters.values())).sign(PAYLOAD_TYPE, b"{}").bundle
-        broken = replace(known, content=Envelope(PAYLOAD_TYPE, payload, known.envelope.signatures))
+        broken = replace(
+            known, dsse_envelope=Envelope(PAYLOAD_TYPE, payload, known.envelope.signatures)
+        )
         _list(attack, payload, (b"{", strange.dump(), known.dump(), broken.dump()))
 
 
@@ -296,7 +298,9 @@ def _too_few(attack: Attack) -> int:
 def _spoiled(text: bytes) -> bytes:
     """Return the bundle with log entries that prove nothing."""
     bundle = Bundle.parse(text, "a bundle")
-    return replace(bundle, tlog_entries=tuple(map(_unproved, bundle.tlog_entries))).dump()
+    held = bundle.verification_material
+    unproved = replace(held, tlog_entries=tuple(map(_unproved, held.tlog_entries)))
+    return replace(bundle, verification_material=unproved).dump()
 
 
 def _unproved(entry: Mapping[str, Any]) -> Mapping[str, Any]:

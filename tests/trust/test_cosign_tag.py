@@ -42,7 +42,7 @@ def test_the_tag() -> None:
 
 def test_a_keys_envelope() -> None:
     bundle = bundle_of_layer(ENVELOPE.dump(), {"predicateType": "x"}, "it")
-    assert bundle == Bundle(ENVELOPE, PublicKeyHint(""))
+    assert bundle == Bundle.of(ENVELOPE, PublicKeyHint(""))
 
 
 def test_a_keyless_envelope(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_keyless_envelope(tmp_path: Path) -> None:
 @pytest.mark.parametrize("empty", ["certificate", "bundle", "rfc3161timestamp"])
 def test_an_empty_annotation_is_none(empty: str) -> None:
     annotations = {f"dev.sigstore.cosign/{empty}": ""}
-    assert bundle_of_layer(ENVELOPE.dump(), annotations, "it") == Bundle(
+    assert bundle_of_layer(ENVELOPE.dump(), annotations, "it") == Bundle.of(
         ENVELOPE, PublicKeyHint("")
     )
 

@@ -142,7 +142,7 @@ def test_the_narhash_and_the_commit_are_no_image() -> None:
 def test_another_signature_under_a_trusted_keys_name() -> None:
     bundle = Bundle.parse(signed(SIGNER), "it")
     other = KeySigner.generate().sign(PAYLOAD_TYPE, STATEMENT.dump()).envelope
-    verdict = judge(replace(bundle, content=other).dump())
+    verdict = judge(replace(bundle, dsse_envelope=other).dump())
     assert verdict.ground is Ground.SIGNATURE
     assert verdict.reason == "it: the signature is not that of the key it names"
 
@@ -153,7 +153,7 @@ def test_two_signatures_are_not_one(extra: str) -> None:
     by = SIGNER if extra == "again" else KeySigner.generate()
     second = Signature(by.sign_raw(envelope.pae))
     two = replace(envelope, signatures=(*envelope.signatures, second))
-    verdict = judge(Bundle(two, SIGNER.sign("x", b"").material).dump())
+    verdict = judge(Bundle.of(two, SIGNER.sign("x", b"").material).dump())
     assert verdict.ground is Ground.MALFORMED
     assert verdict.reason == "it has 2 signatures, not one"
 

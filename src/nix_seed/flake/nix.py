@@ -25,13 +25,7 @@ from nix_seed.core.files import explained
 from nix_seed.flake.checkout import tracked_files
 from nix_seed.flake.nix_process import run_logged
 from nix_seed.flake.rules.nix_log import NixLog
-from nix_seed.formats.nix.database import (
-    DATABASE,
-    format_registration,
-    parse_registration,
-    read_requisites,
-    read_valid_paths,
-)
+from nix_seed.formats.nix import database
 from nix_seed.formats.nix.nar import hash_tree
 from nix_seed.formats.nix.store_path import STORE_DIR, Derivation, PathInfo, StorePath
 
@@ -210,7 +204,7 @@ class Nix:
         """
         if self._is_readable():
             with contextlib.suppress(OSError):
-                return frozenset(read_valid_paths(self.root / DATABASE))
+                return frozenset(database.read_valid_paths(self.root / database.DATABASE))
         try:
             return frozenset(self._run("nix", ["path-info", "--all"], "listing the store").split())
         except NixFailed:
@@ -234,7 +228,7 @@ class Nix:
         wanted, found = sorted(map(str, paths)), set[str]()
         if self._is_readable():
             with contextlib.suppress(OSError):
-                found = read_requisites(self.root / DATABASE, wanted)
+                found = database.read_requisites(self.root / database.DATABASE, wanted)
         if not found.issuperset(wanted):
             for batch in _batches(wanted):
                 arguments = ["--query", "--requisites", *batch]
@@ -251,7 +245,7 @@ class Nix:
         infos: list[PathInfo] = []
         for batch in _batches(sorted(map(str, paths))):
             text = self._run("nix-store", ["--dump-db", *batch], "reading Nix's database")
-            infos += parse_registration(text)
+            infos += database.parse_registration(text)
         return sorted(infos, key=lambda info: info.path)
 
     def delete(self, paths: Iterable[StorePath]) -> None:
@@ -280,7 +274,7 @@ class Nix:
     def register(self, infos: Iterable[PathInfo]) -> None:
         """Call *infos* valid, which lie in the store with the NAR hashes they state."""
         with tempfile.TemporaryFile() as records:
-            records.write(format_registration(infos).encode())
+            records.write(database.format_registration(infos).encode())
             records.seek(0)
             self._run("nix-store", ["--load-db"], "registering store paths", stdin=records)
 

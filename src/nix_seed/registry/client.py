@@ -19,14 +19,7 @@ from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.parallel import in_parallel
-from nix_seed.formats.oci.manifest import (
-    Descriptor,
-    Index,
-    Manifest,
-    MediaType,
-    fallback_tag,
-    own_tag,
-)
+from nix_seed.formats.oci import manifest as oci
 from nix_seed.formats.oci.reference import Reference, check_tag
 from nix_seed.registry import blobs, store
 from nix_seed.registry.auth import TokenScope
@@ -44,34 +37,36 @@ _IMMUTABLE = (
 )
 
 
-def _typed(repository: Repository, item: Descriptor, artifact_type: str) -> Descriptor | None:
+def _typed(
+    repository: Repository, item: oci.Descriptor, artifact_type: str
+) -> oci.Descriptor | None:
     """Return *item* with its true artifact type if that is the one asked for, else None."""
     if item.artifact_type == artifact_type:
         return item
-    if item.media_type != MediaType.MANIFEST:
+    if item.media_type != oci.MediaType.MANIFEST:
         return None
     fetched = repository.get_manifest(item.digest)
     if fetched is None:
         return None  # deleted since it was listed
-    manifest = Manifest.parse(fetched.body, f"{repository}@{item.digest}")
+    manifest = oci.Manifest.parse(fetched.body, f"{repository}@{item.digest}")
     return replace(item, artifact_type=artifact_type) if manifest.kind == artifact_type else None
 
 
-def _add_at(repository: Repository, subject: Digest, referrer: Descriptor) -> None:
+def _add_at(repository: Repository, subject: Digest, referrer: oci.Descriptor) -> None:
     """Choose the tag: where the first is the subject itself, or cannot be made, it is the other."""
-    tag = fallback_tag(subject)
+    tag = oci.fallback_tag(subject)
     present = _at_tag(repository, subject, tag, writing=True)
     if present is None:
-        return _merge(repository, subject, referrer, own_tag(subject))
+        return _merge(repository, subject, referrer, oci.own_tag(subject))
     try:
         return _merge(repository, subject, referrer, tag)
     except NotTaken:
         if present:
             raise
-        return _merge(repository, subject, referrer, own_tag(subject))
+        return _merge(repository, subject, referrer, oci.own_tag(subject))
 
 
-def _merge(repository: Repository, subject: Digest, referrer: Descriptor, tag: str) -> None:
+def _merge(repository: Repository, subject: Digest, referrer: oci.Descriptor, tag: str) -> None:
     """Read, merge, write, read again.
 
     The protocol knows no compare-and-swap: a writer elsewhere may overwrite what was just written,
@@ -82,7 +77,7 @@ def _merge(repository: Repository, subject: Digest, referrer: Descriptor, tag: s
         if _holds(present, referrer):
             return
         merged = sorted((*(present or ()), referrer), key=lambda item: item.digest)
-        repository.put_manifest(Index(tuple(merged)).dump(), MediaType.INDEX, tag)
+        repository.put_manifest(oci.Index(tuple(merged)).dump(), oci.MediaType.INDEX, tag)
         repository.wait(attempt)
     if not _holds(_at_tag(repository, subject, tag), referrer):
         raise CouldNotCheck(
@@ -92,21 +87,21 @@ def _merge(repository: Repository, subject: Digest, referrer: Descriptor, tag: s
         )
 
 
-def _holds(listed: tuple[Descriptor, ...] | None, referrer: Descriptor) -> bool:
+def _holds(listed: tuple[oci.Descriptor, ...] | None, referrer: oci.Descriptor) -> bool:
     return any(item.digest == referrer.digest for item in listed or ())
 
 
 def _at_tag(
     repository: Repository, subject: Digest, tag: str, *, writing: bool = False
-) -> tuple[Descriptor, ...] | None:
+) -> tuple[oci.Descriptor, ...] | None:
     """Read the list at *tag*; None where the registry takes the tag for the subject's digest."""
     fetched = repository.get_manifest(tag, writing=writing)
     if fetched is None or fetched.descriptor.digest == subject:
         return () if fetched is None else None
-    return Index.parse(fetched.body, f"{repository}:{tag}").manifests
+    return oci.Index.parse(fetched.body, f"{repository}:{tag}").manifests
 
 
-def _from_api(repository: Repository, subject: Digest) -> tuple[Descriptor, ...] | None:
+def _from_api(repository: Repository, subject: Digest) -> tuple[oci.Descriptor, ...] | None:
     """Read the API's list, None where the registry has no such API: what answers is no index."""
     label = f"the referrers of {repository}@{subject}"
     request = RegistryRequest(
@@ -115,12 +110,12 @@ def _from_api(repository: Repository, subject: Digest) -> tuple[Descriptor, ...]
         f"listing {label}",
         (TokenScope(repository.path),),
         http.RegistryQuestion.BESIDE,
-        headers={"Accept": MediaType.INDEX},
+        headers={"Accept": oci.MediaType.INDEX},
     )
-    found: list[Descriptor] = []
+    found: list[oci.Descriptor] = []
     for page, reply in enumerate(repository.pages(request)):
         try:
-            index = Index.parse(reply.body or b"", label)
+            index = oci.Index.parse(reply.body or b"", label)
         except InputError as error:
             if page == 0:
                 return None
@@ -181,7 +176,7 @@ class Repository:
     def __str__(self) -> str:
         return f"{self.registry}/{self.path}"
 
-    def head_manifest(self, name: str | Digest, *, writing: bool = False) -> Descriptor | None:
+    def head_manifest(self, name: str | Digest, *, writing: bool = False) -> oci.Descriptor | None:
         """Return what the registry says *name* is, None if it has no such manifest.
 
         A hint, good for "is it there?": nothing was hashed. A registry whose answer lacks digest
@@ -197,7 +192,7 @@ class Repository:
         if reply.error is not None or hint is None or not size or other:
             fetched = self.get_manifest(name, writing=writing)
             return None if fetched is None else fetched.descriptor
-        return Descriptor(http.document_type(reply.headers.get("Content-Type")), hint, size)
+        return oci.Descriptor(http.document_type(reply.headers.get("Content-Type")), hint, size)
 
     def get_manifest(self, name: str | Digest, *, writing: bool = False) -> store.Fetched | None:
         """Return the manifest called *name*, verified, or None if there is none.
@@ -231,7 +226,7 @@ class Repository:
         assert reply.body is not None
         digest = Digest.of(reply.body)
         kind = http.document_type(reply.headers.get("Content-Type"), reply.body, label)
-        return store.Fetched(Descriptor(kind, digest, len(reply.body)), reply.body)
+        return store.Fetched(oci.Descriptor(kind, digest, len(reply.body)), reply.body)
 
     def _ask(self, method: str, name: str | Digest, writing: bool) -> Reply | None:
         """Ask for a manifest in every way there is; None if it is not there.
@@ -262,7 +257,7 @@ class Repository:
 
     def put_manifest(
         self, body: bytes, media_type: str, name: str | Digest | None = None
-    ) -> Descriptor:
+    ) -> oci.Descriptor:
         """Store a manifest or index, under a tag if *name* is one; return its descriptor.
 
         What it refers to must be there already. Its exact bytes are kept.
@@ -290,7 +285,7 @@ class Repository:
         hint = http.digest_hint(reply.headers)
         if hint not in (None, digest) and self.head_manifest(digest, writing=True) is None:
             raise CheckedFalse(f"{self}: pushed manifest {digest}, but the registry stored {hint}")
-        return Descriptor(media_type, digest, len(body))
+        return oci.Descriptor(media_type, digest, len(body))
 
     def put_manifests(self, documents: Sequence[store.NamedDocument], jobs: int = 1) -> None:
         """Store many as ``put_manifest`` does, *jobs* at once."""
@@ -305,7 +300,7 @@ class Repository:
         before = store.index_members(self.get_manifest(tag, writing=True), f"{self}:{tag}")
         after = edit(before)
         if after != before:
-            self.put_manifest(Index(after).dump(), MediaType.INDEX, tag)
+            self.put_manifest(oci.Index(after).dump(), oci.MediaType.INDEX, tag)
         return after != before
 
     def has_blob(self, digest: Digest) -> bool:
@@ -328,34 +323,34 @@ class Repository:
         """Raise ``Denied``, which names the permission, where nothing may be pushed here."""
         blobs.check_may_push(self._session, self.path)
 
-    def push_blob(self, blob: Descriptor, source: blobs.Source) -> None:
+    def push_blob(self, blob: oci.Descriptor, source: blobs.Source) -> None:
         """Send a blob of known digest and size; *source* yields its bytes, anew at each call."""
         blobs.push_blob(self._session, self.path, blob, source)
 
-    def take_blob(self, blob: Descriptor, source: store.BlobSource) -> bool:
+    def take_blob(self, blob: oci.Descriptor, source: store.BlobSource) -> bool:
         """Store a blob from another store, by a link (False) where the registry makes one."""
         if any(self.mount_blob(blob.digest, path) for path in self._mount_from):
             return False
         self.push_blob(blob, lambda: source(store.Held()))
         return True
 
-    def push_stream(self, source: blobs.Source, media_type: str) -> Descriptor:
+    def push_stream(self, source: blobs.Source, media_type: str) -> oci.Descriptor:
         """Send a stream of unknown length and return what it proved to be."""
         return blobs.push_stream(self._session, self.path, source, media_type)
 
-    def open_blob(self, blob: Descriptor, held: store.Held | None = None) -> Iterator[bytes]:
+    def open_blob(self, blob: oci.Descriptor, held: store.Held | None = None) -> Iterator[bytes]:
         """Yield the blob (after what is *held*); verified when, and only when, it ends."""
         return blobs.open_blob(self._session, self.path, blob, held)
 
-    def gives_ranges(self, blob: Descriptor) -> bool:
+    def gives_ranges(self, blob: oci.Descriptor) -> bool:
         """Whether a part of a blob can be had without all of it."""
         return blobs.gives_ranges(self._session, self.path, blob)
 
-    def read_range_unverified(self, blob: Descriptor, start: int, length: int) -> bytes:
+    def read_range_unverified(self, blob: oci.Descriptor, start: int, length: int) -> bytes:
         """Return part of a blob by one range request; the caller must have a proof of its own."""
         return blobs.read_range(self._session, self.path, blob, start, length)
 
-    def attach(self, body: bytes) -> Descriptor:
+    def attach(self, body: bytes) -> oci.Descriptor:
         """Push a manifest that has a ``subject``, and put it on the subject's fallback list."""
         entry, subject = store.referrer_entry(body)
         self.put_manifest(body, entry.media_type)
@@ -370,7 +365,7 @@ class Repository:
 
     def referrers(
         self, subject: Digest, artifact_type: str | None = None
-    ) -> tuple[Descriptor, ...]:
+    ) -> tuple[oci.Descriptor, ...]:
         """Return what points at *subject*, by API and fallback tag, sorted by digest.
 
         With *artifact_type*, those of that type only, which their manifests decide: lists often
@@ -378,9 +373,9 @@ class Repository:
         """
         by_api = _from_api(self, subject)
         found = {item.digest: item for item in by_api or ()}
-        tagged = _at_tag(self, subject, fallback_tag(subject))
+        tagged = _at_tag(self, subject, oci.fallback_tag(subject))
         if tagged is None or (not tagged and by_api is None):
-            tagged = _at_tag(self, subject, own_tag(subject))
+            tagged = _at_tag(self, subject, oci.own_tag(subject))
         found |= {item.digest: item for item in tagged or ()}
         listed = [found[digest] for digest in sorted(found)]
         if artifact_type is None:
@@ -415,13 +410,13 @@ class Repository:
         if _from_api(self, subject) is not None:
             return
         with _ONE_WRITER:
-            for tag in (fallback_tag(subject), own_tag(subject)):
+            for tag in (oci.fallback_tag(subject), oci.own_tag(subject)):
                 present = _at_tag(self, subject, tag, writing=True)
                 if not present:
                     continue
-                again = Index(present).dump() + b"\n"
+                again = oci.Index(present).dump() + b"\n"
                 try:
-                    self.put_manifest(again, MediaType.INDEX, tag)
+                    self.put_manifest(again, oci.MediaType.INDEX, tag)
                 except NotTaken as error:
                     raise NotTaken(error.message, hint=_IMMUTABLE) from error
 

@@ -16,18 +16,7 @@ from nix_seed.registry.auth import Challenge, TokenAuthority, TokenScope, parse_
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Denied, Patience, Unreachable, failure
 from nix_seed.registry.http import REDIRECTS, Answer, NotTLS, Transport
-from nix_seed.registry.rules.http import (
-    Meaning,
-    RegistryQuestion,
-    Rule,
-    Url,
-    is_loopback,
-    join_url,
-    judge,
-    parse_url,
-    upgraded,
-    who_answered,
-)
+from nix_seed.registry.rules import http
 
 _MOST_REDIRECTS = 5
 _DOCKER_HUB = "docker.io"
@@ -50,7 +39,7 @@ class RegistryRequest:
     url: str
     doing: str
     scopes: tuple[TokenScope, ...]
-    question: RegistryQuestion
+    question: http.RegistryQuestion
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body | None = None
     safe: bool = True
@@ -69,7 +58,7 @@ class Reply:
     ``error`` is what to raise where the answer is not decisive and no other way is left.
     """
 
-    meaning: Meaning
+    meaning: http.Meaning
     headers: Mapping[str, str]
     url: str
     body: bytes | None
@@ -122,8 +111,8 @@ class Session:
         """
         answer = self._from_storage(request) or self._authorized(request)
         rule = self._judge(request, answer)
-        if rule.meaning in (Meaning.YES, Meaning.NO):
-            elsewhere = parse_url(answer.url).origin != parse_url(self.base()).origin
+        if rule.meaning in (http.Meaning.YES, http.Meaning.NO):
+            elsewhere = http.parse_url(answer.url).origin != http.parse_url(self.base()).origin
             if elsewhere and answer.status == 206 and "Range" in request.headers:
                 self._storage[request.url] = answer.url
             return answer
@@ -159,7 +148,7 @@ class Session:
     def _find_base(self) -> str:
         if self._plain_http:
             return f"http://{self._host}"
-        if is_loopback(parse_url(f"https://{self._host}").host):
+        if http.is_loopback(http.parse_url(f"https://{self._host}").host):
             # Only a server that answers, and not in TLS, is spoken to in plain HTTP. A certificate
             # that is not accepted stays an error.
             try:
@@ -173,36 +162,36 @@ class Session:
             answer = self._authorized(request)
         except Denied as error:
             # A token server that refuses says what the registry itself would have said by a 403.
-            if judge(request.question, 403).meaning is not Meaning.OTHER_WAY:
+            if http.judge(request.question, 403).meaning is not http.Meaning.OTHER_WAY:
                 raise
-            return Reply(Meaning.OTHER_WAY, {}, "", b"", error)
+            return Reply(http.Meaning.OTHER_WAY, {}, "", b"", error)
         rule = self._judge(request, answer)
-        if rule.meaning is Meaning.OTHER_WAY:
+        if rule.meaning is http.Meaning.OTHER_WAY:
             failed = self._failure(request, answer, rule)
             return Reply(rule.meaning, answer.headers, answer.url, b"", failed)
-        if rule.meaning not in (Meaning.YES, Meaning.NO):
+        if rule.meaning not in (http.Meaning.YES, http.Meaning.NO):
             raise self._failure(request, answer, rule)
         body = b"" if request.method == "HEAD" else answer.read(limit)
         answer.close()
         return Reply(rule.meaning, answer.headers, answer.url, body)
 
-    def _judge(self, request: RegistryRequest, answer: Answer) -> Rule:
-        home = parse_url(self.base()).origin
-        elsewhere = parse_url(answer.url).origin != home
+    def _judge(self, request: RegistryRequest, answer: Answer) -> http.Rule:
+        home = http.parse_url(self.base()).origin
+        elsewhere = http.parse_url(answer.url).origin != home
         head = request.method == "HEAD"
-        return judge(request.question, answer.status, elsewhere=elsewhere, head=head)
+        return http.judge(request.question, answer.status, elsewhere=elsewhere, head=head)
 
-    def _failure(self, request: RegistryRequest, answer: Answer, rule: Rule) -> NixSeedError:
-        host, home = parse_url(answer.url).netloc, parse_url(self.base()).netloc
-        who = who_answered(answer.status, answer.headers, host, home)
+    def _failure(self, request: RegistryRequest, answer: Answer, rule: http.Rule) -> NixSeedError:
+        host, home = http.parse_url(answer.url).netloc, http.parse_url(self.base()).netloc
+        who = http.who_answered(answer.status, answer.headers, host, home)
         body = answer.read_error()
         attempt = self._authority(request.repository).attempt(request.doing, request.scopes)
         return failure(attempt, rule, answer.status, answer.headers, body, who)
 
     def _authorized(self, request: RegistryRequest) -> Answer:
-        home = parse_url(self.base())
-        url = join_url(parse_url(f"{home}/v2/"), request.url, "the registry's address")
-        url = upgraded(url, home)
+        home = http.parse_url(self.base())
+        url = http.join_url(http.parse_url(f"{home}/v2/"), request.url, "the registry's address")
+        url = http.upgraded(url, home)
         authority = self._authority(request.repository)
         ours = url.origin == home.origin
         sent = authority.header(request.scopes) if ours else None
@@ -229,7 +218,7 @@ class Session:
         Some registries hide what a stranger may not see behind a 404, or challenge at ``/v2/``
         alone: who has credentials and was never asked for them is challenged there.
         """
-        if parse_url(answer.url).origin != parse_url(self.base()).origin:
+        if http.parse_url(answer.url).origin != http.parse_url(self.base()).origin:
             return None
         found: tuple[Challenge, ...] = ()
         if answer.status == 401:
@@ -250,9 +239,9 @@ class Session:
             self._challenges = parse_challenges(said)
         return self._challenges
 
-    def _follow(self, request: RegistryRequest, url: Url, authorization: str | None) -> Answer:
+    def _follow(self, request: RegistryRequest, url: http.Url, authorization: str | None) -> Answer:
         """Send to *url* and follow redirects; only the registry's own origin sees credentials."""
-        base = parse_url(self.base())
+        base = http.parse_url(self.base())
         home = base.origin
         for _ in range(_MOST_REDIRECTS):
             self._check_downgrade(url, request)
@@ -267,10 +256,10 @@ class Session:
             if answer.status not in REDIRECTS or target is None:
                 return answer
             answer.close()
-            url = upgraded(join_url(url, target, "the registry's redirect to"), base)
+            url = http.upgraded(http.join_url(url, target, "the registry's redirect to"), base)
         raise CouldNotCheck(f"{request.doing}: more than {_MOST_REDIRECTS} redirects")
 
-    def _check_downgrade(self, url: Url, request: RegistryRequest) -> None:
+    def _check_downgrade(self, url: http.Url, request: RegistryRequest) -> None:
         if url.scheme != "https" and self.base().startswith("https:"):
             raise CouldNotCheck(
                 f"{request.doing}: the registry leads from HTTPS to {url.scheme}, which is refused",
@@ -280,7 +269,7 @@ class Session:
 
     def _authority(self, repository: str) -> TokenAuthority:
         """Return who speaks for the repository: credentials may differ by it."""
-        home = parse_url(self.base())
+        home = http.parse_url(self.base())
         with self._lock:
             if repository not in self._authorities:
                 self._authorities[repository] = TokenAuthority(

@@ -20,18 +20,8 @@ from nix_seed.formats.intoto.promotion import PREDICATE_TYPE, PromotionPredicate
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.oci.manifest import ANNOTATION_SYSTEM, Descriptor, MediaType
 from nix_seed.registry.store import ImageStore
+from nix_seed.release.rules import record as rules
 from nix_seed.release.rules.answer import ImageVerification
-from nix_seed.release.rules.record import (
-    EXPECTED,
-    Ledgered,
-    LedgerEntry,
-    PromotionResult,
-    Record,
-    Shown,
-    evaluate_promotion,
-    records_of,
-    stands,
-)
 from nix_seed.release.rules.tree import Evidence, Leaf, MemberProof, Release, ReleasedOutputs
 from nix_seed.release.verifiers import Ledger, Verifiers
 from nix_seed.trust import attestations
@@ -46,7 +36,7 @@ EVIDENCE_TYPE: Final = "application/vnd.nix-seed.promotion.evidence.v1+json"
 
 
 def find_proof(
-    places: Sequence[ImageStore], records: Iterable[Record], system: str
+    places: Sequence[ImageStore], records: Iterable[rules.Record], system: str
 ) -> MemberProof | Check:
     """Return a proof of *system* that leads to the root of one of *records*, or why there is none.
 
@@ -61,7 +51,7 @@ def find_proof(
     return why or Check(f"member {system}", Fate.FALSE, "there is none")
 
 
-def _find(places: Sequence[ImageStore], record: Record, system: str) -> MemberProof | Check:
+def _find(places: Sequence[ImageStore], record: rules.Record, system: str) -> MemberProof | Check:
     name = f"member {system}"
     why: Check | None = None
     wanted = {ANNOTATION_SYSTEM: system}
@@ -78,7 +68,7 @@ def _find(places: Sequence[ImageStore], record: Record, system: str) -> MemberPr
 
 
 def _proof(
-    text: bytes | NixSeedError, place: str, record: Record, system: str
+    text: bytes | NixSeedError, place: str, record: rules.Record, system: str
 ) -> MemberProof | Check:
     name = f"member {system}"
     if isinstance(text, NixSeedError):
@@ -94,7 +84,7 @@ def _proof(
     return Check(name, Fate.FALSE, reason)
 
 
-def find_evidence(places: Sequence[ImageStore], record: Record) -> Evidence:
+def find_evidence(places: Sequence[ImageStore], record: rules.Record) -> Evidence:
     """Return the evidence that *record* names. ``CouldNotCheck``: it is nowhere to be found.
 
     ``CheckedFalse``: it has the digest, and does not fit the record.
@@ -117,7 +107,9 @@ def find_evidence(places: Sequence[ImageStore], record: Record) -> Evidence:
     )
 
 
-def has_documents(places: Sequence[ImageStore], record: Record, systems: Iterable[str]) -> bool:
+def has_documents(
+    places: Sequence[ImageStore], record: rules.Record, systems: Iterable[str]
+) -> bool:
     """Whether the evidence and a proof of each of *systems* lie beside *record*."""
     try:
         find_evidence(places, record)
@@ -171,7 +163,7 @@ def attach_outputs(store: ImageStore, record: Digest, outputs: ReleasedOutputs) 
     attestations.list_document(store, record_subject(record), outputs.dump(), OUTPUTS_TYPE, {})
 
 
-def find_outputs_of(places: Sequence[ImageStore], record: Record) -> ReleasedOutputs:
+def find_outputs_of(places: Sequence[ImageStore], record: rules.Record) -> ReleasedOutputs:
     """Return the outputs that *record* promotes.
 
     ``CheckedFalse`` where it promotes none, ``CouldNotCheck`` where their list is nowhere.
@@ -201,11 +193,11 @@ def find_outputs_of(places: Sequence[ImageStore], record: Record) -> ReleasedOut
     raise CouldNotCheck(f"the list of {said.commit}'s outputs cannot be had: {reason}")
 
 
-def judge_ledger(listed: attestations.Discovered, by: Verifiers) -> Ledgered:
+def judge_ledger(listed: attestations.Discovered, by: Verifiers) -> rules.Ledgered:
     """Judge the records among what is *listed*; logs are held to what they showed."""
     trust = by.promoters
     findings = tuple(
-        examine(e.place, e.text, trust, EXPECTED) for e in attestations.promotions(listed)
+        examine(e.place, e.text, trust, rules.EXPECTED) for e in attestations.promotions(listed)
     )
     doubts = doubt_logs(findings, by.watch)
     troubles = attestations.troubles_of(listed)
@@ -213,8 +205,8 @@ def judge_ledger(listed: attestations.Discovered, by: Verifiers) -> Ledgered:
     ends += [(each.fate, each.reason) for each in troubles]
     unread = tuple(reason for fate, reason in ends if fate is Fate.UNCHECKED)
     unasked = (each.reason for each in doubts.watched.values() if each.fate is Fate.UNCHECKED)
-    return Ledgered(
-        records_of(findings, by.policy, doubts.distrusted),
+    return rules.Ledgered(
+        rules.records_of(findings, by.policy, doubts.distrusted),
         lies=(*doubts.lies, *listed.lies),
         unchecked=(*unread, *unasked),
         unread=unread,
@@ -230,7 +222,7 @@ def judge_promotion(
     index: Digest | None,
     *,
     whole: bool,
-) -> PromotionResult | None:
+) -> rules.PromotionResult | None:
     """Judge the promotion of *images*, which are all of an index where *whole*.
 
     Of several commits with these images the first that was promoted is taken; without *commit*
@@ -255,7 +247,7 @@ def _judge(
     index: Digest | None,
     *,
     whole: bool,
-) -> PromotionResult:
+) -> rules.PromotionResult:
     found = judge_ledger(beside.of(commit.key), by)
     left_open = filter(None, (image.left_open for image in images))
     found = replace(found, unchecked=(*found.unchecked, *left_open))
@@ -264,12 +256,14 @@ def _judge(
     )
     # Another commit's record may be listed here as well: its proofs are no answer.
     ours = [each for each in found.records if each.predicate.commit == commit]
-    standing = [each for each in ours if stands(each, by.policy)]
+    standing = [each for each in ours if rules.stands(each, by.policy)]
     proofs = None
     if not whole:
         proofs = {e.system: find_proof(beside.stores, standing, e.system) for e in leaves}
     pinned = pinned_root(by, commit, standing)
-    result = evaluate_promotion(by.policy, commit, found, Shown(leaves, proofs, index), pinned)
+    result = rules.evaluate_promotion(
+        by.policy, commit, found, rules.Shown(leaves, proofs, index), pinned
+    )
     if result.record is not None:
         result = replace(result, checks=(*result.checks, *ask_ledgers(by, result.record)))
     if result.fate is Fate.VERIFIED and by.pins is not None and result.record is not None:
@@ -278,7 +272,7 @@ def _judge(
     return result
 
 
-def pinned_root(by: Verifiers, commit: Commit, records: Sequence[Record]) -> Digest | None:
+def pinned_root(by: Verifiers, commit: Commit, records: Sequence[rules.Record]) -> Digest | None:
     """Return the root that this machine saw before, if any, for what *records* promote.
 
     Where there are none, one may have been taken away: that it was there is known of the policy's
@@ -288,7 +282,7 @@ def pinned_root(by: Verifiers, commit: Commit, records: Sequence[Record]) -> Dig
     return None if by.pins is None or not repository else by.pins.seen(repository, commit)
 
 
-def ask_ledgers(by: Verifiers, record: Record) -> tuple[Check, ...]:
+def ask_ledgers(by: Verifiers, record: rules.Record) -> tuple[Check, ...]:
     """Ask each ledger for the commit of *record*, a check each. Never raises.
 
     One that may not be asked is *could not check*: the policy demands its word.
@@ -297,7 +291,7 @@ def ask_ledgers(by: Verifiers, record: Record) -> tuple[Check, ...]:
     return (*asked, *(_unasked(name, record) for name in by.unasked))
 
 
-def entries_of(ledger: Ledger, commit_key: Digest) -> tuple[LedgerEntry, ...]:
+def entries_of(ledger: Ledger, commit_key: Digest) -> tuple[rules.LedgerEntry, ...]:
     """Return what *ledger* holds for a commit.
 
     ``CheckedFalse`` where it lies; whatever else goes wrong in its client is ``CouldNotCheck``.
@@ -314,7 +308,7 @@ def entries_of(ledger: Ledger, commit_key: Digest) -> tuple[LedgerEntry, ...]:
         ) from error
 
 
-def _unasked(name: str, record: Record) -> Check:
+def _unasked(name: str, record: rules.Record) -> Check:
     reason = (
         f"whether the ledger {name} holds {record.predicate.commit}: offline it is not asked, "
         "which --no-ledgers does without"
@@ -322,7 +316,7 @@ def _unasked(name: str, record: Record) -> Check:
     return Check(f"ledger {name}", Fate.UNCHECKED, reason)
 
 
-def _ask(ledger: Ledger, record: Record) -> Check:
+def _ask(ledger: Ledger, record: rules.Record) -> Check:
     said, name = record.predicate, f"ledger {ledger.name}"
     try:
         held = entries_of(ledger, said.commit.key)

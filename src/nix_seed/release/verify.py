@@ -35,15 +35,7 @@ from nix_seed.trust.attestations import (
     gather,
     troubles_of,
 )
-from nix_seed.trust.rules.claims import (
-    MOST_COMMITS,
-    AttestedCommits,
-    Finding,
-    Standing,
-    claims_of,
-    examine,
-    name_commits,
-)
+from nix_seed.trust.rules import claims as judging
 from nix_seed.trust.rules.policy import LoggedAt
 from nix_seed.trust.rules.quorum import QuorumResult, evaluate_quorum
 from nix_seed.trust.watch_logs import doubt_logs
@@ -122,21 +114,23 @@ def _verify_one(
     by.on_event(Stage("verify", f"verifying {image.reference}"))
     policy, trust = by.policy, by.builders
     here = beside.of(image.digest)
-    findings = {each.text: examine(each.place, each.text, trust) for each in attestations(here)}
+    findings = {
+        each.text: judging.examine(each.place, each.text, trust) for each in attestations(here)
+    }
     if query.commit is not None:
-        chosen = AttestedCommits((query.commit,))
+        chosen = judging.AttestedCommits((query.commit,))
     else:
-        named = name_commits(image.digest, findings.values(), policy)
-        released = _released(beside, root) if len(named) > MOST_COMMITS else frozenset()
-        chosen = AttestedCommits.choose(named, policy, released)
+        named = judging.name_commits(image.digest, findings.values(), policy)
+        released = _released(beside, root) if len(named) > judging.MOST_COMMITS else frozenset()
+        chosen = judging.AttestedCommits.choose(named, policy, released)
     # What builders say of the commit lies beside their own images, which may be other ones: those
     # are the dissents.
     elsewhere = beside.of(*(commit.key for commit in chosen.commits))
     for each in attestations(elsewhere):
         if each.text not in findings:
-            findings[each.text] = examine(each.place, each.text, trust)
+            findings[each.text] = judging.examine(each.place, each.text, trust)
     doubts = doubt_logs(findings.values(), by.watch)
-    claims = claims_of(findings.values(), policy, doubts.distrusted)
+    claims = judging.claims_of(findings.values(), policy, doubts.distrusted)
     quorums = tuple(
         evaluate_quorum(policy, agreement_of(image, commit), claims, by.now)
         for commit in chosen.commits
@@ -282,7 +276,7 @@ class Chosen:
     nar_hash: NarHash
     reference: AnyReference
     quorum: QuorumResult
-    findings: tuple[Finding, ...]
+    findings: tuple[judging.Finding, ...]
 
 
 def choose_members(by: Verifiers, commit: Commit, place: ReleasePlace) -> Mapping[str, Chosen]:
@@ -318,7 +312,7 @@ def votes(member: Chosen) -> list[Vote]:
     names = {
         each.claim.name: each.builder.id
         for each in quorum.claims
-        if each.builder and each.builder.id in counted and each.standing is Standing.AGREES
+        if each.builder and each.builder.id in counted and each.standing is judging.Standing.AGREES
     }
     good = [
         (finding, finding.verdict.bundle.envelope.pae)

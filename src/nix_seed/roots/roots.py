@@ -22,22 +22,15 @@ from nix_seed.flake.rules.recipe import Recipe
 from nix_seed.flake.rules.signatures import Signers
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.roots.machine_code import find_machine_code, look_at
+from nix_seed.roots.rules import roots as rules
 from nix_seed.roots.rules.policy import Binary, Findings, Substituted
-from nix_seed.roots.rules.roots import (
-    End,
-    HostProgram,
-    Roots,
-    find_roots,
-    roots_digest,
-    store_path_of,
-)
 
 
 @dataclass(frozen=True, slots=True)
 class SourceEnd:
     """An end that holds no machine code: *size* in bytes, None where it is not in the store."""
 
-    end: End
+    end: rules.End
     size: int | None
 
 
@@ -48,14 +41,14 @@ class RootsReport:
     That is None for roots that one store alone knows: another would find other ones.
     """
 
-    roots: Roots
+    roots: rules.Roots
     digest: Digest | None
     findings: Findings
     sources: Sequence[SourceEnd]
     built: int
 
 
-def roots_of_recipe(nix: Nix, recipe: Recipe) -> Roots:
+def roots_of_recipe(nix: Nix, recipe: Recipe) -> rules.Roots:
     """Follow the derivations of an image's recipe; flake inputs' trees are ends of their own."""
     plain = (path for tier in recipe.tiers for path in tier.paths)
     return _follow(nix, recipe.wanted, plain)
@@ -63,7 +56,7 @@ def roots_of_recipe(nix: Nix, recipe: Recipe) -> Roots:
 
 def roots_of_outputs(
     nix: Nix, flake: str, system: str | None = None, output: str | None = None
-) -> Roots:
+) -> rules.Roots:
     """Follow the derivations of a flake's own outputs, or of one, for *system*."""
     system = system or current_system()
     url = nix.metadata(flake).url
@@ -84,7 +77,7 @@ def roots_of_outputs(
 
 def roots_of_paths(
     nix: Nix, name: str, paths: Collection[StorePath]
-) -> tuple[Roots, tuple[StorePath, ...]]:
+) -> tuple[rules.Roots, tuple[StorePath, ...]]:
     """Follow the derivations that this machine's store knows for the *paths* of the image *name*.
 
     Returns also the paths of which nobody here knows where they come from.
@@ -108,12 +101,12 @@ def roots_of_paths(
     return replace(_follow(nix, derivers, plain), evaluated=False), tuple(unknown)
 
 
-def _follow(nix: Nix, derivations: Iterable[StorePath], plain: Iterable[StorePath]) -> Roots:
-    return find_roots(derivations, nix.read_derivation, plain)
+def _follow(nix: Nix, derivations: Iterable[StorePath], plain: Iterable[StorePath]) -> rules.Roots:
+    return rules.find_roots(derivations, nix.read_derivation, plain)
 
 
 def report_roots(
-    nix: Nix, roots: Roots, unknown: Sequence[StorePath] = (), on_event: OnEvent = ignore
+    nix: Nix, roots: rules.Roots, unknown: Sequence[StorePath] = (), on_event: OnEvent = ignore
 ) -> RootsReport:
     """Look at every end in the store, and ask Nix where what was built comes from.
 
@@ -150,7 +143,7 @@ def report_roots(
         impure=roots.impure,
     )
     built = sum(info.ultimate for info in known.values())
-    digest = roots_digest(roots) if roots.evaluated else None
+    digest = rules.roots_digest(roots) if roots.evaluated else None
     return RootsReport(roots, digest, findings, look.sources, built)
 
 
@@ -161,7 +154,7 @@ class _Builders:
     *unread* the builders that are not in the store.
     """
 
-    def __init__(self, nix: Nix, roots: Roots) -> None:
+    def __init__(self, nix: Nix, roots: rules.Roots) -> None:
         self.host = list(roots.host)
         self.unread: list[str] = []
         self.files: dict[StorePath, list[str]] = {}
@@ -178,9 +171,9 @@ class _Builders:
 
     def _follow(self, program: str, user: StorePath) -> Iterator[str]:
         """Take *program* in; yield what is started in its place."""
-        path = store_path_of(program)
+        path = rules.store_path_of(program)
         if path not in self._given:
-            self.host.append(HostProgram(program, user))
+            self.host.append(rules.HostProgram(program, user))
             return
         real = follow_links(self._nix.root, program)
         if real is not None and real != program:
@@ -208,7 +201,7 @@ class _Look:
         self.sources: list[SourceEnd] = []
         self._look_at = cache(look_at)
 
-    def at(self, end: End) -> None:
+    def at(self, end: rules.End) -> None:
         if self._at_executed(end):
             return
         found = find_machine_code(_at(self._nix, end.path))
@@ -222,7 +215,7 @@ class _Look:
         else:
             self.sources.append(SourceEnd(end, None if found is None else found.size))
 
-    def _at_executed(self, end: End) -> bool:
+    def _at_executed(self, end: rules.End) -> bool:
         """Take in the files of *end* that are executed; tell whether there are any.
 
         A text among the arguments is read by whoever is executed, and is a source like another. Of

@@ -20,12 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from nix_seed.core.digests import DiffID, Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError, caught, of_store
 from nix_seed.core.verdict import Trouble
-from nix_seed.formats.intoto.bundle import (
-    BUNDLE_V03,
-    ENVELOPE_LAYER,
-    attestation_tag,
-    bundle_of_layer,
-)
+from nix_seed.formats.intoto import bundle as intoto
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE as PROMOTION_TYPE
 from nix_seed.formats.intoto.promotion import Unverified
 from nix_seed.formats.intoto.statement import Agreement, Commit, LayerDigests
@@ -98,7 +93,7 @@ def list_bundle(
 ) -> Descriptor:
     """Store *bundle* as a referrer of *subject*, which may be anything with a digest."""
     said = {CONTENT: "dsse-envelope", PREDICATE: predicate_type} | _about(bundle).annotations()
-    return _attach(store, subject, _put(store, bundle, BUNDLE_V03), said)
+    return _attach(store, subject, _put(store, bundle, intoto.BUNDLE_V03), said)
 
 
 def _about(bundle: bytes) -> About:
@@ -151,13 +146,13 @@ def discover(
                 found.setdefault(each.text, Attestation(each.place, each.text))
             elif each is not None:
                 others[Document(each.artifact_type, each.text)] = None
-    tag = attestation_tag(subject)
+    tag = intoto.attestation_tag(subject)
     with _noted(troubles, f"{store}:{tag}"):
         for layer in _cosign_layers(store, tag) if cosign else ():
             place = f"{store}:{tag}, layer {layer.digest}"
             with _noted(troubles, place):
                 text = read_blob(store, layer, place)
-                bundle = bundle_of_layer(text, layer.annotations, place).dump()
+                bundle = intoto.bundle_of_layer(text, layer.annotations, place).dump()
                 found.setdefault(bundle, Attestation(place, bundle))
     return Discovered(tuple(found.values()), tuple(troubles), (), tuple(others))
 
@@ -247,7 +242,7 @@ def _cosign_layers(store: ImageStore, tag: str) -> tuple[Descriptor, ...]:
     layers = Manifest.parse(fetched.body, f"{store}:{tag}").layers
     if len(layers) > _MOST_LAYERS:
         raise CheckedFalse(f"{store}:{tag} has {len(layers)} layers; {_MOST_LAYERS} are the most")
-    return tuple(layer for layer in layers if layer.media_type == ENVELOPE_LAYER)
+    return tuple(layer for layer in layers if layer.media_type == intoto.ENVELOPE_LAYER)
 
 
 def _put(store: ImageStore, text: bytes, media_type: str) -> Descriptor:

@@ -46,7 +46,7 @@ class Signed:
 
     def logged(self, entries: tuple[Mapping[str, Any], ...]) -> Bundle:
         """Return a bundle of the same envelope with these log entries, verbatim."""
-        return Bundle(self.envelope, self.material, entries, self.timestamps)
+        return Bundle.of(self.envelope, self.material, entries, self.timestamps)
 
 
 class Signer(Protocol):

@@ -21,14 +21,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
 from nix_seed.formats.intoto.bundle import Bundle, Certificate
-from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Envelope
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE
 from nix_seed.formats.tlog.entry import LogEntry, parse_body
-from nix_seed.logs.rules.signer import (
-    CertificateIdentity,
-    PublicKey,
-    certified_identity,
-    read_identity,
-)
+from nix_seed.logs.rules import signer as signers
 from nix_seed.trust.rules.bundle import Ground, Refused, check_log
 from nix_seed.trust.sign import Signed
 
@@ -110,8 +105,8 @@ class SigstoreCheck:
             raise
         except Exception as error:
             raise _failed(error, bundle, verifier) from error
-        ours = bundle.content
-        if not isinstance(ours, Envelope) or (kind, payload) != (ours.payload_type, ours.payload):
+        ours = bundle.dsse_envelope
+        if ours is None or (kind, payload) != (ours.payload_type, ours.payload):
             raise Refused(Ground.SIGNATURE, "Sigstore's verifier read another payload")
         for entry in bundle.tlog_entries:
             check_log(entry, _log_keys(verifier))
@@ -261,12 +256,12 @@ class KeylessSigner:
         self._identity: IdentityToken | None = None
 
     @property
-    def who(self) -> CertificateIdentity:
+    def who(self) -> signers.CertificateIdentity:
         """Whom the token stands for; the certificate decides in the end."""
         token = self._identity_token()
         claims = str(token).split(".")[1]
         loaded = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
-        return certified_identity(loaded, token.federated_issuer)
+        return signers.certified_identity(loaded, token.federated_issuer)
 
     @property
     def identity(self) -> str:
@@ -286,13 +281,13 @@ class KeylessSigner:
             with context.signer(token) as signer:
                 text = signer.sign_dsse(Statement(payload)).to_json().encode()
         bundle = Bundle.parse(text, "the bundle just signed")
-        envelope, material = bundle.content, bundle.material
-        if not isinstance(envelope, Envelope) or not isinstance(material, Certificate):
+        envelope, material = bundle.dsse_envelope, bundle.material
+        if envelope is None or not isinstance(material, Certificate):
             raise CheckedFalse("Sigstore's library made a bundle without envelope or certificate")
         if envelope.payload != payload or envelope.payload_type != PAYLOAD_TYPE:
             raise CheckedFalse("Sigstore's library signed other bytes than it was given")
-        read_identity(material.der, "the certificate just issued")
-        key = PublicKey.of_certificate(material.der, "the certificate just issued")
+        signers.read_identity(material.der, "the certificate just issued")
+        key = signers.PublicKey.of_certificate(material.der, "the certificate just issued")
         if not key.verifies(envelope.signatures[0].sig, envelope.pae):
             raise CheckedFalse("the signature just made is not that of its certificate")
         return Signed(envelope, key, material, bundle.tlog_entries, bundle.timestamps)

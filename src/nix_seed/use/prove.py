@@ -49,15 +49,7 @@ from nix_seed.use.engines import choose_engine
 from nix_seed.use.engines.base import EXCHANGE, Engine
 from nix_seed.use.engines.mounted import mounted_engine
 from nix_seed.use.mount.linux import NotMountable
-from nix_seed.use.rules.completeness import (
-    Gap,
-    Planned,
-    find_gaps,
-    parse_extra,
-    parse_left_out,
-    parse_outputs,
-    parse_plan,
-)
+from nix_seed.use.rules import completeness as rules
 from nix_seed.use.sandboxed import Inside, Tree, find_tree, inside
 from nix_seed.use.withheld import TAKE_IN, needed_to_evaluate, offer_withheld, spec_of
 
@@ -135,7 +127,7 @@ class Proof:
     image: Digest
     system: str
     outputs: tuple[str, ...]
-    gaps: tuple[Gap, ...]
+    gaps: tuple[rules.Gap, ...]
     problem: str | None = None
     left_out: tuple[str, ...] = ()
     too_old: str | None = None
@@ -229,7 +221,7 @@ def prove(
                 detail=work.read("problem").strip() or None,
             )
         lines = work.read("outputs")
-        outputs, left_out = parse_outputs(lines), parse_left_out(lines)
+        outputs, left_out = rules.parse_outputs(lines), rules.parse_left_out(lines)
         names = tuple(dict.fromkeys(each.output for each in outputs))
         if not (work.exchange / "done").exists():
             problem = work.read("problem").strip() or f"exit code {code}"
@@ -296,7 +288,7 @@ def check_proof(proof: Proof) -> None:
         )
 
 
-def _who(gap: Gap) -> str:
+def _who(gap: rules.Gap) -> str:
     return f" for {', '.join(gap.needed_by)}" if gap.needed_by else ""
 
 
@@ -310,13 +302,13 @@ def _scope(recipe: Recipe) -> Scope:
 def _gaps(
     work: Inside,
     tree: Tree,
-    outputs: tuple[Planned, ...],
+    outputs: tuple[rules.Planned, ...],
     scope: Scope | None,
     withheld: Sequence[Withheld],
-) -> tuple[Gap, ...]:
+) -> tuple[rules.Gap, ...]:
     read = partial(_read_derivation, work.exchange / "drv")
     derivations = {path: read(path) for path in work.listed("drv")}
-    own = parse_extra(work.read("outputs"))
+    own = rules.parse_extra(work.read("outputs"))
     own |= frozenset() if scope is None else scope.derivations
     unowned = _paths(work, "unowned")
     if unowned:
@@ -331,10 +323,10 @@ def _gaps(
         own |= {path for path in changed if not derivations[path].is_fixed_output}
     careful = work.read("twin-taken").strip() == str(len(TWINS))
     sources = frozenset() if unowned and not careful else _own_sources(work, tree)
-    plan = parse_plan(work.read("plan"))
+    plan = rules.parse_plan(work.read("plan"))
     derivations_withheld = {item.derivation for item in withheld}
     left_out = [path for path in plan.build if str(path) in derivations_withheld]
-    return find_gaps(outputs, plan, derivations, sources, own, left_out)
+    return rules.find_gaps(outputs, plan, derivations, sources, own, left_out)
 
 
 def _paths(work: Inside, name: str) -> frozenset[StorePath]:

@@ -15,23 +15,15 @@ from nix_seed.cli.trust.key import PASSPHRASE
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.core.files import explained
+from nix_seed.evm import signatures as signing
 from nix_seed.evm.contract import Contract, EvmLedger, deploy
 from nix_seed.evm.nodes import GWEI, Nodes, Sender, Sent
-from nix_seed.evm.signatures import (
-    BuilderSet,
-    Domain,
-    EvmBuilder,
-    EvmKey,
-    EvmSignature,
-    ReleaseMessage,
-    Signed,
-)
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.release.load import load_policy
 from nix_seed.release.rules.record import LedgerEntry
 from nix_seed.trust.rules.policy import LedgerSpec
 
-Content = TypeVar("Content", ReleaseMessage, BuilderSet)
+Content = TypeVar("Content", signing.ReleaseMessage, signing.BuilderSet)
 
 
 def show_builders(options: dict[str, Any]) -> None:
@@ -47,8 +39,8 @@ def sign_builders(options: dict[str, Any]) -> None:
     """Sign the next set of builders."""
     members, key, spec = _builders(options["builders"]), _key(options["key"]), _spec(options)
     epoch = options["epoch"] or Contract.open(spec).status().builders.epoch + 1
-    proposed = BuilderSet.propose(members, options["threshold"], epoch)
-    _write(options, EvmSignature.make(key, Domain.of(spec), proposed))
+    proposed = signing.BuilderSet.propose(members, options["threshold"], epoch)
+    _write(options, signing.EvmSignature.make(key, signing.Domain.of(spec), proposed))
 
 
 def set_builders(options: dict[str, Any]) -> None:
@@ -56,7 +48,7 @@ def set_builders(options: dict[str, Any]) -> None:
     contract, signatures = Contract.open(_spec(options)), _signatures(options)
     proposed = _one(
         (each.content for each in signatures),
-        BuilderSet,
+        signing.BuilderSet,
         "set of builders",
         "builders, threshold and epoch",
     )
@@ -69,7 +61,7 @@ def set_builders(options: dict[str, Any]) -> None:
 
 def generate_key(file: Path, as_json: bool) -> None:
     """Write a new key."""
-    key = EvmKey.generate()
+    key = signing.EvmKey.generate()
     key.write(file, os.environ.get(PASSPHRASE))
     say({"address": key.address} if as_json else key.address)
 
@@ -85,7 +77,7 @@ def deploy_contract(options: dict[str, Any]) -> None:
     chain_id, confirmations = options["chain_id"], options["confirmations"]
     members = _builders(options["builders"])
     nodes = Nodes.connect(chain_id, options["rpc"], confirmations)
-    proposed = BuilderSet.propose(members, options["threshold"], 1)
+    proposed = signing.BuilderSet.propose(members, options["threshold"], 1)
     address, sent = deploy(nodes, proposed, _sender(options))
     block = sent.receipt.block.number
     if options["as_json"]:
@@ -112,8 +104,8 @@ def sign_release(options: dict[str, Any]) -> None:
     if epoch is None:
         signature = Contract.open(_spec(options)).sign(entry, key)
     else:
-        domain = Domain.of(_spec(options))
-        signature = EvmSignature.make(key, domain, ReleaseMessage(entry, epoch))
+        domain = signing.Domain.of(_spec(options))
+        signature = signing.EvmSignature.make(key, domain, signing.ReleaseMessage(entry, epoch))
     _write(options, signature)
 
 
@@ -122,8 +114,8 @@ def publish_release(options: dict[str, Any]) -> None:
     contract, signatures = Contract.open(_spec(options)), _signatures(options)
     contents = (each.content for each in signatures)
     # Of one release, whatever the epochs: which of them count is said when they are counted.
-    plain = (replace(c, epoch=0) if isinstance(c, ReleaseMessage) else c for c in contents)
-    entry = _one(plain, ReleaseMessage, "release", "commit, root and record").entry
+    plain = (replace(c, epoch=0) if isinstance(c, signing.ReleaseMessage) else c for c in contents)
+    entry = _one(plain, signing.ReleaseMessage, "release", "commit, root and record").entry
     found = EvmLedger(contract, _sender(options), signatures).publish(entry)
     say(entry_json(found) if options["as_json"] else "\n".join(entry_lines(found)))
 
@@ -189,8 +181,8 @@ def _spec(options: dict[str, Any]) -> LedgerSpec:
     return replace(spec, rpc=rpc or spec.rpc, confirmations=confirmations)
 
 
-def _key(file: Path) -> EvmKey:
-    return EvmKey.open(file, os.environ.get(PASSPHRASE))
+def _key(file: Path) -> signing.EvmKey:
+    return signing.EvmKey.open(file, os.environ.get(PASSPHRASE))
 
 
 def _sender(options: dict[str, Any]) -> Sender:
@@ -198,27 +190,29 @@ def _sender(options: dict[str, Any]) -> Sender:
     return Sender(_key(options["key"]), int(options["max_fee"] * GWEI))
 
 
-def _builders(texts: Sequence[str]) -> list[EvmBuilder]:
+def _builders(texts: Sequence[str]) -> list[signing.EvmBuilder]:
     found = []
     for text in texts:
         name, separator, account = text.rpartition("=")
         if not separator:
             raise InputError(f"{text!r} is not of the form ID=0x…")
-        found.append(EvmBuilder.read(name, account))
+        found.append(signing.EvmBuilder.read(name, account))
     return found
 
 
-def _signatures(options: dict[str, Any]) -> tuple[EvmSignature, ...]:
+def _signatures(options: dict[str, Any]) -> tuple[signing.EvmSignature, ...]:
     """Read files that 'nix-seed ledger evm sign' wrote."""
     found = []
     for path in options["signatures"]:
         with explained(f"reading {path}"):
             text = path.read_bytes()
-        found.append(EvmSignature.load(text, str(path)))
+        found.append(signing.EvmSignature.load(text, str(path)))
     return tuple(found)
 
 
-def _one(contents: Iterator[Signed], kind: type[Content], label: str, members: str) -> Content:
+def _one(
+    contents: Iterator[signing.Signed], kind: type[Content], label: str, members: str
+) -> Content:
     """Return what all signatures are for, which must be one and the same."""
     found = set(contents)
     one = found.pop()
@@ -230,7 +224,7 @@ def _one(contents: Iterator[Signed], kind: type[Content], label: str, members: s
     return one
 
 
-def _write(options: dict[str, Any], signature: EvmSignature) -> None:
+def _write(options: dict[str, Any], signature: signing.EvmSignature) -> None:
     """Write a signature's file, never over another, and say who signed."""
     path, signer, epoch = options["out"], signature.signer, signature.content.epoch
     with explained(f"writing {path}"):
@@ -245,7 +239,7 @@ def _write(options: dict[str, Any], signature: EvmSignature) -> None:
         say(f"{path}: signed by {signer} for epoch {epoch}")
 
 
-def _set_json(found: BuilderSet) -> dict[str, Any]:
+def _set_json(found: signing.BuilderSet) -> dict[str, Any]:
     return {
         "epoch": found.epoch,
         "threshold": found.threshold,
@@ -253,7 +247,7 @@ def _set_json(found: BuilderSet) -> dict[str, Any]:
     }
 
 
-def _set_lines(found: BuilderSet) -> Iterator[str]:
+def _set_lines(found: signing.BuilderSet) -> Iterator[str]:
     yield f"epoch    {found.epoch}: {found.threshold} of {len(found.builders)} builders must sign"
     for each in found.builders:
         yield f"  {each.account}  {each.id}"

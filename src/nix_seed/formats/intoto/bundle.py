@@ -18,7 +18,6 @@ from nix_seed.core.declared import (
     HexHash,
     at,
     exact_base64,
-    placed,
     read,
     to_base64,
     write,
@@ -105,8 +104,8 @@ class _Material:
 
 
 @dataclass(frozen=True, slots=True)
-class _Document(Declared):
-    """``Bundle``, as its JSON has it."""
+class Bundle(Declared):
+    """A bundle, as its JSON has it: over an envelope, or over an artifact."""
 
     media_type: str
     verification_material: _Material
@@ -118,6 +117,34 @@ class _Document(Declared):
             raise InputError(f"mediaType {self.media_type!r} is no bundle version known here")
         if (self.dsse_envelope is None) == (self.message_signature is None):
             raise InputError("exactly one of dsseEnvelope and messageSignature is wanted")
+        held = self.verification_material
+        name = _KEYS[2] if held.certificate is None else _KEYS[1]
+        if held.public_key is None and (name == _KEYS[1]) is not (self.media_type in _V03):
+            raise InputError(f"{name} does not belong in a bundle of type {self.media_type}")
+        if held.chain == ():
+            raise InputError(f"{name} holds no certificate")
+
+    @classmethod
+    def of(
+        cls,
+        envelope: Envelope,
+        material: PublicKeyHint | Certificate,
+        entries: tuple[Mapping[str, Any], ...] = (),
+        timestamps: tuple[bytes, ...] = (),
+    ) -> Self:
+        """Return the bundle of version 0.3 around *envelope*; a certificate goes without chain."""
+        held: dict[str, Any] = {"public_key": material}
+        if isinstance(material, Certificate):
+            held = {"certificate": _Raw(material.der)}
+        stamps = tuple(map(_Stamp, timestamps))
+        return cls(BUNDLE_V03, _Material(**held, tlog_entries=entries, timestamps=stamps), envelope)
+
+    @property
+    def envelope(self) -> Envelope:
+        """The envelope; ``InputError`` for a bundle over a bare artifact."""
+        if self.dsse_envelope is None:
+            raise InputError("the bundle holds a signature over an artifact, and no envelope")
+        return self.dsse_envelope
 
     @property
     def material(self) -> PublicKeyHint | Certificate:
@@ -125,58 +152,18 @@ class _Document(Declared):
         held = self.verification_material
         if held.public_key is not None:
             return held.public_key
-        name = _KEYS[2] if held.certificate is None else _KEYS[1]
-        if (held.certificate is not None) is not (self.media_type in _V03):
-            raise InputError(f"{name} does not belong in a bundle of type {self.media_type}")
         ders = [each.raw_bytes for each in held.chain or [held.certificate] if each]
-        if not ders:
-            raise InputError(f"{name} holds no certificate")
         return Certificate(ders[0], tuple(ders[1:]))
 
-
-@dataclass(frozen=True, slots=True)
-class Bundle(Declared):
-    """A bundle. *tlog_entries* are ``TransparencyLogEntry`` objects, verbatim.
-
-    *timestamps* are RFC 3161 responses in DER, over the bytes of the signature.
-    """
-
-    content: Envelope | MessageSignature
-    material: PublicKeyHint | Certificate
-    tlog_entries: tuple[Mapping[str, Any], ...] = ()
-    timestamps: tuple[bytes, ...] = ()
-    media_type: str = BUNDLE_V03
-
-    @classmethod
-    def from_json(cls, value: Any, where: str) -> Self:
-        """Read a bundle's JSON."""
-        found = _Document.from_json(value, where)
-        held, content = found.verification_material, found.dsse_envelope or found.message_signature
-        assert content is not None
-        with placed(f"{where}, verificationMaterial"):
-            material = found.material
-        stamps = tuple(each.signed_timestamp for each in held.timestamps)
-        return cls(content, material, held.tlog_entries, stamps, found.media_type)
+    @property
+    def tlog_entries(self) -> tuple[Mapping[str, Any], ...]:
+        """``TransparencyLogEntry`` objects, verbatim."""
+        return self.verification_material.tlog_entries
 
     @property
-    def envelope(self) -> Envelope:
-        """The envelope; ``InputError`` for a bundle over a bare artifact."""
-        if isinstance(self.content, MessageSignature):
-            raise InputError("the bundle holds a signature over an artifact, and no envelope")
-        return self.content
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object as the specification spells it."""
-        held: dict[str, Any] = {"public_key": self.material}
-        if isinstance(self.material, Certificate):
-            ders = tuple(map(_Raw, (self.material.der, *self.material.chain)))
-            held = {"certificate": ders[0]} if self.media_type in _V03 else {"chain": ders}
-        stamps = tuple(map(_Stamp, self.timestamps))
-        material = _Material(**held, tlog_entries=self.tlog_entries, timestamps=stamps)
-        is_envelope = isinstance(self.content, Envelope)
-        name = "dsse_envelope" if is_envelope else "message_signature"
-        found: dict[str, Any] = {name: self.content}
-        return _Document(self.media_type, material, **found).to_json()
+    def timestamps(self) -> tuple[bytes, ...]:
+        """RFC 3161 responses in DER, over the bytes of the signature."""
+        return tuple(each.signed_timestamp for each in self.verification_material.timestamps)
 
 
 ENVELOPE_LAYER: Final = "application/vnd.dsse.envelope.v1+json"
@@ -197,13 +184,11 @@ def bundle_of_layer(text: bytes, annotations: Mapping[str, str], label: str) -> 
     The log entry has a signed promise and no proof of inclusion: cosign 2 keeps no more.
     """
     certificate = annotations.get(_CERTIFICATE)
-    return Bundle(
-        content=Envelope.parse(text, label),
-        material=PublicKeyHint("")
-        if not certificate
-        else Certificate(_cosign_der(certificate, label)),
-        tlog_entries=_cosign_entries(annotations.get(_ENTRY), label),
-        timestamps=_cosign_timestamps(annotations.get(_TIMESTAMP), label),
+    return Bundle.of(
+        Envelope.parse(text, label),
+        Certificate(_cosign_der(certificate, label)) if certificate else PublicKeyHint(""),
+        _cosign_entries(annotations.get(_ENTRY), label),
+        _cosign_timestamps(annotations.get(_TIMESTAMP), label),
     )
 
 

@@ -121,10 +121,10 @@ class Unverified:
     def read(text: bytes) -> Unverified | None:
         """Read the bytes of a bundle; None for what is none, or holds no envelope."""
         try:
-            envelope = Bundle.parse(text, _WHAT).content
+            envelope = Bundle.parse(text, _WHAT).dsse_envelope
         except InputError:
             return None
-        if not isinstance(envelope, intoto.Envelope):
+        if envelope is None:
             return None
         kind, build, promotion = None, None, None
         try:

@@ -222,9 +222,9 @@ def _certified(
 
 
 def _envelope(bundle: Bundle, label: str) -> Envelope:
-    if not isinstance(bundle.content, Envelope):
+    envelope = bundle.dsse_envelope
+    if envelope is None:
         raise Refused(Ground.NO_ENVELOPE, f"{label} signs an artifact and states nothing about it")
-    envelope = bundle.content
     if len(envelope.signatures) != 1:
         raise Refused(
             Ground.MALFORMED, f"{label} has {len(envelope.signatures)} signatures, not one"

@@ -24,21 +24,7 @@ from nix_seed.core.errors import InputError
 from nix_seed.core.safe_text import split_address
 from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey
-from nix_seed.trust.rules.policy import (
-    Attribute,
-    Builder,
-    BuiltDemands,
-    LedgerKind,
-    LedgerSpec,
-    LogKind,
-    OutputsRule,
-    Policy,
-    PolicyLog,
-    Promoter,
-    Quorum,
-    Signer,
-    Witness,
-)
+from nix_seed.trust.rules import policy as policies
 from nix_seed.trust.rules.policy_checks import Section, check_policy, read_sections
 
 VERSION: Final = 1
@@ -49,7 +35,7 @@ _ACCEPTS: Final = (
 _MOST: Final = 256  # builders, logs, witnesses and promoters, each
 
 
-def parse_policy(text: bytes, label: str, now: datetime) -> Policy:
+def parse_policy(text: bytes, label: str, now: datetime) -> policies.Policy:
     """Read *text*, the bytes of ``trust.toml``; *label* names it in errors.
 
     Raises ``InputError`` for a policy that is malformed, has expired by *now*, can never be
@@ -64,7 +50,7 @@ def parse_policy(text: bytes, label: str, now: datetime) -> Policy:
     return policy
 
 
-def _policy(root: Section, digest: Digest) -> Policy:
+def _policy(root: Section, digest: Digest) -> policies.Policy:
     expires = root.time("expires")
     if expires is None:
         raise root.error(
@@ -73,7 +59,7 @@ def _policy(root: Section, digest: Digest) -> Policy:
         )
     systems = root.strings("systems")
     sigstore, licences = root.table("sigstore"), root.table("licences")
-    return Policy(
+    return policies.Policy(
         epoch=root.required("epoch", int),
         expires=expires,
         source=root.optional("source", str),
@@ -84,7 +70,7 @@ def _policy(root: Section, digest: Digest) -> Policy:
         logs=tuple(_log(each) for each in _some(root, "logs")),
         witnesses=tuple(_witness(each) for each in _some(root, "witnesses")),
         promoters=tuple(
-            each.whole(Promoter(id=each.required("id", str), signer=_signer(each)))
+            each.whole(policies.Promoter(id=each.required("id", str), signer=_signer(each)))
             for each in _some(root, "promoters")
         ),
         trusted_root=sigstore.whole(sigstore.optional("trustedRoot", str)),
@@ -92,7 +78,7 @@ def _policy(root: Section, digest: Digest) -> Policy:
         accepts=_accepted(root, len(systems)),
         ledgers=tuple(_different(_some(root, "ledgers", _MOST_LEDGERS))),
         licences=licences.whole(licences.strings("accept")),
-        outputs=root.one_of("outputs", get_args(OutputsRule)) or "own",
+        outputs=root.one_of("outputs", get_args(policies.OutputsRule)) or "own",
     )
 
 
@@ -122,17 +108,17 @@ def _some(root: Section, key: str, most: int = _MOST) -> list[Section]:
     return found
 
 
-def _quorum(section: Section) -> Quorum:
+def _quorum(section: Section) -> policies.Quorum:
     distinct = section.strings("distinct")
     for name in distinct:
-        if name not in get_args(Attribute):
+        if name not in get_args(policies.Attribute):
             raise section.error(
                 f"distinct: {name!r} is no attribute of builders",
                 "distinct",
-                f"known: {', '.join(get_args(Attribute))}",
+                f"known: {', '.join(get_args(policies.Attribute))}",
             )
     return section.whole(
-        Quorum(
+        policies.Quorum(
             threshold=section.required("threshold", int),
             distinct=distinct,  # type: ignore[arg-type]
             logs=section.number("logs") or 0,
@@ -142,9 +128,9 @@ def _quorum(section: Section) -> Quorum:
     )
 
 
-def _built(section: Section) -> BuiltDemands:
+def _built(section: Section) -> policies.BuiltDemands:
     return section.whole(
-        BuiltDemands(
+        policies.BuiltDemands(
             here=section.flag("requireBuiltHere"),
             sandbox=section.flag("requireSandbox"),
             no_reused_layers=section.flag("refuseReusedLayers"),
@@ -152,13 +138,13 @@ def _built(section: Section) -> BuiltDemands:
     )
 
 
-def _builder(section: Section, systems: tuple[str, ...]) -> Builder:
+def _builder(section: Section, systems: tuple[str, ...]) -> policies.Builder:
     given = section.strings("systems")
     for system in given:
         if system not in systems:
             raise section.error(f"the policy's own systems do not name {system}", "systems")
     return section.whole(
-        Builder(
+        policies.Builder(
             id=section.required("id", str),
             signer=_signer(section),
             systems=frozenset(given or systems),
@@ -171,7 +157,7 @@ def _builder(section: Section, systems: tuple[str, ...]) -> Builder:
     )
 
 
-def _signer(section: Section) -> Signer:
+def _signer(section: Section) -> policies.Signer:
     issuer, subject = section.optional("issuer", str), section.optional("subject", str)
     key = section.optional("key", str)
     if (issuer is None) != (subject is None) or (issuer is None) == (key is None):
@@ -185,10 +171,10 @@ def _signer(section: Section) -> Signer:
         return PublicKey.from_pem(key.strip().encode() + b"\n", "key")
 
 
-def _log(section: Section) -> PolicyLog:
-    kind, origin = _kind(section, get_args(LogKind)), section.required("origin", str)
+def _log(section: Section) -> policies.PolicyLog:
+    kind, origin = _kind(section, get_args(policies.LogKind)), section.required("origin", str)
     return section.whole(
-        PolicyLog(
+        policies.PolicyLog(
             id=section.required("id", str),
             kind=kind,
             origin=origin,
@@ -199,8 +185,8 @@ def _log(section: Section) -> PolicyLog:
     )
 
 
-def _witness(section: Section) -> Witness:
-    witness = Witness(
+def _witness(section: Section) -> policies.Witness:
+    witness = policies.Witness(
         id=section.required("id", str),
         key=_note_key(section, NoteKey.parse),
         operator=section.optional("operator", str),
@@ -243,7 +229,7 @@ def check_rpc(url: str) -> None:
     )
 
 
-def _different(sections: list[Section]) -> Iterator[LedgerSpec]:
+def _different(sections: list[Section]) -> Iterator[policies.LedgerSpec]:
     ids: set[str] = set()
     places: set[tuple[int, str]] = set()
     for section in sections:
@@ -258,8 +244,8 @@ def _different(sections: list[Section]) -> Iterator[LedgerSpec]:
         yield spec
 
 
-def _ledger(section: Section) -> LedgerSpec:
-    kind = _kind(section, get_args(LedgerKind))
+def _ledger(section: Section) -> policies.LedgerSpec:
+    kind = _kind(section, get_args(policies.LedgerKind))
     section.required("chainId", int)
     address: str = section.required("address", str)
     if _ADDRESS.match(address) is None:
@@ -273,7 +259,7 @@ def _ledger(section: Section) -> LedgerSpec:
         for url in nodes:
             check_rpc(url)
     return section.whole(
-        LedgerSpec(
+        policies.LedgerSpec(
             id=section.required("id", str),
             kind=kind,
             chain_id=section.number("chainId", least=1) or 0,
