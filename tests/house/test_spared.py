@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nix_seed.registry.errors import Patience, Unreachable
-from support import quick, seeds, warm
+from support import frames, quick, seeds, warm
 from support.quick.sitecustomize import PATIENT
 
 # Two seconds, four times; spared, less than a fifth of one.
@@ -53,6 +53,32 @@ def test_what_tests_run_is_forked(tmp_path: Path) -> None:
     assert not warm.forks(seeds.environment(tmp_path, {"LANG": "de_DE"}))
     with quick.durable():
         assert warm.forks(seeds.environment(tmp_path))
+
+
+FRAMES = """
+import os
+from pathlib import Path
+from nix_seed.image.rules.frames import Compressor
+from support import frames
+place, compressor, data = Path("frames"), Compressor.at_hand(), os.urandom(100) * 1000
+real = compressor.compress(data)
+frames.remember(place)
+assert compressor.compress(data) == real
+[known] = place.iterdir()
+known.write_bytes(b"kept")
+assert compressor.compress(data) == b"kept"
+assert Compressor.at_hand(level=4).compress(data) != b"kept"
+assert compressor.compress(data[:-1]) != b"kept"
+os.environ.update(frames.ANEW)
+assert compressor.compress(data) == real
+"""
+
+
+def test_a_frame_is_compressed_once(tmp_path: Path) -> None:
+    """And anew for another level, other data, and where a test asks for that."""
+    where = os.pathsep.join([str(Path(frames.__file__).parents[1]), warm.SOURCE])
+    env = os.environ | {"PYTHONPATH": where}
+    subprocess.run([sys.executable, "-c", FRAMES], cwd=tmp_path, env=env, check=True)
 
 
 def test_a_program_that_is_forked_is_as_one_that_starts(tmp_path: Path) -> None:

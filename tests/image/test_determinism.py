@@ -15,6 +15,7 @@ import pytest
 
 from support.distribution import make, make_project, nix_env
 from support.engines import need_root, trixie_nix
+from support.frames import ANEW
 from support.seeds import build, copied_store, path_with, remove_tree, store_paths, write_project
 from support.trees import let_others_reach
 
@@ -82,7 +83,8 @@ SETTINGS: dict[str, tuple[Mapping[str, str], Sequence[str], Sequence[str]]] = {
 def test_one_image_under_every_setting(
     setting: str, hello: Path, run_image: dict[str, Any], tmp_path: Path
 ) -> None:
-    env, prefix, arguments = SETTINGS[setting]
+    given, prefix, arguments = SETTINGS[setting]
+    env = {**given, **ANEW}
     again = build(hello, "--kind", "run", *arguments, cache=tmp_path, env=env, prefix=prefix)
     assert nothing_reused(again)
     same(again, run_image)
@@ -91,7 +93,7 @@ def test_one_image_under_every_setting(
 def test_one_seed_where_all_settings_differ_and_layers_are_cached(
     hello: Path, seed: dict[str, Any], tmp_path: Path
 ) -> None:
-    env = {"LC_ALL": "C", "TZ": "Asia/Kathmandu", "PYTHONHASHSEED": "1", "COLUMNS": "20"}
+    env = ANEW | {"LC_ALL": "C", "TZ": "Asia/Kathmandu", "PYTHONHASHSEED": "1", "COLUMNS": "20"}
     prefix = ["sh", "-c", 'umask 077; exec "$@"', "sh"]
     cold = build(hello, "--threads", "3", cache=tmp_path, env=env, prefix=prefix)
     warm = build(hello, cache=tmp_path)

@@ -31,7 +31,7 @@ from typing import Any, NoReturn
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support import warm_client
+from support import frames, quick, warm_client
 
 SOURCE = str(Path(__file__).resolve().parents[2] / "src")
 _COMMAND = (sys.executable, "-m", "nix_seed")
@@ -279,6 +279,7 @@ def _load(*modules: str) -> None:
     for name in (*_OTHERS, *modules):
         seen.append(importlib.import_module(name))
 
+    frames.remember(quick.root() / "frames")
     gc.freeze()
 
 
