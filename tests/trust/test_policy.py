@@ -378,3 +378,21 @@ def test_logs_that_the_policy_does_not_know_are_none(world: World) -> None:
     policy = parse(world.policy())
     assert too_few_logs(["log"], policy) == ""
     assert "in 0 of the policy's logs, and 1 are demanded" in too_few_logs(["a", "b"], policy)
+
+
+def test_a_policy_ends_at_its_very_moment(world: World) -> None:
+    world.head["expires"] = "2026-06-01T00:00:01Z"
+    assert parse(world.policy()).expires == NOW + timedelta(seconds=1)
+    world.head["expires"] = "2026-06-01T00:00:00Z"
+    with pytest.raises(InputError, match="the policy expired on"):
+        parse(world.policy())
+
+
+def test_a_builder_is_revoked_after_it_begins(world: World) -> None:
+    bob = world.builders["bob"]
+    bob["notBefore"] = "2026-01-01T00:00:00Z"
+    bob["revokedAt"] = "2026-01-01T00:00:01Z"
+    assert parse(world.policy()).builders[1].revoked_at is not None
+    bob["revokedAt"] = bob["notBefore"]
+    with pytest.raises(InputError, match="bob"):
+        parse(world.policy())
