@@ -3,11 +3,11 @@ from dataclasses import replace
 
 import pytest
 
-from nix_seed.flake.rules.examples import example
 from nix_seed.flake.rules.existence import (
     Questions,
     choose_likes,
     choose_wanted,
+    example,
     find_built_from,
     find_chosen,
     find_moved,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import InputError
-from nix_seed.core.format import FORMAT
+from nix_seed.core.version import FORMAT
 from nix_seed.image.rules.spec import Spec
 from nix_seed.licences.rules.judge import UnknownLicence
 from support.distribution import nix_env

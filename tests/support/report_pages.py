@@ -23,7 +23,6 @@ from nix_seed.licences.rules.judge import Judged, Withheld
 from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.release.verify import Query, verify_image
 from nix_seed.report.page.document import report_page
-from nix_seed.report.releases import ListedRelease, ListedReleases
 from nix_seed.report.report import (
     Absent,
     Change,
@@ -32,6 +31,8 @@ from nix_seed.report.report import (
     JudgedPaths,
     ListedFile,
     ListedFiles,
+    ListedRelease,
+    ListedReleases,
     TrustAnswer,
 )
 from nix_seed.roots.roots import RootsReport, SourceEnd

@@ -1,18 +1,20 @@
 """Everything there is to say of one image, gathered for a page; a part that is missing says why."""
 
 import heapq
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeVar
 
 from nix_seed.core import errors
 from nix_seed.core.digests import Digest
+from nix_seed.core.errors import NixSeedError
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.flake.nix import Nix
+from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.formats.oci.manifest import Descriptor, Manifest
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.inspect import InspectedImage, inspect
 from nix_seed.image.plan import compare_with_base, licences_of_flake, read_lock
@@ -25,16 +27,91 @@ from nix_seed.image.rules.spec import Spec
 from nix_seed.licences.licences import Licences
 from nix_seed.licences.rules.judge import Judged
 from nix_seed.registry.open import AnyReference, Stores, choose_system, fetch
+from nix_seed.registry.store import ImageStore
+from nix_seed.release.ledger import LoggedLedger
 from nix_seed.release.load import LoadedPolicy, verifiers_of
 from nix_seed.release.rules.answer import Verification
+from nix_seed.release.rules.record import Record
 from nix_seed.release.verifiers import Verifiers
 from nix_seed.release.verify import Query, verify_image
-from nix_seed.report.releases import ListedReleases, find_releases
 from nix_seed.roots.roots import RootsReport, report_roots, roots_of_paths
 from nix_seed.roots.rules.policy import Walk, walk_roots
 from nix_seed.sbom.sbom import attached_licences, open_seed_image
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.use.mount.seed import mounted_layers
+
+_MOST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRelease:
+    """One release: *image* is that of the page's system, None where it could not be read.
+
+    *size* is what all of its layers are to pull, *new* what those are that the release before
+    lacks: in bytes. *time* is a moment by which it is proved to have been there.
+    """
+
+    commit: Commit
+    time: datetime | None
+    promoters: tuple[str, ...]
+    image: Digest | None = None
+    size: int = 0
+    new: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ListedReleases:
+    """The *latest* releases, the last one first, of so many *in_all*."""
+
+    latest: tuple[ListedRelease, ...]
+    in_all: int
+
+
+def find_releases(
+    by: Verifiers, places: Sequence[ImageStore], repository: str, system: str
+) -> ListedReleases:
+    """Return the releases of *repository* that *places* list, each with its image of *system*.
+
+    Raises what walking the ledger does. An image that cannot be read is left out of its release.
+    """
+    records = LoggedLedger((by,), places, repository).records()
+    found = list(_releases(records[-_MOST - 1 :], places, system))
+    return ListedReleases(tuple(found[: -_MOST - 1 : -1]), len(records))
+
+
+def _releases(
+    records: Sequence[Record], places: Sequence[ImageStore], system: str
+) -> Iterator[ListedRelease]:
+    before: set[Digest] = set()
+    for record in records:
+        signers = tuple(each.id for each in record.promoters)
+        release = ListedRelease(record.predicate.commit, record.time, signers)
+        image = _image(places, record.predicate.index, system)
+        if image is None:
+            yield release
+            continue
+        digest, layers = image
+        new = sum(size for layer, size in layers.items() if layer not in before)
+        before = set(layers)
+        yield replace(release, image=digest, size=sum(layers.values()), new=new)
+
+
+def _image(
+    places: Sequence[ImageStore], index: Digest, system: str
+) -> tuple[Digest, dict[Digest, int]] | None:
+    """Return the image of *system* in *index*, and its layers with their sizes in bytes."""
+    for place in places:
+        try:
+            listed = place.get_manifest(index)
+            if listed is None:
+                continue
+            found = choose_system(place, listed, system)
+            manifest = Manifest.parse(found.body, f"{place}@{found.descriptor.digest}")
+        except NixSeedError:
+            continue
+        return found.descriptor.digest, {each.digest: each.size for each in manifest.layers}
+    return None
+
 
 _MOST_STOPS = 600  # a page of some 500 kB
 _MOST_WAYS = 150

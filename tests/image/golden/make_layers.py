@@ -13,7 +13,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from nix_seed.core.format import FORMAT
+from nix_seed.core.version import FORMAT
 from nix_seed.formats.oci import tar
 from nix_seed.image.assemble import StoreFiles
 from nix_seed.image.rules.frames import FRAME_SIZE, Compressor

@@ -3,15 +3,18 @@
 To alter what files hold (``alter.py``) does not show that. So one more tree is evaluated, in which
 the files that are asked for by name are gone, or there, and each directory has more files and
 directories, called like those in it, and like what code looks for in lists.
+
+Where code looks by a pattern, another name that it takes is needed. Patterns are POSIX extended
+regular expressions, as ``builtins.match`` takes them. What is not understood gives no name, or one
+that the pattern does not take, which does no harm.
 """
 
 import dataclasses
 import posixpath
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from nix_seed.flake.rules.examples import example
 from nix_seed.formats.nix.store_path import Derivation, Graph, StorePath
 
 # A literal or a variable, and what follows: ./x, (./. + "/x"), "${self}/x", (self + "/x").
@@ -332,3 +335,86 @@ def _differs_in_text(before: Derivation, after: Derivation, own: Collection[Stor
 
 def _without_numbers(name: str) -> str:
     return re.sub(r"[0-9]+", "0", name)
+
+
+_CLASSES = {"digit": "1", "upper": "A", "punct": "-", "space": " ", "xdigit": "a", "blank": " "}
+_TIMES = re.compile(r"[*+?]|\{([0-9]*)[^}]*\}")
+# What a name may be made of, so that it is no path and needs no quoting.
+_NAME = re.compile(r"[A-Za-z0-9_.+ @=,~-]{1,60}")
+
+
+def example(pattern: str, often: int = 1) -> str | None:
+    """Return a name of a file that *pattern* takes whole, with what may come *often* as often."""
+    reader = _Reader(pattern, often)
+    name = reader.choices()
+    taken = reader.done and _NAME.fullmatch(name) and name not in (".", "..")
+    return name if taken else None
+
+
+class _Reader:
+    """Reads a pattern once, from its start to its end; a group is a pattern of its own."""
+
+    def __init__(self, pattern: str, often: int) -> None:
+        self._rest = list(reversed(pattern))
+        self._often = often
+
+    @property
+    def done(self) -> bool:
+        return not self._rest
+
+    def choices(self) -> str:
+        """Return what the first branch that takes anything takes."""
+        found = ["".join(self._branch())]
+        while self._rest and self._rest[-1] == "|":
+            self._rest.pop()
+            found.append("".join(self._branch()))
+        return next(filter(None, found), "")
+
+    def _branch(self) -> Iterator[str]:
+        while self._rest and self._rest[-1] not in "|)":
+            character = self._rest.pop()
+            if character == "(":
+                one = self.choices()
+                self._close(")")
+            elif character == "[":
+                one = self._bracket()
+            elif character == "\\" and self._rest:
+                one = self._rest.pop()
+            else:
+                one = {".": "a", "^": "", "$": ""}.get(character, character)
+            yield one * self._times()
+
+    def _close(self, character: str) -> None:
+        """Read *character*; where it is missing, the pattern is none."""
+        if self._rest and self._rest[-1] == character:
+            self._rest.pop()
+        else:
+            self._rest.append(")")
+
+    def _times(self) -> int:
+        """Read how often it comes."""
+        found = _TIMES.match("".join(reversed(self._rest)))
+        if found is None:
+            return 1
+        del self._rest[-found.end() :]
+        if found[1] is not None:
+            return int(found[1] or 1)
+        return 1 if found[0] == "?" else self._often
+
+    def _bracket(self) -> str:
+        """Return a character that a bracket expression takes."""
+        other = bool(self._rest) and self._rest[-1] == "^"
+        if other:
+            self._rest.pop()
+        inside = self._rest.pop() if self._rest else ""
+        while self._rest and self._rest[-1] != "]":
+            inside += self._rest.pop()
+            if inside.endswith("[:"):
+                while self._rest and not inside.endswith(":]"):
+                    inside += self._rest.pop()
+        self._close("]")
+        if other:
+            return next(one for one in "a0-_ A." if re.search(re.escape(one), inside) is None)
+        if found := re.match(r"\[:([a-z]+):\]", inside):
+            return _CLASSES.get(found[1], "a")
+        return inside[:1]

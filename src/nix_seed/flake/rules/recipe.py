@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from nix_seed.core import canonical_json
-from nix_seed.core.format import FORMAT
+from nix_seed.core.version import FORMAT
 from nix_seed.flake.rules.frontier import (
     Experiment,
     Frontier,

@@ -19,7 +19,7 @@ from nix_seed.core import canonical_json
 from nix_seed.core.declared import Declared
 from nix_seed.core.digests import DiffID
 from nix_seed.core.errors import CheckedFalse, InputError
-from nix_seed.core.format import FORMAT
+from nix_seed.core.version import FORMAT
 from nix_seed.formats.nix.nar import NarHasher
 from nix_seed.formats.nix.store_path import STORE_DIR, PathInfo, StorePath
 from nix_seed.formats.oci import tar

@@ -23,7 +23,7 @@ from nix_seed.core import canonical_json
 from nix_seed.core.declared import Codec, Declared, at, codec_of
 from nix_seed.core.digests import DiffID, Digest, NarHash
 from nix_seed.core.errors import InputError, foreign
-from nix_seed.core.format import FORMAT
+from nix_seed.core.version import FORMAT
 from nix_seed.flake.rules.outline import CONTENTS_PATH, SPEC_PATH, File, ImageConfig, check_files
 from nix_seed.formats.nix.database import SCHEMA_VERSION, build_database
 from nix_seed.formats.nix.nar import nar_hash_of_file

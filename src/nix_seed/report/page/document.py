@@ -35,8 +35,15 @@ from nix_seed.report.page.parts import (
     page,
 )
 from nix_seed.report.page.trust import origin, trust_section, verdict
-from nix_seed.report.releases import ListedReleases
-from nix_seed.report.report import Absent, Change, FoundRoots, ImageReport, JudgedPaths, ListedFiles
+from nix_seed.report.report import (
+    Absent,
+    Change,
+    FoundRoots,
+    ImageReport,
+    JudgedPaths,
+    ListedFiles,
+    ListedReleases,
+)
 from nix_seed.report.rules.treemap import Look, map_layers
 from nix_seed.roots.roots import RootsReport
 from nix_seed.roots.rules.policy import Stop, Walk
