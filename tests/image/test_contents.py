@@ -141,21 +141,42 @@ def test_what_no_layer_can_be_is_refused(name: str) -> None:
         read(table(nodes, size=size & 0xFFFFFFFF))
 
 
-@pytest.mark.parametrize(
-    "frames",
-    [
-        [],
-        [HashedFrame(1, FRAME_SIZE + 1, bytes(32))],
-        [FRAME, HashedFrame(1, 0, bytes(32))],
-        [HashedFrame(FRAME_SIZE * 2, TAR_SIZE, bytes(32))],
-        [FRAME, FRAME],
-        [HashedFrame(1, TAR_SIZE - 1, bytes(32))],
-    ],
-    ids=["none", "too large", "empty", "swollen", "too many", "too short"],
-)
-def test_frames_that_cannot_be_are_refused(frames: list[HashedFrame]) -> None:
-    with pytest.raises(InputError):
+_SIZE = "a frame of a size that no frame has"
+_FILL = "its files fill"
+FRAMES = {
+    "none": ([], "lists no frames"),
+    "too large": ([HashedFrame(1, FRAME_SIZE + 1, bytes(32))], _SIZE),
+    "empty": ([FRAME, HashedFrame(1, 0, bytes(32))], _SIZE),
+    "swollen": ([HashedFrame(FRAME_SIZE * 2, TAR_SIZE, bytes(32))], _SIZE),
+    "too many": ([FRAME, FRAME], _FILL),
+    "too short": ([HashedFrame(1, TAR_SIZE - 1, bytes(32))], _FILL),
+}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_frames_that_cannot_be_are_refused(name: str) -> None:
+    frames, why = FRAMES[name]
+    with pytest.raises(InputError, match=why):
         read(table(TREE, frames=frames))
+
+
+def test_nothing_follows_the_end() -> None:
+    whole = dump_contents([table(TREE)])
+    assert len(parse_contents(whole, "x")) == 1
+    for text, reader in ((whole, lambda it: parse_contents(it, "x")), (table(TREE), read)):
+        with pytest.raises(InputError, match="does not end where it should"):
+            reader(text + b"\0")
+
+
+def test_every_target_is_a_links() -> None:
+    """One byte more in the column of targets, which its length counts, is nobody's."""
+    text = table([(LINK, 0, b"a", 3)], size=1024 + HEADER + 1024)
+    assert read(text).targets == {0: b"ttt"}
+    head = struct.Struct("<IIII")
+    frames, nodes, names, targets = head.unpack(text[: head.size])
+    more = head.pack(frames, nodes, names, targets + 1) + text[head.size :] + b"t"
+    with pytest.raises(InputError, match="do not belong together"):
+        read(more)
 
 
 def patched(at: int, value: int) -> bytes:

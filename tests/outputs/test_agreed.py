@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,16 @@ from nix_seed.core.errors import InputError
 from nix_seed.formats.intoto.statement import Commit, Statement
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.logs.rules.signer import CertificateIdentity
-from nix_seed.outputs.rules.agreed import NotServed, Served, Word, agreed
+from nix_seed.outputs.rules.agreed import (
+    ANYTHING,
+    NotServed,
+    Question,
+    Served,
+    SetAside,
+    Word,
+    agreed,
+    judge_statement,
+)
 from nix_seed.outputs.rules.statement import (
     MOST_OUTPUTS,
     PREDICATE_TYPE,
@@ -28,6 +38,7 @@ from nix_seed.outputs.rules.statement import (
     read_statement,
     split_outputs,
 )
+from nix_seed.trust.rules.claims import SignedEnvelope
 from nix_seed.trust.rules.policy import Builder, OutputsRule, Policy
 from nix_seed.trust.rules.policy_file import parse_policy
 from nix_seed.trust.rules.quorum import independent_builders
@@ -161,6 +172,39 @@ def test_what_could_not_be_read_bars_a_quorum_and_not_ones_own(world: World) -> 
     assert "could not be checked: bundle 1 is unreadable" in found.reason
 
 
+def test_a_word_is_of_its_path_alone(world: World) -> None:
+    builders = [_builder(number, number) for number in range(2)]
+    policy = _policy(world, "quorum", builders, 2)
+    one, two = (_word(each, HASHES[0]) for each in builders)
+    other = replace(two, fact=replace(two.fact, path=LIBRARY))
+    found = agreed(PATH, [one, other], policy)
+    assert isinstance(found, NotServed)
+    assert found.reason == "1 of the 2 builders wanted agree"
+    assert not isinstance(agreed(LIBRARY, [one], policy), Served)
+
+
+def test_two_builders_of_one_operator_are_one_voice(world: World) -> None:
+    builders = [_builder(0, 0), _builder(1, 0), _builder(2, 1)]
+    policy = _policy(world, "quorum", builders, 2)
+    words = [_word(each, HASHES[0]) for each in builders]
+    found = agreed(PATH, words[:2], policy)
+    assert isinstance(found, NotServed)
+    assert found.reason == "1 of the 2 builders wanted agree"
+    assert isinstance(agreed(PATH, words, policy), Served)
+
+
+def test_what_is_served_is_of_a_word_that_counts(world: World) -> None:
+    """Derivers may differ. The first builder's word, which no log holds, speaks for nothing."""
+    builders = [_builder(number, number) for number in range(2)]
+    policy = _policy(world, "own", builders, 2)
+    unlogged, logged = _word(builders[0], HASHES[0], "no log"), _word(builders[1], HASHES[0])
+    deriver = StorePath(f"{'d' * 32}-hello-1.0.drv")
+    odd = replace(unlogged, fact=replace(unlogged.fact, deriver=deriver))
+    found = agreed(PATH, [odd, logged], policy)
+    assert isinstance(found, Served)
+    assert (found.builders, found.fact) == ((builders[1],), logged.fact)
+
+
 SAID = OutputsStatement(
     source="https://forge.example/owner/project",
     commit=Commit("c0ffee" + "0" * 34),
@@ -182,6 +226,37 @@ SAID = OutputsStatement(
     ),
     ref="refs/heads/main",
 )
+
+
+@pytest.mark.parametrize(
+    ("said", "asked", "why"),
+    [
+        ({}, ANYTHING, ""),
+        ({}, Question(SAID.commit, SAID.system, SAID.seed), ""),
+        ({"builder": "b1"}, ANYTHING, "it names the builder 'b1', but b0 signed it"),
+        ({"source": "https://forge.example/fork"}, ANYTHING, "it is about https://forge.example/"),
+        ({"system": "aarch64-linux"}, ANYTHING, "b0 does not build for aarch64-linux"),
+        ({}, Question(Commit("0" * 40)), "it is about the commit c0ffee"),
+        ({}, Question(system="aarch64-linux"), "it is about x86_64-linux"),
+        ({}, Question(seed=Digest("6" * 64)), "it was built in the seed sha256:5"),
+    ],
+)
+def test_whose_word_a_statement_is(
+    world: World, said: dict[str, Any], asked: Question, why: str
+) -> None:
+    builder = _builder(0, 0)
+    policy = replace(_policy(world, "own", [builder], 1), source=SAID.source)
+    envelope = SignedEnvelope(builder.signer, (), frozenset({"log"}), None)
+    now = datetime(2026, 6, 1, tzinfo=UTC)
+    changed = replace(SAID, **{"builder": "b0", **said})
+    found = judge_statement(changed, envelope, policy, now, asked)
+    if why:
+        assert isinstance(found, SetAside)
+        assert found.reason.startswith(why)
+    else:
+        assert found == (builder, "")
+    stranger = replace(envelope, signer=_builder(1, 1).signer)
+    assert isinstance(judge_statement(changed, stranger, policy, now, asked), SetAside)
 
 
 def test_golden_statement() -> None:

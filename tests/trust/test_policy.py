@@ -296,6 +296,20 @@ def test_the_epoch_must_rise(world: World) -> None:
     old, new = changed(world)
     back = evaluate_change(new, old, signatures(world, new, old, "alice", "bob"))
     assert back.problems == ("the epoch does not rise: 2 before, 1 now",)
+    world.quorum["threshold"] = "1"
+    same = parse(world.policy())
+    assert same.epoch == new.epoch
+    stays = evaluate_change(new, same, signatures(world, new, same, "alice", "bob"))
+    assert stays.problems == ("the epoch does not rise: 2 before, 2 now",)
+
+
+def test_a_revoked_builder_changes_no_policy(world: World) -> None:
+    world.builders["bob"]["revokedAt"] = "2026-01-01T00:00:00Z"
+    old, new = changed(world)
+    found = evaluate_change(old, new, signatures(world, old, new, "alice", "bob"))
+    assert not found.valid
+    assert found.signed_by == ("alice",)
+    assert evaluate_change(old, new, signatures(world, old, new, "alice", "carol")).valid
 
 
 @pytest.mark.parametrize(

@@ -316,8 +316,6 @@ def _ends(kinds: bytes, sizes: Sequence[int], names: Sequence[bytes], label: str
                 raise InputError(f"{label}: a directory's entries are out of order, or not there")
             last, entry = names[entry], ends[entry]
         ends[node] = entry
-        if sizes[node] > count:
-            raise InputError(f"{label}: a directory has more entries than there are files")
     node, last = 0, b""
     while node < count:
         if names[node] <= last:
