@@ -160,28 +160,27 @@ def test_buildah_mounts_it(run_image: Image, tmp_path: Path) -> None:
         subprocess.run(["buildah", *store, "rm", name], capture_output=True, check=False)
 
 
-def test_umoci_unpacks_the_gzip_kind(root: Path, tmp_path: Path) -> None:
+def test_umoci_unpacks_the_gzip_kind(run_image: Image, tmp_path: Path) -> None:
     engines.need_root()
     engines.need("umoci")
-    layout = built.layout("seed", "gzip")
+    layout = built.layout("run", "gzip")
     tag = Layout.open(layout).index().manifests[0].annotations[REF_NAME]
     bundle = tmp_path / "bundle"
     command = ["umoci", "unpack", "--image", f"{layout}:{tag}", str(bundle)]
     subprocess.run(command, check=True, capture_output=True)
+    root = unpacked(run_image, tmp_path / "roots")
     theirs, mine = _listing(bundle / "rootfs"), _listing(root)
-    # The one file in which the two kinds of a seed differ: it names the compressor.
+    # The one file in which the two kinds of an image differ: it names the compressor.
     assert theirs.pop(SPEC_PATH)[1] == mine.pop(SPEC_PATH)[1]
     # And the one that only zstd has: it says what lies in which frame.
     assert mine.pop(CONTENTS_PATH)
     assert theirs == mine
 
 
-def test_containerd_imports_and_mounts_it(
-    image: Image, layout: Path, root: Path, tmp_path: Path
-) -> None:
-    archive = tmp_path / "image.tar"
+def test_containerd_imports_and_mounts_it(run_image: Image, tmp_path: Path) -> None:
+    archive, root = tmp_path / "image.tar", unpacked(run_image, tmp_path / "roots")
     members = ["oci-layout", "index.json", "blobs"]
-    subprocess.run(["tar", "-chf", archive, "-C", layout, *members], check=True)
+    subprocess.run(["tar", "-chf", archive, "-C", run_image.directory, *members], check=True)
     with engines.containerd(tmp_path) as started:
         env = os.environ | started.env
 
@@ -191,12 +190,12 @@ def test_containerd_imports_and_mounts_it(
             assert done.returncode == 0, done.stderr
             return done.stdout
 
-        ctr("image", "import", "--base-name", "seed", "--digests", str(archive))
+        ctr("image", "import", "--base-name", "run", "--digests", str(archive))
         names = ctr("image", "list", "--quiet").split()
-        assert f"seed@{image.digest}" in names
+        assert f"run@{run_image.digest}" in names
         target = tmp_path / "mounted"
         target.mkdir()
-        ctr("image", "mount", f"seed@{image.digest}", str(target))
+        ctr("image", "mount", f"run@{run_image.digest}", str(target))
         try:
             assert _listing(target) == _listing(root)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def project(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_project("hello", tmp_path_factory.mktemp("project") / "hello", distribution)
+    project = make_project("hello", tmp_path_factory.mktemp("project") / "hello", distribution)
+    flake = project / "flake.nix"
+    flake.write_text(re.sub(r'"(aarch64-linux|x86_64-darwin)"', "", flake.read_text()))
+    commit(project, "Two systems")
+    return project
 
 
 @pytest.fixture(scope="module")
@@ -244,9 +249,6 @@ def test_reference_type_is_what_the_cli_prints(first: dict[str, Any]) -> None:
     assert str(parsed.digest) == first["digest"]
 
 
-SYSTEMS = ("aarch64-darwin", "aarch64-linux", "x86_64-darwin", "x86_64-linux")
-
-
 def test_the_index_of_a_flake_wants_all_its_systems(
     running: Running, cache: Path, project: Path, first: dict[str, Any]
 ) -> None:
@@ -255,25 +257,22 @@ def test_the_index_of_a_flake_wants_all_its_systems(
     ran = nix_seed(*arguments, cache=cache, env=LOGIN)
     assert ran.code == 2, ran.err
     assert repository(running).get_manifest("release") is None
-    others = {"NIX_CONFIG": f"{nix_env()['NIX_CONFIG']}\nextra-platforms = {' '.join(SYSTEMS)}\n"}
-    for system in SYSTEMS[:3]:
-        pushed = nix_seed(
-            *("build", project, "--system", system, "--push", f"{running.host}/demo/seed"),
-            cache=cache,
-            env=LOGIN | others,
-        )
-        assert pushed.code == 0, pushed.err
+    other = "aarch64-darwin"
+    pushed = nix_seed(
+        *("build", project, "--system", other, "--push", f"{running.host}/demo/seed"),
+        cache=cache,
+        env=LOGIN | {"NIX_CONFIG": nix_env(extra_platforms=other)["NIX_CONFIG"]},
+    )
+    assert pushed.code == 0, pushed.err
     ran = nix_seed(*arguments, cache=cache, env=LOGIN)
     assert ran.code == 0, ran.err
     told = json.loads(ran.out)
-    assert sorted(told["systems"]) == list(SYSTEMS)
+    assert sorted(told["systems"]) == [other, "x86_64-linux"]
     assert told["systems"]["x86_64-linux"] == first["digest"]
     found = repository(running).get_manifest("release")
     assert found is not None
     platforms = [child["platform"] for child in json.loads(found.body)["manifests"]]
     assert {(one["os"], one["architecture"]) for one in platforms} == {
         ("linux", "amd64"),
-        ("linux", "arm64"),
-        ("darwin", "amd64"),
         ("darwin", "arm64"),
     }

@@ -343,10 +343,8 @@ def test_a_store_that_holds_no_seed_is_refused(cache: Path, tmp_path: Path) -> N
     assert "is not a seed: its last layer holds no etc/nix-seed/seed.json" in ran.err
 
 
-def test_publishing_may_attach_less(
-    running: Running, project: Path, key: Path, cache: Path
-) -> None:
-    reference = f"{running.host}/demo/less:dev"
+def test_publishing_may_attach_less(project: Path, key: Path, cache: Path, tmp_path: Path) -> None:
+    reference = f"oci:{tmp_path / 'less'}:dev"
     ran = publish(project, reference, key, cache, "--sbom", "none")
     assert ran.code == 0, ran.err
     assert nix_seed("sbom", reference, "--attached", cache=cache, env=LOGIN).code == 2
