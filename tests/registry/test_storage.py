@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+import pytest
+
 from nix_seed.core.digests import Digest
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixSeedError
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.registry.open import Stores
@@ -23,6 +26,7 @@ class Servers:
     asked: list[str] = field(default_factory=list)
     secrets: list[str | None] = field(default_factory=list)
     valid: str = "1"
+    about: str = ""
     registry: str = ""
     storage: str = ""
 
@@ -44,8 +48,8 @@ def serving() -> Iterator[Servers]:
                 self.answer(403, {}, b"expired")
                 return
             first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
-            about = {"Content-Range": f"bytes {first}-{last}/{len(DATA)}"}
-            self.answer(206, about, DATA[first : last + 1])
+            about = servers.about or f"bytes {first}-{last}/{len(DATA)}"
+            self.answer(206, {"Content-Range": about}, DATA[first : last + 1])
 
         def answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
             self.send_response(status)
@@ -85,3 +89,21 @@ def test_storage_that_is_gone_is_not_the_registrys_end() -> None:
         }
         assert store.read_range_unverified(BLOB, 5, 10) == DATA[5:15]
         assert others.asked == ["storage"]
+
+
+@pytest.mark.parametrize(
+    ("about", "error"),
+    [
+        ("bytes 11-310/10240", CouldNotCheck),
+        ("bytes */10240", CouldNotCheck),
+        ("bytes 10-309/10241", CheckedFalse),
+    ],
+)
+def test_another_part_than_was_asked_for_is_not_taken(
+    about: str, error: type[NixSeedError]
+) -> None:
+    with serving() as servers:
+        servers.about = about
+        store = Stores().open(Reference.parse(f"{servers.registry}/owner/seed:x"))
+        with pytest.raises(error, match="bytes"):
+            store.read_range_unverified(BLOB, 10, 300)
