@@ -220,6 +220,7 @@ def test_what_cannot_be_had_is_an_error_and_on_record(
     scene: Scene, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(frames_module, "_REST", 0.2)
+    monkeypatch.setattr(frames_module, "_LIMIT", 1.0)
     right = read_all(scene.root / "nix/store")
     setattr(scene.registry, how, True)
     frames = scene.store(tmp_path)

@@ -37,7 +37,7 @@ from support.registries import docker_registry
 from support.trees import AWKWARD
 
 KILLS = int(os.environ.get("NIX_SEED_TESTS_KILLS", "6"))
-RANDOM = random.Random(23)
+RANDOM = random.Random(int(os.environ.get("NIX_SEED_TESTS_SEED", "23")))
 
 
 def tree(number: int) -> Tree:
@@ -236,6 +236,7 @@ def test_a_store_that_had_paths_before(seed: tuple[str, Spec], root: Path) -> No
     (root / str(lost[0]).lstrip("/") / "litter").touch()
     said = json.loads(mount(reference, root, "--json", "--complete"))
     assert set(said["added"]) == set(map(str, lost))
+    assert said["whole"] is True
     check_whole(root, spec)
 
 

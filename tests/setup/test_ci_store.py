@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -76,7 +77,8 @@ def sudo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     log = tmp_path / "asked"
     fake = tmp_path / "bin/sudo"
     fake.parent.mkdir()
-    fake.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >> "{log}"\nshift\nexec "$@"\n')
+    script = f'#!/bin/sh\nprintf "%s\\n" "$@" >> "{log}"\nshift\nexec env -i "$@"\n'
+    fake.write_text(script)
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{fake.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
@@ -85,16 +87,24 @@ def sudo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a directory away")
 def test_a_user_asks_sudo(sudo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NIX_CONFIG", "a = 1\nb = 2")
-    monkeypatch.setenv("SECRET_OF_SOMEONE", "hush")
+    monkeypatch.setenv("NIX_CONFIG", "access-tokens = host=hush")
     root = tmp_path / "root"
     root.mkdir()
     assert run_as_root(["ci", "store", str(USER), "--root", str(root)], "stdin") == {}
     assert (root / "nix").stat().st_uid == USER
     asked = sudo.read_text()
-    assert asked.startswith("-n\nenv\n"), "it must never wait for a password"
-    assert "NIX_CONFIG=a = 1\nb = 2\n" in asked
+    assert asked.startswith(f"-n\n{sys.executable}\n"), "it must never wait for a password"
     assert "hush" not in asked
+
+
+def test_root_goes_through_the_users_proxy(
+    sudo: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:hush@127.0.0.1:9")
+    with pytest.raises(CouldNotCheck):
+        run_as_root(["pull", "registry.example/a:b", "oci:/nowhere"])
+    assert "check HTTPS_PROXY" in capfd.readouterr().err
+    assert "hush" not in sudo.read_text()
 
 
 def test_its_failures_are_ours(sudo: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -102,8 +112,7 @@ def test_its_failures_are_ours(sudo: Path, capfd: pytest.CaptureFixture[str]) ->
         run_as_root(["pull", "127.0.0.1:1/a:b", "oci:/nowhere"])
     assert it.value.hint == "what it said is in the log above"
     assert "127.0.0.1:1" in capfd.readouterr().err
-    (sudo.parent / "bin/env").write_text("#!/bin/sh\nexit 1\n")
-    (sudo.parent / "bin/env").chmod(0o755)
+    (sudo.parent / "bin/sudo").write_text("#!/bin/sh\nexit 1\n")
     with pytest.raises(CheckedFalse, match="exit code 1"):
         run_as_root(["hydrate", "x"])
 

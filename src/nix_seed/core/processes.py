@@ -46,13 +46,12 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+# What sudo leaves out. Passwords are among them, so none goes by a command line.
 _KEPT_VARIABLES = (
-    "PATH",
-    "HOME",
-    "NIX_CONFIG",
-    "NIX_SEED_CACHE",
-    "NIX_SSL_CERT_FILE",
-    "NIX_SEED_DEBUG",
+    *("PATH", "HOME", "NIX_CONFIG", "NIX_SEED_CACHE", "NIX_SEED_DEBUG"),
+    *("NIX_SSL_CERT_FILE", "SSL_CERT_FILE", "DOCKER_CONFIG", "REGISTRY_AUTH_FILE"),
+    *(f"{name}_PROXY" for name in ("HTTP", "HTTPS", "ALL", "NO")),
+    *(f"{name}_proxy" for name in ("http", "https", "all", "no")),
 )
 _ERRORS: dict[int, type[NixSeedError]] = {
     error.exit_code: error for error in (CheckedFalse, InputError, CouldNotCheck, NixFailed)
@@ -63,6 +62,14 @@ sys.path.insert(0, sys.argv.pop(1))
 sys.argv[0] = "nix-seed"
 from nix_seed.cli.main import main
 main()"""
+# Byte by byte: what follows the first line is for the command itself.
+_AS_ROOT = """
+import json, os
+line = b""
+while not line.endswith(b"\\n"):
+    line += os.read(0, 1) or b"\\n"
+os.environ.update(json.loads(line))
+"""
 
 
 def own_command(arguments: Sequence[str]) -> list[str]:
@@ -82,8 +89,10 @@ def run_as_root(arguments: Sequence[str], stdin: str = "") -> Any:
             "writing to /nix takes root, and there is no sudo",
             hint="run as root, or make /nix yours beforehand: mkdir /nix && chown $USER /nix",
         )
-    kept = [f"{name}={os.environ[name]}" for name in _KEPT_VARIABLES if name in os.environ]
-    command = [*sudo, "env", *kept, *own_command(arguments)]
+    kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    python, option, code, *rest = own_command(arguments)
+    command = [*sudo, python, option, _AS_ROOT + code, *rest]
+    stdin = json.dumps(kept) + "\n" + stdin
     done = subprocess.run(
         command, input=stdin, stdout=subprocess.PIPE, text=True, check=False, errors="replace"
     )

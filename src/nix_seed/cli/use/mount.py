@@ -1,5 +1,6 @@
 """``nix-seed mount``."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,4 +55,5 @@ def command(as_json: bool, **options: Any) -> None:
             raise
     if options["complete"]:
         wait_until_whole(options["root"])
+        done = replace(done, whole=True)
     say(hydrated_json(done) if as_json else hydrated_text(done))

@@ -14,9 +14,8 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as TooLong
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -27,16 +26,19 @@ import zstandard
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.image.rules.contents import LayerContents
-from nix_seed.registry.store import Held
+from nix_seed.registry.errors import Unreachable
 from nix_seed.use.rules.tree import Piece
 
 _ASKED: Final = 512 << 10  # fetched at least, where something is waited for: a round trip's worth
 _SPAN: Final = 2 << 20  # fetched at most by one request
 _WINDOW: Final = 8 << 20  # bytes of a list within which neighbours are fetched together
 _GAP: Final = 128 << 10  # bytes between two frames that cost less than a request of their own
-_LIMIT: Final = 40.0  # seconds until a read fails; requests have shorter limits of their own
+_LIMIT: Final = 40.0  # seconds until a read fails; once a network has failed for so long, at once
 _REST: Final = 5.0  # seconds in which nothing is tried again after the network failed
-_TRIES: Final = 4
+_SLOW: Final = 8.0  # seconds without an answer, after which another connection is tried as well
+_TRIES: Final = 4  # in a row: of what was refused or false, not of what could not be reached
+_FILL_LIMIT: Final = 180.0  # seconds that a network may fail before what nobody waits for is left
+_LATE: Final = "nothing arrived within the time limit"
 _TURN: Final = 0.1  # seconds
 _QUIET: Final = 0.5  # seconds without a read, after which nobody is thought to be reading
 _POLITE: Final = 10.0  # seconds at most in which what nobody asked for waits for that
@@ -91,7 +93,9 @@ class FrameStore:
         self._end = 0
         self._decoding = [threading.Lock() for _ in range(64)]
         self._at_once = threading.BoundedSemaphore(_DECODED_AT_ONCE)
-        self._down_until = 0.0
+        # When the network began to fail, and until when it is not tried again.
+        self._down_since = self._down_until = 0.0
+        self._problem = ""
         self._last_read = 0.0
         self._stopped = threading.Event()
         self._demands = ThreadPoolExecutor(_DEMANDS, "demand")
@@ -115,8 +119,8 @@ class FrameStore:
 
         After a list one connection is enough for the rest, which nobody waits for, and it begins
         when the first build has read what it needs. Without a list all are used at once, since what
-        will be read next is unknown. What failed is tried again; a thread gives up after failing a
-        number of times in a row.
+        will be read next is unknown. What failed is tried again, for some minutes where the network
+        is at fault, else a number of times in a row.
         """
         listed, spans = self._spans_of(first), self._all_spans()
         polite_until = time.monotonic() + (_POLITE if first else 0.0)
@@ -125,7 +129,7 @@ class FrameStore:
         def fill(stays: bool) -> None:
             nonlocal spans
             failures = 0
-            while not self._stopped.is_set() and failures < _TRIES:
+            while not self._stopped.is_set() and failures < _TRIES and self._down() < _FILL_LIMIT:
                 with lock:
                     span = soon = next(listed, None)
                     if span is None and not stays:
@@ -163,10 +167,10 @@ class FrameStore:
         return self._frames.is_whole()
 
     def wait_filled(self, timeout: float) -> bool:
-        """Wait for the threads that fill; whether every frame is on disk."""
+        """Wait while there are threads that fill, and something to do; whether all is on disk."""
         end = time.monotonic() + timeout
-        for thread in self._fillers:
-            thread.join(max(0.0, end - time.monotonic()))
+        while not self.is_whole() and self.is_filling() and time.monotonic() < end:
+            time.sleep(_TURN / 4)
         return self.is_whole()
 
     def is_filling(self) -> bool:
@@ -202,11 +206,18 @@ class FrameStore:
             return held
         end = time.monotonic() + _LIMIT
         try:
-            return self._demands.submit(self._compressed, wanted, end).result(_LIMIT)
-        except (CheckedFalse, CouldNotCheck, InputError) as error:
+            asked = {self._demands.submit(self._compressed, wanted, end)}
+            done, _ = wait(asked, min(_SLOW, _LIMIT))
+            if not done:
+                # A connection can be dead without a word: whoever has the frame under way loses it.
+                self._give_free((wanted,))
+                asked.add(self._demands.submit(self._compressed, wanted, end))
+                done, _ = wait(asked, end + _TURN - time.monotonic(), FIRST_COMPLETED)
+            for each in done:
+                return each.result()
+            raise CouldNotCheck(_LATE)
+        except (CheckedFalse, CouldNotCheck, InputError, OSError) as error:
             raise self._lacks(wanted, str(error)) from error
-        except TooLong as error:
-            raise self._lacks(wanted, f"nothing within {_LIMIT:.0f} s") from error
         except RuntimeError as error:
             raise self._lacks(wanted, "it is being unmounted") from error
 
@@ -253,21 +264,38 @@ class FrameStore:
                 self._end += len(data)
 
     def _compressed(self, wanted: Wanted, end: float) -> bytes:
+        failed: CheckedFalse | CouldNotCheck | None = None
         while True:
             held = self._frames.read(wanted)
             if held is not None:
                 return held
             left = end - time.monotonic()
             if left <= 0:
-                raise CouldNotCheck("it did not arrive in time")
+                raise failed or CouldNotCheck(_LATE)
             with self._changed:
-                if wanted in self._under_way:
-                    self._changed.wait(left)
+                pause = self._down_until - time.monotonic()
+                if wanted in self._under_way or (pause > 0 and self._down() < _LIMIT):
+                    self._changed.wait(min(left, pause) if pause > 0 else left)
                     continue
-                if time.monotonic() < self._down_until:
-                    raise CouldNotCheck("the network failed a moment ago")
+                if pause > 0:
+                    raise CouldNotCheck(f"for {self._down():.0f} s now: {self._problem}")
                 span = self._claim(wanted)
-            self._fetch(wanted[0], span)
+            try:
+                self._fetch(wanted[0], span)
+            except Unreachable as error:
+                if self._down() >= _LIMIT:
+                    raise
+                failed = error
+            except (CheckedFalse, CouldNotCheck) as error:
+                # Once more: it may be one of several servers, or what lies before it, that errs.
+                if failed is not None:
+                    raise
+                failed = error
+
+    def _down(self) -> float:
+        """Return for how many seconds the network has failed."""
+        since = self._down_since
+        return time.monotonic() - since if since else 0.0
 
     def _claim(self, wanted: Wanted) -> range:
         """Take the frame, and those after it that a request may as well bring; hold the lock."""
@@ -286,7 +314,7 @@ class FrameStore:
         return span
 
     def _fill(self, span: tuple[int, range], *, decode: bool) -> bool | None:
-        """Fetch what is lacking of *span*: None where nothing is, False where that failed."""
+        """Fetch what *span* lacks; None where that is nothing, or the network's fault."""
         position, numbers = span
         with self._changed:
             lacking = [
@@ -302,7 +330,10 @@ class FrameStore:
             self._under_way.update((position, each) for each in mine)
         try:
             self._fetch(position, claimed, mine, decode=decode)
-        except (CheckedFalse, CouldNotCheck, InputError):
+        except Unreachable:
+            self._stopped.wait(_REST)
+            return None
+        except (CheckedFalse, CouldNotCheck, InputError, OSError):
             # Whoever needs it asks again, and is told; here only time was lost.
             self._stopped.wait(_REST)
             return False
@@ -316,23 +347,28 @@ class FrameStore:
         *,
         decode: bool = False,
     ) -> None:
-        layer = self._layers[position]
+        layer, begun = self._layers[position], time.monotonic()
         start, end = layer.contents.places[span[0]], layer.contents.places[span[-1] + 1]
         try:
             data = self._source.read_range_unverified(layer.descriptor, start, end - start)
+            self._down_since = self._down_until = 0.0
             self._store(position, span, data, decode=decode)
-        except CheckedFalse:
-            raise
-        except CouldNotCheck:
-            self._down_until = time.monotonic() + _REST
+        except CouldNotCheck as error:
+            self._problem = error.message
+            # One odd answer is nothing yet: what cannot be reached, or errs again, is let rest.
+            if self._down_since or isinstance(error, Unreachable):
+                self._down_until = time.monotonic() + _REST
+            self._down_since = self._down_since or begun
             raise
         finally:
-            with self._changed:
-                self.fetched += end - start
-                self._under_way.difference_update(
-                    (position, each) for each in (span if mine is None else mine)
-                )
-                self._changed.notify_all()
+            self.fetched += end - start
+            self._give_free((position, each) for each in (span if mine is None else mine))
+
+    def _give_free(self, frames: Iterable[Wanted]) -> None:
+        """Let others fetch *frames*, or find them fetched."""
+        with self._changed:
+            self._under_way.difference_update(frames)
+            self._changed.notify_all()
 
     def _store(self, position: int, span: range, data: bytes, *, decode: bool) -> None:
         contents = self._layers[position].contents
@@ -350,9 +386,7 @@ class FrameStore:
                 # Before it counts as there: else who waits for it decodes it as well.
                 self._decode_early((position, number), frame)
             self._frames.write((position, number), frame)
-            with self._changed:
-                self._under_way.discard((position, number))
-                self._changed.notify_all()
+            self._give_free(((position, number),))
 
     def _spans_of(self, wanted: Sequence[Wanted]) -> Iterator[tuple[int, range]]:
         """Join listed frames that lie near one another, and are needed at about the same time."""
@@ -401,22 +435,6 @@ def _nameless_file(directory: Path) -> int:
     return file
 
 
-class LayerBlobs:
-    """Whole layers out of a ``FrameStore``, for readers of blobs; parts are not needed."""
-
-    def __init__(self, frames: FrameStore, layers: Sequence[MountedLayer]) -> None:
-        self._frames = frames
-        self._positions = {layer.descriptor.digest: at for at, layer in enumerate(layers)}
-
-    def open_blob(self, blob: Descriptor, held: Held | None = None) -> Iterator[bytes]:  # noqa: ARG002
-        """Yield the frames of *blob*, each checked; without the seek table, which says no more."""
-        return self._frames.blob(self._positions[blob.digest])
-
-    def read_range_unverified(self, blob: Descriptor, start: int, length: int) -> bytes:
-        """Refuse: a mounted layer is unpacked as a whole."""
-        raise InputError(f"{blob.digest} is read as a whole, not {length} bytes from {start}")
-
-
 class _FrameFile:
     """The frames of all *layers* in one sparse file, and in another a byte for each that is there.
 
@@ -439,6 +457,8 @@ class _FrameFile:
             count = self._firsts[-1] + 1
             if os.fstat(marks).st_size != count:
                 os.ftruncate(marks, count)
+            # To write to a hole of what is mapped, on a full disk, would kill the process.
+            os.posix_fallocate(marks, 0, count)
             self._have = mmap.mmap(marks, count)
         finally:
             os.close(marks)

@@ -17,7 +17,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,10 +25,12 @@ from typing import Final
 from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError
 from nix_seed.core.files import explained, open_lock
 from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.image.read.safe_root import open_directory, remove
+from nix_seed.registry.store import Held
 from nix_seed.use.hydrate_layer import LayerTask, Target, hydrate_layer
 from nix_seed.use.mount import linux
-from nix_seed.use.mount.frames import FrameStore, LayerBlobs, RangeReader
+from nix_seed.use.mount.frames import FrameStore, MountedLayer, RangeReader
 from nix_seed.use.mount.fuse import FuseServer
 from nix_seed.use.mount.owed import read_owed, state_directory, write_owed
 from nix_seed.use.mount.seed import MountableSeed
@@ -280,11 +282,27 @@ def _has_ended(server: int) -> bool:
         return False
 
 
+class _LayerBlobs:
+    """Whole layers out of a ``FrameStore``, for readers of blobs; parts are not needed."""
+
+    def __init__(self, frames: FrameStore, layers: Sequence[MountedLayer]) -> None:
+        self._frames = frames
+        self._positions = {layer.descriptor.digest: at for at, layer in enumerate(layers)}
+
+    def open_blob(self, blob: Descriptor, held: Held | None = None) -> Iterator[bytes]:  # noqa: ARG002
+        """Yield the frames of *blob*, each checked; without the seek table, which says no more."""
+        return self._frames.blob(self._positions[blob.digest])
+
+    def read_range_unverified(self, blob: Descriptor, start: int, length: int) -> bytes:
+        """Refuse: a mounted layer is unpacked as a whole."""
+        raise InputError(f"{blob.digest} is read as a whole, not {length} bytes from {start}")
+
+
 def _stage(mount: StoreMount, frames: FrameStore) -> None:
     """Unpack every wanted path, each proved by its NAR hash."""
     os.umask(0)
     staged = open_directory(mount.state / _STAGED)
-    spec, blobs = mount.seed.seed.spec, LayerBlobs(frames, mount.seed.layers)
+    spec, blobs = mount.seed.seed.spec, _LayerBlobs(frames, mount.seed.layers)
     try:
         for name in os.listdir(staged):
             if os.fsencode(name).startswith(PARTIAL):
