@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -217,7 +218,16 @@ def test_a_python_without_a_pip_serves(tools: Path, tmp_path: Path) -> None:
     """Debian's, with python3-venv and no python3-pip: the venv gets one of its own."""
     bare = tmp_path / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
-    made = launch(tmp_path, "--version", PYTHON=str(bare / "bin/python"))
+    # How many packages its pip installs does not matter: those that this needs.
+    root = tmp_path / "checkout"
+    for part in ("bin", "src"):
+        shutil.copytree(ROOT / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
+    locked = root / "bin/requirements.txt"
+    entries = re.split(r"^(?=[a-z])", locked.read_text(), flags=re.MULTILINE)
+    locked.write_text(
+        "".join(entry for entry in entries if entry.startswith(("click=", "msgspec=")))
+    )
+    made = launch_from(root, tmp_path, "--version", PYTHON=str(bare / "bin/python"))
     assert made.returncode == 0, made.stderr
     [place] = (tmp_path / "tools/nix-seed").iterdir()
     assert (place / "bin/pip").exists()

@@ -11,14 +11,30 @@ from typing import Any
 
 import pytest
 
-from support.distribution import commit, make_project
+from support.distribution import commit
 from support.registries import docker_registry
 from support.runner import REPOSITORY, Runner, command, git
-from support.seeds import edit
+from support.seeds import edit, write_project
 from support.steps import Result
 
 FORK: dict[str, Any] = {"pull_request": {"head": {"repo": {"full_name": "stranger/Project"}}}}
 _RUNS = itertools.count(100, 100)  # each runner's own numbers
+# One package of another, without a compiler: its seed is made and laid out in half the time.
+_OUTPUTS = """
+      packages.${system} = rec {
+        libgreet = pkgs.runCommand "libgreet" { src = ./libgreet; } "mkdir $out; cp $src/* $out/";
+        default = pkgs.runCommand "greet" { src = ./greet; inherit libgreet; } ''
+          mkdir -p $out/bin
+          { echo "#!/bin/sh"; cat $libgreet/greet.sh $src/main.sh; } >$out/bin/greet
+          chmod +x $out/bin/greet
+          sh $out/bin/greet Hello World
+        '';
+      };
+"""
+_FILES = {
+    "libgreet/greet.sh": 'greet() { echo "$1, $2!"; }\n',
+    "greet/main.sh": 'greet "$@" # main\n',
+}
 _BUILD = "nix build --print-build-logs && ./result/bin/greet Hello World"
 
 
@@ -34,7 +50,7 @@ class Kept:
 @pytest.fixture(scope="module")
 def kept(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
     root = tmp_path_factory.mktemp("outputs")
-    project = make_project("two-packages", root / "project", distribution)
+    project = write_project(root / "project", distribution, _OUTPUTS, _FILES)
     git(project, "remote", "add", "origin", f"https://github.com/{REPOSITORY}")
     program, key = str(command(root)), root / "ci"
     subprocess.run([program, "key", "generate", key], check=True)
@@ -78,7 +94,7 @@ def test_a_push_keeps_what_it_builds(kept: Kept) -> None:
 
 def test_the_next_commit_builds_only_what_it_changes(kept: Kept, tmp_path: Path) -> None:
     changed = other(kept.runner, tmp_path / "project")
-    edit(changed.project, "greet/main.c", "int main", "/* changed */ int main")
+    edit(changed.project, "greet/main.sh", "# main", "# changed")
     before = paths(kept.runner)
     done = changed.run(".", kept.inputs)
     assert done.code == 0, done.log
@@ -105,7 +121,7 @@ def test_a_later_step_takes_and_does_not_build(kept: Kept) -> None:
 
 def test_a_forks_pull_request_reads_and_never_writes(kept: Kept, tmp_path: Path) -> None:
     changed = other(kept.runner, tmp_path / "project")
-    edit(changed.project, "greet/main.c", "int main", "/* a fork's */ int main")
+    edit(changed.project, "greet/main.sh", "# main", "# a fork's")
     before = kept.runner.writes()
     made = changed.run(".", kept.inputs, event="pull_request", payload=FORK)
     assert made.code == 0, made.log
@@ -138,7 +154,7 @@ def test_without_a_policy_nothing_is_taken_or_kept(kept: Kept, tmp_path: Path) -
 
 def test_what_does_not_build_is_a_warning(kept: Kept, tmp_path: Path) -> None:
     broken = other(kept.runner, tmp_path / "project")
-    edit(broken.project, "greet/main.c", "int main", "#error broken\nint main")
+    edit(broken.project, "greet/main.sh", "# main", "; false")
     before = paths(kept.runner)
     done = broken.run(".", kept.inputs)
     assert done.code == 0, done.log
