@@ -399,6 +399,14 @@ def test_plain_http_needs_its_flag(tmp_path: Path) -> None:
     assert caught.value.message.startswith("https://192.0.2.1:5000/")
 
 
+def test_who_is_gone_is_tried_as_often_here_as_elsewhere() -> None:
+    slept: list[float] = []
+    patience = Patience(attempts=4, sleep=slept.append)
+    with pytest.raises(CouldNotCheck, match="refused"):
+        Registry("127.0.0.1:9", keyring=US, patience=patience).repository("o/r").list_tags()
+    assert len(slept) == 3
+
+
 def test_plain_http_by_flag_through_a_proxy(running: Running) -> None:
     # The name exists for the proxy only; with the flag, and by http_proxy, it is reached.
     with fault_proxy(running.host) as proxy:

@@ -33,7 +33,8 @@ Decide = Callable[[StorePath, Sequence[Attestation], Sequence[str]], Served | No
 _NOBODYS: Final = "0" * 32
 _MISS_LASTS: Final = 30.0  # seconds
 _MOST_BUNDLES: Final = 40  # of one path, the newest
-_GONE_LASTS: Final = 10.0  # seconds
+_GONE_LASTS: Final = 10.0  # seconds at least
+_GONE_TIMES: Final = 10  # as long as it took to see that nobody answers
 _SMALL: Final = 1 << 18  # bytes of a blob that is fetched before it is asked for
 _SMALL_NAR: Final = 16 << 20
 _MOST_AHEAD: Final = 256  # of them; what nobody came for gives way
@@ -218,8 +219,10 @@ class OutputCache:
         except NixSeedError as error:
             self._tell(OutputMissed(hash_part, error.message))
             if isinstance(error, CouldNotCheck):
-                # Whoever does not answer is not asked for every path of a build.
-                self._silent_until = time.monotonic() + _GONE_LASTS
+                # Whoever does not answer is not asked for every path of a build, and takes at most
+                # a tenth of its time.
+                after = time.monotonic()
+                self._silent_until = after + max(_GONE_LASTS, _GONE_TIMES * (after - now))
             return _Miss(time.monotonic() + _MISS_LASTS)
 
     def _judged(self, hash_part: str) -> OutputAnswer | None:

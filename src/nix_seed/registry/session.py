@@ -142,7 +142,7 @@ class Session:
         """Return ``https://host``, or ``http://host`` where that is allowed and all there is."""
         with self._lock:
             if self._base is None:
-                self._base = self.retry(self._find_base, safe=True)
+                self._base = self._find_base()
             return self._base
 
     def _find_base(self) -> str:
