@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -61,8 +62,13 @@ def test_only_what_changed_is_built_and_that_is_kept(
     assert built_names(done.err) == ["p20", "p7"]
     first = said(done)
     assert len(first["taken"]["paths"]) == 18
-    # What was taken is nobody's own: of that nothing is said.
+    # What was taken is nobody's own: of that nothing is said. What a run brought is not either.
     assert sorted(path[44:] for path in first["kept"]["pushed"]) == ["p20", "p7"]
+    how: list[str | Path] = ["--flake", project, "--store", project.parent / "host"]
+    how += ["--policy", world.policy, "--image", world.seed, "--key", world.key]
+    later = world.run("outputs", "push", "--to", registry, *how)
+    assert (later.code, later.err) == (0, ANY)
+    assert "20 paths of this commit came into the store from elsewhere" in later.out
     store = Stores().open(Reference.parse(registry))
     for path in map(StorePath.parse, first["kept"]["pushed"]):
         # How long it took to build goes with it, for whoever takes it.
@@ -124,10 +130,35 @@ def test_a_tree_with_changes_is_built_and_stays_here(
 
 def test_a_registry_that_is_gone_stops_nothing(world: Twenty, tmp_path: Path) -> None:
     project = changed(world.project, tmp_path / "project")
-    done = run(world, project, "--image", world.seed, "--outputs", "127.0.0.1:9/gone")
+    done = run(world, project, "--image", world.seed, "--keep", "127.0.0.1:9/gone")
     assert len(built_names(done.err)) == 20
-    reasons = said(done)["taken"]["reasons"]
-    assert any("127.0.0.1:9" in reason for reason in reasons)
+    # Nothing is kept; what was built is here, and is told.
+    assert done.code == 3
+    assert done.err.index("may not be kept: ") < done.err.index("building '")
+    value = json.loads(done.out)
+    assert value["kept"] is None
+    assert list(value["links"]) == [str(project / "result")]
+    assert any("127.0.0.1:9" in reason for reason in value["taken"]["reasons"])
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "words"),
+    [
+        (["--key", "nosuch.key"], 2, "there is no key nosuch.key"),
+        (["--builder", "bob"], 2, "alice, not bob"),
+        (["--source", "https://other.example/x"], 2, "not from https://other.example/x"),
+        (["--network"], 2, "--keep has no meaning with --network"),
+        (["--out", "there"], 2, "--keep has no meaning with --out"),
+        (["--keep", "oci:/proc/kept"], 3, "/proc/kept"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_before_it_is_built(
+    how: list[str], code: int, words: str, world: Twenty, tmp_path: Path
+) -> None:
+    project = changed(world.project, tmp_path / "project", "p3")
+    done = run(world, project, "--image", world.seed, "--keep", f"oci:{tmp_path / 'kept'}", *how)
+    assert (done.code, built_names(done.err)) == (code, [])
+    assert words in done.out + done.err
 
 
 def test_without_a_policy_nothing_is_taken(world: Twenty, registry: str, tmp_path: Path) -> None:

@@ -119,7 +119,10 @@ class OutputPushed:
 
 @dataclass(frozen=True, slots=True)
 class PushedOutputs:
-    """What was *pushed*, and what was *known* there; *sent* are bytes of NARs."""
+    """What was *pushed*, and what was *known* there; *sent* are bytes of NARs.
+
+    *left* is how many of the commit's outputs the store has from elsewhere.
+    """
 
     commit: str
     signer: str
@@ -127,6 +130,7 @@ class PushedOutputs:
     known: tuple[OutputFact, ...]
     sent: int
     statements: tuple[Digest, ...]
+    left: int = 0
 
 
 def find_outputs(
@@ -261,6 +265,7 @@ def push_outputs(
         tuple(each for each in facts if known[each]),
         work.sent,
         tuple(Digest.of(bundle) for each in signed for bundle in each.bundles),
+        len(names) - len(ours),
     )
 
 

@@ -52,6 +52,9 @@ def pushed_text(done: PushedOutputs) -> str:
     from nix_seed.core.words import human_size, plural
 
     if not done.pushed and not done.known:
+        if done.left:
+            came = f"{plural(done.left, 'path')} of this commit came into the store from elsewhere"
+            return f"nothing to push: {came}, and are for whoever built them to vouch for"
         return "nothing that was built from this commit is in the store: build it first"
     known = f"; {plural(len(done.known), 'path')} there already" if done.known else ""
     if not done.pushed:

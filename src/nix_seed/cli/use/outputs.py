@@ -9,7 +9,7 @@ from nix_seed.cli.command import option, progress, together
 from nix_seed.cli.options import policy_used, state_directory, stores_of
 from nix_seed.cli.say import note, say
 from nix_seed.cli.trust.options import attester_of, key_option, signer_of, sigstore_option
-from nix_seed.core.errors import InputError
+from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.formats.oci.reference import Reference, parse_reference
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nix_seed.outputs.push import PushedOutputs
     from nix_seed.registry.layout import Image
     from nix_seed.registry.open import AnyReference
+    from nix_seed.release.attester import Attester, SourceTree
     from nix_seed.use.results import Brought
 
 
@@ -83,44 +84,83 @@ def outputs_of(options: dict[str, Any]) -> Outputs | None:
     return Outputs(open_cache(by, place, fresh_key(), None, told), told)
 
 
+def keeper_of(options: dict[str, Any]) -> Attester | None:
+    """Return who signs what is kept, None where nothing is; refuse it before anything is built.
+
+    A registry or a log that does not answer is told, and costs no build.
+    """
+    if options["keep"] is None:
+        return None
+    from nix_seed.outputs.push import check_commit
+    from nix_seed.registry.errors import Denied
+    from nix_seed.registry.open import check_writable
+    from nix_seed.release.attest import prepare_attest
+
+    if options["out"]:
+        raise InputError(
+            "--keep has no meaning with --out", hint="what is kept is in the machine's own store"
+        )
+    if options["network"]:
+        raise InputError(
+            "--keep has no meaning with --network",
+            hint="what is kept is signed as built in the seed with no network; leave one of them",
+        )
+    signer = signer_of(options["key"], options["sigstore"])
+    attester = attester_of(signer, options["builder"], policy_used(options, options["src"]))
+    try:
+        check_commit(options["src"])
+    except InputError:
+        return attester  # built as ever, and told then
+    try:
+        prepare_attest(_tree_of(options), attester)
+        check_writable(stores_of(options), parse_reference(options["keep"]))
+    except Denied:
+        raise
+    except CouldNotCheck as error:
+        say(f"nix-seed: what is built may not be kept: {error.message}", err=True)
+    return attester
+
+
+def _tree_of(options: dict[str, Any]) -> SourceTree:
+    from nix_seed.release.attester import SourceTree
+
+    return SourceTree(options["src"], options["source"])
+
+
 def keep(
     options: dict[str, Any],
     nix: Nix,
     image: Image | None,
     brought: Brought | None,
     outputs: Outputs | None,
+    keeper: Attester | None,
 ) -> PushedOutputs | None:
-    """Push what of *brought* was built, if that is asked; a tree with changes is said to stay here.
+    """Push what of *brought* was built, as *keeper*; a tree with changes is said to stay here.
 
     *image* is the seed it was built in; None: as the options name it.
     """
-    if options["keep"] is None:
+    if keeper is None:
         return None
     from nix_seed.cli.outputs.options import branch_at_hand, seed_named
     from nix_seed.image.read.spec import read_spec
     from nix_seed.outputs.offer import choice_of
     from nix_seed.outputs.open import built_in
     from nix_seed.outputs.push import OutputsTarget, check_commit, push_outputs
-    from nix_seed.release.attester import SourceTree
 
     try:
         check_commit(options["src"])
     except InputError as error:
         say(f"not kept: {error.message}", err=True)
         return None
-    signer = signer_of(options["key"], options["sigstore"])
-    policy = policy_used(options, options["src"])
-    attester = attester_of(signer, options["builder"], policy)
     with progress(quiet=True) as show:
         target = OutputsTarget(stores_of(options), parse_reference(options["keep"]), nix, show)
-        tree = SourceTree(options["src"], options["source"])
         told = None if outputs is None else outputs.told
         chosen = choice_of(brought, told, branch_at_hand())
         if image is None:
             seed = seed_named(options, nix)
         else:
             seed = built_in(read_spec(image), image.digest)
-        return push_outputs(target, seed, tree, attester, chosen)
+        return push_outputs(target, seed, _tree_of(options), keeper, chosen)
 
 
 def print_outputs(outputs: Outputs | None, pushed: PushedOutputs | None) -> None:

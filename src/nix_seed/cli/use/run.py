@@ -22,7 +22,14 @@ from nix_seed.cli.options import (
     verify_options,
 )
 from nix_seed.cli.say import say
-from nix_seed.cli.use.outputs import keep, outputs_json, outputs_of, outputs_options, print_outputs
+from nix_seed.cli.use.outputs import (
+    keep,
+    keeper_of,
+    outputs_json,
+    outputs_of,
+    outputs_options,
+    print_outputs,
+)
 from nix_seed.core.errors import InputError
 from nix_seed.core.events import Stage
 from nix_seed.core.files import cache_directory
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
     from nix_seed.outputs.offer import Outputs
     from nix_seed.registry.layout import Image
     from nix_seed.registry.open import AnyReference, Stores
+    from nix_seed.release.attester import Attester
     from nix_seed.use.engines.base import Engine
     from nix_seed.use.run import Command, RunResult
 
@@ -111,14 +119,10 @@ def run_command(argv: tuple[str, ...], options: dict[str, Any], as_json: bool = 
     from nix_seed.flake.nix import Nix
     from nix_seed.use.run import run
 
-    outputs = outputs_of(options)
+    keeper, outputs = keeper_of(options), outputs_of(options)
     if options["engine"] == "host":
-        _run_on_host(argv, options, outputs, as_json)
+        _run_on_host(argv, options, outputs, keeper, as_json)
         return
-    if options["keep"] and options["out"]:
-        raise InputError(
-            "--keep has no meaning with --out", hint="what is kept is in the machine's own store"
-        )
     nix = Nix(store=options["store"])
 
     used: list[Image] = []
@@ -133,12 +137,16 @@ def run_command(argv: tuple[str, ...], options: dict[str, Any], as_json: bool = 
             )
 
     result = _run_in_seed(options, nix, run_in)
-    pushed = None if result.exit_code else keep(options, nix, used[-1], result.brought, outputs)
-    if as_json:
-        run_json(result, outputs_json(outputs, pushed))
-    else:
-        print_run(result)
-        print_outputs(outputs, pushed)
+    pushed = None
+    try:
+        if result.exit_code == 0:
+            pushed = keep(options, nix, used[-1], result.brought, outputs, keeper)
+    finally:  # what was built is here, whether or not it is kept
+        if as_json:
+            run_json(result, outputs_json(outputs, pushed))
+        else:
+            print_run(result)
+            print_outputs(outputs, pushed)
     click.get_current_context().exit(result.exit_code)
 
 
@@ -220,7 +228,11 @@ def _with_outputs(
 
 
 def _run_on_host(
-    argv: tuple[str, ...], options: dict[str, Any], outputs: Outputs | None, as_json: bool
+    argv: tuple[str, ...],
+    options: dict[str, Any],
+    outputs: Outputs | None,
+    keeper: Attester | None,
+    as_json: bool,
 ) -> None:
     """Run in the project itself, on the machine's own store; ``--image`` is then only checked."""
 
@@ -242,14 +254,18 @@ def _run_on_host(
             shared = options["network"] or host.network_off() != "namespace" or has_daemon()
             host = Host(cache=stack.enter_context(outputs.offered(shared, is_here)))
         done = run_on_host(_asked(argv, options), engine=host, image=image)
-    pushed = None if done.exit_code else keep(options, Nix(), image, None, outputs)
-    if as_json:
-        say(done.to_json() | outputs_json(outputs, pushed), indent=2)
-    else:
-        print_outputs(outputs, pushed)
-        off = {"namespace": "no network", "settings": "Nix offline by its settings"}
-        about = off.get(done.network, "with the network")
-        say(f"host: {about}, command {done.seconds:.2f} s", err=True)
+    pushed = None
+    try:
+        if done.exit_code == 0:
+            pushed = keep(options, Nix(), image, None, outputs, keeper)
+    finally:
+        if as_json:
+            say(done.to_json() | outputs_json(outputs, pushed), indent=2)
+        else:
+            print_outputs(outputs, pushed)
+            off = {"namespace": "no network", "settings": "Nix offline by its settings"}
+            about = off.get(done.network, "with the network")
+            say(f"host: {about}, command {done.seconds:.2f} s", err=True)
     click.get_current_context().exit(done.exit_code)
 
 
