@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ PRIORITY: Final = 10
 SERVED: Final = "/nix-seed-served.json"
 """Where it is told what was taken so far."""
 
+_HERE: Final = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
 _SECONDS: Final = 60  # that a connection may be idle
 _CONNECTIONS: Final = 128
 _TEXT, _BINARY = "text/plain", "application/octet-stream"
@@ -121,7 +123,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer one request of Nix's."""
-        if self.path == "/nix-cache-info":
+        if {"Content-Length", "Transfer-Encoding"} & set(self.headers):
+            self.close_connection = True  # what follows is no request
+        if not _HERE.fullmatch(self.headers.get("Host", "localhost")):
+            # A web page whose name was made to lead here must not read what a project builds.
+            self._answer(421, _TEXT, b"this cache is for its own machine: ask 127.0.0.1\n")
+        elif self.path == "/nix-cache-info":
             self._answer(200, "text/x-nix-cache-info", cache_info(PRIORITY))
         elif self.path == SERVED:
             self._answer(200, "application/json", self.serving.told())
