@@ -17,6 +17,7 @@ from nix_seed.trust.sign import KeySigner
 from support.json_page import check
 from support.output_world import NUMBERS, Twenty, policy_text, twenty
 from support.programs import need
+from support.trust import pem
 
 ALL = sorted(f"p{number}" for number in NUMBERS)
 
@@ -29,7 +30,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Twenty:
     log = EmbeddedLog.create(root / "log", "log.example")
     bob = KeySigner.generate()
     (root / "bob.key").write_bytes(bob.pem())
-    (root / "trust.toml").write_text(policy_text({"alice": made.signer, "bob": bob}, log, "quorum"))
+    rita = KeySigner.generate()
+    (root / "rita.key").write_bytes(rita.pem())
+    text = policy_text({"alice": made.signer, "bob": bob}, log, "quorum")
+    text = text.replace("logs = 1", "logs = 1\npromoters = 1", 1)
+    promoter = f'[[promoters]]\nid = "rita"\nkey = {pem(rita)}\n'
+    (root / "trust.toml").write_text(text + promoter)
     world = replace(made, policy=root / "trust.toml")
     for key in (made.key, root / "bob.key"):
         image = f"oci:{root / 'published'}:{head(world)}-x86_64-linux"
@@ -82,6 +88,17 @@ def test_two_builders_reproduce_all_of_it(world: Twenty) -> None:
     assert done.code == 0, done.out + done.err
     assert "verdict: VERIFIED: 20 of 20 outputs reproducible" in done.out
     assert "packages.default" in done.out
+    # Nobody had promoted the commit before: now its outputs go along.
+    where: list[str | Path] = ["--policy", world.policy]
+    how = [head(world), "--to", world.seed, "--key", root / "rita.key", "--outputs", *where]
+    done = world.run("promote", *how)
+    assert done.code == 0, done.err
+    asked = [head(world), "--from", world.seed, "--output", "packages.default", *where]
+    done = world.run("verify", *asked)
+    assert done.code == 0, done.out + done.err
+    assert "-p20" in done.out
+    # Who rebuilds after that does so in what was promoted.
+    assert rebuild(world, world.key) == []
 
 
 def test_a_commit_without_a_verified_seed_is_not_rebuilt(world: Twenty) -> None:

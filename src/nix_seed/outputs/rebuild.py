@@ -43,18 +43,18 @@ class RebuildRequest:
 
 
 def find_seed(by: Verifiers, request: RebuildRequest) -> AnyReference:
-    """Return the image that the commit was promoted as or, without promoters, has a quorum for.
+    """Return the image that the commit was promoted as or, before that, has a quorum for.
 
+    Outputs are promoted with their seed, so builders rebuild before anyone promotes.
     ``CheckedFalse`` where there is none, ``CouldNotCheck`` where that cannot be told.
     """
     query = Query(request.commit, request.system)
-    if by.policy.promoters:
-        found = verify_commit(by, request.seed, query)
-    else:
+    found = verify_commit(by, request.seed, query) if by.policy.promoters else None
+    if found is None or (found.promotion is not None and found.promotion.absent):
         tag = f"{request.commit}-{request.system}"
         digest = fetch(by.stores.open(request.seed), request.seed.at(tag)).descriptor.digest
         found = verify_image(by, request.seed.at(digest), query)
-    if found.fate is not Fate.VERIFIED:
+    if not (found or found.awaits_promotion):
         problem = f"{request.commit} has no seed to rebuild in: {found.reason}"
         raise CheckedFalse(problem) if found.fate is Fate.FALSE else CouldNotCheck(problem)
     return request.seed.at(found.images[0].digest)
