@@ -305,6 +305,27 @@ def test_what_is_new_or_tagged_stays(scene: Scene) -> None:
     assert find_kept(scene.store, OTHER.hash_part).kept
 
 
+def test_what_a_tagged_commit_left_as_it_was_stays_too(scene: Scene) -> None:
+    """It is listed as an earlier commit's, and said of the tagged one."""
+    scene.keep()
+    scene.keep(replace(FACT, path=OTHER))
+    said = OutputsStatement(
+        source=SOURCE,
+        commit=Commit("2" * 40),
+        system="x86_64-linux",
+        seed=Digest.of(b"seed"),
+        builder="alice",
+        finished_on="2026-01-31T12:00:00Z",
+        outputs=(FACT,),
+    )
+    (signed,) = sign_outputs(said, scene.alice, [scene.log])
+    list_statement(scene.store, signed)
+    done = clean_outputs(scene.store, datetime.now(UTC) + timedelta(days=400), {"2" * 40})
+    assert (done.dropped, done.kept) == (1, 1)
+    assert find_kept(scene.store, HASH).kept
+    assert not find_kept(scene.store, OTHER.hash_part).kept
+
+
 def test_a_list_that_cannot_be_read_is_left_as_it_is(scene: Scene) -> None:
     body = Index((Descriptor(MediaType.MANIFEST, Digest("ab" * 32), 3),)).dump()
     scene.store.put_manifest(body, MediaType.INDEX, tag_of(HASH))

@@ -14,6 +14,7 @@ from nix_seed.outputs.kept import keep, put_config
 from nix_seed.outputs.rules.kept import NAR_TYPE, KeptOutput, Stored
 from nix_seed.outputs.rules.statement import OutputFact, OutputsStatement, make_statement
 from nix_seed.outputs.sign import SignedOutputs, list_statement, sign_outputs
+from nix_seed.registry.client import Repository
 from nix_seed.trust.attestations import Attestation
 from nix_seed.trust.sign import KeySigner
 from support.attestations import put
@@ -42,8 +43,8 @@ class OutputsWorld(World):
     *trees* are what an honest builder gets; ``made`` says what one got instead.
     """
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
+    def __init__(self, root: Path, store: Repository | None = None) -> None:
+        super().__init__(root, store)
         self.trees: dict[str, Tree] = {
             "library": file_tree(lib="the library", about="version 1"),
             "tool": file_tree(program="calls the library", about="version 1"),

@@ -11,22 +11,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from nix_seed.core.declared import time_text
-from nix_seed.core.digests import Digest
+from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import InputError, NixSeedError
 from nix_seed.core.parallel import in_parallel
-from nix_seed.formats.intoto.statement import Commit, is_commit
-from nix_seed.formats.nix.store_path import HASH_PART
+from nix_seed.formats.intoto.bundle import Bundle
+from nix_seed.formats.intoto.statement import Commit, Statement, is_commit
+from nix_seed.formats.nix.store_path import HASH_PART, StorePath
 from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType, fallback_tag
-from nix_seed.outputs.kept import ensure, listed_at, without
+from nix_seed.outputs.kept import ensure, listed_at, tags_that_move, without
 from nix_seed.outputs.rules.kept import ANNOTATION, TAG_PREFIX, KeptOutput, entry_of, read_entry
-from nix_seed.outputs.rules.statement import outputs_subject
+from nix_seed.outputs.rules.statement import outputs_subject, read_statement
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.store import ImageStore, IndexEdit, NamedDocument
+from nix_seed.trust.attestations import gather
 
 _TAG: Final = re.compile(rf"{TAG_PREFIX}({HASH_PART})\Z")
 _AGE: Final = re.compile(r"([1-9][0-9]{0,4})([dhw])\Z")
@@ -55,15 +58,16 @@ def parse_age(text: str) -> timedelta:
 def clean_outputs(
     store: ImageStore, oldest: datetime, commits: Collection[str] = frozenset()
 ) -> CleanedOutputs:
-    """Drop what was pushed last before *oldest*, but for what was built from one of *commits*.
+    """Drop what was pushed last before *oldest*, but for what is said of one of *commits*.
 
-    A list that cannot be read stays as it is.
+    A list that cannot be read stays as it is. Raises where what is said of *commits* cannot be.
     """
-    limit = time_text(oldest)
+    limit, said = time_text(oldest), set(_said_of(store, commits))
     tags = {tag: found[1] for tag in store.list_tags() if (found := _TAG.match(tag))}
 
     def old(kept: KeptOutput) -> bool:
-        return kept.pushed < limit and kept.commit not in commits
+        ours = kept.commit in commits or (kept.path, kept.nar_hash) in said
+        return kept.pushed < limit and not ours
 
     first = _drop(store, tags, old)
     restored = _restore(store, first, old)
@@ -78,6 +82,23 @@ def clean_outputs(
         _drop(store, tags, lambda kept: not store.has_blob(kept.nar.digest))
     kept = first.kept + restored
     return CleanedOutputs(first.dropped, kept, freed, tuple(first.troubles))
+
+
+def _said_of(store: ImageStore, commits: Collection[str]) -> Iterator[tuple[StorePath, NarHash]]:
+    """Yield what statements, which are not verified, say that *commits* built.
+
+    What a commit left as it was is listed as an earlier one's.
+    """
+    found = gather([store], [outputs_subject(Commit(each)).digest for each in sorted(commits)])
+    for trouble in found.troubles:
+        raise trouble
+    for each in found.attestations:
+        with suppress(InputError):
+            envelope = Bundle.parse(each.text, each.place).dsse_envelope
+            if envelope is not None:
+                statement = Statement.parse(envelope.payload, each.place)
+                for fact in read_statement(statement, each.place).outputs:
+                    yield fact.path, fact.nar_hash
 
 
 @dataclass(slots=True)
@@ -124,7 +145,8 @@ def _drop(
         done.said |= {bundle.digest for _, kept in stays for bundle in kept.bundles}
         done.gone |= {digest for each in goes for digest in _named(*each)}
         done.used |= {digest for each in stays for digest in _named(*each)}
-    store.edit_indexes(edits, _REQUESTS)
+    with tags_that_move():
+        store.edit_indexes(edits, _REQUESTS)
     return done
 
 
@@ -165,21 +187,27 @@ def _forget(store: ImageStore, done: _Dropped) -> Iterator[Digest]:
     """
     silent = done.unsaid - done.said
     for commit in sorted(done.commits):
-        if not is_commit(commit):
-            continue  # what a hint says
-        subject = outputs_subject(Commit(commit)).digest
-        goes = set()
-        for item in store.referrers(subject):
-            fetched = store.get_manifest(item.digest)
-            if fetched is None or item.media_type != MediaType.MANIFEST:
-                continue
-            layers = {each.digest for each in Manifest.parse(fetched.body, str(item.digest)).layers}
-            if layers and layers <= silent:
-                goes.add(item.digest)
-                yield from layers
-        if goes:
-            store.edit_indexes({fallback_tag(subject): without(goes)})
-            yield from goes
+        if is_commit(commit):  # what a hint says
+            try:
+                yield from _forget_commit(store, Commit(commit), silent)
+            except NixSeedError as error:
+                done.troubles.append(error.message)
+
+
+def _forget_commit(store: ImageStore, commit: Commit, silent: set[Digest]) -> Iterator[Digest]:
+    subject = outputs_subject(commit).digest
+    goes = set()
+    for item in store.referrers(subject):
+        fetched = store.get_manifest(item.digest)
+        if fetched is None or item.media_type != MediaType.MANIFEST:
+            continue
+        layers = {each.digest for each in Manifest.parse(fetched.body, str(item.digest)).layers}
+        if layers and layers <= silent:
+            goes.add(item.digest)
+            yield from layers
+    if goes:
+        store.edit_indexes({fallback_tag(subject): without(goes)})
+        yield from goes
 
 
 def _named(item: Descriptor, kept: KeptOutput) -> Iterator[Digest]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,6 +24,7 @@ from nix_seed.outputs.rules.kept import (
     read_entries,
     tag_of,
 )
+from nix_seed.registry.errors import NotTaken
 from nix_seed.registry.store import ImageStore, IndexEdit, NamedDocument, index_members
 
 _ROUNDS = 5
@@ -67,8 +69,20 @@ def keep(store: ImageStore, *outputs: KeptOutput, jobs: int = 1) -> None:
         manifest = kept.manifest(CONFIG).dump()
         documents.append((manifest, MediaType.MANIFEST, builders_tag(kept)))
         entries.setdefault(tag_of(kept.path.hash_part), []).append(entry_of(manifest, kept))
-    store.put_manifests(documents, jobs)
-    ensure(store, entries, jobs)
+    with tags_that_move():
+        store.put_manifests(documents, jobs)
+        ensure(store, entries, jobs)
+
+
+@contextmanager
+def tags_that_move() -> Iterator[None]:
+    """Say of a registry whose tags cannot be overwritten what to do about it."""
+    try:
+        yield
+    except NotTaken as error:
+        hint = "builders and clean write a path's list again: exempt the tags out-* from being "
+        hint += "immutable, or keep outputs in a repository where tags can be overwritten"
+        raise NotTaken(error.message, hint=hint) from error
 
 
 def ensure(store: ImageStore, entries: Mapping[str, Sequence[Descriptor]], jobs: int) -> None:

@@ -33,6 +33,8 @@ def clean_command(**options: Any) -> None:
     store = stores_of(options).open(parse_reference(options["reference"]))
     done = clean_outputs(store, oldest, commits)
     text = f"{plural(done.dropped, 'output')} dropped, {done.kept} kept"
+    if not (done.dropped or done.kept or done.troubles):
+        text = f"{store} lists no outputs: nothing was kept there, or it lists no tags"
     text += f"; {human_size(done.freed)} freed" if done.freed else ""
     text += "".join(f"\nleft as it is: {each}" for each in done.troubles)
     answer(members(done, "dropped", "kept", "freed", "troubles"), text)

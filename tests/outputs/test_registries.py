@@ -1,0 +1,73 @@
+"""Outputs in every family of registries that tests know: kept by two, taken, compared, cleaned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from nix_seed.core.errors import CouldNotCheck
+from nix_seed.core.verdict import Fate
+from nix_seed.formats.oci.reference import Reference
+from nix_seed.outputs.check import check_outputs
+from nix_seed.outputs.clean import clean_outputs
+from nix_seed.outputs.kept import find_kept
+from nix_seed.outputs.open import fresh_key, open_cache
+from nix_seed.registry.client import Registry
+from nix_seed.registry.credentials import Credential, Keyring
+from nix_seed.registry.errors import Patience
+from nix_seed.registry.open import Stores
+from nix_seed.release.load import load_policy, verifiers_of
+from support.families import FAMILIES
+from support.outputs import OutputsWorld, store_path
+from support.quirks import PASSWORD, USER, Quirky, quirky_registry
+from support.trust import COMMIT
+
+US = Keyring(given=Credential("the test", USER, PASSWORD))
+QUICK = Patience(attempts=4, base=0.001, stall=5)
+WRITABLE = sorted(name for name, each in FAMILIES.items() if "push" not in dict(each.refused))
+
+
+@pytest.fixture
+def registry(family: str) -> Iterator[Quirky]:
+    known = FAMILIES[family]
+    with quirky_registry(known.quirk, api=known.api, **known.server) as running:
+        yield running
+
+
+@pytest.mark.parametrize("family", WRITABLE)
+def test_outputs_in_every_family(family: str, registry: Quirky, tmp_path: Path) -> None:
+    asked = Registry(registry.host, keyring=US, patience=QUICK).repository("q/outputs")
+    world = OutputsWorld(tmp_path, asked)
+    world.build("alice")
+    if "immutable" in family:
+        with pytest.raises(CouldNotCheck, match="out-") as caught:
+            world.build("bob")
+        assert "exempt the tags out-*" in str(caught.value.hint)
+        with pytest.raises(CouldNotCheck) as caught:
+            clean_outputs(asked, datetime.now(UTC))
+        assert "exempt the tags out-*" in str(caught.value.hint)
+        return
+    world.build("bob")
+    paths = [store_path(name) for name in world.trees]
+    assert [len(find_kept(asked, path.hash_part).kept) for path in paths] == [2, 2, 2]
+    stores = Stores(US, patience=QUICK)
+    by = verifiers_of(load_policy(world.write_policy(), datetime.now(UTC)), stores)
+    reference = Reference(registry.host, "q/outputs")
+    cache = open_cache(by, reference, fresh_key())
+    for path in paths:
+        found = cache.find(path.hash_part)
+        assert found is not None
+        assert b"".join(cache.nar(path.hash_part, found.blobs[0].digest))
+    report = check_outputs(by, [reference], COMMIT)
+    if reason := dict(FAMILIES[family].refused).get("verify"):
+        assert (report.fate, reason in str(report.unchecked)) == (Fate.UNCHECKED, True)
+    else:
+        assert {each.state.value for each in report.outputs} == {"reproducible"}
+    done = clean_outputs(asked, datetime.now(UTC))
+    # What lists no tags says so; what lists no statements keeps them.
+    assert (done.dropped, done.kept) == ((0, 0) if family == "no-list-of-tags" else (6, 0))
+    gone = not any(find_kept(asked, path.hash_part).kept for path in paths)
+    assert gone == (done.dropped == 6)
