@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from nix_seed.outputs.kept import find_kept
 from nix_seed.registry.open import Stores
 from support import engines
 from support.distribution import nix_env
+from support.engines import debian_nix
 from support.mounts import need_fuse
 from support.output_world import Twenty, built_names, changed, taken_names, twenty
 from support.registries import docker_registry
-from support.seeds import Ran
+from support.seeds import Ran, remove_tree
 
 
 @pytest.fixture(scope="module")
@@ -103,17 +105,25 @@ def test_in_a_container_too(engine: str, world: Twenty, registry: str, tmp_path:
     assert len(said(done)["taken"]["paths"]) == 17
 
 
-def test_on_the_machine_itself_too(world: Twenty, registry: str, tmp_path: Path) -> None:
-    project = changed(world.project, tmp_path / "project")
+@pytest.mark.parametrize("suite", ["the system's", "sid"])
+def test_on_the_machine_itself_too(
+    suite: str, world: Twenty, registry: str, tmp_path: Path
+) -> None:
+    """A fresh store, no network but the cache on loopback, and Nix 2.8 or the newest."""
+    project = changed(world.project, tmp_path / "project", "p6")
     where: list[str | Path] = ["--policy", world.policy, "--flake", project]
     where += ["--outputs", registry]
     store = world.fresh_store(tmp_path / "fresh")
+    env = {"NIX_CONFIG": nix_env(sandbox_paths="")["NIX_CONFIG"]}
+    if suite != "the system's":
+        env["PATH"] = f"{debian_nix(suite)}:{os.environ['PATH']}"
     build = ["nix", "build", "--store", str(store), "--no-link", "-L", ".#p20"]
-    config = nix_env(sandbox_paths="")["NIX_CONFIG"]
-    done = world.run("run", "--engine", "host", *where, "--", *build, env={"NIX_CONFIG": config})
+    done = world.run("run", "--engine", "host", *where, "--", *build, env=env)
     assert done.code == 0, done.err
-    assert built_names(done.err) == []
-    assert "20 outputs taken" in done.err or "p20" in taken_names(done.err)
+    assert built_names(done.err) == ["p20", "p6"]
+    assert "18 outputs taken" in done.err
+    assert "host: no network, " in done.err
+    remove_tree(store)
 
 
 def test_a_tree_with_changes_is_built_and_stays_here(
@@ -159,6 +169,14 @@ def test_what_cannot_be_kept_is_refused_before_it_is_built(
     done = run(world, project, "--image", world.seed, "--keep", f"oci:{tmp_path / 'kept'}", *how)
     assert (done.code, built_names(done.err)) == (code, [])
     assert words in done.out + done.err
+
+
+def test_who_may_only_read_is_refused_before_it_is_built(world: Twenty, tmp_path: Path) -> None:
+    project = changed(world.project, tmp_path / "project", "p3")
+    with docker_registry(tmp_path / "registry") as running:
+        done = run(world, project, "--image", world.seed, "--keep", f"{running.host}/kept")
+    assert (done.code, built_names(done.err)) == (3, [])
+    assert "log in with" in done.out
 
 
 def test_without_a_policy_nothing_is_taken(world: Twenty, registry: str, tmp_path: Path) -> None:

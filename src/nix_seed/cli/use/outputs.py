@@ -92,7 +92,7 @@ def keeper_of(options: dict[str, Any]) -> Attester | None:
     if options["keep"] is None:
         return None
     from nix_seed.outputs.push import check_commit
-    from nix_seed.registry.errors import Denied
+    from nix_seed.registry.errors import Unreachable
     from nix_seed.registry.open import check_writable
     from nix_seed.release.attest import prepare_attest
 
@@ -113,12 +113,17 @@ def keeper_of(options: dict[str, Any]) -> Attester | None:
         return attester  # built as ever, and told then
     try:
         prepare_attest(_tree_of(options), attester)
-        check_writable(stores_of(options), parse_reference(options["keep"]))
-    except Denied:
-        raise
     except CouldNotCheck as error:
-        say(f"nix-seed: what is built may not be kept: {error.message}", err=True)
+        _warn(error)
+    try:
+        check_writable(stores_of(options), parse_reference(options["keep"]))
+    except Unreachable as error:
+        _warn(error)
     return attester
+
+
+def _warn(error: CouldNotCheck) -> None:
+    say(f"nix-seed: what is built may not be kept: {error.message}", err=True)
 
 
 def _tree_of(options: dict[str, Any]) -> SourceTree:
