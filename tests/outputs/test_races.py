@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -30,6 +32,7 @@ from nix_seed.outputs.rules.kept import (
 from nix_seed.registry.open import Stores
 from nix_seed.registry.store import ImageStore
 from nix_seed.trust.sign import KeySigner
+from support import seeds
 from support.attestations import put
 from support.output_world import NUMBERS, Twenty, built_names, policy_text, taken_names, twenty
 from support.registries import docker_registry
@@ -66,6 +69,46 @@ def test_two_processes_push_the_same_paths_into_a_registry(world: Twenty, tmp_pa
             kept = find_kept(store, path.hash_part).kept
             assert {each.signer for each in kept} == {job.signer.identity for job in jobs}
             assert len({each.nar for each in kept}) == 1, "equal NARs are one blob"
+
+
+def test_a_push_that_was_killed_again_and_again_is_done_whole(
+    world: Twenty, tmp_path: Path
+) -> None:
+    with docker_registry(tmp_path / "registry", password=False) as running:
+        target = f"{running.host}/killed"
+        kept = tmp_path / "registry/data/docker/registry/v2"
+        tags = kept / "repositories/killed/_manifests/tags"
+        stages: list[Callable[[], int]] = [
+            lambda: len(list(kept.glob("blobs/sha256/*/*/data"))) - 5,
+            lambda: len(list(tags.glob("out-*.*"))) - 2,
+            lambda: len(list(tags.glob("out-" + "?" * 32))),
+        ]
+        for stage in stages:
+            killed_at(world, target, stage)
+        pushed(world, target)
+        how: list[str | Path] = ["--from", target, "--policy", world.policy, "--json"]
+        asked = ["git", "-C", str(world.project), "rev-parse", "HEAD"]
+        commit = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+        done = world.run("outputs", "check", commit, *how)
+    assert done.code == 0, done.out + done.err
+    found = json.loads(done.out)["outputs"]
+    assert sorted(each["path"][44:] for each in found) == ALL
+
+
+def killed_at(world: Twenty, target: str, reached: Callable[[], int]) -> None:
+    """Begin a push, and kill it as soon as *reached* is more than 0."""
+    env = seeds.environment(world.cache, {"NIX_SEED_STATE": str(world.cache / "state")})
+    process = subprocess.Popen(
+        [*seeds.COMMAND, "outputs", "push", *map(str, world.pushing(target))],
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while reached() <= 0:
+        assert process.poll() is None, "it ended before"
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
 
 
 def test_cleaning_beside_a_job_loses_nothing_of_the_jobs(world: Twenty, tmp_path: Path) -> None:

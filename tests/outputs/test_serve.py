@@ -14,6 +14,7 @@ import pytest
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.outputs.clean import clean_outputs
 from nix_seed.registry.open import Stores
+from support.distribution import nix
 from support.engines import debian_nix
 from support.faults import Fault, fault_proxy
 from support.output_world import NUMBERS, Twenty, built_names, changed, taken_names, twenty
@@ -67,6 +68,21 @@ def test_pushing_again_sends_nothing(world: Twenty, kept: str) -> None:
     said = json.loads(done.out)
     assert (said["pushed"], said["sent"], said["statements"]) == ([], 0, [])
     assert sorted(path[44:] for path in said["known"]) == ALL
+
+
+def test_what_a_commit_left_as_it_was_is_said_of_that_commit_too(
+    world: Twenty, kept: str, tmp_path: Path
+) -> None:
+    project = changed(world.project, tmp_path / "clone", "p2")
+    nix("build", "--no-link", f"{project}#p20")
+    done = world.push(kept, "--flake", project)
+    assert done.code == 0, done.err
+    said = json.loads(done.out)
+    assert sorted(path[44:] for path in said["pushed"]) == ["p2", "p20"]
+    assert (len(said["known"]), len(said["statements"])) == (18, 1)
+    how: list[str | Path] = ["--from", kept, "--policy", world.policy, "--json"]
+    checked = world.run("outputs", "check", said["commit"], *how)
+    assert sorted(each["path"][44:] for each in json.loads(checked.out)["outputs"]) == ALL
 
 
 def test_a_dirty_tree_is_not_pushed(world: Twenty, kept: str, tmp_path: Path) -> None:

@@ -112,20 +112,14 @@ class Twenty:
         more = {"NIX_SEED_STATE": str(self.cache / "state")} | dict(env or {})
         return seeds.nix_seed(*arguments, cache=self.cache, env=more)
 
+    def pushing(self, target: str) -> list[str | Path]:
+        """What ``outputs push`` is given to push what this machine built of the project."""
+        how: list[str | Path] = ["--to", target, "--image", self.seed, "--flake", self.project]
+        return [*how, "--key", self.key, "--policy", self.policy, "--json"]
+
     def push(self, target: str, *more: str | Path) -> seeds.Ran:
-        """Push what this machine built of the project."""
-        how: list[str | Path] = [
-            "--to",
-            target,
-            "--image",
-            self.seed,
-            "--flake",
-            self.project,
-            "--key",
-            self.key,
-        ]
-        how += ["--policy", self.policy]
-        return self.run("outputs", "push", *how, "--json", *more)
+        """Push it."""
+        return self.run("outputs", "push", *self.pushing(target), *more)
 
     def fresh_store(self, where: Path) -> Path:
         """A store below *where* that holds the seed's paths alone."""

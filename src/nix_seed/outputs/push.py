@@ -213,9 +213,9 @@ def push_outputs(
     """Push what was built from the commit in *tree*, and say so, signed.
 
     What came from elsewhere, a cache say, is not vouched for. What is there already, on the same
-    signer's word of the last days, is neither sent nor said again. Nothing is signed before every
-    NAR is in the repository. Raises ``InputError`` for a tree with changes, and as
-    ``prepare_attest``, Nix, the registry and the logs do.
+    signer's word of the last days, is not sent again; it is said again where that word was of
+    another commit. Nothing is signed before every NAR is in the repository. Raises ``InputError``
+    for a tree with changes, and as ``prepare_attest``, Nix, the registry and the logs do.
     """
     on_event = target.on_event
     check_commit(tree.directory)
@@ -236,10 +236,12 @@ def push_outputs(
     since = time_text(now - RENEWED_AFTER)
     work = _Work(store, target, attester.signer.identity, since, selection.millis)
     on_event(Stage("outputs", f"asking for {plural(len(facts), 'path')}", len(facts)))
-    known = dict(zip(facts, in_parallel(work.is_known, facts, _REQUESTS), strict=True))
-    new = tuple(each for each in facts if not known[each])
+    last_said = in_parallel(work.last_said, facts, _REQUESTS)
+    known = {fact: of for fact, of in zip(facts, last_said, strict=True) if of is not None}
+    new = tuple(each for each in facts if each not in known)
+    unsaid = tuple(each for each in facts if known.get(each) != str(ready.source.commit))
     signed: tuple[SignedOutputs, ...] = ()
-    if new:
+    if unsaid:
         on_event(Stage("outputs", f"pushing {plural(len(new), 'path')}", len(new)))
         blobs = work.pack_all(new)
         said = OutputsStatement(
@@ -249,20 +251,21 @@ def push_outputs(
             seed=seed.digest,
             builder=attester.builder,
             finished_on=time_text(now),
-            outputs=new,
+            outputs=unsaid,
             ref=selection.ref,
         )
         signed = sign_outputs(said, attester.signer, attester.logs, on_event)
         on_event(Stage("outputs", f"listing {plural(len(new), 'path')}", len(new)))
         put_config(store)
         for each in signed:
-            work.list_all(each, blobs)
+            # First what is said: a path that is listed is not said again by who was ended here.
             list_statement(store, each)
+            work.list_all(each, blobs)
     return PushedOutputs(
         str(ready.source.commit),
         attester.signer.identity,
         new,
-        tuple(each for each in facts if known[each]),
+        tuple(known),
         work.sent,
         tuple(Digest.of(bundle) for each in signed for bundle in each.bundles),
         len(names) - len(ours),
@@ -282,16 +285,14 @@ class _Work:
     expected: set[NarHash] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def is_known(self, fact: OutputFact) -> bool:
-        """Whether this signer said just that, not long ago."""
+    def last_said(self, fact: OutputFact) -> str | None:
+        """Return of which commit this signer last said just that, None where that is long ago."""
         listed = find_kept(self.store, fact.path.hash_part, writing=True)
         with self._lock:
             self.expected |= {each.nar_hash for each in listed.kept}
-        return any(
-            (each.path, each.nar_hash, each.signer) == (fact.path, fact.nar_hash, self.signer)
-            and each.pushed > self.since
-            for each in listed.kept
-        )
+        said = (fact.path, fact.nar_hash, self.signer)
+        found = (e for e in listed.kept if (e.path, e.nar_hash, e.signer) == said)
+        return next((each.commit for each in found if each.pushed > self.since), None)
 
     def pack_all(self, facts: Collection[OutputFact]) -> Mapping[StorePath, Stored]:
         """Send all NARs: of small ones more at once, for these wait for answers, not for bytes."""
@@ -312,8 +313,9 @@ class _Work:
         return blob
 
     def list_all(self, signed: SignedOutputs, blobs: Mapping[StorePath, Stored]) -> None:
-        """List every output of a statement, and see that no other job overwrote one."""
+        """List what is new of a statement, and see that no other job overwrote it."""
         bundles = tuple(self._put(each) for each in signed.bundles)
+        new = [each for each in signed.said.outputs if each.path in blobs]
         keep(
             self.store,
             *(
@@ -330,12 +332,12 @@ class _Work:
                     references=tuple(fact.references),
                     build_millis=None if fact.deriver is None else self.millis.get(fact.deriver),
                 )
-                for fact in signed.said.outputs
+                for fact in new
             ),
             jobs=_REQUESTS,
         )
         # What was there, and so not sent, may have been cleaned away since: now it is listed.
-        listed = ((each, blobs[each.path]) for each in signed.said.outputs)
+        listed = ((each, blobs[each.path]) for each in new)
         in_parallel(self.send_again, listed, _REQUESTS)
 
     def send_again(self, listed: tuple[OutputFact, Stored]) -> None:

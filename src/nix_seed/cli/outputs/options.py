@@ -57,10 +57,9 @@ def pushed_text(done: PushedOutputs) -> str:
             return f"nothing to push: {came}, and are for whoever built them to vouch for"
         return "nothing that was built from this commit is in the store: build it first"
     known = f"; {plural(len(done.known), 'path')} there already" if done.known else ""
-    if not done.pushed:
-        return f"nothing to push{known}"
     words = f"{plural(len(done.pushed), 'path')} pushed, {human_size(done.sent)} sent{known}"
-    return f"{words}\nsigned by {done.signer}, for {done.commit}"
+    words = words if done.pushed else f"nothing to push{known}"
+    return f"{words}\nsigned by {done.signer}, for {done.commit}" if done.statements else words
 
 
 def event_text(event: object) -> str | None:
