@@ -4,6 +4,7 @@ import random
 import re
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -65,13 +66,22 @@ def bound(closure: Closure) -> int:
     return weight([Group("", (path,)) for path in closure], closure)
 
 
+# Made once: hypothesis finds out anew what each strategy that is made can draw.
+_SIZES = st.integers(0, 30).map(lambda e: 3**e // 7 + e)
+_VERSIONS = st.sampled_from(["1.0", "2.0"])
+
+
+@cache
+def _some_of(count: int) -> st.SearchStrategy[set[str]]:
+    return st.sets(st.sampled_from(sorted(f"p{i}" for i in range(count))), max_size=4)
+
+
 @st.composite
 def packages(draw: st.DrawFn, most: int = 40) -> Packages:
     result: Packages = {}
     for i in range(draw(st.integers(1, most))):
-        needs = draw(st.sets(st.sampled_from(sorted(result)), max_size=4)) if result else set()
-        size = draw(st.integers(0, 30).map(lambda e: 3**e // 7 + e))
-        version = draw(st.sampled_from(["1.0", "2.0"]))
+        needs = draw(_some_of(i)) if i else set()
+        size, version = draw(_SIZES), draw(_VERSIONS)
         # A few names with the same package under several versions.
         result[f"p{i}"] = Package(size, tuple(sorted(needs)), version)
     return result
