@@ -38,6 +38,7 @@ _SILENT: Final = frozenset((_FORGET, _INTERRUPT, _BATCH_FORGET))
 _ABSENT: Final = frozenset((14, 18, 20, 21, 22, 23, 24, 25, 27, 29, 30, 34, 39, 46, 48, 50, 52))
 
 _MAJOR, _MINOR = 7, 40
+_RESEND: Final = 7  # of Linux 6.9 and later: FUSE_NOTIFY_RESEND
 _ASYNC_READ, _READDIRPLUS_DO, _READDIRPLUS_AUTO = 1 << 0, 1 << 13, 1 << 14
 _NO_OPEN, _PARALLEL_DIROPS, _MAX_PAGES = 1 << 17, 1 << 18, 1 << 22
 _CACHE_SYMLINKS, _NO_OPENDIR = 1 << 23, 1 << 24
@@ -97,6 +98,15 @@ class FuseServer:
             thread = threading.Thread(target=self._serve, name=f"fuse-{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
+
+    def take_over(self) -> bool:
+        """Begin to answer in the place of one that died; False where what it had read is lost."""
+        try:
+            os.write(self._device, _OUT.pack(_OUT.size, _RESEND, 0))
+        except OSError:
+            return False
+        self.start()
+        return True
 
     def wait(self, timeout: float | None = None) -> bool:
         """Return once nothing is mounted any more, or False after *timeout* seconds."""

@@ -6,8 +6,9 @@ is mounted at the store; its upper layer is the store itself, so whatever is bui
 where it belongs. When every path is staged, all of them are renamed into the store and the mounts
 are taken away; those who still use them are served until they end.
 
-Two processes do the work: one serves, one fills. Should the first die, the second goes on. Should
-both, the store lacks what ``owed`` lists until the next command, which ``recover``s.
+Two processes do the work: one serves, one fills. Should the first die, the second serves as well,
+if the kernel asks again what was not answered; else readers get errors. Should both, the store
+lacks what ``owed`` lists until the next command, which ``recover``s.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ import os
 import signal
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -186,7 +188,7 @@ def _leave_behind(mount: StoreMount, device: int, real: int, lock: int) -> None:
     problem = linux.try_in_child(lay)
     if problem is not None:
         raise linux.NotMountable(f"the store cannot be mounted: {problem}")
-    _daemon(mount, lambda: _fill(mount, real, reads), {lock, real, reads})
+    _daemon(mount, lambda: _fill(mount, real, reads, device), {lock, real, reads, device})
     os.close(reads)
 
 
@@ -194,7 +196,7 @@ def _daemon(mount: StoreMount, work: Callable[[], None], kept: set[int]) -> None
     """Do *work* in a process of its own that nothing of ours waits for.
 
     Of what is open here it has only the descriptors *kept*: a lock is held as long as anyone has
-    it open, and a FUSE device that another holds is not known to be dead.
+    it open, and who waits for a FUSE device waits as long as anyone holds that.
     """
     child = os.fork()
     if child:
@@ -237,10 +239,7 @@ def _quiet(log: Path, kept: set[int]) -> None:
 def _serve(mount: StoreMount, device: int) -> None:
     linux.give_memory_back()
     frames = FrameStore(mount.state / _FRAMES, mount.seed.layers, mount.source)
-    shown = {path.base_name.encode() for path in mount.wanted}
-    tree = StoreTree([layer.contents for layer in mount.seed.layers], shown)
-    owner = mount.store.parent.stat()
-    server = FuseServer(device, tree, frames.contents, (owner.st_uid, owner.st_gid))
+    server = _server(mount, device, frames)
     server.start()
     frames.start_filling(mount.seed.first, mount.seed.round_trip)
     while not server.wait(1.0):
@@ -250,13 +249,29 @@ def _serve(mount: StoreMount, device: int) -> None:
                 (mount.state / _FAILED).touch()
 
 
-def _fill(mount: StoreMount, real: int, server: int) -> None:
+def _server(mount: StoreMount, device: int, frames: FrameStore) -> FuseServer:
+    shown = {path.base_name.encode() for path in mount.wanted}
+    tree = StoreTree([layer.contents for layer in mount.seed.layers], shown)
+    owner = mount.store.parent.stat()
+    return FuseServer(device, tree, frames.contents, (owner.st_uid, owner.st_gid))
+
+
+def _fill(mount: StoreMount, real: int, server: int, device: int) -> None:
     """Wait until all is fetched (or fetch it, if the server died), unpack, move in, take away."""
     os.nice(10)
     frames = FrameStore(mount.state / _FRAMES, mount.seed.layers, mount.source)
-    os.set_blocking(server, False)
     failed = mount.state / _FAILED
-    while not frames.is_whole() and not _has_ended(server):
+    ended = threading.Event()
+    deputy = _server(mount, device, frames)
+
+    def stand_in() -> None:
+        os.read(server, 1)  # nothing is ever written: it returns when the server is gone
+        ended.set()
+        if not deputy.take_over():
+            os.close(device)  # by which the kernel knows that nobody will answer
+
+    threading.Thread(target=stand_in, daemon=True).start()
+    while not frames.is_whole() and not ended.is_set():
         if failed.exists():
             raise CouldNotCheck(f"not all of {mount.seed.seed.name} could be fetched")
         time.sleep(_TURN)
@@ -273,13 +288,7 @@ def _fill(mount: StoreMount, real: int, server: int) -> None:
         _take_away(mount.root)
     # The last users are served from files that are open; they need no names.
     _remove_state(mount.root)
-
-
-def _has_ended(server: int) -> bool:
-    try:
-        return os.read(server, 1) == b""
-    except BlockingIOError:
-        return False
+    deputy.wait()
 
 
 class _LayerBlobs:
