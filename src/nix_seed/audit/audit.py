@@ -8,7 +8,7 @@ is judged lies in ``rules``; here it is only brought together.
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +40,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError, caught
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import explained, locked, read_if_there, write_atomically
+from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.logs.log import CheckpointState

@@ -1,13 +1,14 @@
 """Gathers a ledger from its copies: every record that can be reached, and what lies beside it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from nix_seed.audit.judge import BundleJudge
 from nix_seed.audit.read import LedgerCopy, read_copies
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError, caught
+from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.promotion import PromotionPredicate, Unverified, first_key
 from nix_seed.formats.intoto.statement import Commit

@@ -5,7 +5,7 @@ All of these logs together are then asked where an entry is.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from nix_seed.audit.judge import BundleJudge
@@ -15,6 +15,7 @@ from nix_seed.audit.rules.state import LogMark
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError, caught
 from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.tlog import merkle

@@ -5,10 +5,10 @@ ended by a signal, and left out by a test.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from nix_seed.audit.rules.report import AuditReport
 from nix_seed.core.errors import InputError, NixSeedError, caught
+from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Severity
 from nix_seed.release.rules.answer import AuditFinding, Kind
 

@@ -6,12 +6,13 @@ Nothing is believed, and nothing read is dropped in silence. Lists are read seve
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from nix_seed.audit.rules.conflicts import TagNames, is_release_tag
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, NixSeedError, caught
+from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.bundle import attestation_tag
 from nix_seed.formats.intoto.statement import Commit, is_commit

@@ -8,13 +8,13 @@ import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from nix_seed.core.errors import NixSeedError
 from nix_seed.core.safe_text import safe_line, safe_text
+from nix_seed.core.values import dataclass
 
 
 def columns(*, err: bool = False) -> int | None:

@@ -8,10 +8,10 @@ import base64
 import binascii
 import hashlib
 import re
-from dataclasses import dataclass
 from typing import Self
 
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 _OCI = re.compile(r"sha256:([0-9a-f]{64})\Z")

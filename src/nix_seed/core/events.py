@@ -6,8 +6,9 @@ What happens far below, where no callback is handed down (Nix at work), is told 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
+
+from nix_seed.core.values import dataclass
 
 # Flows have event types of their own; whoever listens picks those it knows.
 OnEvent = Callable[[Any], None]

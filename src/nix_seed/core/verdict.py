@@ -5,11 +5,11 @@ it means. *Checked and false* and *could not check* are never confused, and a fa
 a yes.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixSeedError
+from nix_seed.core.values import dataclass
 
 
 class Fate(StrEnum):

@@ -8,7 +8,6 @@ ends in the contract's own ``head`` or is not what happened. To releases it is a
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self
 
@@ -17,6 +16,7 @@ from web3 import Web3
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.values import dataclass
 from nix_seed.evm.node import ContractEvent, shipped
 from nix_seed.evm.nodes import Nodes, Sender, Sent, View
 from nix_seed.evm.signatures import (

@@ -9,7 +9,6 @@ contract is shipped: ``tools/compile-ledger`` makes it, and a test compares it.
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any, Final, Literal, Self
@@ -23,6 +22,7 @@ from web3.types import BlockIdentifier, RPCEndpoint, RPCResponse
 from nix_seed.core import canonical_json
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
 from nix_seed.core.safe_text import split_address
+from nix_seed.core.values import dataclass
 from nix_seed.registry.errors import Patience, Unreachable, retryable
 from nix_seed.registry.http import Transport
 from nix_seed.trust.rules.policy_file import check_rpc

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Self, TypeVar
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.values import dataclass
 from nix_seed.evm.node import Block, ContractEvent, Declined, EvmNode, Receipt, shipped
 from nix_seed.evm.signatures import EvmKey
 from nix_seed.registry.errors import Patience

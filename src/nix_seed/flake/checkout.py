@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote, urlunsplit
@@ -17,6 +17,7 @@ from nix_seed.core.declared import time_text
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.safe_text import split_address
+from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.oci.manifest import About
 

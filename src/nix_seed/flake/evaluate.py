@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
 
 from nix_seed.core.errors import InputError
 from nix_seed.core.processes import current_system
+from nix_seed.core.values import dataclass
 from nix_seed.core.words import shortened
 from nix_seed.flake.experiment import compare, evaluate_otherwise, evaluate_twin, find_left
 from nix_seed.flake.leftovers import leaving_few

@@ -16,12 +16,13 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
 from nix_seed.core.files import explained
+from nix_seed.core.values import dataclass
 from nix_seed.flake.checkout import tracked_files
 from nix_seed.flake.nix_process import run_logged
 from nix_seed.flake.rules.nix_log import NixLog

@@ -11,10 +11,10 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from nix_seed.core.errors import InputError, NixFailed
+from nix_seed.core.values import dataclass
 from nix_seed.flake.nix import Nix, read_settings
 from nix_seed.flake.rules.nix_version import parse_nix_version
 from nix_seed.flake.rules.signatures import Signers, judge_signatures

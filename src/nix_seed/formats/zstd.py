@@ -14,11 +14,11 @@ over. All integers are little endian::
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Self
 
 from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.values import dataclass
 
 _MAGIC = 0xFD2FB528
 _FIRST_SKIPPABLE = 0x184D2A50

@@ -15,11 +15,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.nar import strip_case_hack
 from nix_seed.formats.nix.store_path import STORE_DIR, PathInfo, StorePath
 from nix_seed.image.rules.frames import FRAME_SIZE, Compressor, Sink

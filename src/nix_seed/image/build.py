@@ -8,7 +8,6 @@ versions on.
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -17,6 +16,7 @@ from nix_seed.core.digests import DiffID, Digest
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import Unnamed, explained, unnamed
+from nix_seed.core.values import dataclass
 from nix_seed.core.words import plural
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci import tar

@@ -7,11 +7,11 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError, NixSeedError, of_store
+from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.image.inspect import InspectedImage, inspect

@@ -1,12 +1,13 @@
 """One index of several systems' images, complete or not at all; ``seed.lock`` pins each."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Self
 
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.values import dataclass
 from nix_seed.core.words import plural
 from nix_seed.formats.oci import manifest as oci
 from nix_seed.formats.oci.manifest import MediaType

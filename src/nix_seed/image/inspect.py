@@ -1,12 +1,12 @@
 """What an image is, read from its manifest and configuration alone: no layer is fetched."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.oci import manifest as oci
 from nix_seed.formats.oci.manifest import MediaType
 from nix_seed.registry.open import AnyReference, Stores, fetch

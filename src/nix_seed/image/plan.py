@@ -6,11 +6,12 @@ A previous image, given by name or by ``seed.lock``, has its layers kept.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from nix_seed.core.errors import CheckedFalse, InputError, NixFailed
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import read_given
+from nix_seed.core.values import dataclass
 from nix_seed.core.words import plural
 from nix_seed.flake.nix import FlakeMetadata, Nix
 from nix_seed.flake.rules.names import match_packages

@@ -9,13 +9,13 @@ sent from there.
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.values import dataclass
 from nix_seed.core.words import plural
 from nix_seed.formats.oci import manifest as oci
 from nix_seed.formats.oci.reference import LayoutReference, Reference, check_tag

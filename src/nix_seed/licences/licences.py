@@ -10,13 +10,14 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixFailed
 from nix_seed.core.files import files_below
+from nix_seed.core.values import dataclass
 from nix_seed.flake.evaluate import DEFAULT_ATTR, Evaluation
 from nix_seed.flake.nix import Nix
 from nix_seed.flake.nix_code import call_nix_half

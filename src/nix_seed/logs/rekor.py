@@ -11,11 +11,11 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Self
 
 from nix_seed.core import canonical_json
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.statement import Envelope
 from nix_seed.formats.tlog import entry as tlog_entry
 from nix_seed.formats.tlog.merkle import WIDTH, Proof, check_inclusion, leaf_hash

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -20,6 +20,7 @@ from nix_seed.core.declared import time_text
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import InputError, NixSeedError
 from nix_seed.core.parallel import in_parallel
+from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.statement import Commit, Statement, is_commit
 from nix_seed.formats.nix.store_path import HASH_PART, StorePath

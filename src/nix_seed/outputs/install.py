@@ -1,10 +1,11 @@
 """Takes a promoted output into a store: just what the quorum stands for, or nothing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from nix_seed.core.errors import CheckedFalse, NixFailed
 from nix_seed.core.events import Stage
+from nix_seed.core.values import dataclass
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.outputs.cache import Decide, OutputCache

@@ -10,11 +10,11 @@ import random
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.manifest import Descriptor, MediaType
 from nix_seed.outputs.rules.kept import (
     MOST_KEPT,

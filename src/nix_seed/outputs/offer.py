@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from nix_seed.core import canonical_json
+from nix_seed.core.values import dataclass
 from nix_seed.core.words import human_size, plural
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.outputs.cache import OutputCache, OutputMissed, OutputTaken

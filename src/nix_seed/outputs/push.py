@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,7 @@ from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.parallel import in_parallel
+from nix_seed.core.values import dataclass
 from nix_seed.core.words import plural
 from nix_seed.flake.checkout import read_checkout
 from nix_seed.flake.nix import DerivationReader, Nix

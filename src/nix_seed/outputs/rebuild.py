@@ -5,11 +5,11 @@ neither a network nor any output that somebody made before.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
 from nix_seed.core.events import Stage
+from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Fate
 from nix_seed.flake.checkout import clone_commit
 from nix_seed.flake.nix import Nix

@@ -1,9 +1,10 @@
 """Signs what a builder says of its outputs, and lists it where readers of the commit look."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.logs.log import Log

@@ -1,10 +1,11 @@
 """From the bytes of bundles to builders' words on store paths, each bundle judged once."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Fate
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.outputs.rules.agreed import (

@@ -9,11 +9,12 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 from urllib.parse import urlencode
 
 from nix_seed.core.errors import CouldNotCheck
+from nix_seed.core.values import dataclass
 from nix_seed.registry.credentials import Credential
 from nix_seed.registry.errors import Attempt, Patience, Unreachable, failure
 from nix_seed.registry.http import REDIRECTS, Answer, Transport

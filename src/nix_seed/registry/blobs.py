@@ -14,11 +14,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from urllib.parse import quote
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.registry.auth import TokenScope
 from nix_seed.registry.errors import Denied, Unreachable

@@ -19,11 +19,12 @@ import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.core.values import dataclass
 
 _DOCKER_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")

@@ -16,10 +16,10 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
+from nix_seed.core.values import dataclass
 from nix_seed.registry.rules.http import Meaning, Rule
 
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 525)})

@@ -14,7 +14,6 @@ import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from http.client import HTTPException
 
@@ -22,6 +21,7 @@ import urllib3
 from urllib3.util import Timeout
 
 from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.core.values import dataclass
 from nix_seed.core.version import __version__
 from nix_seed.registry.errors import Patience, Unreachable
 from nix_seed.registry.rules.http import Proxy, Url, is_loopback, number, parse_url, proxy_for

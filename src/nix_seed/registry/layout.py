@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -24,6 +24,7 @@ from nix_seed.core.digests import DiffID, Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.files import explained, open_regular, place, read_regular, write_atomically
 from nix_seed.core.parallel import in_parallel
+from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.manifest import (
     Descriptor,
     Index,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType, Platform, platform_of
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.registry.credentials import Keyring

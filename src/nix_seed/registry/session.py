@@ -8,10 +8,11 @@
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeVar
 
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
+from nix_seed.core.values import dataclass
 from nix_seed.registry.auth import Challenge, TokenAuthority, TokenScope, parse_challenges
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Denied, Patience, Unreachable, failure

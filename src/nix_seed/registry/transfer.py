@@ -10,13 +10,13 @@ Pulls an image, or one system's image of an index, into a layout on disk; all of
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.registry.layout import Image, Layout, open_image

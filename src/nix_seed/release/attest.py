@@ -5,13 +5,14 @@ must ask for just what the image holds, and this store must yield the image, bit
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from nix_seed.core.declared import time_text
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.values import dataclass
 from nix_seed.flake.checkout import Checkout, read_checkout
 from nix_seed.flake.nix import Nix
 from nix_seed.flake.provenance import count_origins, nix_facts

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 
 if TYPE_CHECKING:
     from nix_seed.logs.log import Log

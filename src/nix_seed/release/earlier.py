@@ -6,11 +6,12 @@ a registry hides is looked for in the logs that can be asked by commit (Rekor v1
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.tlog.entry import LogEntry
 from nix_seed.formats.tlog.merkle import leaf_hash

@@ -5,11 +5,11 @@ keeps it from leaving out a record is an audit, which replays the logs.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.core.events import Stage
+from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto import promotion
 from nix_seed.formats.intoto.statement import Commit, is_commit
 from nix_seed.registry.store import ImageStore

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import read_given, write_atomically
+from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Fate
 from nix_seed.registry.open import AnyReference, Stores, choose_system, fetch
 from nix_seed.release.rules.answer import Verification

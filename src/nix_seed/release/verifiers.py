@@ -8,7 +8,7 @@ machine is one more witness: under which root it saw a commit promoted is kept i
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.events import OnEvent, ignore
 from nix_seed.core.files import read_if_there, write_atomically
+from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.registry.open import Stores
 from nix_seed.release.rules.record import LedgerEntry, promoter_trust

@@ -6,11 +6,12 @@ Which image of each system is to be released: the one that has the policy's quor
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, of_store
 from nix_seed.core.events import OnEvent, Stage
+from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Check, Fate, Trouble
 from nix_seed.formats.intoto.promotion import Unverified
 from nix_seed.formats.intoto.statement import Commit

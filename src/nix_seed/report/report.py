@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeVar
@@ -11,6 +11,7 @@ from nix_seed.core import errors
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import NixSeedError
 from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.values import dataclass
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.nix.store_path import StorePath

@@ -14,12 +14,12 @@ import os
 import tarfile
 import zipfile
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.core.files import files_below
+from nix_seed.core.values import dataclass
 from nix_seed.formats.elf import find_loader
 
 _MAGIC = {

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from nix_seed.core.errors import InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import follow_links
 from nix_seed.core.processes import current_system
+from nix_seed.core.values import dataclass
 from nix_seed.core.words import plural
 from nix_seed.flake.nix import Nix
 from nix_seed.flake.nix_code import call_nix_half

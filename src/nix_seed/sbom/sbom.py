@@ -11,12 +11,12 @@ says of store paths, hashes and references is what the image's own spec says.
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
 from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.values import dataclass
 from nix_seed.flake.evaluate import Evaluation
 from nix_seed.flake.nix import DerivationReader, Nix
 from nix_seed.flake.rules.licence import combine, is_licence

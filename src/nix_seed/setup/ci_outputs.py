@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.values import dataclass
 from nix_seed.core.words import plural
 from nix_seed.flake.checkout import read_checkout
 from nix_seed.flake.nix import Nix

@@ -10,11 +10,12 @@ given to the last release then.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.events import OnEvent, ignore
+from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.oci.manifest import UNSAID, About

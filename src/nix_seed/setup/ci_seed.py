@@ -5,13 +5,14 @@ To make one is ``ci_make``'s, whose many imports this spares the job.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
 from nix_seed.core.events import OnEvent, ignore
+from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Fate
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.intoto.promotion import Unverified

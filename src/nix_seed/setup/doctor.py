@@ -15,13 +15,14 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
 from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.values import dataclass
 from nix_seed.flake.checkout import git_version
 from nix_seed.flake.nix import Nix
 from nix_seed.logs.open import open_history

@@ -9,7 +9,7 @@ The CI configuration that ``nix-seed init`` writes; ``templates`` has its text.
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, Final
 from nix_seed.core.errors import InputError, NixSeedError
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import explained, unnamed
+from nix_seed.core.values import dataclass
 from nix_seed.flake.checkout import WorkingTree, read_repository
 from nix_seed.flake.evaluate import declared_systems
 from nix_seed.flake.nix import Nix

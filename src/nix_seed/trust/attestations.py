@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from nix_seed.core.digests import DiffID, Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError, caught, of_store
+from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Trouble
 from nix_seed.formats.intoto import bundle as intoto
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE as PROMOTION_TYPE

@@ -6,10 +6,11 @@ registries and logs. So a store that does not take a bundle stops nobody.
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.safe_text import safe_line
+from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.bundle import Bundle, Certificate
 from nix_seed.registry.errors import Denied, Patience, Unreachable, retryable
 from nix_seed.registry.http import Answer, Transport

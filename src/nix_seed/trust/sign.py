@@ -6,7 +6,6 @@ What was signed is entered in the policy's logs by those that write to them.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self, get_args
 
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import explained
+from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.bundle import Bundle, Certificate, PublicKeyHint
 from nix_seed.formats.intoto.statement import Envelope, Signature, pae
 from nix_seed.logs.log import AbsentLog, Log

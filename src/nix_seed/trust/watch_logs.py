@@ -8,10 +8,10 @@ says nothing of that: a log can prove one thing to one reader, and the contrary 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixSeedError
+from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Fate, Trouble
 from nix_seed.formats.tlog.merkle import Proof
 from nix_seed.formats.tlog.note import SignedCheckpoint

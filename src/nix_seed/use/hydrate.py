@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -21,6 +21,7 @@ from nix_seed.core.errors import CheckedFalse, NixFailed
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import explained
 from nix_seed.core.processes import cores
+from nix_seed.core.values import dataclass
 from nix_seed.core.words import plural
 from nix_seed.flake.nix import DerivationReader, Nix
 from nix_seed.formats.nix.store_path import Derivation, StorePath, closure_in

@@ -11,11 +11,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.core.values import dataclass
 
 _VOLUME = "Nix Store"
 _APFS_UTIL = "/System/Library/Filesystems/apfs.fs/Contents/Resources/apfs.util"

@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +17,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.files import read_regular
+from nix_seed.core.values import dataclass
 from nix_seed.core.words import members
 from nix_seed.flake.checkout import tracked_files
 from nix_seed.flake.experiment import (

@@ -5,13 +5,14 @@ On the machine itself, the store is the one that a seed was hydrated into.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.values import dataclass
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.licences.rules.judge import check_accepted

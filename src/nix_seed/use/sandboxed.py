@@ -3,11 +3,12 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from nix_seed.core.errors import InputError, of_store
 from nix_seed.core.files import explained, list_planted, read_if_there
+from nix_seed.core.values import dataclass
 from nix_seed.flake.checkout import copy_history
 from nix_seed.formats.nix.store_path import STORE_DIR, StorePath
 from nix_seed.image.read.safe_root import scratch_directory

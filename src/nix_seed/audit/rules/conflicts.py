@@ -6,10 +6,10 @@ what each comes after. Sets of them are kept as the bits of integers, so that th
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from nix_seed.audit.rules.record import LedgerRecord, by_commit
 from nix_seed.core.digests import Digest
+from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Severity
 from nix_seed.core.words import shortened
 from nix_seed.formats.intoto.statement import Commit, is_commit

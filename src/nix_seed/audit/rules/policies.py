@@ -5,12 +5,12 @@ that the record names.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse
+from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Severity
 from nix_seed.core.words import in_utc, shortened
 from nix_seed.formats.intoto.statement import Agreement

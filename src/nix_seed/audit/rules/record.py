@@ -1,12 +1,13 @@
 """A promotion record as an audit sees it: judged by the policy it names, and placed in logs."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Annotated
 
 from nix_seed.core.declared import Codec, Declared, at, codec_of
 from nix_seed.core.digests import Digest
+from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.release.rules.answer import AuditFinding, Kind

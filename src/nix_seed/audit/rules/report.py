@@ -11,11 +11,12 @@ They are told together by what they are about, under the one that weighs most.
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
+from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Severity
 from nix_seed.core.words import plural
 from nix_seed.release.rules.answer import AuditFinding, Kind

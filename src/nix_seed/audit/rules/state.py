@@ -1,7 +1,7 @@
 """What an audit keeps for the next one: all that it verified, and how far it had come."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, Final, Self
 
 from nix_seed.audit.rules.conflicts import heads_of
@@ -9,6 +9,7 @@ from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.declared import Declared, HexHash, read, write
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.tlog.merkle import TreeHead
 
 FORMAT: Final = 2

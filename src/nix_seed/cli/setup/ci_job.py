@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +20,7 @@ from nix_seed.cli.setup.ci_machine import take_secrets
 from nix_seed.cli.trust.key import PASSPHRASE
 from nix_seed.core.errors import InputError, NixSeedError
 from nix_seed.core.events import Stage, listening
+from nix_seed.core.values import dataclass
 from nix_seed.flake.checkout import DEFAULT_POLICY, Login, find_line
 from nix_seed.flake.rules.nix_log import NixSaid, NixWork
 from nix_seed.formats.oci.reference import Reference

@@ -6,7 +6,6 @@ import os
 import subprocess
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +15,7 @@ from nix_seed.core.errors import CouldNotCheck, NixSeedError
 from nix_seed.core.events import OnEvent
 from nix_seed.core.files import cache_directory, explained
 from nix_seed.core.processes import own_command
+from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.setup.rules.ci_inputs import parse_switch
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from nix_seed.cli.trust.options import attester_of
 from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError
 from nix_seed.core.events import OnEvent
 from nix_seed.core.files import cache_directory
+from nix_seed.core.values import dataclass
 from nix_seed.flake.checkout import read_checkout
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.reference import Reference

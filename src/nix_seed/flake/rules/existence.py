@@ -13,8 +13,8 @@ import dataclasses
 import posixpath
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 
+from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.store_path import Derivation, Graph, StorePath
 
 # A literal or a variable, and what follows: ./x, (./. + "/x"), "${self}/x", (self + "/x").

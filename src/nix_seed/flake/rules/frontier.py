@@ -18,8 +18,9 @@ the project's source, or from what an output names, is the project's.
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from nix_seed.core.values import dataclass
 from nix_seed.flake.rules.existence import Questions
 from nix_seed.formats.nix.store_path import Derivation, Graph, StorePath
 

@@ -9,10 +9,11 @@ copies on; whatever is not listed is unknown, never guessed.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
+
+from nix_seed.core.values import dataclass
 
 Status = Literal["redistributable", "withheld", "unknown"]
 

@@ -3,9 +3,9 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from urllib.parse import quote
 
+from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 
 _VERSION = re.compile(r"-[^A-Za-z]", re.DOTALL)

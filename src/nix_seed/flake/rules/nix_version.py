@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from nix_seed.core.values import dataclass
 
 # nix (Nix) 2.8.0, nix (Lix, like Nix) 2.91.1, nix (Determinate Nix 3.8.5) 2.30.2
 _VERSION = re.compile(r"nix \((?P<name>[^)]*)\)\s+(?P<version>[0-9][\w.+-]*)")

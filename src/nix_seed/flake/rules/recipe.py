@@ -6,12 +6,13 @@ key, by which a finished image is found before anything is built.
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import msgspec
 
 from nix_seed.core import canonical_json
+from nix_seed.core.values import dataclass
 from nix_seed.core.version import FORMAT
 from nix_seed.flake.rules.frontier import (
     Experiment,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.store_path import PathInfo, PathSignature
 
 if TYPE_CHECKING:

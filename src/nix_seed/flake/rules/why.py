@@ -2,9 +2,9 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from nix_seed.core.values import dataclass
 from nix_seed.core.words import members
 from nix_seed.flake.rules.frontier import is_never_substituted
 from nix_seed.flake.rules.outline import ProjectOutput

@@ -9,7 +9,7 @@ What cosign 2 writes is made into a bundle, so that one way judges all: an image
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, Final, Literal, Self
 
 from nix_seed.core.declared import (
@@ -24,6 +24,7 @@ from nix_seed.core.declared import (
 )
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError, foreign
+from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.statement import Envelope
 
 BUNDLE_V03: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"

@@ -15,13 +15,14 @@ it is not. What decides anything is judged by ``trust.rules.bundle`` instead.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Final
 
 from nix_seed.core.declared import Declared, at
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto import statement as intoto
 from nix_seed.formats.intoto.bundle import Bundle
 

@@ -19,13 +19,14 @@ which Nix, from which caches) tells how much the claim is worth, and may differ.
 import hashlib
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, Final, NamedTuple, Self
 
 from nix_seed.core import canonical_json
 from nix_seed.core.declared import Codec, Declared, at, check_time
 from nix_seed.core.digests import DiffID, Digest, NarHash
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 
 STATEMENT_V1: Final = "https://in-toto.io/Statement/v1"
 STATEMENT_V01: Final = "https://in-toto.io/Statement/v0.1"

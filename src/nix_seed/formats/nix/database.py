@@ -18,12 +18,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 
 if TYPE_CHECKING:

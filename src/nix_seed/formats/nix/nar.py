@@ -15,12 +15,12 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import CheckedFalse
+from nix_seed.core.values import dataclass
 
 _CASE_HACK = b"~nix~case~hack~"
 # Small pieces are hashed together with their neighbours, to save calls.

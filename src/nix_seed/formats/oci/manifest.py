@@ -6,12 +6,13 @@ members it does not know, as the specification asks of implementations.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any, ClassVar, Final, Self
 
 from nix_seed.core.declared import Declared, at, read, write
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 
 
 class MediaType:

@@ -12,11 +12,12 @@ is not made: an image that builds are checked against must not depend on whose d
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Self
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 
 _LAYOUT = "oci:"
 _HOST = re.compile(

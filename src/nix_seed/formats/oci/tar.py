@@ -14,10 +14,10 @@ there; one that is also too long goes raw into pax, which the same four read bac
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 
 BLOCK = 512
 # Two empty blocks end an archive; GNU tar's filling up to 10 KiB is a habit of tape drives.

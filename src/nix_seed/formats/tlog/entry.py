@@ -11,13 +11,14 @@ Rekor v2 hold some). The requests that ask a log for these are made here, too.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from textwrap import wrap
 from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Self
 
 from nix_seed.core import canonical_json
 from nix_seed.core.declared import Codec, Declared, HexHash, SomeBytes, at, bytes_of, to_base64
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.tlog.merkle import HASH_SIZE
 from nix_seed.formats.tlog.note import SignedCheckpoint
 

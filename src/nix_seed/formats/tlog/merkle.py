@@ -17,10 +17,10 @@ import hashlib
 import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
 
 from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.values import dataclass
 
 HASH_SIZE: Final = 32
 EMPTY_ROOT: Final = hashlib.sha256().digest()

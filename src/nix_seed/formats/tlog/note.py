@@ -15,7 +15,6 @@ import hashlib
 import re
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal, Self
 
@@ -26,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from nix_seed.core.declared import exact_base64, to_base64
 from nix_seed.core.errors import CheckedFalse, InputError, foreign
+from nix_seed.core.values import dataclass
 from nix_seed.formats.tlog.merkle import TreeHead
 
 _LOW: Final = "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"

@@ -11,12 +11,12 @@ layer is canonical if, and only if, that hash is the diffID of the bytes that ca
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from nix_seed.core.digests import DiffID, NarHash
 from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.nar import NarHasher
 from nix_seed.formats.nix.store_path import STORE_DIR, StorePath
 from nix_seed.formats.oci import tar

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from nix_seed.core.errors import CheckedFalse
+from nix_seed.core.values import dataclass
 from nix_seed.image.read.safe_root import Descent, apply, as_root, open_directory, remove, walk
 
 

@@ -4,9 +4,8 @@ The image may lie in a layout or in a registry. What it says is checked against 
 verified manifest states.
 """
 
-from dataclasses import dataclass
-
 from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.values import dataclass
 from nix_seed.flake.rules.outline import CONTENTS_PATH, SPEC_PATH
 from nix_seed.formats.oci.manifest import ANNOTATION_NAR_HASH, Manifest, MediaType
 from nix_seed.image.read.stream import BlobReader, TarPieces

@@ -13,7 +13,6 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +22,7 @@ import zstandard
 
 from nix_seed.core.digests import DiffID
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.values import dataclass
 from nix_seed.core.words import human_size
 from nix_seed.formats.oci.manifest import Descriptor, MediaType
 from nix_seed.formats.zstd import FrameCutter

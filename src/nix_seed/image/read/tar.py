@@ -10,10 +10,10 @@ import enum
 import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from nix_seed.core.errors import CheckedFalse
+from nix_seed.core.values import dataclass
 
 _BLOCK = 512
 _END = bytes(_BLOCK)

@@ -15,12 +15,12 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.files import locked, read_if_there, write_atomically
 from nix_seed.core.processes import cores, may_fork
+from nix_seed.core.values import dataclass
 from nix_seed.image.read.merge import Unpacked, link, merge_layer
 from nix_seed.image.read.safe_root import DirectoryWriter, open_directory, remove_tree, write_all
 from nix_seed.image.read.stream import Allowance, TarPieces

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from nix_seed.core.digests import NarHash
+from nix_seed.core.values import dataclass
 from nix_seed.flake.rules.names import PackageChange, by_name, match_packages
 from nix_seed.formats.intoto.statement import Agreement, LayerDigests
 from nix_seed.formats.nix.store_path import PathInfo, StorePath, closure_in

@@ -29,11 +29,11 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final, NamedTuple, Self
 
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.oci import tar
 from nix_seed.formats.zstd import Frame, SeekTable
 from nix_seed.image.rules.frames import FRAME_SIZE

@@ -24,13 +24,13 @@ what is read by it is checked by the NAR hash of each path.
 import hashlib
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Literal, Protocol, Self
 
 from nix_seed.core.declared import Declared
 from nix_seed.core.digests import DiffID, Digest
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.manifest import MediaType
 from nix_seed.formats.zstd import Frame, SeekTable

@@ -11,7 +11,6 @@ the path.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Final, NamedTuple, Protocol
 
@@ -19,6 +18,7 @@ from nix_seed.core import canonical_json
 from nix_seed.core.declared import Declared
 from nix_seed.core.digests import DiffID
 from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.values import dataclass
 from nix_seed.core.version import FORMAT
 from nix_seed.formats.nix.nar import NarHasher
 from nix_seed.formats.nix.store_path import STORE_DIR, PathInfo, StorePath

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
@@ -23,6 +23,7 @@ from nix_seed.core import canonical_json
 from nix_seed.core.declared import Codec, Declared, at, codec_of
 from nix_seed.core.digests import DiffID, Digest, NarHash
 from nix_seed.core.errors import InputError, foreign
+from nix_seed.core.values import dataclass
 from nix_seed.core.version import FORMAT
 from nix_seed.flake.rules.outline import CONTENTS_PATH, SPEC_PATH, File, ImageConfig, check_files
 from nix_seed.formats.nix.database import SCHEMA_VERSION, build_database

@@ -23,10 +23,11 @@ What an image lacks for its licence, and whether the user has accepted the licen
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from nix_seed.core.declared import at
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 from nix_seed.flake.rules.licence import UNSTATED, Fact, Licence, LicencePolicy, is_licence, join
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.roots.rules.roots import End, Inputs, Roots

@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Self
 
 from cryptography import x509
@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from nix_seed.core.errors import InputError, foreign
+from nix_seed.core.values import dataclass
 from nix_seed.formats.tlog.entry import Verifier
 from nix_seed.formats.tlog.note import is_small_order
 

@@ -9,11 +9,11 @@ Who says nothing, or is kept silent, never lowers the bar.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from nix_seed.core.digests import Digest, NarHash
+from nix_seed.core.values import dataclass
 from nix_seed.core.words import plural
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.nix.store_path import StorePath

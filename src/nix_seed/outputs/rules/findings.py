@@ -6,10 +6,11 @@ build saw nothing that differs.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 
 from nix_seed.core.digests import Digest, NarHash
+from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Fate
 from nix_seed.core.words import plural, shortened
 from nix_seed.formats.intoto.statement import Commit

@@ -8,12 +8,13 @@ it. All of that is only a hint: what is believed is the signed statement.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, ClassVar, Final
 
 from nix_seed.core.declared import Codec, Declared, at, check_time
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.bundle import BUNDLE_V03
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType

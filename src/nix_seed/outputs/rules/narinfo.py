@@ -6,13 +6,13 @@ A narinfo is signed with the key of who serves it: Nix takes what a key signed t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from nix_seed.core.declared import to_base64
 from nix_seed.core.digests import Digest, encode_nix32
+from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.store_path import HASH_PART, STORE_DIR, PathInfo, StorePath, fingerprint
 
 _ASKED: Final = re.compile(rf"/({HASH_PART})\.narinfo\Z")

@@ -8,12 +8,13 @@ key than that of the commit's image: who verifies an image reads nothing of its 
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from nix_seed.core.declared import Declared, at, check_time
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.statement import Commit, Statement, Subject
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.manifest import Descriptor

@@ -19,7 +19,7 @@ and what people are told when none is left. ``docs/registries.md`` shows the sam
 import base64
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum
 from ipaddress import ip_address, ip_network
 from typing import Final
@@ -28,6 +28,7 @@ from urllib.parse import unquote, urljoin
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.manifest import MediaType
 
 _URL = re.compile(

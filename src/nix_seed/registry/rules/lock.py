@@ -5,13 +5,13 @@ Consumers use what it names, and it is the base of the next partition. JSON, ind
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar, Final, Self
 
 from nix_seed.core import canonical_json
 from nix_seed.core.declared import Declared
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.reference import LayoutReference, Reference, parse_reference
 
 LOCK_NAME: Final = "seed.lock"

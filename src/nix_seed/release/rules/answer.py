@@ -8,10 +8,10 @@ What reading a ledger can find: its kind, how bad it is, and the evidence.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from nix_seed.core.digests import Digest
+from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Fate, Severity, Trouble
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.release.rules.record import PromotionResult

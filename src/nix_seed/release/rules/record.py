@@ -10,11 +10,11 @@ What a ledger holds for a commit.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Check, Fate
 from nix_seed.formats.intoto import promotion
 from nix_seed.formats.intoto.statement import Commit

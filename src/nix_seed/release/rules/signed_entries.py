@@ -2,10 +2,11 @@
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Severity
 from nix_seed.core.words import shortened
 from nix_seed.formats.intoto.promotion import Unverified

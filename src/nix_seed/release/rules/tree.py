@@ -20,12 +20,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, Final, Self
 
 from nix_seed.core.declared import Declared, HexHash, at, read, write
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.statement import Commit, is_commit
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.manifest import lists_referrers

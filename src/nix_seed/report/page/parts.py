@@ -10,7 +10,6 @@ false*, *could not check* and *not asked* never look alike.
 import base64
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
@@ -20,6 +19,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from nix_seed.core.safe_text import is_web_address, printable
+from nix_seed.core.values import dataclass
 from nix_seed.core.words import human_size, plural
 from nix_seed.report.report import Absent
 

@@ -7,8 +7,8 @@ long as that makes their tiles squarer. Coordinates are in pixels of the map at 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.image.rules.partition.plan import Group
 

@@ -22,10 +22,11 @@ import re
 import tomllib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, Self
 
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 from nix_seed.flake.rules.signatures import Signers
 from nix_seed.formats.nix.store_path import Derivation, StorePath
 from nix_seed.roots.rules.roots import HostProgram, Impurity, Roots

@@ -9,12 +9,13 @@ import json
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Literal, TypeAlias
 
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.store_path import Derivation, StorePath
 
 Use = Literal["builder", "argument", "input"]

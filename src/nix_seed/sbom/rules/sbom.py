@@ -14,13 +14,13 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, cast, get_args
 
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.safe_text import is_web_address
+from nix_seed.core.values import dataclass
 from nix_seed.flake.rules.licence import Licence, Status, is_licence
 from nix_seed.flake.rules.names import Package, image_url, package_url, parse_name
 from nix_seed.formats.nix.store_path import StorePath

@@ -7,12 +7,12 @@ events on an allow list publish, so one that is new here does not.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from nix_seed.core import canonical_json
 from nix_seed.core.errors import InputError
 from nix_seed.core.safe_text import split_address
+from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.statement import is_commit
 from nix_seed.formats.oci.reference import Reference, check_tag
 

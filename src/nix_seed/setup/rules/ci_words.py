@@ -13,10 +13,10 @@ read spelt as a character reference, which neither reads (CommonMark, section 2.
 import html
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from nix_seed.core.safe_text import printable
+from nix_seed.core.values import dataclass
 
 Level = Literal["error", "warning", "notice"]
 

@@ -9,12 +9,12 @@ programs beside its own, so what is asked of both kinds is asked in the shell's 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, Literal
 
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
+from nix_seed.core.values import dataclass
 from nix_seed.core.words import members
 from nix_seed.flake.rules.nix_version import parse_nix_version
 

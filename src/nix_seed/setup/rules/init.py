@@ -9,12 +9,13 @@ import difflib
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Literal
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.core.safe_text import split_address
+from nix_seed.core.values import dataclass
 from nix_seed.logs.rules.signer import CertificateIdentity
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.rules.policy_template import Workflow

@@ -11,12 +11,12 @@ nor more than four bytes of ``logId``, nor an index and a time that no promise s
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol, Self
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE, Bundle, Certificate
 from nix_seed.formats.intoto.statement import (

@@ -7,7 +7,6 @@ Nothing is counted here.
 
 import hashlib
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Self
@@ -15,6 +14,7 @@ from typing import Self
 from cryptography.x509 import load_der_x509_certificate
 
 from nix_seed.core.digests import Digest
+from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Fate
 from nix_seed.core.words import in_utc
 from nix_seed.formats.intoto.bundle import Certificate

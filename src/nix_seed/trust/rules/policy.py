@@ -7,7 +7,7 @@ A repository's policies are the one in force, and those that came before it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Self
@@ -15,6 +15,7 @@ from unicodedata import category, normalize
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.bundle import Bundle, Certificate
 from nix_seed.formats.tlog.entry import LoggedSignature
 from nix_seed.formats.tlog.note import SignedCheckpoint

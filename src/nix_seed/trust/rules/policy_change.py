@@ -9,7 +9,7 @@ has a higher epoch, and accepts what was released before. Edits leave every comm
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ import tomlkit
 from tomlkit.items import AoT, Array, Item, Table, Whitespace
 
 from nix_seed.core.errors import InputError, foreign
+from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.statement import Statement, Subject
 from nix_seed.logs.rules.signer import PublicKey
 from nix_seed.trust.rules.bundle import BundleCheck, Expected, Trust, Verdict, evaluate_bundle

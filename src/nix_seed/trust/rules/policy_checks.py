@@ -12,11 +12,12 @@ import re
 import tomllib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any, Final, Self, TypeVar
 
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 from nix_seed.core.words import in_utc, plural
 from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey

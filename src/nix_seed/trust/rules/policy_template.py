@@ -1,10 +1,11 @@
 """The policies that ``policy init`` and ``init`` write: short, commented, to be edited."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from nix_seed.core.digests import Digest
+from nix_seed.core.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

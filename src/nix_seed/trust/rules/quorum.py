@@ -22,7 +22,7 @@ same and may be smaller: the count then errs towards refusing.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -30,6 +30,7 @@ from itertools import combinations
 from typing import Final
 
 from nix_seed.core.digests import Digest
+from nix_seed.core.values import dataclass
 from nix_seed.core.words import plural
 from nix_seed.formats.intoto.statement import Agreement
 from nix_seed.image.rules.changes import Difference, compare_agreements

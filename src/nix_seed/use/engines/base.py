@@ -8,11 +8,12 @@ directory both sides share.
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Protocol
 
 from nix_seed.core.errors import CouldNotCheck
+from nix_seed.core.values import dataclass
 from nix_seed.registry.layout import Image
 from nix_seed.use.engines.loopback import GATE, STARTED, Serve
 

@@ -12,11 +12,11 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.core.files import locked, open_lock
+from nix_seed.core.values import dataclass
 from nix_seed.image.read.safe_root import remove_tree
 from nix_seed.image.read.unpack import check_private, unpacked
 from nix_seed.registry.layout import Image

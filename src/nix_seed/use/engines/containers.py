@@ -17,12 +17,12 @@ import tarfile
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import IO
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, foreign
+from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType
 from nix_seed.registry.layout import LAYOUT_FILE, Image
 from nix_seed.use.engines.base import EXCHANGE, Job, check_started, environment_of, wrapped

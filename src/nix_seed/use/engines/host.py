@@ -10,11 +10,11 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from nix_seed.core.errors import CouldNotCheck
+from nix_seed.core.values import dataclass
 from nix_seed.core.words import plural
 from nix_seed.flake.nix import OFFLINE
 from nix_seed.formats.nix.store_path import StorePath

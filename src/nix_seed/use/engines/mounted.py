@@ -11,11 +11,12 @@ import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.files import explained, open_lock
+from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.manifest import Descriptor, Manifest
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.read.check import unpack_to

@@ -16,7 +16,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Final, Protocol
@@ -24,6 +23,7 @@ from typing import Final, Protocol
 import zstandard
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.image.rules.contents import LayerContents
 from nix_seed.registry.errors import Unreachable

@@ -9,11 +9,11 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType
 from nix_seed.image.read.spec import RemoteSeed, read_seed
 from nix_seed.image.read.stream import BlobReader

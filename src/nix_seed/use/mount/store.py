@@ -20,12 +20,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError
 from nix_seed.core.files import explained, open_lock
+from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.image.read.safe_root import open_directory, remove

@@ -6,9 +6,9 @@ since long before Nix 2.8; its JSON has not.
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from nix_seed.core.values import dataclass
 from nix_seed.flake.rules.frontier import is_never_substituted
 from nix_seed.formats.nix.store_path import Derivation, StorePath
 

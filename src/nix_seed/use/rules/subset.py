@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 
 if TYPE_CHECKING:
     from nix_seed.flake.rules.outline import ProjectOutput

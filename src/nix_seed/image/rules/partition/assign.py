@@ -32,9 +32,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 from nix_seed.flake.rules.names import Name, by_name
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 
