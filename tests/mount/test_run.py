@@ -1,6 +1,8 @@
 """Commands run in images that are mounted from a registry, as users run them."""
 
 import contextlib
+import os
+import random
 import signal
 import subprocess
 import sys
@@ -23,6 +25,8 @@ from support.faults import Fault, Proxy, fault_proxy
 from support.mounts import need_fuse
 from support.registries import docker_registry
 
+KILLS = int(os.environ.get("NIX_SEED_TESTS_KILLS", "4"))
+RANDOM = random.Random(17)
 # The shell alone: a run image has no other programs.
 LIST = 'cd /nix/store && for f in */* */*/* */*/*/*; do echo "$f"; done'
 READ = """for f in /nix/store/*/bin/* /nix/store/*/lib/*; do
@@ -113,18 +117,26 @@ def test_a_registry_without_ranges_is_unpacked(scene: Scene, tmp_path: Path) -> 
 
 
 def test_killed_it_leaves_nothing(scene: Scene, tmp_path: Path) -> None:
-    for number in range(2):
+    """Whichever of its processes is killed: what serves, bubblewrap, the command."""
+    victims = set()
+    for number in range(KILLS):
         process = subprocess.Popen(
-            scene.command(tmp_path / "a", "--", "bash", "-c", "echo begun; read x; read y"),
+            scene.command(
+                tmp_path / "a", "--", "bash", "-c", f"echo begun; {READ}; read x; read y"
+            ),
             env=scene.env(tmp_path / "a"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
         assert process.stdout is not None
         assert process.stdout.readline() == b"begun\n"
-        time.sleep(0.1 * number)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        all_of_it = [process.pid, *_below(process.pid)]
+        assert len(all_of_it) >= 3
+        victims.add(number % len(all_of_it))
+        time.sleep(RANDOM.uniform(0, 0.2))
+        os.kill(all_of_it[number % len(all_of_it)], signal.SIGKILL)
+        assert process.wait(timeout=60) == (-9 if number % len(all_of_it) == 0 else 137)
+    assert len(victims) >= 3
     for _ in range(200):
         left = [table for table in _mount_tables() if str(tmp_path) in table and "fuse" in table]
         if not left:
@@ -134,6 +146,13 @@ def test_killed_it_leaves_nothing(scene: Scene, tmp_path: Path) -> None:
     assert scene.run(tmp_path / "a", "--", "bash", "-c", "echo on").stdout == "on\n"
     # What the killed ones had laid out was removed by the one that came after them.
     assert [path.name for path in (tmp_path / "a/runs").iterdir()] == [".lock"]
+
+
+def _below(process: int) -> list[int]:
+    found = []
+    for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
+        found += [int(child), *_below(int(child))]
+    return found
 
 
 def _mount_tables() -> Iterator[str]:

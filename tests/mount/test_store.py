@@ -350,12 +350,24 @@ def test_killed_at_random_moments(seed: tuple[str, Spec], root: Path) -> None:
 
 def test_a_registry_that_dies_midway(seed: tuple[str, Spec], root: Path, tmp_path: Path) -> None:
     reference, spec = seed
+    true = digests(start_reading(Path(reference.removeprefix("oci:")).parent / "root"))
     with docker_registry(tmp_path / "registry", password=False) as running:
         there = parse_reference(f"{running.host}/seed:tag")
         push(Stores(), parse_reference(reference), there)  # type: ignore[arg-type]
         with fault_proxy(running.host) as proxy:
             # Its last layer comes whole; of the others, only the first few ranges.
             blobs = r"/blobs/"
+            # For some seconds: who reads meanwhile waits, and is told nothing.
+            proxy.set(Fault("GET", blobs, times=None, skip=4, status=503))
+            mount(f"{proxy.host}/seed:tag", root)
+            reader = start_reading(root)
+            time.sleep(2)
+            assert reader.poll() is None
+            proxy.set()
+            assert digests(reader) == true
+            wait_for(lambda: not state_directory(root).exists())
+            check_whole(root, spec)
+            shutil.rmtree(root / "nix")
             proxy.set(Fault("GET", blobs, times=None, skip=4, status=404))
             name = f"{proxy.host}/seed:tag"
             said = mount(name, root, "--complete", code=3)
