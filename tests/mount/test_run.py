@@ -6,9 +6,10 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,34 @@ def test_killed_it_leaves_nothing(scene: Scene, tmp_path: Path) -> None:
     assert scene.run(tmp_path / "a", "--", "bash", "-c", "echo on").stdout == "on\n"
     # What the killed ones had laid out was removed by the one that came after them.
     assert [path.name for path in (tmp_path / "a/runs").iterdir()] == [".lock"]
+
+
+def test_an_ordinary_user_mounts_too(scene: Scene) -> None:
+    """By a user namespace; as root only until there is a device for everyone."""
+    user = 65534
+    with tempfile.TemporaryDirectory() as name:  # what pytest lends is closed to others
+        home, source = Path(name), Path(name) / "source"
+        source.mkdir()
+        for each in (home, source):
+            each.chmod(0o755)
+            os.chown(each, user, user)
+        script = (
+            'mknod "$0/fuse" c 10 229 && chmod 666 "$0/fuse" && mount --bind "$0/fuse" /dev/fuse &&'
+            f' exec setpriv --reuid={user} --regid={user} --clear-groups "$@"'
+        )
+        command = replace(scene, source=source).command(home, "--", "bash", "-c", f"{READ}; pwd")
+        done = subprocess.run(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, name, *command],
+            env=scene.env(home / "cache"),
+            cwd=name,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "not mounted" not in done.stderr
+        assert not (home / "cache/roots").exists()
+        assert list((home / "cache/mounted").iterdir())
 
 
 def _below(process: int) -> list[int]:
