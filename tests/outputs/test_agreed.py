@@ -158,7 +158,7 @@ def test_other_references_are_another_answer(world: World) -> None:
     other = replace(one, builder=builders[1], fact=replace(one.fact, references=()))
     found = agreed(PATH, [one, other], policy)
     assert isinstance(found, NotServed)
-    assert found.reason == "builders disagree: b0, b1 built something else"
+    assert found.reason == "builders disagree: b0, b1 built different things"
 
 
 def test_what_could_not_be_read_bars_a_quorum_and_not_ones_own(world: World) -> None:

@@ -172,7 +172,8 @@ def _of_enough(answers: Sequence[_Answer], wanted: int) -> Served | NotServed:
     if others:
         tied = len(answers[1].counted) == len(best.counted)
         named = (*best.words, *others) if tied else others
-        return NotServed(f"builders disagree: {_who(named)} built something else", named)
+        how = "built different things" if tied else "built something else"
+        return NotServed(f"builders disagree: {_who(named)} {how}", named)
     if len(best.counted) >= wanted:
         return Served(best.fact, best.counted)
     number = f"{len(best.counted)} of the {wanted} builders wanted agree"
