@@ -14,7 +14,7 @@ import pytest
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.outputs.clean import clean_outputs
 from nix_seed.registry.open import Stores
-from support.distribution import nix
+from support.distribution import commit, nix
 from support.engines import debian_nix
 from support.faults import Fault, fault_proxy
 from support.output_world import NUMBERS, Twenty, built_names, changed, taken_names, twenty
@@ -80,9 +80,14 @@ def test_what_a_commit_left_as_it_was_is_said_of_that_commit_too(
     said = json.loads(done.out)
     assert sorted(path[44:] for path in said["pushed"]) == ["p2", "p20"]
     assert (len(said["known"]), len(said["statements"])) == (18, 1)
+    (project / "README").write_text("nothing is built of this\n")
+    commit(project, "Say something")
+    later = json.loads(world.push(kept, "--flake", project).out)
+    assert (later["pushed"], len(later["known"]), len(later["statements"])) == ([], 20, 1)
     how: list[str | Path] = ["--from", kept, "--policy", world.policy, "--json"]
-    checked = world.run("outputs", "check", said["commit"], *how)
-    assert sorted(each["path"][44:] for each in json.loads(checked.out)["outputs"]) == ALL
+    for each in (said, later):
+        checked = world.run("outputs", "check", each["commit"], *how)
+        assert sorted(out["path"][44:] for out in json.loads(checked.out)["outputs"]) == ALL
 
 
 def test_a_dirty_tree_is_not_pushed(world: Twenty, kept: str, tmp_path: Path) -> None:
