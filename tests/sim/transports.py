@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.statement import Envelope
 from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType
 from nix_seed.formats.oci.reference import Reference
