@@ -41,7 +41,7 @@ def push(plan: Plan, reference: str, cache: Path) -> dict[str, Any]:
     pushed = push_image(
         Assembly(Nix(), LayerCache(cache)),
         plan,
-        stores.registry(target.registry).repository(target.repository),
+        stores.repository(target),
         target,
         LayerRecords(cache / "pushed"),
         tags=("bench",),

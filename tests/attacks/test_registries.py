@@ -12,7 +12,6 @@ import pytest
 from nix_seed.core.errors import CheckedFalse
 from nix_seed.formats.oci.manifest import Index, fallback_tag
 from nix_seed.formats.oci.reference import parse_reference
-from nix_seed.registry.client import Registry
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Patience
 from nix_seed.registry.open import Stores
@@ -21,6 +20,7 @@ from nix_seed.release.rules.answer import Verification
 from nix_seed.release.verify import Query, verify_image
 from support.faults import Fault, Proxy, fault_proxy
 from support.registries import Running, docker_registry, referrers_registry
+from support.repositories import Registry
 from support.trust import COMMIT, World
 
 QUICK = Patience(attempts=2, base=0.01)

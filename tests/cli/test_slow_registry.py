@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.registry.client import Registry
 from nix_seed.registry.credentials import Credential, Keyring
 from support.quirks import PASSWORD, USER, Query, Reply, quirky_registry
+from support.repositories import Registry
 from support.seed_images import seed_image
 from support.terminal import in_terminal
 from support.trust import COMMIT, World

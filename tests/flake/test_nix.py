@@ -246,7 +246,7 @@ def test_all_paths_are_those_that_nix_lists(
         ran.append(program)
         return f"{kept}\n"
 
-    monkeypatch.setattr(Nix, "_run", answer)
+    monkeypatch.setattr(Nix, "run", answer)
     assert nix.all_paths() == listed
     assert not ran
     database = nix.store / "nix/var/nix/db/db.sqlite"

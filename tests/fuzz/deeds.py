@@ -306,8 +306,7 @@ NIX_LOG: Final = b"""@nix {"action":"start","id":1,"type":105,"text":"x","fields
 def layer_record() -> bytes:
     """A record of the cache of layers."""
     layer = Descriptor(MediaType.LAYER_ZSTD, Digest(HEX), 7)
-    path = StorePath("0" * 31 + "a-hello-1.0")
-    return FinishedLayer(layer, DiffID(HEX), 9, (Frame(7, 9),), ((path, 0),)).dump()
+    return FinishedLayer(layer, DiffID(HEX), 9, (Frame(7, 9),)).dump()
 
 
 def elf() -> bytes:

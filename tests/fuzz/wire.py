@@ -21,10 +21,10 @@ from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.logs.embedded import LogKey
 from nix_seed.logs.open import trusted_by
 from nix_seed.logs.rekor import HttpSource, LogHttp, RekorV1, RekorV2
-from nix_seed.registry.client import Registry
 from nix_seed.registry.credentials import Credential, Keyring
 from nix_seed.registry.errors import Patience
 from support.logs import Signing
+from support.repositories import Registry
 
 AT_ONCE: Final = Patience(attempts=2, stall=1, settle=1, connect=1, sleep=lambda _: None)
 _US: Final = Keyring(given=Credential("the fuzzer", "user", "correct horse"))

@@ -15,7 +15,7 @@ from nix_seed.image.build import write_docker_archive, write_oci_archive
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.registry.layout import ImageFiles, Layout
 from support.blobs import members
-from support.images import image
+from support.images import check_image, image
 from support.nars import NarFile
 from support.programs import need, run
 from support.trees import AWKWARD
@@ -42,9 +42,9 @@ def test_an_oci_archive_is_a_layout(tmp_path: Path, one: ImageFiles) -> None:
     with tarfile.open(tmp_path / "seed.tar") as archive:
         archive.extractall(tmp_path / "layout", filter="data")
     layout = Layout.open(tmp_path / "layout")
-    described = layout.find("seed")
+    described = layout.listing().named["seed"]
     assert described == one.descriptor("seed")
-    assert layout.check_image(described) == one.manifest
+    assert check_image(layout, described) == one.manifest
 
 
 def test_a_docker_archive_holds_the_tars(tmp_path: Path, one: ImageFiles) -> None:

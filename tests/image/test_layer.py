@@ -21,7 +21,7 @@ from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.formats.oci import tar
 from nix_seed.formats.zstd import SeekTable
 from nix_seed.image.assemble import StoreFiles, assemble_layers
-from nix_seed.image.rules.frames import FRAME_SIZE, Compressor
+from nix_seed.image.rules.frames import FRAME_SIZE, Compressor, Span, locate_paths
 from nix_seed.image.rules.layer import (
     FinishedLayer,
     Node,
@@ -51,6 +51,13 @@ def write(
     sink = io.BytesIO()
     layer = write_layer(infos, compressor, StoreFiles(root), sink)
     return layer, sink.getvalue()
+
+
+def located(layer: FinishedLayer, infos: list[PathInfo]) -> dict[StorePath, Span]:
+    """Where the frames of each path lie in the blob, the first path first."""
+    found = locate_paths(SeekTable(layer.frames), [info.path for info in infos])
+    assert found is not None
+    return found
 
 
 def test_golden_vectors() -> None:
@@ -105,29 +112,24 @@ def test_members_are_canonical_and_every_parent_is_there(
 def test_each_path_s_frames_stand_alone(tmp_path: Path, infos: list[PathInfo]) -> None:
     """The frames of a path are those of a layer that holds only it: fetched, they are that path."""
     layer, blob = write(tmp_path, infos)
-    offsets = SeekTable(layer.frames).offsets()
     table = SeekTable.size_from_footer(blob[-9:], "blob")
     assert SeekTable.parse(blob[-table:], "blob").frames == layer.frames
-    by_path = {info.path: info for info in infos}
-    spans = [layer.span(path) for path, _ in layer.starts]
-    for (path, start), (offset, size) in zip(layer.starts, spans, strict=True):
-        assert offset == offsets[start]
-        alone, alone_blob = write(tmp_path, [by_path[path]])
-        begin, length = alone.span(path)
-        assert blob[offset : offset + size] == alone_blob[begin : begin + length]
-    for one, other in pairwise(spans):
-        assert one[0] + one[1] == other[0], "nothing lies between"
-    with pytest.raises(InputError, match="does not lie in the layer sha256:"):
-        layer.span(StorePath("0" * 32 + "-other"))
+    places = located(layer, infos)
+    for info in infos:
+        start, end = places[info.path]
+        alone, alone_blob = write(tmp_path, [info])
+        begin, stop = located(alone, [info])[info.path]
+        assert blob[start:end] == alone_blob[begin:stop]
+    for (_, end), (start, _) in pairwise(places.values()):
+        assert end == start, "nothing lies between"
 
 
 def test_the_frames_of_a_span_are_that_path_s_tar_entries(
     tmp_path: Path, infos: list[PathInfo]
 ) -> None:
     layer, blob = write(tmp_path, infos)
-    for path, _ in layer.starts:
-        offset, size = layer.span(path)
-        part = blob[offset : offset + size]
+    for path, (start, end) in located(layer, infos).items():
+        part = blob[start:end]
         names = [member.name for member in members(decompress(layer, part) + tar.END)]
         assert names[0] == f"nix/store/{path.base_name}"
         assert all(name.startswith(names[0]) for name in names)

@@ -7,18 +7,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+from nix_seed.core.events import ignore
 from nix_seed.formats.nix.store_path import PathInfo
 from nix_seed.image.assemble import (
     Afresh,
-    AssembledLayer,
-    Event,
     LayerFinished,
-    LayerStarted,
     StoreFiles,
     assemble_layers,
 )
@@ -43,9 +42,9 @@ def build(
     layers: list[list[PathInfo]],
     *,
     reuse: bool = True,
-    on_event: Callable[[Event], None] | None = None,
+    on_event: Callable[[Any], None] = ignore,
     threads: int = 2,
-) -> tuple[AssembledLayer, ...]:
+) -> tuple[LayerFinished, ...]:
     store, cache = StoreFiles(tmp_path / "root"), LayerCache(tmp_path / "cache")
     target = cache if reuse else Afresh(cache)
     return assemble_layers(layers, ZSTD, store, target, threads=threads, on_event=on_event)
@@ -57,7 +56,7 @@ def contents(tmp_path: Path) -> dict[str, bytes]:
     return {str(p.relative_to(cache)): p.read_bytes() for p in cache.rglob("*") if p.is_file()}
 
 
-def made(assembled: tuple[AssembledLayer, ...]) -> list[FinishedLayer]:
+def made(assembled: tuple[LayerFinished, ...]) -> list[FinishedLayer]:
     return [one.layer for one in assembled]
 
 
@@ -77,16 +76,14 @@ def test_the_second_run_reads_nothing(tmp_path: Path, layers: list[list[PathInfo
 
 
 def test_events(tmp_path: Path, layers: list[list[PathInfo]]) -> None:
-    events: list[Event] = []
+    events: list[LayerFinished] = []
     built = build(tmp_path, layers, on_event=events.append, threads=1)
-    for position, one in enumerate(built):
-        mine = [event for event in events if event.position == position]
-        assert mine[0] == LayerStarted(position, layers[position][0].nar_size)
-        assert mine[-1] == LayerFinished(position, one.layer, reused=False)
-    assert events[0] == LayerStarted(1, layers[1][0].nar_size), "the largest first"
-    again: list[Event] = []
-    build(tmp_path, layers, on_event=again.append)
-    assert {type(event) for event in again} == {LayerFinished}
+    assert events[0] == built[1], "the largest first"
+    assert sorted(events, key=built.index) == list(built)
+    again: list[LayerFinished] = []
+    kept = build(tmp_path, layers, on_event=again.append)
+    assert sorted(again, key=kept.index) == list(kept)
+    assert all(event.reused for event in again)
 
 
 def test_no_reuse_makes_all_anew(tmp_path: Path, layers: list[list[PathInfo]]) -> None:

@@ -29,7 +29,7 @@ from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.logs.rekor import RekorV2
 from nix_seed.logs.rules.entry import TrustedLog
 from nix_seed.logs.rules.signer import CertificateIdentity, read_identity
-from nix_seed.registry.client import Registry, Repository
+from nix_seed.registry.client import Repository
 from nix_seed.trust.attestations import attach_bundle, discover
 from nix_seed.trust.github import GitHubStore
 from nix_seed.trust.rules.bundle import Expected, Ground, Trust, Verdict, evaluate_bundle
@@ -42,6 +42,7 @@ from support.github_store import TOKEN, github_store
 from support.oidc import Issuer, issuing
 from support.private_sigstore import PrivateSigstore
 from support.registries import certificate, docker_registry, free_port, needs
+from support.repositories import Registry
 
 pytestmark = [
     pytest.mark.interop,

@@ -11,11 +11,12 @@ import pytest
 
 from nix_seed.formats.oci.manifest import MediaType
 from nix_seed.registry.auth import Challenge, parse_challenges
-from nix_seed.registry.client import Registry, Repository
+from nix_seed.registry.client import Repository
 from nix_seed.registry.credentials import Credential, Keyring
 from nix_seed.registry.errors import Denied, Patience
 from support.faults import fault_proxy
 from support.registries import PASSWORD, USER, Running, docker_registry
+from support.repositories import Registry
 from support.tokens import REFRESH_TOKEN, TokenServer, token_server
 
 US = Keyring(given=Credential("the test", USER, PASSWORD))

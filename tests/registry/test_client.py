@@ -14,10 +14,11 @@ import pytest
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType
-from nix_seed.registry.client import MANIFEST_LIMIT, Registry, Repository
+from nix_seed.registry.client import MANIFEST_LIMIT, Repository
 from nix_seed.registry.credentials import Credential, Keyring
 from nix_seed.registry.errors import Denied, Patience, Unreachable
 from support.registries import PASSWORD, USER, Running, certificate, docker_registry
+from support.repositories import Registry
 
 US = Keyring(given=Credential("the test", USER, PASSWORD))
 QUICK = Patience(attempts=3, base=0.01)
@@ -266,10 +267,11 @@ def test_memory_stays_bounded(running: Running) -> None:
     # In a process of its own, because memory once used by others counts too.
     program = f"""
 import resource
-from nix_seed.registry.client import Registry
+from nix_seed.formats.oci.reference import Reference
+from nix_seed.registry.open import Stores
 from nix_seed.registry.credentials import Credential, Keyring
 keyring = Keyring(given=Credential("the test", {USER!r}, {PASSWORD!r}))
-repository = Registry({running.host!r}, keyring=keyring).repository("test/memory")
+repository = Stores(keyring).repository(Reference({running.host!r}, "test/memory"))
 repository.push_stream(lambda: [b"warm"], "x")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 stored = repository.push_stream(lambda: (b"%d" % n * 500_000 for n in range(100, 250)), "x")

@@ -15,12 +15,13 @@ import pytest
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType
-from nix_seed.registry.client import Registry, Repository
+from nix_seed.registry.client import Repository
 from nix_seed.registry.credentials import Credential, Keyring
 from nix_seed.registry.errors import Patience, Unreachable
 from nix_seed.registry.store import Held
 from support.faults import Fault, Proxy, fault_proxy
 from support.registries import PASSWORD, USER, Running, certificate, docker_registry
+from support.repositories import Registry
 
 US = Keyring(given=Credential("the test", USER, PASSWORD))
 DATA = bytes(range(256)) * 8000

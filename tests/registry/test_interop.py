@@ -17,13 +17,14 @@ from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.image.index import build_index
 from nix_seed.image.inspect import inspect
 from nix_seed.image.push import push
-from nix_seed.registry.client import Registry, Repository
+from nix_seed.registry.client import Repository
 from nix_seed.registry.credentials import Credential, Keyring
 from nix_seed.registry.open import Stores
 from nix_seed.registry.transfer import pull
 from support.faults import fault_proxy
 from support.goprograms import installed
 from support.registries import PASSWORD, USER, docker_registry, referrers_registry
+from support.repositories import Registry
 from support.seed_images import layer, seed_image
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(1200)]

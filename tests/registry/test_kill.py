@@ -23,6 +23,7 @@ from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.open import Stores
 from nix_seed.registry.transfer import collect
+from support.images import check_image
 from support.programs import first_line
 from support.registries import PASSWORD, USER, docker_registry
 from support.seed_images import layer, seed_image
@@ -99,7 +100,7 @@ def test_push(host: str, image: Path) -> None:
             killed += 1
         else:
             full = after  # the machine was busier when that was measured
-        repository = stores.registry(host).repository(target.repository)
+        repository = stores.repository(target)
         tagged = repository.get_manifest("v1")
         if tagged is not None:
             everything = collect(repository, tagged)
@@ -131,7 +132,7 @@ def test_pull(host: str, image: Path, tmp_path: Path) -> None:
             longest = after if whole_work else longest
     finish(start("pull", source, f"oci:{into}"))
     layout = Layout.open(into)
-    layout.check_image(layout.find("v1"))
+    check_image(layout, layout.listing().named["v1"])
     there = {path.name for path in (into / "blobs/sha256").iterdir()}
     assert there == {path.name for path in (image / "blobs/sha256").iterdir()}
     assert LayoutStore(layout).list_tags() == ("v1",)
@@ -151,5 +152,5 @@ def check_unfinished(into: Path) -> int:
     if (into / "index.json").exists():
         layout = Layout.open(into)
         for listed in layout.index().manifests:
-            layout.check_image(listed)
+            check_image(layout, listed)
     return unfinished

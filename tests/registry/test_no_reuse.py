@@ -14,9 +14,9 @@ from nix_seed.image.layer_cache import LayerCache, LayerRecords
 from nix_seed.image.push import UploadTarget
 from nix_seed.image.rules.frames import Sink
 from nix_seed.image.rules.layer import FinishedLayer
-from nix_seed.registry.client import Registry
 from nix_seed.registry.credentials import Credential, Keyring
 from support.quirks import PASSWORD, USER, quirky_registry
+from support.repositories import Registry
 
 US = Keyring(given=Credential("the test", USER, PASSWORD))
 

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from nix_seed.core.errors import CouldNotCheck
-from nix_seed.registry.client import Registry, Repository
+from nix_seed.registry.client import Repository
 from nix_seed.registry.credentials import Credential, Keyring
 from nix_seed.registry.errors import Patience
 from support.faults import Fault, fault_proxy
 from support.quirks import PASSWORD, USER, Quirky, quirky_registry
 from support.registries import certificate
+from support.repositories import Registry
 
 NAME = "registry.example:5000"  # a name that only the proxy can find
 SECRET = "p:w@d"

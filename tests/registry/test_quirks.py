@@ -20,7 +20,7 @@ from nix_seed.cli.registry.pull import command as pull
 from nix_seed.cli.registry.push import command as push
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
 from nix_seed.formats.oci.reference import parse_reference
-from nix_seed.registry.client import Registry, Repository
+from nix_seed.registry.client import Repository
 from nix_seed.registry.credentials import Credential, Keyring
 from nix_seed.registry.errors import Denied, Patience
 from nix_seed.registry.open import Stores
@@ -28,6 +28,7 @@ from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.release.verify import Query, verify_image
 from support.families import FAMILIES, Family
 from support.quirks import PASSWORD, USER, Quirky, Reply, quirky_registry, refuse
+from support.repositories import Registry
 from support.seed_images import seed_image
 from support.trust import COMMIT, World
 

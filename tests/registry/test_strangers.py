@@ -20,13 +20,14 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.formats.oci.manifest import MediaType
 from nix_seed.registry.auth import Challenge, parse_challenges
-from nix_seed.registry.client import Registry, Repository
+from nix_seed.registry.client import Repository
 from nix_seed.registry.credentials import Credential, Keyring
 from nix_seed.registry.errors import Patience
 from nix_seed.registry.rules.http import parse_url, upgraded
 from support.faults import Fault, fault_proxy
 from support.quirks import PASSWORD, USER, Reply, quirky_registry
 from support.registries import certificate
+from support.repositories import Registry
 
 US = Keyring(given=Credential("the test", USER, PASSWORD))
 QUICK = Patience(attempts=3, base=0.001, stall=5)

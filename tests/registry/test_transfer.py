@@ -25,6 +25,7 @@ from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.open import Stores, fetch, find
 from nix_seed.registry.transfer import BlobDone, BlobProgress, TagMoved, pull
 from support.faults import Fault, Proxy, fault_proxy
+from support.images import check_image
 from support.registries import PASSWORD, USER, Running, docker_registry, needs
 from support.seed_images import layer, seed_image
 
@@ -72,7 +73,9 @@ def test_there_and_back(tmp_path: Path, stores: Stores, target: Reference) -> No
     back = pull(stores, target.at("v2"), LayoutReference(str(tmp_path / "b")))
     assert back.root.digest == root.digest
     assert blobs(tmp_path / "b") == blobs(tmp_path / "a")
-    assert Layout.open(tmp_path / "b").check_image(Layout.open(tmp_path / "b").find("v2"))
+    assert check_image(
+        Layout.open(tmp_path / "b"), Layout.open(tmp_path / "b").listing().named["v2"]
+    )
 
 
 def test_only_what_lacks_is_sent(
@@ -131,7 +134,7 @@ def test_a_failed_push_leaves_no_tag_and_the_next_one_goes_on(
     proxy.faults += [Fault("PUT", biggest, times=None, status=500)]
     with pytest.raises(CouldNotCheck, match=f"pushing blob sha256:{biggest} to .* answered 500"):
         push(stores, LayoutReference(str(tmp_path / "a")), target)
-    repository = stores.registry(target.registry).repository(target.repository)
+    repository = stores.repository(target)
     assert repository.list_tags() == ()
     proxy.set()
     done = push(stores, LayoutReference(str(tmp_path / "a")), target)
@@ -144,7 +147,7 @@ def test_a_damaged_layout_is_not_pushed(tmp_path: Path, stores: Stores, target: 
     (tmp_path / "a/blobs/sha256" / name).write_bytes(b"x" * len(data))
     with pytest.raises(CheckedFalse, match=r"local data has other bytes|does not have the digest"):
         push(stores, LayoutReference(str(tmp_path / "a")), target)
-    assert stores.registry(target.registry).repository(target.repository).list_tags() == ()
+    assert stores.repository(target).list_tags() == ()
 
 
 def test_a_pull_that_is_lied_to_keeps_nothing_of_it(
@@ -313,7 +316,7 @@ def test_an_incomplete_index_is_not_published(
         build_index(stores, target, [some[0], some[0]])
     with pytest.raises(InputError, match="an index of no images is refused"):
         build_index(stores, target, [])
-    assert "v1" not in stores.registry(target.registry).repository(target.repository).list_tags()
+    assert "v1" not in stores.repository(target).list_tags()
 
 
 def test_an_index_from_a_layout_brings_its_images(

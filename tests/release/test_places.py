@@ -21,12 +21,12 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.statement import BuildPredicate, Source
 from nix_seed.logs.embedded import EmbeddedLog
-from nix_seed.registry.client import Registry
 from nix_seed.registry.credentials import Keyring
 from support.real_logs import logged_by, published
 from support.registries import Running, docker_registry, referrers_registry
 from support.rekor import rekor_v1, rekor_v2
 from support.releases import ARM, ReleaseWorld
+from support.repositories import Registry
 from support.trust import COMMIT, OTHER_COMMIT, SOURCE
 
 NUMBERS = count()

@@ -13,11 +13,12 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.formats.oci.reference import Reference
-from nix_seed.registry.client import Registry, Repository
+from nix_seed.registry.client import Repository
 from nix_seed.registry.credentials import Credential, Keyring
 from support import built
 from support.distribution import commit, make_project, nix_env
 from support.registries import PASSWORD, USER, Running, docker_registry
+from support.repositories import Registry
 from support.seeds import Ran, copied_store, edit, nix_seed, remove_tree, store_paths
 from support.seeds import build as build_on_disk
 

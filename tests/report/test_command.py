@@ -15,7 +15,6 @@ from nix_seed.core.words import human_size
 from nix_seed.formats.oci.manifest import Index, MediaType, platform_of
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.read.spec import read_spec
-from nix_seed.registry.client import Registry
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.layout import open_image
 from support import built
@@ -23,6 +22,7 @@ from support.audits import Ledger
 from support.distribution import commit
 from support.registries import docker_registry
 from support.report_demo import demo
+from support.repositories import Registry
 from support.seeds import Ran, nix_seed
 from support.trust import COMMIT, SOURCE, TREES, MadeImage, World, make_image
 

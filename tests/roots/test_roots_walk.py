@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from nix_seed.formats.nix.store_path import Derivation, StorePath
-from nix_seed.roots.rules.policy import Stop, Walk, walk_roots
-from nix_seed.roots.rules.roots import Roots, find_roots
+from nix_seed.roots.rules.roots import Roots, Stop, Walk, find_roots, walk_roots
 
 GRAPH = {
     "app": ["gcc", "libc"],

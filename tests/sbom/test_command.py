@@ -14,7 +14,6 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.formats.oci.manifest import fallback_tag
-from nix_seed.registry.client import Registry
 from nix_seed.registry.credentials import Credential, Keyring
 from nix_seed.sbom.sbom import MEDIA_TYPES
 from nix_seed.trust.sign import KeySigner, write_key_pair
@@ -23,6 +22,7 @@ from support.distribution import commit, nix_env
 from support.goprograms import installed
 from support.programs import need
 from support.registries import PASSWORD, USER, Running, docker_registry, referrers_registry
+from support.repositories import Registry
 from support.sbom_project import SOURCE, sbom
 from support.sboms import valid_cyclonedx, valid_spdx
 from support.seed_images import seed_image

@@ -10,7 +10,8 @@ from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType, Platf
 from nix_seed.image.assemble import StoreFiles, assemble_layers
 from nix_seed.image.layer_cache import LayerCache
 from nix_seed.image.rules.frames import Compressor
-from nix_seed.registry.layout import ImageFiles
+from nix_seed.registry.layout import ImageFiles, Layout
+from nix_seed.registry.layout_store import LayoutStore
 from support.nars import Tree
 from support.trees import put
 
@@ -40,3 +41,12 @@ def image(directory: Path, trees: dict[str, Tree], compressor: Compressor) -> Im
         },
         platform=Platform("linux", "amd64"),
     )
+
+
+def check_image(layout: Layout, described: Descriptor) -> Manifest:
+    """Read manifest, config and layers of an image of *layout*, each to its end; its manifest."""
+    manifest = Manifest.parse(layout.read_blob(described), "the image")
+    for blob in (manifest.config, *manifest.layers):
+        for _ in LayoutStore(layout).open_blob(blob):
+            pass
+    return manifest

@@ -36,8 +36,8 @@ from nix_seed.report.report import (
     TrustAnswer,
 )
 from nix_seed.roots.roots import RootsReport, SourceEnd
-from nix_seed.roots.rules.policy import Binary, Findings, Stop, Substituted, Walk
-from nix_seed.roots.rules.roots import End, HostProgram, Impurity, Roots
+from nix_seed.roots.rules.policy import Binary, Findings, Substituted
+from nix_seed.roots.rules.roots import End, HostProgram, Impurity, Roots, Stop, Walk
 from support.trust import COMMIT, World
 
 HOSTILE = (

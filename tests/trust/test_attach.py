@@ -20,7 +20,6 @@ from nix_seed.formats.intoto.bundle import (
 from nix_seed.formats.intoto.statement import BUILD_TYPE
 from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType, fallback_tag
 from nix_seed.formats.oci.reference import LayoutReference
-from nix_seed.registry.client import Registry
 from nix_seed.registry.layout import Layout, open_image
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.store import ImageStore
@@ -28,6 +27,7 @@ from nix_seed.trust.attestations import attach_bundle, discover
 from nix_seed.trust.sign import KeySigner
 from support.attestations import predicate, push_image, put, signed
 from support.registries import docker_registry
+from support.repositories import Registry
 
 
 @dataclass(frozen=True)

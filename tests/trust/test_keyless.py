@@ -15,7 +15,6 @@ from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.formats.intoto.bundle import Certificate
 from nix_seed.formats.intoto.statement import BUILD_TYPE, PAYLOAD_TYPE, build_statement
 from nix_seed.logs.rules.signer import CertificateIdentity, certified_identity
-from nix_seed.registry.client import Registry
 from nix_seed.trust.attestations import attach_bundle
 from nix_seed.trust.rules.bundle import Expected, Trust, evaluate_bundle
 from nix_seed.trust.rules.policy import is_signer
@@ -25,6 +24,7 @@ from support.attestations import IMAGE, predicate, push_image
 from support.cosign import cosign
 from support.private_sigstore import ISSUER, SUBJECT, PrivateSigstore
 from support.registries import docker_registry
+from support.repositories import Registry
 from support.sigstore_server import Served, serving, token
 
 CI = (

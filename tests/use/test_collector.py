@@ -57,7 +57,7 @@ def test_workers_share_one_login_and_no_connection(tmp_path: Path) -> None:
         for name in ("first", "second"):  # the parent's own connection is of use afterwards
             done = hydrate(stores, pushed, tmp_path / name, system="x86_64-linux", jobs=3)
             assert set(done.added) == set(spec.paths)
-        assert len(stores._registries) == 1
+        assert len(stores._sessions) == 1
 
 
 @pytest.mark.parametrize("size", [0, 1, 124, 148, 232, 256])

@@ -15,8 +15,7 @@ import base64
 import binascii
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache, lru_cache, partial
 from types import NoneType, UnionType
@@ -180,15 +179,6 @@ def _hex(found: Any, name: str, where: str) -> bytes:
 SomeBytes = Annotated[bytes, bytes_of()]
 HexHash = Annotated[bytes, Codec(_hex, bytes.hex)]
 """The 32 bytes of a SHA-256, in lower-case hex."""
-
-
-@contextmanager
-def placed(where: str) -> Iterator[None]:
-    """Have an error inside say *where*."""
-    try:
-        yield
-    except InputError as error:
-        raise _placed(error, where) from error
 
 
 def _placed(error: InputError, where: str) -> InputError:

@@ -143,11 +143,11 @@ def _foreign_inputs(outline: Outline, twin: Twin) -> dict[str, str]:
     }
 
 
-def declared_systems(nix: Nix, flake: str, attr: str = DEFAULT_ATTR["seed"]) -> tuple[str, ...]:
+def declared_systems(nix: Nix, flake: str) -> tuple[str, ...]:
     """Return the systems *flake* has a seed for, or else outputs, sorted."""
     metadata = nix.metadata(flake)
     doing = f"asking {flake} for its systems"
-    found = call_nix_half(nix, "systems", metadata.url, {"attr": attr}, doing)
+    found = call_nix_half(nix, "systems", metadata.url, {"attr": DEFAULT_ATTR["seed"]}, doing)
     return tuple(sorted(found))
 
 

@@ -76,7 +76,6 @@ class FlakeMetadata:
     source: StorePath
     revision: str | None
     last_modified: int | None
-    description: str | None
     rev_count: int | None = None
     directory: str | None = None
 
@@ -114,7 +113,7 @@ class Nix:
 
     def version(self) -> str:
         """Return what Nix says of itself: ``nix (Nix) 2.8.0``."""
-        return self._run("nix", ["--version"], "asking Nix for its version").strip()
+        return self.run("nix", ["--version"], "asking Nix for its version").strip()
 
     def metadata(self, flake: str) -> FlakeMetadata:
         """Resolve and fetch *flake*; its lock file is neither written nor brought up to date."""
@@ -123,7 +122,7 @@ class Nix:
         named = os.path.realpath(flake) if os.path.islink(flake.rstrip("/")) else flake
         arguments = ["flake", "metadata", "--json", "--no-write-lock-file", "--", named]
         with of_checkout(flake):
-            value = _json(self._run("nix", arguments, doing), doing)
+            value = _json(self.run("nix", arguments, doing), doing)
         locked = value.get("locked") or {}
         source = self._source_of(value, doing)
         if "narHash" not in locked:
@@ -133,7 +132,6 @@ class Nix:
             source=source,
             revision=locked.get("rev"),
             last_modified=value.get("lastModified", locked.get("lastModified")),
-            description=value.get("description"),
             rev_count=value.get("revCount", locked.get("revCount")),
             directory=locked.get("dir"),
         )
@@ -148,7 +146,7 @@ class Nix:
             return StorePath.containing(path)
         url = str(metadata.get("url") or metadata.get("resolvedUrl") or "")
         archive = ["flake", "archive", "--json", "--no-write-lock-file", "--", url]
-        found = _json(self._run("nix", archive, doing), doing).get("path")
+        found = _json(self.run("nix", archive, doing), doing).get("path")
         if not found:
             raise NixFailed(
                 f"{doing}: Nix does not say where the flake's source is in its store",
@@ -159,7 +157,7 @@ class Nix:
     def evaluate(self, expression: str, doing: str, *options: str) -> Any:
         """Evaluate *expression*, purely, to JSON."""
         return _json(
-            self._run("nix", ["eval", "--json", *options, "--expr", expression], doing), doing
+            self.run("nix", ["eval", "--json", *options, "--expr", expression], doing), doing
         )
 
     def hash_path(self, path: Path) -> str:
@@ -186,14 +184,14 @@ class Nix:
         wanted += [str(path) for path in paths]
         for batch in _batches(wanted):
             arguments = ["--realise", "--quiet", "--no-gc-warning", *batch]
-            self._run("nix-store", arguments, "building what the image is to hold")
+            self.run("nix-store", arguments, "building what the image is to hold")
 
     def invalid_paths(self, paths: Iterable[StorePath]) -> frozenset[StorePath]:
         """Return those of *paths* that this store does not have; nothing is fetched."""
         found: set[StorePath] = set()
         for batch in _batches(sorted(map(str, paths))):
             arguments = ["--check-validity", "--print-invalid", *batch]
-            text = self._run("nix-store", arguments, "asking for store paths")
+            text = self.run("nix-store", arguments, "asking for store paths")
             found |= set(map(StorePath.parse, text.split()))
         return frozenset(found)
 
@@ -207,7 +205,7 @@ class Nix:
             with contextlib.suppress(OSError):
                 return frozenset(database.read_valid_paths(self.root / database.DATABASE))
         try:
-            return frozenset(self._run("nix", ["path-info", "--all"], "listing the store").split())
+            return frozenset(self.run("nix", ["path-info", "--all"], "listing the store").split())
         except NixFailed:
             there = set()
             for name in os.listdir(self.root / "nix/store"):
@@ -218,7 +216,7 @@ class Nix:
     def fetch_inputs(self, flake: str) -> None:
         """Have the source trees of *flake*'s inputs, and of theirs, in the store."""
         arguments = ["flake", "archive", "--no-write-lock-file", "--", flake]
-        self._run("nix", arguments, f"fetching the inputs of {flake}")
+        self.run("nix", arguments, f"fetching the inputs of {flake}")
 
     def closure(self, paths: Iterable[StorePath]) -> dict[StorePath, PathInfo]:
         """Return what Nix knows of *paths* and of all they refer to, sorted by path."""
@@ -233,7 +231,7 @@ class Nix:
         if not found.issuperset(wanted):
             for batch in _batches(wanted):
                 arguments = ["--query", "--requisites", *batch]
-                found |= set(self._run("nix-store", arguments, "listing the closure").split())
+                found |= set(self.run("nix-store", arguments, "listing the closure").split())
         return frozenset(map(StorePath.parse, found))
 
     def _is_readable(self) -> bool:
@@ -245,7 +243,7 @@ class Nix:
         """Return what Nix knows of each of *paths*, sorted."""
         infos: list[PathInfo] = []
         for batch in _batches(sorted(map(str, paths))):
-            text = self._run("nix-store", ["--dump-db", *batch], "reading Nix's database")
+            text = self.run("nix-store", ["--dump-db", *batch], "reading Nix's database")
             infos += database.parse_registration(text)
         return sorted(infos, key=lambda info: info.path)
 
@@ -254,22 +252,22 @@ class Nix:
         named, doing = sorted(map(str, paths)), "deleting store paths"
         if named:
             query = ["--query", "--referrers-closure", *named]
-            found = self._run("nix-store", query, doing).split()
-            self._run("nix-store", ["--delete", *sorted({*named, *found})], doing)
+            found = self.run("nix-store", query, doing).split()
+            self.run("nix-store", ["--delete", *sorted({*named, *found})], doing)
 
     def add_root(self, link: Path, path: StorePath) -> None:
         """Keep *path* from the garbage collector for as long as *link* exists."""
         arguments = ["--realise", str(path), "--add-root", str(link), "--indirect"]
-        self._run("nix-store", arguments, f"keeping {path}")
+        self.run("nix-store", arguments, f"keeping {path}")
 
     def export_paths(self, paths: Sequence[StorePath], into: BinaryIO) -> None:
         """Write *paths*, references first, to an open file as ``nix-store --export`` does."""
         doing = "exporting store paths"
-        self._run("nix-store", ["--export", *map(str, paths)], doing, stdout=into)
+        self.run("nix-store", ["--export", *map(str, paths)], doing, stdout=into)
 
     def import_paths(self, export: BinaryIO) -> list[StorePath]:
         """Make the paths of an open ``nix-store --export`` file valid here; return them."""
-        text = self._run("nix-store", ["--import"], "importing store paths", stdin=export)
+        text = self.run("nix-store", ["--import"], "importing store paths", stdin=export)
         return [StorePath.parse(line) for line in text.split()]
 
     def register(self, infos: Iterable[PathInfo]) -> None:
@@ -277,13 +275,9 @@ class Nix:
         with tempfile.TemporaryFile() as records:
             records.write(database.format_registration(infos).encode())
             records.seek(0)
-            self._run("nix-store", ["--load-db"], "registering store paths", stdin=records)
+            self.run("nix-store", ["--load-db"], "registering store paths", stdin=records)
 
-    def run(self, program: str, arguments: Sequence[str], doing: str) -> str:
-        """Run one of Nix's programs and return what it prints."""
-        return self._run(program, arguments, doing)
-
-    def _run(
+    def run(
         self,
         program: str,
         arguments: Sequence[str],
@@ -292,6 +286,7 @@ class Nix:
         stdin: int | BinaryIO = subprocess.DEVNULL,
         stdout: int | BinaryIO = subprocess.PIPE,
     ) -> str:
+        """Run one of Nix's programs and return what it prints."""
         command = [self._find(program), *self._flags(program), *arguments]
         log = NixLog()
         try:
@@ -461,15 +456,20 @@ _HINTS = {
 }
 
 
-def read_settings(nix: Nix) -> Mapping[str, str]:
+SHOW_SETTINGS = (["show-config"], ["config", "show"])
+"""How Nix is asked for its settings: the older spelling first, which newer ones keep for a time."""
+
+
+def read_settings(nix: Nix) -> dict[str, str]:
     """Return every setting by its name."""
-    doing = "asking Nix for its settings"
+    doing = "reading Nix's settings"
     try:
-        text = nix.run("nix", ["show-config"], doing)
-    except NixFailed:  # the command's name since Nix 2.20
-        text = nix.run("nix", ["config", "show"], doing)
-    return {
-        name.strip(): value.strip()
-        for name, equals, value in (line.partition("=") for line in text.splitlines())
-        if equals
-    }
+        return parse_settings(nix.run("nix", SHOW_SETTINGS[0], doing))
+    except NixFailed:
+        return parse_settings(nix.run("nix", SHOW_SETTINGS[1], doing))
+
+
+def parse_settings(text: str) -> dict[str, str]:
+    """Read what Nix prints of its settings."""
+    pairs = (line.partition(" =") for line in text.splitlines())
+    return {name: value.strip() for name, equals, value in pairs if equals}

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
+from nix_seed.core.events import OnEvent, ignore
 from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.nar import strip_case_hack
 from nix_seed.formats.nix.store_path import STORE_DIR, PathInfo, StorePath
@@ -196,28 +197,8 @@ class FrameThreads:
 
 
 @dataclass(frozen=True, slots=True)
-class LayerStarted:
-    """Layer *position* (from 0, in the order given) of *nar_size* bytes is being read."""
-
-    position: int
-    nar_size: int
-
-
-@dataclass(frozen=True, slots=True)
 class LayerFinished:
-    """The layer is whole, or was there already."""
-
-    position: int
-    layer: FinishedLayer
-    reused: bool
-
-
-Event = LayerStarted | LayerFinished
-
-
-@dataclass(frozen=True, slots=True)
-class AssembledLayer:
-    """A layer, the key it is cached under, and whether it came from there."""
+    """A layer that is whole, the key it is cached under, and whether it came from there."""
 
     key: str
     layer: FinishedLayer
@@ -257,24 +238,23 @@ def assemble_layers(
     target: LayerTarget,
     *,
     threads: int | None = None,
-    on_event: Callable[[Event], None] | None = None,
-) -> tuple[AssembledLayer, ...]:
+    on_event: OnEvent = ignore,
+) -> tuple[LayerFinished, ...]:
     """Write every layer to *target* and return them in the order given.
 
-    *threads* is the number of processors by default. *on_event* is called from several threads.
-    The first error stops the other layers and is raised; layers that were finished stay in the
-    target, so that the next run goes on from there.
+    *threads* is the number of processors by default. *on_event* is called from several threads,
+    with each layer. The first error stops the other layers and is raised; layers that were finished
+    stay in the target, so that the next run goes on from there.
     """
     compressor.check_at_hand()
-    work = _Work(compressor, store, target, on_event or (lambda _: None))
+    work = _Work(compressor, store, target, on_event)
     count = threads or os.cpu_count() or 1
     order = sorted(range(len(layers)), key=lambda position: -_nar_size(layers[position]))
     frames = FrameThreads(count)
     readers = ThreadPoolExecutor(count, thread_name_prefix="layer")
     try:
         futures = {
-            position: readers.submit(work.do, position, layers[position], frames)
-            for position in order
+            position: readers.submit(work.do, layers[position], frames) for position in order
         }
         _wait([futures[position] for position in range(len(layers))])
         return tuple(futures[position].result() for position in range(len(layers)))
@@ -284,7 +264,7 @@ def assemble_layers(
         frames.close()
 
 
-def _wait(futures: Sequence[Future[AssembledLayer]]) -> None:
+def _wait(futures: Sequence[Future[LayerFinished]]) -> None:
     done, _ = wait(futures, return_when=FIRST_EXCEPTION)
     for future in futures:
         # In the order given, so that of several errors the same one is told each time.
@@ -298,18 +278,17 @@ class _Work:
     compressor: Compressor
     store: StoreReader
     target: LayerTarget
-    on_event: Callable[[Event], None]
+    on_event: OnEvent
 
-    def do(self, position: int, paths: Sequence[PathInfo], frames: FrameThreads) -> AssembledLayer:
+    def do(self, paths: Sequence[PathInfo], frames: FrameThreads) -> LayerFinished:
         key = layer_key(paths, self.compressor)
         found = self.target.find(key)
-        if found is None:
-            self.on_event(LayerStarted(position, _nar_size(paths)))
         layer = found or self.target.write(
             key, lambda sink: write_layer(paths, self.compressor, self.store, sink, frames)
         )
-        self.on_event(LayerFinished(position, layer, reused=found is not None))
-        return AssembledLayer(key, layer, reused=found is not None)
+        done = LayerFinished(key, layer, reused=found is not None)
+        self.on_event(done)
+        return done
 
 
 def _nar_size(paths: Sequence[PathInfo]) -> int:

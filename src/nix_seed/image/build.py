@@ -22,19 +22,12 @@ from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci import tar
 from nix_seed.formats.oci.manifest import ANNOTATION_INPUT_KEY, Descriptor, Index, Manifest
 from nix_seed.formats.oci.reference import LayoutReference, Reference, check_tag
-from nix_seed.image.assemble import Afresh, AssembledLayer, LayerTarget, StoreFiles, assemble_layers
+from nix_seed.image.assemble import Afresh, LayerFinished, LayerTarget, StoreFiles, assemble_layers
 from nix_seed.image.layer_cache import LayerCache
 from nix_seed.image.plan import Plan
 from nix_seed.image.read.stream import TarPieces
+from nix_seed.image.rules import spec as specs
 from nix_seed.image.rules.layer import FinishedLayer, write_entries_layer
-from nix_seed.image.rules.spec import (
-    CONTAINER_TIER,
-    ImageDocuments,
-    Spec,
-    build_image,
-    container_entries,
-    container_key,
-)
 from nix_seed.registry.layout import LAYOUT_FILE, ImageFiles, Layout, is_blob
 
 _CHUNK: Final = 1 << 20
@@ -182,7 +175,7 @@ class Built:
     """An image whose blobs all lie in the target they were written to."""
 
     plan: Plan
-    documents: ImageDocuments
+    documents: specs.ImageDocuments
     layers: tuple[BuiltLayer, ...]
 
     @property
@@ -227,7 +220,7 @@ def assemble_image(
     )
     contents = [done.layer.contents for done in assembled]
     layers = (*_built(spec, assembled), _container_layer(spec, contents, target))
-    documents = build_image(
+    documents = specs.build_image(
         spec, [(built.layer.descriptor, built.layer.diff_id) for built in layers]
     )
     return Built(plan, documents, layers)
@@ -263,17 +256,21 @@ class Assembly:
         )
 
 
-def _container_layer(spec: Spec, contents: Sequence[bytes], target: LayerTarget) -> BuiltLayer:
-    key = container_key(spec)
+def _container_layer(
+    spec: specs.Spec, contents: Sequence[bytes], target: LayerTarget
+) -> BuiltLayer:
+    key = specs.container_key(spec)
     found = target.find(key)
     layer = found or target.write(
         key,
-        lambda sink: write_entries_layer(container_entries(spec, contents), spec.compressor, sink),
+        lambda sink: write_entries_layer(
+            specs.container_entries(spec, contents), spec.compressor, sink
+        ),
     )
-    return BuiltLayer(layer, CONTAINER_TIER, (), found is not None)
+    return BuiltLayer(layer, specs.CONTAINER_TIER, (), found is not None)
 
 
-def _built(spec: Spec, assembled: Sequence[AssembledLayer]) -> list[BuiltLayer]:
+def _built(spec: specs.Spec, assembled: Sequence[LayerFinished]) -> list[BuiltLayer]:
     return [
         BuiltLayer(done.layer, group.tier, tuple(map(str, group.paths)), done.reused)
         for done, group in zip(assembled, spec.layers, strict=True)

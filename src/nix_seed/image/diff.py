@@ -81,7 +81,6 @@ class PathFiles:
 class ImageDiff:
     """How two images of one system differ; in nothing at all if *same*."""
 
-    names: tuple[str, str]
     digests: tuple[Digest, Digest]
     layers: tuple[LayerPair, ...]
     spec: SpecDifference
@@ -105,7 +104,6 @@ def diff_images(
     both = [path for path in difference.paths if path.ours and path.theirs][:_MOST_PATHS]
     program = find_diffoscope() if diffoscope else None
     return ImageDiff(
-        (str(ours), str(theirs)),
         (one.image.digest, other.image.digest),
         tuple(_layers(one, other)),
         difference,

@@ -2,7 +2,7 @@
 
 ::
 
-    DIR/layers/<key>.json     a record: descriptor, diffID, frames, which path starts where
+    DIR/layers/<key>.json     a record: descriptor, diffID, frames
     DIR/blobs/<digest hex>    the blob
 
 A record is written after its blob, both atomically, so an interrupted run leaves whole layers only.

@@ -27,15 +27,7 @@ from nix_seed.formats.intoto.statement import Envelope
 from nix_seed.formats.tlog import entry as tlog_entry
 from nix_seed.formats.tlog import merkle
 from nix_seed.formats.tlog.note import NoteKey, SignedCheckpoint, check_signed
-from nix_seed.logs.rules.entry import (
-    EntryFate,
-    EntryResult,
-    HistoryResult,
-    LogTrust,
-    TrustedLog,
-    check_history,
-    evaluate_entry,
-)
+from nix_seed.logs.rules import entry as rules
 from nix_seed.logs.rules.signer import PublicKey
 
 Entry = Mapping[str, Any]
@@ -57,7 +49,7 @@ class Historian(Protocol):
 class Log(Historian, Protocol):
     """A log. ``CouldNotCheck``: it is out of reach. ``CheckedFalse``: it answered, and lied."""
 
-    trusted: TrustedLog
+    trusted: rules.TrustedLog
     """Its identity and key, by which every answer is verified before it is returned."""
 
     def check_writable(self, key: PublicKey | None = None, /) -> None:
@@ -71,7 +63,7 @@ class Log(Historian, Protocol):
         """Log the one signature of *envelope*, or find it logged; return its proven entry."""
         ...
 
-    def verify(self, entry: Entry, logged: tlog_entry.LoggedSignature) -> EntryResult:
+    def verify(self, entry: Entry, logged: tlog_entry.LoggedSignature) -> rules.EntryResult:
         """Judge *entry* by this log's key alone; no network."""
         ...
 
@@ -87,12 +79,12 @@ class Log(Historian, Protocol):
 class OneLog:
     """A log, by which every answer is verified before it is returned: *trusted*."""
 
-    def __init__(self, trusted: TrustedLog) -> None:
+    def __init__(self, trusted: rules.TrustedLog) -> None:
         self.trusted = trusted
 
-    def verify(self, entry: Entry, logged: tlog_entry.LoggedSignature) -> EntryResult:
+    def verify(self, entry: Entry, logged: tlog_entry.LoggedSignature) -> rules.EntryResult:
         """Judge *entry* by this log's key alone; no network."""
-        return evaluate_entry(entry, logged, LogTrust((self.trusted,)))
+        return rules.evaluate_entry(entry, logged, rules.LogTrust((self.trusted,)))
 
     def checked(self, entry: Entry, logged: tlog_entry.LoggedSignature) -> Entry:
         """Return *entry*, the log's own answer, if it proves what was asked of it.
@@ -101,7 +93,7 @@ class OneLog:
         stands in for a log that is down says nothing false.
         """
         result = self.verify(entry, logged)
-        if result.fate is EntryFate.MALFORMED:
+        if result.fate is rules.EntryFate.MALFORMED:
             raise CouldNotCheck(
                 f"the log {self.trusted.id} gave no entry: {result.reason}",
                 hint="is this the address of a transparency log of this kind?",
@@ -114,7 +106,7 @@ class OneLog:
 class AbsentLog(OneLog):
     """The log *trusted*, out of reach for the reason *why*; satisfies ``Log``, as one down does."""
 
-    def __init__(self, trusted: TrustedLog, why: CouldNotCheck) -> None:
+    def __init__(self, trusted: rules.TrustedLog, why: CouldNotCheck) -> None:
         super().__init__(trusted)
         self._why = why
 
@@ -134,7 +126,7 @@ class CheckpointState:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def seen(self, log: TrustedLog) -> SignedCheckpoint | None:
+    def seen(self, log: rules.TrustedLog) -> SignedCheckpoint | None:
         """Return the largest checkpoint seen of *log*, None before the first."""
         path = self._path(log)
         data = read_if_there(path)
@@ -147,8 +139,8 @@ class CheckpointState:
         return signed
 
     def ask(
-        self, log: TrustedLog, historian: Historian
-    ) -> tuple[SignedCheckpoint, HistoryResult | None]:
+        self, log: rules.TrustedLog, historian: Historian
+    ) -> tuple[SignedCheckpoint, rules.HistoryResult | None]:
         """Ask *historian* for the newest checkpoint, compare it with what was seen, remember it.
 
         It must not fall short of what was seen before it was asked. Another process may have seen
@@ -161,12 +153,12 @@ class CheckpointState:
 
     def advance(
         self,
-        log: TrustedLog,
+        log: rules.TrustedLog,
         signed: SignedCheckpoint,
         consistency: Consistency,
         *,
         newest: bool = True,
-    ) -> HistoryResult | None:
+    ) -> rules.HistoryResult | None:
         """Compare *signed*, whose signature was verified, with what was seen, and remember it.
 
         *consistency* is asked for a proof where one is needed. *newest*: the log gave it as its
@@ -182,12 +174,14 @@ class CheckpointState:
             old, new = sorted((seen.head.size, signed.head.size))
             back = newest and signed.head.size < seen.head.size
             proof = consistency(old, new) if 0 < old < new and not back else ()
-            result = check_history(log.id, seen.checkpoint, signed.checkpoint, proof, newest=newest)
+            result = rules.check_history(
+                log.id, seen.checkpoint, signed.checkpoint, proof, newest=newest
+            )
             if signed.head.size > seen.head.size:
                 write_atomically(self._path(log), signed.dump())
             return result
 
-    def _path(self, log: TrustedLog) -> Path:
+    def _path(self, log: rules.TrustedLog) -> Path:
         # By key as well: another log that takes the same name has another history.
         name = hashlib.sha256(log.origin.encode() + b"\n" + log.key.der).hexdigest()
         return self._directory / f"{name}.checkpoint"
@@ -269,7 +263,7 @@ def read_tiles(source: TileSource, tiles: Sequence[merkle.Tile]) -> list[bytes]:
 class TileReader(OneLog):
     """The files of the log *trusted*, at *source*. What it returns has been verified."""
 
-    def __init__(self, trusted: TrustedLog, source: TileSource) -> None:
+    def __init__(self, trusted: rules.TrustedLog, source: TileSource) -> None:
         super().__init__(trusted)
         self.source = source
 
@@ -360,7 +354,11 @@ class TileReader(OneLog):
 
 
 def build_entry(
-    trusted: TrustedLog, index: int, body: bytes, proof: merkle.Proof, signed: SignedCheckpoint
+    trusted: rules.TrustedLog,
+    index: int,
+    body: bytes,
+    proof: merkle.Proof,
+    signed: SignedCheckpoint,
 ) -> tlog_entry.LogEntry:
     """Return the entry of the leaf *body*, with its proof under *signed*."""
     try:
@@ -383,7 +381,7 @@ class LogReport:
     signed: SignedCheckpoint
     tiles: int
     kinds: tuple[tuple[str, int], ...]
-    history: HistoryResult | None
+    history: rules.HistoryResult | None
 
 
 def check_log(reader: TileReader, state: CheckpointState | None = None) -> LogReport:

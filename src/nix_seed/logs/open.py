@@ -90,10 +90,9 @@ def _files(directory: Path) -> DirectorySource:
     return DirectorySource(public if public.is_dir() else directory)
 
 
-def trusted_by(key: NoteKey, origin: str | None = None) -> TrustedLog:
+def trusted_by(key: NoteKey) -> TrustedLog:
     """Return the tile log that *key* signs for, called by its origin."""
-    name = origin or key.name
-    return TrustedLog(name, "tiles", name, key)
+    return TrustedLog(key.name, "tiles", key.name, key)
 
 
 def _key_in(directory: Path) -> NoteKey:

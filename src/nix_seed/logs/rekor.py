@@ -38,7 +38,6 @@ class RekorReply:
     status: int
     headers: Mapping[str, str]
     body: bytes
-    url: str
 
     def wanted(self, doing: str, *statuses: int) -> Self:
         """Return the answer if it has one of *statuses* (200), and raise what it says if not."""
@@ -105,7 +104,7 @@ class LogHttp:
         found = answer.read(LARGEST_ANSWER)
         if found is None:
             raise CouldNotCheck(f"{doing}: the answer is longer than {LARGEST_ANSWER} bytes")
-        return RekorReply(answer.status, answer.headers, found, url)
+        return RekorReply(answer.status, answer.headers, found)
 
 
 class HttpSource:

@@ -20,6 +20,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.formats.oci.reference import Reference
 from nix_seed.registry.auth import TokenScope
 from nix_seed.registry.errors import Denied, Unreachable
 from nix_seed.registry.http import Answer
@@ -28,134 +29,218 @@ from nix_seed.registry.session import RegistryRequest, Reply, Session
 from nix_seed.registry.store import Held
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)\Z")
+_PIECE = 1 << 18  # bytes
+
+Source = Callable[[], Iterable[bytes]]
 
 
-def open_blob(
-    session: Session, repository: str, wanted: Descriptor, held: Held | None = None
-) -> Iterator[bytes]:
-    """Yield the blob after what is *held*, then check size and digest of the whole.
+class RepositoryBlobs:
+    """The blobs of the repository *reference*; a repository has manifests and tags besides."""
 
-    Raises ``CheckedFalse`` for other bytes than *wanted* names, ``CouldNotCheck`` for a blob
-    that cannot be had. A cut connection is resumed; patience is counted anew with every byte won.
-    """
-    label = f"blob {wanted.digest} of {session.registry}/{repository}"
-    held = held or Held()
-    state, position, attempt = held.state.copy(), held.size, 0
-    while position < wanted.size:
-        try:
-            for chunk in _from(session, repository, wanted, position, label):
-                position += len(chunk)
-                if position > wanted.size:
-                    raise CheckedFalse(f"{label} is longer than the {wanted.size} bytes it has")
-                state.update(chunk)
-                attempt = 0
-                yield chunk
-            if position < wanted.size:
-                # A body of unknown length looks finished when it is cut: the rest is asked for.
-                raise Unreachable(f"{label}: ended after {position} of {wanted.size} bytes")
-        except Unreachable as error:
-            delay = session.patience.delay(attempt, error.retry_after)
-            if delay is None:
-                raise
-            session.patience.sleep(delay)
-            attempt += 1
-    if state.hexdigest() != wanted.digest.hex:
-        raise CheckedFalse(
-            f"{label} has other bytes than its digest names: sha256:{state.hexdigest()}",
-            hint="nothing of it was kept; the registry, or something before it, alters data",
-        )
+    def __init__(self, session: Session, reference: Reference) -> None:
+        self._session = session
+        self.registry = reference.registry
+        self.path = reference.repository
 
+    def __str__(self) -> str:
+        return f"{self.registry}/{self.path}"
 
-def read_range(
-    session: Session, repository: str, wanted: Descriptor, start: int, length: int
-) -> bytes:
-    """Return *length* bytes of a blob from *start*; nothing proves that they are the right ones."""
-    label = f"blob {wanted.digest} of {session.registry}/{repository}"
-    end = start + length
-    if not 0 <= start <= end <= wanted.size:
-        raise InputError(f"{label} has no bytes {start} to {end}: it is {wanted.size} long")
-    if length == 0:
-        return b""
+    def open_blob(self, wanted: Descriptor, held: Held | None = None) -> Iterator[bytes]:
+        """Yield the blob after what is *held*, then check size and digest of the whole.
 
-    def once() -> bytes:
-        answer = _ask(session, repository, wanted, f"bytes={start}-{end - 1}", label)
-        _check_range(answer.headers, start, wanted, label)
-        if answer.status == 200:
-            parts, total = [], 0
-            for chunk in _skip(_body(answer, wanted, label), start):
-                parts.append(chunk)
-                total += len(chunk)
-                if total >= length:
-                    break
-            answer.close()
-            if total < length:
-                raise Unreachable(f"{label}: {total} of {length} bytes arrived")
-            return b"".join(parts)[:length]
-        data = answer.take(length)
-        if len(data) < length:
-            raise Unreachable(f"{label}: {len(data)} of {length} bytes arrived")
-        return data
+        Raises ``CheckedFalse`` for other bytes than *wanted* names, ``CouldNotCheck`` for those
+        that cannot be had. A cut connection is resumed; each byte won renews the patience.
+        """
+        label = f"blob {wanted.digest} of {self}"
+        held = held or Held()
+        state, position, attempt = held.state.copy(), held.size, 0
+        while position < wanted.size:
+            try:
+                for chunk in self._from(wanted, position, label):
+                    position += len(chunk)
+                    if position > wanted.size:
+                        raise CheckedFalse(f"{label} is longer than the {wanted.size} bytes it has")
+                    state.update(chunk)
+                    attempt = 0
+                    yield chunk
+                if position < wanted.size:
+                    # A body of unknown length looks finished when it is cut: the rest is asked for.
+                    raise Unreachable(f"{label}: ended after {position} of {wanted.size} bytes")
+            except Unreachable as error:
+                delay = self._session.patience.delay(attempt, error.retry_after)
+                if delay is None:
+                    raise
+                self._session.patience.sleep(delay)
+                attempt += 1
+        if state.hexdigest() != wanted.digest.hex:
+            raise CheckedFalse(
+                f"{label} has other bytes than its digest names: sha256:{state.hexdigest()}",
+                hint="nothing of it was kept; the registry, or something before it, alters data",
+            )
 
-    return session.retry(once, safe=True)
+    def read_range_unverified(self, wanted: Descriptor, start: int, length: int) -> bytes:
+        """Return part of a blob by one range request; the caller must have a proof of its own."""
+        label = f"blob {wanted.digest} of {self}"
+        end = start + length
+        if not 0 <= start <= end <= wanted.size:
+            raise InputError(f"{label} has no bytes {start} to {end}: it is {wanted.size} long")
+        if length == 0:
+            return b""
 
-
-def gives_ranges(session: Session, repository: str, wanted: Descriptor) -> bool:
-    """Whether the registry answers for a part of a blob with that part alone."""
-    label = f"blob {wanted.digest} of {session.registry}/{repository}"
-
-    def once() -> bool:
-        answer = _ask(session, repository, wanted, "bytes=0-0", label)
-        # Some answer 206 and give all of it, or several parts with texts between them.
-        alone = len(answer.take(2)) == 1
-        _check_range(answer.headers, 0, wanted, label)
-        return answer.status == 206 and alone
-
-    return session.retry(once, safe=True)
-
-
-def _from(
-    session: Session, repository: str, wanted: Descriptor, start: int, label: str
-) -> Iterator[bytes]:
-    """Yield the bytes from *start* on, for as long as this one connection lives."""
-    asked = f"bytes={start}-{wanted.size - 1}" if start else None
-    answer = _ask(session, repository, wanted, asked, label)
-    try:
-        if answer.status == 206:
+        def once() -> bytes:
+            answer = self._ask_for(wanted, f"bytes={start}-{end - 1}", label)
             _check_range(answer.headers, start, wanted, label)
-            yield from answer.chunks()
-        else:
-            yield from _skip(_body(answer, wanted, label), start)
-    finally:
-        answer.close()
+            if answer.status == 200:
+                parts, total = [], 0
+                for chunk in _skip(_body(answer, wanted, label), start):
+                    parts.append(chunk)
+                    total += len(chunk)
+                    if total >= length:
+                        break
+                answer.close()
+                if total < length:
+                    raise Unreachable(f"{label}: {total} of {length} bytes arrived")
+                return b"".join(parts)[:length]
+            data = answer.take(length)
+            if len(data) < length:
+                raise Unreachable(f"{label}: {len(data)} of {length} bytes arrived")
+            return data
 
+        return self._session.retry(once, safe=True)
 
-def _ask(
-    session: Session, repository: str, wanted: Descriptor, asked: str | None, label: str
-) -> Answer:
-    answer = session.open(
-        RegistryRequest(
-            "GET",
-            f"{repository}/blobs/{wanted.digest}",
-            doing=f"fetching {label}",
-            scopes=(TokenScope(repository),),
-            question=http.RegistryQuestion.GIVE,
-            headers={"Range": asked} if asked else {},
+    def gives_ranges(self, wanted: Descriptor) -> bool:
+        """Whether the registry answers for a part of a blob with that part alone."""
+        label = f"blob {wanted.digest} of {self}"
+
+        def once() -> bool:
+            answer = self._ask_for(wanted, "bytes=0-0", label)
+            # Some answer 206 and give all of it, or several parts with texts between them.
+            alone = len(answer.take(2)) == 1
+            _check_range(answer.headers, 0, wanted, label)
+            return answer.status == 206 and alone
+
+        return self._session.retry(once, safe=True)
+
+    def _from(self, wanted: Descriptor, start: int, label: str) -> Iterator[bytes]:
+        """Yield the bytes from *start* on, for as long as this one connection lives."""
+        asked = f"bytes={start}-{wanted.size - 1}" if start else None
+        answer = self._ask_for(wanted, asked, label)
+        try:
+            if answer.status == 206:
+                _check_range(answer.headers, start, wanted, label)
+                yield from answer.chunks()
+            else:
+                yield from _skip(_body(answer, wanted, label), start)
+        finally:
+            answer.close()
+
+    def _ask_for(self, wanted: Descriptor, asked: str | None, label: str) -> Answer:
+        answer = self._session.open(
+            RegistryRequest(
+                "GET",
+                f"{self.path}/blobs/{wanted.digest}",
+                doing=f"fetching {label}",
+                scopes=(TokenScope(self.path),),
+                question=http.RegistryQuestion.GIVE,
+                headers={"Range": asked} if asked else {},
+            )
         )
-    )
-    compressed = answer.status == 206 and _is_compressed(answer, wanted)
-    if asked is not None and (answer.status == 416 or compressed):
-        # Some registries refuse ranges altogether, or give parts of what they compress on the way:
-        # what all of it is, its digest shows.
-        answer.close()
-        return _ask(session, repository, wanted, None, label)
-    if answer.status == 416:
-        answer.close()
-        raise CheckedFalse(f"{label} is shorter than the {wanted.size} bytes it should have")
-    if answer.status not in (200, 206):
-        answer.close()
-        said = http.judge(http.RegistryQuestion.GIVE, answer.status).said
-        raise CheckedFalse(f"{label} {said}", hint="push the image again")
-    return answer
+        compressed = answer.status == 206 and _is_compressed(answer, wanted)
+        if asked is not None and (answer.status == 416 or compressed):
+            # Some registries refuse ranges altogether, or give parts of what they compress on the
+            # way: what all of it is, its digest shows.
+            answer.close()
+            return self._ask_for(wanted, None, label)
+        if answer.status == 416:
+            answer.close()
+            raise CheckedFalse(f"{label} is shorter than the {wanted.size} bytes it should have")
+        if answer.status not in (200, 206):
+            answer.close()
+            said = http.judge(http.RegistryQuestion.GIVE, answer.status).said
+            raise CheckedFalse(f"{label} {said}", hint="push the image again")
+        return answer
+
+    def check_writable(self) -> None:
+        """Raise ``Denied``, which names the permission, where nothing may be pushed here.
+
+        An upload is opened and forgotten; nothing is sent.
+        """
+        doing = f"asking whether {self} may be pushed to"
+        upload = _Upload(self._session, self.path, doing)
+        upload.cancel(upload.ask())
+
+    def push_blob(self, blob: Descriptor, source: Source) -> None:
+        """Send *blob*, whose bytes each call of *source* yields anew.
+
+        Raises ``CheckedFalse`` when the source yields other bytes than the descriptor names.
+        """
+        doing = f"pushing blob {blob.digest} to {self}"
+        upload = _Upload(self._session, self.path, doing)
+
+        def once() -> None:
+            meter = _Meter(source, blob.size)
+            location = upload.begin()
+            try:
+                upload.finish(location, blob.digest, meter)
+            except CouldNotCheck:
+                meter.check(blob, doing)
+                raise
+            meter.check(blob, doing)
+
+        self._session.retry(once, safe=True)
+
+    def push_stream(self, source: Source, media_type: str) -> Descriptor:
+        """Send a stream of unknown length and return what it proved to be.
+
+        *source* is called once a try, so a stream that can be had only once must raise on its
+        second call.
+        """
+        doing = f"streaming a blob to {self}"
+        upload = _Upload(self._session, self.path, doing)
+
+        def once() -> Descriptor:
+            meter = _Meter(source)
+            reply = upload.send("PATCH", upload.begin(), http.RegistryQuestion.TAKE_BLOB, meter)
+            digest = meter.digest()
+            try:
+                upload.finish(upload.location(reply), digest)
+            except CouldNotCheck as error:
+                # The digest decides. Where it is refused, what arrived may tell why.
+                _check_received(reply, meter.size, doing)
+                raise error
+            return Descriptor(media_type, digest, meter.size)
+
+        # A repeated attempt is an upload of its own: what the first left behind has no name.
+        return self._session.retry(once, safe=True)
+
+    def mount_blob(self, digest: Digest, source: str) -> bool:
+        """Have the registry link a blob from repository *source*; False where it will not.
+
+        The upload session that a registry opens instead (202) is cancelled.
+        """
+        doing = f"mounting blob {digest} from {source} in {self}"
+        upload = _Upload(self._session, self.path, doing)
+        request = RegistryRequest(
+            "POST",
+            f"{self.path}/blobs/uploads/?mount={quote(str(digest))}&from={quote(source, safe='')}",
+            doing,
+            (*upload.scopes, TokenScope(source)),
+            http.RegistryQuestion.LINK,
+            headers={"Content-Length": "0"},
+        )
+        try:
+            reply = self._session.call(request)
+        except Denied:
+            return False  # no right to read the source: then it is simply sent
+        if "Location" in reply.headers and reply.meaning is not http.Meaning.YES:
+            upload.cancel(reply)
+        return reply.meaning is http.Meaning.YES
+
+    def has_blob(self, digest: Digest) -> bool:
+        """Whether the registry says it has the blob; asked by who is to push it otherwise."""
+        return _Upload(self._session, self.path, f"looking for blob {digest} in {self}").holds(
+            digest
+        )
 
 
 def _check_range(headers: Mapping[str, str], start: int, wanted: Descriptor, label: str) -> None:
@@ -201,88 +286,6 @@ def _skip(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
             continue
         yield chunk[count:]
         count = 0
-
-
-_PIECE = 1 << 18  # bytes
-
-Source = Callable[[], Iterable[bytes]]
-
-
-def check_may_push(session: Session, repository: str) -> None:
-    """Open an upload and forget it: ``Denied`` names the permission that lacks. Nothing is sent."""
-    doing = f"asking whether {session.registry}/{repository} may be pushed to"
-    upload = _Upload(session, repository, doing)
-    upload.cancel(upload.ask())
-
-
-def push_blob(session: Session, repository: str, blob: Descriptor, source: Source) -> None:
-    """Send *blob*, whose bytes each call of *source* yields anew.
-
-    Raises ``CheckedFalse`` when the source yields other bytes than the descriptor names.
-    """
-    doing = f"pushing blob {blob.digest} to {session.registry}/{repository}"
-    upload = _Upload(session, repository, doing)
-
-    def once() -> None:
-        meter = _Meter(source, blob.size)
-        location = upload.begin()
-        try:
-            upload.finish(location, blob.digest, meter)
-        except CouldNotCheck:
-            meter.check(blob, doing)
-            raise
-        meter.check(blob, doing)
-
-    session.retry(once, safe=True)
-
-
-def push_stream(session: Session, repository: str, source: Source, media_type: str) -> Descriptor:
-    """Send a stream of unknown length and return what it proved to be.
-
-    *source* is called once a try, so a stream that can be had only once must raise on its second
-    call.
-    """
-    doing = f"streaming a blob to {session.registry}/{repository}"
-    upload = _Upload(session, repository, doing)
-
-    def once() -> Descriptor:
-        meter = _Meter(source)
-        reply = upload.send("PATCH", upload.begin(), http.RegistryQuestion.TAKE_BLOB, meter)
-        digest = meter.digest()
-        try:
-            upload.finish(upload.location(reply), digest)
-        except CouldNotCheck as error:
-            # The digest decides. Where it is refused, what arrived may tell why.
-            _check_received(reply, meter.size, doing)
-            raise error
-        return Descriptor(media_type, digest, meter.size)
-
-    # A repeated attempt is an upload of its own: what the first left behind has no name.
-    return session.retry(once, safe=True)
-
-
-def mount_blob(session: Session, repository: str, digest: Digest, source: str) -> bool:
-    """Have the registry link a blob from repository *source*; False where it will not.
-
-    The upload session that a registry opens instead (202) is cancelled.
-    """
-    doing = f"mounting blob {digest} from {source} in {session.registry}/{repository}"
-    upload = _Upload(session, repository, doing)
-    request = RegistryRequest(
-        "POST",
-        f"{repository}/blobs/uploads/?mount={quote(str(digest))}&from={quote(source, safe='')}",
-        doing,
-        (*upload.scopes, TokenScope(source)),
-        http.RegistryQuestion.LINK,
-        headers={"Content-Length": "0"},
-    )
-    try:
-        reply = session.call(request)
-    except Denied:
-        return False  # no right to read the source: then it is simply sent
-    if "Location" in reply.headers and reply.meaning is not http.Meaning.YES:
-        upload.cancel(reply)
-    return reply.meaning is http.Meaning.YES
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,12 +336,14 @@ class _Upload:
         url = f"{location}{joint}digest={quote(str(digest))}"
         reply = self.send("PUT", url, http.RegistryQuestion.TAKE_BLOB, meter)
         hint = reply.headers.get("Docker-Content-Digest", "")
-        if hint.startswith("sha256:") and hint != str(digest) and not self._holds(digest):
+        if hint.startswith("sha256:") and hint != str(digest) and not self.holds(digest):
             raise CheckedFalse(
                 f"{self.doing}: the registry says it stored {hint}, but {digest} was sent"
             )
 
-    def _holds(self, digest: Digest) -> bool:
+    def holds(self, digest: Digest) -> bool:
+        """Whether the registry says it has the blob."""
+        # With the right to push: where there is nothing yet, nobody has the right to pull.
         url = f"{self.repository}/blobs/{digest}"
         request = RegistryRequest("HEAD", url, self.doing, self.scopes, http.RegistryQuestion.HOLDS)
         return self.session.call(request).meaning is http.Meaning.YES

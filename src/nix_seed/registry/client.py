@@ -7,12 +7,10 @@ may be mirrored to one without the API. Where the tag means the digest, it ends 
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from urllib.parse import quote
 
 from nix_seed.core import canonical_json
@@ -21,10 +19,10 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.parallel import in_parallel
 from nix_seed.formats.oci import manifest as oci
 from nix_seed.formats.oci.reference import Reference, check_tag
-from nix_seed.registry import blobs, store
+from nix_seed.registry import store
 from nix_seed.registry.auth import TokenScope
-from nix_seed.registry.credentials import Keyring
-from nix_seed.registry.errors import Denied, NotTaken, Patience
+from nix_seed.registry.blobs import RepositoryBlobs
+from nix_seed.registry.errors import Denied, NotTaken
 from nix_seed.registry.rules import http
 from nix_seed.registry.session import RegistryRequest, Reply, Session
 
@@ -133,48 +131,17 @@ _NEXT = re.compile(r'(?:<([^>]*)>|([^\s<>;,]+))\s*;[^,]*\brel="?next"?')
 _READ, _PUSH = ("pull",), ("pull", "push")
 
 
-class Registry:
-    """One registry, ``host[:port]``. Thread-safe; keeps its connections and tokens."""
+class Repository(RepositoryBlobs):
+    """One repository of a registry; its blobs, manifests, tags and referrers.
 
-    def __init__(
-        self,
-        host: str,
-        *,
-        keyring: Keyring | None = None,
-        patience: Patience | None = None,
-        plain_http: bool = False,
-        ca_file: str | None = None,
-    ) -> None:
-        self.host = host
-        self._session = Session(
-            host,
-            Keyring(dict(os.environ), Path.home()) if keyring is None else keyring,
-            patience=patience or Patience(),
-            plain_http=plain_http,
-            ca_file=ca_file,
-        )
-
-    def repository(self, path: str, mount_from: tuple[str, ...] = ()) -> Repository:
-        """Return the repository at *path* (``owner/name``).
-
-        Blobs it lacks are linked from those at *mount_from*, where the registry has them there.
-        """
-        return Repository(self._session, Reference(self.host, path), mount_from)
-
-
-class Repository:
-    """One repository of a registry; its blobs, manifests, tags and referrers."""
+    Blobs it lacks are linked from those at *mount_from*, where the registry has them there.
+    """
 
     def __init__(
         self, session: Session, reference: Reference, mount_from: tuple[str, ...] = ()
     ) -> None:
-        self._session = session
+        super().__init__(session, reference)
         self._mount_from = tuple(path for path in mount_from if path != reference.repository)
-        self.registry = reference.registry
-        self.path = reference.repository
-
-    def __str__(self) -> str:
-        return f"{self.registry}/{self.path}"
 
     def head_manifest(self, name: str | Digest, *, writing: bool = False) -> oci.Descriptor | None:
         """Return what the registry says *name* is, None if it has no such manifest.
@@ -303,52 +270,12 @@ class Repository:
             self.put_manifest(oci.Index(after).dump(), oci.MediaType.INDEX, tag)
         return after != before
 
-    def has_blob(self, digest: Digest) -> bool:
-        """Whether the registry says it has the blob; asked by who is to push it otherwise."""
-        # With the right to push: where there is nothing yet, nobody has the right to pull.
-        request = RegistryRequest(
-            "HEAD",
-            f"{self.path}/blobs/{digest}",
-            f"looking for blob {digest} in {self}",
-            (TokenScope(self.path, _PUSH),),
-            http.RegistryQuestion.HOLDS,
-        )
-        return self._session.call(request).meaning is http.Meaning.YES
-
-    def mount_blob(self, digest: Digest, source: str) -> bool:
-        """Have the registry link a blob it has in repository *source*; False where it will not."""
-        return blobs.mount_blob(self._session, self.path, digest, source)
-
-    def check_writable(self) -> None:
-        """Raise ``Denied``, which names the permission, where nothing may be pushed here."""
-        blobs.check_may_push(self._session, self.path)
-
-    def push_blob(self, blob: oci.Descriptor, source: blobs.Source) -> None:
-        """Send a blob of known digest and size; *source* yields its bytes, anew at each call."""
-        blobs.push_blob(self._session, self.path, blob, source)
-
     def take_blob(self, blob: oci.Descriptor, source: store.BlobSource) -> bool:
         """Store a blob from another store, by a link (False) where the registry makes one."""
         if any(self.mount_blob(blob.digest, path) for path in self._mount_from):
             return False
         self.push_blob(blob, lambda: source(store.Held()))
         return True
-
-    def push_stream(self, source: blobs.Source, media_type: str) -> oci.Descriptor:
-        """Send a stream of unknown length and return what it proved to be."""
-        return blobs.push_stream(self._session, self.path, source, media_type)
-
-    def open_blob(self, blob: oci.Descriptor, held: store.Held | None = None) -> Iterator[bytes]:
-        """Yield the blob (after what is *held*); verified when, and only when, it ends."""
-        return blobs.open_blob(self._session, self.path, blob, held)
-
-    def gives_ranges(self, blob: oci.Descriptor) -> bool:
-        """Whether a part of a blob can be had without all of it."""
-        return blobs.gives_ranges(self._session, self.path, blob)
-
-    def read_range_unverified(self, blob: oci.Descriptor, start: int, length: int) -> bytes:
-        """Return part of a blob by one range request; the caller must have a proof of its own."""
-        return blobs.read_range(self._session, self.path, blob, start, length)
 
     def attach(self, body: bytes) -> oci.Descriptor:
         """Push a manifest that has a ``subject``, and put it on the subject's fallback list."""

@@ -25,15 +25,7 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.files import explained, open_regular, place, read_regular, write_atomically
 from nix_seed.core.parallel import in_parallel
 from nix_seed.core.values import dataclass
-from nix_seed.formats.oci.manifest import (
-    Descriptor,
-    Index,
-    Manifest,
-    MediaType,
-    Platform,
-    fallback_tag,
-    lists_referrers,
-)
+from nix_seed.formats.oci import manifest as oci
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.registry.store import Fetched, IndexEdit, index_members
 
@@ -56,24 +48,24 @@ class ImageFiles:
     ``annotations`` go on the descriptor that names the image, not into it.
     """
 
-    manifest: Manifest
+    manifest: oci.Manifest
     config: bytes
     blobs: Mapping[Digest, Path]
-    platform: Platform | None = None
+    platform: oci.Platform | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
 
-    def descriptor(self, name: str | None = None) -> Descriptor:
+    def descriptor(self, name: str | None = None) -> oci.Descriptor:
         """Describe the manifest, for an index, under the tag *name*."""
         text = self.manifest.dump()
-        return Descriptor(
-            MediaType.MANIFEST,
+        return oci.Descriptor(
+            oci.MediaType.MANIFEST,
             Digest.of(text),
             len(text),
             annotations=dict(self.annotations) | ({} if name is None else {REF_NAME: name}),
             platform=self.platform,
         )
 
-    def layers(self) -> Iterator[tuple[Descriptor, Path]]:
+    def layers(self) -> Iterator[tuple[oci.Descriptor, Path]]:
         """Yield each distinct layer with its blob's path, lowest first."""
         seen: set[Digest] = set()
         for layer in self.manifest.layers:
@@ -86,14 +78,14 @@ class ImageFiles:
 class Listing:
     """``index.json``, read: what each tag or digest names first, and what has no tag."""
 
-    index: Index
-    named: Mapping[str | Digest, Descriptor]
-    untagged: tuple[Descriptor, ...]
+    index: oci.Index
+    named: Mapping[str | Digest, oci.Descriptor]
+    untagged: tuple[oci.Descriptor, ...]
 
     @classmethod
-    def of(cls, index: Index) -> Self:
+    def of(cls, index: oci.Index) -> Self:
         """Sort what *index* names."""
-        named: dict[str | Digest, Descriptor] = {}
+        named: dict[str | Digest, oci.Descriptor] = {}
         for item in index.manifests:
             named.setdefault(item.digest, item)
             if REF_NAME in item.annotations:
@@ -150,7 +142,7 @@ class Layout:
         """Where the layout keeps the blob *digest*."""
         return self.directory / "blobs" / "sha256" / digest.hex
 
-    def index(self) -> Index:
+    def index(self) -> oci.Index:
         """Read ``index.json``: empty, if no image was added yet."""
         return self.listing().index
 
@@ -161,29 +153,20 @@ class Layout:
         """
         path = self.directory / "index.json"
         if not path.exists():
-            return Listing.of(Index(()))
+            return Listing.of(oci.Index(()))
         with explained(f"reading {path}"):
             found = path.stat()
         file = (found.st_ino, found.st_mtime_ns, found.st_size)
         known = self._read_before
         if known is None or known[0] != file:
-            index = Index.parse(read_regular(path, _LARGEST_DOCUMENT), str(path))
+            index = oci.Index.parse(read_regular(path, _LARGEST_DOCUMENT), str(path))
             known = (file, Listing.of(index))
             # A file may change twice within a tick of the clock: only one that is older is known.
             settled = time.time_ns() - found.st_mtime_ns > _TICK
             self._read_before = known if settled else None
         return known[1]
 
-    def find(self, name: str) -> Descriptor:
-        """Return the image or index whose tag or ``sha256:…`` digest is *name*."""
-        manifests = self.index().manifests
-        for found in manifests:
-            if name in (found.annotations.get(REF_NAME), str(found.digest)):
-                return found
-        there = ", ".join(sorted(_label(found) for found in manifests)) or "no image yet"
-        raise InputError(f"{self.directory} has no image {name!r}", hint=f"it has: {there}")
-
-    def add(self, image: ImageFiles, name: str | None = None) -> Descriptor:
+    def add(self, image: ImageFiles, name: str | None = None) -> oci.Descriptor:
         """Store *image*, under the tag *name* if given, which then names no other image.
 
         Blobs are linked where possible. Nothing shows until all is there.
@@ -198,14 +181,14 @@ class Layout:
             self._list(described)
         return described
 
-    def add_document(self, described: Descriptor, text: bytes) -> None:
+    def add_document(self, described: oci.Descriptor, text: bytes) -> None:
         """Store a manifest or index whose blobs are all there; list it if it has a tag.
 
         Its tag then names no other.
         """
         self.add_documents(((described, text),))
 
-    def add_documents(self, documents: Collection[tuple[Descriptor, bytes]]) -> None:
+    def add_documents(self, documents: Collection[tuple[oci.Descriptor, bytes]]) -> None:
         """Store many as ``add_document`` does, in one change of ``index.json``."""
         with self._locked():
             self._sweep()
@@ -223,60 +206,52 @@ class Layout:
                 before = index_members(fetched, f"oci:{self.directory}:{tag}")
                 after = edit(before)
                 if after != before:
-                    body = Index(after).dump()
+                    body = oci.Index(after).dump()
                     said = {REF_NAME: tag}
                     changed[tag] = (
-                        Descriptor(MediaType.INDEX, Digest.of(body), len(body), annotations=said),
+                        oci.Descriptor(
+                            oci.MediaType.INDEX, Digest.of(body), len(body), annotations=said
+                        ),
                         body,
                     )
             self._put_all(changed.values())
         return frozenset(changed)
 
-    def add_referrer(self, described: Descriptor, text: bytes, subject: Digest) -> None:
+    def add_referrer(self, described: oci.Descriptor, text: bytes, subject: Digest) -> None:
         """Store a manifest that points at *subject*; list it at the subject's fallback tag."""
         with self._locked():
             self._sweep()
             self._put(described, text)
             others = (item for item in self.referrers(subject) if item.digest != described.digest)
             merged = sorted((*others, described), key=lambda item: item.digest)
-            body = Index(tuple(merged)).dump()
-            tag = {REF_NAME: fallback_tag(subject)}
-            listed = Descriptor(MediaType.INDEX, Digest.of(body), len(body), annotations=tag)
+            body = oci.Index(tuple(merged)).dump()
+            tag = {REF_NAME: oci.fallback_tag(subject)}
+            listed = oci.Descriptor(
+                oci.MediaType.INDEX, Digest.of(body), len(body), annotations=tag
+            )
             self._put(listed, body)
             self._list(listed)
 
-    def referrers(self, subject: Digest) -> tuple[Descriptor, ...]:
+    def referrers(self, subject: Digest) -> tuple[oci.Descriptor, ...]:
         """Return what the subject's fallback tag lists, unjudged."""
-        tag = fallback_tag(subject)
+        tag = oci.fallback_tag(subject)
         found = self.listing().named.get(tag)
         if found is None:
             return ()
-        return Index.parse(self.read_blob(found), f"{self.directory}:{tag}").manifests
+        return oci.Index.parse(self.read_blob(found), f"{self.directory}:{tag}").manifests
 
-    def read_blob(self, descriptor: Descriptor) -> bytes:
+    def read_blob(self, descriptor: oci.Descriptor) -> bytes:
         """Return a document's bytes, checked; ``CheckedFalse`` if they are not its digest's."""
         path = self.blob_path(descriptor.digest)
         if descriptor.size > _LARGEST_DOCUMENT:
             raise CheckedFalse(f"{path} is said to have {descriptor.size} bytes: no document has")
         text = read_regular(path, _LARGEST_DOCUMENT)
         if len(text) != descriptor.size or Digest.of(text) != descriptor.digest:
-            raise _damaged(path)
+            raise CheckedFalse(
+                f"{path} does not have the digest or the size it is listed with",
+                hint="the layout is damaged: write the image anew",
+            )
         return text
-
-    def check_blob(self, descriptor: Descriptor) -> None:
-        """Read a blob of any size; ``CheckedFalse`` if it is not *descriptor*'s."""
-        path = self.blob_path(descriptor.digest)
-        with explained(f"reading {path}"):
-            if not is_blob(path, descriptor):
-                raise _damaged(path)
-
-    def check_image(self, descriptor: Descriptor) -> Manifest:
-        """Check manifest, config and every layer of an image; return its manifest."""
-        text = self.read_blob(descriptor)
-        manifest = Manifest.parse(text, str(self.blob_path(descriptor.digest)))
-        for blob in (manifest.config, *manifest.layers):
-            self.check_blob(blob)
-        return manifest
 
     def _check_version(self) -> None:
         path = self.directory / "oci-layout"
@@ -309,7 +284,7 @@ class Layout:
                 with suppress(FileNotFoundError):
                     path.unlink()
 
-    def _place(self, descriptor: Descriptor, source: Path) -> None:
+    def _place(self, descriptor: oci.Descriptor, source: Path) -> None:
         target = self.blob_path(descriptor.digest)
         if target.exists():
             if target.samefile(source) or is_blob(target, descriptor):
@@ -317,19 +292,19 @@ class Layout:
             target.unlink()
         place(source, target)
 
-    def _put(self, descriptor: Descriptor, text: bytes) -> None:
+    def _put(self, descriptor: oci.Descriptor, text: bytes) -> None:
         if Digest.of(text) != descriptor.digest or len(text) != descriptor.size:
             raise InputError(f"the document for {descriptor.digest} has another digest or size")
         write_atomically(self.blob_path(descriptor.digest), text)
 
-    def _put_all(self, documents: Collection[tuple[Descriptor, bytes]]) -> None:
+    def _put_all(self, documents: Collection[tuple[oci.Descriptor, bytes]]) -> None:
         # What takes time is the disk's answer to each ``fsync``.
         in_parallel(lambda pair: self._put(*pair), documents, _WRITERS)
         tagged = [described for described, _ in documents if REF_NAME in described.annotations]
         if tagged:
             self._list(*tagged)
 
-    def _list(self, *described: Descriptor) -> None:
+    def _list(self, *described: oci.Descriptor) -> None:
         self._read_before = None
         index = self.index()
         names = {each.annotations.get(REF_NAME) for each in described} - {None}
@@ -359,18 +334,11 @@ def _ours(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(".tmp")
 
 
-def _label(found: Descriptor) -> str:
+def _label(found: oci.Descriptor) -> str:
     return found.annotations.get(REF_NAME) or str(found.digest)
 
 
-def _damaged(path: Path) -> CheckedFalse:
-    return CheckedFalse(
-        f"{path} does not have the digest or the size it is listed with",
-        hint="the layout is damaged: write the image anew",
-    )
-
-
-def is_blob(path: Path, descriptor: Descriptor) -> bool:
+def is_blob(path: Path, descriptor: oci.Descriptor) -> bool:
     """Whether the file at *path* has the digest and size of *descriptor*."""
     sha256, size = hashlib.sha256(), 0
     with open_regular(path) as file:
@@ -393,9 +361,9 @@ class Image:
     name: str
     layout: Layout
     digest: Digest
-    manifest: Manifest
+    manifest: oci.Manifest
     config: Mapping[str, Any]
-    layers: tuple[tuple[Descriptor, DiffID], ...]
+    layers: tuple[tuple[oci.Descriptor, DiffID], ...]
 
     @property
     def directory(self) -> Path:
@@ -426,13 +394,13 @@ def open_image(reference: LayoutReference) -> Image:
     """
     layout = Layout.open(Path(reference.directory))
     descriptor = _choose(layout, layout.index(), reference)
-    if descriptor.media_type == MediaType.INDEX:
-        inner = Index.parse(layout.read_blob(descriptor), str(reference))
+    if descriptor.media_type == oci.MediaType.INDEX:
+        inner = oci.Index.parse(layout.read_blob(descriptor), str(reference))
         descriptor = _choose(layout, inner, LayoutReference(reference.directory))
-    if descriptor.media_type != MediaType.MANIFEST:
+    if descriptor.media_type != oci.MediaType.MANIFEST:
         raise InputError(f"{reference} is a {descriptor.media_type}, not an image")
-    manifest = Manifest.parse(layout.read_blob(descriptor), str(reference))
-    if manifest.config.media_type != MediaType.CONFIG:
+    manifest = oci.Manifest.parse(layout.read_blob(descriptor), str(reference))
+    if manifest.config.media_type != oci.MediaType.CONFIG:
         raise InputError(f"{reference} is an artifact, not an image to run")
     text = layout.read_blob(manifest.config)
     config = canonical_json.loads(text, label=f"{reference}, config")
@@ -440,16 +408,16 @@ def open_image(reference: LayoutReference) -> Image:
     return Image(str(reference), layout, descriptor.digest, manifest, config, layers)
 
 
-def _choose(layout: Layout, index: Index, reference: LayoutReference) -> Descriptor:
+def _choose(layout: Layout, index: oci.Index, reference: LayoutReference) -> oci.Descriptor:
     images = [
-        each for each in index.manifests if not lists_referrers(each.annotations.get(REF_NAME))
+        each for each in index.manifests if not oci.lists_referrers(each.annotations.get(REF_NAME))
     ]
     found = images
     if reference.digest is not None:
         found = [each for each in found if each.digest == reference.digest]
         blob = layout.blob_path(reference.digest)
         if not found and blob.is_file():
-            return Descriptor(MediaType.MANIFEST, reference.digest, blob.stat().st_size)
+            return oci.Descriptor(oci.MediaType.MANIFEST, reference.digest, blob.stat().st_size)
     if reference.tag is not None:
         found = [each for each in found if each.annotations.get(REF_NAME) == reference.tag]
     # Several tags may name one image.
@@ -462,7 +430,9 @@ def _choose(layout: Layout, index: Index, reference: LayoutReference) -> Descrip
     )
 
 
-def _pair(manifest: Manifest, config: Any, label: str) -> tuple[tuple[Descriptor, DiffID], ...]:
+def _pair(
+    manifest: oci.Manifest, config: Any, label: str
+) -> tuple[tuple[oci.Descriptor, DiffID], ...]:
     rootfs = config.get("rootfs") if isinstance(config, dict) else None
     diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(diff_ids, list) or len(diff_ids) != len(manifest.layers):

@@ -14,13 +14,14 @@ from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType, Platform, platform_of
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.registry.credentials import Keyring
+from nix_seed.registry.errors import Patience
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.store import Fetched, ImageStore
 
 if TYPE_CHECKING:
-    from nix_seed.registry.client import Registry, Repository
-    from nix_seed.registry.errors import Patience
+    from nix_seed.registry.client import Repository
+    from nix_seed.registry.session import Session
 
 AnyReference = Reference | LayoutReference
 
@@ -41,7 +42,7 @@ class Stores:
     patience: Patience | None = None
     ca_file: str | None = None
     jobs: int = JOBS
-    _registries: dict[str, Registry] = field(default_factory=dict, repr=False)
+    _sessions: dict[str, Session] = field(default_factory=dict, repr=False)
 
     def open(
         self, reference: AnyReference, *, create: bool = False, mount_from: tuple[str, ...] = ()
@@ -54,22 +55,20 @@ class Stores:
 
     def repository(self, reference: Reference, mount_from: tuple[str, ...] = ()) -> Repository:
         """Open the repository of *reference*; nothing is asked yet."""
-        return self.registry(reference.registry).repository(reference.repository, mount_from)
-
-    def registry(self, host: str) -> Registry:
-        """Return the registry at *host*, the same one each time."""
         # Only here: layouts on disk need no HTTP, whose library takes a while to import.
-        from nix_seed.registry.client import Registry
+        from nix_seed.registry.client import Repository
+        from nix_seed.registry.session import Session
 
-        if host not in self._registries:
-            self._registries[host] = Registry(
+        host = reference.registry
+        if host not in self._sessions:
+            self._sessions[host] = Session(
                 host,
-                keyring=self.keyring,
-                patience=self.patience,
+                self.keyring or Keyring(dict(os.environ), Path.home()),
+                patience=self.patience or Patience(),
                 plain_http=self.plain_http,
                 ca_file=self.ca_file,
             )
-        return self._registries[host]
+        return Repository(self._sessions[host], reference, mount_from)
 
 
 def is_to_be_made(reference: AnyReference) -> bool:

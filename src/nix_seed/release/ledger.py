@@ -94,9 +94,8 @@ def walk_ledger(
     by: Sequence[Verifiers],
     places: Sequence[ImageStore],
     repository: str,
-    since: Sequence[Digest] = (),
 ) -> Walked:
-    """Walk the ledger of *repository* from its beginning, or from the records *since*.
+    """Walk the ledger of *repository* from its beginning.
 
     *by* has the policy in force, and after it earlier ones: a record is one if a promoter of any
     signed it. Those of earlier policies need not promote any more: what comes after their records
@@ -112,8 +111,8 @@ def walk_ledger(
     lies: dict[str, None] = {}
     unchecked: dict[str, None] = {}
     unread: dict[str, None] = {}
-    begin = list(since) or [promotion.first_key(repository)]
-    ahead = [*begin, *(() if since else _tagged(places))]
+    first = promotion.first_key(repository)
+    ahead = [first, *_tagged(places)]
     asked = set(ahead)
     while ahead:
         beside = gather(places, ahead)
@@ -128,9 +127,9 @@ def walk_ledger(
             standing |= {r.digest for r in ours if stands(r, each.policy)}
         ahead = [digest for digest in listed if digest not in asked]
         asked.update(ahead)
-    records = _reached(listed, begin, promotion.first_key(repository))
+    records = _reached(listed, first)
     after = {digest for record in records for digest in record.predicate.previous}
-    heads = sorted(each for each in (*since, *(r.digest for r in records)) if each not in after)
+    heads = sorted(r.digest for r in records if r.digest not in after)
     missing = by[0].policy.accepts.keys() - {each.policy.digest for each in by[1:]}
     return Walked(
         records,
@@ -177,11 +176,9 @@ class LedgerWalk:
         return walked
 
 
-def _reached(
-    listed: Mapping[Digest, Record], begin: Iterable[Digest], first: Digest
-) -> tuple[Record, ...]:
-    """Return the records that *begin* leads to, each after all that it comes after."""
-    reached = set(begin)
+def _reached(listed: Mapping[Digest, Record], first: Digest) -> tuple[Record, ...]:
+    """Return the records that *first* leads to, each after all that it comes after."""
+    reached = {first}
     found: list[Record] = []
     waiting: dict[Digest, list[Record]] = {}
     ready = [each for each in listed.values() if each.digest not in reached]

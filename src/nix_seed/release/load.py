@@ -26,13 +26,12 @@ _LARGEST = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class LoadedPolicy:
-    """A policy, its exact bytes, what judges the certificates it lets sign, and where it lies.
+    """A policy, what judges the certificates it lets sign, and where it lies.
 
     *now* is the time by which it was read, and is to be judged.
     """
 
     policy: Policy
-    text: bytes
     certificates: BundleCheck | None
     directory: Path
     now: datetime
@@ -45,9 +44,8 @@ def load_policy(path: Path, now: datetime) -> LoadedPolicy:
             f"there is no policy at {path}",
             hint="name one with --policy FILE; `nix-seed policy init` writes one to begin with",
         )
-    text = read_given(path, _LARGEST)
-    policy = parse_policy(text, str(path), now)
-    return LoadedPolicy(policy, text, _certificates(policy, path), path.parent, now)
+    policy = parse_policy(read_given(path, _LARGEST), str(path), now)
+    return LoadedPolicy(policy, _certificates(policy, path), path.parent, now)
 
 
 def load_policy_of_then(path: Path) -> LoadedPolicy:

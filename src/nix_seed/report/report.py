@@ -36,7 +36,7 @@ from nix_seed.release.rules.record import Record
 from nix_seed.release.verifiers import Verifiers
 from nix_seed.release.verify import Query, verify_image
 from nix_seed.roots.roots import RootsReport, report_roots, roots_of_paths
-from nix_seed.roots.rules.policy import Walk, walk_roots
+from nix_seed.roots.rules.roots import Walk, walk_roots
 from nix_seed.sbom.sbom import attached_licences, open_seed_image
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.use.mount.seed import mounted_layers

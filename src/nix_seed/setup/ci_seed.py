@@ -17,15 +17,8 @@ from nix_seed.core.verdict import Fate
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.intoto.promotion import Unverified
 from nix_seed.formats.oci.reference import Reference
+from nix_seed.image import request as requests
 from nix_seed.image.inspect import InspectedImage, inspect
-from nix_seed.image.request import (
-    Evaluated,
-    Request,
-    evaluate_request,
-    find_by_key,
-    name_image,
-    tags_of,
-)
 from nix_seed.registry.errors import Denied
 from nix_seed.registry.open import Stores
 
@@ -98,7 +91,7 @@ class SeedJob:
 
     stores: Stores
     nix: Nix
-    request: Request
+    request: requests.Request
     repository: Reference
     cache: Path
     publication: Publication | None
@@ -106,14 +99,14 @@ class SeedJob:
     on_event: OnEvent = ignore
     notices: list[str] = field(default_factory=list)
 
-    def find(self) -> SeedResult | Evaluated:
+    def find(self) -> SeedResult | requests.Evaluated:
         """Return the seed that is there, with this commit's tags; or what was evaluated for it.
 
         One HEAD request tells whether the registry has it. Who publishes and signs, and has not yet
         attested the image that is there, has to make it himself all the same. Raises as evaluation
         and the registry do.
         """
-        evaluated = evaluate_request(self.nix, self.request, self.on_event)
+        evaluated = requests.evaluate_request(self.nix, self.request, self.on_event)
         there = self._find(evaluated)
         if there is not None and self._is_done(there, evaluated):
             return self._named(there, evaluated)
@@ -124,10 +117,10 @@ class SeedJob:
         """The repository that the seed is wanted in."""
         return self.stores.repository(self.repository)
 
-    def _find(self, evaluated: Evaluated) -> InspectedImage | None:
+    def _find(self, evaluated: requests.Evaluated) -> InspectedImage | None:
         """Return the image of this recipe, if the registry has it."""
         try:
-            found = find_by_key(self.remote, evaluated)
+            found = requests.find_by_key(self.remote, evaluated)
             at = None if found is None else self.repository.at(found.digest)
             image = None if at is None else inspect(self.stores, at)
         except Denied:
@@ -141,7 +134,7 @@ class SeedJob:
             return None  # Who only builds need not be let in.
         return image if isinstance(image, InspectedImage) else None
 
-    def _is_done(self, image: InspectedImage, evaluated: Evaluated) -> bool:
+    def _is_done(self, image: InspectedImage, evaluated: requests.Evaluated) -> bool:
         """Whether *image* needs no word of this builder any more."""
         publication = self.publication
         if publication is None or publication.attester is None:
@@ -183,22 +176,22 @@ class SeedJob:
     def _image_of(self, system: str) -> Digest | None:
         """Return the image of the recipe for another *system*; None where that cannot be told."""
         try:
-            evaluated = evaluate_request(self.nix, replace(self.request, system=system))
+            evaluated = requests.evaluate_request(self.nix, replace(self.request, system=system))
         except (NixFailed, InputError) as error:
             self.notices.append(
                 f"the flake cannot be evaluated for {system} on this machine, so this commit is "
                 f"attested though all its seeds may be released: {error.message}"
             )
             return None
-        found = find_by_key(self.remote, evaluated)
+        found = requests.find_by_key(self.remote, evaluated)
         return None if found is None else found.digest
 
-    def _named(self, image: InspectedImage, evaluated: Evaluated) -> SeedResult:
+    def _named(self, image: InspectedImage, evaluated: requests.Evaluated) -> SeedResult:
         """Give the image that is there the tags of this commit."""
         tags: tuple[str, ...] = ()
         if self.publication is not None:
-            wanted = (*tags_of(evaluated)[1:], *self.publication.tags)
-            tags = name_image(self.remote, Reference.parse(image.reference), wanted)
+            wanted = (*requests.tags_of(evaluated)[1:], *self.publication.tags)
+            tags = requests.name_image(self.remote, Reference.parse(image.reference), wanted)
         return SeedResult(
             system=image.system or evaluated.evaluation.recipe.outline.system,
             digest=image.digest,

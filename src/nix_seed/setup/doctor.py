@@ -20,11 +20,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
+from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.events import OnEvent, Stage, ignore
 from nix_seed.core.values import dataclass
 from nix_seed.flake.checkout import git_version
-from nix_seed.flake.nix import Nix
+from nix_seed.flake.nix import SHOW_SETTINGS, Nix, parse_settings, read_settings
 from nix_seed.logs.open import open_history
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Patience
@@ -79,8 +79,6 @@ def read_clock(
     return Reading(url.split("/")[2], before + (after - before) / 2, there)
 
 
-# The older spelling first: newer versions keep it as an alias for some time.
-_SHOW = (["show-config"], ["config", "show"])
 # Its builder is a part of Nix, so that no sandbox can hide it; the output is an empty directory.
 _BUILD = """derivation {{
   name = "nix-seed-doctor";
@@ -92,31 +90,18 @@ _BUILD = """derivation {{
 }}"""
 
 
-def read_settings(nix: Nix) -> dict[str, str]:
+def settings_of(nix: Nix) -> dict[str, str]:
     """Return Nix's settings; where commands are still experimental, that they are off shows."""
     environment = os.environ | {"LC_ALL": "C.UTF-8", "NIX_PAGER": "cat"}
     program = str(nix.bin_dir / "nix") if nix.bin_dir else "nix"
-    for words in _SHOW:
+    for words in SHOW_SETTINGS:
         # Not by Nix.run, which turns on what it needs.
         plain = subprocess.run(
             [program, *words], capture_output=True, text=True, env=environment, check=False
         )
         if plain.returncode == 0:
-            return _parse(plain.stdout)
-    return _forced(nix) | {"experimental-features": ""}
-
-
-def _forced(nix: Nix) -> dict[str, str]:
-    doing = "reading Nix's settings"
-    try:
-        return _parse(nix.run("nix", _SHOW[0], doing))
-    except NixFailed:
-        return _parse(nix.run("nix", _SHOW[1], doing))
-
-
-def _parse(text: str) -> dict[str, str]:
-    pairs = (line.partition(" =") for line in text.splitlines())
-    return {name: value.strip() for name, equals, value in pairs if equals}
+            return parse_settings(plain.stdout)
+    return read_settings(nix) | {"experimental-features": ""}
 
 
 def try_build(nix: Nix) -> Path:
@@ -369,7 +354,7 @@ def _nix(setup: Setup) -> Iterator[Diagnosis]:
 
 
 def _settings(setup: Setup) -> Iterator[Diagnosis]:
-    settings = read_settings(setup.nix)
+    settings = settings_of(setup.nix)
     hook = settings.get("build-hook", "nix").split(" ")[0]
     linux = setup.system.startswith("linux")
     yield from judge_settings(settings, linux=linux, hook_exists=_is_program(hook))

@@ -11,12 +11,15 @@ import hashlib
 import io
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from nix_seed.core.version import FORMAT
+from nix_seed.formats.nix.store_path import PathInfo
 from nix_seed.formats.oci import tar
+from nix_seed.formats.zstd import SeekTable
 from nix_seed.image.assemble import StoreFiles
-from nix_seed.image.rules.frames import FRAME_SIZE, Compressor
+from nix_seed.image.rules.frames import FRAME_SIZE, Compressor, locate_paths
 from nix_seed.image.rules.layer import FinishedLayer, layer_key, write_entries_layer, write_layer
 from support.nars import Directory, NarFile, Symlink, Tree
 from support.trees import AWKWARD, put_all
@@ -43,14 +46,16 @@ COMPRESSORS = (
 )
 
 
-def describe(key: str, layer: FinishedLayer) -> dict[str, object]:
+def describe(key: str, layer: FinishedLayer, infos: Sequence[PathInfo] = ()) -> dict[str, object]:
+    table = SeekTable(layer.frames)
+    places = locate_paths(table, [info.path for info in infos]) or {}
     return {
         "key": key,
         "digest": str(layer.descriptor.digest),
         "size": layer.descriptor.size,
         "diffId": str(layer.diff_id),
         "frames": [[frame.compressed, frame.size] for frame in layer.frames],
-        "starts": [number for _, number in layer.starts],
+        "starts": [table.offsets().index(start) for start, _ in places.values()],
         "contents": hashlib.sha256(layer.contents).hexdigest(),
     }
 
@@ -63,7 +68,7 @@ def vectors() -> dict[str, object]:
         for compressor in COMPRESSORS:
             name = f"{compressor.name} {compressor.version} -{compressor.level}"
             layer = write_layer(infos, compressor, StoreFiles(root), io.BytesIO())
-            found[name] = describe(layer_key(infos, compressor), layer)
+            found[name] = describe(layer_key(infos, compressor), layer, infos)
             layer = write_entries_layer(ENTRIES, compressor, io.BytesIO())
             found[f"{name}, entries"] = describe("", layer)
     return found

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Final
 
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import InputError
-from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 
 if TYPE_CHECKING:
@@ -150,20 +149,11 @@ _VERSION_VALID_FOR: Final = slice(92, 96)
 _WRITER: Final = slice(96, 100)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class DerivationOutput:
-    """A valid derivation has an output *name*, which is or would be at *path*."""
-
-    derivation: StorePath
-    name: str
-    path: StorePath
-
-
-def build_database(infos: Iterable[PathInfo], outputs: Iterable[DerivationOutput] = ()) -> bytes:
+def build_database(infos: Iterable[PathInfo]) -> bytes:
     """Return the database in which exactly *infos* are valid, in any order given.
 
-    Raises ``InputError`` for a path given twice, and for a reference or derivation that is not
-    among them: a store must be closed.
+    Raises ``InputError`` for a path given twice, and for a reference that is not among them: a
+    store must be closed.
     """
     ordered = sorted(infos, key=lambda info: info.path)
     ids = {info.path: number for number, info in enumerate(ordered, 1)}
@@ -173,17 +163,14 @@ def build_database(infos: Iterable[PathInfo], outputs: Iterable[DerivationOutput
 
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
-        _write(connection, ordered, ids, sorted(outputs))
+        _write(connection, ordered, ids)
         return _normalised(connection.serialize())
     finally:
         connection.close()
 
 
 def _write(
-    connection: sqlite3.Connection,
-    infos: Sequence[PathInfo],
-    ids: dict[StorePath, int],
-    outputs: Sequence[DerivationOutput],
+    connection: sqlite3.Connection, infos: Sequence[PathInfo], ids: dict[StorePath, int]
 ) -> None:
     connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
     connection.execute("PRAGMA encoding = 'UTF-8'")
@@ -204,10 +191,6 @@ def _write(
         ),
     )
     connection.executemany("INSERT INTO Refs VALUES (?, ?)", _references(infos, ids))
-    connection.executemany(
-        "INSERT INTO DerivationOutputs VALUES (?, ?, ?)",
-        ((_id(output.derivation, ids), output.name, str(output.path)) for output in outputs),
-    )
     connection.execute("COMMIT")
     connection.execute("VACUUM")
 
@@ -222,12 +205,6 @@ def _references(infos: Sequence[PathInfo], ids: dict[StorePath, int]) -> Iterabl
                     " database: a store must hold the whole closure"
                 )
             yield ids[info.path], ids[reference]
-
-
-def _id(path: StorePath, ids: dict[StorePath, int]) -> int:
-    if path not in ids:
-        raise InputError(f"{path} has outputs but is not among the paths of the database")
-    return ids[path]
 
 
 def _normalised(database: bytes) -> bytes:

@@ -9,7 +9,7 @@ layer is canonical if, and only if, that hash is the diffID of the bytes that ca
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -198,12 +198,7 @@ class DeepCheck:
     problems: tuple[str, ...]
 
 
-def deep_check(
-    store: ImageStore,
-    image: Fetched,
-    name: str,
-    on_layer: Callable[[int, int], None] = lambda _position, _all: None,
-) -> DeepCheck:
+def deep_check(store: ImageStore, image: Fetched, name: str) -> DeepCheck:
     """Read all of *image* and compare; *size* in the answer is in bytes of tar.
 
     Raises ``CouldNotCheck`` where a blob is out of reach. A wrong byte is a problem, not an error;
@@ -218,7 +213,6 @@ def deep_check(
     contents: list[bytes] = []
     size = 0
     for position, layer in enumerate(seed.manifest.layers):
-        on_layer(position, len(seed.manifest.layers))
         try:
             read = _read_layer(store, layer, seed.spec, position, contents)
         except CheckedFalse as error:

@@ -36,7 +36,7 @@ class Culprit:
     them and ``pull_bytes`` those layers' sizes: a layer with two culprits counts under each.
 
     A package that went away (its root has ``new`` None) is named where nothing else accounts for a
-    layer; a layer that only exchanged unchanged paths has no culprit (see ``LayerChange.moved``).
+    layer; a layer that only exchanged unchanged paths has no culprit.
     """
 
     cause: str | None
@@ -145,16 +145,14 @@ class LayerChange:
 
     ``was`` is the number of the old layer, of the same tier, that it shares most bytes with (names
     count where bytes changed), or None. ``changes`` are the paths that are new or replaced here,
-    and those gone from the old layer; ``moved`` are unchanged paths that lay in another layer.
+    and those gone from the old layer.
     """
 
-    tier: str
     paths: tuple[StorePath, ...]
     size: int
     reused: bool
     was: int | None
     changes: tuple[PackageChange, ...]
-    moved: tuple[StorePath, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,16 +244,13 @@ def _compare_layers(
         before = old[was].paths if was is not None else ()
         own = [came[path] for path in group.paths if path in came]
         lost = [gone[path] for path in before if path in gone]
-        moved = [p for p in group.paths if p not in came and lay_in.get(p) != was]
         result.append(
             LayerChange(
-                tier=group.tier,
                 paths=group.paths,
                 size=sum(closure[path].nar_size for path in group.paths),
                 reused=_contents(group, closure) in old_contents,
                 was=was,
                 changes=(*own, *lost),
-                moved=tuple(moved),
             )
         )
     return result

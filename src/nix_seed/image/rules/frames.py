@@ -270,11 +270,10 @@ class FrameWriter:
         if self._filled - self._hashed >= _STEP:
             self._hash()
 
-    def cut(self) -> int:
-        """End the frame here, if one has begun; return the number of the frame that comes next."""
-        number = len(self._frames) + len(self._under_way)
+    def cut(self) -> None:
+        """End the frame here, if one has begun."""
         if self._filled == 0 or self._buffer is None:
-            return number
+            return
         self._hash()
         size, buffer = self._filled, self._buffer
         self._release()
@@ -285,7 +284,6 @@ class FrameWriter:
             len(self._under_way) > self._pool.ahead or self._under_way[0][0].done()
         ):
             self._emit()
-        return number + 1
 
     def finish(self) -> Framed:
         """End the blob and say what it is."""

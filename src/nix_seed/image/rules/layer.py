@@ -12,7 +12,7 @@ the path.
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Annotated, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from nix_seed.core import canonical_json
 from nix_seed.core.declared import Declared
@@ -24,7 +24,7 @@ from nix_seed.formats.nix.nar import NarHasher
 from nix_seed.formats.nix.store_path import STORE_DIR, PathInfo, StorePath
 from nix_seed.formats.oci import tar
 from nix_seed.formats.oci.manifest import Descriptor
-from nix_seed.formats.zstd import Frame, SeekTable
+from nix_seed.formats.zstd import Frame
 from nix_seed.image.rules.contents import EXECUTABLE, FOLDER, PLAIN, ContentsWriter, HashedFrame
 from nix_seed.image.rules.frames import Alone, Compressor, Framed, FramePool, FrameWriter, Sink
 
@@ -172,17 +172,11 @@ def _changed(path: StorePath, how: str) -> CheckedFalse:
 _PARENTS = (b"nix/", b"nix/store/")
 
 
-class _Start(NamedTuple):
-    path: StorePath
-    frame: int
-
-
 @dataclass(frozen=True, slots=True)
 class FinishedLayer(Declared):
     """What there is to know of a layer once it is written.
 
-    ``tar_size`` is that of the uncompressed tar, in bytes. ``starts`` pairs each store path, in
-    order, with the number of its first frame; its last is the one before the next path's first.
+    ``tar_size`` is that of the uncompressed tar, in bytes. Each store path begins a frame.
     ``contents`` is its part of the image's table of contents; a layer of no store paths has none.
     """
 
@@ -190,22 +184,7 @@ class FinishedLayer(Declared):
     diff_id: DiffID
     tar_size: int
     frames: tuple[Frame, ...]
-    starts: Annotated[tuple[tuple[StorePath, int], ...], tuple[_Start, ...]] = ()
     contents: bytes = b""
-
-    def span(self, path: StorePath) -> tuple[int, int]:
-        """Return offset and size in bytes of the part of the blob that holds just *path*.
-
-        Raises ``InputError`` if the layer does not hold it.
-        """
-        numbers = [number for held, number in self.starts if held == path]
-        if not numbers:
-            raise InputError(f"{path} does not lie in the layer {self.descriptor.digest}")
-        later = [number for _, number in self.starts if number > numbers[0]]
-        # After the last path there is one more frame, the end of the tar.
-        end = min(later, default=len(self.frames) - 1)
-        offsets = SeekTable(self.frames).offsets()
-        return offsets[numbers[0]], offsets[end] - offsets[numbers[0]]
 
 
 def layer_key(paths: Sequence[PathInfo], compressor: Compressor) -> str:
@@ -232,28 +211,24 @@ def write_layer(
     """
     compressor.check_at_hand()
     ordered = _in_order(paths)
-    starts: list[tuple[StorePath, int]] = []
     contents = ContentsWriter()
     with FrameWriter(compressor, sink, pool or Alone()) as out:
         for parent in _PARENTS:
             out.put(tar.header(parent, tar.DIRECTORY, 0o755))
         for info in ordered:
-            starts.append((info.path, out.cut()))
+            out.cut()
             write_path(info, store, out, contents)
         out.cut()
         out.put(tar.END)
-        return _finished(out.finish(), compressor, tuple(starts), contents)
+        return _finished(out.finish(), compressor, contents)
 
 
 def write_entries_layer(
-    entries: Iterable[tar.TarEntry],
-    compressor: Compressor,
-    sink: Sink,
-    pool: FramePool | None = None,
+    entries: Iterable[tar.TarEntry], compressor: Compressor, sink: Sink
 ) -> FinishedLayer:
     """Write a layer of *entries*, sorted, with every parent directory; return what it is."""
     compressor.check_at_hand()
-    with FrameWriter(compressor, sink, pool or Alone()) as out:
+    with FrameWriter(compressor, sink, Alone()) as out:
         for entry in tar.in_order(entries):
             for part in tar.spelled(entry):
                 out.put(part)
@@ -262,10 +237,7 @@ def write_entries_layer(
 
 
 def _finished(
-    framed: Framed,
-    compressor: Compressor,
-    starts: tuple[tuple[StorePath, int], ...] = (),
-    contents: ContentsWriter | None = None,
+    framed: Framed, compressor: Compressor, contents: ContentsWriter | None = None
 ) -> FinishedLayer:
     pairs = zip(framed.frames, framed.hashes, strict=True)
     frames = [HashedFrame(frame.compressed, frame.size, digest) for frame, digest in pairs]
@@ -274,7 +246,6 @@ def _finished(
         diff_id=framed.diff_id,
         tar_size=framed.tar_size,
         frames=framed.frames,
-        starts=starts,
         contents=b"" if contents is None else contents.finish(frames),
     )
 

@@ -46,7 +46,7 @@ from nix_seed.report.report import (
 )
 from nix_seed.report.rules.treemap import Look, map_layers
 from nix_seed.roots.roots import RootsReport
-from nix_seed.roots.rules.policy import Stop, Walk
+from nix_seed.roots.rules.roots import Stop, Walk
 
 _LOOKS = {
     "wide": Look(width=1080, height=560, smallest=150),
