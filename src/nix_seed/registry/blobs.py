@@ -106,7 +106,7 @@ class RepositoryBlobs:
                 raise Unreachable(f"{label}: {len(data)} of {length} bytes arrived")
             return data
 
-        return self._session.retry(once, safe=True)
+        return self._session.patience.retry(once)
 
     def gives_ranges(self, wanted: Descriptor) -> bool:
         """Whether the registry answers for a part of a blob with that part alone."""
@@ -119,7 +119,7 @@ class RepositoryBlobs:
             _check_range(answer.headers, 0, wanted, label)
             return answer.status == 206 and alone
 
-        return self._session.retry(once, safe=True)
+        return self._session.patience.retry(once)
 
     def _from(self, wanted: Descriptor, start: int, label: str) -> Iterator[bytes]:
         """Yield the bytes from *start* on, for as long as this one connection lives."""
@@ -187,7 +187,7 @@ class RepositoryBlobs:
                 raise
             meter.check(blob, doing)
 
-        self._session.retry(once, safe=True)
+        self._session.patience.retry(once)
 
     def push_stream(self, source: Source, media_type: str) -> Descriptor:
         """Send a stream of unknown length and return what it proved to be.
@@ -211,7 +211,7 @@ class RepositoryBlobs:
             return Descriptor(media_type, digest, meter.size)
 
         # A repeated attempt is an upload of its own: what the first left behind has no name.
-        return self._session.retry(once, safe=True)
+        return self._session.patience.retry(once)
 
     def mount_blob(self, digest: Digest, source: str) -> bool:
         """Have the registry link a blob from repository *source*; False where it will not.

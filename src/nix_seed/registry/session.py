@@ -98,11 +98,7 @@ class Session:
 
     def call(self, request: RegistryRequest, *, limit: int = 1 << 20) -> Reply:
         """Send *request* and read its answer, of at most *limit* bytes; tries again where safe."""
-        return self.retry(lambda: self._once(request, limit), safe=request.safe)
-
-    def retry(self, work: Callable[[], T], *, safe: bool) -> T:
-        """Do *work* until it succeeds, fails for good, or patience ends."""
-        return self.patience.retry(work, safe=safe)
+        return self.patience.retry(lambda: self._once(request, limit), safe=request.safe)
 
     def open(self, request: RegistryRequest) -> Answer:
         """Send *request* once and return the answer with its body still on the wire.

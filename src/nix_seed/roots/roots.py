@@ -1,7 +1,7 @@
 """What does it finally rest on? A flake's image, its outputs, or an image, followed to the ends."""
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -52,7 +52,7 @@ class RootsReport:
 def roots_of_recipe(nix: Nix, recipe: Recipe) -> rules.Roots:
     """Follow the derivations of an image's recipe; flake inputs' trees are ends of their own."""
     plain = (path for tier in recipe.tiers for path in tier.paths)
-    return _follow(nix, recipe.wanted, plain)
+    return rules.find_roots(recipe.wanted, nix.read_derivation, plain)
 
 
 def roots_of_outputs(
@@ -73,7 +73,8 @@ def roots_of_outputs(
             f"{flake} has no {what} for {system}",
             hint="name another system with --system, or an output such as FLAKE#hello",
         )
-    return _follow(nix, (path for path in derivations if path.name.endswith(".drv")), ())
+    named = (path for path in derivations if path.name.endswith(".drv"))
+    return rules.find_roots(named, nix.read_derivation, ())
 
 
 def roots_of_paths(
@@ -99,11 +100,8 @@ def roots_of_paths(
             f"this machine's store knows none of the derivations behind {name}",
             hint="name the flake that the image was built from: nix-seed roots FLAKE",
         )
-    return replace(_follow(nix, derivers, plain), evaluated=False), tuple(unknown)
-
-
-def _follow(nix: Nix, derivations: Iterable[StorePath], plain: Iterable[StorePath]) -> rules.Roots:
-    return rules.find_roots(derivations, nix.read_derivation, plain)
+    found = rules.find_roots(derivers, nix.read_derivation, plain)
+    return replace(found, evaluated=False), tuple(unknown)
 
 
 def report_roots(
