@@ -269,7 +269,7 @@ def test_all_paths_while_another_process_deletes_some(
         raise OSError(f"{path} is another user's")
 
     if not readable:
-        monkeypatch.setattr("nix_seed.flake.nix.read_valid_paths", refuse)
+        monkeypatch.setattr("nix_seed.formats.nix.database.read_valid_paths", refuse)
     kept = []
     for number in range(40):
         file = tmp_path / f"kept-{number}"

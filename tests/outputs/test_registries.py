@@ -15,7 +15,6 @@ from nix_seed.outputs.check import check_outputs
 from nix_seed.outputs.clean import clean_outputs
 from nix_seed.outputs.kept import find_kept
 from nix_seed.outputs.open import fresh_key, open_cache
-from nix_seed.registry.client import Registry
 from nix_seed.registry.credentials import Credential, Keyring
 from nix_seed.registry.errors import Patience
 from nix_seed.registry.open import Stores
@@ -23,6 +22,7 @@ from nix_seed.release.load import load_policy, verifiers_of
 from support.families import FAMILIES
 from support.outputs import OutputsWorld, store_path
 from support.quirks import PASSWORD, USER, Quirky, quirky_registry
+from support.repositories import Registry
 from support.trust import COMMIT
 
 US = Keyring(given=Credential("the test", USER, PASSWORD))

@@ -1,4 +1,4 @@
-"""A registry and its repositories: manifests, tags, blobs, and what points at a manifest.
+"""A repository of a registry: its manifests and tags, and what points at a manifest.
 
 Referrers are listed by the referrers API and by a fallback tag, an index that clients keep
 (distribution specification 1.1). Reading takes both. Writing keeps the tag in any case: a registry
