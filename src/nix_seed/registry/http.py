@@ -222,13 +222,12 @@ def _usual_tls() -> ssl.SSLContext:
 
 @contextmanager
 def _mapped(url: str) -> Iterator[None]:
-    where = parse_url(url).shown
     try:
         yield
     except urllib3.exceptions.HTTPError as error:
-        raise _unreachable(where, error) from error
+        raise _unreachable(parse_url(url).shown, error) from error
     except (OSError, UnicodeError, HTTPException) as error:
-        raise Unreachable(f"{where}: the connection failed: {error}") from error
+        raise Unreachable(f"{parse_url(url).shown}: the connection failed: {error}") from error
 
 
 def _unreachable(where: str, error: urllib3.exceptions.HTTPError) -> Unreachable:

@@ -21,6 +21,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import field, replace
 from enum import Enum
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Final
 from urllib.parse import unquote, urljoin
@@ -69,6 +70,7 @@ class Url:
         return f"{self.scheme}://{self.netloc}{self.target.partition('?')[0]}"
 
 
+@lru_cache(256)  # a request looks at the same few addresses a dozen times
 def parse_url(text: str, source: str = "the address") -> Url:
     """Read *text*; ``CouldNotCheck`` unless there is one way to read it. *source* is who gave it.
 
@@ -106,6 +108,7 @@ def upgraded(url: Url, home: Url) -> Url:
     return url
 
 
+@lru_cache(256)
 def is_loopback(host: str) -> bool:
     """Whether *host* (no port) can only be this machine."""
     if host == "localhost":
