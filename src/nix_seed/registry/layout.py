@@ -308,10 +308,11 @@ class Layout:
         self._read_before = None
         index = self.index()
         names = {each.annotations.get(REF_NAME) for each in described} - {None}
+        untagged = [each for each in described if REF_NAME not in each.annotations]
         others = tuple(
             found
             for found in index.manifests
-            if found.annotations.get(REF_NAME) not in names and found not in described
+            if found.annotations.get(REF_NAME) not in names and found not in untagged
         )
         listed = tuple(
             sorted((*others, *described), key=lambda found: (_label(found), found.digest))
