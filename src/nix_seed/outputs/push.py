@@ -34,8 +34,8 @@ from nix_seed.outputs.sign import SignedOutputs, list_statement, sign_outputs
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.open import AnyReference, Stores, check_writable
 from nix_seed.registry.store import ImageStore
-from nix_seed.release.attest import prepare_attest
 from nix_seed.release.attester import Attester, SourceTree
+from nix_seed.release.preflight import prepare_attest
 
 RENEWED_AFTER: Final = timedelta(days=7)
 """What was pushed longer ago is said again, so that what is in use does not expire."""

@@ -20,7 +20,8 @@ from nix_seed.image.read.unpack import private_cache
 from nix_seed.image.request import Evaluated, name_image, tags_of
 from nix_seed.registry.open import AnyReference, choose_system, fetch
 from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
-from nix_seed.release.attest import Workshop, attest, prepare_attest
+from nix_seed.release.attest import Workshop, attest
+from nix_seed.release.preflight import prepare_attest
 from nix_seed.setup.ci_seed import LastSeed, SeedJob, SeedResult
 from nix_seed.use.prove import Proof, check_proof, prove_built
 

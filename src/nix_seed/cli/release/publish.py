@@ -87,7 +87,7 @@ def _prepare(target: AnyReference, options: dict[str, Any]) -> tuple[SourceTree,
     from nix_seed.core.processes import current_system
     from nix_seed.formats.intoto.statement import is_commit
     from nix_seed.registry.open import check_writable
-    from nix_seed.release.attest import prepare_attest
+    from nix_seed.release.preflight import prepare_attest
 
     if target.tag is None or target.digest is not None:
         raise InputError(f"{target} is no tag to publish to", hint=f"such as {target}:seed")
