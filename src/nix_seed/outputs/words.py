@@ -1,6 +1,8 @@
 """From the bytes of bundles to builders' words on store paths, each bundle judged once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 
 from nix_seed.core.digests import Digest
@@ -28,7 +30,7 @@ from nix_seed.release.verifiers import Verifiers
 from nix_seed.trust.attestations import Attestation
 from nix_seed.trust.rules.bundle import Expected
 from nix_seed.trust.rules.claims import Finding, SignedEnvelope, envelopes_of, examine
-from nix_seed.trust.rules.policy import signer_name
+from nix_seed.trust.rules.policy import Builder, signer_name
 from nix_seed.trust.watch_logs import doubt_logs
 
 EXPECTED = Expected(subject=None, predicate_types=(PREDICATE_TYPE,))
@@ -53,10 +55,35 @@ class _Read:
 
 
 @dataclass(frozen=True, slots=True)
+class _Speaker:
+    """A builder's verified *statement* (the digest of its PAE), and why it is no agreement."""
+
+    builder: Builder
+    reason: str
+    statement: Digest
+    read: _Read
+
+    def words(self, path: StorePath | None) -> Iterator[Word]:
+        """Yield what it says of *path*, or of all."""
+        facts = self.read.facts
+        chosen = facts.values() if path is None else filter(None, [facts.get(path)])
+        about = self.read.said.seed, self.read.said.system
+        return (Word(self.builder, each, self.statement, self.reason, *about) for each in chosen)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    speakers: tuple[_Speaker, ...]
+    set_aside: tuple[SetAside, ...]
+    unchecked: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class WordReader:
-    """Judges bundles by the policy of *by*; what it judged it remembers, by the bundle's bytes."""
+    """Judges bundles by the policy of *by*; what it judged it remembers, by the bundles' bytes."""
 
     by: Verifiers
+    _heard: dict[tuple[tuple[bytes, ...], Question], _Judged] = field(default_factory=dict)
     _findings: dict[bytes, Finding] = field(default_factory=dict)
     _statements: dict[bytes, _Read | SetAside] = field(default_factory=dict)
 
@@ -81,6 +108,15 @@ class WordReader:
         asked: Question = ANYTHING,
     ) -> Heard:
         """Return what *bundles* say of *path* (None: of any), as far as it is about *asked*."""
+        found = tuple(bundles)
+        key = tuple(each.text for each in found), asked
+        if key not in self._heard:
+            self._heard[key] = self._judged(found, asked)
+        said = self._heard[key]
+        words = (word for each in said.speakers for word in each.words(path))
+        return Heard(tuple(words), said.set_aside, said.unchecked)
+
+    def _judged(self, bundles: Iterable[Attestation], asked: Question) -> _Judged:
         findings = [self._examined(each) for each in bundles]
         doubts = doubt_logs(findings, self.by.watch)
         refused = [each.verdict for each in findings if not each.verdict.verified]
@@ -88,7 +124,7 @@ class WordReader:
         aside += [SetAside("", words) for words in doubts.lies]
         unchecked = [each.reason for each in refused if each.fate is Fate.UNCHECKED]
         unchecked += [e.reason for e in doubts.watched.values() if e.fate is Fate.UNCHECKED]
-        words: list[Word] = []
+        speakers: list[_Speaker] = []
         for envelope in envelopes_of(findings, self.by.policy, doubts.distrusted):
             read = self._read(envelope)
             if isinstance(read, SetAside):
@@ -97,13 +133,9 @@ class WordReader:
             judged = judge_statement(read.said, envelope, self.by.policy, self.by.now, asked)
             if isinstance(judged, SetAside):
                 aside.append(judged)
-                continue
-            facts = read.facts.values() if path is None else filter(None, [read.facts.get(path)])
-            statement = Digest.of(_envelope(envelope))
-            builder, reason = judged
-            about = read.said.seed, read.said.system
-            words += [Word(builder, fact, statement, reason, *about) for fact in facts]
-        return Heard(tuple(words), tuple(aside), tuple(unchecked))
+            else:
+                speakers.append(_Speaker(*judged, Digest.of(_envelope(envelope)), read))
+        return _Judged(tuple(speakers), tuple(aside), tuple(unchecked))
 
     def _examined(self, found: Attestation) -> Finding:
         if found.text not in self._findings:
