@@ -102,3 +102,35 @@ def test_few_are_waited_for_where_the_registry_hangs(
     answers.set()
     assert b"".join(cache.nar(paths[7].hash_part, Digest.of(BLOB))) == BLOB
     assert {each.result(10) for each in cache._ahead.values()} == {BLOB}
+
+
+def test_nars_wait_until_narinfos_are_answered(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nix asks for all narinfos at once, and needs each before it asks for any NAR."""
+    cache, store, (first, second), _ = many(scene, 2)
+    asked, answer = threading.Event(), threading.Event()
+    blob = Digest.of(BLOB)
+
+    def slow(name: str | Digest, *, writing: bool = False) -> Fetched | None:
+        if name == f"out-{second.hash_part}":
+            asked.set()
+            assert answer.wait(10)
+        return Counting.get_manifest(store, name, writing=writing)
+
+    monkeypatch.setattr(store, "get_manifest", slow)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(cache.narinfo, second.hash_part)
+        assert asked.wait(10)
+        assert cache.narinfo(first.hash_part) is not None
+        (ahead,) = cache._ahead.values()
+        assert not ahead.running()
+        assert blob not in store.asked
+        # Whoever asks for it all the same gets it at once.
+        assert b"".join(cache.nar(first.hash_part, blob)) == BLOB
+        assert (ahead.cancelled(), store.asked.count(blob)) == (True, 1)
+        assert cache.narinfo(first.hash_part) is not None
+        (ahead,) = cache._ahead.values()
+        answer.set()
+        assert waiting.result(10) is not None
+        assert ahead.result(10) == BLOB

@@ -17,6 +17,7 @@ from typing import Final
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixSeedError
 from nix_seed.core.events import OnEvent, ignore
+from nix_seed.core.parallel import in_parallel
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.bundle import BUNDLE_V03
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
@@ -32,6 +33,7 @@ Decide = Callable[[StorePath, Sequence[Attestation], Sequence[str]], Served | No
 """Judges what bundles say of a path, and why others could not be read."""
 
 _NOBODYS: Final = "0" * 32
+_AT_FIRST: Final = 6  # connections
 _MISS_LASTS: Final = 30.0  # seconds
 _MOST_BUNDLES: Final = 40  # of one path, the newest
 _GONE_LASTS: Final = 10.0  # seconds at least
@@ -40,6 +42,7 @@ _SMALL: Final = 1 << 18  # bytes of a blob that is fetched before it is asked fo
 _SMALL_NAR: Final = 16 << 20
 _MOST_AHEAD: Final = 256  # of them; what nobody came for gives way
 _AHEAD_AT_ONCE: Final = 6
+_QUIET_WITHIN: Final = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,8 @@ class OutputCache:
     _telling: threading.Lock = field(default_factory=threading.Lock)
     _silent_until: float = 0.0
     _ahead: dict[tuple[StorePath, Digest], Future[bytes]] = field(default_factory=dict)
+    _asking: int = 0
+    _quiet: threading.Condition = field(default_factory=threading.Condition)
     _at_once: threading.Semaphore = field(
         default_factory=lambda: threading.Semaphore(_AHEAD_AT_ONCE)
     )
@@ -111,16 +116,24 @@ class OutputCache:
     def warm_up(self) -> None:
         """Connect to the store, and load what that takes, before anyone waits for it.
 
-        What lacks is told when it is asked for.
+        Nix asks for many paths at once. What lacks is told when it is asked for.
         """
         with suppress(NixSeedError):
-            find_kept(self.store, _NOBODYS)
+            in_parallel(lambda part: find_kept(self.store, part), [_NOBODYS] * _AT_FIRST, _AT_FIRST)
 
     def narinfo(self, hash_part: str) -> bytes | None:
         """Return the narinfo of the path with this hash, None for a miss."""
-        found = self.find(hash_part)
-        if found is None or not self._closed(found):
-            return None
+        with self._quiet:
+            self._asking += 1
+        try:
+            found = self.find(hash_part)
+            if found is None or not self._closed(found):
+                return None
+        finally:
+            with self._quiet:
+                self._asking -= 1
+                if not self._asking:
+                    self._quiet.notify_all()
         blob = found.blobs[0]
         self._fetch_ahead(found, blob)
         return narinfo(found.info, found.deriver, (blob.digest, blob.size), self.key)
@@ -154,7 +167,8 @@ class OutputCache:
         try:
             with self._telling:  # another request may be looking for one to give way
                 ahead = self._ahead.pop((path, blob), None)
-            if ahead is not None and not isinstance(ahead.exception(), CouldNotCheck):
+            begun = ahead is not None and not ahead.cancel()
+            if ahead is not None and begun and not isinstance(ahead.exception(), CouldNotCheck):
                 yield ahead.result()
             else:
                 proved = (path, blob) in self._proved
@@ -181,14 +195,21 @@ class OutputCache:
         return checked(chunks, found.info, what)
 
     def _fetch_ahead(self, found: OutputAnswer, blob: Stored) -> None:
-        """Begin to fetch and check a small NAR: Nix asks for one after another, and waits."""
+        """Fetch and check a small NAR soon: Nix asks for one after another, and waits.
+
+        Not while it waits for narinfos, which it asks for all at once, and before any NAR.
+        """
         if blob.size > _SMALL or found.info.nar_size > _SMALL_NAR:
             return
         path, future = found.info.path, Future[bytes]()
 
         def fetch() -> None:
+            with self._quiet:
+                self._quiet.wait_for(lambda: not self._asking, _QUIET_WITHIN)
             try:
                 with self._at_once:
+                    if not future.set_running_or_notify_cancel():
+                        return
                     future.set_result(b"".join(self._checked(found, blob)))
             except Exception as error:
                 future.set_exception(error)
