@@ -94,7 +94,7 @@ def keeper_of(options: dict[str, Any]) -> Attester | None:
     from nix_seed.outputs.push import check_commit
     from nix_seed.registry.errors import Unreachable
     from nix_seed.registry.open import check_writable
-    from nix_seed.release.attest import prepare_attest
+    from nix_seed.release.preflight import prepare_attest
 
     if options["out"]:
         raise InputError(
