@@ -24,8 +24,6 @@ SERVED: Final = "/nix-seed-served.json"
 _HERE: Final = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
 _SECONDS: Final = 60  # that a connection may be idle
 _CONNECTIONS: Final = 128
-_MOST_HEADERS: Final = 100
-_LONGEST_HEADER: Final = 1 << 16  # bytes
 _TEXT, _BINARY = "text/plain", "application/octet-stream"
 
 
@@ -122,7 +120,6 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = 1 << 16
     serving: ClassVar[CacheServer]
-    raw_requestline: bytes
 
     def do_GET(self) -> None:
         """Answer one request of Nix's."""
@@ -171,37 +168,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
     def _head(self, status: int, kind: str, size: int) -> None:
-        lines = (
-            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
-            f"Date: {self.date_time_string()}",
-            f"Content-Type: {kind}",
-            f"Content-Length: {size}",
-            *(["Connection: close"] if self.close_connection else []),
-        )
-        self.wfile.write("".join(f"{line}\r\n" for line in (*lines, "")).encode())
-
-    def parse_request(self) -> bool:
-        """Read a request as Nix sends it: of its headers only ``Connection`` makes a difference.
-
-        The library reads them as it reads mail, which takes longer than most answers.
-        """
-        self.requestline = self.raw_requestline.decode("latin-1").rstrip("\r\n")
-        words = self.requestline.split(" ")
-        if len(words) != 3 or words[2] not in ("HTTP/1.0", "HTTP/1.1"):
-            return super().parse_request()  # which refuses it
-        self.command, self.path, self.request_version = words
-        self.close_connection = words[2] == "HTTP/1.0"
-        for _ in range(_MOST_HEADERS):
-            line = self.rfile.readline(_LONGEST_HEADER + 1).lower()
-            if line in (b"\r\n", b"\n"):
-                return True
-            if len(line) > _LONGEST_HEADER or not line.endswith(b"\n"):
-                break
-            if line.startswith(b"connection:"):
-                self.close_connection = b"close" in line
-        self.close_connection = True
-        self.send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        return False
+        self.send_response(HTTPStatus(status))
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(size))
+        self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Write nothing by itself: the cache tells."""
