@@ -229,6 +229,13 @@ def record_that_misstates_its_epoch(world: PromotedWorld) -> None:
     world.publish_record(world.planned(epoch=7), "rita")
 
 
+@promotion_case(1, "it says epoch 1 of this policy, whose epoch is 2")
+def record_that_states_an_epoch_before_its_policy(world: PromotedWorld) -> None:
+    world.head["epoch"] = "2"
+    world.attest_all()
+    world.publish_record(world.planned(epoch=1), "rita")
+
+
 @promotion_case(2, "the policy expired on 2020-01-01 00:00 UTC")
 def record_under_an_expired_policy(world: PromotedWorld) -> None:
     world.honest()

@@ -58,6 +58,14 @@ REFUSED = {
     "empty target": (header(kind=b"2"), "'a' is a link to nothing"),
     "empty target of a hard link": (header(kind=b"1"), "'a' is a link to nothing"),
     "NUL in a target": (pax(b"linkpath", b"x\0y") + header(kind=b"2"), "whose target holds a NUL"),
+    "NUL in a name": (pax(b"path", b"x\0y") + header(), "has a NUL in its name"),
+    "sparse file": (header(kind=b"S"), "'a' is a sparse file"),
+    "sparse file of PAX": (pax(b"GNU.sparse.major", b"1") + header(), "'a' is a sparse file"),
+    "PAX record that ends early": (
+        extended(b"x", b"20 path=abc\n") + header(),
+        "has a malformed PAX record",
+    ),
+    "an extended header at the end": (pax(b"path", b"x"), "that describes nothing"),
     "overlong target": (
         pax(b"linkpath", b"x" * 5000) + header(kind=b"2"),
         "whose target is 5000 bytes long",
@@ -112,6 +120,16 @@ def test_what_is_odd_and_clear_is_read() -> None:
     assert long.target == b"x" * 4095
     (named,) = read(extended(b"g", record(b"comment", b"a commit")) + header(b"a/", b"5"))
     assert (named.kind, named.name) == (EntryKind.DIRECTORY, b"a")
+
+
+def test_a_long_name_is_in_two_fields() -> None:
+    """Star keeps times where the prefix ends; GNU's older magic keeps other things in it."""
+    long = b"p" * 150
+    old = header(at_257=b"ustar  \0", at_345=long)
+    star = header(at_345=long[:131] + b"17777777777 1777777777 ", at_508=b"tar\0")
+    for data, name in ((header(at_345=long), long + b"/a"), (old, b"a")):
+        assert [entry.name for entry in read(data)] == [name]
+    assert [entry.name for entry in read(star)] == [long[:131] + b"/a"]
 
 
 def test_numbers_are_read_as_python_reads_them() -> None:
