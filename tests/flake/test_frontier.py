@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,6 +63,12 @@ def test_what_is_built_from_the_source_is_opened_however_deep() -> None:
     wanted, project = names(frontier(graph, ["app"]))
     assert wanted == {"bash": {"out", "dev"}, "gcc": {"out"}}
     assert project == {"app", "wrapper", "inner", "unnamed"}
+
+
+def test_one_source_of_many_is_enough() -> None:
+    both = replace(drv("gcc"), input_srcs=(path(FOREIGN), path(OWN)))
+    graph = {"app": drv("inner"), "inner": both, "gcc": drv()}
+    assert names(frontier(graph, ["app"])) == ({"gcc": {"out"}}, {"app", "inner"})
 
 
 def test_an_input_in_the_project_gives_way_to_its_own_inputs() -> None:

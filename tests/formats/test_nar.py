@@ -139,6 +139,21 @@ def test_what_is_no_nar_is_refused_or_another_tree(tree: Tree, data: st.DataObje
     assert found != entries_of(tree)
 
 
+@pytest.mark.parametrize("name", [b"", b".", b"..", b"a/b", b"a\0b"])
+def test_no_entry_has_a_name_that_no_file_can_have(name: bytes) -> None:
+    nar = b"".join(dump(Directory({name: NarFile(b"x")})))
+    with pytest.raises(CheckedFalse, match="the name"):
+        list(read_nar([nar], "it"))
+
+
+@pytest.mark.parametrize("names", [(b"b", b"a"), (b"a", b"a")])
+def test_entries_come_in_order(names: tuple[bytes, bytes]) -> None:
+    one = b"".join(dump(Directory({b"#": NarFile(b"x"), b"$": NarFile(b"x")})))
+    head, second, rest = one.replace(b"#", names[0]).partition(b"$")
+    with pytest.raises(CheckedFalse, match="after b'"):
+        list(read_nar([head + second.replace(b"$", names[1]) + rest], "it"))
+
+
 @pytest.mark.parametrize(
     ("nar", "problem"),
     [

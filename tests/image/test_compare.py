@@ -133,6 +133,12 @@ def test_moved_paths_are_pulled_though_no_package_changed() -> None:
     assert diff.culprits == ()
 
 
+def test_a_layer_replaces_one_of_its_own_tier() -> None:
+    plan = [Group("base", (LIBC,)), Group("packages", (ZLIB, MAKE)), Group("tools", (GIT,))]
+    moved = evaluate_plan(plan, OLD_PLAN, OLD, OLD).layers
+    assert [(layer.reused, layer.was) for layer in moved] == [(True, 0), (True, None), (True, 2)]
+
+
 def test_the_same_path_with_other_bytes_is_a_change() -> None:
     new = {**OLD, **closure((ZLIB, 10, (LIBC,)), salt="another builder")}
     diff = evaluate_plan(OLD_PLAN, OLD_PLAN, new, OLD)

@@ -247,3 +247,5 @@ def test_what_the_recipe_accepts_by_name_is_marked() -> None:
     policy = LicencePolicy(accept=("app", "input:nixpkgs"))
     found = judged(drv("app"), drv("lib"), trees=TREES, policy=policy, app=MIT, lib=MIT)
     assert {at.name for at, item in found.paths.items() if item.accepted} == {"app", "source"}
+    both = judged(drv("app-1.0"), drv("lib-1.0"), policy=policy)
+    assert {at.name for at, item in both.paths.items() if item.accepted} == {"app-1.0"}

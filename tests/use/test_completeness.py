@@ -71,3 +71,14 @@ def test_the_hint_names_the_tier_that_needs_it() -> None:
 def test_paths_known_only_to_a_cache_are_gaps() -> None:
     zlib = StorePath("c" * 32 + "-zlib-1.3")
     assert find_gaps((), OfflinePlan(fetch=(zlib,)), {}) == (Gap(zlib, "path", ()),)
+    assert find_gaps((), OfflinePlan(unknown=(zlib,)), {}) == (Gap(zlib, "path", ()),)
+
+
+def test_what_is_fetched_by_the_projects_own_script_is_a_gap() -> None:
+    """A fixed output's content is agreed on, whatever fetches it: no source changes it."""
+    outputs = parse_outputs(f"packages.default\t{A}-app.drv\n")
+    derivations = {path("app"): derivation(), path("src.tar"): derivation("app", fixed=True)}
+    derivations[path("lib")] = derivation("src.tar")
+    assert find_gaps(outputs, OfflinePlan(tuple(derivations)), derivations) == (
+        Gap(path("lib"), "derivation", (), behind=1),
+    )
