@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import nix_seed
-from nix_seed.core.digests import Digest
+from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto.promotion import PromotionPredicate
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.oci.manifest import About, Index, MediaType, fallback_tag
@@ -20,8 +21,12 @@ from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.release import api
 from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.release.promote import Signing, promote
+from nix_seed.release.records import find_proof, judge_ledger
 from nix_seed.release.rules.answer import Verification
+from nix_seed.release.rules.record import Shown, evaluate_promotion
+from nix_seed.release.rules.tree import MemberProof
 from nix_seed.release.verify import Query, ReleasePlace, verify_image
+from nix_seed.trust.attestations import Listings
 from nix_seed.trust.sign import open_logs
 from support.audits import dangle, drop_record
 from support.registries import docker_registry
@@ -470,3 +475,20 @@ def test_a_program_attests_only_as_a_builder_of_the_policy(world: ReleaseWorld) 
     policy, key = world.write_policy(), world.root / "mallory.key"
     with pytest.raises(InputError, match=r"the policy calls key sha256:.* nothing"):
         api.attest(world.reference, world.root, world.root / "cache", policy, key=key)
+
+
+def test_a_proof_is_of_one_image(world: ReleaseWorld) -> None:
+    world.attest_all()
+    world.promote("rita")
+    by = verifiers_of(load_policy(world.write_policy(), datetime.now(UTC)))
+    store = by.stores.open(parse_reference(world.repository))
+    found = judge_ledger(Listings((store,)).of(COMMIT.key), by)
+    proof = find_proof([store], found.records, ARM)
+    assert isinstance(proof, MemberProof)
+    for leaf, fate in (
+        (proof.leaf, Fate.VERIFIED),
+        (replace(proof.leaf, image_digest=Digest.of(b"another")), Fate.FALSE),
+        (replace(proof.leaf, nar_hash=NarHash.of(b"another")), Fate.FALSE),
+    ):
+        judged = evaluate_promotion(by.policy, COMMIT, found, Shown((leaf,), {ARM: proof}))
+        assert judged.fate is fate, judged.checks
