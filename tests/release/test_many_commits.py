@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from nix_seed.formats.oci.reference import parse_reference
-from nix_seed.release import verify
 from nix_seed.trust.rules import claims
 from nix_seed.trust.rules.claims import MOST_COMMITS
 from support.audits import Ledger, commit
@@ -20,8 +19,7 @@ FEW = 6
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> range:
     """More commits than are asked about, where that is fewer than it is: a release takes long."""
-    for module in (claims, verify):
-        monkeypatch.setattr(module, "MOST_COMMITS", FEW)
+    monkeypatch.setattr(claims, "MOST_COMMITS", FEW)
     return range(2, 2 + FEW + 3)
 
 
