@@ -11,16 +11,14 @@ import hashlib
 import itertools
 import json
 import re
-import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from support.web import answering
+from support.web import PlainHandler, answering
 
 USER, PASSWORD = "seeder", "correct horse battery"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -231,20 +229,7 @@ def quirky_registry(quirk: Quirk, *, api: bool, **more: Any) -> Iterator[Quirky]
         yield registry
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-    def handle(self) -> None:
-        # A TLS greeting is no HTTP request: end it as a plain server does.
-        with suppress(OSError):
-            if self.connection.recv(1, socket.MSG_PEEK) == b"\x16":
-                self.connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
-                return
-            super().handle()
-
+class _Handler(PlainHandler):
     def every(self) -> None:
         registry: Quirky = self.server.registry  # type: ignore[attr-defined]
         body = self.content()

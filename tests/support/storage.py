@@ -11,11 +11,10 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
 
-from support.web import answering
+from support.web import PlainHandler, answering
 
 Part = tuple[int, int]
 """The first byte that is asked for, and the one after the last."""
@@ -54,22 +53,10 @@ class Storage:
             return self.asked.count(name)
 
 
-class Request(BaseHTTPRequestHandler):
+class Request(PlainHandler):
     """A request to either; tests answer it by ``say`` and its neighbours."""
 
-    protocol_version = "HTTP/1.1"
     storage: Storage
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-    def handle(self) -> None:
-        # A TLS greeting is no HTTP request: end it as a plain server does.
-        with suppress(OSError):
-            if self.connection.recv(1, socket.MSG_PEEK) == b"\x16":
-                self.connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
-                return
-            super().handle()
 
     def say(self, status: int, body: bytes = b"", **headers: str) -> bool:
         """Answer whole; a body has its length unless *headers* say another."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -30,6 +31,23 @@ def answering(
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class PlainHandler(BaseHTTPRequestHandler):
+    """Answers plain HTTP, and says nothing on the terminal."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def handle(self) -> None:
+        # A TLS greeting is no HTTP request: end it as a plain server does.
+        with contextlib.suppress(OSError):
+            if self.connection.recv(1, socket.MSG_PEEK) == b"\x16":
+                self.connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+                return
+            super().handle()
 
 
 @contextlib.contextmanager
