@@ -9,15 +9,19 @@ from __future__ import annotations
 import json
 import pickle
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nix_seed.flake.nix import Nix
+from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.reference import Reference
-from nix_seed.image.build import Assembly
+from nix_seed.formats.zstd import SeekTable
+from nix_seed.image.build import Assembly, BuiltLayer
 from nix_seed.image.layer_cache import LayerCache, LayerRecords
 from nix_seed.image.plan import Plan
 from nix_seed.image.push import push_image
+from nix_seed.image.rules.frames import locate_paths
 from nix_seed.registry.open import Stores
 
 __all__ = ["dump_plan", "peak_mib"]
@@ -56,14 +60,16 @@ def push(plan: Plan, reference: str, cache: Path) -> dict[str, Any]:
     }
 
 
-def _changed_bytes(plan: Plan, layers: Any) -> int:
+def _changed_bytes(plan: Plan, layers: Sequence[BuiltLayer]) -> int:
     """Compressed bytes of just those paths that the plan's base does not have."""
     old = plan.base.spec.paths if plan.base is not None else {}
     total = 0
     for built in layers:
-        for path, _ in built.layer.starts:
-            if path not in old:
-                total += built.layer.span(path)[1]
+        if not built.paths:  # the container's
+            continue
+        places = locate_paths(SeekTable(built.layer.frames), [*map(StorePath.parse, built.paths)])
+        assert places is not None, f"where the paths of {built.layer.descriptor.digest} lie"
+        total += sum(end - start for path, (start, end) in places.items() if path not in old)
     return total
 
 
