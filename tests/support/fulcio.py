@@ -9,10 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import socket
 import subprocess
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -22,7 +20,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -37,7 +34,7 @@ from nix_seed.formats.tlog.note import NoteKey
 from support.goprograms import installed
 from support.oidc import Issuer, issuing
 from support.registries import free_port
-from support.rekor import fronted, rekor_v2, running, trillian
+from support.rekor import fronted, metrics_port, rekor_v2, running, trillian
 
 __all__ = ["Authority", "CertificateLog", "RealSigstore", "Refusal", "fulcio", "real_sigstore"]
 
@@ -54,7 +51,6 @@ _GITHUB = {
     },
     "subject-alternative-name-template": "{{ .url }}/{{ .job_workflow_ref }}",
 }
-_METRICS = 2112
 _P256 = "PKIX_ECDSA_P256_SHA_256"
 
 
@@ -243,7 +239,6 @@ def _ct_config(tree: int, roots: Path, private: ec.EllipticCurvePrivateKey) -> s
 @contextmanager
 def _timestamp_authority(directory: Path) -> Iterator[tuple[str, tuple[x509.Certificate, ...]]]:
     """Start the authority; give the address that stamps, and its chain, its root last."""
-    _await_unused(_METRICS)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [
@@ -251,24 +246,10 @@ def _timestamp_authority(directory: Path) -> Iterator[tuple[str, tuple[x509.Cert
         "--timestamp-signer", "memory", "--disable-ntp-monitoring", "--log-type", "prod",
         "--cleanup-timeout", "1s",
     ]  # fmt: skip
-    with running(command, directory / "stamps.log", f"{url}/ping"):
+    with metrics_port(), running(command, directory / "stamps.log", f"{url}/ping"):
         with urllib.request.urlopen(f"{url}/api/v1/timestamp/certchain", timeout=20) as answer:
             chain = x509.load_pem_x509_certificates(answer.read())
         yield f"{url}/api/v1/timestamp", tuple(chain)
-
-
-def _await_unused(port: int) -> None:
-    """Wait for *port*: the authority shows its metrics there, and ends if it cannot."""
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        with socket.socket(socket.AF_INET6) as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                tried.bind(("::", port))
-                return
-            except OSError:
-                time.sleep(0.5)
-    pytest.fail(f"the timestamp authority needs port {port}, which something else holds")
 
 
 def _get(url: str) -> Any:

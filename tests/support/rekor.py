@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import socket
@@ -25,6 +26,7 @@ from nix_seed.logs.rekor import LogHttp, RekorV2
 from nix_seed.logs.rules.entry import TrustedLog
 from nix_seed.registry.errors import Patience
 from nix_seed.trust.sign import KeyKind, KeySigner
+from support.apt import CACHE
 from support.goprograms import MODULES, go_log_check, installed
 from support.registries import free_port, needs
 from support.web import answering
@@ -157,7 +159,7 @@ def rekor_v1(directory: Path) -> Iterator[tuple[str, NoteKey]]:
     """Start Rekor v1 on Trillian on MariaDB, all on loopback; give its address and key."""
     server = installed("rekor-server")
     port = free_port()
-    with trillian(directory) as (rpc, socket_path), unpublished(2112):
+    with trillian(directory) as (rpc, socket_path), metrics_port(), unpublished(METRICS_PORT):
         rekor = [
             server, "serve", "--rekor_server.address", "127.0.0.1", "--port", str(port),
             "--rekor_server.hostname", "rekor.test", "--trillian_log_server.port", str(rpc),
@@ -234,6 +236,18 @@ def _schema() -> bytes:
         ["go", "mod", "download", "-json", name], capture_output=True, check=True, timeout=300
     )
     return (Path(json.loads(done.stdout)["Dir"]) / "storage/mysql/schema/storage.sql").read_bytes()
+
+
+METRICS_PORT = 2112
+"""Where Rekor v1 and the timestamp authority show their metrics; neither takes another."""
+
+
+@contextmanager
+def metrics_port() -> Iterator[None]:
+    """Wait until no other process of the tests has a program on ``METRICS_PORT``, and keep it."""
+    with (CACHE / ".metrics-port.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
