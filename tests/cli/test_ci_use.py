@@ -88,7 +88,7 @@ class Machine:
 def fill(options: dict[str, Any], token: str = "") -> Filled:
     secrets = {"SEED_REGISTRY_TOKEN": token} if token else {}
     job = CiJob(OPTIONS | options, CiHost({}), secrets)
-    return ci_use.fill(job, IMAGE, "aarch64-darwin", lambda _: None)
+    return ci_use.fill(job, IMAGE, "aarch64-darwin")
 
 
 def test_a_fresh_mac_has_a_store_made_for_the_user(monkeypatch: pytest.MonkeyPatch) -> None:

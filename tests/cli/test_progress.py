@@ -27,15 +27,15 @@ from nix_seed.core.processes import may_fork
 from nix_seed.flake.rules.nix_log import NixSaid, NixWork
 with click.Context(click.Command("x")):
     manner().verbose = VERBOSE
-    with progress() as show:
-        show(Stage("realise", "building what the image is to hold"))
+    with progress():
+        tell(Stage("realise", "building what the image is to hold"))
         running = tuple(f"building p{n}" for n in range(9))
         tell(NixWork((3, 12), (40, 120), (35_100_000, 410_000_000), running))
         tell(NixSaid("a line of the log", "hello"))
         time.sleep(SECONDS)
         assert may_fork(), "progress must not start threads"
         say("said in between", err=True)
-        show(Stage("next", "the next step"))
+        tell(Stage("next", "the next step"))
     say("the answer")
 """
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nix_seed.cli.command import progress
-from nix_seed.core.events import Stage
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.files import cache_directory
 from nix_seed.core.words import human_size, plural
 
@@ -56,10 +56,10 @@ def test_the_cache_lies_where_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_log_holds_a_line_a_stage(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress(quiet=False) as show:
-        show(Stage("a", "doing a"))
-        show("something small")
-    with progress(quiet=True) as show:
-        show(Stage("b", "doing b"))
+    with progress(quiet=False):
+        tell(Stage("a", "doing a"))
+        tell("something small")
+    with progress(quiet=True):
+        tell(Stage("b", "doing b"))
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "nix-seed: doing a\n")

@@ -5,15 +5,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
-from nix_seed.core.events import ignore
+from nix_seed.core.events import listening
 from nix_seed.formats.nix.store_path import PathInfo
 from nix_seed.image.assemble import (
     Afresh,
@@ -42,12 +40,11 @@ def build(
     layers: list[list[PathInfo]],
     *,
     reuse: bool = True,
-    on_event: Callable[[Any], None] = ignore,
     threads: int = 2,
 ) -> tuple[LayerFinished, ...]:
     store, cache = StoreFiles(tmp_path / "root"), LayerCache(tmp_path / "cache")
     target = cache if reuse else Afresh(cache)
-    return assemble_layers(layers, ZSTD, store, target, threads=threads, on_event=on_event)
+    return assemble_layers(layers, ZSTD, store, target, threads=threads)
 
 
 def contents(tmp_path: Path) -> dict[str, bytes]:
@@ -77,11 +74,13 @@ def test_the_second_run_reads_nothing(tmp_path: Path, layers: list[list[PathInfo
 
 def test_events(tmp_path: Path, layers: list[list[PathInfo]]) -> None:
     events: list[LayerFinished] = []
-    built = build(tmp_path, layers, on_event=events.append, threads=1)
+    with listening(events.append):
+        built = build(tmp_path, layers, threads=1)
     assert events[0] == built[1], "the largest first"
     assert sorted(events, key=built.index) == list(built)
     again: list[LayerFinished] = []
-    kept = build(tmp_path, layers, on_event=again.append)
+    with listening(again.append):
+        kept = build(tmp_path, layers)
     assert sorted(again, key=kept.index) == list(kept)
     assert all(event.reused for event in again)
 

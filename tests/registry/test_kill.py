@@ -34,6 +34,7 @@ LAYERS = 10
 
 WORK = """
 import sys, time
+from nix_seed.core.events import listening
 from nix_seed.registry.credentials import Credential, Keyring
 from nix_seed.registry import transfer as pull, open as stores
 from nix_seed.image import push
@@ -42,8 +43,8 @@ given = Keyring(given=Credential("the test", sys.argv[4], sys.argv[5]))
 work = {"push": push.push, "pull": pull.pull}[sys.argv[1]]
 print("ready", flush=True)
 # A chunk that takes a while: on loopback a kill would hardly ever find one on its way.
-work(stores.Stores(given, jobs=3), *map(parse_reference, sys.argv[2:4]),
-     on_event=lambda event: time.sleep(0.004))
+with listening(lambda event: time.sleep(0.004)):
+    work(stores.Stores(given, jobs=3), *map(parse_reference, sys.argv[2:4]))
 print("done", flush=True)
 """
 

@@ -13,6 +13,7 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.events import listening
 from nix_seed.formats.oci.manifest import About, Descriptor, Index, MediaType
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.image.index import IndexPlan, build_index, prepare_index
@@ -115,7 +116,8 @@ def test_blobs_are_linked_from_other_repositories(
 def test_events(tmp_path: Path, stores: Stores, target: Reference) -> None:
     root = seed_image(tmp_path / "a", "demo", layers=[("base", *layer("base", 700_000))])
     events: list[Any] = []
-    done = push(stores, LayoutReference(str(tmp_path / "a")), target, on_event=events.append)
+    with listening(events.append):
+        done = push(stores, LayoutReference(str(tmp_path / "a")), target)
     last = {e.blob.digest: e.done for e in events if isinstance(e, BlobProgress)}
     assert last == {blob.digest: blob.size for blob, _ in done.blobs}
     assert sum(isinstance(e, BlobProgress) for e in events) >= 3

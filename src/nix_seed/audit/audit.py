@@ -38,7 +38,7 @@ from nix_seed.audit.rules.report import AuditReport, CopyStatus, accept, sort_fi
 from nix_seed.audit.rules.state import FORMAT, AuditState
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError, caught
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.files import explained, locked, read_if_there, write_atomically
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Severity
@@ -124,11 +124,7 @@ class AuditQuestion:
 
 
 def audit(
-    stores: Stores,
-    question: AuditQuestion,
-    state: Path | None,
-    now: datetime,
-    on_event: OnEvent = ignore,
+    stores: Stores, question: AuditQuestion, state: Path | None, now: datetime
 ) -> AuditReport:
     """Audit what *question* asks, going on from what the directory *state* keeps of the last one.
 
@@ -138,11 +134,11 @@ def audit(
     """
     repository = _repository(question)
     if state is None:
-        return _Audit(stores, question, None, None, now, on_event).run()
+        return _Audit(stores, question, None, None, now).run()
     files = AuditFiles(state / "audit")
     with files.alone(repository):
         kept = files.load(repository)
-        work = _Audit(stores, question, kept, state, now, on_event)
+        work = _Audit(stores, question, kept, state, now)
         report = work.run()
         # What was accepted is not settled: the next audit is to come upon it again.
         if report.clean and question.since is None:
@@ -174,14 +170,12 @@ class _Audit:
         kept: AuditState | None,
         state: Path | None,
         now: datetime,
-        on_event: OnEvent,
     ) -> None:
         self._stores = stores
         self._question = question
         self._repository = repository = _repository(question)
         self._state = state
         self._now = now
-        self._on_event = on_event
         loaded = (question.policy, *question.earlier)
         self._book = PolicyBook.of(question.policy.policy, [e.policy for e in question.earlier])
         self._judges = verifiers_of(question.policy, state=state, ask=question.ask)
@@ -205,7 +199,7 @@ class _Audit:
     def run(self) -> AuditReport:
         """Read, judge, report."""
         old = self._from.records if self._from else ()
-        self._on_event(Stage("ledger", "reading the ledger"))
+        tell(Stage("ledger", "reading the ledger"))
         heads = set(heads_of(old))
         with self._net("the ledger"):
             self._ledger.begin(each for each in old if each.digest in heads)
@@ -216,14 +210,14 @@ class _Audit:
         commits |= {commit for copy in self._copies for commit in copy.commits}
         # Those audited before as well: an index does not tell by itself of what came since.
         commits |= {record.commit for record in (self._from.records if self._from else ())}
-        self._logs.replay(marks, sorted(commits), self._on_event)
+        self._logs.replay(marks, sorted(commits))
         with self._net("what the logs hold"):
             # Votes on commits that were audited before: their lists were not read again so far.
             self._ledger.read_again(self._doubted())
             if any(True for _ in self._withheld()) or self._doubted():
                 # Something in a promoter's name is unexplained: look everywhere before crying wolf.
                 about = "looking for what the logs hold in every list there is"
-                self._on_event(Stage("search", about))
+                tell(Stage("search", about))
                 self._ledger.search(self._also)
         new = self._merge(old)
         self._releases(new)
@@ -333,7 +327,7 @@ class _Audit:
         releases = Releases(self._stores, self._copies, self._bench, self._now, waiting)
         taken = self._taken()
         done: dict[Digest, LedgerRecord] = {}
-        self._on_event(Stage("releases", "evaluating quorums", len(new)))
+        tell(Stage("releases", "evaluating quorums", len(new)))
         for record in new:
             if not record.stands or record.digest in taken:
                 continue
@@ -423,7 +417,7 @@ class _Audit:
     def _ledgers(self) -> Iterator[AuditFinding]:
         """Compare with every other ledger that the policy names."""
         for ledger in self._judges.ledgers:
-            self._on_event(Stage("ledger", f"replaying the ledger {ledger.name}"))
+            tell(Stage("ledger", f"replaying the ledger {ledger.name}"))
             with self._net(f"the ledger {ledger.name}"):
                 entries = tuple(ledger.entries())
                 yield from find_ledger_conflicts(ledger.name, entries, self._records)

@@ -14,7 +14,7 @@ from nix_seed.audit.rules.report import LogStatus
 from nix_seed.audit.rules.state import LogMark
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError, caught
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.statement import Commit
@@ -217,16 +217,11 @@ class LogSet:
             if (replay := self._replays.get(each.name)) and replay.hashes is not None
         )
 
-    def replay(
-        self,
-        marks: Iterable[LogMark],
-        commits: Sequence[Commit],
-        on_event: OnEvent = ignore,
-    ) -> None:
+    def replay(self, marks: Iterable[LogMark], commits: Sequence[Commit]) -> None:
         """Replay each log from its mark on; of one that gives no list, ask for *commits*."""
         since = {mark.key: mark.head for mark in marks}
         for named in self._logs:
-            on_event(Stage("log", f"replaying the log {named.name}"))
+            tell(Stage("log", f"replaying the log {named.name}"))
             self._statuses[named.name] = LogStatus(
                 named.name, named.log.kind, 0, 0, None, "not read"
             )

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import click
 
 from nix_seed.cli.say import manner
-from nix_seed.core.events import OnEvent, ignore, listening
+from nix_seed.core.events import ignore, listening
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 EXISTING_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -129,13 +129,14 @@ def option(
 
 
 @contextmanager
-def progress(*, quiet: bool = False) -> Iterator[OnEvent]:
-    """Yield what flows report to. Off a terminal, *quiet* leaves out what is not asked for."""
+def progress(*, quiet: bool = False) -> Iterator[None]:
+    """Show what flows tell. Off a terminal, *quiet* leaves out what is not asked for."""
     asked = manner()
     terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     redrawn = terminal and not os.environ.get("CI")
     if asked.quiet or (quiet and not asked.verbose and not redrawn):
-        yield ignore
+        with listening(ignore):
+            yield
         return
     from nix_seed.cli.progress_lines import Lines, StatusLines
 
@@ -143,7 +144,7 @@ def progress(*, quiet: bool = False) -> Iterator[OnEvent]:
     asked.clear = shown.clear
     try:
         with listening(shown), _ticking(shown.tick, shown.period):
-            yield shown
+            yield
         shown.end()
     finally:
         shown.clear()

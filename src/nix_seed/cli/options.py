@@ -18,12 +18,10 @@ import click
 from nix_seed.cli.command import EXISTING_FILE, Command, option, remember, together
 from nix_seed.cli.say import say, warn
 from nix_seed.core.errors import InputError
-from nix_seed.core.events import ignore
 from nix_seed.core.files import cache_directory
 from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 
 if TYPE_CHECKING:
-    from nix_seed.core.events import OnEvent
     from nix_seed.flake.nix import Nix
     from nix_seed.formats.intoto.statement import Commit
     from nix_seed.image.request import Request
@@ -297,7 +295,7 @@ def named_seed(
     reference = parse_reference(options["image"])
     stores, system = stores_of(options), system or current_system()
     if "no_verify" in options:
-        reference = trusted(options, stores, reference, system, options["src"], ignore)
+        reference = trusted(options, stores, reference, system, options["src"])
     return stores, reference, system
 
 
@@ -364,7 +362,6 @@ def trusted(
     reference: AnyReference,
     system: str | None,
     project: Path,
-    on_event: OnEvent,
 ) -> AnyReference:
     """Return *reference* by the digest that was verified; as it is where there is no policy.
 
@@ -382,7 +379,7 @@ def trusted(
     from nix_seed.release.load import check_trusted, load_policy
 
     loaded = load_policy(path, datetime.now(UTC))
-    found = check_trusted(stores, reference, system, loaded, state_directory(), on_event)
+    found = check_trusted(stores, reference, system, loaded, state_directory())
     say(f"verified by {path}: {found.reason}", err=True)
     return found.reference
 

@@ -1,6 +1,6 @@
-"""What a flow tells while it works: small frozen values to a callback, never printing.
+"""What a flow tells while it works: small frozen values to whoever listens, never printing.
 
-What happens far below, where no callback is handed down (Nix at work), is told to whoever listens.
+A thread has a listener of its own: what starts one, and tells from it, takes ``listener`` along.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,12 +35,17 @@ _LISTENER: ContextVar[OnEvent] = ContextVar("listener", default=ignore)
 
 @contextmanager
 def listening(on_event: OnEvent) -> Iterator[None]:
-    """Have ``tell`` call *on_event*, in this thread and what it awaits."""
+    """Have ``tell`` call *on_event* in this thread; from others it may be called at any time."""
     token = _LISTENER.set(on_event)
     try:
         yield
     finally:
         _LISTENER.reset(token)
+
+
+def listener() -> OnEvent:
+    """Return who listens here, for threads started from here."""
+    return _LISTENER.get()
 
 
 def tell(event: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -17,7 +18,7 @@ def in_parallel(work: Callable[[_T], _R], items: Iterable[_T], jobs: int) -> lis
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(max(1, jobs), "parallel") as pool:
-        futures = [pool.submit(work, item) for item in items]
+        futures = [pool.submit(copy_context().run, work, item) for item in items]
         try:
             return [future.result() for future in futures]
         except BaseException:

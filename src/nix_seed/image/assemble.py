@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
-from nix_seed.core.events import OnEvent, ignore
+from nix_seed.core.events import OnEvent, listener
 from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.nar import strip_case_hack
 from nix_seed.formats.nix.store_path import STORE_DIR, PathInfo, StorePath
@@ -238,16 +238,15 @@ def assemble_layers(
     target: LayerTarget,
     *,
     threads: int | None = None,
-    on_event: OnEvent = ignore,
 ) -> tuple[LayerFinished, ...]:
     """Write every layer to *target* and return them in the order given.
 
-    *threads* is the number of processors by default. *on_event* is called from several threads,
-    with each layer. The first error stops the other layers and is raised; layers that were finished
+    *threads* is the number of processors by default. Each layer is told when it is done, by several
+    threads. The first error stops the other layers and is raised; layers that were finished
     stay in the target, so that the next run goes on from there.
     """
     compressor.check_at_hand()
-    work = _Work(compressor, store, target, on_event)
+    work = _Work(compressor, store, target, listener())
     count = threads or os.cpu_count() or 1
     order = sorted(range(len(layers)), key=lambda position: -_nar_size(layers[position]))
     frames = FrameThreads(count)
@@ -278,7 +277,7 @@ class _Work:
     compressor: Compressor
     store: StoreReader
     target: LayerTarget
-    on_event: OnEvent
+    told: OnEvent
 
     def do(self, paths: Sequence[PathInfo], frames: FrameThreads) -> LayerFinished:
         key = layer_key(paths, self.compressor)
@@ -287,7 +286,7 @@ class _Work:
             key, lambda sink: write_layer(paths, self.compressor, self.store, sink, frames)
         )
         done = LayerFinished(key, layer, reused=found is not None)
-        self.on_event(done)
+        self.told(done)
         return done
 
 

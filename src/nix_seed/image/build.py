@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import DiffID, Digest
 from nix_seed.core.errors import CheckedFalse, InputError
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.files import Unnamed, explained, unnamed
 from nix_seed.core.values import dataclass
 from nix_seed.core.words import plural
@@ -194,13 +194,7 @@ class Destination:
 
 
 def assemble_image(
-    nix: Nix,
-    plan: Plan,
-    target: LayerTarget,
-    *,
-    threads: int | None = None,
-    reuse: bool = True,
-    on_event: OnEvent = ignore,
+    nix: Nix, plan: Plan, target: LayerTarget, *, threads: int | None = None, reuse: bool = True
 ) -> Built:
     """Write the layers that *target*, a cache or a registry, lacks, and compose the documents.
 
@@ -209,14 +203,13 @@ def assemble_image(
     """
     spec, target = plan.spec, target if reuse else Afresh(target)
     text = f"writing {plural(len(spec.layers), 'layer')} and the container's own"
-    on_event(Stage("assemble", text, len(spec.layers)))
+    tell(Stage("assemble", text, len(spec.layers)))
     assembled = assemble_layers(
         [[spec.paths[path] for path in group.paths] for group in spec.layers],
         spec.compressor,
         StoreFiles(nix.root),
         target,
         threads=threads,
-        on_event=on_event,
     )
     contents = [done.layer.contents for done in assembled]
     layers = (*_built(spec, assembled), _container_layer(spec, contents, target))
@@ -237,7 +230,6 @@ class Assembly:
     cache: LayerCache
     threads: int | None = None
     reuse: bool = True
-    on_event: OnEvent = ignore
 
     @property
     def reusable(self) -> LayerCache | None:
@@ -247,12 +239,7 @@ class Assembly:
     def assemble(self, plan: Plan, target: LayerTarget | None = None) -> Built:
         """Write what *target* (default: the cache) lacks; see ``assemble_image``."""
         return assemble_image(
-            self.nix,
-            plan,
-            target or self.cache,
-            threads=self.threads,
-            reuse=self.reuse,
-            on_event=self.on_event,
+            self.nix, plan, target or self.cache, threads=self.threads, reuse=self.reuse
         )
 
 
@@ -277,11 +264,9 @@ def _built(spec: specs.Spec, assembled: Sequence[LayerFinished]) -> list[BuiltLa
     ]
 
 
-def store_image(
-    built: Built, cache: LayerCache, destination: Destination, on_event: OnEvent = ignore
-) -> str:
+def store_image(built: Built, cache: LayerCache, destination: Destination) -> str:
     """Put the image at *destination*, whole or not at all; return a reference to it."""
-    on_event(Stage("store", f"storing the image in {destination.path}"))
+    tell(Stage("store", f"storing the image in {destination.path}"))
     layers = [built_layer.layer.descriptor for built_layer in built.layers]
     image = ImageFiles(
         manifest=Manifest.parse(built.documents.manifest, "the manifest"),

@@ -6,7 +6,7 @@ from typing import Self
 
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, InputError
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.core.words import plural
 from nix_seed.formats.oci import manifest as oci
@@ -82,7 +82,6 @@ def build_index(
     target: AnyReference,
     images: Sequence[AnyReference],
     plan: IndexPlan = IndexPlan(),
-    on_event: OnEvent = ignore,
 ) -> Indexed:
     """Publish at *target* an index of *images*, and then move the *plan*'s tags to it.
 
@@ -95,7 +94,7 @@ def build_index(
     for tag in wanted:
         check_tag(tag, str(target))
     ready = prepare_index(stores, target, images, plan.systems, plan.about)
-    return publish_index(stores, target, ready, tags=wanted, on_event=on_event)
+    return publish_index(stores, target, ready, tags=wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,24 +142,19 @@ def prepare_index(
 
 
 def publish_index(
-    stores: Stores,
-    target: AnyReference,
-    ready: ReadyIndex,
-    *,
-    tags: Sequence[str],
-    on_event: OnEvent = ignore,
+    stores: Stores, target: AnyReference, ready: ReadyIndex, *, tags: Sequence[str]
 ) -> Indexed:
     """Copy the images of *ready* to *target*, store the index there, and then move *tags*."""
     neighbours = _neighbours(target, [reference for reference, _, _ in ready.images])
     store = stores.open(target, create=True, mount_from=neighbours)
     for reference, origin, root in ready.images:
-        on_event(Stage("image", f"making sure that {target} has {reference}"))
-        transfer(origin, root, store, jobs=stores.jobs, on_event=on_event)
-    on_event(Stage("index", f"publishing the index at {target}"))
+        tell(Stage("image", f"making sure that {target} has {reference}"))
+        transfer(origin, root, store, jobs=stores.jobs)
+    tell(Stage("index", f"publishing the index at {target}"))
     stored = store.put_manifest(ready.body, MediaType.INDEX)
     for tag in tags:
         store.put_manifest(ready.body, MediaType.INDEX, tag)
-        on_event(TagMoved(tag, stored.digest))
+        tell(TagMoved(tag, stored.digest))
     return Indexed(stored, ready.members, tuple(tags))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from nix_seed.core.errors import CheckedFalse, InputError, NixFailed
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.files import read_given
 from nix_seed.core.values import dataclass
 from nix_seed.core.words import plural
@@ -98,22 +98,21 @@ def plan_image(
     nix: Nix,
     request: Request,
     base: Base | None = None,
-    on_event: OnEvent = ignore,
     evaluated: Evaluated | None = None,
 ) -> Plan:
     """Evaluate (unless *evaluated* is given), build what the image is to hold, and lay it out."""
-    evaluated = evaluated or evaluate_request(nix, request, on_event)
+    evaluated = evaluated or evaluate_request(nix, request)
     recipe = evaluated.evaluation.recipe
     _check_base(base, recipe.outline)
-    on_event(Stage("realise", "building what the image is to hold"))
+    tell(Stage("realise", "building what the image is to hold"))
     nix.realise(recipe.wanted, _plain_paths(recipe))
     tiers: Tiers = [(tier.name, _output_paths(nix, tier)) for tier in recipe.tiers]
     closure = nix.closure(path for _, roots in tiers for path in roots)
     if recipe.outline.kind == "run":
         tiers = _split_run(nix, recipe, tiers, closure)
-    licences = _licences(nix, request, evaluated, closure, on_event)
+    licences = _licences(nix, request, evaluated, closure)
     closure, tiers = licensing.leave_out(closure, tiers, licences.judgement)
-    on_event(Stage("partition", f"laying {plural(len(closure), 'store path')} into layers"))
+    tell(Stage("partition", f"laying {plural(len(closure), 'store path')} into layers"))
     previous = base.spec.layers if base else None
     groups = divide(licensing.closed(closure), tiers, request.budget, previous)
     spec = _spec(recipe.outline, request.compressor, closure, groups)
@@ -126,34 +125,30 @@ def plan_image(
     return Plan(evaluated, spec, base, diff, licences)
 
 
-def licences_of_flake(nix: Nix, request: Request, on_event: OnEvent = ignore) -> licensing.Licences:
+def licences_of_flake(nix: Nix, request: Request) -> licensing.Licences:
     """Build what the image is to hold, and judge the licences of all of it; refuse nothing."""
-    evaluated = evaluate_request(nix, request, on_event)
+    evaluated = evaluate_request(nix, request)
     recipe = evaluated.evaluation.recipe
-    on_event(Stage("realise", "building what the image is to hold"))
+    tell(Stage("realise", "building what the image is to hold"))
     nix.realise(recipe.wanted, _plain_paths(recipe))
     closure = nix.closure(path for tier in recipe.tiers for path in _output_paths(nix, tier))
-    on_event(Stage("licences", "reading licences"))
+    tell(Stage("licences", "reading licences"))
     return licensing.assess_licences(nix, evaluated.evaluation, request.attr, closure)
 
 
 def _licences(
-    nix: Nix,
-    request: Request,
-    evaluated: Evaluated,
-    closure: Mapping[StorePath, PathInfo],
-    on_event: OnEvent,
+    nix: Nix, request: Request, evaluated: Evaluated, closure: Mapping[StorePath, PathInfo]
 ) -> licensing.Licences:
     """Judge the closure's licences, and say what is withheld or not known."""
-    on_event(Stage("licences", "reading licences"))
+    tell(Stage("licences", "reading licences"))
     licences = licensing.assess_licences(nix, evaluated.evaluation, request.attr, closure)
     licensing.check_contents(nix, licences)
     withheld, unknown = licences.judgement.withheld, licences.judgement.unknown
     if withheld:
         names = ", ".join(f"{item.path.name} ({item.licence.name})" for item in withheld)
-        on_event(Stage("withheld", f"left out, not to be passed on: {names}"))
+        tell(Stage("withheld", f"left out, not to be passed on: {names}"))
     if unknown:
-        on_event(Stage("unknown", f"{plural(len(unknown), 'store path')} of unknown licence"))
+        tell(Stage("unknown", f"{plural(len(unknown), 'store path')} of unknown licence"))
     return licences
 
 

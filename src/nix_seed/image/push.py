@@ -14,7 +14,7 @@ from typing import Final
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.core.words import plural
 from nix_seed.formats.oci import manifest as oci
@@ -216,7 +216,6 @@ def push(
     *,
     tags: Sequence[str] = (),
     mount_from: Sequence[str] = (),
-    on_event: OnEvent = ignore,
 ) -> Transferred:
     """Make *target* name what *source* does; *tags* are further tags, moved after its own.
 
@@ -234,14 +233,13 @@ def push(
     if isinstance(source, Reference) and source.registry == target.registry:
         mount_from = (source.repository, *mount_from)
     wanted = ([] if target.tag is None else [target.tag]) + list(tags)
-    on_event(Stage("push", f"pushing {source} to {target}"))
+    tell(Stage("push", f"pushing {source} to {target}"))
     return transfer(
         origin,
         root,
         stores.open(target, mount_from=tuple(mount_from)),
         list(dict.fromkeys(wanted)),
         jobs=stores.jobs,
-        on_event=on_event,
     )
 
 
@@ -303,7 +301,7 @@ def push_image(
     check_publishable(plan.spec, target, plan.licences.problem)
     upload = UploadTarget(repository, records, how.reusable, plan.spec.compressor.media_type)
     built = how.assemble(plan, upload)
-    how.on_event(Stage("publish", f"naming the image in {repository}"))
+    tell(Stage("publish", f"naming the image in {repository}"))
     config = built.documents.config
     described = oci.Descriptor(oci.MediaType.CONFIG, Digest.of(config), len(config))
     if not repository.has_blob(described.digest):

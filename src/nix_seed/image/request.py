@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.flake.evaluate import Evaluation, Kind, evaluate_flake
 from nix_seed.flake.nix import Nix
@@ -45,9 +45,9 @@ class Evaluated:
     input_key: str
 
 
-def evaluate_request(nix: Nix, request: Request, on_event: OnEvent = ignore) -> Evaluated:
+def evaluate_request(nix: Nix, request: Request) -> Evaluated:
     """Evaluate; nothing is built."""
-    on_event(Stage("evaluate", f"evaluating {request.flake}"))
+    tell(Stage("evaluate", f"evaluating {request.flake}"))
     evaluation = evaluate_flake(
         nix, request.flake, kind=request.kind, attr=request.attr, system=request.system
     )

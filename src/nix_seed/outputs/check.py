@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from nix_seed.core.errors import NixSeedError
-from nix_seed.core.events import Stage
+from nix_seed.core.events import Stage, tell
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.outputs.compare import compare_nars, nars_of
 from nix_seed.outputs.diffoscope import diffoscope_at_hand, show_difference
@@ -29,7 +29,7 @@ def check_outputs(
     Where a difference begins, its files are compared. Never raises for what a store says.
     """
     stores = [by.stores.open(each) for each in places]
-    by.on_event(Stage("outputs", f"looking for what builders say of {commit}"))
+    tell(Stage("outputs", f"looking for what builders say of {commit}"))
     found = gather(stores, [outputs_subject(commit).digest])
     asked = Question(commit, system)
     heard = WordReader(by).hear(found.attestations, asked=asked)
@@ -42,15 +42,15 @@ def check_outputs(
         by.policy, commit, words, (*lies, *heard.set_aside), (*unread, *heard.unchecked)
     )
     begins = [each for each in report.outputs if each.begins][:_MOST_COMPARED]
-    compared = {each: _compared(by, stores, each) for each in begins}
+    compared = {each: _compared(stores, each) for each in begins}
     return replace(report, outputs=tuple(compared.get(each, each) for each in report.outputs))
 
 
-def _compared(by: Verifiers, stores: Sequence[ImageStore], found: OutputFinding) -> OutputFinding:
+def _compared(stores: Sequence[ImageStore], found: OutputFinding) -> OutputFinding:
     one, other = (each.nar_hash for each in found.answers[:2])
     if one == other:
         return replace(found, unread="the NARs are equal: builders state other references of it")
-    by.on_event(Stage("outputs", f"comparing the files of {found.label}"))
+    tell(Stage("outputs", f"comparing the files of {found.label}"))
     try:
         found = replace(found, files=compare_nars(stores, found.path, one, other))
         program = diffoscope_at_hand()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nix_seed.core.errors import CheckedFalse, NixFailed
-from nix_seed.core.events import Stage
+from nix_seed.core.events import Stage, listener, tell
 from nix_seed.core.values import dataclass
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import StorePath
@@ -35,8 +35,8 @@ def install(by: Verifiers, place: AnyReference, promise: Promise, nix: Nix) -> N
     store has, before or after, another NAR at a promoted path.
     """
     output, key = promise.output, fresh_key()
-    cache = OutputCache(by.stores.open(place), _exactly(by, promise), key, on_event=by.on_event)
-    by.on_event(Stage("install", f"taking {output.path}"))
+    cache = OutputCache(by.stores.open(place), _exactly(by, promise), key, on_event=listener())
+    tell(Stage("install", f"taking {output.path}"))
     with serving(CacheServer(cache)) as here:
         more = {
             "extra-substituters": here.url,

@@ -16,7 +16,7 @@ from typing import Final
 from nix_seed.core.declared import time_text
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import InputError
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.parallel import in_parallel
 from nix_seed.core.values import dataclass
 from nix_seed.core.words import plural
@@ -67,7 +67,6 @@ class OutputsTarget:
     stores: Stores
     reference: AnyReference
     nix: Nix
-    on_event: OnEvent = ignore
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,12 +217,11 @@ def push_outputs(
     another commit. Nothing is signed before every NAR is in the repository. Raises ``InputError``
     for a tree with changes, and as ``prepare_attest``, Nix, the registry and the logs do.
     """
-    on_event = target.on_event
     check_commit(tree.directory)
-    ready = prepare_attest(tree, attester, seed.system, on_event)
+    ready = prepare_attest(tree, attester, seed.system)
     check_writable(target.stores, target.reference)
     store = target.stores.open(target.reference, create=True)
-    on_event(Stage("outputs", f"looking for what was built from {ready.source.commit}"))
+    tell(Stage("outputs", f"looking for what was built from {ready.source.commit}"))
     read = DerivationReader(target.nix)
     names = find_outputs(target.nix, read, ready.checkout.flake, seed, selection)
     origins = read_provenance(target.nix, names)
@@ -236,14 +234,14 @@ def push_outputs(
     now = datetime.now(UTC)
     since = time_text(now - RENEWED_AFTER)
     work = _Work(store, target, attester.signer.identity, since, selection.millis)
-    on_event(Stage("outputs", f"asking for {plural(len(facts), 'path')}", len(facts)))
+    tell(Stage("outputs", f"asking for {plural(len(facts), 'path')}", len(facts)))
     last_said = in_parallel(work.last_said, facts, _REQUESTS)
     known = {fact: of for fact, of in zip(facts, last_said, strict=True) if of is not None}
     new = tuple(each for each in facts if each not in known)
     unsaid = tuple(each for each in facts if known.get(each) != str(ready.source.commit))
     signed: tuple[SignedOutputs, ...] = ()
     if unsaid:
-        on_event(Stage("outputs", f"pushing {plural(len(new), 'path')}", len(new)))
+        tell(Stage("outputs", f"pushing {plural(len(new), 'path')}", len(new)))
         blobs = work.pack_all(new)
         said = OutputsStatement(
             source=ready.source.uri,
@@ -255,8 +253,8 @@ def push_outputs(
             outputs=unsaid,
             ref=selection.ref,
         )
-        signed = sign_outputs(said, attester.signer, attester.logs, on_event)
-        on_event(Stage("outputs", f"listing {plural(len(new), 'path')}", len(new)))
+        signed = sign_outputs(said, attester.signer, attester.logs)
+        tell(Stage("outputs", f"listing {plural(len(new), 'path')}", len(new)))
         put_config(store)
         for each in signed:
             # First what is said: a path that is listed is not said again by who was ended here.
@@ -310,7 +308,7 @@ class _Work:
         blob, sent = pack(self.store, info, self.target.nix, expected=expected)
         with self._lock:
             self.sent += sent
-            self.target.on_event(OutputPushed(fact.path, sent))
+            tell(OutputPushed(fact.path, sent))
         return blob
 
     def list_all(self, signed: SignedOutputs, blobs: Mapping[StorePath, Stored]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
-from nix_seed.core.events import Stage
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Fate
 from nix_seed.flake.checkout import clone_commit
@@ -73,7 +73,7 @@ def rebuild(
     spec = read_seed(str(seed), image, store).spec
     with scratch_directory("nix-seed-rebuild-") as scratch:
         root, clone = scratch / "store", scratch / "source"
-        by.on_event(Stage("clone", f"taking {request.commit} from {request.directory}"))
+        tell(Stage("clone", f"taking {request.commit} from {request.directory}"))
         clone_commit(request.directory, request.commit, clone)
         hydrate(
             by.stores,
@@ -82,12 +82,11 @@ def rebuild(
             system=request.system,
             accepted=request.accepted,
             project=str(clone),
-            on_event=by.on_event,
         )
         nix = Nix(store=root, settings={"substituters": "", "flake-registry": ""})
-        named = _build(by, nix, request, clone, root)
+        named = _build(nix, request, clone, root)
         return push.push_outputs(
-            push.OutputsTarget(by.stores, target, nix, by.on_event),
+            push.OutputsTarget(by.stores, target, nix),
             built_in(spec, image.descriptor.digest),
             SourceTree(clone, request.source),
             attester,
@@ -95,16 +94,14 @@ def rebuild(
         )
 
 
-def _build(
-    by: Verifiers, nix: Nix, request: RebuildRequest, clone: Path, root: Path
-) -> push.NamedOutputs:
+def _build(nix: Nix, request: RebuildRequest, clone: Path, root: Path) -> push.NamedOutputs:
     """Build all packages and checks, and return which they are."""
     flake = f"git+file://{clone}?rev={request.commit}"
     named = push.named_outputs(nix, flake, request.system)
     wanted = named.installables(flake, request.system)
     if not wanted:
         raise InputError(f"{request.commit} has no packages and checks for {request.system}")
-    by.on_event(Stage("command", f"building {len(wanted)} outputs, with no network"))
+    tell(Stage("command", f"building {len(wanted)} outputs, with no network"))
     argv = ("nix", "build", "--store", str(root), "--no-link", "--keep-going", "-L", *wanted)
     code = Host(root).run(str(root), None, Job(argv, exchange=clone, source=clone))
     if code != 0:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE
 from nix_seed.formats.oci.manifest import Descriptor
@@ -29,7 +29,7 @@ class SignedOutputs:
 
 
 def sign_outputs(
-    said: OutputsStatement, signer: Signer, logs: Sequence[Log], on_event: OnEvent = ignore
+    said: OutputsStatement, signer: Signer, logs: Sequence[Log]
 ) -> tuple[SignedOutputs, ...]:
     """Sign and log *said*: as one statement, or as several where it has too many outputs.
 
@@ -38,9 +38,9 @@ def sign_outputs(
     found = []
     for part in split_outputs(said.outputs):
         statement = replace(said, outputs=part)
-        on_event(Stage("sign", f"signing {len(part)} outputs as {signer.identity}"))
+        tell(Stage("sign", f"signing {len(part)} outputs as {signer.identity}"))
         signed = signer.sign(PAYLOAD_TYPE, make_statement(statement).dump())
-        bundles = log_signed(signed, logs, on_event)
+        bundles = log_signed(signed, logs)
         found.append(SignedOutputs(statement, tuple(bundle.dump() for bundle in bundles)))
     return tuple(found)
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, listener, tell
 from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType
 from nix_seed.formats.oci.reference import LayoutReference, Reference
@@ -91,20 +91,19 @@ def transfer(
     tags: Sequence[str] = (),
     *,
     jobs: int = JOBS,
-    on_event: OnEvent = ignore,
 ) -> Transferred:
     """Make *target* hold *root* and all below it, under each of *tags*, the last step.
 
     Memory is bounded by some 1 MiB a job. Events come from several threads, one at a time.
     """
     found = collect(source, root)
-    blobs = _Blobs(source, target, on_event).move(found.blobs, jobs)
+    blobs = _Blobs(source, target).move(found.blobs, jobs)
     for document in found.documents:
         if document is not root or not tags:
             target.put_manifest(document.body, _type(document), document.descriptor.digest)
     for tag in tags:
         target.put_manifest(root.body, _type(root), tag)
-        on_event(TagMoved(tag, root.descriptor.digest))
+        tell(TagMoved(tag, root.descriptor.digest))
     images = tuple(
         document.descriptor for document in found.documents if _type(document) in _MANIFESTS
     )
@@ -172,10 +171,10 @@ class _Stopped(CouldNotCheck):
 class _Blobs:
     """Moves blobs in threads; the first failure stops the others within a chunk."""
 
-    def __init__(self, source: ImageStore, target: ImageStore, on_event: OnEvent) -> None:
+    def __init__(self, source: ImageStore, target: ImageStore) -> None:
         self._source = source
         self._target = target
-        self._on_event = on_event
+        self._listener = listener()
         self._lock = threading.Lock()
         self._stop = threading.Event()
 
@@ -219,16 +218,11 @@ class _Blobs:
 
     def _tell(self, event: BlobProgress | BlobDone) -> None:
         with self._lock:
-            self._on_event(event)
+            self._listener(event)
 
 
 def pull(
-    stores: Stores,
-    source: AnyReference,
-    target: LayoutReference,
-    *,
-    system: str | None = None,
-    on_event: OnEvent = ignore,
+    stores: Stores, source: AnyReference, target: LayoutReference, *, system: str | None = None
 ) -> Transferred:
     """Make the layout *target* hold what *source* names, under the target's tag or the source's.
 
@@ -241,14 +235,12 @@ def pull(
     if target.digest not in (None, root.descriptor.digest):
         raise InputError(f"{source} is {root.descriptor.digest}, not the {target.digest} wanted")
     tag = target.tag or source.tag or root.descriptor.digest.hex[:12]
-    on_event(Stage("pull", f"pulling {source} to {target}"))
+    tell(Stage("pull", f"pulling {source} to {target}"))
     here = stores.open(target, create=True)
-    return transfer(origin, root, here, [tag], jobs=stores.jobs, on_event=on_event)
+    return transfer(origin, root, here, [tag], jobs=stores.jobs)
 
 
-def open_here(
-    stores: Stores, reference: AnyReference, kept: Path, system: str, on_event: OnEvent = ignore
-) -> Image:
+def open_here(stores: Stores, reference: AnyReference, kept: Path, system: str) -> Image:
     """Open the image that *reference* names, of an index *system*'s, with all of it on this disk.
 
     What is in a registry is pulled into the layout *kept* first, verified; a digest that lies there
@@ -264,5 +256,5 @@ def open_here(
     if isinstance(reference, LayoutReference):
         return open_image(reference.at(digest))
     target = LayoutReference(str(kept), tag=digest.hex[:40])
-    pull(stores, reference.at(digest), target, on_event=on_event)
+    pull(stores, reference.at(digest), target)
     return open_image(target)

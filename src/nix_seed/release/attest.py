@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from nix_seed.core.declared import time_text
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.flake.checkout import Checkout
 from nix_seed.flake.nix import Nix
@@ -61,7 +61,6 @@ class Workshop:
     stores: Stores
     nix: Nix
     cache: LayerCache
-    on_event: OnEvent = ignore
 
 
 def attest(
@@ -73,8 +72,8 @@ def attest(
     a tree with changes, and as the signer, the logs and the registry do.
     """
     started = _now()
-    stores, nix, on_event, signer = shop.stores, shop.nix, shop.on_event, attester.signer
-    ready = prepare_attest(tree, attester, on_event=on_event)
+    stores, nix, signer = shop.stores, shop.nix, attester.signer
+    ready = prepare_attest(tree, attester)
     check_writable(stores, reference)
     store = stores.open(reference)
     root = fetch(store, reference)
@@ -87,7 +86,7 @@ def attest(
     spec = seed.spec
     if attester.policy is not None:
         check_counts(attester.policy, attester.builder, ready.source.uri, spec.system, _clock())
-    on_event(Stage("compare", "comparing the image with the commit and the store"))
+    tell(Stage("compare", "comparing the image with the commit and the store"))
     plan = _check_flake(nix, spec, tree, ready.checkout)
     _check_store(nix, spec)
     _check_bytes(shop, replace(plan, spec=spec), image.digest)
@@ -96,14 +95,14 @@ def attest(
         roots_digest=roots_digest(plan.licences.roots),
     )
     wanted = formats_at_hand() if attester.sboms is None else attester.sboms
-    bills = attach_sboms(seed, sbom_of(seed, nix, plan.licences), wanted, on_event)
+    bills = attach_sboms(seed, sbom_of(seed, nix, plan.licences), wanted)
     store.check_attachable(root.descriptor.digest)
     store.check_attachable(commit_subject(predicate.source.commit).digest)
-    on_event(Stage("sign", f"signing as {signer.identity}"))
+    tell(Stage("sign", f"signing as {signer.identity}"))
     statement = intoto.build_statement(predicate, str(reference).partition("@")[0])
     signed = signer.sign(intoto.PAYLOAD_TYPE, statement.dump())
-    bundles = log_signed(signed, attester.logs, on_event)
-    on_event(Stage("attach", f"attaching to {root.descriptor.digest}"))
+    bundles = log_signed(signed, attester.logs)
+    tell(Stage("attach", f"attaching to {root.descriptor.digest}"))
     referrers = _attach(store, root.descriptor, bundles, predicate.source.commit)
     names = tuple(log.trusted.id for log in attester.logs)
     return Attested(
@@ -147,7 +146,7 @@ def _check_bytes(shop: Workshop, plan: Plan, image: Digest) -> None:
     A registry's image may have the right spec over other bytes: nobody attests what he has not
     made himself.
     """
-    made = assemble_image(shop.nix, plan, shop.cache, on_event=shop.on_event).digest
+    made = assemble_image(shop.nix, plan, shop.cache).digest
     if made != image:
         raise CheckedFalse(
             f"this store makes {made} of the image's own spec, and the image is {image}",

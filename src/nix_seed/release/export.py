@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE as PROMOTION_TYPE
@@ -62,19 +62,14 @@ def exported(reference: AnyReference, directory: Path) -> LayoutReference:
 
 
 def export(
-    stores: Stores,
-    reference: AnyReference,
-    directory: Path,
-    *,
-    deep: bool = False,
-    on_event: OnEvent = ignore,
+    stores: Stores, reference: AnyReference, directory: Path, *, deep: bool = False
 ) -> Exported:
     """Copy what *reference* names, and its evidence, into the layout at *directory*."""
     source = stores.open(reference)
     target = stores.open(LayoutReference(str(directory)), create=True)
     copy = _Copy(source, target, deep)
     root = fetch(source, reference)
-    on_event(Stage("export", f"exporting {reference}"))
+    tell(Stage("export", f"exporting {reference}"))
     images = list(copy.image(root))
     said = {REF_NAME: EXPORT_TAG, oci.ANNOTATION_EXPORTED: str(reference)}
     Layout.open(directory).add_document(replace(root.descriptor, annotations=said), root.body)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
-from nix_seed.core.events import Stage
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto import promotion
 from nix_seed.formats.intoto.statement import Commit, is_commit
@@ -156,7 +156,7 @@ class LedgerWalk:
         """Return all of it; raises where it is not whole, for a record must name what is before."""
         if self._walked is not None:
             return self._walked
-        self.by[0].on_event(Stage("ledger", "reading the ledger"))
+        tell(Stage("ledger", "reading the ledger"))
         walked = walk_ledger(self.by, self.places, self.repository)
         if walked.lies:
             raise CheckedFalse(walked.lies[0], hint="`nix-seed audit` shows the evidence")

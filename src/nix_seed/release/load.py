@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.files import read_given, write_atomically
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Fate
@@ -75,7 +75,6 @@ def verifiers_of(
     loaded: LoadedPolicy,
     stores: Stores | None = None,
     state: Path | None = None,
-    on_event: OnEvent = ignore,
     *,
     ask: bool = True,
     ledgers: bool = True,
@@ -101,7 +100,6 @@ def verifiers_of(
         pins,
         tuple(open_ledger(spec) for spec in wanted if ask),
         tuple(spec.id for spec in wanted if not ask),
-        on_event,
     )
 
 
@@ -117,12 +115,7 @@ class TrustedReference:
 
 
 def check_trusted(
-    stores: Stores,
-    reference: AnyReference,
-    system: str | None,
-    loaded: LoadedPolicy,
-    state: Path,
-    on_event: OnEvent = ignore,
+    stores: Stores, reference: AnyReference, system: str | None, loaded: LoadedPolicy, state: Path
 ) -> TrustedReference:
     """Verify what *reference* names by the policy; of an index, *system*'s image, or all of it.
 
@@ -135,7 +128,7 @@ def check_trusted(
         mark = _mark(state, loaded.policy.digest, reference.digest)
         if _fresh(mark):
             return TrustedReference(reference, "verified within the last day, by this policy")
-    on_event(Stage("verify", f"verifying {reference}"))
+    tell(Stage("verify", f"verifying {reference}"))
     store = stores.open(reference)
     root = fetch(store, reference)
     chosen = root if system is None else choose_system(store, root, system)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from nix_seed.core.errors import InputError
-from nix_seed.core.events import OnEvent, ignore
 from nix_seed.core.values import dataclass
 from nix_seed.flake.checkout import Checkout, read_checkout
 from nix_seed.formats.intoto import statement as intoto
@@ -23,7 +22,7 @@ class AttestPreflight:
 
 
 def prepare_attest(
-    tree: SourceTree, attester: Attester, system: str | None = None, on_event: OnEvent = ignore
+    tree: SourceTree, attester: Attester, system: str | None = None
 ) -> AttestPreflight:
     """Refuse what would end in no statement, or in one that counts for nothing; send nothing.
 
@@ -42,7 +41,7 @@ def prepare_attest(
     source = _source(checkout, tree)
     if attester.policy is not None:
         check_counts(attester.policy, attester.builder, source.uri, system, datetime.now(UTC))
-    check_writable_logs(attester.logs, attester.signer.who, on_event)
+    check_writable_logs(attester.logs, attester.signer.who)
     return AttestPreflight(checkout, source)
 
 

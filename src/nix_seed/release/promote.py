@@ -10,7 +10,7 @@ from typing import Literal
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.core.events import Stage
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
@@ -249,13 +249,13 @@ class _Promotion:
 
     def _check_can_log(self) -> None:
         signing, needed = self._signing, max(self._by.policy.quorum.logs, 1)
-        check_writable_logs(signing.logs, signing.signer.who, self._by.on_event, needed=needed)
+        check_writable_logs(signing.logs, signing.signer.who, needed=needed)
 
     def _sign(self, predicate: PromotionPredicate, payload: bytes, size: int) -> None:
-        self._by.on_event(Stage("sign", f"signing the record as {self._promoter.id}"))
+        tell(Stage("sign", f"signing the record as {self._promoter.id}"))
         signed = self._signing.signer.sign(PAYLOAD_TYPE, payload)
         needed = max(self._by.policy.quorum.logs, 1)
-        bundles = log_signed(signed, self._signing.logs, self._by.on_event, needed=needed)
+        bundles = log_signed(signed, self._signing.logs, needed=needed)
         if self._by.watch is not None:
             self._by.watch.refresh()
         attach_record(self._target, predicate, size, [bundle.dump() for bundle in bundles])
@@ -299,13 +299,7 @@ class _Promotion:
         named = (self._target.head_manifest(tag) for tag in tags)
         done = already and all(each and each.digest == index.digest for each in named)
         if not done:
-            publish_index(
-                self._by.stores,
-                self._place.target,
-                index,
-                tags=tags,
-                on_event=self._by.on_event,
-            )
+            publish_index(self._by.stores, self._place.target, index, tags=tags)
         if self._by.pins is not None:
             self._by.pins.keep(self._repository, self._commit, release.root)
         state: State = "already promoted" if done else "promoted"

@@ -15,7 +15,6 @@ from typing import Protocol
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError
-from nix_seed.core.events import OnEvent, ignore
 from nix_seed.core.files import read_if_there, write_atomically
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.statement import Commit
@@ -126,7 +125,6 @@ class Verifiers:
     pins: RootPins | None = None
     ledgers: tuple[Ledger, ...] = ()
     unasked: tuple[str, ...] = ()
-    on_event: OnEvent = ignore
 
     @property
     def builders(self) -> Trust:

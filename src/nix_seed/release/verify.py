@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, of_store
-from nix_seed.core.events import OnEvent, Stage
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Check, Fate, Trouble
 from nix_seed.formats.intoto.promotion import Unverified
@@ -112,7 +112,7 @@ def _chosen(found: InspectedImage | InspectedIndex, query: Query) -> tuple[Inspe
 def _verify_one(
     by: Verifiers, beside: Listings, image: InspectedImage, query: Query, root: Digest
 ) -> answer.ImageVerification:
-    by.on_event(Stage("verify", f"verifying {image.reference}"))
+    tell(Stage("verify", f"verifying {image.reference}"))
     policy, trust = by.policy, by.builders
     here = beside.of(image.digest)
     findings = {
@@ -143,7 +143,7 @@ def _verify_one(
         *(Trouble(Fate.FALSE, reason) for reason in (*lies, *doubts.split.values())),
         *(trouble for log, trouble in doubts.watched.items() if log not in doubts.split),
     )
-    depth = _depth(beside.stores[0], image, by.on_event) if query.deep else None
+    depth = _depth(beside.stores[0], image) if query.deep else None
     if isinstance(depth, Trouble):
         troubles, depth = (*troubles, depth), None
     # A log that is out of reach proves nothing; where others prove enough, that bars nobody.
@@ -175,12 +175,12 @@ def _released(beside: Listings, root: Digest) -> frozenset[Commit]:
     return frozenset(each.promotion.commit for each in records if each and each.promotion)
 
 
-def _depth(store: ImageStore, image: InspectedImage, on_event: OnEvent) -> answer.Depth | Trouble:
+def _depth(store: ImageStore, image: InspectedImage) -> answer.Depth | Trouble:
     """Read every layer; what cannot be read leaves the image unchecked, not disproved."""
     # Only here, for what unpacks layers takes a while to import.
     from nix_seed.image.read.check import deep_check
 
-    on_event(Stage("deep", f"reading every layer of {image.reference}", len(image.layers)))
+    tell(Stage("deep", f"reading every layer of {image.reference}", len(image.layers)))
     try:
         fetched = store.get_manifest(image.digest)
         if fetched is None:

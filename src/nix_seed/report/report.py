@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple, TypeVar
 from nix_seed.core import errors
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import NixSeedError
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.intoto.statement import Commit
@@ -287,11 +287,10 @@ class ReportRequest:
     query: Query
     state: Path
     walk: bool
-    on_event: OnEvent = ignore
 
     def gather(self) -> ImageReport:
         """Return the report; ``InputError`` where there is no such seed."""
-        self.on_event(Stage("read", f"reading {self.reference}"))
+        tell(Stage("read", f"reading {self.reference}"))
         seed, found = self._open(self.reference, self.system)
         at = self.reference.at(found.digest)
         with errors.of_store():
@@ -301,11 +300,7 @@ class ReportRequest:
             raise errors.InputError(f"{self.reference} is an index of images", hint=hint)
         licences = self._licences(seed, at)
         judged = licences if isinstance(licences, Licences) else None
-        by = (
-            None
-            if self.policy is None
-            else verifiers_of(self.policy, self.stores, self.state, self.on_event)
-        )
+        by = None if self.policy is None else verifiers_of(self.policy, self.stores, self.state)
         return ImageReport(
             reference=str(self.reference),
             image=image,
@@ -371,7 +366,7 @@ class ReportRequest:
         request = Request(
             self.flake, spec.kind, spec.compressor, DEFAULT_BUDGET, self.attr, spec.system
         )
-        return part(lambda: licences_of_flake(self.nix, request, self.on_event))
+        return part(lambda: licences_of_flake(self.nix, request))
 
     def _attached(self, seed: RemoteSeed, reference: AnyReference) -> JudgedPaths | None:
         """Say what a bill of materials says that is attached; None where there is none.
@@ -411,7 +406,7 @@ class ReportRequest:
         if by is None or not by.policy.promoters or by.policy.source is None:
             return None
         source = by.policy.source
-        self.on_event(Stage("releases", "reading what was released"))
+        tell(Stage("releases", "reading what was released"))
 
         def find() -> ListedReleases:
             places = [self.stores.open(each) for each in (image, *self.query.evidence)]
@@ -424,7 +419,7 @@ class ReportRequest:
 
         Else by what this machine's store knows of its paths.
         """
-        self.on_event(Stage("roots", "following the image to its trust roots"))
+        tell(Stage("roots", "following the image to its trust roots"))
         if not self.nix.is_at_hand():
             raise errors.CouldNotCheck(
                 "there is no Nix on this machine, which knows the derivations",
@@ -442,7 +437,7 @@ class ReportRequest:
             roots = licences.roots
             ends = {end.path for end in roots.ends}
             unknown = [p for p in seed.spec.paths if p not in roots.makers and p not in ends]
-        report = report_roots(self.nix, roots, unknown, self.on_event)
+        report = report_roots(self.nix, roots, unknown)
         matter = [*report.findings.executed, *report.findings.binaries]
         wanted = [each.path for each in matter[:_MOST_WAYS]]
         walk = walk_roots(roots, self.nix.read_derivation, _MOST_STOPS, wanted)

@@ -10,7 +10,7 @@ import msgspec
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.files import follow_links
 from nix_seed.core.processes import current_system
 from nix_seed.core.values import dataclass
@@ -104,14 +104,12 @@ def roots_of_paths(
     return replace(found, evaluated=False), tuple(unknown)
 
 
-def report_roots(
-    nix: Nix, roots: rules.Roots, unknown: Sequence[StorePath] = (), on_event: OnEvent = ignore
-) -> RootsReport:
+def report_roots(nix: Nix, roots: rules.Roots, unknown: Sequence[StorePath] = ()) -> RootsReport:
     """Look at every end in the store, and ask Nix where what was built comes from.
 
     Raises ``CouldNotCheck`` where something that is there cannot be read.
     """
-    on_event(
+    tell(
         Stage(
             "look",
             f"looking into {plural(len(roots.ends), 'file or tree', 'files and trees')}",
@@ -122,7 +120,7 @@ def report_roots(
     look = _Look(nix, builders.files)
     for end in roots.ends:
         look.at(end)
-    on_event(Stage("provenance", f"asking Nix about {plural(len(roots.makers), 'output')}"))
+    tell(Stage("provenance", f"asking Nix about {plural(len(roots.makers), 'output')}"))
     known = read_provenance(nix, roots.makers)
     signers = read_signers(nix, known)
     substituted = [

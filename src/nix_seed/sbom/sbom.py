@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.flake.evaluate import Evaluation
 from nix_seed.flake.nix import DerivationReader, Nix
@@ -88,14 +88,14 @@ def formats_at_hand() -> tuple[Format, ...]:
 
 
 def licences_of_image(
-    nix: Nix, image: SeedImage, evaluation: Evaluation, attr: str | None, on_event: OnEvent = ignore
+    nix: Nix, image: SeedImage, evaluation: Evaluation, attr: str | None
 ) -> Licences:
     """Judge the store paths of *image*, which *evaluation* must be the recipe of; build nothing.
 
     Raises ``CheckedFalse`` for an image with store paths that the flake knows nothing of.
     """
     paths = {*image.spec.paths, *(item.path for item in image.spec.withheld)}
-    on_event(Stage("licences", f"reading the licences of {len(paths)} store paths"))
+    tell(Stage("licences", f"reading the licences of {len(paths)} store paths"))
     licences = assess_licences(nix, evaluation, attr, paths)
     known = {*licences.roots.makers, *(end.path for end in licences.roots.ends)}
     strange = sorted(paths - known)
@@ -180,9 +180,7 @@ class Attached:
     text: bytes
 
 
-def attach_sboms(
-    image: SeedImage, sbom: Sbom, formats: Sequence[Format], on_event: OnEvent = ignore
-) -> tuple[Descriptor, ...]:
+def attach_sboms(image: SeedImage, sbom: Sbom, formats: Sequence[Format]) -> tuple[Descriptor, ...]:
     """Attach *sbom*, of *image*, in each format; return the manifests.
 
     They are a function of the image and of what is said of it: attaching again changes nothing.
@@ -191,7 +189,7 @@ def attach_sboms(
     origins = (each.origin for each in sbom.components if not each.withheld)
     about = About(licenses=combine(each.declared or each.concluded for each in origins))
     for form in formats:
-        on_event(Stage("sbom", f"attaching {_FILES[form]}"))
+        tell(Stage("sbom", f"attaching {_FILES[form]}"))
         text = write_sbom(sbom, form)
         said, kind, title = about.annotations(), MEDIA_TYPES[form], _FILES[form]
         found.append(list_document(image.store, image.descriptor, text, kind, said, title=title))

@@ -40,20 +40,20 @@ def make_seed(job: SeedJob, evaluated: Evaluated) -> SeedResult:
     if job.publication is not None:
         if job.publication.attester is not None:
             tree, attester = job.publication.tree, job.publication.attester
-            prepare_attest(tree, attester, system, job.on_event)
+            prepare_attest(tree, attester, system)
         job.remote.check_writable()
     base, last = _base(job, lock, system), _last(job, lock, system)
-    plan = planning.plan_image(job.nix, job.request, base, job.on_event, evaluated)
+    plan = planning.plan_image(job.nix, job.request, base, evaluated)
     if job.publication is not None:
         # Before any work: what may not be passed on is not made either.
         check_publishable(plan.spec, job.repository, plan.licences.problem)
     else:
         job.notices.extend(_why_refused(plan, job.repository))
     # What this job pushes, this job has made.
-    how = Assembly(job.nix, LayerCache(job.cache), reuse=False, on_event=job.on_event)
+    how = Assembly(job.nix, LayerCache(job.cache), reuse=False)
     built = how.assemble(plan)
     destination = Destination("oci", job.cache / "images", plan.input_key)
-    here = store_image(built, how.cache, destination, job.on_event)
+    here = store_image(built, how.cache, destination)
     proof, unproved = _prove(job, built, destination)
     made = SeedResult(
         system=plan.spec.system,
@@ -111,7 +111,7 @@ def _prove(job: SeedJob, built: Built, place: Destination) -> tuple[Proof | None
     if not job.want_proof or built.plan.spec.kind != "seed":
         return None, None
     try:
-        proof = prove_built(job.nix, built, place, private_cache(job.cache), job.on_event)
+        proof = prove_built(job.nix, built, place, private_cache(job.cache))
     except CouldNotCheck as error:
         return None, f"{error.message}: {error.hint}" if error.hint else error.message
     check_proof(proof)
@@ -129,7 +129,7 @@ def _publish(job: SeedJob, made: SeedResult, plan: Plan, how: Assembly) -> SeedR
         pushed = push_image(ours, plan, remote, job.repository, records, tags=None)
     image, attested = job.repository.at(pushed.built.digest), None
     if publication.attester is not None:
-        shop = Workshop(job.stores, job.nix, how.cache, job.on_event)
+        shop = Workshop(job.stores, job.nix, how.cache)
         attested = attest(shop, image, publication.tree, publication.attester)
     # Last: whoever finds the image by a name finds its builder's word as well.
     tags = name_image(remote, image, (*tags_of(plan.evaluated), *publication.tags))

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nix_seed.core.errors import CouldNotCheck, InputError
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.core.words import plural
 from nix_seed.flake.checkout import read_checkout
@@ -52,7 +52,6 @@ class OutputsJob:
     cache: Path
     accepted: Sequence[str] = ()
     ref: str | None = None
-    on_event: OnEvent = ignore
 
     def make(self) -> OutputsResult:
         """Build all packages and checks, take what is kept, and keep what was built.
@@ -72,11 +71,11 @@ class OutputsJob:
 
         def run_in(image: Image, engine: Engine) -> RunResult:
             used.append(image)
-            self.on_event(Stage("outputs", f"building {plural(len(wanted), 'output')} in the seed"))
+            tell(Stage("outputs", f"building {plural(len(wanted), 'output')} in the seed"))
             argv = ("nix", "build", "--no-link", "--keep-going", "-L", *wanted)
             asked = Command(argv, self.tree.directory, accepted=self.accepted, attr=self.tree.attr)
             with outputs.offered_in(image, engine) as offered:
-                return run(asked, engine=offered, image=image, nix=nix, on_event=self.on_event)
+                return run(asked, engine=offered, image=image, nix=nix)
 
         done = self._in_seed(run_in)
         if done.exit_code != 0:
@@ -86,7 +85,7 @@ class OutputsJob:
             )
         choice = replace(choice_of(done.brought, told, self.ref), named=named)
         pushed = push_outputs(
-            OutputsTarget(self.by.stores, self.place, nix, self.on_event),
+            OutputsTarget(self.by.stores, self.place, nix),
             built_in(read_spec(used[-1]), self.seed.digest or used[-1].digest),
             self.tree,
             self.attester,
@@ -104,7 +103,7 @@ class OutputsJob:
             with mounted_engine(cache, root, store, str(self.seed)) as (image, engine):
                 return run_in(image, engine)
         kept = cache / "images"
-        image = open_here(self.by.stores, self.seed, kept, self.system, self.on_event)
+        image = open_here(self.by.stores, self.seed, kept, self.system)
         return run_in(image, choose_engine(None, cache))
 
 

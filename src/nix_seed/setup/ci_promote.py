@@ -14,7 +14,6 @@ from dataclasses import replace
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.core.events import OnEvent, ignore
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto.statement import Commit
@@ -104,7 +103,6 @@ class CommitRelease:
     systems: Sequence[str]
     authority: ReleaseAuthority | None
     about: About = UNSAID
-    on_event: OnEvent = ignore
 
     def publish(self, tags: Sequence[str], result: str = "success") -> Released:
         """Publish the index, under the commit and *tags*; or nothing.
@@ -157,7 +155,7 @@ class CommitRelease:
         target = self.repository.at(self.commit.hex)
         about = replace(self.about, licenses=listed_licences(self.stores, images))
         plan = IndexPlan(tuple(members), tags, about)
-        done = build_index(self.stores, target, images, plan, self.on_event)
+        done = build_index(self.stores, target, images, plan)
         state = "the index over all systems is published"
         return Released(state, members, done.descriptor.digest, done.tags, verified=verified)
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
-from nix_seed.core.events import OnEvent, ignore
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Fate
 from nix_seed.flake.nix import Nix
@@ -96,7 +95,6 @@ class SeedJob:
     cache: Path
     publication: Publication | None
     want_proof: bool = True
-    on_event: OnEvent = ignore
     notices: list[str] = field(default_factory=list)
 
     def find(self) -> SeedResult | requests.Evaluated:
@@ -106,7 +104,7 @@ class SeedJob:
         attested the image that is there, has to make it himself all the same. Raises as evaluation
         and the registry do.
         """
-        evaluated = requests.evaluate_request(self.nix, self.request, self.on_event)
+        evaluated = requests.evaluate_request(self.nix, self.request)
         there = self._find(evaluated)
         if there is not None and self._is_done(there, evaluated):
             return self._named(there, evaluated)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed, NixSeedError
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.files import read_given
 from nix_seed.core.values import dataclass
 from nix_seed.flake.nix import Nix
@@ -125,7 +125,6 @@ class SeedSearch:
     named: AnyReference | None = None
     commits: tuple[str, ...] = ()
     lock: Path | None = None
-    on_event: OnEvent = ignore
     used: Used = field(default_factory=Used)
     waiting: set[Digest | None] = field(default_factory=set)
 
@@ -201,7 +200,7 @@ class SeedSearch:
 
             try:
                 with self._timed("start"):
-                    evaluated = evaluate_request(self.nix, self.request, self.on_event)
+                    evaluated = evaluate_request(self.nix, self.request)
             except (NixFailed, InputError, CouldNotCheck) as error:
                 self._tell(f"the recipe could not be evaluated: {error.message}")
                 return None
@@ -288,7 +287,7 @@ class SeedSearch:
         return True
 
     def _take(self, image: AnyReference, found: Fetched, how: str) -> None:
-        self.on_event(Stage("found", f"found {how}: {image}"))
+        tell(Stage("found", f"found {how}: {image}"))
         with self._timed("verify"):
             verification = self.actions.verify(image)
         self.used = replace(

@@ -21,7 +21,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from nix_seed.core.errors import CouldNotCheck, InputError
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.flake.checkout import git_version
 from nix_seed.flake.nix import SHOW_SETTINGS, Nix, parse_settings, read_settings
@@ -138,7 +138,7 @@ class Reach:
     ca_file: str | None = None
 
 
-def check_reach(reach: Reach, on_event: OnEvent = ignore) -> Iterator[Diagnosis]:
+def check_reach(reach: Reach) -> Iterator[Diagnosis]:
     """Check policy, logs, credentials, registries and, by whoever answered, the clock."""
     readings: _Readings = []
     policy = None
@@ -150,12 +150,12 @@ def check_reach(reach: Reach, on_event: OnEvent = ignore) -> Iterator[Diagnosis]
         else:
             yield from _policy(policy, reach.policy, reach.now)
     for log in policy.logs if policy else ():
-        on_event(Stage("check", f"asking the log {log.id}"))
+        tell(Stage("check", f"asking the log {log.id}"))
         assert policy is not None
         yield _log(log, policy, reach, readings)
     yield from _credentials(reach)
     for host in reach.registries:
-        on_event(Stage("check", f"asking {host}"))
+        tell(Stage("check", f"asking {host}"))
         yield _registry(host, reach, readings)
     clock = judge_clock(readings)
     asked = [*reach.registries, *(log.url for log in (policy.logs if policy else ()) if log.url)]
@@ -275,7 +275,7 @@ class Setup:
     system: str = sys.platform
 
 
-def check_setup(setup: Setup, on_event: OnEvent = ignore) -> tuple[Diagnosis, ...]:
+def check_setup(setup: Setup) -> tuple[Diagnosis, ...]:
     """Check everything that needs no image."""
     found: list[Diagnosis] = []
     for area, name, check in (
@@ -286,9 +286,9 @@ def check_setup(setup: Setup, on_event: OnEvent = ignore) -> tuple[Diagnosis, ..
         ("macOS", "store", _macos),
         ("disk", "cache", _disk),
     ):
-        on_event(Stage("check", f"checking {area}"))
+        tell(Stage("check", f"checking {area}"))
         found += _checked(area, name, check, setup)
-    return (*found, *check_reach(setup.reach, on_event))
+    return (*found, *check_reach(setup.reach))
 
 
 def _checked(

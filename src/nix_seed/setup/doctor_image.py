@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.files import has_program
 from nix_seed.image.read.unpack import unpacked
 from nix_seed.registry.layout import Image
@@ -111,9 +111,7 @@ def kind_of(image: Image) -> contract.Kind:
     return "run" if spec is not None and spec.kind == "run" else "seed"
 
 
-def check_image(
-    image: Image, cache: Path, ways: Sequence[str] = (), on_event: OnEvent = ignore
-) -> Iterator[Diagnosis]:
+def check_image(image: Image, cache: Path, ways: Sequence[str] = ()) -> Iterator[Diagnosis]:
     """Replay the contract in *image*, in each of *ways* or, unnamed, in all that work here.
 
     A way is an engine's name, or ``github``, which takes Docker. A seed is a job's container; an
@@ -136,7 +134,7 @@ def check_image(
     used = False
     for way in ways or _all_ways(kind):
         engine = ENGINES["docker" if way == GITHUB else way](cache)
-        on_event(Stage("contract", f"replaying the contract by {way}"))
+        tell(Stage("contract", f"replaying the contract by {way}"))
         try:
             reason = engine.unavailable()
             if reason is None:

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from nix_seed.core.errors import InputError, NixSeedError
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.files import explained, unnamed
 from nix_seed.core.values import dataclass
 from nix_seed.flake.checkout import WorkingTree, read_repository
@@ -120,9 +120,7 @@ class InitPlan:
         return tuple(each for each in self.changes if each.writes)
 
 
-def plan_init(
-    request: InitRequest, nix: Nix, now: datetime, on_event: OnEvent = ignore
-) -> InitPlan:
+def plan_init(request: InitRequest, nix: Nix, now: datetime) -> InitPlan:
     """Decide what to write; nothing is written. ``InputError`` where there is no flake or no Git.
 
     What is there already and differs is kept.
@@ -140,7 +138,7 @@ def plan_init(
     forge = None if repository.origin is None else init.read_forge(repository.origin, request.forge)
     kind = request.forge or (forge.kind if forge else "github")
     notes = list(_about(repository, forge, request))
-    on_event(Stage("systems", "asking the flake for its systems"))
+    tell(Stage("systems", "asking the flake for its systems"))
     runners = RUNNERS if kind == "github" else GITLAB_TAGS
     systems = _systems(request, nix, source, runners, notes)
     wanted = dict(_ci(kind, repository, request.ref, systems))

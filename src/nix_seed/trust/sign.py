@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from nix_seed.core.errors import CouldNotCheck, InputError
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.files import explained
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.bundle import Bundle, Certificate, PublicKeyHint
@@ -231,14 +231,13 @@ def open_logs(policy: Policy, beside: Path, *, spare: bool = False) -> Sequence[
 def check_writable_logs(
     logs: Sequence[Log],
     who: PublicKey | CertificateIdentity,
-    on_event: OnEvent = ignore,
     *,
     needed: int | None = None,
 ) -> None:
     """Raise what ``log_signed`` would raise of *logs*, before *who* signs anything."""
     to_spare = 0 if needed is None else len(logs) - needed
     for log in logs:
-        on_event(Stage("log", f"asking the log {log.trusted.id}"))
+        tell(Stage("log", f"asking the log {log.trusted.id}"))
         try:
             log.check_writable(who if isinstance(who, PublicKey) else None)
         except CouldNotCheck:
@@ -250,7 +249,6 @@ def check_writable_logs(
 def log_signed(
     signed: Signed,
     logs: Sequence[Log],
-    on_event: OnEvent = ignore,
     *,
     needed: int | None = None,
 ) -> tuple[Bundle, ...]:
@@ -266,14 +264,14 @@ def log_signed(
         if (there := _entry_in(log, signed)) is not None:
             bundles.append(signed.logged((there,)))
             continue
-        on_event(Stage("log", f"logging to {log.trusted.id}"))
+        tell(Stage("log", f"logging to {log.trusted.id}"))
         try:
             entry = log.append(signed.envelope, verifier_of(signed.material, signed.key))
         except CouldNotCheck as error:
             to_spare -= 1
             if to_spare < 0:
                 raise
-            on_event(Stage("log", f"{log.trusted.id} is passed over: {error.message}"))
+            tell(Stage("log", f"{log.trusted.id} is passed over: {error.message}"))
             continue
         bundles.append(signed.logged((entry,)))
     return tuple(bundles) or (signed.bundle,)

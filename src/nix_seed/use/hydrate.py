@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, NixFailed
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.files import explained
 from nix_seed.core.processes import cores
 from nix_seed.core.values import dataclass
@@ -98,7 +98,6 @@ class HydrateOptions(TypedDict, total=False):
     accepted: Sequence[str]
     project: str
     attr: str | None
-    on_event: OnEvent
 
 
 def hydrate(
@@ -118,11 +117,11 @@ def hydrate(
     """
     start = time.perf_counter()
     outputs, accepted = options.get("outputs", ()), options.get("accepted", ())
-    attr, on_event = options.get("attr"), options.get("on_event", ignore)
+    attr = options.get("attr")
     source = stores.open(reference)
     system = options.get("system") or _own_system()
     chosen = choose_system(source, fetch(source, reference), system)
-    on_event(Stage("spec", f"reading what {reference} holds"))
+    tell(Stage("spec", f"reading what {reference} holds"))
     seed = read_seed(str(reference), chosen, source)
     lacking = seed.spec.withheld
     # To evaluate, as is done for outputs, is to fetch what evaluation reads.
@@ -156,12 +155,7 @@ class Place:
 
 
 def mount_seed(
-    stores: Stores,
-    reference: AnyReference,
-    where: Place,
-    *,
-    keep: bool = False,
-    on_event: OnEvent = ignore,
+    stores: Stores, reference: AnyReference, where: Place, *, keep: bool = False
 ) -> Hydrated:
     """Make the paths of a seed valid in a store at once, by a mount that fills behind them.
 
@@ -185,12 +179,12 @@ def mount_seed(
     chosen = where.found or choose_system(
         source, fetch(source, reference), where.system or _own_system()
     )
-    on_event(Stage("spec", f"reading what {reference} holds"))
+    tell(Stage("spec", f"reading what {reference} holds"))
     mountable = open_mountable(str(reference), chosen, source)
     if mountable.seed.spec.withheld:
         raise NotMountable(f"{reference} withholds paths, which come from their vendors")
     root = where.root
-    run = _Run(source, mountable.seed, root, {"on_event": on_event})
+    run = _Run(source, mountable.seed, root, {})
     with as_owner(root / "nix"), locked_store(root), explained(f"writing to {root / 'nix/store'}"):
         _recover(root)
         run.mount(mountable, keep=keep)
@@ -198,14 +192,9 @@ def mount_seed(
 
 
 def mount_if_possible(
-    stores: Stores,
-    reference: AnyReference,
-    where: Place,
-    *,
-    complete: bool = False,
-    on_event: OnEvent = ignore,
+    stores: Stores, reference: AnyReference, where: Place, *, complete: bool = False
 ) -> Hydrated | None:
-    """As ``mount_seed``; None, and *on_event* is told why, where the seed has to be unpacked.
+    """As ``mount_seed``; None, and it is told why, where the seed has to be unpacked.
 
     With *complete*, wait until the store is whole.
     """
@@ -217,9 +206,9 @@ def mount_if_possible(
     try:
         if is_served(where.root):
             raise NotMountable("another seed of this store is mounted, and filling")
-        done = mount_seed(stores, reference, where, on_event=on_event)
+        done = mount_seed(stores, reference, where)
     except NotMountable as error:
-        on_event(Stage("unpack", f"unpacking, not mounting: {error.message}"))
+        tell(Stage("unpack", f"unpacking, not mounting: {error.message}"))
         return None
     if complete:
         wait_until_whole(where.root)
@@ -306,7 +295,6 @@ class _Run:
         self._nix = options.get("nix") or _nix_for(root)
         self._jobs = options.get("jobs") or max(cores(), _LEAST_WORKERS)
         self._case_hack = options.get("case_hack")
-        self._on_event = options.get("on_event", ignore)
         self.seconds = Seconds()
         self.fetched = self.reused = 0
         self.added: set[StorePath] = set()
@@ -358,7 +346,7 @@ class _Run:
                 with _store(self._root) as (store, left):
                     for name in left & {path.base_name for path in missing}:
                         remove(name, store)
-                self._on_event(Stage("mount", f"mounting {len(missing)} store paths"))
+                tell(Stage("mount", f"mounting {len(missing)} store paths"))
                 mount_store(StoreMount(self._root, mountable, missing, self._source, keep))
                 self._shown = StoreTree([layer.contents for layer in mountable.layers], None)
                 self._register(missing)
@@ -391,7 +379,7 @@ class _Run:
                 tasks = _tasks(self._seed, missing - intact)
                 text = f"fetching {plural(len(missing - intact), 'store path')}"
                 text += f" in {plural(len(tasks), 'layer')}"
-                self._on_event(Stage("layers", text, len(tasks)))
+                tell(Stage("layers", text, len(tasks)))
                 self._layers(pool, tasks)
 
     def _layers(self, pool: Workers, tasks: Sequence[LayerTask]) -> None:
@@ -405,10 +393,10 @@ class _Run:
             )
             tier = task.layer.annotations.get("io.nix-seed.tier", "")
             done = LayerHydrated(task.layer.digest, tier, len(task.wanted), spent.fetched)
-            self._on_event(done)
+            tell(done)
 
     def _register(self, missing: Collection[StorePath]) -> None:
-        self._on_event(Stage("register", f"registering {plural(len(missing), 'store path')}"))
+        tell(Stage("register", f"registering {plural(len(missing), 'store path')}"))
         start = time.perf_counter()
         infos = [self._seed.spec.registrable(path) for path in sorted(missing)]
         register_paths(self._root, infos, self.nix_at_hand)
@@ -422,7 +410,7 @@ class _Run:
         from nix_seed.use.withheld import dependents, obtain_withheld
 
         nix, spec = self.nix_at_hand(), replace(self._seed.spec, withheld=tuple(lacking))
-        obtain_withheld(nix, spec, accepted, project, attr, self._on_event)
+        obtain_withheld(nix, spec, accepted, project, attr)
         valid = valid_paths(self._root)
         nix.register(info for info in dependents(spec, valid) if info.path in valid)
 

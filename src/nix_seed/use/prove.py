@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.files import read_regular
 from nix_seed.core.values import dataclass
 from nix_seed.core.words import members
@@ -193,7 +193,6 @@ def prove(
     *,
     nix: Nix | None = None,
     obtained: Sequence[StorePath] = (),
-    on_event: OnEvent = ignore,
 ) -> Proof:
     """Plan the outputs of *flake* inside *image*, and judge the plan.
 
@@ -202,12 +201,12 @@ def prove(
     """
     nix = nix or Nix()
     tree, system, scope = find_tree(flake.source, flake.root), flake.system, flake.scope
-    on_event(Stage("unpack", f"making {image.name} ready for {engine.name}"))
+    tell(Stage("unpack", f"making {image.name} ready for {engine.name}"))
     with inside(engine, image) as work:
         spec = spec_of(image)
         if spec is not None:
             offer_withheld(nix, spec, obtained, work.exchange)
-        on_event(Stage("prove", "planning every output with no network"))
+        tell(Stage("prove", "planning every output with no network"))
         shutil.copytree(str(files("nix_seed.flake") / "expressions"), work.exchange / "code")
         for name, reference in _lay_twins(tree, work.exchange):
             (work.exchange / name).write_text(_expression(reference, flake))
@@ -233,9 +232,7 @@ def prove(
         return Proof(image.digest, system, names, gaps, left_out=left_out)
 
 
-def prove_built(
-    nix: Nix, built: Built, destination: Destination, cache: Path, on_event: OnEvent = ignore
-) -> Proof:
+def prove_built(nix: Nix, built: Built, destination: Destination, cache: Path) -> Proof:
     """Prove a seed that was just built, by the source it was built for, with whatever engine works.
 
     *cache* is where layers and unpacked images are kept.
@@ -257,10 +254,10 @@ def prove_built(
         # To build the seed was to evaluate the flake, with all that this reads.
         obtained = [item.path for item in needed_to_evaluate(built.plan.spec).withheld]
         with contextlib.suppress(NotMountable), _mounted(reference, cache) as (image, engine):
-            return prove(engine, image, proved, nix=nix, obtained=obtained, on_event=on_event)
+            return prove(engine, image, proved, nix=nix, obtained=obtained)
         image = open_image(reference)
         engine = choose_engine(None, cache)
-        return prove(engine, image, proved, nix=nix, obtained=obtained, on_event=on_event)
+        return prove(engine, image, proved, nix=nix, obtained=obtained)
 
 
 def _mounted(

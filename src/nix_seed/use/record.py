@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from nix_seed.core.errors import CouldNotCheck
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.registry.layout import Image
@@ -25,21 +25,14 @@ def start_nix(engine: Mounted, image: Image) -> None:
         work.run(("/bin/sh", "-c", "exec nix --version >/dev/null 2>&1"), None)
 
 
-def record_reads(
-    stores: Stores,
-    reference: Reference,
-    command: Command,
-    *,
-    cache: Path,
-    on_event: OnEvent = ignore,
-) -> str:
+def record_reads(stores: Stores, reference: Reference, command: Command, *, cache: Path) -> str:
     """Run *command* inside the mounted seed; return the tag of the list of what it read.
 
     What it builds is thrown away, and its source stays as it is. Raises ``NotMountable`` where this
     machine mounts no images, ``CouldNotCheck`` where the command fails.
     """
     words = f"`{' '.join(command.argv)}`"
-    on_event(Stage("record", f"listing what {words} reads of {reference}"))
+    tell(Stage("record", f"listing what {words} reads of {reference}"))
     store = stores.open(reference)
     root = fetch(store, reference)
     with (

@@ -11,7 +11,7 @@ from typing import Any
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import StorePath
@@ -62,11 +62,7 @@ class HostRun:
 
 
 def run_on_host(
-    command: Command,
-    *,
-    engine: Host | None = None,
-    image: Image | None = None,
-    on_event: OnEvent = ignore,
+    command: Command, *, engine: Host | None = None, image: Image | None = None
 ) -> HostRun:
     """Run *command*; results and links are where it puts them itself.
 
@@ -83,7 +79,7 @@ def run_on_host(
         raise CouldNotCheck("the engine host cannot be used on this machine", hint=problem)
     prepared = str(engine.root) if image is None else engine.prepare(image)
     kept = "on" if command.network else engine.network_off()
-    on_event(Stage("command", f"running the command; network: {kept}"))
+    tell(Stage("command", f"running the command; network: {kept}"))
     start = time.monotonic()
     job = Job(
         tuple(command.argv),
@@ -118,13 +114,7 @@ class RunResult:
 
 
 def run(
-    command: Command,
-    *,
-    engine: Engine,
-    image: Image,
-    nix: Nix,
-    out: Path | None = None,
-    on_event: OnEvent = ignore,
+    command: Command, *, engine: Engine, image: Image, nix: Nix, out: Path | None = None
 ) -> RunResult:
     """Run *command* inside *image*, its source seen as ``/src``, and bring its results out.
 
@@ -145,16 +135,14 @@ def run(
     lacking: tuple[StorePath, ...] = ()
     if spec is not None:
         source = str(command.source.absolute())
-        lacking = obtain_withheld(nix, spec, command.accepted, source, command.attr, on_event)
-    on_event(Stage("unpack", f"making {image.name} ready for {engine.name}"))
+        lacking = obtain_withheld(nix, spec, command.accepted, source, command.attr)
+    tell(Stage("unpack", f"making {image.name} ready for {engine.name}"))
     with inside(engine, image, env=command.env, network=command.network) as work:
         if out is None:
             offer_host_paths(nix, work)
         if spec is not None:
             offer_withheld(nix, spec, lacking, work.exchange)
-        on_event(
-            Stage("command", "running the command inside" if command.network else "going offline")
-        )
+        tell(Stage("command", "running the command inside" if command.network else "going offline"))
         start = time.time()
         code = work.run(("/bin/sh", "-c", TAKE_IN + SCRIPT, "nix-seed", *command.argv), tree)
         begin, end = _time(work, "begin", start), _time(work, "end", time.time())
@@ -165,7 +153,7 @@ def run(
             )
         brought = Brought((), (), "store" if out is None else str(out))
         if code == 0:
-            on_event(Stage("results", "bringing results out"))
+            tell(Stage("results", "bringing results out"))
             brought = bring_out(work, nix, tree.root, out)
         done = time.time()
         seconds = RunSeconds(work.seconds, begin - start, end - begin, done - end)

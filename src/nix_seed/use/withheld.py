@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nix_seed.core.errors import CouldNotCheck, InputError
-from nix_seed.core.events import OnEvent, Stage, ignore
+from nix_seed.core.events import Stage, tell
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.database import format_registration
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
@@ -58,12 +58,7 @@ def needed_to_evaluate(spec: Spec) -> Spec:
 
 
 def obtain_withheld(
-    nix: Nix,
-    spec: Spec,
-    accepted: Sequence[str],
-    flake: str,
-    attr: str | None = None,
-    on_event: OnEvent = ignore,
+    nix: Nix, spec: Spec, accepted: Sequence[str], flake: str, attr: str | None = None
 ) -> tuple[StorePath, ...]:
     """Have all that *spec* withholds valid in the store of *nix*; return it.
 
@@ -78,7 +73,7 @@ def obtain_withheld(
     from nix_seed.flake.evaluate import evaluate_flake
 
     names = ", ".join(item.name for item in spec.withheld)
-    on_event(Stage("withheld", f"getting from their vendors: {names}"))
+    tell(Stage("withheld", f"getting from their vendors: {names}"))
     evaluate_flake(nix, flake, kind=spec.kind, attr=attr, system=spec.system)
     _check_fetched(nix, needed_to_evaluate(spec).withheld, flake)
     nix.realise(_outputs(nix, spec, flake), ())

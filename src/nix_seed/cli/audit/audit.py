@@ -196,8 +196,8 @@ def command(as_json: bool, **options: Any) -> None:
     now = datetime.now(UTC)
     state = shared.state_of(options)
     question = question_of(options, ask=not options["offline"])
-    with progress(quiet=as_json) as show:
-        found = audit(shared.stores_of(options), question, state, now, show)
+    with progress(quiet=as_json):
+        found = audit(shared.stores_of(options), question, state, now)
     if as_json:
         say(audit_json(found))
     else:

@@ -19,7 +19,6 @@ from nix_seed.core.words import human_size, members, plural, shortened
 from nix_seed.formats.oci.reference import Reference, parse_reference
 
 if TYPE_CHECKING:
-    from nix_seed.core.events import OnEvent
     from nix_seed.flake.nix import Nix
     from nix_seed.image.build import Assembly, Built, BuiltLayer, Destination
     from nix_seed.image.plan import Base, Plan
@@ -44,24 +43,22 @@ def base_of(options: dict[str, Any], nix: Nix, evaluated: Evaluated) -> Base | N
     return None if lock is None else locked_base(shared.stores_of(options), lock, system)
 
 
-def assembly(options: dict[str, Any], nix: Nix, show: OnEvent) -> Assembly:
+def assembly(options: dict[str, Any], nix: Nix) -> Assembly:
     """Return how layers are written, from and to the cache."""
     from nix_seed.image.build import Assembly
     from nix_seed.image.layer_cache import LayerCache
 
     cache = LayerCache(cache_directory())
-    return Assembly(nix, cache, options["threads"], not options["no_reuse"], show)
+    return Assembly(nix, cache, options["threads"], not options["no_reuse"])
 
 
-def prove(
-    nix: Nix, built: Built, destination: Destination, wanted: bool | None, show: OnEvent
-) -> Proof | None:
+def prove(nix: Nix, built: Built, destination: Destination, wanted: bool | None) -> Proof | None:
     """Prove a seed complete if asked to, or, unasked, in CI."""
     if not _is_wanted(wanted) or built.plan.spec.kind != "seed":
         return None
     from nix_seed.use.prove import prove_built
 
-    return prove_built(nix, built, destination, shared.unpacking_cache(), show)
+    return prove_built(nix, built, destination, shared.unpacking_cache())
 
 
 def _is_wanted(wanted: bool | None) -> bool:
@@ -96,8 +93,8 @@ def push(as_json: bool, options: dict[str, Any]) -> Pushed | None:
         raise InputError("--push and -o or --format exclude each other", hint="leave one out")
     nix, request = shared.request_of(options)
     repository, target = repository_of(options, options["push"])
-    with progress(quiet=as_json) as show:
-        evaluated = evaluate_request(nix, request, show)
+    with progress(quiet=as_json):
+        evaluated = evaluate_request(nix, request)
         there = None if options["no_reuse"] else find_by_key(repository, evaluated, writing=True)
         fetched = (
             None
@@ -105,7 +102,7 @@ def push(as_json: bool, options: dict[str, Any]) -> Pushed | None:
             else add_tags(repository, there.digest, _tags(options, target) or ())
         )
         if fetched is None:
-            pushed, proof = _build_and_push(options, nix, evaluated, repository, target, show)
+            pushed, proof = _build_and_push(options, nix, evaluated, repository, target)
     if fetched is not None:
         print_there(fetched, evaluated, target, as_json=as_json)
         return None
@@ -125,7 +122,6 @@ def _build_and_push(
     evaluated: Evaluated,
     repository: Repository,
     target: Reference,
-    show: OnEvent,
 ) -> tuple[Pushed, Proof | None]:
     from nix_seed.image.layer_cache import LayerRecords
     from nix_seed.image.plan import plan_image
@@ -135,9 +131,9 @@ def _build_and_push(
         # The registry was asked for the image already, and `publish` has asked this by itself.
         repository.check_writable()
     _, request = shared.request_of(options)
-    plan = plan_image(nix, request, base_of(options, nix, evaluated), show, evaluated)
+    plan = plan_image(nix, request, base_of(options, nix, evaluated), evaluated)
     check_publishable(plan.spec, target, plan.licences.problem)
-    how = assembly(options, nix, show)
+    how = assembly(options, nix)
     proof = _prove_first(options, how, plan)
     records = LayerRecords(cache_directory() / "pushed")
     pushed = push_image(how, plan, repository, target, records, _tags(options, target))
@@ -153,8 +149,8 @@ def _prove_first(options: dict[str, Any], how: Assembly, plan: Plan) -> Proof | 
 
     built = how.assemble(plan)
     destination = Destination("oci", cache_directory() / "images", plan.input_key)
-    store_image(built, how.cache, destination, how.on_event)
-    proof = prove_built(how.nix, built, destination, shared.unpacking_cache(), how.on_event)
+    store_image(built, how.cache, destination)
+    proof = prove_built(how.nix, built, destination, shared.unpacking_cache())
     check_proof(proof)
     return proof
 
@@ -336,17 +332,17 @@ def command(as_json: bool, **options: Any) -> Pushed | None:
     if options["push"] is not None:
         return push(as_json, options)
     nix, request = shared.request_of(options)
-    with progress(quiet=as_json) as show:
-        evaluated = evaluate_request(nix, request, show)
+    with progress(quiet=as_json):
+        evaluated = evaluate_request(nix, request)
         name = evaluated.evaluation.recipe.outline.name
         destination = _destination(options, name, evaluated.input_key)
         check_destination(destination)
         base = base_of(options, nix, evaluated)
-        plan = plan_image(nix, request, base, show, evaluated)
-        how = assembly(options, nix, show)
+        plan = plan_image(nix, request, base, evaluated)
+        how = assembly(options, nix)
         built = how.assemble(plan)
-        reference = store_image(built, how.cache, destination, show)
-        proof = prove(nix, built, destination, options["prove"], show)
+        reference = store_image(built, how.cache, destination)
+        proof = prove(nix, built, destination, options["prove"])
     if as_json:
         build_json(built, reference, proof)
     else:

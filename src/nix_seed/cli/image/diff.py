@@ -10,7 +10,7 @@ import click
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of
 from nix_seed.cli.say import say
-from nix_seed.core.events import Stage
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.words import members
 from nix_seed.formats.oci.reference import parse_reference
 
@@ -32,8 +32,8 @@ def command(as_json: bool, **options: Any) -> None:
     """
     from nix_seed.image.diff import diff_images
 
-    with progress(quiet=True) as show:
-        show(Stage("compare", f"comparing {options['ours']} with {options['theirs']}"))
+    with progress(quiet=True):
+        tell(Stage("compare", f"comparing {options['ours']} with {options['theirs']}"))
         found = diff_images(
             stores_of(options),
             parse_reference(options["ours"]),

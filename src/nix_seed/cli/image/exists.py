@@ -8,7 +8,7 @@ from nix_seed.cli.command import progress, seed_command
 from nix_seed.cli.image.build import target_named
 from nix_seed.cli.options import image_options, json_option, registry_options, request_of, stores_of
 from nix_seed.cli.say import say
-from nix_seed.core.events import Stage
+from nix_seed.core.events import Stage, tell
 
 
 @seed_command("exists")
@@ -27,11 +27,11 @@ def command(as_json: bool, **options: Any) -> None:
 
     nix, request = request_of(options)
     target = target_named(options["reference"])
-    with progress(quiet=True) as show, ThreadPoolExecutor(1) as beside:
+    with progress(quiet=True), ThreadPoolExecutor(1) as beside:
         # While Nix works: to load what speaks to registries takes as long as half an evaluation.
         opening = beside.submit(stores_of(options).repository, target)
-        evaluated = evaluate_request(nix, request, show)
-        show(Stage("ask", f"asking {target.registry}"))
+        evaluated = evaluate_request(nix, request)
+        tell(Stage("ask", f"asking {target.registry}"))
         found = find_by_key(opening.result(), evaluated)
     tag = tags_of(evaluated)[0]
     if as_json:

@@ -9,7 +9,7 @@ import click
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
 from nix_seed.cli.say import say
-from nix_seed.core.events import OnEvent, Stage
+from nix_seed.core.events import Stage, tell
 from nix_seed.formats.oci.reference import parse_reference
 
 
@@ -51,9 +51,9 @@ def command(as_json: bool, **options: Any) -> None:
     target = parse_reference(options["target"])
     images = [parse_reference(image) for image in (*options["images"], *options["more"])]
     systems = list(options["systems"])
-    with progress(quiet=as_json) as show:
+    with progress(quiet=as_json):
         if options["flake"] is not None:
-            keyed = _of_flake(options["flake"], evaluate=not images, show=show)
+            keyed = _of_flake(options["flake"], evaluate=not images)
             systems += keyed
             images += [target.at(tag) for tag in keyed.values() if tag is not None]
         stores = stores_of(options)
@@ -62,7 +62,7 @@ def command(as_json: bool, **options: Any) -> None:
             about = about_commit(Path(options["flake"]))
         about = replace(about, licenses=listed_licences(stores, images))
         plan = IndexPlan(systems, options["tags"], about)
-        done = build_index(stores, target, images, plan, show)
+        done = build_index(stores, target, images, plan)
     reference = str(target.at(done.descriptor.digest))
     if as_json:
         members = {member.system: str(member.descriptor.digest) for member in done.members}
@@ -74,7 +74,7 @@ def command(as_json: bool, **options: Any) -> None:
         say(f"  {member.system:16} {member.descriptor.digest}")
 
 
-def _of_flake(flake: str, *, evaluate: bool, show: OnEvent) -> dict[str, str | None]:
+def _of_flake(flake: str, *, evaluate: bool) -> dict[str, str | None]:
     """Return the flake's systems, each with the tag of its seed if *evaluate* asks for those."""
     from nix_seed.flake.evaluate import declared_systems
     from nix_seed.flake.nix import Nix
@@ -86,6 +86,6 @@ def _of_flake(flake: str, *, evaluate: bool, show: OnEvent) -> dict[str, str | N
     found: dict[str, str | None] = dict.fromkeys(declared_systems(nix, flake))
     for system in found if evaluate else ():
         request = Request(flake, "seed", Compressor.at_hand(), DEFAULT_BUDGET, system=system)
-        show(Stage("system", f"evaluating {flake} for {system}"))
+        tell(Stage("system", f"evaluating {flake} for {system}"))
         found[system] = tags_of(evaluate_request(nix, request))[0]
     return found

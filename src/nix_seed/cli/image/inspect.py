@@ -10,7 +10,7 @@ import click
 from nix_seed.cli.command import progress, seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of
 from nix_seed.cli.say import say
-from nix_seed.core.events import Stage
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import human_size, members, plural
 from nix_seed.formats.oci.reference import parse_reference
@@ -27,8 +27,8 @@ def command(as_json: bool, **options: Any) -> None:
     """Show IMAGE's tiers, layers, sizes, narHash and input key; of an index, each system's."""
     from nix_seed.image.inspect import InspectedImage, inspect
 
-    with progress(quiet=True) as show:
-        show(Stage("read", f"reading {options['reference']}"))
+    with progress(quiet=True):
+        tell(Stage("read", f"reading {options['reference']}"))
         found = inspect(stores_of(options), parse_reference(options["reference"]))
     if isinstance(found, InspectedImage):
         say(_json(found) if as_json else "\n".join(_lines(found)))

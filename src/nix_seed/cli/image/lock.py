@@ -8,7 +8,7 @@ import click
 from nix_seed.cli.command import FILE, option, progress, seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of, trusted, verify_options
 from nix_seed.cli.say import say
-from nix_seed.core.events import Stage
+from nix_seed.core.events import Stage, tell
 from nix_seed.formats.oci.reference import parse_reference
 
 
@@ -29,9 +29,9 @@ def command(as_json: bool, **options: Any) -> None:
     from nix_seed.image.index import make_lock
 
     stores, reference = stores_of(options), parse_reference(options["reference"])
-    with progress(quiet=as_json) as show:
-        reference = trusted(options, stores, reference, None, Path(), show)
-        show(Stage("read", f"reading {reference}"))
+    with progress(quiet=as_json):
+        reference = trusted(options, stores, reference, None, Path())
+        tell(Stage("read", f"reading {reference}"))
         lock = make_lock(stores, reference)
     write_output(options["output"], lock.dump())
     if as_json:

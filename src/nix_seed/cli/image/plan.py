@@ -46,8 +46,8 @@ def command(as_json: bool, why: str | None, **options: Any) -> None:
     from nix_seed.image.request import evaluate_request
 
     nix, request = request_of(options)
-    with progress(quiet=as_json) as show:
-        evaluated = evaluate_request(nix, request, show)
+    with progress(quiet=as_json):
+        evaluated = evaluate_request(nix, request)
         _print_unseen(evaluated.evaluation)
         _print_fetched_anew(nix, evaluated.evaluation)
         _print_built_anew(nix, evaluated.evaluation)
@@ -55,7 +55,7 @@ def command(as_json: bool, why: str | None, **options: Any) -> None:
             _explain(nix, evaluated.evaluation, why, as_json)
             return
         base = base_of(options, nix, evaluated)
-        plan = plan_image(nix, request, base, show, evaluated)
+        plan = plan_image(nix, request, base, evaluated)
     if as_json:
         say(_json(plan), indent=2)
     else:

@@ -38,8 +38,8 @@ def command(as_json: bool, **options: Any) -> None:
         _of_image(reference, options, as_json)
         return
     nix, request = shared.request_of(options)
-    with progress(quiet=as_json) as show:
-        licences = licences_of_flake(nix, request, show)
+    with progress(quiet=as_json):
+        licences = licences_of_flake(nix, request)
     if as_json:
         found = licences.judgement
         value = {

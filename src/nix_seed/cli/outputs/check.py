@@ -60,9 +60,9 @@ def check_command(as_json: bool, **options: Any) -> None:
     commit = shared.commit_named(options["commit"])
     places = options["places"] or (shared.locked_image("where are the outputs kept?"),)
     references = [parse_reference(each) for each in places]
-    with progress(quiet=as_json) as show:
+    with progress(quiet=as_json):
         state = shared.state_of(options)
-        by = verifiers_of(loaded, shared.stores_of(options), state, show, ledgers=False)
+        by = verifiers_of(loaded, shared.stores_of(options), state, ledgers=False)
         found = check_outputs(by, references, commit, options["system"])
     if as_json:
         say(report_json(found))

@@ -42,8 +42,8 @@ def command(**options: Any) -> None:
         options["place"] or shared.locked_image("where was the commit published?")
     )
     nix = shared.nix_of(options)
-    with progress(quiet=manner().json) as show:
-        by = verifiers_of(loaded, shared.stores_of(options), shared.state_directory(), show)
+    with progress(quiet=manner().json):
+        by = verifiers_of(loaded, shared.stores_of(options), shared.state_directory())
         found = verify_commit(by, place, Query(commit, system))
         output, released = promoted_output(by, [place], found, options["output"], system)
         install(by, place, Promise(output, released), nix)

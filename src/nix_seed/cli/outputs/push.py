@@ -39,9 +39,9 @@ def push_command(**options: Any) -> None:
     signer = signer_of(options["key"], options["sigstore"])
     attester = attester_of(signer, options["builder"], options["policy_file"])
     nix = shared.nix_of(options)
-    with progress(quiet=manner().json) as show:
+    with progress(quiet=manner().json):
         done = push_outputs(
-            OutputsTarget(shared.stores_of(options), target, nix, show),
+            OutputsTarget(shared.stores_of(options), target, nix),
             seed_named(options, nix),
             SourceTree(options["src"], options["source"]),
             attester,

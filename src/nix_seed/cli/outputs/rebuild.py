@@ -52,7 +52,7 @@ def rebuild_command(**options: Any) -> None:
         options["source"],
         (*options["accept_licence"], *loaded.policy.licences),
     )
-    with progress(quiet=manner().json) as show:
-        by = verifiers_of(loaded, shared.stores_of(options), shared.state_directory(), show)
+    with progress(quiet=manner().json):
+        by = verifiers_of(loaded, shared.stores_of(options), shared.state_directory())
         done = rebuild(by, request, target, attester)
     answer(pushed_json(done), pushed_text(done))

@@ -33,13 +33,9 @@ def command(as_json: bool, **options: Any) -> None:
             f"{target} is in a registry; pull copies to this machine",
             hint=f"nix-seed push {options['source']} {target}",
         )
-    with progress(quiet=as_json) as show:
+    with progress(quiet=as_json):
         done = pull(
-            stores_of(options),
-            parse_reference(options["source"]),
-            target,
-            system=options["system"],
-            on_event=show,
+            stores_of(options), parse_reference(options["source"]), target, system=options["system"]
         )
     reference = str(target.at(done.tags[0]))
     say(transferred_json(done, reference) if as_json else transferred_text(done, reference))

@@ -49,13 +49,13 @@ def command(as_json: bool, **options: Any) -> None:
         )
     stores, source = stores_of(options), parse_reference(options["source"])
     linked, first = options["mount_from"], None
-    with progress(quiet=as_json) as show:
+    with progress(quiet=as_json):
         if options["evidence"]:
             # Whoever finds it by a tag finds what speaks for it as well: tags move last.
             bare = replace(target, tag=None)
-            first = push(stores, source, bare, mount_from=linked, on_event=show)
+            first = push(stores, source, bare, mount_from=linked)
             push_evidence(stores, source, target)
-        done = push(stores, source, target, tags=options["tags"], mount_from=linked, on_event=show)
+        done = push(stores, source, target, tags=options["tags"], mount_from=linked)
     done = done if first is None else replace(done, blobs=first.blobs)
     reference = str(target.at(done.root.digest))
     say(transferred_json(done, reference) if as_json else transferred_text(done, reference))

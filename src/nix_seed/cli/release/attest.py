@@ -67,13 +67,10 @@ def state(
     from nix_seed.image.layer_cache import LayerCache
     from nix_seed.release.attest import Workshop, attest
 
-    with progress(quiet=as_json) as show:
+    with progress(quiet=as_json):
         done = attest(
             Workshop(
-                shared.stores_of(options),
-                shared.nix_of(options),
-                LayerCache(cache_directory()),
-                show,
+                shared.stores_of(options), shared.nix_of(options), LayerCache(cache_directory())
             ),
             reference,
             tree,

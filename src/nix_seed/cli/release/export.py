@@ -25,13 +25,12 @@ def command(as_json: bool, **options: Any) -> None:
     from nix_seed.core.words import human_size, plural
     from nix_seed.release.export import export
 
-    with progress(quiet=as_json) as show:
+    with progress(quiet=as_json):
         done = export(
             stores_of(options),
             parse_reference(options["reference"]),
             options["directory"],
             deep=options["deep"],
-            on_event=show,
         )
     if as_json:
         value = {

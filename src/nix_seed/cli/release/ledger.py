@@ -12,7 +12,7 @@ from nix_seed.cli import options as shared
 from nix_seed.cli.command import SeedGroup, option, progress
 from nix_seed.cli.say import say
 from nix_seed.core.digests import Digest
-from nix_seed.core.events import Stage
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.words import members
 from nix_seed.formats.oci.reference import parse_reference
 
@@ -63,9 +63,9 @@ def _show(what: str | None, as_json: bool, **options: Any) -> None:
     audit` says.
     """
     found = {}
-    with progress(quiet=as_json) as show:
+    with progress(quiet=as_json):
         for each in _ledgers(options):
-            show(Stage("read", f"reading the ledger {each.name}"))
+            tell(Stage("read", f"reading the ledger {each.name}"))
             found[each.name] = _held(each, what)
     if as_json:
         shown = {name: [entry_json(each) for each in held] for name, held in found.items()}

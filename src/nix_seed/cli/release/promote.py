@@ -80,8 +80,8 @@ def command(as_json: bool, **options: Any) -> None:
         [parse_reference(each) for each in options["evidence"]],
         (*tags, *options["tags"]),
     )
-    with progress(quiet=as_json) as show:
-        by = verifiers_of(loaded, stores, shared.state_of(options), show)
+    with progress(quiet=as_json):
+        by = verifiers_of(loaded, stores, shared.state_of(options))
         done = promote(
             by,
             commit,

@@ -99,8 +99,8 @@ def _prepare(target: AnyReference, options: dict[str, Any]) -> tuple[SourceTree,
         )
     tree, attester = statement_of(options)
     system, stores = options["system"] or current_system(), stores_of(options)
-    with progress(quiet=False) as show:
-        ready = prepare_attest(tree, attester, system, show)
+    with progress(quiet=False):
+        ready = prepare_attest(tree, attester, system)
         check_writable(stores, target)
         _check_alone(stores, target.at(f"{ready.source.commit}-{system}"), options["kind"])
     return tree, attester

@@ -295,12 +295,11 @@ def command(as_json: bool, **options: Any) -> None:
 
     loaded = shared.policy_of(options)
     answer, reference, query = _question(options)
-    with progress(quiet=as_json) as show:
+    with progress(quiet=as_json):
         by = verifiers_of(
             loaded,
             shared.stores_of(options),
             shared.state_of(options),
-            show,
             ask=options["offline"] is None,
             ledgers=not options["no_ledgers"],
         )

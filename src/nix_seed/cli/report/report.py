@@ -14,7 +14,6 @@ from nix_seed.cli.say import answer
 from nix_seed.formats.oci.reference import parse_reference
 
 if TYPE_CHECKING:
-    from nix_seed.core.events import OnEvent
     from nix_seed.report.report import ReportRequest
 
 
@@ -52,8 +51,8 @@ def command(**options: Any) -> None:
 
     options["policy_file"] = shared.policy_used(options, Path())
     _check(options)
-    with progress(quiet=False) as show:
-        report = _request(options, show).gather()
+    with progress(quiet=False):
+        report = _request(options).gather()
     text = report_page(report)
     write_output(options["output"], text.encode())
     size, found = len(text.encode()), verdict(report.trust)[0].value
@@ -73,7 +72,7 @@ def _check(options: dict[str, Any]) -> None:
         raise click.UsageError("--attr is of a flake: name the --flake")
 
 
-def _request(options: dict[str, Any], show: OnEvent) -> ReportRequest:
+def _request(options: dict[str, Any]) -> ReportRequest:
     from nix_seed.core.processes import current_system
     from nix_seed.flake.nix import Nix
     from nix_seed.release.load import load_policy
@@ -99,5 +98,4 @@ def _request(options: dict[str, Any], show: OnEvent) -> ReportRequest:
         ),
         state=shared.state_directory(),
         walk=not options["no_roots"],
-        on_event=show,
     )

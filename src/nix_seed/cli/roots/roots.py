@@ -13,11 +13,10 @@ from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.say import say, say_lines
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.core.events import Stage
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.words import human_size, members, plain, plural
 
 if TYPE_CHECKING:
-    from nix_seed.core.events import OnEvent
     from nix_seed.flake.nix import Nix
     from nix_seed.formats.nix.store_path import StorePath
     from nix_seed.roots.roots import RootsReport
@@ -50,14 +49,14 @@ def command(as_json: bool, **options: Any) -> None:
 
     policy = None if options["policy"] is None else _policy(options["policy"])
     nix = shared.nix_of(options)
-    with progress(quiet=as_json) as show:
-        roots, unknown = _roots(nix, options, show)
+    with progress(quiet=as_json):
+        roots, unknown = _roots(nix, options)
         if options["why"] is not None:
             way = _way(roots, options["why"])
             text = "\n".join(f"{'  ' * depth}{path}" for depth, path in enumerate(way))
             say({"why": [str(path) for path in way]} if as_json else text)
             return
-        report = report_roots(nix, roots, unknown, show)
+        report = report_roots(nix, roots, unknown)
     verdict = None if policy is None else evaluate_roots(policy, report.findings)
     if as_json:
         say(_json(report, verdict), indent=2)
@@ -79,14 +78,14 @@ def _policy(text: str) -> RootsPolicy:
         raise InputError(f"cannot read the policy {path}: {error}") from error
 
 
-def _roots(nix: Nix, options: dict[str, Any], show: OnEvent) -> tuple[Roots, tuple[StorePath, ...]]:
+def _roots(nix: Nix, options: dict[str, Any]) -> tuple[Roots, tuple[StorePath, ...]]:
     from nix_seed.core.processes import current_system
     from nix_seed.flake.evaluate import evaluate_flake
     from nix_seed.roots import roots
     from nix_seed.sbom.sbom import open_seed_image
 
     what = options["what"]
-    show(Stage("evaluate", f"reading {what}"))
+    tell(Stage("evaluate", f"reading {what}"))
     reference = shared.image_named(what)
     if reference is not None:
         system = options["system"] or current_system()

@@ -14,12 +14,11 @@ from nix_seed.cli.command import FILE, option, progress, seed_command
 from nix_seed.cli.say import manner, say
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError, NixSeedError
-from nix_seed.core.events import Stage
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.files import cache_directory
 from nix_seed.formats.oci.reference import LayoutReference
 
 if TYPE_CHECKING:
-    from nix_seed.core.events import OnEvent
     from nix_seed.flake.evaluate import Evaluation
     from nix_seed.flake.nix import Nix
     from nix_seed.registry.open import AnyReference
@@ -79,11 +78,11 @@ def command(what: str, form: Format, output: Path | None, **options: Any) -> Non
     """
     reference = shared.image_named(what)
     _check(what, reference is None, options)
-    with progress(quiet=False) as show:
+    with progress(quiet=False):
         if reference is None:
-            text = _of_flake(what, form, options, show)
+            text = _of_flake(what, form, options)
         else:
-            text = _of_image(_opened(reference, options), form, options, show)
+            text = _of_image(_opened(reference, options), form, options)
     if output is None:
         sys.stdout.buffer.write(text)
         return
@@ -118,7 +117,7 @@ def _opened(reference: AnyReference, options: dict[str, Any]) -> SeedImage:
     )
 
 
-def _of_image(image: SeedImage, form: Format, options: dict[str, Any], show: OnEvent) -> bytes:
+def _of_image(image: SeedImage, form: Format, options: dict[str, Any]) -> bytes:
     from nix_seed.flake.evaluate import evaluate_flake
     from nix_seed.sbom.sbom import find_attached, sbom_of, write_sbom
 
@@ -131,10 +130,10 @@ def _of_image(image: SeedImage, form: Format, options: dict[str, Any], show: OnE
         return text
     flake, attr = shared.flake_and_attr(options["flake"], options["attr"])
     nix = shared.nix_of(options)
-    show(Stage("evaluate", f"evaluating {flake}"))
+    tell(Stage("evaluate", f"evaluating {flake}"))
     spec = image.spec
     evaluation = evaluate_flake(nix, flake, kind=spec.kind, attr=attr, system=spec.system)
-    return _with_licences(image, nix, evaluation, attr, form, show)
+    return _with_licences(image, nix, evaluation, attr, form)
 
 
 def _offer(image: SeedImage, form: Format) -> None:
@@ -153,7 +152,7 @@ def _offer(image: SeedImage, form: Format) -> None:
         )
 
 
-def _of_flake(what: str, form: Format, options: dict[str, Any], show: OnEvent) -> bytes:
+def _of_flake(what: str, form: Format, options: dict[str, Any]) -> bytes:
     from nix_seed.image.request import Request, evaluate_request
     from nix_seed.image.rules.frames import Compressor
     from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
@@ -163,7 +162,7 @@ def _of_flake(what: str, form: Format, options: dict[str, Any], show: OnEvent) -
         flake, options["kind"], Compressor.at_hand(), DEFAULT_BUDGET, attr, options["system"]
     )
     nix = shared.nix_of(options)
-    evaluated = evaluate_request(nix, request, show)
+    evaluated = evaluate_request(nix, request)
     kept = LayoutReference(str(cache_directory() / "images"), tag=evaluated.input_key)
     try:
         image = _opened(kept, options)
@@ -173,18 +172,13 @@ def _of_flake(what: str, form: Format, options: dict[str, Any], show: OnEvent) -
             hint=f"build it first: nix-seed build {what}; or name where it is: nix-seed sbom IMAGE"
             f" --flake {what}",
         ) from error
-    return _with_licences(image, nix, evaluated.evaluation, attr, form, show)
+    return _with_licences(image, nix, evaluated.evaluation, attr, form)
 
 
 def _with_licences(
-    image: SeedImage,
-    nix: Nix,
-    evaluation: Evaluation,
-    attr: str | None,
-    form: Format,
-    show: OnEvent,
+    image: SeedImage, nix: Nix, evaluation: Evaluation, attr: str | None, form: Format
 ) -> bytes:
     from nix_seed.sbom.sbom import licences_of_image, sbom_of, write_sbom
 
-    licences = licences_of_image(nix, image, evaluation, attr, show)
+    licences = licences_of_image(nix, image, evaluation, attr)
     return write_sbom(sbom_of(image, nix, licences), form)

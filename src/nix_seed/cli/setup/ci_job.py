@@ -232,14 +232,14 @@ class CiJob:
         return f"set SEED_REGISTRY_USER and SEED_REGISTRY_TOKEN to who may {may}"
 
     @contextmanager
-    def reported(self, label: str, *, writes: bool = True) -> Iterator[Stages]:
-        """Give what listens to flows; annotate the failure of *label*, and end with its exit code.
+    def reported(self, label: str, *, writes: bool = True) -> Iterator[None]:
+        """Listen to flows; annotate the failure of *label*, and end with its exit code.
 
         *writes*: it is to publish, so whom the registry turns away lacks the right to write.
         """
         try:
-            with Stages(self.host) as stages:
-                yield stages
+            with Stages(self.host):
+                yield
         except NixSeedError as error:
             error.hint = self.explain(error, writes=writes)
             mismatches = find_mismatches(error.detail or "")

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 from nix_seed.cli.options import state_directory
 from nix_seed.cli.setup.ci_job import CiJob
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
-from nix_seed.core.events import OnEvent
 from nix_seed.core.files import cache_directory, explained
 from nix_seed.core.processes import own_command
 from nix_seed.core.values import dataclass
@@ -36,7 +35,7 @@ def wanted(job: CiJob) -> bool:
 
 
 def keep_outputs(
-    job: CiJob, publication: Publication | None, result: SeedResult, stages: OnEvent
+    job: CiJob, publication: Publication | None, result: SeedResult
 ) -> OutputsResult | None:
     """Build the project's outputs in its seed, and keep what is new, where that is asked.
 
@@ -54,7 +53,7 @@ def keep_outputs(
     from nix_seed.setup.ci_outputs import OutputsJob
 
     work = OutputsJob(
-        verifiers_of(job.policy, job.stores, state_directory(), stages),
+        verifiers_of(job.policy, job.stores, state_directory()),
         job.repository,
         Reference.parse(result.reference),
         publication.tree,
@@ -63,7 +62,6 @@ def keep_outputs(
         cache_directory(),
         job.policy.policy.licences,
         branch_at_hand(),
-        stages,
     )
     try:
         return work.make()

@@ -9,7 +9,6 @@ from nix_seed.cli.options import state_directory
 from nix_seed.cli.setup.ci_job import CiJob
 from nix_seed.cli.setup.ci_report import promote_summary
 from nix_seed.core.errors import InputError
-from nix_seed.core.events import OnEvent, ignore
 from nix_seed.flake.checkout import DEFAULT_POLICY, about_commit, newest_commits, read_checkout
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.release.load import earlier_of, verifiers_of
@@ -24,14 +23,14 @@ def promote(options: dict[str, Any]) -> None:
     """Promote the commit, or say why nothing is promoted."""
     job = CiJob(options)
     host, done, commit = job.host, None, None
-    with job.reported("Promotion") as stages:
+    with job.reported("Promotion"):
         why = None if job.decision.publish else job.decision.why
         why = why or (None if job.token else "there is no registry_token")
         if why is None:
-            commit, authority = _commit(job), authority_of(job, stages)
+            commit, authority = _commit(job), authority_of(job)
             why = job.why_stranger(authority.signer) if authority else None
             if why is None:
-                done = _release(job, commit, authority, stages)
+                done = _release(job, commit, authority)
     if done is None:
         host.annotate("notice", "Nothing is promoted", why or "")
     index = None if done is None else done.index
@@ -53,7 +52,7 @@ def _commit(job: CiJob) -> Commit:
     return Commit(given) if given else read_checkout(job.flake.directory).commit
 
 
-def authority_of(job: CiJob, on_event: OnEvent = ignore) -> ReleaseAuthority | None:
+def authority_of(job: CiJob) -> ReleaseAuthority | None:
     """Return by whose word it is promoted, None where there is no policy."""
     loaded = job.policy
     if loaded is None:
@@ -61,16 +60,14 @@ def authority_of(job: CiJob, on_event: OnEvent = ignore) -> ReleaseAuthority | N
     history = [Path(each) for each in ci_inputs.parse_list(job.options["policy_history"])]
     promotes = bool(loaded.policy.promoters)
     return ReleaseAuthority(
-        by=verifiers_of(loaded, job.stores, state_directory(), on_event),
+        by=verifiers_of(loaded, job.stores, state_directory()),
         signer=job.signer() if promotes else None,
         logs=open_logs(loaded.policy, loaded.directory, spare=True) if promotes else (),
         earlier=earlier_of(loaded, history),
     )
 
 
-def _release(
-    job: CiJob, commit: Commit, authority: ReleaseAuthority | None, stages: OnEvent
-) -> Released:
+def _release(job: CiJob, commit: Commit, authority: ReleaseAuthority | None) -> Released:
     """Publish the index, or say why not."""
     systems = ci_inputs.parse_systems(job.options["systems"])
     if authority is not None:
@@ -81,7 +78,7 @@ def _release(
             hint="name them: systems (SEED_SYSTEMS), or in a policy",
         )
     about = about_commit(job.flake.directory, commit)
-    release = CommitRelease(job.stores, job.repository, commit, systems, authority, about, stages)
+    release = CommitRelease(job.stores, job.repository, commit, systems, authority, about)
     return release.publish(_tags(job, commit), job.options["result"] or "success")
 
 

@@ -12,7 +12,6 @@ from nix_seed.cli.setup.ci_outputs import keep_outputs, wanted
 from nix_seed.cli.setup.ci_report import seed_summary
 from nix_seed.cli.trust.options import attester_of
 from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError
-from nix_seed.core.events import OnEvent
 from nix_seed.core.files import cache_directory
 from nix_seed.core.values import dataclass
 from nix_seed.flake.checkout import read_checkout
@@ -36,7 +35,7 @@ _PROMOTES = {
 def seed(options: dict[str, Any]) -> None:
     """Make the seed, or find it, and tell of it."""
     job = CiJob(options)
-    with job.reported("Seed") as stages:
+    with job.reported("Seed"):
         wanted(job)  # what is no switch is refused before any work
         prepared = prepare(job)
         if options["nix_conf"]:
@@ -50,7 +49,6 @@ def seed(options: dict[str, Any]) -> None:
             cache_directory(),
             prepared.publication,
             want_proof=parse_switch(options["prove"] or "true", "prove"),
-            on_event=stages,
         )
         result = seeds.find()
         if not isinstance(result, SeedResult):
@@ -58,8 +56,8 @@ def seed(options: dict[str, Any]) -> None:
 
             result = make_seed(seeds, result)
         _copy_attestations(job, result)
-        _record(job, result, stages)
-        kept = keep_outputs(job, prepared.publication, result, stages)
+        _record(job, result)
+        kept = keep_outputs(job, prepared.publication, result)
     job.host.set_outputs(
         {
             "digest": str(result.digest),
@@ -74,7 +72,7 @@ def seed(options: dict[str, Any]) -> None:
     job.host.add_summary(seed_summary(result, prepared.commit, _command(job), kept))
 
 
-def _record(job: CiJob, result: SeedResult, stages: OnEvent) -> None:
+def _record(job: CiJob, result: SeedResult) -> None:
     """Have a build list what it reads of a new seed, if the job asks for that.
 
     Seeds are as good without: whatever goes wrong is a notice.
@@ -91,7 +89,6 @@ def _record(job: CiJob, result: SeedResult, stages: OnEvent) -> None:
             Reference.parse(result.reference),
             Command(argv, job.flake.directory, attr=job.flake.attr),
             cache=cache_directory(),
-            on_event=stages,
         )
         job.host.say(f"list       {tag}")
     except NixSeedError as error:

@@ -13,7 +13,6 @@ from nix_seed.cli.setup.ci_outputs import SERVED_AT, ServedOutputs, serve_output
 from nix_seed.cli.setup.ci_report import use_summary
 from nix_seed.core import processes
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
-from nix_seed.core.events import OnEvent
 from nix_seed.core.processes import current_system
 from nix_seed.core.verdict import Fate
 from nix_seed.flake.checkout import parents_of
@@ -33,9 +32,9 @@ if TYPE_CHECKING:
 def use(options: dict[str, Any]) -> None:
     """Fill the store, say with what, and have the steps that follow use it."""
     job = CiJob(options)
-    with job.reported("Use", writes=False) as stages:
+    with job.reported("Use", writes=False):
         wanted(job)
-        used = _use(job, stages)
+        used = _use(job)
     served = serve_outputs(job)
     host, problems = job.host, "; ".join(used.problems)
     if used.digest is None:
@@ -53,7 +52,7 @@ def use(options: dict[str, Any]) -> None:
     pass_on(job, used, served)
 
 
-def _use(job: CiJob, stages: OnEvent) -> Used:
+def _use(job: CiJob) -> Used:
     required = parse_switch(job.options["required"], "required")
     for name in ("offline", "eager", "complete"):
         parse_switch(job.options[name] or "false", name)
@@ -66,14 +65,13 @@ def _use(job: CiJob, stages: OnEvent) -> Used:
         system,
         job.request(),
         Actions(
-            fill=lambda image, found: fill(job, image, system, stages, found),
+            fill=lambda image, found: fill(job, image, system, found),
             verify=lambda image: _verify(job, image, system),
             explain=job.explain,
         ),
         named=parse_reference(named) if named else None,
         commits=parents_of(job.flake.directory),
         lock=job.flake.directory / LOCK_NAME,
-        on_event=stages,
     )
     try:
         used = search.use()
@@ -110,7 +108,6 @@ def fill(
     job: CiJob,
     image: AnyReference,
     system: str,
-    stages: OnEvent,
     found: Fetched | None = None,
 ) -> Filled:
     """Mount or unpack *image*: in this process where the store is ours, else by sudo.
@@ -134,9 +131,7 @@ def fill(
         done = None
         if lazy and os.geteuid() == 0:
             place = hydrating.Place(system=system, found=found)
-            done = hydrating.mount_if_possible(
-                job.stores, image, place, complete=complete, on_event=stages
-            )
+            done = hydrating.mount_if_possible(job.stores, image, place, complete=complete)
         done = done or hydrating.hydrate(
             job.stores,
             image,
@@ -145,7 +140,6 @@ def fill(
             accepted=accepted_licences(accepted, project.policy),
             project=str(project.directory),
             attr=project.attr,
-            on_event=stages,
         )
         added, skipped = len(done.added), len(done.skipped)
         return Filled(

@@ -19,7 +19,6 @@ from nix_seed.core.words import plural
 from nix_seed.formats.oci.reference import parse_reference
 
 if TYPE_CHECKING:
-    from nix_seed.core.events import OnEvent
     from nix_seed.setup.doctor import Reach
     from nix_seed.setup.rules.diagnosis import Diagnosis
 
@@ -64,8 +63,8 @@ def command(as_json: bool, image: str | None, verbose: bool, **options: Any) -> 
 
     if image is None and (options["ways"] or options["system"]):
         raise click.UsageError("--engine and --system are for an IMAGE")
-    with progress(quiet=True) as show:
-        found = _machine(options, show) if image is None else _image(image, options, show)
+    with progress(quiet=True):
+        found = _machine(options) if image is None else _image(image, options)
     code = exit_code(found)
     if as_json:
         value = {
@@ -80,12 +79,12 @@ def command(as_json: bool, image: str | None, verbose: bool, **options: Any) -> 
     click.get_current_context().exit(code)
 
 
-def _machine(options: dict[str, Any], show: OnEvent) -> Sequence[Diagnosis]:
+def _machine(options: dict[str, Any]) -> Sequence[Diagnosis]:
     from nix_seed.setup.doctor import Setup, check_setup
 
     nix = shared.nix_of(options)
     setup = Setup(nix, cache_directory(), shared.state_directory(), _reach(options))
-    return check_setup(setup, show)
+    return check_setup(setup)
 
 
 def _reach(options: dict[str, Any]) -> Reach:
@@ -107,7 +106,7 @@ def _reach(options: dict[str, Any]) -> Reach:
     )
 
 
-def _image(image: str, options: dict[str, Any], show: OnEvent) -> Sequence[Diagnosis]:
+def _image(image: str, options: dict[str, Any]) -> Sequence[Diagnosis]:
     from nix_seed.core.processes import current_system
     from nix_seed.registry.transfer import open_here
     from nix_seed.setup.doctor_image import check_image
@@ -118,9 +117,8 @@ def _image(image: str, options: dict[str, Any], show: OnEvent) -> Sequence[Diagn
         parse_reference(image),
         cache / "images",
         options["system"] or current_system(),
-        show,
     )
-    return tuple(check_image(found, cache, options["ways"], show))
+    return tuple(check_image(found, cache, options["ways"]))
 
 
 def _counts(found: Sequence[Diagnosis]) -> dict[str, int]:

@@ -64,8 +64,8 @@ def command(directory: Path, as_json: bool, yes: bool, dry_run: bool, **options:
     from nix_seed.setup.init import carry_out, flake_lines, plan_init
 
     request = _request(directory, options)
-    with progress(quiet=True) as show:
-        plan = plan_init(request, Nix(), datetime.now(UTC), show)
+    with progress(quiet=True):
+        plan = plan_init(request, Nix(), datetime.now(UTC))
     lines = flake_lines(request.ref) if options["flake"] else ()
     if not as_json:
         say_styled("\n".join(_lines(plan, lines)))

@@ -93,16 +93,12 @@ def command(as_json: bool, **options: Any) -> None:
     stores, reference = shared.stores_of(options), parse_reference(options["source"])
     system = options["system"] or current_system()
     project = Path(options["src"])
-    with progress(quiet=as_json) as show:
-        reference = shared.trusted(options, stores, reference, system, project, show)
+    with progress(quiet=as_json):
+        reference = shared.trusted(options, stores, reference, system, project)
         ensure_store(options["root"])
         eager = options["eager"] or options["outputs"] or options["root"] != Path("/")
         place, complete = Place(options["root"], system), options["complete"]
-        done = (
-            None
-            if eager
-            else mount_if_possible(stores, reference, place, complete=complete, on_event=show)
-        )
+        done = None if eager else mount_if_possible(stores, reference, place, complete=complete)
         done = done or hydrate(
             stores,
             reference,
@@ -115,6 +111,5 @@ def command(as_json: bool, **options: Any) -> None:
             ),
             project=options["src"],
             attr=options["attr"],
-            on_event=show,
         )
     say(hydrated_json(done) if as_json else hydrated_text(done))

@@ -45,11 +45,11 @@ def command(as_json: bool, **options: Any) -> None:
         raise InputError("--keep and --complete exclude one another", hint="leave one out")
     stores, reference = stores_of(options), parse_reference(options["source"])
     system = options["system"] or current_system()
-    with progress(quiet=as_json) as show:
-        reference = trusted(options, stores, reference, system, Path(options["src"]), show)
+    with progress(quiet=as_json):
+        reference = trusted(options, stores, reference, system, Path(options["src"]))
         where = Place(options["root"], system)
         try:
-            done = mount_seed(stores, reference, where, keep=options["keep"], on_event=show)
+            done = mount_seed(stores, reference, where, keep=options["keep"])
         except NotMountable as error:
             error.hint = f"unpack it: nix-seed hydrate {reference} --root {where.root}"
             raise

@@ -157,8 +157,8 @@ def keep(
     except InputError as error:
         say(f"not kept: {error.message}", err=True)
         return None
-    with progress(quiet=True) as show:
-        target = OutputsTarget(stores_of(options), parse_reference(options["keep"]), nix, show)
+    with progress(quiet=True):
+        target = OutputsTarget(stores_of(options), parse_reference(options["keep"]), nix)
         told = None if outputs is None else outputs.told
         chosen = choice_of(brought, told, branch_at_hand())
         if image is None:

@@ -28,7 +28,7 @@ def command(as_json: bool, **options: Any) -> None:
     from nix_seed.use.withheld import needed_to_evaluate, obtain_withheld, spec_of
 
     nix, source = Nix(), options["src"]
-    with progress(quiet=as_json) as show:
+    with progress(quiet=as_json):
         engine = choose_engine(options["engine"], shared.unpacking_cache())
         image = shared.open_seed(options, nix, options["system"])
         spec = spec_of(image)
@@ -39,12 +39,7 @@ def command(as_json: bool, **options: Any) -> None:
             ()
             if spec is None
             else obtain_withheld(
-                nix,
-                needed_to_evaluate(spec),
-                accepted,
-                str(source.absolute()),
-                options["attr"],
-                show,
+                nix, needed_to_evaluate(spec), accepted, str(source.absolute()), options["attr"]
             )
         )
         proof = prove(
@@ -57,7 +52,6 @@ def command(as_json: bool, **options: Any) -> None:
             ),
             nix=nix,
             obtained=obtained,
-            on_event=show,
         )
     if as_json:
         say(proof.to_json(), indent=2)

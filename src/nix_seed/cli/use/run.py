@@ -31,7 +31,7 @@ from nix_seed.cli.use.outputs import (
     print_outputs,
 )
 from nix_seed.core.errors import InputError
-from nix_seed.core.events import Stage
+from nix_seed.core.events import Stage, tell
 from nix_seed.core.files import cache_directory
 from nix_seed.core.words import plural
 from nix_seed.formats.oci.reference import Reference
@@ -129,12 +129,10 @@ def run_command(argv: tuple[str, ...], options: dict[str, Any], as_json: bool = 
 
     def run_in(image: Image, engine: Engine) -> RunResult:
         used.append(image)
-        with progress(quiet=True) as show, ExitStack() as stack:
+        with progress(quiet=True), ExitStack() as stack:
             engine = _with_outputs(stack, image, engine, outputs, options["network"])
             asked = _asked(argv, options)
-            return run(
-                asked, engine=engine, image=image, nix=nix, out=options["out"], on_event=show
-            )
+            return run(asked, engine=engine, image=image, nix=nix, out=options["out"])
 
     result = _run_in_seed(options, nix, run_in)
     pushed = None
@@ -159,19 +157,19 @@ def _run_in_seed(
 
     cache = cache_directory()
     if options["image"] is None:
-        with progress(quiet=True) as show:
-            show(Stage("open", f"looking for the seed of {options['src']}"))
+        with progress(quiet=True):
+            tell(Stage("open", f"looking for the seed of {options['src']}"))
             image = open_seed(options, nix)
     else:
-        with progress(quiet=True) as show:
-            show(Stage("open", f"reading {options['image']}"))
+        with progress(quiet=True):
+            tell(Stage("open", f"reading {options['image']}"))
             stores, reference, system = named_seed(options)
         if not options["eager"] and options["engine"] in (None, "bwrap"):
             result = _run_mounted(options, stores, reference, system, run_in)
             if result is not None:
                 return result
-        with progress(quiet=True) as show:
-            image = open_here(stores, reference, cache / "images", system, show)
+        with progress(quiet=True):
+            image = open_here(stores, reference, cache / "images", system)
     return run_in(image, choose_engine(options["engine"], unpacking_cache()))
 
 
