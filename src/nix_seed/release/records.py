@@ -55,15 +55,11 @@ def _find(places: Sequence[ImageStore], record: rules.Record, system: str) -> Me
     name = f"member {system}"
     why: Check | None = None
     wanted = {ANNOTATION_SYSTEM: system}
-    for place in places:
-        try:
-            for text in attestations.read_documents(place, record.digest, MEMBER_TYPE, wanted):
-                found = _proof(text, f"{place}", record, system)
-                if isinstance(found, MemberProof):
-                    return found
-                why = found if why is None or why.fate is Fate.FALSE else why
-        except CouldNotCheck as error:
-            why = Check.failed(name, error)
+    for place, text in attestations.read_documents(places, record.digest, MEMBER_TYPE, wanted):
+        found = _proof(text, place, record, system)
+        if isinstance(found, MemberProof):
+            return found
+        why = found if why is None or why.fate is Fate.FALSE else why
     return why or Check(name, Fate.UNCHECKED, "none lies beside the record")
 
 
@@ -89,19 +85,20 @@ def find_evidence(places: Sequence[ImageStore], record: rules.Record) -> Evidenc
 
     ``CheckedFalse``: it has the digest, and does not fit the record.
     """
-    for place in places:
-        for text in attestations.read_documents(place, record.digest, EVIDENCE_TYPE):
-            if isinstance(text, bytes) and Digest.of(text) == record.predicate.evidence:
-                with of_store():
-                    evidence = Evidence.parse(text, f"the evidence of {record.digest}")
-                release = evidence.release
-                said = release.head, release.leaves[0].commit
-                if said != (record.head, record.predicate.commit):
-                    raise CheckedFalse(
-                        f"the evidence of {record.digest} is of another release than it signs"
-                    )
-                return evidence
-    raise CouldNotCheck(
+    why: CouldNotCheck | None = None
+    for _, text in attestations.read_documents(places, record.digest, EVIDENCE_TYPE):
+        if isinstance(text, CouldNotCheck):
+            why = text
+        elif isinstance(text, bytes) and Digest.of(text) == record.predicate.evidence:
+            with of_store():
+                evidence = Evidence.parse(text, f"the evidence of {record.digest}")
+            said = evidence.release.head, evidence.release.leaves[0].commit
+            if said != (record.head, record.predicate.commit):
+                raise CheckedFalse(
+                    f"the evidence of {record.digest} is of another release than it signs"
+                )
+            return evidence
+    raise why or CouldNotCheck(
         f"the evidence of the record {record.digest}, {record.predicate.evidence}, is nowhere",
         hint="name the repository it was published to: --evidence REF",
     )
@@ -175,19 +172,13 @@ def find_outputs_of(places: Sequence[ImageStore], record: rules.Record) -> Relea
             hint="whoever promotes adds them: nix-seed promote --outputs",
         )
     why: NixSeedError | None = None
-    for place in places:
+    for _, text in attestations.read_documents(places, record.digest, OUTPUTS_TYPE):
+        if isinstance(text, NixSeedError):
+            why = text
+            continue
         try:
-            for text in attestations.read_documents(place, record.digest, OUTPUTS_TYPE):
-                if isinstance(text, NixSeedError):
-                    why = text
-                    continue
-                try:
-                    return ReleasedOutputs.read(
-                        text, said.commit, said.outputs_root, said.outputs_size
-                    )
-                except CheckedFalse as error:
-                    why = error
-        except CouldNotCheck as error:
+            return ReleasedOutputs.read(text, said.commit, said.outputs_root, said.outputs_size)
+        except CheckedFalse as error:
             why = error
     reason = "it lies beside the record nowhere" if why is None else why.message
     raise CouldNotCheck(f"the list of {said.commit}'s outputs cannot be had: {reason}")

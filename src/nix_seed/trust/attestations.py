@@ -18,7 +18,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from nix_seed.core.digests import DiffID, Digest, NarHash
-from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError, caught, of_store
+from nix_seed.core.errors import (
+    CheckedFalse,
+    CouldNotCheck,
+    InputError,
+    NixSeedError,
+    caught,
+    of_store,
+)
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Trouble
 from nix_seed.formats.intoto import bundle as intoto
@@ -179,23 +186,30 @@ def list_document(
 
 
 def read_documents(
-    store: ImageStore,
+    stores: Iterable[ImageStore],
     subject: Digest,
     artifact_type: str,
     annotations: Mapping[str, str] = NO_ANNOTATIONS,
-) -> Iterator[bytes | NixSeedError]:
+) -> Iterator[tuple[str, bytes | NixSeedError]]:
     """Yield the documents of *artifact_type* beside *subject* that have all of *annotations*.
 
-    Unverified but for their digests. What is listed and is not such a document is passed over; for
-    what cannot be read, which hides no other, the error is yielded.
+    With the store of each; unverified but for their digests. What is listed and is not such a
+    document is passed over; for what cannot be read, be it a store, the error is yielded: it hides
+    no other. Raises ``CheckedFalse`` for a store whose list contradicts itself.
     """
-    for item in store.referrers(subject, artifact_type):
-        troubles: list[NixSeedError] = []
-        with _noted(troubles, f"{store}@{item.digest}"):
-            layer = _of_document(store, item, subject, annotations)
-            if layer is not None:
-                yield read_blob(store, layer, f"{store}@{item.digest}")
-        yield from troubles
+    for store in stores:
+        try:
+            listed = store.referrers(subject, artifact_type)
+        except CouldNotCheck as error:
+            yield f"{store}", error
+            continue
+        for item in listed:
+            troubles: list[NixSeedError] = []
+            with _noted(troubles, f"{store}@{item.digest}"):
+                layer = _of_document(store, item, subject, annotations)
+                if layer is not None:
+                    yield f"{store}", read_blob(store, layer, f"{store}@{item.digest}")
+            yield from ((f"{store}", each) for each in troubles)
 
 
 def _of_document(

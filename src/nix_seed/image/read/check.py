@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from nix_seed.core.digests import DiffID, NarHash
-from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.errors import CheckedFalse, InputError, of_store
 from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.nar import NarHasher
 from nix_seed.formats.nix.store_path import STORE_DIR, StorePath
@@ -204,10 +204,8 @@ def deep_check(store: ImageStore, image: Fetched, name: str) -> DeepCheck:
     Raises ``CouldNotCheck`` where a blob is out of reach. A wrong byte is a problem, not an error;
     but without a readable spec there is nothing to compare with, and ``CheckedFalse`` says so.
     """
-    try:
+    with of_store():
         seed = read_seed(name, image, store)
-    except InputError as error:
-        raise CheckedFalse(error.message, hint=error.hint) from error
     problems: list[str] = []
     found: list[tuple[Descriptor, DiffID]] = []
     contents: list[bytes] = []

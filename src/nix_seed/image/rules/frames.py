@@ -24,7 +24,6 @@ what is read by it is checked by the NAR hash of each path.
 import hashlib
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from types import TracebackType
 from typing import Final, Literal, Protocol, Self
 
 from nix_seed.core.declared import Declared
@@ -228,12 +227,7 @@ class FrameWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         buffer, self._buffer = self._buffer, None
         self._release()
         if buffer is not None:

@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Final, Self
 
 from nix_seed.core.declared import Declared, HexHash, at, read, write
 from nix_seed.core.digests import Digest, NarHash
-from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.errors import CheckedFalse, InputError, of_store
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.statement import Commit, is_commit
 from nix_seed.formats.nix.store_path import StorePath
@@ -266,10 +266,8 @@ class ReleasedOutputs(Declared):
     @classmethod
     def read(cls, text: bytes, commit: Commit, root: Digest, size: int) -> Self:
         """Read the document of *commit*'s record; ``CheckedFalse`` for another than it signs."""
-        try:
+        with of_store():
             found = cls.parse(text, "the record's list of outputs")
-        except InputError as error:
-            raise CheckedFalse(error.message) from error
         if found.head != merkle.TreeHead(size, root.raw):
             raise CheckedFalse(f"a list of outputs has the root {found.root}, not {root}")
         if any(leaf.commit != commit for leaf in found.leaves):
